@@ -1,0 +1,42 @@
+"""What can go wrong, as a small tree of classes.
+
+Every error of this project is an `EncodeOnceError` and also the built-in it refines, so that
+`except FileNotFoundError` works as a stranger expects. A message says what was found, where, and what to
+do: the command line prints it as one line and exits with 1.
+"""
+
+
+class EncodeOnceError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class DataError(EncodeOnceError, ValueError):
+    """The user's table, images or options do not fit together."""
+
+
+class MissingDataError(DataError, FileNotFoundError):
+    """A file or folder that was asked for is not there."""
+
+
+class StoreError(EncodeOnceError, OSError):
+    """The feature store cannot be read or written."""
+
+
+class SpecMismatchError(StoreError):
+    """A feature would mix vectors made in two different ways."""
+
+
+class UnknownFeatureError(StoreError, KeyError):
+    """The store holds no feature of that name."""
+
+    __str__ = Exception.__str__  # KeyError would print the message quoted
+
+
+class MissingRowsError(StoreError, KeyError):
+    """Rows were asked for that the feature does not hold."""
+
+    __str__ = Exception.__str__
+
+
+class StoreBusyError(StoreError, BlockingIOError):
+    """Another process is writing the same feature."""

@@ -1,0 +1,111 @@
+"""The feature store: a folder of features and of the tables they serve (the format is in SPEC.md)."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cache.errors import DataError, StoreError, UnknownFeatureError
+from cache.feature import Feature
+from cache.files import write_json
+from cache.keys import Spec, spec_key
+from cache.stat_index import StatIndex
+from cache.tables import Table, load_table, save_table
+
+FORMAT, VERSION = "encode-once store", 1
+NAME = re.compile(r"[\w.:+=@-]+(/[\w.:+=@-]+)+")  # encoder/output, each a plain folder name
+
+
+class Store:
+    """The features kept under one folder.
+
+    Args:
+        path: the folder. It is made when the first feature is declared.
+
+    Raises:
+        StoreError: the folder is not a store, or one of an unknown version.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._marker = self.path / "store.json"
+        if self._marker.exists():
+            try:
+                found = json.loads(self._marker.read_text(encoding="utf-8"))
+                kind = found["format"], found["version"]
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                raise StoreError(f"{self._marker} cannot be read: {error}") from error
+            if kind != (FORMAT, VERSION):
+                raise StoreError(
+                    f"{self.path} is {kind[0]} version {kind[1]}; this program reads {FORMAT} {VERSION}"
+                )
+        elif self.path.is_dir() and any(self.path.iterdir()):
+            raise StoreError(
+                f"{self.path} holds other things and no store.json: choose an empty or new folder"
+            )
+
+    def create(self) -> None:
+        """Make the folder, if it is not there."""
+        if not self._marker.exists():
+            write_json(self._marker, {"format": FORMAT, "version": VERSION})
+
+    @property
+    def files(self) -> StatIndex:
+        """Keys of input files that have not changed since they were read."""
+        return StatIndex(self.path / "files.sqlite")
+
+    def save(self, table: Table) -> None:
+        """Keep a table whose contents this store's rows belong to, in the place of an earlier state of it."""
+        self.create()
+        save_table(table, self.path / "tables" / f"{table.name}.h5")
+
+    def tables(self) -> list[Table]:
+        """The tables kept, by name."""
+        return [load_table(path) for path in sorted((self.path / "tables").glob("*.h5"))]
+
+    def features(self) -> list[str]:
+        """Names of the features held, sorted."""
+        root = self.path / "features"
+        return sorted(str(spec.parent.relative_to(root)) for spec in root.glob("**/spec.json"))
+
+    def feature(self, name: str) -> "Feature":
+        """A feature that is there.
+
+        Raises:
+            UnknownFeatureError: the store has none of that name.
+        """
+        folder = self.path / "features" / name
+        if not NAME.fullmatch(name) or not (folder / "spec.json").exists():
+            near = difflib.get_close_matches(name, self.features(), 1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"it has: {', '.join(self.features()) or 'none yet'}"
+            )
+            raise UnknownFeatureError(f"{self.path} holds no feature {name}: {hint}")
+        return Feature(folder, name)
+
+    def declare(self, name: str, spec: Spec, versions: Mapping[str, str] | None = None) -> "Feature":
+        """The feature of that name and spec, made if it is not there.
+
+        Raises:
+            SpecMismatchError: the store holds that name with another spec; the message shows the difference.
+        """
+        if not NAME.fullmatch(name):
+            raise DataError(f"{name!r} is no feature name: encoder/output, of letters, digits and _.:+=@-")
+        folder = self.path / "features" / name
+        if (folder / "spec.json").exists():
+            feature = Feature(folder, name)
+            feature.check(spec)
+            return feature
+        self.create()
+        record = {
+            "feature": name,
+            "key": spec_key(spec),
+            "spec": dict(spec),
+            "versions": dict(versions or {}),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        write_json(folder / "spec.json", record)
+        return Feature(folder, name)

@@ -1,0 +1,119 @@
+"""A table of samples: what each row's image, caption and labels are, and the keys of their contents."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from cache.errors import StoreError
+from cache.files import replacing
+from cache.keys import Keys, content_key
+
+FORMAT, VERSION = "encode-once table", 1
+
+
+@dataclass
+class Table:
+    """Rows of a user's data, column by column; every list has one entry a row, in the input's order.
+
+    A row's vectors are found by the keys of its contents, never by its id: `image_keys[i]` is the key of the
+    image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` where the row has none.
+    """
+
+    source: str  # absolute path of the file the table was read from
+    ids: list[str]
+    images: list[str]  # path of each image; "" where the row has none
+    captions: list[str]  # "" where the row has none
+    labels: list[tuple[str, ...]] | None  # None: an unlabelled table; (): a row without labels
+    id_column: str = "ImageID"
+    label_separator: str = " "
+    columns: dict[str, list[str]] = field(default_factory=dict)  # the table's other columns, as text
+    image_keys: Keys | None = None  # (n, 16) uint8
+    caption_keys: Keys | None = None  # (n, 16) uint8
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """What a store calls this table: readable, and one for each source."""
+        source = Path(self.source)
+        return f"{source.parent.name}-{source.stem}-{content_key(self.source.encode()).hex()[:8]}"
+
+    def keys(self, modality: str) -> Keys:
+        """Keys of the rows' images or captions, (n, 16)."""
+        keys = {"image": self.image_keys, "caption": self.caption_keys}[modality]
+        assert keys is not None, "a table's keys are there once its contents have been read"
+        return keys
+
+
+def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
+    """Store texts as one run of UTF-8 bytes and n + 1 offsets."""
+    encoded = [text.encode() for text in texts]
+    packed = group.create_group(name)
+    packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
+    packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
+
+
+def _get_texts(packed: h5py.Group) -> list[str]:
+    run, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
+    return [run[start:end].decode() for start, end in pairwise(offsets)]
+
+
+def save_table(table: Table, path: Path) -> None:
+    """Write a table with its keys, whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs.update({"format": FORMAT, "version": VERSION, "source": table.source})
+        file.attrs.update({"id_column": table.id_column, "label_separator": table.label_separator})
+        for name in ("ids", "images", "captions"):
+            _put_texts(file, name, getattr(table, name))
+        file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
+        columns = file.create_group("columns")
+        for number, (name, texts) in enumerate(table.columns.items()):
+            _put_texts(columns, str(number), texts)  # a column's own name may not be one HDF5 takes
+            columns[str(number)].attrs["name"] = name
+        if table.labels is not None:
+            names = sorted({label for row in table.labels for label in row})
+            number_of = {name: number for number, name in enumerate(names)}
+            labels = file.create_group("labels")
+            _put_texts(labels, "names", names)
+            labels["numbers"] = np.array(
+                [number_of[label] for row in table.labels for label in row], np.uint32
+            )
+            labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
+
+
+def load_table(path: Path) -> Table:
+    """Read a table written by `save_table`.
+
+    Raises:
+        StoreError: the file is not one, or of an unknown version.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
+                raise StoreError(f"{path} is not a table this version reads: extract the data again")
+            labels = None
+            if "labels" in file:
+                names, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()
+                offsets = file["labels/offsets"][()].tolist()
+                labels = [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
+            columns = [file["columns"][str(number)] for number in range(len(file["columns"]))]
+            return Table(
+                source=file.attrs["source"],
+                ids=_get_texts(file["ids"]),
+                images=_get_texts(file["images"]),
+                captions=_get_texts(file["captions"]),
+                labels=labels,
+                id_column=file.attrs["id_column"],
+                label_separator=file.attrs["label_separator"],
+                columns={c.attrs["name"]: _get_texts(c) for c in columns},
+                image_keys=file["image_keys"][()],
+                caption_keys=file["caption_keys"][()],
+            )
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path} cannot be read: {error}. Extract the data again.") from error
