@@ -9,6 +9,7 @@ from cache.errors import (
     StoreBusyError,
     StoreError,
     UnknownFeatureError,
+    UsageError,
 )
 from cache.feature import Failure, Feature
 from cache.keys import NO_KEY, Keys, Spec, content_key, spec_key
@@ -31,6 +32,7 @@ __all__ = [
     "StoreError",
     "Table",
     "UnknownFeatureError",
+    "UsageError",
     "content_key",
     "spec_key",
 ]

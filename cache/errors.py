@@ -14,6 +14,10 @@ class DataError(EncodeOnceError, ValueError):
     """The user's table, images or options do not fit together."""
 
 
+class UsageError(DataError):
+    """A name, option or value that does not exist; the message says which do. Exit status 2."""
+
+
 class MissingDataError(DataError, FileNotFoundError):
     """A file or folder that was asked for is not there."""
 
@@ -26,7 +30,7 @@ class SpecMismatchError(StoreError):
     """A feature would mix vectors made in two different ways."""
 
 
-class UnknownFeatureError(StoreError, KeyError):
+class UnknownFeatureError(UsageError, KeyError):
     """The store holds no feature of that name."""
 
     __str__ = Exception.__str__  # KeyError would print the message quoted

@@ -41,7 +41,9 @@ class Feature:
             record = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
             self.spec: Spec = record["spec"]
             self.key: str = record["key"]
-            self.versions: Mapping[str, str] = record["versions"]
+            self.provenance: Mapping[str, str] = record[
+                "provenance"
+            ]  # versions, files: what is told, not compared
             self.created: str = record["created"]
         except (OSError, ValueError, KeyError) as error:
             raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
@@ -68,6 +70,11 @@ class Feature:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    @property
+    def weights_file(self) -> str | None:
+        """The local file of weights the first rows were made with, if any."""
+        return self.provenance.get("weights_file")
 
     @property
     def nbytes(self) -> int:
@@ -157,15 +164,15 @@ class Feature:
                 failed[bytes.fromhex(failure.key)] = failure
             except (ValueError, TypeError):
                 continue  # the torn last line of a killed process: that input will be tried again
-        there = self.has(pack(failed)) if failed else []
+        there = self.has(pack(failed))
         return {key: failure for (key, failure), done in zip(failed.items(), there, strict=True) if not done}
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Note inputs that have no vector, and why."""
-        lines = "".join(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)
+        lines = "".join(json.dumps(asdict(failure)) + "\n" for failure in failures)
         if lines:
             with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as journal:
-                journal.write(lines)
+                journal.write("\n" + lines)  # on a line of its own, even after one that a kill tore
                 journal.flush()
                 os.fsync(journal.fileno())
 
@@ -243,7 +250,7 @@ class FeatureWriter:
                 ragged=ragged,
             )
             feature = self._feature
-            attributes = header(feature.name, feature.key, feature.spec, feature.versions)
+            attributes = header(feature.name, feature.key, feature.spec, feature.provenance)
             path = feature.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.h5.partial"
             self._part = PartWriter(path, shape, attributes)
         return self._part

@@ -162,11 +162,11 @@ def seal(partial: Path, part: Path, feature_key: str) -> None:
     partial.unlink()
 
 
-def header(feature: str, key: str, spec: Spec, versions: Mapping[str, str]) -> dict[str, str]:
+def header(feature: str, key: str, spec: Spec, provenance: Mapping[str, str]) -> dict[str, str]:
     """The attributes that make a part understandable on its own."""
     return {
         "feature": feature,
         "feature_key": key,
         "spec": json.dumps(dict(spec), sort_keys=True),
-        "versions": json.dumps(versions, sort_keys=True),
+        "provenance": json.dumps(dict(provenance), sort_keys=True),
     }

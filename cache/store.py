@@ -60,7 +60,15 @@ class Store:
     def save(self, table: Table) -> None:
         """Keep a table whose contents this store's rows belong to, in the place of an earlier state of it."""
         self.create()
-        save_table(table, self.path / "tables" / f"{table.name}.h5")
+        save_table(table, self._table_path(table))
+
+    def is_outdated(self, table: Table) -> bool:
+        """Whether the file a table was read from has been written since."""
+        source, kept = Path(table.source), self._table_path(table)
+        return source.exists() and source.stat().st_mtime_ns > kept.stat().st_mtime_ns
+
+    def _table_path(self, table: Table) -> Path:
+        return self.path / "tables" / f"{table.name}.h5"
 
     def tables(self) -> list[Table]:
         """The tables kept, by name."""
@@ -71,7 +79,7 @@ class Store:
         root = self.path / "features"
         return sorted(str(spec.parent.relative_to(root)) for spec in root.glob("**/spec.json"))
 
-    def feature(self, name: str) -> "Feature":
+    def feature(self, name: str) -> Feature:
         """A feature that is there.
 
         Raises:
@@ -86,7 +94,7 @@ class Store:
             raise UnknownFeatureError(f"{self.path} holds no feature {name}: {hint}")
         return Feature(folder, name)
 
-    def declare(self, name: str, spec: Spec, versions: Mapping[str, str] | None = None) -> "Feature":
+    def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec, made if it is not there.
 
         Raises:
@@ -104,7 +112,7 @@ class Store:
             "feature": name,
             "key": spec_key(spec),
             "spec": dict(spec),
-            "versions": dict(versions or {}),
+            "provenance": dict(provenance or {}),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_json(folder / "spec.json", record)

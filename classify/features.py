@@ -1,0 +1,123 @@
+"""From the cache to matrices: X from the rows of features, Y from the labels of a table."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import DataError, Feature, MissingRowsError, Store, Table, content_key
+from cache.keys import Keys, pack, present
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Features side by side, one row a sample."""
+
+    X: NDArray[np.float32]  # (n, d); NaN where a row has no vector of a feature
+    dims: dict[str, int]  # feature → how many of the d columns are its, in order
+    warnings: list[str]
+
+
+def modality(feature: Feature) -> str:
+    """Which of a sample's contents a feature encodes: "image" or "caption"."""
+    return str(feature.spec["modality"])
+
+
+def choose(store: Store, names: Sequence[str]) -> list[Feature]:
+    """The features of those names, or every one that holds one vector a row.
+
+    Raises:
+        UnknownFeatureError: a name the store does not have.
+        DataError: there is none to take, or one holds sequences.
+    """
+    if names:
+        chosen = [store.feature(name) for name in dict.fromkeys(names)]
+        for feature in chosen:
+            if feature.ragged:
+                raise DataError(f"{feature.name} holds a sequence a row, which this head cannot take")
+        return chosen
+    chosen = [store.feature(name) for name in store.features()]
+    chosen = [feature for feature in chosen if len(feature) and not feature.ragged]
+    if not chosen:
+        raise DataError(f"{store.path} holds no features yet: run extract first")
+    return chosen
+
+
+def load(features: Sequence[Feature], table: Table) -> Matrix:
+    """Those features of a table's rows.
+
+    Raises:
+        MissingRowsError: rows that were never extracted; those that failed are NaN, and counted.
+    """
+    dims = {feature.name: feature.dim or 0 for feature in features}
+    X = np.full((len(table), sum(dims.values())), np.nan, np.float32)
+    warnings = []
+    start = 0
+    for feature in features:
+        keys = table.keys(modality(feature))
+        there = feature.has(keys)
+        failed = feature.failures()
+        waiting = sum(key.tobytes() not in failed for key in keys[~there & present(keys)])
+        if waiting:
+            raise MissingRowsError(
+                f"{feature.name} lacks {waiting} of the {len(table)} rows of {table.source}: run extract"
+            )
+        if not there.all():
+            warnings.append(
+                f"{feature.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
+                "the average of the others stands in"
+            )
+        X[there, start : start + dims[feature.name]] = feature.read(keys[there])
+        start += dims[feature.name]
+    return Matrix(X, dims, warnings)
+
+
+def sample_keys(table: Table) -> Keys:
+    """One key a row, (n, 16), of all that the sample holds: its image and its caption."""
+    pairs = np.concatenate([table.keys("image"), table.keys("caption")], axis=1)
+    return pack(content_key(pair.tobytes()) for pair in pairs)
+
+
+def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
+    """The labelled table to learn from: that of a data folder, or the only one the store knows.
+
+    Raises:
+        DataError: there is none, or several, or its file changed since it was extracted.
+    """
+    tables = [table for table in store.tables() if table.labels is not None]
+    if data is not None:
+        tables = [table for table in tables if Path(table.source).parent == Path(data).resolve()]
+    if not tables:
+        raise DataError(
+            f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract first"
+        )
+    if len(tables) > 1:
+        known = ", ".join(str(Path(table.source).parent) for table in tables)
+        raise DataError(
+            f"{store.path} knows {len(tables)} tables with labels ({known}): choose one with --data"
+        )
+    if store.is_outdated(tables[0]):
+        raise DataError(f"{tables[0].source} changed since: run extract again (it encodes only what is new)")
+    return tables[0]
+
+
+def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:
+    """Labels as (n, c) bool; names that are no class are left out."""
+    number = {name: c for c, name in enumerate(classes)}
+    Y = np.zeros((len(labels), len(classes)), np.bool_)
+    for row, names in enumerate(labels):
+        Y[row, [number[name] for name in names if name in number]] = True
+    return Y
+
+
+def class_names(labels: Sequence[Sequence[str]]) -> list[str]:
+    """Every label that occurs, numbers within names in numeric order: 2 before 10."""
+
+    def natural(name: str) -> list[tuple[int, int, str]]:
+        return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
+
+    return sorted({label for row in labels for label in row}, key=natural)

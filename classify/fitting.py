@@ -1,0 +1,152 @@
+"""Stage 2: features of a store → a run. Rows held out for evaluation are never fitted, chosen or tuned on."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.preprocessing import StandardScaler
+
+from cache import DataError, Store
+from classify import features as featuring
+from classify import heads, splits
+from classify.runs import Model, Run, Scored, Settings, Source, check_place
+from classify.thresholds import OBJECTIVES, unknown_name
+from classify.tuning import TUNE_ON, retune
+
+INNER = 0.1  # of the training rows: to stop, choose and tune on
+
+
+def fit(
+    store: Store | str | os.PathLike[str] = "store",
+    head: str = "mlp",
+    *,
+    features: Sequence[str] = (),
+    split: str = "stratified:0.1",
+    objective: str = "macro",
+    tune_on: str = "inner",
+    run: str | os.PathLike[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Run, dict[str, Any]]:
+    """Fit a head on cached features, tune its thresholds, measure it on held-out rows, and keep it as a run.
+
+    Args:
+        store: where the features are.
+        head: its name; `classify.heads` knows them.
+        features: their names; by default every feature with one vector a row.
+        split: which rows are held out, a SPEC of `classify.splits`.
+        objective: what the thresholds maximise, one of `classify.thresholds.OBJECTIVES`.
+        tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
+        run: the folder to write; by default `runs/HEAD`, or the first free of `runs/HEAD-2`, …
+        data: the data folder whose table to learn, where the store knows several.
+        seed: of the split, the inner part and the head.
+        options: of the head.
+
+    Returns:
+        The run, and its metrics on the held-out rows.
+
+    Raises:
+        EncodeOnceError: a name, the store or the table cannot be used.
+    """
+    started = time.perf_counter()
+    store = store if isinstance(store, Store) else Store(store)
+    for kind, name, known in (("objective", objective, OBJECTIVES), ("--tune-on", tune_on, TUNE_ON)):
+        if name not in known:
+            raise unknown_name(kind, name, known)
+    path = Path(run) if run is not None else _free_place(head)
+    check_place(path)
+    options = {"seed": seed, **(options or {})}
+    heads.make(head, **options)  # a wrong name or option is told before anything is read
+
+    table = featuring.choose_table(store, data)
+    chosen = featuring.choose(store, features)
+    matrix = featuring.load(chosen, table)
+    assert table.labels is not None
+    classes = featuring.class_names(table.labels)
+    if not classes:
+        raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    Y = featuring.label_matrix(table.labels, classes)
+    learner = _Learner(head, options, matrix.X, Y, table.ids, seed)
+    held = splits.folds(split, Y, table.columns, seed)
+    if len(held) == 1:
+        rows = np.setdiff1d(np.arange(len(table)), held[0])
+        model, tune_rows = learner.fit(rows)
+        tune, evaluated = learner.scored(model, tune_rows), learner.scored(model, held[0])
+    else:
+        rows = np.arange(len(table))
+        tune = evaluated = learner.out_of_fold(held)
+        model, _ = learner.fit(rows)
+    settings = Settings(
+        head=head,
+        options=options,
+        features={
+            feature.name: Source(feature.key, feature.spec, matrix.dims[feature.name], feature.weights_file)
+            for feature in chosen
+        },
+        classes=classes,
+        split=split,
+        objective=objective,
+        tune_on=tune_on,
+        seed=seed,
+        store=str(store.path.resolve()),
+        table=table.source,
+        id_column=table.id_column,
+        label_separator=table.label_separator,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - started, 3),
+        warnings=matrix.warnings,
+    )
+    made = Run(path, settings, model, tune, evaluated, featuring.sample_keys(table)[rows])
+    metrics, predictions = retune(made, objective)
+    made.save(metrics, predictions)
+    return made, metrics
+
+
+def _free_place(head: str) -> Path:
+    """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …"""
+    places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
+    return next(place for place in places if not place.exists())
+
+
+@dataclass(frozen=True)
+class _Learner:
+    """A kind of head and the samples to fit it on."""
+
+    head: str
+    options: Mapping[str, Any]
+    X: NDArray[np.float32]  # (n, d)
+    Y: NDArray[np.bool_]  # (n, c)
+    ids: list[str]
+    seed: int
+
+    def fit(self, rows: NDArray[np.intp]) -> tuple[Model, NDArray[np.intp]]:
+        """A model of those rows, and which of them it was stopped and tuned on rather than fitted."""
+        fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed)
+        scaler = StandardScaler(copy=False).fit(self.X[fit_rows])
+        head = heads.make(self.head, **self.options)
+        model = Model(scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32), head)
+        X, X_tune = model.standardise(self.X[fit_rows]), model.standardise(self.X[tune_rows])
+        head.fit(X, self.Y[fit_rows], X_tune, self.Y[tune_rows])
+        return model, tune_rows
+
+    def scored(self, model: Model, rows: NDArray[np.intp]) -> Scored:
+        """A model's scores of those rows beside their labels."""
+        return Scored([self.ids[row] for row in rows], model.scores(self.X[rows]), self.Y[rows])
+
+    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
+        """Every row scored by a model that has not seen its fold."""
+        scores = np.empty(self.Y.shape, np.float32)
+        folds = np.empty(len(self.Y), np.intp)
+        for number, rows in enumerate(held):
+            model, _ = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
+            scores[rows] = model.scores(self.X[rows])
+            folds[rows] = number
+        return Scored(self.ids, scores, self.Y, folds)

@@ -1,0 +1,62 @@
+"""A run applied to other rows: their labels, and what they are worth where the truth is known."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import DataError, Feature, Store, Table
+from classify import features as featuring
+from classify.metrics import measure
+from classify.runs import Run
+
+
+def sources(run: Run, store: Store) -> list[Feature]:
+    """The features a run needs, from a store that has them as the run knew them.
+
+    Raises:
+        UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
+    """
+    found = []
+    for name, source in run.settings.features.items():
+        feature = store.feature(name)
+        feature.check(source.spec)
+        found.append(feature)
+    return found
+
+
+def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], list[str]]:
+    """Probabilities (n, c) of a table's rows, and warnings about rows that lack a vector.
+
+    Raises:
+        MissingRowsError: rows that were never extracted.
+    """
+    matrix = featuring.load(sources(run, store), table)
+    return run.model.scores(matrix.X), matrix.warnings
+
+
+def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """The metrics of a labelled table, over the rows whose contents the run was not fitted or tuned on.
+
+    Raises:
+        DataError: no labels, or no such row.
+    """
+    if table.labels is None:
+        raise DataError(f"{table.source} has no labels to measure against")
+    scores, warnings = predict(run, store, table)
+    seen = run.has_seen(featuring.sample_keys(table))
+    if seen.all():
+        raise DataError(
+            f"the run was fitted on all {len(table)} rows of {table.source}: none is left to measure"
+        )
+    if seen.any():
+        warnings.append(f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted on them")
+    classes = run.settings.classes
+    unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
+    if unknown:
+        warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
+    labels = featuring.label_matrix(table.labels, classes)[~seen]
+    scores = scores[~seen]
+    measured = measure(labels, scores >= run.thresholds, scores, classes, run.thresholds)
+    about = {"split": f"{table.source}, {len(labels)} rows", "objective": run.settings.objective}
+    return {**measured, **about, "tuned_on": "the run's own rows"}, warnings

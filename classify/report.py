@@ -1,0 +1,56 @@
+"""Metrics and comparisons of runs as text for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from classify.runs import Run
+from classify.tuning import retune
+
+SUMMARY = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall")
+RULES = {"0.5": "none", "global": "global-macro", "per class": "macro"}  # how it is told → objective
+
+
+def table_text(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of equal keys as an aligned table: numbers to three places, to the right."""
+
+    def cell(value: Any) -> str:
+        return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+    names = list(rows[0])
+    columns = [[name, *(cell(row[name]) for row in rows)] for name in names]
+    texts = [isinstance(rows[0][name], str) for name in names]
+    widths = [max(map(len, column)) for column in columns]
+    lines = zip(*columns, strict=True)
+    return "\n".join(
+        "  ".join(
+            value.ljust(width) if text else value.rjust(width)
+            for value, width, text in zip(line, widths, texts, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def metrics_text(metrics: dict[str, Any]) -> str:
+    """A run's metrics: a line a class, then the averages."""
+    rows, split, objective, tuned_on = (metrics[name] for name in ("n", "split", "objective", "tuned_on"))
+    head = f"{rows} rows ({split}); thresholds maximise {objective} on {tuned_on}"
+    averages = "  ".join(f"{name} {metrics[name]:.3f}" for name in SUMMARY)
+    return f"{table_text(metrics['per_class'])}\n\n{head}\n{averages}"
+
+
+def compare(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row a run and threshold rule. The runs given are left with the last rule's thresholds."""
+    rows = []
+    for run in runs:
+        for rule, objective in RULES.items():
+            metrics, _ = retune(run, objective)
+            row = {
+                "run": str(run.path),
+                "head": run.settings.head,
+                "features": " + ".join(run.settings.features),
+            }
+            row |= {"thresholds": rule} | {
+                name: metrics[name] for name in ("micro_f1", "macro_f1", "samples_f1")
+            }
+            rows.append(row)
+    return rows

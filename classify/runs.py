@@ -1,0 +1,213 @@
+"""A fitted model as a folder of plain files: `runs/NAME` (its contents are listed in README). No pickle.
+
+run.json             what was asked for, and everything needed to repeat it
+weights.safetensors  the standardisation and what the head learned
+scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes); `classes` once
+thresholds.json      the objective, and a threshold a label
+metrics.json         what the thresholds reach on `eval`
+predictions.csv      the labels they give to the rows of `eval`
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from cache import DataError, EncodeOnceError, MissingDataError, Spec
+from cache.files import replacing, write_json
+from cache.keys import KeyIndex, Keys
+from classify import heads
+from classify.heads import Head
+
+FORMAT, VERSION = "encode-once run", 1
+
+
+class RunError(EncodeOnceError, OSError):
+    """A run's folder cannot be read."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with their scores and true labels."""
+
+    ids: list[str]
+    scores: NDArray[np.float32]  # (n, c) probabilities
+    labels: NDArray[np.bool_]  # (n, c)
+    folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
+
+
+@dataclass(frozen=True)
+class Source:
+    """A feature the run was fitted on, and what made it."""
+
+    key: str
+    spec: Spec
+    dim: int
+    weights_file: str | None = None  # where the encoder's local weights were
+
+
+@dataclass
+class Settings:
+    """What `run.json` holds."""
+
+    head: str
+    options: dict[str, Any]
+    features: dict[str, Source]
+    classes: list[str]
+    split: str
+    objective: str
+    tune_on: str
+    seed: int
+    store: str
+    table: str
+    id_column: str
+    label_separator: str
+    created: str
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted head with the standardisation of its features."""
+
+    mean: NDArray[np.float32]  # (d,)
+    scale: NDArray[np.float32]  # (d,)
+    head: Head
+
+    def standardise(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""
+        standard: NDArray[np.float32] = np.nan_to_num((X - self.mean) / self.scale)
+        return standard
+
+    def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (n, c) of features (n, d)."""
+        return self.head.predict_proba(self.standardise(X))
+
+
+@dataclass
+class Run:
+    """A fitted model with its thresholds and kept scores, and the folder they are in."""
+
+    path: Path
+    settings: Settings
+    model: Model
+    tune: Scored
+    eval: Scored
+    fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
+    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (c,)
+
+    def has_seen(self, samples: Keys) -> NDArray[np.bool_]:
+        """Which samples, by their keys (n, 16), it was fitted or tuned on."""
+        return KeyIndex(self.fitted_on).find(samples) >= 0
+
+    def names(self, predictions: NDArray[np.bool_]) -> list[list[str]]:
+        """Label names of predictions (n, c)."""
+        return [[self.settings.classes[c] for c in np.flatnonzero(row)] for row in predictions]
+
+    def save(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+        """Write the folder; `run.json` comes last, so a folder that has one is whole."""
+        check_place(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "run.json").unlink(missing_ok=True)
+        state = {
+            f"head.{name}": np.ascontiguousarray(array) for name, array in self.model.head.state().items()
+        }
+        with replacing(self.path / "weights.safetensors") as temporary:
+            save_file({"mean": self.model.mean, "scale": self.model.scale, **state}, temporary)
+        with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
+            file["classes"] = self.settings.classes
+            file["fitted_on"] = self.fitted_on
+            for name, rows in (("tune", self.tune), ("eval", self.eval)):
+                group = file.create_group(name)
+                group["ids"], group["scores"], group["labels"] = rows.ids, rows.scores, rows.labels
+                if rows.folds is not None:
+                    group["folds"] = rows.folds
+        self.save_thresholds(metrics, predictions)
+        write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
+
+    def save_thresholds(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+        """Write what follows from the thresholds: themselves, the metrics and the predictions."""
+        named = dict(zip(self.settings.classes, self.thresholds.tolist(), strict=True))
+        write_json(self.path / "thresholds.json", {"objective": self.settings.objective, "thresholds": named})
+        write_json(self.path / "metrics.json", metrics)
+        write_predictions(
+            self.path / "predictions.csv",
+            self.settings.id_column,
+            self.settings.label_separator,
+            self.eval.ids,
+            self.names(predictions),
+        )
+
+
+def write_predictions(
+    path: Path, id_column: str, separator: str, ids: Iterable[str], labels: Iterable[Sequence[str]]
+) -> None:
+    """Write a table of the ids' labels, each row's joined by the separator."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([id_column, "Labels"])
+        writer.writerows([one, separator.join(names)] for one, names in zip(ids, labels, strict=True))
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write a run over anything but a run.
+
+    Raises:
+        DataError: the folder holds other things.
+    """
+    ours = ("run.json", "weights.safetensors")  # the second alone is what an interrupted fit leaves
+    used = path.is_file() or (path.is_dir() and any(path.iterdir()))
+    if used and not any((path / name).exists() for name in ours):
+        raise DataError(f"{path} is there and is no run: name another folder with --run")
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        MissingDataError: there is no run there.
+        RunError: one of its files is missing, altered or of an unknown version.
+    """
+    path = Path(path)
+    if not (path / "run.json").exists():
+        raise MissingDataError(f"{path} is no run: it has no run.json")
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        kind = record.pop("format"), record.pop("version")
+        if kind != (FORMAT, VERSION):
+            raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
+        settings = Settings(**record)
+        settings.features = {name: Source(**source) for name, source in record["features"].items()}
+        arrays = load_file(path / "weights.safetensors")
+        head = heads.make(settings.head, **settings.options)
+        head.load_state({name[5:]: array for name, array in arrays.items() if name.startswith("head.")})
+        with h5py.File(path / "scores.h5", "r") as file:
+            tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
+            fitted_on = file["fitted_on"][()]
+        chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
+        settings.objective = chosen["objective"]
+        thresholds = np.array([chosen["thresholds"][name] for name in settings.classes])
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, EncodeOnceError):
+            raise
+        raise RunError(f"{path} cannot be read ({error}): fit it again") from error
+    model = Model(arrays["mean"], arrays["scale"], head)
+    return Run(path, settings, model, tune, evaluated, fitted_on, thresholds)
+
+
+def _read_scored(group: h5py.Group) -> Scored:
+    return Scored(
+        ids=[text.decode() for text in group["ids"][()]],
+        scores=group["scores"][()],
+        labels=group["labels"][()],
+        folds=group["folds"][()] if "folds" in group else None,
+    )

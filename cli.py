@@ -1,0 +1,352 @@
+"""The command line: one thin command a verb. Results go to files and stdout, all else to stderr."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cache import DataError, EncodeOnceError, Store, UsageError
+
+NAMED = 20  # failed inputs told one by one; the rest are counted
+
+
+class Verbs(click.Group):
+    """A group whose errors are one line, with exit status 1, or 2 for a name that does not exist."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn this project's errors, and the system's, into click's."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
+        except (EncodeOnceError, OSError) as error:
+            raise click.ClickException(str(error)) from error
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal, beside the results."""
+    click.echo(message, err=True)
+
+
+def warn(messages: Sequence[str]) -> None:
+    """Tell what the person should know although the work went on."""
+    for message in messages:
+        say(f"warning: {message}")
+
+
+data_option = click.option(
+    "--data", default="input", show_default=True, help="Folder with train.csv and images."
+)
+store_option = click.option(
+    "--store", default="store", show_default=True, help="Folder of the feature store."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="encode-once")
+def main() -> None:
+    """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds."""
+    logging.disable()  # libraries retell at length what our own lines say
+
+
+def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """What --weights says, by encoder: `ENCODER=FILE`, or `FILE` alone for the only encoder."""
+    weights = {}
+    for one in given:
+        encoder, equals, file = one.rpartition("=")
+        if equals and encoder in encoders:
+            weights[encoder] = file
+        elif len(encoders) == 1:
+            weights[encoders[0]] = one
+        else:
+            raise UsageError(f"--weights {one}: say whose, as ENCODER={one}")
+    return weights
+
+
+@main.command()
+@click.option(
+    "--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to run; repeat it for several."
+)
+@click.option("--list", "list_encoders", is_flag=True, help="List the encoders and end.")
+@data_option
+@store_option
+@click.option(
+    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
+)
+@device_option
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    help="Of the arithmetic. auto: as the store's rows have it, else float16 on CUDA, float32 on a CPU.",
+)
+@click.option("--batch-size", type=click.IntRange(1), help="Inputs a step; by default what suits the device.")
+@click.option("--workers", type=click.IntRange(1), help="Threads that decode; by default one a core.")
+@click.option("--label-separator", help="Between the labels of a row, where the table leaves doubt.")
+@click.option("--retry-failed", is_flag=True, help="Try inputs again that failed before.")
+@json_option
+def extract(encoders: Sequence[str], list_encoders: bool, as_json: bool, **options: Any) -> None:
+    """Encode every image and caption of a data folder that the store lacks.
+
+    \b
+    Examples:
+      encode-once extract --encoder clip-vit-l
+      encode-once extract --encoder efficientnet-lite0 --encoder glove-50 --data photos
+      encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+      encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
+    """
+    if list_encoders:
+        from extract.encoders import describe
+
+        for name, about in describe():
+            click.echo(f"{name:<20} {about}")
+        return
+    if not encoders:
+        raise UsageError("name an encoder with --encoder; --list shows them")
+    from extract import encode
+
+    options["weights"] = _weights(encoders, options["weights"])
+    report = encode(options.pop("data"), encoders, options.pop("store"), **options)
+    warn(report.warnings)
+    for failure in report.failures[:NAMED]:
+        say(f"failed: {failure.input}: {failure.reason} ({failure.message})")
+    if len(report.failures) > NAMED:
+        say(f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all")
+    for name, counts in report.features.items():
+        say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
+    say(f"{report.samples} samples in {report.seconds:.1f} s")
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    if report.failures:
+        raise DataError(
+            f"{len(report.failures)} inputs have no vector, as told above; all others are stored, and fit can go on"
+        )
+
+
+def _option(text: str) -> tuple[str, Any]:
+    """`name=value` of a head's option, the value as JSON where it is some."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text}: say NAME=VALUE")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+@main.command()
+@click.option("--head", default="mlp", show_default=True, help="Kind of classifier.")
+@click.option(
+    "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
+)
+@click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@click.option(
+    "--tune",
+    "objective",
+    default="macro",
+    show_default=True,
+    metavar="OBJECTIVE",
+    help="What thresholds maximise.",
+)
+@click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
+@click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
+@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@store_option
+@click.option("--seed", default=0, show_default=True)
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Option of the head.")
+@json_option
+def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
+
+    A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
+    micro, samples, weighted, none (0.5), or global-… (one cut for all classes).
+
+    \b
+    Examples:
+      encode-once fit --head mlp
+      encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
+      encode-once fit --head mlp --set dropout=0.3 --tune micro
+    """
+    from classify import fit as fit_head
+    from classify.report import metrics_text
+
+    run, metrics = fit_head(**options, options=dict(map(_option, settings)))
+    warn(run.settings.warnings)
+    _result(metrics, as_json, lambda: metrics_text(metrics))
+    say(
+        f"{run.path}: {run.settings.head} on {', '.join(run.settings.features)}, {run.settings.seconds:.1f} s"
+    )
+
+
+def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
+    click.echo(json.dumps(content, indent=1) if as_json else text())
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("--objective", required=True, metavar="OBJECTIVE", help="What the thresholds maximise.")
+@json_option
+def tune(run: str, objective: str, as_json: bool) -> None:
+    """Give a run new thresholds from its kept scores; nothing is fitted again.
+
+    \b
+    Example:
+      encode-once tune runs/mlp --objective micro
+    """
+    from classify import load_run, retune
+    from classify.report import metrics_text
+
+    loaded = load_run(run)
+    metrics, predictions = retune(loaded, objective)
+    loaded.save_thresholds(metrics, predictions)
+    _result(metrics, as_json, lambda: metrics_text(metrics))
+
+
+def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[Store, Any]:
+    """Encode what a run needs of a data folder; the store and the extraction's report."""
+    from extract import encode
+
+    place = Store(store or run.settings.store)
+    sources = {name.rpartition("/")[0]: source for name, source in run.settings.features.items()}
+    weights = {name: source.weights_file for name, source in sources.items() if source.weights_file}
+    separator = run.settings.label_separator
+    report = encode(
+        data, list(sources), place, weights=weights, device=device, label_separator=separator.strip() or None
+    )
+    warn(report.warnings)
+    if report.failures:
+        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+    return place, report
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("--data", help="Data folder to measure on, instead of the rows the run held out.")
+@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@device_option
+@json_option
+def evaluate(run: str, data: str | None, store: str | None, device: str, as_json: bool) -> None:
+    """Measure a run on the rows it held out, or on another data folder.
+
+    Rows of another folder that the run was fitted on are left out, and counted.
+
+    \b
+    Examples:
+      encode-once evaluate runs/mlp
+      encode-once evaluate runs/mlp --data more-photos --json
+    """
+    from classify import evaluate as measure
+    from classify import load_run, measure_kept
+    from classify.report import metrics_text
+
+    loaded = load_run(run)
+    if data is None:
+        metrics, _ = measure_kept(loaded)
+    else:
+        place, report = _encode_for(loaded, data, store, device)
+        table = next((table for table in report.tables if table.labels is not None), report.tables[0])
+        metrics, warnings = measure(loaded, place, table)
+        warn(warnings)
+    _result(metrics, as_json, lambda: metrics_text(metrics))
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@data_option
+@click.option("-o", "--output", default="predictions.csv", show_default=True, type=click.Path(path_type=Path))
+@click.option("--table", type=click.Choice(["auto", "train", "test"]), default="auto", show_default=True,
+              help="auto: test.csv where there is one, else train.csv.")  # fmt: skip
+@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@device_option
+def predict(run: str, data: str, output: Path, table: str, store: str | None, device: str) -> None:
+    """Write the labels a run gives to every row of a table, encoding only what the store lacks.
+
+    \b
+    Example:
+      encode-once predict runs/mlp --data photos -o predictions.csv
+    """
+    from classify import load_run
+    from classify import predict as score
+    from classify.runs import write_predictions
+
+    loaded = load_run(run)
+    place, report = _encode_for(loaded, data, store, device)
+    by_name = {Path(one.source).stem: one for one in report.tables}
+    chosen = (
+        by_name.get(table) or by_name.get("test") or by_name["train"]
+        if table == "auto"
+        else by_name.get(table)
+    )
+    if chosen is None:
+        raise DataError(f"{data} has no {table}.csv")
+    scores, warnings = score(loaded, place, chosen)
+    warn(warnings)
+    labels = loaded.names(scores >= loaded.thresholds)
+    write_predictions(output, chosen.id_column, loaded.settings.label_separator, chosen.ids, labels)
+    say(f"{output}: {len(chosen)} rows of {chosen.source}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path())
+@json_option
+def report(runs: Sequence[str], as_json: bool) -> None:
+    """Compare runs: the held-out F1 of each with 0.5, with one global cut, and with a cut a class.
+
+    \b
+    Example:
+      encode-once report runs/*
+    """
+    from classify import load_run
+    from classify.report import compare, table_text
+
+    rows = compare([load_run(run) for run in runs])
+    _result(rows, as_json, lambda: table_text(rows))
+
+
+@main.group(cls=Verbs)
+def bench() -> None:
+    """Measure this machine, beside a peer in the same run."""
+
+
+@bench.command("fit")
+@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
+@click.option("--features", multiple=True, metavar="NAME")
+@click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC")
+@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@store_option
+@click.option("--seed", default=0, show_default=True)
+@json_option
+def bench_fit(as_json: bool, **options: Any) -> None:
+    """Fit heads, and scikit-learn's one-vs-rest logistic regression, on the same features and rows.
+
+    \b
+    Example:
+      encode-once bench fit --split tail:1000
+    """
+    from classify.bench import against_logistic_regression
+    from classify.report import table_text
+
+    rows = against_logistic_regression(**options)
+    _result(rows, as_json, lambda: table_text(rows))
+
+
+@main.command()
+@click.option(
+    "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where it is made."
+)
+@click.option("--scenes", default=2000, show_default=True, help="Pictures to compose.")
+def demo(folder: Path, scenes: int) -> None:
+    """Compose pictures with captions and labels, then run the real commands on them, printing each."""
+    from extract.demo import run_demo
+
+    run_demo(folder, scenes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Every encoder by name.
+
+A family is one module here with `ABOUT`, `NAMES` (name → the library's own), `PREFIX` (how names outside
+`NAMES` start, or None) and `towers(name, options)`. A new family is one new file and one line in `FAMILIES`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from importlib import import_module
+from types import ModuleType
+
+from extract.encoders.base import Options, Tower
+from extract.errors import UnknownEncoderError
+
+FAMILIES = (
+    "clip",
+    "timm_models",
+    "detection",
+    "glove",
+)
+
+
+def families() -> Iterator[ModuleType]:
+    """The modules of all families; importing one does not import its libraries."""
+    for family in FAMILIES:
+        yield import_module(f"extract.encoders.{family}")
+
+
+def describe() -> Iterator[tuple[str, str]]:
+    """Every name, and what it stands for."""
+    for family in families():
+        for name, model in family.NAMES.items():
+            model = "/".join(model) if isinstance(model, tuple) else model
+            yield name, f"{family.ABOUT} ({model})"
+        if family.PREFIX:
+            yield f"{family.PREFIX}…", f"{family.ABOUT}: any other"
+
+
+def towers(name: str, options: Options) -> list[Tower]:
+    """The towers of the encoder of that name, not loaded yet.
+
+    Raises:
+        UnknownEncoderError: with the nearest name.
+    """
+    known = []
+    for family in families():
+        if name in family.NAMES or (family.PREFIX and name.startswith(family.PREFIX)):
+            made: list[Tower] = family.towers(name, options)
+            return made
+        known += family.NAMES
+    near = difflib.get_close_matches(name, known, 1)
+    hint = (
+        f"did you mean {near[0]}?"
+        if near
+        else f"there are {', '.join(known)}, {', '.join(f.PREFIX + '…' for f in families() if f.PREFIX)}"
+    )
+    raise UnknownEncoderError(f"no encoder is called {name}: {hint}")

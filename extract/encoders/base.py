@@ -1,0 +1,114 @@
+"""What every encoder is: towers, each turning images or captions into one or more features."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache import Spec, content_key
+from extract.errors import WeightsError
+
+Modality = Literal["image", "caption"]
+Vectors = NDArray[np.float32]  # (b, d)
+Sequences = list[Vectors]  # b arrays, each (length, d)
+
+RANDOM = "random"  # the weights of an untrained model: only ever on request, and said in every output
+SEED = 0
+REASON = 160  # characters told of a library's own error
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an encoder is to be made."""
+
+    weights: str | None = None  # a local file, `RANDOM`, or None for the published ones
+    precision: str = "float32"  # of the arithmetic: float32, float16 or bfloat16
+
+
+class Tower(ABC):
+    """One modality's half of an encoder.
+
+    Made cheaply, so that `specs` can be compared with a store; `load` then brings the weights, once and only
+    when something must be encoded. `prepare` runs in worker threads, `encode` in one.
+    """
+
+    modality: ClassVar[Modality]
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # their versions are recorded with the feature
+    cpu_batch: ClassVar[int] = 16  # more only falls out of the processor's cache
+    gpu_batch: ClassVar[int] = 256
+
+    def __init__(self, specs: Mapping[str, Spec]) -> None:
+        # output → what decides its values
+        self.specs: dict[str, Spec] = {o: {"modality": self.modality, **spec} for o, spec in specs.items()}
+        self.device = "cpu"
+
+    @abstractmethod
+    def load(self, device: str) -> None:
+        """Bring the weights to a device.
+
+        Raises:
+            WeightsError: they are not to be had.
+        """
+
+    @abstractmethod
+    def prepare(self, item: Any) -> Any:
+        """One decoded image (PIL, RGB) or caption (str), made ready for a batch.
+
+        Raises:
+            InputError: this item cannot be encoded.
+        """
+
+    @abstractmethod
+    def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
+        """Prepared items → output → one vector or one sequence of vectors an item."""
+
+    def provenance(self) -> dict[str, str]:
+        """Versions of the libraries whose code made the values, told beside them."""
+        found = {}
+        for name in self.libraries:
+            try:
+                found[name] = version(name)
+            except PackageNotFoundError:
+                continue
+        return found
+
+
+def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:
+    """The context in which a torch model computes in that precision."""
+    import torch
+
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
+
+
+def file_identity(path: str) -> str:
+    """Weights by what they are: a file's content key.
+
+    Raises:
+        WeightsError: there is no such file.
+    """
+    try:
+        return f"blake2b:{content_key(Path(path).read_bytes()).hex()}"
+    except OSError as error:
+        raise WeightsError(f"--weights {path}: {error.strerror}") from error
+
+
+def identity(weights: str | None, published: str) -> str:
+    """What stands for the weights in a feature's key: a file's content, a published name, or random."""
+    if weights is None:
+        return published
+    return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
+
+
+def seed_weights() -> None:
+    """Make the next random model the same on every call."""
+    import torch
+
+    torch.manual_seed(SEED)

