@@ -16,7 +16,7 @@ from cache.stat_index import StatIndex
 from cache.tables import Table, load_table, save_table
 
 FORMAT, VERSION = "encode-once store", 1
-NAME = re.compile(r"[\w.:+=@-]+(/[\w.:+=@-]+)+")  # encoder/output, each a plain folder name
+NAME = re.compile(r"\w[\w.:+=@-]*(/\w[\w.:+=@-]*)+")  # encoder/output, each a plain folder name
 
 
 class Store:

@@ -70,10 +70,9 @@ def save_table(table: Table, path: Path) -> None:
         for name in ("ids", "images", "captions"):
             _put_texts(file, name, getattr(table, name))
         file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
-        columns = file.create_group("columns")
-        for number, (name, texts) in enumerate(table.columns.items()):
-            _put_texts(columns, str(number), texts)  # a column's own name may not be one HDF5 takes
-            columns[str(number)].attrs["name"] = name
+        _put_texts(file, "column_names", list(table.columns))
+        for number, texts in enumerate(table.columns.values()):
+            _put_texts(file, f"columns/{number}", texts)  # its own name may not be one HDF5 takes
         if table.labels is not None:
             names = sorted({label for row in table.labels for label in row})
             number_of = {name: number for number, name in enumerate(names)}
@@ -97,10 +96,11 @@ def load_table(path: Path) -> Table:
                 raise StoreError(f"{path} is not a table this version reads: extract the data again")
             labels = None
             if "labels" in file:
-                names, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()
+                classes, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()
                 offsets = file["labels/offsets"][()].tolist()
-                labels = [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
-            columns = [file["columns"][str(number)] for number in range(len(file["columns"]))]
+                labels = [tuple(classes[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
+            names = _get_texts(file["column_names"])
+            columns = {name: _get_texts(file[f"columns/{i}"]) for i, name in enumerate(names)}
             return Table(
                 source=file.attrs["source"],
                 ids=_get_texts(file["ids"]),
@@ -109,7 +109,7 @@ def load_table(path: Path) -> Table:
                 labels=labels,
                 id_column=file.attrs["id_column"],
                 label_separator=file.attrs["label_separator"],
-                columns={c.attrs["name"]: _get_texts(c) for c in columns},
+                columns=columns,
                 image_keys=file["image_keys"][()],
                 caption_keys=file["caption_keys"][()],
             )

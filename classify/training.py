@@ -4,12 +4,15 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c)
+Score = Callable[[Tensor, Tensor], float]
 
 
 def choose_device(name: str) -> torch.device:
@@ -19,12 +22,28 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Features or labels as float32 on the device."""
+    return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Within it torch's random numbers follow from the seed; after it the caller's go on undisturbed."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
+
+
+def mean_f1(logits: Tensor, Y: Tensor) -> float:
+    """The mean of micro F1 and macro F1 at a cut of 0.5, over the classes that occur in Y."""
+    predicted = (logits >= 0).float()
+    hits = 2 * (predicted * Y).sum(0)  # (c,)
+    sizes = predicted.sum(0) + Y.sum(0)
+    occurs = Y.any(0)
+    micro = hits.sum() / sizes.sum().clamp(min=1)
+    macro = (hits[occurs] / sizes[occurs]).mean() if occurs.any() else micro
+    return float(micro + macro) / 2
 
 
 def train(
@@ -40,31 +59,49 @@ def train(
     weight_decay: float,
     patience: int,
     loss: Loss = binary_cross_entropy_with_logits,
+    score: Score = mean_f1,
     progress: bool = True,
 ) -> None:
-    """Fit the model and leave it in evaluation mode, with the weights of the epoch that did best.
+    """Fit the model and leave it with the weights of the epoch that scored best on the validation rows.
 
-    X (n, ...), Y (n, c) and the validation rows lie on the model's device, labels in floating point; the model
-    maps a batch of X to logits. The best epoch has the least loss on the validation rows, and `patience` epochs
-    without a better one end the training. The learning rate rises linearly through the first epoch, then falls
-    to zero along a cosine. Random numbers are torch's: run it `seeded`.
+    X (n, ...), Y (n, c) and the validation rows lie on the model's device, labels as floats. The model maps a
+    batch of X to logits. After `patience` epochs without a higher score training stops. The learning
+    rate rises linearly through the first epoch, then falls along a cosine, to zero by the end of the last.
+    Random numbers are torch's: train within `seeded`.
     """
     batches = math.ceil(len(X) / batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, batches, epochs * batches))
-    least, best, since = math.inf, _weights(model), 0
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: rate(step, batches, epochs * batches)
+    )
+    best, weights, waited = -math.inf, {}, 0
     with tqdm(total=epochs * batches, unit="batch", leave=False, disable=None if progress else True) as bar:
         for _ in range(epochs):
             model.train()
-            for rows in torch.randperm(len(X), device=X.device).split(batch_size):
+            for rows in torch.split(torch.randperm(len(X), device=X.device), batch_size):
                 optimiser.zero_grad()
-                loss(model(X[rows]), Y[rows]).backward()
+                torch.autograd.backward(loss(model(X[rows]), Y[rows]))
                 optimiser.step()
                 schedule.step()
                 bar.update()
-            validation = _evaluate(...)
-            if validation < least:
-                least, best, since = validation, _weights(model), 0
-            elif (since := since + 1) == patience:
+            reached = score(logits(model, X_val), Y_val)
+            if reached > best:
+                best, waited = reached, 0
+                weights = {name: value.clone() for name, value in model.state_dict().items()}
+            elif (waited := waited + 1) == patience:
                 break
-    model.load_state_dict(best)
+    model.load_state_dict(weights)
+
+
+def rate(step: int, warm_up: int, steps: int) -> float:
+    """The learning rate of a step as a share of the highest: up a line to warm_up, then down a cosine."""
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1))) / 2
+
+
+def logits(model: nn.Module, X: Tensor, batch_size: int = 4096) -> Tensor:
+    """The model's logits of all rows, (n, c), computed in evaluation mode, which it is left in."""
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat([model(batch) for batch in torch.split(X, batch_size)])

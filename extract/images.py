@@ -9,9 +9,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from extract.errors import InputError
 
 # Pillow tells a format by its first bytes and knows over forty; only these are let in. EPS would start
-# Ghostscript, others have had decompression bombs. MPO is how phones write JPEGs with a second picture.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Ghostscript, others have had decompression bombs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; at half of it, it warns
+MAX_ASPECT = 256  # resized to a model's shorter side, a narrower picture would have no end
 
 # What `decode` does, for the keys of features: a change of it changes their values.
 DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
@@ -23,7 +24,8 @@ def decode(content: bytes) -> Image.Image:
     """The picture in `content`, upright, 8-bit RGB; of an animation the first frame, alpha laid over white.
 
     Raises:
-        InputError: with reason "empty", "not-an-image", "too-large", "truncated", "corrupt" or "unsupported".
+        InputError: with reason "empty", "not-an-image", "too-large", "too-narrow", "truncated",
+            "corrupt" or "unsupported".
     """
     if not content:
         raise InputError("empty", "the file has no bytes")
@@ -33,6 +35,8 @@ def decode(content: bytes) -> Image.Image:
                 raise InputError(
                     "too-large", f"{image.width} × {image.height} pixels; at most {MAX_PIXELS:,}"
                 )
+            if max(image.size) > MAX_ASPECT * min(image.size):
+                raise InputError("too-narrow", f"{image.width} × {image.height} pixels; at most {MAX_ASPECT}:1")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except InputError:

