@@ -125,7 +125,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, as_json: bool, **optio
         click.echo(json.dumps(report.as_json(), indent=1))
     if report.failures:
         raise DataError(
-            f"{len(report.failures)} inputs have no vector, as told above; the others are stored, and fit can go on"
+            f"{len(report.failures)} inputs have no vector, as told above; all others are stored"
         )
 
 

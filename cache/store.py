@@ -95,7 +95,7 @@ class Store:
         return Feature(folder, name)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
-        """The feature of that name and spec, made if it is not there.
+        """The feature of that name and spec, made if it is not there or has no rows yet.
 
         Raises:
             SpecMismatchError: the store holds that name with another spec; the message shows the difference.
@@ -105,8 +105,10 @@ class Store:
         folder = self.path / "features" / name
         if (folder / "spec.json").exists():
             feature = Feature(folder, name)
-            feature.check(spec)
-            return feature
+            if feature.key == spec_key(spec) or any(folder.glob("*.h5*")):
+                feature.check(spec)
+                return feature
+            (folder / "failures.jsonl").unlink(missing_ok=True)  # of the spec that never gave a row
         self.create()
         record = {
             "feature": name,

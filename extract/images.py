@@ -31,12 +31,11 @@ def decode(content: bytes) -> Image.Image:
         raise InputError("empty", "the file has no bytes")
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            size = f"{image.width} × {image.height} pixels"
             if image.width * image.height > MAX_PIXELS:
-                raise InputError(
-                    "too-large", f"{image.width} × {image.height} pixels; at most {MAX_PIXELS:,}"
-                )
+                raise InputError("too-large", f"{size}; at most {MAX_PIXELS:,} in all")
             if max(image.size) > MAX_ASPECT * min(image.size):
-                raise InputError("too-narrow", f"{image.width} × {image.height} pixels; at most {MAX_ASPECT}:1")
+                raise InputError("too-narrow", f"{size}; at most {MAX_ASPECT}:1")
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
     except InputError:

@@ -50,7 +50,7 @@ class Report:
     features: dict[str, Counts] = field(default_factory=dict)
     failures: list[FailedInput] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float = 0.0  # of the work, once the libraries are imported
 
     @property
     def samples(self) -> int:
@@ -102,19 +102,20 @@ def encode(
         EncodeOnceError: the data, an encoder or the store cannot be used. Single inputs that cannot be
             encoded raise nothing: they are in the report.
     """
-    started = time.perf_counter()
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = _device(device)
-    tables, warnings = read_folder(Path(data), label_separator=label_separator)
-    report = Report(list(tables.values()), warnings=warnings)
-    jobs = []
+    made, warnings = [], []
     for name in dict.fromkeys(names):
         options = Options((weights or {}).get(name), _precision(name, store, device, precision))
-        jobs += [Job(name, tower, store, options.weights) for tower in encoders.towers(name, options)]
+        made += [(name, tower, options.weights) for tower in encoders.towers(name, options)]
         if options.weights == RANDOM:
-            report.warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")
+            warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")
 
+    started = time.perf_counter()  # by now the encoders' libraries are imported
+    tables, oddities = read_folder(Path(data), label_separator=label_separator)
+    report = Report(list(tables.values()), warnings=warnings + oddities)
+    jobs = [Job(name, tower, store, file) for name, tower, file in made]
     unreadable: dict[str, InputError] = {}
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)

@@ -1,6 +1,7 @@
 """A store read with h5py, JSON and SPEC.md alone."""
 
 import hashlib
+import itertools
 import json
 import os
 
@@ -59,12 +60,12 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
 
         def texts(name):
             run, offsets = file[f"{name}/bytes"][()].tobytes(), file[f"{name}/offsets"][()]
-            return [run[a:b].decode() for a, b in zip(offsets, offsets[1:], strict=False)]
+            return [run[a:b].decode() for a, b in itertools.pairwise(offsets)]
 
         assert texts("captions") == ["x", "ÿ"]
         names, numbers = texts("labels/names"), file["labels/numbers"][()]
         offsets = file["labels/offsets"][()]
-        found = [tuple(names[i] for i in numbers[a:b]) for a, b in zip(offsets, offsets[1:], strict=False)]
+        found = [tuple(names[i] for i in numbers[a:b]) for a, b in itertools.pairwise(offsets)]
         assert found == labels
 
 

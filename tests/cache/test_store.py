@@ -124,10 +124,16 @@ def test_nan_and_infinity_are_never_stored(store, bad):
 
 
 def test_another_spec_under_the_same_name_is_refused_with_the_difference(store):
-    store.declare("e/o", SPEC)
+    fill(store.declare("e/o", SPEC), [1], np.ones((1, 2), np.float16))
     with pytest.raises(SpecMismatchError, match="weights: stored w1, asked for w2"):
         store.declare("e/o", {**SPEC, "weights": "w2"})
     assert store.declare("e/o", dict(reversed(SPEC.items()))).key == store.feature("e/o").key
+
+
+def test_a_feature_without_rows_may_still_change_its_spec(store):
+    store.declare("e/o", {**SPEC, "weights": "mistyped"})
+    assert store.declare("e/o", SPEC).spec == SPEC
+    assert store.feature("e/o").spec == SPEC
 
 
 def test_an_unknown_feature_is_told_with_the_nearest_name(store):

@@ -9,7 +9,7 @@ CLASSES = ["cat", "dog", "traffic light", "10", "9"]
 
 @pytest.fixture
 def filled(tmp_path):
-    """A function that fills a store with a learnable table: two features, each knowing some of the classes."""
+    """A function that fills a store with a learnable table: two features, each knowing some classes."""
 
     def make(n=400, missing=(), name="store", source="data/train.csv", seed=0):
         rng = np.random.default_rng(seed)

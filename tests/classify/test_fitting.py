@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError
+from cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
+from cache.keys import pack
 from classify import evaluate, fit, load_run, predict, retune
 from classify.runs import RunError
 from classify.thresholds import tune
@@ -155,7 +156,8 @@ def test_a_run_refuses_a_store_whose_features_were_made_another_way(filled, tmp_
     run, _ = fit(filled(), "linear", run=tmp_path / "run")
     other = Store(tmp_path / "other")
     for name in ("e/image", "e/text"):
-        other.declare(name, {"modality": "image", "weights": "others"})
+        with other.declare(name, {"modality": "image", "weights": "others"}).writer(1) as writer:
+            writer.append(pack([content_key(b"x")]), np.ones((1, 8), np.float16))
     with pytest.raises(SpecMismatchError, match="weights: stored others"):
         predict(run, other, filled().tables()[0])
 

@@ -142,7 +142,7 @@ def glove_tower(tmp_path, text=GLOVE, name="glove-50", dim=50):
 )
 def test_glove_looks_up_the_words_it_knows(tmp_path, caption, known):
     tower = glove_tower(tmp_path)
-    vectors = dict((line.split()[0], [float(x) for x in line.split()[1:]]) for line in GLOVE.splitlines())
+    vectors = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in GLOVE.splitlines()}
     expected = np.array([vectors[word] for word in known])
     features = tower.encode([tower.prepare(caption)])
     np.testing.assert_allclose(features["tokens"][0][:, :2], expected, rtol=1e-6)
@@ -203,7 +203,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
     torch.save({"x": torch.zeros(1)}, path)
     for name in (f"open_clip:{ARCH}", "efficientnet-lite0", "frcnn"):
         tower = towers(name, Options(weights=str(path)))[0]
-        with pytest.raises(WeightsError, match="other.pt|no weights"):
+        with pytest.raises(WeightsError, match=r"other\.pt|no weights"):
             tower.load("cpu")
 
 

@@ -1,0 +1,164 @@
+"""Logistic regression of all classes at once: one linear layer under BCE and an L2 penalty."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from classify.splits import inner
+from classify.training import choose_device, on_device
+
+MAX_STEPS, MAX_EVALUATIONS = 500, 8
+TINY = 1e-30  # in place of a zero divisor
+
+
+class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """For each class the weights w and intercept of least C Σ BCE + ½|w|², like sklearn's LogisticRegression.
+
+    Each class takes the C of least BCE on the validation rows. Where none are given, a tenth of the rows is
+    held out to choose it, and then all are fitted. `tolerance` is the slope of the mean loss, along a principal
+    axis of X, that counts as level.
+    """
+
+    def __init__(
+        self,
+        Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
+        tolerance: float = 3e-4,
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.Cs = Cs
+        self.tolerance = tolerance
+        self.seed = seed
+        self.device = device
+
+    def fit(
+        self,
+        X: NDArray[np.float32],
+        Y: NDArray[np.bool_],
+        X_val: NDArray[np.float32] | None = None,
+        Y_val: NDArray[np.bool_] | None = None,
+    ) -> "Linear":
+        """Learn the labels Y (n, c) of the rows X (n, d)."""
+        if X_val is None or Y_val is None:
+            rows, held = inner(Y, np.arange(len(Y)), seed=self.seed)
+            _, C = self._choose(X[rows], Y[rows], X[held], Y[held])
+            layer = self._problem(X, Y).solve(C, self.tolerance)
+        else:
+            layer, C = self._choose(X, Y, X_val, Y_val)
+        self.coef_ = layer[:-1].T.cpu().numpy()
+        self.intercept_, self.C_ = layer[-1].cpu().numpy(), C.cpu().numpy()
+        return self
+
+    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        logits = X @ self.coef_.T + self.intercept_
+        scores: NDArray[np.float32] = torch.from_numpy(logits).sigmoid().numpy()
+        return scores
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The coefficients (c, d), the intercepts (c,) and the C chosen for each class (c,)."""
+        return {"coef": self.coef_, "intercept": self.intercept_, "C": self.C_}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up what another head learned."""
+        self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
+
+    def _problem(self, X: NDArray[np.float32], Y: NDArray[np.bool_]) -> "_Problem":
+        device = choose_device(self.device)
+        return _Problem(on_device(X, device), on_device(Y, device))
+
+    def _choose(
+        self,
+        X: NDArray[np.float32],
+        Y: NDArray[np.bool_],
+        X_val: NDArray[np.float32],
+        Y_val: NDArray[np.bool_],
+    ) -> tuple[Tensor, Tensor]:
+        """Each class's best layer (d + 1, c) and C (c,) on the way from the strongest penalty down."""
+        problem = self._problem(X, Y)
+        held, truth = on_device(X_val, problem.Y.device), on_device(Y_val, problem.Y.device)
+        layer = torch.zeros_like(problem.W)
+        chosen, least = torch.zeros_like(layer[-1]), torch.full_like(layer[-1], torch.inf)
+        total = torch.inf
+        for C in sorted(self.Cs):
+            tried = problem.solve(torch.full_like(least, C), self.tolerance)
+            logits = torch.addmm(tried[-1], held, tried[:-1])
+            loss = binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(0)
+            better = loss < least
+            layer, chosen = torch.where(better, tried, layer), torch.where(better, C, chosen)
+            least, total, last_total = torch.minimum(loss, least), float(loss.sum()), total
+            if total > last_total:
+                break  # it overfits, and a weaker penalty would the more
+        return layer, chosen
+
+
+class _Problem:
+    """A regression in the principal axes of X, along which the curvature of the loss is nearly diagonal."""
+
+    def __init__(self, X: Tensor, Y: Tensor) -> None:
+        self.mean = X.mean(0)
+        centred = X - self.mean
+        variances, self.axes = torch.linalg.eigh(centred.T @ centred / len(X))
+        one = torch.ones(1, device=X.device)
+        self.Z = torch.cat([centred @ self.axes, one.expand(len(X), 1)], dim=1)  # (n, d + 1): intercept last
+        self.squares = torch.cat([variances.clamp(min=0), one])[:, None]  # (d + 1, 1): the means of Z²
+        self.Y = Y
+        self.W = torch.zeros(X.shape[1] + 1, Y.shape[1], device=X.device)  # (d + 1, c)
+        self.W[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
+
+    def solve(self, C: Tensor, tolerance: float) -> Tensor:
+        """The weights and, in the last row, intercepts (d + 1, c) at C (c,), starting from the last ones found.
+
+        Nonlinear conjugate gradients (Polak and Ribière, 1969), preconditioned by the diagonal of the
+        curvature, with a step length of its own for every class.
+        """
+        Z, Y, W = self.Z, self.Y, self.W
+        penalty = torch.ones_like(self.squares) / (C * len(Z))  # (d + 1, c)
+        penalty[-1] = 0
+        logits = Z @ W
+        p = logits.sigmoid()
+        curvature = (p * (1 - p)).mean(0) * self.squares + penalty
+        step, last_gradient, last_slope = torch.zeros_like(W), torch.zeros_like(W), torch.ones_like(C)
+        for _ in range(MAX_STEPS):
+            gradient = Z.T @ (logits.sigmoid() - Y) / len(Z) + penalty * W
+            if gradient.abs().max() < tolerance:
+                break
+            descent = gradient / curvature
+            slope = (gradient * descent).sum(0)
+            conjugacy = (slope - (last_gradient * descent).sum(0)) / last_slope
+            step = conjugacy.clamp(min=0) * step - descent
+            last_gradient, last_slope = gradient, slope.clamp(min=TINY)
+            change = Z @ step
+            length = _line_minimum(logits, change, Y, (penalty * step * W).sum(0), (penalty * step**2).sum(0))
+            W = W + length * step
+            logits = logits + length * change
+        self.W = W
+        weights = self.axes @ W[:-1]
+        return torch.cat([weights, (W[-1] - self.mean @ weights)[None]])
+
+
+def _line_minimum(logits: Tensor, change: Tensor, Y: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
+    """The lengths t (c,), near enough, at which mean BCE at logits + t change, plus the penalty, is least.
+
+    The penalty is slope t + ½ curvature t². Newton's steps, from t = 1, are kept between the lengths found
+    too short and too long.
+    """
+    short, long = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
+    t = torch.ones_like(slope)
+    for _ in range(MAX_EVALUATIONS):
+        p = torch.addcmul(logits, change, t).sigmoid()
+        first = ((p - Y) * change).mean(0) + slope + curvature * t
+        second = (p * (1 - p) * change**2).mean(0) + curvature
+        short, long = torch.where(first < 0, t, short), torch.where(first < 0, long, t)
+        newton = t - first / second.clamp(min=TINY)
+        middle = torch.where(long.isinf(), 2 * t, (short + long) / 2)
+        t, previous = torch.where((short < newton) & (newton < long), newton, middle), t
+        if ((t - previous).abs() <= 0.1 * previous).all():
+            break
+    return t
