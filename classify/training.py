@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
+
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c)
 Score = Callable[[Tensor, Tensor], float]
 
@@ -65,10 +67,11 @@ def train(
     """Fit the model and leave it with the weights of the epoch that scored best on the validation rows.
 
     X (n, ...), Y (n, c) and the validation rows lie on the model's device, labels as floats. The model maps a
-    batch of X to logits. After `patience` epochs without a higher score training stops. The learning
-    rate rises linearly through the first epoch, then falls along a cosine, to zero by the end of the last.
-    Random numbers are torch's: train within `seeded`.
+    batch of X to logits. After `patience` epochs without a higher score training stops. The learning rate rises
+    linearly through the first epoch, then falls along a cosine, to zero by the end of the last. Batches are
+    smaller where an epoch would have fewer than `LEAST_BATCHES`. Random numbers are torch's: train `seeded`.
     """
+    batch_size = min(batch_size, max(len(X) // LEAST_BATCHES, 1))
     batches = math.ceil(len(X) / batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(

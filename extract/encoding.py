@@ -19,6 +19,7 @@ from extract.contents import read_file
 from extract.encoders.base import Modality, Tower
 from extract.errors import InputError
 from extract.images import decode
+from extract.memory import keep_freed_memory
 
 STORED = np.float16
 CHUNK = 128  # inputs prepared side by side
@@ -133,6 +134,7 @@ def encode_inputs(
     ]
     if not todo:
         return
+    keep_freed_memory()
     with ExitStack() as cleanup:
         for job, lacks in zip(jobs, lacking, strict=True):
             if lacks.any():

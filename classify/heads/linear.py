@@ -21,8 +21,8 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class the weights w and intercept of least C Σ BCE + ½|w|², like sklearn's LogisticRegression.
 
     Each class takes the C of least BCE on the validation rows. Where none are given, a tenth of the rows is
-    held out to choose it, and then all are fitted. `tolerance` is the slope of the mean loss, along a principal
-    axis of X, that counts as level.
+    held out to choose it, and then all are fitted. `tolerance` is the slope of the mean loss, along a
+    principal axis of X, that counts as level.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class _Problem:
         self.W[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
 
     def solve(self, C: Tensor, tolerance: float) -> Tensor:
-        """The weights and, in the last row, intercepts (d + 1, c) at C (c,), starting from the last ones found.
+        """The weights and, in the last row, intercepts (d + 1, c) at C (c,), begun at the last solution.
 
         Nonlinear conjugate gradients (Polak and Ribière, 1969), preconditioned by the diagonal of the
         curvature, with a step length of its own for every class.

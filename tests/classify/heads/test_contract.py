@@ -1,0 +1,90 @@
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+from sklearn.base import clone
+from sklearn.metrics import average_precision_score
+
+from cache.errors import DataError
+from classify.heads import HEADS, make
+
+SMALL = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 20, "device": "cpu", "progress": False}}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """600 rows of 20 features, of which three labels are noisy linear functions; a fourth never occurs."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 20)).astype(np.float32)
+    logits = X @ rng.normal(size=(20, 4)) + rng.normal(size=(600, 4)) - [0, 1, 2, np.inf]
+    return X, logits > 0
+
+
+@pytest.fixture(params=list(HEADS))
+def head(request):
+    return make(request.param, **SMALL[request.param])
+
+
+def test_the_constructor_only_stores_its_options(head):
+    options = head.get_params()
+    assert list(options) == sorted(inspect.signature(type(head)).parameters)
+    assert all(getattr(head, name) is value for name, value in options.items())
+    assert clone(head).get_params() == options
+
+
+def test_fit_learns_what_there_is_to_learn(head, data):
+    X, Y = data
+    assert head.fit(X[:400], Y[:400], X[400:500], Y[400:500]) is head
+    scores = head.predict_proba(X[500:])
+    assert scores.shape == (100, 4)
+    assert scores.dtype == np.float32
+    assert ((scores >= 0) & (scores <= 1)).all()
+    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > 0.85
+    assert scores[:, 3].max() < 0.1
+
+
+def test_fit_needs_no_validation_rows(head, data):
+    X, Y = data
+    scores = head.fit(X[:500], Y[:500]).predict_proba(X[500:])
+    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > 0.85
+
+
+def test_labels_may_be_bool_or_integers(head, data):
+    X, Y = data
+    scores = head.fit(X[:400], Y[:400], X[400:], Y[400:]).predict_proba(X)
+    again = clone(head).fit(X[:400], Y[:400].astype(np.uint8), X[400:], Y[400:].astype(np.uint8))
+    assert np.array_equal(scores, again.predict_proba(X))
+
+
+def test_the_seed_decides_and_the_callers_random_numbers_go_on(head, data):
+    X, Y = data
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    scores = head.fit(X, Y).predict_proba(X)
+    assert torch.equal(torch.rand(3), expected)
+    assert np.array_equal(scores, clone(head).fit(X, Y).predict_proba(X))
+
+
+def test_what_was_learned_survives_a_file(head, data):
+    X, Y = data
+    scores = head.fit(X, Y).predict_proba(X)
+    state = load(save({name: np.ascontiguousarray(array) for name, array in head.state().items()}))
+    other = clone(head)
+    other.load_state(state)
+    assert np.array_equal(other.predict_proba(X), scores)
+
+
+def test_fitting_again_forgets_what_was_learned_before(head, data):
+    X, Y = data
+    scores = clone(head).fit(X, Y).predict_proba(X)
+    assert np.array_equal(head.fit(X[:, :5], ~Y[:, :2]).fit(X, Y).predict_proba(X), scores)
+
+
+def test_unknown_names_name_the_nearest():
+    with pytest.raises(DataError, match="unknown head 'linaer': did you mean 'linear'"):
+        make("linaer")
+    with pytest.raises(DataError, match="unknown option of head 'mlp' 'hiden': did you mean 'hidden'"):
+        make("mlp", hiden=(3,))

@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+from scipy.special import erf, expit
+
+from classify.heads.mlp import MLP
+
+
+@pytest.fixture(scope="module")
+def data():
+    """A label that no linear head can find: whether two features agree in sign."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1_000, 4)).astype(np.float32)
+    return X, np.stack([X[:, 0] * X[:, 1] > 0, X[:, 2] > 0], axis=1)
+
+
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
+def test_scores_are_those_of_its_layers(hidden, data):
+    X, Y = data
+    head = MLP(hidden=hidden, epochs=2, device="cpu", progress=False).fit(X, Y)
+    weights = list(head.state().values())
+    layer = X.astype(np.float64)
+    for weight, bias in zip(weights[0:-2:2], weights[1:-2:2], strict=True):
+        layer = layer @ weight.T + bias
+        layer = layer * (1 + erf(layer / np.sqrt(2))) / 2  # GELU (Hendrycks and Gimpel, 2016)
+    assert head.predict_proba(X) == pytest.approx(expit(layer @ weights[-2].T + weights[-1]), abs=1e-5)
+
+
+def test_hidden_layers_learn_what_a_linear_head_cannot(data):
+    X, Y = data
+    options = {"dropout": 0.0, "input_dropout": 0.0, "epochs": 40, "learning_rate": 0.01, "patience": 40}
+    correct = {}
+    for hidden in ((), (32,)):
+        head = MLP(hidden, **options, device="cpu", progress=False).fit(X[:800], Y[:800])
+        correct[hidden] = ((head.predict_proba(X[800:]) > 0.5) == Y[800:]).mean(axis=0)
+    assert correct[()][0] < 0.65
+    assert correct[(32,)].min() > 0.9
+
+
+def test_options_may_come_from_json(data):
+    X, Y = data
+    scores = MLP(hidden=(8, 8), epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
+    again = MLP(hidden=[8, 8], epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
+    assert np.array_equal(scores, again)
