@@ -5,6 +5,9 @@ Every error of this project is an `EncodeOnceError` and also the built-in it ref
 do: the command line prints it as one line and exits with 1.
 """
 
+import difflib
+from collections.abc import Iterable
+
 
 class EncodeOnceError(Exception):
     """Base of every error this project raises on purpose."""
@@ -44,3 +47,14 @@ class MissingRowsError(StoreError, KeyError):
 
 class StoreBusyError(StoreError, BlockingIOError):
     """Another process is writing the same feature."""
+
+
+def unknown_name(
+    kind: str, name: str, known: Iterable[str], error: type[UsageError] = UsageError
+) -> UsageError:
+    """The error for a name that is not among the known ones: with the nearest of them, or all."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1)
+    choice = f"choose from {', '.join(known)}" if known else "there is none yet"
+    hint = f"did you mean {near[0]!r}?" if near else choice
+    return error(f"unknown {kind} {name!r}: {hint}")

@@ -1,6 +1,5 @@
 """The feature store: a folder of features and of the tables they serve (the format is in SPEC.md)."""
 
-import difflib
 import json
 import os
 import re
@@ -8,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.errors import DataError, StoreError, UnknownFeatureError
+from cache.errors import DataError, StoreError, UnknownFeatureError, unknown_name
 from cache.feature import Feature
 from cache.files import write_json
 from cache.keys import Spec, spec_key
@@ -87,11 +86,7 @@ class Store:
         """
         folder = self.path / "features" / name
         if not NAME.fullmatch(name) or not (folder / "spec.json").exists():
-            near = difflib.get_close_matches(name, self.features(), 1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"it has: {', '.join(self.features()) or 'none yet'}"
-            )
-            raise UnknownFeatureError(f"{self.path} holds no feature {name}: {hint}")
+            raise unknown_name(f"feature of {self.path}", name, self.features(), UnknownFeatureError)
         return Feature(folder, name)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 
 from cache import DataError, Store
+from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
-from classify.thresholds import OBJECTIVES, unknown_name
+from classify.thresholds import OBJECTIVES
 from classify.tuning import TUNE_ON, retune
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on

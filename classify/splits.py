@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError
-from classify.thresholds import unknown_name
+from cache.errors import DataError, unknown_name
 
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})

@@ -9,14 +9,13 @@ Only those k count at which the k-th score differs from the next, because equal 
 together. The cut lies midway between the two.
 """
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError
+from cache.errors import DataError, unknown_name
 
 ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the one, none the other; JSON holds both
 
@@ -43,14 +42,6 @@ def tune(scores: NDArray[np.floating], labels: Bools, objective: str) -> Floats:
         raise DataError("scores must be probabilities: some are NaN or outside [0, 1]")
     by_class = np.ascontiguousarray(scores.T, dtype=np.float64), np.ascontiguousarray(labels.T, dtype=bool)
     return np.full(scores.shape[1], OBJECTIVES[objective](*by_class))
-
-
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> DataError:
-    """The error for a name that is not among the known ones: with the nearest of them, or all."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-    return DataError(f"unknown {kind} {name!r}: {hint}")
 
 
 class _Ranking:

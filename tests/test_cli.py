@@ -101,7 +101,7 @@ def test_random_weights_are_said(folder, run):
     ("words", "message"),
     [
         (["extract"], "--list shows them"),
-        (["extract", "--encoder", "clip-vit-ll"], "did you mean clip-vit-l?"),
+        (["extract", "--encoder", "clip-vit-ll"], "did you mean 'clip-vit-l'?"),
         (["extrac"], "extract"),
         (["extract", "--encodr", "x"], "--encoder"),
         (["extract", "--encoder", "a", "--encoder", "b", "--weights", "x.pt"], "ENCODER=x.pt"),

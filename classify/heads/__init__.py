@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.thresholds import unknown_name
+from cache.errors import unknown_name
 
 HEADS = {  # name → where its class is; imported when it is asked for
     "linear": ("classify.heads.linear", "Linear"),

@@ -4,11 +4,11 @@ A family is one module here with `ABOUT`, `NAMES` (name → the library's own), 
 `NAMES` start, or None) and `towers(name, options)`. A new family is one new file and one line in `FAMILIES`.
 """
 
-import difflib
 from collections.abc import Iterator
 from importlib import import_module
 from types import ModuleType
 
+from cache.errors import unknown_name
 from extract.encoders.base import Options, Tower
 from extract.errors import UnknownEncoderError
 
@@ -48,10 +48,5 @@ def towers(name: str, options: Options) -> list[Tower]:
             made: list[Tower] = family.towers(name, options)
             return made
         known += family.NAMES
-    near = difflib.get_close_matches(name, known, 1)
-    hint = (
-        f"did you mean {near[0]}?"
-        if near
-        else f"there are {', '.join(known)}, {', '.join(f.PREFIX + '…' for f in families() if f.PREFIX)}"
-    )
-    raise UnknownEncoderError(f"no encoder is called {name}: {hint}")
+    known += [f"{family.PREFIX}…" for family in families() if family.PREFIX]
+    raise unknown_name("encoder", name, known, UnknownEncoderError)

@@ -138,7 +138,7 @@ def test_a_feature_without_rows_may_still_change_its_spec(store):
 
 def test_an_unknown_feature_is_told_with_the_nearest_name(store):
     store.declare("clip-vit-l/image", SPEC)
-    with pytest.raises(UnknownFeatureError, match="did you mean clip-vit-l/image"):
+    with pytest.raises(UnknownFeatureError, match="did you mean 'clip-vit-l/image'"):
         store.feature("clip-vit-l/imag")
 
 

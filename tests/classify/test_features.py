@@ -26,7 +26,7 @@ def test_by_default_every_feature_with_a_vector_a_row_is_taken(filled):
     assert [feature.name for feature in choose(store, [])] == ["e/image", "e/text"]
     with pytest.raises(DataError, match="e/tokens holds a sequence"):
         choose(store, ["e/tokens"])
-    with pytest.raises(UnknownFeatureError, match="did you mean e/text"):
+    with pytest.raises(UnknownFeatureError, match="did you mean 'e/text'"):
         choose(store, ["e/txt"])
 
 

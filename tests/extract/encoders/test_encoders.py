@@ -181,7 +181,7 @@ def test_every_name_is_listed_and_most_can_be_made_without_loading():
 
 
 def test_an_unknown_encoder_is_told_with_the_nearest_name():
-    with pytest.raises(UnknownEncoderError, match="did you mean clip-vit-l"):
+    with pytest.raises(UnknownEncoderError, match="did you mean 'clip-vit-l'"):
         towers("clip-vit-ll", Options())
 
 
