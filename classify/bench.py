@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,11 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
-from sklearn.preprocessing import StandardScaler
 
 from cache import Store
 from classify import features as featuring
-from classify import heads, splits
-from classify.fitting import INNER
+from classify import splits
+from classify.fitting import INNER, Learner
 from classify.thresholds import tune
 
 STRENGTHS = (
@@ -24,7 +24,8 @@ STRENGTHS = (
     1.0,
     10.0,
 )  # scikit-learn's C: the one with the best micro F1 on the inner rows is taken
-Scores = NDArray[np.floating[Any]]
+Floats = NDArray[np.float32]
+Scorer = Callable[[Floats], Floats]  # features (n, d) → probabilities (n, c)
 
 
 def against_logistic_regression(
@@ -36,47 +37,51 @@ def against_logistic_regression(
     data: str | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Held-out micro and macro F1 with 0.5 and with a cut a class, a row a model, scikit-learn's first.
+    """Held-out micro and macro F1 with 0.5 and with a cut a class: a row a model, scikit-learn's first.
 
     Every model is fitted, chosen and tuned on the same rows; `seconds` covers fitting and choosing.
     """
     opened = Store(store)
     table = featuring.choose_table(opened, data)
-    X = featuring.load(featuring.choose(opened, features), table).X
+    matrix = featuring.load(featuring.choose(opened, features), table)
     assert table.labels is not None
     Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
     held = splits.folds(split, Y, table.columns, seed)[0]
-    fit_rows, tune_rows = splits.inner(Y, np.setdiff1d(np.arange(len(table)), held), INNER, seed)
-    X = np.nan_to_num(StandardScaler(copy=False).fit(X[fit_rows]).transform(X)).astype(np.float32)
-    parts = {
-        name: (X[rows], Y[rows]) for name, rows in (("fit", fit_rows), ("tune", tune_rows), ("eval", held))
-    }
+    rows = np.setdiff1d(np.arange(len(table)), held)
+    fit_rows, tune_rows = splits.inner(Y, rows, INNER, seed)
+    X = matrix.X
 
-    def compete(name: str, fit: Callable[[], Callable[[Scores], Scores]]) -> dict[str, Any]:
+    def compete(name: str, fit: Callable[[], Scorer]) -> dict[str, Any]:
         started = time.perf_counter()
         score = fit()
-        seconds = time.perf_counter() - started
-        scores, labels = score(parts["eval"][0]), parts["eval"][1]
-        row: dict[str, Any] = {"model": name, "seconds": round(seconds, 1)}
+        row: dict[str, Any] = {"model": name, "seconds": time.perf_counter() - started}
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = scores >= tune(score(parts["tune"][0]), parts["tune"][1], objective)
+            predictions = score(X[held]) >= tune(score(X[tune_rows]), Y[tune_rows], objective)
             for average in ("micro", "macro"):
-                row[f"{average} F1, {rule}"] = float(
-                    f1_score(labels, predictions, average=average, zero_division=0)
-                )
+                reached = f1_score(Y[held], predictions, average=average, zero_division=0)
+                row[f"{average} F1, {rule}"] = float(reached)
         return row
 
-    def logistic_regression() -> Callable[[Scores], Scores]:
+    def logistic_regression(dims: dict[str, int]) -> Scorer:
+        mean, scale = featuring.standardisation(X[fit_rows], dims)
+
+        def standard(X: Floats) -> Floats:
+            return np.asarray(np.nan_to_num((X - mean) / scale))
+
         def micro(model: Any) -> float:
-            return float(f1_score(parts["tune"][1], model.predict(parts["tune"][0]), average="micro"))
+            return float(f1_score(Y[tune_rows], model.predict(standard(X[tune_rows])), average="micro"))
 
         models = [OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000), n_jobs=-1) for C in STRENGTHS]
-        best: Any = max((model.fit(*parts["fit"]) for model in models), key=micro)
-        return lambda X: np.asarray(best.predict_proba(X))
+        best: Any = max((model.fit(standard(X[fit_rows]), Y[fit_rows]) for model in models), key=micro)
+        return lambda X: np.asarray(best.predict_proba(standard(X)))
 
-    def ours(name: str) -> Callable[[], Callable[[Scores], Scores]]:
-        head = heads.make(name, seed=seed)
-        return lambda: head.fit(*parts["fit"], *parts["tune"]).predict_proba
+    def ours(name: str) -> Scorer:
+        learner = Learner(name, {"seed": seed}, X, matrix.dims, Y, table.ids, seed)
+        return learner.fit(rows)[0].scores
 
-    rows = [compete("scikit-learn logistic regression", logistic_regression)]
-    return rows + [compete(name, ours(name)) for name in names]
+    plain = {"all columns alike": X.shape[1]}  # every column of variance 1, as StandardScaler has it
+    return [
+        compete("scikit-learn logistic regression", partial(logistic_regression, plain)),
+        compete("the same, features balanced as ours", partial(logistic_regression, matrix.dims)),
+        *(compete(name, partial(ours, name)) for name in names),
+    ]

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from cache import DataError, Store
 from cache.errors import unknown_name
@@ -75,7 +74,7 @@ def fit(
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
     Y = featuring.label_matrix(table.labels, classes)
-    learner = _Learner(head, options, matrix.X, Y, table.ids, seed)
+    learner = Learner(head, options, matrix.X, matrix.dims, Y, table.ids, seed)
     held = splits.folds(split, Y, table.columns, seed)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
@@ -118,12 +117,13 @@ def _free_place(head: str) -> Path:
 
 
 @dataclass(frozen=True)
-class _Learner:
+class Learner:
     """A kind of head and the samples to fit it on."""
 
     head: str
     options: Mapping[str, Any]
     X: NDArray[np.float32]  # (n, d)
+    dims: Mapping[str, int]  # feature → columns of X
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
     seed: int
@@ -131,9 +131,8 @@ class _Learner:
     def fit(self, rows: NDArray[np.intp]) -> tuple[Model, NDArray[np.intp]]:
         """A model of those rows, and which of them it was stopped and tuned on rather than fitted."""
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed)
-        scaler = StandardScaler(copy=False).fit(self.X[fit_rows])
         head = heads.make(self.head, **self.options)
-        model = Model(scaler.mean_.astype(np.float32), scaler.scale_.astype(np.float32), head)
+        model = Model(*featuring.standardisation(self.X[fit_rows], self.dims), head)
         X, X_tune = model.standardise(self.X[fit_rows]), model.standardise(self.X[tune_rows])
         head.fit(X, self.Y[fit_rows], X_tune, self.Y[tune_rows])
         return model, tune_rows

@@ -67,9 +67,9 @@ def train(
     """Fit the model and leave it with the weights of the epoch that scored best on the validation rows.
 
     X (n, ...), Y (n, c) and the validation rows lie on the model's device, labels as floats. The model maps a
-    batch of X to logits. After `patience` epochs without a higher score training stops. The learning rate rises
-    linearly through the first epoch, then falls along a cosine, to zero by the end of the last. Batches are
-    smaller where an epoch would have fewer than `LEAST_BATCHES`. Random numbers are torch's: train `seeded`.
+    batch of X to logits. After `patience` epochs without a higher score training stops. The learning rate
+    rises linearly through the first epoch, then falls along a cosine to zero by the end of the last. Batches
+    are smaller where an epoch would have too few. Random numbers are torch's: train within `seeded`.
     """
     batch_size = min(batch_size, max(len(X) // LEAST_BATCHES, 1))
     batches = math.ceil(len(X) / batch_size)

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from cache.errors import DataError
 from classify.heads import HEADS, make
 
-SMALL = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 20, "device": "cpu", "progress": False}}
+OPTIONS = {"linear": {"device": "cpu"}, "mlp": {"hidden": (128,), "device": "cpu", "progress": False}}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def data():
 
 @pytest.fixture(params=list(HEADS))
 def head(request):
-    return make(request.param, **SMALL[request.param])
+    return make(request.param, **OPTIONS[request.param])
 
 
 def test_the_constructor_only_stores_its_options(head):
