@@ -56,7 +56,6 @@ def fit(
     Raises:
         EncodeOnceError: a name, the store or the table cannot be used.
     """
-    started = time.perf_counter()
     store = store if isinstance(store, Store) else Store(store)
     for kind, name, known in (("objective", objective, OBJECTIVES), ("--tune-on", tune_on, TUNE_ON)):
         if name not in known:
@@ -66,6 +65,7 @@ def fit(
     options = {"seed": seed, **(options or {})}
     heads.make(head, **options)  # a wrong name or option is told before anything is read
 
+    started = time.perf_counter()  # by now the head's libraries are imported
     table = featuring.choose_table(store, data)
     chosen = featuring.choose(store, features)
     matrix = featuring.load(chosen, table)
