@@ -18,12 +18,12 @@ def measure(
     """The metrics of `metrics.json` as plain numbers: all its keys but `split` and `tuned_on`.
 
     labels, predictions and scores are (n, c); names and thresholds (c,). What is 0/0 counts as 0, as with
-    scikit-learn's zero_division=0: a class that is nowhere true or predicted lowers macro F1, and a row without
-    labels or predictions lowers samples F1. Average precision has no meaning for a class without positives:
-    there `ap` is None, and mAP is the mean over the others, None if there are none.
+    scikit-learn's zero_division=0: a class that is nowhere true or predicted lowers macro F1, and a row
+    without labels or predictions lowers samples F1. Average precision has no meaning for a class without
+    positives: there `ap` is None, and mAP is the mean over the others, None if there are none.
     """
     n, c = labels.shape
-    # scikit-learn takes a lone column for a binary problem, so an empty one stands beside it, outside `labels`.
+    # scikit-learn takes a lone column for a binary problem: an empty one stands beside it, outside `labels`.
     true, predicted = (np.pad(table, ((0, 0), (0, 1))) for table in (labels, predictions))
     settings: dict[str, Any] = {"labels": range(c), "zero_division": 0}
     f1 = {

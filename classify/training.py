@@ -73,7 +73,7 @@ def train(
     """
     batch_size = min(batch_size, max(len(X) // LEAST_BATCHES, 1))
     batches = math.ceil(len(X) / batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: rate(step, batches, epochs * batches)
     )

@@ -1,0 +1,105 @@
+"""The main job on 9,000 real photographs: what the README claims of it."""
+
+import csv
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from cli import main
+from extract import encoding
+
+pytestmark = pytest.mark.real
+FEATURES = ("efficientnet-lite0/pooled", "glove-50/mean", "glove-50/tokens")
+
+
+def run(*words):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def data(shared):
+    return shared / "coco19-9k"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("real")
+
+
+@pytest.fixture(scope="module")
+def extract(data, place):
+    """A function that extracts both modalities and returns the report."""
+    words = (
+        "--encoder",
+        "efficientnet-lite0",
+        "--encoder",
+        "glove-50",
+        "--data",
+        data,
+        "--store",
+        place / "store",
+    )
+    return lambda: json.loads(run("extract", *words, "--json"))
+
+
+@pytest.fixture(scope="module")
+def first(extract):
+    return extract()
+
+
+@pytest.fixture(scope="module")
+def fitted(first, place):
+    words = (
+        "--store",
+        place / "store",
+        "--head",
+        "mlp",
+        "--split",
+        "tail:1000",
+        "--run",
+        place / "run",
+        "--json",
+    )
+    return json.loads(run("fit", *words))
+
+
+def test_every_image_and_caption_is_encoded(first):
+    assert first["samples"] == 9000
+    assert first["features"] == {name: {"encoded": 9000, "present": 0, "failed": 0} for name in FEATURES}
+
+
+def test_the_second_extraction_decodes_nothing(first, extract, monkeypatch):
+    monkeypatch.setattr(encoding, "decode", lambda _: pytest.fail("an image was decoded again"))
+    assert extract()["features"] == {name: {"encoded": 0, "present": 9000, "failed": 0} for name in FEATURES}
+
+
+def test_held_out_rows_are_the_last_thousand(fitted, place):
+    assert fitted["n"] == 1000
+    assert len(fitted["per_class"]) == 18
+    assert fitted["mAP"] > 0.6
+
+
+def test_ours_beats_logistic_regression_with_and_without_cuts(fitted, place):
+    rows = json.loads(
+        run("bench", "fit", "--store", place / "store", "--split", "tail:1000", "--head", "mlp", "--json")
+    )
+    peer, ours = rows[0], rows[-1]
+    assert peer["model"].startswith("scikit-learn")
+    assert ours["model"] == "mlp"
+    figures = [name for name in peer if "F1" in name]
+    assert len(figures) == 4
+    for name in figures:
+        assert ours[name] > peer[name], name
+
+
+def test_predictions_are_every_row_in_order(fitted, data, place):
+    run("predict", place / "run", "--data", data, "-o", place / "predictions.csv")
+    ids = [
+        [row[0] for row in csv.reader(path.open())]
+        for path in (data / "train.csv", place / "predictions.csv")
+    ]
+    assert len(ids[0]) == 9001
+    assert ids[0] == ids[1]
