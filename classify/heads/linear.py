@@ -114,8 +114,8 @@ class _Problem:
     def solve(self, C: Tensor, tolerance: float) -> Tensor:
         """The layer (d + 1, c) at C (c,), sought from the last one found.
 
-        Nonlinear conjugate gradients (Polak and Ribière, 1969), with a step length of its own for every
-        class, preconditioned by the curvature of equally weighted rows.
+        Nonlinear conjugate gradients (Polak and Ribière, 1969), preconditioned by the curvature of equally
+        weighted rows, with a step length of its own for every class.
         """
         Z, Y, W = self.Z, self.Y, self.W
         penalty = (1 / (C * len(Z))).repeat(len(W), 1)  # (d + 1, c)
