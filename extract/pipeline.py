@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache import DataError, Store, Table
 from cache.keys import Keys, first_occurrences
@@ -126,7 +127,7 @@ def encode(
         lost = unreadable if modality == "image" else {}
         if mine and not inputs and not lost:
             raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
-        before = {job: {name: f.has(requested) for name, f in job.features.items()} for job in mine}
+        before = _presence(mine, requested)
         encode_inputs(
             inputs,
             mine,
@@ -136,18 +137,21 @@ def encode(
             retry_failed=retry_failed,
             progress=progress,
         )
-        for job in mine:
-            for output, feature in job.features.items():
-                there, was_there = feature.has(requested), before[job][output]
-                report.features[feature.name] = Counts(
-                    encoded=int((there & ~was_there).sum()),
-                    present=int(was_there.sum()),
-                    failed=int((~there).sum())
-                    + sum(path in lost for t in report.tables for path in t.images),
-                )
+        rows_lost = sum(path in lost for table in report.tables for path in table.images)
+        for name, there in _presence(mine, requested).items():
+            report.features[name] = Counts(
+                encoded=int((there & ~before[name]).sum()),
+                present=int(before[name].sum()),
+                failed=int((~there).sum()) + rows_lost,
+            )
         report.failures += _failed(inputs, mine, lost)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
+    """Feature → which rows it has, (n,)."""
+    return {feature.name: feature.has(keys) for job in jobs for feature in job.features.values()}
 
 
 def _device(wanted: str) -> str:

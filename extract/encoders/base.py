@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -20,7 +21,6 @@ Sequences = list[Vectors]  # b arrays, each (length, d)
 
 RANDOM = "random"  # the weights of an untrained model: only ever on request, and said in every output
 SEED = 0
-REASON = 160  # characters told of a library's own error
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,11 @@ def identity(weights: str | None, published: str) -> str:
     if weights is None:
         return published
     return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
+
+
+def brief(error: Exception) -> str:
+    """A library's error, short enough for one line with ours."""
+    return shorten(str(error), 160, placeholder=" …")
 
 
 def seed_weights() -> None:

@@ -7,12 +7,11 @@ divides by the norm.
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
-from textwrap import shorten
 from typing import Any
 
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, REASON, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
 from extract.errors import UnknownEncoderError, WeightsError
 from extract.images import DECODING
 
@@ -94,11 +93,12 @@ class Checkpoint:
                 require_pretrained=weights != RANDOM,
             )
         except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            reason = shorten(str(error), REASON, placeholder=" …")
             if weights:
-                raise WeightsError(f"--weights {weights} do not load as {self.arch}: {reason}") from error
+                raise WeightsError(
+                    f"--weights {weights} do not load as {self.arch}: {brief(error)}"
+                ) from error
             raise WeightsError(
-                f"{self.name}: the weights {self.arch}/{self.tag} could not be fetched ({reason}); "
+                f"{self.name}: the weights {self.arch}/{self.tag} could not be fetched ({brief(error)}); "
                 "fetch them where there is a network and give the file with --weights PATH"
             ) from error
         return model.eval()
@@ -164,8 +164,7 @@ class ClipCaptions(Tower):
         try:
             self._tokenizer = open_clip.get_tokenizer(self._checkpoint.arch)
         except OSError as error:
-            reason = shorten(str(error), REASON, placeholder=" …")
-            message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({reason})"
+            message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({brief(error)})"
             raise WeightsError(message) from error
 
     def prepare(self, item: str) -> Any:

@@ -1,13 +1,12 @@
 """Object detectors through torchvision: for each class, the score of its best box."""
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, REASON, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
 from extract.errors import WeightsError
 from extract.images import DECODING
 
@@ -58,9 +57,8 @@ class DetectorImages(Tower):
                 if weights != RANDOM:
                     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            reason = shorten(str(error), REASON, placeholder=" …")
             raise WeightsError(
-                f"{self._name}: no weights ({reason}); give torchvision's file of them with --weights PATH"
+                f"{self._name}: no weights ({brief(error)}); give torchvision's file with --weights PATH"
             ) from error
         self._model = model.eval().to(device)
         self.device = device

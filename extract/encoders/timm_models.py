@@ -1,18 +1,17 @@
 """Image networks through timm: the pooled vector before the classifier."""
 
 from collections.abc import Sequence
-from textwrap import shorten
 from typing import Any
 
 from PIL.Image import Image
 
 from extract.encoders.base import (
     RANDOM,
-    REASON,
     Options,
     Tower,
     Vectors,
     arithmetic,
+    brief,
     file_identity,
     identity,
     seed_weights,
@@ -81,9 +80,8 @@ class TimmImages(Tower):
             elif weights not in (None, RANDOM):
                 timm.models.load_checkpoint(self._model, weights)
         except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            reason = shorten(str(error), REASON, placeholder=" …")
             raise WeightsError(
-                f"{self._name}: no weights ({reason}); give a file of them with --weights PATH"
+                f"{self._name}: no weights ({brief(error)}); give a file of them with --weights PATH"
             ) from error
         # channels_last: twice as fast for convolutions on a CPU
         self._model = self._model.eval().to(device, memory_format=torch.channels_last)
