@@ -307,7 +307,9 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     from classify import load_run
     from classify.report import compare, table_text
 
-    rows = compare([load_run(run) for run in runs])
+    loaded = [load_run(run) for run in runs]
+    warn([f"{run.path}: {line}" for run in loaded for line in run.settings.warnings])
+    rows = compare(loaded)
     _result(rows, as_json, lambda: table_text(rows))
 
 

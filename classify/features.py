@@ -61,6 +61,8 @@ def load(features: Sequence[Feature], table: Table) -> Matrix:
     warnings = []
     start = 0
     for feature in features:
+        if str(feature.spec.get("weights")).startswith("RANDOM"):
+            warnings.append(f"{feature.name} has RANDOM weights: its vectors mean nothing")
         keys = table.keys(modality(feature))
         there = feature.has(keys)
         failed = feature.failures()

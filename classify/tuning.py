@@ -43,8 +43,13 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     else:
         tuned_on = f"inner: {len(run.tune.ids)} of the training rows"
     measured = measure(rows.labels, predictions, rows.scores, settings.classes, run.thresholds)
-    about = {"split": settings.split, "objective": settings.objective, "tuned_on": tuned_on}
-    return {**measured, **about}, predictions
+    return {
+        **measured,
+        "split": settings.split,
+        "objective": settings.objective,
+        "tuned_on": tuned_on,
+        "warnings": settings.warnings,
+    }, predictions
 
 
 def _cross_tuned(rows: Scored, folds: NDArray[np.intp], objective: str) -> NDArray[np.bool_]:

@@ -44,6 +44,15 @@ def test_rows_never_extracted_are_an_error_and_failed_ones_a_warning(filled):
     assert "2 of 10 rows have no vector" in matrix.warnings[0]
 
 
+def test_random_weights_are_said_again_when_they_are_used(filled):
+    store = filled(5)
+    (table,) = store.tables()
+    feature = store.declare("r/image", {"modality": "image", "weights": "RANDOM(seed=0)"})
+    with feature.writer(5) as writer:
+        writer.append(table.keys("image"), np.ones((5, 2), np.float16))
+    assert load([feature], table).warnings == ["r/image has RANDOM weights: its vectors mean nothing"]
+
+
 def test_classes_come_in_natural_order():
     assert class_names([("10", "9"), ("b2", "b10", "a")]) == ["9", "10", "a", "b2", "b10"]
 
