@@ -12,8 +12,8 @@ def keep_freed_memory() -> None:
     """Let this process's allocator reuse large blocks; does nothing where the C library is not glibc.
 
     Pixels and activations of a few hundred kilobytes come and go all the time. By default each is mapped and
-    unmapped, and the system clears every page of it again. That was a third of what `efficientnet-lite0` took
-    on two cores: 6 s of system time for 512 pictures beside 17 s of work; 2 s with this.
+    unmapped, and the system clears every page of it again. That was a quarter of what `efficientnet-lite0`
+    took of two cores: 6 s of system time for 512 pictures beside 17 s of work; 2.7 s with this.
     """
     if not sys.platform.startswith("linux"):
         return
