@@ -12,7 +12,7 @@ import click
 from cache import DataError, EncodeOnceError, Store, UsageError
 
 # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
-# in each other's way: `fit --head linear` took 17 s on two, and 5 with this. Read when torch is first imported.
+# in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 NAMED = 20  # failed inputs told one by one; the rest are counted
 
