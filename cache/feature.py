@@ -108,9 +108,16 @@ class Feature:
         Raises:
             MissingRowsError: some are not here.
         """
+        return self.take(self._find(keys))
+
+    def find(self, keys: Keys) -> NDArray[np.intp]:
+        """The row of each of these contents, (n,) for `take`, or -1 where it has no vector here."""
+        return self._index.find(keys)
+
+    def take(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Vectors (n, d) of rows that `find` gave, as `read` returns them."""
         if self.ragged:
             raise DataError(f"{self.name} holds a sequence a row: use read_ragged")
-        rows = self._find(keys)
         if len(rows) and (np.diff(rows) == 1).all():
             part = int(np.searchsorted(self._starts, rows[0], "right")) - 1
             if rows[-1] < self._starts[part + 1]:
