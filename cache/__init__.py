@@ -1,6 +1,7 @@
 """The feature store: vectors by content key, in plain HDF5. Knows nothing of encoders or heads."""
 
 from cache.errors import (
+    DamagedError,
     DataError,
     EncodeOnceError,
     MissingDataError,
@@ -11,13 +12,15 @@ from cache.errors import (
     UnknownFeatureError,
     UsageError,
 )
-from cache.feature import Failure, Feature
-from cache.keys import NO_KEY, Keys, Spec, content_key, spec_key
+from cache.failures import Failure
+from cache.feature import Feature
+from cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
 from cache.store import Store
 from cache.tables import Table
 
 __all__ = [
     "NO_KEY",
+    "DamagedError",
     "DataError",
     "EncodeOnceError",
     "Failure",
@@ -25,6 +28,7 @@ __all__ = [
     "Keys",
     "MissingDataError",
     "MissingRowsError",
+    "Shard",
     "Spec",
     "SpecMismatchError",
     "Store",

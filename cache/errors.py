@@ -29,6 +29,10 @@ class StoreError(EncodeOnceError, OSError):
     """The feature store cannot be read or written."""
 
 
+class DamagedError(StoreError):
+    """A file of the store is not as it was written."""
+
+
 class SpecMismatchError(StoreError):
     """A feature would mix vectors made in two different ways."""
 

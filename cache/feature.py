@@ -1,39 +1,29 @@
 """One feature: a folder of sealed parts, the spec that made them, and the inputs that failed."""
 
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreBusyError, StoreError
-from cache.keys import KEY_BYTES, KeyIndex, Keys, Spec, first_occurrences, pack, spec_key
-from cache.parts import Part, PartWriter, Shape, header, seal
+from cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
+from cache.failures import Failure, add_failures, read_failures
+from cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
+from cache.locks import locked
+from cache.parts import Part, Values, ranges
+from cache.writing import FeatureWriter, seal_left_behind
 
-PART_BYTES = 1 << 30  # a part is sealed when its vectors reach this size
-GUESSED_LENGTH = 128  # vectors a sequence; room that stays empty takes no disk and is cut off when sealed
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why an input has no vector."""
-
-    key: str  # of the input's content, in hexadecimal
-    reason: str  # a type, such as "truncated"
-    message: str
-    input: str  # the path or caption, as it was when it failed
+LOOKS = 5  # at a folder whose parts another process is just replacing
 
 
 class Feature:
-    """One output of one encoder: a vector, or a sequence of vectors, for each content key."""
+    """One output of one encoder: a vector, or a sequence of vectors, for each content key.
+
+    It may be pickled, and used after a fork: it holds no handle of the HDF5 library.
+    """
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
@@ -41,35 +31,53 @@ class Feature:
             record = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
             self.spec: Spec = record["spec"]
             self.key: str = record["key"]
-            self.provenance: Mapping[str, str] = record[
-                "provenance"
-            ]  # versions, files: what is told, not compared
+            # Versions, files: what is told, not compared.
+            self.provenance: Mapping[str, str] = record["provenance"]
             self.created: str = record["created"]
-        except (OSError, ValueError, KeyError) as error:
+            altered = self.key != spec_key(self.spec)
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
-        if self.key != spec_key(self.spec):
+        if altered:
             raise StoreError(f"{folder / 'spec.json'} was altered: its key is not that of its spec")
+        self._parts: list[Part] = []
         self.reload()
+
+    def __reduce__(self) -> tuple[type["Feature"], tuple[Path, str]]:
+        return Feature, (self.folder, self.name)
 
     def reload(self) -> None:
         """Look again at what is on disk."""
-        self._parts = [Part(path, self.key) for path in sorted(self.folder.glob("*.h5"))]
+        self._parts = self._open_parts()
         self._starts = np.cumsum([0, *(part.rows for part in self._parts)])
         no_keys = np.empty((0, KEY_BYTES), np.uint8)
-        self._keys = np.concatenate([no_keys, *(part.keys for part in self._parts)])
-        self._index = KeyIndex(self._keys)
+        self.keys: Keys = np.concatenate([no_keys, *(part.keys for part in self._parts)])  # of all rows
+        self._index = KeyIndex(self.keys)
         # What the first rows decided; None while there are none.
         self.ragged: bool | None = None
         self.dim: int | None = None
         self.dtype: np.dtype[Any] | None = None
         for part in self._parts:
-            kind = part.offsets is not None, part.values.shape[1], part.values.dtype
+            kind = part.shape.ragged, part.shape.dim, np.dtype(part.shape.dtype)
             if self.dim is not None and kind != (self.ragged, self.dim, self.dtype):
                 raise StoreError(f"{part.path} holds rows of another shape than the parts before it")
             self.ragged, self.dim, self.dtype = kind
 
+    def _open_parts(self) -> list[Part]:
+        opened = {part.path: part for part in self._parts}  # a sealed part never changes
+        for _ in range(LOOKS):
+            with suppress(FileNotFoundError):  # compacted since the folder was listed
+                paths = sorted(self.folder.glob("*.h5"))
+                return [opened.get(path) or Part(path, self.key) for path in paths]
+        raise StoreError(f"{self.folder}: its parts keep vanishing")
+
     def __len__(self) -> int:
-        return len(self._keys)
+        """How many contents have vectors here."""
+        return self._index.distinct
+
+    @property
+    def parts(self) -> list[Part]:
+        """The sealed parts, in the order of their rows."""
+        return self._parts
 
     @property
     def weights_file(self) -> str | None:
@@ -79,7 +87,7 @@ class Feature:
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
-        return sum(part.path.stat().st_size for part in self._parts)
+        return sum(part.nbytes for part in self._parts)
 
     def check(self, spec: Spec) -> None:
         """Refuse to go on where `spec` is not this feature's.
@@ -100,172 +108,127 @@ class Feature:
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Which of these contents, (n, 16), have vectors here, (n,)."""
-        return np.greater_equal(self._index.find(keys), 0)
-
-    def read(self, keys: Keys) -> NDArray[Any]:
-        """Vectors of these contents, (n, d) in the stored dtype; mapped, not copied, where they lie in order.
-
-        Raises:
-            MissingRowsError: some are not here.
-        """
-        return self.take(self._find(keys))
+        return np.greater_equal(self.find(keys), 0)
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
         """The row of each of these contents, (n,) for `take`, or -1 where it has no vector here."""
         return self._index.find(keys)
 
-    def take(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+    def read(self, keys: Keys) -> Values:
+        """Vectors of these contents, (n, d) in the stored dtype; mapped, not copied, where they lie in order.
+
+        Raises:
+            MissingRowsError: some are not here.
+            DamagedError: some are not as they were written.
+        """
+        return self.take(self._find(keys))
+
+    def take(self, rows: NDArray[np.intp]) -> Values:
         """Vectors (n, d) of rows that `find` gave, as `read` returns them."""
         if self.ragged:
             raise DataError(f"{self.name} holds a sequence a row: use read_ragged")
         if len(rows) and (np.diff(rows) == 1).all():
-            part = int(np.searchsorted(self._starts, rows[0], "right")) - 1
-            if rows[-1] < self._starts[part + 1]:
-                mapped: NDArray[Any] = self._parts[part].values[rows[0] - self._starts[part] :][: len(rows)]
-                return mapped
+            part, start = self._part_of(rows[0])
+            if rows[-1] - start < part.rows:
+                return part.run(int(rows[0] - start), int(rows[-1] - start) + 1)
+        if len(self._parts) == 1:
+            return self._parts[0].gather(rows)
         values = self._no_values(len(rows))
-        for source, start in zip(self._parts, self._starts, strict=False):
-            mine = np.flatnonzero((start <= rows) & (rows < start + source.rows))
-            values[mine] = source.values[rows[mine] - start]
+        for part, mine, local in self._by_part(rows):
+            values[mine] = part.gather(local)
         return values
 
-    def read_ragged(self, keys: Keys) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    def read_ragged(self, keys: Keys) -> tuple[Values, NDArray[np.intp]]:
         """Sequences of these contents: values (total, d) and offsets (n + 1,).
 
         Row i is values[offsets[i]:offsets[i + 1]].
 
         Raises:
             MissingRowsError: some are not here.
+            DamagedError: some are not as they were written.
         """
+        return self.take_ragged(self._find(keys))
+
+    def take_ragged(self, rows: NDArray[np.intp]) -> tuple[Values, NDArray[np.intp]]:
+        """Sequences of rows that `find` gave, as `read_ragged` returns them."""
         if self.ragged is False:
             raise DataError(f"{self.name} holds one vector a row: use read")
-        pieces = []
-        for row in self._find(keys):
-            part = int(np.searchsorted(self._starts, row, "right")) - 1
-            offsets = self._parts[part].offsets
-            assert offsets is not None
-            first, end = offsets[row - self._starts[part] :][:2]
-            pieces.append(self._parts[part].values[first:end])
-        lengths = [len(piece) for piece in pieces]
-        return np.concatenate([self._no_values(0), *pieces]), np.concatenate(
-            [[0], np.cumsum(lengths, dtype=np.intp)]
-        )
+        lengths = np.zeros(len(rows), np.intp)
+        pieces: list[tuple[NDArray[np.intp], Values]] = []
+        for part, mine, local in self._by_part(rows):
+            values, lengths[mine] = part.gather_ragged(local)
+            pieces.append((mine, values))
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        if len(pieces) == 1:
+            return pieces[0][1], offsets
+        values = self._no_values(int(offsets[-1]))
+        for mine, some in pieces:
+            values[ranges(offsets[mine], lengths[mine])] = some
+        return values, offsets
 
-    def _no_values(self, rows: int) -> NDArray[Any]:
-        return np.empty((rows, self.dim or 0), self.dtype or np.float16)
+    def _part_of(self, row: int) -> tuple[Part, int]:
+        number = int(np.searchsorted(self._starts, row, "right")) - 1
+        return self._parts[number], int(self._starts[number])
+
+    def _by_part(self, rows: NDArray[np.intp]) -> Iterator[tuple[Part, NDArray[np.intp], NDArray[np.intp]]]:
+        """Each part that has some of these rows, which of them, and their numbers in the part."""
+        for part, start in zip(self._parts, self._starts, strict=False):
+            mine = np.flatnonzero((start <= rows) & (rows < start + part.rows))
+            if len(mine):
+                yield part, mine, rows[mine] - start
+
+    def _no_values(self, vectors: int) -> Values:
+        return np.empty((vectors, self.dim or 0), self.dtype or np.float16)
 
     def _find(self, keys: Keys) -> NDArray[np.intp]:
-        rows = self._index.find(keys)
+        rows = self.find(keys)
         lacking = int((rows < 0).sum())
         if lacking:
             raise MissingRowsError(f"{self.name} lacks {lacking} of {len(keys)} rows: extract them first")
         return rows
 
+    @property
+    def _journal(self) -> Path:
+        return self.folder / "failures.jsonl"
+
     def failures(self) -> dict[bytes, Failure]:
         """Inputs that were tried and have no vector, by content key."""
-        failed = {}
-        journal = self.folder / "failures.jsonl"
-        for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
-            try:
-                failure = Failure(**json.loads(line))
-                failed[bytes.fromhex(failure.key)] = failure
-            except (ValueError, TypeError):
-                continue  # the torn last line of a killed process: that input will be tried again
+        failed = read_failures(self._journal)
         there = self.has(pack(failed))
         return {key: failure for (key, failure), done in zip(failed.items(), there, strict=True) if not done}
 
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Note inputs that have no vector, and why."""
-        lines = "".join(json.dumps(asdict(failure)) + "\n" for failure in failures)
-        if lines:
-            with (self.folder / "failures.jsonl").open("a", encoding="utf-8") as journal:
-                journal.write("\n" + lines)  # on a line of its own, even after one that a kill tore
-                journal.flush()
-                os.fsync(journal.fileno())
+        add_failures(self._journal, failures)
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The attributes that make a part understandable on its own."""
+        return {
+            "feature": self.name,
+            "feature_key": self.key,
+            "spec": json.dumps(dict(self.spec), sort_keys=True),
+            "provenance": json.dumps(dict(self.provenance), sort_keys=True),
+        }
 
     @contextmanager
-    def writer(self, rows: int) -> Iterator["FeatureWriter"]:
+    def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:
         """Add rows; those whose `append` returned are kept however the block ends, even by SIGKILL.
 
         Args:
             rows: about how many will come.
+            shard: which of several writers at a time this is; by default the only one.
 
         Raises:
-            StoreBusyError: another process is writing this feature.
+            StoreBusyError: another process is writing this feature, or this shard of it.
         """
-        lock = FileLock(self.folder / "writer.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise StoreBusyError(
-                f"another process is writing {self.name}: let it end, or use another --store"
-            ) from error
-        with lock:
-            for left_behind in self.folder.glob("*.partial"):
-                seal(left_behind, left_behind.with_suffix(""), self.key)
+        shard = shard or Shard()
+        with locked(self.folder / f"{shard}.lock", self.name):
+            seal_left_behind(self, str(shard))
             self.reload()
-            writer = FeatureWriter(self, rows)
+            writer = FeatureWriter(self, str(shard), rows)
             try:
                 yield writer
             finally:
                 writer.close()
                 self.reload()
-
-
-class FeatureWriter:
-    """Appends batches to a feature, a part after another. Made by `Feature.writer`."""
-
-    def __init__(self, feature: Feature, rows: int) -> None:
-        self._feature, self._expected = feature, rows
-        self._part: PartWriter | None = None
-
-    def append(self, keys: Keys, values: NDArray[Any], lengths: NDArray[np.intp] | None = None) -> None:
-        """Add rows: keys (n, 16) and values (n, d); with lengths (n,), sequences as (lengths.sum(), d).
-
-        A key that is there already, or comes twice, is stored once.
-
-        Raises:
-            DataError: shapes that do not fit, NaN or infinity.
-        """
-        new = np.zeros(len(keys), np.bool_)
-        new[first_occurrences(keys)] = True
-        new &= ~self._feature.has(keys)
-        if lengths is not None:
-            values, lengths = values[np.repeat(new, lengths)], lengths[new]
-        else:
-            values = values[new]
-        keys = keys[new]
-        if not np.isfinite(values).all():
-            raise DataError(f"{self._feature.name}: NaN or infinity is never stored")
-        expected = len(keys) if lengths is None else int(lengths.sum())
-        if values.ndim != 2 or len(values) != expected or self._feature.dim not in (None, values.shape[1]):
-            raise DataError(f"{self._feature.name}: values of shape {values.shape} for {expected} vectors")
-        if len(keys):
-            self._room(len(keys), len(values), values, lengths is not None).append(keys, values, lengths)
-
-    def _room(self, rows: int, vectors: int, values: NDArray[Any], ragged: bool) -> PartWriter:
-        """A part with room for the batch."""
-        if self._part and not self._part.has_room(rows, vectors):
-            self.close()
-        if not self._part:
-            room = max(vectors, PART_BYTES // max(1, values[:1].nbytes))
-            shape = Shape(
-                rows=max(rows, min(room, self._expected)),
-                vectors=max(vectors, min(room, self._expected * (GUESSED_LENGTH if ragged else 1))),
-                dim=values.shape[1],
-                dtype=values.dtype.newbyteorder("<").str,
-                ragged=ragged,
-            )
-            feature = self._feature
-            attributes = header(feature.name, feature.key, feature.spec, feature.provenance)
-            path = feature.folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.h5.partial"
-            self._part = PartWriter(path, shape, attributes)
-        return self._part
-
-    def close(self) -> None:
-        """Seal the part being written."""
-        if self._part:
-            self._part.close()
-            self._expected = max(0, self._expected - self._part.rows)
-            seal(self._part.path, self._part.path.with_suffix(""), self._feature.key)
-            self._part = None

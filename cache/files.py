@@ -3,9 +3,25 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from cache.errors import StoreError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Around what writes to a store: an error of the disk becomes one line that says what to do."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be written ({error.strerror or error}). What was committed is kept: "
+            "make room, or mend the place, and run the same command again"
+        ) from error
 
 
 def sync_folder(folder: Path) -> None:
@@ -23,16 +39,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part of either. On an error the old one stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            with suppress(OSError):  # the place may have vanished
+                temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:

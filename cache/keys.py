@@ -3,9 +3,12 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cache.errors import UsageError
 
 KEY_BYTES = 16
 Keys = NDArray[np.uint8]  # (n, 16)
@@ -43,6 +46,29 @@ def first_occurrences(keys: Keys) -> NDArray[np.intp]:
     return np.sort(first)
 
 
+@dataclass(frozen=True)
+class Shard:
+    """One of `count` shares of all contents, told by the contents alone, not by names, order or number."""
+
+    number: int = 0
+    count: int = 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Shard":
+        """A shard as `i/n`, i from 1 to n; 0 stands for n, for those who count from 0."""
+        number, _, count = text.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and int(number) <= int(count) != 0):
+            raise UsageError(f"--shard {text}: say I/N, as 1/4, 2/4, 3/4 and 4/4 on four machines")
+        return cls(int(number) % int(count), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.count}"
+
+    def has(self, keys: Keys) -> NDArray[np.bool_]:
+        """Which of these contents, (n, 16), are this shard's, (n,)."""
+        return np.asarray(_halves(keys)[:, 0] % np.uint64(self.count) == self.number)
+
+
 class KeyIndex:
     """Finds keys among n others in O(log n) each, all at once: 24 bytes of memory a key."""
 
@@ -50,6 +76,8 @@ class KeyIndex:
         halves = _halves(keys)
         self._order = np.argsort(halves[:, 0], kind="stable")
         self._high, self._low = halves[self._order].T.copy()
+        repeated = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
+        self.distinct = len(keys) - int(repeated.sum())
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
         """The position of each key, (n,), or -1."""

@@ -1,28 +1,42 @@
-"""One part file of a feature: plain HDF5, pre-sized, contiguous (the format is in SPEC.md).
+"""One part file of a feature: plain HDF5, pre-sized, contiguous, checked (the format is in SPEC.md).
 
 HDF5 keeps no journal: a writer that dies while the library holds the file open can lose all of it. So h5py
-only lays a part out, empty and closed; rows then go straight to the datasets' places in the file, and one
-number, `rows`, written last, says how many of them count. Whatever moment a writer dies, the file opens.
+only lays a part out, empty and closed; rows then go straight to the datasets' places in the file, and the
+stamp, written last, says how many of them count. Whatever moment a writer dies, the file opens.
 """
 
-import json
+import mmap
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
-from cache.errors import StoreError
-from cache.files import replacing
-from cache.keys import KEY_BYTES, Keys, Spec
+from cache.errors import DamagedError, StoreError
+from cache.files import sync_folder, writing
+from cache.keys import KEY_BYTES, Keys
+from cache.stamps import SLOTS, STAMP_BYTES, checksum, checksums, read_stamp, write_at, write_stamp
 
-FORMAT, VERSION = "encode-once part", 1
+FORMAT, VERSION = KIND = "encode-once part", 2
+DTYPES = ("<f2", "<f4")
 PAGE = 4096  # datasets start on pages, so that they can be mapped
+BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many rows that lie together
 COPY_BYTES = 1 << 26
+Values = NDArray[Any]  # (vectors, d), float16 or float32
+
+
+def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """start, start + 1, … of each of several runs, one after another, (lengths.sum(),)."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
 
 @dataclass(frozen=True)
@@ -35,18 +49,231 @@ class Shape:
     dtype: str
     ragged: bool
 
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
     def datasets(self) -> dict[str, tuple[tuple[int, ...], str]]:
         """Name → (shape, dtype) of every dataset a part of this shape holds."""
+        blocks = -(-self.vectors * self.vector_bytes // BLOCK_BYTES)
         return {
-            "rows": ((1,), "<u8"),
             "keys": ((self.rows, KEY_BYTES), "|u1"),
+            "sums": ((self.rows,), "<u8"),
+            "block_sums": ((blocks,), "<u8"),
             "values": ((self.vectors, self.dim), self.dtype),
         } | ({"offsets": ((self.rows + 1,), "<u8")} if self.ragged else {})
 
+    def check(self) -> None:
+        """Raise ValueError where this cannot be a part's shape, whoever wrote it."""
+        sizes = self.rows, self.vectors, self.dim
+        if not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes) or self.dtype not in DTYPES:
+            raise ValueError(f"impossible shape {self}")
 
-def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> None:
-    """Create an empty part: every dataset allocated in one piece, nothing filled in."""
-    with h5py.File(path, "x", libver="v110", alignment_threshold=1, alignment_interval=PAGE) as file:
+
+class Part:
+    """A part's committed rows: `keys` (n, 16), mapped `values` (n, d) or (total, d), `offsets` (n + 1,).
+
+    Its stamp, keys, checksums and offsets are checked when it is opened, its values whenever they are read.
+
+    Raises:
+        StoreError: of another format, version or feature.
+        DamagedError: not as it was written.
+    """
+
+    def __init__(self, path: Path, feature_key: str) -> None:
+        self.path = path
+        try:
+            self._open(feature_key)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
+
+    def _open(self, feature_key: str) -> None:
+        path = self.path
+        self.stamp = read_stamp(path, KIND)
+        if self.stamp.get("feature_key") != feature_key:
+            raise StoreError(f"{path} belongs to another feature ({self.stamp.get('feature')})")
+        try:
+            self.shape = Shape(**self.stamp["shape"])
+            self.shape.check()
+            self.rows, self.vectors = int(self.stamp["rows"]), int(self.stamp["vectors"])
+            with path.open("rb") as file:
+                self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.keys: Keys = self._mapped("keys")[: self.rows]
+            self._sums = self._mapped("sums")[: self.rows]
+            self._block_sums = self._mapped("block_sums")
+            self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
+            self.values: Values = self._mapped("values")[: self.vectors]
+            whole = self._is_whole()
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
+            raise DamagedError(f"{path} is cut short, or its stamp is no part's ({error})") from error
+        if not whole:
+            raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        dimensions, dtype = self.shape.datasets()[name]
+        flat = np.frombuffer(self.content, dtype, prod(dimensions), self.stamp["places"][name])
+        return flat.reshape(dimensions)
+
+    def _is_whole(self) -> bool:
+        found = {"keys": self.keys, "sums": self._sums}
+        if self.offsets is not None:
+            found["offsets"] = self.offsets
+        sealed = self.stamp["sealed"]
+        if sealed:
+            found["block_sums"] = self._block_sums
+        return (
+            {name: checksum(array) for name, array in found.items()}
+            == {name: sum_ for name, sum_ in self.stamp["checksums"].items() if name != "rest"}
+            and (not sealed or len(self.content) == self.stamp["size"])
+            and len(self.keys) == self.rows
+            and len(self.values) == self.vectors
+            and (self.offsets is None or self._offsets_fit(self.offsets))
+        )
+
+    def _offsets_fit(self, offsets: NDArray[np.uint64]) -> bool:
+        return bool(offsets[0] == 0 and offsets[-1] == self.vectors and (offsets[1:] >= offsets[:-1]).all())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        return len(self.content)
+
+    def run(self, first: int, end: int) -> Values:
+        """The vectors of rows first … end - 1, mapped, not copied.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        start, stop = self._span(first, end)
+        size = self.shape.vector_bytes
+        if self.stamp["sealed"] and (stop - start) * size > 2 * BLOCK_BYTES:
+            blocks = slice(start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES))
+            if (checksums(self.blocks(blocks)) != self._block_sums[blocks]).any():
+                raise self._damaged(first, end)
+        elif not self.sound(first, end).all():
+            raise self._damaged(first, end)
+        return self.values[start:stop]
+
+    def gather(self, rows: NDArray[np.intp]) -> Values:
+        """The vectors of these rows, (n, d), of a part that is not ragged.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        values = self.values.take(rows, axis=0)
+        if (checksums(values) != self._sums[rows]).any():
+            raise self._damaged(int(rows.min()), int(rows.max()) + 1)
+        return values
+
+    def gather_ragged(self, rows: NDArray[np.intp]) -> tuple[Values, NDArray[np.intp]]:
+        """The sequences of these rows, (total, d), and their lengths (n,), of a part that is ragged.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        assert self.offsets is not None
+        starts = self.offsets[rows].astype(np.intp)
+        lengths = self.offsets[rows + 1].astype(np.intp) - starts
+        values = self.values.take(ranges(starts, lengths), axis=0)
+        ends = [0, *np.cumsum(lengths).tolist()]
+        if (checksums(values[a:b] for a, b in pairwise(ends)) != self._sums[rows]).any():
+            raise self._damaged(int(rows.min()), int(rows.max()) + 1)
+        return values, lengths
+
+    def sound(self, first: int, end: int) -> NDArray[np.bool_]:
+        """Which of the rows first … end - 1 are as they were written."""
+        start, stop = self._span(first, end)
+        rows: Any = self.values[start:stop]
+        if self.offsets is not None:
+            rows = (self.values[a:b] for a, b in pairwise(self.offsets[first : end + 1].tolist()))
+        return np.asarray(checksums(rows) == self._sums[first:end])
+
+    def _span(self, first: int, end: int) -> tuple[int, int]:
+        if self.offsets is None:
+            return first, end
+        return int(self.offsets[first]), int(self.offsets[end])
+
+    def blocks(self, which: slice = slice(None)) -> Iterator[memoryview]:
+        """The values' bytes, block by block."""
+        values: Any = self.values
+        content = memoryview(values).cast("B") if self.values.size else memoryview(b"")
+        for start in range(0, len(content), BLOCK_BYTES)[which]:
+            yield content[start : start + BLOCK_BYTES]
+
+    def _damaged(self, first: int, end: int) -> DamagedError:
+        return DamagedError(
+            f"{self.path} is damaged among its rows {first} to {end - 1}: `store verify --repair` drops such "
+            "rows, and the next extract encodes them again"
+        )
+
+    def chunks(self) -> Iterator[tuple[Keys, Values, NDArray[np.intp] | None]]:
+        """All rows, checked, in pieces: keys, vectors, and lengths where it is ragged."""
+        lengths = None if self.offsets is None else np.diff(self.offsets).astype(np.intp)
+        step = max(1, COPY_BYTES * self.rows // max(1, self.values.nbytes))
+        for first in range(0, self.rows, step):
+            end = min(first + step, self.rows)
+            yield (
+                self.keys[first:end],
+                self.run(first, end),
+                None if lengths is None else lengths[first:end],
+            )
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with a sealed part, one line each: all bytes are read."""
+        found = []
+        unsound = np.flatnonzero(~self.sound(0, self.rows))
+        if len(unsound):
+            found.append(f"{self.path}: {len(unsound)} of {self.rows} rows damaged, the first {unsound[0]}")
+        if (checksums(self.blocks()) != self._block_sums).any():
+            found.append(f"{self.path}: blocks damaged")
+        step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
+        vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
+        if not all(np.isfinite(some).all() for some in vectors):
+            found.append(f"{self.path}: holds NaN or infinity")
+        places = self.stamp["places"]
+        if checksum_of_rest(self.content, self.shape, places) != self.stamp["checksums"].get("rest"):
+            return [*found, f"{self.path}: its HDF5 structure is damaged"]
+        try:  # only now that it is known to be what h5py wrote, is it given to HDF5
+            with h5py.File(self.path, "r") as file:
+                for name, (dimensions, dtype) in self.shape.datasets().items():
+                    dataset = file[name]
+                    if (dataset.shape, dataset.dtype.str) != (dimensions, dtype) or (
+                        dataset.size and dataset.id.get_offset() != places[name]
+                    ):
+                        found.append(f"{self.path}: HDF5 has {name} elsewhere than the stamp")
+        except (OSError, KeyError) as error:
+            found.append(f"{self.path}: HDF5 cannot read it: {error}")
+        return found
+
+
+def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> str:
+    """The checksum of all that is neither stamp nor dataset: HDF5's own structure, and padding."""
+    view = memoryview(content)
+    rest, at = xxhash.xxh3_64(), STAMP_BYTES
+    for name, (dimensions, dtype) in sorted(shape.datasets().items(), key=lambda item: places[item[0]]):
+        size = prod(dimensions) * np.dtype(dtype).itemsize
+        if size:
+            rest.update(view[at : places[name]])
+            at = places[name] + size
+    rest.update(view[at:])
+    return f"{rest.intdigest():016x}"
+
+
+def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, int]:
+    """Create an empty part, every dataset allocated in one piece, nothing filled in; the datasets' places."""
+    with h5py.File(
+        path,
+        "w",
+        libver="v110",
+        userblock_size=STAMP_BYTES,
+        alignment_threshold=1,
+        alignment_interval=PAGE,
+    ) as file:
         file.attrs.update({"format": FORMAT, "version": VERSION, "ragged": shape.ragged, **header})
         for name, (dimensions, dtype) in shape.datasets().items():
             created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
@@ -55,118 +282,143 @@ def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> None:
             created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             space = h5py.h5s.create_simple(dimensions)
             h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, created)
-
-
-class Part:
-    """A part's rows, memory-mapped: `keys` (n, 16), `values` (n, d) or (total, d), `offsets` (n + 1,).
-
-    Raises:
-        StoreError: not a part, of an unknown version, or of another feature.
-    """
-
-    def __init__(self, path: Path, feature_key: str) -> None:
-        self.path = path
-        mapped: dict[str, NDArray[Any]] = {}
-        try:
-            with h5py.File(path, "r") as file:
-                self.header = dict(file.attrs)
-                self._check_header(feature_key)
-                for name in ("rows", "keys", "values", "offsets")[: 4 if self.header["ragged"] else 3]:
-                    dataset = file[name]
-                    place = dataset.id.get_offset()
-                    if place is None and dataset.size:
-                        raise StoreError(f"{path}: {name} is not stored in one piece; see cache/SPEC.md")
-                    mapped[name] = (
-                        np.memmap(path, dataset.dtype, "r", place, dataset.shape)
-                        if dataset.size
-                        else np.empty(dataset.shape, dataset.dtype)
-                    )
-        except (OSError, KeyError) as error:
-            if isinstance(error, StoreError):
-                raise
-            message = f"{path} cannot be read as a part: {error}. Move it away and extract again."
-            raise StoreError(message) from error
-        self.rows = int(mapped["rows"][0])
-        if not self.rows <= len(mapped["keys"]):
-            raise StoreError(f"{path} counts {self.rows} rows but has room for {len(mapped['keys'])}")
-        self.keys: Keys = mapped["keys"][: self.rows]
-        self.offsets = mapped["offsets"][: self.rows + 1] if self.header["ragged"] else None
-        self.values = mapped["values"][: self.rows if self.offsets is None else int(self.offsets[-1])]
-
-    def _check_header(self, feature_key: str) -> None:
-        found = self.header.get("format"), self.header.get("version")
-        if found != (FORMAT, VERSION):
-            raise StoreError(f"{self.path} is not a part this version reads: {found} ≠ {(FORMAT, VERSION)}")
-        if self.header.get("feature_key") != feature_key:
-            raise StoreError(f"{self.path} belongs to another feature ({self.header.get('feature')})")
+    with h5py.File(path, "r") as file:
+        return {name: file[name].id.get_offset() or 0 for name in shape.datasets()}
 
 
 class PartWriter:
-    """Appends rows to a part of its own; a batch counts once `append` has returned."""
+    """Appends rows to a part of its own; a batch counts once `append` has returned.
+
+    Args:
+        path: the file to make.
+        shape: its room.
+        header: `feature`, `feature_key` and whatever else makes the file understandable on its own.
+    """
 
     def __init__(self, path: Path, shape: Shape, header: Mapping[str, str]) -> None:
         self.path, self.shape = path, shape
-        self.rows = self.vectors = 0
-        _lay_out(path, shape, header)
-        with h5py.File(path, "r") as file:
-            self._places = {name: file[name].id.get_offset() for name in shape.datasets()}
-        self._descriptor = os.open(path, os.O_RDWR)
+        self.rows = self.vectors = self._commits = 0
+        self._checksums = {name: xxhash.xxh3_64() for name in ("keys", "sums")}
+        if shape.ragged:
+            self._checksums["offsets"] = xxhash.xxh3_64(bytes(8))  # the first row starts at 0
+        self._identity = {name: header[name] for name in ("feature", "feature_key")}
+        with writing(path):
+            self._places = _lay_out(path, shape, header)
+            self._descriptor = os.open(path, os.O_RDWR)
+            write_stamp(self._descriptor, self._stamp())
+            os.fsync(self._descriptor)
+
+    def _stamp(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            **self._identity,
+            "sealed": False,
+            "commit": self._commits,
+            "rows": self.rows,
+            "vectors": self.vectors,
+            "shape": asdict(self.shape),
+            "places": self._places,
+            "checksums": {name: f"{sum_.intdigest():016x}" for name, sum_ in self._checksums.items()},
+        }
 
     def has_room(self, rows: int, vectors: int) -> bool:
+        """Whether that many more rows and vectors fit in."""
         return self.rows + rows <= self.shape.rows and self.vectors + vectors <= self.shape.vectors
 
-    def append(self, keys: Keys, values: NDArray[Any], lengths: NDArray[np.intp] | None = None) -> None:
-        """Add rows: keys (n, 16), values (n, d) or, with lengths (n,), (lengths.sum(), d)."""
-        row_bytes = self.shape.dim * np.dtype(self.shape.dtype).itemsize
-        self._write("keys", self.rows * KEY_BYTES, keys)
-        self._write("values", self.vectors * row_bytes, values.astype(self.shape.dtype, copy=False))
+    def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
+        """Add rows: keys (n, 16), values (n, d) or, with lengths (n,), (lengths.sum(), d).
+
+        Raises:
+            StoreError: the disk is full, or fails. What was appended before is kept.
+        """
+        values = np.ascontiguousarray(values, self.shape.dtype)
+        new: dict[str, Any] = {"keys": np.ascontiguousarray(keys)}
+        pieces: Any = values
         if lengths is not None:
-            ends = self.vectors + np.concatenate([[0], np.cumsum(lengths)])
-            self._write("offsets", self.rows * 8, ends.astype("<u8"))
-        os.fdatasync(self._descriptor)  # the rows are on disk before the number that makes them count
-        self.rows += len(keys)
-        self.vectors += len(values)
-        self._write("rows", 0, np.array([self.rows], "<u8"))
+            ends = np.cumsum(lengths, dtype="<u8")
+            pieces = (values[a:b] for a, b in pairwise([0, *ends.tolist()]))
+            new["offsets"] = ends + np.uint64(self.vectors)
+        new["sums"] = checksums(pieces)
+        with writing(self.path):
+            self._write("keys", self.rows * KEY_BYTES, new["keys"])
+            self._write("sums", self.rows * 8, new["sums"])
+            self._write("values", self.vectors * self.shape.vector_bytes, values)
+            if lengths is not None:
+                self._write("offsets", (self.rows + 1) * 8, new["offsets"])
+            os.fdatasync(self._descriptor)  # the rows are on disk before the stamp that makes them count
+            self.rows, self.vectors = self.rows + len(keys), self.vectors + len(values)
+            for name, array in new.items():
+                self._checksums[name].update(array)
+            self._commits += 1
+            write_stamp(self._descriptor, self._stamp(), [self._commits % SLOTS])
 
     def _write(self, name: str, offset: int, array: NDArray[Any]) -> None:
-        content = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
-        place = self._places[name] + offset if array.size else 0
-        while len(content):
-            written = os.pwrite(self._descriptor, content, place)
-            content, place = content[written:], place + written
+        if array.size:
+            write_at(self._descriptor, self._places[name] + offset, array)
 
     def close(self) -> None:
+        """Let go of the file."""
         os.close(self._descriptor)
 
 
-def seal(partial: Path, part: Path, feature_key: str) -> None:
+@contextmanager
+def new_part(temporary: Path, part: Path, shape: Shape, header: Mapping[str, str]) -> Iterator[PartWriter]:
+    """A writer of a part that is there, sealed, once the block has ended; after an error there is none."""
+    writer = PartWriter(temporary, shape, header)
+    try:
+        try:
+            yield writer
+        finally:
+            writer.close()
+        _finish(temporary, part, header["feature_key"])
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def seal(partial: Path, part: Path, header: Mapping[str, str]) -> None:
     """Turn what a writer committed, whether it finished or died, into a part of exactly that many rows."""
-    source = Part(partial, feature_key)
+    source = Part(partial, header["feature_key"])
+    if source.rows and (source.rows, source.vectors) == (source.shape.rows, source.shape.vectors):
+        _finish(partial, part, header["feature_key"])
+        return
     if source.rows:
-        kept = {"keys": source.keys, "values": source.values}
-        if source.offsets is not None:
-            kept["offsets"] = source.offsets
-        vectors, dim = source.values.shape
-        shape = Shape(source.rows, vectors, dim, source.values.dtype.str, "offsets" in kept)
-        header = {k: v for k, v in source.header.items() if k not in ("format", "version", "ragged")}
-        with replacing(part) as temporary:
-            _lay_out(temporary, shape, header)
-            with h5py.File(temporary, "r+") as file:
-                file["rows"][0] = source.rows
-                for name, array in kept.items():
-                    step = max(1, COPY_BYTES // max(1, array[:1].nbytes))
-                    for start in range(0, len(array), step):
-                        file[name][start : start + step] = array[start : start + step]
-            if len(Part(temporary, feature_key).keys) != source.rows:
-                raise StoreError(f"{part} could not be written whole")
-    partial.unlink()
+        shape = replace(source.shape, rows=source.rows, vectors=source.vectors)
+        with new_part(partial.with_suffix(".new"), part, shape, header) as exact:
+            for chunk in source.chunks():
+                exact.append(*chunk)
+    with writing(partial):
+        partial.unlink()
 
 
-def header(feature: str, key: str, spec: Spec, provenance: Mapping[str, str]) -> dict[str, str]:
-    """The attributes that make a part understandable on its own."""
-    return {
-        "feature": feature,
-        "feature_key": key,
-        "spec": json.dumps(dict(spec), sort_keys=True),
-        "provenance": json.dumps(dict(provenance), sort_keys=True),
-    }
+def _finish(full: Path, part: Path, feature_key: str) -> None:
+    """Check a full part as it reads, complete its checksums, and give it its final name."""
+    source = Part(full, feature_key)
+    if not source.sound(0, source.rows).all():
+        raise DamagedError(f"{full} does not read as it was written: the disk may be failing")
+    with writing(part):
+        descriptor = os.open(full, os.O_RDWR)
+        try:
+            block_sums = checksums(source.blocks())
+            places = source.stamp["places"]
+            if block_sums.size:
+                write_at(descriptor, places["block_sums"], block_sums)
+            os.fsync(descriptor)
+            more = {
+                "block_sums": checksum(block_sums),
+                "rest": checksum_of_rest(source.content, source.shape, places),
+            }
+            stamp = {
+                **source.stamp,
+                "sealed": True,
+                "commit": source.stamp["commit"] + 1,
+                "size": len(source.content),
+                "checksums": source.stamp["checksums"] | more,
+            }
+            write_stamp(descriptor, stamp)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        full.replace(part)
+        sync_folder(part.parent)

@@ -1,22 +1,26 @@
 """Which key an unchanged file has, without reading it again.
 
 A row says: the file of this path, size and modification time had this key. Losing the index costs one
-reading of the files, nothing else.
+reading of the files, nothing else; so a damaged one is thrown away, and a damaged row passed over.
 """
 
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from pathlib import Path
+from typing import Any, TypeVar
+
+import xxhash
 
 from cache.errors import StoreError
+from cache.files import writing
 
+Found = TypeVar("Found")
 Stat = tuple[int, int]  # size in bytes, modification time in nanoseconds
-SETTLED_NS = (
-    2_000_000_000  # a file modified later than this before it was hashed may change within one clock tick
-)
+# A file modified later than this before it was hashed may change within one tick of its clock.
+SETTLED_NS = 2_000_000_000
 
 
 def stat_of(path: str | os.PathLike[str]) -> Stat:
@@ -35,35 +39,56 @@ class StatIndex:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A transaction on the index, made if it is not there."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            connection = sqlite3.connect(self._path, timeout=30)
-            try:
-                with connection:
-                    connection.execute(
-                        "CREATE TABLE IF NOT EXISTS files"
-                        " (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, key BLOB) WITHOUT ROWID"
-                    )
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"{self._path}: {error}. Delete it: it only spares reading files again."
-            ) from error
-
     def known(self, stats: Mapping[str, Stat]) -> dict[str, bytes]:
         """Keys of those files, given by absolute path, that are as they were when they were hashed."""
-        with self._open() as connection:
-            rows = connection.execute("SELECT path, size, mtime_ns, key FROM files")
-            return {path: key for path, *stat, key in rows if stats.get(path) == tuple(stat)}
+
+        def look(connection: sqlite3.Connection) -> dict[str, bytes]:
+            rows = connection.execute("SELECT path, size, mtime_ns, key, checksum FROM keys_of_files")
+            found = {}
+            for *row, checksum in rows:
+                if checksum == _checksum(row):
+                    raw, size, mtime_ns, key = row
+                    path = os.fsdecode(raw)
+                    if stats.get(path) == (size, mtime_ns):
+                        found[path] = key
+            return found
+
+        return self._transaction(look)
 
     def remember(self, files: Iterable[tuple[str, Stat, bytes]]) -> None:
         """Note the keys of files (absolute path, its stat before it was read, key)."""
         before = time.time_ns() - SETTLED_NS
-        rows = [(path, *stat, key) for path, stat, key in files if stat[1] < before]
-        with self._open() as connection:
-            connection.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)", rows)
+        rows = [[os.fsencode(path), *stat, key] for path, stat, key in files if stat[1] < before]
+        self._transaction(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO keys_of_files VALUES (?, ?, ?, ?, ?)",
+                ((*row, _checksum(row)) for row in rows),
+            )
+        )
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Do something with the index, made if it is not there, or is damaged."""
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            try:
+                return self._attempt(work)
+            except sqlite3.OperationalError:  # a full disk, a read-only folder: not the index's fault
+                raise
+            except sqlite3.DatabaseError:
+                self._path.unlink()
+                return self._attempt(work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path}: {error}. It may be deleted: it spares reading files") from error
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
+        with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS keys_of_files (path BLOB PRIMARY KEY, size INTEGER,"
+                " mtime_ns INTEGER, key BLOB, checksum BLOB) WITHOUT ROWID"
+            )
+            return work(connection)
+
+
+def _checksum(row: list[Any]) -> bytes:
+    return xxhash.xxh3_64_digest(repr(row).encode())

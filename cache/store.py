@@ -11,10 +11,11 @@ from cache.errors import DataError, StoreError, UnknownFeatureError, unknown_nam
 from cache.feature import Feature
 from cache.files import write_json
 from cache.keys import Spec, spec_key
+from cache.stamps import check_version
 from cache.stat_index import StatIndex
 from cache.tables import Table, load_table, save_table
 
-FORMAT, VERSION = "encode-once store", 1
+KIND = "encode-once store", 2
 NAME = re.compile(r"\w[\w.:+=@-]*(/\w[\w.:+=@-]*)+")  # encoder/output, each a plain folder name
 
 
@@ -37,10 +38,7 @@ class Store:
                 kind = found["format"], found["version"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise StoreError(f"{self._marker} cannot be read: {error}") from error
-            if kind != (FORMAT, VERSION):
-                raise StoreError(
-                    f"{self.path} is {kind[0]} version {kind[1]}; this program reads {FORMAT} {VERSION}"
-                )
+            check_version(self.path, kind, KIND)
         elif self.path.is_dir() and any(self.path.iterdir()):
             raise StoreError(
                 f"{self.path} holds other things and no store.json: choose an empty or new folder"
@@ -49,7 +47,7 @@ class Store:
     def create(self) -> None:
         """Make the folder, if it is not there."""
         if not self._marker.exists():
-            write_json(self._marker, {"format": FORMAT, "version": VERSION})
+            write_json(self._marker, {"format": KIND[0], "version": KIND[1]})
 
     @property
     def files(self) -> StatIndex:

@@ -10,8 +10,9 @@ import numpy as np
 from cache.errors import StoreError
 from cache.files import replacing
 from cache.keys import Keys, content_key
+from cache.stamps import STAMP_BYTES, check_whole, stamp_whole
 
-FORMAT, VERSION = "encode-once table", 1
+KIND = "encode-once table", 2
 
 
 @dataclass
@@ -51,7 +52,7 @@ class Table:
 
 def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
     """Store texts as one run of UTF-8 bytes and n + 1 offsets."""
-    encoded = [text.encode() for text in texts]
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may hold any bytes
     packed = group.create_group(name)
     packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
     packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
@@ -59,41 +60,45 @@ def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
 
 def _get_texts(packed: h5py.Group) -> list[str]:
     run, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
-    return [run[start:end].decode() for start, end in pairwise(offsets)]
+    return [run[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
 
 
 def save_table(table: Table, path: Path) -> None:
     """Write a table with its keys, whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        file.attrs.update({"format": FORMAT, "version": VERSION, "source": table.source})
-        file.attrs.update({"id_column": table.id_column, "label_separator": table.label_separator})
-        for name in ("ids", "images", "captions"):
-            _put_texts(file, name, getattr(table, name))
-        file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
-        _put_texts(file, "column_names", list(table.columns))
-        for number, texts in enumerate(table.columns.values()):
-            _put_texts(file, f"columns/{number}", texts)  # its own name may not be one HDF5 takes
-        if table.labels is not None:
-            names = sorted({label for row in table.labels for label in row})
-            number_of = {name: number for number, name in enumerate(names)}
-            labels = file.create_group("labels")
-            _put_texts(labels, "names", names)
-            labels["numbers"] = np.array(
-                [number_of[label] for row in table.labels for label in row], np.uint32
-            )
-            labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=STAMP_BYTES) as file:
+            _put(table, file)
+        stamp_whole(temporary, KIND)
+
+
+def _put(table: Table, file: h5py.File) -> None:
+    file.attrs.update({"format": KIND[0], "version": KIND[1], "source": table.source})
+    file.attrs.update({"id_column": table.id_column, "label_separator": table.label_separator})
+    for name in ("ids", "images", "captions"):
+        _put_texts(file, name, getattr(table, name))
+    file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
+    _put_texts(file, "column_names", list(table.columns))
+    for number, texts in enumerate(table.columns.values()):
+        _put_texts(file, f"columns/{number}", texts)  # its own name may not be one HDF5 takes
+    if table.labels is not None:
+        names = sorted({label for row in table.labels for label in row})
+        number_of = {name: number for number, name in enumerate(names)}
+        labels = file.create_group("labels")
+        _put_texts(labels, "names", names)
+        labels["numbers"] = np.array([number_of[label] for row in table.labels for label in row], np.uint32)
+        labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
 
 
 def load_table(path: Path) -> Table:
     """Read a table written by `save_table`.
 
     Raises:
-        StoreError: the file is not one, or of an unknown version.
+        StoreError: the file is not one, or of another version.
+        DamagedError: it is not as it was written.
     """
     try:
+        check_whole(path, KIND)
         with h5py.File(path, "r") as file:
-            if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
-                raise StoreError(f"{path} is not a table this version reads: extract the data again")
             labels = None
             if "labels" in file:
                 classes, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()

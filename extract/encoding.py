@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from cache import Failure, Feature, Store, content_key
-from cache.feature import FeatureWriter
+from cache.writing import FeatureWriter
 from cache.keys import pack
 from extract.contents import read_file
 from extract.encoders.base import Modality, Tower

@@ -7,6 +7,7 @@ import os
 
 import h5py
 import numpy as np
+import xxhash
 
 from cache import Store, Table, content_key
 from cache.keys import pack
@@ -16,6 +17,23 @@ def blake(content):
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
+def stamp_of(path, kind):
+    """What a file says of itself, as the page says."""
+    counting = []
+    with path.open("rb") as file:
+        for _ in range(2):
+            head, _, text = file.read(4096).partition(b"\n")
+            if head == b"encode-once stamp " + blake(text).hex().encode():
+                counting.append(json.loads(text))
+    stamp = max(counting, key=lambda stamp: stamp.get("commit", 0))
+    assert (stamp["format"], stamp["version"]) == kind
+    return stamp
+
+
+def xxh3(content):
+    return f"{xxhash.xxh3_64_intdigest(content):016x}"
+
+
 def read_rows(folder, key):
     """Content key → vectors, as the page says."""
     spec = json.loads((folder / "spec.json").read_text())
@@ -23,14 +41,24 @@ def read_rows(folder, key):
     assert spec["key"] == blake(canonical).hex() == key
     rows = {}
     for part in folder.glob("*.h5"):
+        stamp = stamp_of(part, ("encode-once part", 2))
+        assert stamp["sealed"]
+        assert stamp["feature_key"] == key
+        assert stamp["size"] == part.stat().st_size
         with h5py.File(part) as file:
-            assert (file.attrs["format"], file.attrs["version"]) == ("encode-once part", 1)
-            assert file.attrs["feature_key"] == key
-            count = file["rows"][0]
+            assert (file.attrs["format"], file.attrs["version"]) == ("encode-once part", 2)
+            for name in set(file) - {"values"}:
+                assert xxh3(file[name][()].tobytes()) == stamp["checksums"][name]
+            values = file["values"][()]
+            raw = values.tobytes()
+            blocks = [raw[at : at + 2**20] for at in range(0, len(raw), 2**20)]
+            assert [xxh3(block) for block in blocks] == [f"{s:016x}" for s in file["block_sums"]]
+            count = stamp["rows"]
             assert count == len(file["keys"])
             for row in range(count):
                 first, end = file["offsets"][row : row + 2] if file.attrs["ragged"] else (row, row + 1)
-                rows[file["keys"][row].tobytes()] = file["values"][first:end]
+                assert xxh3(values[first:end].tobytes()) == f"{file['sums'][row]:016x}"
+                rows[file["keys"][row].tobytes()] = values[first:end]
     return rows
 
 
@@ -56,6 +84,7 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
         Table("/d/train.csv", ["1", "2"], ["", ""], ["x", "ÿ"], labels, image_keys=keys, caption_keys=keys)
     )
     (path,) = (store.path / "tables").iterdir()
+    assert stamp_of(path, ("encode-once table", 2))["checksum"] == xxh3(path.read_bytes()[8192:])
     with h5py.File(path) as file:
 
         def texts(name):
@@ -80,4 +109,4 @@ def test_a_store_holds_nothing_the_page_does_not_name(tmp_path):
         for name in files
     }
     names = {name for name in names if not name.endswith(".h5")}
-    assert names <= {"store.json", "features/a/b/spec.json", "features/a/b/writer.lock"}
+    assert names <= {"store.json", "features/a/b/spec.json", "features/a/b/0-of-1.lock"}

@@ -1,5 +1,8 @@
 import os
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -40,7 +43,30 @@ def test_a_file_that_may_still_be_written_is_not_remembered(index, tmp_path):
     assert index.known({path: stat_of(path)}) == {}
 
 
-def test_a_broken_index_is_told_with_the_remedy(tmp_path):
+def test_a_broken_index_is_made_anew(index, tmp_path):
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(StoreError, match="Delete it"):
+    path = old_file(tmp_path / "a")
+    assert index.known({path: stat_of(path)}) == {}
+    index.remember([(path, stat_of(path), content_key(b"x"))])
+    assert index.known({path: stat_of(path)}) == {path: content_key(b"x")}
+
+
+def test_a_damaged_row_is_passed_over(index, tmp_path):
+    path = old_file(tmp_path / "a")
+    index.remember([(path, stat_of(path), content_key(b"x"))])
+    with closing(sqlite3.connect(tmp_path / "files.sqlite")) as connection, connection:
+        connection.execute("UPDATE keys_of_files SET key = ?", [content_key(b"y")])
+    assert index.known({path: stat_of(path)}) == {}
+
+
+def test_an_index_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "files.sqlite").mkdir()
+    with pytest.raises(StoreError, match=r"files\.sqlite"):
         StatIndex(tmp_path / "files.sqlite").known({})
+
+
+def test_any_path_a_file_system_knows_can_be_remembered(index, tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
+    old_file(Path(path))
+    index.remember([(path, stat_of(path), content_key(b"x"))])
+    assert index.known({path: stat_of(path)}) == {path: content_key(b"x")}

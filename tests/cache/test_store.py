@@ -22,7 +22,7 @@ from cache import (
     UnknownFeatureError,
     content_key,
 )
-from cache import feature as feature_module
+from cache import writing as writing_module
 from cache.keys import pack
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
@@ -59,7 +59,7 @@ def test_rows_come_back_in_the_order_they_are_asked_for(store, rng):
 
 def test_rows_that_lie_in_order_are_mapped_and_not_copied(store, rng):
     fill(store.declare("e/o", SPEC), range(50), rng.normal(size=(50, 7)).astype(np.float16))
-    assert isinstance(store.feature("e/o").read(keys_of(*range(10, 40))), np.memmap)
+    assert not store.feature("e/o").read(keys_of(*range(10, 40))).flags.owndata
 
 
 def test_a_part_is_plain_contiguous_hdf5(store, rng):
@@ -69,7 +69,6 @@ def test_a_part_is_plain_contiguous_hdf5(store, rng):
     with h5py.File(part) as file:
         np.testing.assert_array_equal(file["values"][()], values)
         np.testing.assert_array_equal(file["keys"][()], keys_of(*range(5)))
-        assert file["rows"][0] == 5
         assert file["values"].chunks is None
         assert file["values"].id.get_offset() % 4096 == 0
         assert json.loads(file.attrs["spec"]) == SPEC
@@ -88,7 +87,7 @@ def test_a_store_is_a_dict_from_keys_to_vectors(batches, ragged, part_rows, tmp_
     expected = {}
     rng = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_module, "PART_BYTES", part_rows * 4)
+        patch.setattr(writing_module, "PART_BYTES", part_rows * 4)
         for batch in batches:
             names = [name for name, _ in batch]
             lengths = np.array([length if ragged else 1 for _, length in batch], np.intp)

@@ -51,5 +51,5 @@ def test_a_store_keeps_the_last_state_of_each_table(tmp_path):
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     with h5py.File(tmp_path / "t.h5", "w"):
         pass
-    with pytest.raises(StoreError, match="not a table"):
+    with pytest.raises(StoreError, match="not written by this program"):
         load_table(tmp_path / "t.h5")
