@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from cache import DataError, EncodeOnceError, Store, UsageError
+from cache import DataError, EncodeOnceError, MissingDataError, Shard, Store, StoreError, UsageError
 
 # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
 # in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
@@ -94,8 +94,10 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode; by default one a core.")
 @click.option("--label-separator", help="Between the labels of a row, where the table leaves doubt.")
 @click.option("--retry-failed", is_flag=True, help="Try inputs again that failed before.")
+@click.option("--max-failures", type=click.IntRange(0), help="Stop as soon as more inputs than that fail.")
+@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="The share to encode, as 1/4.")
 @json_option
-def extract(encoders: Sequence[str], list_encoders: bool, as_json: bool, **options: Any) -> None:
+def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: bool, **options: Any) -> None:
     """Encode every image and caption of a data folder that the store lacks.
 
     \b
@@ -104,6 +106,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, as_json: bool, **optio
       encode-once extract --encoder efficientnet-lite0 --encoder glove-50 --data photos
       encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
       encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
+      encode-once extract --encoder clip-vit-l --shard 1/4
     """
     if list_encoders:
         from extract.encoders import describe
@@ -116,7 +119,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, as_json: bool, **optio
     from extract import encode
 
     options["weights"] = _weights(encoders, options["weights"])
-    report = encode(options.pop("data"), encoders, options.pop("store"), **options)
+    report = encode(options.pop("data"), encoders, options.pop("store"), shard=Shard.parse(shard), **options)
     warn(report.warnings)
     for failure in report.failures[:NAMED]:
         say(f"failed: {failure.input}: {failure.reason} ({failure.message})")
@@ -311,6 +314,173 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     warn([f"{run.path}: {line}" for run in loaded for line in run.settings.warnings])
     rows = compare(loaded)
     _result(rows, as_json, lambda: table_text(rows))
+
+
+@main.group(cls=Verbs)
+def store() -> None:
+    """Look at a store, check it, keep it in order."""
+
+
+features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...")
+
+
+def _existing(path: str) -> Store:
+    found = Store(path)
+    if not found.exists:
+        raise MissingDataError(f"{path} is no store yet: run extract first")
+    return found
+
+
+@store.command("list")
+@store_option
+@json_option
+def list_(store: str, as_json: bool) -> None:
+    """List the features: rows, size, key, when they were made and with what versions; and the tables.
+
+    \b
+    Example:
+      encode-once store list --store store
+    """
+    from cache import overview
+
+    held = _existing(store)
+    found = {"features": overview.features(held), "tables": overview.tables(held)}
+    _result(found, as_json, lambda: overview.listing(found))
+
+
+@store.command()
+@click.argument("feature")
+@store_option
+@json_option
+def info(feature: str, store: str, as_json: bool) -> None:
+    """Show all that is known of a feature: above all its spec, which decides its values.
+
+    \b
+    Example:
+      encode-once store info clip-vit-l/image
+    """
+    from cache import overview
+
+    found = overview.describe(_existing(store).feature(feature))
+    _result(found, as_json, lambda: overview.text(found))
+
+
+@store.command()
+@features_argument
+@store_option
+@click.option("--repair", is_flag=True, help="Keep what is sound, set the rest aside as .damaged.")
+@click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
+@device_option
+def verify(features: Sequence[str], store: str, repair: bool, recompute: int | None, device: str) -> None:
+    """Read every byte of the store, or of some features, and compare it with its checksum.
+
+    Exit status 1 where anything is wrong.
+
+    \b
+    Examples:
+      encode-once store verify
+      encode-once store verify clip-vit-l/image --recompute 20
+      encode-once store verify --repair
+    """
+    from cache.upkeep import repair as keep_sound
+    from cache.verify import verify as check
+
+    held = _existing(store)
+    if repair:
+        for line in keep_sound(held, features):
+            say(f"set aside {line}")
+    problems = check(held, features)
+    if recompute and not problems:
+        from extract.recompute import recompute as encode_again
+
+        for found in encode_again(held, recompute, features, device=device):
+            line = f"{found.feature}: {found.rows} rows encoded again differ by {found.worst:.1e} at most"
+            say(line)
+            problems += [] if found.agrees else [f"{line}: more than arithmetic explains"]
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise StoreError(f"{store}: {len(problems)} problems, as told above")
+    say(f"{store}: all is as it was written")
+
+
+def _tell(changes: Sequence[Any], what: str) -> None:
+    for change in changes:
+        say(f"{change.feature}: {change.rows} rows {what}, {change.nbytes:+,} bytes")
+
+
+@store.command()
+@features_argument
+@store_option
+def compact(features: Sequence[str], store: str) -> None:
+    """Put each feature's rows into one part, in the order of the tables, so that fit can map them.
+
+    \b
+    Example:
+      encode-once store compact
+    """
+    from cache import upkeep
+
+    _tell(upkeep.compact(_existing(store), features), "dropped, as they stood there twice")
+
+
+@store.command()
+@features_argument
+@store_option
+@click.option("--delete", is_flag=True, help="Delete them; without it they are only counted.")
+def gc(features: Sequence[str], store: str, delete: bool) -> None:
+    """Drop the rows whose images or captions stand in no table any more.
+
+    A table is forgotten by deleting its file in the store's folder `tables`; `store list` names them.
+
+    \b
+    Examples:
+      encode-once store gc
+      encode-once store gc --delete
+    """
+    from cache import upkeep
+
+    changes = upkeep.drop_unreferenced(_existing(store), features, delete=delete)
+    _tell(changes, "dropped" if delete else "stand in no table; --delete drops them")
+
+
+@store.command()
+@click.argument("others", nargs=-1, required=True, metavar="OTHER...")
+@store_option
+def merge(others: Sequence[str], store: str) -> None:
+    """Take in what other stores hold, such as those that `extract --shard` filled on other machines.
+
+    \b
+    Example:
+      encode-once store merge from-node-2 from-node-3
+    """
+    from cache import upkeep
+
+    for other in others:
+        _tell(upkeep.merge(Store(store), _existing(other)), f"taken in from {other}")
+
+
+@store.command()
+@click.argument("feature")
+@store_option
+@click.option("--to", "kind", required=True, metavar="FORMAT", help="npy, parquet or safetensors.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="By default named as the feature.")
+@click.option("--table", help="Whose rows to write, as `store list` calls it; by default the only one.")
+def export(feature: str, store: str, kind: str, output: Path | None, table: str | None) -> None:
+    """Write a feature to a file other programs read, a row for each row of a table.
+
+    \b
+    Examples:
+      encode-once store export clip-vit-l/image --to parquet
+      encode-once store export glove-50/mean --to npy -o captions.npy
+    """
+    from cache import export as exporting
+
+    held = _existing(store)
+    selection = exporting.select(held.feature(feature), held.table(table))
+    output = output or Path(f"{feature.replace('/', '-')}.{kind}")
+    exporting.export(selection, kind, output)
+    say(f"{output}: {len(selection.rows)} rows")
 
 
 @main.group(cls=Verbs)

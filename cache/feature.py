@@ -3,20 +3,70 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
+from cache.errors import DamagedError, DataError, MissingRowsError, SpecMismatchError, StoreError
 from cache.failures import Failure, add_failures, read_failures
+from cache.files import write_json
 from cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 from cache.locks import locked
-from cache.parts import Part, Values, ranges
+from cache.parts import Part, Rows, Shape, Values, ranges
 from cache.writing import FeatureWriter, seal_left_behind
 
 LOOKS = 5  # at a folder whose parts another process is just replacing
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `spec.json` says of a feature."""
+
+    feature: str
+    key: str
+    spec: Spec
+    provenance: Mapping[str, str]  # versions, files: what is told, not compared
+    created: str
+
+    @classmethod
+    def new(cls, feature: str, spec: Spec, provenance: Mapping[str, str]) -> "Record":
+        """That of a feature that begins now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(feature, spec_key(spec), dict(spec), dict(provenance), now)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """That of the feature in a folder.
+
+        Raises:
+            StoreError: it is not there, or not as it was written.
+        """
+        try:
+            record = cls(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
+            altered = record.key != spec_key(record.spec) or not isinstance(record.provenance, dict)
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
+        if altered:
+            raise DamagedError(f"{folder / 'spec.json'} was altered: its key is not that of its spec")
+        return record
+
+    def write(self, folder: Path) -> None:
+        """Make it that of a folder."""
+        write_json(folder / "spec.json", asdict(self))
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The attributes that make a part understandable on its own."""
+        return {
+            "feature": self.feature,
+            "feature_key": self.key,
+            "spec": json.dumps(self.spec, sort_keys=True),
+            "provenance": json.dumps(self.provenance, sort_keys=True),
+        }
 
 
 class Feature:
@@ -27,18 +77,7 @@ class Feature:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, name
-        try:
-            record = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-            self.spec: Spec = record["spec"]
-            self.key: str = record["key"]
-            # Versions, files: what is told, not compared.
-            self.provenance: Mapping[str, str] = record["provenance"]
-            self.created: str = record["created"]
-            altered = self.key != spec_key(self.spec)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
-        if altered:
-            raise StoreError(f"{folder / 'spec.json'} was altered: its key is not that of its spec")
+        self.record = Record.read(folder)
         self._parts: list[Part] = []
         self.reload()
 
@@ -48,7 +87,7 @@ class Feature:
     def reload(self) -> None:
         """Look again at what is on disk."""
         self._parts = self._open_parts()
-        self._starts = np.cumsum([0, *(part.rows for part in self._parts)])
+        self.starts = np.cumsum([0, *(part.rows for part in self._parts)])  # the first row of each part
         no_keys = np.empty((0, KEY_BYTES), np.uint8)
         self.keys: Keys = np.concatenate([no_keys, *(part.keys for part in self._parts)])  # of all rows
         self._index = KeyIndex(self.keys)
@@ -75,6 +114,16 @@ class Feature:
         return self._index.distinct
 
     @property
+    def spec(self) -> Spec:
+        """All that decides the values."""
+        return self.record.spec
+
+    @property
+    def key(self) -> str:
+        """The hash of the spec."""
+        return self.record.key
+
+    @property
     def parts(self) -> list[Part]:
         """The sealed parts, in the order of their rows."""
         return self._parts
@@ -82,7 +131,7 @@ class Feature:
     @property
     def weights_file(self) -> str | None:
         """The local file of weights the first rows were made with, if any."""
-        return self.provenance.get("weights_file")
+        return self.record.provenance.get("weights_file")
 
     @property
     def nbytes(self) -> int:
@@ -166,13 +215,29 @@ class Feature:
             values[ranges(offsets[mine], lengths[mine])] = some
         return values, offsets
 
+    def chunk(self, rows: NDArray[np.intp]) -> Rows:
+        """Keys and vectors of rows that `find` gave, and lengths where the feature is ragged."""
+        if not self.ragged:
+            return self.keys[rows], self.take(rows), None
+        values, offsets = self.take_ragged(rows)
+        return self.keys[rows], values, np.diff(offsets)
+
+    def shape(self, rows: NDArray[np.intp]) -> Shape:
+        """The shape of a part with room for exactly these rows."""
+        first = self._parts[0].shape
+        vectors = len(rows)
+        if first.ragged:
+            lengths = np.concatenate([part.lengths() for part in self._parts])
+            vectors = int(lengths[rows].sum())
+        return replace(first, rows=len(rows), vectors=vectors)
+
     def _part_of(self, row: int) -> tuple[Part, int]:
-        number = int(np.searchsorted(self._starts, row, "right")) - 1
-        return self._parts[number], int(self._starts[number])
+        number = int(np.searchsorted(self.starts, row, "right")) - 1
+        return self._parts[number], int(self.starts[number])
 
     def _by_part(self, rows: NDArray[np.intp]) -> Iterator[tuple[Part, NDArray[np.intp], NDArray[np.intp]]]:
         """Each part that has some of these rows, which of them, and their numbers in the part."""
-        for part, start in zip(self._parts, self._starts, strict=False):
+        for part, start in zip(self._parts, self.starts, strict=False):
             mine = np.flatnonzero((start <= rows) & (rows < start + part.rows))
             if len(mine):
                 yield part, mine, rows[mine] - start
@@ -200,16 +265,6 @@ class Feature:
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Note inputs that have no vector, and why."""
         add_failures(self._journal, failures)
-
-    @property
-    def header(self) -> dict[str, str]:
-        """The attributes that make a part understandable on its own."""
-        return {
-            "feature": self.name,
-            "feature_key": self.key,
-            "spec": json.dumps(dict(self.spec), sort_keys=True),
-            "provenance": json.dumps(dict(self.provenance), sort_keys=True),
-        }
 
     @contextmanager
     def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:

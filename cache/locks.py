@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from cache.errors import StoreBusyError
 from cache.files import writing
+from cache.keys import Shard
 
 
 @contextmanager
@@ -45,6 +46,19 @@ def locked(path: Path, what: str) -> Iterator[None]:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def all_locked(folder: Path, what: str) -> Iterator[None]:
+    """Hold the lock of every writer of a feature's folder, and that of the one that writes alone.
+
+    Raises:
+        StoreBusyError: one of them is at work.
+    """
+    with ExitStack() as locks:
+        for path in sorted({folder / f"{Shard()}.lock", *folder.glob("*.lock")}):
+            locks.enter_context(locked(path, what))
+        yield
 
 
 def _now() -> str:

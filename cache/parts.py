@@ -31,6 +31,7 @@ PAGE = 4096  # datasets start on pages, so that they can be mapped
 BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many rows that lie together
 COPY_BYTES = 1 << 26
 Values = NDArray[Any]  # (vectors, d), float16 or float32
+Rows = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths where they are ragged
 
 
 def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -130,6 +131,7 @@ class Part:
             {name: checksum(array) for name, array in found.items()}
             == {name: sum_ for name, sum_ in self.stamp["checksums"].items() if name != "rest"}
             and (not sealed or len(self.content) == self.stamp["size"])
+            and (sealed or self.path.suffix != ".h5")
             and len(self.keys) == self.rows
             and len(self.values) == self.vectors
             and (self.offsets is None or self._offsets_fit(self.offsets))
@@ -211,30 +213,35 @@ class Part:
             "rows, and the next extract encodes them again"
         )
 
-    def chunks(self) -> Iterator[tuple[Keys, Values, NDArray[np.intp] | None]]:
-        """All rows, checked, in pieces: keys, vectors, and lengths where it is ragged."""
-        lengths = None if self.offsets is None else np.diff(self.offsets).astype(np.intp)
-        step = max(1, COPY_BYTES * self.rows // max(1, self.values.nbytes))
-        for first in range(0, self.rows, step):
-            end = min(first + step, self.rows)
-            yield (
-                self.keys[first:end],
-                self.run(first, end),
-                None if lengths is None else lengths[first:end],
-            )
+    def lengths(self) -> NDArray[np.intp]:
+        """How many vectors each row of a ragged part has, (n,)."""
+        assert self.offsets is not None
+        return np.diff(self.offsets).astype(np.intp)
+
+    def chunk(self, rows: NDArray[np.intp]) -> Rows:
+        """The contents of these rows, in their order.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        if self.offsets is None:
+            return self.keys[rows], self.gather(rows), None
+        return self.keys[rows], *self.gather_ragged(rows)
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with a sealed part, one line each: all bytes are read."""
+        """Everything that is wrong with it, one line each: all bytes are read."""
         found = []
         unsound = np.flatnonzero(~self.sound(0, self.rows))
         if len(unsound):
             found.append(f"{self.path}: {len(unsound)} of {self.rows} rows damaged, the first {unsound[0]}")
-        if (checksums(self.blocks()) != self._block_sums).any():
-            found.append(f"{self.path}: blocks damaged")
         step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
         vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
         if not all(np.isfinite(some).all() for some in vectors):
             found.append(f"{self.path}: holds NaN or infinity")
+        if not self.stamp["sealed"]:
+            return found
+        if (checksums(self.blocks()) != self._block_sums).any():
+            found.append(f"{self.path}: blocks damaged")
         places = self.stamp["places"]
         if checksum_of_rest(self.content, self.shape, places) != self.stamp["checksums"].get("rest"):
             return [*found, f"{self.path}: its HDF5 structure is damaged"]
@@ -377,17 +384,32 @@ def new_part(temporary: Path, part: Path, shape: Shape, header: Mapping[str, str
             temporary.unlink(missing_ok=True)
 
 
+def chunks(shape: Shape) -> Iterator[slice]:
+    """The rows of a part, in pieces that memory holds easily."""
+    step = max(1, COPY_BYTES * shape.rows // max(1, shape.vectors * shape.vector_bytes))
+    for start in range(0, shape.rows, step):
+        yield slice(start, start + step)
+
+
+def copy_rows(
+    source: Part, rows: NDArray[np.intp], temporary: Path, part: Path, header: Mapping[str, str]
+) -> None:
+    """Make a part of some rows of another; none where there is no row."""
+    vectors = len(rows) if source.offsets is None else int(source.lengths()[rows].sum())
+    shape = replace(source.shape, rows=len(rows), vectors=vectors)
+    if len(rows):
+        with new_part(temporary, part, shape, header) as writer:
+            for some in chunks(shape):
+                writer.append(*source.chunk(rows[some]))
+
+
 def seal(partial: Path, part: Path, header: Mapping[str, str]) -> None:
     """Turn what a writer committed, whether it finished or died, into a part of exactly that many rows."""
     source = Part(partial, header["feature_key"])
     if source.rows and (source.rows, source.vectors) == (source.shape.rows, source.shape.vectors):
         _finish(partial, part, header["feature_key"])
         return
-    if source.rows:
-        shape = replace(source.shape, rows=source.rows, vectors=source.vectors)
-        with new_part(partial.with_suffix(".new"), part, shape, header) as exact:
-            for chunk in source.chunks():
-                exact.append(*chunk)
+    copy_rows(source, np.arange(source.rows), partial.with_suffix(".new"), part, header)
     with writing(partial):
         partial.unlink()
 

@@ -66,6 +66,17 @@ class StatIndex:
             )
         )
 
+    def problems(self) -> list[str]:
+        """What is wrong with the index, one line each."""
+        if not self._path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30)) as connection:
+                found = [row for (row,) in connection.execute("PRAGMA integrity_check") if row != "ok"]
+        except sqlite3.Error as error:
+            found = [str(error)]
+        return [f"{self._path}: {one}; the next extract makes it anew" for one in found]
+
     def _transaction(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
         """Do something with the index, made if it is not there, or is damaged."""
         with writing(self._path):

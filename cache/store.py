@@ -4,11 +4,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.errors import DataError, StoreError, UnknownFeatureError, unknown_name
-from cache.feature import Feature
+from cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
+from cache.feature import Feature, Record
 from cache.files import write_json
 from cache.keys import Spec, spec_key
 from cache.stamps import check_version
@@ -50,6 +49,11 @@ class Store:
             write_json(self._marker, {"format": KIND[0], "version": KIND[1]})
 
     @property
+    def exists(self) -> bool:
+        """Whether anything has been kept here yet."""
+        return self._marker.exists()
+
+    @property
     def files(self) -> StatIndex:
         """Keys of input files that have not changed since they were read."""
         return StatIndex(self.path / "files.sqlite")
@@ -67,17 +71,36 @@ class Store:
     def _table_path(self, table: Table) -> Path:
         return self.path / "tables" / f"{table.name}.h5"
 
+    def table_files(self) -> list[Path]:
+        """Where the tables are kept, by name."""
+        return sorted((self.path / "tables").glob("*.h5"))
+
     def tables(self) -> list[Table]:
         """The tables kept, by name."""
-        return [load_table(path) for path in sorted((self.path / "tables").glob("*.h5"))]
+        return [load_table(path) for path in self.table_files()]
+
+    def table(self, name: str | None = None) -> Table:
+        """The table of that name, or the only one.
+
+        Raises:
+            UsageError: there is none, or several.
+        """
+        known = {table.name: table for table in self.tables()}
+        if name is None and len(known) == 1:
+            (name,) = known
+        if name is None:
+            raise UsageError(f"{self.path} knows {len(known)} tables: name one of {', '.join(known)}")
+        if name not in known:
+            raise unknown_name(f"table of {self.path}", name, known)
+        return known[name]
 
     def features(self) -> list[str]:
         """Names of the features held, sorted."""
         root = self.path / "features"
         return sorted(str(spec.parent.relative_to(root)) for spec in root.glob("**/spec.json"))
 
-    def feature(self, name: str) -> Feature:
-        """A feature that is there.
+    def folder(self, name: str) -> Path:
+        """Where a feature that is there is kept.
 
         Raises:
             UnknownFeatureError: the store has none of that name.
@@ -85,7 +108,15 @@ class Store:
         folder = self.path / "features" / name
         if not NAME.fullmatch(name) or not (folder / "spec.json").exists():
             raise unknown_name(f"feature of {self.path}", name, self.features(), UnknownFeatureError)
-        return Feature(folder, name)
+        return folder
+
+    def feature(self, name: str) -> Feature:
+        """A feature that is there.
+
+        Raises:
+            UnknownFeatureError: the store has none of that name.
+        """
+        return Feature(self.folder(name), name)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec, made if it is not there or has no rows yet.
@@ -103,12 +134,5 @@ class Store:
                 return feature
             (folder / "failures.jsonl").unlink(missing_ok=True)  # of the spec that never gave a row
         self.create()
-        record = {
-            "feature": name,
-            "key": spec_key(spec),
-            "spec": dict(spec),
-            "provenance": dict(provenance or {}),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_json(folder / "spec.json", record)
+        Record.new(name, spec, provenance or {}).write(folder)
         return Feature(folder, name)

@@ -81,7 +81,7 @@ class FeatureWriter:
 
     def _open(self, partial: Path, shape: Shape) -> PartWriter:
         """A part in progress; it has that name only once its stamp is on disk."""
-        part = PartWriter(partial.with_suffix(".new"), shape, self._feature.header)
+        part = PartWriter(partial.with_suffix(".new"), shape, self._feature.record.header)
         with writing(partial):
             part.path = part.path.replace(partial)
             sync_folder(partial.parent)
@@ -93,7 +93,7 @@ class FeatureWriter:
         if part:
             part.close()
             self._expected = max(0, self._expected - part.rows)
-            seal(part.path, sealed_path(part.path), self._feature.header)
+            seal(part.path, sealed_path(part.path), self._feature.record.header)
 
 
 def sealed_path(partial: Path) -> Path:
@@ -106,17 +106,23 @@ def seal_left_behind(feature: "Feature", writer: str) -> None:
 
     Those are the writer of this name, whose lock the caller holds, and others whose lock is free.
     """
-    for unfinished in sorted(feature.folder.glob("*.partial")) + sorted(feature.folder.glob("*.new")):
+    for unfinished in left_behind(feature.folder):
         owner = unfinished.with_suffix("").suffix[1:]
         if owner == writer:
-            _settle(unfinished, feature)
+            settle(unfinished, feature)
         else:
             with suppress(StoreBusyError), locked(feature.folder / f"{owner}.lock", feature.name):
-                _settle(unfinished, feature)
+                settle(unfinished, feature)
 
 
-def _settle(unfinished: Path, feature: "Feature") -> None:
-    if unfinished.suffix == ".partial" and unfinished.exists():
-        seal(unfinished, sealed_path(unfinished), feature.header)
+def left_behind(folder: Path) -> list[Path]:
+    """What writers have in progress in a feature's folder, or had when they died."""
+    return sorted([*folder.glob("*.partial"), *folder.glob("*.new")])
+
+
+def settle(unfinished: Path, feature: "Feature") -> None:
+    """Seal what a dead writer committed to one file; the caller holds its lock."""
+    if unfinished.suffix == ".partial" and unfinished.exists():  # it may have been settled meanwhile
+        seal(unfinished, sealed_path(unfinished), feature.record.header)
     with writing(unfinished):
         unfinished.unlink(missing_ok=True)

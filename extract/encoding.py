@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cache import Failure, Feature, Store, content_key
+from cache import Failure, Feature, Keys, Shard, Store, Table, content_key
+from cache.keys import first_occurrences, pack, present
 from cache.writing import FeatureWriter
-from cache.keys import pack
 from extract.contents import read_file
 from extract.encoders.base import Modality, Tower
-from extract.errors import InputError
+from extract.errors import InputError, TooManyFailuresError
 from extract.images import decode
 from extract.memory import keep_freed_memory
 
@@ -47,6 +47,15 @@ class Input:
         return decode(content)
 
 
+def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
+    """The keys (n, 16) of all rows that have such a content of the shard, and the distinct ones as inputs."""
+    keys = np.concatenate([table.keys(modality) for table in tables])
+    sources = [s for table in tables for s in (table.images if modality == "image" else table.captions)]
+    asked = np.flatnonzero(present(keys) & shard.has(keys))
+    first = asked[first_occurrences(keys[asked])]
+    return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
+
+
 class Job:
     """One tower at work: it collects prepared inputs, encodes them in batches and stores the rows."""
 
@@ -59,6 +68,7 @@ class Job:
         }
         self._writers: dict[str, FeatureWriter] = {}
         self._batch: list[tuple[Input, Any]] = []
+        self.failed = 0
 
     def lacks(self, inputs: Sequence[Input], *, retry_failed: bool) -> NDArray[np.bool_]:
         """Which inputs some feature has no row of, (n,); not those that failed before, unless asked."""
@@ -69,18 +79,21 @@ class Job:
             lacking |= ~feature.has(keys) & np.array([one.key not in failed for one in inputs], np.bool_)
         return lacking
 
-    def start(self, device: str, batch_size: int | None, expected: int, cleanup: ExitStack) -> None:
-        """Load the tower and open the features for `expected` more rows."""
+    def start(
+        self, device: str, batch_size: int | None, expected: int, shard: Shard, cleanup: ExitStack
+    ) -> None:
+        """Open the features for `expected` more rows, and load the tower."""
+        for output, feature in self.features.items():
+            self._writers[output] = cleanup.enter_context(feature.writer(expected, shard))
         tqdm.write(f"loading {', '.join(f.name for f in self.features.values())} …", file=sys.stderr)
         self.tower.load(device)
         on_gpu = device.startswith("cuda")
         self._batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
-        for output, feature in self.features.items():
-            self._writers[output] = cleanup.enter_context(feature.writer(expected))
 
     def add(self, one: Input, prepared: Any) -> None:
         """Take one prepared input, or the error that kept it from being prepared."""
         if isinstance(prepared, InputError):
+            self.failed += 1
             for feature in self.features.values():
                 feature.record_failures([_failure(one, prepared)])
             return
@@ -99,9 +112,9 @@ class Job:
                 stored = [np.asarray(row).astype(STORED) for row in rows]
             finite = [bool(np.isfinite(row).all()) for row in stored]
             bad = InputError("not-finite", f"its vector has numbers that {STORED.__name__} cannot hold")
-            self.features[output].record_failures(
-                _failure(one, bad) for one, good in zip(inputs, finite, strict=True) if not good
-            )
+            failed = [_failure(one, bad) for one, good in zip(inputs, finite, strict=True) if not good]
+            self.features[output].record_failures(failed)
+            self.failed += len(failed)
             kept = [row for row, good in zip(stored, finite, strict=True) if good]
             if kept:
                 keys = pack(one.key for one, good in zip(inputs, finite, strict=True) if good)
@@ -124,9 +137,15 @@ def encode_inputs(
     batch_size: int | None,
     workers: int,
     retry_failed: bool,
+    max_failures: float,
+    shard: Shard,
     progress: bool,
 ) -> None:
-    """Give every job's features the rows they lack of these inputs, all of one modality."""
+    """Give every job's features the rows they lack of these inputs, all of one modality and shard.
+
+    Raises:
+        TooManyFailuresError: more than `max_failures` failed for one encoder; what was encoded is kept.
+    """
     lacking = [job.lacks(inputs, retry_failed=retry_failed) for job in jobs]
     todo = [
         (inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
@@ -138,7 +157,7 @@ def encode_inputs(
     with ExitStack() as cleanup:
         for job, lacks in zip(jobs, lacking, strict=True):
             if lacks.any():
-                job.start(device, batch_size, int(lacks.sum()), cleanup)
+                job.start(device, batch_size, int(lacks.sum()), shard, cleanup)
         pool = cleanup.enter_context(ThreadPoolExecutor(workers))
         cleanup.callback(pool.shutdown, cancel_futures=True)
         bar = tqdm(
@@ -149,6 +168,11 @@ def encode_inputs(
         for one, prepared in _in_order(pool, todo, ahead=1 if device.startswith("cuda") else 0):
             for job, ready in prepared:
                 job.add(one, ready)
+                if job.failed > max_failures:
+                    raise TooManyFailuresError(
+                        f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
+                        "failures.jsonl in the store's features names them, and what was encoded is kept"
+                    )
             bar.update()
         for job in jobs:
             job.flush()

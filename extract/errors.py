@@ -16,6 +16,10 @@ class InputError(DataError):
         self.reason = reason
 
 
+class TooManyFailuresError(DataError):
+    """More inputs failed than the user allowed; what was encoded is kept."""
+
+
 class UnknownEncoderError(UsageError, KeyError):
     """No encoder has that name."""
 

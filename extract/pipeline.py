@@ -1,5 +1,6 @@
 """Stage 1: a data folder → every encoder's vectors in a store, each image decoded once for all."""
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -10,14 +11,13 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Store, Table
-from cache.keys import Keys, first_occurrences
-from cache.keys import present as has_content
+from cache import DataError, Keys, Shard, Store, Table
+from cache.keys import present
 from extract import encoders
 from extract.contents import add_keys
 from extract.encoders.base import RANDOM, Modality, Options
-from extract.encoding import Input, Job, encode_inputs
-from extract.errors import InputError
+from extract.encoding import Input, Job, distinct_inputs, encode_inputs
+from extract.errors import InputError, TooManyFailuresError
 from extract.readers import read_folder
 
 
@@ -81,6 +81,8 @@ def encode(
     workers: int | None = None,
     label_separator: str | None = None,
     retry_failed: bool = False,
+    max_failures: int | None = None,
+    shard: Shard | None = None,
     progress: bool = True,
 ) -> Report:
     """Encode what a store lacks of a data folder.
@@ -97,15 +99,18 @@ def encode(
         workers: threads that read, decode and prepare; by default one a core.
         label_separator: between the labels of a row, where the table leaves doubt.
         retry_failed: try inputs again that failed before.
+        max_failures: stop as soon as more inputs than that fail.
+        shard: the share of the contents to encode; by default all. Several processes, each with a shard of
+            its own, may fill one store at a time, or stores to be merged.
         progress: show a bar on stderr.
 
     Raises:
-        EncodeOnceError: the data, an encoder or the store cannot be used. Single inputs that cannot be
-            encoded raise nothing: they are in the report.
+        EncodeOnceError: the data, an encoder or the store cannot be used, or all inputs failed, or more
+            than `max_failures`. Others that cannot be encoded raise nothing: they are in the report.
     """
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
-    device = _device(device)
+    device = choose_device(device)
     made, warnings = [], []
     for name in dict.fromkeys(names):
         options = Options((weights or {}).get(name), _precision(name, store, device, precision))
@@ -117,15 +122,20 @@ def encode(
     tables, oddities = read_folder(Path(data), label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + oddities)
     jobs = [Job(name, tower, store, file) for name, tower, file in made]
+    shard = shard or Shard()
     unreadable: dict[str, InputError] = {}
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)
         store.save(table)
+    limit = math.inf if max_failures is None else max_failures - len(unreadable)
+    if limit < 0:
+        path, error = next(iter(unreadable.items()))
+        raise TooManyFailuresError(f"{len(unreadable)} images cannot be read, such as {path} ({error})")
     for modality in get_args(Modality):
         mine = [job for job in jobs if job.tower.modality == modality]
-        requested, inputs = _inputs(report.tables, modality)
+        requested, inputs = distinct_inputs(report.tables, modality, shard)
         lost = unreadable if modality == "image" else {}
-        if mine and not inputs and not lost:
+        if mine and not lost and not any(present(table.keys(modality)).any() for table in report.tables):
             raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
         before = _presence(mine, requested)
         encode_inputs(
@@ -135,6 +145,8 @@ def encode(
             batch_size=batch_size,
             workers=workers,
             retry_failed=retry_failed,
+            max_failures=limit,
+            shard=shard,
             progress=progress,
         )
         rows_lost = sum(path in lost for table in report.tables for path in table.images)
@@ -146,7 +158,18 @@ def encode(
             )
         report.failures += _failed(inputs, mine, lost)
     report.seconds = time.perf_counter() - started
+    _check_some_succeeded(report)
     return report
+
+
+def _check_some_succeeded(report: Report) -> None:
+    for name, counts in report.features.items():
+        if counts.failed and not counts.encoded + counts.present:
+            first = next(failure for failure in report.failures if name in failure.features)
+            raise DataError(
+                f"{name}: all {counts.failed} inputs failed, such as {first.input}: "
+                f"{first.reason} ({first.message})"
+            )
 
 
 def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
@@ -154,7 +177,8 @@ def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     return {feature.name: feature.has(keys) for job in jobs for feature in job.features.values()}
 
 
-def _device(wanted: str) -> str:
+def choose_device(wanted: str) -> str:
+    """The device of that name; "auto" is a GPU where there is one."""
     if wanted != "auto":
         return wanted
     import torch
@@ -170,15 +194,6 @@ def _precision(encoder: str, store: Store, device: str, wanted: str) -> str:
         if name.startswith(f"{encoder}/"):
             return str(store.feature(name).spec.get("precision", "float32"))
     return "float16" if device.startswith("cuda") else "float32"
-
-
-def _inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, list[Input]]:
-    """Keys of all rows that have such a content, (n, 16), and the distinct inputs they come from."""
-    keys = np.concatenate([table.keys(modality) for table in tables])
-    sources = [s for table in tables for s in (table.images if modality == "image" else table.captions)]
-    asked = np.flatnonzero(has_content(keys))
-    first = asked[first_occurrences(keys[asked])]
-    return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
 def _failed(

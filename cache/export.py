@@ -1,0 +1,111 @@
+"""A feature as a file of another format, a row for each row of a table that has a vector."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.errors import DataError, unknown_name
+from cache.feature import Feature
+from cache.files import replacing
+from cache.parts import chunks
+from cache.tables import Table
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows of a feature, and what they are called."""
+
+    feature: Feature
+    rows: NDArray[np.intp]
+    ids: list[str]
+
+
+def select(feature: Feature, table: Table | None) -> Selection:
+    """The rows of a table that have a vector, by their ids; without a table every row, by its content key."""
+    if not len(feature):
+        raise DataError(f"{feature.name} has no rows to export")
+    if table is None:
+        return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
+    rows = feature.find(table.keys(str(feature.spec["modality"])))
+    there = np.flatnonzero(rows >= 0)
+    return Selection(feature, rows[there], [table.ids[row] for row in there])
+
+
+def export(selection: Selection, kind: str, path: Path) -> None:
+    """Write `path` whole, or not at all; npy writes `PATH.ids.txt`, and offsets where ragged, beside it.
+
+    Raises:
+        UsageError: an unknown kind.
+        DataError: a library is missing.
+    """
+    if kind not in KINDS:
+        raise unknown_name("format", kind, KINDS)
+    KINDS[kind](selection, path)
+
+
+def _npy(selection: Selection, path: Path) -> None:
+    feature, shape = selection.feature, selection.feature.shape(selection.rows)
+    lengths = []
+    with replacing(path) as temporary:
+        out = np.lib.format.open_memmap(temporary, "w+", shape.dtype, (shape.vectors, shape.dim))
+        start = 0
+        for some in chunks(shape):
+            _, values, some_lengths = feature.chunk(selection.rows[some])
+            out[start : start + len(values)] = values
+            start += len(values)
+            if some_lengths is not None:
+                lengths.append(some_lengths)
+        out.flush()
+    if shape.ragged:
+        with replacing(Path(f"{path}.offsets.npy")) as temporary, temporary.open("wb") as file:
+            np.save(file, np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+    with replacing(Path(f"{path}.ids.txt")) as temporary:
+        temporary.write_text("".join(f"{one}\n" for one in selection.ids), encoding="utf-8")
+
+
+def _safetensors(selection: Selection, path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    keys, values, lengths = selection.feature.chunk(selection.rows)
+    arrays = {"values": np.ascontiguousarray(values), "keys": np.ascontiguousarray(keys)}
+    if lengths is not None:
+        arrays["offsets"] = np.concatenate([[0], np.cumsum(lengths)])
+    with replacing(path) as temporary:
+        save_file(arrays, temporary, {"feature": selection.feature.name, "ids": json.dumps(selection.ids)})
+
+
+def _parquet(selection: Selection, path: Path) -> None:
+    try:
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter
+    except ImportError as error:
+        raise DataError("parquet needs pyarrow: pip install 'encode-once[parquet]'") from error
+    feature, shape = selection.feature, selection.feature.shape(selection.rows)
+    vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dim)
+    schema = pa.schema(
+        {"id": pa.string(), "key": pa.binary(16), "vector": pa.list_(vector) if shape.ragged else vector},
+        metadata={"feature": feature.name},
+    )
+    with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
+        for some in chunks(shape):
+            keys, values, lengths = feature.chunk(selection.rows[some])
+            column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
+            if lengths is not None:
+                column = pa.ListArray.from_arrays(
+                    np.concatenate([[0], np.cumsum(lengths)]).astype("i4"), column
+                )
+            binary = pa.FixedSizeBinaryArray.from_buffers(
+                pa.binary(16), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
+            )
+            writer.write_table(pa.table([pa.array(selection.ids[some]), binary, column], schema=schema))
+
+
+KINDS: dict[str, Callable[[Selection, Path], None]] = {
+    "npy": _npy,
+    "parquet": _parquet,
+    "safetensors": _safetensors,
+}
