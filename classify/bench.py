@@ -16,6 +16,7 @@ from cache import Store
 from classify import features as featuring
 from classify import heads, splits
 from classify.fitting import INNER, Learner
+from classify.matrices import Selected, Standardised
 from classify.thresholds import tune
 
 STRENGTHS = (
@@ -25,7 +26,7 @@ STRENGTHS = (
     10.0,
 )  # scikit-learn's C: the one with the best micro F1 on the inner rows is taken
 Floats = NDArray[np.float32]
-Scorer = Callable[[Floats], Floats]  # features (n, d) → probabilities (n, c)
+Scorer = Callable[[NDArray[np.intp]], Floats]  # rows (m,) → their probabilities (m, c)
 
 
 def against_logistic_regression(
@@ -43,13 +44,12 @@ def against_logistic_regression(
     """
     opened = Store(store)
     table = featuring.choose_table(opened, data)
-    matrix = featuring.load(featuring.choose(opened, features), table)
+    X = featuring.load(featuring.choose(opened, features), table)
     assert table.labels is not None
     Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
     held = splits.folds(split, Y, table.columns, seed)[0]
     rows = np.setdiff1d(np.arange(len(table)), held)
     fit_rows, tune_rows = splits.inner(Y, rows, INNER, seed)
-    X = matrix.X
 
     for name in names:
         heads.make(name)  # imports its libraries, outside the clock
@@ -59,32 +59,30 @@ def against_logistic_regression(
         score = fit()
         row: dict[str, Any] = {"model": name, "seconds": time.perf_counter() - started}
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = score(X[held]) >= tune(score(X[tune_rows]), Y[tune_rows], objective)
+            predictions = score(held) >= tune(score(tune_rows), Y[tune_rows], objective)
             for average in ("micro", "macro"):
                 reached = f1_score(Y[held], predictions, average=average, zero_division=0)
                 row[f"{average} F1, {rule}"] = float(reached)
         return row
 
     def logistic_regression(dims: dict[str, int]) -> Scorer:
-        mean, scale = featuring.standardisation(X[fit_rows], dims)
-
-        def standard(X: Floats) -> Floats:
-            return np.asarray(np.nan_to_num((X - mean) / scale))
+        standard = Standardised(X, *featuring.standardisation(Selected(X, fit_rows), dims))
 
         def micro(model: Any) -> float:
-            return float(f1_score(Y[tune_rows], model.predict(standard(X[tune_rows])), average="micro"))
+            return float(f1_score(Y[tune_rows], model.predict(standard[tune_rows]), average="micro"))
 
         models = [OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000), n_jobs=-1) for C in STRENGTHS]
-        best: Any = max((model.fit(standard(X[fit_rows]), Y[fit_rows]) for model in models), key=micro)
-        return lambda X: np.asarray(best.predict_proba(standard(X)))
+        best: Any = max((model.fit(standard[fit_rows], Y[fit_rows]) for model in models), key=micro)
+        return lambda rows: np.asarray(best.predict_proba(standard[rows]))
 
     def ours(name: str) -> Scorer:
-        learner = Learner(name, {"seed": seed}, X, matrix.dims, Y, table.ids, seed)
-        return learner.fit(rows)[0].scores
+        learner = Learner(name, {"seed": seed}, X, Y, table.ids, seed)
+        model, _ = learner.fit(rows)
+        return lambda rows: learner.scored(model, rows).scores
 
     plain = {"all columns alike": X.shape[1]}  # every column of variance 1, as StandardScaler has it
     return [
         compete("scikit-learn logistic regression", partial(logistic_regression, plain)),
-        compete("the same, features balanced as ours", partial(logistic_regression, matrix.dims)),
+        compete("the same, features balanced as ours", partial(logistic_regression, X.dims)),
         *(compete(name, partial(ours, name)) for name in names),
     ]

@@ -1,28 +1,50 @@
-"""From the cache to matrices: X from the rows of features, Y from the labels of a table."""
+"""From the cache to matrices: X from features, read when rows are asked for, Y from the labels of a table."""
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import StandardScaler
 
 from cache import DataError, Feature, MissingRowsError, Store, Table, content_key
 from cache.keys import Keys, pack, present
+from classify.matrices import MatrixLike, chunks
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Features side by side, one row a sample."""
+    """Features side by side, one row a sample, (n, d); `matrix[rows]` reads those rows from the store."""
 
-    X: NDArray[np.float32]  # (n, d); NaN where a row has no vector of a feature
-    dims: dict[str, int]  # feature → how many of the d columns are its, in order
+    features: Sequence[Feature]
+    rows: Sequence[NDArray[np.intp]]  # of each feature, (n,): its row of every sample, -1 where it has none
     warnings: list[str]
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Feature → how many of the d columns are its, in order."""
+        return {feature.name: feature.dim or 0 for feature in self.features}
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self), sum(self.dims.values())
+
+    def __len__(self) -> int:
+        return len(self.rows[0])
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Floats:
+        """Those rows, (m, d); NaN where one has no vector of a feature."""
+        wanted = [found[rows] for found in self.rows]
+        X = np.full((len(wanted[0]), self.shape[1]), np.nan, np.float32)
+        starts = np.cumsum(list(self.dims.values()))[:-1]
+        for feature, found, columns in zip(self.features, wanted, np.split(X, starts, axis=1), strict=True):
+            there = found >= 0
+            columns[there] = feature.take(found[there])
+        return X
 
 
 def modality(feature: Feature) -> str:
@@ -56,15 +78,13 @@ def load(features: Sequence[Feature], table: Table) -> Matrix:
     Raises:
         MissingRowsError: rows that were never extracted; those that failed are NaN, and counted.
     """
-    dims = {feature.name: feature.dim or 0 for feature in features}
-    X = np.full((len(table), sum(dims.values())), np.nan, np.float32)
-    warnings = []
-    start = 0
+    rows, warnings = [], []
     for feature in features:
         if str(feature.spec.get("weights")).startswith("RANDOM"):
             warnings.append(f"{feature.name} has RANDOM weights: its vectors mean nothing")
         keys = table.keys(modality(feature))
-        there = feature.has(keys)
+        found = feature.find(keys)
+        there = found >= 0
         failed = feature.failures()
         waiting = sum(key.tobytes() not in failed for key in keys[~there & present(keys)])
         if waiting:
@@ -76,22 +96,37 @@ def load(features: Sequence[Feature], table: Table) -> Matrix:
                 f"{feature.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
                 "the average of the others stands in"
             )
-        X[there, start : start + dims[feature.name]] = feature.read(keys[there])
-        start += dims[feature.name]
-    return Matrix(X, dims, warnings)
+        rows.append(found)
+    return Matrix(features, rows, warnings)
 
 
-def standardisation(X: NDArray[np.float32], dims: Mapping[str, int]) -> tuple[Floats, Floats]:
+def standardisation(X: MatrixLike, dims: Mapping[str, int]) -> tuple[Floats, Floats]:
     """Mean and scale (d,) that give every column mean 0, and every feature the same share of the variance.
 
     Where all columns had variance 1, a feature of 1,280 columns would drown one of 50: heads that shrink
     weights or drop inputs pay for each column. A feature's d columns each get a variance in proportion to
-    1/d; over all columns it is 1 on average. NaN is passed over.
+    1/d; over all columns it is 1 on average. NaN is passed over; a constant column keeps its scale.
     """
-    scaler = StandardScaler().fit(X)
+    mean = _column_means(X, lambda values: values)
+    variance = _column_means(X, lambda values: (values - mean) ** 2)
     sizes = np.array(list(dims.values()))
     share = np.sqrt(sizes.sum() / (len(sizes) * sizes))  # (features,)
-    return scaler.mean_.astype(np.float32), (scaler.scale_ / np.repeat(share, sizes)).astype(np.float32)
+    scale = np.sqrt(np.where(variance > 0, variance, 1)) / np.repeat(share, sizes)
+    return mean.astype(np.float32), scale.astype(np.float32)
+
+
+def _column_means(X: MatrixLike, function: Callable[[Floats], NDArray[np.floating]]) -> NDArray[np.float64]:
+    """Means (d,) of a function of X's entries, over those that are not NaN; NaN where all are.
+
+    StandardScaler.partial_fit is no use here: a chunk in which all of a column is NaN makes its mean NaN.
+    """
+    total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for part in chunks(len(X)):
+        values = function(X[part])
+        total += np.nansum(values, axis=0, dtype=np.float64)
+        count += len(values) - np.isnan(values).sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        return total / count
 
 
 def sample_keys(table: Table) -> Keys:

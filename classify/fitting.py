@@ -16,6 +16,8 @@ from cache import DataError, Store
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
+from classify.features import Matrix
+from classify.matrices import Selected
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
 from classify.thresholds import OBJECTIVES
 from classify.tuning import TUNE_ON, retune
@@ -74,7 +76,7 @@ def fit(
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
     Y = featuring.label_matrix(table.labels, classes)
-    learner = Learner(head, options, matrix.X, matrix.dims, Y, table.ids, seed)
+    learner = Learner(head, options, matrix, Y, table.ids, seed)
     held = splits.folds(split, Y, table.columns, seed)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
@@ -122,8 +124,7 @@ class Learner:
 
     head: str
     options: Mapping[str, Any]
-    X: NDArray[np.float32]  # (n, d)
-    dims: Mapping[str, int]  # feature → columns of X
+    X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
     seed: int
@@ -132,14 +133,15 @@ class Learner:
         """A model of those rows, and which of them it was stopped and tuned on rather than fitted."""
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed)
         head = heads.make(self.head, **self.options)
-        model = Model(*featuring.standardisation(self.X[fit_rows], self.dims), head)
-        X, X_tune = model.standardise(self.X[fit_rows]), model.standardise(self.X[tune_rows])
-        head.fit(X, self.Y[fit_rows], X_tune, self.Y[tune_rows])
+        X, X_tune = Selected(self.X, fit_rows), Selected(self.X, tune_rows)
+        model = Model(*featuring.standardisation(X, self.X.dims), head)
+        head.fit(model.standardise(X), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
         return model, tune_rows
 
     def scored(self, model: Model, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
-        return Scored([self.ids[row] for row in rows], model.scores(self.X[rows]), self.Y[rows])
+        scores = model.scores(Selected(self.X, rows))
+        return Scored([self.ids[row] for row in rows], scores, self.Y[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""
@@ -147,6 +149,6 @@ class Learner:
         folds = np.empty(len(self.Y), np.intp)
         for number, rows in enumerate(held):
             model, _ = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
-            scores[rows] = model.scores(self.X[rows])
+            scores[rows] = self.scored(model, rows).scores
             folds[rows] = number
         return Scored(self.ids, scores, self.Y, folds)

@@ -32,7 +32,7 @@ def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
         MissingRowsError: rows that were never extracted.
     """
     matrix = featuring.load(sources(run, store), table)
-    return run.model.scores(matrix.X), matrix.warnings
+    return run.model.scores(matrix), matrix.warnings
 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:

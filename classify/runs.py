@@ -26,6 +26,7 @@ from cache.files import replacing, write_json
 from cache.keys import KeyIndex, Keys
 from classify import heads
 from classify.heads import Head
+from classify.matrices import MatrixLike, Standardised
 
 FORMAT, VERSION = "encode-once run", 1
 
@@ -83,12 +84,11 @@ class Model:
     scale: NDArray[np.float32]  # (d,)
     head: Head
 
-    def standardise(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def standardise(self, X: MatrixLike) -> Standardised:
         """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""
-        standard: NDArray[np.float32] = np.nan_to_num((X - self.mean) / self.scale)
-        return standard
+        return Standardised(X, self.mean, self.scale)
 
-    def scores(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def scores(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities (n, c) of features (n, d)."""
         return self.head.predict_proba(self.standardise(X))
 

@@ -11,8 +11,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from classify.matrices import MatrixLike, Selected, chunks
+from classify.splits import inner
+
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 
+Labels = NDArray[np.bool_]
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c)
 Score = Callable[[Tensor, Tensor], float]
 
@@ -27,6 +31,33 @@ def choose_device(name: str) -> torch.device:
 def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """Features or labels as float32 on the device."""
     return torch.as_tensor(array, dtype=torch.float32, device=device)
+
+
+def fill(tensor: Tensor, X: MatrixLike | Labels) -> Tensor:
+    """The tensor (n, d), given the values of X chunk by chunk."""
+    for part in chunks(len(X)):
+        tensor[part] = torch.as_tensor(X[part])
+    return tensor
+
+
+def gatherer(X: MatrixLike | Labels, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What gives rows of X, by their numbers (m,) on the device, as float32 there.
+
+    A CUDA device keeps all of X if that takes less than half of its free memory; else each call reads anew.
+    """
+    if device.type == "cuda" and 4 * math.prod(X.shape) < torch.cuda.mem_get_info(device)[0] / 2:
+        return fill(torch.empty(X.shape, device=device), X).__getitem__
+    return lambda rows: on_device(X[rows.cpu().numpy()], device)
+
+
+def with_validation(
+    X: MatrixLike, Y: Labels, X_val: MatrixLike | None, Y_val: Labels | None, seed: int
+) -> tuple[MatrixLike, Labels, MatrixLike, Labels]:
+    """Rows to learn from and rows to validate on; without any of these, a tenth of the others is held out."""
+    if X_val is not None and Y_val is not None:
+        return X, Y, X_val, Y_val
+    rows, held = inner(Y, np.arange(len(Y)), seed=seed)
+    return Selected(X, rows), Y[rows], Selected(X, held), Y[held]
 
 
 @contextmanager
@@ -50,10 +81,10 @@ def mean_f1(logits: Tensor, Y: Tensor) -> float:
 
 def train(
     model: nn.Module,
-    X: Tensor,
-    Y: Tensor,
-    X_val: Tensor,
-    Y_val: Tensor,
+    X: MatrixLike,
+    Y: Labels,
+    X_val: MatrixLike,
+    Y_val: Labels,
     *,
     epochs: int,
     batch_size: int,
@@ -66,11 +97,14 @@ def train(
 ) -> None:
     """Fit the model and leave it with the weights of the epoch that scored best on the validation rows.
 
-    X (n, ...), Y (n, c) and the validation rows lie on the model's device, labels as floats. The model maps a
-    batch of X to logits. After `patience` epochs without a higher score training stops. The learning rate
-    rises linearly through the first epoch, then falls along a cosine to zero by the end of the last. Batches
-    are smaller where an epoch would have too few. Random numbers are torch's: train within `seeded`.
+    X is (n, d), Y (n, c); rows are read and put on the model's device a batch at a time (see `gatherer`). The
+    model maps a batch of X to logits. After `patience` epochs without a higher score training stops. The
+    learning rate rises linearly through the first epoch, then falls along a cosine to zero by the end of the
+    last. Batches are smaller where an epoch would have too few. Random numbers are torch's: train within
+    `seeded`.
     """
+    device = next(model.parameters()).device
+    features, labels, truth = gatherer(X, device), gatherer(Y, device), on_device(Y_val, device)
     batch_size = min(batch_size, max(len(X) // LEAST_BATCHES, 1))
     batches = math.ceil(len(X) / batch_size)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
@@ -81,13 +115,13 @@ def train(
     with tqdm(total=epochs * batches, unit="batch", leave=False, disable=None if progress else True) as bar:
         for _ in range(epochs):
             model.train()
-            for rows in torch.split(torch.randperm(len(X), device=X.device), batch_size):
+            for rows in torch.split(torch.randperm(len(X), device=device), batch_size):
                 optimiser.zero_grad()
-                torch.autograd.backward(loss(model(X[rows]), Y[rows]))
+                torch.autograd.backward(loss(model(features(rows)), labels(rows)))
                 optimiser.step()
                 schedule.step()
                 bar.update()
-            reached = score(logits(model, X_val), Y_val)
+            reached = score(logits(model, X_val), truth)
             if reached > best:
                 best, waited = reached, 0
                 weights = {name: value.clone() for name, value in model.state_dict().items()}
@@ -103,8 +137,9 @@ def rate(step: int, warm_up: int, steps: int) -> float:
     return (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1))) / 2
 
 
-def logits(model: nn.Module, X: Tensor, batch_size: int = 4096) -> Tensor:
+def logits(model: nn.Module, X: MatrixLike) -> Tensor:
     """The model's logits of all rows, (n, c), computed in evaluation mode, which it is left in."""
     model.eval()
+    device = next(model.parameters()).device
     with torch.inference_mode():
-        return torch.cat([model(batch) for batch in torch.split(X, batch_size)])
+        return torch.cat([model(on_device(X[part], device)) for part in chunks(len(X))])

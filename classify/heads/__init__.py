@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import unknown_name
+from classify.matrices import MatrixLike
 
 HEADS = {  # name → where its class is; imported when it is asked for
     "linear": ("classify.heads.linear", "Linear"),
@@ -18,14 +19,16 @@ HEADS = {  # name → where its class is; imported when it is asked for
 class Head(Protocol):
     """What every head does, by scikit-learn's contract: the constructor only stores its options.
 
-    X (n, d) is float32 and standardised, Y (n, c) bool.
+    X (n, d) is float32 and standardised, Y (n, c) bool. X may be an array or anything else with a length, a
+    shape and `X[rows]` (`MatrixLike`): a run's is read from the store as rows are asked for. So a head asks
+    for a batch or a chunk at a time, and holds more only where it cannot learn otherwise.
     """
 
     def fit(
         self,
-        X: NDArray[np.float32],
+        X: MatrixLike,
         Y: NDArray[np.bool_],
-        X_val: NDArray[np.float32] | None = None,
+        X_val: MatrixLike | None = None,
         Y_val: NDArray[np.bool_] | None = None,
     ) -> "Head":
         """Learn from X and Y; choose settings and stop on the validation rows.
@@ -34,7 +37,7 @@ class Head(Protocol):
         """
         ...
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities of the labels, (n, c) float32."""
         ...
 

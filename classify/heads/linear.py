@@ -10,8 +10,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from classify.splits import inner
-from classify.training import choose_device, on_device
+from classify.matrices import MatrixLike, chunks
+from classify.training import choose_device, fill, on_device, with_validation
 
 MAX_STEPS, MAX_EVALUATIONS = 500, 8
 TINY = 1e-30  # in place of a zero divisor
@@ -39,25 +39,22 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def fit(
         self,
-        X: NDArray[np.float32],
+        X: MatrixLike,
         Y: NDArray[np.bool_],
-        X_val: NDArray[np.float32] | None = None,
+        X_val: MatrixLike | None = None,
         Y_val: NDArray[np.bool_] | None = None,
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
+        layer, C = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
-            rows, held = inner(Y, np.arange(len(Y)), seed=self.seed)
-            _, C = self._choose(X[rows], Y[rows], X[held], Y[held])
             layer = self._problem(X, Y).solve(C, self.tolerance)
-        else:
-            layer, C = self._choose(X, Y, X_val, Y_val)
         self.coef_ = layer[:-1].T.cpu().numpy()
         self.intercept_, self.C_ = layer[-1].cpu().numpy(), C.cpu().numpy()
         return self
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
-        logits = X @ self.coef_.T + self.intercept_
+        logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(len(X))])
         scores: NDArray[np.float32] = torch.from_numpy(logits).sigmoid().numpy()
         return scores
 
@@ -69,26 +66,27 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Take up what another head learned."""
         self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 
-    def _problem(self, X: NDArray[np.float32], Y: NDArray[np.bool_]) -> "_Problem":
-        device = choose_device(self.device)
-        return _Problem(on_device(X, device), on_device(Y, device))
+    def _problem(self, X: MatrixLike, Y: NDArray[np.bool_]) -> "_Problem":
+        return _Problem(X, on_device(Y, choose_device(self.device)))
 
     def _choose(
         self,
-        X: NDArray[np.float32],
+        X: MatrixLike,
         Y: NDArray[np.bool_],
-        X_val: NDArray[np.float32],
+        X_val: MatrixLike,
         Y_val: NDArray[np.bool_],
     ) -> tuple[Tensor, Tensor]:
         """Each class's best layer (d + 1, c) and C (c,) on the way from the strongest penalty down."""
         problem = self._problem(X, Y)
-        held, truth = on_device(X_val, problem.Y.device), on_device(Y_val, problem.Y.device)
+        device = problem.Y.device
+        truth = on_device(Y_val, device)
         layer = torch.zeros_like(problem.W)
         chosen, least = torch.zeros_like(layer[-1]), torch.full_like(layer[-1], torch.inf)
         total = torch.inf
         for C in sorted(self.Cs):
             tried = problem.solve(torch.full_like(least, C), self.tolerance)
-            logits = torch.addmm(tried[-1], held, tried[:-1])
+            held = (on_device(X_val[part], device) for part in chunks(len(X_val)))
+            logits = torch.cat([torch.addmm(tried[-1], rows, tried[:-1]) for rows in held])
             loss = binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(0)
             better = loss < least
             layer, chosen = torch.where(better, tried, layer), torch.where(better, C, chosen)
@@ -101,10 +99,11 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 class _Problem:
     """The rows of a regression, and the principal axes of the curvature of its loss."""
 
-    def __init__(self, X: Tensor, Y: Tensor) -> None:
-        self.Z = torch.cat([X, X.new_ones(len(X), 1)], dim=1)  # (n, d + 1): the last weight is the intercept
+    def __init__(self, X: MatrixLike, Y: Tensor) -> None:
+        self.Z = Y.new_ones(len(X), X.shape[1] + 1)  # the last weight is the intercept
+        fill(self.Z[:, :-1], X)
         self.Y = Y
-        self.W = X.new_zeros(self.Z.shape[1], Y.shape[1])  # (d + 1, c)
+        self.W = Y.new_zeros(self.Z.shape[1], Y.shape[1])  # (d + 1, c)
         self.W[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
         # With all rows of one weight the curvature is a multiple of ZᵀZ; four rows a column estimate it well.
         some = self.Z[:: max(len(self.Z) // (4 * self.Z.shape[1]), 1)]

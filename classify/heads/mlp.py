@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from classify.splits import inner
-from classify.training import choose_device, logits, on_device, seeded, train
+from classify.matrices import MatrixLike
+from classify.training import choose_device, logits, on_device, seeded, train, with_validation
 
 
 class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
@@ -50,26 +50,25 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def fit(
         self,
-        X: NDArray[np.float32],
+        X: MatrixLike,
         Y: NDArray[np.bool_],
-        X_val: NDArray[np.float32] | None = None,
+        X_val: MatrixLike | None = None,
         Y_val: NDArray[np.bool_] | None = None,
     ) -> "MLP":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        if X_val is None or Y_val is None:
-            rows, held = inner(Y, np.arange(len(Y)), seed=self.seed)
-            X, Y, X_val, Y_val = X[rows], Y[rows], X[held], Y[held]
+        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         device = choose_device(self.device)
-        tensors = [on_device(array, device) for array in (X, Y, X_val, Y_val)]
         with seeded(self.seed, device):
             self.model_ = self._network(X.shape[1], Y.shape[1])
             *_, output_bias = self.model_.parameters()
-            output_bias.data = torch.logit(
-                (tensors[1].sum(0) + 0.5) / (len(Y) + 1)
-            )  # of the labels' frequencies
+            frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+            output_bias.data = on_device(frequencies, device).logit()
             train(
                 self.model_,
-                *tensors,
+                X,
+                Y,
+                X_val,
+                Y_val,
                 epochs=self.epochs,
                 batch_size=self.batch_size,
                 learning_rate=self.learning_rate,
@@ -79,10 +78,9 @@ class MLP(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             )
         return self
 
-    def predict_proba(self, X: NDArray[np.float32]) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
-        device = next(self.model_.parameters()).device
-        scores: NDArray[np.float32] = logits(self.model_, on_device(X, device)).sigmoid().cpu().numpy()
+        scores: NDArray[np.float32] = logits(self.model_, X).sigmoid().cpu().numpy()
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -12,8 +12,11 @@ def test_features_stand_side_by_side_in_the_tables_order(filled):
     chosen = choose(store, ["e/text", "e/image"])
     matrix = load(chosen, table)
     assert matrix.dims == {"e/text": 8, "e/image": 8}
-    np.testing.assert_array_equal(matrix.X[:, :8], store.feature("e/text").read(table.keys("caption")))
-    np.testing.assert_array_equal(matrix.X[:, 8:], store.feature("e/image").read(table.keys("image")))
+    assert (len(matrix), matrix.shape) == (20, (20, 16))
+    X = matrix[:]
+    assert X.dtype == np.float32
+    np.testing.assert_array_equal(X[:, :8], store.feature("e/text").read(table.keys("caption")))
+    np.testing.assert_array_equal(X[:, 8:], store.feature("e/image").read(table.keys("image")))
     assert matrix.warnings == []
 
 
@@ -39,8 +42,8 @@ def test_rows_never_extracted_are_an_error_and_failed_ones_a_warning(filled):
     failures = [Failure(table.keys("image")[row].tobytes().hex(), "truncated", "", "") for row in (3, 4)]
     chosen[0].record_failures(failures)
     matrix = load(chosen, table)
-    assert np.isnan(matrix.X[[3, 4]]).all()
-    assert not np.isnan(np.delete(matrix.X, [3, 4], axis=0)).any()
+    assert np.isnan(matrix[np.array([3, 4])]).all()
+    assert not np.isnan(np.delete(matrix[:], [3, 4], axis=0)).any()
     assert "2 of 10 rows have no vector" in matrix.warnings[0]
 
 

@@ -4,7 +4,8 @@ import torch
 from sklearn.metrics import f1_score
 from torch import nn
 
-from classify.training import choose_device, logits, mean_f1, rate, seeded, train
+from classify.splits import inner
+from classify.training import choose_device, logits, mean_f1, rate, seeded, train, with_validation
 
 OPTIONS = {"batch_size": 16, "learning_rate": 0.01, "weight_decay": 0.0, "progress": False}
 
@@ -12,9 +13,8 @@ OPTIONS = {"batch_size": 16, "learning_rate": 0.01, "weight_decay": 0.0, "progre
 @pytest.fixture
 def rows():
     """Training and validation rows of one linear label in three."""
-    with seeded(0, torch.device("cpu")):
-        X = torch.randn(820, 5)
-    Y = (X[:, :3] > 0.5).float()
+    X = np.random.default_rng(0).normal(size=(820, 5)).astype(np.float32)
+    Y = X[:, :3] > 0.5
     return X[:800], Y[:800], X[800:], Y[800:]
 
 
@@ -53,7 +53,7 @@ def test_training_ends_after_its_epochs(rows):
 
 
 def test_one_epoch_equals_a_plain_torch_loop(rows):
-    X, Y, _, _ = rows
+    X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
     with seeded(3, torch.device("cpu")):
         model = nn.Linear(5, 3)
         train(model, *rows, epochs=1, patience=1, **OPTIONS)
@@ -69,6 +69,17 @@ def test_one_epoch_equals_a_plain_torch_loop(rows):
             (-(Y[batch] * p.log() + (1 - Y[batch]) * (1 - p).log()).mean()).backward()
             optimiser.step()
     assert torch.allclose(model.weight, plain.weight, atol=1e-6)
+
+
+def test_rows_are_held_out_where_none_are_given_to_validate_on(rows):
+    X, Y, X_val, Y_val = rows
+    for given, kept in zip(rows, with_validation(*rows, seed=0), strict=True):
+        assert kept is given
+    for some in ((None, None), (X_val, None), (None, Y_val)):
+        X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, *some, seed=3)
+        fit, held = inner(Y, np.arange(800), seed=3)
+        for got, expected in ((X_fit, X[fit]), (Y_fit, Y[fit]), (X_held, X[held]), (Y_held, Y[held])):
+            np.testing.assert_array_equal(got[:], expected)
 
 
 @pytest.mark.parametrize(("n", "size"), [(800, 16), (400, 8), (99, 1), (10, 1)])
@@ -98,10 +109,15 @@ def test_mean_f1_leaves_out_classes_that_do_not_occur():
     assert mean_f1(torch.full((3, 2), -1.0), torch.zeros(3, 2)) == 0.0
 
 
-def test_logits_are_computed_in_evaluation_mode_batch_by_batch():
+@pytest.mark.parametrize("n", [0, 2, 3, 10])
+def test_logits_are_computed_in_evaluation_mode_chunk_by_chunk(monkeypatch, n):
+    monkeypatch.setattr("classify.matrices.CHUNK", 3)
     model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2))
-    X = torch.randn(10, 4)
-    assert torch.allclose(logits(model, X, batch_size=3), model[1](X), atol=1e-6)
+    sizes = []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    X = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    assert torch.allclose(logits(model, X), model[1](torch.from_numpy(X)), atol=1e-6)
+    assert max(sizes) <= 3
     assert not model.training
 
 

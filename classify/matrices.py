@@ -1,0 +1,66 @@
+"""Features that are read when they are asked for, so that no step holds more rows than it works on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK = 2048  # rows read at a time where all are needed
+
+
+class MatrixLike(Protocol):
+    """A matrix (n, d) whose rows come as float32 when they are asked for. Such an ndarray is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of a matrix, in any order, repeats allowed; nothing is copied."""
+
+    X: MatrixLike  # (n, d)
+    rows: NDArray[np.intp]  # (m,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.rows), *self.X.shape[1:]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        return self.X[self.rows[rows]]
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """A matrix as heads take it: columns of mean 0, where the average vector stands in for a missing one."""
+
+    X: MatrixLike  # (n, d); NaN where a vector is missing
+    mean: NDArray[np.float32]  # (d,)
+    scale: NDArray[np.float32]  # (d,)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.X.shape
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        standard = self.X[rows] - self.mean
+        standard /= self.scale
+        standard[np.isnan(standard)] = 0
+        return standard
+
+
+def chunks(n: int) -> Iterator[slice]:
+    """Slices that part n rows into chunks; there is one, if an empty one, even of no rows."""
+    return (slice(start, start + CHUNK) for start in range(0, max(n, 1), CHUNK))
