@@ -1,0 +1,44 @@
+import pytest
+from sklearn.metrics import f1_score
+
+from classify import fit, load_run
+from classify.report import compare, metrics_text, table_text
+from classify.thresholds import tune
+
+
+def test_a_table_has_texts_to_the_left_and_numbers_to_the_right():
+    rows = [{"name": "a", "n": 1, "F1": 0.5}, {"name": "longer", "n": 12, "F1": None}]
+    assert table_text(rows).splitlines() == [
+        "name     n     F1",
+        "a        1  0.500",
+        "longer  12      –",
+    ]
+
+
+@pytest.fixture
+def run(filled, tmp_path):
+    return fit(filled(), "linear", run=tmp_path / "run")
+
+
+def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
+    _, metrics = run
+    *classes, _, about, averages = metrics_text(metrics).splitlines()
+    for line, row in zip(classes[1:], metrics["per_class"], strict=True):
+        assert line.startswith(row["label"])
+        assert f"{row['f1']:.3f}" in line
+    assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro on inner: 36 of")
+    assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
+
+
+def test_runs_are_compared_under_each_rule_of_thresholds(run):
+    made, _ = run
+    loaded = load_run(made.path)
+    rows = compare([loaded])
+    assert [row["thresholds"] for row in rows] == ["0.5", "global", "per class"]
+    for row, objective in zip(rows, ("none", "global-macro", "macro"), strict=True):
+        assert (row["run"], row["head"]) == (str(made.path), "linear")
+        assert row["features"] == "e/image + e/text"
+        predictions = made.eval.scores >= tune(made.tune.scores, made.tune.labels, objective)
+        for average in ("micro", "macro", "samples"):
+            expected = f1_score(made.eval.labels, predictions, average=average, zero_division=0)
+            assert row[f"{average}_f1"] == pytest.approx(expected)
