@@ -312,8 +312,12 @@ class PartWriter:
         with writing(path):
             self._places = _lay_out(path, shape, header)
             self._descriptor = os.open(path, os.O_RDWR)
-            write_stamp(self._descriptor, self._stamp())
-            os.fsync(self._descriptor)
+            try:
+                write_stamp(self._descriptor, self._stamp())
+                os.fsync(self._descriptor)
+            except OSError:
+                self.close()
+                raise
 
     def _stamp(self) -> dict[str, Any]:
         return {

@@ -15,6 +15,7 @@ from cache.stat_index import StatIndex
 from cache.tables import Table, load_table, save_table
 
 KIND = "encode-once store", 2
+OURS = "store.json", "files.sqlite"  # what a writer that died first of all may have left
 NAME = re.compile(r"\w[\w.:+=@-]*(/\w[\w.:+=@-]*)+")  # encoder/output, each a plain folder name
 
 
@@ -38,7 +39,7 @@ class Store:
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise StoreError(f"{self._marker} cannot be read: {error}") from error
             check_version(self.path, kind, KIND)
-        elif self.path.is_dir() and any(self.path.iterdir()):
+        elif self.path.is_dir() and not all(one.name.startswith(OURS) for one in self.path.iterdir()):
             raise StoreError(
                 f"{self.path} holds other things and no store.json: choose an empty or new folder"
             )

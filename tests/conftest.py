@@ -11,6 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SHARED = Path(os.environ.get("COCO19", "../shared"))
 
 
+def pytest_addoption(parser):
+    parser.addoption("--kills", type=int, default=200, help="How often tests/crash kills an extraction.")
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data, where there is one."""

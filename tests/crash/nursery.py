@@ -1,0 +1,53 @@
+"""Bears real `extract` processes quickly: the libraries are imported once, each run is a fork of that.
+
+Reads lines of JSON: the arguments of `cli.py`, and what else a run of `Nursery` is given; prints the exit
+status of each, negative for a signal. Run as `python -m tests.crash.nursery`.
+"""
+
+import json
+import os
+import resource
+import select
+import signal
+import sys
+
+import torch
+
+import cache.writing
+import cli
+from extract.encoders import towers
+from extract.encoders.base import Options
+
+
+def bear(args, largest_file, told):
+    """Start a process of `cli.py` whose stderr goes to the file `told`; its pid."""
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+        if largest_file is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+        try:
+            cli.main(args)
+        except SystemExit as end:
+            os._exit(end.code)  # without the interpreter's leisurely end
+    return pid
+
+
+def main():
+    # Small parts, so that many kills fall between them.
+    cache.writing.PART_BYTES = 1000
+    torch.set_num_threads(1)
+    towers("timm:test_vit", Options("random"))  # imports its libraries
+    for line in sys.stdin:
+        asked = json.loads(line)
+        pid = bear(asked["args"], asked["largest_file"], asked["told"])
+        ended, _, _ = select.select([os.pidfd_open(pid)], [], [], asked["kill_after"])
+        if not ended:
+            os.kill(pid, signal.SIGKILL)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""An error of the disk at each write, sync and rename: one clear line, nothing lost, the next run goes on."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cache import Store, StoreError
+from cache import writing as cache_writing
+from cache.verify import verify
+from extract import encode
+from tests.crash.workload import arguments, committed, readable, vectors_file
+
+CALLS = [(os, "pwrite"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (os, "unlink")]
+CALLS += [(Path, "write_text")]
+ROWS = 2
+
+
+class Disk:
+    """Counts the calls that write, and lets those numbered `bad` fail; a short write comes back half done."""
+
+    def __init__(self, monkeypatch):
+        self.calls, self.bad, self.error = 0, range(0), errno.ENOSPC
+        for owner, name in CALLS:
+            monkeypatch.setattr(owner, name, self._watched(name, getattr(owner, name)))
+
+    def _watched(self, name, original):
+        def call(*args, **options):
+            self.calls += 1
+            if self.calls - 1 in self.bad:
+                if self.error is not None:
+                    raise OSError(self.error, os.strerror(self.error))
+                if name == "pwrite" and len(args[1]) > 1:
+                    args = (args[0], args[1][: len(args[1]) // 2], args[2])
+            return original(*args, **options)
+
+        return call
+
+    def fail(self, bad, error):
+        self.calls, self.bad, self.error = 0, bad, error
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    return Disk(monkeypatch)
+
+
+@pytest.fixture
+def run(folder, tmp_path, monkeypatch):
+    """A function that extracts captions into a store."""
+    monkeypatch.setattr(cache_writing, "PART_BYTES", 500)  # two parts of the dense feature
+    data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path))}
+
+    def extract(store):
+        return encode(data, ["glove-100"], store, weights=weights, batch_size=1, progress=False)
+
+    return extract
+
+
+@pytest.fixture
+def acknowledged(monkeypatch):
+    """Feature → keys of the rows whose `append` has returned."""
+    keys = {}
+    original = cache_writing.FeatureWriter.append
+
+    def append(self, new, *args):
+        original(self, new, *args)
+        keys.setdefault(self._feature.name, set()).update(key.tobytes() for key in new)
+
+    monkeypatch.setattr(cache_writing.FeatureWriter, "append", append)
+    return keys
+
+
+@pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+def test_a_fault_at_any_write_loses_nothing(run, disk, acknowledged, tmp_path, error, stays):
+    run(tmp_path / "whole")
+    points, whole = disk.calls, readable(tmp_path / "whole")
+    assert points > 40
+    assert {len(rows) for rows in whole.values()} == {ROWS}
+    failed = 0
+    for point in range(points):
+        store = tmp_path / f"store-{point}"
+        acknowledged.clear()
+        disk.fail(range(point, sys.maxsize if stays else point + 1), error)
+        try:
+            run(store)
+        except StoreError as told:
+            failed += 1
+            assert "\n" not in str(told)
+            assert os.strerror(error) in str(told)
+        disk.fail(range(0), None)
+        kept = committed(store)
+        for name, keys in acknowledged.items():
+            assert keys <= kept[name].keys(), "a row whose append returned is gone"
+        for name, rows in kept.items():
+            assert rows.items() <= whole[name].items(), "a row is wrong"
+        run(store)
+        assert readable(store) == whole
+        assert verify(Store(store)) == []
+    assert failed > points / 2  # a file that could not be removed, or said who writes, is no failure
+
+
+def test_short_writes_are_gone_on_with(run, disk, tmp_path):
+    run(tmp_path / "whole")
+    disk.fail(range(sys.maxsize), None)
+    run(tmp_path / "store")
+    assert readable(tmp_path / "store") == readable(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("size", [0, 50, 5_000, 20_000, 40_000])
+def test_a_file_that_may_not_grow_is_told_in_one_line(nursery, folder, tmp_path, size):
+    """A limit of the system, which also holds for what HDF5 and SQLite write."""
+    store, told = tmp_path / "store", tmp_path / "told"
+    args = arguments(folder(ROWS), store, vectors_file(tmp_path))
+    told.touch()
+    assert nursery.run(args, largest_file=size, told=told) == 1
+    assert "Traceback" not in told.read_text()
+    assert size < 100 or told.read_text().splitlines()[-1].startswith("Error: ")
+    assert nursery.run(args) == 0
+    assert {len(rows) for rows in readable(store).values()} == {ROWS}
+    assert verify(Store(store)) == []
