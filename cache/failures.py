@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cache.files import writing
+from cache.files import replacing, writing
 from cache.keys import KEY_BYTES
 
 
@@ -38,11 +38,21 @@ def read_failures(journal: Path) -> dict[bytes, Failure]:
     return failed
 
 
+def keep_failures(journal: Path, failures: Iterable[Failure]) -> None:
+    """Let the journal hold these alone."""
+    with replacing(journal) as temporary:
+        temporary.write_text("".join(map(_line, failures)), encoding="utf-8")
+
+
 def add_failures(journal: Path, failures: Iterable[Failure]) -> None:
     """Note failures, on disk when this returns."""
-    lines = "".join(json.dumps(asdict(failure)) + "\n" for failure in failures)
+    lines = "".join(map(_line, failures))
     if lines:
         with writing(journal), journal.open("a", encoding="utf-8") as file:
             file.write("\n" + lines)  # on a line of its own, even after one that a kill tore
             file.flush()
             os.fsync(file.fileno())
+
+
+def _line(failure: Failure) -> str:
+    return json.dumps(asdict(failure)) + "\n"

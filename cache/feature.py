@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import DamagedError, DataError, MissingRowsError, SpecMismatchError, StoreError
-from cache.failures import Failure, add_failures, read_failures
+from cache.failures import Failure, add_failures, keep_failures, read_failures
 from cache.files import write_json
 from cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 from cache.locks import locked
@@ -265,6 +265,10 @@ class Feature:
     def record_failures(self, failures: Iterable[Failure]) -> None:
         """Note inputs that have no vector, and why."""
         add_failures(self._journal, failures)
+
+    def forget_overcome_failures(self) -> None:
+        """Drop the failures of contents that have vectors by now: those may go, and must be encoded then."""
+        keep_failures(self._journal, self.failures().values())
 
     @contextmanager
     def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:

@@ -110,7 +110,7 @@ class Part:
             self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
             self.values: Values = self._mapped("values")[: self.vectors]
             whole = self._is_whole()
-        except (ValueError, KeyError, TypeError, OverflowError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DamagedError(f"{path} is cut short, or its stamp is no part's ({error})") from error
         if not whole:
             raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")

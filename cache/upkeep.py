@@ -60,7 +60,8 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
             nbytes = feature.nbytes
             needed = KeyIndex(_contents(tables, feature)).find(feature.keys) >= 0
             dropped = int((~needed).sum())
-            if delete:
+            if delete and dropped:
+                feature.forget_overcome_failures()
                 for part, first in zip(feature.parts, feature.starts.tolist(), strict=False):
                     mine = needed[first : first + part.rows]
                     if not mine.all():
@@ -154,6 +155,8 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
                     if len(rows):
                         part = folder / part_name()
                         copy_rows(Part(path, record.key), rows, _temporary(part), part, record.header)
+                    # A content that failed once may have lost its vector now: it must be tried again.
+                    (folder / "failures.jsonl").unlink(missing_ok=True)
                     told.append(f"{_set_aside(path)}: {len(rows)} sound rows kept")
     for path in store.table_files():
         try:

@@ -1,0 +1,323 @@
+"""Damaged, foreign and crafted files: our error or no harm, never a wrong row, never a crash."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
+from cache.keys import pack
+from cache.parts import KIND
+from cache.stamps import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
+from cache.stat_index import StatIndex
+from cache.upkeep import repair
+from cache.verify import verify
+
+SPEC = {"modality": "image", "weights": "w"}
+ROWS = 40
+KEYS = pack(content_key(bytes([row])) for row in range(ROWS))
+DENSE = np.random.default_rng(0).normal(size=(ROWS, 6)).astype(np.float16)
+LENGTHS = np.arange(ROWS) % 4
+SEQUENCES = np.random.default_rng(1).normal(size=(LENGTHS.sum(), 3)).astype(np.float16)
+STATS = {f"/images/{row}.jpg": (row, 10**18 + row) for row in range(ROWS)}
+TABLE = Table(
+    "/d/train.csv", [*map(str, range(ROWS))], [*STATS], ["x"] * ROWS, [("a",), ("b", "c")] * (ROWS // 2)
+)
+TABLE.image_keys = TABLE.caption_keys = KEYS
+
+
+def fill(store):
+    """A store with every kind of file."""
+    with store.declare("e/dense", SPEC).writer(ROWS) as writer:
+        writer.append(KEYS[:25], DENSE[:25])
+        writer.append(KEYS[25:], DENSE[25:])
+    ragged = store.declare("e/ragged", SPEC)
+    with ragged.writer(ROWS) as writer:
+        writer.append(KEYS, SEQUENCES, LENGTHS)
+    ragged.record_failures([Failure(content_key(b"bad").hex(), "truncated", "cut", "bad.jpg")])
+    store.files.remember(
+        (path, stat, key.tobytes()) for (path, stat), key in zip(STATS.items(), KEYS, strict=True)
+    )
+    store.save(TABLE)
+
+
+def check_no_wrong_row(path):
+    """Use all of a store, as far as it lets us: whatever it gives is right. True if it gave everything."""
+    whole = True
+
+    def attempt(use):
+        nonlocal whole
+        try:
+            return use()
+        except EncodeOnceError as error:
+            assert "\n" not in str(error)
+            whole = False
+
+    def dense():
+        feature = Store(path).feature("e/dense")
+        there = feature.has(KEYS)
+        np.testing.assert_array_equal(feature.read(KEYS[there]), DENSE[there])  # in order: mapped
+        np.testing.assert_array_equal(feature.read(KEYS[there][::-1]), DENSE[there][::-1])
+        return there.all()
+
+    def ragged():
+        feature = Store(path).feature("e/ragged")
+        there = feature.has(KEYS)
+        values, offsets = feature.read_ragged(KEYS[there])
+        pieces = np.split(SEQUENCES, np.cumsum(LENGTHS)[:-1])
+        np.testing.assert_array_equal(np.diff(offsets), LENGTHS[there])
+        expected = [piece for piece, has in zip(pieces, there, strict=True) if has]
+        np.testing.assert_array_equal(values, np.concatenate(expected) if expected else values[:0])
+        assert feature.failures().keys() <= {content_key(b"bad")} or len(feature.failures()) == 1
+        return there.all()
+
+    def files():
+        known = Store(path).files.known(STATS)
+        assert known.items() <= dict(zip(STATS, map(bytes, KEYS), strict=True)).items()
+        return len(known) == ROWS
+
+    def tables():
+        for table in Store(path).tables():
+            np.testing.assert_array_equal(table.image_keys, KEYS)
+            assert (table.ids, table.images, table.labels) == (TABLE.ids, TABLE.images, TABLE.labels)
+        return True
+
+    found = [attempt(use) for use in (dense, ragged, files, tables)]
+    return whole and all(found)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("whole") / "store")
+    fill(store)
+    assert check_no_wrong_row(store.path)
+    assert verify(store) == []
+    return store.path
+
+
+def every_file(path):
+    return sorted(file for file in Path(path).rglob("*") if file.is_file() and file.stat().st_size)
+
+
+def flipped(path, at, mask):
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ mask]))
+
+
+def positions(size, rng):
+    """Every byte of what is dense in meaning, a sample of the rest."""
+    return range(size) if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
+
+
+def test_a_flipped_byte_gives_no_wrong_row(whole, tmp_path):
+    """In every file; in larger ones at a sample of places."""
+    rng = np.random.default_rng(0)
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    detected = tried = 0
+    for file in every_file(copy):
+        original = file.read_bytes()
+        for at in positions(len(original), rng):
+            flipped(file, at, int(rng.integers(1, 256)))
+            detected += not check_no_wrong_row(copy)
+            tried += 1
+            file.write_bytes(original)
+    assert tried > 2000
+    assert detected > 500
+
+
+def test_verify_sees_every_flipped_byte_of_parts_and_tables(whole, tmp_path):
+    rng = np.random.default_rng(1)
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    for file in [*copy.rglob("*.h5")]:
+        original = file.read_bytes()
+        for at in rng.integers(STAMP_BYTES, len(original), 60).tolist():
+            flipped(file, at, int(rng.integers(1, 256)))
+            assert verify(Store(copy)) != [], f"{file} at {at}"
+            file.write_bytes(original)
+
+
+def test_a_flipped_byte_of_what_a_dead_writer_left_gives_no_wrong_row(tmp_path):
+    """The next writer seals it, or says that it is damaged; `repair` keeps what is sound."""
+    store = Store(tmp_path / "store")
+    dense, ragged = store.declare("e/dense", SPEC), store.declare("e/ragged", SPEC)
+    with dense.writer(ROWS + 1) as one, ragged.writer(ROWS + 1) as other:
+        one.append(KEYS, DENSE)
+        other.append(KEYS, SEQUENCES, LENGTHS)
+        shutil.copytree(store.path, tmp_path / "left", ignore=shutil.ignore_patterns("*.lock", "*.owner"))
+    rng = np.random.default_rng(2)
+    for file in [*tmp_path.glob("left/**/*.partial")]:
+        size = file.stat().st_size
+        for at in [*rng.integers(0, STAMP_BYTES, 20), *rng.integers(STAMP_BYTES, size, 60)]:
+            copy = tmp_path / "copy"
+            shutil.copytree(tmp_path / "left", copy)
+            flipped(copy / file.relative_to(tmp_path / "left"), int(at), int(rng.integers(1, 256)))
+            for name in ("e/dense", "e/ragged"):
+                try:
+                    with Store(copy).feature(name).writer(0):
+                        pass
+                except DamagedError:
+                    repair(Store(copy))
+            check_no_wrong_row(copy)
+            assert verify(Store(copy)) == []
+            shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("keep", [0, 10, SLOT_BYTES, STAMP_BYTES, 0.5, -1])
+def test_a_truncated_file_is_detected_or_harmless(whole, tmp_path, keep):
+    for number, file in enumerate(every_file(whole)):
+        copy = tmp_path / str(number)
+        shutil.copytree(whole, copy)
+        cut = copy / file.relative_to(whole)
+        size = cut.stat().st_size
+        os.truncate(cut, min(size, int(size * keep) if keep == 0.5 else keep if keep >= 0 else size - 1))
+        check_no_wrong_row(copy)
+        if cut.suffix == ".h5" and cut.stat().st_size < size:
+            assert verify(Store(copy)) != []
+
+
+def parts(path, feature="e/dense"):
+    return sorted(Path(path).glob(f"features/{feature}/*.h5"))
+
+
+def crafted(path, **changes):
+    """A part whose stamp says something else, with the right digest."""
+    (part,) = parts(path)
+    stamp = read_stamp(part, KIND)
+    with part.open("r+b") as file:
+        write_stamp(file.fileno(), stamp | changes)
+    return stamp
+
+
+SHAPE = {"rows": ROWS, "vectors": ROWS, "dim": 6, "dtype": "<f2", "ragged": False}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": ROWS + 1},
+        {"rows": -1},
+        {"rows": "many"},
+        {"vectors": 2**62},
+        {"shape": SHAPE | {"dtype": "O"}},  # objects: memory read as pointers would crash the interpreter
+        {"shape": SHAPE | {"dtype": "<f8"}},
+        {"shape": SHAPE | {"rows": 2**61}},
+        {"shape": SHAPE | {"rows": -1}},
+        {"shape": SHAPE | {"dim": 2**47}},
+        {"shape": SHAPE | {"dim": True}},
+        {"shape": SHAPE | {"ragged": True}},
+        {"shape": SHAPE | {"more": 1}},
+        {"shape": None},
+        {"places": {}},
+        {"places": {"keys": 2**63, "sums": 0, "values": 0, "block_sums": 0}},
+        {"places": {"keys": -5, "sums": 0, "values": 0, "block_sums": 0}},
+        {"checksums": {}},
+        {"checksums": None},
+        {"sealed": False},
+        {"size": 1},
+    ],
+    ids=str,
+)
+def test_a_crafted_stamp_is_refused(whole, tmp_path, changes):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    crafted(copy, **changes)
+    with pytest.raises(DamagedError):
+        Store(copy).feature("e/dense")
+    assert verify(Store(copy)) != []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"format": "a recipe"}, "no encode-once part"),
+        ({"version": 1}, "older"),
+        ({"version": 3}, "newer encode-once"),
+        ({"feature_key": "0" * 32, "feature": "e/other"}, "another feature"),
+    ],
+)
+def test_a_part_of_another_kind_is_told(whole, tmp_path, changes, told):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    crafted(copy, **changes)
+    with pytest.raises(StoreError, match=told):
+        Store(copy).feature("e/dense")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x89HDF\r\n\x1a\n" + bytes(5000), "hdf5"])
+def test_a_foreign_file_never_reaches_the_hdf5_library(whole, tmp_path, content, monkeypatch):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    for file in (parts(copy)[0], next(copy.glob("tables/*.h5"))):
+        if content == "hdf5":
+            with h5py.File(file, "w") as made:
+                made["values"] = np.zeros((3, 6))
+        else:
+            file.write_bytes(content)
+    monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("HDF5 was given a file nobody checked"))
+    with pytest.raises(DamagedError, match="not written by this program"):
+        Store(copy).feature("e/dense")
+    with pytest.raises(DamagedError, match="not written by this program"):
+        Store(copy).tables()
+
+
+def test_repair_loses_the_damaged_row_alone(whole, tmp_path):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    for name in ("e/dense", "e/ragged"):
+        (part,) = parts(copy, name)
+        places = read_stamp(part, KIND)["places"]
+        flipped(part, places["values"] + 17 * 6 * 2, 1)
+    told = repair(Store(copy))
+    assert [line.partition(": ")[2] for line in told] == ["39 sound rows kept"] * 2
+    assert verify(Store(copy)) == []
+    check_no_wrong_row(copy)
+    assert np.flatnonzero(~Store(copy).feature("e/dense").has(KEYS)).tolist() == [17]
+    assert len(Store(copy).feature("e/ragged")) == ROWS - 1
+    assert len([*copy.rglob("*.damaged")]) == 2
+
+
+def test_repair_sets_aside_what_tells_nothing(whole, tmp_path):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    parts(copy)[0].write_bytes(b"nothing")
+    (table,) = copy.glob("tables/*.h5")
+    table.write_bytes(b"nothing")
+    assert len(repair(Store(copy))) == 2
+    assert verify(Store(copy)) == []
+    assert len(Store(copy).feature("e/dense")) == 0
+    assert Store(copy).tables() == []
+
+
+def test_a_damaged_stat_index_is_seen_by_verify(tmp_path):
+    index = StatIndex(tmp_path / "files.sqlite")
+    index.remember([("/a", (1, 2), content_key(b"a"))])
+    assert index.problems() == []
+    (tmp_path / "files.sqlite").write_bytes(b"no database" * 1000)
+    assert len(index.problems()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "encode-once store"}', "\udc80"])
+def test_a_broken_store_json_is_told(tmp_path, content):
+    (tmp_path / "store.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(StoreError, match=r"store\.json cannot be read"):
+        Store(tmp_path)
+
+
+def test_an_altered_spec_is_told(whole, tmp_path):
+    copy = tmp_path / "store"
+    shutil.copytree(whole, copy)
+    spec = copy / "features/e/dense/spec.json"
+    record = json.loads(spec.read_text())
+    record["spec"]["weights"] = "others"
+    spec.write_text(json.dumps(record))
+    with pytest.raises(DamagedError, match="altered"):
+        Store(copy).feature("e/dense")
