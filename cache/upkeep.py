@@ -125,7 +125,8 @@ def merge(store: Store, other: Store) -> list[Change]:
         with ours.writer(0):
             before, nbytes = len(ours), ours.nbytes
             for path in part_files(theirs.folder):
-                source, part = Part(path, ours.key), ours.folder / f"{path.name.partition('.')[0]}.h5"
+                source = Part(path, ours.key)
+                part = ours.folder / (path.name if path.suffix == ".h5" else part_name())
                 if not ours.has(source.keys).all():
                     copy_rows(source, np.arange(source.rows), _temporary(part), part, ours.record.header)
             ours.reload()

@@ -60,6 +60,8 @@ def check_no_wrong_row(path):
     def dense():
         feature = Store(path).feature("e/dense")
         there = feature.has(KEYS)
+        if not len(feature):
+            return False  # and it knows no width
         np.testing.assert_array_equal(feature.read(KEYS[there]), DENSE[there])  # in order: mapped
         np.testing.assert_array_equal(feature.read(KEYS[there][::-1]), DENSE[there][::-1])
         return there.all()

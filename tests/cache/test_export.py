@@ -1,0 +1,118 @@
+import json
+from itertools import pairwise
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from safetensors import safe_open
+
+from cache import DataError, Store, Table, UsageError, content_key, overview
+from cache import parts as parts_module
+from cache.export import export, select
+from cache.keys import pack
+
+ROWS = 30
+KEYS = pack(content_key(bytes([row])) for row in range(ROWS))
+DENSE = np.random.default_rng(0).normal(size=(ROWS, 5)).astype(np.float16)
+LENGTHS = np.arange(ROWS) % 4
+TOKENS = np.random.default_rng(1).normal(size=(LENGTHS.sum(), 3)).astype(np.float16)
+ORDER = np.random.default_rng(2).permutation(ROWS - 2)  # the table lacks two rows of the feature
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(parts_module, "COPY_BYTES", 64)  # several chunks
+    store = Store(tmp_path / "store")
+    for name, values, lengths in (("e/dense", DENSE, None), ("e/ragged", TOKENS, LENGTHS)):
+        with store.declare(name, {"modality": "caption", "weights": "w"}, {"torch": "9"}).writer(
+            ROWS
+        ) as writer:
+            writer.append(KEYS, values, lengths)
+    keys = np.concatenate([KEYS[ORDER], pack([content_key(b"failed")])])
+    ids = [f"row {row}" for row in ORDER] + ["failed"]
+    store.save(Table("/d/train.csv", ids, ids, ids, None, image_keys=keys * 0, caption_keys=keys))
+    return store
+
+
+def sequences():
+    return [piece.tolist() for piece in np.split(TOKENS, np.cumsum(LENGTHS)[:-1])]
+
+
+def test_npy(store, tmp_path):
+    selection = select(store.feature("e/dense"), store.table())
+    export(selection, "npy", tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), DENSE[ORDER])
+    assert (tmp_path / "x.npy.ids.txt").read_text().splitlines() == [f"row {row}" for row in ORDER]
+
+
+def test_npy_of_sequences(store, tmp_path):
+    export(select(store.feature("e/ragged"), store.table()), "npy", tmp_path / "x.npy")
+    values, offsets = np.load(tmp_path / "x.npy"), np.load(tmp_path / "x.npy.offsets.npy")
+    found = [values[a:b].tolist() for a, b in pairwise(offsets)]
+    assert found == [sequences()[row] for row in ORDER]
+
+
+def test_safetensors(store, tmp_path):
+    for name in ("e/dense", "e/ragged"):
+        export(select(store.feature(name), store.table()), "safetensors", tmp_path / "x")
+        with safe_open(tmp_path / "x", "np") as file:
+            assert file.metadata()["feature"] == name
+            assert json.loads(file.metadata()["ids"]) == [f"row {row}" for row in ORDER]
+            np.testing.assert_array_equal(file.get_tensor("keys"), KEYS[ORDER])
+            values = file.get_tensor("values")
+            if name == "e/dense":
+                np.testing.assert_array_equal(values, DENSE[ORDER])
+            else:
+                pieces = np.split(values, file.get_tensor("offsets")[1:-1])
+                assert [piece.tolist() for piece in pieces] == [sequences()[row] for row in ORDER]
+
+
+def test_parquet(store, tmp_path):
+    for name, expected in (("e/dense", DENSE.tolist()), ("e/ragged", sequences())):
+        export(select(store.feature(name), store.table()), "parquet", tmp_path / "x")
+        read = pq.read_table(tmp_path / "x").to_pydict()
+        assert read["id"] == [f"row {row}" for row in ORDER]
+        assert read["key"] == [KEYS[row].tobytes() for row in ORDER]
+        found = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
+        assert found == [expected[row] for row in ORDER]
+
+
+def test_without_a_table_rows_are_named_by_their_content(store, tmp_path):
+    selection = select(store.feature("e/dense"), None)
+    export(selection, "npy", tmp_path / "x.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), DENSE)
+    assert selection.ids == [key.tobytes().hex() for key in KEYS]
+
+
+def test_what_cannot_be_exported_is_told(store, tmp_path):
+    selection = select(store.feature("e/dense"), store.table())
+    with pytest.raises(UsageError, match="did you mean 'parquet'"):
+        export(selection, "parqet", tmp_path / "x")
+    with pytest.raises(DataError, match="no rows"):
+        select(store.declare("e/empty", {"modality": "image"}), None)
+    with pytest.raises(UsageError, match="unknown table"):
+        store.table("other")
+    store.save(Table("/e/train.csv", [], [], [], None, image_keys=KEYS[:0], caption_keys=KEYS[:0]))
+    with pytest.raises(UsageError, match="2 tables: name one of"):
+        store.table()
+
+
+def test_the_overview_has_every_feature_and_table(store):
+    dense, ragged = overview.features(store)
+    assert (dense["feature"], dense["rows"], dense["dim"], dense["ragged"]) == ("e/dense", ROWS, 5, False)
+    assert (ragged["rows"], ragged["ragged"], ragged["provenance"]) == (ROWS, True, {"torch": "9"})
+    assert dense["key"] == store.feature("e/dense").key
+    assert dense["bytes"] == sum(part.stat().st_size for part in store.path.glob("features/e/dense/*.h5"))
+    (table,) = overview.tables(store)
+    assert (table["source"], table["rows"], table["labelled"]) == ("/d/train.csv", ROWS - 1, False)
+
+
+def test_a_damaged_feature_does_not_hide_the_others(store):
+    (part,) = store.path.glob("features/e/dense/*.h5")
+    part.write_bytes(b"nothing")
+    dense, ragged = overview.features(store)
+    assert "damaged" in dense["problem"]
+    assert ragged["problem"] is None
+    told = overview.listing({"features": [dense, ragged], "tables": []})
+    assert "e/ragged" in told
+    assert "damaged" in told

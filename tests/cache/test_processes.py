@@ -1,0 +1,223 @@
+"""Stores between processes: started in any way, reading, writing, waiting, dying."""
+
+import errno
+import fcntl
+import json
+import multiprocessing
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache import Shard, Store, StoreBusyError, StoreError, content_key
+from cache.keys import pack
+from cache.upkeep import compact
+
+ROOT = Path(__file__).parents[2]
+SPEC = {"modality": "image", "weights": "w"}
+KEYS = pack(content_key(bytes([row])) for row in range(60))
+VALUES = np.arange(60 * 4, dtype=np.float16).reshape(60, 4)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+def read_sum(feature):
+    return float(feature.read(KEYS).astype(np.float64).sum())
+
+
+def write_shard(path, number):
+    shard = Shard(number, 3)
+    mine = shard.has(KEYS)
+    feature = Store(path).declare("e/o", SPEC)
+    with feature.writer(60, shard) as writer:
+        for row in np.flatnonzero(mine):
+            writer.append(KEYS[row : row + 1], VALUES[row : row + 1])
+    return int(mine.sum())
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_features_cross_into_processes_however_these_start(store, method):
+    """As arguments, and inherited; no handle of HDF5 goes with them."""
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(60) as writer:
+        writer.append(KEYS, VALUES)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(read_sum, [feature] * 4) == [VALUES.astype(np.float64).sum()] * 4
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_several_writers_share_the_work_by_shards(store, method):
+    store.declare("e/o", SPEC)
+    with multiprocessing.get_context(method).Pool(3) as pool:
+        shares = pool.starmap(write_shard, [(store.path, number) for number in range(3)])
+    assert sum(shares) == 60
+    assert min(shares) > 0
+    np.testing.assert_array_equal(store.feature("e/o").read(KEYS), VALUES)
+
+
+def test_a_feature_pickles_as_its_place(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(60) as writer:
+        writer.append(KEYS, VALUES)
+    pickled = pickle.dumps(store.feature("e/o"))
+    assert len(pickled) < 1000
+    np.testing.assert_array_equal(pickle.loads(pickled).read(KEYS), VALUES)
+
+
+def test_readers_read_while_a_writer_writes(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(30) as writer:
+        writer.append(KEYS[:30], VALUES[:30])
+    with feature.writer(30) as writer:
+        writer.append(KEYS[30:], VALUES[30:])
+        reader = store.feature("e/o")
+        np.testing.assert_array_equal(reader.read(KEYS[:30]), VALUES[:30])
+        assert not reader.has(KEYS[30:]).any()
+    reader.reload()
+    np.testing.assert_array_equal(reader.read(KEYS), VALUES)
+
+
+def test_a_reader_goes_on_with_what_it_has_while_parts_are_replaced(store):
+    feature = store.declare("e/o", SPEC)
+    for rows in (slice(0, 30), slice(30, 60)):
+        with feature.writer(30) as writer:
+            writer.append(KEYS[rows], VALUES[rows])
+    reader = store.feature("e/o")
+    compact(store)
+    np.testing.assert_array_equal(reader.read(KEYS), VALUES)
+    assert len(store.feature("e/o").parts) == 1
+
+
+def test_a_second_writer_is_told_who_the_first_is(store):
+    feature = store.declare("e/o", SPEC)
+    with (
+        feature.writer(1),
+        pytest.raises(StoreBusyError, match=f"process {os.getpid()} on"),
+        feature.writer(1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("owner", ["", "{", "[]", '{"pid": 1}'])
+def test_a_broken_note_of_the_owner_does_no_harm(store, owner):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(1):
+        (feature.folder / "0-of-1.owner").write_text(owner)
+        with pytest.raises(StoreBusyError, match="has not said which"), feature.writer(1):
+            pass
+
+
+def test_writers_of_different_shards_do_not_wait_for_each_other(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(1, Shard(0, 2)) as one, feature.writer(1, Shard(1, 2)) as other:
+        one.append(KEYS[:1], VALUES[:1])
+        other.append(KEYS[1:2], VALUES[1:2])
+    assert store.feature("e/o").has(KEYS).sum() == 2
+
+
+def test_upkeep_waits_for_no_writer_but_refuses(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(1, Shard(1, 2)), pytest.raises(StoreBusyError):
+        compact(store)
+
+
+def test_a_writer_does_not_cross_a_fork(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(2) as writer:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                writer.append(KEYS[:1], VALUES[:1])
+            except StoreError:
+                os._exit(7)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+        writer.append(KEYS[1:2], VALUES[1:2])
+    assert store.feature("e/o").has(KEYS).sum() == 1
+
+
+HOLD = """
+import errno, fcntl, sys, time
+if sys.argv[2] == "no flock":
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+    fcntl.flock = flock
+from pathlib import Path
+from cache import Store
+from tests.cache.test_processes import KEYS, VALUES, SPEC
+feature = Store(sys.argv[1]).declare("e/o", SPEC)
+with feature.writer(60) as writer:
+    writer.append(KEYS[:20], VALUES[:20])
+    print("held", flush=True)
+    if sys.argv[3] == "hold":
+        time.sleep(600)
+"""
+
+
+def hold(store, system, then):
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", HOLD, store.path, system, then],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+
+
+@pytest.mark.parametrize("system", ["flock", "no flock"])
+def test_a_dead_owner_is_recognised(store, system):
+    """Also where the file system has no locks, and a marker of the owner is left behind."""
+    first = hold(store, system, "hold")
+    assert first.stdout.readline() == "held\n"
+    second = hold(store, system, "end")
+    told = second.communicate()[1]
+    assert second.returncode == 1
+    assert f"process {first.pid} on" in told
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = hold(store, system, "end")
+    assert third.communicate()[0] == "held\n"
+    assert third.returncode == 0
+    np.testing.assert_array_equal(store.feature("e/o").read(KEYS[:20]), VALUES[:20])
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_an_owner_of_another_boot_is_dead(store, monkeypatch):
+    """A marker whose process number is alive again, but was another process before the machine restarted."""
+
+    def no_flock(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    feature = store.declare("e/o", SPEC)
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        with feature.writer(1):
+            marker = feature.folder / "0-of-1.lock"
+            written = marker.read_text()
+        assert str(os.getpid()) in written
+        marker.write_text(written.replace(str(os.getpid()), str(sleeper.pid), 1))
+        time.sleep(0.1)
+        with feature.writer(1) as writer:
+            writer.append(KEYS[:1], VALUES[:1])
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert store.feature("e/o").has(KEYS).sum() == 1
+
+
+def test_the_lock_says_who_holds_it_while_it_is_held(store):
+    feature = store.declare("e/o", SPEC)
+    owner = feature.folder / "0-of-1.owner"
+    with feature.writer(1):
+        assert json.loads(owner.read_text())["pid"] == os.getpid()
+    assert not owner.exists()
