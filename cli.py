@@ -400,7 +400,7 @@ def verify(features: Sequence[str], store: str, repair: bool, recompute: int | N
     for problem in problems:
         click.echo(problem)
     if problems:
-        raise StoreError(f"{store}: {len(problems)} problems, as told above")
+        raise StoreError(f"{store} is not as it was written; problems, as told above: {len(problems)}")
     say(f"{store}: all is as it was written")
 
 
@@ -486,6 +486,51 @@ def export(feature: str, store: str, kind: str, output: Path | None, table: str 
 @main.group(cls=Verbs)
 def bench() -> None:
     """Measure this machine, beside a peer in the same run."""
+
+
+@bench.command("store")
+@click.option("--rows", default=200_000, show_default=True)
+@click.option("--dim", default=768, show_default=True)
+@click.option("--files", default=1_000_000, show_default=True, help="Unchanged files to look up.")
+@click.option("--data", help="Data folder of --store: time extract where nothing changed.")
+@store_option
+@json_option
+def bench_store(rows: int, dim: int, files: int, data: str | None, store: str, as_json: bool) -> None:
+    """Read and write rows beside npy files; look up unchanged files.
+
+    \b
+    Examples:
+      encode-once bench store
+      encode-once bench store --data input --store store
+    """
+    from cache.bench import against_npy, stat_check
+    from classify.report import table_text
+
+    tables = [against_npy(rows, dim), [stat_check(files)]]
+    if data is not None:
+        from extract.bench import unchanged
+
+        tables.append([unchanged(data, store)])
+    _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
+
+
+@bench.command("memory")
+@click.option("--rows", multiple=True, type=int, default=[10_000, 200_000], show_default=True)
+@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
+@json_option
+def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> None:
+    """Measure the most memory that extract and fit take, for few rows and for many.
+
+    \b
+    Example:
+      encode-once bench memory
+    """
+    from classify.bench import memory as of_fit
+    from classify.report import table_text
+    from extract.bench import memory as of_extract
+
+    found = [of_extract(many) for many in rows] + [of_fit(name, many) for name in names for many in rows]
+    _result(found, as_json, lambda: table_text(found))
 
 
 @bench.command("fit")

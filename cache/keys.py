@@ -70,26 +70,38 @@ class Shard:
 
 
 class KeyIndex:
-    """Finds keys among n others in O(log n) each, all at once: 24 bytes of memory a key."""
+    """Finds keys among n others, all at once: 28 to 32 bytes of memory a key.
+
+    Keys are hashes, so their first bits spread them evenly over as many buckets: one look or two finds each.
+    """
 
     def __init__(self, keys: Keys) -> None:
         halves = _halves(keys)
-        self._order = np.argsort(halves[:, 0], kind="stable")
-        self._high, self._low = halves[self._order].T.copy()
-        repeated = (self._high[1:] == self._high[:-1]) & (self._low[1:] == self._low[:-1])
+        order = np.argsort(halves[:, 0], kind="stable")
+        self._entries = np.column_stack([halves[order], order.astype(np.uint64)])  # (n, 3): key, position
+        bits = max(1, len(keys).bit_length())
+        self._shift = np.uint64(64 - bits)
+        sizes = np.bincount(self._buckets(self._entries[:, 0]), minlength=1 << bits)
+        dtype = np.uint32 if len(keys) < 1 << 32 else np.uint64
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(dtype)  # (buckets + 1,)
+        repeated = (self._entries[1:, :2] == self._entries[:-1, :2]).all(axis=1)
         self.distinct = len(keys) - int(repeated.sum())
+
+    def _buckets(self, high: NDArray[np.uint64]) -> NDArray[np.intp]:
+        return (high >> self._shift).astype(np.intp)
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
         """The position of each key, (n,), or -1."""
-        high, low = _halves(keys).T
+        high, low = _halves(keys).T.copy()
         found = np.full(len(keys), -1, dtype=np.intp)
-        at = np.searchsorted(self._high, high)
-        open_ = np.flatnonzero(at < len(self._high))
-        while len(open_):  # one pass, but for keys that share their first 8 bytes
-            open_ = open_[self._high[at[open_]] == high[open_]]
-            hit = self._low[at[open_]] == low[open_]
-            found[open_[hit]] = self._order[at[open_[hit]]]
-            open_ = open_[~hit]
-            at[open_] += 1
-            open_ = open_[at[open_] < len(self._high)]
+        bucket = self._buckets(high)
+        first = self._starts.take(bucket).astype(np.intp)
+        end = self._starts.take(bucket + 1).astype(np.intp)
+        look, open_ = 0, np.flatnonzero(first < end)
+        while len(open_):
+            entries = self._entries.take(first[open_] + look, axis=0)
+            hit = (entries[:, 0] == high[open_]) & (entries[:, 1] == low[open_])
+            found[open_[hit]] = entries[hit, 2]
+            look += 1
+            open_ = open_[~hit & (first[open_] + look < end[open_])]
         return found

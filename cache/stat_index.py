@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import xxhash
 
@@ -45,9 +45,8 @@ class StatIndex:
         def look(connection: sqlite3.Connection) -> dict[str, bytes]:
             rows = connection.execute("SELECT path, size, mtime_ns, key, checksum FROM keys_of_files")
             found = {}
-            for *row, checksum in rows:
-                if checksum == _checksum(row):
-                    raw, size, mtime_ns, key = row
+            for raw, size, mtime_ns, key, checksum in rows:
+                if checksum == _checksum(raw, size, mtime_ns, key):
                     path = os.fsdecode(raw)
                     if stats.get(path) == (size, mtime_ns):
                         found[path] = key
@@ -58,11 +57,11 @@ class StatIndex:
     def remember(self, files: Iterable[tuple[str, Stat, bytes]]) -> None:
         """Note the keys of files (absolute path, its stat before it was read, key)."""
         before = time.time_ns() - SETTLED_NS
-        rows = [[os.fsencode(path), *stat, key] for path, stat, key in files if stat[1] < before]
+        rows = [(os.fsencode(path), *stat, key) for path, stat, key in files if stat[1] < before]
         self._transaction(
             lambda connection: connection.executemany(
                 "INSERT OR REPLACE INTO keys_of_files VALUES (?, ?, ?, ?, ?)",
-                ((*row, _checksum(row)) for row in rows),
+                ((*row, _checksum(*row)) for row in rows),
             )
         )
 
@@ -101,5 +100,8 @@ class StatIndex:
             return work(connection)
 
 
-def _checksum(row: list[Any]) -> bytes:
-    return xxhash.xxh3_64_digest(repr(row).encode())
+def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes:
+    try:
+        return xxhash.xxh3_64_digest(b"%b %d %d %b" % (path, size, mtime_ns, key))
+    except TypeError:  # of other types, as only a damaged row is
+        return b""

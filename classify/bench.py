@@ -1,9 +1,11 @@
-"""Our heads beside scikit-learn's one-vs-rest logistic regression: same features, rows and thresholds."""
+"""Our heads beside scikit-learn's one-vs-rest logistic regression, and the memory that fitting takes."""
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.multiclass import OneVsRestClassifier
 
-from cache import Store
+from cache import Store, Table
+from cache.keys import KEY_BYTES
+from cache.measuring import with_peak_memory
 from classify import features as featuring
 from classify import heads, splits
-from classify.fitting import INNER, Learner
+from classify.fitting import INNER, Learner, fit
 from classify.matrices import Selected, Standardised
 from classify.thresholds import tune
 
@@ -86,3 +90,25 @@ def against_logistic_regression(
         compete("the same, features balanced as ours", partial(logistic_regression, X.dims)),
         *(compete(name, partial(ours, name)) for name in names),
     ]
+
+
+def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:
+    """The most memory that fitting a head on so many rows takes, beyond the imports."""
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        store, ids = Store(Path(folder) / "store"), [*map(str, range(rows))]
+        keys = rng.integers(0, 256, (rows, KEY_BYTES), np.uint8)
+        labels: list[tuple[str, ...]] = [(str(number),) for number in rng.integers(0, 19, rows)]
+        store.save(Table(folder, ids, ids, ids, labels, image_keys=keys, caption_keys=keys))
+        with store.declare("synthetic/image", {"modality": "image"}).writer(rows) as writer:
+            for start in range(0, rows, 4096):
+                some = keys[start : start + 4096]
+                writer.append(some, rng.standard_normal((len(some), dim), np.float32).astype(np.float16))
+        # A pass or two suffice to see it.
+        options = {"mlp": {"epochs": 1, "progress": False}, "linear": {"Cs": [0.001]}}.get(head, {})
+        seconds, peak = with_peak_memory(_fit, store.path, head, Path(folder) / "run", options)
+    return {"task": f"fit {head}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
+
+
+def _fit(store: Path, head: str, run: Path, options: dict[str, Any]) -> float:
+    return fit(store, head, run=run, options=options)[0].settings.seconds

@@ -4,9 +4,13 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from cache import Store
+from cache.parts import KIND
+from cache.stamps import read_stamp
 from cli import main
 from tests.conftest import picture
 
@@ -142,5 +146,103 @@ def test_the_encoders_are_listed(run):
 
 
 def test_every_command_explains_itself(run):
-    for name in ("extract", "fit", "tune", "evaluate", "predict", "report", "demo", "bench"):
+    for name in ("extract", "fit", "tune", "evaluate", "predict", "report", "demo", "bench", "store"):
         assert run(name, "--help").stdout.startswith("Usage")
+
+
+GLOVE = ("extract", "--encoder", "glove-50")
+
+
+def test_shards_filled_apart_and_merged_are_the_whole(folder, run):
+    folder(12)
+    for number in (1, 2, 3):
+        run(*GLOVE, "--shard", f"{number}/3", "--store", f"node-{number}")
+    run(*GLOVE, "--store", "at-once")
+    result = run("store", "merge", "node-2", "node-3", "--store", "node-1")
+    assert "rows taken in from node-3" in result.stderr
+    run("store", "verify", "--store", "node-1")
+    run("store", "compact", "--store", "node-1")
+    for name in ("node-1", "at-once"):
+        run("store", "export", "glove-50/mean", "--to", "npy", "-o", f"{name}.npy", "--store", name)
+    merged, whole = np.load("node-1.npy"), np.load("at-once.npy")
+    np.testing.assert_array_equal(merged, whole)
+    assert json.loads(run(*GLOVE, "--store", "node-1", "--json").stdout)["features"]["glove-50/mean"] == {
+        "encoded": 0,
+        "present": 12,
+        "failed": 0,
+    }
+
+
+def test_a_store_is_listed_and_described(folder, run):
+    folder(3)
+    run(*GLOVE)
+    listed = run("store", "list").stdout
+    assert "glove-50/mean" in listed
+    assert "train.csv" in listed
+    found = json.loads(run("store", "list", "--json").stdout)
+    assert [one["rows"] for one in found["features"]] == [3, 3]
+    assert json.loads(run("store", "info", "glove-50/tokens", "--json").stdout)["spec"]["pooling"] == "none"
+    assert "pooling: mean" in run("store", "info", "glove-50/mean").stdout
+
+
+def test_verify_finds_what_repair_mends_and_extract_encodes_again(folder, run, tmp_path):
+    folder(3)
+    run(*GLOVE)
+    assert "encoded again differ by" in run("store", "verify", "--recompute", "2").stderr
+    (part,) = tmp_path.glob("store/features/glove-50/mean/*.h5")
+    content = bytearray(part.read_bytes())
+    content[read_stamp(part, KIND)["places"]["values"]] ^= 1
+    part.write_bytes(content)
+    result = run("store", "verify", status=1)
+    assert "1 of 3 rows damaged" in result.stdout
+    result = run("store", "export", "glove-50/mean", "--to", "npy", status=1)
+    assert "store verify --repair" in result.stderr
+    assert "2 sound rows kept" in run("store", "verify", "--repair").stderr
+    result = run(*GLOVE, "--json")
+    assert json.loads(result.stdout)["features"]["glove-50/mean"]["encoded"] == 1
+
+
+def test_gc_drops_the_rows_of_a_forgotten_table(folder, run, tmp_path):
+    folder(4)
+    run(*GLOVE)
+    assert "0 rows stand in no table" in run("store", "gc").stderr
+    (table,) = tmp_path.glob("store/tables/*.h5")
+    table.unlink()
+    assert "4 rows stand in no table" in run("store", "gc").stderr
+    assert "4 rows dropped" in run("store", "gc", "--delete").stderr
+
+
+def test_a_second_extract_on_one_store_is_refused_in_one_line(folder, run):
+    folder(3)
+    run(*GLOVE)
+    folder(4, name="more")
+    with Store("store").feature("glove-50/mean").writer(1):
+        result = run(*GLOVE, "--data", "more", status=1)
+    assert "another process is writing glove-50/mean" in result.stderr
+    assert "--shard" in result.stderr
+
+
+def test_too_many_failures_stop_early_and_all_failed_is_an_error(folder, run):
+    root = folder(6)
+    for row in (1, 2, 3):
+        (root / "data" / f"{row}.png").write_bytes(b"bad %d" % row)
+    lite = ("extract", "--encoder", "efficientnet-lite0", "--batch-size", "1")
+    assert "2 inputs failed, more than --max-failures" in run(*lite, "--max-failures", "1", status=1).stderr
+    report = json.loads(run(*lite, "--max-failures", "3", "--retry-failed", "--json", status=1).stdout)
+    assert report["features"]["efficientnet-lite0/pooled"] == {"encoded": 2, "present": 1, "failed": 3}
+    for row in range(6):
+        (root / "data" / f"{row}.png").write_bytes(b"no picture %d" % row)
+    result = run(*lite, status=1)
+    assert "all 6 inputs failed, such as" in result.stderr
+    assert result.stderr.strip().splitlines()[-1].startswith("Error: ")
+
+
+@pytest.mark.parametrize("shard", ["0/0", "3/2", "x", "1/", "-1/2", "1.5/2"])
+def test_an_impossible_shard_is_wrong_usage(folder, run, shard):
+    folder(3)
+    assert "--shard" in run(*GLOVE, "--shard", shard, status=2).stderr
+
+
+@pytest.mark.parametrize("verb", ["list", "info glove-50/mean", "verify", "compact", "gc", "merge other"])
+def test_a_store_that_is_not_there_is_told(run, verb):
+    assert "is no store yet" in run("store", *verb.split(), status=1).stderr
