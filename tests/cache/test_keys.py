@@ -1,10 +1,11 @@
 import hashlib
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.keys import NO_KEY, KeyIndex, content_key, first_occurrences, pack, present, spec_key
+from cache.keys import NO_KEY, KeyIndex, Shard, content_key, first_occurrences, pack, present, spec_key
 
 # Few distinct first and last bytes, so that keys agree in part and the index has to look at all of them.
 keys = st.builds(lambda a, b: bytes([a] * 8 + [b] * 8), st.integers(0, 3), st.integers(0, 3))
@@ -37,3 +38,19 @@ def test_first_occurrences_keep_the_order(rows):
     first = first_occurrences(pack(rows))
     assert [rows[i] for i in first] == list(dict.fromkeys(rows))
     assert np.all(np.diff(first) > 0)
+
+
+@given(st.lists(st.binary(min_size=16, max_size=16)), st.integers(1, 7))
+def test_shards_part_all_contents_whatever_their_order(contents, count):
+    keys = pack(contents)
+    shares = np.array([Shard(number, count).has(keys) for number in range(count)]).reshape(count, len(keys))
+    assert (shares.sum(axis=0) == 1).all()
+    numbers = [int.from_bytes(content[:8], "little") % count for content in contents]  # as SPEC.md says
+    assert shares.argmax(axis=0).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "shard"), [("1/1", (0, 1)), ("1/3", (1, 3)), ("3/3", (0, 3)), ("0/3", (0, 3))]
+)
+def test_a_shard_is_read_counted_from_one_or_from_zero(text, shard):
+    assert Shard.parse(text) == Shard(*shard)

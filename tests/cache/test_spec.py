@@ -11,6 +11,7 @@ import xxhash
 
 from cache import Store, Table, content_key
 from cache.keys import pack
+from cache.verify import verify
 
 
 def blake(content):
@@ -110,3 +111,57 @@ def test_a_store_holds_nothing_the_page_does_not_name(tmp_path):
     }
     names = {name for name in names if not name.endswith(".h5")}
     assert names <= {"store.json", "features/a/b/spec.json", "features/a/b/0-of-1.lock"}
+
+
+def write_part(path, key, keys, values):
+    """A sealed part, written with h5py, JSON and the page."""
+    sums = np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in values], "<u8")
+    raw = values.tobytes()
+    blocks = [xxhash.xxh3_64_intdigest(raw[at : at + 2**20]) for at in range(0, len(raw), 2**20)]
+    arrays = {"keys": keys, "sums": sums, "block_sums": np.array(blocks, "<u8"), "values": values}
+    with h5py.File(path, "w", userblock_size=8192, alignment_threshold=1, alignment_interval=4096) as file:
+        file.attrs.update({"format": "encode-once part", "version": 2, "ragged": False, "feature_key": key})
+        for name, array in arrays.items():
+            file[name] = array
+    with h5py.File(path) as file:
+        places = {name: file[name].id.get_offset() for name in arrays}
+    content = bytearray(path.read_bytes())
+    rest, at = b"", 8192
+    for name in sorted(arrays, key=places.get):
+        rest += content[at : places[name]]
+        at = places[name] + arrays[name].nbytes
+    stamp = {
+        "format": "encode-once part",
+        "version": 2,
+        "feature": "a/b",
+        "feature_key": key,
+        "sealed": True,
+        "commit": 1,
+        "rows": len(keys),
+        "vectors": len(keys),
+        "shape": {"rows": len(keys), "vectors": len(keys), "dim": 4, "dtype": "<f2", "ragged": False},
+        "places": places,
+        "size": len(content),
+        "checksums": {name: xxh3(arrays[name].tobytes()) for name in arrays if name != "values"}
+        | {"rest": xxh3(rest + content[at:])},
+    }
+    text = json.dumps(stamp).encode()
+    text += b" " * (4096 - len(b"encode-once stamp ") - 32 - 2 - len(text)) + b"\n"
+    content[:8192] = 2 * (b"encode-once stamp " + blake(text).hex().encode() + b"\n" + text)
+    path.write_bytes(content)
+
+
+def test_the_page_is_enough_to_write_a_feature(tmp_path):
+    store = tmp_path / "store"
+    folder = store / "features" / "a" / "b"
+    folder.mkdir(parents=True)
+    (store / "store.json").write_text('{"format": "encode-once store", "version": 2}')
+    spec = {"modality": "image", "weights": "ü"}
+    key = blake(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hex()
+    record = {"feature": "a/b", "key": key, "spec": spec, "provenance": {}, "created": "2026-11-22T00:00:00Z"}
+    (folder / "spec.json").write_text(json.dumps(record))
+    keys = pack(blake(bytes([row])) for row in range(50))
+    values = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float16)
+    write_part(folder / "20261122T000000-0.h5", key, keys, values)
+    np.testing.assert_array_equal(Store(store).feature("a/b").read(keys), values)
+    assert verify(Store(store)) == []
