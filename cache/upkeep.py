@@ -41,8 +41,8 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
         with _alone(store.feature(name)) as feature:
             before, nbytes = len(feature.keys), feature.nbytes
             wanted = feature.find(_contents(tables, feature))
-            rest = np.setdiff1d(first_occurrences(feature.keys), wanted)
-            rows = np.concatenate([wanted[wanted >= 0], rest])
+            rows = np.concatenate([wanted[wanted >= 0], np.arange(before)])
+            rows = rows[first_occurrences(feature.keys[rows])]
             if len(feature.parts) > 1 or not np.array_equal(rows, np.arange(before)):
                 _replace(feature, feature.parts, rows)
             feature.reload()
