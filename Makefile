@@ -24,7 +24,7 @@ demo: install            ## compose pictures, encode, fit, compare: three minute
 	$(RUN) cli.py demo
 
 test: install            ## the test suite: no network, no data
-	$(RUN) -m pytest -m 'not real'
+	$(RUN) -m pytest -m 'not real' -n auto
 
 real: install            ## checks on the real data in $COCO19, skipped where there is none
 	$(RUN) -m pytest -m real

@@ -5,7 +5,8 @@ from typing import Any
 import pandas as pd
 
 from cache.errors import EncodeOnceError
-from cache.feature import Feature, Record
+from cache.feature import Feature
+from cache.record import Record
 from cache.store import Store
 
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
-from cache.feature import Feature, Record
+from cache.feature import Feature
 from cache.files import write_json
 from cache.keys import Spec, spec_key
+from cache.record import Record
 from cache.stamps import check_version
 from cache.stat_index import StatIndex
 from cache.tables import Table, load_table, save_table

@@ -10,15 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import DamagedError, DataError
-from cache.feature import Feature, Record
+from cache.feature import Feature
 from cache.files import replacing, writing
 from cache.keys import KeyIndex, Keys, Shard, first_occurrences, pack, present
 from cache.locks import all_locked
-from cache.parts import Part, chunks, copy_rows, new_part
+from cache.part_writer import copy_rows, new_part
+from cache.parts import Part, chunks
+from cache.record import Record
 from cache.store import Store
 from cache.tables import Table, load_table
 from cache.verify import part_files
-from cache.writing import left_behind, part_name, settle
+from cache.writer import left_behind, part_name, settle
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import EncodeOnceError
-from cache.feature import Record
 from cache.parts import Part
+from cache.record import Record
 from cache.store import Store
 from cache.tables import load_table
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cache import Failure, Feature, Keys, Shard, Store, Table, content_key
 from cache.keys import first_occurrences, pack, present
-from cache.writing import FeatureWriter
+from cache.writer import FeatureWriter
 from extract.contents import read_file
 from extract.encoders.base import Modality, Tower
 from extract.errors import InputError, TooManyFailuresError

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cache import Failure, Shard, Store, StoreBusyError, Table, content_key
-from cache import writing as cache_writing
+from cache import writer as cache_writer
 from cache.keys import pack
 from cache.upkeep import compact, drop_unreferenced, merge, repair
 from cache.verify import verify
@@ -42,7 +42,7 @@ class Stores(RuleBasedStateMachine):
     def start(self):
         self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(cache_writing, "PART_BYTES", 30)  # five dense rows
+        self.patch.setattr(cache_writer, "PART_BYTES", 30)  # five dense rows
         self.rows = {(store, feature): {} for store in "ab" for feature in FEATURES}
         self.failed = {(store, feature): set() for store in "ab" for feature in FEATURES}
         self.tables = {"a": {}, "b": {}}
@@ -94,7 +94,7 @@ class Stores(RuleBasedStateMachine):
                     pieces = [vectors(name, FEATURES[feature]) for name in names]
                     lengths = np.array([len(piece) for piece in pieces]) if FEATURES[feature] else None
                     if not whole:
-                        cache_writing.PartWriter._stamp = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+                        cache_writer.PartWriter._stamp = lambda _: os.kill(os.getpid(), signal.SIGKILL)
                     writer.append(pack(map(key, names)), np.concatenate(pieces), lengths)
                     os.kill(os.getpid(), signal.SIGKILL)
             finally:

@@ -22,8 +22,10 @@ from cache import (
     UnknownFeatureError,
     content_key,
 )
-from cache import writing as writing_module
+from cache import feature as feature_module
+from cache import writer as writer_module
 from cache.keys import pack
+from cache.upkeep import compact
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -87,7 +89,7 @@ def test_a_store_is_a_dict_from_keys_to_vectors(batches, ragged, part_rows, tmp_
     expected = {}
     rng = np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(writing_module, "PART_BYTES", part_rows * 4)
+        patch.setattr(writer_module, "PART_BYTES", part_rows * 4)
         for batch in batches:
             names = [name for name, _ in batch]
             lengths = np.array([length if ragged else 1 for _, length in batch], np.intp)
@@ -219,10 +221,37 @@ def test_a_folder_with_other_things_is_no_store(tmp_path):
         Store(tmp_path)
 
 
-def test_a_store_of_another_version_is_refused(tmp_path):
-    (tmp_path / "store.json").write_text('{"format": "encode-once store", "version": 99}')
-    with pytest.raises(StoreError, match="99"):
+@pytest.mark.parametrize(
+    ("version", "remedy"),
+    [(1, "extract again into a new --store"), (99, "update this one"), ('"x"', "update this one")],
+)
+def test_a_store_of_another_version_is_refused_with_the_remedy(tmp_path, version, remedy):
+    (tmp_path / "store.json").write_text(f'{{"format": "encode-once store", "version": {version}}}')
+    with pytest.raises(StoreError, match=remedy):
         Store(tmp_path)
+    assert [*tmp_path.iterdir()] == [tmp_path / "store.json"], "nothing was written into it"
+
+
+@pytest.mark.parametrize("name", ["store.json.77.tmp", "files.sqlite", "files.sqlite-journal"])
+def test_what_a_writer_leaves_that_dies_first_of_all_is_no_hindrance(tmp_path, name):
+    (tmp_path / name).touch()
+    Store(tmp_path).declare("e/o", SPEC)
+    assert Store(tmp_path).features() == ["e/o"]
+
+
+def test_a_reader_looks_again_where_parts_were_replaced_as_it_opened_them(store, monkeypatch):
+    feature = store.declare("e/o", SPEC)
+    for row in range(3):
+        fill(feature, [row], np.full((1, 2), row, np.float16))
+    opened = feature_module.Part
+
+    def compacted_meanwhile(path, key):
+        monkeypatch.setattr(feature_module, "Part", opened)
+        compact(Store(store.path))
+        return opened(path, key)
+
+    monkeypatch.setattr(feature_module, "Part", compacted_meanwhile)
+    np.testing.assert_array_equal(store.feature("e/o").read(keys_of(0, 1, 2))[:, 0], [0, 1, 2])
 
 
 @pytest.mark.parametrize("damage", ["cut", "foreign", "not hdf5", "other feature"])

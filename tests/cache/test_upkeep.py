@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cache import DataError, Failure, SpecMismatchError, Store, Table, content_key
-from cache import writing as cache_writing
+from cache import writer as cache_writer
 from cache.keys import pack
 from cache.upkeep import compact, drop_unreferenced, merge
 from cache.verify import verify
@@ -52,7 +52,7 @@ def test_compact_makes_one_part_in_the_order_of_the_table(stores, tmp_path):
 
 
 def test_a_compacted_part_may_be_larger_than_a_written_one(stores, monkeypatch):
-    monkeypatch.setattr(cache_writing, "PART_BYTES", 40)
+    monkeypatch.setattr(cache_writer, "PART_BYTES", 40)
     store, _ = stores
     fill(store, range(20))
     assert len(store.feature("e/o").parts) == 5

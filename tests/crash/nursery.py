@@ -13,7 +13,7 @@ import sys
 
 import torch
 
-import cache.writing
+import cache.writer
 import cli
 from extract.encoders import towers
 from extract.encoders.base import Options
@@ -37,7 +37,7 @@ def bear(args, largest_file, told):
 
 def main():
     # Small parts, so that many kills fall between them.
-    cache.writing.PART_BYTES = 1000
+    cache.writer.PART_BYTES = 1000
     torch.set_num_threads(1)
     towers("timm:test_vit", Options("random"))  # imports its libraries
     for line in sys.stdin:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cache import Store, StoreError
-from cache import writing as cache_writing
+from cache import writer as cache_writer
 from cache.verify import verify
 from extract import encode
 from tests.crash.workload import arguments, committed, readable, vectors_file
@@ -50,7 +50,7 @@ def disk(monkeypatch):
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
     """A function that extracts captions into a store."""
-    monkeypatch.setattr(cache_writing, "PART_BYTES", 500)  # two parts of the dense feature
+    monkeypatch.setattr(cache_writer, "PART_BYTES", 500)  # two parts of the dense feature
     data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path))}
 
     def extract(store):
@@ -63,13 +63,13 @@ def run(folder, tmp_path, monkeypatch):
 def acknowledged(monkeypatch):
     """Feature → keys of the rows whose `append` has returned."""
     keys = {}
-    original = cache_writing.FeatureWriter.append
+    original = cache_writer.FeatureWriter.append
 
     def append(self, new, *args):
         original(self, new, *args)
         keys.setdefault(self._feature.name, set()).update(key.tobytes() for key in new)
 
-    monkeypatch.setattr(cache_writing.FeatureWriter, "append", append)
+    monkeypatch.setattr(cache_writer.FeatureWriter, "append", append)
     return keys
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cache import Store
-from cache.feature import Record
 from cache.parts import Part
+from cache.record import Record
 from cache.verify import part_files
 from tests.conftest import WORDS
 

@@ -14,7 +14,8 @@ from cache.errors import DataError, StoreBusyError, StoreError
 from cache.files import sync_folder, writing
 from cache.keys import Keys, first_occurrences
 from cache.locks import locked
-from cache.parts import PartWriter, Shape, Values, seal
+from cache.part_writer import PartWriter, seal
+from cache.parts import Shape, Values
 
 if TYPE_CHECKING:
     from cache.feature import Feature
