@@ -2,13 +2,16 @@
 
 A family is one module here with `ABOUT`, `NAMES` (name → the library's own), `PREFIX` (how names outside
 `NAMES` start, or None) and `towers(name, options)`. A new family is one new file and one line in `FAMILIES`.
+A package brings its own as an entry point of the group `encode_once.encoders`, a user as a class in a file.
 """
 
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.metadata import entry_points
 from types import ModuleType
 
 from cache.errors import unknown_name
+from extract.encoders import custom
 from extract.encoders.base import Options, Tower
 from extract.errors import UnknownEncoderError
 
@@ -24,6 +27,8 @@ def families() -> Iterator[ModuleType]:
     """The modules of all families; importing one does not import its libraries."""
     for family in FAMILIES:
         yield import_module(f"extract.encoders.{family}")
+    for package in entry_points(group="encode_once.encoders"):
+        yield package.load()
 
 
 def describe() -> Iterator[tuple[str, str]]:
@@ -42,6 +47,8 @@ def towers(name: str, options: Options) -> list[Tower]:
     Raises:
         UnknownEncoderError: with the nearest name.
     """
+    if custom.is_custom(name):
+        return custom.towers(name, options)
     known = []
     for family in families():
         if name in family.NAMES or (family.PREFIX and name.startswith(family.PREFIX)):

@@ -1,0 +1,71 @@
+"""A user's own encoder, as README shows one."""
+
+import re
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from cache import SpecMismatchError, Store
+from extract import encode, encoders
+from extract.encoders.base import Options
+from extract.errors import UnknownEncoderError
+from tests.conftest import picture
+
+README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```python\n(.*?class Colours.*?)```", README, re.S)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(EXAMPLE)
+    return tmp_path
+
+
+def test_the_example_of_the_readme_encodes_images(here, folder):
+    encode(folder(4), ["mine.py:Colours"], "store")
+    store = Store("store")
+    (table,) = store.tables()
+    found = store.feature("mine.py:Colours/mean").read(table.keys("image"))
+    expected = [
+        np.asarray(picture(row, (40 + row % 7, 40 + row % 5))).mean(axis=(0, 1)) / 255 for row in range(4)
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_a_changed_file_is_another_encoder(here, folder):
+    root = folder(2)
+    encode(root, ["mine.py:Colours"], "store")
+    (here / "mine.py").write_text(EXAMPLE + "\n# thought better of it\n")
+    with pytest.raises(SpecMismatchError, match="source: stored"):
+        encode(root, ["mine.py:Colours"], "store")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("absent.py:Colours", "cannot be imported"),
+        ("mine.py:Colors", "did you mean 'Colours'"),
+        ("broken.py:Colours", "broken.py cannot be imported: no such thing"),
+        ("/tmp/mine.py:Colours", "below this folder"),
+        ("../mine.py:Colours", "below this folder"),
+    ],
+)
+def test_what_is_no_encoder_is_told(here, name, told):
+    (here / "broken.py").write_text("raise ValueError('no such thing')")
+    with pytest.raises(UnknownEncoderError, match=told):
+        encoders.towers(name, Options())
+
+
+def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
+    family = SimpleNamespace(
+        ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["a tower"]
+    )
+    monkeypatch.setattr(EntryPoint, "load", lambda _: family)
+    point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
+    monkeypatch.setattr(encoders, "entry_points", lambda group: [point])
+    assert encoders.towers("theirs", Options()) == ["one"]
+    assert ("theirs", "Theirs (x)") in encoders.describe()
