@@ -62,7 +62,7 @@ def test_what_is_no_encoder_is_told(here, name, told):
 
 def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
     family = SimpleNamespace(
-        ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["a tower"]
+        ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["one"]
     )
     monkeypatch.setattr(EntryPoint, "load", lambda _: family)
     point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
