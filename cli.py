@@ -90,6 +90,13 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     help="Of the arithmetic. auto: as the store's rows have it, else float16 on CUDA, float32 on a CPU.",
 )
+@click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "torch", "onnxruntime"]),
+    help="Of image networks on a CPU. auto: the faster of the two here, where there is much to encode.",
+)
 @click.option("--batch-size", type=click.IntRange(1), help="Inputs a step; by default what suits the device.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode; by default one a core.")
 @click.option("--label-separator", help="Between the labels of a row, where the table leaves doubt.")

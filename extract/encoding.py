@@ -86,6 +86,7 @@ class Job:
         for output, feature in self.features.items():
             self._writers[output] = cleanup.enter_context(feature.writer(expected, shard))
         tqdm.write(f"loading {', '.join(f.name for f in self.features.values())} …", file=sys.stderr)
+        self.tower.expected = expected
         self.tower.load(device)
         on_gpu = device.startswith("cuda")
         self._batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)

@@ -77,6 +77,7 @@ def encode(
     weights: Mapping[str, str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    backend: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     label_separator: str | None = None,
@@ -95,6 +96,7 @@ def encode(
         device: "auto", "cpu", "cuda", "cuda:1", …
         precision: of the arithmetic; "auto" is what the encoder's rows in the store have, else float16 on
             CUDA and float32 on a CPU.
+        backend: what runs image networks on a CPU: "torch", "onnxruntime", or "auto", the faster of the two.
         batch_size: inputs a step of the model; by default what suits the device.
         workers: threads that read, decode and prepare; by default one a core.
         label_separator: between the labels of a row, where the table leaves doubt.
@@ -113,7 +115,7 @@ def encode(
     device = choose_device(device)
     made, warnings = [], []
     for name in dict.fromkeys(names):
-        options = Options((weights or {}).get(name), _precision(name, store, device, precision))
+        options = Options((weights or {}).get(name), _precision(name, store, device, precision), backend)
         made += [(name, tower, options.weights) for tower in encoders.towers(name, options)]
         if options.weights == RANDOM:
             warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")

@@ -29,6 +29,7 @@ class Options:
 
     weights: str | None = None  # a local file, `RANDOM`, or None for the published ones
     precision: str = "float32"  # of the arithmetic: float32, float16 or bfloat16
+    backend: str = "auto"  # of image networks on a CPU, one of `backends.BACKENDS`
 
 
 class Tower(ABC):
@@ -42,6 +43,7 @@ class Tower(ABC):
     libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # their versions are recorded with the feature
     cpu_batch: ClassVar[int] = 16  # more only falls out of the processor's cache
     gpu_batch: ClassVar[int] = 256
+    expected = 0  # about how many inputs will come, once that is known
 
     def __init__(self, specs: Mapping[str, Spec]) -> None:
         # output → what decides its values

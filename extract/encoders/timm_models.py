@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from extract.encoders import backends
 from extract.encoders.base import (
     RANDOM,
     Options,
@@ -85,8 +86,16 @@ class TimmImages(Tower):
             ) from error
         # channels_last: twice as fast for convolutions on a CPU
         self._model = self._model.eval().to(device, memory_format=torch.channels_last)
-        self._transform = timm.data.create_transform(**self._preprocessing)
         self.device = device
+        example = torch.randn(self.cpu_batch, *self._preprocessing["input_size"], device=device)
+        example = example.to(memory_format=torch.channels_last)
+        with torch.inference_mode():
+            backend = self._options.backend if self._options.precision == "float32" else "torch"
+            self._run = backends.choose(self._model, self._pooled, example, backend, self.expected)
+        self._transform = timm.data.create_transform(**self._preprocessing)
+
+    def _pooled(self, images: Any) -> Any:
+        return self._model.forward_head(self._model.forward_features(images), pre_logits=True)
 
     def prepare(self, item: Image) -> Any:
         return self._transform(item)  # (3, size, size)
@@ -96,7 +105,7 @@ class TimmImages(Tower):
 
         images = torch.stack(list(batch)).to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode(), arithmetic(self.device, self._options.precision):
-            pooled = self._model.forward_head(self._model.forward_features(images), pre_logits=True)
+            pooled = self._run(images)
         return {"pooled": pooled.float().cpu().numpy()}
 
 

@@ -1,0 +1,86 @@
+"""Running a torch network of images on a CPU: by torch, or by onnxruntime where that is faster and equal."""
+
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from extract.encoders.base import brief
+from extract.errors import WeightsError
+
+BACKENDS = ("auto", "torch", "onnxruntime")
+WORTH_EXPORTING = 500  # inputs; an export takes seconds
+TOLERANCE = 1e-4  # of a vector's length: the same arithmetic in another order
+Run = Callable[[Any], Any]  # images (b, 3, h, w) → vectors (b, d), both torch tensors
+
+
+def choose(network: Any, run: Run, example: Any, wanted: str, expected: int) -> Run:
+    """`run`, which has a torch network compute, or what does the same through onnxruntime.
+
+    Args:
+        example: images (b, 3, h, w) to export and to compare with, on the network's device.
+        wanted: one of `BACKENDS`; "auto" takes the faster on the example, on a CPU, if about `expected`
+            inputs to come are worth the export.
+
+    Raises:
+        WeightsError: onnxruntime was asked for and is not installed, or gives other vectors.
+    """
+    worthwhile = example.device.type == "cpu" and expected >= WORTH_EXPORTING
+    if wanted == "torch" or (wanted == "auto" and not worthwhile):
+        return run
+    try:
+        exported = _export(network, run, example)
+    except Exception as error:  # libraries missing, operators unknown: many ways, one consequence
+        if wanted == "auto":
+            return run
+        raise WeightsError(
+            f"--backend onnxruntime: {brief(error)}; it needs pip install 'encode-once[onnxruntime]'"
+        ) from error
+    difference = float((exported(example) - run(example)).norm() / run(example).norm())
+    if wanted == "onnxruntime" and difference > TOLERANCE:
+        raise WeightsError(f"--backend onnxruntime: its vectors differ from torch's by {difference:.1e}")
+    if wanted == "auto" and (difference > TOLERANCE or _seconds(exported, example) > _seconds(run, example)):
+        return run
+    return exported
+
+
+def _export(network: Any, run: Run, example: Any) -> Run:
+    import onnxruntime
+    import torch
+
+    module = torch.nn.Module()
+    module.network, module.forward = network, run
+    with TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it calls itself deprecated; its successor needs a further library
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            module.eval(),
+            (example,),
+            path,
+            input_names=["images"],
+            output_names=["vectors"],
+            dynamic_axes={"images": {0: "batch"}, "vectors": {0: "batch"}},
+            dynamo=False,
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        # Threads that wait busily would take the cores from those that decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run_exported(images: Any) -> Any:
+        (vectors,) = session.run(None, {"images": images.contiguous().numpy()})
+        return torch.from_numpy(vectors)
+
+    return run_exported
+
+
+def _seconds(run: Run, example: Any) -> float:
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        run(example)
+        times.append(time.perf_counter() - started)
+    return min(times)

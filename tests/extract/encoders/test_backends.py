@@ -1,0 +1,87 @@
+"""Torch and onnxruntime give the same vectors; what is asked for, or is faster, runs."""
+
+import numpy as np
+import pytest
+import torch
+
+from cache import Store
+from extract import encode
+from extract.encoders import backends
+from extract.errors import WeightsError
+
+MANY = backends.WORTH_EXPORTING
+TINY = "timm:test_efficientnet"
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.SiLU(), *head).eval()
+
+
+@pytest.fixture
+def run(network):
+    """The network as the towers run it: a function."""
+    return lambda batch: network(batch)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(4, 3, 32, 32)
+
+
+@torch.inference_mode()
+def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, images):
+    chosen = backends.choose(network, run, images, "onnxruntime", 0)
+    assert chosen is not run
+    for size in (1, 3, 7):
+        batch = torch.rand(size, 3, 32, 32).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(chosen(batch), network(batch), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
+    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
+    assert backends.choose(network, run, images, "auto", MANY - 1) is run
+    assert backends.choose(network, run, images, "torch", MANY) is run
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("faster", ["torch", "onnxruntime"])
+def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
+    slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
+    monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
+    chosen = backends.choose(network, run, images, "auto", MANY)
+    assert (chosen is run) == (faster == "torch")
+
+
+@torch.inference_mode()
+def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, monkeypatch):
+    def impossible(*_):
+        raise ImportError("no module named onnxruntime")
+
+    monkeypatch.setattr(backends, "_export", impossible)
+    assert backends.choose(network, run, images, "auto", MANY) is run
+    with pytest.raises(WeightsError, match=r"pip install 'encode-once\[onnxruntime\]'"):
+        backends.choose(network, run, images, "onnxruntime", 0)
+
+
+@torch.inference_mode()
+def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
+    monkeypatch.setattr(backends, "_export", lambda *_: lambda batch: network(batch) * 1.001)
+    monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
+    assert backends.choose(network, run, images, "auto", MANY) is run
+    with pytest.raises(WeightsError, match="differ from torch's"):
+        backends.choose(network, run, images, "onnxruntime", 0)
+
+
+def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
+    root, rows = folder(5), {}
+    for backend in ("torch", "onnxruntime"):
+        encode(root, [TINY], tmp_path / backend, weights={TINY: "random"}, backend=backend)
+        store = Store(tmp_path / backend)
+        (table,) = store.tables()
+        rows[backend] = store.feature(f"{TINY}/pooled").read(table.keys("image")).astype(np.float32)
+    scale = np.linalg.norm(rows["torch"], axis=1).max()
+    np.testing.assert_allclose(rows["onnxruntime"], rows["torch"], atol=1e-3 * scale)
