@@ -4,7 +4,8 @@ The vectors are stored as the towers give them, not normalised: heads standardis
 divides by the norm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -173,9 +174,41 @@ class ClipCaptions(Tower):
     def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
         import torch
 
-        with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
-            vectors = self._model.encode_text(torch.stack(list(batch)).to(self.device))
+        whole = torch.stack(list(batch)).to(self.device)  # (b, context)
+        with (
+            torch.inference_mode(),
+            arithmetic(self.device, self._checkpoint.options.precision),
+            trimmed(self._model, whole) as ids,
+        ):
+            vectors = self._model.encode_text(ids)
         return {"text": vectors.float().cpu().numpy()}
+
+
+@contextmanager
+def trimmed(model: Any, ids: Any) -> Iterator[Any]:
+    """Token ids (b, context) cut after the batch's last end-of-text, for a text tower cut alike meanwhile.
+
+    No value changes: a causal tower's tokens see none behind them, and its vector is read at the end-of-text,
+    so what is cut, mostly padding, has no say. Towers that look both ways (SigLIP), read another token (CoCa)
+    or are not open_clip's own keep their context: what they give depends on the padding.
+    """
+    import torch
+
+    text, prefix = (model.text, "") if hasattr(model, "text") else (model, "text_")
+    causal_mask = getattr(text, "attn_mask", None)
+    pooling = getattr(text, f"{prefix}pool_type", None)
+    if causal_mask is None or pooling not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
+        yield ids
+        return
+    ends = ids if pooling == "argmax" else (ids == getattr(text, f"{prefix}eos_id")).int()
+    length = int(ends.argmax(dim=1).max()) + 1
+    positions = text.positional_embedding  # (context, width)
+    try:
+        text.positional_embedding = torch.nn.Parameter(positions[:length], requires_grad=False)
+        text.attn_mask = causal_mask[:length, :length]
+        yield ids[:, :length]
+    finally:
+        text.positional_embedding, text.attn_mask = positions, causal_mask
 
 
 def towers(name: str, options: Options) -> list[Tower]:
