@@ -43,7 +43,9 @@ def main():
     for line in sys.stdin:
         asked = json.loads(line)
         pid = bear(asked["args"], asked["largest_file"], asked["told"])
-        ended, _, _ = select.select([os.pidfd_open(pid)], [], [], asked["kill_after"])
+        process = os.pidfd_open(pid)
+        ended, _, _ = select.select([process], [], [], asked["kill_after"])
+        os.close(process)
         if not ended:
             os.kill(pid, signal.SIGKILL)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
