@@ -18,6 +18,7 @@ from extract.errors import UnknownEncoderError
 FAMILIES = (
     "clip",
     "timm_models",
+    "torchvision_models",
     "detection",
     "glove",
     "transformers_models",

@@ -6,15 +6,26 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
-from extract.errors import WeightsError
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity
+from extract.encoders.torchvision_models import build
 from extract.images import DECODING
 
-ABOUT = "torchvision: a score a class of the best box"
-NAMES = {"frcnn": "fasterrcnn_resnet50_fpn"}  # name → torchvision's
+ABOUT = "torchvision (weights BSD-3-Clause): a score a class of the best box"
+# name → torchvision's
+NAMES = {
+    "frcnn": "fasterrcnn_resnet50_fpn",
+    "frcnn-v2": "fasterrcnn_resnet50_fpn_v2",
+    "frcnn-mobilenet": "fasterrcnn_mobilenet_v3_large_fpn",
+    "frcnn-mobilenet-320": "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "retinanet": "retinanet_resnet50_fpn",
+    "fcos": "fcos_resnet50_fpn",
+    "ssd": "ssd300_vgg16",
+}
 PREFIX = None
+TAG = "COCO_V1"
 CLASSES = 91  # COCO's category ids 0 (background) to 90; some never occur
-CUT, BOXES = 0.05, 100  # torchvision's own: boxes below the score are dropped, the best so many are kept
+# torchvision's own for Faster R-CNN: boxes below the score are dropped, the best so many are kept
+CUT, BOXES = 0.05, 100
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -35,7 +46,7 @@ class DetectorImages(Tower):
         spec = {
             "encoder": "torchvision",
             "architecture": NAMES[name],
-            "weights": identity(options.weights, "torchvision:COCO_V1"),
+            "weights": identity(options.weights, f"torchvision:{TAG}"),
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
             "pooling": f"highest score a class of boxes >= {CUT}, {BOXES} an image",
             "precision": options.precision,
@@ -43,24 +54,18 @@ class DetectorImages(Tower):
         super().__init__({"scores": spec})
 
     def load(self, device: str) -> None:
-        import torch
-        from torchvision.models import get_model
+        from torch.nn import BatchNorm2d
 
-        seed_weights()
         weights = self._options.weights
-        how = {"box_score_thresh": CUT, "box_detections_per_img": BOXES, "num_classes": CLASSES}
-        try:
-            if weights is None:
-                model = get_model(NAMES[self._name], weights="COCO_V1", progress=False, **how)
-            else:
-                model = get_model(NAMES[self._name], weights=None, weights_backbone=None, **how)
-                if weights != RANDOM:
-                    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-        except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            raise WeightsError(
-                f"{self._name}: no weights ({brief(error)}); give torchvision's file with --weights PATH"
-            ) from error
-        self._model = model.eval().to(device)
+        box = "box_" if self._name.startswith("frcnn") else ""
+        how = {f"{box}score_thresh": CUT, f"{box}detections_per_img": BOXES, "num_classes": CLASSES}
+        model = build(self._name, NAMES[self._name], TAG, weights, weights_backbone=None, **how)
+        if self._name == "retinanet" and weights not in (None, RANDOM):
+            # Its published weights were trained so, and torchvision sets it where it fetches them itself.
+            for module in model.modules():
+                if isinstance(module, BatchNorm2d):
+                    module.eps = 0.0
+        self._model = model.to(device)
         self.device = device
 
     def prepare(self, item: Image) -> Any:

@@ -1,0 +1,127 @@
+"""ImageNet's classic networks through torchvision: the vector before the classifier, and its logits."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL.Image import Image
+
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
+from extract.errors import WeightsError
+from extract.images import DECODING
+
+ABOUT = "torchvision (weights BSD-3-Clause): a pooled image vector and ImageNet's logits"
+# name → torchvision's builder and weights. V1 are the original ones, which papers and reports used.
+NAMES = {
+    "alexnet": ("alexnet", "IMAGENET1K_V1"),
+    "vgg16": ("vgg16", "IMAGENET1K_V1"),
+    "resnet50": ("resnet50", "IMAGENET1K_V1"),
+    "densenet121": ("densenet121", "IMAGENET1K_V1"),
+    "resnext50": ("resnext50_32x4d", "IMAGENET1K_V1"),
+    "inception-v3": ("inception_v3", "IMAGENET1K_V1"),
+    "googlenet": ("googlenet", "IMAGENET1K_V1"),
+}
+PREFIX = None
+
+# Their published weights want mean = std = 0.5, and the models make it of ImageNet's.
+RESCALING = ("inception_v3", "googlenet")
+# What torchvision's builders set for them, but only where they fetch the weights themselves. Auxiliary
+# classifiers serve training alone.
+AS_PUBLISHED = {"transform_input": True, "aux_logits": False, "init_weights": False}
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def towers(name: str, options: Options) -> list[Tower]:
+    """The one tower of a network."""
+    return [ClassifierImages(name, options)]
+
+
+def build(name: str, architecture: str, tag: str, weights: str | None, **how: Any) -> Any:
+    """A torchvision model in evaluation mode with its published weights, those of a file, or random ones.
+
+    Raises:
+        WeightsError: they cannot be fetched, read, or do not fit.
+    """
+    import torch
+    from torchvision.models import get_model
+
+    seed_weights()
+    try:
+        if weights is None:
+            return get_model(architecture, weights=tag, progress=False, **how).eval()
+        if architecture in RESCALING:
+            how |= AS_PUBLISHED
+        model = get_model(architecture, weights=None, **how)
+        if weights != RANDOM:
+            model.load_state_dict(_today(torch.load(weights, map_location="cpu", weights_only=True)))
+        return model.eval()
+    except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
+        raise WeightsError(
+            f"{name}: no weights ({brief(error)}); give torchvision's file with --weights PATH"
+        ) from error
+
+
+def _today(state: Mapping[str, Any]) -> dict[str, Any]:
+    """A state dict without auxiliary classifiers, and with DenseNet's layers named as they are now.
+
+    The published DenseNet file says `denselayer1.norm.1.weight`, the module `denselayer1.norm1.weight`.
+    """
+    kept = (key for key in state if not key.startswith(AUXILIARY))
+    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): state[key] for key in kept}
+
+
+class ClassifierImages(Tower):
+    """`pooled`, the vector that enters the last linear layer, and `logits` (1000,), what leaves it."""
+
+    modality = "image"
+    libraries = ("torch", "torchvision", "pillow")
+
+    def __init__(self, name: str, options: Options) -> None:
+        from torchvision.models import get_model_weights
+
+        self._name, self._options = name, options
+        self._architecture, self._tag = NAMES[name]
+        how = self._transform = get_model_weights(self._architecture)[self._tag].transforms()
+        preprocess = (
+            f"{DECODING}|resize({how.resize_size[0]},{how.interpolation.value},antialias)"
+            f"|crop(center,{how.crop_size[0]})|normalize({how.mean},{how.std})"
+        )
+        if self._architecture in RESCALING:
+            preprocess += "|transform_input(mean=std=0.5)"
+        spec = {
+            "encoder": "torchvision",
+            "architecture": self._architecture,
+            "weights": identity(options.weights, f"torchvision:{self._tag}"),
+            "preprocess": preprocess,
+            "precision": options.precision,
+        }
+        super().__init__(
+            {
+                "pooled": {**spec, "pooling": "what enters the last linear layer"},
+                "logits": {**spec, "pooling": "what leaves the last linear layer"},
+            }
+        )
+
+    def load(self, device: str) -> None:
+        import torch
+
+        model = build(self._name, self._architecture, self._tag, self._options.weights)
+        linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+        # The last linear layer is taken out of the network and applied after it, so that both ends are seen.
+        self._classifier = model.get_submodule(linear[-1]).to(device)
+        model.set_submodule(linear[-1], torch.nn.Identity())
+        # channels_last: twice as fast for convolutions on a CPU
+        self._model = model.to(device, memory_format=torch.channels_last)
+        self.device = device
+
+    def prepare(self, item: Image) -> Any:
+        return self._transform(item)  # (3, size, size)
+
+    def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
+        import torch
+
+        images = torch.stack(list(batch)).to(self.device, memory_format=torch.channels_last)
+        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+            pooled = self._model(images)
+            logits = self._classifier(pooled)
+        return {"pooled": pooled.float().cpu().numpy(), "logits": logits.float().cpu().numpy()}
