@@ -20,6 +20,7 @@ FAMILIES = (
     "timm_models",
     "torchvision_models",
     "detection",
+    "onnx",
     "glove",
     "transformers_models",
 )
