@@ -114,8 +114,10 @@ def encode(
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
     made, warnings = [], []
-    for name in dict.fromkeys(names):
-        options = Options((weights or {}).get(name), _precision(name, store, device, precision), backend)
+    for asked in dict.fromkeys(names):
+        given = (weights or {}).get(asked)
+        name, file = (asked, given) if given else encoders.named(asked)
+        options = Options(file, _precision(name, store, device, precision), backend)
         made += [(name, tower, options.weights) for tower in encoders.towers(name, options)]
         if options.weights == RANDOM:
             warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")

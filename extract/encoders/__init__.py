@@ -8,6 +8,7 @@ A package brings its own as an entry point of the group `encode_once.encoders`, 
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from types import ModuleType
 
 from cache.errors import unknown_name
@@ -42,6 +43,17 @@ def describe() -> Iterator[tuple[str, str]]:
             yield name, f"{family.ABOUT} ({model})"
         if family.PREFIX:
             yield f"{family.PREFIX}…", f"{family.ABOUT}: any other"
+
+
+def named(name: str) -> tuple[str, str | None]:
+    """What the features of an encoder are called, and its file or folder where the name says one.
+
+    `onnx:some/where/yolo.onnx` is `onnx:yolo.onnx` wherever it lies; its content is in its key.
+    """
+    family, colon, place = name.partition(":")
+    if colon and not custom.is_custom(name) and Path(place).exists():
+        return f"{family}:{Path(place).resolve().name}", str(Path(place).resolve())
+    return name, None
 
 
 def towers(name: str, options: Options) -> list[Tower]:

@@ -60,8 +60,8 @@ class DetectorImages(Tower):
         box = "box_" if self._name.startswith("frcnn") else ""
         how = {f"{box}score_thresh": CUT, f"{box}detections_per_img": BOXES, "num_classes": CLASSES}
         model = build(self._name, NAMES[self._name], TAG, weights, weights_backbone=None, **how)
-        if self._name == "retinanet" and weights not in (None, RANDOM):
-            # Its published weights were trained so, and torchvision sets it where it fetches them itself.
+        if self._name in ("frcnn", "retinanet") and weights not in (None, RANDOM):
+            # Their published weights were trained so, and torchvision sets it where it fetches them itself.
             for module in model.modules():
                 if isinstance(module, BatchNorm2d):
                     module.eps = 0.0

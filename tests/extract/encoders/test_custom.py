@@ -61,11 +61,20 @@ def test_what_is_no_encoder_is_told(here, name, told):
 
 
 def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
-    family = SimpleNamespace(
-        ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["one"]
-    )
+    family = SimpleNamespace(ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["one"])
     monkeypatch.setattr(EntryPoint, "load", lambda _: family)
     point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
     monkeypatch.setattr(encoders, "entry_points", lambda group: [point])
     assert encoders.towers("theirs", Options()) == ["one"]
     assert ("theirs", "Theirs (x)") in encoders.describe()
+
+
+def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets" / "yolo.onnx").touch()
+    file = str(tmp_path / "nets" / "yolo.onnx")
+    for place in ("nets/yolo.onnx", "./nets/../nets/yolo.onnx", file):
+        assert encoders.named(f"onnx:{place}") == ("onnx:yolo.onnx", file)
+    for name in ("clip-vit-l", "timm:resnet18", "mine.py:Colours", "open_clip:ViT-B-32/openai"):
+        assert encoders.named(name) == (name, None)
