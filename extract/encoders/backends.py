@@ -7,27 +7,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from extract.encoders.base import brief
+from extract.encoders.base import Options, brief
 from extract.errors import WeightsError
 
-BACKENDS = ("auto", "torch", "onnxruntime")
 WORTH_EXPORTING = 500  # inputs; an export takes seconds
 TOLERANCE = 1e-4  # of a vector's length: the same arithmetic in another order
 Run = Callable[[Any], Any]  # images (b, 3, h, w) → vectors (b, d), both torch tensors
 
 
-def choose(network: Any, run: Run, example: Any, wanted: str, expected: int) -> Run:
+def choose(network: Any, run: Run, example: Any, options: Options, expected: int) -> Run:
     """`run`, which has a torch network compute, or what does the same through onnxruntime.
 
     Args:
         example: images (b, 3, h, w) to export and to compare with, on the network's device.
-        wanted: one of `BACKENDS`; "auto" takes the faster on the example, on a CPU, if about `expected`
-            inputs to come are worth the export.
+        options: their backend "auto" takes the faster on the example, on a CPU in float32, if about
+            `expected` inputs to come are worth the export.
 
     Raises:
         WeightsError: onnxruntime was asked for and is not installed, or gives other vectors.
     """
-    worthwhile = example.device.type == "cpu" and expected >= WORTH_EXPORTING
+    wanted, exact = options.backend, options.precision == "float32"
+    worthwhile = example.device.type == "cpu" and exact and expected >= WORTH_EXPORTING
+    if wanted == "onnxruntime" and not exact:
+        raise WeightsError(f"--backend onnxruntime computes in float32, not in {options.precision}")
     if wanted == "torch" or (wanted == "auto" and not worthwhile):
         return run
     try:

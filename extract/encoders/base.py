@@ -29,7 +29,7 @@ class Options:
 
     weights: str | None = None  # a local file, `RANDOM`, or None for the published ones
     precision: str = "float32"  # of the arithmetic: float32, float16 or bfloat16
-    backend: str = "auto"  # of image networks on a CPU, one of `backends.BACKENDS`
+    backend: str = "auto"  # of image networks on a CPU, "auto", "torch" or "onnxruntime"
 
 
 class Tower(ABC):

@@ -90,8 +90,7 @@ class TimmImages(Tower):
         example = torch.randn(self.cpu_batch, *self._preprocessing["input_size"], device=device)
         example = example.to(memory_format=torch.channels_last)
         with torch.inference_mode():
-            backend = self._options.backend if self._options.precision == "float32" else "torch"
-            self._run = backends.choose(self._model, self._pooled, example, backend, self.expected)
+            self._run = backends.choose(self._model, self._pooled, example, self._options, self.expected)
         self._transform = timm.data.create_transform(**self._preprocessing)
 
     def _pooled(self, images: Any) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from extract.encoders import backends
 from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
 from extract.errors import WeightsError
 from extract.images import DECODING
@@ -113,6 +114,13 @@ class ClassifierImages(Tower):
         # channels_last: twice as fast for convolutions on a CPU
         self._model = model.to(device, memory_format=torch.channels_last)
         self.device = device
+        size = self._transform.crop_size[0]
+        example = torch.randn(self.cpu_batch, 3, size, size, device=device)
+        with torch.inference_mode():
+            self._run = backends.choose(self._model, self._vectors, example, self._options, self.expected)
+
+    def _vectors(self, images: Any) -> Any:
+        return self._model(images)
 
     def prepare(self, item: Image) -> Any:
         return self._transform(item)  # (3, size, size)
@@ -122,6 +130,6 @@ class ClassifierImages(Tower):
 
         images = torch.stack(list(batch)).to(self.device, memory_format=torch.channels_last)
         with torch.inference_mode(), arithmetic(self.device, self._options.precision):
-            pooled = self._model(images)
+            pooled = self._run(images)
             logits = self._classifier(pooled)
         return {"pooled": pooled.float().cpu().numpy(), "logits": logits.float().cpu().numpy()}

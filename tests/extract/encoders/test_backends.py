@@ -7,6 +7,7 @@ import torch
 from cache import Store
 from extract import encode
 from extract.encoders import backends
+from extract.encoders.base import Options
 from extract.errors import WeightsError
 
 MANY = backends.WORTH_EXPORTING
@@ -33,7 +34,7 @@ def images():
 
 @torch.inference_mode()
 def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, images):
-    chosen = backends.choose(network, run, images, "onnxruntime", 0)
+    chosen = backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
     assert chosen is not run
     for size in (1, 3, 7):
         batch = torch.rand(size, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -43,8 +44,14 @@ def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, imag
 @torch.inference_mode()
 def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
     monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
-    assert backends.choose(network, run, images, "auto", MANY - 1) is run
-    assert backends.choose(network, run, images, "torch", MANY) is run
+    assert backends.choose(network, run, images, Options(backend="auto"), MANY - 1) is run
+    assert backends.choose(network, run, images, Options(backend="torch"), MANY) is run
+    assert backends.choose(network, run, images, Options(precision="bfloat16"), MANY) is run
+
+
+def test_onnxruntime_does_not_pass_for_another_precision(network, run, images):
+    with pytest.raises(WeightsError, match="not in bfloat16"):
+        backends.choose(network, run, images, Options(precision="bfloat16", backend="onnxruntime"), MANY)
 
 
 @torch.inference_mode()
@@ -52,7 +59,7 @@ def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
 def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
     slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
-    chosen = backends.choose(network, run, images, "auto", MANY)
+    chosen = backends.choose(network, run, images, Options(backend="auto"), MANY)
     assert (chosen is run) == (faster == "torch")
 
 
@@ -62,18 +69,18 @@ def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, mo
         raise ImportError("no module named onnxruntime")
 
     monkeypatch.setattr(backends, "_export", impossible)
-    assert backends.choose(network, run, images, "auto", MANY) is run
+    assert backends.choose(network, run, images, Options(backend="auto"), MANY) is run
     with pytest.raises(WeightsError, match=r"pip install 'encode-once\[onnxruntime\]'"):
-        backends.choose(network, run, images, "onnxruntime", 0)
+        backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
 
 
 @torch.inference_mode()
 def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
     monkeypatch.setattr(backends, "_export", lambda *_: lambda batch: network(batch) * 1.001)
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
-    assert backends.choose(network, run, images, "auto", MANY) is run
+    assert backends.choose(network, run, images, Options(backend="auto"), MANY) is run
     with pytest.raises(WeightsError, match="differ from torch's"):
-        backends.choose(network, run, images, "onnxruntime", 0)
+        backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
 
 
 def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
