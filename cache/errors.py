@@ -7,6 +7,7 @@ do: the command line prints it as one line and exits with 1.
 
 import difflib
 from collections.abc import Iterable
+from textwrap import shorten
 
 
 class EncodeOnceError(Exception):
@@ -51,6 +52,11 @@ class MissingRowsError(StoreError, KeyError):
 
 class StoreBusyError(StoreError, BlockingIOError):
     """Another process is writing the same feature."""
+
+
+def brief(told: object) -> str:
+    """What a library says of an error, in many lines perhaps, short enough for one line with ours."""
+    return shorten(str(told), 160, placeholder=" …")
 
 
 def unknown_name(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cache.errors import DataError, unknown_name
 from cache.feature import Feature
 from cache.files import replacing
-from cache.parts import chunks
+from cache.parts import chunks, offsets_of
 from cache.tables import Table
 
 
@@ -30,7 +30,7 @@ def select(feature: Feature, table: Table | None) -> Selection:
         raise DataError(f"{feature.name} has no rows to export")
     if table is None:
         return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
-    rows = feature.find(table.keys(str(feature.spec["modality"])))
+    rows = feature.find(table.keys(feature.modality))
     there = np.flatnonzero(rows >= 0)
     return Selection(feature, rows[there], [table.ids[row] for row in there])
 
@@ -62,7 +62,7 @@ def _npy(selection: Selection, path: Path) -> None:
         out.flush()
     if shape.ragged:
         with replacing(Path(f"{path}.offsets.npy")) as temporary, temporary.open("wb") as file:
-            np.save(file, np.concatenate([[0], np.cumsum(np.concatenate(lengths))]))
+            np.save(file, offsets_of(np.concatenate(lengths)))
     with replacing(Path(f"{path}.ids.txt")) as temporary:
         temporary.write_text("".join(f"{one}\n" for one in selection.ids), encoding="utf-8")
 
@@ -73,7 +73,7 @@ def _safetensors(selection: Selection, path: Path) -> None:
     keys, values, lengths = selection.feature.chunk(selection.rows)
     arrays = {"values": np.ascontiguousarray(values), "keys": np.ascontiguousarray(keys)}
     if lengths is not None:
-        arrays["offsets"] = np.concatenate([[0], np.cumsum(lengths)])
+        arrays["offsets"] = offsets_of(lengths)
     with replacing(path) as temporary:
         save_file(arrays, temporary, {"feature": selection.feature.name, "ids": json.dumps(selection.ids)})
 
@@ -95,9 +95,7 @@ def _parquet(selection: Selection, path: Path) -> None:
             keys, values, lengths = feature.chunk(selection.rows[some])
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
             if lengths is not None:
-                column = pa.ListArray.from_arrays(
-                    np.concatenate([[0], np.cumsum(lengths)]).astype("i4"), column
-                )
+                column = pa.ListArray.from_arrays(offsets_of(lengths).astype("i4"), column)
             binary = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(16), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
             )

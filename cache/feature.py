@@ -13,7 +13,7 @@ from cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreEr
 from cache.failures import Failure, add_failures, keep_failures, read_failures
 from cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 from cache.locks import locked
-from cache.parts import Part, Rows, Shape, Values, ranges
+from cache.parts import Part, Rows, Shape, Values, offsets_of, ranges
 from cache.record import Record
 from cache.writer import FeatureWriter, seal_left_behind
 
@@ -68,6 +68,21 @@ class Feature:
     def spec(self) -> Spec:
         """All that decides the values."""
         return self.record.spec
+
+    @property
+    def modality(self) -> str:
+        """Which of a sample's contents it encodes: "image" or "caption"."""
+        return str(self.spec["modality"])
+
+    @property
+    def encoder(self) -> str:
+        """The encoder it is an output of."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def output(self) -> str:
+        """Which of the encoder's outputs it is."""
+        return self.name.rpartition("/")[2]
 
     @property
     def key(self) -> str:
@@ -161,7 +176,7 @@ class Feature:
         for part, mine, local in self._by_part(rows):
             values, lengths[mine] = part.gather_ragged(local)
             pieces.append((mine, values))
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        offsets = offsets_of(lengths)
         if len(pieces) == 1:
             return pieces[0][1], offsets
         values = self._no_values(int(offsets[-1]))

@@ -5,10 +5,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
-from cache.errors import StoreError
+from cache.errors import StoreError, brief
 
 
 @contextmanager
@@ -19,7 +18,7 @@ def writing(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except OSError as error:
-        reason = shorten(error.strerror or str(error), 160, placeholder=" …")  # HDF5 tells it in many lines
+        reason = brief(error.strerror or error)
         raise StoreError(
             f"{path} cannot be written ({reason}). What was committed is kept: "
             "make room, or mend the place, and run the same command again"

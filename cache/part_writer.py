@@ -86,7 +86,7 @@ class PartWriter:
             "vectors": self.vectors,
             "shape": asdict(self.shape),
             "places": self._places,
-            "checksums": {name: f"{sum_.intdigest():016x}" for name, sum_ in self._checksums.items()},
+            "checksums": {name: sum_.hexdigest() for name, sum_ in self._checksums.items()},
         }
 
     def has_room(self, rows: int, vectors: int) -> bool:
@@ -138,7 +138,7 @@ def new_part(temporary: Path, part: Path, shape: Shape, header: Mapping[str, str
             yield writer
         finally:
             writer.close()
-        _finish(temporary, part, header["feature_key"])
+        _finish(Part(temporary, header["feature_key"]), part)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -160,20 +160,19 @@ def seal(partial: Path, part: Path, header: Mapping[str, str]) -> None:
     """Turn what a writer committed, whether it finished or died, into a part of exactly that many rows."""
     source = Part(partial, header["feature_key"])
     if source.rows and (source.rows, source.vectors) == (source.shape.rows, source.shape.vectors):
-        _finish(partial, part, header["feature_key"])
+        _finish(source, part)
         return
     copy_rows(source, np.arange(source.rows), partial.with_suffix(".new"), part, header)
     with writing(partial):
         partial.unlink()
 
 
-def _finish(full: Path, part: Path, feature_key: str) -> None:
+def _finish(source: Part, part: Path) -> None:
     """Check a full part as it reads, complete its checksums, and give it its final name."""
-    source = Part(full, feature_key)
     if not source.sound(0, source.rows).all():
-        raise DamagedError(f"{full} does not read as it was written: the disk may be failing")
+        raise DamagedError(f"{source.path} does not read as it was written: the disk may be failing")
     with writing(part):
-        descriptor = os.open(full, os.O_RDWR)
+        descriptor = os.open(source.path, os.O_RDWR)
         try:
             block_sums = checksums(source.blocks())
             places = source.stamp["places"]
@@ -195,5 +194,5 @@ def _finish(full: Path, part: Path, feature_key: str) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        full.replace(part)
+        source.path.replace(part)
         sync_folder(part.parent)

@@ -28,6 +28,11 @@ Values = NDArray[Any]  # (vectors, d), float16 or float32
 Rows = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths where they are ragged
 
 
+def offsets_of(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each of several runs starts, and the last one ends, (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.intp)])
+
+
 def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
     """start, start + 1, … of each of several runs, one after another, (lengths.sum(),)."""
     before = np.cumsum(lengths) - lengths
@@ -80,11 +85,9 @@ class Part:
         self.path = path
         try:
             self._open(feature_key)
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             raise
         except OSError as error:
-            if isinstance(error, StoreError):
-                raise
             raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
 
     def _open(self, feature_key: str) -> None:
@@ -187,9 +190,8 @@ class Part:
         starts = self.offsets[rows].astype(np.intp)
         lengths = self.offsets[rows + 1].astype(np.intp) - starts
         values = self.values.take(ranges(starts, lengths), axis=0)
-        ends = [0, *np.cumsum(lengths).tolist()]
         if not self._found_sound[rows].all():
-            self._check(rows, (values[a:b] for a, b in pairwise(ends)))
+            self._check(rows, (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist())))
         return values, lengths
 
     def sound(self, first: int, end: int) -> NDArray[np.bool_]:
@@ -277,7 +279,7 @@ def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> s
             rest.update(view[at : places[name]])
             at = places[name] + size
     rest.update(view[at:])
-    return f"{rest.intdigest():016x}"
+    return rest.hexdigest()
 
 
 def chunks(shape: Shape) -> Iterator[slice]:

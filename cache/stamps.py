@@ -27,7 +27,7 @@ MAGIC = b"encode-once stamp "
 
 def checksum(content: Any) -> str:
     """XXH3-64 of a buffer, in hexadecimal."""
-    return f"{xxhash.xxh3_64_intdigest(content):016x}"
+    return xxhash.xxh3_64_hexdigest(content)
 
 
 def checksums(pieces: Iterable[Any]) -> NDArray[np.uint64]:
@@ -87,7 +87,7 @@ def _checksum_of_content(file: BinaryIO) -> str:
     found = xxhash.xxh3_64()
     while piece := file.read(1 << 20):
         found.update(piece)
-    return f"{found.intdigest():016x}"
+    return found.hexdigest()
 
 
 def _digest(text: bytes) -> bytes:

@@ -75,7 +75,7 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
 
 def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     """The distinct contents of all tables that the feature encodes, in their order, (n, 16)."""
-    keys = np.concatenate([pack([]), *(table.keys(str(feature.spec["modality"])) for table in tables)])
+    keys = np.concatenate([pack([]), *(table.keys(feature.modality) for table in tables)])
     keys = keys[present(keys)]
     return keys[first_occurrences(keys)]
 
@@ -118,8 +118,9 @@ def merge(store: Store, other: Store) -> list[Change]:
     if not other.exists or store.path.resolve() == other.path.resolve():
         raise DataError(f"{other.path} is no other store: name one that extract has filled")
     features = [other.feature(name) for name in other.features()]
+    known = store.features()
     for theirs in features:
-        if theirs.name in store.features():
+        if theirs.name in known:
             store.feature(theirs.name).check(theirs.spec)
     changes = []
     for theirs in features:

@@ -1,9 +1,8 @@
 """Is a store as it was written?"""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from cache.errors import EncodeOnceError
 from cache.parts import Part
@@ -19,27 +18,31 @@ def verify(store: Store, names: Sequence[str] = ()) -> list[str]:
     """
     problems = [problem for name in names or store.features() for problem in _problems(store, name)]
     for path in store.table_files():
-        problems += _error(partial(load_table, path))
+        with _telling(problems):
+            load_table(path)
     return problems + store.files.problems()
 
 
 def _problems(store: Store, name: str) -> list[str]:
     folder = store.folder(name)
-    if error := _error(partial(Record.read, folder)):
-        return error
-    key = Record.read(folder).key
-    problems = []
-    for path in part_files(folder):
-        problems += _error(partial(Part, path, key)) or Part(path, key).problems()
-    return problems or _error(partial(store.feature, name))  # do sound parts fit together?
+    problems: list[str] = []
+    with _telling(problems):
+        key = Record.read(folder).key
+        for path in part_files(folder):
+            with _telling(problems):
+                problems.extend(Part(path, key).problems())
+        if not problems:
+            store.feature(name)  # do sound parts fit together?
+    return problems
 
 
-def _error(look: Callable[[], Any]) -> list[str]:
+@contextmanager
+def _telling(problems: list[str]) -> Iterator[None]:
+    """Go on after an error, which is one problem more."""
     try:
-        look()
+        yield
     except EncodeOnceError as error:
-        return [str(error)]
-    return []
+        problems.append(str(error))
 
 
 def part_files(folder: Path) -> list[Path]:

@@ -49,11 +49,6 @@ class Matrix:
         return X
 
 
-def modality(feature: Feature) -> str:
-    """Which of a sample's contents a feature encodes: "image" or "caption"."""
-    return str(feature.spec["modality"])
-
-
 def choose(store: Store, names: Sequence[str]) -> list[Feature]:
     """The features of those names, or every one that holds one vector a row.
 
@@ -84,7 +79,7 @@ def load(features: Sequence[Feature], table: Table) -> Matrix:
     for feature in features:
         if str(feature.spec.get("weights")).startswith("RANDOM"):
             warnings.append(f"{feature.name} has RANDOM weights: its vectors mean nothing")
-        keys = table.keys(modality(feature))
+        keys = table.keys(feature.modality)
         found = feature.find(keys)
         there = found >= 0
         failed = feature.failures()

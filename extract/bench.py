@@ -17,7 +17,7 @@ WORDS = "a the man dog cat street red on in with holding small large table water
 def unchanged(data: str, store: str) -> dict[str, Any]:
     """The seconds, beyond imports, that extract takes where every row of a store is there already."""
     features = [Store(store).feature(name) for name in Store(store).features()]
-    encoders = {feature.name.rpartition("/")[0]: feature.weights_file for feature in features}
+    encoders = {feature.encoder: feature.weights_file for feature in features}
     weights = {name: file for name, file in encoders.items() if file}
     reports = [encode(data, [*encoders], store, weights=weights, progress=False) for _ in range(REPEATS)]
     encoded = sum(counts.encoded for counts in reports[-1].features.values())
@@ -38,8 +38,8 @@ def memory(rows: int, encoder: str = "glove-50") -> dict[str, Any]:
             for row in range(rows):
                 caption = " ".join(WORDS[(row >> bit) % len(WORDS)] for bit in range(0, 20, 2))
                 writer.writerow([f"{row}.jpg", row % 19, f"{caption} {row}"])
-        report, peak = with_peak_memory(_encode, folder, encoder)
-    return {"task": f"extract {encoder}", "rows": rows, "seconds": report, "MB": peak / 1e6}
+        seconds, peak = with_peak_memory(_encode, folder, encoder)
+    return {"task": f"extract {encoder}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
 
 
 def _encode(folder: str, encoder: str) -> float:

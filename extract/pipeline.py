@@ -113,14 +113,13 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
-    made, warnings = [], []
+    made = []
     for asked in dict.fromkeys(names):
-        given = (weights or {}).get(asked)
-        name, file = (asked, given) if given else encoders.named(asked)
+        name, file = _named(asked, weights or {})
         options = Options(file, _precision(name, store, device, precision), backend)
-        made += [(name, tower, options.weights) for tower in encoders.towers(name, options)]
-        if options.weights == RANDOM:
-            warnings.append(f"{name} has RANDOM weights: its vectors mean nothing")
+        made += [(name, tower, file) for tower in encoders.towers(name, options)]
+    random = dict.fromkeys(name for name, _, file in made if file == RANDOM)
+    warnings = [f"{name} has RANDOM weights: its vectors mean nothing" for name in random]
 
     started = time.perf_counter()  # by now the encoders' libraries are imported
     tables, oddities = read_folder(Path(data), label_separator=label_separator)
@@ -131,10 +130,7 @@ def encode(
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)
         store.save(table)
-    limit = math.inf if max_failures is None else max_failures - len(unreadable)
-    if limit < 0:
-        path, error = next(iter(unreadable.items()))
-        raise TooManyFailuresError(f"{len(unreadable)} images cannot be read, such as {path} ({error})")
+    limit = _failures_left(max_failures, unreadable)
     for modality in get_args(Modality):
         mine = [job for job in jobs if job.tower.modality == modality]
         requested, inputs = distinct_inputs(report.tables, modality, shard)
@@ -164,6 +160,20 @@ def encode(
     report.seconds = time.perf_counter() - started
     _check_some_succeeded(report)
     return report
+
+
+def _named(asked: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
+    """What an encoder's features are called, and its weights: as given, or where its name says."""
+    return (asked, weights[asked]) if asked in weights else encoders.named(asked)
+
+
+def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) -> float:
+    """How many more inputs may fail after those that cannot even be read."""
+    left = math.inf if allowed is None else allowed - len(unreadable)
+    if left < 0:
+        path, error = next(iter(unreadable.items()))
+        raise TooManyFailuresError(f"{len(unreadable)} images cannot be read, such as {path} ({error})")
+    return left
 
 
 def _check_some_succeeded(report: Report) -> None:

@@ -44,8 +44,8 @@ def recompute(
     """
     compared = []
     features = [store.feature(name) for name in names or store.features()]
-    for encoder in dict.fromkeys(feature.name.rpartition("/")[0] for feature in features):
-        mine = {f.name.rpartition("/")[2]: f for f in features if f.name.rpartition("/")[0] == encoder}
+    for encoder in dict.fromkeys(feature.encoder for feature in features):
+        mine = {feature.output: feature for feature in features if feature.encoder == encoder}
         first = next(iter(mine.values()))
         options = Options(first.weights_file, str(first.spec.get("precision", "float32")))
         for tower in encoders.towers(encoder, options):

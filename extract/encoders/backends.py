@@ -7,7 +7,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from extract.encoders.base import Options, brief
+from cache.errors import brief
+from extract.encoders.base import Options
 from extract.errors import WeightsError
 
 WORTH_EXPORTING = 500  # inputs; an export takes seconds
@@ -48,8 +49,22 @@ def choose(network: Any, run: Run, example: Any, options: Options, expected: int
     return exported
 
 
-def _export(network: Any, run: Run, example: Any) -> Run:
+def session(content: bytes, device: str) -> Any:
+    """onnxruntime at work on a network, with as many threads as torch has."""
     import onnxruntime
+    import torch
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.log_severity_level = 3  # errors: what it says below is for its developers
+    # Threads that wait busily would take the cores from those that decode.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
+    there = [one for one in wanted if one in onnxruntime.get_available_providers()]
+    return onnxruntime.InferenceSession(content, settings, providers=[*there, "CPUExecutionProvider"])
+
+
+def _export(network: Any, run: Run, example: Any) -> Run:
     import torch
 
     module = torch.nn.Module()
@@ -66,14 +81,10 @@ def _export(network: Any, run: Run, example: Any) -> Run:
             dynamic_axes={"images": {0: "batch"}, "vectors": {0: "batch"}},
             dynamo=False,
         )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        # Threads that wait busily would take the cores from those that decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        exported = session(path.read_bytes(), "cpu")
 
     def run_exported(images: Any) -> Any:
-        (vectors,) = session.run(None, {"images": images.contiguous().numpy()})
+        (vectors,) = exported.run(None, {"images": images.contiguous().numpy()})
         return torch.from_numpy(vectors)
 
     return run_exported

@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from textwrap import shorten
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -107,11 +106,6 @@ def identity(weights: str | None, published: str) -> str:
     if weights is None:
         return published
     return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
-
-
-def brief(error: Exception) -> str:
-    """A library's error, short enough for one line with ours."""
-    return shorten(str(error), 160, placeholder=" …")
 
 
 def seed_weights() -> None:

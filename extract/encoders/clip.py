@@ -12,7 +12,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
+from cache.errors import brief
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
 from extract.errors import UnknownEncoderError, WeightsError
 from extract.images import DECODING
 

@@ -5,8 +5,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from cache.errors import unknown_name
-from extract.encoders.base import Options, Tower, brief, file_identity
+from cache.errors import brief, unknown_name
+from extract.encoders.base import Options, Tower, file_identity
 from extract.errors import UnknownEncoderError
 
 

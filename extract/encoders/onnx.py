@@ -21,7 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, brief, file_identity
+from cache.errors import brief
+from extract.encoders import backends
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
 from extract.errors import WeightsError
 from extract.images import DECODING
 
@@ -231,10 +233,8 @@ def _session(file: str, device: str) -> Any:
     Raises:
         WeightsError: it is not installed, or cannot read the file; or the weights are in another file.
     """
-    import torch
-
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401 — without it no file is of use
     except ImportError as error:
         raise WeightsError(f"{PREFIX}… needs: pip install onnxruntime") from error
     try:
@@ -243,12 +243,7 @@ def _session(file: str, device: str) -> Any:
         raise WeightsError(f"{PREFIX}{file}: {error.strerror}") from error
     if ELSEWHERE.search(content):
         raise WeightsError(f"{PREFIX}{file}: its weights are in another file; save all in one")
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = torch.get_num_threads()
-    settings.log_severity_level = 3  # errors: what it says below is for its developers
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    there = [one for one in wanted if one in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(content, settings, providers=[*there, "CPUExecutionProvider"])
+        return backends.session(content, device)
     except Exception as error:  # onnxruntime's own, which have no common class
         raise WeightsError(f"{PREFIX}{file}: onnxruntime cannot read it ({brief(error)})") from error

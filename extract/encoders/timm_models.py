@@ -5,6 +5,7 @@ from typing import Any
 
 from PIL.Image import Image
 
+from cache.errors import brief
 from extract.encoders import backends
 from extract.encoders.base import (
     RANDOM,
@@ -12,7 +13,6 @@ from extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
-    brief,
     file_identity,
     identity,
     seed_weights,

@@ -6,8 +6,9 @@ from typing import Any
 
 from PIL.Image import Image
 
+from cache.errors import brief
 from extract.encoders import backends
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, brief, identity, seed_weights
+from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
 from extract.errors import WeightsError
 from extract.images import DECODING
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cache import content_key
+from cache.errors import brief
 from extract.encoders.base import (
     RANDOM,
     SEED,
@@ -17,7 +18,6 @@ from extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
-    brief,
     file_identity,
     seed_weights,
 )

@@ -50,7 +50,7 @@ def test_a_changed_file_is_another_encoder(here, folder):
         ("absent.py:Colours", "cannot be imported"),
         ("mine.py:Colors", "did you mean 'Colours'"),
         ("broken.py:Colours", "broken.py cannot be imported: no such thing"),
-        ("/tmp/mine.py:Colours", "below this folder"),
+        ("/absolute/mine.py:Colours", "below this folder"),
         ("../mine.py:Colours", "below this folder"),
     ],
 )

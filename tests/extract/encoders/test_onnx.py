@@ -4,8 +4,11 @@ import builtins
 import csv
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from cache import Store, content_key
@@ -15,10 +18,6 @@ from extract.encoders.base import Options
 from extract.errors import WeightsError
 from extract.images import DECODING
 from tests.conftest import SHARED, picture
-
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
-from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 YOLOX_NANO = (SHARED / "weights/yolox_nano.onnx").resolve()
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
