@@ -50,6 +50,17 @@ store_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 
+weights_option = click.option(
+    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
+)
+backend_option = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "torch", "onnxruntime"]),
+    help="Of image networks on a CPU. auto: the faster of the two here, where there is much to encode.",
+)
+
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
@@ -79,9 +90,7 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and end.")
 @data_option
 @store_option
-@click.option(
-    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
-)
+@weights_option
 @device_option
 @click.option(
     "--precision",
@@ -90,12 +99,9 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
     help="Of the arithmetic. auto: as the store's rows have it, else float16 on CUDA, float32 on a CPU.",
 )
+@backend_option
 @click.option(
-    "--backend",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "torch", "onnxruntime"]),
-    help="Of image networks on a CPU. auto: the faster of the two here, where there is much to encode.",
+    "--compile", "compiled", is_flag=True, help="Have torch compile image networks: minutes, for long runs."
 )
 @click.option("--batch-size", type=click.IntRange(1), help="Inputs a step; by default what suits the device.")
 @click.option("--workers", type=click.IntRange(1), help="Threads that decode; by default one a core.")
@@ -519,6 +525,38 @@ def bench_store(rows: int, dim: int, files: int, data: str | None, store: str, a
 
         tables.append([unchanged(data, store)])
     _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
+
+
+@bench.command("extract")
+@click.option(
+    "--encoder",
+    "names",
+    multiple=True,
+    default=["efficientnet-lite0"],
+    show_default=True,
+    metavar="NAME",
+    help="Encoder to time; several are timed one by one, too.",
+)
+@data_option
+@weights_option
+@device_option
+@backend_option
+@click.option("--images", default=2000, show_default=True, help="How many of the folder's images to take.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds; rates are medians.")
+@click.option("--scripts", is_flag=True, help="Also time what one would write with torch alone.")
+@json_option
+def bench_extract(names: Sequence[str], weights: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Time reading, decoding and the networks alone, then all together, beside the limit these set.
+
+    \b
+    Examples:
+      encode-once bench extract --scripts
+      encode-once bench extract --encoder clip-vit-b32 --weights random --images 500
+    """
+    from extract.throughput import rates, text
+
+    found = rates(options.pop("data"), names, weights=_weights(names, weights), **options)
+    _result(found, as_json, lambda: text(found))
 
 
 @bench.command("memory")

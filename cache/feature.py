@@ -1,6 +1,6 @@
 """One feature: a folder of sealed parts, the spec that made them, and the inputs that failed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -103,6 +103,13 @@ class Feature:
     def nbytes(self) -> int:
         """Bytes on disk."""
         return sum(part.nbytes for part in self._parts)
+
+    def note(self, provenance: Mapping[str, str]) -> None:
+        """Tell beside the spec what else is known of how the next rows are made."""
+        told = {**self.record.provenance, **provenance}
+        if told != self.record.provenance:
+            self.record = replace(self.record, provenance=told)
+            self.record.write(self.folder)
 
     def check(self, spec: Spec) -> None:
         """Refuse to go on where `spec` is not this feature's.

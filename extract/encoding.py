@@ -1,12 +1,19 @@
-"""The inner loop of stage 1: open each input once, prepare it for every tower, encode in batches, store."""
+"""The inner loop of stage 1: open each input once, prepare and encode it for every tower, store the rows.
 
-import sys
+A worker thread carries a few inputs all the way from file to vectors, for every tower. On a CPU that keeps
+each core at one thing at a time: networks compute with one thread each, and neither wait for decoding nor
+fight with it. Beside a GPU, other workers decode while one has it compute. The main thread takes the results
+in the inputs' order and stores them.
+"""
+
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +23,18 @@ from cache import Failure, Feature, Keys, Shard, Store, Table, content_key
 from cache.keys import first_occurrences, pack, present
 from cache.writer import FeatureWriter
 from extract.contents import read_file
-from extract.encoders.base import Modality, Tower
+from extract.encoders.base import Modality, Tower, torch_threads
 from extract.errors import InputError, TooManyFailuresError
-from extract.images import decode
+from extract.images import decode, reduction
 from extract.memory import keep_freed_memory
 
 STORED = np.float16
-CHUNK = 128  # inputs prepared side by side
+COMMIT_SECONDS = 1.0  # rows are written together that long: each commit waits for the disk
+ON_GPU = 2  # batches at a time: one computes while the next is copied
+AHEAD = 2  # batches under way for each worker, so that a slow one holds nobody up
+
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +45,40 @@ class Input:
     source: str
     modality: Modality
 
-    def open(self) -> Any:
-        """What towers prepare: the decoded picture, or the text.
+    def open(self) -> "Opened":
+        """What towers prepare.
 
         Raises:
-            InputError: the file cannot be read or decoded, or is no longer the one with this key.
+            InputError: the file cannot be read, or is no longer the one with this key.
         """
         if self.modality == "caption":
-            return self.source
+            return Opened(text=self.source)
         content = read_file(self.source)
         if content_key(content) != self.key:
             raise InputError("changed", "the file changed while this ran: extract again")
-        return decode(content)
+        return Opened(content=content)
+
+
+@dataclass
+class Opened:
+    """A text, or an image: its bytes, and the pictures decoded from them, one for all towers if possible."""
+
+    text: str | None = None
+    content: bytes = b""
+    _pictures: dict[int, Any] = field(default_factory=dict)  # by how much they are reduced
+
+    def prepared(self, tower: Tower) -> Any:
+        """This input, made ready for a tower's batch.
+
+        Raises:
+            InputError: it cannot be decoded, or not be encoded by this tower.
+        """
+        if self.text is not None:
+            return tower.prepare(self.text)
+        by = reduction(self.content, tower.shorter_side)
+        if by not in self._pictures:
+            self._pictures[by] = decode(self.content, tower.shorter_side)
+        return tower.prepare(self._pictures[by])
 
 
 def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
@@ -56,8 +90,12 @@ def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -
     return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
+# output → each input with its row, (d,) or (length, d), or why it has none
+Results = dict[str, list[tuple[Input, NDArray[Any] | InputError]]]
+
+
 class Job:
-    """One tower at work: it collects prepared inputs, encodes them in batches and stores the rows."""
+    """One tower at work on the inputs that its features lack."""
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         self.encoder, self.tower = encoder, tower
@@ -67,7 +105,8 @@ class Job:
             for output, spec in tower.specs.items()
         }
         self._writers: dict[str, FeatureWriter] = {}
-        self._batch: list[tuple[Input, Any]] = []
+        self._waiting: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
+        self._committed = time.monotonic()
         self.failed = 0
 
     def lacks(self, inputs: Sequence[Input], *, retry_failed: bool) -> NDArray[np.bool_]:
@@ -80,54 +119,94 @@ class Job:
         return lacking
 
     def start(
-        self, device: str, batch_size: int | None, expected: int, shard: Shard, cleanup: ExitStack
+        self,
+        device: str,
+        batch_size: int | None,
+        workers: int,
+        expected: int,
+        shard: Shard,
+        cleanup: ExitStack,
     ) -> None:
         """Open the features for `expected` more rows, and load the tower."""
         for output, feature in self.features.items():
             self._writers[output] = cleanup.enter_context(feature.writer(expected, shard))
-        tqdm.write(f"loading {', '.join(f.name for f in self.features.values())} …", file=sys.stderr)
+        cleanup.callback(self.commit)  # whatever ends the work, what is encoded is kept
         self.tower.expected = expected
         self.tower.load(device)
+        for feature in self.features.values():
+            feature.note(self.tower.provenance())
         on_gpu = device.startswith("cuda")
-        self._batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
+        self.batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
+        at_once = (ON_GPU if on_gpu else workers) if self.tower.parallel else 1
+        self._turns = BoundedSemaphore(at_once)
 
-    def add(self, one: Input, prepared: Any) -> None:
-        """Take one prepared input, or the error that kept it from being prepared."""
-        if isinstance(prepared, InputError):
-            self.failed += 1
-            for feature in self.features.values():
-                feature.record_failures([_failure(one, prepared)])
-            return
-        self._batch.append((one, prepared))
-        if len(self._batch) == self._batch_size:
-            self.flush()
+    def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
+        """Rows of inputs that are prepared, or could not be. Called in any thread."""
+        failed = [(one, ready) for one, ready in inputs if isinstance(ready, InputError)]
+        results: Results = {output: [*failed] for output in self.features}
+        good = [(one, ready) for one, ready in inputs if not isinstance(ready, InputError)]
+        while good:
+            some = good[: self.batch_size]
+            try:
+                with self._turns:
+                    found = self.tower.encode([ready for _, ready in some])
+            except Exception as error:
+                if not _out_of_memory(error) or len(some) == 1:
+                    raise
+                self.batch_size = min(self.batch_size, len(some) // 2)
+                continue
+            good = good[len(some) :]
+            for output, rows in found.items():
+                results[output] += [(one, _as_stored(row)) for (one, _), row in zip(some, rows, strict=True)]
+        return results
 
-    def flush(self) -> None:
-        """Encode and store what has been collected."""
-        if not self._batch:
-            return
-        inputs, prepared = zip(*self._batch, strict=True)
-        self._batch = []
-        for output, rows in self.tower.encode(prepared).items():
-            with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is caught here
-                stored = [np.asarray(row).astype(STORED) for row in rows]
-            finite = [bool(np.isfinite(row).all()) for row in stored]
-            bad = InputError("not-finite", f"its vector has numbers that {STORED.__name__} cannot hold")
-            failed = [_failure(one, bad) for one, good in zip(inputs, finite, strict=True) if not good]
-            self.features[output].record_failures(failed)
-            self.failed += len(failed)
-            kept = [row for row, good in zip(stored, finite, strict=True) if good]
-            if kept:
-                keys = pack(one.key for one, good in zip(inputs, finite, strict=True) if good)
-                if kept[0].ndim == 1:
-                    self._writers[output].append(keys, np.stack(kept))
-                else:
-                    lengths = np.array([len(row) for row in kept])
-                    self._writers[output].append(keys, np.concatenate(kept), lengths)
+    def store(self, results: Results) -> None:
+        """Take what was encoded; it is written at once, or with what comes within the second."""
+        failed: dict[Input, InputError] = {}
+        for output, found in results.items():
+            self._waiting[output] += [(one, row) for one, row in found if not isinstance(row, InputError)]
+            errors = [(one, error) for one, error in found if isinstance(error, InputError)]
+            self.features[output].record_failures([_failure(one, error) for one, error in errors])
+            failed |= dict(errors)
+        self.failed += len(failed)
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what was stored."""
+        for output, writer in self._writers.items():
+            rows, self._waiting[output] = self._waiting[output], []
+            if not rows:
+                continue
+            keys = pack(one.key for one, _ in rows)
+            vectors = [row for _, row in rows]
+            if vectors[0].ndim == 1:
+                writer.append(keys, np.stack(vectors))
+            else:
+                writer.append(keys, np.concatenate(vectors), np.array([len(row) for row in vectors]))
+        self._committed = time.monotonic()
+
+
+def _as_stored(row: Any) -> NDArray[Any] | InputError:
+    """A row in the precision it is stored in."""
+    values: NDArray[Any] = np.asarray(row)
+    if values.dtype == np.uint8:  # the bytes of a text
+        return values
+    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is caught here
+        values = values.astype(STORED)
+    if not np.isfinite(values).all():
+        return InputError("not-finite", f"its vector has numbers that {STORED.__name__} cannot hold")
+    return values
 
 
 def _failure(one: Input, error: InputError) -> Failure:
     return Failure(one.key.hex(), error.reason, str(error), one.source)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
 
 
 def encode_inputs(
@@ -141,8 +220,11 @@ def encode_inputs(
     max_failures: float,
     shard: Shard,
     progress: bool,
-) -> None:
+) -> float:
     """Give every job's features the rows they lack of these inputs, all of one modality and shard.
+
+    Returns:
+        The seconds it took to load the towers.
 
     Raises:
         TooManyFailuresError: more than `max_failures` failed for one encoder; what was encoded is kept.
@@ -153,56 +235,64 @@ def encode_inputs(
         for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
     ]
     if not todo:
-        return
+        return 0.0
     keep_freed_memory()
     with ExitStack() as cleanup:
+        cleanup.enter_context(torch_threads(1))  # more would only wait for one another
+        bar = tqdm(total=len(todo), unit=todo[0][0].modality, disable=None if progress else True)
+        cleanup.enter_context(bar)
+        started = time.perf_counter()
         for job, lacks in zip(jobs, lacking, strict=True):
             if lacks.any():
-                job.start(device, batch_size, int(lacks.sum()), shard, cleanup)
+                bar.set_description(f"loading {', '.join(one.name for one in job.features.values())}")
+                job.start(device, batch_size, workers, int(lacks.sum()), shard, cleanup)
+        loading = time.perf_counter() - started
+        bar.set_description("encoding")
+        bar.unpause()  # its rate is of the encoding
         pool = cleanup.enter_context(ThreadPoolExecutor(workers))
         cleanup.callback(pool.shutdown, cancel_futures=True)
-        bar = tqdm(
-            total=len(todo), unit=todo[0][0].modality, desc="encoding", disable=None if progress else True
-        )
-        cleanup.enter_context(bar)
-        # A GPU computes while the next chunk is prepared. A CPU cannot: its cores would only fight.
-        for one, prepared in _in_order(pool, todo, ahead=1 if device.startswith("cuda") else 0):
-            for job, ready in prepared:
-                job.add(one, ready)
+        largest = max(job.batch_size for job, lacks in zip(jobs, lacking, strict=True) if lacks.any())
+        size = max(1, min(largest, len(todo) // (AHEAD * workers)))  # few inputs: a share for each worker
+        batches = (todo[start : start + size] for start in range(0, len(todo), size))
+        for number, done in _in_order(pool, _carry, batches, AHEAD * workers):
+            for job, results in done:
+                job.store(results)
                 if job.failed > max_failures:
                     raise TooManyFailuresError(
                         f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
                         "failures.jsonl in the store's features names them, and what was encoded is kept"
                     )
-            bar.update()
-        for job in jobs:
-            job.flush()
+            bar.update(number)
+    return loading
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, todo: Sequence[tuple[Input, list[Job]]], ahead: int
-) -> Iterator[tuple[Input, list[tuple[Job, Any]]]]:
-    """Prepare inputs in threads, a chunk at a time and `ahead` chunks in advance; yield them in order."""
-    chunks: deque[list[Future[tuple[Input, list[tuple[Job, Any]]]]]] = deque()
-    for start in range(0, len(todo), CHUNK):
-        chunks.append([pool.submit(_prepare, *one) for one in todo[start : start + CHUNK]])
-        if len(chunks) > ahead:
-            yield from [future.result() for future in chunks.popleft()]
-    for chunk in chunks:
-        yield from [future.result() for future in chunk]
+    pool: ThreadPoolExecutor, function: Callable[[Item], Done], items: Iterator[Item], ahead: int
+) -> Iterator[Done]:
+    """The results for all items in their order, at most `ahead` of them begun beforehand."""
+    begun: deque[Future[Done]] = deque()
+    for item in items:
+        begun.append(pool.submit(function, item))
+        if len(begun) > ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
-def _prepare(one: Input, jobs: Iterable[Job]) -> tuple[Input, list[tuple[Job, Any]]]:
-    """Open an input once and make it ready for each job: an item for a batch, or the error."""
+def _carry(batch: Sequence[tuple[Input, list[Job]]]) -> tuple[int, list[tuple[Job, Results]]]:
+    """Some inputs all the way, each opened once: how many, and what each job made of them."""
+    ready: dict[Job, list[tuple[Input, Any]]] = {}
+    for one, jobs in batch:
+        opened = _or_error(one.open)
+        for job in jobs:
+            failed = isinstance(opened, InputError)
+            prepared = opened if failed else _or_error(opened.prepared, job.tower)
+            ready.setdefault(job, []).append((one, prepared))
+    return len(batch), [(job, job.encode(mine)) for job, mine in ready.items()]
+
+
+def _or_error(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
-        opened = one.open()
-    except InputError as error:
-        return one, [(job, error) for job in jobs]
-    return one, [(job, _prepared(job.tower, opened)) for job in jobs]
-
-
-def _prepared(tower: Tower, opened: Any) -> Any:
-    try:
-        return tower.prepare(opened)
+        return function(*arguments)
     except InputError as error:
         return error

@@ -52,6 +52,7 @@ class Report:
     failures: list[FailedInput] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0  # of the work, once the libraries are imported
+    loading: float = 0.0  # of these, what it took to load the encoders
 
     @property
     def samples(self) -> int:
@@ -78,6 +79,7 @@ def encode(
     device: str = "auto",
     precision: str = "auto",
     backend: str = "auto",
+    compiled: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
     label_separator: str | None = None,
@@ -97,6 +99,7 @@ def encode(
         precision: of the arithmetic; "auto" is what the encoder's rows in the store have, else float16 on
             CUDA and float32 on a CPU.
         backend: what runs image networks on a CPU: "torch", "onnxruntime", or "auto", the faster of the two.
+        compiled: have torch compile image networks.
         batch_size: inputs a step of the model; by default what suits the device.
         workers: threads that read, decode and prepare; by default one a core.
         label_separator: between the labels of a row, where the table leaves doubt.
@@ -116,7 +119,7 @@ def encode(
     made = []
     for asked in dict.fromkeys(names):
         name, file = _named(asked, weights or {})
-        options = Options(file, _precision(name, store, device, precision), backend)
+        options = Options(file, _precision(name, store, device, precision), backend, compiled)
         made += [(name, tower, file) for tower in encoders.towers(name, options)]
     random = dict.fromkeys(name for name, _, file in made if file == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors mean nothing" for name in random]
@@ -138,7 +141,7 @@ def encode(
         if mine and not lost and not any(present(table.keys(modality)).any() for table in report.tables):
             raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
         before = _presence(mine, requested)
-        encode_inputs(
+        report.loading += encode_inputs(
             inputs,
             mine,
             device,

@@ -47,7 +47,8 @@ def recompute(
     for encoder in dict.fromkeys(feature.encoder for feature in features):
         mine = {feature.output: feature for feature in features if feature.encoder == encoder}
         first = next(iter(mine.values()))
-        options = Options(first.weights_file, str(first.spec.get("precision", "float32")))
+        precision = str(first.spec.get("precision", "float32"))
+        options = Options(first.weights_file, precision, regions="regions" in mine)
         for tower in encoders.towers(encoder, options):
             wanted = {output: mine[output] for output in tower.specs if output in mine}
             if wanted:
@@ -69,7 +70,7 @@ def _compare(
         if len(chosen) == rows:
             break
         try:
-            chosen.append((inputs[i], tower.prepare(inputs[i].open())))
+            chosen.append((inputs[i], inputs[i].open().prepared(tower)))
         except InputError:  # the file is gone, or another one by now
             continue
     if not chosen:

@@ -15,6 +15,12 @@ def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=200, help="How often tests/crash kills an extraction.")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def torch_home(tmp_path_factory):
+    """What is downloaded or exported goes to a folder of the tests."""
+    os.environ["TORCH_HOME"] = str(tmp_path_factory.mktemp("torch"))
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data, where there is one."""

@@ -2,51 +2,56 @@
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cache import Spec, content_key, spec_key
 from cache.errors import brief
 from extract.encoders.base import Options
 from extract.errors import WeightsError
 
 WORTH_EXPORTING = 500  # inputs; an export takes seconds
 TOLERANCE = 1e-4  # of a vector's length: the same arithmetic in another order
-Run = Callable[[Any], Any]  # images (b, 3, h, w) → vectors (b, d), both torch tensors
+Run = Callable[[Any], tuple[Any, ...]]  # pixels (b, 3, h, w) uint8 → a torch tensor for each output
 
 
-def choose(network: Any, run: Run, example: Any, options: Options, expected: int) -> Run:
-    """`run`, which has a torch network compute, or what does the same through onnxruntime.
+def choose(
+    network: Any, run: Run, pixels: Any, options: Options, expected: int, specs: Mapping[str, Spec]
+) -> tuple[Run, str]:
+    """`run`, which has a torch network compute, or what does the same through onnxruntime; and which it is.
 
     Args:
-        example: images (b, 3, h, w) to export and to compare with, on the network's device.
+        pixels: images (b, 3, h, w) uint8 to export and to compare with, on the network's device.
         options: their backend "auto" takes the faster on the example, on a CPU in float32, if about
             `expected` inputs to come are worth the export.
+        specs: of the outputs; they tell exports apart that are kept beside downloaded weights.
 
     Raises:
         WeightsError: onnxruntime was asked for and is not installed, or gives other vectors.
     """
     wanted, exact = options.backend, options.precision == "float32"
-    worthwhile = example.device.type == "cpu" and exact and expected >= WORTH_EXPORTING
+    worthwhile = pixels.device.type == "cpu" and exact and expected >= WORTH_EXPORTING
     if wanted == "onnxruntime" and not exact:
         raise WeightsError(f"--backend onnxruntime computes in float32, not in {options.precision}")
     if wanted == "torch" or (wanted == "auto" and not worthwhile):
-        return run
+        return run, "torch"
     try:
-        exported = _export(network, run, example)
+        exported = _exported(network, pixels, specs)
     except Exception as error:  # libraries missing, operators unknown: many ways, one consequence
         if wanted == "auto":
-            return run
+            return run, "torch"
         raise WeightsError(
             f"--backend onnxruntime: {brief(error)}; it needs pip install 'encode-once[onnxruntime]'"
         ) from error
-    difference = float((exported(example) - run(example)).norm() / run(example).norm())
+    difference = _difference(exported(pixels), run(pixels))
     if wanted == "onnxruntime" and difference > TOLERANCE:
         raise WeightsError(f"--backend onnxruntime: its vectors differ from torch's by {difference:.1e}")
-    if wanted == "auto" and (difference > TOLERANCE or _seconds(exported, example) > _seconds(run, example)):
-        return run
-    return exported
+    if wanted == "auto" and (difference > TOLERANCE or _seconds(exported, pixels) > _seconds(run, pixels)):
+        return run, "torch"
+    return exported, "onnxruntime"
 
 
 def session(content: bytes, device: str) -> Any:
@@ -64,36 +69,64 @@ def session(content: bytes, device: str) -> Any:
     return onnxruntime.InferenceSession(content, settings, providers=[*there, "CPUExecutionProvider"])
 
 
-def _export(network: Any, run: Run, example: Any) -> Run:
+def exports_folder() -> Path:
+    """Where exported networks are kept: beside the weights that torch downloads."""
     import torch
 
-    module = torch.nn.Module()
-    module.network, module.forward = network, run
+    return Path(torch.hub.get_dir()) / "encode-once"
+
+
+def _exported(network: Any, pixels: Any, specs: Mapping[str, Spec]) -> Run:
+    """The network through onnxruntime, exported unless it was before."""
+    import torch
+
+    told = [torch.__version__, *(f"{output} {spec_key(spec)}" for output, spec in specs.items())]
+    kept = exports_folder() / f"{content_key(' '.join(told).encode()).hex()}.onnx"
+    at_work = None
+    with suppress(Exception):  # none is there yet, or a damaged one
+        at_work = session(kept.read_bytes(), "cpu")
+    if at_work is None:
+        content = _export(network, pixels, list(specs))
+        at_work = session(content, "cpu")
+        with suppress(OSError):  # a full or read-only disk: it works without
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(dir=kept.parent) as folder:
+                (Path(folder) / kept.name).write_bytes(content)
+                (Path(folder) / kept.name).replace(kept)
+
+    def run(pixels: Any) -> tuple[Any, ...]:
+        return tuple(map(torch.from_numpy, at_work.run(None, {"pixels": pixels.contiguous().numpy()})))
+
+    return run
+
+
+def _export(network: Any, pixels: Any, outputs: list[str]) -> bytes:
+    import torch
+
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it calls itself deprecated; its successor needs a further library
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
-            module.eval(),
-            (example,),
+            network,
+            (pixels,),
             path,
-            input_names=["images"],
-            output_names=["vectors"],
-            dynamic_axes={"images": {0: "batch"}, "vectors": {0: "batch"}},
+            input_names=["pixels"],
+            output_names=outputs,
+            dynamic_axes={name: {0: "batch"} for name in ["pixels", *outputs]},
             dynamo=False,
         )
-        exported = session(path.read_bytes(), "cpu")
-
-    def run_exported(images: Any) -> Any:
-        (vectors,) = exported.run(None, {"images": images.contiguous().numpy()})
-        return torch.from_numpy(vectors)
-
-    return run_exported
+        return path.read_bytes()
 
 
-def _seconds(run: Run, example: Any) -> float:
+def _difference(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> float:
+    """The largest distance of an output's vectors from those wanted, as a share of their length."""
+    return max(float((a - b).norm() / b.norm()) for a, b in zip(found, wanted, strict=True))
+
+
+def _seconds(run: Run, pixels: Any) -> float:
     times = []
     for _ in range(3):
         started = time.perf_counter()
-        run(example)
+        run(pixels)
         times.append(time.perf_counter() - started)
     return min(times)

@@ -1,8 +1,8 @@
 """What every encoder is: towers, each turning images or captions into one or more features."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,19 +29,24 @@ class Options:
     weights: str | None = None  # a local file, `RANDOM`, or None for the published ones
     precision: str = "float32"  # of the arithmetic: float32, float16 or bfloat16
     backend: str = "auto"  # of image networks on a CPU, "auto", "torch" or "onnxruntime"
+    compiled: bool = False  # whether torch is to compile image networks
+    regions: bool = False  # whether image networks give the vectors of a picture's regions, too
 
 
 class Tower(ABC):
     """One modality's half of an encoder.
 
     Made cheaply, so that `specs` can be compared with a store; `load` then brings the weights, once and only
-    when something must be encoded. `prepare` runs in worker threads, `encode` in one.
+    when something must be encoded. `prepare` runs in several threads at once; so does `encode` where a tower
+    is `parallel`, else in one at a time.
     """
 
     modality: ClassVar[Modality]
     libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # their versions are recorded with the feature
-    cpu_batch: ClassVar[int] = 16  # more only falls out of the processor's cache
+    parallel: ClassVar[bool] = False
+    cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
+    shorter_side: int | None = None  # to which `prepare` resizes pictures; large ones are decoded smaller
     expected = 0  # about how many inputs will come, once that is known
 
     def __init__(self, specs: Mapping[str, Spec]) -> None:
@@ -87,6 +92,19 @@ def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:
     if precision == "float32":
         return nullcontext()
     return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Have torch compute with so many threads in each of ours."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def file_identity(path: str) -> str:

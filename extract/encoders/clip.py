@@ -4,8 +4,8 @@ The vectors are stored as the towers give them, not normalised: heads standardis
 divides by the norm.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import asdict
 from functools import cached_property
 from typing import Any
@@ -14,8 +14,9 @@ from PIL.Image import Image
 
 from cache.errors import brief
 from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.networks import GRID, ImageNetwork, regions
 from extract.errors import UnknownEncoderError, WeightsError
-from extract.images import DECODING
+from extract.images import decoding
 
 ABOUT = "open_clip: an image and a caption vector"
 # name → open_clip's architecture and pretrained tag
@@ -106,46 +107,51 @@ class Checkpoint:
         return model.eval()
 
 
-class ClipImages(Tower):
+class ClipImages(ImageNetwork):
     """The image tower."""
 
-    modality = "image"
     libraries = ("torch", "open_clip_torch", "torchvision", "timm", "pillow")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         how = checkpoint.preprocessing
+        shorter_side = how["size"] if isinstance(how["size"], int) else min(how["size"])
         crop = "" if how["resize_mode"] == "squash" else "|center_crop"
         preprocess = (
-            f"{DECODING}|resize({how['size']},{how['resize_mode']},{how['interpolation']},antialias){crop}"
-            f"|normalize({how['mean']},{how['std']})"
+            f"{decoding(shorter_side)}|resize({how['size']},{how['resize_mode']},{how['interpolation']},"
+            f"antialias){crop}|normalize({how['mean']},{how['std']})"
         )
-        super().__init__(
-            {"image": checkpoint.spec(preprocess=preprocess, pooling="projected, not normalised")}
-        )
+        specs = {"image": checkpoint.spec(preprocess=preprocess, pooling="projected, not normalised")}
+        if checkpoint.options.regions:
+            pooling = f"last feature map, normalised by the tower|means of {GRID}x{GRID} regions"
+            specs["regions"] = checkpoint.spec(preprocess=preprocess, pooling=pooling)
         self._checkpoint = checkpoint
+        super().__init__(specs, checkpoint.options, shorter_side, how["mean"], how["std"])
 
-    def load(self, device: str) -> None:
+    def build_model(self) -> Any:
+        return self._checkpoint.model.visual
+
+    def transform(self) -> Callable[[Image], Any]:
         from open_clip.transform import PreprocessCfg, image_transform_v2
+        from torchvision.transforms import v2
 
-        self.device = device
-        self._model = self._checkpoint.model.to(device)
-        self._transform = image_transform_v2(PreprocessCfg(**self._checkpoint.preprocessing), is_train=False)
+        how = PreprocessCfg(**self._checkpoint.preprocessing)
+        # The last two make floats of the pixels and normalise them: that is done where the network runs.
+        *steps, _, _ = image_transform_v2(how, is_train=False).transforms
+        to_pixels: Callable[[Image], Any] = v2.Compose([*steps, v2.PILToTensor()])
+        return to_pixels
 
-    def prepare(self, item: Image) -> Any:
-        return self._transform(item)  # (3, size, size)
-
-    def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
-        import torch
-
-        with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
-            vectors = self._model.encode_image(torch.stack(list(batch)).to(self.device))
-        return {"image": vectors.float().cpu().numpy()}
+    def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
+        if not self.options.regions:
+            return (model(images),)
+        found = model.forward_intermediates(images, indices=1, normalize_intermediates=True)
+        return found["image_features"], regions(found["image_intermediates"][-1])
 
 
 class ClipCaptions(Tower):
     """The caption tower."""
 
     modality = "caption"
+    parallel = True
     libraries = ("torch", "open_clip_torch", "transformers")
     cpu_batch = 64
 
@@ -176,18 +182,14 @@ class ClipCaptions(Tower):
         import torch
 
         whole = torch.stack(list(batch)).to(self.device)  # (b, context)
-        with (
-            torch.inference_mode(),
-            arithmetic(self.device, self._checkpoint.options.precision),
-            trimmed(self._model, whole) as ids,
-        ):
-            vectors = self._model.encode_text(ids)
+        with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
+            model, ids = trimmed(self._model, whole)
+            vectors = model.encode_text(ids)
         return {"text": vectors.float().cpu().numpy()}
 
 
-@contextmanager
-def trimmed(model: Any, ids: Any) -> Iterator[Any]:
-    """Token ids (b, context) cut after the batch's last end-of-text, for a text tower cut alike meanwhile.
+def trimmed(model: Any, ids: Any) -> tuple[Any, Any]:
+    """A text tower, and token ids (b, context), both cut after the batch's last end-of-text.
 
     No value changes: a causal tower's tokens see none behind them, and its vector is read at the end-of-text,
     so what is cut, mostly padding, has no say. Towers that look both ways (SigLIP), read another token (CoCa)
@@ -199,17 +201,25 @@ def trimmed(model: Any, ids: Any) -> Iterator[Any]:
     causal_mask = getattr(text, "attn_mask", None)
     pooling = getattr(text, f"{prefix}pool_type", None)
     if causal_mask is None or pooling not in ("argmax", "eos") or getattr(text, "cls_emb", None) is not None:
-        yield ids
-        return
+        return model, ids
     ends = ids if pooling == "argmax" else (ids == getattr(text, f"{prefix}eos_id")).int()
     length = int(ends.argmax(dim=1).max()) + 1
-    positions = text.positional_embedding  # (context, width)
-    try:
-        text.positional_embedding = torch.nn.Parameter(positions[:length], requires_grad=False)
-        text.attn_mask = causal_mask[:length, :length]
-        yield ids[:, :length]
-    finally:
-        text.positional_embedding, text.attn_mask = positions, causal_mask
+    cut = _twin(text)  # other threads use the tower meanwhile
+    cut.positional_embedding = torch.nn.Parameter(text.positional_embedding[:length], requires_grad=False)
+    cut.attn_mask = causal_mask[:length, :length]
+    if text is model:
+        return cut, ids[:, :length]
+    whole = _twin(model)
+    whole.text = cut
+    return whole, ids[:, :length]
+
+
+def _twin(module: Any) -> Any:
+    """A module with the same tensors and submodules, of which some can be replaced in this one alone."""
+    twin = copy(module)
+    for kind in ("_parameters", "_buffers", "_modules"):
+        setattr(twin, kind, dict(getattr(module, kind)))
+    return twin
 
 
 def towers(name: str, options: Options) -> list[Tower]:

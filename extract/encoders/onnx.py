@@ -63,6 +63,7 @@ class OnnxImages(Tower):
     """`scores` (classes,) of a detector, without a cut, or the `pooled` (d,) vector of any other network."""
 
     modality = "image"
+    parallel = True
     libraries = ("onnxruntime", "torchvision", "torch", "pillow")
 
     def __init__(self, file: str) -> None:

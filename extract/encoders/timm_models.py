@@ -1,28 +1,29 @@
-"""Image networks through timm: the pooled vector before the classifier."""
+"""Image networks through timm: the pooled vector before the classifier, and those of regions."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable
 from typing import Any
 
 from PIL.Image import Image
 
 from cache.errors import brief
-from extract.encoders import backends
-from extract.encoders.base import (
-    RANDOM,
-    Options,
-    Tower,
-    Vectors,
-    arithmetic,
-    file_identity,
-    identity,
-    seed_weights,
-)
+from extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seed_weights
+from extract.encoders.networks import GRID, ImageNetwork, regions
 from extract.errors import UnknownEncoderError, WeightsError
-from extract.images import DECODING
+from extract.images import decoding
 
 LITE0 = "efficientnet-lite0"
 ABOUT = "timm: a pooled image vector"
-NAMES = {LITE0: "tf_efficientnet_lite0"}  # name → timm's
+# name → timm's
+NAMES = {
+    LITE0: "tf_efficientnet_lite0",
+    "vit-b16": "vit_base_patch16_224",
+    "deit-s": "deit_small_patch16_224",
+    "swin-t": "swin_tiny_patch4_window7_224",
+    "swin-b": "swin_base_patch4_window7_224",
+    "regnety-016": "regnety_016",
+    "efficientnet-b4": "efficientnet_b4",
+}
 PREFIX = "timm:"
 
 
@@ -36,22 +37,22 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [TimmImages(name, model, options)]
 
 
-class TimmImages(Tower):
-    """Pooled features of a timm model, preprocessed as its own configuration says."""
+class TimmImages(ImageNetwork):
+    """Features of a timm model, preprocessed as its own configuration says."""
 
-    modality = "image"
     libraries = ("torch", "timm", "torchvision", "pillow")
 
     def __init__(self, name: str, model: str, options: Options) -> None:
         import timm
 
-        self._name, self._model_name, self._options = name, model, options
+        self._name, self._model_name = name, model
         published: Any = timm.get_pretrained_cfg(model)
-        self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
-        how = self._preprocessing
+        how = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
+        size = how["input_size"][-1]
+        shorter_side = math.floor(size / how["crop_pct"])
         preprocess = (
-            f"{DECODING}|resize({how['input_size'][-1]}/{how['crop_pct']},{how['interpolation']},antialias)"
-            f"|crop({how['crop_mode']},{how['input_size'][-1]})|normalize({how['mean']},{how['std']})"
+            f"{decoding(shorter_side)}|resize({size}/{how['crop_pct']},{how['interpolation']},antialias)"
+            f"|crop({how['crop_mode']},{size})|normalize({how['mean']},{how['std']})"
         )
         if name == LITE0 and options.weights is None:
             weights = file_identity(_lite0_file())
@@ -62,50 +63,50 @@ class TimmImages(Tower):
             "architecture": model.split(".")[0],
             "weights": weights,
             "preprocess": preprocess,
-            "pooling": "global, before the classifier",
             "precision": options.precision,
         }
-        super().__init__({"pooled": spec})
+        specs = {"pooled": {**spec, "pooling": "global, before the classifier"}}
+        if options.regions:
+            specs["regions"] = {**spec, "pooling": f"last feature map|means of {GRID}x{GRID} regions"}
+        super().__init__(specs, options, shorter_side, how["mean"], how["std"])
 
-    def load(self, device: str) -> None:
+    def build_model(self) -> Any:
         import timm
-        import torch
 
         seed_weights()
-        weights = self._options.weights
+        weights = self.options.weights
         try:
             hub = weights is None and self._name != LITE0
-            self._model = timm.create_model(self._model_name, pretrained=hub)
+            model = timm.create_model(self._model_name, pretrained=hub)
             if weights is None and self._name == LITE0:
-                self._model.load_state_dict(_lite0_weights(self._model))
+                model.load_state_dict(_lite0_weights(model))
             elif weights not in (None, RANDOM):
-                timm.models.load_checkpoint(self._model, weights)
+                timm.models.load_checkpoint(model, weights)
         except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
             raise WeightsError(
                 f"{self._name}: no weights ({brief(error)}); give a file of them with --weights PATH"
             ) from error
-        # channels_last: twice as fast for convolutions on a CPU
-        self._model = self._model.eval().to(device, memory_format=torch.channels_last)
-        self.device = device
-        example = torch.randn(self.cpu_batch, *self._preprocessing["input_size"], device=device)
-        example = example.to(memory_format=torch.channels_last)
-        with torch.inference_mode():
-            self._run = backends.choose(self._model, self._pooled, example, self._options, self.expected)
-        self._transform = timm.data.create_transform(**self._preprocessing)
+        return model
 
-    def _pooled(self, images: Any) -> Any:
-        return self._model.forward_head(self._model.forward_features(images), pre_logits=True)
+    def transform(self) -> Callable[[Image], Any]:
+        import timm
 
-    def prepare(self, item: Image) -> Any:
-        return self._transform(item)  # (3, size, size)
+        to_pixels: Callable[[Image], Any] = timm.data.create_transform(**self._preprocessing, normalize=False)
+        return to_pixels
 
-    def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
-        import torch
+    def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
+        features = model.forward_features(images)
+        pooled = model.forward_head(features, pre_logits=True)
+        return (pooled, regions(_grid(model, features))) if self.options.regions else (pooled,)
 
-        images = torch.stack(list(batch)).to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
-            pooled = self._run(images)
-        return {"pooled": pooled.float().cpu().numpy()}
+
+def _grid(model: Any, features: Any) -> Any:
+    """What `forward_features` gives, as a map (b, d, h, w): networks give it in three forms."""
+    if features.ndim == 3:  # (b, prefix + h * w, d) of a transformer
+        patches = features[:, getattr(model, "num_prefix_tokens", 0) :]
+        side = math.isqrt(patches.shape[1])
+        return patches.transpose(1, 2).unflatten(2, (side, side))
+    return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "") == "NHWC" else features
 
 
 def _lite0_file() -> str:

@@ -1,16 +1,16 @@
 """ImageNet's classic networks through torchvision: the vector before the classifier, and its logits."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from PIL.Image import Image
 
 from cache.errors import brief
-from extract.encoders import backends
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
-from extract.errors import WeightsError
-from extract.images import DECODING
+from extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
+from extract.encoders.networks import ImageNetwork
+from extract.errors import UnknownEncoderError, WeightsError
+from extract.images import decoding
 
 ABOUT = "torchvision (weights BSD-3-Clause): a pooled image vector and ImageNet's logits"
 # name → torchvision's builder and weights. V1 are the original ones, which papers and reports used.
@@ -72,20 +72,21 @@ def _today(state: Mapping[str, Any]) -> dict[str, Any]:
     return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key): state[key] for key in kept}
 
 
-class ClassifierImages(Tower):
+class ClassifierImages(ImageNetwork):
     """`pooled`, the vector that enters the last linear layer, and `logits` (1000,), what leaves it."""
 
-    modality = "image"
     libraries = ("torch", "torchvision", "pillow")
 
     def __init__(self, name: str, options: Options) -> None:
         from torchvision.models import get_model_weights
 
-        self._name, self._options = name, options
+        if options.regions:
+            raise UnknownEncoderError(f"{name} has no regions; timm:… has them, of timm's models")
+        self._name = name
         self._architecture, self._tag = NAMES[name]
-        how = self._transform = get_model_weights(self._architecture)[self._tag].transforms()
+        how = self._published = get_model_weights(self._architecture)[self._tag].transforms()
         preprocess = (
-            f"{DECODING}|resize({how.resize_size[0]},{how.interpolation.value},antialias)"
+            f"{decoding(how.resize_size[0])}|resize({how.resize_size[0]},{how.interpolation.value},antialias)"
             f"|crop(center,{how.crop_size[0]})|normalize({how.mean},{how.std})"
         )
         if self._architecture in RESCALING:
@@ -97,40 +98,31 @@ class ClassifierImages(Tower):
             "preprocess": preprocess,
             "precision": options.precision,
         }
-        super().__init__(
-            {
-                "pooled": {**spec, "pooling": "what enters the last linear layer"},
-                "logits": {**spec, "pooling": "what leaves the last linear layer"},
-            }
-        )
+        specs = {
+            "pooled": {**spec, "pooling": "what enters the last linear layer"},
+            "logits": {**spec, "pooling": "what leaves the last linear layer"},
+        }
+        super().__init__(specs, options, how.resize_size[0], how.mean, how.std)
 
-    def load(self, device: str) -> None:
+    def build_model(self) -> Any:
         import torch
 
-        model = build(self._name, self._architecture, self._tag, self._options.weights)
+        model = build(self._name, self._architecture, self._tag, self.options.weights)
         linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
         # The last linear layer is taken out of the network and applied after it, so that both ends are seen.
-        self._classifier = model.get_submodule(linear[-1]).to(device)
+        parts = {"classifier": model.get_submodule(linear[-1]), "body": model}
         model.set_submodule(linear[-1], torch.nn.Identity())
-        # channels_last: twice as fast for convolutions on a CPU
-        self._model = model.to(device, memory_format=torch.channels_last)
-        self.device = device
-        size = self._transform.crop_size[0]
-        example = torch.randn(self.cpu_batch, 3, size, size, device=device)
-        with torch.inference_mode():
-            self._run = backends.choose(self._model, self._vectors, example, self._options, self.expected)
+        return torch.nn.ModuleDict(parts)
 
-    def _vectors(self, images: Any) -> Any:
-        return self._model(images)
+    def transform(self) -> Callable[[Image], Any]:
+        from torchvision.transforms import v2
 
-    def prepare(self, item: Image) -> Any:
-        return self._transform(item)  # (3, size, size)
+        how = self._published
+        to_pixels: Callable[[Image], Any] = v2.Compose(
+            [v2.Resize(how.resize_size, how.interpolation), v2.CenterCrop(how.crop_size), v2.PILToTensor()]
+        )
+        return to_pixels
 
-    def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
-        import torch
-
-        images = torch.stack(list(batch)).to(self.device, memory_format=torch.channels_last)
-        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
-            pooled = self._run(images)
-            logits = self._classifier(pooled)
-        return {"pooled": pooled.float().cpu().numpy(), "logits": logits.float().cpu().numpy()}
+    def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
+        pooled = model["body"](images)
+        return pooled, model["classifier"](pooled)

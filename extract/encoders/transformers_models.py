@@ -53,6 +53,7 @@ class TransformerCaptions(Tower):
     """
 
     modality = "caption"
+    parallel = True
     libraries = ("torch", "transformers", "tokenizers")
     cpu_batch = 64
 

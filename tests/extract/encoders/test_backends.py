@@ -14,11 +14,21 @@ MANY = backends.WORTH_EXPORTING
 TINY = "timm:test_efficientnet"
 
 
+@pytest.fixture(autouse=True)
+def exports(tmp_path, monkeypatch):
+    """A folder of its own for what is exported."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
 @pytest.fixture
 def network():
     torch.manual_seed(0)
     head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
-    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.SiLU(), *head).eval()
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.SiLU(), *head)
+    module = torch.nn.Module()
+    module.body = body
+    module.forward = lambda pixels: (body(pixels / 255), body(pixels / 510))
+    return module.eval()
 
 
 @pytest.fixture
@@ -29,29 +39,67 @@ def run(network):
 
 @pytest.fixture
 def images():
-    return torch.rand(4, 3, 32, 32)
+    return pixels(4)
+
+
+def pixels(number):
+    return torch.randint(256, (number, 3, 32, 32), dtype=torch.uint8)
+
+
+def choose(network, run, images, options, expected):
+    return backends.choose(network, run, images, options, expected, SPECS)
+
+
+SPECS = {"pooled": {"weights": "a"}, "half": {"weights": "a"}}
 
 
 @torch.inference_mode()
 def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, images):
-    chosen = backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
+    chosen, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
     assert chosen is not run
+    assert name == "onnxruntime"
     for size in (1, 3, 7):
-        batch = torch.rand(size, 3, 32, 32).to(memory_format=torch.channels_last)
+        batch = pixels(size).to(memory_format=torch.channels_last)
         torch.testing.assert_close(chosen(batch), network(batch), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_export_is_kept_and_used_again_for_the_same_specs_alone(network, run, images, monkeypatch):
+    first, _ = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    (kept,) = backends.exports_folder().glob("*.onnx")
+    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported again"))
+    again, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    assert name == "onnxruntime"
+    torch.testing.assert_close(again(images), first(images))
+    monkeypatch.undo()
+    monkeypatch.setattr(backends, "exports_folder", lambda: kept.parent)
+    backends.choose(
+        network, run, images, Options(backend="onnxruntime"), 0, {**SPECS, "half": {"weights": "b"}}
+    )
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+@torch.inference_mode()
+def test_a_damaged_export_is_made_anew(network, run, images):
+    choose(network, run, images, Options(backend="onnxruntime"), 0)
+    (kept,) = backends.exports_folder().glob("*.onnx")
+    kept.write_bytes(kept.read_bytes()[:100])
+    chosen, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    assert name == "onnxruntime"
+    torch.testing.assert_close(chosen(images), network(images), atol=1e-5, rtol=1e-4)
 
 
 @torch.inference_mode()
 def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
     monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
-    assert backends.choose(network, run, images, Options(backend="auto"), MANY - 1) is run
-    assert backends.choose(network, run, images, Options(backend="torch"), MANY) is run
-    assert backends.choose(network, run, images, Options(precision="bfloat16"), MANY) is run
+    assert choose(network, run, images, Options(backend="auto"), MANY - 1) == (run, "torch")
+    assert choose(network, run, images, Options(backend="torch"), MANY) == (run, "torch")
+    assert choose(network, run, images, Options(precision="bfloat16"), MANY) == (run, "torch")
 
 
 def test_onnxruntime_does_not_pass_for_another_precision(network, run, images):
     with pytest.raises(WeightsError, match="not in bfloat16"):
-        backends.choose(network, run, images, Options(precision="bfloat16", backend="onnxruntime"), MANY)
+        choose(network, run, images, Options(precision="bfloat16", backend="onnxruntime"), MANY)
 
 
 @torch.inference_mode()
@@ -59,7 +107,8 @@ def test_onnxruntime_does_not_pass_for_another_precision(network, run, images):
 def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
     slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
-    chosen = backends.choose(network, run, images, Options(backend="auto"), MANY)
+    chosen, name = choose(network, run, images, Options(backend="auto"), MANY)
+    assert name == faster
     assert (chosen is run) == (faster == "torch")
 
 
@@ -68,19 +117,19 @@ def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, mo
     def impossible(*_):
         raise ImportError("no module named onnxruntime")
 
-    monkeypatch.setattr(backends, "_export", impossible)
-    assert backends.choose(network, run, images, Options(backend="auto"), MANY) is run
+    monkeypatch.setattr(backends, "_exported", impossible)
+    assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
     with pytest.raises(WeightsError, match=r"pip install 'encode-once\[onnxruntime\]'"):
-        backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
+        choose(network, run, images, Options(backend="onnxruntime"), 0)
 
 
 @torch.inference_mode()
 def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
-    monkeypatch.setattr(backends, "_export", lambda *_: lambda batch: network(batch) * 1.001)
+    monkeypatch.setattr(backends, "_exported", lambda *_: lambda batch: tuple(v * 1.001 for v in run(batch)))
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
-    assert backends.choose(network, run, images, Options(backend="auto"), MANY) is run
+    assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
     with pytest.raises(WeightsError, match="differ from torch's"):
-        backends.choose(network, run, images, Options(backend="onnxruntime"), 0)
+        choose(network, run, images, Options(backend="onnxruntime"), 0)
 
 
 def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
@@ -92,3 +141,4 @@ def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
         rows[backend] = store.feature(f"{TINY}/pooled").read(table.keys("image")).astype(np.float32)
     scale = np.linalg.norm(rows["torch"], axis=1).max()
     np.testing.assert_allclose(rows["onnxruntime"], rows["torch"], atol=1e-3 * scale)
+    assert store.feature(f"{TINY}/pooled").record.provenance["backend"] == "onnxruntime"

@@ -11,7 +11,7 @@ from torchvision.models import get_model, get_model_weights
 from extract.encoders import detection, torchvision_models, towers
 from extract.encoders.base import Options
 from extract.errors import WeightsError
-from extract.images import DECODING
+from extract.images import DECODING, decoding
 from tests.conftest import picture
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 40), (50, 90)])]
@@ -123,7 +123,7 @@ def test_a_spec_says_the_preprocessing():
         "encoder": "torchvision",
         "architecture": "resnet50",
         "weights": "torchvision:IMAGENET1K_V1",
-        "preprocess": f"{DECODING}|resize(256,bilinear,antialias)|crop(center,224)"
+        "preprocess": f"{decoding(256)}|resize(256,bilinear,antialias)|crop(center,224)"
         "|normalize([0.485, 0.456, 0.406],[0.229, 0.224, 0.225])",
         "pooling": "what enters the last linear layer",
         "precision": "float32",

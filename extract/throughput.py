@@ -1,0 +1,234 @@
+"""How fast images are encoded: each part of the work alone, all of it, and the limit the parts set."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from cache import Shard, Store, Table
+from extract import encoders
+from extract.contents import add_keys, read_file
+from extract.encoders.base import Options, Tower, torch_threads
+from extract.encoders.networks import ImageNetwork
+from extract.encoding import ON_GPU, Input, Job, Opened, distinct_inputs, encode_inputs
+from extract.pipeline import choose_device
+from extract.readers import read_folder
+
+PREPARED = 512  # inputs held ready at once while networks are timed
+SCRIPTED = 320  # images that scripts take: some are slow
+PRODUCT = 2048  # rows and columns of the matrices whose product tells the arithmetic peak
+
+
+def rates(
+    data: str,
+    names: Sequence[str],
+    *,
+    weights: Mapping[str, str] | None = None,
+    device: str = "auto",
+    backend: str = "auto",
+    precision: str = "float32",
+    images: int = 2000,
+    repeats: int = 3,
+    scripts: bool = False,
+) -> dict[str, Any]:
+    """Rates of the image towers of encoders, a second: medians of rounds in which each part is timed in turn.
+
+    On a CPU all parts share the cores, so the limit is 1 / (1/decode + 1/model); on a GPU it is the slower of
+    the two. `decode_per_s` is reading, decoding and preparing, by threads; `model_per_s` all networks one
+    after the other; `end_to_end_per_s` an extraction into a new store, from hashing the files to the last
+    commit, the encoders' loading left out.
+
+    Args:
+        images: how many of the folder's first images to take.
+        scripts: also time what one would write with torch alone.
+    """
+    device = choose_device(device)
+    table = _first(next(iter(read_folder(Path(data))[0].values())), images)
+    options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
+    towers = [
+        (name, tower)
+        for name in names
+        for tower in encoders.towers(name, options[name])
+        if tower.modality == "image"
+    ]
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+        store = Store(Path(folder) / "keys")
+        add_keys(table, store.files, _cores())
+        _, inputs = distinct_inputs([table], "image", Shard())
+        for _, tower in towers:
+            tower.expected = len(inputs)
+            tower.load(device)
+        parts: dict[str, Callable[[], float]] = {
+            "read": lambda: _seconds(lambda: _in_threads(lambda one: read_file(one.source), inputs)),
+            "decode": lambda: _seconds(lambda: _in_threads(lambda one: _prepare(one, towers), inputs)),
+        }
+        for name, tower in towers:
+            parts[f"model {name}"] = lambda tower=tower: _model_seconds(tower, inputs, device)  # type: ignore[misc]
+            if len(towers) > 1:
+                parts[f"end to end {name}"] = lambda one=(name, tower): _end_to_end(table, [one], device)  # type: ignore[misc]
+        parts["end to end"] = lambda: _end_to_end(table, towers, device)
+        rounds = [{part: run() for part, run in parts.items()} for _ in range(repeats)]
+    seconds = {part: median(one[part] for one in rounds) for part in parts}
+    found = _summary(seconds, [name for name, _ in towers], len(inputs), device)
+    found["backends"] = {name: tower.provenance().get("backend", "") for name, tower in towers}
+    networks = [(name, tower) for name, tower in towers if isinstance(tower, ImageNetwork)]
+    found["arithmetic"] = {name: _arithmetic(tower, device) for name, tower in networks}
+    if scripts:
+        found["scripts"] = [_against_scripts(name, tower, table, device) for name, tower in networks]
+    return found
+
+
+def _first(table: Table, n: int) -> Table:
+    columns = {name: getattr(table, name)[:n] for name in ("ids", "images", "captions")}
+    return replace(table, **columns, labels=None, columns={})
+
+
+def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device: str) -> dict[str, Any]:
+    model = sum(seconds[f"model {name}"] for name in names)
+    parts = seconds["decode"], model
+    limit = max(parts) if device.startswith("cuda") else sum(parts)
+    found = {
+        "images": n,
+        "device": device,
+        "threads": _cores(),
+        "read_per_s": n / seconds["read"],
+        "decode_per_s": n / seconds["decode"],
+        "model_per_s": n / model,
+        "end_to_end_per_s": n / seconds["end to end"],
+        "limit_per_s": n / limit,
+        "end_to_end_over_limit": limit / seconds["end to end"],
+        "seconds": dict(seconds),
+    }
+    if len(names) > 1:
+        alone = sum(seconds[f"end to end {name}"] for name in names) - (len(names) - 1) * seconds["decode"]
+        found["together_over_alone_less_decoding"] = seconds["end to end"] / alone
+    return found
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: int | None = None) -> None:
+    with ThreadPoolExecutor(threads or _cores()) as pool:
+        for future in [pool.submit(function, item) for item in items]:
+            future.result()
+
+
+def _prepare(one: Input, towers: Sequence[tuple[str, Tower]]) -> None:
+    opened = one.open()
+    for _, tower in towers:
+        opened.prepared(tower)
+
+
+def _model_seconds(tower: Tower, inputs: Sequence[Input], device: str) -> float:
+    """What the network alone takes for all inputs; only some are held ready at a time."""
+    on_gpu = device.startswith("cuda")
+    size = tower.gpu_batch if on_gpu else tower.cpu_batch
+    threads = (ON_GPU if on_gpu else _cores()) if tower.parallel else 1
+    total = 0.0
+    for start in range(0, len(inputs), PREPARED):
+        ready = [one.open().prepared(tower) for one in inputs[start : start + PREPARED]]
+        batches = [ready[at : at + size] for at in range(0, len(ready), size)]
+        total += _seconds(lambda batches=batches: _in_threads(tower.encode, batches, threads))  # type: ignore[misc]
+    return total
+
+
+def _end_to_end(table: Table, towers: Sequence[tuple[str, Tower]], device: str) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(folder)
+        jobs = [Job(name, tower, store, None) for name, tower in towers]
+        started = time.perf_counter()
+        fresh = replace(table, image_keys=None, caption_keys=None)
+        add_keys(fresh, store.files, _cores())
+        _, inputs = distinct_inputs([fresh], "image", Shard())
+        loading = encode_inputs(
+            inputs,
+            jobs,
+            device,
+            batch_size=None,
+            workers=_cores(),
+            retry_failed=False,
+            max_failures=0,
+            shard=Shard(),
+            progress=False,
+        )
+        return time.perf_counter() - started - loading
+
+
+def _against_scripts(name: str, tower: ImageNetwork, table: Table, device: str) -> dict[str, Any]:
+    """Images a second by scripts, each over the same files; and how far their vectors are from ours."""
+    from extract.scripts import with_data_loader, with_threads
+
+    paths = table.images[:SCRIPTED]
+    output = next(iter(tower.specs))
+    ready = [Opened(content=read_file(path)).prepared(tower) for path in paths]
+    ours = [tower.encode([one])[output][0] for one in ready]
+    found: dict[str, Any] = {"encoder": name, "images": len(paths)}
+    for script in (with_data_loader, with_threads):
+        with tempfile.TemporaryDirectory() as folder, torch_threads(_cores()):
+            started = time.perf_counter()
+            theirs = script(tower, paths, device, Path(folder) / "vectors.npy")
+            found[f"{script.__name__}_per_s"] = len(paths) / (time.perf_counter() - started)
+        far = np.linalg.norm(theirs - ours, axis=1) / np.linalg.norm(theirs, axis=1)
+        found[f"{script.__name__}_differs_by"] = float(far.max())
+    return found
+
+
+def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
+    """Floating-point operations of an image, and how many a second this machine does in matrix products."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.inference_mode(), torch_threads(_cores()):
+        model = tower.build_model().eval().to(device)
+        with FlopCounterMode(display=False) as counter:
+            grey = torch.zeros(1, 3, *tower.size, device=device)
+            tower.vectors(model, grey)
+        a = torch.randn(PRODUCT, PRODUCT, device=device).to(getattr(torch, tower.options.precision))
+        best = min(_seconds(lambda: (a @ a).sum().item()) for _ in range(5))
+    return {
+        "gflop_per_image": counter.get_total_flops() / 1e9,
+        "peak_gflop_per_s": 2 * PRODUCT**3 / best / 1e9,
+    }
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """The rates for a terminal."""
+    per_s = {part: found[f"{part}_per_s"] for part in ("read", "decode", "model", "limit", "end_to_end")}
+    lines = [
+        f"{found['images']} images on {found['device']}, {found['threads']} threads; images a second:",
+        *(f"  {part.replace('_', ' '):<11} {rate:8,.1f}" for part, rate in per_s.items()),
+        f"{found['end_to_end_over_limit']:.2f} of the limit",
+    ]
+    if "together_over_alone_less_decoding" in found:
+        ratio = found["together_over_alone_less_decoding"]
+        lines.append(f"together {ratio:.2f} × the time of each alone, the repeated decoding left out")
+    for name, of in found["arithmetic"].items():
+        done = found["images"] / found["seconds"][f"model {name}"] * of["gflop_per_image"]
+        peak = of["peak_gflop_per_s"]
+        lines.append(
+            f"{name} by {found['backends'][name]}: {of['gflop_per_image']:.2f} GFLOP an image, "
+            f"{done / peak:.0%} of the {peak:,.0f} GFLOP/s of a matrix product"
+        )
+    for script in found.get("scripts", []):
+        for kind, what in (("with_data_loader", "DataLoader, 2 workers"), ("with_threads", "threads")):
+            rate = script[f"{kind}_per_s"]
+            lines.append(
+                f"{script['encoder']} by a script ({what}): {rate:.1f} a second, vectors differ by "
+                f"{script[f'{kind}_differs_by']:.0e}; here {found['end_to_end_per_s'] / rate:.1f} × as many"
+            )
+    return "\n".join(lines)
