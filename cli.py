@@ -14,6 +14,7 @@ from cache import DataError, EncodeOnceError, MissingDataError, Shard, Store, St
 # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
 # in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
 NAMED = 20  # failed inputs told one by one; the rest are counted
 
 
@@ -28,6 +29,9 @@ class Verbs(click.Group):
             raise click.UsageError(str(error), ctx) from error
         except (EncodeOnceError, OSError) as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:
+            say("interrupted; what is in the store stays there, and the same command goes on")
+            ctx.exit(INTERRUPTED)
 
 
 def say(message: str) -> None:
@@ -229,9 +233,10 @@ def tune(run: str, objective: str, as_json: bool) -> None:
 def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[Store, Any]:
     """Encode what a run needs of a data folder; the store and the extraction's report."""
     from extract import encode
+    from extract.encoders import asked_for
 
     place = Store(store or run.settings.store)
-    sources = {name.rpartition("/")[0]: source for name, source in run.settings.features.items()}
+    sources = {asked_for(name): source for name, source in run.settings.features.items()}
     weights = {name: source.weights_file for name, source in sources.items() if source.weights_file}
     separator = run.settings.label_separator
     report = encode(

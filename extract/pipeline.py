@@ -92,7 +92,8 @@ def encode(
 
     Args:
         data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`.
-        names: of encoders; `extract.encoders` knows them.
+        names: of encoders; `extract.encoders` knows them. With "/regions" behind it, the vectors of a
+            picture's regions are kept, too.
         store: where vectors are kept.
         weights: encoder name → local file, or "random" for an untrained model.
         device: "auto", "cpu", "cuda", "cuda:1", …
@@ -117,9 +118,10 @@ def encode(
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
     made = []
-    for asked in dict.fromkeys(names):
-        name, file = _named(asked, weights or {})
-        options = Options(file, _precision(name, store, device, precision), backend, compiled)
+    files = {name.removesuffix(encoders.REGIONS): file for name, file in (weights or {}).items()}
+    for asked, regions in encoders.wanted(names).items():
+        name, file = _named(asked, files)
+        options = Options(file, _precision(name, store, device, precision), backend, compiled, regions)
         made += [(name, tower, file) for tower in encoders.towers(name, options)]
     random = dict.fromkeys(name for name, _, file in made if file == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors mean nothing" for name in random]

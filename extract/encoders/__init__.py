@@ -5,7 +5,7 @@ A family is one module here with `ABOUT`, `NAMES` (name → the library's own), 
 A package brings its own as an entry point of the group `encode_once.encoders`, a user as a class in a file.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -25,6 +25,7 @@ FAMILIES = (
     "glove",
     "transformers_models",
 )
+REGIONS = "/regions"  # after an encoder's name
 
 
 def families() -> Iterator[ModuleType]:
@@ -56,12 +57,33 @@ def named(name: str) -> tuple[str, str | None]:
     return name, None
 
 
+def wanted(names: Iterable[str]) -> dict[str, bool]:
+    """The encoders that are asked for, and of which regions are wanted, too, as by `clip-vit-l/regions`."""
+    found: dict[str, bool] = {}
+    for name in names:
+        encoder = name.removesuffix(REGIONS)
+        found[encoder] = found.get(encoder, False) or name != encoder
+    return found
+
+
+def asked_for(feature: str) -> str:
+    """What to ask for to have that feature made."""
+    return feature if feature.endswith(REGIONS) else feature.rpartition("/")[0]
+
+
 def towers(name: str, options: Options) -> list[Tower]:
     """The towers of the encoder of that name, not loaded yet.
 
     Raises:
-        UnknownEncoderError: with the nearest name.
+        UnknownEncoderError: with the nearest name; or it has no regions, and they are wanted.
     """
+    made = _made(name, options)
+    if options.regions and not any("regions" in tower.specs for tower in made):
+        raise UnknownEncoderError(f"{name} gives no regions: encoders of open_clip and timm do")
+    return made
+
+
+def _made(name: str, options: Options) -> list[Tower]:
     if custom.is_custom(name):
         return custom.towers(name, options)
     known = []

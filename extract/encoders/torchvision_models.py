@@ -9,7 +9,7 @@ from PIL.Image import Image
 from cache.errors import brief
 from extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
 from extract.encoders.networks import ImageNetwork
-from extract.errors import UnknownEncoderError, WeightsError
+from extract.errors import WeightsError
 from extract.images import decoding
 
 ABOUT = "torchvision (weights BSD-3-Clause): a pooled image vector and ImageNet's logits"
@@ -80,8 +80,6 @@ class ClassifierImages(ImageNetwork):
     def __init__(self, name: str, options: Options) -> None:
         from torchvision.models import get_model_weights
 
-        if options.regions:
-            raise UnknownEncoderError(f"{name} has no regions; timm:… has them, of timm's models")
         self._name = name
         self._architecture, self._tag = NAMES[name]
         how = self._published = get_model_weights(self._architecture)[self._tag].transforms()

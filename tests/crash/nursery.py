@@ -15,6 +15,7 @@ import torch
 
 import cache.writer
 import cli
+import extract.encoding
 from extract.encoders import towers
 from extract.encoders.base import Options
 
@@ -36,8 +37,9 @@ def bear(args, largest_file, told):
 
 
 def main():
-    # Small parts, so that many kills fall between them.
+    # Small parts, and a commit for each input, so that many kills fall between them.
     cache.writer.PART_BYTES = 1000
+    extract.encoding.COMMIT_SECONDS = 0
     torch.set_num_threads(1)
     towers("timm:test_vit", Options("random"))  # imports its libraries
     for line in sys.stdin:

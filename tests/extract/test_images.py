@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from extract.errors import InputError
-from extract.images import decode
+from extract.images import decode, reduction
 from tests.conftest import picture
 
 
@@ -141,3 +141,53 @@ def test_any_damage_gives_a_picture_or_a_reason(place, change, png):
             "too-narrow",
             "unsupported",
         }
+
+
+# --- large JPEGs
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 600))
+def test_a_jpeg_is_reduced_as_far_as_twice_the_pixels_needed_are_left(width, height, needed):
+    if max(width, height) > 256 * min(width, height):
+        return
+    content = saved(Image.new("RGB", (width, height)), "JPEG")
+    by = reduction(content, needed)
+    assert by == max([1, *(by for by in (2, 4, 8) if min(width, height) // by >= 2 * needed)])
+    assert decode(content, needed).size == (-(-width // by), -(-height // by))
+
+
+def test_a_reduced_picture_looks_the_same_at_the_size_it_is_needed_in():
+    large = Image.new("RGB", (4 * 500, 4 * 400))
+    for row in range(4):
+        for column in range(4):
+            large.paste(picture(4 * row + column, (500, 400)), (500 * column, 400 * row))
+    content = saved(large, "JPEG", quality=92)
+    assert reduction(content, 224) == 2
+    assert reduction(content, 100) == 8
+    for needed in (224, 100):
+        size = needed * 5 // 4, needed
+        small, whole = (
+            np.asarray(one.resize(size, Image.Resampling.BICUBIC), float).ravel()
+            for one in (decode(content, needed), decode(content))
+        )
+        assert small @ whole / np.linalg.norm(small) / np.linalg.norm(whole) > 0.9999
+        assert np.abs(small - whole).mean() < 1
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP"])
+def test_other_formats_and_small_jpegs_are_never_reduced(format):
+    assert reduction(saved(Image.new("RGB", (1000, 1000)), format), 10) == 1
+    content = saved(picture(3, (640, 427)), "JPEG")
+    assert reduction(content, 224) == 1
+    np.testing.assert_array_equal(np.asarray(decode(content, 224)), np.asarray(decode(content)))
+
+
+def test_a_reduced_picture_is_turned_upright_and_made_rgb():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(saved(Image.new("L", (800, 400)), "JPEG", exif=exif), 50).size == (100, 200)
+    assert decode(saved(Image.new("CMYK", (800, 800)), "JPEG"), 50).mode == "RGB"
+
+
+def test_what_is_no_image_is_not_reduced():
+    assert reduction(b"", 10) == reduction(b"no image", 10) == 1

@@ -16,6 +16,7 @@ from extract import encode
 from extract.encoders import describe, towers
 from extract.encoders.base import Options
 from extract.errors import UnknownEncoderError, WeightsError
+from tests.conftest import picture
 
 ARCH = "ViT-S-32-alt"
 
@@ -82,6 +83,77 @@ def test_efficientnet_lite0_equals_timm(folder, tmp_path, batch_size):
         features = [model.forward_features(transform(one)[None]) for one in images]
         expected = [model.forward_head(one, pre_logits=True)[0].numpy() for one in features]
     assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), expected)
+
+
+def region_means(grid):
+    """The means of a feature map's (d, h, w) 4 × 4 regions, by numpy: rows and columns i·h/4 to (i+1)·h/4."""
+    _, height, width = grid.shape
+    cut = lambda size, i: slice(i * size // 4, -(-(i + 1) * size // 4))  # noqa: E731
+    return [grid[:, cut(height, i), cut(width, j)].mean((1, 2)) for i in range(4) for j in range(4)]
+
+
+def test_regions_of_clip_are_those_of_open_clips_patches(folder, tmp_path, clip_weights):
+    root, store = folder(3), Store(tmp_path / "store")
+    name = f"open_clip:{ARCH}"
+    encode(root, [f"{name}/regions", name], store, weights={name: str(clip_weights)}, device="cpu")
+
+    model, _, transform = open_clip.create_model_and_transforms(ARCH, pretrained=str(clip_weights))
+    seen = {}
+    last = model.visual.transformer if hasattr(model.visual, "transformer") else model.visual.trunk.blocks
+    last.register_forward_hook(lambda module, given, gave: seen.update(patches=gave))
+    normalise = model.visual.ln_post if hasattr(model.visual, "ln_post") else model.visual.trunk.norm
+    (table,) = store.tables()
+    values, offsets = store.feature(f"{name}/regions").read_ragged(table.keys("image"))
+    pooled = stored(store, f"{name}/image", "image")
+    assert offsets.tolist() == [0, 16, 32, 48]
+    for row, image, found in zip(rows(root), pooled, np.split(values, 3), strict=True):
+        with torch.no_grad():
+            one = transform(Image.open(root / "data" / row["ImageID"]).convert("RGB"))[None]
+            assert_same_direction(image[None], model.eval().encode_image(one).numpy())
+            patches = normalise(seen["patches"])[0, 1:].numpy()  # without [CLS]
+        side = int(len(patches) ** 0.5)
+        assert_same_direction(found.astype(np.float64), region_means(patches.T.reshape(-1, side, side)))
+
+
+@pytest.mark.parametrize(
+    "model", ["test_vit", "test_efficientnet", "test_resnet", "swin_tiny_patch4_window7_224"]
+)
+def test_regions_of_timm_average_to_the_pooled_vector_of_networks_that_pool_by_the_mean(model):
+    """A transformer's, a CNN's and Swin's feature maps have three forms; each is cut into the same."""
+    name = f"timm:{model}"
+    (tower,) = towers(name, Options("random", regions=True))
+    tower.load("cpu")
+    ready = [tower.prepare(picture(seed, (90, 70))) for seed in range(3)]
+    found = tower.encode(ready)
+    (alone,) = towers(name, Options("random"))
+    alone.load("cpu")
+    np.testing.assert_allclose(found["pooled"], alone.encode(ready)["pooled"], rtol=1e-4, atol=1e-5)
+    assert found["regions"].shape[:2] == (3, 16)
+    library = timm.create_model(model, pretrained=False)
+    library.load_state_dict(tower.build_model().state_dict())
+    normalised = torch.stack(ready) / 255
+    mean, std = (torch.tensor(one)[:, None, None] for one in (tower.mean, tower.std))
+    with torch.no_grad():
+        _, (grid,) = library.eval().forward_intermediates((normalised - mean) / std, indices=1, norm=True)
+        if model == "test_efficientnet":  # timm gives its blocks' end; after that comes one more convolution
+            grid = library.bn2(library.conv_head(grid))
+    for one, expected in zip(found["regions"], grid.numpy(), strict=True):
+        np.testing.assert_allclose(one, region_means(expected), rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_where_there_are_no_regions_asking_for_them_is_an_error():
+    for name in ("glove-50", "resnet50"):
+        with pytest.raises(UnknownEncoderError, match="gives no regions"):
+            towers(name, Options(regions=True))
+
+
+def test_a_compiled_network_gives_the_same_vectors():
+    found = []
+    for compiled in (False, True):
+        (tower,) = towers("timm:test_vit", Options("random", backend="torch", compiled=compiled))
+        tower.load("cpu")
+        found.append(tower.encode([tower.prepare(picture(seed)) for seed in range(3)])["pooled"])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.real
