@@ -126,10 +126,10 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
       encode-once extract --encoder clip-vit-l --shard 1/4
     """
     if list_encoders:
-        from extract.encoders import describe
+        from extract.encoders import cards
+        from extract.encoders.cards import lines
 
-        for name, about in describe():
-            click.echo(f"{name:<20} {about}")
+        click.echo("\n".join(lines(list(cards()))))
         return
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")

@@ -1,7 +1,7 @@
 """Every encoder by name.
 
-A family is one module here with `ABOUT`, `NAMES` (name → the library's own), `PREFIX` (how names outside
-`NAMES` start, or None) and `towers(name, options)`. A new family is one new file and one line in `FAMILIES`.
+A family is one module here with `NAMES` (name → the library's own), `PREFIX` (how names outside `NAMES`
+start, or None), `towers(name, options)` and `card(name)`, which tells what `extract --list` prints. A new family is one new file and one line in `FAMILIES`.
 A package brings its own as an entry point of the group `encode_once.encoders`, a user as a class in a file.
 """
 
@@ -14,6 +14,7 @@ from types import ModuleType
 from cache.errors import unknown_name
 from extract.encoders import custom
 from extract.encoders.base import Options, Tower
+from extract.encoders.cards import Card
 from extract.errors import UnknownEncoderError
 
 FAMILIES = (
@@ -36,14 +37,11 @@ def families() -> Iterator[ModuleType]:
         yield package.load()
 
 
-def describe() -> Iterator[tuple[str, str]]:
-    """Every name, and what it stands for."""
+def cards() -> Iterator[tuple[str, Card]]:
+    """Every name, and what is known of it; of a family that takes any other, how its names start."""
     for family in families():
-        for name, model in family.NAMES.items():
-            model = "/".join(model) if isinstance(model, tuple) else model
-            yield name, f"{family.ABOUT} ({model})"
-        if family.PREFIX:
-            yield f"{family.PREFIX}…", f"{family.ABOUT}: any other"
+        for name in [*family.NAMES, *([family.PREFIX] if family.PREFIX else [])]:
+            yield name, family.card(name)
 
 
 def named(name: str) -> tuple[str, str | None]:

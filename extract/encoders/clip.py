@@ -14,11 +14,11 @@ from PIL.Image import Image
 
 from cache.errors import brief
 from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.cards import HUB, Card, on_hub
 from extract.encoders.networks import GRID, ImageNetwork, regions
 from extract.errors import UnknownEncoderError, WeightsError
 from extract.images import decoding
 
-ABOUT = "open_clip: an image and a caption vector"
 # name → open_clip's architecture and pretrained tag
 NAMES = {
     "clip-vit-b32": ("ViT-B-32-quickgelu", "openai"),
@@ -38,6 +38,7 @@ NAMES = {
     "mobileclip-s2": ("MobileCLIP-S2", "datacompdr"),
     "mobileclip-b": ("MobileCLIP-B", "datacompdr"),
 }
+LICENCES = {"openai": "MIT", "laion2b": "MIT", "webli": "Apache-2.0", "datacompdr": "Apple ML research"}
 PREFIX = "open_clip:"  # then ARCH/TAG, or ARCH alone with --weights
 
 
@@ -226,3 +227,22 @@ def towers(name: str, options: Options) -> list[Tower]:
     """The image and the caption tower of one checkpoint."""
     checkpoint = Checkpoint(name, options)
     return [ClipImages(checkpoint), ClipCaptions(checkpoint)]
+
+
+def card(name: str) -> Card:
+    """What is known of a checkpoint before it is made."""
+    if name == PREFIX:
+        return Card("image, text, regions", "as the model says", "its own", HUB, here=False)
+    import open_clip
+
+    arch, tag = NAMES[name]
+    config = open_clip.get_model_config(arch)
+    repository = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].strip("/")
+    dim, context = config["embed_dim"], config["text_cfg"].get("context_length", 77)
+    return Card(
+        f"image {dim}, text {dim}, regions",
+        f"{config['vision_cfg']['image_size']} px, {context} tokens",
+        LICENCES[tag.partition("_")[0]],
+        HUB,
+        here=on_hub(repository, ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]),
+    )

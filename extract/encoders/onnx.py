@@ -27,7 +27,6 @@ from extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
 from extract.errors import WeightsError
 from extract.images import DECODING
 
-ABOUT = "onnxruntime: a YOLO detector's best score a class, or an embedding"
 NAMES: dict[str, str] = {}
 PREFIX = "onnx:"  # then the file, or any name and the file with --weights
 
@@ -248,3 +247,16 @@ def _session(file: str, device: str) -> Any:
         return backends.session(content, device)
     except Exception as error:  # onnxruntime's own, which have no common class
         raise WeightsError(f"{PREFIX}{file}: onnxruntime cannot read it ({brief(error)})") from error
+
+
+def card(name: str) -> Card:
+    """What is known of any file."""
+    return Card(
+        "scores, or pooled",
+        "as the file says",
+        "its own",
+        "--weights FILE",
+        False,
+        "onnxruntime",
+        "onnxruntime",
+    )

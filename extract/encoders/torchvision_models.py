@@ -8,22 +8,24 @@ from PIL.Image import Image
 
 from cache.errors import brief
 from extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
+from extract.encoders.cards import Card, from_torch
 from extract.encoders.networks import ImageNetwork
 from extract.errors import WeightsError
 from extract.images import decoding
 
-ABOUT = "torchvision (weights BSD-3-Clause): a pooled image vector and ImageNet's logits"
-# name → torchvision's builder and weights. V1 are the original ones, which papers and reports used.
+# name → torchvision's builder, and the dimensions of what enters the last linear layer
 NAMES = {
-    "alexnet": ("alexnet", "IMAGENET1K_V1"),
-    "vgg16": ("vgg16", "IMAGENET1K_V1"),
-    "resnet50": ("resnet50", "IMAGENET1K_V1"),
-    "densenet121": ("densenet121", "IMAGENET1K_V1"),
-    "resnext50": ("resnext50_32x4d", "IMAGENET1K_V1"),
-    "inception-v3": ("inception_v3", "IMAGENET1K_V1"),
-    "googlenet": ("googlenet", "IMAGENET1K_V1"),
+    "alexnet": ("alexnet", 4096),
+    "vgg16": ("vgg16", 4096),
+    "resnet50": ("resnet50", 2048),
+    "densenet121": ("densenet121", 1024),
+    "resnext50": ("resnext50_32x4d", 2048),
+    "inception-v3": ("inception_v3", 2048),
+    "googlenet": ("googlenet", 1024),
 }
 PREFIX = None
+TAG = "IMAGENET1K_V1"  # the original weights, which papers and reports used
+SITE, LICENCE = "download.pytorch.org", "BSD-3-Clause"
 
 # Their published weights want mean = std = 0.5, and the models make it of ImageNet's.
 RESCALING = ("inception_v3", "googlenet")
@@ -81,8 +83,8 @@ class ClassifierImages(ImageNetwork):
         from torchvision.models import get_model_weights
 
         self._name = name
-        self._architecture, self._tag = NAMES[name]
-        how = self._published = get_model_weights(self._architecture)[self._tag].transforms()
+        self._architecture, _ = NAMES[name]
+        how = self._published = get_model_weights(self._architecture)[TAG].transforms()
         preprocess = (
             f"{decoding(how.resize_size[0])}|resize({how.resize_size[0]},{how.interpolation.value},antialias)"
             f"|crop(center,{how.crop_size[0]})|normalize({how.mean},{how.std})"
@@ -92,7 +94,7 @@ class ClassifierImages(ImageNetwork):
         spec = {
             "encoder": "torchvision",
             "architecture": self._architecture,
-            "weights": identity(options.weights, f"torchvision:{self._tag}"),
+            "weights": identity(options.weights, f"torchvision:{TAG}"),
             "preprocess": preprocess,
             "precision": options.precision,
         }
@@ -105,7 +107,7 @@ class ClassifierImages(ImageNetwork):
     def build_model(self) -> Any:
         import torch
 
-        model = build(self._name, self._architecture, self._tag, self.options.weights)
+        model = build(self._name, self._architecture, TAG, self.options.weights)
         linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
         # The last linear layer is taken out of the network and applied after it, so that both ends are seen.
         parts = {"classifier": model.get_submodule(linear[-1]), "body": model}
@@ -124,3 +126,13 @@ class ClassifierImages(ImageNetwork):
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         pooled = model["body"](images)
         return pooled, model["classifier"](pooled)
+
+
+def card(name: str) -> Card:
+    """What is known of a network before it is made."""
+    from torchvision.models import get_model_weights
+
+    architecture, dim = NAMES[name]
+    weights = get_model_weights(architecture)[TAG]
+    size = weights.transforms().crop_size[0]
+    return Card(f"pooled {dim}, logits 1000", f"{size} px", LICENCE, SITE, here=from_torch(weights.url))
