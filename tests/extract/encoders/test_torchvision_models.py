@@ -200,14 +200,20 @@ def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
 @pytest.mark.parametrize("name", detection.NAMES)
 def test_every_detector_says_what_it_is(name):
     (tower,) = towers(name, Options())
+    pooling = {
+        "scores": "highest score a class of boxes >= 0.05, 100 an image",
+        "dense-scores": "highest score a class of all proposals or anchors, no cut, no NMS; background 0",
+        "counts": "number a class of those >= 0.5 among boxes >= 0.05, 100 an image, after NMS",
+    }
     assert tower.specs == {
-        "scores": {
+        output: {
             "modality": "image",
             "encoder": "torchvision",
             "architecture": detection.NAMES[name],
             "weights": "torchvision:COCO_V1",
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
-            "pooling": "highest score a class of boxes >= 0.05, 100 an image",
+            "pooling": how,
             "precision": "float32",
         }
+        for output, how in pooling.items()
     }
