@@ -110,7 +110,7 @@ class Job:
         self._batch = []
         for output, rows in self.tower.encode(prepared).items():
             with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is caught here
-                stored = [np.asarray(row).astype(STORED) for row in rows]
+                stored = [_as_stored(np.asarray(row)) for row in rows]
             finite = [bool(np.isfinite(row).all()) for row in stored]
             bad = InputError("not-finite", f"its vector has numbers that {STORED.__name__} cannot hold")
             failed = [_failure(one, bad) for one, good in zip(inputs, finite, strict=True) if not good]
@@ -124,6 +124,11 @@ class Job:
                 else:
                     lengths = np.array([len(row) for row in kept])
                     self._writers[output].append(keys, np.concatenate(kept), lengths)
+
+
+def _as_stored(row: NDArray[Any]) -> NDArray[Any]:
+    """A vector in the stored precision; bytes of a text as they are."""
+    return row if row.dtype == np.uint8 else row.astype(STORED)
 
 
 def _failure(one: Input, error: InputError) -> Failure:

@@ -69,6 +69,10 @@ class Tower(ABC):
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
         """Prepared items → output → one vector or one sequence of vectors an item."""
 
+    def remarks(self) -> list[str]:
+        """What a person should know of the inputs prepared since `load`, one line each; by default nothing."""
+        return []
+
     def provenance(self) -> dict[str, str]:
         """Versions of the libraries whose code made the values, told beside them."""
         found = {}
@@ -78,6 +82,13 @@ class Tower(ABC):
             except PackageNotFoundError:
                 continue
         return found
+
+
+def cut_remarks(captions: int, context: int) -> list[str]:
+    """That so many captions did not fit into a context of so many tokens; nothing where all did."""
+    are, were = ("is", "was") if captions == 1 else ("are", "were")
+    told = f"{captions} caption{'s' * (captions > 1)} {are} longer than {context} tokens and {were} cut"
+    return [told] if captions else []
 
 
 def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:

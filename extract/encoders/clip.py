@@ -13,7 +13,16 @@ from typing import Any
 from PIL.Image import Image
 
 from cache.errors import brief
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.base import (
+    RANDOM,
+    Options,
+    Tower,
+    Vectors,
+    arithmetic,
+    cut_remarks,
+    identity,
+    seed_weights,
+)
 from extract.errors import UnknownEncoderError, WeightsError
 from extract.images import DECODING
 
@@ -157,6 +166,7 @@ class ClipCaptions(Tower):
         )
         super().__init__({"text": how})
         self._checkpoint = checkpoint
+        self._cut: list[str] = []  # captions longer than the context
 
     def load(self, device: str) -> None:
         import open_clip
@@ -164,13 +174,29 @@ class ClipCaptions(Tower):
         self.device = device
         self._model = self._checkpoint.model.to(device)
         try:
-            self._tokenizer = open_clip.get_tokenizer(self._checkpoint.arch)
+            # A tokenizer of transformers' keeps its context as a state that threads share: one for each context.
+            self._tokenizers = [
+                open_clip.get_tokenizer(
+                    self._checkpoint.arch, context_length=self._checkpoint.context_length + n
+                )
+                for n in range(2)
+            ]
         except OSError as error:
             message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({brief(error)})"
             raise WeightsError(message) from error
+        self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
 
     def prepare(self, item: str) -> Any:
-        return self._tokenizer([item])[0]  # (context,)
+        ids, longer = (tokenizer([item])[0] for tokenizer in self._tokenizers)  # (context,), (context + 1,)
+        # Where a caption ends and padding begins is each tokenizer's own; but one that was cut fills a place
+        # more where there is one more.
+        filled, could = ((a != b).sum() for a, b in zip((ids, longer), self._blank, strict=True))
+        if could > filled:
+            self._cut.append(item)  # list.append is one step, whatever the thread
+        return ids
+
+    def remarks(self) -> list[str]:
+        return cut_remarks(len(self._cut), self._checkpoint.context_length)
 
     def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
         import torch

@@ -5,6 +5,7 @@ hub.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
+    cut_remarks,
     file_identity,
     seed_weights,
 )
@@ -60,6 +62,8 @@ class TransformerCaptions(Tower):
         self._name, self._options = name, options
         self._source = _source(name, options.weights)
         self._normalised = name == MINILM
+        self._cut: list[str] = []  # captions longer than the context
+        self._context = CONTEXT  # or the model's own limit, once that is known
         spec = {
             "encoder": "transformers",
             **_identities(self._source, options.weights),
@@ -79,6 +83,7 @@ class TransformerCaptions(Tower):
             self._bring()
             # At once, for two reasons: not every model turns captions into hidden states, and a tokenizer
             # sets its truncation in its first call, which must not happen in several threads.
+            self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
         except ImportError as error:
             raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
@@ -94,6 +99,7 @@ class TransformerCaptions(Tower):
         config = AutoConfig.from_pretrained(self._source)
         self._tokenizer = AutoTokenizer.from_pretrained(self._source)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
+        self._longer = deepcopy(self._tokenizer)  # truncation is a state of it: each context needs its own
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
             seed_weights()
@@ -111,7 +117,14 @@ class TransformerCaptions(Tower):
         ids = self._tokenizer(item, truncation=True, max_length=self._context)["input_ids"]
         if not ids:  # only where the tokenizer adds no special tokens
             raise InputError("no-token", "the tokenizer finds nothing in it")
+        if len(ids) == self._context:
+            longer = self._longer(item, truncation=True, max_length=self._context + 1)["input_ids"]
+            if len(longer) > self._context:
+                self._cut.append(item)  # list.append is one step, whatever the thread
         return ids  # a list of token numbers
+
+    def remarks(self) -> list[str]:
+        return cut_remarks(len(self._cut), self._context)
 
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
         import torch
