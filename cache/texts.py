@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from cache.errors import UsageError
 from cache.feature import Feature
 from cache.keys import NO_KEY, Keys, content_key, pack
 from cache.store import Store
@@ -23,14 +24,20 @@ def captioner(captions: str) -> str | None:
     return None if captions == OWN else captions.removeprefix(JOINED)
 
 
-def text_feature(store: Store, captions: str) -> Feature | None:
-    """What a captioner wrote; None where the captions are the table's own.
+def texts_of(captions: str, store: Store) -> Feature | None:
+    """What the captioner of these captions wrote; None where they are the table's own.
 
     Raises:
         UnknownFeatureError: the store has nothing of that captioner.
+        UsageError: it writes no captions.
     """
-    name = captioner(captions)
-    return None if name is None else store.feature(f"{name}/text")
+    writer = captioner(captions)
+    if writer is None:
+        return None
+    written = store.feature(f"{writer}/text")
+    if len(written) and not written.holds_texts:
+        raise UsageError(f"{writer} writes no captions: {written.name} holds vectors")
+    return written
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
@@ -49,13 +56,16 @@ def read_texts(feature: Feature, keys: Keys) -> list[str]:
     return texts
 
 
-def captioned(table: Table, store: Store, captions: str) -> Table:
-    """The table with those captions in the place of its own: "table", "CAPTIONER" or "table+CAPTIONER".
+def captioned(table: Table, captions: str, written: Feature | None) -> Table:
+    """The table with those captions in the place of its own.
 
     A row has none where the captioner wrote none, or has not seen the image yet; of two joined, the one that
     is there stands alone.
+
+    Args:
+        captions: "table", "CAPTIONER" or "table+CAPTIONER".
+        written: what `texts_of` these captions finds.
     """
-    written = text_feature(store, captions)
     if written is None:
         return table
     texts = read_texts(written, table.keys("image"))
@@ -72,7 +82,6 @@ def joined(own: str, generated: str) -> str:
 def all_captioned(store: Store) -> list[Table]:
     """The tables of a store, then the same with every other kind of captions that it holds texts for."""
     tables = store.tables()
-    writers = [name.removesuffix("/text") for name in store.features() if name.endswith("/text")]
-    writers = [name for name in writers if store.feature(f"{name}/text").holds_texts]
-    kinds = [f"{how}{name}" for name in writers for how in ("", JOINED)]
-    return tables + [captioned(table, store, kind) for kind in kinds for table in tables]
+    features = [store.feature(name) for name in store.features()]
+    kinds = [(how, one) for one in features if one.holds_texts for how in ("", JOINED)]
+    return tables + [captioned(table, f"{how}{one.encoder}", one) for how, one in kinds for table in tables]

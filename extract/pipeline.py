@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache import DataError, Keys, Shard, Store, Table, UsageError
 from cache.keys import present
-from cache.texts import OWN, captioned, captioner
+from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
 from extract.contents import add_keys
 from extract.encoders.base import RANDOM, Modality, Options, Tower
@@ -141,7 +141,8 @@ def encode(
         mine = [job for job in jobs if job.tower.modality == modality]
         tables_then = report.tables
         if modality == "caption":
-            tables_then = [captioned(table, store, one) for one in captions for table in report.tables]
+            written = [(one, texts_of(one, store)) for one in captions]
+            tables_then = [captioned(table, *kind) for kind in written for table in report.tables]
         requested, inputs = distinct_inputs(tables_then, modality, shard)
         lost = unreadable if modality == "image" else {}
         if mine and not lost and not any(present(table.keys(modality)).any() for table in tables_then):

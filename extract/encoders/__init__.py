@@ -24,6 +24,7 @@ FAMILIES = (
     "onnx",
     "glove",
     "transformers_models",
+    "captioner",
 )
 
 

@@ -174,12 +174,10 @@ class ClipCaptions(Tower):
         self.device = device
         self._model = self._checkpoint.model.to(device)
         try:
-            # A tokenizer of transformers' keeps its context as a state that threads share: one for each context.
+            # One for each context: those of transformers keep it as a state, which threads share.
             self._tokenizers = [
-                open_clip.get_tokenizer(
-                    self._checkpoint.arch, context_length=self._checkpoint.context_length + n
-                )
-                for n in range(2)
+                open_clip.get_tokenizer(self._checkpoint.arch, context_length=length)
+                for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
             ]
         except OSError as error:
             message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({brief(error)})"

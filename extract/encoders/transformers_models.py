@@ -41,6 +41,8 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
+# what decides the values → in which files of a folder it is
+FILES = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -60,13 +62,13 @@ class TransformerCaptions(Tower):
 
     def __init__(self, name: str, options: Options) -> None:
         self._name, self._options = name, options
-        self._source = _source(name, options.weights)
+        self._source = local_folder(name, options.weights, FOLDER) or _published(name)
         self._normalised = name == MINILM
         self._cut: list[str] = []  # captions longer than the context
         self._context = CONTEXT  # or the model's own limit, once that is known
         spec = {
             "encoder": "transformers",
-            **_identities(self._source, options.weights),
+            **identities(self._source, options.weights, FILES),
             "tokenizing": "lower case, special tokens and the like as the tokenizer's files say",
             "context": f"{CONTEXT} tokens, or the model's own limit",
             "precision": options.precision,
@@ -144,12 +146,21 @@ class TransformerCaptions(Tower):
         return {"pooled": pooled.cpu().numpy(), "tokens": tokens}
 
 
-def _source(name: str, weights: str | None) -> str:
-    """Where model and tokenizer come from: a folder, or a name on the hub."""
-    if weights not in (None, RANDOM):
-        if not Path(weights).is_dir():
-            raise WeightsError(f"--weights {weights}: no such folder; {name} needs {FOLDER}")
-        return weights
+def local_folder(name: str, weights: str | None, needed: str) -> str | None:
+    """The folder that `weights` names, if they name one.
+
+    Raises:
+        WeightsError: it is not there; the message says what is `needed`.
+    """
+    if weights in (None, RANDOM):
+        return None
+    if not Path(weights).is_dir():
+        raise WeightsError(f"--weights {weights}: no such folder; {name} needs {needed}")
+    return weights
+
+
+def _published(name: str) -> str:
+    """The model of that name: a name on the hub, or for MiniLM the folder that a registry package carries."""
     if name != MINILM:
         return NAMES.get(name, name.removeprefix(PREFIX))
     try:
@@ -159,14 +170,13 @@ def _source(name: str, weights: str | None) -> str:
     return str(get_model_path())
 
 
-def _identities(source: str, weights: str | None) -> dict[str, str]:
-    """What decides the values, by content in a folder and by name on the hub."""
-    parts = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
+def identities(source: str, weights: str | None, files: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What decides the values: each part's files by content in a folder, and by name on the hub."""
     folder = Path(source)
     random = {"weights": f"RANDOM(seed={SEED})"} if weights == RANDOM else {}
     if not folder.is_dir():
-        return dict.fromkeys(parts, f"huggingface:{source}") | random
-    return {part: random.get(part) or _content(folder, patterns) for part, patterns in parts.items()}
+        return dict.fromkeys(files, f"huggingface:{source}") | random
+    return {part: random.get(part) or _content(folder, patterns) for part, patterns in files.items()}
 
 
 def _content(folder: Path, patterns: Sequence[str]) -> str:
@@ -177,6 +187,6 @@ def _content(folder: Path, patterns: Sequence[str]) -> str:
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no text model of transformers")
+        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no such model of transformers")
     named = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
     return f"blake2b:{content_key(named.encode()).hex()}"
