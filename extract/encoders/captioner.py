@@ -67,10 +67,8 @@ class CocaCaptioner(Tower):
         self.device = device
         self._images.load(device)
         self._model = self._checkpoint.model
-        if (
-            self._checkpoint.options.weights == RANDOM
-        ):  # open_clip leaves this matrix as memory happened to be
-            seed_weights()
+        if self._checkpoint.options.weights == RANDOM:
+            seed_weights()  # open_clip leaves this matrix as memory happened to be
             torch.nn.init.normal_(self._model.text_decoder.text_projection, std=0.02)
         self._tokenizer = open_clip.get_tokenizer(self._checkpoint.arch)
 

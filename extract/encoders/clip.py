@@ -185,11 +185,12 @@ class ClipCaptions(Tower):
         self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
 
     def prepare(self, item: str) -> Any:
-        ids, longer = (tokenizer([item])[0] for tokenizer in self._tokenizers)  # (context,), (context + 1,)
-        # Where a caption ends and padding begins is each tokenizer's own; but one that was cut fills a place
-        # more where there is one more.
-        filled, could = ((a != b).sum() for a, b in zip((ids, longer), self._blank, strict=True))
-        if could > filled:
+        tokenizer, longer = self._tokenizers
+        blank, longer_blank = self._blank
+        ids = tokenizer([item])[0]  # (context,)
+        # Where a caption ends and padding begins is each tokenizer's own; but one that was cut fills the
+        # context up to its end, and a place more where there is one more.
+        if ids[-2] != blank[-2] and (longer([item])[0] != longer_blank).sum() > (ids != blank).sum():
             self._cut.append(item)  # list.append is one step, whatever the thread
         return ids
 

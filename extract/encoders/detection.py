@@ -81,10 +81,10 @@ class DetectorImages(Tower):
         # What the head answers within one call of the model, of the thread that makes it.
         self._seen = threading.local()
         head = model.roi_heads.box_predictor if self._name.startswith("frcnn") else model.head
-        head.register_forward_hook(self._keep_scores)
+        head.register_forward_hook(self._keep_best)
 
-    def _keep_scores(self, _head: Any, _given: Any, answer: Any) -> None:
-        """The scores (n, 91) of all proposals or anchors of an image, from the logits as torchvision does."""
+    def _keep_best(self, _head: Any, _given: Any, answer: Any) -> None:
+        """Each class's best score of all proposals or anchors, by the logits, as torchvision has them."""
         if self._name.startswith("frcnn"):
             scores = answer[0].softmax(-1)
         elif self._name == "ssd":
@@ -93,7 +93,8 @@ class DetectorImages(Tower):
             scores = answer["cls_logits"][0].sigmoid()
         if self._name == "fcos":
             scores = (scores * answer["bbox_ctrness"][0].sigmoid()).sqrt()
-        self._seen.scores = scores.float().cpu().numpy()
+        # (n, 91) → (91,); where no proposal is left, nothing scores
+        self._seen.best = scores.amax(0) if len(scores) else scores.new_zeros(CLASSES)
 
     def prepare(self, item: Image) -> Any:
         from torchvision.transforms.functional import pil_to_tensor
@@ -111,5 +112,5 @@ class DetectorImages(Tower):
                 labels, scores = kept["labels"].cpu().numpy(), kept["scores"].float().cpu().numpy()
                 np.maximum.at(found["scores"][row], labels, scores)
                 np.add.at(found["counts"][row], labels[scores >= SURE], 1)
-                found["dense-scores"][row, 1:] = self._seen.scores.max(axis=0, initial=0)[1:]
+                found["dense-scores"][row, 1:] = self._seen.best[1:].float().cpu().numpy()
         return found

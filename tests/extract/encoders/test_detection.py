@@ -5,18 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from torchvision.models import get_model
 from torchvision.transforms.functional import to_tensor
 
 from extract.encoders import detection, towers
 from extract.encoders.base import Options
 from tests.conftest import picture
-from tests.extract.encoders.test_torchvision_models import random_state, with_small_input
+from tests.extract.encoders.test_torchvision_models import every_score, random_model, with_small_input
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 60)])]
-# One of each way to score, and what its last layer must be multiplied by for scores neither 0 nor 1.
-DETECTORS = {"frcnn-v2": 1.0, "frcnn-mobilenet": 0.125, "retinanet": 0.7, "fcos": 4.0, "ssd": 0.25}
-LAST = ("cls_score.weight", "cls_logits.weight")
+# Those that test_torchvision_models leaves out, and what their last layer must be multiplied by for scores
+# neither 0 nor 1.
+DETECTORS = {"frcnn-v2": 1.0, "frcnn-mobilenet": 0.125, "fcos": 4.0}
 
 
 @pytest.fixture(autouse=True)
@@ -36,49 +35,24 @@ def detector(request, tmp_path_factory):
     """A name, our tower of a local checkpoint, and torchvision's model with the same weights."""
     name = request.param
     torch.set_num_threads(1)
-    size = (300, 300) if name == "ssd" else (128, 128)
-    seen = torch.stack([to_tensor(image.resize(size)) for image in IMAGES])
-    state = random_state(detection.NAMES[name], seen, weights_backbone=None)
-    for key, value in state.items():
-        if key.endswith(LAST) or ("classification_head.module_list" in key and key.endswith("weight")):
-            value.mul_(DETECTORS[name])
+    seen = torch.stack([to_tensor(image.resize((128, 128))) for image in IMAGES])
+    box = "box_" if name.startswith("frcnn") else ""
+    how = {"weights_backbone": None, f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
+    model = random_model(detection.NAMES[name], seen, **how)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(("cls_score.weight", "cls_logits.weight")):
+                value.mul_(DETECTORS[name])
     path = tmp_path_factory.mktemp("weights") / f"{name}.pth"
-    torch.save(state, path)
+    torch.save(model.state_dict(), path)
     (tower,) = towers(name, Options(weights=str(path)))
     tower.load("cpu")
     quick(tower._model)
-    box = "box_" if name.startswith("frcnn") else ""
-    how = {f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
-    model = get_model(detection.NAMES[name], weights=None, weights_backbone=None, **how)
-    model.load_state_dict(state)
-    if name == "retinanet":  # as published; torchvision sets it where it fetches them
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.eps = 0.0
-    return name, tower, quick(model).eval()
+    return name, tower, quick(model)
 
 
 def encoded(tower, images):
     return tower.encode([tower.prepare(image) for image in images])
-
-
-def every_score(name, model, image):
-    """The scores (n, 91) of all boxes there are, by torchvision's parts in turn."""
-    given, _ = model.transform([to_tensor(image)])
-    features = model.backbone(given.tensors)
-    if name.startswith("frcnn"):
-        proposals, _ = model.rpn(given, features)
-        heads = model.roi_heads
-        pooled = heads.box_roi_pool(features, proposals, given.image_sizes)
-        return torch.nn.functional.softmax(heads.box_predictor(heads.box_head(pooled))[0], -1)
-    features = list(features.values())
-    logits = model.head.classification_head(features)[0]
-    if name == "ssd":
-        return torch.exp(torch.log_softmax(logits, -1))
-    if name == "fcos":
-        _, centerness = model.head.regression_head(features)
-        return (1 / (1 + torch.exp(-logits)) / (1 + torch.exp(-centerness[0]))) ** 0.5
-    return 1 / (1 + torch.exp(-logits))
 
 
 def test_all_three_outputs_equal_torchvision(detector):
@@ -112,7 +86,7 @@ def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypa
     _, tower, _ = detector
     kept = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
     monkeypatch.setattr(tower._model, "forward", lambda _: [kept])
-    tower._seen.scores = np.zeros((1, 91), np.float32)
+    tower._seen.best = torch.zeros(91)
     found = encoded(tower, IMAGES[:1])
     assert {label: n for label, n in enumerate(found["counts"][0]) if n} == {3: 2, 90: 1}
     assert found["scores"][0, [3, 17, 90]].tolist() == pytest.approx([0.9, 0.3, 1.0])
@@ -126,3 +100,10 @@ def test_threads_that_share_a_detector_get_what_each_gets_alone(detector):
     with ThreadPoolExecutor(3) as pool:
         together = list(pool.map(lambda image: encoded(tower, [image])["dense-scores"], images))
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("detector", ["frcnn-mobilenet"], indirect=True)
+def test_an_image_without_proposals_scores_nothing(detector, monkeypatch):
+    _, tower, _ = detector
+    monkeypatch.setitem(tower._model.rpn._post_nms_top_n, "testing", 0)
+    assert all((values == 0).all() for values in encoded(tower, IMAGES[:1]).values())
