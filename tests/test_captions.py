@@ -198,3 +198,12 @@ def test_from_python_with_several_kinds(folder, tmp_path, run):
     report = encode(folder(8), ["glove-50"], tmp_path / "s", captions=["table", SAYS, "table"], device="cpu")
     assert report.features[MEAN].encoded == 16
     assert np.isfinite(Store(tmp_path / "s").feature(MEAN).read(pack([content_key(says(0).encode())]))).all()
+
+
+def test_shards_are_whole_after_each_has_seen_the_others_captions(folder, run):
+    """An image is of one shard, what is written of it perhaps of the other: the first goes a second time."""
+    folder(20)
+    for shard in ("1/2", "2/2", "1/2"):
+        run("extract", "--encoder", "glove-50", "--captions", SAYS, "--shard", shard)
+    report = extract(run, SAYS)
+    assert report["features"][f"{SAYS}/text"]["encoded"] == report["features"][MEAN]["encoded"] == 0
