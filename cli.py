@@ -113,6 +113,14 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 @click.option("--retry-failed", is_flag=True, help="Try inputs again that failed before.")
 @click.option("--max-failures", type=click.IntRange(0), help="Stop as soon as more inputs than that fail.")
 @click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="The share to encode, as 1/4.")
+@click.option(
+    "--captions",
+    multiple=True,
+    default=["table"],
+    show_default=True,
+    metavar="KIND",
+    help="Which ones to encode: table, a captioner's name, or table+CAPTIONER for both joined; repeatable.",
+)
 @json_option
 def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: bool, **options: Any) -> None:
     """Encode every image and caption of a data folder that the store lacks.
@@ -124,6 +132,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
       encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
       encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
       encode-once extract --encoder clip-vit-l --shard 1/4
+      encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
     """
     if list_encoders:
         from extract.encoders import cards
@@ -133,9 +142,11 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
         return
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")
+    from cache.texts import captioner
     from extract import encode
 
-    options["weights"] = _weights(encoders, options["weights"])
+    captioners = filter(None, map(captioner, options["captions"]))
+    options["weights"] = _weights([*dict.fromkeys([*encoders, *captioners])], options["weights"])
     report = encode(options.pop("data"), encoders, options.pop("store"), shard=Shard.parse(shard), **options)
     warn(report.warnings)
     for failure in report.failures[:NAMED]:
@@ -187,11 +198,13 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
     A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
-    micro, samples, weighted, none (0.5), or global-… (one cut for all classes).
+    micro, samples, weighted, none (0.5), or global-… (one cut for all classes). A feature of captions is that
+    of the table's own; FEATURE@KIND takes the others that extract --captions KIND has encoded.
 
     \b
     Examples:
       encode-once fit --head mlp
+      encode-once fit --head mlp --features clip-vit-l/image --features clip-vit-l/text@table+coca-b32
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
       encode-once fit --head mlp --set dropout=0.3 --tune micro
     """
@@ -233,14 +246,17 @@ def tune(run: str, objective: str, as_json: bool) -> None:
 def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[Store, Any]:
     """Encode what a run needs of a data folder; the store and the extraction's report."""
     from extract import encode
-    from extract.encoders import asked_for
 
     place = Store(store or run.settings.store)
-    sources = {asked_for(name): source for name, source in run.settings.features.items()}
-    weights = {name: source.weights_file for name, source in sources.items() if source.weights_file}
-    separator = run.settings.label_separator
+    settings = run.settings
     report = encode(
-        data, list(sources), place, weights=weights, device=device, label_separator=separator.strip() or None
+        data,
+        list(settings.weights),
+        place,
+        weights={name: file for name, file in settings.weights.items() if file},
+        device=device,
+        label_separator=settings.label_separator.strip() or None,
+        captions=settings.captions,
     )
     warn(report.warnings)
     if report.failures:

@@ -75,6 +75,11 @@ class Feature:
         return str(self.spec["modality"])
 
     @property
+    def holds_texts(self) -> bool:
+        """Whether its rows are texts, as bytes of UTF-8, rather than vectors."""
+        return self.dtype == np.uint8
+
+    @property
     def encoder(self) -> str:
         """The encoder it is an output of."""
         return self.name.rpartition("/")[0]

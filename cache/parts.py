@@ -21,10 +21,10 @@ from cache.keys import KEY_BYTES, Keys
 from cache.stamps import STAMP_BYTES, checksum, checksums, read_stamp
 
 KIND = "encode-once part", 2
-DTYPES = ("<f2", "<f4")
+DTYPES = ("<f2", "<f4", "|u1")
 BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many rows that lie together
 COPY_BYTES = 1 << 26
-Values = NDArray[Any]  # (vectors, d), float16 or float32
+Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8, d = 1, where rows are texts
 Rows = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths where they are ragged
 
 

@@ -19,6 +19,7 @@ from cache.parts import Part, chunks
 from cache.record import Record
 from cache.store import Store
 from cache.tables import Table, load_table
+from cache.texts import all_captioned
 from cache.verify import part_files
 from cache.writer import left_behind, part_name, settle
 
@@ -37,7 +38,7 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
 
     A table's vectors then lie in one piece, which `fit` maps instead of copying.
     """
-    tables = store.tables()
+    tables = all_captioned(store)
     changes = []
     for name in names or store.features():
         with _alone(store.feature(name)) as feature:
@@ -53,8 +54,11 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
 
 
 def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool = False) -> list[Change]:
-    """Drop the rows whose contents stand in no table, or only count them."""
-    tables = store.tables()
+    """Drop the rows whose contents stand in no table, or only count them.
+
+    What a captioner wrote of a table's image is a caption of the table, too: alone, and joined to its own.
+    """
+    tables = all_captioned(store)
     changes = []
     for name in names or store.features():
         found = store.feature(name)

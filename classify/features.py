@@ -10,25 +10,62 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache import DataError, Feature, MissingRowsError, Store, Table, content_key
+from cache import DataError, Feature, MissingRowsError, Store, Table, UsageError, content_key
 from cache.keys import Keys, pack, present
+from cache.texts import OWN, captioned, texts_of
 from classify.matrices import MatrixLike, chunks
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A feature as a run takes it; of a feature of captions, whose: "table", a captioner's, or joined."""
+
+    feature: Feature
+    captions: str = OWN
+    written: Feature | None = None  # by the captioner: its texts, by image
+
+    @property
+    def name(self) -> str:
+        """As `fit --features` has it."""
+        return self.feature.name if self.written is None else f"{self.feature.name}@{self.captions}"
+
+    def find(self, table: Table) -> NDArray[np.intp]:
+        """The feature's row of each of a table's rows, (n,), or -1 where it failed or there is no content.
+
+        Raises:
+            MissingRowsError: rows that were never extracted.
+        """
+        if self.written is not None:
+            self._found(self.written, table.keys("image"), table)
+        keys = captioned(table, self.captions, self.written).keys(self.feature.modality)
+        return self._found(self.feature, keys, table)
+
+    def _found(self, feature: Feature, keys: Keys, table: Table) -> NDArray[np.intp]:
+        found = feature.find(keys)
+        failed = feature.failures()
+        waiting = sum(key.tobytes() not in failed for key in keys[(found < 0) & present(keys)])
+        if waiting:
+            how = "" if self.written is None else f" --captions {self.captions}"
+            raise MissingRowsError(
+                f"{feature.name} lacks {waiting} of the {len(table)} rows of {table.source}: run extract{how}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
 class Matrix:
     """Features side by side, one row a sample, (n, d); `matrix[rows]` reads those rows from the store."""
 
-    features: Sequence[Feature]
+    references: Sequence[Reference]
     rows: Sequence[NDArray[np.intp]]  # of each feature, (n,): its row of every sample, -1 where it has none
     warnings: list[str]
 
     @property
     def dims(self) -> dict[str, int]:
-        """Feature → how many of the d columns are its, in order."""
-        return {feature.name: feature.dim or 0 for feature in self.features}
+        """Reference → how many of the d columns are its, in order."""
+        return {one.name: one.feature.dim or 0 for one in self.references}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -42,59 +79,73 @@ class Matrix:
         wanted = [found[rows] for found in self.rows]
         X = np.full((len(wanted[0]), self.shape[1]), np.nan, np.float32)
         starts = np.cumsum(list(self.dims.values()))[:-1]
-        for feature, found, columns in zip(self.features, wanted, np.split(X, starts, axis=1), strict=True):
+        for one, found, columns in zip(self.references, wanted, np.split(X, starts, axis=1), strict=True):
             there = found >= 0
             # torch makes float32 of float16 ten times as fast as numpy does
-            columns[there] = torch.tensor(feature.take(found[there]), dtype=torch.float32)
+            columns[there] = torch.tensor(one.feature.take(found[there]), dtype=torch.float32)
         return X
 
 
-def choose(store: Store, names: Sequence[str]) -> list[Feature]:
+def choose(store: Store, names: Sequence[str]) -> list[Reference]:
     """The features of those names, or every one that holds one vector a row.
 
     Raises:
         UnknownFeatureError: a name the store does not have.
-        DataError: there is none to take, or one holds sequences.
+        DataError: there is none to take, or one holds texts or sequences.
     """
     if names:
-        chosen = [store.feature(name) for name in dict.fromkeys(names)]
-        for feature in chosen:
-            if feature.ragged:
-                raise DataError(f"{feature.name} holds a sequence a row, which this head cannot take")
-        return chosen
-    chosen = [store.feature(name) for name in store.features()]
-    chosen = [feature for feature in chosen if len(feature) and not feature.ragged]
+        named = (refer(store, name) for name in names)
+        return list({one.name: one for one in named}.values())
+    features = [store.feature(name) for name in store.features()]
+    chosen = [Reference(feature) for feature in features if len(feature) and not feature.ragged]
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
     return chosen
 
 
-def load(features: Sequence[Feature], table: Table) -> Matrix:
+def refer(store: Store, name: str) -> Reference:
+    """What a name stands for: a feature, or `FEATURE@CAPTIONS`, as `clip-vit-l/text@coca-b32`.
+
+    Raises:
+        UnknownFeatureError: the store has no such feature, or nothing of that captioner.
+        DataError: there are no vectors by that name, one a row.
+    """
+    alone, at, captions = (name, "", OWN) if name in store.features() else name.partition("@")
+    feature = store.feature(alone)
+    if feature.holds_texts:
+        raise DataError(
+            f"{name} holds captions, not vectors: extract --encoder NAME --captions {feature.encoder} gives "
+            f"their vectors, for instance NAME/text@{feature.encoder}"
+        )
+    if feature.ragged:
+        raise DataError(f"{feature.name} holds a sequence a row, which this head cannot take")
+    if at and feature.modality != "caption":
+        raise UsageError(f"{name}: {alone} is of images; only a feature of captions can be @{captions}")
+    return Reference(feature, captions, texts_of(captions, store))
+
+
+def load(references: Sequence[Reference], table: Table) -> Matrix:
     """Those features of a table's rows.
 
     Raises:
         MissingRowsError: rows that were never extracted; those that failed are NaN, and counted.
     """
     rows, warnings = [], []
-    for feature in features:
-        if str(feature.spec.get("weights")).startswith("RANDOM"):
-            warnings.append(f"{feature.name} has RANDOM weights: its vectors mean nothing")
-        keys = table.keys(feature.modality)
-        found = feature.find(keys)
+    for one in references:
+        warnings += [
+            f"{feature.name} has RANDOM weights: its {what} mean nothing"
+            for feature, what in ((one.feature, "vectors"), (one.written, "texts"))
+            if feature and str(feature.spec.get("weights")).startswith("RANDOM")
+        ]
+        found = one.find(table)
         there = found >= 0
-        failed = feature.failures()
-        waiting = sum(key.tobytes() not in failed for key in keys[~there & present(keys)])
-        if waiting:
-            raise MissingRowsError(
-                f"{feature.name} lacks {waiting} of the {len(table)} rows of {table.source}: run extract"
-            )
         if not there.all():
             warnings.append(
-                f"{feature.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
+                f"{one.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
                 "the average of the others stands in"
             )
         rows.append(found)
-    return Matrix(features, rows, warnings)
+    return Matrix(references, rows, warnings)
 
 
 def standardisation(X: MatrixLike, dims: Mapping[str, int]) -> tuple[Floats, Floats]:

@@ -43,7 +43,8 @@ def fit(
     Args:
         store: where the features are.
         head: its name; `classify.heads` knows them.
-        features: their names; by default every feature with one vector a row.
+        features: their names; by default every feature with one vector a row. `clip-vit-l/text@coca-b32` is
+            that of the captions which coca-b32 wrote, `@table+coca-b32` of both joined.
         split: which rows are held out, a SPEC of `classify.splits`.
         objective: what the thresholds maximise, one of `classify.thresholds.OBJECTIVES`.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
@@ -89,10 +90,8 @@ def fit(
     settings = Settings(
         head=head,
         options=options,
-        features={
-            feature.name: Source(feature.key, feature.spec, matrix.dims[feature.name], feature.weights_file)
-            for feature in chosen
-        },
+        features={one.name: Source.of(one.feature, one.captions) for one in chosen},
+        captioners={one.written.encoder: Source.of(one.written) for one in chosen if one.written},
         classes=classes,
         split=split,
         objective=objective,

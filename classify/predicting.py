@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Feature, Store, Table
+from cache import DataError, Store, Table
 from classify import features as featuring
+from classify.features import Reference, refer
 from classify.metrics import measure
 from classify.runs import Run
 
 
-def sources(run: Run, store: Store) -> list[Feature]:
+def sources(run: Run, store: Store) -> list[Reference]:
     """The features a run needs, from a store that has them as the run knew them.
 
     Raises:
@@ -19,9 +20,11 @@ def sources(run: Run, store: Store) -> list[Feature]:
     """
     found = []
     for name, source in run.settings.features.items():
-        feature = store.feature(name)
-        feature.check(source.spec)
-        found.append(feature)
+        one = refer(store, name)
+        one.feature.check(source.spec)
+        if one.written:
+            one.written.check(run.settings.captioners[one.written.encoder].spec)
+        found.append(one)
     return found
 
 

@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from cache import DataError, EncodeOnceError, MissingDataError, Spec
+from cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from cache.files import replacing, write_json
 from cache.keys import KeyIndex, Keys
+from cache.texts import OWN
 from classify import heads
 from classify.heads import Head
 from classify.matrices import MatrixLike, Standardised
@@ -53,6 +54,12 @@ class Source:
     spec: Spec
     dim: int
     weights_file: str | None = None  # where the encoder's local weights were
+    captions: str = OWN  # whose, where it is a feature of captions
+
+    @classmethod
+    def of(cls, feature: Feature, captions: str = OWN) -> "Source":
+        """What a run remembers of a feature."""
+        return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions)
 
 
 @dataclass
@@ -61,7 +68,7 @@ class Settings:
 
     head: str
     options: dict[str, Any]
-    features: dict[str, Source]
+    features: dict[str, Source]  # by name, as `fit --features` has it
     classes: list[str]
     split: str
     objective: str
@@ -74,6 +81,22 @@ class Settings:
     created: str
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
+    captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Encoder → its local weights, of all that the features need."""
+        of_features = {
+            name.removesuffix(f"@{source.captions}").rpartition("/")[0]: source.weights_file
+            for name, source in self.features.items()
+        }
+        return of_features | {name: source.weights_file for name, source in self.captioners.items()}
+
+    @property
+    def captions(self) -> list[str]:
+        """Whose captions the features need."""
+        kinds = (source.captions for source in self.features.values() if source.spec["modality"] == "caption")
+        return list(dict.fromkeys(kinds)) or [OWN]
 
 
 @dataclass(frozen=True)
@@ -187,6 +210,8 @@ def load_run(path: str | Path) -> Run:
             raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
         settings = Settings(**record)
         settings.features = {name: Source(**source) for name, source in record["features"].items()}
+        captioners = record.get("captioners", {})  # runs of earlier versions name none
+        settings.captioners = {name: Source(**source) for name, source in captioners.items()}
         arrays = load_file(path / "weights.safetensors")
         head = heads.make(settings.head, **settings.options)
         head.load_state({name[5:]: array for name, array in arrays.items() if name.startswith("head.")})

@@ -9,6 +9,7 @@ from typing import TypeVar
 from cache import NO_KEY, Table, content_key
 from cache.keys import pack
 from cache.stat_index import Stat, StatIndex, stat_of
+from cache.texts import text_keys
 from extract.errors import InputError
 
 Found = TypeVar("Found")
@@ -40,7 +41,7 @@ def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputErr
     Returns:
         The image paths that cannot be read, with the reason; their rows have `NO_KEY`.
     """
-    table.caption_keys = pack(content_key(text.encode()) if text else NO_KEY for text in table.captions)
+    table.caption_keys = text_keys(table.captions)
     paths = {path for path in table.images if path}
     with ThreadPoolExecutor(workers) as pool:
         stats, unreadable = _each(pool, _stat, paths)

@@ -138,7 +138,7 @@ class Job:
         on_gpu = device.startswith("cuda")
         self.batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
         at_once = (ON_GPU if on_gpu else workers) if self.tower.parallel else 1
-        self._turns = BoundedSemaphore(at_once)
+        self._turns, self._threads = BoundedSemaphore(at_once), 1 if self.tower.parallel else workers
 
     def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
         """Rows of inputs that are prepared, or could not be. Called in any thread."""
@@ -148,7 +148,7 @@ class Job:
         while good:
             some = good[: self.batch_size]
             try:
-                with self._turns:
+                with self._turns, torch_threads(self._threads):
                     found = self.tower.encode([ready for _, ready in some])
             except Exception as error:
                 if not _out_of_memory(error) or len(some) == 1:

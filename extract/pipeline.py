@@ -11,11 +11,12 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Keys, Shard, Store, Table
+from cache import DataError, Keys, Shard, Store, Table, UsageError
 from cache.keys import present
+from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
 from extract.contents import add_keys
-from extract.encoders.base import RANDOM, Modality, Options
+from extract.encoders.base import RANDOM, Modality, Options, Tower
 from extract.encoding import Input, Job, distinct_inputs, encode_inputs
 from extract.errors import InputError, TooManyFailuresError
 from extract.readers import read_folder
@@ -87,6 +88,7 @@ def encode(
     max_failures: int | None = None,
     shard: Shard | None = None,
     progress: bool = True,
+    captions: Sequence[str] = (OWN,),
 ) -> Report:
     """Encode what a store lacks of a data folder.
 
@@ -109,6 +111,8 @@ def encode(
         shard: the share of the contents to encode; by default all. Several processes, each with a shard of
             its own, may fill one store at a time, or stores to be merged.
         progress: show a bar on stderr.
+        captions: which ones the encoders of captions get: "table" for the table's own, "CAPTIONER" for those
+            that this encoder writes of its images, "table+CAPTIONER" for both joined. It runs first.
 
     Raises:
         EncodeOnceError: the data, an encoder or the store cannot be used, or all inputs failed, or more
@@ -119,10 +123,14 @@ def encode(
     device = choose_device(device)
     made = []
     files = {name.removesuffix(encoders.REGIONS): file for name, file in (weights or {}).items()}
-    for asked, regions in encoders.wanted(names).items():
-        name, file = _named(asked, files)
-        options = Options(file, _precision(name, store, device, precision), backend, compiled, regions)
+    wanted = encoders.wanted([*names, *filter(None, map(captioner, captions))])
+    called = {asked: _named(asked, files) for asked in wanted}
+    captions = [one if one == OWN else _renamed(one, called) for one in dict.fromkeys(captions)]
+    for asked, (name, file) in called.items():
+        precise = _precision(name, store, device, precision)
+        options = Options(file, precise, backend, compiled, regions=wanted[asked])
         made += [(name, tower, file) for tower in encoders.towers(name, options)]
+    _check_captioners(captions, made)
     random = dict.fromkeys(name for name, _, file in made if file == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors mean nothing" for name in random]
 
@@ -138,9 +146,13 @@ def encode(
     limit = _failures_left(max_failures, unreadable)
     for modality in get_args(Modality):
         mine = [job for job in jobs if job.tower.modality == modality]
-        requested, inputs = distinct_inputs(report.tables, modality, shard)
+        tables_then = report.tables
+        if modality == "caption":
+            written = [(one, texts_of(one, store)) for one in captions]
+            tables_then = [captioned(table, *kind) for kind in written for table in report.tables]
+        requested, inputs = distinct_inputs(tables_then, modality, shard)
         lost = unreadable if modality == "image" else {}
-        if mine and not lost and not any(present(table.keys(modality)).any() for table in report.tables):
+        if mine and not lost and not any(present(table.keys(modality)).any() for table in tables_then):
             raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
         before = _presence(mine, requested)
         report.loading += encode_inputs(
@@ -154,6 +166,9 @@ def encode(
             shard=shard,
             progress=progress,
         )
+        for job in mine:
+            of = ", ".join(feature.name for feature in job.features.values())
+            report.warnings += [f"{of}: {remark}" for remark in job.tower.remarks()]
         rows_lost = sum(path in lost for table in report.tables for path in table.images)
         for name, there in _presence(mine, requested).items():
             report.features[name] = Counts(
@@ -170,6 +185,22 @@ def encode(
 def _named(asked: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
     """What an encoder's features are called, and its weights: as given, or where its name says."""
     return (asked, weights[asked]) if asked in weights else encoders.named(asked)
+
+
+def _renamed(captions: str, called: Mapping[str, tuple[str, str | None]]) -> str:
+    """Captions by the name that their captioner's features have."""
+    writer = captioner(captions) or ""
+    return captions.removesuffix(writer) + called[writer][0]
+
+
+def _check_captioners(captions: Sequence[str], made: Sequence[tuple[str, Tower, str | None]]) -> None:
+    """Refuse captions of an encoder that writes none."""
+    writers = {name for name, tower, _ in made if tower.modality == "image" and "text" in tower.specs}
+    for writer in filter(None, map(captioner, captions)):
+        if writer not in writers:
+            raise UsageError(
+                f"--captions: {writer} writes no captions; coca-b32 does, as extract --list shows"
+            )
 
 
 def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) -> float:

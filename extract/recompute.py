@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from cache import DataError, Feature, Keys, Shard, Store
 from cache.keys import pack
+from cache.texts import all_captioned
 from extract import encoders
 from extract.encoders.base import Options, Tower
 from extract.encoding import STORED, Input, distinct_inputs
@@ -61,7 +62,7 @@ def _compare(
 ) -> list[Comparison]:
     for output, feature in features.items():
         feature.check(tower.specs[output])
-    _, inputs = distinct_inputs(store.tables(), tower.modality, Shard())
+    _, inputs = distinct_inputs(all_captioned(store), tower.modality, Shard())
     keys = pack(one.key for one in inputs)
     everywhere = np.all([feature.has(keys) for feature in features.values()], axis=0)
     tower.load(choose_device(device))

@@ -1,7 +1,8 @@
 """Every encoder by name.
 
 A family is one module here with `NAMES` (name → the library's own), `PREFIX` (how names outside `NAMES`
-start, or None), `towers(name, options)` and `card(name)`, which tells what `extract --list` prints. A new family is one new file and one line in `FAMILIES`.
+start, or None), `towers(name, options)`, and `card(name)` for `extract --list`. A new family is one new file
+and one line in `FAMILIES`.
 A package brings its own as an entry point of the group `encode_once.encoders`, a user as a class in a file.
 """
 
@@ -25,6 +26,7 @@ FAMILIES = (
     "onnx",
     "glove",
     "transformers_models",
+    "captioner",
 )
 REGIONS = "/regions"  # after an encoder's name
 
@@ -62,11 +64,6 @@ def wanted(names: Iterable[str]) -> dict[str, bool]:
         encoder = name.removesuffix(REGIONS)
         found[encoder] = found.get(encoder, False) or name != encoder
     return found
-
-
-def asked_for(feature: str) -> str:
-    """What to ask for to have that feature made."""
-    return feature if feature.endswith(REGIONS) else feature.rpartition("/")[0]
 
 
 def towers(name: str, options: Options) -> list[Tower]:

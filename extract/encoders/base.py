@@ -17,6 +17,7 @@ from extract.errors import WeightsError
 Modality = Literal["image", "caption"]
 Vectors = NDArray[np.float32]  # (b, d)
 Sequences = list[Vectors]  # b arrays, each (length, d)
+Texts = list[NDArray[np.uint8]]  # b arrays, each (length, 1): bytes of UTF-8
 
 RANDOM = "random"  # the weights of an untrained model: only ever on request, and said in every output
 SEED = 0
@@ -71,8 +72,12 @@ class Tower(ABC):
         """
 
     @abstractmethod
-    def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
-        """Prepared items → output → one vector or one sequence of vectors an item."""
+    def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences | Texts]:
+        """Prepared items → output → one vector, or one sequence of vectors, or one text an item."""
+
+    def remarks(self) -> list[str]:
+        """What a person should know of the inputs that were prepared, one line each; by default nothing."""
+        return []
 
     def provenance(self) -> dict[str, str]:
         """Versions of the libraries whose code made the values, told beside them."""
@@ -83,6 +88,13 @@ class Tower(ABC):
             except PackageNotFoundError:
                 continue
         return found
+
+
+def cut_remarks(captions: int, context: int) -> list[str]:
+    """That so many captions did not fit into a context of so many tokens; nothing where all did."""
+    are, were = ("is", "was") if captions == 1 else ("are", "were")
+    told = f"{captions} caption{'s' * (captions > 1)} {are} longer than {context} tokens and {were} cut"
+    return [told] if captions else []
 
 
 def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:

@@ -4,7 +4,7 @@ The vectors are stored as the towers give them, not normalised: heads standardis
 divides by the norm.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import asdict
 from functools import cached_property
@@ -13,7 +13,16 @@ from typing import Any
 from PIL.Image import Image
 
 from cache.errors import brief
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity, seed_weights
+from extract.encoders.base import (
+    RANDOM,
+    Options,
+    Tower,
+    Vectors,
+    arithmetic,
+    cut_remarks,
+    identity,
+    seed_weights,
+)
 from extract.encoders.cards import HUB, Card, on_hub
 from extract.encoders.networks import GRID, ImageNetwork, regions
 from extract.errors import UnknownEncoderError, WeightsError
@@ -38,7 +47,13 @@ NAMES = {
     "mobileclip-s2": ("MobileCLIP-S2", "datacompdr"),
     "mobileclip-b": ("MobileCLIP-B", "datacompdr"),
 }
-LICENCES = {"openai": "MIT", "laion2b": "MIT", "webli": "Apache-2.0", "datacompdr": "Apple ML research"}
+LICENCES = {
+    "openai": "MIT",
+    "laion2b": "MIT",
+    "webli": "Apache-2.0",
+    "datacompdr": "Apple ML research",
+    "mscoco": "MIT",
+}
 PREFIX = "open_clip:"  # then ARCH/TAG, or ARCH alone with --weights
 
 
@@ -125,17 +140,17 @@ class ClipImages(ImageNetwork):
         if checkpoint.options.regions:
             pooling = f"last feature map, normalised by the tower|means of {GRID}x{GRID} regions"
             specs["regions"] = checkpoint.spec(preprocess=preprocess, pooling=pooling)
-        self._checkpoint = checkpoint
+        self.checkpoint = checkpoint
         super().__init__(specs, checkpoint.options, shorter_side, how["mean"], how["std"])
 
     def build_model(self) -> Any:
-        return self._checkpoint.model.visual
+        return self.checkpoint.model.visual
 
     def transform(self) -> Callable[[Image], Any]:
         from open_clip.transform import PreprocessCfg, image_transform_v2
         from torchvision.transforms import v2
 
-        how = PreprocessCfg(**self._checkpoint.preprocessing)
+        how = PreprocessCfg(**self.checkpoint.preprocessing)
         # The last two make floats of the pixels and normalise them: that is done where the network runs.
         *steps, _, _ = image_transform_v2(how, is_train=False).transforms
         to_pixels: Callable[[Image], Any] = v2.Compose([*steps, v2.PILToTensor()])
@@ -164,6 +179,7 @@ class ClipCaptions(Tower):
         )
         super().__init__({"text": how})
         self._checkpoint = checkpoint
+        self._cut: list[str] = []  # captions longer than the context
 
     def load(self, device: str) -> None:
         import open_clip
@@ -171,13 +187,28 @@ class ClipCaptions(Tower):
         self.device = device
         self._model = self._checkpoint.model.to(device)
         try:
-            self._tokenizer = open_clip.get_tokenizer(self._checkpoint.arch)
+            # One for each context: those of transformers keep it as a state, which threads share.
+            self._tokenizers = [
+                open_clip.get_tokenizer(self._checkpoint.arch, context_length=length)
+                for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
+            ]
         except OSError as error:
             message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({brief(error)})"
             raise WeightsError(message) from error
+        self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
 
     def prepare(self, item: str) -> Any:
-        return self._tokenizer([item])[0]  # (context,)
+        tokenizer, longer = self._tokenizers
+        blank, longer_blank = self._blank
+        ids = tokenizer([item])[0]  # (context,)
+        # Where a caption ends and padding begins is each tokenizer's own; but one that was cut fills the
+        # context up to its end, and a place more where there is one more.
+        if ids[-2] != blank[-2] and (longer([item])[0] != longer_blank).sum() > (ids != blank).sum():
+            self._cut.append(item)  # list.append is one step, whatever the thread
+        return ids
+
+    def remarks(self) -> list[str]:
+        return cut_remarks(len(self._cut), self._checkpoint.context_length)
 
     def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
         import torch
@@ -229,13 +260,13 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [ClipImages(checkpoint), ClipCaptions(checkpoint)]
 
 
-def card(name: str) -> Card:
+def card(name: str, names: Mapping[str, tuple[str, str]] = NAMES) -> Card:
     """What is known of a checkpoint before it is made."""
     if name == PREFIX:
         return Card("image, text, regions", "as the model says", "its own", HUB, here=False)
     import open_clip
 
-    arch, tag = NAMES[name]
+    arch, tag = names[name]
     config = open_clip.get_model_config(arch)
     repository = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].strip("/")
     dim, context = config["embed_dim"], config["text_cfg"].get("context_length", 77)

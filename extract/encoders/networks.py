@@ -8,7 +8,7 @@ from PIL.Image import Image
 
 from cache import Spec
 from extract.encoders import backends
-from extract.encoders.base import Options, Tower, Vectors, arithmetic
+from extract.encoders.base import Options, Texts, Tower, Vectors, arithmetic
 
 GRID = 4  # regions a side
 
@@ -83,7 +83,12 @@ class ImageNetwork(Tower):
     def prepare(self, item: Image) -> Any:
         return self._to_pixels(item)  # (3, h, w) uint8
 
-    def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
+    def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Texts]:
+        found = (one.float().cpu().numpy() for one in self.compute(batch))
+        return dict(zip(self.specs, found, strict=True))
+
+    def compute(self, batch: Sequence[Any]) -> tuple[Any, ...]:
+        """Pixels → a tensor for each of the specs, where the network runs."""
         import torch
 
         pixels = torch.stack(list(batch))
@@ -91,8 +96,7 @@ class ImageNetwork(Tower):
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         pixels = pixels.to(memory_format=torch.channels_last)
         with torch.inference_mode(), arithmetic(self.device, self.options.precision):
-            found = self._run(pixels)
-        return {output: one.float().cpu().numpy() for output, one in zip(self.specs, found, strict=True)}
+            return self._run(pixels)
 
 
 def regions(grid: Any) -> Any:

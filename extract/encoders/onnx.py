@@ -24,6 +24,7 @@ from PIL.Image import Image
 from cache.errors import brief
 from extract.encoders import backends
 from extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
+from extract.encoders.cards import Card
 from extract.errors import WeightsError
 from extract.images import DECODING
 

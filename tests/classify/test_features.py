@@ -3,7 +3,7 @@ import pytest
 
 from cache import DataError, Failure, MissingRowsError, Store, UnknownFeatureError, content_key
 from cache.keys import pack
-from classify.features import choose, choose_table, class_names, label_matrix, load
+from classify.features import Reference, choose, choose_table, class_names, label_matrix, load
 
 
 def test_features_stand_side_by_side_in_the_tables_order(filled):
@@ -40,7 +40,7 @@ def test_rows_never_extracted_are_an_error_and_failed_ones_a_warning(filled):
     with pytest.raises(MissingRowsError, match="e/image lacks 2 of the 10 rows"):
         load(chosen, table)
     failures = [Failure(table.keys("image")[row].tobytes().hex(), "truncated", "", "") for row in (3, 4)]
-    chosen[0].record_failures(failures)
+    chosen[0].feature.record_failures(failures)
     matrix = load(chosen, table)
     assert np.isnan(matrix[np.array([3, 4])]).all()
     assert not np.isnan(np.delete(matrix[:], [3, 4], axis=0)).any()
@@ -53,7 +53,9 @@ def test_random_weights_are_said_again_when_they_are_used(filled):
     feature = store.declare("r/image", {"modality": "image", "weights": "RANDOM(seed=0)"})
     with feature.writer(5) as writer:
         writer.append(table.keys("image"), np.ones((5, 2), np.float16))
-    assert load([feature], table).warnings == ["r/image has RANDOM weights: its vectors mean nothing"]
+    assert load([Reference(feature)], table).warnings == [
+        "r/image has RANDOM weights: its vectors mean nothing"
+    ]
 
 
 def test_classes_come_in_natural_order():

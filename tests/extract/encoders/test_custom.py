@@ -61,12 +61,15 @@ def test_what_is_no_encoder_is_told(here, name, told):
 
 
 def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
-    family = SimpleNamespace(ABOUT="Theirs", NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: ["one"])
+    tower, card = SimpleNamespace(specs={}), object()
+    family = SimpleNamespace(
+        NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: [tower], card=lambda name: card
+    )
     monkeypatch.setattr(EntryPoint, "load", lambda _: family)
     point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
     monkeypatch.setattr(encoders, "entry_points", lambda group: [point])
-    assert encoders.towers("theirs", Options()) == ["one"]
-    assert ("theirs", "Theirs (x)") in encoders.describe()
+    assert encoders.towers("theirs", Options()) == [tower]
+    assert ("theirs", card) in encoders.cards()
 
 
 def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_path, monkeypatch):

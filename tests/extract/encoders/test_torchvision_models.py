@@ -54,7 +54,11 @@ def site(monkeypatch):
 
 
 def random_state(architecture, images, **how):
-    """A state dict whose batch norms have seen images: without, a deep random network answers 0 to all."""
+    return random_model(architecture, images, **how).state_dict()
+
+
+def random_model(architecture, images, **how):
+    """A model whose batch norms have seen images: without, a deep random network answers 0 to all."""
     torch.manual_seed(3)
     model = get_model(architecture, weights=None, **how)
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -63,7 +67,7 @@ def random_state(architecture, images, **how):
     if norms:
         with torch.no_grad():
             getattr(model, "backbone", model).train()(images)
-    return model.state_dict()
+    return model.eval()
 
 
 def old_names(state):
@@ -171,6 +175,25 @@ def with_small_input(model):
     return model
 
 
+def every_score(name, model, image):
+    """The scores (n, 91) of all boxes there are, by torchvision's parts in turn."""
+    given, _ = model.transform([torchvision.transforms.functional.to_tensor(image)])
+    features = model.backbone(given.tensors)
+    if name.startswith("frcnn"):
+        proposals, _ = model.rpn(given, features)
+        heads = model.roi_heads
+        pooled = heads.box_roi_pool(features, proposals, given.image_sizes)
+        return torch.nn.functional.softmax(heads.box_predictor(heads.box_head(pooled))[0], -1)
+    features = list(features.values())
+    logits = model.head.classification_head(features)[0]
+    if name == "ssd":
+        return torch.exp(torch.log_softmax(logits, -1))
+    if name == "fcos":
+        _, centerness = model.head.regression_head(features)
+        return (1 / (1 + torch.exp(-logits)) / (1 + torch.exp(-centerness[0]))) ** 0.5
+    return 1 / (1 + torch.exp(-logits))
+
+
 @pytest.mark.parametrize("name", ["frcnn-mobilenet-320", "retinanet", "ssd"])
 def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
     architecture = detection.NAMES[name]
@@ -182,32 +205,41 @@ def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
     box = "box_" if name.startswith("frcnn") else ""
     how = {f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
     model = with_small_input(get_model(architecture, weights="COCO_V1", **how)).eval()
-    expected = np.zeros((2, 91), np.float32)
+    expected, dense = np.zeros((2, 2, 91), np.float32)
     with torch.no_grad():
-        for row, image in zip(expected, IMAGES, strict=False):
+        for row, dense_row, image in zip(expected, dense, IMAGES, strict=False):
             found = model([to_tensor(image)])[0]
             for label, score in zip(found["labels"], found["scores"], strict=True):
                 row[label] = max(row[label], score)
+            dense_row[1:] = every_score(name, model, image).amax(0)[1:]
     assert ((expected > 0.05) & (expected < 0.95)).sum() >= 2
     for weights, batch in ((None, 1), (str(tmp_path / "file.pth"), 2)):
         tower = loaded(name, weights)
         with_small_input(tower._model)
         # Frozen batch norms, which only the published weights get, round otherwise; proposals amplify it.
         atol = 1e-2 if weights and name.startswith("frcnn") else 1e-5
-        np.testing.assert_allclose(encoded(tower, IMAGES[:2], batch)["scores"], expected, atol=atol)
+        found = encoded(tower, IMAGES[:2], batch)
+        np.testing.assert_allclose(found["scores"], expected, atol=atol)
+        np.testing.assert_allclose(found["dense-scores"], dense, atol=atol)
 
 
 @pytest.mark.parametrize("name", detection.NAMES)
 def test_every_detector_says_what_it_is(name):
     (tower,) = towers(name, Options())
+    pooling = {
+        "scores": "highest score a class of boxes >= 0.05, 100 an image",
+        "dense-scores": "highest score a class of all proposals or anchors, no cut, no NMS; background 0",
+        "counts": "number a class of those >= 0.5 among boxes >= 0.05, 100 an image, after NMS",
+    }
     assert tower.specs == {
-        "scores": {
+        output: {
             "modality": "image",
             "encoder": "torchvision",
             "architecture": detection.NAMES[name],
             "weights": "torchvision:COCO_V1",
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
-            "pooling": "highest score a class of boxes >= 0.05, 100 an image",
+            "pooling": how,
             "precision": "float32",
         }
+        for output, how in pooling.items()
     }

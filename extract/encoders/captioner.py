@@ -1,0 +1,172 @@
+"""Captioners: a caption written of each image, kept as text. `--captions NAME` encodes it like a table's own.
+
+Decoding is greedy: each token is the likeliest one after those before it, so that a caption depends on its
+image alone, not on chance or on the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image, new
+
+from cache.errors import brief
+from extract.encoders import clip, transformers_models
+from extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
+from extract.encoders.cards import HUB, Card, on_hub
+from extract.encoders.clip import Checkpoint, ClipImages
+from extract.errors import WeightsError
+from extract.images import DECODING
+
+COCA = {  # name → open_clip's architecture and pretrained tag
+    "coca-b32": ("coca_ViT-B-32", "mscoco_finetuned_laion2b_s13b_b90k"),
+    "coca-l14": ("coca_ViT-L-14", "mscoco_finetuned_laion2b_s13b_b90k"),
+}
+PUBLISHED = {"captioner": "Salesforce/blip-image-captioning-base"}  # name → that on Hugging Face's hub
+NAMES = COCA | PUBLISHED
+PREFIX = "captioner:"  # then a hub name or a folder
+
+LONGEST = 30  # tokens: what open_clip stops at, too; COCO's captions have about 12
+GREEDY = f"greedy, at most {LONGEST} tokens"
+FOLDER = "a folder with config.json, model.safetensors and its processor's files"
+FILES = transformers_models.FILES | {
+    "architecture": ("config.json", "generation_config.json"),
+    "preprocess": ("preprocessor_config.json", "processor_config.json"),
+}
+
+
+def towers(name: str, options: Options) -> list[Tower]:
+    """The one tower of a captioner."""
+    return [CocaCaptioner(name, options) if name in COCA else TransformerCaptioner(name, options)]
+
+
+def as_rows(captions: Sequence[str]) -> Texts:
+    """Captions as the store keeps them; one of which nothing is left has a row of no bytes."""
+    return [np.frombuffer(one.strip().encode(), np.uint8)[:, None] for one in captions]
+
+
+class CocaCaptioner(ClipImages):
+    """`text`: what CoCa, through open_clip, writes of an image.
+
+    open_clip's own `generate` needs a beam search that transformers 5 no longer has.
+    """
+
+    def __init__(self, name: str, options: Options) -> None:
+        # torch alone: the loop below cannot be exported
+        checkpoint = Checkpoint(f"open_clip:{'/'.join(COCA[name])}", replace(options, backend="torch"))
+        super().__init__(checkpoint)
+        how = str(self.specs["image"]["preprocess"])
+        self.specs = {
+            "text": {"modality": "image", **checkpoint.spec(preprocess=how, decoding=GREEDY)},
+        }
+
+    def build_model(self) -> Any:
+        import open_clip
+        import torch
+
+        model = self.checkpoint.model
+        if self.options.weights == RANDOM:
+            seed_weights()  # open_clip leaves this matrix as memory happened to be
+            torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
+        self._tokenizer = open_clip.get_tokenizer(self.checkpoint.arch)
+        return model
+
+    def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
+        return (self._write(model, images),)
+
+    def encode(self, batch: Sequence[Any]) -> dict[str, Texts]:
+        (ids,) = self.compute(batch)
+        return {"text": as_rows([self._read(one) for one in ids.tolist()])}
+
+    def _write(self, model: Any, images: Any) -> Any:
+        """Token ids (b, at most LONGEST) of captions; what follows an end of text means nothing."""
+        import torch
+
+        start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
+        seen = model(images)
+        seen = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"]}
+        ids = torch.full((len(images), 1), start, device=self.device)
+        while ids.shape[1] < LONGEST and not (ids == end).any(dim=1).all():
+            logits = model(None, ids, **seen, output_labels=False)["logits"]  # (b, so far, vocabulary)
+            ids = torch.cat([ids, logits[:, -1:].argmax(dim=-1)], dim=1)
+        return ids[:, 1:]
+
+    def _read(self, ids: list[int]) -> str:
+        end = self._tokenizer.eot_token_id
+        text: str = self._tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
+        return text
+
+
+class TransformerCaptioner(Tower):
+    """`text`: what an image-to-text model of transformers, such as BLIP, writes of an image."""
+
+    modality = "image"
+    libraries = ("torch", "transformers", "tokenizers", "torchvision", "pillow")
+
+    def __init__(self, name: str, options: Options) -> None:
+        self._name, self._options = name, options
+        local = transformers_models.local_folder(name, options.weights, FOLDER)
+        self._source = local or PUBLISHED.get(name, name.removeprefix(PREFIX))
+        found = transformers_models.identities(self._source, options.weights, FILES)
+        spec = {
+            "encoder": "transformers",
+            **found,
+            "preprocess": f"{DECODING}|{found['preprocess']}",
+            "decoding": f"{GREEDY}; penalties and the like as generation_config.json says",
+            "precision": options.precision,
+        }
+        super().__init__({"text": spec})
+
+    def load(self, device: str) -> None:
+        self.device = device
+        try:
+            self._bring()
+            self.encode([self.prepare(new("RGB", (64, 64)))])  # not every model writes without being asked
+        except ImportError as error:
+            raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
+        except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
+            raise WeightsError(
+                f"{self._name}: {self._source} could not be loaded as a captioner ({brief(error)}); "
+                f"give {FOLDER} with --weights FOLDER"
+            ) from error
+
+    def _bring(self) -> None:
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+
+        self._processor = AutoProcessor.from_pretrained(self._source)
+        if self._options.weights == RANDOM:
+            seed_weights()
+            model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(self._source))
+        else:
+            model, found = AutoModelForImageTextToText.from_pretrained(
+                self._source, use_safetensors=True, output_loading_info=True
+            )
+            if lacking := sorted(found["missing_keys"]):  # transformers fills them with random numbers
+                raise ValueError(f"{len(lacking)} weights are missing: {lacking[0]} …")
+        self._model = model.float().eval().to(self.device)
+
+    def prepare(self, item: Image) -> Any:
+        return self._processor(images=item, return_tensors="pt")["pixel_values"][0]  # (3, h, w)
+
+    def encode(self, batch: Sequence[Any]) -> dict[str, Texts]:
+        import torch
+
+        pixels = torch.stack(list(batch)).to(self.device)
+        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+            ids = self._model.generate(
+                pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=LONGEST
+            )
+        return {"text": as_rows(self._processor.batch_decode(ids, skip_special_tokens=True))}
+
+
+def card(name: str) -> Card:
+    """What is known of a captioner before it is made."""
+    if name in COCA:
+        known = clip.card(name, COCA)
+        return replace(known, outputs="text", takes=known.takes.partition(",")[0])
+    needs = {"package": "transformers", "extra": "captioner"}
+    if name == PREFIX:
+        return Card("text", "as the model says", "its own", HUB, here=False, **needs)
+    here = on_hub(PUBLISHED[name], ["model.safetensors"])
+    return Card("text", "384 px", "BSD-3-Clause", HUB, here=here, **needs)

@@ -1,0 +1,109 @@
+"""A detector's three outputs equal torchvision's own parts, taken one after another, an image at a time."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from torchvision.transforms.functional import to_tensor
+
+from extract.encoders import detection, towers
+from extract.encoders.base import Options
+from tests.conftest import picture
+from tests.extract.encoders.test_torchvision_models import every_score, random_model, with_small_input
+
+IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 60)])]
+# Those that test_torchvision_models leaves out, and what their last layer must be multiplied by for scores
+# neither 0 nor 1.
+DETECTORS = {"frcnn-v2": 1.0, "frcnn-mobilenet": 0.125, "fcos": 4.0}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def quick(model):
+    """The detector with few proposals, at a fraction of its resolution."""
+    if hasattr(model, "rpn"):
+        model.rpn._post_nms_top_n["testing"] = 30
+    return with_small_input(model)
+
+
+@pytest.fixture(scope="module", params=DETECTORS)
+def detector(request, tmp_path_factory):
+    """A name, our tower of a local checkpoint, and torchvision's model with the same weights."""
+    name = request.param
+    torch.set_num_threads(1)
+    seen = torch.stack([to_tensor(image.resize((128, 128))) for image in IMAGES])
+    box = "box_" if name.startswith("frcnn") else ""
+    how = {"weights_backbone": None, f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
+    model = random_model(detection.NAMES[name], seen, **how)
+    with torch.no_grad():
+        for key, value in model.named_parameters():
+            if key.endswith(("cls_score.weight", "cls_logits.weight")):
+                value.mul_(DETECTORS[name])
+    path = tmp_path_factory.mktemp("weights") / f"{name}.pth"
+    torch.save(model.state_dict(), path)
+    (tower,) = towers(name, Options(weights=str(path)))
+    tower.load("cpu")
+    quick(tower._model)
+    return name, tower, quick(model)
+
+
+def encoded(tower, images):
+    return tower.encode([tower.prepare(image) for image in images])
+
+
+def test_all_three_outputs_equal_torchvision(detector):
+    name, tower, model = detector
+    passes = []
+    hook = tower._model.backbone.register_forward_hook(lambda *_: passes.append(1))
+    found = encoded(tower, IMAGES)
+    hook.remove()
+    assert len(passes) == len(IMAGES)  # one pass an image for all of them
+
+    expected = {output: np.zeros((len(IMAGES), 91)) for output in tower.specs}
+    with torch.no_grad():
+        for row, image in enumerate(IMAGES):
+            kept = model([to_tensor(image)])[0]
+            for label, score in zip(kept["labels"].tolist(), kept["scores"].tolist(), strict=True):
+                expected["scores"][row, label] = max(expected["scores"][row, label], score)
+                expected["counts"][row, label] += score >= 0.5
+            expected["dense-scores"][row, 1:] = every_score(name, model, image).amax(0)[1:]
+    scores = expected["scores"]
+    assert ((scores > 0.05) & (scores < 0.95)).sum() >= 2
+    for output, values in expected.items():
+        np.testing.assert_allclose(found[output], values, atol=1e-5)
+
+    dense = found["dense-scores"]
+    assert (dense[:, 0] == 0).all()
+    assert (dense[:, 1:] >= found["scores"][:, 1:] - 1e-6).all()
+    assert (dense[:, 1:] > found["scores"][:, 1:]).any()
+
+
+def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypatch):
+    _, tower, _ = detector
+    kept = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
+    monkeypatch.setattr(tower._model, "forward", lambda _: [kept])
+    tower._seen.best = torch.zeros(91)
+    found = encoded(tower, IMAGES[:1])
+    assert {label: n for label, n in enumerate(found["counts"][0]) if n} == {3: 2, 90: 1}
+    assert found["scores"][0, [3, 17, 90]].tolist() == pytest.approx([0.9, 0.3, 1.0])
+
+
+@pytest.mark.parametrize("detector", ["frcnn-mobilenet"], indirect=True)  # a quick one: all share that part
+def test_threads_that_share_a_detector_get_what_each_gets_alone(detector):
+    _, tower, _ = detector
+    images = [picture(seed) for seed in range(6)]
+    alone = [encoded(tower, [image])["dense-scores"] for image in images]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(lambda image: encoded(tower, [image])["dense-scores"], images))
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("detector", ["frcnn-mobilenet"], indirect=True)
+def test_an_image_without_proposals_scores_nothing(detector, monkeypatch):
+    _, tower, _ = detector
+    monkeypatch.setitem(tower._model.rpn._post_nms_top_n, "testing", 0)
+    assert all((values == 0).all() for values in encoded(tower, IMAGES[:1]).values())

@@ -1,0 +1,209 @@
+"""Generated captions the whole way: written, encoded, fitted on, and written anew for what `predict` gets."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from cache import Store, content_key
+from cache.keys import pack
+from classify.features import choose, load
+from cli import main
+from extract import encode
+from tests.conftest import WORDS, picture
+
+# Writes what is in a picture of tests/conftest.py: its size tells its row, and so its words.
+CAPTIONER = """
+import numpy as np
+from extract.encoders.base import Tower
+from extract.errors import InputError
+
+WORDS = "dog cat car bus boat bird".split()
+
+
+class Says(Tower):
+    modality = "image"
+
+    def __init__(self, options):
+        super().__init__({"text": {"encoder": "says", "weights": "none"}})
+
+    def load(self, device):
+        pass
+
+    def prepare(self, image):
+        if image.width == 66:
+            raise InputError("no-idea", "")
+        word = WORDS[image.width % 6]
+        return f"a {word}" if image.height != 66 else ""
+
+    def encode(self, batch):
+        return {"text": [np.frombuffer(text.encode(), np.uint8)[:, None] for text in batch]}
+"""
+SAYS = "mine.py:Says"
+MEAN = "glove-50/mean"
+
+
+def says(row):
+    """What the captioner writes of a row's picture."""
+    return f"a {WORDS[(40 + row % 7) % 6]}"
+
+
+def own(row):
+    return f"a {WORDS[row % 6]} and a {WORDS[(row // 6) % 6]}, {row}"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(CAPTIONER)
+
+    def command(*words, status=0):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == status, result.output
+        return result
+
+    return command
+
+
+def extract(run, *kinds):
+    options = [word for kind in kinds for word in ("--captions", kind)]
+    return json.loads(run("extract", "--encoder", "glove-50", *options, "--json").stdout)
+
+
+def vectors(texts):
+    return Store("store").feature(MEAN).read(pack(content_key(text.encode()) for text in texts))
+
+
+def test_extract_encodes_generated_captions_beside_the_tables_own(folder, run):
+    folder(20)
+    report = extract(run, SAYS)
+    assert report["features"][f"{SAYS}/text"]["encoded"] == 20
+    assert report["features"][MEAN] == {"encoded": 20, "present": 0, "failed": 0}
+    assert len(Store("store").feature(MEAN)) == 6  # the distinct ones
+    again = extract(run, "table", SAYS, f"table+{SAYS}")
+    assert again["features"][f"{SAYS}/text"]["encoded"] == 0
+    assert again["features"][MEAN] == {"encoded": 40, "present": 20, "failed": 0}
+    expected = [says(3), own(3), f"{own(3)}. {says(3)}"]
+    assert len({row.tobytes() for row in vectors(expected)}) == 3
+
+
+def test_a_run_on_generated_captions_predicts_and_evaluates_other_folders(folder, run):
+    folder(60)
+    extract(run, SAYS, f"table+{SAYS}")
+    names = [f"{MEAN}@{SAYS}", f"{MEAN}@table+{SAYS}"]
+    features = [word for name in names for word in ("--features", name)]
+    run("fit", "--head", "linear", *features, "--run", "run")
+    record = json.loads(Path("run/run.json").read_text())
+    assert list(record["features"]) == names
+    assert list(record["captioners"]) == [SAYS]
+
+    other = folder(12, name="other", extra={"note": ["x"] * 12})
+    for row in range(12):  # pictures the captioner has not seen
+        picture(700 + row, (40 + row % 7, 40)).save(other / "data" / f"{row}.png")
+    result = run("predict", "run", "--data", other, "-o", "out.csv", "--store", "new")
+    assert "12 rows" in result.stderr
+    store = Store("new")
+    assert len(store.feature(f"{SAYS}/text")) == 12
+    assert store.feature(MEAN).has(pack([content_key(says(5).encode())])).all()
+    with open("out.csv") as file:
+        first = list(csv.reader(file))
+    run("predict", "run", "--data", other, "-o", "again.csv")
+    with open("again.csv") as file:
+        assert list(csv.reader(file)) == first
+    assert json.loads(run("evaluate", "run", "--data", other, "--json").stdout)["n"] == 12
+
+
+def test_a_row_gets_the_vector_of_its_own_generated_caption(folder, run):
+    folder(20)
+    extract(run, "table", SAYS, f"table+{SAYS}")
+    store = Store("store")
+    (table,) = store.tables()
+    names = [MEAN, f"{MEAN}@{SAYS}", f"{MEAN}@table+{SAYS}"]
+    matrix = load(choose(store, [*names, f"{MEAN}@table"]), table)
+    assert list(matrix.dims) == names  # the table's own captions are what the plain name means
+    rows = [int(one.split(".")[0]) for one in table.ids]
+    expected = [[own(row), says(row), f"{own(row)}. {says(row)}"] for row in rows]
+    by_hand = np.concatenate([vectors(texts) for texts in zip(*expected, strict=True)], axis=1)
+    np.testing.assert_array_equal(matrix[:], by_hand.astype(np.float32))
+
+
+def test_images_without_a_caption_have_the_average_vector_and_are_told(folder, run):
+    root = folder(30)
+    picture(1, (66, 40)).save(root / "data" / "1.png")  # the captioner fails
+    picture(2, (40, 66)).save(root / "data" / "2.png")  # it has nothing to say
+    words = ("extract", "--encoder", "glove-50", "--captions", SAYS)
+    assert "1.png: no-idea" in run(*words, status=1).stderr
+    result = run("fit", "--head", "linear", "--features", f"{MEAN}@{SAYS}", "--run", "run")
+    assert f"{MEAN}@{SAYS}: 2 of 30 rows have no vector" in result.stderr
+
+
+def test_what_was_not_extracted_yet_says_what_to_extract(folder, run):
+    folder(20)
+    extract(run, SAYS)
+    missing = run("fit", "--features", f"{MEAN}@table+{SAYS}", status=1).stderr
+    assert f"{MEAN} lacks 20 of the 20 rows" in missing
+    assert f"run extract --captions table+{SAYS}" in missing
+    picture(900).save("input/data/0.png")
+    run("extract", "--encoder", "glove-50")
+    assert f"{SAYS}/text lacks 1 of the 20" in run("fit", "--features", f"{MEAN}@{SAYS}", status=1).stderr
+
+
+def test_texts_are_never_taken_for_vectors(folder, run):
+    folder(20)
+    extract(run, "table", SAYS)
+    refused = run("fit", "--features", f"{SAYS}/text", status=1).stderr
+    assert f"{SAYS}/text holds captions, not vectors" in refused
+    assert f"NAME/text@{SAYS}" in refused
+    run("fit", "--head", "linear", "--run", "run")
+    assert list(json.loads(Path("run/run.json").read_text())["features"]) == [MEAN]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["extract", "--encoder", "glove-50", "--captions", "glove-50"], "glove-50 writes no captions"),
+        (["extract", "--encoder", "glove-50", "--captions", "coca-b3"], "did you mean 'coca-b32'"),
+        (["fit", "--features", f"{SAYS}/text@{SAYS}"], "holds captions, not vectors"),
+        (["fit", "--features", f"{MEAN}@glove-50"], "unknown feature"),
+        (["fit", "--features", f"{MEAN}@table+mine.py:Sas"], f"did you mean '{SAYS}/text'"),
+    ],
+)
+def test_wrong_names_are_told(folder, run, words, message):
+    folder(12)
+    extract(run, SAYS)
+    assert message in run(*words, status=1 if "not vectors" in message else 2).stderr
+
+
+def test_gc_keeps_what_generated_captions_need(folder, run):
+    folder(20)
+    extract(run, SAYS, f"table+{SAYS}")
+    before = len(Store("store").feature(MEAN))
+    run("store", "gc", "--delete")
+    assert len(Store("store").feature(MEAN)) == before
+    run("fit", "--head", "linear", "--features", f"{MEAN}@table+{SAYS}", "--run", "run")
+
+
+def test_texts_and_the_vectors_of_generated_captions_can_be_recomputed(folder, run):
+    folder(12)
+    extract(run, SAYS)
+    told = run("store", "verify", "--recompute", "5").stderr
+    assert f"{SAYS}/text: 5 rows encoded again differ by 0.0e+00" in told
+    assert f"{MEAN}: 5 rows" in told
+
+
+def test_from_python_with_several_kinds(folder, tmp_path, run):
+    report = encode(folder(8), ["glove-50"], tmp_path / "s", captions=["table", SAYS, "table"], device="cpu")
+    assert report.features[MEAN].encoded == 16
+    assert np.isfinite(Store(tmp_path / "s").feature(MEAN).read(pack([content_key(says(0).encode())]))).all()
+
+
+def test_shards_are_whole_after_each_has_seen_the_others_captions(folder, run):
+    """An image is of one shard, what is written of it perhaps of the other: the first goes a second time."""
+    folder(20)
+    for shard in ("1/2", "2/2", "1/2"):
+        run("extract", "--encoder", "glove-50", "--captions", SAYS, "--shard", shard)
+    report = extract(run, SAYS)
+    assert report["features"][f"{SAYS}/text"]["encoded"] == report["features"][MEAN]["encoded"] == 0
