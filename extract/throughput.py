@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cache import Shard, Store, Table
+from cache import Shard, Store, Table, UsageError
 from extract import encoders
 from extract.contents import add_keys, read_file
 from extract.encoders.base import Options, Tower, torch_threads
+from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
 from extract.encoding import ON_GPU, Input, Job, Opened, distinct_inputs, encode_inputs
 from extract.pipeline import choose_device
@@ -52,12 +53,10 @@ def rates(
     device = choose_device(device)
     table = _first(next(iter(read_folder(Path(data))[0].values())), images)
     options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
-    towers = [
-        (name, tower)
-        for name in names
-        for tower in encoders.towers(name, options[name])
-        if tower.modality == "image"
-    ]
+    made = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
+    towers = [(name, tower) for name, tower in made if tower.modality == "image"]
+    if not towers:
+        raise UsageError(f"{', '.join(names)} encodes no images")
     with tempfile.TemporaryDirectory() as folder, torch_threads(1):
         store = Store(Path(folder) / "keys")
         add_keys(table, store.files, _cores())
@@ -82,6 +81,8 @@ def rates(
     found["arithmetic"] = {name: _arithmetic(tower, device) for name, tower in networks}
     if scripts:
         found["scripts"] = [_against_scripts(name, tower, table, device) for name, tower in networks]
+        texts = [(name, tower) for name, tower in made if isinstance(tower, ClipCaptions)]
+        found["captions"] = [_against_padding(name, tower, table, device) for name, tower in texts]
     return found
 
 
@@ -188,6 +189,31 @@ def _against_scripts(name: str, tower: ImageNetwork, table: Table, device: str) 
     return found
 
 
+def _against_padding(name: str, tower: ClipCaptions, table: Table, device: str) -> dict[str, Any]:
+    """Captions a second, and by open_clip with the padding it puts behind them; how far the vectors are."""
+    import torch
+
+    captions = list(dict.fromkeys(table.captions))[:SCRIPTED]
+    tower.load(device)
+    ready = [tower.prepare(caption) for caption in captions]
+    batches = [ready[start : start + tower.cpu_batch] for start in range(0, len(ready), tower.cpu_batch)]
+    with torch.inference_mode():
+        with torch_threads(_cores()):
+            started = time.perf_counter()
+            padded = [tower.model.encode_text(torch.stack(batch).to(device)).cpu() for batch in batches]
+            theirs = time.perf_counter() - started
+        with torch_threads(1):
+            ours = _seconds(lambda: _in_threads(tower.encode, batches))
+    found = np.concatenate([tower.encode(batch)["text"] for batch in batches])
+    return {
+        "encoder": name,
+        "captions": len(captions),
+        "per_s": len(captions) / ours,
+        "padded_per_s": len(captions) / theirs,
+        "differs_by": float(np.abs(found - torch.cat(padded).numpy()).max()),
+    }
+
+
 def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
     """Floating-point operations of an image, and how many a second this machine does in matrix products."""
     import torch
@@ -231,4 +257,9 @@ def text(found: Mapping[str, Any]) -> str:
                 f"{script['encoder']} by a script ({what}): {rate:.1f} a second, vectors differ by "
                 f"{script[f'{kind}_differs_by']:.0e}; here {found['end_to_end_per_s'] / rate:.1f} × as many"
             )
-    return "\n".join(lines)
+    texts = (
+        f"{of['encoder']}: {of['per_s']:.1f} captions a second, {of['per_s'] / of['padded_per_s']:.1f} × "
+        f"as many as padded ones; values differ by {of['differs_by']:.0e} at most"
+        for of in found.get("captions", [])
+    )
+    return "\n".join([*lines, *texts])

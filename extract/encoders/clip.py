@@ -185,7 +185,7 @@ class ClipCaptions(Tower):
         import open_clip
 
         self.device = device
-        self._model = self._checkpoint.model.to(device)
+        self.model = self._checkpoint.model.to(device)
         try:
             # One for each context: those of transformers keep it as a state, which threads share.
             self._tokenizers = [
@@ -215,7 +215,7 @@ class ClipCaptions(Tower):
 
         whole = torch.stack(list(batch)).to(self.device)  # (b, context)
         with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
-            model, ids = trimmed(self._model, whole)
+            model, ids = trimmed(self.model, whole)
             vectors = model.encode_text(ids)
         return {"text": vectors.float().cpu().numpy()}
 

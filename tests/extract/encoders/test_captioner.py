@@ -148,7 +148,7 @@ def test_coca_ends_a_caption_at_its_end_of_text(coca_tower, monkeypatch):
             row[-1, script[min(ids.shape[1], len(script)) - 1]] = 1
         return {"logits": logits}
 
-    monkeypatch.setattr(coca_tower, "_model", scripted)
+    monkeypatch.setattr(coca_tower.checkpoint.model, "forward", scripted)
     assert written(coca_tower, IMAGES[:3]) == ["a dog", "", "two cats on a red sofa"]
 
 

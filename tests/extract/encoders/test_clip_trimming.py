@@ -39,20 +39,20 @@ def tower(request):
 @pytest.mark.parametrize("captions", [CAPTIONS, ["a dog"], [""], [LONG]])
 def test_trimmed_captions_equal_padded_ones(tower, captions):
     ids = open_clip.get_tokenizer("ViT-B-32")(captions)
-    before = {name: values.clone() for name, values in tower._model.state_dict().items()}
+    before = {name: values.clone() for name, values in tower.model.state_dict().items()}
     found = tower.encode([tower.prepare(caption) for caption in captions])["text"]
     with torch.no_grad():
-        padded = tower._model.encode_text(ids).numpy()
+        padded = tower.model.encode_text(ids).numpy()
     np.testing.assert_allclose(found, padded, rtol=0, atol=1e-5)
-    after = tower._model.state_dict()
+    after = tower.model.state_dict()
     assert all(torch.equal(values, after[name]) for name, values in before.items())
 
 
 def test_the_context_ends_with_the_longest_caption(tower):
     longest = open_clip.get_tokenizer("ViT-B-32")(CAPTIONS[:4])
-    _, ids = trimmed(tower._model, longest)
+    _, ids = trimmed(tower.model, longest)
     assert ids.shape == (4, int((longest != 0).sum(1).max()))
-    _, ids = trimmed(tower._model, open_clip.get_tokenizer("ViT-B-32")([LONG]))
+    _, ids = trimmed(tower.model, open_clip.get_tokenizer("ViT-B-32")([LONG]))
     assert ids.shape == (1, 77)
 
 
