@@ -85,7 +85,7 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
         Table("/d/train.csv", ["1", "2"], ["", ""], ["x", "ÿ"], labels, image_keys=keys, caption_keys=keys)
     )
     (path,) = (store.path / "tables").iterdir()
-    assert stamp_of(path, ("encode-once table", 2))["checksum"] == xxh3(path.read_bytes()[8192:])
+    assert stamp_of(path, ("encode-once table", 3))["checksum"] == xxh3(path.read_bytes()[8192:])
     with h5py.File(path) as file:
 
         def texts(name):
