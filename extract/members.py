@@ -15,11 +15,14 @@ from threading import Lock
 from typing import Any
 
 from cache import DataError
+from cache.errors import brief
 from cache.stat_index import Stat, stat_of
 
 MEMBER = re.compile(r"(.+\.(?:tar|parquet|arrow))::(.+)", re.DOTALL)
 IN_TAR = re.compile(r".*@(\d+)\+(\d+)", re.DOTALL)
 CELL = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
+FILE_FORMAT = b"ARROW1"  # what arrow's random access files begin with; streams do not
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 OPENED = 16  # containers kept open
 GROUPS = 2  # row groups kept of each: threads work side by side on rows around the end of one
 
@@ -54,7 +57,10 @@ def read(source: str) -> bytes:
     if container.endswith(".tar"):
         return _in_tar(container, where)
     column, row = _parsed(CELL, source, where)
-    return _opened(container, stat_of(container)).image(column, int(row))
+    try:
+        return _opened(container, stat_of(container)).image(column, int(row))
+    except (ValueError, KeyError) as error:  # pyarrow's, or ours
+        raise DataError(f"{container}: {brief(error)}") from error
 
 
 def _parsed(pattern: re.Pattern[str], source: str, where: str) -> tuple[str, ...]:
@@ -113,16 +119,21 @@ def arrow_batches(path: Path) -> list[Any]:
     """The record batches of an arrow file, mapped, not read; `datasets` writes the stream format.
 
     Raises:
-        DataError: it is neither format.
+        OSError: it is not there or cannot be read.
+        DataError: it is in neither format, or was cut off.
     """
     import pyarrow as pa
 
+    mapped = pa.memory_map(str(path))
     try:
-        return list(pa.ipc.open_stream(pa.memory_map(str(path))))
-    except pa.ArrowInvalid:
-        pass
-    try:
-        file = pa.ipc.open_file(pa.memory_map(str(path)))
-        return [file.get_batch(number) for number in range(file.num_record_batches)]
+        if mapped.read(len(FILE_FORMAT)) == FILE_FORMAT:
+            file = pa.ipc.open_file(mapped)
+            return [file.get_batch(number) for number in range(file.num_record_batches)]
+        mapped.seek(0)
+        batches = list(pa.ipc.open_stream(mapped))
     except pa.ArrowInvalid as error:
         raise DataError(f"{path} is no arrow file: {error}") from error
+    mapped.seek(max(0, mapped.size() - len(END_OF_STREAM)))
+    if mapped.read() != END_OF_STREAM:
+        raise DataError(f"{path} ends before its end mark: it was cut off; write it again")
+    return batches

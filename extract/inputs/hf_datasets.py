@@ -31,10 +31,9 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
     parts = []
     for split, folder in folders.items():
         paths = [folder / one["filename"] for one in _parsed(folder / "state.json", "_data_files")]
-        files = [file for file in map(open_arrow, paths) if file.rows]
-        if not files:
+        if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
-        parts.append(samples_of(split, files, data, options))
+        parts.append(samples_of(split, list(map(open_arrow, paths)), data, options))
     return tables(parts, options.label_separator)
 
 

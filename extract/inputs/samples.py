@@ -1,5 +1,6 @@
 """What every container's reader ends in: samples become tables, and what is odd about them is counted."""
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,8 @@ def tables(parts: Sequence[Samples], label_separator: str | None) -> tuple[dict[
     separator = _separator(parts, label_separator)
     labels = [_split_labels(part, separator) for part in parts]
     captions = [_by_column(part) for part in parts]
+    for part in parts:
+        part.labels = part.captions = None  # of a million rows, not to be held twice
     unnamed = _find_images(parts)
     for part, texts in zip(parts, captions, strict=True):
         if part.images is None and not any(texts[0]):
@@ -180,7 +183,7 @@ def labels_of(cell: object) -> Labels:
     if isinstance(cell, str):
         return cell
     cells: Iterable[object] = cell if isinstance(cell, list | tuple) else [cell]
-    return tuple(map(text_of, cells))
+    return tuple(sys.intern(text_of(name)) for name in cells)
 
 
 def captions_of(cell: object) -> tuple[str, ...]:

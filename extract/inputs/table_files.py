@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cache.errors import DataError
+from cache.errors import DataError, brief
 from extract import members
 from extract.inputs.csv_text import REMEDY, read_csv, read_lines
 
@@ -61,24 +61,29 @@ def _open_text(path: Path) -> TableFile:
 def _open_json_lines(path: Path) -> TableFile:
     lines: list[int] = []
     cells: dict[str, list[Any]] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}:{number}: no JSON ({error}); each line is one object") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path}:{number}: no object; each line is one object with named values")
-        for name in record.keys() - cells.keys():
-            cells[name] = [None] * len(lines)
-        lines.append(number)
-        for name, column in cells.items():
-            column.append(record.get(name))
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                record = _object(path, number, line)
+                for name in record.keys() - cells.keys():
+                    cells[name] = [None] * len(lines)
+                lines.append(number)
+                for name, column in cells.items():
+                    column.append(record.get(name))
     plain = [name for name, column in cells.items() if not any(isinstance(c, list | dict) for c in column)]
     return TableFile(
         path, len(lines), list(cells), cells.__getitem__, lambda row: f"{path}:{lines[row]}", plain
     )
+
+
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: no JSON ({error}); each line is one object") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path}:{number}: no object; each line is one object with named values")
+    return record
 
 
 def _open_parquet(path: Path) -> TableFile:
@@ -100,7 +105,13 @@ def _open_parquet(path: Path) -> TableFile:
 def open_arrow(path: Path) -> TableFile:
     """An arrow file's table, mapped."""
     pyarrow = import_pyarrow(path)
-    table = pyarrow.Table.from_batches(members.arrow_batches(path))
+    try:
+        batches = members.arrow_batches(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({brief(error)}); write the dataset again") from error
+    if not batches:
+        raise DataError(f"{path}: the table has no rows")
+    table = pyarrow.Table.from_batches(batches)
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = table[column].combine_chunks().field(part) if part else table[column]

@@ -15,7 +15,7 @@ from typing import Any
 from cache.errors import DataError
 from cache.tables import Table
 from extract.inputs.columns import roles
-from extract.inputs.image_files import folder_with
+from extract.inputs.image_files import Folder, folder_with
 from extract.inputs.options import Options
 from extract.inputs.samples import Samples, captions_of, labels_of, tables, text_of
 from extract.inputs.table_files import OPENERS, TableFile, open_table
@@ -38,13 +38,14 @@ def recognises(data: Path, options: Options) -> bool:
 
 
 def _files(data: Path) -> list[Path]:
-    folders = [data, data / "data"] if data.is_dir() else []
-    found = [data] if data.is_file() else [path for folder in folders for path in _listed(folder)]
-    return [path for path in found if path.suffix.lower() in OPENERS]
-
-
-def _listed(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """The files of tables: the one given, or those in the folder, or else in its `data/`."""
+    if data.is_file():
+        return [data] if data.suffix.lower() in OPENERS else []
+    for folder in (data, data / "data"):
+        names = Folder.listed(folder).files
+        if found := sorted(name for name in names if Path(name).suffix.lower() in OPENERS):
+            return [folder / name for name in found]
+    return []
 
 
 def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
@@ -115,7 +116,8 @@ def samples_of(split: str, files: Sequence[TableFile], base: Path, options: Opti
         part.names, part.outside = names, bool(names)
         beside = [base, base / "images", base / "data"]
         folders = [options.images] if options.images else beside
-        must = options.images or (base if names else None)
+        there = next((folder for folder in beside[1:] if folder.is_dir()), None)
+        must = options.images or (base if names else there)
         part.root = folder_with(names or ids, folders, where) or must
     return part
 

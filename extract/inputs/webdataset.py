@@ -25,7 +25,7 @@ from extract.inputs.options import Options
 from extract.inputs.samples import Labels, Samples, captions_of, labels_of, tables
 
 ABOUT = "WebDataset's .tar archives of images with .txt, .json or .cls of the same name, or a folder of such"
-SHARD = re.compile(r"(.*?)[-_.]?\d+")
+SHARD = re.compile(r"(?:(.+)[-_.])?\d+")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CAPTIONS = ("txt", "caption")
 MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # of gzip, bzip2, xz, zstd

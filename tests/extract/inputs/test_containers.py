@@ -1,6 +1,7 @@
 """The same samples give the same tables and the same keys, whatever container they come in."""
 
 import hashlib
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -114,3 +115,19 @@ def test_whatever_the_samples_hold_they_are_the_plain_folders(tmp_path_factory, 
     plain, _ = with_keys(csv_folder(tmp_path / "csv_folder", {"train": made}), tmp_path)
     found, _ = with_keys(WRITERS[name](tmp_path / name, {"train": made}), tmp_path)
     assert rows(found["train"]) == rows(plain["train"]) == expected(made)
+
+
+@pytest.mark.parametrize("name", ["csv_folder", *WRITERS])
+def test_reading_needs_about_a_kilobyte_a_row(tmp_path, name):
+    n = 1000
+    text = "as long as captions are, some fifty characters"
+    made = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
+    root = written(tmp_path, name, {"train": made, "val": made[:2]})
+    inputs.read(root)  # what is imported once does not count
+    held_whole = sum(path.stat().st_size for path in root.glob("annotations/*"))  # JSON, while it is parsed
+    tracemalloc.start()
+    try:
+        inputs.read(root)
+        assert tracemalloc.get_traced_memory()[1] < 1200 * n + held_whole
+    finally:
+        tracemalloc.stop()

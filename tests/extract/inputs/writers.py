@@ -132,7 +132,7 @@ def parquet_bytes(root, splits):
 
 
 def web_dataset(root, splits):
-    """Two shards a split, written by the webdataset library; captions are one text, or several in the JSON."""
+    """Two shards a split, as the webdataset library writes them; several captions stand in the JSON."""
     from webdataset import TarWriter
 
     root.mkdir()
