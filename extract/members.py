@@ -39,7 +39,8 @@ def cell(container: str, column: str, row: int) -> str:
 
 def container_of(source: str) -> str:
     """The file in which an image lies: its own, or a container."""
-    found = MEMBER.fullmatch(source)
+    # Asked of every image, a million times: most are files of their own, told without the pattern.
+    found = MEMBER.fullmatch(source) if "::" in source else None
     return found[1] if found else source
 
 

@@ -51,7 +51,7 @@ def read(
     fitting = [container for container in CONTAINERS if container.recognises(data, options)]
     if not fitting:
         raise MissingDataError(f"{data}: neither train.csv nor any other input is there; {accepted()}")
-    if len(fitting) > 1:
+    if len(fitting) > 1 and csv_folder not in fitting:  # train.csv says it, whatever else lies there
         may_be = "; or ".join(container.ABOUT for container in fitting)
         raise DataError(
             f"{data} may be read in {len(fitting)} ways ({may_be}): name the one file, or move it"

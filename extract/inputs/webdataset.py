@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from cache.errors import DataError, UsageError
+from cache.errors import DataError, UsageError, brief
 from cache.tables import Table
 from extract import members
 from extract.inputs.image_files import IMAGE_SUFFIXES
@@ -112,15 +112,14 @@ def _of_archive(path: Path, warnings: list[str]) -> list[_Sample]:
             if not _take(sample, name, suffix, member, content):
                 left_out.add(suffix)
                 continue
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, tarfile.TarError, OSError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}, member {name!r}: cannot be read ({error}); write it again") from error
         samples[key] = sample
     if left_out:
-        warnings.append(
-            f"{path}: members that are not read: {', '.join(f'*.{one}' for one in sorted(left_out))}"
-        )
+        shown = brief(", ".join(f"*.{one}" for one in sorted(left_out)))
+        warnings.append(f"{path}: members that are not read: {shown}")
     return list(samples.values())
 
 

@@ -51,6 +51,16 @@ def test_a_folder_that_may_be_read_in_two_ways_names_both(tmp_path):
     assert read(tmp_path / "x" / "train.jsonl")[0]["train"].ids == ["1"]
 
 
+def test_a_plain_data_folder_is_one_whatever_else_lies_there(tmp_path):
+    root = web_dataset(tmp_path / "x", {"images": SAMPLES})
+    for name in ("train.jsonl", "instances_train.json", "0.jpg", "state.json"):
+        (root / name).touch()
+    (root / "train.csv").write_text("ImageID,Labels,Caption\n0,dog,a dog\n")
+    tables, warnings = read(root)
+    assert tables["train"].captions == ["a dog"]
+    assert warnings == []
+
+
 @pytest.mark.parametrize("name", ["coco", "tar", "photos"])
 def test_columns_are_named_only_of_tables(tmp_path, name):
     writer = {"coco": coco, "tar": web_dataset}.get(
@@ -301,6 +311,9 @@ def test_archives_that_are_broken_or_cut_off_anywhere_are_named(tmp_path):
     assert warnings == [
         f"{path}: ends without an archive's end mark: it may have been cut off between members"
     ]
+    texts = archive(tmp_path / "texts.tar", ("0.jpg", b"x"), ("0.txt", b"y" * 3000)).read_bytes()
+    path.write_bytes(texts[:2500])
+    assert error(path.parent).startswith("x.tar, member '0.txt': cannot be read (unexpected end of data)")
     damaged = bytearray(whole)
     damaged[512 + 1024 + 3] ^= 1  # in the second member's name
     path.write_bytes(damaged)
