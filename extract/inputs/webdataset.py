@@ -51,7 +51,7 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
     if options.columns.named:
         raise UsageError(f"{data} is WebDataset's: it has no columns to name")
     splits: dict[str, list[Path]] = {}
-    for path in _archives(data):
+    for path in _archives(data.resolve()):
         shard = SHARD.fullmatch(path.stem)
         splits.setdefault((shard[1] or "train") if shard else path.stem, []).append(path)
     parts = [_samples(split, paths) for split, paths in splits.items()]
@@ -139,9 +139,8 @@ def _take(
             raise DataError(
                 f"{sample.archive}: the sample of {sample.id!r} and {name!r} has two images; rename one"
             )
-        container = str(sample.archive.resolve())
         sample.id = name
-        sample.image = members.in_tar(container, name, member.offset_data, member.size)
+        sample.image = members.in_tar(str(sample.archive), name, member.offset_data, member.size)
     elif suffix in CAPTIONS:
         sample.texts.append(content().decode().removesuffix("\n").removesuffix("\r"))
     elif suffix == "cls":
@@ -196,6 +195,11 @@ def _members(path: Path, warnings: list[str]) -> Iterator[tuple[tarfile.TarInfo,
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    assert file is not None, "regular files have a content"
-    return file.read()
+    """As `extractfile` would, in half the time."""
+    file = archive.fileobj
+    assert file is not None, "an archive that is read is open"
+    file.seek(member.offset_data)
+    content = file.read(member.size)
+    if len(content) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    return content
