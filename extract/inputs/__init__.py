@@ -51,6 +51,8 @@ def read(
     fitting = [container for container in CONTAINERS if container.recognises(data, options)]
     if not fitting:
         raise MissingDataError(f"{data}: neither train.csv nor any other input is there; {accepted()}")
+    if len(fitting) > 1:  # images also lie beside tables that name them
+        fitting = [container for container in fitting if container is not captioned_images]
     if len(fitting) > 1 and csv_folder not in fitting:  # train.csv says it, whatever else lies there
         may_be = "; or ".join(container.ABOUT for container in fitting)
         raise DataError(

@@ -15,12 +15,8 @@ ABOUT = "a folder of images, with captions in a .txt of the same name beside eac
 
 
 def recognises(data: Path, options: Options) -> bool:
-    """Whether images lie directly in the folder, and neither tables nor archives do."""
-    if not data.is_dir():
-        return False
-    folder = Folder.listed(data)
-    others = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet", ".json", ".tar")
-    return bool(folder.pictures) and not any(name.lower().endswith(others) for name in folder.files)
+    """Whether images lie directly in the folder."""
+    return bool(Folder.listed(data).pictures)
 
 
 def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:

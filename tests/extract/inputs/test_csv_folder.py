@@ -84,6 +84,14 @@ def test_a_well_formed_table_is_read_as_csv_says(train):
     assert table.caption_keys is None
 
 
+def test_further_captions_stand_in_numbered_columns(train):
+    path = train("ImageID,caption 3,Caption,Caption10,CAPTION2,Captioned\n0,c,a,d,b,x\n1,, ,,e,y\n")
+    table, _ = read_table(path, None)
+    assert table.captions == ["a", "e"]  # the first that there is
+    assert table.more_captions == [["b", ""], ["c", ""], ["d", ""]]
+    assert table.columns == {"Captioned": ["x", "y"]}
+
+
 def captions_of(special: str, without: str = ""):
     """Lists of captions in which the special characters are frequent."""
     character = st.characters(exclude_categories=["Cs"], exclude_characters="\0" + without)

@@ -1,7 +1,8 @@
-"""What is wrong with an input is said in one line that names the file, and where in it."""
+"""What each container may look like; what is wrong with one is said in a line that names file and place."""
 
 import io
 import json
+import shutil
 import tarfile
 
 import datasets
@@ -116,6 +117,19 @@ def test_coco_images_without_annotations_or_files_are_kept_and_counted(tmp_path)
     assert tables["train"].labels == [()] * 3
     assert [line.split(":")[0] for line in warnings] == ["rows without a label", "rows without an image file"]
     assert "instances_train.json, image 1, id '1.jpg'" in warnings[1]
+
+
+@pytest.mark.parametrize("folder", ["train", "images/train", "images", "data", "."])
+def test_where_coco_keeps_its_images(tmp_path, folder):
+    root = coco(tmp_path / "c", {"train": SAMPLES})
+    (root / "train").rename(tmp_path / "moved")
+    (root / folder).parent.mkdir(exist_ok=True)
+    shutil.copytree(tmp_path / "moved", root / folder, dirs_exist_ok=True)
+    tables, warnings = read(root)
+    assert tables["train"].images == [str((root / folder / f"{n}.jpg").resolve()) for n in range(6)]
+    assert warnings == []
+    elsewhere, _ = read(root, images=tmp_path / "moved")
+    assert elsewhere["train"].images[0] == str((tmp_path / "moved" / "0.jpg").resolve())
 
 
 def test_one_file_of_coco_with_its_captions_beside(tmp_path):
