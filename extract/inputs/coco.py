@@ -57,7 +57,7 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
     """
     if options.columns.named:
         raise UsageError(f"{data} is COCO's JSON: it has no columns to name")
-    parts = [_samples(data, split, paths, options) for split, paths in sorted(_files(data).items())]
+    parts = [_samples(split, paths, options) for split, paths in sorted(_files(data).items())]
     return tables(parts, options.label_separator)
 
 
@@ -79,7 +79,7 @@ def _slim(read: dict[str, Any]) -> Any:
     return _Image(read["id"], read["file_name"]) if "file_name" in read else read
 
 
-def _samples(data: Path, split: str, paths: Sequence[Path], options: Options) -> Samples:
+def _samples(split: str, paths: Sequence[Path], options: Options) -> Samples:
     names: dict[int | str, str] = {}  # of the images' files, by the images' ids
     first: dict[int | str, Path] = {}  # which file of JSON named the image
     captions: dict[int | str, list[str]] = {}
@@ -105,7 +105,8 @@ def _samples(data: Path, split: str, paths: Sequence[Path], options: Options) ->
     if not names:
         raise DataError(f"{paths[0]}: there are no images")
     ids = list(names.values())
-    base = paths[0].parent.parent if paths[0].parent.name == "annotations" else paths[0].parent
+    folder = paths[0].resolve().parent
+    base = folder.parent if folder.name == "annotations" else folder
     beside = [base / split, base / "images" / split, base / "images", base / "data", base]
 
     def where(row: int) -> str:

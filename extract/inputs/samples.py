@@ -40,12 +40,13 @@ class Samples:
 
 
 def tables(parts: Sequence[Samples], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
-    """The tables of all splits, by name, and a line for each kind of oddity.
+    """The tables of all splits, by name, train first, and a line for each kind of oddity.
 
     `label_separator` is decided by the first split with labels where it is None; " " stands for any
     whitespace. Raises `DataError` where rows share an id, labels can be read in two ways, or none of the
     rows of a folder has an image there.
     """
+    parts = sorted(parts, key=lambda part: not part.split.startswith("train"))
     for part in parts:
         _check_ids(part)
     separator = _separator(parts, label_separator)

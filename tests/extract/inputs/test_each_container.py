@@ -207,6 +207,18 @@ def test_cells_may_be_numbers_lists_texts_or_nothing(tmp_path):
     assert plain(warnings) == ["rows without a label: 1", "rows with an empty caption: 2"]
 
 
+def test_the_labels_of_train_say_what_separates_those_of_all_splits(tmp_path):
+    for split, labels in (("test", "a b"), ("train", "a b|c"), ("val", "a;c")):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": 1, "text": "a", "tags": labels}) + "\n")
+    tables, _ = read(tmp_path)
+    assert {split: table.labels for split, table in tables.items()} == {
+        "train": [("a b", "c")],
+        "test": [("a b",)],
+        "val": [("a;c",)],
+    }
+    assert next(iter(tables)) == "train"
+
+
 def test_files_of_a_split_must_have_the_same_columns(tmp_path):
     (tmp_path / "train-0.jsonl").write_text('{"id": 1, "text": "a"}\n')
     (tmp_path / "train-1.jsonl").write_text('{"id": 2, "caption": "a"}\n')
