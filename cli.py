@@ -46,7 +46,7 @@ def warn(messages: Sequence[str]) -> None:
 
 
 data_option = click.option(
-    "--data", default="input", show_default=True, help="Folder with train.csv and images."
+    "--data", default="input", show_default=True, help="Folder with train.csv and images, or another input."
 )
 store_option = click.option(
     "--store", default="store", show_default=True, help="Folder of the feature store."
@@ -64,6 +64,31 @@ backend_option = click.option(
     type=click.Choice(["auto", "torch", "onnxruntime"]),
     help="Of image networks on a CPU. auto: the faster of the two here, where there is much to encode.",
 )
+
+
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Where a table has what, for commands that read data."""
+    for option in (
+        click.option("--images", metavar="DIR", help="Folder of the images, where not beside the table."),
+        click.option("--label-column", metavar="NAME", help="Column of the labels."),
+        click.option(
+            "--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."
+        ),
+        click.option("--image-column", metavar="NAME", help="Column of the images: paths, or the bytes."),
+        click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
+    ):
+        command = option(command)
+    return command
+
+
+def _inputs(options: dict[str, Any]) -> dict[str, Any]:
+    """What `input_options` took, out of a command's options, as `extract.encode` wants it."""
+    from extract import Columns
+
+    id_, image, captions, label = (
+        options.pop(f"{name}_column") for name in ("id", "image", "caption", "label")
+    )
+    return {"columns": Columns(id_, image, captions, label), "images": options.pop("images")}
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,6 +118,7 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 )
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and end.")
 @data_option
+@input_options
 @store_option
 @weights_option
 @device_option
@@ -123,7 +149,11 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 )
 @json_option
 def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: bool, **options: Any) -> None:
-    """Encode every image and caption of a data folder that the store lacks.
+    """Encode every image and caption of some data that the store lacks.
+
+    Data is a folder with train.csv (ImageID,Labels,Caption), test.csv or both, and the images in data/ or
+    images/; or a CSV, TSV, JSON lines or parquet file, or a folder of such; COCO's annotations; a folder of
+    images with captions in .txt beside; WebDataset's tar archives; what Hugging Face datasets saved to disk.
 
     \b
     Examples:
@@ -133,6 +163,8 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
       encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
       encode-once extract --encoder clip-vit-l --shard 1/4
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
+      encode-once extract --encoder clip-vit-l --data coco2017
+      encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
         from extract.encoders import cards
@@ -147,6 +179,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
 
     captioners = filter(None, map(captioner, options["captions"]))
     options["weights"] = _weights([*dict.fromkeys([*encoders, *captioners])], options["weights"])
+    options |= _inputs(options)
     report = encode(options.pop("data"), encoders, options.pop("store"), shard=Shard.parse(shard), **options)
     warn(report.warnings)
     for failure in report.failures[:NAMED]:
@@ -243,8 +276,10 @@ def tune(run: str, objective: str, as_json: bool) -> None:
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
 
-def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[Store, Any]:
-    """Encode what a run needs of a data folder; the store and the extraction's report."""
+def _encode_for(
+    run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
+) -> tuple[Store, Any]:
+    """Encode what a run needs of some data; the store and the extraction's report."""
     from extract import encode
 
     place = Store(store or run.settings.store)
@@ -257,6 +292,7 @@ def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[St
         device=device,
         label_separator=settings.label_separator.strip() or None,
         captions=settings.captions,
+        **_inputs(options),
     )
     warn(report.warnings)
     if report.failures:
@@ -266,14 +302,19 @@ def _encode_for(run: Any, data: str, store: str | None, device: str) -> tuple[St
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--data", help="Data folder to measure on, instead of the rows the run held out.")
+@click.option("--data", help="Data to measure on, instead of the rows the run held out.")
+@input_options
+@click.option("--table", default="auto", show_default=True, metavar="SPLIT",
+              help="train, test, val …; auto: train, where it has labels, else another.")  # fmt: skip
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
 @device_option
 @json_option
-def evaluate(run: str, data: str | None, store: str | None, device: str, as_json: bool) -> None:
-    """Measure a run on the rows it held out, or on another data folder.
+def evaluate(
+    run: str, data: str | None, table: str, store: str | None, device: str, as_json: bool, **options: Any
+) -> None:
+    """Measure a run on the rows it held out, or on other data.
 
-    Rows of another folder that the run was fitted on are left out, and counted.
+    Rows of other data that the run was fitted on are left out, and counted.
 
     \b
     Examples:
@@ -282,15 +323,16 @@ def evaluate(run: str, data: str | None, store: str | None, device: str, as_json
     """
     from classify import evaluate as measure
     from classify import load_run, measure_kept
+    from classify.predicting import choose_split
     from classify.report import metrics_text
 
     loaded = load_run(run)
     if data is None:
         metrics, _ = measure_kept(loaded)
     else:
-        place, report = _encode_for(loaded, data, store, device)
-        table = next((table for table in report.tables if table.labels is not None), report.tables[0])
-        metrics, warnings = measure(loaded, place, table)
+        place, report = _encode_for(loaded, data, store, device, options)
+        labelled = [one for one in report.tables if one.labels is not None]
+        metrics, warnings = measure(loaded, place, choose_split(labelled or report.tables, table, "train"))
         warn(warnings)
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
@@ -298,12 +340,15 @@ def evaluate(run: str, data: str | None, store: str | None, device: str, as_json
 @main.command()
 @click.argument("run", type=click.Path())
 @data_option
+@input_options
 @click.option("-o", "--output", default="predictions.csv", show_default=True, type=click.Path(path_type=Path))
-@click.option("--table", type=click.Choice(["auto", "train", "test"]), default="auto", show_default=True,
-              help="auto: test.csv where there is one, else train.csv.")  # fmt: skip
+@click.option("--table", default="auto", show_default=True, metavar="SPLIT",
+              help="train, test, val …; auto: test where there is one, else train.")  # fmt: skip
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
 @device_option
-def predict(run: str, data: str, output: Path, table: str, store: str | None, device: str) -> None:
+def predict(
+    run: str, data: str, output: Path, table: str, store: str | None, device: str, **options: Any
+) -> None:
     """Write the labels a run gives to every row of a table, encoding only what the store lacks.
 
     \b
@@ -312,18 +357,12 @@ def predict(run: str, data: str, output: Path, table: str, store: str | None, de
     """
     from classify import load_run
     from classify import predict as score
+    from classify.predicting import choose_split
     from classify.runs import write_predictions
 
     loaded = load_run(run)
-    place, report = _encode_for(loaded, data, store, device)
-    by_name = {Path(one.source).stem: one for one in report.tables}
-    chosen = (
-        by_name.get(table) or by_name.get("test") or by_name["train"]
-        if table == "auto"
-        else by_name.get(table)
-    )
-    if chosen is None:
-        raise DataError(f"{data} has no {table}.csv")
+    place, report = _encode_for(loaded, data, store, device, options)
+    chosen = choose_split(report.tables, table, "test", "train")
     scores, warnings = score(loaded, place, chosen)
     warn(warnings)
     labels = loaded.names(scores >= loaded.thresholds)

@@ -25,14 +25,17 @@ class Selection:
 
 
 def select(feature: Feature, table: Table | None) -> Selection:
-    """The rows of a table that have a vector, by their ids; without a table every row, by its content key."""
+    """The rows of a table that have a vector, by their ids; without a table every row, by its content key.
+
+    A row of several captions has a vector for each: first come the rows' first captions, then their second.
+    """
     if not len(feature):
         raise DataError(f"{feature.name} has no rows to export")
     if table is None:
         return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
-    rows = feature.find(table.keys(feature.modality))
+    rows = feature.find(np.concatenate(table.all_keys(feature.modality)))
     there = np.flatnonzero(rows >= 0)
-    return Selection(feature, rows[there], [table.ids[row] for row in there])
+    return Selection(feature, rows[there], [table.ids[row % len(table)] for row in there])
 
 
 def export(selection: Selection, kind: str, path: Path) -> None:

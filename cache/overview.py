@@ -47,6 +47,7 @@ def tables(store: Store) -> list[dict[str, Any]]:
         {
             "table": table.name,
             "source": table.source,
+            "split": table.split,
             "rows": len(table),
             "labelled": table.labels is not None,
         }

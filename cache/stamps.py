@@ -45,8 +45,8 @@ def write_stamp(descriptor: int, stamp: Stamp, slots: Iterable[int] = range(SLOT
         write_at(descriptor, slot * SLOT_BYTES, block)
 
 
-def read_stamp(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
-    """The stamp of a file of that format and version.
+def read_stamp(path: Path, kind: tuple[str, int], since: int | None = None) -> dict[str, Any]:
+    """The stamp of a file of that format and version, or one of an earlier version from `since` on.
 
     Raises:
         DamagedError: no slot is as it was written.
@@ -58,7 +58,7 @@ def read_stamp(path: Path, kind: tuple[str, int]) -> dict[str, Any]:
     if not whole:
         raise DamagedError(f"{path} is damaged, or was not written by this program")
     stamp = max(whole, key=lambda stamp: int(stamp.get("commit", 0)))
-    check_version(path, (stamp.get("format"), stamp.get("version")), kind)
+    check_version(path, (stamp.get("format"), stamp.get("version")), kind, since)
     return stamp
 
 
@@ -69,14 +69,14 @@ def stamp_whole(path: Path, kind: tuple[str, int]) -> None:
         write_stamp(file.fileno(), stamp)
 
 
-def check_whole(path: Path, kind: tuple[str, int]) -> None:
-    """Refuse a file that `stamp_whole` did not stamp, or that has changed since.
+def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> None:
+    """Refuse a file that `stamp_whole` did not stamp, or that has changed since; versions as `read_stamp`.
 
     Raises:
         StoreError: of another format or version.
         DamagedError: not as it was written.
     """
-    stamp = read_stamp(path, kind)
+    stamp = read_stamp(path, kind, since)
     with path.open("rb") as file:
         if stamp.get("checksum") != _checksum_of_content(file):
             raise DamagedError(f"{path} is damaged")
@@ -102,11 +102,13 @@ def _parse(block: bytes) -> dict[str, Any] | None:
     return stamp if isinstance(stamp, dict) else None
 
 
-def check_version(path: Path, found: tuple[Any, Any], known: tuple[str, int]) -> None:
-    """Refuse a file of another format or version, with the remedy."""
-    if found == known:
-        return
+def check_version(
+    path: Path, found: tuple[Any, Any], known: tuple[str, int], since: int | None = None
+) -> None:
+    """Refuse a file of another format, or of a version not from `since` to the known one, with the remedy."""
     (kind, version), (wanted, current) = found, known
+    if kind == wanted and version in range(since or current, current + 1):
+        return
     if kind != wanted:
         raise StoreError(f"{path} is no {wanted}, but {kind!r}")
     if isinstance(version, int) and version < current:

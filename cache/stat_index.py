@@ -1,6 +1,7 @@
 """Which key an unchanged file has, without reading it again.
 
-A row says: the file of this path, size and modification time had this key. Losing the index costs one
+A row says: the file of this path, size and modification time had this key. An image in a container is known
+by the path `CONTAINER::WHERE` with the container's size and time. Losing the index costs one
 reading of the files, nothing else; so a damaged one is thrown away, and a damaged row passed over.
 """
 

@@ -66,9 +66,10 @@ class Store:
         save_table(table, self._table_path(table))
 
     def is_outdated(self, table: Table) -> bool:
-        """Whether the file a table was read from has been written since."""
-        source, kept = Path(table.source), self._table_path(table)
-        return source.exists() and source.stat().st_mtime_ns > kept.stat().st_mtime_ns
+        """Whether a file that a table was read from has been written since."""
+        kept = self._table_path(table).stat().st_mtime_ns
+        sources = map(Path, (table.source, *table.more_sources))
+        return any(source.exists() and source.stat().st_mtime_ns > kept for source in sources)
 
     def _table_path(self, table: Table) -> Path:
         return self.path / "tables" / f"{table.name}.h5"

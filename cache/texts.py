@@ -60,7 +60,7 @@ def captioned(table: Table, captions: str, written: Feature | None) -> Table:
     """The table with those captions in the place of its own.
 
     A row has none where the captioner wrote none, or has not seen the image yet; of two joined, the one that
-    is there stands alone.
+    is there stands alone. To each of several captions the generated one is joined.
 
     Args:
         captions: "table", "CAPTIONER" or "table+CAPTIONER".
@@ -68,10 +68,26 @@ def captioned(table: Table, captions: str, written: Feature | None) -> Table:
     """
     if written is None:
         return table
-    texts = read_texts(written, table.keys("image"))
+    generated = read_texts(written, table.keys("image"))
+    columns = [generated]
     if captions.startswith(JOINED):
-        texts = [joined(*both) for both in zip(table.captions, texts, strict=True)]
-    return replace(table, captions=texts, caption_keys=text_keys(texts))
+        columns = [
+            [joined(*both) for both in zip(table.captions, generated, strict=True)],
+            *(_joined_if_any(own, generated) for own in table.more_captions),
+        ]
+    keys = [text_keys(texts) for texts in columns]
+    return replace(
+        table,
+        captions=columns[0],
+        caption_keys=keys[0],
+        more_captions=columns[1:],
+        more_caption_keys=keys[1:],
+    )
+
+
+def _joined_if_any(own: list[str], generated: list[str]) -> list[str]:
+    """Further captions with the generated ones behind them, where there is a further one."""
+    return [joined(*both) if both[0] else "" for both in zip(own, generated, strict=True)]
 
 
 def joined(own: str, generated: str) -> str:

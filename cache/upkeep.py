@@ -79,7 +79,7 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
 
 def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     """The distinct contents of all tables that the feature encodes, in their order, (n, 16)."""
-    keys = np.concatenate([pack([]), *(table.keys(feature.modality) for table in tables)])
+    keys = np.concatenate([pack([]), *(np.concatenate(table.all_keys(feature.modality)) for table in tables)])
     keys = keys[present(keys)]
     return keys[first_occurrences(keys)]
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cache import DataError, Feature, MissingRowsError, Store, Table, UsageError, content_key
-from cache.keys import Keys, pack, present
+from cache.keys import KEY_BYTES, Keys, pack, present
 from cache.texts import OWN, captioned, texts_of
 from classify.matrices import MatrixLike, chunks
 
@@ -32,26 +32,30 @@ class Reference:
         return self.feature.name if self.written is None else f"{self.feature.name}@{self.captions}"
 
     def find(self, table: Table) -> NDArray[np.intp]:
-        """The feature's row of each of a table's rows, (n,), or -1 where it failed or there is no content.
+        """The feature's rows of a table's n rows, (k, n), one for each of its images or k captions.
+
+        It is -1 where that failed or there is no content.
 
         Raises:
             MissingRowsError: rows that were never extracted.
         """
         if self.written is not None:
-            self._found(self.written, table.keys("image"), table)
-        keys = captioned(table, self.captions, self.written).keys(self.feature.modality)
+            self._found(self.written, table.all_keys("image"), table)
+        keys = captioned(table, self.captions, self.written).all_keys(self.feature.modality)
         return self._found(self.feature, keys, table)
 
     def _found(self, feature: Feature, keys: Keys, table: Table) -> NDArray[np.intp]:
+        keys = keys.reshape(-1, KEY_BYTES)  # (k * n, 16)
         found = feature.find(keys)
         failed = feature.failures()
-        waiting = sum(key.tobytes() not in failed for key in keys[(found < 0) & present(keys)])
+        lacking = np.flatnonzero((found < 0) & present(keys))
+        waiting = len({i % len(table) for i in lacking.tolist() if keys[i].tobytes() not in failed})
         if waiting:
             how = "" if self.written is None else f" --captions {self.captions}"
             raise MissingRowsError(
                 f"{feature.name} lacks {waiting} of the {len(table)} rows of {table.source}: run extract{how}"
             )
-        return found
+        return found.reshape(-1, len(table))
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Matrix:
     """Features side by side, one row a sample, (n, d); `matrix[rows]` reads those rows from the store."""
 
     references: Sequence[Reference]
-    rows: Sequence[NDArray[np.intp]]  # of each feature, (n,): its row of every sample, -1 where it has none
+    # Of each feature, (k, n): its row of each of a sample's k captions, or of its image; -1 for none.
+    # A sample of several captions has the mean of their vectors.
+    rows: Sequence[NDArray[np.intp]]
     warnings: list[str]
 
     @property
@@ -72,18 +78,29 @@ class Matrix:
         return len(self), sum(self.dims.values())
 
     def __len__(self) -> int:
-        return len(self.rows[0])
+        return int(self.rows[0].shape[1])
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> Floats:
         """Those rows, (m, d); NaN where one has no vector of a feature."""
-        wanted = [found[rows] for found in self.rows]
-        X = np.full((len(wanted[0]), self.shape[1]), np.nan, np.float32)
+        wanted = [found[:, rows] for found in self.rows]  # (k, m) each
+        X = np.full((wanted[0].shape[1], self.shape[1]), np.nan, np.float32)
         starts = np.cumsum(list(self.dims.values()))[:-1]
         for one, found, columns in zip(self.references, wanted, np.split(X, starts, axis=1), strict=True):
             there = found >= 0
-            # torch makes float32 of float16 ten times as fast as numpy does
-            columns[there] = torch.tensor(one.feature.take(found[there]), dtype=torch.float32)
+            if len(found) == 1:
+                columns[there[0]] = _take(one.feature, found[0, there[0]])
+                continue
+            columns[there.any(axis=0)] = 0
+            for row, has in zip(found, there, strict=True):
+                columns[has] += _take(one.feature, row[has])
+            columns /= np.maximum(there.sum(axis=0), 1)[:, None]
         return X
+
+
+def _take(feature: Feature, rows: NDArray[np.intp]) -> Floats:
+    """Rows of a feature, (m, d)."""
+    # torch makes float32 of float16 ten times as fast as numpy does
+    return torch.tensor(feature.take(rows), dtype=torch.float32).numpy()
 
 
 def choose(store: Store, names: Sequence[str]) -> list[Reference]:
@@ -138,7 +155,7 @@ def load(references: Sequence[Reference], table: Table) -> Matrix:
             if feature and str(feature.spec.get("weights")).startswith("RANDOM")
         ]
         found = one.find(table)
-        there = found >= 0
+        there = (found >= 0).any(axis=0)
         if not there.all():
             warnings.append(
                 f"{one.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
@@ -178,26 +195,32 @@ def _column_means(X: MatrixLike, function: Callable[[Floats], NDArray[np.floatin
 
 
 def sample_keys(table: Table) -> Keys:
-    """One key a row, (n, 16), of all that the sample holds: its image and its caption."""
-    pairs = np.concatenate([table.keys("image"), table.keys("caption")], axis=1)
-    return pack(content_key(pair.tobytes()) for pair in pairs)
+    """One key a row, (n, 16), of all that the sample holds: its image and its captions."""
+    captions = table.all_keys("caption")
+    held = np.concatenate([table.keys("image"), *captions], axis=1)  # (n, (1 + k) 16)
+    # Not the places of captions that only other rows of the table have; that of the first belongs to the key.
+    ends = KEY_BYTES * (1 + np.maximum(captions.any(axis=2).sum(axis=0), 1))
+    return pack(content_key(row[:end].tobytes()) for row, end in zip(held, ends.tolist(), strict=True))
 
 
 def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
-    """The labelled table to learn from: that of a data folder, or the only one the store knows.
+    """The labelled table to learn from: that of some data, or the only one; of its splits, that called train.
 
     Raises:
         DataError: there is none, or several, or its file changed since it was extracted.
     """
     tables = [table for table in store.tables() if table.labels is not None]
     if data is not None:
-        tables = [table for table in tables if Path(table.source).parent == Path(data).resolve()]
+        root = Path(data).resolve()
+        tables = [table for table in tables if Path(table.source).is_relative_to(root)]
     if not tables:
         raise DataError(
             f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract first"
         )
     if len(tables) > 1:
-        known = ", ".join(str(Path(table.source).parent) for table in tables)
+        tables = [table for table in tables if table.split.startswith("train")] or tables
+    if len(tables) > 1:
+        known = ", ".join(table.source for table in tables)
         raise DataError(
             f"{store.path} knows {len(tables)} tables with labels ({known}): choose one with --data"
         )

@@ -1,11 +1,13 @@
 """A run applied to other rows: their labels, and what they are worth where the truth is known."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import DataError, Store, Table
+from cache.errors import unknown_name
 from classify import features as featuring
 from classify.features import Reference, refer
 from classify.metrics import measure
@@ -26,6 +28,24 @@ def sources(run: Run, store: Store) -> list[Reference]:
             one.written.check(run.settings.captioners[one.written.encoder].spec)
         found.append(one)
     return found
+
+
+def choose_split(tables: Sequence[Table], wanted: str, *usual: str) -> Table:
+    """The table of that split; for "auto" the first of the usual ones that is there, or else the first.
+
+    A split such as "test2017" is found as "test" where only one begins so.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    for name in usual if wanted == "auto" else [wanted]:
+        exact = [table for table in tables if table.split == name]
+        alike = [table for table in tables if table.split.startswith(name)]
+        if len(exact or alike) == 1:
+            return (exact or alike)[0]
+    if wanted != "auto":
+        raise unknown_name(f"split of {tables[0].source}", wanted, [table.split for table in tables])
+    return tables[0]
 
 
 def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], list[str]]:

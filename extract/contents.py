@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
-from cache import NO_KEY, Table, content_key
+from cache import NO_KEY, DataError, Table, content_key
 from cache.keys import pack
 from cache.stat_index import Stat, StatIndex, stat_of
 from cache.texts import text_keys
+from extract import members
 from extract.errors import InputError
 
 Found = TypeVar("Found")
@@ -23,30 +23,33 @@ def _file_errors() -> Iterator[None]:
         raise InputError("missing", "there is no such file") from error
     except OSError as error:
         raise InputError("unreadable", error.strerror or str(error)) from error
+    except DataError as error:
+        raise InputError("unreadable", str(error)) from error
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of an input file.
+    """The bytes of an image, from a file of its own or a container.
 
     Raises:
         InputError: with reason "missing" or "unreadable".
     """
     with _file_errors():
-        return Path(path).read_bytes()
+        return members.read(path)
 
 
 def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputError]:
-    """Give a table its `image_keys` and `caption_keys`.
+    """Give a table its `image_keys` and the keys of all its captions.
 
     Returns:
         The image paths that cannot be read, with the reason; their rows have `NO_KEY`.
     """
     table.caption_keys = text_keys(table.captions)
-    paths = {path for path in table.images if path}
+    table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
+    paths = dict.fromkeys(path for path in table.images if path)  # in order: containers are read forwards
     with ThreadPoolExecutor(workers) as pool:
         stats, unreadable = _each(pool, _stat, paths)
         keys = index.known(stats)
-        new, lost = _each(pool, _key, stats.keys() - keys.keys())
+        new, lost = _each(pool, _key, [path for path in paths if path in stats and path not in keys])
     index.remember((path, stats[path], key) for path, key in new.items())
     keys |= new
     table.image_keys = pack(keys.get(path, NO_KEY) for path in table.images)
@@ -55,7 +58,7 @@ def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputErr
 
 def _stat(path: str) -> Stat:
     with _file_errors():
-        return stat_of(path)
+        return stat_of(members.container_of(path))
 
 
 def _key(path: str) -> bytes:

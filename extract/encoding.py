@@ -82,9 +82,9 @@ class Opened:
 
 
 def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
-    """The keys (n, 16) of all rows that have such a content of the shard, and the distinct ones as inputs."""
-    keys = np.concatenate([table.keys(modality) for table in tables])
-    sources = [s for table in tables for s in (table.images if modality == "image" else table.captions)]
+    """The keys (n, 16) of all such contents of the rows, in the shard, and the distinct ones as inputs."""
+    keys = np.concatenate([keys for table in tables for keys in table.all_keys(modality)])
+    sources = [source for table in tables for source in table.contents(modality)]
     asked = np.flatnonzero(present(keys) & shard.has(keys))
     first = asked[first_occurrences(keys[asked])]
     return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -19,7 +18,7 @@ from extract.contents import add_keys
 from extract.encoders.base import RANDOM, Modality, Options, Tower
 from extract.encoding import Input, Job, distinct_inputs, encode_inputs
 from extract.errors import InputError, TooManyFailuresError
-from extract.readers import read_folder
+from extract.inputs import Columns, read
 
 
 @dataclass
@@ -83,6 +82,8 @@ def encode(
     compiled: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
+    columns: Columns | None = None,
+    images: str | os.PathLike[str] | None = None,
     label_separator: str | None = None,
     retry_failed: bool = False,
     max_failures: int | None = None,
@@ -93,7 +94,8 @@ def encode(
     """Encode what a store lacks of a data folder.
 
     Args:
-        data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`.
+        data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`; or any other
+            that `extract.inputs` knows.
         names: of encoders; `extract.encoders` knows them. With "/regions" behind it, the vectors of a
             picture's regions are kept, too.
         store: where vectors are kept.
@@ -105,6 +107,8 @@ def encode(
         compiled: have torch compile image networks.
         batch_size: inputs a step of the model; by default what suits the device.
         workers: threads that read, decode and prepare; by default one a core.
+        columns: names of a table's columns, where they are not to be guessed.
+        images: the folder of the images, where they are not beside the table.
         label_separator: between the labels of a row, where the table leaves doubt.
         retry_failed: try inputs again that failed before.
         max_failures: stop as soon as more inputs than that fail.
@@ -135,7 +139,7 @@ def encode(
     warnings = [f"{name} has RANDOM weights: its vectors mean nothing" for name in random]
 
     started = time.perf_counter()  # by now the encoders' libraries are imported
-    tables, oddities = read_folder(Path(data), label_separator=label_separator)
+    tables, oddities = read(data, columns=columns, images=images, label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + oddities)
     jobs = [Job(name, tower, store, file) for name, tower, file in made]
     shard = shard or Shard()

@@ -19,8 +19,8 @@ from extract.encoders.base import Options, Tower, torch_threads
 from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
 from extract.encoding import ON_GPU, Input, Job, Opened, distinct_inputs, encode_inputs
+from extract.inputs import read
 from extract.pipeline import choose_device
-from extract.readers import read_folder
 
 PREPARED = 512  # inputs held ready at once while networks are timed
 SCRIPTED = 320  # images that scripts take: some are slow
@@ -51,7 +51,7 @@ def rates(
         scripts: also time what one would write with torch alone.
     """
     device = choose_device(device)
-    table = _first(next(iter(read_folder(Path(data))[0].values())), images)
+    table = _first(next(iter(read(Path(data))[0].values())), images)
     options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
     made = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
     towers = [(name, tower) for name, tower in made if tower.modality == "image"]
@@ -88,7 +88,7 @@ def rates(
 
 def _first(table: Table, n: int) -> Table:
     columns = {name: getattr(table, name)[:n] for name in ("ids", "images", "captions")}
-    return replace(table, **columns, labels=None, columns={})
+    return replace(table, **columns, labels=None, columns={}, more_captions=[], more_caption_keys=[])
 
 
 def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device: str) -> dict[str, Any]:

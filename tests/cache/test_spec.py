@@ -81,11 +81,12 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
     store = Store(tmp_path / "store")
     keys = pack(blake(text.encode()) for text in ("x", "ÿ"))
     labels = [("b", "a"), ()]
-    store.save(
-        Table("/d/train.csv", ["1", "2"], ["", ""], ["x", "ÿ"], labels, image_keys=keys, caption_keys=keys)
-    )
+    table = Table("/d/0.tar", ["1", "2"], ["", ""], ["x", "ÿ"], labels, image_keys=keys, caption_keys=keys)
+    table.split, table.more_sources = "val", ["/d/1.tar"]
+    table.more_captions, table.more_caption_keys = [["", "z"]], [pack([bytes(16), blake(b"z")])]
+    store.save(table)
     (path,) = (store.path / "tables").iterdir()
-    assert stamp_of(path, ("encode-once table", 2))["checksum"] == xxh3(path.read_bytes()[8192:])
+    assert stamp_of(path, ("encode-once table", 3))["checksum"] == xxh3(path.read_bytes()[8192:])
     with h5py.File(path) as file:
 
         def texts(name):
@@ -93,6 +94,12 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
             return [run[a:b].decode() for a, b in itertools.pairwise(offsets)]
 
         assert texts("captions") == ["x", "ÿ"]
+        assert (file.attrs["source"], file.attrs["split"], texts("more_sources")) == (
+            *("/d/0.tar", "val"),
+            ["/d/1.tar"],
+        )
+        assert texts("more_captions/0") == ["", "z"]
+        assert [bytes(key) for key in file["more_caption_keys"][0]] == [bytes(16), blake(b"z")]
         names, numbers = texts("labels/names"), file["labels/numbers"][()]
         offsets = file["labels/offsets"][()]
         found = [tuple(names[i] for i in numbers[a:b]) for a, b in itertools.pairwise(offsets)]

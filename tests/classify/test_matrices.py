@@ -45,7 +45,9 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         data.draw(st.lists(st.integers(0, 11), max_size=12)), np.intp
     )  # which content each has
     matrix = Matrix(
-        [Reference(features[i][0]) for i in chosen], [features[i][0].find(KEYS[samples]) for i in chosen], []
+        [Reference(features[i][0]) for i in chosen],
+        [features[i][0].find(KEYS[samples])[None] for i in chosen],
+        [],
     )
     X = np.concatenate([features[i][1][samples] for i in chosen], axis=1)
     n, d = X.shape

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cache.errors import DataError, MissingDataError
-from extract import scenes
-from extract.readers import read_folder
+from extract import inputs, scenes
 from extract.scenes import CATEGORIES, CLUTTER, RIDDEN, compose
 
 COCO = {
@@ -99,7 +98,7 @@ def test_captions_name_some_of_the_labels_and_nothing_else(composed: Path) -> No
 
 
 def test_the_projects_reader_reads_all_of_it(composed: Path) -> None:
-    tables, warnings = read_folder(composed)
+    tables, warnings = inputs.read(composed)
     table = tables["train"]
     assert warnings == []
     assert table.labels == [tuple(row["Labels"].split(";")) for row in rows_of(composed)]
