@@ -167,10 +167,10 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
-        from extract.encoders import cards
+        from extract.encoders import listed
         from extract.encoders.cards import lines
 
-        click.echo("\n".join(lines(list(cards()))))
+        click.echo("\n".join(lines(list(listed()))))
         return
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")

@@ -6,6 +6,7 @@ fight with it. Beside a GPU, other workers decode while one has it compute. The 
 in the inputs' order and stores them.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,19 @@ class Opened:
         return tower.prepare(self._pictures[by])
 
 
+@dataclass(frozen=True)
+class How:
+    """The circumstances of an encoding."""
+
+    device: str
+    workers: int  # threads
+    batch_size: int | None = None  # None: what suits the device
+    shard: Shard = field(default_factory=Shard)  # the share of the contents to encode
+    retry_failed: bool = False
+    max_failures: float = math.inf  # of an encoder
+    progress: bool = False
+
+
 def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
     """The keys (n, 16) of all such contents of the rows, in the shard, and the distinct ones as inputs."""
     keys = np.concatenate([keys for table in tables for keys in table.all_keys(modality)])
@@ -118,27 +132,19 @@ class Job:
             lacking |= ~feature.has(keys) & np.array([one.key not in failed for one in inputs], np.bool_)
         return lacking
 
-    def start(
-        self,
-        device: str,
-        batch_size: int | None,
-        workers: int,
-        expected: int,
-        shard: Shard,
-        cleanup: ExitStack,
-    ) -> None:
+    def start(self, how: How, expected: int, cleanup: ExitStack) -> None:
         """Open the features for `expected` more rows, and load the tower."""
         for output, feature in self.features.items():
-            self._writers[output] = cleanup.enter_context(feature.writer(expected, shard))
+            self._writers[output] = cleanup.enter_context(feature.writer(expected, how.shard))
         cleanup.callback(self.commit)  # whatever ends the work, what is encoded is kept
         self.tower.expected = expected
-        self.tower.load(device)
+        self.tower.load(how.device)
         for feature in self.features.values():
             feature.note(self.tower.provenance())
-        on_gpu = device.startswith("cuda")
-        self.batch_size = batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
-        at_once = (ON_GPU if on_gpu else workers) if self.tower.parallel else 1
-        self._turns, self._threads = BoundedSemaphore(at_once), 1 if self.tower.parallel else workers
+        on_gpu = how.device.startswith("cuda")
+        self.batch_size = how.batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
+        at_once = (ON_GPU if on_gpu else how.workers) if self.tower.parallel else 1
+        self._turns, self._threads = BoundedSemaphore(at_once), 1 if self.tower.parallel else how.workers
 
     def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
         """Rows of inputs that are prepared, or could not be. Called in any thread."""
@@ -209,27 +215,16 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
-def encode_inputs(
-    inputs: Sequence[Input],
-    jobs: Sequence[Job],
-    device: str,
-    *,
-    batch_size: int | None,
-    workers: int,
-    retry_failed: bool,
-    max_failures: float,
-    shard: Shard,
-    progress: bool,
-) -> float:
+def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], how: How) -> float:
     """Give every job's features the rows they lack of these inputs, all of one modality and shard.
 
     Returns:
         The seconds it took to load the towers.
 
     Raises:
-        TooManyFailuresError: more than `max_failures` failed for one encoder; what was encoded is kept.
+        TooManyFailuresError: more than `how.max_failures` failed for one encoder; what was encoded is kept.
     """
-    lacking = [job.lacks(inputs, retry_failed=retry_failed) for job in jobs]
+    lacking = [job.lacks(inputs, retry_failed=how.retry_failed) for job in jobs]
     todo = [
         (inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
         for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
@@ -239,25 +234,25 @@ def encode_inputs(
     keep_freed_memory()
     with ExitStack() as cleanup:
         cleanup.enter_context(torch_threads(1))  # more would only wait for one another
-        bar = tqdm(total=len(todo), unit=todo[0][0].modality, disable=None if progress else True)
+        bar = tqdm(total=len(todo), unit=todo[0][0].modality, disable=None if how.progress else True)
         cleanup.enter_context(bar)
         started = time.perf_counter()
         for job, lacks in zip(jobs, lacking, strict=True):
             if lacks.any():
                 bar.set_description(f"loading {', '.join(one.name for one in job.features.values())}")
-                job.start(device, batch_size, workers, int(lacks.sum()), shard, cleanup)
+                job.start(how, int(lacks.sum()), cleanup)
         loading = time.perf_counter() - started
         bar.set_description("encoding")
         bar.unpause()  # its rate is of the encoding
-        pool = cleanup.enter_context(ThreadPoolExecutor(workers))
+        pool = cleanup.enter_context(ThreadPoolExecutor(how.workers))
         cleanup.callback(pool.shutdown, cancel_futures=True)
         largest = max(job.batch_size for job, lacks in zip(jobs, lacking, strict=True) if lacks.any())
-        size = max(1, min(largest, len(todo) // (AHEAD * workers)))  # few inputs: a share for each worker
+        size = max(1, min(largest, len(todo) // (AHEAD * how.workers)))  # few inputs: a share for each worker
         batches = (todo[start : start + size] for start in range(0, len(todo), size))
-        for number, done in _in_order(pool, _carry, batches, AHEAD * workers):
+        for number, done in _in_order(pool, _carry, batches, AHEAD * how.workers):
             for job, results in done:
                 job.store(results)
-                if job.failed > max_failures:
+                if job.failed > how.max_failures:
                     raise TooManyFailuresError(
                         f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
                         "failures.jsonl in the store's features names them, and what was encoded is kept"

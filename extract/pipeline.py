@@ -4,8 +4,6 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,59 +13,11 @@ from cache.keys import present
 from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
 from extract.contents import add_keys
-from extract.encoders.base import RANDOM, Modality, Options, Tower
-from extract.encoding import Input, Job, distinct_inputs, encode_inputs
+from extract.encoders.base import RANDOM, Options, Tower
+from extract.encoding import How, Job, distinct_inputs, encode_inputs
 from extract.errors import InputError, TooManyFailuresError
 from extract.inputs import Columns, read
-
-
-@dataclass
-class Counts:
-    """What became of the rows a feature was asked for; each is counted once.
-
-    A row whose table gives it no such content (an empty caption) is not asked for.
-    """
-
-    encoded: int = 0
-    present: int = 0
-    failed: int = 0
-
-
-@dataclass(frozen=True)
-class FailedInput:
-    """An image or caption without a vector, and why."""
-
-    input: str
-    reason: str
-    message: str
-    features: tuple[str, ...]
-
-
-@dataclass
-class Report:
-    """What an extraction did."""
-
-    tables: list[Table]
-    features: dict[str, Counts] = field(default_factory=dict)
-    failures: list[FailedInput] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0  # of the work, once the libraries are imported
-    loading: float = 0.0  # of these, what it took to load the encoders
-
-    @property
-    def samples(self) -> int:
-        """Rows of all tables."""
-        return sum(map(len, self.tables))
-
-    def as_json(self) -> dict[str, Any]:
-        """The report as the command line prints it."""
-        return {
-            "samples": self.samples,
-            "features": {name: vars(counts) for name, counts in self.features.items()},
-            "failures": [vars(failure) for failure in self.failures],
-            "warnings": self.warnings,
-            "seconds": round(self.seconds, 3),
-        }
+from extract.reports import Counts, Report, check_some_succeeded, failed_inputs
 
 
 def encode(
@@ -125,11 +75,11 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
-    made = []
     files = {name.removesuffix(encoders.REGIONS): file for name, file in (weights or {}).items()}
     wanted = encoders.wanted([*names, *filter(None, map(captioner, captions))])
     called = {asked: _named(asked, files) for asked in wanted}
     captions = [one if one == OWN else _renamed(one, called) for one in dict.fromkeys(captions)]
+    made = []
     for asked, (name, file) in called.items():
         precise = _precision(name, store, device, precision)
         options = Options(file, precise, backend, compiled, regions=wanted[asked])
@@ -142,48 +92,51 @@ def encode(
     tables, oddities = read(data, columns=columns, images=images, label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + oddities)
     jobs = [Job(name, tower, store, file) for name, tower, file in made]
-    shard = shard or Shard()
     unreadable: dict[str, InputError] = {}
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)
         store.save(table)
     limit = _failures_left(max_failures, unreadable)
-    for modality in get_args(Modality):
-        mine = [job for job in jobs if job.tower.modality == modality]
-        tables_then = report.tables
-        if modality == "caption":
-            written = [(one, texts_of(one, store)) for one in captions]
-            tables_then = [captioned(table, *kind) for kind in written for table in report.tables]
-        requested, inputs = distinct_inputs(tables_then, modality, shard)
-        lost = unreadable if modality == "image" else {}
-        if mine and not lost and not any(present(table.keys(modality)).any() for table in tables_then):
-            raise DataError(f"{data} has no {modality}s for {', '.join(job.encoder for job in mine)}")
-        before = _presence(mine, requested)
-        report.loading += encode_inputs(
-            inputs,
-            mine,
-            device,
-            batch_size=batch_size,
-            workers=workers,
-            retry_failed=retry_failed,
-            max_failures=limit,
-            shard=shard,
-            progress=progress,
-        )
-        for job in mine:
-            of = ", ".join(feature.name for feature in job.features.values())
-            report.warnings += [f"{of}: {remark}" for remark in job.tower.remarks()]
-        rows_lost = sum(path in lost for table in report.tables for path in table.images)
-        for name, there in _presence(mine, requested).items():
-            report.features[name] = Counts(
-                encoded=int((there & ~before[name]).sum()),
-                present=int(before[name].sum()),
-                failed=int((~there).sum()) + rows_lost,
-            )
-        report.failures += _failed(inputs, mine, lost)
+    how = How(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)
+    of_images = [job for job in jobs if job.tower.modality == "image"]
+    _encode(report, report.tables, of_images, how, unreadable)
+    of_captions = [job for job in jobs if job.tower.modality == "caption"]
+    kinds = [(kind, texts_of(kind, store)) for kind in captions]  # the captioners are done by now
+    captioned_tables = [captioned(table, *kind) for kind in kinds for table in report.tables]
+    _encode(report, captioned_tables, of_captions, how, {})
     report.seconds = time.perf_counter() - started
-    _check_some_succeeded(report)
+    check_some_succeeded(report)
     return report
+
+
+def _encode(
+    report: Report,
+    tables: Sequence[Table],
+    jobs: Sequence[Job],
+    how: How,
+    unreadable: Mapping[str, InputError],
+) -> None:
+    """Give jobs of one modality the contents of the tables, and tell of it in the report."""
+    if not jobs:
+        return
+    modality = jobs[0].tower.modality
+    requested, inputs = distinct_inputs(tables, modality, how.shard)
+    if not unreadable and not any(present(table.keys(modality)).any() for table in tables):
+        encoding = ", ".join(job.encoder for job in jobs)
+        raise DataError(f"{tables[0].source} has no {modality}s for {encoding}")
+    before = _presence(jobs, requested)
+    report.loading += encode_inputs(inputs, jobs, how)
+    for job in jobs:
+        of = ", ".join(feature.name for feature in job.features.values())
+        report.warnings += [f"{of}: {remark}" for remark in job.tower.remarks()]
+    rows_lost = sum(path in unreadable for table in tables for path in table.images)
+    for name, there in _presence(jobs, requested).items():
+        report.features[name] = Counts(
+            encoded=int((there & ~before[name]).sum()),
+            present=int(before[name].sum()),
+            failed=int((~there).sum()) + rows_lost,
+        )
+    report.failures += failed_inputs(inputs, jobs, unreadable)
 
 
 def _named(asked: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
@@ -216,16 +169,6 @@ def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) ->
     return left
 
 
-def _check_some_succeeded(report: Report) -> None:
-    for name, counts in report.features.items():
-        if counts.failed and not counts.encoded + counts.present:
-            first = next(failure for failure in report.failures if name in failure.features)
-            raise DataError(
-                f"{name}: all {counts.failed} inputs failed, such as {first.input}: "
-                f"{first.reason} ({first.message})"
-            )
-
-
 def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     """Feature → which rows it has, (n,)."""
     return {feature.name: feature.has(keys) for job in jobs for feature in job.features.values()}
@@ -248,19 +191,3 @@ def _precision(encoder: str, store: Store, device: str, wanted: str) -> str:
         if name.startswith(f"{encoder}/"):
             return str(store.feature(name).spec.get("precision", "float32"))
     return "float16" if device.startswith("cuda") else "float32"
-
-
-def _failed(
-    inputs: Sequence[Input], jobs: Sequence[Job], unreadable: Mapping[str, InputError]
-) -> list[FailedInput]:
-    """Every input that some feature has no row of."""
-    features = [feature for job in jobs for feature in job.features.values()]
-    names = tuple(feature.name for feature in features)
-    failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items() if features]
-    why = [feature.failures() for feature in features]
-    for one in inputs:
-        of = {f.name: known[one.key] for f, known in zip(features, why, strict=True) if one.key in known}
-        if of:
-            first = next(iter(of.values()))
-            failed.append(FailedInput(one.source, first.reason, first.message, tuple(of)))
-    return failed

@@ -18,7 +18,7 @@ from extract.contents import add_keys, read_file
 from extract.encoders.base import Options, Tower, torch_threads
 from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
-from extract.encoding import ON_GPU, Input, Job, Opened, distinct_inputs, encode_inputs
+from extract.encoding import ON_GPU, How, Input, Job, Opened, distinct_inputs, encode_inputs
 from extract.inputs import read
 from extract.pipeline import choose_device
 
@@ -156,17 +156,7 @@ def _end_to_end(table: Table, towers: Sequence[tuple[str, Tower]], device: str) 
         fresh = replace(table, image_keys=None, caption_keys=None)
         add_keys(fresh, store.files, _cores())
         _, inputs = distinct_inputs([fresh], "image", Shard())
-        loading = encode_inputs(
-            inputs,
-            jobs,
-            device,
-            batch_size=None,
-            workers=_cores(),
-            retry_failed=False,
-            max_failures=0,
-            shard=Shard(),
-            progress=False,
-        )
+        loading = encode_inputs(inputs, jobs, How(device, _cores(), max_failures=0))
         return time.perf_counter() - started - loading
 
 

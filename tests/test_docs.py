@@ -8,7 +8,7 @@ import pytest
 
 from classify.heads import HEADS
 from cli import main
-from extract.encoders import cards
+from extract.encoders import listed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def test_every_command_line_in_readme_exists(line):
 
 
 def test_every_encoder_and_head_is_in_its_table():
-    for name, _ in cards():
+    for name, _ in listed():
         assert f"`{name.removesuffix('…')}" in README, name
     for name in HEADS:
         assert f"| `{name}`" in README, name

@@ -39,7 +39,7 @@ def families() -> Iterator[ModuleType]:
         yield package.load()
 
 
-def cards() -> Iterator[tuple[str, Card]]:
+def listed() -> Iterator[tuple[str, Card]]:
     """Every name, and what is known of it; of a family that takes any other, how its names start."""
     for family in families():
         for name in [*family.NAMES, *([family.PREFIX] if family.PREFIX else [])]:

@@ -41,7 +41,7 @@ def on_hub(repository: str, files: Sequence[str]) -> bool:
     """Whether one of these files of a Hugging Face repository was downloaded before."""
     from huggingface_hub import try_to_load_from_cache
 
-    return any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+    return any(repository and isinstance(try_to_load_from_cache(repository, one), str) for one in files)
 
 
 def from_torch(url: str) -> bool:

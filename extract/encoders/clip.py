@@ -268,7 +268,7 @@ def card(name: str, names: Mapping[str, tuple[str, str]] = NAMES) -> Card:
 
     arch, tag = names[name]
     config = open_clip.get_model_config(arch)
-    repository = open_clip.get_pretrained_cfg(arch, tag)["hf_hub"].strip("/")
+    repository = open_clip.get_pretrained_cfg(arch, tag).get("hf_hub", "").strip("/")
     dim, context = config["embed_dim"], config["text_cfg"].get("context_length", 77)
     return Card(
         f"image {dim}, text {dim}, regions",

@@ -142,7 +142,7 @@ def table_of_captions(captions):
 def test_a_sample_of_several_captions_has_the_mean_of_their_vectors(tmp_path):
     captions = [("a", "b", "c"), ("b", "", ""), ("a", "bad 1", ""), ("bad 2", "c", "a"), ("bad 2", "", "")]
     feature, table, vectors = captioned(tmp_path, captions)
-    matrix = load([feature], table)
+    matrix = load([Reference(feature)], table)
     X = matrix[np.array([4, 3, 2, 1, 0, 0])][::-1]
     assert X.dtype == np.float32
     expected = [
@@ -160,7 +160,7 @@ def test_a_further_caption_that_was_never_extracted_is_an_error(tmp_path):
     feature, _, _ = captioned(tmp_path, [("a", "b")])
     table = table_of_captions([("a", "b"), ("a", "new"), ("new", "newer")])
     with pytest.raises(MissingRowsError, match="e/text lacks 2 of the 3 rows"):
-        load([feature], table)
+        load([Reference(feature)], table)
 
 
 def test_a_samples_key_covers_all_its_captions_and_nothing_else():

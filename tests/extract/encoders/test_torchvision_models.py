@@ -78,7 +78,7 @@ def old_names(state):
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception-v3", "googlenet"])
 def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path):
-    architecture, tag = torchvision_models.NAMES[name]
+    architecture, tag = torchvision_models.NAMES[name][0], torchvision_models.TAG
     published = get_model_weights(architecture)[tag]
     transform = published.transforms()
     inception = architecture in ("inception_v3", "googlenet")

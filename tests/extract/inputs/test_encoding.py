@@ -49,7 +49,7 @@ def plain(tmp_path_factory):
 
 
 def matrix(store, table):
-    return featuring.load([store.feature(LITE0), store.feature(GLOVE)], table)[:]
+    return featuring.load([featuring.Reference(store.feature(name)) for name in (LITE0, GLOVE)], table)[:]
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])
