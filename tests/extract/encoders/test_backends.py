@@ -6,12 +6,13 @@ import torch
 
 from cache import Store
 from extract import encode
-from extract.encoders import backends
+from extract.encoders import backends, towers
 from extract.encoders.base import Options
 from extract.errors import WeightsError
 
 MANY = backends.WORTH_EXPORTING
 TINY = "timm:test_efficientnet"
+OPTIONS = Options("random", backend="onnxruntime")
 
 
 @pytest.fixture(autouse=True)
@@ -142,3 +143,24 @@ def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
     scale = np.linalg.norm(rows["torch"], axis=1).max()
     np.testing.assert_allclose(rows["onnxruntime"], rows["torch"], atol=1e-3 * scale)
     assert store.feature(f"{TINY}/pooled").record.provenance["backend"] == "onnxruntime"
+
+
+@torch.inference_mode()
+def test_what_cannot_be_exported_is_told_in_a_line_and_stdout_is_left_to_the_results(capfd):
+    network = torch.nn.Module()
+    network.forward = lambda pixels: (torch.linalg.eigvals(pixels.float()[0, 0]).abs(),)
+    square = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(WeightsError, match="eigvals") as caught:
+        choose(network, network, square, Options(backend="onnxruntime"), 0)
+    assert "\n" not in str(caught.value)
+    assert choose(network, network, square, Options(backend="auto"), MANY) == (network, "torch")
+    print("a result")
+    assert capfd.readouterr().out == "a result\n"
+
+
+@torch.inference_mode()
+def test_transformers_are_exported_and_their_fast_path_is_left_as_it_was():
+    (tower,) = [one for one in towers("open_clip:ViT-S-32-alt", OPTIONS) if one.modality == "image"]
+    tower.load("cpu")
+    assert tower.backend == "onnxruntime"
+    assert torch.backends.mha.get_fastpath_enabled()
