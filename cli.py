@@ -114,7 +114,7 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 
 @main.command()
 @click.option(
-    "--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder to run; repeat it for several."
+    "--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder; several: repeat it, or NAME,NAME."
 )
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and end.")
 @data_option
@@ -172,6 +172,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
 
         click.echo("\n".join(lines(list(listed()))))
         return
+    encoders = [name for given in encoders for name in given.split(",") if name]
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")
     from cache.texts import captioner

@@ -66,7 +66,7 @@ class Opened:
 
     text: str | None = None
     content: bytes = b""
-    _pictures: dict[int, Any] = field(default_factory=dict)  # by how much they are reduced
+    _pictures: dict[int | None, Any] = field(default_factory=dict)  # by the shorter side they were needed for
 
     def prepared(self, tower: Tower) -> Any:
         """This input, made ready for a tower's batch.
@@ -74,12 +74,14 @@ class Opened:
         Raises:
             InputError: it cannot be decoded, or not be encoded by this tower.
         """
-        if self.text is not None:
-            return tower.prepare(self.text)
-        by = reduction(self.content, tower.shorter_side)
-        if by not in self._pictures:
-            self._pictures[by] = decode(self.content, tower.shorter_side)
-        return tower.prepare(self._pictures[by])
+        return tower.prepare(self._picture(tower.shorter_side) if self.text is None else self.text)
+
+    def _picture(self, needed: int | None) -> Any:
+        for side, picture in self._pictures.items():
+            if side == needed or reduction(self.content, side) == reduction(self.content, needed):
+                return picture
+        self._pictures[needed] = decode(self.content, needed)
+        return self._pictures[needed]
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,8 @@ def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
             if reduction > 1:
                 image.draft(None, (image.width // reduction, image.height // reduction))
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(image)
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -98,4 +99,4 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,14 +16,24 @@ import numpy as np
 from cache import Shard, Store, Table, UsageError
 from extract import encoders
 from extract.contents import add_keys, read_file
+from extract.encoders.backends import plain_attention
 from extract.encoders.base import Options, Tower, torch_threads
 from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
 from extract.encoding import ON_GPU, How, Input, Job, Opened, distinct_inputs, encode_inputs
+from extract.images import decode
 from extract.inputs import read
 from extract.pipeline import choose_device
 
 PREPARED = 512  # inputs held ready at once while networks are timed
+PARTS = {
+    "read": "read",
+    "picture": "read and decode",
+    "decode": "read, decode and prepare",
+    "model": "networks",
+    "limit": "limit",
+    "end_to_end": "end to end",
+}
 SCRIPTED = 320  # images that scripts take: some are slow
 PRODUCT = 2048  # rows and columns of the matrices whose product tells the arithmetic peak
 
@@ -42,7 +53,8 @@ def rates(
     """Rates of the image towers of encoders, a second: medians of rounds in which each part is timed in turn.
 
     On a CPU all parts share the cores, so the limit is 1 / (1/decode + 1/model); on a GPU it is the slower of
-    the two. `decode_per_s` is reading, decoding and preparing, by threads; `model_per_s` all networks one
+    the two. `read_per_s` is reading files, `picture_per_s` also decoding them, `decode_per_s` also preparing
+    the pictures for each encoder, all by threads; `model_per_s` all networks one
     after the other; `end_to_end_per_s` an extraction into a new store, from hashing the files to the last
     commit, the encoders' loading left out.
 
@@ -65,14 +77,15 @@ def rates(
             tower.expected = len(inputs)
             tower.load(device)
         parts: dict[str, Callable[[], float]] = {
-            "read": lambda: _seconds(lambda: _in_threads(lambda one: read_file(one.source), inputs)),
-            "decode": lambda: _seconds(lambda: _in_threads(lambda one: _prepare(one, towers), inputs)),
+            "read": partial(_timed, lambda one: read_file(one.source), inputs),
+            "picture": partial(_timed, partial(_decoded, towers[0][1]), inputs),
+            "decode": partial(_timed, partial(_prepared, towers), inputs),
         }
         for name, tower in towers:
-            parts[f"model {name}"] = lambda tower=tower: _model_seconds(tower, inputs, device)  # type: ignore[misc]
+            parts[f"model {name}"] = partial(_model_seconds, tower, inputs, device)
             if len(towers) > 1:
-                parts[f"end to end {name}"] = lambda one=(name, tower): _end_to_end(table, [one], device)  # type: ignore[misc]
-        parts["end to end"] = lambda: _end_to_end(table, towers, device)
+                parts[f"end to end {name}"] = partial(_end_to_end, table, [(name, tower)], device)
+        parts["end to end"] = partial(_end_to_end, table, towers, device)
         rounds = [{part: run() for part, run in parts.items()} for _ in range(repeats)]
     seconds = {part: median(one[part] for one in rounds) for part in parts}
     found = _summary(seconds, [name for name, _ in towers], len(inputs), device)
@@ -100,6 +113,7 @@ def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device:
         "device": device,
         "threads": _cores(),
         "read_per_s": n / seconds["read"],
+        "picture_per_s": n / seconds["picture"],
         "decode_per_s": n / seconds["decode"],
         "model_per_s": n / model,
         "end_to_end_per_s": n / seconds["end to end"],
@@ -108,7 +122,7 @@ def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device:
         "seconds": dict(seconds),
     }
     if len(names) > 1:
-        alone = sum(seconds[f"end to end {name}"] for name in names) - (len(names) - 1) * seconds["decode"]
+        alone = sum(seconds[f"end to end {name}"] for name in names) - (len(names) - 1) * seconds["picture"]
         found["together_over_alone_less_decoding"] = seconds["end to end"] / alone
     return found
 
@@ -117,19 +131,20 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def _in_threads(function: Callable[[Any], Any], items: Sequence[Any], threads: int | None = None) -> None:
+def _timed(function: Callable[[Any], Any], items: Sequence[Any], threads: int | None = None) -> float:
+    """The seconds it takes threads to do that to each item."""
     with ThreadPoolExecutor(threads or _cores()) as pool:
+        started = time.perf_counter()
         for future in [pool.submit(function, item) for item in items]:
             future.result()
+        return time.perf_counter() - started
 
 
-def _prepare(one: Input, towers: Sequence[tuple[str, Tower]]) -> None:
+def _decoded(tower: Tower, one: Input) -> None:
+    decode(read_file(one.source), tower.shorter_side)
+
+
+def _prepared(towers: Sequence[tuple[str, Tower]], one: Input) -> None:
     opened = one.open()
     for _, tower in towers:
         opened.prepared(tower)
@@ -144,7 +159,7 @@ def _model_seconds(tower: Tower, inputs: Sequence[Input], device: str) -> float:
     for start in range(0, len(inputs), PREPARED):
         ready = [one.open().prepared(tower) for one in inputs[start : start + PREPARED]]
         batches = [ready[at : at + size] for at in range(0, len(ready), size)]
-        total += _seconds(lambda batches=batches: _in_threads(tower.encode, batches, threads))  # type: ignore[misc]
+        total += _timed(tower.encode, batches, threads)
     return total
 
 
@@ -197,7 +212,7 @@ def _against_padding(name: str, tower: ClipCaptions, table: Table, device: str) 
             padded = [tower.model.encode_text(torch.stack(batch).to(device)).cpu() for batch in batches]
             theirs = time.perf_counter() - started
         with torch_threads(1):
-            ours = _seconds(lambda: _in_threads(tower.encode, batches))
+            ours = _timed(tower.encode, batches)
     found = np.concatenate([tower.encode(batch)["text"] for batch in batches])
     return {
         "encoder": name,
@@ -215,11 +230,11 @@ def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
 
     with torch.inference_mode(), torch_threads(_cores()):
         model = tower.build_model().eval().to(device)
-        with FlopCounterMode(display=False) as counter:
+        with plain_attention(), FlopCounterMode(display=False) as counter:
             grey = torch.zeros(1, 3, *tower.size, device=device)
             tower.vectors(model, grey)
         a = torch.randn(PRODUCT, PRODUCT, device=device).to(getattr(torch, tower.options.precision))
-        best = min(_seconds(lambda: (a @ a).sum().item()) for _ in range(5))
+        best = min(_timed(lambda a: (a @ a).sum().item(), [a], 1) for _ in range(5))
     return {
         "gflop_per_image": counter.get_total_flops() / 1e9,
         "peak_gflop_per_s": 2 * PRODUCT**3 / best / 1e9,
@@ -228,15 +243,15 @@ def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
 
 def text(found: Mapping[str, Any]) -> str:
     """The rates for a terminal."""
-    per_s = {part: found[f"{part}_per_s"] for part in ("read", "decode", "model", "limit", "end_to_end")}
+    per_s = {told: found[f"{part}_per_s"] for part, told in PARTS.items()}
     lines = [
         f"{found['images']} images on {found['device']}, {found['threads']} threads; images a second:",
-        *(f"  {part.replace('_', ' '):<11} {rate:8,.1f}" for part, rate in per_s.items()),
+        *(f"  {told:<34} {rate:8,.1f}" for told, rate in per_s.items()),
         f"{found['end_to_end_over_limit']:.2f} of the limit",
     ]
     if "together_over_alone_less_decoding" in found:
         ratio = found["together_over_alone_less_decoding"]
-        lines.append(f"together {ratio:.2f} × the time of each alone, the repeated decoding left out")
+        lines.append(f"together {ratio:.2f} × the time of each alone, with the repeated decoding left out")
     for name, of in found["arithmetic"].items():
         done = found["images"] / found["seconds"][f"model {name}"] * of["gflop_per_image"]
         peak = of["peak_gflop_per_s"]

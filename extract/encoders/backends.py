@@ -114,18 +114,26 @@ def _export(network: Any, pixels: Any, outputs: list[str]) -> bytes:
     """
     import torch
 
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), _stdout_closed():
+    with TemporaryDirectory() as folder, warnings.catch_warnings(), _stdout_closed(), plain_attention():
         warnings.simplefilter("ignore")  # it calls itself deprecated; its successor needs a further library
-        torch.backends.mha.set_fastpath_enabled(False)  # an operator that ONNX does not have
         path = Path(folder) / "network.onnx"
-        try:
-            torch.onnx.export(
-                network, (pixels[:1],), path, input_names=["pixels"], output_names=outputs, dynamo=False
-            )
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast_path)
+        torch.onnx.export(
+            network, (pixels[:1],), path, input_names=["pixels"], output_names=outputs, dynamo=False
+        )
         return path.read_bytes()
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Attention by torch's common operators; its own fast path is one that no exporter or counter knows."""
+    import torch
+
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 @contextmanager
