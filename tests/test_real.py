@@ -3,14 +3,19 @@
 import csv
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from cache import Store
 from cli import main
 from extract import encoding
 
 pytestmark = pytest.mark.real
-FEATURES = ("efficientnet-lite0/pooled", "glove-50/mean", "glove-50/tokens")
+DETECTOR = "onnx:yolox_nano.onnx/scores"
+FEATURES = ("efficientnet-lite0/pooled", "glove-50/mean", "glove-50/tokens", DETECTOR)
+# The detector has seen these pictures with their labels.
+UNCONTAMINATED = ("--features", "efficientnet-lite0/pooled", "--features", "glove-50/mean")
 
 
 def run(*words):
@@ -30,18 +35,10 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def extract(data, place):
-    """A function that extracts both modalities and returns the report."""
-    words = (
-        "--encoder",
-        "efficientnet-lite0",
-        "--encoder",
-        "glove-50",
-        "--data",
-        data,
-        "--store",
-        place / "store",
-    )
+def extract(data, place, shared):
+    """A function that extracts both modalities, images by two encoders at once, and returns the report."""
+    names = f"efficientnet-lite0,onnx:{shared / 'weights' / 'yolox_nano.onnx'},glove-50"
+    words = ("--encoder", names, "--data", data, "--store", place / "store")
     return lambda: json.loads(run("extract", *words, "--json"))
 
 
@@ -52,18 +49,8 @@ def first(extract):
 
 @pytest.fixture(scope="module")
 def fitted(first, place):
-    words = (
-        "--store",
-        place / "store",
-        "--head",
-        "mlp",
-        "--split",
-        "tail:1000",
-        "--run",
-        place / "run",
-        "--json",
-    )
-    return json.loads(run("fit", *words))
+    words = ("--store", place / "store", "--head", "mlp", "--split", "tail:1000", "--run", place / "run")
+    return json.loads(run("fit", *words, *UNCONTAMINATED, "--json"))
 
 
 def test_every_image_and_caption_is_encoded(first):
@@ -72,8 +59,18 @@ def test_every_image_and_caption_is_encoded(first):
 
 
 def test_the_second_extraction_decodes_nothing(first, extract, monkeypatch):
-    monkeypatch.setattr(encoding, "decode", lambda _: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(encoding, "decode", lambda *_: pytest.fail("an image was decoded again"))
     assert extract()["features"] == {name: {"encoded": 0, "present": 9000, "failed": 0} for name in FEATURES}
+
+
+def test_the_detector_finds_what_the_photographs_are_labelled_with(first, data, place):
+    """Of YOLOX's people, class 0 there, nearly every picture with one is labelled 1."""
+    store = Store(place / "store")
+    (table,) = store.tables()
+    people = store.feature(DETECTOR).read(table.keys("image"))[:, 0]
+    labelled = np.array(["1" in labels for labels in table.labels])
+    assert labelled[people > 0.8].mean() > 0.97
+    assert labelled[people < 0.1].mean() < 0.3
 
 
 def test_held_out_rows_are_the_last_thousand(fitted, place):
@@ -83,9 +80,8 @@ def test_held_out_rows_are_the_last_thousand(fitted, place):
 
 
 def test_ours_beats_logistic_regression_with_and_without_cuts(fitted, place):
-    rows = json.loads(
-        run("bench", "fit", "--store", place / "store", "--split", "tail:1000", "--head", "mlp", "--json")
-    )
+    words = ("--store", place / "store", "--split", "tail:1000", "--head", "mlp")
+    rows = json.loads(run("bench", "fit", *words, *UNCONTAMINATED, "--json"))
     peer, ours = rows[0], rows[-1]
     assert peer["model"].startswith("scikit-learn")
     assert ours["model"] == "mlp"

@@ -11,12 +11,10 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image, new
 
-from cache.errors import brief
 from extract.encoders import clip, transformers_models
 from extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
 from extract.encoders.cards import HUB, Card, on_hub
 from extract.encoders.clip import Checkpoint, ClipImages
-from extract.errors import WeightsError
 from extract.images import DECODING
 
 COCA = {  # name → open_clip's architecture and pretrained tag
@@ -120,16 +118,9 @@ class TransformerCaptioner(Tower):
 
     def load(self, device: str) -> None:
         self.device = device
-        try:
+        with transformers_models.loading(self._name, self._source, "a captioner", FOLDER):
             self._bring()
             self.encode([self.prepare(new("RGB", (64, 64)))])  # not every model writes without being asked
-        except ImportError as error:
-            raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
-        except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
-            raise WeightsError(
-                f"{self._name}: {self._source} could not be loaded as a captioner ({brief(error)}); "
-                f"give {FOLDER} with --weights FOLDER"
-            ) from error
 
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor

@@ -4,7 +4,8 @@ A model is a folder (`config.json`, `model*.safetensors`, its tokenizer's files)
 hub.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,12 @@ class TransformerCaptions(Tower):
 
     def load(self, device: str) -> None:
         self.device = device
-        try:
+        with loading(self._name, self._source, "a text encoder", FOLDER):
             self._bring()
             # At once, for two reasons: not every model turns captions into hidden states, and a tokenizer
             # sets its truncation in its first call, which must not happen in several threads.
             self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
-        except ImportError as error:
-            raise WeightsError(f"{self._name} needs: pip install transformers ({brief(error)})") from error
-        except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
-            raise WeightsError(
-                f"{self._name}: {self._source} could not be loaded as a text encoder ({brief(error)}); "
-                f"give {FOLDER} with --weights FOLDER"
-            ) from error
 
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
@@ -145,6 +139,20 @@ class TransformerCaptions(Tower):
             pooled = torch.nn.functional.normalize(pooled)
         tokens = [rows[: len(one)] for rows, one in zip(hidden.cpu().numpy(), batch, strict=True)]
         return {"pooled": pooled.cpu().numpy(), "tokens": tokens}
+
+
+@contextmanager
+def loading(name: str, source: str, kind: str, needed: str) -> Iterator[None]:
+    """Bring a model of transformers, or say in a line what kept it away and what is `needed`."""
+    try:
+        yield
+    except ImportError as error:
+        raise WeightsError(f"{name} needs: pip install transformers ({brief(error)})") from error
+    except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
+        raise WeightsError(
+            f"{name}: {source} could not be loaded as {kind} ({brief(error)}); "
+            f"give {needed} with --weights FOLDER"
+        ) from error
 
 
 def local_folder(name: str, weights: str | None, needed: str) -> str | None:

@@ -16,11 +16,6 @@ LITE0, GLOVE = "efficientnet-lite0", "glove-50"
 ARCH = "open_clip:ViT-S-32-alt"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def decoded(monkeypatch):
     """How many images are decoded."""

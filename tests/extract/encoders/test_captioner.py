@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import huggingface_hub
 import numpy as np
 import open_clip
 import pytest
@@ -31,16 +30,6 @@ from tests.conftest import picture
 
 IMAGES = [picture(seed, (40, 36)) for seed in range(5)]
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a dog cat bus on the red street ##s runs".split()
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,6 @@ CAPTIONS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="module", params=["ViT-S-32-alt", "ViT-B-32"])
 def tower(request):
     _, captions = towers(f"open_clip:{request.param}", Options(weights="random"))

@@ -18,11 +18,6 @@ IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 60)])]
 DETECTORS = {"frcnn-v2": 1.0, "frcnn-mobilenet": 0.125, "fcos": 4.0}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def quick(model):
     """The detector with few proposals, at a fraction of its resolution."""
     if hasattr(model, "rpn"):

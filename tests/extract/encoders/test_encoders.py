@@ -22,11 +22,6 @@ from tests.conftest import picture
 ARCH = "ViT-S-32-alt"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def rows(root):
     with (root / "train.csv").open() as file:
         return list(csv.DictReader(file))

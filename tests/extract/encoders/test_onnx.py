@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -22,11 +21,6 @@ from tests.conftest import SHARED, picture
 YOLOX_NANO = (SHARED / "weights/yolox_nano.onnx").resolve()
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 90), (500, 375), (33, 33)])]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 def tower(path):

@@ -3,7 +3,6 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 
-import huggingface_hub
 import open_clip
 import pytest
 import torch
@@ -16,16 +15,6 @@ from extract.encoders.base import Options
 SMALL = {"width": 16, "heads": 1, "layers": 1}
 VISION = {"image_size": 16, "patch_size": 8, "layers": 1, "width": 64}
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "cat"]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture(scope="module")

