@@ -13,6 +13,8 @@ from classify.matrices import MatrixLike
 HEADS = {  # name → where its class is; imported when it is asked for
     "linear": ("classify.heads.linear", "Linear"),
     "mlp": ("classify.heads.mlp", "MLP"),
+    "knn": ("classify.heads.knn", "KNN"),
+    "forest": ("classify.heads.forest", "Forest"),
 }
 
 

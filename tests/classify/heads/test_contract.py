@@ -10,7 +10,13 @@ from sklearn.metrics import average_precision_score
 from cache.errors import DataError
 from classify.heads import HEADS, make
 
-OPTIONS = {"linear": {"device": "cpu"}, "mlp": {"hidden": (128,), "device": "cpu", "progress": False}}
+OPTIONS = {
+    "linear": {"device": "cpu"},
+    "mlp": {"hidden": (128,), "device": "cpu", "progress": False},
+    "knn": {"device": "cpu"},
+    "forest": {"trees": 60},
+}
+LEARNED = {"knn": 0.75}  # the least average precision; neighbours tell less of a linear function
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +29,18 @@ def data():
 
 
 @pytest.fixture(params=list(HEADS))
-def head(request):
-    return make(request.param, **OPTIONS[request.param])
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def head(name):
+    return make(name, **OPTIONS[name])
+
+
+@pytest.fixture
+def learned(name):
+    return LEARNED.get(name, 0.85)
 
 
 def test_the_constructor_only_stores_its_options(head):
@@ -34,21 +50,21 @@ def test_the_constructor_only_stores_its_options(head):
     assert clone(head).get_params() == options
 
 
-def test_fit_learns_what_there_is_to_learn(head, data):
+def test_fit_learns_what_there_is_to_learn(head, data, learned):
     X, Y = data
     assert head.fit(X[:400], Y[:400], X[400:500], Y[400:500]) is head
     scores = head.predict_proba(X[500:])
     assert scores.shape == (100, 4)
     assert scores.dtype == np.float32
     assert ((scores >= 0) & (scores <= 1)).all()
-    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > 0.85
+    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > learned
     assert scores[:, 3].max() < 0.1
 
 
-def test_fit_needs_no_validation_rows(head, data):
+def test_fit_needs_no_validation_rows(head, data, learned):
     X, Y = data
     scores = head.fit(X[:500], Y[:500]).predict_proba(X[500:])
-    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > 0.85
+    assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > learned
 
 
 def test_labels_may_be_bool_or_integers(head, data):

@@ -1,0 +1,138 @@
+"""The nearest rows vote: exact k nearest neighbours, every k and weighting tried in one pass."""
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy, normalize
+
+from cache.errors import unknown_name
+from classify.matrices import MatrixLike, chunks
+from classify.training import choose_device, on_device, with_validation
+
+METRICS = ("cosine", "l2")
+QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)
+
+
+class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A label's probability is its share of the votes of the k nearest rows and of one average row.
+
+    A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance to
+    the nearest row and `spread` the mean distance between the nearest and the last of the largest k; at
+    temperature infinity all weigh the same. The k and the temperature are those of least BCE on the
+    validation rows, a tenth of the rows where none are given: of all classes together, as few rows tell
+    little of a rare one. `metric` is "cosine" or "l2".
+    """
+
+    def __init__(
+        self,
+        ks: Sequence[int] = (5, 10, 20, 40, 80, 160),
+        temperatures: Sequence[float] = (0.1, 0.2, 0.4, float("inf")),
+        metric: str = "cosine",
+        seed: int = 0,
+        device: str = "auto",
+    ) -> None:
+        self.ks = ks
+        self.temperatures = temperatures
+        self.metric = metric
+        self.seed = seed
+        self.device = device
+
+    def fit(
+        self,
+        X: MatrixLike,
+        Y: NDArray[np.bool_],
+        X_val: MatrixLike | None = None,
+        Y_val: NDArray[np.bool_] | None = None,
+    ) -> "KNN":
+        """Keep the rows X (n, d) with their labels Y (n, c); choose k and temperature."""
+        if self.metric not in METRICS:
+            raise unknown_name("metric", self.metric, METRICS)
+        X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, X_val, Y_val, self.seed)
+        self._keep(X_fit, Y_fit)
+        ks = sorted({min(k, len(X_fit)) for k in self.ks})
+        self.spread_ = self._spread(X_held, ks[-1])
+        self.k_, self.temperature_ = self._choose(X_held, Y_held, ks)
+        if X_val is None:
+            self._keep(X, Y)
+        return self
+
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        labels = on_device(self.labels_, choose_device(self.device))
+        temperature, k = float(self.temperature_[0]), int(self.k_[0])
+        parts = []
+        for distances, rows in self._neighbours(X, k):
+            (shares,) = self._shares(distances, labels[rows], labels.mean(0), temperature, [k])
+            parts.append(shares.cpu().numpy())
+        return np.concatenate(parts)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The rows (n, d) float16 with their labels (n, c), the spread, k and temperature, each (1,)."""
+        names = ("rows", "labels", "spread", "k", "temperature")
+        return {name: getattr(self, f"{name}_") for name in names}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up what another head kept and chose."""
+        for name, array in state.items():
+            setattr(self, f"{name}_", array)
+
+    def _keep(self, X: MatrixLike, Y: NDArray[np.bool_]) -> None:
+        self.rows_ = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
+        self.labels_ = np.asarray(Y, np.bool_)
+
+    def _comparable(self, rows: NDArray[np.float32]) -> Tensor:
+        given = torch.as_tensor(rows)
+        return normalize(given) if self.metric == "cosine" else given
+
+    def _neighbours(self, X: MatrixLike, k: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """For some rows of X at a time, the distances (m, k) to the nearest rows kept, and which they are."""
+        device = choose_device(self.device)
+        kept = torch.as_tensor(self.rows_).to(device).float()
+        squares = (kept * kept).sum(1)
+        for part in chunks(len(X)):
+            for rows in torch.split(self._comparable(X[part]).to(device), QUERIES):
+                # |a - b|² = |a|² + |b|² - 2ab; of vectors of length 1 half of it is 1 - cosine
+                far = torch.addmm(squares, rows, kept.T, alpha=-2) + (rows * rows).sum(1, keepdim=True)
+                nearest = far.topk(k, largest=False)
+                distances = nearest.values.clamp(min=0)
+                yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
+
+    def _spread(self, X: MatrixLike, k: int) -> NDArray[np.float32]:
+        spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in self._neighbours(X, k)])
+        return spans.mean().clamp(min=1e-12).cpu().numpy()[None]
+
+    def _choose(
+        self, X: MatrixLike, Y: NDArray[np.bool_], ks: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The k and the temperature, (1,) each."""
+        device = choose_device(self.device)
+        labels, truth = on_device(self.labels_, device), on_device(Y, device)
+        settings = list(product(self.temperatures, ks))
+        loss = np.zeros(len(settings))
+        done = 0
+        for distances, rows in self._neighbours(X, ks[-1]):
+            wanted = truth[done : done + len(rows)]
+            shares = [
+                share
+                for temperature in self.temperatures
+                for share in self._shares(distances, labels[rows], labels.mean(0), temperature, ks)
+            ]
+            loss += [float(binary_cross_entropy(share, wanted, reduction="sum")) for share in shares]
+            done += len(rows)
+        temperature, k = settings[int(loss.argmin())]
+        return np.array([k], np.int64), np.array([temperature], np.float32)
+
+    def _shares(
+        self, distances: Tensor, labels: Tensor, average: Tensor, temperature: float, ks: Sequence[int]
+    ) -> list[Tensor]:
+        """For each k the labels' shares (m, c) of the votes of k neighbours with labels (m, k, c)."""
+        spread = float(self.spread_[0])
+        weights = torch.exp(-(distances - distances[:, :1]) / (temperature * spread))[..., None]
+        votes, total = (weights * labels).cumsum(1), weights.cumsum(1)
+        return [(votes[:, k - 1] + average) / (total[:, k - 1] + 1) for k in ks]
