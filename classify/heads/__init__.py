@@ -15,6 +15,7 @@ HEADS = {  # name → where its class is; imported when it is asked for
     "mlp": ("classify.heads.mlp", "MLP"),
     "knn": ("classify.heads.knn", "KNN"),
     "forest": ("classify.heads.forest", "Forest"),
+    "gbm": ("classify.heads.gbm", "GBM"),
 }
 
 

@@ -15,6 +15,7 @@ OPTIONS = {
     "mlp": {"hidden": (128,), "device": "cpu", "progress": False},
     "knn": {"device": "cpu"},
     "forest": {"trees": 60},
+    "gbm": {"jobs": 1},
 }
 LEARNED = {"knn": 0.75}  # the least average precision; neighbours tell less of a linear function
 

@@ -1,0 +1,44 @@
+import lightgbm
+import numpy as np
+import pytest
+
+from classify import projection
+from classify.heads.gbm import GBM
+
+
+def problem(n=600, d=20, c=3):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, d)).astype(np.float32)
+    return X, X @ rng.normal(size=(d, c)) + rng.normal(size=(n, c)) > 0
+
+
+@pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
+def test_each_class_is_a_booster_of_its_own_stopped_on_the_validation_rows():
+    X, Y = problem()
+    X, Y, X_val, Y_val = X[:400], Y[:400], X[400:], Y[400:]
+    scores = GBM(jobs=1, seed=5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
+    how = projection.learn(X, Y, X_val, Y_val, 32)
+    Z, Z_val = projection.project(X, *how), projection.project(X_val, *how)
+    for c in range(3):
+        booster = lightgbm.LGBMClassifier(
+            n_estimators=300,
+            learning_rate=0.05,
+            num_leaves=15,
+            min_child_samples=40,
+            n_jobs=1,
+            random_state=5,
+            deterministic=True,
+            force_row_wise=True,
+            verbosity=-1,
+        )
+        stop = lightgbm.early_stopping(20, verbose=False)
+        booster.fit(Z, Y[:, c], eval_set=[(Z_val, Y_val[:, c])], callbacks=[stop])
+        np.testing.assert_allclose(scores[:, c], booster.predict_proba(Z_val)[:, 1], atol=1e-6)
+
+
+def test_a_class_that_is_the_same_in_all_rows_has_that_for_its_probability():
+    X, Y = problem()
+    Y = np.column_stack([Y[:, 0], np.ones(len(Y), bool), np.zeros(len(Y), bool)])
+    head = GBM(jobs=1).fit(X, Y)
+    assert (head.predict_proba(X)[:, 1:] == [1, 0]).all()
+    assert "booster.1" not in head.state()
