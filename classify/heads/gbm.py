@@ -17,8 +17,8 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     LightGBM knows one output a booster; all share one table of binned columns. These are `components`
     principal components of the features and a ridge regression of each class (`classify.projection`): of
-    thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held out.
-    A class that is the same in all rows has that for its probability.
+    thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held
+    out. A class that is the same in all rows has that for its probability.
     """
 
     def __init__(
