@@ -176,25 +176,20 @@ def _end_to_end(table: Table, towers: Sequence[tuple[str, Tower]], device: str) 
 
 
 def _against_scripts(name: str, tower: ImageNetwork, table: Table, repeats: int) -> dict[str, Any]:
-    """Images a second by scripts, each over the same files; and how far their vectors are from ours."""
-    from extract.scripts import with_data_loader, with_threads
+    """Images a second of scripts, each over the same files; and how far their vectors are from ours."""
+    from extract import scripts
 
     paths = table.images[:SCRIPTED]
     output = next(iter(tower.specs))
     ready = [Opened(content=read_file(path)).prepared(tower) for path in paths]
     ours = np.concatenate([tower.encode([one])[output] for one in ready])
-    model = tower.build_model().eval().to(tower.device)
     found: dict[str, Any] = {"encoder": name, "images": len(paths)}
-    for script in (with_data_loader, with_threads):
-        seconds = []
-        for _ in range(repeats):
-            with tempfile.TemporaryDirectory() as folder, torch_threads(_cores()):
-                started = time.perf_counter()
-                theirs = script(tower, model, paths, Path(folder) / "vectors.npy")
-                seconds.append(time.perf_counter() - started)
+    for script in ("with_data_loader", "with_threads"):
+        runs = [scripts.run(script, name, tower.options, tower.device, paths) for _ in range(repeats)]
+        theirs = runs[-1][1]
         far = np.linalg.norm(theirs - ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        found[f"{script.__name__}_per_s"] = len(paths) / median(seconds)
-        found[f"{script.__name__}_differs_by"] = float(far.max())
+        found[f"{script}_per_s"] = len(paths) / median(seconds for seconds, _ in runs)
+        found[f"{script}_differs_by"] = float(far.max())
     return found
 
 
