@@ -106,6 +106,13 @@ def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -
     return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
+def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
+    """The batch size of a tower that suits the device, and how many batches it is given at a time."""
+    on_gpu = device.startswith("cuda")
+    size, at_once = (tower.gpu_batch, ON_GPU) if on_gpu else (tower.cpu_batch, workers)
+    return size, at_once if tower.parallel else 1
+
+
 # output → each input with its row, (d,) or (length, d), or why it has none
 Results = dict[str, list[tuple[Input, NDArray[Any] | InputError]]]
 
@@ -143,9 +150,8 @@ class Job:
         self.tower.load(how.device)
         for feature in self.features.values():
             feature.note(self.tower.provenance())
-        on_gpu = how.device.startswith("cuda")
-        self.batch_size = how.batch_size or (self.tower.gpu_batch if on_gpu else self.tower.cpu_batch)
-        at_once = (ON_GPU if on_gpu else how.workers) if self.tower.parallel else 1
+        usual, at_once = pace(self.tower, how.device, how.workers)
+        self.batch_size = how.batch_size or usual
         self._turns, self._threads = BoundedSemaphore(at_once), 1 if self.tower.parallel else how.workers
 
     def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
@@ -233,22 +239,22 @@ def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], how: How) -> flo
     ]
     if not todo:
         return 0.0
+    busy = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True) if lacks.any()]
     keep_freed_memory()
     with ExitStack() as cleanup:
         cleanup.enter_context(torch_threads(1))  # more would only wait for one another
         bar = tqdm(total=len(todo), unit=todo[0][0].modality, disable=None if how.progress else True)
         cleanup.enter_context(bar)
         started = time.perf_counter()
-        for job, lacks in zip(jobs, lacking, strict=True):
-            if lacks.any():
-                bar.set_description(f"loading {', '.join(one.name for one in job.features.values())}")
-                job.start(how, int(lacks.sum()), cleanup)
+        for job, expected in busy:
+            bar.set_description(f"loading {', '.join(one.name for one in job.features.values())}")
+            job.start(how, expected, cleanup)
         loading = time.perf_counter() - started
         bar.set_description("encoding")
         bar.unpause()  # its rate is of the encoding
         pool = cleanup.enter_context(ThreadPoolExecutor(how.workers))
         cleanup.callback(pool.shutdown, cancel_futures=True)
-        largest = max(job.batch_size for job, lacks in zip(jobs, lacking, strict=True) if lacks.any())
+        largest = max(job.batch_size for job, _ in busy)
         size = max(1, min(largest, len(todo) // (AHEAD * how.workers)))  # few inputs: a share for each worker
         batches = (todo[start : start + size] for start in range(0, len(todo), size))
         for number, done in _in_order(pool, _carry, batches, AHEAD * how.workers):

@@ -62,20 +62,20 @@ class Photographs(Dataset[Any]):
         return self.transform(Image.open(self.paths[row]).convert("RGB"))
 
 
-def with_data_loader(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> NDArray[Any]:
-    """A DataLoader with two worker processes; the first output's vectors (n, d)."""
+def with_data_loader(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> None:
+    """A DataLoader with two worker processes."""
     photographs = Photographs(paths, _preprocessing(tower))
-    return _encode(tower, model, DataLoader(photographs, BATCH, num_workers=WORKERS), output)
+    _encode(tower, model, DataLoader(photographs, BATCH, num_workers=WORKERS), output)
 
 
-def with_threads(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> NDArray[Any]:
+def with_threads(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> None:
     """A pool of threads that prepares a batch, then the network, in turn."""
     photographs = Photographs(paths, _preprocessing(tower))
     with ThreadPoolExecutor() as pool:
         starts = range(0, len(paths), BATCH)
         rows = (range(start, min(start + BATCH, len(paths))) for start in starts)
         batches = (torch.stack(list(pool.map(photographs.__getitem__, some))) for some in rows)
-        return _encode(tower, model, batches, output)
+        _encode(tower, model, batches, output)
 
 
 def _preprocessing(tower: ImageNetwork) -> Callable[[Image.Image], Any]:
@@ -84,14 +84,14 @@ def _preprocessing(tower: ImageNetwork) -> Callable[[Image.Image], Any]:
     return preprocessing
 
 
-def _encode(tower: ImageNetwork, model: Any, batches: Iterable[Any], output: Path) -> NDArray[Any]:
+def _encode(tower: ImageNetwork, model: Any, batches: Iterable[Any], output: Path) -> None:
+    """Write the first output's vectors, (n, d)."""
     found = []
     with torch.inference_mode():
         for images in batches:
             vectors, *_ = tower.vectors(model, images.to(tower.device))
             found.append(vectors.cpu().numpy())
     np.save(output, np.concatenate(found))
-    return np.concatenate(found)
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from extract.encoders.backends import plain_attention
 from extract.encoders.base import Options, Tower, torch_threads
 from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
-from extract.encoding import ON_GPU, How, Input, Job, Opened, distinct_inputs, encode_inputs
+from extract.encoding import How, Input, Job, Opened, distinct_inputs, encode_inputs, pace
 from extract.images import decode
 from extract.inputs import read
 from extract.pipeline import choose_device
@@ -152,14 +152,12 @@ def _prepared(towers: Sequence[tuple[str, Tower]], one: Input) -> None:
 
 def _model_seconds(tower: Tower, inputs: Sequence[Input], device: str) -> float:
     """What the network alone takes for all inputs; only some are held ready at a time."""
-    on_gpu = device.startswith("cuda")
-    size = tower.gpu_batch if on_gpu else tower.cpu_batch
-    threads = (ON_GPU if on_gpu else _cores()) if tower.parallel else 1
+    size, at_once = pace(tower, device, _cores())
     total = 0.0
     for start in range(0, len(inputs), PREPARED):
         ready = [one.open().prepared(tower) for one in inputs[start : start + PREPARED]]
         batches = [ready[at : at + size] for at in range(0, len(ready), size)]
-        total += _timed(tower.encode, batches, threads)
+        total += _timed(tower.encode, batches, at_once)
     return total
 
 

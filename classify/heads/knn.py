@@ -56,8 +56,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, X_val, Y_val, self.seed)
         self._keep(X_fit, Y_fit)
         ks = sorted({min(k, len(X_fit)) for k in self.ks})
-        self.spread_ = self._spread(X_held, ks[-1])
-        self.k_, self.temperature_ = self._choose(X_held, Y_held, ks)
+        self._choose(X_held, Y_held, ks)
         if X_val is None:
             self._keep(X, Y)
         return self
@@ -103,20 +102,17 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 distances = nearest.values.clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
 
-    def _spread(self, X: MatrixLike, k: int) -> NDArray[np.float32]:
-        spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in self._neighbours(X, k)])
-        return spans.mean().clamp(min=1e-12).cpu().numpy()[None]
-
-    def _choose(
-        self, X: MatrixLike, Y: NDArray[np.bool_], ks: Sequence[int]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """The k and the temperature, (1,) each."""
+    def _choose(self, X: MatrixLike, Y: NDArray[np.bool_], ks: Sequence[int]) -> None:
+        """Set the spread, k and temperature, (1,) each."""
+        found = list(self._neighbours(X, ks[-1]))
+        spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in found])
+        self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
         device = choose_device(self.device)
         labels, truth = on_device(self.labels_, device), on_device(Y, device)
         settings = list(product(self.temperatures, ks))
         loss = np.zeros(len(settings))
         done = 0
-        for distances, rows in self._neighbours(X, ks[-1]):
+        for distances, rows in found:
             wanted = truth[done : done + len(rows)]
             shares = [
                 share
@@ -126,7 +122,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             loss += [float(binary_cross_entropy(share, wanted, reduction="sum")) for share in shares]
             done += len(rows)
         temperature, k = settings[int(loss.argmin())]
-        return np.array([k], np.int64), np.array([temperature], np.float32)
+        self.k_, self.temperature_ = np.array([k], np.int64), np.array([temperature], np.float32)
 
     def _shares(
         self, distances: Tensor, labels: Tensor, average: Tensor, temperature: float, ks: Sequence[int]

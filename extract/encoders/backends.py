@@ -14,6 +14,7 @@ import numpy as np
 
 from cache import Spec, content_key, spec_key
 from cache.errors import brief
+from cache.files import replacing
 from extract.encoders.base import Options
 from extract.errors import WeightsError
 
@@ -92,11 +93,8 @@ def _exported(network: Any, pixels: Any, specs: Mapping[str, Spec]) -> Run:
     if at_work is None:
         content = _export(network, pixels, list(specs))
         at_work = session(content, "cpu")
-        with suppress(OSError):  # a full or read-only disk: it works without
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=kept.parent) as folder:
-                (Path(folder) / kept.name).write_bytes(content)
-                (Path(folder) / kept.name).replace(kept)
+        with suppress(OSError), replacing(kept) as temporary:  # a full or read-only disk: it works without
+            temporary.write_bytes(content)
 
     def run(pixels: Any) -> tuple[Any, ...]:
         images = pixels.contiguous().numpy()

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
-from itertools import zip_longest
 from pathlib import Path
 
 SECONDS = 2.0  # to wait for a site
@@ -68,6 +67,6 @@ def lines(cards: Sequence[tuple[str, Card]]) -> Iterator[str]:
         (name, card.outputs, card.takes, card.licence, state)
         for (name, card), state in zip(cards, states, strict=True)
     ]
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

@@ -1,8 +1,8 @@
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
     """The hub is never asked: where it cannot be reached, that takes half a minute."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
