@@ -196,6 +196,10 @@ class Feature:
             values[ranges(offsets[mine], lengths[mine])] = some
         return values, offsets
 
+    def lengths(self) -> NDArray[np.intp]:
+        """How long the sequence of each row is, (rows,)."""
+        return np.concatenate([np.empty(0, np.intp), *(part.lengths() for part in self._parts)])
+
     def chunk(self, rows: NDArray[np.intp]) -> Rows:
         """Keys and vectors of rows that `find` gave, and lengths where the feature is ragged."""
         if not self.ragged:
@@ -208,8 +212,7 @@ class Feature:
         first = self._parts[0].shape
         vectors = len(rows)
         if first.ragged:
-            lengths = np.concatenate([part.lengths() for part in self._parts])
-            vectors = int(lengths[rows].sum())
+            vectors = int(self.lengths()[rows].sum())
         return replace(first, rows=len(rows), vectors=vectors)
 
     def _part_of(self, row: int) -> tuple[Part, int]:

@@ -69,8 +69,8 @@ def against_logistic_regression(
                 row[f"{average} F1, {rule}"] = float(reached)
         return row
 
-    def logistic_regression(dims: dict[str, int]) -> Scorer:
-        standard = Standardised(X, *featuring.standardisation(Selected(X, fit_rows), dims))
+    def logistic_regression(shapes: list[tuple[int, int]]) -> Scorer:
+        standard = Standardised(X, *featuring.standardisation(Selected(X, fit_rows), shapes))
 
         def micro(model: Any) -> float:
             return float(f1_score(Y[tune_rows], model.predict(standard[tune_rows]), average="micro"))
@@ -81,13 +81,13 @@ def against_logistic_regression(
 
     def ours(name: str) -> Scorer:
         learner = Learner(name, {"seed": seed}, X, Y, table.ids, seed)
-        model, _ = learner.fit(rows)
-        return lambda rows: learner.scored(model, rows).scores
+        fitted = learner.fit(rows)
+        return lambda rows: learner.scored(fitted, rows).scores
 
-    plain = {"all columns alike": X.shape[1]}  # every column of variance 1, as StandardScaler has it
+    plain = [(1, X.shape[1])]  # every column of variance 1, as StandardScaler has it
     return [
         compete("scikit-learn logistic regression", partial(logistic_regression, plain)),
-        compete("the same, features balanced as ours", partial(logistic_regression, X.dims)),
+        compete("the same, features balanced as ours", partial(logistic_regression, [*X.shapes.values()])),
         *(compete(name, partial(ours, name)) for name in names),
     ]
 

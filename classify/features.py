@@ -2,17 +2,19 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from cache import DataError, Feature, MissingRowsError, Store, Table, UsageError, content_key
 from cache.keys import KEY_BYTES, Keys, pack, present
 from cache.texts import OWN, captioned, texts_of
+from classify import corpus
+from classify.blocks import Block, Matrix, Stored, Written
+from classify.corpus import Vectoriser
 from classify.matrices import MatrixLike, chunks
 
 Floats = NDArray[np.float32]
@@ -25,16 +27,24 @@ class Reference:
     feature: Feature
     captions: str = OWN
     written: Feature | None = None  # by the captioner: its texts, by image
+    length: int | None = None  # of its sequences; by default that of the longest
 
     @property
     def name(self) -> str:
         """As `fit --features` has it."""
         return self.feature.name if self.written is None else f"{self.feature.name}@{self.captions}"
 
-    def find(self, table: Table) -> NDArray[np.intp]:
-        """The feature's rows of a table's n rows, (k, n), one for each of its images or k captions.
+    @property
+    def remarks(self) -> list[str]:
+        """What the person should know who uses it."""
+        return [
+            f"{feature.name} has RANDOM weights: its {what} mean nothing"
+            for feature, what in ((self.feature, "vectors"), (self.written, "texts"))
+            if feature and str(feature.spec.get("weights")).startswith("RANDOM")
+        ]
 
-        It is -1 where that failed or there is no content.
+    def block(self, table: Table) -> Block:
+        """The feature of a table's rows.
 
         Raises:
             MissingRowsError: rows that were never extracted.
@@ -42,9 +52,18 @@ class Reference:
         if self.written is not None:
             self._found(self.written, table.all_keys("image"), table)
         keys = captioned(table, self.captions, self.written).all_keys(self.feature.modality)
-        return self._found(self.feature, keys, table)
+        rows = self._found(self.feature, keys, table)
+        return Stored(self.name, self.feature, rows, self.length or self._longest(rows))
+
+    def _longest(self, rows: NDArray[np.intp]) -> int:
+        """Of the sequences of rows (k, n), those of a sample one behind the other."""
+        if not self.feature.ragged:
+            return 1
+        lengths = np.append(self.feature.lengths(), 0)  # the last is that of row -1
+        return max(int(lengths[rows].sum(axis=0).max(initial=0)), 1)
 
     def _found(self, feature: Feature, keys: Keys, table: Table) -> NDArray[np.intp]:
+        """Rows (k, n) of the keys (k, n, 16); -1 where that failed or there is no content."""
         keys = keys.reshape(-1, KEY_BYTES)  # (k * n, 16)
         found = feature.find(keys)
         failed = feature.failures()
@@ -59,56 +78,26 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """Features side by side, one row a sample, (n, d); `matrix[rows]` reads those rows from the store."""
+class Learned:
+    """A feature of captions that a run learns from its training rows, such as `tfidf:1000`."""
 
-    references: Sequence[Reference]
-    # Of each feature, (k, n): its row of each of a sample's k captions, or of its image; -1 for none.
-    # A sample of several captions has the mean of their vectors.
-    rows: Sequence[NDArray[np.intp]]
-    warnings: list[str]
+    name: str
+    vectoriser: Vectoriser | None = None  # of a run that has learned it
 
-    @property
-    def dims(self) -> dict[str, int]:
-        """Reference → how many of the d columns are its, in order."""
-        return {one.name: one.feature.dim or 0 for one in self.references}
+    remarks: tuple[str, ...] = ()
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        return len(self), sum(self.dims.values())
-
-    def __len__(self) -> int:
-        return int(self.rows[0].shape[1])
-
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Floats:
-        """Those rows, (m, d); NaN where one has no vector of a feature."""
-        wanted = [found[:, rows] for found in self.rows]  # (k, m) each
-        X = np.full((wanted[0].shape[1], self.shape[1]), np.nan, np.float32)
-        starts = np.cumsum(list(self.dims.values()))[:-1]
-        for one, found, columns in zip(self.references, wanted, np.split(X, starts, axis=1), strict=True):
-            there = found >= 0
-            if len(found) == 1:
-                columns[there[0]] = _take(one.feature, found[0, there[0]])
-                continue
-            columns[there.any(axis=0)] = 0
-            for row, has in zip(found, there, strict=True):
-                columns[has] += _take(one.feature, row[has])
-            columns /= np.maximum(there.sum(axis=0), 1)[:, None]
-        return X
+    def block(self, table: Table) -> Block:
+        """The feature of a table's rows; several captions of a row make one text."""
+        captions = zip(table.captions, *table.more_captions, strict=True)
+        return Written(self.name, [" ".join(filter(None, row)) for row in captions], self.vectoriser)
 
 
-def _take(feature: Feature, rows: NDArray[np.intp]) -> Floats:
-    """Rows of a feature, (m, d)."""
-    # torch makes float32 of float16 ten times as fast as numpy does
-    return torch.tensor(feature.take(rows), dtype=torch.float32).numpy()
-
-
-def choose(store: Store, names: Sequence[str]) -> list[Reference]:
+def choose(store: Store, names: Sequence[str]) -> list[Reference | Learned]:
     """The features of those names, or every one that holds one vector a row.
 
     Raises:
         UnknownFeatureError: a name the store does not have.
-        DataError: there is none to take, or one holds texts or sequences.
+        DataError: there is none to take, or one holds texts.
     """
     if names:
         named = (refer(store, name) for name in names)
@@ -117,16 +106,19 @@ def choose(store: Store, names: Sequence[str]) -> list[Reference]:
     chosen = [Reference(feature) for feature in features if len(feature) and not feature.ragged]
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
-    return chosen
+    return [*chosen]
 
 
-def refer(store: Store, name: str) -> Reference:
-    """What a name stands for: a feature, or `FEATURE@CAPTIONS`, as `clip-vit-l/text@coca-b32`.
+def refer(store: Store, name: str) -> Reference | Learned:
+    """What a name stands for: a feature, `FEATURE@CAPTIONS` as `clip-vit-l/text@coca-b32`, or `tfidf:1000`.
 
     Raises:
         UnknownFeatureError: the store has no such feature, or nothing of that captioner.
-        DataError: there are no vectors by that name, one a row.
+        DataError: there are no vectors by that name.
     """
+    if corpus.is_corpus(name):
+        corpus.make(name)
+        return Learned(name)
     alone, at, captions = (name, "", OWN) if name in store.features() else name.partition("@")
     feature = store.feature(alone)
     if feature.holds_texts:
@@ -134,64 +126,72 @@ def refer(store: Store, name: str) -> Reference:
             f"{name} holds captions, not vectors: extract --encoder NAME --captions {feature.encoder} gives "
             f"their vectors, for instance NAME/text@{feature.encoder}"
         )
-    if feature.ragged:
-        raise DataError(f"{feature.name} holds a sequence a row, which this head cannot take")
     if at and feature.modality != "caption":
         raise UsageError(f"{name}: {alone} is of images; only a feature of captions can be @{captions}")
     return Reference(feature, captions, texts_of(captions, store))
 
 
-def load(references: Sequence[Reference], table: Table) -> Matrix:
+def load(references: Sequence[Reference | Learned], table: Table) -> Matrix:
     """Those features of a table's rows.
 
     Raises:
         MissingRowsError: rows that were never extracted; those that failed are NaN, and counted.
     """
-    rows, warnings = [], []
-    for one in references:
-        warnings += [
-            f"{feature.name} has RANDOM weights: its {what} mean nothing"
-            for feature, what in ((one.feature, "vectors"), (one.written, "texts"))
-            if feature and str(feature.spec.get("weights")).startswith("RANDOM")
-        ]
-        found = one.find(table)
-        there = (found >= 0).any(axis=0)
-        if not there.all():
+    blocks = [one.block(table) for one in references]
+    warnings: list[str] = []
+    for one, block in zip(references, blocks, strict=True):
+        warnings += one.remarks
+        lacking = int(block.missing().sum())
+        if lacking:
             warnings.append(
-                f"{one.name}: {int((~there).sum())} of {len(table)} rows have no vector; "
+                f"{one.name}: {lacking} of {len(table)} rows have no vector; "
                 "the average of the others stands in"
             )
-        rows.append(found)
-    return Matrix(references, rows, warnings)
+    return Matrix(blocks, warnings)
 
 
-def standardisation(X: MatrixLike, dims: Mapping[str, int]) -> tuple[Floats, Floats]:
+def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[Floats, Floats]:
     """Mean and scale (d,) that give every column mean 0, and every feature the same share of the variance.
 
     Where all columns had variance 1, a feature of 1,280 columns would drown one of 50: heads that shrink
-    weights or drop inputs pay for each column. A feature's d columns each get a variance in proportion to
-    1/d; over all columns it is 1 on average. NaN is passed over; a constant column keeps its scale.
+    weights or drop inputs pay for each column. Of a feature's width w, columns each get a variance in
+    proportion to 1/w; over all columns it is 1 on average. All places of a sequence count as rows of the same
+    w columns. NaN is passed over; a constant column keeps its scale.
+
+    Args:
+        shapes: length and width of each feature's block of X's columns.
     """
-    mean = _column_means(X, lambda values: values)
-    variance = _column_means(X, lambda values: (values - mean) ** 2)
-    sizes = np.array(list(dims.values()))
-    share = np.sqrt(sizes.sum() / (len(sizes) * sizes))  # (features,)
-    scale = np.sqrt(np.where(variance > 0, variance, 1)) / np.repeat(share, sizes)
+    mean = _means(X, None, shapes)
+    variance = _means(X, mean, shapes)
+    widths = np.array([width for _, width in shapes])
+    shares = np.sqrt(widths.sum() / (len(widths) * widths))  # (features,)
+    share = np.repeat(shares, [length * width for length, width in shapes])
+    scale = np.sqrt(np.where(variance > 0, variance, 1)) / share
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def _column_means(X: MatrixLike, function: Callable[[Floats], NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Means (d,) of a function of X's entries, over those that are not NaN; NaN where all are.
+def _means(
+    X: MatrixLike, center: NDArray[np.float64] | None, shapes: Sequence[tuple[int, int]]
+) -> NDArray[np.float64]:
+    """Means (d,) of X's entries, or of the squares of their distances to a center (d,), NaN passed over.
 
-    StandardScaler.partial_fit is no use here: a chunk in which all of a column is NaN makes its mean NaN.
+    They are NaN where all are. StandardScaler.partial_fit is no use here: a chunk in which all of a column is
+    NaN makes its mean NaN.
     """
     total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for part in chunks(len(X)):
-        values = function(X[part])
+    for part in chunks(*X.shape):
+        values = X[part] if center is None else (X[part] - center) ** 2
         total += np.nansum(values, axis=0, dtype=np.float64)
         count += len(values) - np.isnan(values).sum(axis=0)
     with np.errstate(invalid="ignore"):
-        return total / count
+        return _over_places(total, shapes) / _over_places(count, shapes)
+
+
+def _over_places(sums: NDArray[np.float64], shapes: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+    """Sums (d,) of columns; those of a sequence's places are put together, and each place is given them."""
+    ends = np.cumsum([length * width for length, width in shapes])[:-1]
+    blocks = zip(np.split(sums, ends), shapes, strict=True)
+    return np.concatenate([np.tile(block.reshape(shape).sum(axis=0), shape[0]) for block, shape in blocks])
 
 
 def sample_keys(table: Table) -> Keys:

@@ -16,7 +16,8 @@ from cache import DataError, Store
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
-from classify.features import Matrix
+from classify.blocks import Matrix
+from classify.features import Learned, Reference
 from classify.matrices import Selected
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
 from classify.thresholds import OBJECTIVES
@@ -81,17 +82,21 @@ def fit(
     held = splits.folds(split, Y, table.columns, seed)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
-        model, tune_rows = learner.fit(rows)
-        tune, evaluated = learner.scored(model, tune_rows), learner.scored(model, held[0])
+        fitted = learner.fit(rows)
+        tune, evaluated = learner.scored(fitted, fitted.tune_rows), learner.scored(fitted, held[0])
     else:
         rows = np.arange(len(table))
         tune = evaluated = learner.out_of_fold(held)
-        model, _ = learner.fit(rows)
+        fitted = learner.fit(rows)
     settings = Settings(
         head=head,
         options=options,
-        features={one.name: Source.of(one.feature, one.captions) for one in chosen},
-        captioners={one.written.encoder: Source.of(one.written) for one in chosen if one.written},
+        features={one.name: _remembered(one, fitted.X.shapes[one.name][0]) for one in chosen},
+        captioners={
+            one.written.encoder: Source.of(one.written)
+            for one in chosen
+            if isinstance(one, Reference) and one.written
+        },
         classes=classes,
         split=split,
         objective=objective,
@@ -105,16 +110,30 @@ def fit(
         seconds=round(time.perf_counter() - started, 3),
         warnings=matrix.warnings,
     )
-    made = Run(path, settings, model, tune, evaluated, featuring.sample_keys(table)[rows])
+    made = Run(path, settings, fitted.model, tune, evaluated, featuring.sample_keys(table)[rows])
     metrics, predictions = retune(made, objective)
     made.save(metrics, predictions)
     return made, metrics
+
+
+def _remembered(one: Reference | Learned, length: int) -> Source | None:
+    """What a run remembers of a feature whose sequences it takes at that length; nothing of one it learns."""
+    return Source.of(one.feature, one.captions, length) if isinstance(one, Reference) else None
 
 
 def _free_place(head: str) -> Path:
     """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …"""
     places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
     return next(place for place in places if not place.exists())
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, the matrix as it takes it, and the rows it was stopped and tuned on."""
+
+    model: Model
+    X: Matrix
+    tune_rows: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -128,18 +147,19 @@ class Learner:
     ids: list[str]
     seed: int
 
-    def fit(self, rows: NDArray[np.intp]) -> tuple[Model, NDArray[np.intp]]:
-        """A model of those rows, and which of them it was stopped and tuned on rather than fitted."""
+    def fit(self, rows: NDArray[np.intp]) -> Fitted:
+        """A model of those rows, some of which it is stopped and tuned on rather than fitted."""
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed)
-        head = heads.make(self.head, **self.options)
-        X, X_tune = Selected(self.X, fit_rows), Selected(self.X, tune_rows)
-        model = Model(*featuring.standardisation(X, self.X.dims), head)
-        head.fit(model.standardise(X), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
-        return model, tune_rows
+        X = self.X.fitted(fit_rows)
+        head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
+        X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)
+        model = Model(*featuring.standardisation(X_fit, [*X.shapes.values()]), head, X.vectorisers)
+        head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
+        return Fitted(model, X, tune_rows)
 
-    def scored(self, model: Model, rows: NDArray[np.intp]) -> Scored:
+    def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
-        scores = model.scores(Selected(self.X, rows))
+        scores = fitted.model.scores(Selected(fitted.X, rows))
         return Scored([self.ids[row] for row in rows], scores, self.Y[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
@@ -147,7 +167,7 @@ class Learner:
         scores = np.empty(self.Y.shape, np.float32)
         folds = np.empty(len(self.Y), np.intp)
         for number, rows in enumerate(held):
-            model, _ = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
-            scores[rows] = self.scored(model, rows).scores
+            fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
+            scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
         return Scored(self.ids, scores, self.Y, folds)

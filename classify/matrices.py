@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHUNK = 2048  # rows read at a time where all are needed
+NUMBERS = 2**23  # read at a time at most, where rows are long
 
 
 class MatrixLike(Protocol):
@@ -40,6 +41,24 @@ class Selected:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Some columns of a matrix; the others are read, too, and dropped."""
+
+    X: MatrixLike  # (n, d)
+    columns: NDArray[np.intp]  # (m,)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.X), len(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        return self.X[rows][:, self.columns]
+
+
+@dataclass(frozen=True)
 class Standardised:
     """A matrix as heads take it: columns of mean 0, where the average vector stands in for a missing one."""
 
@@ -61,6 +80,7 @@ class Standardised:
         return standard
 
 
-def chunks(n: int) -> Iterator[slice]:
-    """Slices that part n rows into chunks; there is one, if an empty one, even of no rows."""
-    return (slice(start, start + CHUNK) for start in range(0, max(n, 1), CHUNK))
+def chunks(n: int, d: int = 1) -> Iterator[slice]:
+    """Slices that part n rows of d numbers into chunks; there is one, if an empty one, even of no rows."""
+    rows = min(CHUNK, max(NUMBERS // max(d, 1), 1))
+    return (slice(start, start + rows) for start in range(0, max(n, 1), rows))

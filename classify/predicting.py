@@ -1,6 +1,7 @@
 """A run applied to other rows: their labels, and what they are worth where the truth is known."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,27 @@ from numpy.typing import NDArray
 from cache import DataError, Store, Table
 from cache.errors import unknown_name
 from classify import features as featuring
-from classify.features import Reference, refer
+from classify.features import Learned, Reference, refer
 from classify.metrics import measure
 from classify.runs import Run
 
 
-def sources(run: Run, store: Store) -> list[Reference]:
+def sources(run: Run, store: Store) -> list[Reference | Learned]:
     """The features a run needs, from a store that has them as the run knew them.
 
     Raises:
         UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
     """
-    found = []
+    found: list[Reference | Learned] = []
     for name, source in run.settings.features.items():
         one = refer(store, name)
+        if source is None or isinstance(one, Learned):
+            found.append(Learned(name, run.model.vectorisers[name]))
+            continue
         one.feature.check(source.spec)
         if one.written:
             one.written.check(run.settings.captioners[one.written.encoder].spec)
-        found.append(one)
+        found.append(replace(one, length=source.length))
     return found
 
 

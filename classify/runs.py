@@ -10,7 +10,7 @@ predictions.csv      the labels they give to the rows of `eval`
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from cache.files import replacing, write_json
 from cache.keys import KeyIndex, Keys
 from cache.texts import OWN
-from classify import heads
+from classify import corpus, heads
+from classify.corpus import Vectoriser
 from classify.heads import Head
 from classify.matrices import MatrixLike, Standardised
 
@@ -55,11 +56,12 @@ class Source:
     dim: int
     weights_file: str | None = None  # where the encoder's local weights were
     captions: str = OWN  # whose, where it is a feature of captions
+    length: int = 1  # of its sequences, as the head takes them
 
     @classmethod
-    def of(cls, feature: Feature, captions: str = OWN) -> "Source":
+    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "Source":
         """What a run remembers of a feature."""
-        return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions)
+        return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length)
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Settings:
 
     head: str
     options: dict[str, Any]
-    features: dict[str, Source]  # by name, as `fit --features` has it
+    features: dict[str, Source | None]  # by name, as `fit --features` has it; None: the run learned it itself
     classes: list[str]
     split: str
     objective: str
@@ -84,19 +86,24 @@ class Settings:
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
 
     @property
+    def stored(self) -> dict[str, Source]:
+        """The features that a store has to hold."""
+        return {name: source for name, source in self.features.items() if source}
+
+    @property
     def weights(self) -> dict[str, str | None]:
-        """Encoder → its local weights, of all that the features need."""
-        of_features = {
-            name.removesuffix(f"@{source.captions}").rpartition("/")[0]: source.weights_file
-            for name, source in self.features.items()
-        }
-        return of_features | {name: source.weights_file for name, source in self.captioners.items()}
+        """Encoder → its local weights, of all that the features need, as `extract` is asked for them."""
+        needed = {}
+        for name, source in self.stored.items():
+            encoder, _, output = name.removesuffix(f"@{source.captions}").rpartition("/")
+            needed[f"{encoder}/regions" if output == "regions" else encoder] = source.weights_file
+        return needed | {name: source.weights_file for name, source in self.captioners.items()}
 
     @property
     def captions(self) -> list[str]:
         """Whose captions the features need."""
-        kinds = (source.captions for source in self.features.values() if source.spec["modality"] == "caption")
-        return list(dict.fromkeys(kinds)) or [OWN]
+        of_captions = (one for one in self.stored.values() if one.spec["modality"] == "caption")
+        return list(dict.fromkeys(one.captions for one in of_captions)) or [OWN]
 
 
 @dataclass(frozen=True)
@@ -106,6 +113,7 @@ class Model:
     mean: NDArray[np.float32]  # (d,)
     scale: NDArray[np.float32]  # (d,)
     head: Head
+    vectorisers: Mapping[str, Vectoriser]  # feature → what makes it of captions, where that was learned
 
     def standardise(self, X: MatrixLike) -> Standardised:
         """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""
@@ -141,11 +149,8 @@ class Run:
         check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
-        state = {
-            f"head.{name}": np.ascontiguousarray(array) for name, array in self.model.head.state().items()
-        }
         with replacing(self.path / "weights.safetensors") as temporary:
-            save_file({"mean": self.model.mean, "scale": self.model.scale, **state}, temporary)
+            save_file(_arrays(self.model), temporary)
         with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
             file["classes"] = self.settings.classes
             file["fitted_on"] = self.fitted_on
@@ -209,12 +214,10 @@ def load_run(path: str | Path) -> Run:
         if kind != (FORMAT, VERSION):
             raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
         settings = Settings(**record)
-        settings.features = {name: Source(**source) for name, source in record["features"].items()}
+        settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
         captioners = record.get("captioners", {})  # runs of earlier versions name none
         settings.captioners = {name: Source(**source) for name, source in captioners.items()}
-        arrays = load_file(path / "weights.safetensors")
-        head = heads.make(settings.head, **settings.options)
-        head.load_state({name[5:]: array for name, array in arrays.items() if name.startswith("head.")})
+        model = _model(settings, load_file(path / "weights.safetensors"))
         with h5py.File(path / "scores.h5", "r") as file:
             tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
@@ -225,8 +228,35 @@ def load_run(path: str | Path) -> Run:
         if isinstance(error, EncodeOnceError):
             raise
         raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-    model = Model(arrays["mean"], arrays["scale"], head)
     return Run(path, settings, model, tune, evaluated, fitted_on, thresholds)
+
+
+def _arrays(model: Model) -> dict[str, NDArray[Any]]:
+    """All that a model learned, as the arrays of one file."""
+    learned: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
+    states = {f"{who}|{name}": array for who, one in learned.items() for name, array in one.state().items()}
+    arrays = {"mean": model.mean, "scale": model.scale, **states}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
+    """The model that `_arrays` tells."""
+
+    def state(who: str) -> dict[str, NDArray[Any]]:
+        own = f"{who}|"
+        return {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+
+    vectorisers = {}
+    for name in settings.features.keys() - settings.stored.keys():
+        vectorisers[name] = corpus.make(name)
+        vectorisers[name].load_state(state(name))
+    shapes = {
+        name: (source.length, source.dim) if source else vectorisers[name].shape
+        for name, source in settings.features.items()
+    }
+    head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
+    head.load_state(state("head"))
+    return Model(arrays["mean"], arrays["scale"], head, vectorisers)
 
 
 def _read_scored(group: h5py.Group) -> Scored:

@@ -1,24 +1,28 @@
-"""The one training loop of every torch head: AdamW, warm-up then decay, early stopping on validation rows."""
+"""The one training loop of every torch head: early stopping on validation rows, the best weights restored."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
+from cache.errors import DataError, unknown_name
 from classify.matrices import MatrixLike, Selected, chunks
 from classify.splits import inner
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 
 Labels = NDArray[np.bool_]
-Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c)
-Score = Callable[[Tensor, Tensor], float]
+Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a model, rows (b, d) and labels (b, c)
+Score = Callable[[Tensor, Tensor], float]  # of logits and labels, both (n, c); higher is better
 
 
 def choose_device(name: str) -> torch.device:
@@ -35,7 +39,7 @@ def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
 
 def fill(tensor: Tensor, X: MatrixLike | Labels) -> Tensor:
     """The tensor (n, d), given the values of X chunk by chunk."""
-    for part in chunks(len(X)):
+    for part in chunks(*X.shape):
         tensor[part] = torch.as_tensor(X[part])
     return tensor
 
@@ -70,71 +74,177 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 def mean_f1(logits: Tensor, Y: Tensor) -> float:
     """The mean of micro F1 and macro F1 at a cut of 0.5, over the classes that occur in Y."""
-    predicted = (logits >= 0).float()
-    hits = 2 * (predicted * Y).sum(0)  # (c,)
-    sizes = predicted.sum(0) + Y.sum(0)
+    return (micro_f1(logits, Y) + macro_f1(logits, Y)) / 2
+
+
+def micro_f1(logits: Tensor, Y: Tensor) -> float:
+    """Micro F1 at a cut of 0.5."""
+    hits, sizes = _agreement(logits, Y)
+    return float(hits.sum() / sizes.sum().clamp(min=1))
+
+
+def macro_f1(logits: Tensor, Y: Tensor) -> float:
+    """Macro F1 at a cut of 0.5, over the classes that occur in Y; micro F1 where none does."""
+    hits, sizes = _agreement(logits, Y)
     occurs = Y.any(0)
-    micro = hits.sum() / sizes.sum().clamp(min=1)
-    macro = (hits[occurs] / sizes[occurs]).mean() if occurs.any() else micro
-    return float(micro + macro) / 2
+    return float((hits[occurs] / sizes[occurs]).mean()) if occurs.any() else micro_f1(logits, Y)
+
+
+def samples_f1(logits: Tensor, Y: Tensor) -> float:
+    """The mean of the rows' F1 at a cut of 0.5; 0 for a row without labels."""
+    hits, sizes = _agreement(logits.T, Y.T)
+    return float((hits / sizes.clamp(min=1)).mean())
+
+
+def mean_ap(logits: Tensor, Y: Tensor) -> float:
+    """The mean average precision of the classes that occur in Y; 0 where none does."""
+    occurs = Y.any(0)
+    if not occurs.any():
+        return 0.0
+    scores = logits[:, occurs].nan_to_num()  # of weights that diverged
+    return float(average_precision_score(Y[:, occurs].cpu().numpy(), scores.cpu().numpy()))
+
+
+def negative_bce(logits: Tensor, Y: Tensor) -> float:
+    """Minus the BCE: the less loss the better."""
+    return -float(binary_cross_entropy_with_logits(logits, Y))
+
+
+def _agreement(logits: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each class, twice the labels rightly given, and the labels given and true together, (c,) both."""
+    predicted = (logits >= 0).float()
+    return 2 * (predicted * Y).sum(0), predicted.sum(0) + Y.sum(0)
+
+
+SCORES: dict[str, Score] = {
+    "f1": mean_f1,
+    "micro": micro_f1,
+    "macro": macro_f1,
+    "samples": samples_f1,
+    "mAP": mean_ap,
+    "loss": negative_bce,
+}
+
+
+def rise_and_cosine(step: int, warm_up: int, steps: int) -> float:
+    """The learning rate of a step as a share of the highest: up a line to warm_up, down a cosine to 0."""
+    return _rise(step, warm_up) or (1 + math.cos(math.pi * _done(step, warm_up, steps))) / 2
+
+
+def rise_and_line(step: int, warm_up: int, steps: int) -> float:
+    """The same, down a line."""
+    return _rise(step, warm_up) or 1 - _done(step, warm_up, steps)
+
+
+def rise_and_stay(step: int, warm_up: int, steps: int) -> float:
+    """The same, and no way down."""
+    return _rise(step, warm_up) or 1.0
+
+
+def _rise(step: int, warm_up: int) -> float:
+    return (step + 1) / warm_up if step < warm_up else 0.0
+
+
+def _done(step: int, warm_up: int, steps: int) -> float:
+    return min((step - warm_up) / max(steps - warm_up, 1), 1.0)
+
+
+SCHEDULES = {"cosine": rise_and_cosine, "linear": rise_and_line, "constant": rise_and_stay}
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adam": partial(torch.optim.Adam, fused=True),
+    "adadelta": torch.optim.Adadelta,
+    "sgd": partial(torch.optim.SGD, momentum=0.9, nesterov=True, fused=True),
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a torch head is trained: the options that every one of them has, as `TorchHead` explains them."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float | Sequence[float]
+    weight_decay: float = 0.0
+    patience: int = 5
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    warm_up: float = 1.0
+    stop_by: str = "f1"
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for kind, name, known in (
+            ("optimiser", self.optimiser, OPTIMISERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("stop_by", self.stop_by, SCORES),
+        ):
+            if name not in known:
+                raise unknown_name(kind, name, known)
+
+    @property
+    def learning_rates(self) -> list[float]:
+        """The one learning rate, or all that are tried."""
+        rates = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
+        return [float(rate) for rate in rates]
 
 
 def train(
-    model: nn.Module,
+    models: Sequence[nn.Module],
     X: MatrixLike,
     Y: Labels,
     X_val: MatrixLike,
     Y_val: Labels,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    weight_decay: float,
-    patience: int,
-    loss: Loss = binary_cross_entropy_with_logits,
-    score: Score = mean_f1,
-    progress: bool = True,
-) -> None:
-    """Fit the model and leave it with the weights of the epoch that scored best on the validation rows.
+    how: Training,
+    loss: Criterion,
+    score: Score | None = None,
+) -> nn.Module:
+    """Fit a model for each learning rate, all on the same batches; return the best one, at its best epoch.
 
-    X is (n, d), Y (n, c); rows are read and put on the model's device a batch at a time (see `gatherer`). The
-    model maps a batch of X to logits. After `patience` epochs without a higher score training stops. The
-    learning rate rises linearly through the first epoch, then falls along a cosine to zero by the end of the
-    last. Batches are smaller where an epoch would have too few. Random numbers are torch's: train within
-    `seeded`.
+    X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`). A
+    model maps a batch of X to logits. After `patience` epochs in which
+    none reaches a higher score on the validation rows, training stops. Batches are smaller where an epoch
+    would have too few. Random numbers are torch's: train within `seeded`.
     """
-    device = next(model.parameters()).device
+    score = score or SCORES[how.stop_by]
+    device = next(models[0].parameters()).device
     features, labels, truth = gatherer(X, device), gatherer(Y, device), on_device(Y_val, device)
-    batch_size = min(batch_size, max(len(X) // LEAST_BATCHES, 1))
-    batches = math.ceil(len(X) / batch_size)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: rate(step, batches, epochs * batches)
-    )
-    best, weights, waited = -math.inf, {}, 0
-    with tqdm(total=epochs * batches, unit="batch", leave=False, disable=None if progress else True) as bar:
-        for _ in range(epochs):
-            model.train()
-            for rows in torch.split(torch.randperm(len(X), device=device), batch_size):
+    batch_size = min(how.batch_size, max(len(X) // LEAST_BATCHES, 2))  # batch norm needs two rows
+    batches = max(len(X) // batch_size, 1)
+    groups = [
+        {"params": list(model.parameters()), "lr": rate}
+        for model, rate in zip(models, how.learning_rates, strict=True)
+    ]
+    optimiser = OPTIMISERS[how.optimiser](groups, weight_decay=how.weight_decay)
+    share = partial(SCHEDULES[how.schedule], warm_up=round(how.warm_up * batches), steps=how.epochs * batches)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(step))
+    best, chosen, weights, waited = -math.inf, models[0], {}, 0
+    with tqdm(
+        total=how.epochs * batches, unit="batch", leave=False, disable=None if how.progress else True
+    ) as bar:
+        for _ in range(how.epochs):
+            for model in models:
+                model.train()
+            for rows in torch.tensor_split(torch.randperm(len(X), device=device), batches):
+                some, their_labels = features(rows), labels(rows)
                 optimiser.zero_grad()
-                torch.autograd.backward(loss(model(features(rows)), labels(rows)))
+                torch.autograd.backward([loss(model, some, their_labels) for model in models])
                 optimiser.step()
                 schedule.step()
                 bar.update()
-            reached = score(logits(model, X_val), truth)
-            if reached > best:
-                best, waited = reached, 0
-                weights = {name: value.clone() for name, value in model.state_dict().items()}
-            elif (waited := waited + 1) == patience:
+            waited += 1
+            for model in models:
+                reached = score(logits(model, X_val), truth)
+                if reached > best:
+                    best, chosen, waited = reached, model, 0
+                    weights = {name: value.clone() for name, value in model.state_dict().items()}
+            bar.set_postfix({how.stop_by: best})
+            if waited == how.patience:
                 break
-    model.load_state_dict(weights)
-
-
-def rate(step: int, warm_up: int, steps: int) -> float:
-    """The learning rate of a step as a share of the highest: up a line to warm_up, then down a cosine."""
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return (1 + math.cos(math.pi * (step - warm_up) / max(steps - warm_up, 1))) / 2
+    if not weights:
+        raise DataError(f"training diverged at learning rate {how.learning_rate}: try a lower one")
+    chosen.load_state_dict(weights)
+    return chosen
 
 
 def logits(model: nn.Module, X: MatrixLike) -> Tensor:
@@ -142,4 +252,4 @@ def logits(model: nn.Module, X: MatrixLike) -> Tensor:
     model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():
-        return torch.cat([model(on_device(X[part], device)) for part in chunks(len(X))])
+        return torch.cat([model(on_device(X[part], device)) for part in chunks(*X.shape)])

@@ -1,21 +1,33 @@
 """The heads by name. One more is one file here and one line in `HEADS`."""
 
 import inspect
+from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import unknown_name
+from cache.errors import DataError, unknown_name
 from classify.matrices import MatrixLike
 
-HEADS = {  # name → where its class is; imported when it is asked for
-    "linear": ("classify.heads.linear", "Linear"),
-    "mlp": ("classify.heads.mlp", "MLP"),
-    "knn": ("classify.heads.knn", "KNN"),
-    "forest": ("classify.heads.forest", "Forest"),
-    "gbm": ("classify.heads.gbm", "GBM"),
+# name → where its class is, imported when it is asked for, and what is set there
+HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "linear": ("classify.heads.linear", "Linear", {}),
+    "mlp": ("classify.heads.mlp", "MLP", {}),
+    "knn": ("classify.heads.knn", "KNN", {}),
+    "forest": ("classify.heads.forest", "Forest", {}),
+    "gbm": ("classify.heads.gbm", "GBM", {}),
+    "bilstm": ("classify.heads.fused", "Fused", {"reader": "bilstm"}),
+    "bigru": ("classify.heads.fused", "Fused", {"reader": "bigru"}),
+    "transformer": ("classify.heads.fused", "Fused", {"reader": "transformer"}),
+    "concat": ("classify.heads.fused", "Fused", {"fusion": "concat"}),
+    "bilinear": ("classify.heads.fused", "Fused", {"fusion": "bilinear"}),
+    "mutan": ("classify.heads.fused", "Fused", {"fusion": "mutan"}),
+    "gated": ("classify.heads.fused", "Fused", {"fusion": "gated"}),
+    "attention": ("classify.heads.attention", "Attention", {}),
+    "label-rnn": ("classify.heads.label_rnn", "LabelRNN", {}),
+    "stack": ("classify.heads.stack", "Stack", {}),
 }
 
 
@@ -58,12 +70,38 @@ def make(name: str, **options: Any) -> Head:
 
     Raises DataError for a name or an option there is not, with the nearest that there is.
     """
-    if name not in HEADS:
-        raise unknown_name("head", name, HEADS)
-    module, class_name = HEADS[name]
-    head: type[Head] = getattr(import_module(module), class_name)
-    known = inspect.signature(head).parameters
+    known = options_of(name)
     for option in options:
         if option not in known:
             raise unknown_name(f"option of head {name!r}", option, known)
-    return head(**options)
+    module, class_name, preset = HEADS[name]
+    head: Head = getattr(import_module(module), class_name)(**{**preset, **options})
+    return head
+
+
+def options_of(name: str) -> list[str]:
+    """The options of a head. One that has `shapes` is told by it how the columns of X are made up.
+
+    These are the length and width of each feature's block, side by side; other heads take vectors alone.
+    Raises DataError for a name there is not.
+    """
+    if name not in HEADS:
+        raise unknown_name("head", name, HEADS)
+    module, class_name, _ = HEADS[name]
+    return [*inspect.signature(getattr(import_module(module), class_name)).parameters]
+
+
+def with_shapes(
+    name: str, options: Mapping[str, Any], shapes: Mapping[str, tuple[int, int]]
+) -> dict[str, Any]:
+    """The options of a head that is to take features of these lengths and widths.
+
+    Raises DataError where one is a sequence and the head takes vectors alone.
+    """
+    if "shapes" in options_of(name):
+        return {**options, "shapes": [*shapes.values()]}
+    sequences = [feature for feature, (length, _) in shapes.items() if length > 1]
+    if sequences:
+        able = ", ".join(head for head in HEADS if "shapes" in options_of(head))
+        raise DataError(f"{sequences[0]} holds a sequence a row, which head {name} cannot take; {able} can")
+    return dict(options)

@@ -16,8 +16,12 @@ OPTIONS = {
     "knn": {"device": "cpu"},
     "forest": {"trees": 60},
     "gbm": {"jobs": 1},
+    "stack": {"parts": [[0], [0]], "heads": ["linear", "knn"], "folds": 3},
+    "attention": {"width": 32, "device": "cpu", "progress": False},
 }
-LEARNED = {"knn": 0.75}  # the least average precision; neighbours tell less of a linear function
+OF_FUSED = {"width": 64, "hidden": 32, "device": "cpu", "progress": False, "learning_rate": 0.005}
+# The least average precision: neighbours tell less of a linear function, a decoder needs more rows.
+LEARNED = {"knn": 0.75, "label-rnn": 0.7, "attention": 0.8}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def name(request):
 
 @pytest.fixture
 def head(name):
-    return make(name, **OPTIONS[name])
+    return make(name, **OPTIONS.get(name, OF_FUSED))
 
 
 @pytest.fixture

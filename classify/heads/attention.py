@@ -1,0 +1,100 @@
+"""Class queries that attend to regions, words and whole vectors alike."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from classify.heads.torch_head import TorchHead
+from classify.networks import Shapes, split
+
+
+@dataclass(eq=False, repr=False)
+class Attention(TorchHead):
+    """One query a class looks at all vectors of a sample, as in ML-Decoder (Ridnik et al., WACV 2023).
+
+    Every vector of every feature is a token: projected to `width`, with an embedding of its place. A label's
+    logit is linear in what its query found.
+
+    shapes: length and width of each feature's block of X's columns; by default all are one vector.
+    layers, attention_heads: of the decoder; queries do not see one another.
+    """
+
+    learning_rate: float | Sequence[float] = 5e-4
+    shapes: Shapes | None = None
+    width: int = 256
+    layers: int = 1
+    attention_heads: int = 4
+    dropout: float = 0.3
+    input_dropout: float = 0.2
+
+    def _network(self, d: int, c: int) -> "ClassQueries":
+        return ClassQueries(
+            [(length, width) for length, width in self.shapes or [(1, d)]],
+            c,
+            self.width,
+            self.layers,
+            self.attention_heads,
+            self.dropout,
+            self.input_dropout,
+        )
+
+    def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
+        network.bias = nn.Parameter(frequencies.logit())
+
+
+class ClassQueries(nn.Module):
+    """Rows (b, d) → logits (b, c)."""
+
+    def __init__(
+        self,
+        shapes: Shapes,
+        c: int,
+        width: int,
+        layers: int,
+        heads: int,
+        dropout: float,
+        input_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.input_dropout = nn.Dropout(input_dropout)
+        self.projections = nn.ModuleList(nn.Linear(w, width) for _, w in shapes)
+        self.places = nn.ParameterList(torch.randn(length, width) * 0.02 for length, _ in shapes)
+        self.nothing = nn.Parameter(torch.zeros(1, 1, width))  # to look at where a sample has no token
+        self.queries = nn.Parameter(torch.randn(c, width))
+        self.steps = nn.ModuleList(Look(width, heads, dropout) for _ in range(layers))
+        self.weights = nn.Parameter(torch.randn(c, width) * width**-0.5)
+        self.bias = nn.Parameter(torch.zeros(c))
+
+    def forward(self, X: Tensor) -> Tensor:
+        """(b, c)."""
+        tokens, there = [self.nothing.expand(len(X), -1, -1)], [X.new_ones(len(X), 1, dtype=torch.bool)]
+        blocks = split(X, self.shapes)
+        for (block, filled), project, places in zip(blocks, self.projections, self.places, strict=True):
+            tokens.append(project(self.input_dropout(block)) + places[: block.shape[1]])
+            there.append(filled)
+        found = self.queries.expand(len(X), -1, -1)  # (b, c, width)
+        for look in self.steps:
+            found = look(found, torch.cat(tokens, dim=1), torch.cat(there, dim=1))
+        return (found * self.weights).sum(dim=2) + self.bias
+
+
+class Look(nn.Module):
+    """A decoder layer without attention among the queries."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attend = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.think = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(2 * width, width)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, queries: Tensor, tokens: Tensor, there: Tensor) -> Tensor:
+        """(b, c, width); tokens (b, length, width), of which those are `there` (b, length)."""
+        seen, _ = self.attend(queries, tokens, tokens, key_padding_mask=~there, need_weights=False)
+        found = self.norms[0](queries + self.dropout(seen))
+        return self.norms[1](found + self.dropout(self.think(found)))

@@ -1,0 +1,135 @@
+"""Late fusion: a head for each feature, and one more over their scores."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logit
+from sklearn.base import BaseEstimator
+
+from cache.errors import DataError
+from classify import splits
+from classify.heads import Head, make, with_shapes
+from classify.matrices import Columns, MatrixLike, Selected
+from classify.networks import Shapes
+from classify.training import Labels, with_validation
+
+LIMITS = 1e-4  # of probabilities, for their logits
+
+
+@dataclass(eq=False, repr=False)
+class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Heads whose out-of-fold scores another head, `combiner`, learns to weigh (Wolpert, 1992).
+
+    The combiner sees the logits of each training row by heads that were fitted on the other folds; then the
+    heads are fitted on all training rows.
+
+    shapes: length and width of each feature's block of X's columns; by default all are one vector.
+    heads: their names, one a part; by default `bigru` where a feature holds sequences, else `mlp`.
+    parts: the features each head takes, by their numbers from 0; by default each feature is a part.
+    options: of each head, in their order.
+    combiner, combiner_options: the head over the scores; `linear`, or `bilinear` and others.
+    """
+
+    shapes: Shapes | None = None
+    heads: Sequence[str] | None = None
+    parts: Sequence[Sequence[int]] | None = None
+    options: Sequence[Mapping[str, Any]] | None = None
+    combiner: str = "linear"
+    combiner_options: Mapping[str, Any] | None = None
+    folds: int = 4
+    seed: int = 0
+
+    def fit(
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+    ) -> "Stack":
+        """Learn the labels Y (n, c) of the rows X (n, d)."""
+        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
+        self.size_ = np.array([X.shape[1], Y.shape[1]])
+        scores = np.empty((len(self._parts), *Y.shape), np.float32)
+        for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
+            rows = np.setdiff1d(np.arange(len(Y)), held)
+            fitted = self._fitted(Selected(X, rows), Y[rows], X_val, Y_val)
+            scores[:, held] = self._scores(fitted, Selected(X, held))
+        self.heads_ = self._fitted(X, Y, X_val, Y_val)
+        self.combiner_ = self._new_combiner().fit(
+            _side_by_side(scores), Y, _side_by_side(self._scores(self.heads_, X_val)), Y_val
+        )
+        return self
+
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        return self.combiner_.predict_proba(_side_by_side(self._scores(self.heads_, X)))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The numbers of columns and classes, (2,), and what each head and the combiner learned."""
+        learned = {"combiner": self.combiner_, **{str(i): head for i, head in enumerate(self.heads_)}}
+        states = {
+            f"{who}.{name}": array for who, one in learned.items() for name, array in one.state().items()
+        }
+        return {"size": self.size_, **states}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up what another stack of the same options learned."""
+
+        def loaded(head: Head, who: str) -> Head:
+            own = f"{who}."
+            head.load_state({name.removeprefix(own): state[name] for name in state if name.startswith(own)})
+            return head
+
+        self.size_ = state["size"]
+        self.heads_ = [loaded(head, str(i)) for i, head in enumerate(self._new_heads())]
+        self.combiner_ = loaded(self._new_combiner(), "combiner")
+
+    @property
+    def _shapes(self) -> Shapes:
+        return self.shapes or [(1, int(self.size_[0]))]
+
+    @property
+    def _parts(self) -> Sequence[Sequence[int]]:
+        return self.parts or [[i] for i in range(len(self._shapes))]
+
+    def _new_heads(self) -> list[Head]:
+        parts = self._parts
+        sequences = [any(self._shapes[i][0] > 1 for i in part) for part in parts]
+        names = self.heads or ["bigru" if sequence else "mlp" for sequence in sequences]
+        options = self.options or [{} for _ in parts]
+        if not len(names) == len(options) == len(parts):
+            raise DataError(
+                f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
+            )
+        return [
+            make(name, **with_shapes(name, {"seed": self.seed, **some}, self._of(part)))
+            for name, some, part in zip(names, options, parts, strict=True)
+        ]
+
+    def _of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
+        return {f"feature {i}": (self._shapes[i][0], self._shapes[i][1]) for i in part}
+
+    def _new_combiner(self) -> Head:
+        scores = {f"head {i}": (1, int(self.size_[1])) for i in range(len(self._parts))}
+        options = {"seed": self.seed, **(self.combiner_options or {})}
+        return make(self.combiner, **with_shapes(self.combiner, options, scores))
+
+    def _columns(self, X: MatrixLike, part: Sequence[int]) -> Columns:
+        ends = np.cumsum([0, *(length * width for length, width in self._shapes)])
+        return Columns(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
+
+    def _fitted(self, X: MatrixLike, Y: Labels, X_val: MatrixLike, Y_val: Labels) -> list[Head]:
+        return [
+            head.fit(self._columns(X, part), Y, self._columns(X_val, part), Y_val)
+            for head, part in zip(self._new_heads(), self._parts, strict=True)
+        ]
+
+    def _scores(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
+        """Of each head the scores of the rows, (heads, n, c)."""
+        pairs = zip(fitted, self._parts, strict=True)
+        return np.stack([head.predict_proba(self._columns(X, part)) for head, part in pairs])
+
+
+def _side_by_side(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores (heads, n, c) as logits (n, heads · c)."""
+    logits: NDArray[np.float32] = logit(scores.clip(LIMITS, 1 - LIMITS)).astype(np.float32)
+    return np.concatenate([*logits], axis=1)

@@ -1,0 +1,118 @@
+"""What every torch head has in common: how it is trained, scored, kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from classify import losses
+from classify.losses import Loss
+from classify.matrices import MatrixLike
+from classify.training import (
+    Criterion,
+    Labels,
+    Training,
+    choose_device,
+    logits,
+    on_device,
+    seeded,
+    train,
+    with_validation,
+)
+
+
+@dataclass(eq=False, repr=False)
+class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """A network under BCE or another loss, stopped by a score on the validation rows.
+
+    Without validation rows a tenth of the rows is held out. A subclass is a dataclass, too, whose fields are
+    its further options, and gives the network in `_network`.
+
+    epochs, batch_size: of the training rows; batches are smaller where there would be fewer than 50 an epoch.
+    learning_rate: the highest. Of several, each trains a network of its own on the same batches, and the one
+        of best score is kept.
+    weight_decay, optimiser: "adamw", "adam" (there the decay is an L2 penalty), "adadelta", or "sgd", with
+        Nesterov's momentum of 0.9.
+    schedule: "cosine", "linear" or "constant", after the rate rose for `warm_up` epochs.
+    patience: so many epochs without a better score end the training.
+    stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
+    loss, label_smoothing: see `classify.losses`.
+    """
+
+    epochs: int = 12
+    batch_size: int = 128
+    learning_rate: float | Sequence[float] = 1e-3
+    weight_decay: float = 0.01
+    patience: int = 5
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    warm_up: float = 1.0
+    stop_by: str = "f1"
+    loss: str = "bce"
+    label_smoothing: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = True
+
+    def fit(
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+    ) -> "TorchHead":
+        """Learn the labels Y (n, c) of the rows X (n, d)."""
+        training = Training(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            optimiser=self.optimiser,
+            schedule=self.schedule,
+            warm_up=self.warm_up,
+            stop_by=self.stop_by,
+            progress=self.progress,
+        )
+        loss = losses.make(self.loss, Y, self.label_smoothing)
+        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
+        device = choose_device(self.device)
+        self.size_ = np.array([X.shape[1], Y.shape[1]])
+        frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+        with seeded(self.seed, device):
+            networks = [self._network(*self.size_.tolist()).to(device) for _ in training.learning_rates]
+            for network in networks:
+                self._prepare(network, on_device(frequencies, device))
+            self.network_ = train(networks, X, Y, X_val, Y_val, training, self._loss(loss))
+        return self
+
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        scores: NDArray[np.float32] = logits(self.network_, X).sigmoid().cpu().numpy()
+        return scores
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The numbers of columns and classes, (2,), and the network's weights."""
+        weights = {name: value.cpu().numpy() for name, value in self.network_.state_dict().items()}
+        return {"size": self.size_, **weights}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up what another head of the same options learned."""
+        self.size_ = state["size"]
+        self.network_ = self._network(*self.size_.tolist()).to(choose_device(self.device))
+        weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
+        self.network_.load_state_dict(weights)
+
+    def _network(self, d: int, c: int) -> nn.Module:
+        """A new network that maps (b, d) to logits (b, c)."""
+        raise NotImplementedError
+
+    def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
+        """Start from the classes' frequencies (c,): the last parameter is the output's bias (c,)."""
+        *_, output_bias = network.parameters()
+        output_bias.data = frequencies.logit()
+
+    def _loss(self, loss: Loss) -> Criterion:
+        """What training makes small, given the loss of logits that was asked for."""
+        return lambda network, X, Y: loss(network(X), Y)
