@@ -24,7 +24,7 @@ SIZES = {"tfidf": 500, "word2vec": 150, "word2vec-cbow": 150, "fasttext": 150}  
 
 
 class Vectoriser(Protocol):
-    """What makes a block of vectors of every caption; `shape` and all else is set by `fit` or `load_state`."""
+    """What makes a block of vectors of a caption; `fit` or `load_state` sets `shape` and all else."""
 
     shape: tuple[int, int]  # (length, width) of a caption's block; of one vector, the length is 1
 
@@ -63,7 +63,7 @@ def make(name: str, seed: int = 0) -> Vectoriser:
     family, size, pooling = _parts(name)
     usable = size.isascii() and size.isdecimal() and int(size) > 0
     if size and not usable and family in SIZES:
-        raise UsageError(f"{name}: {size!r} is no size; {family}:{SIZES[family]} has one, a whole number above 0")
+        raise UsageError(f"{name}: the size {size!r} is not a whole number above 0, as {SIZES[family]}")
     known = [
         f"{one}:{size if usable else usual}{ending}"
         for one, usual in SIZES.items()

@@ -143,7 +143,7 @@ def _gensim() -> Any:
     try:
         return import_module("gensim.models")
     except ImportError as error:
-        raise DataError("word2vec and fasttext need gensim: pip install 'encode-once[word-vectors]'") from error
+        raise DataError("word2vec and fasttext need gensim: pip install 'encode-once[gensim]'") from error
 
 
 @contextmanager
