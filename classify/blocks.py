@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cache import Feature
 from classify import corpus
-from classify.corpus import Blocks, Vectoriser
+from classify.corpus import Vectoriser
+from classify.corpus.blocks import Blocks
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.intp]
