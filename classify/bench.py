@@ -1,9 +1,10 @@
-"""Our heads beside the libraries one would use plainly, on the same rows; and the memory that fitting takes."""
+"""Our heads beside the libraries one would use plainly, and the memory that fitting takes."""
 
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,16 @@ from cache.errors import unknown_name
 from cache.measuring import with_peak_memory
 from classify import features as featuring
 from classify import heads, peers, splits
+from classify.features import Matrix
 from classify.fitting import INNER, Learner, fit
+from classify.heads import Head
 from classify.matrices import Selected, Standardised
 from classify.synthetic import made_up
 from classify.thresholds import tune
 
-Floats = NDArray[np.float32]
-Scorer = Callable[[NDArray[np.intp]], Floats]  # rows (m,) → their probabilities (m, c)
+Rows = NDArray[np.intp]
+Row = dict[str, Any]
+Scorer = Callable[[Rows], NDArray[np.float32]]  # rows (m,) → their probabilities (m, c)
 
 
 def contest(
@@ -36,76 +40,93 @@ def contest(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     plain: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Row]:
     """Held-out micro and macro F1 with 0.5 and with a cut a class: a row a model, as each is done.
 
-    scikit-learn's logistic regression comes first; with `plain` each head's own peer comes before the head.
-    Every model is fitted, chosen and tuned on the same rows. `seconds` covers fitting and choosing, `seconds to
-    score` the held-out rows, `times as fast` what both are to the same of the head's peer. `linear` competes at
-    scikit-learn's strengths, too. `options` are the heads', by name.
+    scikit-learn's logistic regression comes first, and `linear` has a row at its strengths, too; with `plain`
+    each head's own peer comes before the head. `options` are those of the heads, by name. `seconds` are of
+    fitting and choosing, `seconds to score` of the held-out rows; `times as fast` compares the sum of both
+    with the peer's.
     """
-    given = {name: {"seed": seed, **(options or {}).get(name, {})} for name in names}
-    for name in options or {}:
-        if name not in given:
-            raise unknown_name("head of this contest", name, names)
-    blank = {name: heads.make(name, **given[name]) for name in given}  # imports libraries, outside the clock
+    options = options or {}
+    for name in options:
+        if name not in names:
+            raise unknown_name("head of this bench", name, names)
+    given = {name: {"seed": seed, **options.get(name, {})} for name in names}
+    made = {name: heads.make(name, **given[name]) for name in names}  # imports libraries, outside the clock
 
-    opened = Store(store)
-    table = featuring.choose_table(opened, data)
-    X = featuring.load(featuring.choose(opened, features), table)
-    assert table.labels is not None
-    Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
-    held = splits.folds(split, Y, table.columns, seed)[0]
-    rows = np.setdiff1d(np.arange(len(table)), held)
-    fit_rows, tune_rows = splits.inner(Y, rows, INNER, seed)
-    taken: dict[str, float] = {}  # by the peers, in seconds
+    race = _Race.of(Store(store), features, split, data, seed)
+    alike = {"all columns": race.X.shape[1]}  # each of variance 1, as StandardScaler has them
+    first = race.run(peers.NAMES["linear"], partial(race.peer, "linear", None, alike))
+    yield first
+    if len(race.X.dims) > 1:  # of one feature, that is how our heads have it
+        fit_balanced = partial(race.peer, "linear", None, race.X.dims)
+        yield race.run("the same, features balanced as ours", fit_balanced)
+    for name in names:
+        peer = None
+        if name == "linear":
+            peer = first
+            same = partial(race.ours, name, {**given[name], "Cs": peers.STRENGTHS})
+            yield race.run("linear, at the same strengths", same, peer)
+        elif plain:
+            peer = race.run(peers.NAMES[name], partial(race.peer, name, made[name], race.X.dims))
+            yield peer
+        yield race.run(name, partial(race.ours, name, given[name]), peer)
 
-    def compete(model: str, fit: Callable[[], Scorer], head: str, *, ours: bool) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class _Race:
+    """The rows on which every model is fitted, chosen, tuned and measured."""
+
+    X: Matrix  # (n, d)
+    Y: NDArray[np.bool_]  # (n, c)
+    ids: list[str]
+    held: Rows  # measured on
+    rows: Rows  # all others: those to fit on, and those to choose and tune on
+    parts: tuple[Rows, Rows]
+    seed: int
+
+    @classmethod
+    def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
+        """Features and labels of a store's table, parted as `fit` parts them."""
+        table = featuring.choose_table(store, data)
+        X = featuring.load(featuring.choose(store, features), table)
+        assert table.labels is not None
+        Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
+        held = splits.folds(split, Y, table.columns, seed)[0]
+        rows = np.setdiff1d(np.arange(len(table)), held)
+        return cls(X, Y, table.ids, held, rows, splits.inner(Y, rows, INNER, seed), seed)
+
+    def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
+        """Fit and score by the clock, then measure."""
         started = time.perf_counter()
         score = fit()
         fitted = time.perf_counter()
-        scores = score(held)
+        scores = score(self.held)
         ended = time.perf_counter()
-        row: dict[str, Any] = {
-            "model": model,
-            "seconds": fitted - started,
-            "seconds to score": ended - fitted,
-        }
-        if not ours:
-            taken.setdefault(head, ended - started)
-        row["times as fast"] = taken[head] / (ended - started) if ours and head in taken else None
-        tuning = score(tune_rows)
+        row: Row = {"model": model, "seconds": fitted - started, "seconds to score": ended - fitted}
+        row["times as fast"] = peer and (peer["seconds"] + peer["seconds to score"]) / (ended - started)
+        tune_rows = self.parts[1]
+        to_tune = score(tune_rows)
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = scores >= tune(tuning, Y[tune_rows], objective)
+            predictions = scores >= tune(to_tune, self.Y[tune_rows], objective)
             for average in ("micro", "macro"):
-                reached = f1_score(Y[held], predictions, average=average, zero_division=0)
+                reached = f1_score(self.Y[self.held], predictions, average=average, zero_division=0)
                 row[f"{average} F1, {rule}"] = float(reached)
         return row
 
-    def peer(head: str, dims: Mapping[str, int]) -> Scorer:
-        standard = Standardised(X, *featuring.standardisation(Selected(X, fit_rows), dims))
-        parts = (standard[fit_rows], Y[fit_rows], standard[tune_rows], Y[tune_rows])
-        score = peers.fit(head, blank.get(head), seed, *parts)
-        return lambda rows: score(standard[rows])
+    def peer(self, name: str, head: Head | None, dims: Mapping[str, int]) -> Scorer:
+        """The peer of a head, fitted on features standardised as those of such dimensions."""
+        X = Standardised(self.X, *featuring.standardisation(Selected(self.X, self.parts[0]), dims))
+        fit_part, tune_part = ((X[rows], self.Y[rows]) for rows in self.parts)
+        score = peers.fit(name, head, self.seed, *fit_part, *tune_part)
+        return lambda rows: score(X[rows])
 
-    def ours(name: str, **more: Any) -> Scorer:
-        learner = Learner(name, {**given[name], **more}, X, Y, table.ids, seed)
-        model, _ = learner.fit(rows)
+    def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
+        """A head, fitted as `fit` does."""
+        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed)
+        model, _ = learner.fit(self.rows)
         return lambda rows: learner.scored(model, rows).scores
-
-    first = peers.NAMES["linear"]
-    # Every column of variance 1, as StandardScaler has it; of one feature, ours are the same.
-    yield compete(first, partial(peer, "linear", {"all columns alike": X.shape[1]}), "linear", ours=False)
-    if len(X.dims) > 1:
-        balanced = "the same, features balanced as ours"
-        yield compete(balanced, partial(peer, "linear", X.dims), "linear", ours=False)
-    for name in names:
-        if name == "linear":
-            same = partial(ours, name, Cs=peers.STRENGTHS)
-            yield compete("linear, at the same strengths", same, name, ours=True)
-        elif plain:
-            yield compete(peers.NAMES[name], partial(peer, name, X.dims), name, ours=False)
-        yield compete(name, partial(ours, name), name, ours=True)
 
 
 def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:

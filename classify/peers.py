@@ -29,11 +29,11 @@ Labels = NDArray[np.bool_]
 
 
 def fit(
-    name: str, head: Head, seed: int, X: Floats, Y: Labels, X_val: Floats, Y_val: Labels
+    name: str, head: Head | None, seed: int, X: Floats, Y: Labels, X_val: Floats, Y_val: Labels
 ) -> Callable[[Floats], Floats]:
     """What scores rows (m, d) as (m, c) after the peer of a head learned the labels Y (n, c) of X (n, d).
 
-    The head, not fitted, says what must be alike: the layers of `mlp`.
+    The head, not fitted, says what is to be alike: the layers of `mlp`.
     """
     models = _models(name, head, seed)
 

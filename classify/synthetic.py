@@ -21,9 +21,9 @@ PRODUCTS, NOISE = 0.5, 0.4  # shares of a class's score, that of the latent fact
 def made_up(rows: int, dim: int, seed: int = 0) -> Iterator[Path]:
     """The path of a temporary store of one feature of so many rows (rows, dim), with 19 skewed classes.
 
-    Vectors are normal, the variance of the j-th of their principal axes 1/j, and these axes lie askew to the
-    columns. The first 64 say what a row shows: a class is there where a mixture of these, with products of two
-    such mixtures, which no linear head sees, and noise, which none can, is high enough.
+    Vectors are normal, with variance 1/j along the j-th of their principal axes, which lie askew to the
+    columns. The first 64 of these decide the labels: a row has a class where a mixture of them, plus a
+    product of two such mixtures, which no linear head sees, plus noise, is high enough.
     """
     rng = np.random.default_rng(seed)
     latents = min(LATENTS, dim)
