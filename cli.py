@@ -675,9 +675,9 @@ def bench_fit(
     from classify.synthetic import made_up
 
     heads: dict[str, dict[str, Any]] = {}
-    for one in settings:
-        head, _, setting = one.partition(".")
-        heads.setdefault(head, {}).update([_option(setting)])
+    for name, value in map(_option, settings):
+        head, _, option = name.partition(".")
+        heads.setdefault(head, {})[option] = value
     place: AbstractContextManager[str | Path] = made_up(rows, dim) if rows else nullcontext(store)
     found = []
     with place as path:
