@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -641,24 +642,49 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
 
 @bench.command("fit")
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
+@click.option("--plain", is_flag=True, help="Also each head's own peer: the library one would use, plainly.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="HEAD.OPTION=VALUE", help="Option of one of the heads."
+)
+@click.option("--rows", type=click.IntRange(1), help="Make up so many rows, instead of a store's.")
+@click.option("--dim", default=1536, show_default=True, type=click.IntRange(1), help="Columns of such rows.")
 @click.option("--features", multiple=True, metavar="NAME")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC")
 @click.option("--data", help="Data folder to learn from, where the store knows several.")
 @store_option
 @click.option("--seed", default=0, show_default=True)
 @json_option
-def bench_fit(as_json: bool, **options: Any) -> None:
+def bench_fit(
+    names: Sequence[str],
+    settings: Sequence[str],
+    rows: int | None,
+    dim: int,
+    store: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Fit heads, and scikit-learn's one-vs-rest logistic regression, on the same features and rows.
 
     \b
-    Example:
+    Examples:
       encode-once bench fit --split tail:1000
+      encode-once bench fit --rows 30000 --plain --head mlp --head gbm --set mlp.hidden=[2048,1024]
     """
-    from classify.bench import against_logistic_regression
+    from classify.bench import contest
     from classify.report import table_text
+    from classify.synthetic import made_up
 
-    rows = against_logistic_regression(**options)
-    _result(rows, as_json, lambda: table_text(rows))
+    heads: dict[str, dict[str, Any]] = {}
+    for name, value in map(_option, settings):
+        head, _, option = name.partition(".")
+        heads.setdefault(head, {})[option] = value
+    place: AbstractContextManager[str | Path] = made_up(rows, dim) if rows else nullcontext(store)
+    found = []
+    with place as path:
+        for row in contest(path, names, options=heads, **options):
+            found.append(row)
+            say(f"{row['model']}: {row['seconds']:.1f} s")
+    _result(found, as_json, lambda: table_text(found))
 
 
 @main.command()
