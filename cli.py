@@ -371,6 +371,26 @@ def predict(
     say(f"{output}: {len(chosen)} rows of {chosen.source}")
 
 
+@main.command("export")
+@click.argument("run", type=click.Path())
+@click.option("-o", "--output", default="model.onnx", show_default=True, type=click.Path(path_type=Path))
+def export_run(run: str, output: Path) -> None:
+    """Write a run's standardisation, network and thresholds as one ONNX file, checked in onnxruntime.
+
+    Its input `features` takes rows of the run's features side by side, NaN where one is missing; its outputs
+    are `scores` and `labels`. The file's metadata names features, classes and thresholds.
+
+    \b
+    Example:
+      encode-once export runs/mlp -o model.onnx
+    """
+    from classify import load_run
+    from classify.export import export as write
+
+    difference = write(load_run(run), output)
+    say(f"{output}: scores differ from the run's by {difference:.1e} at most")
+
+
 @main.command()
 @click.argument("runs", nargs=-1, required=True, type=click.Path())
 @json_option

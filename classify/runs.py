@@ -136,6 +136,11 @@ class Run:
     fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
     thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (c,)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Feature → length and width of its block of columns, side by side in this order."""
+        return _shapes(self.settings, self.model.vectorisers)
+
     def has_seen(self, samples: Keys) -> NDArray[np.bool_]:
         """Which samples, by their keys (n, 16), it was fitted or tuned on."""
         return KeyIndex(self.fitted_on).find(samples) >= 0
@@ -250,13 +255,18 @@ def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
     for name in settings.features.keys() - settings.stored.keys():
         vectorisers[name] = corpus.make(name)
         vectorisers[name].load_state(state(name))
-    shapes = {
-        name: (source.length, source.dim) if source else vectorisers[name].shape
-        for name, source in settings.features.items()
-    }
+    shapes = _shapes(settings, vectorisers)
     head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
     head.load_state(state("head"))
     return Model(arrays["mean"], arrays["scale"], head, vectorisers)
+
+
+def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
+    """Feature → length and width of its block of columns."""
+    return {
+        name: (source.length, source.dim) if source else vectorisers[name].shape
+        for name, source in settings.features.items()
+    }
 
 
 def _read_scored(group: h5py.Group) -> Scored:
