@@ -46,6 +46,9 @@ def export(run: Run, path: Path) -> float:
         RunError: onnxruntime gives other scores.
     """
     network = _network(run.model.head)
+    if network is None:
+        able = ", ".join(name for name in heads.HEADS if _is_able(heads.make(name)))
+        raise DataError(f"a run of head {run.settings.head} cannot be exported; those of {able} can")
     try:
         import onnx
         import onnxruntime
@@ -111,8 +114,8 @@ class Products(nn.Module):
         return torch.einsum("bi,oij,bj->bo", X, self.weight, Y) + self.bias
 
 
-def _network(head: Head) -> nn.Module:
-    """What maps standardised rows (b, d) to logits (b, c), on the CPU."""
+def _network(head: Head) -> nn.Module | None:
+    """What maps standardised rows (b, d) to logits (b, c), on the CPU; of torch's heads alone."""
     if isinstance(head, Linear):
         layer = nn.Linear(*head.coef_.T.shape)
         layer.weight.data, layer.bias.data = map(torch.from_numpy, (head.coef_, head.intercept_))
@@ -124,8 +127,7 @@ def _network(head: Head) -> nn.Module:
                 if isinstance(child, nn.Bilinear):
                     setattr(module, name, Products(child))
         return network
-    able = ", ".join(name for name in heads.HEADS if _is_able(heads.make(name)))
-    raise DataError(f"a run of head {type(head).__name__} cannot be exported; those of {able} can")
+    return None
 
 
 def _is_able(head: Any) -> bool:
@@ -162,7 +164,6 @@ def _difference(run: Run, session: Any, rows: NDArray[np.float32]) -> float:
 
 def _onnx(whole: nn.Module, rows: Tensor) -> bytes:
     """The file's content, for any number of rows."""
-    names = {"features": "input", "scores": "output", "labels": "output"}
     with TemporaryDirectory() as folder, _quiet():
         path = Path(folder) / "run.onnx"
         torch.onnx.export(
@@ -171,7 +172,7 @@ def _onnx(whole: nn.Module, rows: Tensor) -> bytes:
             path,
             input_names=["features"],
             output_names=["scores", "labels"],
-            dynamic_axes={name: {0: "batch"} for name in names},
+            dynamic_axes={name: {0: "batch"} for name in ("features", "scores", "labels")},
             opset_version=OPSET,
             dynamo=False,  # its successor needs a further library
         )
