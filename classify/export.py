@@ -16,18 +16,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cache import DataError
+from cache import DataError, EncodeOnceError
+from cache.errors import brief
 from cache.files import replacing
 from classify import heads
 from classify.heads import Head
 from classify.heads.label_rnn import LabelRNN
 from classify.heads.linear import Linear
 from classify.heads.torch_head import TorchHead
-from classify.runs import Run, RunError
+from classify.runs import Run
 
 TOLERANCE = 1e-5  # of a score: the same arithmetic in another order
 ROWS = 64  # to compare on
 OPSET = 17
+
+
+class ExportError(EncodeOnceError, ValueError):
+    """A run as ONNX would not be the run."""
 
 
 def export(run: Run, path: Path) -> float:
@@ -43,7 +48,7 @@ def export(run: Run, path: Path) -> float:
 
     Raises:
         DataError: the head is none of torch's, or a library is missing.
-        RunError: onnxruntime gives other scores.
+        ExportError: torch cannot export it, or onnxruntime gives other scores.
     """
     network = _network(run.model.head)
     if network is None:
@@ -55,16 +60,20 @@ def export(run: Run, path: Path) -> float:
     except ImportError as error:
         raise DataError("export needs onnxruntime and onnx: pip install 'encode-once[onnxruntime]'") from error
     rows = _example(run)
-    model = onnx.load_from_string(_onnx(Whole(run, network).eval(), torch.from_numpy(rows)))
+    try:
+        model = onnx.load_from_string(_onnx(Whole(run, network).eval(), torch.from_numpy(rows)))
+    except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+        raise ExportError(f"torch cannot export head {run.settings.head}: {brief(error)}") from error
     onnx.helper.set_model_props(model, metadata(run))
+    content: bytes = model.SerializeToString()
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = 3  # errors: what it says below is for its developers
+    session = onnxruntime.InferenceSession(content, settings, providers=["CPUExecutionProvider"])
+    difference = max(_difference(run, session, some) for some in (rows, rows[:1], rows[-1:]))
+    if not difference <= TOLERANCE:
+        raise ExportError(f"{path} is not written: its scores differ from the run's by {difference:.1e}")
     with replacing(path) as temporary:
-        onnx.save(model, temporary)
-        settings = onnxruntime.SessionOptions()
-        settings.log_severity_level = 3  # errors: what it says below is for its developers
-        session = onnxruntime.InferenceSession(temporary, settings, providers=["CPUExecutionProvider"])
-        difference = max(_difference(run, session, some) for some in (rows, rows[:1], rows[-1:]))
-        if not difference <= TOLERANCE:
-            raise RunError(f"{path} is not written: its scores differ from the run's by {difference:.1e}")
+        temporary.write_bytes(content)
     return difference
 
 

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 from cache import DataError, Failure
 from classify import export as exporting
 from classify import fit, load_run
-from classify.runs import RunError
 from cli import main
 
 onnx = pytest.importorskip("onnx")
@@ -158,7 +157,7 @@ def test_a_file_that_gives_other_scores_is_not_put_in_place(fitted, tmp_path, mo
     network = exporting._network(fitted.model.head)
     network.bias.data = network.bias.data + 1e-3
     monkeypatch.setattr(exporting, "_network", lambda head: network)
-    with pytest.raises(RunError, match="its scores differ from the run's"):
+    with pytest.raises(exporting.ExportError, match="its scores differ from the run's"):
         exporting.export(fitted, tmp_path / "model.onnx")
     assert (tmp_path / "model.onnx").read_text() == "what was there"
 
