@@ -58,7 +58,9 @@ def export(run: Run, path: Path) -> float:
         import onnx
         import onnxruntime
     except ImportError as error:
-        raise DataError("export needs onnxruntime and onnx: pip install 'encode-once[onnxruntime]'") from error
+        raise DataError(
+            "export needs onnxruntime and onnx: pip install 'encode-once[onnxruntime]'"
+        ) from error
     rows = _example(run)
     try:
         model = onnx.load_from_string(_onnx(Whole(run, network).eval(), torch.from_numpy(rows)))

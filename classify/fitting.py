@@ -160,9 +160,7 @@ class Learner:
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
         scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored(
-            [self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows]
-        )
+        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""

@@ -120,9 +120,10 @@ def test_the_file_says_what_goes_in_and_what_comes_out(store, fitted, tmp_path):
     told = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert (told["head"], told["objective"]) == ("linear", "micro")
     assert json.loads(told["classes"]) == fitted.settings.classes
-    assert json.loads(told["thresholds"]) == json.loads((tmp_path / "run/thresholds.json").read_text())[
-        "thresholds"
-    ]
+    assert (
+        json.loads(told["thresholds"])
+        == json.loads((tmp_path / "run/thresholds.json").read_text())["thresholds"]
+    )
     assert json.loads(told["features"]) == [
         {"name": name, "key": store.feature(name).key, "length": 1, "width": 8, "first_column": first}
         for name, first in (("e/image", 0), ("e/text", 8))
