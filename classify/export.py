@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -99,6 +99,10 @@ def metadata(run: Run) -> dict[str, str]:
 class Whole(nn.Module):
     """Features (b, d) as they are stored → scores and labels, (b, c) both, as the run gives them."""
 
+    mean: Tensor
+    scale: Tensor
+    thresholds: Tensor
+
     def __init__(self, run: Run, network: nn.Module) -> None:
         super().__init__()
         self.network = network
@@ -141,7 +145,7 @@ def _network(head: Head) -> nn.Module | None:
     return None
 
 
-def _is_able(head: Any) -> bool:
+def _is_able(head: Head) -> TypeGuard[Linear | TorchHead]:
     """Whether it is a network of fixed steps, as a decoder's search is not."""
     return isinstance(head, Linear | TorchHead) and not isinstance(head, LabelRNN)
 

@@ -22,14 +22,14 @@ def split(X: Tensor, shapes: Shapes) -> list[tuple[Tensor, Tensor]]:
 
     A sample's vector that is missing, and the places behind the end of its sequence, are zeros to the last
     number: nothing that is there is (see `Standardised`). Places at the end that no row has are cut off, but
-    not where the network is traced, for any rows.
+    not in a network that is exported, for any rows.
     """
     found = []
     blocks = torch.split(X, [length * width for length, width in shapes], dim=1)
     for (length, width), columns in zip(shapes, blocks, strict=True):
         block = columns.reshape(-1, length, width)
         there = block.ne(0).any(dim=2)
-        if length > 1 and not torch.jit.is_tracing():
+        if length > 1 and not torch.onnx.is_in_onnx_export():
             longest = max(int(there.any(dim=0).nonzero().max()) + 1 if there.any() else 1, 1)
             block, there = block[:, :longest], there[:, :longest]
         found.append((block, there))

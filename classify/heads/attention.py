@@ -70,7 +70,7 @@ class ClassQueries(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, c)."""
-        b = X.shape[0]  # len(X) would be a constant where the network is traced
+        b = X.shape[0]  # len(X) would be a constant in a network that is exported
         tokens, there = [self.nothing.expand(b, -1, -1)], [X.new_ones(b, 1, dtype=torch.bool)]
         blocks = split(X, self.shapes)
         for (block, filled), project, places in zip(blocks, self.projections, self.places, strict=True):
