@@ -146,7 +146,18 @@ def test_the_encoders_are_listed(run):
 
 
 def test_every_command_explains_itself(run):
-    for name in ("extract", "fit", "tune", "evaluate", "predict", "report", "demo", "bench", "store"):
+    for name in (
+        "extract",
+        "fit",
+        "tune",
+        "evaluate",
+        "predict",
+        "export",
+        "report",
+        "demo",
+        "bench",
+        "store",
+    ):
         assert run(name, "--help").stdout.startswith("Usage")
 
 
