@@ -77,6 +77,8 @@ def fit(
     classes = featuring.class_names(table.labels)
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    if "classes" in heads.options_of(head):
+        options = {"classes": classes, **options}
     Y = featuring.label_matrix(table.labels, classes)
     learner = Learner(head, options, matrix, Y, table.ids, seed)
     held = splits.folds(split, Y, table.columns, seed)
@@ -153,7 +155,11 @@ class Learner:
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)
-        model = Model(*featuring.standardisation(X_fit, [*X.shapes.values()]), head, X.vectorisers)
+        if heads.takes_raw(head):
+            mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
+        else:
+            mean, scale = featuring.standardisation(X_fit, [*X.shapes.values()])
+        model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
         return Fitted(model, X, tune_rows)
 
