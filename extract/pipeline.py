@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from cache.keys import present
 from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
 from extract.contents import add_keys
-from extract.encoders.base import RANDOM, Options, Tower
+from extract.encoders.base import RANDOM, Modality, Options, Tower
 from extract.encoding import How, Job, distinct_inputs, encode_inputs
 from extract.errors import InputError, TooManyFailuresError
 from extract.inputs import Columns, read
@@ -117,7 +118,7 @@ def _with_something_to_encode(
 
     So CLIP encodes a table of captions alone, or of images alone. `written`: whether captions are.
     """
-    there = {one for one in MODALITIES for table in report.tables if any(table.contents(one))}
+    there = {one for one in get_args(Modality) for table in report.tables if any(table.contents(one))}
     there |= {"caption"} if written else set()
     busy = {name for name, tower, _ in made if tower.modality in there}
     for name, tower, _ in made:

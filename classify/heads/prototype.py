@@ -22,7 +22,7 @@ CALIBRATED = 8192  # rows at most that the slopes and intercepts are fitted on
 STEPS, HALVINGS = 12, 6  # of Newton's method, and of a step that does not lessen the loss
 LEVEL = 1e-6  # a gain that is none, as a share of the loss
 TINY = 1e-12
-SPREAD = 0.5  # of the classes' slopes, as a share of the common one
+SPREAD = 0.3  # of the classes' slopes, as a share of the common one
 
 
 @dataclass(eq=False, repr=False)
@@ -90,7 +90,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.scale_, slope, intercept = self._calibrated(compared, alpha, beta)
         self.slope_, self.intercept_ = slope.cpu().numpy(), intercept.cpu().numpy()
         if alpha == 0:  # nobody asks the cached rows
-            self.rows_, self.labels_ = self.rows_[:0], self.labels_[:0]
+            self._drop_rows()
         return self
 
     def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
@@ -150,8 +150,9 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         places = np.full(len(Y), -1)
         places[kept] = np.arange(len(kept))
         some = Selected(X, kept)
-        rows = [normalize(torch.as_tensor(some[part])).half().numpy() for part in chunks(*some.shape)]
-        self.rows_: NDArray[np.float16] = np.concatenate(rows)
+        self.rows_: NDArray[np.float16] = np.empty((len(kept), X.shape[1]), np.float16)
+        for part in chunks(*some.shape) if len(kept) else ():
+            self.rows_[part] = normalize(torch.as_tensor(some[part])).half().numpy()
         self.labels_: NDArray[np.bool_] = Y[kept]
         self.frequencies_ = ((Y.sum(axis=0) + 0.5) / (len(Y) + 1)).astype(np.float32)
         if prompts is not None:
@@ -161,6 +162,9 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         sums = _Sums(on_device(self.rows_, device), on_device(self.labels_, device))
         self.prototypes_ = sums.prototypes().cpu().numpy()
         return _Cached(places, sums)
+
+    def _drop_rows(self) -> None:
+        self.rows_, self.labels_ = self.rows_[:0], self.labels_[:0]
 
     def _queries(
         self, X: MatrixLike, betas: Sequence[float], cached: "_Cached | None" = None
@@ -287,7 +291,7 @@ def calibrate(scores: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     fit = _Platt(z, truth)
     fit.descend(torch.zeros(()), torch.ones(()))
     known = fit.known()
-    common = ((fit.slope * known).sum() / known.sum().clamp(min=TINY)).clamp(min=SPREAD)
+    common = ((fit.slope * known).sum() / known.sum().clamp(min=TINY)).clamp(min=0.1)
     fit.descend(common, SPREAD * common)
     return fit.slope, fit.intercept - fit.slope * center
 

