@@ -66,7 +66,7 @@ def fit(
             raise unknown_name(kind, name, known)
     path = Path(run) if run is not None else _free_place(head)
     check_place(path)
-    options = {"seed": seed, **(options or {})}
+    options = {"seed": seed, **{name: _as_json(value) for name, value in (options or {}).items()}}
     heads.make(head, **options)  # a wrong name or option is told before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
@@ -77,6 +77,8 @@ def fit(
     classes = featuring.class_names(table.labels)
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    if "classes" in heads.options_of(head):
+        options = {"classes": classes, **options}
     Y = featuring.label_matrix(table.labels, classes)
     learner = Learner(head, options, matrix, Y, table.ids, seed)
     held = splits.folds(split, Y, table.columns, seed)
@@ -121,6 +123,13 @@ def _remembered(one: Reference | Learned, length: int) -> Source | None:
     return Source.of(one.feature, one.captions, length) if isinstance(one, Reference) else None
 
 
+def _as_json(value: Any) -> Any:
+    """An option as run.json can hold it, where it is an array or a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 def _free_place(head: str) -> Path:
     """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …"""
     places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
@@ -153,7 +162,11 @@ class Learner:
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)
-        model = Model(*featuring.standardisation(X_fit, [*X.shapes.values()]), head, X.vectorisers)
+        if heads.takes_raw(head):
+            mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
+        else:
+            mean, scale = featuring.standardisation(X_fit, [*X.shapes.values()])
+        model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
         return Fitted(model, X, tune_rows)
 

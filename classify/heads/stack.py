@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 
 from cache.errors import DataError
 from classify import splits
-from classify.heads import Head, make, with_shapes
+from classify.heads import Head, make, takes_raw, with_shapes
 from classify.matrices import Columns, MatrixLike, Selected
 from classify.networks import Shapes
 from classify.training import Labels, with_validation
@@ -104,10 +104,14 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise DataError(
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
-        return [
+        made = [
             make(name, **with_shapes(name, {"seed": self.seed, **some}, self._of(part)))
             for name, some, part in zip(names, options, parts, strict=True)
         ]
+        for name, head in zip(names, made, strict=True):
+            if takes_raw(head):
+                raise DataError(f"head {name} takes vectors as they are, and those of stack are standardised")
+        return made
 
     def _of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
         return {f"feature {i}": (self._shapes[i][0], self._shapes[i][1]) for i in part}
