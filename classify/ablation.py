@@ -1,7 +1,7 @@
 """What each part of a run is worth: it is fitted again without a feature, an option or its loss.
 
-An ablation is a sweep whose combinations differ from a run in one thing each. The difference to the run is told
-with a paired interval, over the same draws of the same held-out rows.
+An ablation is a sweep whose combinations differ from a run in one thing each. The difference to the run is
+told with a paired interval, over the same draws of the same held-out rows.
 """
 
 import json
@@ -11,12 +11,14 @@ from typing import Any
 
 from cache import DataError, Store
 from classify import heads, leaderboard
-from classify.intervals import METRICS, differences, interval
+from classify.combination import Combination, Common, Result, with_intervals
+from classify.intervals import METRICS, differences
 from classify.predicting import sources
 from classify.runs import Run, Settings
-from classify.sweep import Combination, Common, Result, Tell
+from classify.sweep import Tell
 
 HOW = {"seed", "device", "jobs", "progress", "shapes"}  # options that tell how to fit, not what
+CHANGE = "_change"
 
 
 def ablate(
@@ -41,7 +43,7 @@ def ablate(
         store, folder, settings.split, settings.objective, settings.tune_on, settings.table, settings.seed
     )
     whole = Result.of(Combination(settings.head, tuple(settings.features), settings.options), run)
-    rows = [{"changed": "nothing", **whole.figures(), **_changes(whole, None)}]
+    rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]
     for changed, one in variants(settings):
         result = common.attempt(one)
         if not result.error and result.rows != whole.rows:
@@ -69,16 +71,10 @@ def variants(settings: Settings) -> Iterator[tuple[str, Combination]]:
             yield f"loss={loss}", Combination(head, features, {**options, "loss": loss})
 
 
-def _changes(result: Result, whole: Result | None) -> dict[str, Any]:
-    """How far each metric is from that of the whole run; nothing of the run itself, or where fitting failed."""
-    compared = whole and not result.error
-    found: dict[str, Any] = {}
-    for name in METRICS:
-        found[f"{name}_change"] = found[f"{name}_change_interval"] = None
-    if whole and compared:
-        draws = differences(result.draws, whole.draws)
-        for name in METRICS:
-            if result.metrics[name] is not None:
-                found[f"{name}_change"] = result.metrics[name] - whole.metrics[name]
-                found[f"{name}_change_interval"] = interval(draws[name])
-    return found
+def _changes(result: Result, whole: Result) -> dict[str, Any]:
+    """How far each metric is from that of the whole run, with intervals; None where fitting failed."""
+    if result.error:
+        return with_intervals({}, {}, CHANGE)
+    known = [name for name in METRICS if whole.metrics[name] is not None]
+    changes = {name: result.metrics[name] - whole.metrics[name] for name in known}
+    return with_intervals(changes, differences(result.draws, whole.draws), CHANGE)

@@ -1,4 +1,4 @@
-"""One combination of head, features and settings: its run, made once, and what that reaches on held-out rows."""
+"""A combination of head, features and settings: its run, made once, and what that reaches."""
 
 import json
 import re
@@ -92,7 +92,11 @@ def with_intervals(
 
 @dataclass(frozen=True)
 class Common:
-    """What all runs of a sweep have in common."""
+    """What all runs of a sweep have in common.
+
+    Each has a folder whose name ends in a hash of all that decides the outcome. So one that is there and whole
+    is not fitted again, and a sweep that was killed goes on where it was.
+    """
 
     store: Store
     folder: Path

@@ -1,12 +1,12 @@
 """How far a figure may be off by the luck of which rows were held out: bootstrap intervals (Efron, 1979).
 
-The held-out rows are drawn again, with replacement, as many as there are, a thousand times; the middle 95 % of
-what a figure then comes to is its interval. It tells the luck of the rows, not that of fitting: several seeds
-do. Two models on the same rows are compared by the interval of their difference over the same draws.
+The held-out rows are drawn again, with replacement, as many as there are, a thousand times; the middle 95 %
+of what a figure then comes to is its interval. It tells the luck of the rows, not that of fitting: several
+seeds do. Two models on the same rows are compared by the interval of their difference over the same draws.
 
-No draw is looked at by itself. How often each row was drawn, W (n, draws), is all that a draw is; counts of true
-positives of all draws are one product of matrices, and average precision one pass over the rows in the order of
-their scores.
+No draw is looked at by itself. How often each row was drawn, W (n, draws), is all that a draw is; counts of
+true positives of all draws are one product of matrices, and average precision one pass over the rows in the
+order of their scores.
 """
 
 from collections.abc import Iterator, Mapping
@@ -84,8 +84,8 @@ def _f1(hits: NDArray[Any], size: NDArray[Any]) -> Floats:
 def _average_precision(W: Weights, labels: Bools, scores: NDArray[Any]) -> Floats:
     """Of one class, (draws,): Σ precision · positives, over the groups of equal scores, / all positives.
 
-    labels and scores are (n,). Precision counts at groups that hold positives alone, so sums are taken from one
-    such group to the next.
+    labels and scores are (n,). Precision counts only at groups that hold positives, so sums are taken from
+    one of these to the next.
     """
     draws = W.shape[1]
     if not labels.any():

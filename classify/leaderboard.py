@@ -37,14 +37,10 @@ def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Rows as they are shown: what was fitted, each metric with its interval, its change, seconds."""
+    shown = [name for metric in METRICS for name in (metric, f"{metric}_change") if name in rows[0]]
     return [
         _about(row)
-        | {
-            name: _figure(row, name)
-            for metric in METRICS
-            for name in (metric, f"{metric}_change")
-            if name in row
-        }
+        | {name: _figure(row, name) for name in shown}
         | {"seconds": "–" if row["seconds"] is None else f"{row['seconds']:.1f}"}
         for row in rows
     ]

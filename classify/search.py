@@ -1,20 +1,19 @@
 """Optuna's search over a head's own options (`SPACE` in its class), by what it reaches on the inner rows.
 
-Each trial is a run like any other of a sweep. Optuna's memory is a SQLite file in the sweep's folder; a trial that
-was killed is asked for again, as each is drawn with a seed of its own number.
+Each trial is a run like any other of a sweep. Optuna's memory is a SQLite file in the sweep's folder; a trial
+that was killed is asked for again, as each is drawn with a seed of its own number.
 """
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cache import MissingDataError, UsageError
+from cache import DataError, UsageError
 from classify import heads
+from classify.combination import Combination, Common, Result
 from classify.heads.space import Range
-
-if TYPE_CHECKING:
-    from classify.sweep import Combination, Common, Result
 
 
 def check(names: Sequence[str], split: str) -> None:
@@ -22,7 +21,7 @@ def check(names: Sequence[str], split: str) -> None:
 
     Raises:
         UsageError: no head says what there is to try, or there are no inner rows to choose on.
-        MissingDataError: Optuna is not installed.
+        DataError: Optuna is not installed.
     """
     if not any(heads.space_of(name) for name in names):
         able = ", ".join(name for name in heads.HEADS if heads.space_of(name))
@@ -32,10 +31,10 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
-def best(common: "Common", one: "Combination", trials: int, by: str) -> "Result":
-    """The best of so many settings of a combination, those it names being fixed; that by itself if none are free.
+def best(common: Common, one: Combination, trials: int, by: str) -> Result:
+    """The best of so many settings of a combination; what it sets itself stays so.
 
-    Metrics on the held-out rows have no say in it.
+    Metrics on the held-out rows have no say in it. A head that says nothing of what to try is fitted as it is.
     """
     space = {option: there for option, there in heads.space_of(one.head).items() if option not in one.options}
     if not space:
@@ -61,8 +60,8 @@ def best(common: "Common", one: "Combination", trials: int, by: str) -> "Result"
     return common.attempt(_with(one, chosen.user_attrs["options"]))
 
 
-def _with(one: "Combination", options: dict[str, Any]) -> "Combination":
-    return type(one)(one.head, one.features, {**one.options, **options})
+def _with(one: Combination, options: dict[str, Any]) -> Combination:
+    return replace(one, options={**one.options, **options})
 
 
 def _suggested(trial: Any, option: str, there: Range | Sequence[Any]) -> Any:
@@ -77,6 +76,6 @@ def _optuna() -> Any:
     try:
         optuna = import_module("optuna")
     except ImportError as error:
-        raise MissingDataError("--search needs Optuna: pip install 'encode-once[search]'") from error
+        raise DataError("--search needs Optuna: pip install 'encode-once[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, both included; whole ones where both are; with `log`, even in the logarithm."""
+    """Numbers from low to high, whole ones where both are; with `log`, even in the logarithm."""
 
     low: float
     high: float
