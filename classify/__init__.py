@@ -4,7 +4,7 @@ from classify.ablation import ablate
 from classify.fitting import fit
 from classify.predicting import evaluate, predict
 from classify.runs import Run, load_run
-from classify.sweep import sweep
+from classify.sweeping import sweep
 from classify.tuning import measure_kept, retune
 
 __all__ = ["Run", "ablate", "evaluate", "fit", "load_run", "measure_kept", "predict", "retune", "sweep"]

@@ -15,7 +15,7 @@ from classify.combination import Combination, Common, Result, with_intervals
 from classify.intervals import METRICS, differences
 from classify.predicting import sources
 from classify.runs import Run, Settings
-from classify.sweep import Tell
+from classify.sweeping import Tell
 
 HOW = {"seed", "device", "jobs", "progress", "shapes"}  # options that tell how to fit, not what
 CHANGE = "_change"

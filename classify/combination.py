@@ -42,9 +42,7 @@ class Result:
     error: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)  # `metrics.json`
     draws: dict[str, Floats] = field(default_factory=dict)  # metric → it on each draw of the held-out rows
-    inner: dict[str, Any] = field(
-        default_factory=dict
-    )  # metric → it on the rows that thresholds were tuned on
+    inner: dict[str, Any] = field(default_factory=dict)  # the same of the rows that thresholds were tuned on
     seconds: float | None = None
     rows: str = ""  # a hash of the held-out rows and their labels
 
@@ -94,8 +92,8 @@ def with_intervals(
 class Common:
     """What all runs of a sweep have in common.
 
-    Each has a folder whose name ends in a hash of all that decides the outcome. So one that is there and whole
-    is not fitted again, and a sweep that was killed goes on where it was.
+    Each has a folder whose name ends in a hash of all that decides the outcome. So one that is there and
+    whole is not fitted again, and a sweep that was killed goes on where it was.
     """
 
     store: Store

@@ -34,7 +34,7 @@ def check(names: Sequence[str], split: str) -> None:
 def best(common: Common, one: Combination, trials: int, by: str) -> Result:
     """The best of so many settings of a combination; what it sets itself stays so.
 
-    Metrics on the held-out rows have no say in it. A head that says nothing of what to try is fitted as it is.
+    Metrics on the held-out rows have no say in it. A head that has nothing to try is fitted as it is.
     """
     space = {option: there for option, there in heads.space_of(one.head).items() if option not in one.options}
     if not space:
