@@ -11,11 +11,10 @@ from typing import Any
 
 from cache import DataError, Store
 from classify import heads, leaderboard
-from classify.combination import Combination, Common, Result, with_intervals
+from classify.combination import Combination, Common, Result, Tell, with_intervals
 from classify.intervals import METRICS, differences
 from classify.predicting import sources
 from classify.runs import Run, Settings
-from classify.sweeping import Tell
 
 HOW = {"seed", "device", "jobs", "progress", "shapes"}  # options that tell how to fit, not what
 CHANGE = "_change"

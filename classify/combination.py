@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,8 @@ from classify.intervals import METRICS, Floats
 from classify.metrics import measure
 from classify.runs import Run, RunError, load_run
 from classify.tuning import measure_kept, retune
+
+Tell = Callable[[str], None]  # is given a line on what was done
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,14 @@ Row = dict[str, Any]
 
 
 def options(given: Mapping[str, Any]) -> list[str]:
-    """Options as `--set` takes them."""
-    return [
-        f"{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in given.items()
-    ]
+    """Options as `--set` takes them, numbers to four digits."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return [f"{name}={told(value)}" for name, value in given.items()]
 
 
 def text(rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cache import DataError, UsageError
 from classify import heads
-from classify.combination import Combination, Common, Result
+from classify.combination import Combination, Common, Result, Tell
 from classify.heads.space import Range
 
 
@@ -31,7 +31,7 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
-def best(common: Common, one: Combination, trials: int, by: str) -> Result:
+def best(common: Common, one: Combination, trials: int, by: str, told: Tell) -> Result:
     """The best of so many settings of a combination; what it sets itself stays so.
 
     Metrics on the held-out rows have no say in it. A head that has nothing to try is fitted as it is.
@@ -53,8 +53,11 @@ def best(common: Common, one: Combination, trials: int, by: str) -> Result:
         trial = study.ask()
         options = {option: _suggested(trial, option, there) for option, there in space.items()}
         trial.set_user_attr("options", options)
-        score = common.attempt(_with(one, options)).inner.get(by)
-        study.tell(trial, score, state=None if score is not None else optuna.trial.TrialState.FAIL)
+        result = common.attempt(_with(one, options))
+        score = result.inner.get(by)
+        outcome = result.error or f"{by} {score or 0:.3f} on the inner rows"
+        told(f"trial {number + 1}/{trials} {result.one}: {outcome}")
+        study.tell(trial, score, state=ended[score is None])
     done = study.get_trials(states=ended)
     chosen = max(done, key=lambda trial: -1 if trial.value is None else trial.value)
     return common.attempt(_with(one, chosen.user_attrs["options"]))

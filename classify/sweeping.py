@@ -1,6 +1,6 @@
 """Many runs in one table: heads × sets of features × settings, all measured on the same held-out rows."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,10 @@ from cache import Store
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, leaderboard, search
-from classify.combination import Combination, Common, Result
+from classify.combination import Combination, Common, Result, Tell
 from classify.intervals import METRICS
 from classify.thresholds import OBJECTIVES
 
-Tell = Callable[[str], None]
 Grid = Mapping[str, Mapping[str, Sequence[Any]]]  # head → option → the values to try, each with each
 
 
@@ -61,8 +60,8 @@ def sweep(
     asked = all_combinations(names, feature_sets(given, subsets), grid, seeds)
     results = []
     for number, one in enumerate(asked, start=1):
-        result = search.best(common, one, trials, by) if trials else common.attempt(one)
-        outcome = f"failed: {result.error}" if result.error else f"{by} {result.metrics[by]:.3f}"
+        result = search.best(common, one, trials, by, told) if trials else common.attempt(one)
+        outcome = f"failed: {result.error}" if result.error else f"{by} {result.metrics[by] or 0:.3f}"
         told(f"{number}/{len(asked)} {result.one}: {outcome}")
         results.append(result)
     results.sort(key=lambda result: result.metrics.get(by) or -1, reverse=True)

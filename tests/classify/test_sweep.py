@@ -12,13 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 import cli
-from cache import DataError, UsageError
-from classify import combination, fit, heads, load_run, retune, sweep
+from cache import DataError, Failure, UsageError
+from classify import combination, fit, heads, load_run, measure_kept, retune, sweep
 from classify.heads.space import Range
 from classify.intervals import METRICS, interval, resampled
 from classify.sweeping import feature_sets, metric_of
 
 ROOT = Path(__file__).parents[2]
+OF_GRU = {"epochs": [1], "hidden": [4], "progress": [False], "device": ["cpu"]}
 QUICK = {"mlp": {"epochs": [1], "hidden": [[8]], "progress": [False], "device": ["cpu"]}}
 
 
@@ -66,7 +67,9 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
     assert found == sorted(found, reverse=True)
     assert json.loads((folder / "leaderboard.json").read_text()) == rows
     table = (folder / "leaderboard.md").read_text()
-    assert table.startswith("| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |")
+    assert table.startswith(
+        "| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |"
+    )
     assert "100 rows (tail:100); thresholds maximise micro on inner: 30 of the training rows" in table
 
 
@@ -111,8 +114,6 @@ def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
 
 def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(filled, folder):
     store = filled()
-    words = store.declare("e/tokens", {"modality": "caption"}, ragged=True) if False else None
-    assert words is None
     grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], "many"]}}
     rows = sweep(store, ["knn"], grid=grid, folder=folder)
     assert [bool(row["error"]) for row in rows] == [False, True, True, True]
@@ -122,6 +123,28 @@ def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(filled, folder
     assert all("\n" not in (reason or "") for reason in reasons.values())
     assert rows[-1]["micro_f1"] is rows[-1]["mAP_interval"] is rows[-1]["seconds"] is None
     assert "failed: knn" in (folder / "leaderboard.md").read_text()
+
+
+def test_a_head_that_cannot_take_sequences_is_a_row_beside_one_that_can(filled, folder):
+    store = filled()
+    keys = store.tables()[0].keys("caption")
+    with store.declare("e/tokens", {"modality": "caption"}).writer(len(keys)) as writer:
+        writer.append(keys, np.ones((2 * len(keys), 3), np.float16), np.full(len(keys), 2))
+    able, unable = sweep(
+        store, ["linear", "bigru"], features=["e/text", "e/tokens"], grid={"bigru": OF_GRU}, folder=folder
+    )
+    assert (able["head"], able["error"]) == ("bigru", None)
+    assert "e/tokens holds a sequence a row, which head linear cannot take" in unable["error"]
+
+
+def test_cross_validated_rows_are_all_measured(filled, folder):
+    store = filled()
+    (row,) = sweep(store, ["linear"], split="kfold:3", folder=folder)
+    run = load_run(row["run"])
+    assert len(run.eval.ids) == 400
+    metrics, predictions = measure_kept(run)
+    draws = resampled(run.eval.labels, predictions, run.eval.scores)
+    assert (row["macro_f1"], row["macro_f1_interval"]) == (metrics["macro_f1"], interval(draws["macro_f1"]))
 
 
 @pytest.mark.parametrize(
@@ -268,8 +291,11 @@ def test_values_on_the_command_line_are_a_list_or_json():
 
 
 def test_the_command_prints_the_leaderboard(filled, folder):
+    store = filled(missing={3})
+    key = store.tables()[0].keys("image")[3].tobytes().hex()
+    store.feature("e/image").record_failures([Failure(key, "empty", "", "")])
     words = ["sweep", "--head", "knn", "--set", "knn.metric=l2,wrong", "--folder", folder, "--store"]
-    result = CliRunner().invoke(cli.main, [*map(str, words), str(filled(missing={3}).path)])
+    result = CliRunner().invoke(cli.main, [*map(str, words), str(store.path)])
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0].split() == ["head", "features", "settings", *METRICS, "seconds"]
@@ -284,4 +310,3 @@ def test_where_all_fails_so_does_the_command(filled, folder):
     result = CliRunner().invoke(cli.main, [*map(str, words), str(filled().path)])
     assert result.exit_code == 1
     assert [row["micro_f1"] for row in json.loads(result.stdout)] == [None]
-    assert np.isnan(float("nan"))
