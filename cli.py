@@ -415,6 +415,90 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     _result(rows, as_json, lambda: table_text(rows))
 
 
+def _grid(settings: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
+    """Head → option → values, of `HEAD.OPTION=V1,V2` or `HEAD.OPTION=[V1, V2]`."""
+    grid: dict[str, dict[str, list[Any]]] = {}
+    for setting in settings:
+        name, values = _option(setting)
+        head, dot, option = name.partition(".")
+        if not dot:
+            raise UsageError(f"--set {setting}: say HEAD.OPTION=V1,V2")
+        if isinstance(values, str):
+            values = [_option(f"{name}={value}")[1] for value in values.split(",")]
+        grid.setdefault(head, {})[option] = values if isinstance(values, list) else [values]
+    return grid
+
+
+def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print the rows of a sweep or an ablation; an error where all of them failed."""
+    from classify.leaderboard import text
+
+    warn([*dict.fromkeys(line for row in rows for line in row["warnings"])])
+    _result(rows, as_json, lambda: text(rows))
+    if all(row["error"] for row in rows):
+        raise DataError("nothing could be fitted, as told above")
+
+
+@main.command()
+@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, metavar="NAME",
+              help="Kind of classifier; repeatable.")  # fmt: skip
+@click.option(
+    "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
+)
+@click.option("--subsets", is_flag=True, help="Every choice of these features, not only all of them.")
+@click.option("--set", "settings", multiple=True, metavar="HEAD.OPTION=V1,V2",
+              help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
+@click.option("--search", "trials", default=0, metavar="N", help="Have Optuna try N settings of each head.")
+@click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
+@click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@click.option("--tune", "objective", default="macro", show_default=True, metavar="OBJECTIVE",
+              help="What thresholds maximise.")  # fmt: skip
+@click.option(
+    "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
+)
+@click.option("--folder", default="runs/sweep", show_default=True, help="Where the runs and the table are.")
+@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@store_option
+@json_option
+def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
+    """Fit heads on sets of features with several settings, and rank them with 95 % intervals.
+
+    Every combination is a run in the folder; one that is there already is not fitted again, so the same
+    command goes on after a kill. All are measured on the same held-out rows; intervals tell the luck of
+    these, by the bootstrap. --search chooses on other rows, those that thresholds are tuned on. The table is
+    also in leaderboard.md and leaderboard.json.
+
+    \b
+    Examples:
+      encode-once sweep --head linear --head mlp --subsets
+      encode-once sweep --head mlp --set mlp.dropout=0.3,0.5 --set 'mlp.hidden=[[512], [1024, 512]]'
+      encode-once sweep --head mlp --search 20 --tune samples --folder runs/search
+    """
+    from classify import sweep as fit_all
+
+    _tell_rows(fit_all(**options, grid=_grid(settings), told=say), as_json)
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("--folder", help="Where the variants' runs and the table are; by default RUN/ablation.")
+@json_option
+def ablate(run: str, folder: str | None, as_json: bool) -> None:
+    """Fit a run again without each feature, with each option at its default, and under each other loss.
+
+    Changes come with 95 % intervals over the run's own held-out rows: one that holds 0 may be chance. What is
+    there already is not fitted again. The table is also in ablation.md and ablation.json.
+
+    \b
+    Example:
+      encode-once ablate runs/mlp
+    """
+    from classify import ablate as vary
+    from classify import load_run
+
+    _tell_rows(vary(load_run(run), folder, told=say), as_json)
+
+
 @main.group(cls=Verbs)
 def store() -> None:
     """Look at a store, check it, keep it in order."""

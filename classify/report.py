@@ -32,10 +32,14 @@ def table_text(rows: Sequence[dict[str, Any]]) -> str:
 
 def metrics_text(metrics: dict[str, Any]) -> str:
     """A run's metrics: a line a class, then the averages."""
-    rows, split, objective, tuned_on = (metrics[name] for name in ("n", "split", "objective", "tuned_on"))
-    head = f"{rows} rows ({split}); thresholds maximise {objective} on {tuned_on}"
     averages = "  ".join(f"{name} {metrics[name]:.3f}" for name in SUMMARY)
-    return f"{table_text(metrics['per_class'])}\n\n{head}\n{averages}"
+    return f"{table_text(metrics['per_class'])}\n\n{about(metrics)}\n{averages}"
+
+
+def about(metrics: dict[str, Any]) -> str:
+    """Which rows metrics are of, and what their thresholds were tuned for and on."""
+    rows, split, objective, tuned_on = (metrics[name] for name in ("n", "split", "objective", "tuned_on"))
+    return f"{rows} rows ({split}); thresholds maximise {objective} on {tuned_on}"
 
 
 def compare(runs: Sequence[Run]) -> list[dict[str, Any]]:

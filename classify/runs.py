@@ -206,9 +206,9 @@ def check_place(path: Path) -> None:
     Raises:
         DataError: the folder holds other things.
     """
-    ours = ("run.json", "weights.safetensors")  # the second alone is what an interrupted fit leaves
-    used = path.is_file() or (path.is_dir() and any(path.iterdir()))
-    if used and not any((path / name).exists() for name in ours):
+    ours = ("run.json", "weights.safetensors")  # an interrupted fit leaves the second alone, or part of it
+    names = [file.name for file in path.iterdir()] if path.is_dir() else []
+    if path.is_file() or (names and not any(name.startswith(ours) for name in names)):
         raise DataError(f"{path} is there and is no run: name another folder with --run")
 
 

@@ -1,7 +1,7 @@
 """The heads by name. One more is one file here and one line in `HEADS`."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import DataError, unknown_name
+from classify.heads.space import Space
 from classify.matrices import MatrixLike
 
 # name → where its class is, imported when it is asked for, and what is set there
@@ -76,9 +77,15 @@ def make(name: str, **options: Any) -> Head:
     for option in options:
         if option not in known:
             raise unknown_name(f"option of head {name!r}", option, known)
-    module, class_name, preset = HEADS[name]
-    head: Head = getattr(import_module(module), class_name)(**{**preset, **options})
+    head: Head = _class_of(name)(**{**HEADS[name][2], **options})
     return head
+
+
+def _class_of(name: str) -> Any:
+    if name not in HEADS:
+        raise unknown_name("head", name, HEADS)
+    module, class_name, _ = HEADS[name]
+    return getattr(import_module(module), class_name)
 
 
 def options_of(name: str) -> list[str]:
@@ -87,10 +94,25 @@ def options_of(name: str) -> list[str]:
     These are the length and width of each feature's block, side by side; other heads take vectors alone.
     Raises DataError for a name there is not.
     """
-    if name not in HEADS:
-        raise unknown_name("head", name, HEADS)
-    module, class_name, _ = HEADS[name]
-    return [*inspect.signature(getattr(import_module(module), class_name)).parameters]
+    return [*inspect.signature(_class_of(name)).parameters]
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+    """The options of a head as they are where nothing is said of them."""
+    parameters = inspect.signature(_class_of(name)).parameters
+    return {option: one.default for option, one in parameters.items()} | HEADS[name][2]
+
+
+def losses_of(name: str) -> Sequence[str]:
+    """The losses a head can be trained under; none where it has one of its own."""
+    losses: Sequence[str] = getattr(_class_of(name), "LOSSES", ())
+    return losses
+
+
+def space_of(name: str) -> Space:
+    """What there is to try of a head's options; of some nothing."""
+    space: Space = getattr(_class_of(name), "SPACE", {})
+    return space
 
 
 def takes_raw(head: Head) -> bool:

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from classify.heads.space import Range, Space
 from classify.heads.torch_head import TorchHead
 from classify.networks import Shapes, split
 
@@ -20,6 +22,8 @@ class Attention(TorchHead):
     shapes: length and width of each feature's block of X's columns; by default all are one vector.
     layers, attention_heads: of the decoder; queries do not see one another.
     """
+
+    SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "layers": Range(1, 3)}
 
     learning_rate: float | Sequence[float] = 5e-4
     shapes: Shapes | None = None

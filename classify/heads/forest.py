@@ -1,7 +1,7 @@
 """A random forest of all classes at once, on a projection of the features."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 
 from classify import projection
+from classify.heads.space import Range, Space
 from classify.matrices import MatrixLike
 from classify.training import with_validation
 
@@ -22,6 +23,12 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     chosen on the validation rows, a tenth of the rows where none are given. Splitting by the squared error of
     0 and 1 is splitting by Gini's impurity.
     """
+
+    SPACE: ClassVar[Space] = {
+        "components": Range(8, 128, log=True),
+        "max_features": Range(0.1, 1.0),
+        "min_samples_leaf": Range(1, 20, log=True),
+    }
 
     trees: int = 100
     components: int = 32

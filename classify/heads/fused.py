@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from classify.heads.mlp import layers
+from classify.heads.space import Space
 from classify.heads.torch_head import TorchHead
 from classify.networks import Joined
 
@@ -27,6 +29,8 @@ class Fused(TorchHead):
     hidden_layers: widths of layers between the fusion and the output; `batch_norm` is under the first.
     drop_feature: in training, the share of features that are taken for missing.
     """
+
+    SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "hidden": [64, 128, 256]}
 
     shapes: Sequence[tuple[int, int]] | None = None
     reader: str = "mean"

@@ -1,7 +1,7 @@
 """Gradient-boosted trees: LightGBM, a booster a class, on a projection of the features."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import lightgbm
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from classify import projection
+from classify.heads.space import Range, Space
 from classify.matrices import MatrixLike
 from classify.training import with_validation
 
@@ -22,6 +23,13 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held
     out. A class that is the same in all rows has that for its probability.
     """
+
+    SPACE: ClassVar[Space] = {
+        "components": Range(8, 128, log=True),
+        "learning_rate": Range(0.02, 0.2, log=True),
+        "leaves": Range(4, 63, log=True),
+        "min_rows": Range(5, 100, log=True),
+    }
 
     rounds: int = 300
     components: int = 32

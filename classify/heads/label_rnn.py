@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class LabelRNN(Fused):
     that hold it among the `beam` likeliest ones, weighed by their probabilities. The options of `Fused` say
     how the sample is read; `loss` does not apply: it is the negative log-likelihood of the set.
     """
+
+    LOSSES: ClassVar[Sequence[str]] = ()
 
     learning_rate: float | Sequence[float] = 2e-3
     beam: int = 16

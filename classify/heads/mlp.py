@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 from torch import Tensor, nn
 
+from classify.heads.space import Space
 from classify.heads.torch_head import TorchHead
 
 
@@ -18,6 +20,8 @@ class MLP(TorchHead):
     dropped too, by default the more of them the more there are, as many say what few say once. With
     `residual`, a layer as wide as the one before adds to it rather than takes its place.
     """
+
+    SPACE: ClassVar[Space] = {**TorchHead.SPACE, "hidden": [[512], [1024], [2048], [1024, 512]]}
 
     hidden: Sequence[int] = (1024,)
     dropout: float = 0.5

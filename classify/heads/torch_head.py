@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from classify import losses
+from classify.heads.space import Range, Space
 from classify.losses import Loss
 from classify.matrices import MatrixLike
 from classify.training import (
@@ -44,6 +45,14 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
     loss, label_smoothing: see `classify.losses`.
     """
+
+    LOSSES: ClassVar[Sequence[str]] = losses.NAMES
+    SPACE: ClassVar[Space] = {
+        "learning_rate": Range(2e-4, 4e-3, log=True),
+        "weight_decay": Range(1e-3, 0.3, log=True),
+        "dropout": Range(0.1, 0.7),
+        "input_dropout": Range(0.0, 0.6),
+    }
 
     epochs: int = 12
     batch_size: int = 128

@@ -1,0 +1,157 @@
+"""A combination of head, features and settings: its run, made once, and what that reaches."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cache import EncodeOnceError, MissingDataError, Store
+from cache.errors import brief
+from cache.keys import content_key
+from classify import features as featuring
+from classify import heads, intervals, leaderboard
+from classify.features import Reference
+from classify.fitting import fit
+from classify.intervals import METRICS, Floats
+from classify.metrics import measure
+from classify.runs import Run, RunError, load_run
+from classify.tuning import measure_kept, retune
+
+Tell = Callable[[str], None]  # is given a line on what was done
+
+
+@dataclass(frozen=True)
+class Combination:
+    """What to fit on what."""
+
+    head: str
+    features: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return " ".join([self.head, *leaderboard.options(self.options), "on", " + ".join(self.features)])
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a combination; where that failed, `error` says why, and the rest is empty."""
+
+    one: Combination
+    run: str  # its folder
+    error: str | None = None
+    metrics: dict[str, Any] = field(default_factory=dict)  # `metrics.json`
+    draws: dict[str, Floats] = field(default_factory=dict)  # metric → it on each draw of the held-out rows
+    inner: dict[str, Any] = field(default_factory=dict)  # the same of the rows that thresholds were tuned on
+    seconds: float | None = None
+    rows: str = ""  # a hash of the held-out rows and their labels
+
+    @classmethod
+    def of(cls, one: Combination, run: Run) -> "Result":
+        """The result of a run."""
+        metrics, predictions = measure_kept(run)
+        tuned, held = run.tune, run.eval
+        return cls(
+            one,
+            str(run.path),
+            metrics=metrics,
+            draws=intervals.resampled(held.labels, predictions, held.scores),
+            inner=measure(
+                tuned.labels,
+                tuned.scores >= run.thresholds,
+                tuned.scores,
+                run.settings.classes,
+                run.thresholds,
+            ),
+            seconds=run.settings.seconds,
+            rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """Each metric with its interval; then seconds, folder, warnings and error."""
+        return with_intervals(self.metrics, self.draws) | {
+            "seconds": self.seconds,
+            "run": self.run,
+            "warnings": self.metrics.get("warnings", []),
+            "error": self.error,
+        }
+
+
+def with_intervals(
+    values: Mapping[str, Any], draws: Mapping[str, Floats], suffix: str = ""
+) -> dict[str, Any]:
+    """Of each metric its value and interval, as NAME and NAME_interval; None where there is none."""
+    found = {}
+    for name in METRICS:
+        found[f"{name}{suffix}"] = values.get(name)
+        found[f"{name}{suffix}_interval"] = intervals.interval(draws[name]) if name in draws else None
+    return found
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all runs of a sweep have in common.
+
+    Each has a folder whose name ends in a hash of all that decides the outcome. So one that is there and
+    whole is not fitted again, and a sweep that was killed goes on where it was.
+    """
+
+    store: Store
+    folder: Path
+    split: str = "stratified:0.1"
+    objective: str = "macro"
+    tune_on: str = "inner"
+    data: str | None = None
+    seed: int = 0
+
+    @cached_property
+    def _table(self) -> str:
+        """A hash of what the table holds."""
+        table = featuring.choose_table(self.store, self.data)
+        told = json.dumps([table.ids, table.labels, table.columns]).encode()
+        return content_key(told + featuring.sample_keys(table).tobytes()).hex()
+
+    def place(self, one: Combination) -> Path:
+        """The folder of a combination's run. Thresholds do not count: they are tuned anew where need be."""
+        keys = {
+            feature.name: [used.key for used in (feature.feature, feature.written) if used]
+            if isinstance(feature, Reference)
+            else None
+            for feature in featuring.choose(self.store, one.features)
+        }
+        options = {**heads.defaults_of(one.head), "seed": self.seed, **one.options}
+        decides = [one.head, options, list(keys.items()), self._table, self.split, self.tune_on, self.seed]
+        told = re.sub(r"[^\w.=@]+", "-", str(one))[:80]
+        return self.folder / f"{told}-{content_key(json.dumps(decides, sort_keys=True).encode()).hex()[:12]}"
+
+    def attempt(self, one: Combination) -> Result:
+        """Fit a combination, unless its run is there, and measure it."""
+        place = self.place(one)
+        try:
+            return Result.of(one, self._run(one, place))
+        except EncodeOnceError as error:
+            return Result(one, str(place), str(error))
+        except Exception as error:  # of a library, which must not end the other combinations
+            return Result(one, str(place), brief(f"{type(error).__name__}: {error}"))
+
+    def _run(self, one: Combination, place: Path) -> Run:
+        try:
+            run = load_run(place)
+        except (MissingDataError, RunError):
+            run, _ = fit(
+                self.store,
+                one.head,
+                features=one.features,
+                split=self.split,
+                objective=self.objective,
+                tune_on=self.tune_on,
+                run=place,
+                data=self.data,
+                seed=self.seed,
+                options=one.options,
+            )
+        if run.settings.objective != self.objective:
+            run.save_thresholds(*retune(run, self.objective))
+        return run
