@@ -5,9 +5,22 @@ from sklearn.metrics import f1_score
 from torch import nn
 
 from classify.splits import inner
-from classify.training import choose_device, logits, mean_f1, rate, seeded, train, with_validation
+from classify.training import (
+    SCHEDULES,
+    Training,
+    choose_device,
+    logits,
+    mean_f1,
+    seeded,
+    train,
+    with_validation,
+)
 
-OPTIONS = {"batch_size": 16, "learning_rate": 0.01, "weight_decay": 0.0, "progress": False}
+OPTIONS = {"batch_size": 16, "learning_rate": 0.01, "progress": False}
+
+
+def bce(model, X, Y):
+    return nn.functional.binary_cross_entropy_with_logits(model(X), Y)
 
 
 @pytest.fixture
@@ -28,7 +41,8 @@ def weights_after(scores, rows, *, patience, epochs=10):
             seen.append(model.weight.detach().clone())
             return scores[len(seen) - 1]
 
-        train(model, *rows, epochs=epochs, patience=patience, score=score, **OPTIONS)
+        how = Training(epochs=epochs, patience=patience, **OPTIONS)
+        assert train([model], *rows, how, bce, score) is model
     return seen, model.weight.detach()
 
 
@@ -56,7 +70,7 @@ def test_one_epoch_equals_a_plain_torch_loop(rows):
     X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
     with seeded(3, torch.device("cpu")):
         model = nn.Linear(5, 3)
-        train(model, *rows, epochs=1, patience=1, **OPTIONS)
+        train([model], *rows, Training(epochs=1, **OPTIONS), bce)
     with seeded(3, torch.device("cpu")):
         plain = nn.Linear(5, 3)
         order = torch.randperm(800)
@@ -82,21 +96,29 @@ def test_rows_are_held_out_where_none_are_given_to_validate_on(rows):
             np.testing.assert_array_equal(got[:], expected)
 
 
-@pytest.mark.parametrize(("n", "size"), [(800, 16), (400, 8), (99, 1), (10, 1)])
-def test_small_tables_are_cut_into_smaller_batches(rows, n, size):
+@pytest.mark.parametrize(("n", "size"), [(800, 16), (830, 17), (400, 8), (99, 3), (10, 2), (1, 1)])
+def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n, size):
     model = nn.Linear(5, 3)
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])) if model.training else None)
-    train(model, rows[0][:n], rows[1][:n], *rows[2:], epochs=1, patience=1, **OPTIONS)
+    X, Y = np.tile(rows[0], (2, 1))[:n], np.tile(rows[1], (2, 1))[:n]
+    train([model], X, Y, *rows[2:], Training(epochs=1, **OPTIONS), bce)
     assert max(seen) == size
+    assert min(seen) >= min(max(size - 1, 2), n)
     assert sum(seen) == n
 
 
-def test_the_rate_rises_to_its_full_height_and_falls_to_zero():
-    rates = np.array([rate(step, 10, 100) for step in range(101)])
-    assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
-    assert rates[10:] == pytest.approx((1 + np.cos(np.linspace(0, np.pi, 91))) / 2)
-    assert [rate(step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
+def test_the_rate_rises_to_its_full_height_and_falls_as_its_schedule_says():
+    for name, falls in (
+        ("cosine", (1 + np.cos(np.linspace(0, np.pi, 91))) / 2),
+        ("linear", np.linspace(1, 0, 91)),
+        ("constant", np.ones(91)),
+    ):
+        rates = np.array([SCHEDULES[name](step, 10, 100) for step in range(101)])
+        assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+        assert rates[10:] == pytest.approx(falls)
+        assert [SCHEDULES[name](step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
+        assert SCHEDULES[name](0, 0, 10) == 1
 
 
 def test_mean_f1_leaves_out_classes_that_do_not_occur():

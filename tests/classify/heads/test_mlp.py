@@ -17,7 +17,7 @@ def data():
 def test_scores_are_those_of_its_layers(hidden, data):
     X, Y = data
     head = MLP(hidden=hidden, epochs=2, device="cpu", progress=False).fit(X, Y)
-    weights = list(head.state().values())
+    weights = [array for name, array in head.state().items() if name != "size"]
     layer = X.astype(np.float64)
     for weight, bias in zip(weights[0:-2:2], weights[1:-2:2], strict=True):
         layer = layer @ weight.T + bias
@@ -30,7 +30,7 @@ def test_hidden_layers_learn_what_a_linear_head_cannot(data):
     options = {"dropout": 0.0, "input_dropout": 0.0, "epochs": 40, "learning_rate": 0.01, "patience": 40}
     correct = {}
     for hidden in ((), (32,)):
-        head = MLP(hidden, **options, device="cpu", progress=False).fit(X[:800], Y[:800])
+        head = MLP(hidden=hidden, **options, device="cpu", progress=False).fit(X[:800], Y[:800])
         correct[hidden] = ((head.predict_proba(X[800:]) > 0.5) == Y[800:]).mean(axis=0)
     assert correct[()][0] < 0.65
     assert correct[(32,)].min() > 0.9
