@@ -1,12 +1,17 @@
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import f1_score
+from sklearn.metrics import average_precision_score, f1_score, log_loss
 from torch import nn
 
+from cache.errors import DataError, UsageError
 from classify.splits import inner
 from classify.training import (
+    OPTIMISERS,
     SCHEDULES,
+    SCORES,
     Training,
     choose_device,
     logits,
@@ -119,6 +124,162 @@ def test_the_rate_rises_to_its_full_height_and_falls_as_its_schedule_says():
         assert rates[10:] == pytest.approx(falls)
         assert [SCHEDULES[name](step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
         assert SCHEDULES[name](0, 0, 10) == 1
+
+
+PLAIN = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adadelta": torch.optim.Adadelta,
+    "sgd": lambda *args, **kwargs: torch.optim.SGD(*args, momentum=0.9, nesterov=True, **kwargs),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, schedule):
+    X, Y = torch.from_numpy(rows[0][:200]), torch.from_numpy(rows[1][:200]).float()
+    how = Training(
+        3,
+        4,
+        0.1,
+        weight_decay=0.02,
+        optimiser=name,
+        schedule=schedule,
+        warm_up=0.5,
+        stop_by="loss",
+        progress=False,
+    )
+    with seeded(3, torch.device("cpu")):
+        model = nn.Linear(5, 3)
+        plain = deepcopy(model)
+        better = iter([1, 2, 3])  # so the last weights are kept
+        train([model], X.numpy(), rows[1][:200], *rows[2:], how, bce, score=lambda *_: next(better))
+    with seeded(3, torch.device("cpu")):
+        nn.Linear(5, 3)
+        optimiser = PLAIN[name](plain.parameters(), lr=0.1, weight_decay=0.02)
+        for step in range(150):
+            if step % 50 == 0:
+                order = torch.randperm(200)
+            done = (step - 25) / 125
+            fall = {"cosine": (1 + np.cos(np.pi * done)) / 2, "linear": 1 - done, "constant": 1}[schedule]
+            optimiser.param_groups[0]["lr"] = 0.1 * ((step + 1) / 25 if step < 25 else fall)
+            batch = order[step % 50 * 4 :][:4]
+            optimiser.zero_grad()
+            bce(plain, X[batch], Y[batch]).backward()
+            optimiser.step()
+    assert torch.allclose(model.weight, plain.weight, atol=1e-5)
+
+
+RATES = [0.001, 0.1, 0.01]
+
+
+def network():
+    return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.GELU(), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimiser):
+    first = network()
+
+    def trained(rates):
+        models = [deepcopy(first) for _ in rates]
+        how = Training(2, 16, rates, weight_decay=0.01, optimiser=optimiser, stop_by="loss", progress=False)
+        with seeded(1, torch.device("cpu")):
+            return models, train(models, *rows, how, bce, score=lambda *_: 0)
+
+    # All scores are 0, so the first network is put back to its first epoch: it is not among those compared.
+    *_, last, other = trained([1.0, *RATES])[0]
+    for model, rate in ((last, RATES[-2]), (other, RATES[-1])):
+        alone = trained([1.0, rate])[0][1]
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_of_the_best_rate_is_kept_at_its_best_epoch(rows):
+    models = [nn.Linear(5, 3) for _ in RATES]
+    scores = iter([1, 2, 3, 5, 9, 4, 8, 7, 6])  # of three networks in three epochs
+    seen = []
+
+    def score(_, __):
+        seen.append([model.weight.detach().clone() for model in models])
+        return next(scores)
+
+    best = train(models, *rows, Training(3, 16, RATES, progress=False), bce, score)
+    assert best is models[1]
+    assert torch.equal(best.weight, seen[4][1])
+
+
+def test_the_warm_up_is_a_number_of_epochs(rows):
+    weights = []
+    for warm_up in (0.0, 2.0):
+        with seeded(0, torch.device("cpu")):
+            model = nn.Linear(5, 3)
+            before = model.weight.detach().clone()
+            how = Training(1, 16, 0.01, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False)
+            train([model], rows[0][:2], rows[1][:2], *rows[2:], how, bce)  # one batch
+            weights.append(model.weight.detach() - before)
+    assert torch.allclose(weights[0], 2 * weights[1], atol=1e-7)
+
+
+@pytest.mark.parametrize("stop_by", SCORES)
+@pytest.mark.parametrize("rates", [1e30, [1e30, 1e25]])
+def test_training_that_diverges_is_told(rows, stop_by, rates):
+    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in np.atleast_1d(rates)]
+    how = Training(2, 16, rates, optimiser="sgd", stop_by=stop_by, progress=False)
+    with pytest.raises(DataError, match=r"training diverged at learning rate .*: try a lower one"):
+        train(models, *rows, how, bce)
+
+
+def test_a_rate_that_diverges_leaves_the_others_alone(rows):
+    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in range(2)]
+    how = Training(2, 16, [1e30, 0.01], optimiser="sgd", progress=False)
+    assert train(models, *rows, how, bce) is models[1]
+    assert all(value.isfinite().all() for value in models[1].state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"optimiser": "adma"}, "unknown optimiser 'adma': did you mean 'adam'"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
+        ({"stop_by": "mAp"}, "unknown stop_by 'mAp': did you mean 'mAP'"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(option, message):
+    with pytest.raises(UsageError, match=message):
+        Training(1, 16, 0.1, **option)
+
+
+@pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 5], [4]])
+def test_the_scores_to_stop_by_are_scikit_learns(occurring):
+    rng = np.random.default_rng(1)
+    Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
+    Y[:, [c for c in range(6) if c not in occurring]] = False
+    Y[3] = False
+    scores[3] = -1  # neither labels nor predictions
+
+    def f1(average, **options):
+        return f1_score(Y, scores >= 0, average=average, zero_division=0, **options)
+
+    expected = {
+        "micro": f1("micro"),
+        "macro": f1("macro", labels=occurring),
+        "f1": (f1("micro") + f1("macro", labels=occurring)) / 2,
+        "samples": f1("samples"),
+        "mAP": np.mean([average_precision_score(Y[:, c], scores[:, c]) for c in occurring]),
+        "loss": -np.mean(
+            [log_loss(Y[:, c], 1 / (1 + np.exp(-scores[:, c])), labels=[False, True]) for c in range(6)]
+        ),
+    }
+    got = {name: SCORES[name](torch.tensor(scores), torch.tensor(Y).double()) for name in SCORES}
+    assert got == pytest.approx(expected)
+
+
+def test_without_any_label_there_is_a_score_still():
+    nothing = torch.full((3, 2), -1.0), torch.zeros(3, 2)
+    assert {name: score(*nothing) for name, score in SCORES.items() if name != "loss"} == dict.fromkeys(
+        ["f1", "micro", "macro", "samples", "mAP"], 0.0
+    )
 
 
 def test_mean_f1_leaves_out_classes_that_do_not_occur():
