@@ -12,7 +12,7 @@ from classify import evaluate, fit, predict
 from classify.blocks import Matrix, Stored
 from classify.features import standardisation
 from classify.heads import make
-from classify.matrices import Selected, Standardised, chunks
+from classify.matrices import Columns, Selected, Standardised, chunks
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
 
@@ -56,6 +56,7 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
     )
     some = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20) if n else st.just([])), np.intp)
     rows = data.draw(st.one_of(st.slices(n), st.just(np.arange(n)[::-1]), st.just(some)))
+    of_columns = np.array(data.draw(st.lists(st.integers(0, d - 1))), np.intp)
     of_some = data.draw(st.slices(len(some)))
     mean, scale = np.arange(d, dtype=np.float32), np.arange(1, d + 1, dtype=np.float32)
     for lazy, array in (
@@ -69,6 +70,9 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         selected = Selected(lazy, some)
         assert selected.shape == array[some].shape
         assert len(selected) == len(some)
+        columns = Columns(selected, of_columns)
+        assert columns.shape == (len(columns), len(of_columns)) == (len(some), len(of_columns))
+        np.testing.assert_array_equal(columns[of_some], array[some][of_some][:, of_columns])
         np.testing.assert_array_equal(selected[of_some], array[some][of_some])
 
 

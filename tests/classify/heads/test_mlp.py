@@ -41,3 +41,27 @@ def test_options_may_come_from_json(data):
     scores = MLP(hidden=(8, 8), epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
     again = MLP(hidden=[8, 8], epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
     assert np.array_equal(scores, again)
+
+
+@pytest.mark.parametrize("residual", [True, False])
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_steps_of_one_width_are_added_to_where_that_is_asked(batch_norm, residual, data):
+    X, Y = data
+    options = {"epochs": 2, "device": "cpu", "progress": False}
+    head = MLP(hidden=(4, 6, 6), batch_norm=batch_norm, residual=residual, **options).fit(X, Y)
+    state = {name: array.astype(float) for name, array in head.state().items()}
+    found = X.astype(float)
+    for i, added in enumerate([residual, False, residual]):
+        prefix = f"1.{i}.step" if added else f"1.{i}"
+        step = found @ state[f"{prefix}.0.weight"].T + state[f"{prefix}.0.bias"]
+        if batch_norm:
+            norm = {
+                name: state[f"{prefix}.1.{name}"]
+                for name in ("running_mean", "running_var", "weight", "bias")
+            }
+            step = (step - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-5)
+            step = step * norm["weight"] + norm["bias"]
+        step = step * (1 + erf(step / np.sqrt(2))) / 2
+        found = found + step if added else step
+    expected = expit(found @ state["2.weight"].T + state["2.bias"])
+    assert head.predict_proba(X) == pytest.approx(expected, abs=1e-5)
