@@ -112,19 +112,3 @@ def test_vectors_may_stay_as_they_are(fusion, data):
     assert head.network_[0].width == (6 if fusion == "concat" else 256)
     assert not any("readers" in name for name in head.state())
     assert head.predict_proba(X).shape == (300, 3)
-
-
-def test_a_missing_feature_is_trained_for_where_features_are_dropped(data):
-    X, Y = data
-    shapes = [(1, 3), (1, 3)]
-    X = np.concatenate([X[:, :3], X[:, :3]], axis=1)  # either tells all
-    options = {**QUICK, "epochs": 10, "learning_rate": 0.01, "dropout": 0.0, "input_dropout": 0.0}
-    lacking = X.copy()
-    lacking[:, 3:] = 0
-    loss = {}
-    for share in (0.0, 0.5):
-        scores = (
-            Fused(shapes=shapes, width=16, drop_feature=share, **options).fit(X, Y).predict_proba(lacking)
-        )
-        loss[share] = -np.mean(np.log(np.where(Y, scores, 1 - scores)))
-    assert loss[0.5] < loss[0.0]
