@@ -160,7 +160,7 @@ class Learner:
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
         scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows])
+        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""
@@ -170,4 +170,4 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds)
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing())

@@ -21,7 +21,7 @@ from classify.training import (
     with_validation,
 )
 
-OPTIONS = {"batch_size": 16, "learning_rate": 0.01, "progress": False}
+OPTIONS = {"batch_size": 16, "progress": False}
 
 
 def bce(model, X, Y):
@@ -47,7 +47,7 @@ def weights_after(scores, rows, *, patience, epochs=10):
             return scores[len(seen) - 1]
 
         how = Training(epochs=epochs, patience=patience, **OPTIONS)
-        assert train([model], *rows, how, bce, score) is model
+        assert train([model], *rows, [0.01], how, bce, score) == [max(scores[: len(seen)])]
     return seen, model.weight.detach()
 
 
@@ -75,7 +75,7 @@ def test_one_epoch_equals_a_plain_torch_loop(rows):
     X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
     with seeded(3, torch.device("cpu")):
         model = nn.Linear(5, 3)
-        train([model], *rows, Training(epochs=1, **OPTIONS), bce)
+        train([model], *rows, [0.01], Training(epochs=1, **OPTIONS), bce)
     with seeded(3, torch.device("cpu")):
         plain = nn.Linear(5, 3)
         order = torch.randperm(800)
@@ -107,7 +107,7 @@ def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n,
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])) if model.training else None)
     X, Y = np.tile(rows[0], (2, 1))[:n], np.tile(rows[1], (2, 1))[:n]
-    train([model], X, Y, *rows[2:], Training(epochs=1, **OPTIONS), bce)
+    train([model], X, Y, *rows[2:], [0.01], Training(epochs=1, **OPTIONS), bce)
     assert max(seen) == size
     assert min(seen) >= min(max(size - 1, 2), n)
     assert sum(seen) == n
@@ -141,7 +141,6 @@ def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, sched
     how = Training(
         3,
         4,
-        0.1,
         weight_decay=0.02,
         optimiser=name,
         schedule=schedule,
@@ -153,7 +152,7 @@ def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, sched
         model = nn.Linear(5, 3)
         plain = deepcopy(model)
         better = iter([1, 2, 3])  # so the last weights are kept
-        train([model], X.numpy(), rows[1][:200], *rows[2:], how, bce, score=lambda *_: next(better))
+        train([model], X.numpy(), rows[1][:200], *rows[2:], [0.1], how, bce, score=lambda *_: next(better))
     with seeded(3, torch.device("cpu")):
         nn.Linear(5, 3)
         optimiser = PLAIN[name](plain.parameters(), lr=0.1, weight_decay=0.02)
@@ -183,30 +182,30 @@ def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimis
 
     def trained(rates):
         models = [deepcopy(first) for _ in rates]
-        how = Training(2, 16, rates, weight_decay=0.01, optimiser=optimiser, stop_by="loss", progress=False)
+        how = Training(2, 16, weight_decay=0.01, optimiser=optimiser, progress=False)
+        better = iter(range(99))  # so the last weights are kept
         with seeded(1, torch.device("cpu")):
-            return models, train(models, *rows, how, bce, score=lambda *_: 0)
+            train(models, *rows, rates, how, bce, score=lambda *_: next(better))
+        return models
 
-    # All scores are 0, so the first network is put back to its first epoch: it is not among those compared.
-    *_, last, other = trained([1.0, *RATES])[0]
-    for model, rate in ((last, RATES[-2]), (other, RATES[-1])):
-        alone = trained([1.0, rate])[0][1]
+    for model, rate in zip(trained(RATES), RATES, strict=True):
+        (alone,) = trained([rate])
         for name, value in alone.state_dict().items():
             torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_network_of_the_best_rate_is_kept_at_its_best_epoch(rows):
+def test_the_network_of_each_rate_is_left_at_its_best_epoch(rows):
     models = [nn.Linear(5, 3) for _ in RATES]
-    scores = iter([1, 2, 3, 5, 9, 4, 8, 7, 6])  # of three networks in three epochs
+    scores = iter([1, 2, 3, 5, 9, 2, 8, 7, 6])  # of three networks in three epochs
     seen = []
 
     def score(_, __):
         seen.append([model.weight.detach().clone() for model in models])
         return next(scores)
 
-    best = train(models, *rows, Training(3, 16, RATES, progress=False), bce, score)
-    assert best is models[1]
-    assert torch.equal(best.weight, seen[4][1])
+    assert train(models, *rows, RATES, Training(3, 16, progress=False), bce, score) == [8, 9, 6]
+    for model, epoch in enumerate([2, 1, 2]):
+        assert torch.equal(models[model].weight, seen[3 * epoch + model][model])
 
 
 def test_the_warm_up_is_a_number_of_epochs(rows):
@@ -215,25 +214,27 @@ def test_the_warm_up_is_a_number_of_epochs(rows):
         with seeded(0, torch.device("cpu")):
             model = nn.Linear(5, 3)
             before = model.weight.detach().clone()
-            how = Training(1, 16, 0.01, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False)
-            train([model], rows[0][:2], rows[1][:2], *rows[2:], how, bce)  # one batch
+            how = Training(1, 16, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False)
+            train([model], rows[0][:2], rows[1][:2], *rows[2:], [0.01], how, bce)  # one batch
             weights.append(model.weight.detach() - before)
     assert torch.allclose(weights[0], 2 * weights[1], atol=1e-7)
 
 
 @pytest.mark.parametrize("stop_by", SCORES)
-@pytest.mark.parametrize("rates", [1e30, [1e30, 1e25]])
+@pytest.mark.parametrize("rates", [[1e30], [1e30, 1e25]])
 def test_training_that_diverges_is_told(rows, stop_by, rates):
-    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in np.atleast_1d(rates)]
-    how = Training(2, 16, rates, optimiser="sgd", stop_by=stop_by, progress=False)
-    with pytest.raises(DataError, match=r"training diverged at learning rate .*: try a lower one"):
-        train(models, *rows, how, bce)
+    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in rates]
+    how = Training(2, 16, optimiser="sgd", stop_by=stop_by, progress=False)
+    with pytest.raises(DataError, match=r"training diverged at learning rate 1e\+30: try a lower one"):
+        train(models, *rows, rates, how, bce)
 
 
 def test_a_rate_that_diverges_leaves_the_others_alone(rows):
     models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in range(2)]
-    how = Training(2, 16, [1e30, 0.01], optimiser="sgd", progress=False)
-    assert train(models, *rows, how, bce) is models[1]
+    how = Training(2, 16, optimiser="sgd", progress=False)
+    diverged, reached = train(models, *rows, [1e30, 0.01], how, bce)
+    assert diverged == -np.inf
+    assert 0 <= reached <= 1
     assert all(value.isfinite().all() for value in models[1].state_dict().values())
 
 
@@ -247,7 +248,7 @@ def test_a_rate_that_diverges_leaves_the_others_alone(rows):
 )
 def test_unknown_names_are_told_with_the_nearest(option, message):
     with pytest.raises(UsageError, match=message):
-        Training(1, 16, 0.1, **option)
+        Training(1, 16, **option)
 
 
 @pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 5], [4]])

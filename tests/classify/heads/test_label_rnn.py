@@ -102,7 +102,7 @@ def learned():
 
 def test_labels_are_written_from_frequent_to_rare(learned):
     head, *_ = learned
-    assert head.network_.order.tolist() == [1, 3, 2, 0]
+    assert head.network_.networks[0].order.tolist() == [1, 3, 2, 0]
 
 
 def test_more_is_learned_than_the_label_that_is_always_there(learned):

@@ -49,7 +49,7 @@ def test_steps_of_one_width_are_added_to_where_that_is_asked(batch_norm, residua
     X, Y = data
     options = {"epochs": 2, "device": "cpu", "progress": False}
     head = MLP(hidden=(4, 6, 6), batch_norm=batch_norm, residual=residual, **options).fit(X, Y)
-    state = {name: array.astype(float) for name, array in head.state().items()}
+    state = {n.removeprefix("networks.0."): array.astype(float) for n, array in head.state().items()}
     found = X.astype(float)
     for i, added in enumerate([residual, False, residual]):
         prefix = f"1.{i}.step" if added else f"1.{i}"

@@ -31,8 +31,10 @@ def test_training_starts_from_the_labels_frequencies(name, data):
     X, Y = data
     head = small(name, learning_rate=0.0, batch_size=300).fit(X, Y, X, Y)
     frequencies = (Y.sum(0) + 0.5) / 301
-    *_, last = (p for n, p in head.network_.named_parameters() if n == "bias" or n.endswith(".bias"))
-    bias = head.network_.bias if name == "attention" else last
+    *_, last = (
+        p for n, p in head.network_.networks[0].named_parameters() if n == "bias" or n.endswith(".bias")
+    )
+    bias = head.network_.networks[0].bias if name == "attention" else last
     np.testing.assert_allclose(bias.detach(), logit(frequencies), rtol=1e-5)
 
 
@@ -86,10 +88,21 @@ def test_a_rate_too_high_is_told(name, data):
         small(name, learning_rate=1e38, optimiser="sgd", warm_up=0.0).fit(*data)
 
 
+@pytest.mark.parametrize("name", ["mlp", "label-rnn"])
+def test_the_logits_of_members_are_averaged(name, data):
+    X, Y = data
+    head = small(name, members=3, learning_rate=[1e-9, 0.01]).fit(X, Y)
+    assert len(head.network_.networks) == 3
+    with torch.no_grad():
+        each = torch.stack([network(torch.from_numpy(X)) for network in head.network_.networks])
+    assert not torch.allclose(each[0], each[1])
+    np.testing.assert_allclose(head.predict_proba(X), each.mean(0).sigmoid(), atol=1e-6)
+
+
 def test_layers_and_batch_norm_stand_between_the_fusion_and_the_output(data):
     X, Y = data
     head = small("concat", hidden_layers=[5, 4], batch_norm=True, shapes=[(1, 2), (1, 4)]).fit(X, Y)
-    state = {name: value.astype(float) for name, value in head.state().items()}
+    state = {n.removeprefix("networks.0."): value.astype(float) for n, value in head.state().items()}
 
     def gelu(x):
         return nn.functional.gelu(torch.tensor(x)).numpy()
@@ -109,6 +122,6 @@ def test_layers_and_batch_norm_stand_between_the_fusion_and_the_output(data):
 def test_vectors_may_stay_as_they_are(fusion, data):
     X, Y = data
     head = Fused(shapes=[(1, 2), (1, 4)], fusion=fusion, width=0, **QUICK).fit(X, Y)
-    assert head.network_[0].width == (6 if fusion == "concat" else 256)
+    assert head.network_.networks[0][0].width == (6 if fusion == "concat" else 256)
     assert not any("readers" in name for name in head.state())
     assert head.predict_proba(X).shape == (300, 3)
