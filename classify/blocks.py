@@ -1,5 +1,6 @@
 """What a matrix of samples is made of: for each feature a block of columns, read as rows are asked for."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -164,7 +165,7 @@ class Matrix:
     def __getitem__(self, rows: slice | Rows) -> Floats:
         """Those rows, (m, d); NaN where one has no vector of a feature."""
         wanted = np.arange(len(self))[rows]
-        taken = [block.take(wanted).reshape(len(wanted), -1) for block in self.blocks]
+        taken = [block.take(wanted).reshape(len(wanted), math.prod(block.shape)) for block in self.blocks]
         return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
 
     @property

@@ -101,8 +101,7 @@ def mean_ap(logits: Tensor, Y: Tensor) -> float:
     occurs = Y.any(0)
     if not occurs.any():
         return 0.0
-    scores = logits[:, occurs].nan_to_num()  # of weights that diverged
-    return float(average_precision_score(Y[:, occurs].cpu().numpy(), scores.cpu().numpy()))
+    return float(average_precision_score(Y[:, occurs].cpu().numpy(), logits[:, occurs].cpu().numpy()))
 
 
 def negative_bce(logits: Tensor, Y: Tensor) -> float:
@@ -229,7 +228,8 @@ def train(
                 bar.update()
             waited += 1
             for number, model in enumerate(models):
-                reached = score(logits(model, X_val), truth)
+                found = logits(model, X_val)
+                reached = score(found, truth) if found.isfinite().all() else -math.inf  # it diverged
                 if reached > best[number]:
                     best[number], waited = reached, 0
                     weights[number] = {name: value.clone() for name, value in model.state_dict().items()}

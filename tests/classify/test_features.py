@@ -30,7 +30,7 @@ def test_features_stand_side_by_side_in_the_tables_order(filled):
     (table,) = store.tables()
     chosen = choose(store, ["e/text", "e/image"])
     matrix = load(chosen, table)
-    assert matrix.dims == {"e/text": 8, "e/image": 8}
+    assert matrix.shapes == {"e/text": (1, 8), "e/image": (1, 8)}
     assert (len(matrix), matrix.shape) == (20, (20, 16))
     X = matrix[:]
     assert X.dtype == np.float32
@@ -46,8 +46,7 @@ def test_by_default_every_feature_with_a_vector_a_row_is_taken(filled):
         writer.append(pack([content_key(b"x")]), np.ones((2, 3), np.float16), np.array([2]))
     store.declare("e/empty", {"modality": "image"})
     assert [feature.name for feature in choose(store, [])] == ["e/image", "e/text"]
-    with pytest.raises(DataError, match="e/tokens holds a sequence"):
-        choose(store, ["e/tokens"])
+    assert [feature.name for feature in choose(store, ["e/tokens"])] == ["e/tokens"]
     with pytest.raises(UnknownFeatureError, match="did you mean 'e/text'"):
         choose(store, ["e/txt"])
 

@@ -9,9 +9,10 @@ from sklearn.preprocessing import StandardScaler
 from cache import Feature, Store, content_key
 from cache.keys import pack
 from classify import evaluate, fit, predict
-from classify.features import Matrix, Reference, standardisation
+from classify.blocks import Matrix, Stored
+from classify.features import standardisation
 from classify.heads import make
-from classify.matrices import Selected, Standardised, chunks
+from classify.matrices import Columns, Selected, Standardised, chunks
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
 
@@ -45,15 +46,17 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         data.draw(st.lists(st.integers(0, 11), max_size=12)), np.intp
     )  # which content each has
     matrix = Matrix(
-        [Reference(features[i][0]) for i in chosen],
-        [features[i][0].find(KEYS[samples])[None] for i in chosen],
-        [],
+        [Stored(str(i), features[i][0], features[i][0].find(KEYS[samples])[None], 1) for i in chosen]
     )
     X = np.concatenate([features[i][1][samples] for i in chosen], axis=1)
     n, d = X.shape
-    assert list(matrix.dims.values()) == [features[i][1].shape[1] for i in chosen]
+    assert matrix.shapes == {str(i): (1, features[i][1].shape[1]) for i in chosen}
+    np.testing.assert_array_equal(
+        matrix.missing(), np.stack([np.isnan(features[i][1][samples, 0]) for i in chosen], 1)
+    )
     some = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=20) if n else st.just([])), np.intp)
     rows = data.draw(st.one_of(st.slices(n), st.just(np.arange(n)[::-1]), st.just(some)))
+    of_columns = np.array(data.draw(st.lists(st.integers(0, d - 1))), np.intp)
     of_some = data.draw(st.slices(len(some)))
     mean, scale = np.arange(d, dtype=np.float32), np.arange(1, d + 1, dtype=np.float32)
     for lazy, array in (
@@ -67,6 +70,9 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         selected = Selected(lazy, some)
         assert selected.shape == array[some].shape
         assert len(selected) == len(some)
+        columns = Columns(selected, of_columns)
+        assert columns.shape == (len(columns), len(of_columns)) == (len(some), len(of_columns))
+        np.testing.assert_array_equal(columns[of_some], array[some][of_some][:, of_columns])
         np.testing.assert_array_equal(selected[of_some], array[some][of_some])
 
 
@@ -79,6 +85,15 @@ def test_chunks_part_the_rows_and_there_is_always_one(monkeypatch, n):
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(n))
 
 
+@pytest.mark.parametrize(("d", "size"), [(1, 3), (4, 3), (5, 2), (12, 1), (100, 1), (0, 3)])
+def test_chunks_of_long_rows_are_smaller(monkeypatch, d, size):
+    monkeypatch.setattr("classify.matrices.CHUNK", 3)
+    monkeypatch.setattr("classify.matrices.NUMBERS", 12)
+    parts = [np.arange(7)[part] for part in chunks(7, d)]
+    assert len(parts[0]) == size
+    np.testing.assert_array_equal(np.concatenate(parts), np.arange(7))
+
+
 def test_the_standardisation_is_scikit_learns_with_the_variance_shared_by_feature(monkeypatch):
     monkeypatch.setattr("classify.matrices.CHUNK", 16)
     rng = np.random.default_rng(0)
@@ -86,7 +101,7 @@ def test_the_standardisation_is_scikit_learns_with_the_variance_shared_by_featur
     X[:, 1] = 7.7  # constant
     X[16:32, :2] = np.nan  # a whole chunk has no vector of the first feature
     X[96:, 2:] = np.nan  # nor the last chunk any of the second
-    mean, scale = standardisation(X, {"a": 2, "b": 4})
+    mean, scale = standardisation(X, [(1, 2), (1, 4)])
     scaler = StandardScaler().fit(X.astype(np.float64))
     share = np.array([6 / (2 * 2)] * 2 + [6 / (2 * 4)] * 4)  # of the variance, 1 a column on average
     assert mean == pytest.approx(scaler.mean_, rel=1e-6)
@@ -97,7 +112,7 @@ def test_a_feature_that_no_row_has_counts_for_nothing():
     X = np.array([[1, np.nan], [3, np.nan]], np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        mean, scale = standardisation(X, {"a": 1, "b": 1})
+        mean, scale = standardisation(X, [(1, 1), (1, 1)])
         rows = Standardised(np.array([[1, np.nan], [3, 5]], np.float32), mean, scale)[:]
     assert rows.tolist() == [[-1, 0], [1, 0]]
 
