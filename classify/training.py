@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
-from cache.errors import DataError, unknown_name
+from cache.errors import unknown_name
 from classify.matrices import MatrixLike, Selected, chunks
 from classify.splits import inner
 
@@ -194,6 +194,8 @@ def train(
 ) -> list[float]:
     """Fit models at once, each at its learning rate; return the best score of each, at which it is left.
 
+    It is minus infinity of a model whose training diverged.
+
     X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`). A
     model maps a batch of X to logits. After `patience` epochs in which none reaches a higher score on the
     validation rows, training stops. Batches are smaller where an epoch would have too few. Random numbers are
@@ -229,17 +231,15 @@ def train(
             waited += 1
             for number, model in enumerate(models):
                 found = logits(model, X_val)
-                reached = score(found, truth) if found.isfinite().all() else -math.inf  # it diverged
+                reached = score(found, truth) if found.isfinite().all() else -math.inf
                 if reached > best[number]:
                     best[number], waited = reached, 0
                     weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
             bar.set_postfix({how.stop_by: max(best)})
             if waited == how.patience:
                 break
-    if not any(weights):
-        raise DataError(f"training diverged at learning rate {max(learning_rates)}: try a lower one")
     for model, best_weights in zip(models, weights, strict=True):
-        model.load_state_dict(best_weights or model.state_dict())  # none: this one diverged
+        model.load_state_dict(best_weights or model.state_dict())
     return best
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
+from cache.errors import DataError
 from classify import losses
 from classify.heads.space import Range, Space
 from classify.losses import Loss
@@ -97,12 +98,17 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             for network in networks:
                 self._prepare(network, on_device(frequencies, device))
             reached = train(networks, X, Y, X_val, Y_val, rates.tolist(), training, self._loss(loss))
-        best = int(np.reshape(reached, (-1, self.members)).mean(axis=1).argmax()) * self.members
+        of_rates = np.reshape(reached, (-1, self.members)).mean(axis=1)
+        if np.isinf(of_rates).all():
+            raise DataError(f"training diverged at learning rate {max(tried)}: try a lower one")
+        best = int(of_rates.argmax()) * self.members
         self.network_ = Average(networks[best : best + self.members])
         return self
 
     def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        if not len(X):
+            return np.empty((0, self.size_[1]), np.float32)
         scores: NDArray[np.float32] = logits(self.network_, X).sigmoid().cpu().numpy()
         return scores
 
