@@ -154,8 +154,9 @@ class Kitchen:
     def run(
         self, ready: Ready, place: Path, split: str | None = None, *, refit: bool = False
     ) -> dict[str, Any]:
-        """A row: what the recipe reaches, beside what was reported. A run with its settings is not fitted again.
+        """A row: what the recipe reaches, beside what was reported.
 
+        A run of the same settings, features and rows is not fitted again, unless by `refit`.
         place: the folder of all runs of recipes. split: in the place of the recipe's.
         """
         recipe = ready.recipe
