@@ -233,7 +233,7 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
 
     A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
     micro, samples, weighted, global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature
-    of captions is that of the table's own; FEATURE@KIND takes the others that extract --captions KIND encoded.
+    of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
