@@ -19,7 +19,8 @@ from classify.tuning import TUNE_ON
 DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
 SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear
     resnext-bigru clip-mlp clip-knn clip-forest clip-image clip-text clip-captions mutan resnet-bilstm
-    vgg-bilstm yolo-labels cnn-rnn resnet-bert vit-bert deit-bert swin-bert ours ours-text ours-contaminated""".split()
+    vgg-bilstm yolo-labels cnn-rnn resnet-bert vit-bert deit-bert swin-bert ours ours-text
+    ours-contaminated""".split()
 
 
 def a_recipe(name="mine", **other):

@@ -33,7 +33,7 @@ def a_run(tune_on="inner", folds=None):
         created="",
         warnings=["a warning"],
     )
-    model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None)
+    model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
     evaluated = scored(1, folds=folds)
     return Run(Path("run"), settings, model, evaluated if folds is not None else scored(0), evaluated, None)
 
