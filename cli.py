@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -281,9 +282,11 @@ def _encode_for(
     run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
 ) -> tuple[Store, Any]:
     """Encode what a run needs of some data; the store and the extraction's report."""
+    from classify.predicting import check
     from extract import encode
 
     place = Store(store or run.settings.store)
+    check(run, place)
     settings = run.settings
     report = encode(
         data,
@@ -324,11 +327,12 @@ def evaluate(
     """
     from classify import evaluate as measure
     from classify import load_run, measure_kept
-    from classify.predicting import choose_split
+    from classify.predicting import choose_split, differences
     from classify.report import metrics_text
 
     loaded = load_run(run)
     if data is None:
+        warn(differences(loaded, Store(loaded.settings.store)))
         metrics, _ = measure_kept(loaded)
     else:
         place, report = _encode_for(loaded, data, store, device, options)
@@ -352,23 +356,41 @@ def predict(
 ) -> None:
     """Write the labels a run gives to every row of a table, encoding only what the store lacks.
 
+    Where a row lacks a feature, as its image is broken or it has no caption, the average stands in, and a
+    column Missing names the feature.
+
     \b
     Example:
       encode-once predict runs/mlp --data photos -o predictions.csv
     """
     from classify import load_run
-    from classify import predict as score
-    from classify.predicting import choose_split
-    from classify.runs import write_predictions
+    from classify.predicting import choose_split, label
 
     loaded = load_run(run)
     place, report = _encode_for(loaded, data, store, device, options)
     chosen = choose_split(report.tables, table, "test", "train")
-    scores, warnings = score(loaded, place, chosen)
-    warn(warnings)
-    labels = loaded.names(scores >= loaded.thresholds)
-    write_predictions(output, chosen.id_column, loaded.settings.label_separator, chosen.ids, labels)
+    warn(label(loaded, place, chosen, output))
     say(f"{output}: {len(chosen)} rows of {chosen.source}")
+
+
+@main.command("export")
+@click.argument("run", type=click.Path())
+@click.option("-o", "--output", default="model.onnx", show_default=True, type=click.Path(path_type=Path))
+def export_run(run: str, output: Path) -> None:
+    """Write a run's standardisation, network and thresholds as one ONNX file, checked in onnxruntime.
+
+    Its input `features` takes rows of the run's features side by side, NaN where one is missing; its outputs
+    are `scores` and `labels`. The file's metadata names features, classes and thresholds.
+
+    \b
+    Example:
+      encode-once export runs/mlp -o model.onnx
+    """
+    from classify import load_run
+    from classify.export import export as write
+
+    difference = write(load_run(run), output)
+    say(f"{output}: scores differ from the run's by {difference:.1e} at most")
 
 
 @main.command()
@@ -382,10 +404,13 @@ def report(runs: Sequence[str], as_json: bool) -> None:
       encode-once report runs/*
     """
     from classify import load_run
+    from classify.predicting import differences
     from classify.report import compare, table_text
 
     loaded = [load_run(run) for run in runs]
-    warn([f"{run.path}: {line}" for run in loaded for line in run.settings.warnings])
+    for one in loaded:
+        warn([f"{one.path}: {line}" for line in one.settings.warnings])
+        warn(differences(one, Store(one.settings.store)))
     rows = compare(loaded)
     _result(rows, as_json, lambda: table_text(rows))
 
@@ -777,24 +802,49 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
 
 @bench.command("fit")
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
+@click.option("--plain", is_flag=True, help="Also each head's own peer: the library one would use, plainly.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="HEAD.OPTION=VALUE", help="Option of one of the heads."
+)
+@click.option("--rows", type=click.IntRange(1), help="Make up so many rows, instead of a store's.")
+@click.option("--dim", default=1536, show_default=True, type=click.IntRange(1), help="Columns of such rows.")
 @click.option("--features", multiple=True, metavar="NAME")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC")
 @click.option("--data", help="Data folder to learn from, where the store knows several.")
 @store_option
 @click.option("--seed", default=0, show_default=True)
 @json_option
-def bench_fit(as_json: bool, **options: Any) -> None:
+def bench_fit(
+    names: Sequence[str],
+    settings: Sequence[str],
+    rows: int | None,
+    dim: int,
+    store: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Fit heads, and scikit-learn's one-vs-rest logistic regression, on the same features and rows.
 
     \b
-    Example:
+    Examples:
       encode-once bench fit --split tail:1000
+      encode-once bench fit --rows 30000 --plain --head mlp --head gbm --set mlp.hidden=[2048,1024]
     """
-    from classify.bench import against_logistic_regression
+    from classify.bench import contest
     from classify.report import table_text
+    from classify.synthetic import made_up
 
-    rows = against_logistic_regression(**options)
-    _result(rows, as_json, lambda: table_text(rows))
+    heads: dict[str, dict[str, Any]] = {}
+    for name, value in map(_option, settings):
+        head, _, option = name.partition(".")
+        heads.setdefault(head, {})[option] = value
+    place: AbstractContextManager[str | Path] = made_up(rows, dim) if rows else nullcontext(store)
+    found = []
+    with place as path:
+        for row in contest(path, names, options=heads, **options):
+            found.append(row)
+            say(f"{row['model']}: {row['seconds']:.1f} s")
+    _result(found, as_json, lambda: table_text(found))
 
 
 @main.command()

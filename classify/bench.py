@@ -1,39 +1,36 @@
-"""Our heads beside scikit-learn's one-vs-rest logistic regression, and the memory that fitting takes."""
+"""Our heads beside the libraries one would use plainly, and the memory that fitting takes."""
 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
-from sklearn.multiclass import OneVsRestClassifier
 
-from cache import Store, Table
-from cache.keys import KEY_BYTES
+from cache import Store
+from cache.errors import unknown_name
 from cache.measuring import with_peak_memory
 from classify import features as featuring
-from classify import heads, splits
+from classify import heads, peers, splits
+from classify.blocks import Matrix
 from classify.fitting import INNER, Learner, fit
+from classify.heads import Head
 from classify.matrices import Selected, Standardised
+from classify.synthetic import made_up
 from classify.thresholds import tune
 
-STRENGTHS = (
-    0.01,
-    0.1,
-    1.0,
-    10.0,
-)  # scikit-learn's C: the one with the best micro F1 on the inner rows is taken
-Floats = NDArray[np.float32]
-Scorer = Callable[[NDArray[np.intp]], Floats]  # rows (m,) → their probabilities (m, c)
+Rows = NDArray[np.intp]
+Row = dict[str, Any]
+Scorer = Callable[[Rows], NDArray[np.float32]]  # rows (m,) → their probabilities (m, c)
 
 
-def against_logistic_regression(
+def contest(
     store: str | os.PathLike[str],
     names: Sequence[str],
     *,
@@ -41,72 +38,106 @@ def against_logistic_regression(
     split: str = "stratified:0.1",
     data: str | None = None,
     seed: int = 0,
-) -> list[dict[str, Any]]:
-    """Held-out micro and macro F1 with 0.5 and with a cut a class: a row a model, scikit-learn's first.
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    plain: bool = False,
+) -> Iterator[Row]:
+    """Held-out micro and macro F1 with 0.5 and with a cut a class: a row a model, as each is done.
 
-    Every model is fitted, chosen and tuned on the same rows; `seconds` covers fitting and choosing.
+    scikit-learn's logistic regression comes first, and `linear` has a row at its strengths, too; with `plain`
+    each head's own peer comes before the head. `options` are those of the heads, by name. `seconds` are of
+    fitting and choosing, `seconds to score` of the held-out rows; `times as fast` compares the sum of both
+    with the peer's.
     """
-    opened = Store(store)
-    table = featuring.choose_table(opened, data)
-    X = featuring.load(featuring.choose(opened, features), table)
-    assert table.labels is not None
-    Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
-    held = splits.folds(split, Y, table.columns, seed)[0]
-    rows = np.setdiff1d(np.arange(len(table)), held)
-    fit_rows, tune_rows = splits.inner(Y, rows, INNER, seed)
+    options = options or {}
+    for name in options:
+        if name not in names:
+            raise unknown_name("head of this bench", name, names)
+    given = {name: {"seed": seed, **options.get(name, {})} for name in names}
+    made = {name: heads.make(name, **given[name]) for name in names}  # imports libraries, outside the clock
 
+    race = _Race.of(Store(store), features, split, data, seed)
+    alike = [(1, race.X.shape[1])]  # each of variance 1, as StandardScaler has them
+    first = race.run(peers.NAMES["linear"], partial(race.peer, "linear", None, alike))
+    yield first
+    shapes = [*race.X.shapes.values()]
+    if len(shapes) > 1:  # of one feature, that is how our heads have it
+        fit_balanced = partial(race.peer, "linear", None, shapes)
+        yield race.run("the same, features balanced as ours", fit_balanced)
     for name in names:
-        heads.make(name)  # imports its libraries, outside the clock
+        peer = None
+        if name == "linear":
+            peer = first
+            same = partial(race.ours, name, {**given[name], "Cs": peers.STRENGTHS})
+            yield race.run("linear, at the same strengths", same, peer)
+        elif plain and name in peers.NAMES:
+            peer = race.run(
+                peers.NAMES[name], partial(race.peer, name, made[name], [*race.X.shapes.values()])
+            )
+            yield peer
+        yield race.run(name, partial(race.ours, name, given[name]), peer)
 
-    def compete(name: str, fit: Callable[[], Scorer]) -> dict[str, Any]:
+
+@dataclass(frozen=True)
+class _Race:
+    """The rows on which every model is fitted, chosen, tuned and measured."""
+
+    X: Matrix  # (n, d)
+    Y: NDArray[np.bool_]  # (n, c)
+    ids: list[str]
+    held: Rows  # measured on
+    rows: Rows  # all others: those to fit on, and those to choose and tune on
+    parts: tuple[Rows, Rows]
+    seed: int
+
+    @classmethod
+    def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
+        """Features and labels of a store's table, parted as `fit` parts them."""
+        table = featuring.choose_table(store, data)
+        X = featuring.load(featuring.choose(store, features), table)
+        assert table.labels is not None
+        Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
+        held = splits.folds(split, Y, table.columns, seed)[0]
+        rows = np.setdiff1d(np.arange(len(table)), held)
+        return cls(X, Y, table.ids, held, rows, splits.inner(Y, rows, INNER, seed), seed)
+
+    def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
+        """Fit and score by the clock, then measure."""
         started = time.perf_counter()
         score = fit()
-        row: dict[str, Any] = {"model": name, "seconds": time.perf_counter() - started}
+        fitted = time.perf_counter()
+        scores = score(self.held)
+        ended = time.perf_counter()
+        row: Row = {"model": model, "seconds": fitted - started, "seconds to score": ended - fitted}
+        row["times as fast"] = peer and (peer["seconds"] + peer["seconds to score"]) / (ended - started)
+        tune_rows = self.parts[1]
+        to_tune = score(tune_rows)
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = score(held) >= tune(score(tune_rows), Y[tune_rows], objective)
+            predictions = scores >= tune(to_tune, self.Y[tune_rows], objective)
             for average in ("micro", "macro"):
-                reached = f1_score(Y[held], predictions, average=average, zero_division=0)
+                reached = f1_score(self.Y[self.held], predictions, average=average, zero_division=0)
                 row[f"{average} F1, {rule}"] = float(reached)
         return row
 
-    def logistic_regression(shapes: list[tuple[int, int]]) -> Scorer:
-        standard = Standardised(X, *featuring.standardisation(Selected(X, fit_rows), shapes))
+    def peer(self, name: str, head: Head | None, shapes: Sequence[tuple[int, int]]) -> Scorer:
+        """The peer of a head, fitted on features standardised as those of such shapes."""
+        X = Standardised(self.X, *featuring.standardisation(Selected(self.X, self.parts[0]), shapes))
+        fit_part, tune_part = ((X[rows], self.Y[rows]) for rows in self.parts)
+        score = peers.fit(name, head, self.seed, *fit_part, *tune_part)
+        return lambda rows: score(X[rows])
 
-        def micro(model: Any) -> float:
-            return float(f1_score(Y[tune_rows], model.predict(standard[tune_rows]), average="micro"))
-
-        models = [OneVsRestClassifier(LogisticRegression(C=C, max_iter=1000), n_jobs=-1) for C in STRENGTHS]
-        best: Any = max((model.fit(standard[fit_rows], Y[fit_rows]) for model in models), key=micro)
-        return lambda rows: np.asarray(best.predict_proba(standard[rows]))
-
-    def ours(name: str) -> Scorer:
-        learner = Learner(name, {"seed": seed}, X, Y, table.ids, seed)
-        fitted = learner.fit(rows)
+    def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
+        """A head, fitted as `fit` does."""
+        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed)
+        fitted = learner.fit(self.rows)
         return lambda rows: learner.scored(fitted, rows).scores
-
-    plain = [(1, X.shape[1])]  # every column of variance 1, as StandardScaler has it
-    return [
-        compete("scikit-learn logistic regression", partial(logistic_regression, plain)),
-        compete("the same, features balanced as ours", partial(logistic_regression, [*X.shapes.values()])),
-        *(compete(name, partial(ours, name)) for name in names),
-    ]
 
 
 def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:
     """The most memory that fitting a head on so many rows takes, beyond the imports."""
-    rng = np.random.default_rng(0)
-    with tempfile.TemporaryDirectory() as folder:
-        store, ids = Store(Path(folder) / "store"), [*map(str, range(rows))]
-        keys = rng.integers(0, 256, (rows, KEY_BYTES), np.uint8)
-        labels: list[tuple[str, ...]] = [(str(number),) for number in rng.integers(0, 19, rows)]
-        store.save(Table(folder, ids, ids, ids, labels, image_keys=keys, caption_keys=keys))
-        with store.declare("synthetic/image", {"modality": "image"}).writer(rows) as writer:
-            for start in range(0, rows, 4096):
-                some = keys[start : start + 4096]
-                writer.append(some, rng.standard_normal((len(some), dim), np.float32).astype(np.float16))
-        # A pass or two suffice to see it.
-        options = {"mlp": {"epochs": 1, "progress": False}, "linear": {"Cs": [0.001]}}.get(head, {})
-        seconds, peak = with_peak_memory(_fit, store.path, head, Path(folder) / "run", options)
+    # A pass or two suffice to see it.
+    options = {"mlp": {"epochs": 1, "progress": False}, "linear": {"Cs": [0.001]}}.get(head, {})
+    with made_up(rows, dim) as store, tempfile.TemporaryDirectory() as folder:
+        seconds, peak = with_peak_memory(_fit, store, head, Path(folder) / "run", options)
     return {"task": f"fit {head}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
 
 

@@ -67,7 +67,7 @@ def fit(
         raise unknown_name("--tune-on", tune_on, TUNE_ON)
     path = Path(run) if run is not None else _free_place(head)
     check_place(path)
-    options = {"seed": seed, **(options or {})}
+    options = {"seed": seed, **{name: _as_json(value) for name, value in (options or {}).items()}}
     heads.make(head, **options)  # a wrong name or option is told before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
@@ -78,6 +78,8 @@ def fit(
     classes = featuring.class_names(table.labels)
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    if "classes" in heads.options_of(head):
+        options = {"classes": classes, **options}
     Y = featuring.label_matrix(table.labels, classes)
     learner = Learner(head, options, matrix, Y, table.ids, seed)
     held = splits.folds(split, Y, table.columns, seed)
@@ -129,6 +131,13 @@ def _remembered(one: Reference | Learned, length: int) -> Source | None:
     return Source.of(one.feature, one.captions, length) if isinstance(one, Reference) else None
 
 
+def _as_json(value: Any) -> Any:
+    """An option as run.json can hold it, where it is an array or a path."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
+
+
 def _free_place(head: str) -> Path:
     """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …"""
     places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
@@ -161,14 +170,18 @@ class Learner:
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)
-        model = Model(*featuring.standardisation(X_fit, [*X.shapes.values()]), head, X.vectorisers)
+        if heads.takes_raw(head):
+            mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
+        else:
+            mean, scale = featuring.standardisation(X_fit, [*X.shapes.values()])
+        model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
         return Fitted(model, X, tune_rows)
 
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
         scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows])
+        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""
@@ -178,4 +191,4 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds)
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing())

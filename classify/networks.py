@@ -21,14 +21,15 @@ def split(X: Tensor, shapes: Shapes) -> list[tuple[Tensor, Tensor]]:
     """Of rows (b, d), each feature's block (b, length, width), and which of its places hold anything.
 
     A sample's vector that is missing, and the places behind the end of its sequence, are zeros to the last
-    number: nothing that is there is (see `Standardised`). Places at the end that no row has are cut off.
+    number: nothing that is there is (see `Standardised`). Places at the end that no row has are cut off, but
+    not in a network that is exported, for any rows.
     """
     found = []
     blocks = torch.split(X, [length * width for length, width in shapes], dim=1)
     for (length, width), columns in zip(shapes, blocks, strict=True):
-        block = columns.reshape(len(X), length, width)
+        block = columns.reshape(-1, length, width)
         there = block.ne(0).any(dim=2)
-        if length > 1:
+        if length > 1 and not torch.onnx.is_in_onnx_export():
             longest = max(int(there.any(dim=0).nonzero().max()) + 1 if there.any() else 1, 1)
             block, there = block[:, :longest], there[:, :longest]
         found.append((block, there))
@@ -173,10 +174,10 @@ class Mutan(nn.Module):
 
     def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
         """(b, width)."""
-        product = vectors[0].new_ones(len(there), self.RANK * self.width)
+        product = vectors[0].new_ones(there.shape[0], self.RANK * self.width)
         for i, (project, vector) in enumerate(zip(self.projections, vectors, strict=True)):
             product = product * torch.where(there[:, i, None], project(vector).tanh(), 1.0)
-        return product.view(len(there), self.RANK, self.width).sum(1)
+        return product.view(-1, self.RANK, self.width).sum(1)
 
 
 class Gated(nn.Module):
@@ -192,7 +193,7 @@ class Gated(nn.Module):
         """(b, width)."""
         pairs = zip(self.projections, vectors, strict=True)
         values = torch.stack([project(vector).tanh() for project, vector in pairs], dim=1)
-        gates = self.gates(side_by_side(vectors, there)).view(len(there), len(vectors), self.width)
+        gates = self.gates(side_by_side(vectors, there)).view(-1, len(vectors), self.width)
         gates = gates.masked_fill(~there[..., None], -torch.inf).softmax(dim=1)
         return (gates.nan_to_num() * values).sum(1)  # NaN where none is there
 

@@ -2,17 +2,45 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Store, Table
+from cache import DataError, SpecMismatchError, Store, Table
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify.features import Learned, Reference, refer
 from classify.metrics import measure
 from classify.runs import Run
+
+
+def differences(run: Run, store: Store) -> list[str]:
+    """Which of the features that a run was fitted on a store has by that name, but made another way, and how.
+
+    Those it has not at all are for `extract` to bring.
+    """
+    settings, held = run.settings, set(store.features())
+    needed = {name.removesuffix(f"@{one.captions}"): one for name, one in settings.stored.items()}
+    needed |= {f"{writer}/text": one for writer, one in settings.captioners.items()}
+    found = []
+    for name in needed.keys() & held:
+        try:
+            store.feature(name).check(needed[name].spec)
+        except SpecMismatchError as error:
+            found.append(f"{run.path} was fitted on another {name}: {error}")
+    return sorted(found)
+
+
+def check(run: Run, store: Store) -> None:
+    """Refuse a store whose features are not those that a run was fitted on.
+
+    Raises:
+        SpecMismatchError: with all in which they differ.
+    """
+    if found := differences(run, store):
+        raise SpecMismatchError("; ".join(found))
 
 
 def sources(run: Run, store: Store) -> list[Reference | Learned]:
@@ -21,16 +49,14 @@ def sources(run: Run, store: Store) -> list[Reference | Learned]:
     Raises:
         UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
     """
+    check(run, store)
     found: list[Reference | Learned] = []
     for name, source in run.settings.features.items():
         one = refer(store, name)
         if source is None or isinstance(one, Learned):
             found.append(Learned(name, run.model.vectorisers[name]))
-            continue
-        one.feature.check(source.spec)
-        if one.written:
-            one.written.check(run.settings.captioners[one.written.encoder].spec)
-        found.append(replace(one, length=source.length))
+        else:
+            found.append(replace(one, length=source.length))
     return found
 
 
@@ -60,6 +86,18 @@ def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
     """
     matrix = featuring.load(sources(run, store), table)
     return run.model.scores(matrix), matrix.warnings
+
+
+def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
+    """Write the labels of a table's rows as CSV; return warnings about rows that lack a vector.
+
+    Raises:
+        MissingRowsError: rows that were never extracted.
+    """
+    matrix = featuring.load(sources(run, store), table)
+    predictions = run.model.scores(matrix) >= run.thresholds
+    run.write_predictions(output, table.id_column, table.ids, predictions, matrix.missing())
+    return matrix.warnings
 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:

@@ -2,7 +2,8 @@
 
 run.json             what was asked for, and everything needed to repeat it
 weights.safetensors  the standardisation and what the head learned
-scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes); `classes` once
+scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes), and, where any is,
+                     which features are missing (n, features); `classes` once
 thresholds.json      the objective, and a threshold a label
 metrics.json         what the thresholds reach on `eval`
 predictions.csv      the labels they give to the rows of `eval`
@@ -10,7 +11,7 @@ predictions.csv      the labels they give to the rows of `eval`
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ class Scored:
     scores: NDArray[np.float32]  # (n, c) probabilities
     labels: NDArray[np.bool_]  # (n, c)
     folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
+    missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
 
 
 @dataclass(frozen=True)
@@ -137,13 +139,14 @@ class Run:
     fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
     thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (c,)
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Feature → length and width of its block of columns, side by side in this order."""
+        return _shapes(self.settings, self.model.vectorisers)
+
     def has_seen(self, samples: Keys) -> NDArray[np.bool_]:
         """Which samples, by their keys (n, 16), it was fitted or tuned on."""
         return KeyIndex(self.fitted_on).find(samples) >= 0
-
-    def names(self, predictions: NDArray[np.bool_]) -> list[list[str]]:
-        """Label names of predictions (n, c)."""
-        return [[self.settings.classes[c] for c in np.flatnonzero(row)] for row in predictions]
 
     def save(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
         """Write the folder; `run.json` comes last, so a folder that has one is whole."""
@@ -160,6 +163,8 @@ class Run:
                 group["ids"], group["scores"], group["labels"] = rows.ids, rows.scores, rows.labels
                 if rows.folds is not None:
                     group["folds"] = rows.folds
+                if rows.missing is not None and rows.missing.any():
+                    group["missing"] = rows.missing
         self.save_thresholds(metrics, predictions)
         write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
 
@@ -168,23 +173,32 @@ class Run:
         named = dict(zip(self.settings.classes, self.thresholds.tolist(), strict=True))
         write_json(self.path / "thresholds.json", {"objective": self.settings.objective, "thresholds": named})
         write_json(self.path / "metrics.json", metrics)
-        write_predictions(
-            self.path / "predictions.csv",
-            self.settings.id_column,
-            self.settings.label_separator,
-            self.eval.ids,
-            self.names(predictions),
+        rows = self.eval
+        self.write_predictions(
+            self.path / "predictions.csv", self.settings.id_column, rows.ids, predictions, rows.missing
         )
 
+    def write_predictions(
+        self,
+        path: Path,
+        id_column: str,
+        ids: Sequence[str],
+        predictions: NDArray[np.bool_],
+        missing: NDArray[np.bool_] | None,
+    ) -> None:
+        """Write a table of the labels, (n, c), each row's joined by the separator.
 
-def write_predictions(
-    path: Path, id_column: str, separator: str, ids: Iterable[str], labels: Iterable[Sequence[str]]
-) -> None:
-    """Write a table of the ids' labels, each row's joined by the separator."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([id_column, "Labels"])
-        writer.writerows([one, separator.join(names)] for one, names in zip(ids, labels, strict=True))
+        Where rows lack features (n, features), a third column names those: there the average stood in.
+        """
+        columns = {"Labels": (self.settings.classes, predictions)}
+        if missing is not None and missing.any():
+            columns["Missing"] = ([*self.settings.features], missing)
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([id_column, *columns])
+            for row, one in enumerate(ids):
+                named = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
+                writer.writerow([one, *map(self.settings.label_separator.join, named)])
 
 
 def check_place(path: Path) -> None:
@@ -251,13 +265,18 @@ def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
     for name in settings.features.keys() - settings.stored.keys():
         vectorisers[name] = corpus.make(name)
         vectorisers[name].load_state(state(name))
-    shapes = {
-        name: (source.length, source.dim) if source else vectorisers[name].shape
-        for name, source in settings.features.items()
-    }
+    shapes = _shapes(settings, vectorisers)
     head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
     head.load_state(state("head"))
     return Model(arrays["mean"], arrays["scale"], head, vectorisers)
+
+
+def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
+    """Feature → length and width of its block of columns."""
+    return {
+        name: (source.length, source.dim) if source else vectorisers[name].shape
+        for name, source in settings.features.items()
+    }
 
 
 def _read_scored(group: h5py.Group) -> Scored:
@@ -266,4 +285,5 @@ def _read_scored(group: h5py.Group) -> Scored:
         scores=group["scores"][()],
         labels=group["labels"][()],
         folds=group["folds"][()] if "folds" in group else None,
+        missing=group["missing"][()] if "missing" in group else None,
     )

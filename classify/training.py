@@ -164,7 +164,6 @@ class Training:
 
     epochs: int
     batch_size: int
-    learning_rate: float | Sequence[float]
     weight_decay: float = 0.0
     patience: int = 5
     optimiser: str = "adamw"
@@ -182,12 +181,6 @@ class Training:
             if name not in known:
                 raise unknown_name(kind, name, known)
 
-    @property
-    def learning_rates(self) -> list[float]:
-        """The one learning rate, or all that are tried."""
-        rates = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
-        return [float(rate) for rate in rates]
-
 
 def train(
     models: Sequence[nn.Module],
@@ -195,16 +188,17 @@ def train(
     Y: Labels,
     X_val: MatrixLike,
     Y_val: Labels,
+    learning_rates: Sequence[float],
     how: Training,
     loss: Criterion,
     score: Score | None = None,
-) -> nn.Module:
-    """Fit a model for each learning rate, all on the same batches; return the best one, at its best epoch.
+) -> list[float]:
+    """Fit models at once, each at its learning rate; return the best score of each, at which it is left.
 
     X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`). A
-    model maps a batch of X to logits. After `patience` epochs in which
-    none reaches a higher score on the validation rows, training stops. Batches are smaller where an epoch
-    would have too few. Random numbers are torch's: train within `seeded`.
+    model maps a batch of X to logits. After `patience` epochs in which none reaches a higher score on the
+    validation rows, training stops. Batches are smaller where an epoch would have too few. Random numbers are
+    torch's: train within `seeded`.
     """
     score = score or SCORES[how.stop_by]
     device = next(models[0].parameters()).device
@@ -213,12 +207,13 @@ def train(
     batches = max(len(X) // batch_size, 1)
     groups = [
         {"params": list(model.parameters()), "lr": rate}
-        for model, rate in zip(models, how.learning_rates, strict=True)
+        for model, rate in zip(models, learning_rates, strict=True)
     ]
     optimiser = OPTIMISERS[how.optimiser](groups, weight_decay=how.weight_decay)
     share = partial(SCHEDULES[how.schedule], warm_up=round(how.warm_up * batches), steps=how.epochs * batches)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(step))
-    best, chosen, weights, waited = -math.inf, models[0], {}, 0
+    best, waited = [-math.inf] * len(models), 0
+    weights: list[dict[str, Tensor]] = [{} for _ in models]
     with tqdm(
         total=how.epochs * batches, unit="batch", leave=False, disable=None if how.progress else True
     ) as bar:
@@ -233,18 +228,19 @@ def train(
                 schedule.step()
                 bar.update()
             waited += 1
-            for model in models:
+            for number, model in enumerate(models):
                 reached = score(logits(model, X_val), truth)
-                if reached > best:
-                    best, chosen, waited = reached, model, 0
-                    weights = {name: value.clone() for name, value in model.state_dict().items()}
-            bar.set_postfix({how.stop_by: best})
+                if reached > best[number]:
+                    best[number], waited = reached, 0
+                    weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
+            bar.set_postfix({how.stop_by: max(best)})
             if waited == how.patience:
                 break
-    if not weights:
-        raise DataError(f"training diverged at learning rate {how.learning_rate}: try a lower one")
-    chosen.load_state_dict(weights)
-    return chosen
+    if not any(weights):
+        raise DataError(f"training diverged at learning rate {max(learning_rates)}: try a lower one")
+    for model, best_weights in zip(models, weights, strict=True):
+        model.load_state_dict(best_weights or model.state_dict())  # none: this one diverged
+    return best
 
 
 def logits(model: nn.Module, X: MatrixLike) -> Tensor:

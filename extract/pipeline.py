@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from cache.keys import present
 from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
 from extract.contents import add_keys
-from extract.encoders.base import RANDOM, Options, Tower
+from extract.encoders.base import RANDOM, Modality, Options, Tower
 from extract.encoding import How, Job, distinct_inputs, encode_inputs
 from extract.errors import InputError, TooManyFailuresError
 from extract.inputs import Columns, read
@@ -91,6 +92,7 @@ def encode(
     started = time.perf_counter()  # by now the encoders' libraries are imported
     tables, oddities = read(data, columns=columns, images=images, label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + oddities)
+    made = _with_something_to_encode(made, report, written=any(map(captioner, captions)))
     jobs = [Job(name, tower, store, file) for name, tower, file in made]
     unreadable: dict[str, InputError] = {}
     for table in report.tables:
@@ -107,6 +109,24 @@ def encode(
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
     return report
+
+
+def _with_something_to_encode(
+    made: Sequence[tuple[str, Tower, str | None]], report: Report, *, written: bool
+) -> list[tuple[str, Tower, str | None]]:
+    """The towers, less those whose encoder has another one, and which the data has nothing for.
+
+    So CLIP encodes a table of captions alone, or of images alone. `written`: whether captions are.
+    """
+    there = {one for one in get_args(Modality) for table in report.tables if any(table.contents(one))}
+    there |= {"caption"} if written else set()
+    busy = {name for name, tower, _ in made if tower.modality in there}
+    for name, tower, _ in made:
+        if name in busy and tower.modality not in there:
+            report.warnings.append(
+                f"{report.tables[0].source} has no {tower.modality}s: {name} encodes the rest"
+            )
+    return [one for one in made if one[0] not in busy or one[1].modality in there]
 
 
 def _encode(

@@ -146,7 +146,18 @@ def test_the_encoders_are_listed(run):
 
 
 def test_every_command_explains_itself(run):
-    for name in ("extract", "fit", "tune", "evaluate", "predict", "report", "demo", "bench", "store"):
+    for name in (
+        "extract",
+        "fit",
+        "tune",
+        "evaluate",
+        "predict",
+        "export",
+        "report",
+        "demo",
+        "bench",
+        "store",
+    ):
         assert run(name, "--help").stdout.startswith("Usage")
 
 
@@ -340,3 +351,16 @@ def test_recipes_run_on_a_store_whose_data_is_not_there(extracted, recipe, run, 
     assert both["metrics"]["n"] == 20
     assert none["lacks"] == "glove-100/mean: not in store"
     assert "not in store" in run("recipe", "run", recipe, "--store", "store").stdout
+
+
+def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run):
+    words = ("bench", "fit", "--rows", 300, "--dim", 8, "--split", "tail:60", "--head", "knn", "--plain")
+    result = run(*words, "--set", "knn.ks=[7]", "--json")
+    peers = ["scikit-learn logistic regression", "scikit-learn KNeighborsClassifier"]
+    assert [row["model"] for row in json.loads(result.stdout)] == [*peers, "knn"]
+    assert [line.split(":")[0] for line in result.stderr.splitlines() if line.endswith(" s")] == [
+        *peers,
+        "knn",
+    ]
+    assert "did you mean 'knn'" in run(*words, "--set", "kn.ks=[7]", status=2).stderr
+    assert "did you mean 'ks'" in run(*words, "--set", "knn.k=7", status=2).stderr

@@ -16,6 +16,7 @@ HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "linear": ("classify.heads.linear", "Linear", {}),
     "mlp": ("classify.heads.mlp", "MLP", {}),
     "knn": ("classify.heads.knn", "KNN", {}),
+    "prototype": ("classify.heads.prototype", "Prototype", {}),
     "forest": ("classify.heads.forest", "Forest", {}),
     "gbm": ("classify.heads.gbm", "GBM", {}),
     "bilstm": ("classify.heads.fused", "Fused", {"reader": "bilstm"}),
@@ -34,9 +35,10 @@ HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
 class Head(Protocol):
     """What every head does, by scikit-learn's contract: the constructor only stores its options.
 
-    X (n, d) is float32 and standardised, Y (n, c) bool. X may be an array or anything else with a length, a
-    shape and `X[rows]` (`MatrixLike`): a run's is read from the store as rows are asked for. So a head asks
-    for a batch or a chunk at a time, and holds more only where it cannot learn otherwise.
+    X (n, d) is float32 and standardised (unless the head `takes_raw`), Y (n, c) bool. X may be an array or
+    anything else with a length, a shape and `X[rows]` (`MatrixLike`): a run's is read from the store as rows
+    are asked for. So a head asks for a batch or a chunk at a time, and holds more only where it cannot learn
+    otherwise.
     """
 
     def fit(
@@ -89,6 +91,11 @@ def options_of(name: str) -> list[str]:
         raise unknown_name("head", name, HEADS)
     module, class_name, _ = HEADS[name]
     return [*inspect.signature(getattr(import_module(module), class_name)).parameters]
+
+
+def takes_raw(head: Head) -> bool:
+    """Whether a head needs the features' columns as they are, rather than standardised: it says `raw`."""
+    return getattr(head, "raw", False)
 
 
 def with_shapes(

@@ -70,12 +70,13 @@ class ClassQueries(nn.Module):
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, c)."""
-        tokens, there = [self.nothing.expand(len(X), -1, -1)], [X.new_ones(len(X), 1, dtype=torch.bool)]
+        b = X.shape[0]  # len(X) would be a constant in a network that is exported
+        tokens, there = [self.nothing.expand(b, -1, -1)], [X.new_ones(b, 1, dtype=torch.bool)]
         blocks = split(X, self.shapes)
         for (block, filled), project, places in zip(blocks, self.projections, self.places, strict=True):
             tokens.append(project(self.input_dropout(block)) + places[: block.shape[1]])
             there.append(filled)
-        found = self.queries.expand(len(X), -1, -1)  # (b, c, width)
+        found = self.queries.expand(b, -1, -1)  # (b, c, width)
         for look in self.steps:
             found = look(found, torch.cat(tokens, dim=1), torch.cat(there, dim=1))
         return (found * self.weights).sum(dim=2) + self.bias

@@ -1,5 +1,6 @@
 """A random forest of all classes at once, on a projection of the features."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from classify.matrices import MatrixLike
 from classify.training import with_validation
 
 
+@dataclass(eq=False, repr=False)
 class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """scikit-learn's forest of trees that each tell all classes: a leaf says how often a label occurs in it.
 
@@ -21,21 +23,12 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     0 and 1 is splitting by Gini's impurity.
     """
 
-    def __init__(
-        self,
-        trees: int = 100,
-        components: int = 32,
-        max_features: float = 0.33,
-        min_samples_leaf: int = 5,
-        jobs: int = -1,
-        seed: int = 0,
-    ) -> None:
-        self.trees = trees
-        self.components = components
-        self.max_features = max_features
-        self.min_samples_leaf = min_samples_leaf
-        self.jobs = jobs
-        self.seed = seed
+    trees: int = 100
+    components: int = 32
+    max_features: float = 0.33
+    min_samples_leaf: int = 5
+    jobs: int = -1
+    seed: int = 0
 
     def fit(
         self,

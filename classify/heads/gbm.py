@@ -1,5 +1,6 @@
 """Gradient-boosted trees: LightGBM, a booster a class, on a projection of the features."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import lightgbm
@@ -12,6 +13,7 @@ from classify.matrices import MatrixLike
 from classify.training import with_validation
 
 
+@dataclass(eq=False, repr=False)
 class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class a LightGBM booster, stopped by its log loss on the validation rows.
 
@@ -21,25 +23,14 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     out. A class that is the same in all rows has that for its probability.
     """
 
-    def __init__(
-        self,
-        rounds: int = 300,
-        components: int = 32,
-        learning_rate: float = 0.05,
-        leaves: int = 15,
-        min_rows: int = 40,
-        patience: int = 20,
-        jobs: int = 0,
-        seed: int = 0,
-    ) -> None:
-        self.rounds = rounds
-        self.components = components
-        self.learning_rate = learning_rate
-        self.leaves = leaves
-        self.min_rows = min_rows
-        self.patience = patience
-        self.jobs = jobs
-        self.seed = seed
+    rounds: int = 300
+    components: int = 32
+    learning_rate: float = 0.05
+    leaves: int = 15
+    min_rows: int = 40
+    patience: int = 20
+    jobs: int = 0
+    seed: int = 0
 
     def fit(
         self,

@@ -1,6 +1,7 @@
 """Logistic regression of all classes at once: one linear layer under BCE and an L2 penalty."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ MAX_STEPS, MAX_EVALUATIONS = 500, 8
 TINY = 1e-30  # in place of a zero divisor
 
 
+@dataclass(eq=False, repr=False)
 class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class the weights w and intercept of least C Σ BCE + ½|w|², like sklearn's LogisticRegression.
 
@@ -25,17 +27,10 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     counts as level, as scikit-learn's `tol`.
     """
 
-    def __init__(
-        self,
-        Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0),
-        tolerance: float = 1e-4,
-        seed: int = 0,
-        device: str = "auto",
-    ) -> None:
-        self.Cs = Cs
-        self.tolerance = tolerance
-        self.seed = seed
-        self.device = device
+    Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+    tolerance: float = 1e-4
+    seed: int = 0
+    device: str = "auto"
 
     def fit(
         self,

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logit
+from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from cache.errors import DataError
 from classify import splits
-from classify.heads import Head, make, with_shapes
+from classify.heads import Head, make, takes_raw, with_shapes
 from classify.matrices import Columns, MatrixLike, Selected
 from classify.networks import Shapes
 from classify.training import Labels, with_validation
 
 LIMITS = 1e-4  # of probabilities, for their logits
+MEAN = "mean"
 
 
 @dataclass(eq=False, repr=False)
@@ -24,13 +25,14 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Heads whose out-of-fold scores another head, `combiner`, learns to weigh (Wolpert, 1992).
 
     The combiner sees the logits of each training row by heads that were fitted on the other folds; then the
-    heads are fitted on all training rows.
+    heads are fitted on all training rows. The combiner "mean" averages logits and learns nothing: then each
+    head is fitted once.
 
     shapes: length and width of each feature's block of X's columns; by default all are one vector.
     heads: their names, one a part; by default `bigru` where a feature holds sequences, else `mlp`.
     parts: the features each head takes, by their numbers from 0; by default each feature is a part.
     options: of each head, in their order.
-    combiner, combiner_options: the head over the scores; `linear`, or `bilinear` and others.
+    combiner, combiner_options: the head over the scores: `linear`, `bilinear`, any other, or "mean".
     """
 
     shapes: Shapes | None = None
@@ -48,24 +50,25 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
-        scores = np.empty((len(self._parts), *Y.shape), np.float32)
-        for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
-            rows = np.setdiff1d(np.arange(len(Y)), held)
-            fitted = self._fitted(Selected(X, rows), Y[rows], X_val, Y_val)
-            scores[:, held] = self._scores(fitted, Selected(X, held))
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
-        self.combiner_ = self._new_combiner().fit(
-            _side_by_side(scores), Y, _side_by_side(self._scores(self.heads_, X_val)), Y_val
-        )
+        if self.combiner != MEAN:
+            logits = self._out_of_fold(X, Y, X_val, Y_val)
+            self.combiner_ = self._new_combiner().fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
         return self
 
     def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
-        return self.combiner_.predict_proba(_side_by_side(self._scores(self.heads_, X)))
+        logits = self._logits(self.heads_, X)
+        if self.combiner != MEAN:
+            return self.combiner_.predict_proba(logits)
+        means: NDArray[np.float32] = expit(logits.reshape(len(X), len(self.heads_), -1).mean(axis=1))
+        return means
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The numbers of columns and classes, (2,), and what each head and the combiner learned."""
-        learned = {"combiner": self.combiner_, **{str(i): head for i, head in enumerate(self.heads_)}}
+        learned = {str(i): head for i, head in enumerate(self.heads_)}
+        if self.combiner != MEAN:
+            learned["combiner"] = self.combiner_
         states = {
             f"{who}.{name}": array for who, one in learned.items() for name, array in one.state().items()
         }
@@ -81,7 +84,8 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
         self.size_ = state["size"]
         self.heads_ = [loaded(head, str(i)) for i, head in enumerate(self._new_heads())]
-        self.combiner_ = loaded(self._new_combiner(), "combiner")
+        if self.combiner != MEAN:
+            self.combiner_ = loaded(self._new_combiner(), "combiner")
 
     @property
     def _shapes(self) -> Shapes:
@@ -100,10 +104,14 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise DataError(
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
-        return [
+        made = [
             make(name, **with_shapes(name, {"seed": self.seed, **some}, self._of(part)))
             for name, some, part in zip(names, options, parts, strict=True)
         ]
+        for name, head in zip(names, made, strict=True):
+            if takes_raw(head):
+                raise DataError(f"head {name} takes vectors as they are, and those of stack are standardised")
+        return made
 
     def _of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
         return {f"feature {i}": (self._shapes[i][0], self._shapes[i][1]) for i in part}
@@ -123,13 +131,18 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             for head, part in zip(self._new_heads(), self._parts, strict=True)
         ]
 
-    def _scores(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
-        """Of each head the scores of the rows, (heads, n, c)."""
+    def _out_of_fold(self, X: MatrixLike, Y: Labels, X_val: MatrixLike, Y_val: Labels) -> NDArray[np.float32]:
+        """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
+        logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
+        for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
+            rows = np.setdiff1d(np.arange(len(Y)), held)
+            fitted = self._fitted(Selected(X, rows), Y[rows], X_val, Y_val)
+            logits[held] = self._logits(fitted, Selected(X, held))
+        return logits
+
+    def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
+        """The logits of the rows by each head, side by side, (n, heads · c)."""
         pairs = zip(fitted, self._parts, strict=True)
-        return np.stack([head.predict_proba(self._columns(X, part)) for head, part in pairs])
-
-
-def _side_by_side(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores (heads, n, c) as logits (n, heads · c)."""
-    logits: NDArray[np.float32] = logit(scores.clip(LIMITS, 1 - LIMITS)).astype(np.float32)
-    return np.concatenate([*logits], axis=1)
+        scores = [head.predict_proba(self._columns(X, part)) for head, part in pairs]
+        logits: NDArray[np.float32] = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
+        return logits

@@ -34,8 +34,9 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     its further options, and gives the network in `_network`.
 
     epochs, batch_size: of the training rows; batches are smaller where there would be fewer than 50 an epoch.
-    learning_rate: the highest. Of several, each trains a network of its own on the same batches, and the one
+    learning_rate: the highest. Of several, each trains networks of its own on the same batches, and the one
         of best score is kept.
+    members: so many networks are trained at once, from other first weights; their logits are averaged.
     weight_decay, optimiser: "adamw", "adam" (there the decay is an L2 penalty), "adadelta", or "sgd", with
         Nesterov's momentum of 0.9.
     schedule: "cosine", "linear" or "constant", after the rate rose for `warm_up` epochs.
@@ -47,6 +48,7 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     epochs: int = 12
     batch_size: int = 128
     learning_rate: float | Sequence[float] = 1e-3
+    members: int = 1
     weight_decay: float = 0.01
     patience: int = 5
     optimiser: str = "adamw"
@@ -66,7 +68,6 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         training = Training(
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             patience=self.patience,
             optimiser=self.optimiser,
@@ -80,11 +81,15 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         device = choose_device(self.device)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+        tried = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
+        rates = np.repeat([float(rate) for rate in tried], self.members)
         with seeded(self.seed, device):
-            networks = [self._network(*self.size_.tolist()).to(device) for _ in training.learning_rates]
+            networks = [self._network(*self.size_.tolist()).to(device) for _ in rates]
             for network in networks:
                 self._prepare(network, on_device(frequencies, device))
-            self.network_ = train(networks, X, Y, X_val, Y_val, training, self._loss(loss))
+            reached = train(networks, X, Y, X_val, Y_val, rates.tolist(), training, self._loss(loss))
+        best = int(np.reshape(reached, (-1, self.members)).mean(axis=1).argmax()) * self.members
+        self.network_ = Average(networks[best : best + self.members])
         return self
 
     def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
@@ -100,7 +105,8 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up what another head of the same options learned."""
         self.size_ = state["size"]
-        self.network_ = self._network(*self.size_.tolist()).to(choose_device(self.device))
+        self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
+        self.network_.to(choose_device(self.device))
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
         self.network_.load_state_dict(weights)
 
@@ -116,3 +122,15 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _loss(self, loss: Loss) -> Criterion:
         """What training makes small, given the loss of logits that was asked for."""
         return lambda network, X, Y: loss(network(X), Y)
+
+
+class Average(nn.Module):
+    """The mean of what networks say."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """(b, c)."""
+        return torch.stack([network(X) for network in self.networks]).mean(0)

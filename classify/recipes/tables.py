@@ -8,7 +8,7 @@ from classify.report import table_text
 AVERAGES = {"micro": "micro_f1", "macro": "macro_f1", "samples": "samples_f1"}
 SHORT = {name: average for average, name in AVERAGES.items()} | {
     "weighted_f1": "weighted",
-    "weighted_swapped": "weighted, swapped",
+    "weighted_swapped": "weighted swapped",
     "f1": "F1",
 }
 

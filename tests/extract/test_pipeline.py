@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from cache import DataError, SpecMismatchError, Store
+from cache.export import export, select
 from extract import encode, encoding
 from extract.encoders.base import Tower
 from tests.conftest import picture
@@ -215,3 +216,17 @@ def test_a_file_that_changes_underway_is_not_taken_for_the_old_one(folder, tmp_p
     report = encode(root, [LITE0], tmp_path / "store")
     assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
     assert [failure.reason for failure in report.failures] == ["changed"]
+
+
+def test_an_encoder_of_both_modalities_takes_captions_alone_as_prompts_are(tmp_path):
+    rows = [f"{name},a photo of a {name}" for name in ("cat", "dog")]
+    (tmp_path / "prompts.csv").write_text("\n".join(["ImageID,Caption", *rows]) + "\n")
+    store = Store(tmp_path / "store")
+    report = encode(tmp_path / "prompts.csv", [ARCH], store, weights={ARCH: "random"})
+    assert list(report.features) == store.features() == [f"{ARCH}/text"]
+    assert counts(report, f"{ARCH}/text") == (2, 0, 0)
+    assert any("has no images" in warning for warning in report.warnings)
+    export(select(store.feature(f"{ARCH}/text"), store.table()), "npy", tmp_path / "prompts.npy")
+    assert (tmp_path / "prompts.npy.ids.txt").read_text() == "cat\ndog\n"
+    with pytest.raises(DataError, match="has no images for efficientnet-lite0"):
+        encode(tmp_path / "prompts.csv", [LITE0], store)

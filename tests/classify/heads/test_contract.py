@@ -14,6 +14,7 @@ OPTIONS = {
     "linear": {"device": "cpu"},
     "mlp": {"hidden": (128,), "device": "cpu", "progress": False},
     "knn": {"device": "cpu"},
+    "prototype": {"device": "cpu"},
     "forest": {"trees": 60},
     "gbm": {"jobs": 1},
     "stack": {"parts": [[0], [0]], "heads": ["linear", "knn"], "folds": 3},
