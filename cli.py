@@ -233,8 +233,8 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
     A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
-    micro, samples, weighted, none (0.5), or global-… (one cut for all classes). A feature of captions is that
-    of the table's own; FEATURE@KIND takes the others that extract --captions KIND has encoded.
+    micro, samples, weighted, global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature
+    of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
@@ -497,6 +497,142 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
     from classify import load_run
 
     _tell_rows(vary(load_run(run), folder, told=say), as_json)
+
+
+@main.group(cls=Verbs)
+def recipe() -> None:
+    """Whole systems by name: what five reports did, and our own, each beside the figure it reported."""
+
+
+def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What there is for recipes to run on."""
+    for option in (
+        click.option(
+            "--encoder", "encoders", multiple=True, metavar="NAME",
+            help="Encoder that may stand in for one a recipe names, as onnx:yolox.onnx; repeatable.",
+        ),
+        weights_option,
+        store_option,
+        click.option(
+            "--data", help="As of extract; by default input or, without that folder, what the store knows."
+        ),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _kitchen(
+    recipes: Sequence[Any],
+    data: str | None,
+    store: str,
+    encoders: Sequence[str],
+    weights: Sequence[str],
+    **options: Any,
+) -> tuple[Any, Any]:
+    """Where recipes are run, and what encodes for them: nothing where there is no data to encode."""
+    from classify.recipes.running import Kitchen
+    from extract.encoders import named
+    from extract.supply import Supply, encoder_of
+
+    place = Store(store)
+    if data is None and Path("input").is_dir():
+        data = "input"
+    if data is None and place.tables():
+        return Kitchen(place), None
+    given = dict(map(named, encoders))
+    needed = {encoder_of(name)[0].removesuffix("/regions") for one in recipes for name in one.wanted}
+    onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
+    files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
+
+    def told(report: Any) -> None:
+        warn(report.warnings)
+        if report.failures:
+            warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+
+    supply = Supply(data or "input", place, files, told, **options)
+    return Kitchen(place, data or "input", supply), supply
+
+
+@recipe.command("list")
+@recipe_options
+@json_option
+def recipe_list(as_json: bool, **options: Any) -> None:
+    """List the recipes, and which can run with the features and weights at hand.
+
+    \b
+    Example:
+      encode-once recipe list --weights glove-100=glove.6B.100d.txt
+    """
+    from classify.recipes import known
+    from classify.recipes.tables import listing
+
+    recipes = known()
+    kitchen, _ = _kitchen(recipes, **options)
+    rows = [kitchen.listed(one) for one in recipes]
+    _result(rows, as_json, lambda: listing(rows))
+
+
+@recipe.command("show")
+@click.argument("name")
+@json_option
+def recipe_show(name: str, as_json: bool) -> None:
+    """Show a recipe's file, or as JSON the recipes it holds.
+
+    \b
+    Example:
+      encode-once recipe show glove-bilstm
+    """
+    from dataclasses import asdict
+
+    from classify.recipes import find, text_of
+
+    found = find([name])
+    told = [asdict(one) | {"path": str(one.path)} for one in found]
+    _result(told, as_json, lambda: text_of(found))
+
+
+@recipe.command("run")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@recipe_options
+@input_options
+@device_option
+@click.option("--split", metavar="SPEC", help="Hold out these rows, not those the reports did.")
+@click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path),
+              help="Folder of the runs.")  # fmt: skip
+@click.option("--refit", is_flag=True, help="Fit again what has been fitted.")
+@click.option("--md", is_flag=True, help="Print the table as Markdown.")
+@json_option
+def recipe_run(
+    names: Sequence[str], split: str | None, runs: Path, refit: bool, md: bool, as_json: bool, **options: Any
+) -> None:
+    """Run recipes: encode what is missing, fit, and print what was reported and what is measured.
+
+    A NAME is a recipe, one of its variants, a TOML file of your own, or all. What was fitted with the same
+    settings on the same rows is kept; one that cannot run says what it lacks.
+
+    \b
+    Examples:
+      encode-once recipe run tfidf-linear
+      encode-once recipe run all --split tail:3000 --weights glove-100=glove.6B.100d.txt --md
+    """
+    from classify.recipes import find
+    from classify.recipes.running import failed, prepare
+    from classify.recipes.tables import markdown, text
+
+    recipes = find(names)
+    inputs = _inputs(options)
+    device = options.pop("device")
+    kitchen, supply = _kitchen(recipes, **options, device=device, **inputs)
+    if supply:
+        warn(supply.read().warnings)
+    ready = prepare(recipes, kitchen, lambda wanted: say(f"encoding {', '.join(wanted)}"))
+    rows = []
+    for number, one in enumerate(ready, start=1):
+        say(f"{number}/{len(ready)} {one.recipe.name}")
+        rows.append(kitchen.run(one, runs, split, refit=refit))
+    _result(rows, as_json, lambda: markdown(rows) if md else text(rows))
+    for line in failed(names, recipes, rows):
+        raise DataError(line)
 
 
 @main.group(cls=Verbs)

@@ -1,5 +1,6 @@
 """Stage 2: features of a store → a run. Rows held out for evaluation are never fitted, chosen or tuned on."""
 
+import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Store
+from cache import DataError, Store, Table, content_key
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
@@ -20,7 +21,7 @@ from classify.blocks import Matrix
 from classify.features import Learned, Reference
 from classify.matrices import Selected
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
-from classify.thresholds import OBJECTIVES
+from classify.thresholds import fixed_cut
 from classify.tuning import TUNE_ON, retune
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
@@ -47,7 +48,7 @@ def fit(
         features: their names; by default every feature with one vector a row. `clip-vit-l/text@coca-b32` is
             that of the captions which coca-b32 wrote, `@table+coca-b32` of both joined.
         split: which rows are held out, a SPEC of `classify.splits`.
-        objective: what the thresholds maximise, one of `classify.thresholds.OBJECTIVES`.
+        objective: what the thresholds maximise, one of `classify.thresholds.NAMES`; `at:0.4` is a fixed cut.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         run: the folder to write; by default `runs/HEAD`, or the first free of `runs/HEAD-2`, …
         data: the data folder whose table to learn, where the store knows several.
@@ -61,9 +62,9 @@ def fit(
         EncodeOnceError: a name, the store or the table cannot be used.
     """
     store = store if isinstance(store, Store) else Store(store)
-    for kind, name, known in (("objective", objective, OBJECTIVES), ("--tune-on", tune_on, TUNE_ON)):
-        if name not in known:
-            raise unknown_name(kind, name, known)
+    fixed_cut(objective)  # one that does not exist is told before anything is read
+    if tune_on not in TUNE_ON:
+        raise unknown_name("--tune-on", tune_on, TUNE_ON)
     path = Path(run) if run is not None else _free_place(head)
     check_place(path)
     options = {"seed": seed, **{name: _as_json(value) for name, value in (options or {}).items()}}
@@ -111,11 +112,18 @@ def fit(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
         warnings=matrix.warnings,
+        samples=digest(table),
     )
     made = Run(path, settings, fitted.model, tune, evaluated, featuring.sample_keys(table)[rows])
     metrics, predictions = retune(made, objective)
     made.save(metrics, predictions)
     return made, metrics
+
+
+def digest(table: Table) -> str:
+    """What tells one labelled table from another: a hash of its samples' contents and labels, in order."""
+    labels = json.dumps(table.labels, ensure_ascii=False).encode()
+    return content_key(featuring.sample_keys(table).tobytes() + labels).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:

@@ -25,23 +25,42 @@ Ints = NDArray[np.intp]
 
 
 def tune(scores: NDArray[np.floating], labels: Bools, objective: str) -> Floats:
-    """Thresholds (c,) that maximise the objective, one of `OBJECTIVES`, on these rows.
+    """Thresholds (c,) that maximise the objective, one of `OBJECTIVES`, on these rows; or `at:T`, those of T.
 
     scores (n, c) are probabilities, labels (n, c) the truth. `samples` comes to a local optimum, every other
     objective to a global one. Where each class has a cut of its own, a class without positives is never
     predicted and one without negatives always.
     Raises DataError: an unknown objective, shapes that do not fit, scores that are NaN or outside [0, 1].
     """
-    if objective not in OBJECTIVES:
-        raise unknown_name("objective", objective, OBJECTIVES)
+    cut = fixed_cut(objective)
     if scores.ndim != 2 or scores.shape != labels.shape or not scores.size:
         raise DataError(
             f"scores and labels must share one shape (rows, classes): {scores.shape}, {labels.shape}"
         )
     if not ((scores >= 0) & (scores <= 1)).all():
         raise DataError("scores must be probabilities: some are NaN or outside [0, 1]")
+    if cut is not None:
+        return np.full(scores.shape[1], cut)
     by_class = np.ascontiguousarray(scores.T, dtype=np.float64), np.ascontiguousarray(labels.T, dtype=bool)
     return np.full(scores.shape[1], OBJECTIVES[objective](*by_class))
+
+
+def fixed_cut(objective: str) -> float | None:
+    """The cut of every class that the objective names beforehand: 0.5 for `none`, T for `at:T`; else None.
+
+    Raises UsageError: there is no such objective.
+    """
+    if objective in OBJECTIVES:
+        return None
+    rule, _, cut = objective.partition(":")
+    if objective == "none":
+        return 0.5
+    try:
+        if rule == "at" and 0 <= float(cut) <= 1:
+            return float(cut)
+    except ValueError:
+        pass
+    raise unknown_name("objective", objective, NAMES)
 
 
 class _Ranking:
@@ -154,7 +173,6 @@ def _global(scores: Floats, labels: Bools, weights: NDArray[Any] | float = 1.0) 
 
 
 OBJECTIVES: dict[str, Callable[[Floats, Bools], Floats | float]] = {
-    "none": lambda scores, labels: 0.5,
     "macro": _macro,
     "weighted": _macro,
     "micro": _micro,
@@ -164,3 +182,4 @@ OBJECTIVES: dict[str, Callable[[Floats, Bools], Floats | float]] = {
     "global-micro": lambda scores, labels: _global(scores.reshape(1, -1), labels.reshape(1, -1)),
     "global-samples": lambda scores, labels: _global(scores.T, labels.T),
 }
+NAMES = ("none", "at:0.4", *OBJECTIVES)  # the second as an example: any cut may stand there

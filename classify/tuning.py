@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from classify.metrics import measure
 from classify.runs import Run, Scored
-from classify.thresholds import tune
+from classify.thresholds import fixed_cut, tune
 
 TUNE_ON = ("inner", "eval")
 
@@ -33,8 +33,9 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     """
     rows, settings = run.eval, run.settings
     predictions = rows.scores >= run.thresholds
-    if settings.objective == "none":
-        tuned_on = "nothing: 0.5 is the cut of every class"
+    cut = fixed_cut(settings.objective)
+    if cut is not None:
+        tuned_on = f"nothing: {cut:g} is the cut of every class"
     elif settings.tune_on == "eval":
         tuned_on = f"eval: the {len(rows.ids)} rows it is measured on"
     elif rows.folds is not None:

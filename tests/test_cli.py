@@ -259,6 +259,100 @@ def test_a_store_that_is_not_there_is_told(run, verb):
     assert "is no store yet" in run("store", *verb.split(), status=1).stderr
 
 
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe file: image and caption, each with what stands in for it; another variant cannot run."""
+    path = tmp_path / "own.toml"
+    path.write_text("""
+source = "report 1"
+about = "An example"
+head = "linear"
+split = "tail:20"
+objective = "at:0.4"
+rows = 60
+reported = { micro_f1 = 0.5 }
+
+[variants.both]
+features = ["no-such-encoder/pooled", "glove-50/mean"]
+instead = { "no-such-encoder/pooled" = ["efficientnet-lite0/pooled"] }
+
+[variants.none]
+features = ["glove-100/mean"]
+contaminated = true
+""")
+    return path
+
+
+def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, tmp_path):
+    folder(60)
+    result = run("recipe", "run", recipe, "--json")
+    both, none = json.loads(result.stdout)
+    assert both["recipe"] == "own-both"
+    assert both["features"] == ["efficientnet-lite0/pooled", "glove-50/mean"]
+    assert both["differs"] == ["efficientnet-lite0/pooled for no-such-encoder/pooled"]
+    assert both["metrics"]["n"] == 20
+    assert both["metrics"]["tuned_on"] == "nothing: 0.4 is the cut of every class"
+    assert (both["reported"], both["contaminated"]) == ({"micro_f1": 0.5}, False)
+    assert both["seconds"] > 0
+    assert (none["metrics"], none["contaminated"]) == (None, True)
+    assert none["lacks"] == "glove-100: needs --weights glove.6B.100d.txt"
+    assert json.loads((tmp_path / "runs/recipes/own-both/metrics.json").read_text()) == both["metrics"]
+
+    told = run("recipe", "run", recipe, "--md", "--split", "tail:10").stdout.splitlines()
+    assert told[0].startswith("| recipe | reported |")
+    assert "split tail:10, not tail:20" in told[2]
+    assert "cannot run: glove-100: needs" in told[3]
+
+
+def test_recipe_run_takes_weights_and_stand_ins(folder, recipe, run, tmp_path):
+    folder(60)
+    words = "a and " + "dog cat car bus boat bird"
+    lines = [f"{word} {' '.join(['0.5'] * n + ['0.1'] * (100 - n))}" for n, word in enumerate(words.split())]
+    (tmp_path / "glove.txt").write_text("\n".join(lines) + "\n")
+    rows = json.loads(run("recipe", "run", recipe, "--weights", "glove-100=glove.txt", "--json").stdout)
+    assert [row["lacks"] for row in rows] == [None, None]
+    result = run("recipe", "run", recipe, "--weights", "glove-101=glove.txt", status=2)
+    assert "glove-101" in result.stderr
+
+
+def test_recipe_run_of_one_that_cannot_run_fails_in_one_line(extracted, recipe, run):
+    result = run("recipe", "run", "vgg-bilstm", "cnn-linear-vgg16", "glove-bilstm-64", status=1)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    assert len(errors) == 1
+    assert errors[0].startswith("Error: recipe vgg-bilstm cannot run: vgg16: ")
+    assert result.stdout.count("cannot run") == 3
+
+
+def test_recipe_names_that_do_not_exist(run):
+    for verb in ("run", "show"):
+        assert "did you mean 'tfidf-linear'" in run("recipe", verb, "tfidf-linar", status=2).stderr
+
+
+def test_recipe_list_and_show(extracted, run):
+    listed = {row["recipe"]: row for row in json.loads(run("recipe", "list", "--json").stdout)}
+    assert listed["tfidf-linear-500"]["runs"]
+    assert listed["cnn-linear-resnet50"]["instead"] == {"resnet50/logits": "efficientnet-lite0/pooled"}
+    assert listed["glove-bilstm-64"]["lacks"] == "glove-100: needs --weights glove.6B.100d.txt"
+    assert listed["yolo-labels"]["contaminated"]
+    assert "lacks glove-100: needs --weights" in run("recipe", "list").stdout
+    assert "[variants.64]" in run("recipe", "show", "glove-bilstm-64").stdout
+    (shown,) = json.loads(run("recipe", "show", "glove-bilstm-64", "--json").stdout)
+    assert shown["options"]["hidden"] == 64
+
+
+def test_recipe_list_before_anything_is_extracted(run):
+    rows = json.loads(run("recipe", "list", "--json").stdout)
+    assert {row["recipe"]: row["runs"] for row in rows}["tfidf-linear-100"]
+
+
+def test_recipes_run_on_a_store_whose_data_is_not_there(extracted, recipe, run, tmp_path):
+    extracted.rename(tmp_path / "elsewhere")
+    both, none = json.loads(run("recipe", "run", recipe, "--json").stdout)
+    assert both["metrics"]["n"] == 20
+    assert none["lacks"] == "glove-100/mean: not in store"
+    assert "not in store" in run("recipe", "run", recipe, "--store", "store").stdout
+
+
 def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run):
     words = ("bench", "fit", "--rows", 300, "--dim", 8, "--split", "tail:60", "--head", "knn", "--plain")
     result = run(*words, "--set", "knn.ks=[7]", "--json")

@@ -46,6 +46,17 @@ def listed() -> Iterator[tuple[str, Card]]:
             yield name, family.card(name)
 
 
+def card(name: str) -> Card:
+    """What is known of an encoder, by its name, before it is made.
+
+    Raises:
+        UnknownEncoderError: there is none of that name.
+    """
+    family = _family(name)
+    found: Card = family.card(name if name in family.NAMES else family.PREFIX)
+    return found
+
+
 def named(name: str) -> tuple[str, str | None]:
     """What the features of an encoder are called, and its file or folder where the name says one.
 
@@ -81,11 +92,15 @@ def towers(name: str, options: Options) -> list[Tower]:
 def _made(name: str, options: Options) -> list[Tower]:
     if custom.is_custom(name):
         return custom.towers(name, options)
+    made: list[Tower] = _family(name).towers(name, options)
+    return made
+
+
+def _family(name: str) -> ModuleType:
     known = []
     for family in families():
         if name in family.NAMES or (family.PREFIX and name.startswith(family.PREFIX)):
-            made: list[Tower] = family.towers(name, options)
-            return made
+            return family
         known += family.NAMES
     known += [f"{family.PREFIX}…" for family in families() if family.PREFIX]
     raise unknown_name("encoder", name, known, UnknownEncoderError)

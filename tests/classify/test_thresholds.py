@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
 
 from cache.errors import DataError
-from classify.thresholds import OBJECTIVES, tune
+from classify.thresholds import OBJECTIVES, fixed_cut, tune
 
 OWN_CUTS = ["macro", "weighted", "micro", "samples"]
 AVERAGES = ["macro", "weighted", "micro", "samples"]
@@ -98,7 +98,7 @@ def test_classes_without_positives_are_never_predicted_and_without_negatives_alw
     assert (zero >= thresholds)[:, labels.all(axis=0)].all()
 
 
-@pytest.mark.parametrize("objective", list(OBJECTIVES))
+@pytest.mark.parametrize("objective", ["none", *OBJECTIVES])
 @settings(max_examples=30, deadline=None)
 @given(problem=problems())
 def test_float32_and_float64_agree_and_survive_json(objective, problem):
@@ -114,7 +114,7 @@ def test_float32_and_float64_agree_and_survive_json(objective, problem):
 def test_a_cut_lies_midway_between_the_scores_it_parts():
     scores = np.array([[0.2], [0.4], [0.8], [0.9]])
     labels = np.array([[False], [False], [True], [True]])
-    for objective in set(OBJECTIVES) - {"none", "samples", "global-samples"}:
+    for objective in set(OBJECTIVES) - {"samples", "global-samples"}:
         assert tune(scores, labels, objective) == pytest.approx([0.6])
 
 
@@ -137,3 +137,19 @@ def test_shapes_that_do_not_fit_are_refused(shape):
 def test_an_unknown_objective_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'micro'"):
         tune(np.zeros((1, 1)), np.zeros((1, 1), dtype=bool), "mirco")
+
+
+@pytest.mark.parametrize(
+    ("objective", "cut"), [("none", 0.5), ("at:0.375", 0.375), ("at:0", 0), ("macro", None)]
+)
+def test_fixed_cuts(objective, cut):
+    assert fixed_cut(objective) == cut
+    if cut is not None:
+        scores = np.array([[0.1, 0.2], [0.9, 0.8]])
+        assert tune(scores, scores > 0.5, objective).tolist() == [cut, cut]
+
+
+@pytest.mark.parametrize("objective", ["at:", "at:1.5", "at:nan", "at:x", "at", "0.5", "mikro"])
+def test_no_such_objective(objective):
+    with pytest.raises(DataError, match="unknown objective"):
+        fixed_cut(objective)

@@ -80,3 +80,11 @@ def test_kept_thresholds_are_measured_as_they_are():
     assert run.thresholds.tolist() == [0.2, 0.9, 0.4]
     assert [row["threshold"] for row in metrics["per_class"]] == [0.2, 0.9, 0.4]
     assert_measured(metrics, predictions, run)
+
+
+def test_a_fixed_cut_is_tuned_on_nothing():
+    run = a_run(tune_on="eval")
+    metrics, predictions = retune(run, "at:0.375")
+    assert metrics["tuned_on"] == "nothing: 0.375 is the cut of every class"
+    assert (predictions == (run.eval.scores >= 0.375)).all()
+    assert measure_kept(run)[0] == metrics
