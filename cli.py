@@ -407,6 +407,10 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     from classify.predicting import differences
     from classify.report import compare, table_text
 
+    folders = [run for run in runs if Path(run).is_dir() and not (Path(run) / "run.json").exists()]
+    if len(folders) < len(runs):  # runs/* names the folders of sweeps and recipes, too
+        warn([f"{folder} is no run, and left out" for folder in folders])
+        runs = [run for run in runs if run not in folders]
     loaded = [load_run(run) for run in runs]
     for one in loaded:
         warn([f"{one.path}: {line}" for line in one.settings.warnings])

@@ -61,7 +61,11 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
     assert [row[0] for row in rows[1:]] == [f"{n}.png" for n in range(60)]
     known = {row["label"] for row in tuned["per_class"]}
     assert {label for row in rows[1:] for label in row[1].split()} <= known
-    assert "runs/mlp" in run("report", "runs/mlp").stdout
+    (tmp_path / "runs" / "sweep").mkdir()
+    told = run("report", "runs/mlp", "runs/sweep")
+    assert "runs/mlp" in told.stdout
+    assert "runs/sweep is no run, and left out" in told.stderr
+    run("report", "runs/sweep", status=1)
 
 
 def test_predict_encodes_only_what_is_missing(extracted, run):
