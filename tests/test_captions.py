@@ -123,7 +123,7 @@ def test_a_row_gets_the_vector_of_its_own_generated_caption(folder, run):
     (table,) = store.tables()
     names = [MEAN, f"{MEAN}@{SAYS}", f"{MEAN}@table+{SAYS}"]
     matrix = load(choose(store, [*names, f"{MEAN}@table"]), table)
-    assert list(matrix.dims) == names  # the table's own captions are what the plain name means
+    assert list(matrix.shapes) == names  # the table's own captions are what the plain name means
     rows = [int(one.split(".")[0]) for one in table.ids]
     expected = [[own(row), says(row), f"{own(row)}. {says(row)}"] for row in rows]
     by_hand = np.concatenate([vectors(texts) for texts in zip(*expected, strict=True)], axis=1)

@@ -24,7 +24,7 @@ HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bigru": ("classify.heads.fused", "Fused", {"reader": "bigru"}),
     "transformer": ("classify.heads.fused", "Fused", {"reader": "transformer"}),
     "concat": ("classify.heads.fused", "Fused", {"fusion": "concat"}),
-    "bilinear": ("classify.heads.fused", "Fused", {"fusion": "bilinear"}),
+    "bilinear": ("classify.heads.fused", "Fused", {"fusion": "bilinear", "width": 64}),
     "mutan": ("classify.heads.fused", "Fused", {"fusion": "mutan"}),
     "gated": ("classify.heads.fused", "Fused", {"fusion": "gated"}),
     "attention": ("classify.heads.attention", "Attention", {}),

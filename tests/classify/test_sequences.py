@@ -110,4 +110,4 @@ def test_heads_are_named_that_can_take_sequences(store, tmp_path):
     with pytest.raises(DataError) as told:
         fit(store[0], "linear", features=FEATURES, run=tmp_path / "run")
     able = str(told.value).split("cannot take; ")[1].removesuffix(" can").split(", ")
-    assert set(able) == set(HEADS) - {"linear", "mlp", "knn", "forest", "gbm"}
+    assert set(able) == set(HEADS) - {"linear", "mlp", "knn", "prototype", "forest", "gbm"}
