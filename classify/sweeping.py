@@ -11,7 +11,7 @@ from classify import features as featuring
 from classify import heads, leaderboard, search
 from classify.combination import Combination, Common, Result, Tell
 from classify.intervals import METRICS
-from classify.thresholds import OBJECTIVES
+from classify.thresholds import fixed_cut
 
 Grid = Mapping[str, Mapping[str, Sequence[Any]]]  # head → option → the values to try, each with each
 
@@ -107,8 +107,7 @@ def _check(
     trials: int,
 ) -> None:
     """Tell what is wrong with what was asked for before anything is fitted."""
-    if objective not in OBJECTIVES:
-        raise unknown_name("objective", objective, OBJECTIVES)
+    fixed_cut(objective)  # raises for one that does not exist
     for name in names:
         known = heads.options_of(name)
         for option in grid.get(name, {}):

@@ -91,11 +91,12 @@ def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, fol
     first = sweep(store, ["linear"], subsets=True, folder=folder)
     assert len(fits) == 3
     assert sweep(store, ["linear"], subsets=True, folder=folder) == first
-    (row,) = sweep(store, ["linear"], objective="samples", folder=folder)
-    assert len(fits) == 3
-    run = load_run(row["run"])
-    assert run.settings.objective == "samples"
-    assert row["samples_f1"] == retune(run, "samples")[0]["samples_f1"]
+    for objective in ("samples", "none", "at:0.3"):
+        (row,) = sweep(store, ["linear"], objective=objective, folder=folder)
+        assert len(fits) == 3
+        run = load_run(row["run"])
+        assert run.settings.objective == objective
+        assert row["samples_f1"] == retune(run, objective)[0]["samples_f1"]
 
 
 def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
