@@ -4,17 +4,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cache import EncodeOnceError, MissingDataError, Store
 from cache.errors import brief
 from cache.keys import content_key
-from classify import features as featuring
-from classify import heads, intervals, leaderboard
-from classify.features import Reference
-from classify.fitting import fit
+from classify import intervals, leaderboard
+from classify.fitting import fit, identity
 from classify.intervals import METRICS, Floats
 from classify.metrics import measure
 from classify.runs import Run, RunError, load_run
@@ -106,25 +103,22 @@ class Common:
     data: str | None = None
     seed: int = 0
 
-    @cached_property
-    def _table(self) -> str:
-        """A hash of what the table holds."""
-        table = featuring.choose_table(self.store, self.data)
-        told = json.dumps([table.ids, table.labels, table.columns]).encode()
-        return content_key(told + featuring.sample_keys(table).tobytes()).hex()
-
     def place(self, one: Combination) -> Path:
         """The folder of a combination's run. Thresholds do not count: they are tuned anew where need be."""
-        keys = {
-            feature.name: [used.key for used in (feature.feature, feature.written) if used]
-            if isinstance(feature, Reference)
-            else None
-            for feature in featuring.choose(self.store, one.features)
-        }
-        options = {**heads.defaults_of(one.head), "seed": self.seed, **one.options}
-        decides = [one.head, options, list(keys.items()), self._table, self.split, self.tune_on, self.seed]
+        decides = identity(self.store, one.head, **self._settings(one))
         told = re.sub(r"[^\w.=@]+", "-", str(one))[:80]
-        return self.folder / f"{told}-{content_key(json.dumps(decides, sort_keys=True).encode()).hex()[:12]}"
+        return self.folder / f"{told}-{decides[:12]}"
+
+    def _settings(self, one: Combination) -> dict[str, Any]:
+        """What `fit` and `identity` are given."""
+        return {
+            "features": one.features,
+            "split": self.split,
+            "tune_on": self.tune_on,
+            "data": self.data,
+            "seed": self.seed,
+            "options": one.options,
+        }
 
     def attempt(self, one: Combination) -> Result:
         """Fit a combination, unless its run is there, and measure it."""
@@ -140,18 +134,8 @@ class Common:
         try:
             run = load_run(place)
         except (MissingDataError, RunError):
-            run, _ = fit(
-                self.store,
-                one.head,
-                features=one.features,
-                split=self.split,
-                objective=self.objective,
-                tune_on=self.tune_on,
-                run=place,
-                data=self.data,
-                seed=self.seed,
-                options=one.options,
-            )
+            given = self._settings(one)
+            run, _ = fit(self.store, one.head, objective=self.objective, run=place, **given)
         if run.settings.objective != self.objective:
             run.save_thresholds(*retune(run, self.objective))
         return run

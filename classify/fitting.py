@@ -78,6 +78,7 @@ def fit(
     classes = featuring.class_names(table.labels)
     if not classes:
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    identified = _identity(table, chosen, head, options, split, tune_on, seed)
     if "classes" in heads.options_of(head):
         options = {"classes": classes, **options}
     Y = featuring.label_matrix(table.labels, classes)
@@ -112,7 +113,7 @@ def fit(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
         warnings=matrix.warnings,
-        samples=digest(table),
+        identity=identified,
     )
     made = Run(path, settings, fitted.model, tune, evaluated, featuring.sample_keys(table)[rows])
     metrics, predictions = retune(made, objective)
@@ -120,10 +121,45 @@ def fit(
     return made, metrics
 
 
-def digest(table: Table) -> str:
-    """What tells one labelled table from another: a hash of its samples' contents and labels, in order."""
-    labels = json.dumps(table.labels, ensure_ascii=False).encode()
-    return content_key(featuring.sample_keys(table).tobytes() + labels).hex()
+def identity(
+    store: Store,
+    head: str,
+    *,
+    features: Sequence[str] = (),
+    split: str = "stratified:0.1",
+    tune_on: str = "inner",
+    data: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> str:
+    """A hash of all that decides the scores of what `fit` would fit: a run of the same is as good.
+
+    So thresholds do not count, and an option left at its default is the same as one set to it.
+    """
+    given = {name: _as_json(value) for name, value in (options or {}).items()}
+    table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
+    return _identity(table, chosen, head, {"seed": seed, **given}, split, tune_on, seed)
+
+
+def _identity(
+    table: Table,
+    chosen: Sequence[Reference | Learned],
+    head: str,
+    options: Mapping[str, Any],
+    split: str,
+    tune_on: str,
+    seed: int,
+) -> str:
+    keys = [
+        (one.name, isinstance(one, Reference) and [made.key for made in (one.feature, one.written) if made])
+        for one in chosen
+    ]
+    decides = [
+        head, {**heads.defaults_of(head), **options}, keys, split, tune_on, seed,
+        table.ids, table.labels, table.columns,
+    ]  # fmt: skip
+    told = json.dumps(decides, sort_keys=True).encode()
+    return content_key(told + featuring.sample_keys(table).tobytes()).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:

@@ -86,7 +86,7 @@ class Settings:
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
-    samples: str = ""  # `fitting.digest` of the table; runs of earlier versions have none
+    identity: str = ""  # `fitting.identity` of what was fitted; runs of earlier versions have none
 
     @property
     def stored(self) -> dict[str, Source]:

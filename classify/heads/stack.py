@@ -50,10 +50,11 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
+        combiner = None if self.combiner == MEAN else self._new_combiner()  # a wrong name is told at once
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
-        if self.combiner != MEAN:
+        if combiner:
             logits = self._out_of_fold(X, Y, X_val, Y_val)
-            self.combiner_ = self._new_combiner().fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
+            self.combiner_ = combiner.fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
         return self
 
     def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:

@@ -1,6 +1,5 @@
 """Recipes run: what each can be fitted on with the features and weights at hand, and the row it adds."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,10 +14,9 @@ from sklearn.metrics import f1_score
 from cache import DataError, EncodeOnceError, MissingRowsError, Store, Table, UsageError
 from classify import corpus, fit, load_run
 from classify import features as featuring
-from classify.features import Reference
-from classify.fitting import digest
+from classify.fitting import identity
 from classify.recipes import SWAPPED, Recipe
-from classify.runs import Run, Source
+from classify.runs import Run
 from classify.tuning import measure_kept, retune
 
 SEED = 0
@@ -85,10 +83,6 @@ class Kitchen:
             return self.table
         except DataError:
             return None
-
-    @cached_property
-    def _digest(self) -> str:
-        return digest(self.table)
 
     def ready(self, recipe: Recipe) -> Ready:
         """What the recipe would be fitted on: of each feature the first that is there or can be made."""
@@ -211,12 +205,23 @@ class Kitchen:
         recipe = ready.recipe
         mark = "" if split == recipe.split else f"@{split.replace(':', '-')}"
         path = place / f"{recipe.name}{mark}"
-        names = [*dict.fromkeys(ready.used.values())]
+        given: dict[str, Any] = {
+            "features": [*dict.fromkeys(ready.used.values())],
+            "split": split,
+            "tune_on": recipe.tune_on,
+            "data": self.data,
+            "seed": SEED,
+            "options": recipe.options,
+        }
+        wanted = identity(self.store, recipe.head, **given)
         # Variants that differ in their cuts alone are one fit.
         near = [] if refit else [path, *sorted(place.glob(f"{recipe.file}-*{mark}"))]
         for folder in near:
-            run = self._kept(folder, recipe, names, split)
-            if run is None:
+            try:
+                run = load_run(folder)
+            except EncodeOnceError:
+                continue
+            if run.settings.identity != wanted:
                 continue
             if folder == path and run.settings.objective == recipe.objective:
                 return run, *measure_kept(run)
@@ -224,45 +229,8 @@ class Kitchen:
             metrics, predictions = retune(run, recipe.objective)
             run.save(metrics, predictions)
             return run, metrics, predictions
-        run, metrics = fit(
-            self.store,
-            recipe.head,
-            features=names,
-            split=split,
-            objective=recipe.objective,
-            tune_on=recipe.tune_on,
-            run=path,
-            data=self.data,
-            seed=SEED,
-            options=recipe.options,
-        )
+        run, metrics = fit(self.store, recipe.head, objective=recipe.objective, run=path, **given)
         return run, *measure_kept(run)
-
-    def _kept(self, folder: Path, recipe: Recipe, names: Sequence[str], split: str) -> Run | None:
-        """The run in a folder, if it is one of those settings, features and rows."""
-        try:
-            run = load_run(folder)
-        except EncodeOnceError:
-            return None
-        held, options = run.settings, {"seed": SEED, **recipe.options}
-        same = (
-            (held.head, held.split, held.tune_on, held.seed) == (recipe.head, split, recipe.tune_on, SEED)
-            and json.dumps(held.options, sort_keys=True) == json.dumps(options, sort_keys=True)
-            and [*held.features] == names
-            and held.samples == self._digest
-            and all(self._as_it_was(name, source) for name, source in held.features.items())
-            and all(self._key(f"{name}/text") == source.key for name, source in held.captioners.items())
-        )
-        return run if same else None
-
-    def _as_it_was(self, name: str, source: Source | None) -> bool:
-        reference = featuring.refer(self.store, name)
-        return (
-            reference.feature.key == source.key if source and isinstance(reference, Reference) else not source
-        )
-
-    def _key(self, feature: str) -> str:
-        return self.store.feature(feature).key
 
 
 def _compared(
