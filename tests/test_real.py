@@ -99,3 +99,15 @@ def test_predictions_are_every_row_in_order(fitted, data, place):
     ]
     assert len(ids[0]) == 9001
     assert ids[0] == ids[1]
+
+
+def test_recipes_on_captions_reach_what_their_report_did(shared, place):
+    """On all 30,000 captions, the last 3,000 held out."""
+    glove = f"glove-100={shared / 'weights' / 'glove.6B.100d.coco.txt.gz'}"
+    where = ("--data", shared / "coco19", "--store", place / "captions", "--runs", place / "recipes")
+    names = ("tfidf-linear", "glove-bilstm-64")
+    rows = json.loads(run("recipe", "run", *names, *where, "--weights", glove, "--json"))
+    assert [row["recipe"] for row in rows] == [*(f"tfidf-linear-{n}" for n in (100, 500, 1000)), names[1]]
+    for row in rows:
+        assert row["metrics"]["n"] == 3000
+        assert row["compared"]["micro_f1"]["difference"] > -0.015, row["recipe"]
