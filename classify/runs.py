@@ -31,7 +31,7 @@ from classify.corpus import Vectoriser
 from classify.heads import Head
 from classify.matrices import MatrixLike, Standardised
 
-FORMAT, VERSION = "encode-once run", 1
+FORMAT, VERSION = "encode-once run", 2
 
 
 class RunError(EncodeOnceError, OSError):
