@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
+
+from cli import main
 
 # Two OpenMP threads can collapse where another process is busy; the tests need no second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -64,3 +67,16 @@ def folder(tmp_path):
         return root
 
     return make
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that runs a command in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*words, status=0):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == status, result.output
+        return result
+
+    return command

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cache import Store, content_key
 from cache.keys import pack
 from classify.features import choose, load
-from cli import main
 from extract import encode
 from tests.conftest import WORDS, picture
 
@@ -55,17 +53,9 @@ def own(row):
     return f"a {WORDS[row % 6]} and a {WORDS[(row // 6) % 6]}, {row}"
 
 
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(autouse=True)
+def captioner(tmp_path):
     (tmp_path / "mine.py").write_text(CAPTIONER)
-
-    def command(*words, status=0):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        assert result.exit_code == status, result.output
-        return result
-
-    return command
 
 
 def extract(run, *kinds):

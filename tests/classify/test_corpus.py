@@ -2,6 +2,7 @@ import logging
 
 import numpy as np
 import pytest
+from gensim import models
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
@@ -44,9 +45,6 @@ def few_epochs():
 
 @pytest.fixture(scope="module")
 def fitted(few_epochs):
-    for name in NAMES:
-        if not name.startswith("tfidf"):
-            pytest.importorskip("gensim")
     return {name: make(name).fit(CAPTIONS) for name in NAMES}
 
 
@@ -95,7 +93,6 @@ def test_tfidf_is_scikit_learns(size):
     ],
 )
 def test_word_vectors_are_gensims_of_the_same_seed(name, model, options):
-    models = pytest.importorskip("gensim.models")
     captions = [*CAPTIONS, "giraffes woman trains"]  # the first and the last are unknown
     sentences = [words(caption) for caption in CAPTIONS]
     learned = getattr(models, model)(

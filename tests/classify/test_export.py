@@ -6,6 +6,8 @@ import sys
 
 import h5py
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 
@@ -14,8 +16,6 @@ from classify import export as exporting
 from classify import fit, load_run
 from cli import main
 
-onnx = pytest.importorskip("onnx")
-onnxruntime = pytest.importorskip("onnxruntime")
 SMALL = {"epochs": 2, "device": "cpu", "progress": False}
 VECTORS = ["e/image", "e/text"]
 ALL = [*VECTORS, "e/tokens"]

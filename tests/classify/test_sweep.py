@@ -226,7 +226,6 @@ def test_what_a_head_lets_a_search_try_are_options_of_its_own(name):
 
 
 def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folder, fits):
-    pytest.importorskip("optuna")
     store = filled()
     asked = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100"}
     rows = sweep(store, ["mlp", "linear"], **asked)
@@ -251,7 +250,6 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
 
 
 def test_an_interrupted_search_comes_to_the_same(filled, folder, tmp_path, monkeypatch):
-    pytest.importorskip("optuna")
     store = filled()
     asked = {"grid": QUICK, "trials": 3, "split": "tail:100"}
     calls = []
