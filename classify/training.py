@@ -3,8 +3,9 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -170,6 +171,11 @@ class Training:
     warm_up: float = 1.0
     stop_by: str = "f1"
     progress: bool = True
+
+    @classmethod
+    def of(cls, head: Any) -> "Training":
+        """Those of a head's options that say how it is trained."""
+        return cls(**{one.name: getattr(head, one.name) for one in fields(cls)})
 
     def __post_init__(self) -> None:
         for kind, name, known in (

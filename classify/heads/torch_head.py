@@ -75,17 +75,7 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "TorchHead":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        training = Training(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            optimiser=self.optimiser,
-            schedule=self.schedule,
-            warm_up=self.warm_up,
-            stop_by=self.stop_by,
-            progress=self.progress,
-        )
+        training = Training.of(self)
         loss = losses.make(self.loss, Y, self.label_smoothing)
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         device = choose_device(self.device)
