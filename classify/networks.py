@@ -1,8 +1,7 @@
 """Torch modules that heads are put together from: readers of one feature, and fusions of what they read.
 
 A reader makes of a feature's block (b, length, width) one vector (b, w) a sample; `there` (b, length) says
-which of its places hold anything. A fusion makes one of these vectors, given which are
-there, (b, features).
+which of its places hold anything. A fusion makes one of these vectors, given which are there, (b, features).
 """
 
 import math
