@@ -278,6 +278,13 @@ def tune(run: str, objective: str, as_json: bool) -> None:
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
 
+def _tell_encoded(report: Any) -> None:
+    """Tell what came of an extraction that another command needed."""
+    warn(report.warnings)
+    if report.failures:
+        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+
+
 def _encode_for(
     run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
 ) -> tuple[Store, Any]:
@@ -298,9 +305,7 @@ def _encode_for(
         captions=settings.captions,
         **_inputs(options),
     )
-    warn(report.warnings)
-    if report.failures:
-        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+    _tell_encoded(report)
     return place, report
 
 
@@ -534,9 +539,10 @@ def _kitchen(
     **options: Any,
 ) -> tuple[Any, Any]:
     """Where recipes are run, and what encodes for them: nothing where there is no data to encode."""
+    from cache.feature import REGIONS
     from classify.recipes.running import Kitchen
     from extract.encoders import named
-    from extract.supply import Supply, encoder_of
+    from extract.supply import Supply, asked_for
 
     place = Store(store)
     if data is None and Path("input").is_dir():
@@ -544,16 +550,10 @@ def _kitchen(
     if data is None and place.tables():
         return Kitchen(place), None
     given = dict(map(named, encoders))
-    needed = {encoder_of(name)[0].removesuffix("/regions") for one in recipes for name in one.wanted}
+    needed = {asked_for(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}
     onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
     files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
-
-    def told(report: Any) -> None:
-        warn(report.warnings)
-        if report.failures:
-            warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
-
-    supply = Supply(data or "input", place, files, told, **options)
+    supply = Supply(data or "input", place, files, _tell_encoded, **options)
     return Kitchen(place, data or "input", supply), supply
 
 

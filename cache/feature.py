@@ -17,7 +17,13 @@ from cache.parts import Part, Rows, Shape, Values, offsets_of, ranges
 from cache.record import Record
 from cache.writer import FeatureWriter, seal_left_behind
 
+REGIONS = "/regions"  # how the name of a feature of an image's regions ends, and how they are asked for
 LOOKS = 5  # at a folder whose parts another process is just replacing
+
+
+def encoder_of(feature: str) -> str:
+    """What `extract --encoder` is asked for to get a feature: `clip-vit-l`, or `clip-vit-l/regions`."""
+    return feature if feature.endswith(REGIONS) else feature.rpartition("/")[0]
 
 
 class Feature:

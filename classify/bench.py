@@ -92,13 +92,11 @@ class _Race:
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
         """Features and labels of a store's table, parted as `fit` parts them."""
-        table = featuring.choose_table(store, data)
-        X = featuring.load(featuring.choose(store, features), table)
-        assert table.labels is not None
-        Y = featuring.label_matrix(table.labels, featuring.class_names(table.labels))
-        held = splits.folds(split, Y, table.columns, seed)[0]
-        rows = np.setdiff1d(np.arange(len(table)), held)
-        return cls(X, Y, table.ids, held, rows, splits.inner(Y, rows, INNER, seed), seed)
+        found = featuring.samples(store, features, data)
+        X, Y = found.X, found.Y
+        held = splits.folds(split, Y, found.table.columns, seed)[0]
+        rows = np.setdiff1d(np.arange(len(Y)), held)
+        return cls(X, Y, found.table.ids, held, rows, splits.inner(Y, rows, INNER, seed), seed)
 
     def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
         """Fit and score by the clock, then measure."""

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,8 +84,7 @@ class Learned:
 
     name: str
     vectoriser: Vectoriser | None = None  # of a run that has learned it
-
-    remarks: tuple[str, ...] = ()
+    remarks: ClassVar[Sequence[str]] = ()
 
     def block(self, table: Table) -> Block:
         """The feature of a table's rows; several captions of a row make one text."""
@@ -103,10 +103,12 @@ def choose(store: Store, names: Sequence[str]) -> list[Reference | Learned]:
         named = (refer(store, name) for name in names)
         return list({one.name: one for one in named}.values())
     features = [store.feature(name) for name in store.features()]
-    chosen = [Reference(feature) for feature in features if len(feature) and not feature.ragged]
+    chosen: list[Reference | Learned] = [
+        Reference(feature) for feature in features if len(feature) and not feature.ragged
+    ]
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
-    return [*chosen]
+    return chosen
 
 
 def refer(store: Store, name: str) -> Reference | Learned:
@@ -148,6 +150,33 @@ def load(references: Sequence[Reference | Learned], table: Table) -> Matrix:
                 "the average of the others stands in"
             )
     return Matrix(blocks, warnings)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A labelled table, the features chosen of it, and both as matrices."""
+
+    table: Table
+    references: Sequence[Reference | Learned]
+    X: Matrix  # (n, d)
+    Y: NDArray[np.bool_]  # (n, c)
+    classes: list[str]
+
+
+def samples(store: Store, names: Sequence[str] = (), data: str | os.PathLike[str] | None = None) -> Samples:
+    """What a store holds to learn from: see `choose_table`, `choose` and `load`.
+
+    Raises:
+        EncodeOnceError: a feature or the table cannot be used, or no row has a label.
+    """
+    table = choose_table(store, data)
+    references = choose(store, names)
+    X = load(references, table)
+    assert table.labels is not None
+    classes = class_names(table.labels)
+    if not classes:
+        raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    return Samples(table, references, X, label_matrix(table.labels, classes), classes)
 
 
 def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[Floats, Floats]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Store, Table, content_key
+from cache import Keys, Store, Table, content_key
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
@@ -71,19 +71,14 @@ def fit(
     heads.make(head, **options)  # a wrong name or option is told before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    table = featuring.choose_table(store, data)
-    chosen = featuring.choose(store, features)
-    matrix = featuring.load(chosen, table)
-    assert table.labels is not None
-    classes = featuring.class_names(table.labels)
-    if not classes:
-        raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
-    identified = _identity(table, chosen, head, options, split, tune_on, seed)
+    found = featuring.samples(store, features, data)
+    table, chosen = found.table, found.references
+    keys = featuring.sample_keys(table)
+    identified = _identity(table, keys, chosen, head, options, split, tune_on, seed)
     if "classes" in heads.options_of(head):
-        options = {"classes": classes, **options}
-    Y = featuring.label_matrix(table.labels, classes)
-    learner = Learner(head, options, matrix, Y, table.ids, seed)
-    held = splits.folds(split, Y, table.columns, seed)
+        options = {"classes": found.classes, **options}
+    learner = Learner(head, options, found.X, found.Y, table.ids, seed)
+    held = splits.folds(split, found.Y, table.columns, seed)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
         fitted = learner.fit(rows)
@@ -101,7 +96,7 @@ def fit(
             for one in chosen
             if isinstance(one, Reference) and one.written
         },
-        classes=classes,
+        classes=found.classes,
         split=split,
         objective=objective,
         tune_on=tune_on,
@@ -112,10 +107,10 @@ def fit(
         label_separator=table.label_separator,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
-        warnings=matrix.warnings,
+        warnings=found.X.warnings,
         identity=identified,
     )
-    made = Run(path, settings, fitted.model, tune, evaluated, featuring.sample_keys(table)[rows])
+    made = Run(path, settings, fitted.model, tune, evaluated, keys[rows])
     metrics, predictions = retune(made, objective)
     made.save(metrics, predictions)
     return made, metrics
@@ -138,11 +133,13 @@ def identity(
     """
     given = {name: _as_json(value) for name, value in (options or {}).items()}
     table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
-    return _identity(table, chosen, head, {"seed": seed, **given}, split, tune_on, seed)
+    options = {"seed": seed, **given}
+    return _identity(table, featuring.sample_keys(table), chosen, head, options, split, tune_on, seed)
 
 
 def _identity(
     table: Table,
+    samples: Keys,
     chosen: Sequence[Reference | Learned],
     head: str,
     options: Mapping[str, Any],
@@ -150,16 +147,16 @@ def _identity(
     tune_on: str,
     seed: int,
 ) -> str:
-    keys = [
+    features = [
         (one.name, isinstance(one, Reference) and [made.key for made in (one.feature, one.written) if made])
         for one in chosen
     ]
     decides = [
-        head, {**heads.defaults_of(head), **options}, keys, split, tune_on, seed,
+        head, {**heads.defaults_of(head), **options}, features, split, tune_on, seed,
         table.ids, table.labels, table.columns,
     ]  # fmt: skip
     told = json.dumps(decides, sort_keys=True).encode()
-    return content_key(told + featuring.sample_keys(table).tobytes()).hex()
+    return content_key(told + samples.tobytes()).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from cache.files import replacing, write_json
 from classify.intervals import METRICS
-from classify.report import about, table_text
+from classify.report import about, markdown_text, table_text
 
 Row = dict[str, Any]
 
@@ -31,10 +31,7 @@ def text(rows: Sequence[Row]) -> str:
 def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any]) -> None:
     """Write NAME.json and NAME.md, which says of which rows the metrics are."""
     write_json(folder / f"{name}.json", rows)
-    cells = _cells(rows)
-    lines = [list(cells[0]), ["---"] * len(cells[0]), *(list(row.values()) for row in cells)]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    parts = [table, *_failures(rows), *([about(dict(metrics))] if metrics else [])]
+    parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(dict(metrics))] if metrics else [])]
     with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 

@@ -7,6 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Labels = NDArray[np.bool_]  # (n, c)
+
 CHUNK = 2048  # rows read at a time where all are needed
 NUMBERS = 2**23  # read at a time at most, where rows are long
 

@@ -14,6 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
 from classify.heads import Head
+from classify.matrices import Labels
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: that of best micro F1 on the inner rows is taken
 NAMES = {  # head → its peer
@@ -25,7 +26,6 @@ NAMES = {  # head → its peer
 }
 
 Floats = NDArray[np.float32]
-Labels = NDArray[np.bool_]
 
 
 def fit(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cache import DataError, SpecMismatchError, Store, Table
 from cache.errors import unknown_name
 from classify import features as featuring
+from classify.blocks import Matrix
 from classify.features import Learned, Reference, refer
 from classify.metrics import measure
 from classify.runs import Run
@@ -84,8 +85,8 @@ def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
     Raises:
         MissingRowsError: rows that were never extracted.
     """
-    matrix = featuring.load(sources(run, store), table)
-    return run.model.scores(matrix), matrix.warnings
+    scores, matrix = _scored(run, store, table)
+    return scores, matrix.warnings
 
 
 def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
@@ -94,10 +95,14 @@ def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
     Raises:
         MissingRowsError: rows that were never extracted.
     """
-    matrix = featuring.load(sources(run, store), table)
-    predictions = run.model.scores(matrix) >= run.thresholds
-    run.write_predictions(output, table.id_column, table.ids, predictions, matrix.missing())
+    scores, matrix = _scored(run, store, table)
+    run.write_predictions(output, table.id_column, table.ids, scores >= run.thresholds, matrix.missing())
     return matrix.warnings
+
+
+def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], Matrix]:
+    matrix = featuring.load(sources(run, store), table)
+    return run.model.scores(matrix), matrix
 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:

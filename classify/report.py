@@ -13,11 +13,8 @@ RULES = {"0.5": "none", "global": "global-macro", "per class": "macro"}  # how i
 def table_text(rows: Sequence[dict[str, Any]]) -> str:
     """Rows of equal keys as an aligned table: numbers to three places, to the right."""
 
-    def cell(value: Any) -> str:
-        return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
     names = list(rows[0])
-    columns = [[name, *(cell(row[name]) for row in rows)] for name in names]
+    columns = [[name, *(_cell(row[name]) for row in rows)] for name in names]
     texts = [isinstance(rows[0][name], str) for name in names]
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)
@@ -28,6 +25,17 @@ def table_text(rows: Sequence[dict[str, Any]]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def markdown_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The same as a table of Markdown."""
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_cell(value).replace("|", "\\|") for value in row.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:

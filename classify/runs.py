@@ -23,10 +23,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
+from cache.feature import encoder_of
 from cache.files import replacing, write_json
 from cache.keys import KeyIndex, Keys
 from cache.texts import OWN
-from classify import corpus, heads
+from classify import corpus, heads, states
 from classify.corpus import Vectoriser
 from classify.heads import Head
 from classify.matrices import MatrixLike, Standardised
@@ -86,7 +87,7 @@ class Settings:
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
-    identity: str = ""  # `fitting.identity` of what was fitted; runs of earlier versions have none
+    identity: str = ""  # `fitting.identity` of what was fitted
 
     @property
     def stored(self) -> dict[str, Source]:
@@ -98,8 +99,7 @@ class Settings:
         """Encoder → its local weights, of all that the features need, as `extract` is asked for them."""
         needed = {}
         for name, source in self.stored.items():
-            encoder, _, output = name.removesuffix(f"@{source.captions}").rpartition("/")
-            needed[f"{encoder}/regions" if output == "regions" else encoder] = source.weights_file
+            needed[encoder_of(name.removesuffix(f"@{source.captions}"))] = source.weights_file
         return needed | {name: source.weights_file for name, source in self.captioners.items()}
 
     @property
@@ -230,8 +230,7 @@ def load_run(path: str | Path) -> Run:
             raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
         settings = Settings(**record)
         settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
-        captioners = record.get("captioners", {})  # runs of earlier versions name none
-        settings.captioners = {name: Source(**source) for name, source in captioners.items()}
+        settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
         model = _model(settings, load_file(path / "weights.safetensors"))
         with h5py.File(path / "scores.h5", "r") as file:
             tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
@@ -249,25 +248,19 @@ def load_run(path: str | Path) -> Run:
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     """All that a model learned, as the arrays of one file."""
     learned: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
-    states = {f"{who}|{name}": array for who, one in learned.items() for name, array in one.state().items()}
-    arrays = {"mean": model.mean, "scale": model.scale, **states}
+    arrays = {"mean": model.mean, "scale": model.scale, **states.joined(learned)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
     """The model that `_arrays` tells."""
-
-    def state(who: str) -> dict[str, NDArray[Any]]:
-        own = f"{who}|"
-        return {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
-
     vectorisers = {}
     for name in settings.features.keys() - settings.stored.keys():
         vectorisers[name] = corpus.make(name)
-        vectorisers[name].load_state(state(name))
+        vectorisers[name].load_state(states.part(arrays, name))
     shapes = _shapes(settings, vectorisers)
     head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
-    head.load_state(state("head"))
+    head.load_state(states.part(arrays, "head"))
     return Model(arrays["mean"], arrays["scale"], head, vectorisers)
 
 

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import DataError, unknown_name
+from classify.matrices import Labels
 
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})
 TRAINED_ON = frozenset({"train", "0", "false", ""})
 
-Labels = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
 

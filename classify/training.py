@@ -16,12 +16,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from tqdm import tqdm
 
 from cache.errors import unknown_name
-from classify.matrices import MatrixLike, Selected, chunks
+from classify.matrices import Labels, MatrixLike, Selected, chunks
 from classify.splits import inner
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 
-Labels = NDArray[np.bool_]
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a model, rows (b, d) and labels (b, c)
 Score = Callable[[Tensor, Tensor], float]  # of logits and labels, both (n, c); higher is better
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache import DataError, Keys, Shard, Store, Table, UsageError
+from cache.feature import REGIONS
 from cache.keys import present
 from cache.texts import OWN, captioned, captioner, texts_of
 from extract import encoders
@@ -76,7 +77,7 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
-    files = {name.removesuffix(encoders.REGIONS): file for name, file in (weights or {}).items()}
+    files = {name.removesuffix(REGIONS): file for name, file in (weights or {}).items()}
     wanted = encoders.wanted([*names, *filter(None, map(captioner, captions))])
     called = {asked: _named(asked, files) for asked in wanted}
     captions = [one if one == OWN else _renamed(one, called) for one in dict.fromkeys(captions)]

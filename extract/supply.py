@@ -6,17 +6,17 @@ from typing import Any
 
 from cache import EncodeOnceError, Store, UsageError
 from cache.errors import brief
+from cache.feature import REGIONS, encoder_of
 from cache.texts import OWN, captioner
-from extract.encoders import REGIONS, card
+from extract.encoders import card
 from extract.pipeline import encode
 from extract.reports import Report
 
 
-def encoder_of(feature: str) -> tuple[str, str]:
+def asked_for(feature: str) -> tuple[str, str]:
     """The encoder to ask for a feature, and whose captions it is given."""
     name, _, captions = feature.partition("@")
-    encoder, _, output = name.rpartition("/")
-    return encoder + REGIONS if f"/{output}" == REGIONS else encoder, captions or OWN
+    return encoder_of(name), captions or OWN
 
 
 class Supply:
@@ -54,7 +54,7 @@ class Supply:
         """Why a feature cannot be encoded; empty where it can, as far as one knows before trying."""
         if feature in self._reasons:
             return self._reasons[feature]
-        encoder, captions = encoder_of(feature)
+        encoder, captions = asked_for(feature)
         for name in filter(None, (encoder.removesuffix(REGIONS), captioner(captions))):
             try:
                 state = "here" if name in self._weights else card(name).state
@@ -68,7 +68,7 @@ class Supply:
         """Encode features, all of the same captions in one pass; where that fails, one by one."""
         by_captions: dict[str, list[str]] = {}
         for feature in features:
-            by_captions.setdefault(encoder_of(feature)[1], []).append(feature)
+            by_captions.setdefault(asked_for(feature)[1], []).append(feature)
         for captions, wanted in by_captions.items():
             why = self._encode(wanted, captions)
             for feature in wanted:
@@ -78,7 +78,7 @@ class Supply:
 
     def _encode(self, features: Sequence[str], captions: str) -> str:
         """Why it failed, or nothing."""
-        names = list(dict.fromkeys(encoder_of(feature)[0] for feature in features))
+        names = list(dict.fromkeys(asked_for(feature)[0] for feature in features))
         needed = {*(name.removesuffix(REGIONS) for name in names), captioner(captions)}
         weights = {name: file for name, file in self._weights.items() if name in needed}
         try:

@@ -5,6 +5,7 @@ fitted on, in half the space.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ BUCKETS = 20_000  # rows of fastText's table of n-grams; 2,000,000 by default
 SHORTEST, LONGEST = 3, 6  # characters of an n-gram
 
 
-class Embedding:
+class Embedding(ABC):
     """Vectors of `width` dimensions of words, `pooling` "mean" or "tokens" over a caption.
 
     Learned from each word's neighbours (skip-gram) or from their sum (CBOW), the same for the same seed.
@@ -68,8 +69,9 @@ class Embedding:
         length, width = state["shape"].tolist()
         self.shape = length, width
 
+    @abstractmethod
     def _learn(self, sentences: Sequence[Sequence[str]]) -> None:
-        raise NotImplementedError
+        """Set the words and their vectors."""
 
     def _model(self, name: str, sentences: Sequence[Sequence[str]], **options: int) -> Any:
         """gensim's model of that name, trained. With more than one worker no two runs were alike."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cache.errors import DataError, unknown_name
 from classify.heads.space import Space
-from classify.matrices import MatrixLike
+from classify.matrices import Labels, MatrixLike
 
 # name → where its class is, imported when it is asked for, and what is set there
 HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -43,11 +43,7 @@ class Head(Protocol):
     """
 
     def fit(
-        self,
-        X: MatrixLike,
-        Y: NDArray[np.bool_],
-        X_val: MatrixLike | None = None,
-        Y_val: NDArray[np.bool_] | None = None,
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "Head":
         """Learn from X and Y; choose settings and stop on the validation rows.
 

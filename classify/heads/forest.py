@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from classify import projection
 from classify.heads.space import Range, Space
-from classify.matrices import MatrixLike
+from classify.matrices import Labels, MatrixLike
 from classify.training import with_validation
 
 
@@ -38,11 +38,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     seed: int = 0
 
     def fit(
-        self,
-        X: MatrixLike,
-        Y: NDArray[np.bool_],
-        X_val: MatrixLike | None = None,
-        Y_val: NDArray[np.bool_] | None = None,
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "Forest":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)

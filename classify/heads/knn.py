@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from cache.errors import unknown_name
-from classify.matrices import MatrixLike, chunks
+from classify.matrices import Labels, MatrixLike, chunks
 from classify.training import choose_device, on_device, with_validation
 
 METRICS = ("cosine", "l2")
@@ -38,11 +38,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     device: str = "auto"
 
     def fit(
-        self,
-        X: MatrixLike,
-        Y: NDArray[np.bool_],
-        X_val: MatrixLike | None = None,
-        Y_val: NDArray[np.bool_] | None = None,
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "KNN":
         """Keep the rows X (n, d) with their labels Y (n, c); choose k and temperature."""
         if self.metric not in METRICS:
@@ -75,7 +71,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         for name, array in state.items():
             setattr(self, f"{name}_", array)
 
-    def _keep(self, X: MatrixLike, Y: NDArray[np.bool_]) -> None:
+    def _keep(self, X: MatrixLike, Y: Labels) -> None:
         self.rows_ = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
         self.labels_ = np.asarray(Y, np.bool_)
 
@@ -97,7 +93,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
 
-    def _choose(self, X: MatrixLike, Y: NDArray[np.bool_], ks: Sequence[int]) -> None:
+    def _choose(self, X: MatrixLike, Y: Labels, ks: Sequence[int]) -> None:
         """Set the spread, k and temperature, (1,) each."""
         found = list(self._neighbours(X, ks[-1]))
         spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in found])

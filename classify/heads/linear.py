@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from classify.matrices import MatrixLike, chunks
+from classify.matrices import Labels, MatrixLike, chunks
 from classify.training import choose_device, fill, on_device, with_validation
 
 MAX_STEPS, MAX_EVALUATIONS = 500, 8
@@ -33,11 +33,7 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     device: str = "auto"
 
     def fit(
-        self,
-        X: MatrixLike,
-        Y: NDArray[np.bool_],
-        X_val: MatrixLike | None = None,
-        Y_val: NDArray[np.bool_] | None = None,
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         layer, C = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
@@ -61,15 +57,15 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Take up what another head learned."""
         self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 
-    def _problem(self, X: MatrixLike, Y: NDArray[np.bool_]) -> "_Problem":
+    def _problem(self, X: MatrixLike, Y: Labels) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)))
 
     def _choose(
         self,
         X: MatrixLike,
-        Y: NDArray[np.bool_],
+        Y: Labels,
         X_val: MatrixLike,
-        Y_val: NDArray[np.bool_],
+        Y_val: Labels,
     ) -> tuple[Tensor, Tensor]:
         """Each class's best layer (d + 1, c) and C (c,) on the way from the strongest penalty down."""
         problem = self._problem(X, Y)

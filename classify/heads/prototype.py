@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from cache.errors import DataError, MissingDataError, UsageError, brief
-from classify.matrices import MatrixLike, Selected, chunks
+from classify.matrices import Labels, MatrixLike, Selected, chunks
 from classify.training import choose_device, on_device, with_validation
 
 QUERIES = 256  # rows asked at a time: their affinities to all cached rows are (256, m)
@@ -59,11 +59,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return self.prompts is not None
 
     def fit(
-        self,
-        X: MatrixLike,
-        Y: NDArray[np.bool_],
-        X_val: MatrixLike | None = None,
-        Y_val: NDArray[np.bool_] | None = None,
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
     ) -> "Prototype":
         """Cache rows X (n, d) with their labels Y (n, c); choose α and β, calibrate."""
         if self.shots == 0 and self.prompts is None:
@@ -143,7 +139,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise DataError(f"{what} holds NaN or infinity: encode the prompts again")
         return _unit(given)
 
-    def _keep(self, X: MatrixLike, Y: NDArray[np.bool_], prompts: NDArray[np.float32] | None) -> "_Cached":
+    def _keep(self, X: MatrixLike, Y: Labels, prompts: NDArray[np.float32] | None) -> "_Cached":
         """Set the cache, the prototypes and the frequencies."""
         there = np.concatenate([X[part].any(axis=1) for part in chunks(*X.shape)])
         kept = np.flatnonzero(_drawn(Y, there, self.shots, self.seed))
@@ -195,7 +191,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 done += len(queries)
 
     def _compared(
-        self, X: MatrixLike, Y: NDArray[np.bool_], betas: Sequence[float], cached: "_Cached | None" = None
+        self, X: MatrixLike, Y: Labels, betas: Sequence[float], cached: "_Cached | None" = None
     ) -> "_Compared":
         """Rows that have a vector, at most so many of cached ones, beside prototypes and cache."""
         if cached is not None and len(Y) > CALIBRATED:
@@ -353,7 +349,7 @@ def _spread(scores: Tensor) -> float:
     return max(float((scores - scores.mean(0)).pow(2).mean().sqrt().nan_to_num()), 1e-6)
 
 
-def _drawn(Y: NDArray[np.bool_], there: NDArray[np.bool_], shots: int | None, seed: int) -> NDArray[np.bool_]:
+def _drawn(Y: Labels, there: NDArray[np.bool_], shots: int | None, seed: int) -> NDArray[np.bool_]:
     """Which rows that are there are drawn, (n,): so many of each class, or all."""
     if shots is None:
         return there

@@ -10,11 +10,11 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from cache.errors import DataError
-from classify import splits
+from classify import splits, states
 from classify.heads import Head, make, takes_raw, with_shapes
-from classify.matrices import Columns, MatrixLike, Selected
+from classify.matrices import Columns, Labels, MatrixLike, Selected
 from classify.networks import Shapes
-from classify.training import Labels, with_validation
+from classify.training import with_validation
 
 LIMITS = 1e-4  # of probabilities, for their logits
 MEAN = "mean"
@@ -70,17 +70,13 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         learned = {str(i): head for i, head in enumerate(self.heads_)}
         if self.combiner != MEAN:
             learned["combiner"] = self.combiner_
-        states = {
-            f"{who}.{name}": array for who, one in learned.items() for name, array in one.state().items()
-        }
-        return {"size": self.size_, **states}
+        return {"size": self.size_, **states.joined(learned)}
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up what another stack of the same options learned."""
 
         def loaded(head: Head, who: str) -> Head:
-            own = f"{who}."
-            head.load_state({name.removeprefix(own): state[name] for name in state if name.startswith(own)})
+            head.load_state(states.part(state, who))
             return head
 
         self.size_ = state["size"]

@@ -1,5 +1,6 @@
 """What every torch head has in common: how it is trained, scored, kept."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,10 +15,9 @@ from cache.errors import DataError
 from classify import losses
 from classify.heads.space import Range, Space
 from classify.losses import Loss
-from classify.matrices import MatrixLike
+from classify.matrices import Labels, MatrixLike
 from classify.training import (
     Criterion,
-    Labels,
     Training,
     choose_device,
     logits,
@@ -29,7 +29,7 @@ from classify.training import (
 
 
 @dataclass(eq=False, repr=False)
-class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
     """A network under BCE or another loss, stopped by a score on the validation rows.
 
     Without validation rows a tenth of the rows is held out. A subclass is a dataclass, too, whose fields are
@@ -115,9 +115,9 @@ class TorchHead(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
         self.network_.load_state_dict(weights)
 
+    @abstractmethod
     def _network(self, d: int, c: int) -> nn.Module:
         """A new network that maps (b, d) to logits (b, c)."""
-        raise NotImplementedError
 
     def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
         """Start from the classes' frequencies (c,): the last parameter is the output's bias (c,)."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from classify.report import table_text
+from classify.report import markdown_text, table_text
 
 AVERAGES = {"micro": "micro_f1", "macro": "macro_f1", "samples": "samples_f1"}
 SHORT = {name: average for average, name in AVERAGES.items()} | {
@@ -20,10 +20,7 @@ def text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     """A row a row, of a table with a head."""
-    cells = [_cells(row) for row in rows]
-    lines = [list(cells[0]), ["---"] * len(cells[0])]
-    lines += [["–" if value is None else _told(value) for value in row.values()] for row in cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown_text([_cells(row) for row in rows])
 
 
 def listing(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -67,7 +64,3 @@ def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": None if row["seconds"] is None else round(row["seconds"], 1),
         "remarks": f"cannot run: {row['lacks']}" if row["lacks"] else "; ".join(row["differs"]),
     }
-
-
-def _told(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value).replace("|", "\\|")

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from cache.errors import unknown_name
+from cache.feature import REGIONS
 from extract.encoders import custom
 from extract.encoders.base import Options, Tower
 from extract.encoders.cards import Card
@@ -28,7 +29,6 @@ FAMILIES = (
     "transformers_models",
     "captioner",
 )
-REGIONS = "/regions"  # after an encoder's name
 
 
 def families() -> Iterator[ModuleType]:
