@@ -92,6 +92,40 @@ def _inputs(options: dict[str, Any]) -> dict[str, Any]:
     return {"columns": Columns(id_, image, captions, label), "images": options.pop("images")}
 
 
+def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How labels follow from scores, the objective under the command's own name for it."""
+
+    def options(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--at-most", type=click.IntRange(1), help="Labels a row gets at the most."),
+            click.option("--at-least", default=0, show_default=True, type=click.IntRange(0),
+                         help="Labels a row gets at the least: those nearest to their cut are added."),
+            click.option("--calibrate", default="auto", show_default=True, metavar="METHOD",
+                         help="Scores as probabilities: sigmoid, isotonic, temperature or none."),
+            click.option("--decide", default="cuts", show_default=True, metavar="RULE",
+                         help="cuts, or expected-f1: each row's set of the greatest expected F1."),
+            click.option("--no-shrink", is_flag=True,
+                         help="Cuts that are optimal on the rows tuned on, not drawn together for unseen ones."),
+            click.option(objective, "objective", default=default, show_default=True, metavar="OBJECTIVE",
+                         help="What thresholds maximise."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return options
+
+
+def _tuning(options: dict[str, Any]) -> Any:
+    """What `tuning_options` took, out of a command's options."""
+    from classify.decisions import Tuning
+
+    shrink = not options.pop("no_shrink")
+    return Tuning(
+        shrink=shrink,
+        **{name: options.pop(name) for name in ("objective", "decide", "calibrate", "at_least", "at_most")},
+    )
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
 def main() -> None:
@@ -214,14 +248,7 @@ def _option(text: str) -> tuple[str, Any]:
     "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
 )
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
-@click.option(
-    "--tune",
-    "objective",
-    default="macro",
-    show_default=True,
-    metavar="OBJECTIVE",
-    help="What thresholds maximise.",
-)
+@tuning_options("--tune", default="macro")
 @click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
 @click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
 @click.option("--data", help="Data folder to learn from, where the store knows several.")
@@ -233,8 +260,8 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
     A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
-    micro, samples, weighted, global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature
-    of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
+    micro, samples, weighted, any of these with another beta (micro-f2), precision:0.9 or recall:0.9 (a class),
+    global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
@@ -246,7 +273,8 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     from classify import fit as fit_head
     from classify.report import metrics_text
 
-    run, metrics = fit_head(**options, options=dict(map(_option, settings)))
+    tuning = _tuning(options)
+    run, metrics = fit_head(**options, tuning=tuning, options=dict(map(_option, settings)))
     warn(run.settings.warnings)
     _result(metrics, as_json, lambda: metrics_text(metrics))
     say(
@@ -260,21 +288,24 @@ def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--objective", required=True, metavar="OBJECTIVE", help="What the thresholds maximise.")
+@tuning_options("--objective", default="macro")
 @json_option
-def tune(run: str, objective: str, as_json: bool) -> None:
-    """Give a run new thresholds from its kept scores; nothing is fitted again.
+def tune(run: str, as_json: bool, **options: Any) -> None:
+    """Decide anew how a run's labels follow from its kept scores; nothing is fitted again.
 
     \b
-    Example:
+    Examples:
       encode-once tune runs/mlp --objective micro
+      encode-once tune runs/mlp --objective precision:0.9
+      encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
     """
     from classify import load_run, retune
     from classify.report import metrics_text
 
+    tuning = _tuning(options)
     loaded = load_run(run)
-    metrics, predictions = retune(loaded, objective)
-    loaded.save_thresholds(metrics, predictions)
+    metrics, predictions = retune(loaded, tuning)
+    loaded.save_decision(metrics, predictions)
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
 
@@ -460,8 +491,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--search", "trials", default=0, metavar="N", help="Have Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
-@click.option("--tune", "objective", default="macro", show_default=True, metavar="OBJECTIVE",
-              help="What thresholds maximise.")  # fmt: skip
+@tuning_options("--tune", default="macro")
 @click.option(
     "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
 )
@@ -485,7 +515,8 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """
     from classify import sweep as fit_all
 
-    _tell_rows(fit_all(**options, grid=_grid(settings), told=say), as_json)
+    tuning = _tuning(options)
+    _tell_rows(fit_all(**options, tuning=tuning, grid=_grid(settings), told=say), as_json)
 
 
 @main.command()

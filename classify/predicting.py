@@ -96,7 +96,7 @@ def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
         MissingRowsError: rows that were never extracted.
     """
     scores, matrix = _scored(run, store, table)
-    run.write_predictions(output, table.id_column, table.ids, scores >= run.thresholds, matrix.missing())
+    run.write_predictions(output, table.id_column, table.ids, run.decision(scores), matrix.missing())
     return matrix.warnings
 
 
@@ -127,6 +127,8 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     scores = scores[~seen]
-    measured = measure(labels, scores >= run.thresholds, scores, classes, run.thresholds)
-    about = {"split": f"{table.source}, {len(labels)} rows", "objective": run.settings.objective}
+    measured = measure(
+        labels, run.decision(scores), run.decision.probabilities(scores), classes, run.decision.thresholds
+    )
+    about = {"split": f"{table.source}, {len(labels)} rows", **run.decision.told}
     return {**measured, **about, "tuned_on": "the run's own rows"}, warnings

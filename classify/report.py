@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from classify.decisions import Tuning
 from classify.runs import Run
 from classify.tuning import retune
 
 SUMMARY = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall")
-RULES = {"0.5": "none", "global": "global-macro", "per class": "macro"}  # how it is told → objective
+RULES = {"0.5": Tuning("none"), "global": Tuning("global-macro"), "per class": Tuning("macro")}
 
 
 def table_text(rows: Sequence[dict[str, Any]]) -> str:
@@ -46,16 +47,16 @@ def metrics_text(metrics: dict[str, Any]) -> str:
 
 def about(metrics: dict[str, Any]) -> str:
     """Which rows metrics are of, and what their thresholds were tuned for and on."""
-    rows, split, objective, tuned_on = (metrics[name] for name in ("n", "split", "objective", "tuned_on"))
-    return f"{rows} rows ({split}); thresholds maximise {objective} on {tuned_on}"
+    rows, split, decided, tuned_on = (metrics[name] for name in ("n", "split", "decided", "tuned_on"))
+    return f"{rows} rows ({split}); {decided}; tuned on {tuned_on}"
 
 
 def compare(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A row a run and threshold rule. The runs given are left with the last rule's thresholds."""
     rows = []
     for run in runs:
-        for rule, objective in RULES.items():
-            metrics, _ = retune(run, objective)
+        for rule, tuning in RULES.items():
+            metrics, _ = retune(run, tuning)
             row = {
                 "run": str(run.path),
                 "head": run.settings.head,
