@@ -36,7 +36,7 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     cut = fixed_cut(settings.objective)
     if cut is not None:
         tuned_on = f"nothing: {cut:g} is the cut of every class"
-    elif settings.tune_on == "eval":
+    elif tuned_on_eval(run):
         tuned_on = f"eval: the {len(rows.ids)} rows it is measured on"
     elif rows.folds is not None:
         tuned_on = "out-of-fold scores, each fold by the others"
@@ -51,6 +51,11 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
         "tuned_on": tuned_on,
         "warnings": settings.warnings,
     }, predictions
+
+
+def tuned_on_eval(run: Run) -> bool:
+    """Whether the thresholds were tuned on the very rows the run is evaluated on, which flatters it."""
+    return run.settings.tune_on == "eval" and fixed_cut(run.settings.objective) is None
 
 
 def _cross_tuned(rows: Scored, folds: NDArray[np.intp], objective: str) -> NDArray[np.bool_]:
