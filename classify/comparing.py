@@ -87,7 +87,7 @@ def against_first(judged: Sequence[Judged], anyway: bool = False) -> tuple[dict[
         UsageError: fewer than two runs, or one twice.
         DataError: classes or labels differ; without `anyway` the rows, or thresholds were tuned on them.
     """
-    _check_classes(judged)
+    _check(judged)
     judged, caveats = _on_the_same_rows(judged, anyway)
     caveats += _tuned_here(judged, anyway)
     first, *others = judged
@@ -131,12 +131,14 @@ def write_differences(path: Path, judged: Sequence[Judged]) -> int:
     return len(differing)
 
 
-def _check_classes(judged: Sequence[Judged]) -> None:
+def _check(judged: Sequence[Judged]) -> None:
     """Refuse what cannot be compared at all."""
     first, names = judged[0], [one.name for one in judged]
     if len(set(names)) < max(len(names), 2):
         raise UsageError("name two runs or more to compare, each once")
-    for one in judged[1:]:
+    for one in judged:
+        if len(set(one.rows.ids)) < len(one.rows.ids):
+            raise DataError(f"{one.name}: some ids stand for several rows, which cannot be told apart")
         if differing := set(first.run.settings.classes) ^ set(one.run.settings.classes):
             raise DataError(
                 f"{one.name} and {first.name} do not know the same classes: only one of them has "
@@ -156,7 +158,11 @@ def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judg
             raise DataError(f"only {len(shared)} evaluated rows are in all runs ({told}): {hint}")
         caveats.append(f"compared on the {len(shared)} rows that are in all runs ({told})")
     order = [one for one in first.rows.ids if one in shared]
-    same = [one.taking(_places(one, order), first.run.settings.classes) for one in judged]
+    same = []
+    for one in judged:
+        place = {name: row for row, name in enumerate(one.rows.ids)}
+        rows = np.array([place[name] for name in order])
+        same.append(one.taking(rows, first.run.settings.classes))
     for one in same[1:]:
         if wrong := int((one.rows.labels != same[0].rows.labels).any(axis=1).sum()):
             raise DataError(
@@ -164,13 +170,6 @@ def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judg
                 "the table has changed between them, so fit the older one again"
             )
     return same, caveats
-
-
-def _places(one: Judged, ids: Sequence[str]) -> NDArray[np.intp]:
-    place = {name: row for row, name in enumerate(one.rows.ids)}
-    if len(place) < len(one.rows.ids):
-        raise DataError(f"{one.name}: some ids stand for several rows, which cannot be told apart")
-    return np.array([place[name] for name in ids])
 
 
 def _tuned_here(judged: Sequence[Judged], anyway: bool) -> list[str]:

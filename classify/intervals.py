@@ -8,8 +8,9 @@ No draw is looked at by itself. How often each row was drawn, W (n, draws), is a
 true positives of all draws are one product of matrices, and so is average precision: which rows lie between
 one positive and the next, in the order of the scores, is a sparse matrix that holds for all draws.
 
-The calibration error has no interval: it is an average of absolute values, which a row drawn twice makes
-larger, so that the middle of its draws would lie above the figure itself.
+The calibration error has no interval: it is an average of absolute values, and the luck of a draw adds to
+those. Its draws lie above the figure itself: about .022, where the figure is .016, for 3,000 rows of a class
+whose scores are true probabilities.
 """
 
 from collections.abc import Iterator, Mapping
