@@ -105,7 +105,7 @@ def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]
             click.option("--decide", default="cuts", show_default=True, metavar="RULE",
                          help="cuts, or expected-f1: each row's set of the greatest expected F1."),
             click.option("--no-shrink", is_flag=True,
-                         help="Cuts that are optimal on the rows tuned on, not drawn together for unseen ones."),
+                         help="Cuts optimal on the rows tuned on, instead of drawn together for unseen ones."),
             click.option(objective, "objective", default=default, show_default=True, metavar="OBJECTIVE",
                          help="What thresholds maximise."),
         ):  # fmt: skip
@@ -260,8 +260,9 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
     A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
-    micro, samples, weighted, any of these with another beta (micro-f2), precision:0.9 or recall:0.9 (a class),
-    global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
+    micro, samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each
+    class, global-… (one cut for all), none (0.5) or at:0.4 (that cut). A feature of captions is that of the
+    table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
@@ -341,41 +342,76 @@ def _encode_for(
 
 
 @main.command()
-@click.argument("run", type=click.Path())
-@click.option("--data", help="Data to measure on, instead of the rows the run held out.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.option("--data", help="Data to measure on, instead of the rows the runs held out.")
 @input_options
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: train, where it has labels, else another.")  # fmt: skip
+@click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write as CSV the rows for which runs predict different labels.")  # fmt: skip
+@click.option("--anyway", is_flag=True, help="Compare, on the rows in common, runs that are not comparable.")
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
 @device_option
 @json_option
 def evaluate(
-    run: str, data: str | None, table: str, store: str | None, device: str, as_json: bool, **options: Any
+    runs: Sequence[str],
+    data: str | None,
+    table: str,
+    differences: Path | None,
+    anyway: bool,
+    store: str | None,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure a run on the rows it held out, or on other data.
+    """Measure a run on the rows it held out, or on other data; compare several on the same rows.
 
-    Rows of other data that the run was fitted on are left out, and counted.
+    Averages come with 95 % intervals, by the bootstrap over the rows. Rows of other data that a run was
+    fitted on are left out, and counted.
+
+    Of several runs, each is compared with the first: the differences with paired intervals, the classes where
+    F1 is better or worse beyond these, the rows whose labels differ and how many are closer to the truth.
+    Runs that held out different rows, or were tuned on these, are refused, unless --anyway is given; the
+    output then says so. Runs of different classes, or with different labels for a row, are always refused.
+
+    --json prints one object: of one run its metrics, with `intervals`: {metric: [low, high]}; of several runs
+    {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics, "intervals"}], "differences":
+    [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class": [{"label", "difference",
+    "interval"}], "better": [label], "worse": [label], "rows_differing", "closer", "further"}]}.
 
     \b
     Examples:
       encode-once evaluate runs/mlp
       encode-once evaluate runs/mlp --data more-photos --json
+      encode-once evaluate runs/linear runs/mlp --differences differences.csv
     """
-    from classify import evaluate as measure
-    from classify import load_run, measure_kept
-    from classify.predicting import choose_split, differences
-    from classify.report import metrics_text
+    from classify import load_run
+    from classify.comparing import Judged, against_first, write_differences
+    from classify.predicting import choose_split, judge
+    from classify.predicting import differences as made_otherwise
+    from classify.report import comparison_text, metrics_text
 
-    loaded = load_run(run)
-    if data is None:
-        warn(differences(loaded, Store(loaded.settings.store)))
-        metrics, _ = measure_kept(loaded)
-    else:
-        place, report = _encode_for(loaded, data, store, device, options)
-        labelled = [one for one in report.tables if one.labels is not None]
-        metrics, warnings = measure(loaded, place, choose_split(labelled or report.tables, table, "train"))
-        warn(warnings)
-    _result(metrics, as_json, lambda: metrics_text(metrics))
+    if len(runs) == 1 and (differences or anyway):
+        raise UsageError("--differences and --anyway are for two runs or more")
+    judged = []
+    for run in map(load_run, runs):
+        if data is None:
+            warn(made_otherwise(run, Store(run.settings.store)))
+            judged.append(Judged.kept(run))
+        else:
+            place, report = _encode_for(run, data, store, device, dict(options))
+            labelled = [one for one in report.tables if one.labels is not None]
+            one, warnings = judge(run, place, choose_split(labelled or report.tables, table, "train"))
+            warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
+            judged.append(one)
+    if len(judged) == 1:
+        metrics = judged[0].with_intervals()
+        _result(metrics, as_json, lambda: metrics_text(metrics))
+        return
+    found, judged = against_first(judged, anyway=anyway or data is not None)
+    _result(found, as_json, lambda: comparison_text(found))
+    if differences:
+        say(f"{differences}: {write_differences(differences, judged)} rows")
 
 
 @main.command()

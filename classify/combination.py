@@ -99,7 +99,7 @@ class Common:
     store: Store
     folder: Path
     split: str = "stratified:0.1"
-    tuning: Tuning = Tuning()
+    tuning: Tuning = field(default_factory=Tuning)
     tune_on: str = "inner"
     data: str | None = None
     seed: int = 0

@@ -12,9 +12,10 @@ from cache import DataError, SpecMismatchError, Store, Table
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify.blocks import Matrix
+from classify.comparing import Judged
 from classify.features import Learned, Reference, refer
 from classify.metrics import measure
-from classify.runs import Run
+from classify.runs import Run, Scored
 
 
 def differences(run: Run, store: Store) -> list[str]:
@@ -111,6 +112,16 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list
     Raises:
         DataError: no labels, or no such row.
     """
+    judged, warnings = judge(run, store, table)
+    return judged.metrics, warnings
+
+
+def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
+    """The same, with the rows and what the run says of each.
+
+    Raises:
+        DataError: no labels, or no such row.
+    """
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
     scores, warnings = predict(run, store, table)
@@ -126,9 +137,9 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
-    scores = scores[~seen]
-    measured = measure(
-        labels, run.decision(scores), run.decision.probabilities(scores), classes, run.decision.thresholds
-    )
+    ids = [table.ids[row] for row in np.flatnonzero(~seen)]
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    predictions = run.decision(scores[~seen])
+    measured = measure(labels, predictions, rows.scores, classes, run.decision.thresholds)
     about = {"split": f"{table.source}, {len(labels)} rows", **run.decision.told}
-    return {**measured, **about, "tuned_on": "the run's own rows"}, warnings
+    return Judged(run, rows, predictions, {**measured, **about, "tuned_on": "the run's own rows"}), warnings

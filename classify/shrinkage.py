@@ -46,10 +46,8 @@ class Estimate:
     """Thresholds, and how far to trust them, where they are cuts that an F gives each class."""
 
     thresholds: Floats  # (c,)
-    intervals: Floats | None = (
-        None  # (c, 2): 95 % of the bootstrap's lie there; NaN for fewer than 2 positives
-    )
-    loss: float | None = None  # in F on unseen rows, against the best cuts there, as the bootstrap has it
+    intervals: Floats | None = None  # (c, 2): of 95 % of the bootstrap's; NaN for fewer than 2 positives
+    loss: float | None = None  # how much less F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
 
 
 def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True) -> Estimate:
@@ -70,17 +68,13 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
         single = tune(scores, labels, replace(objective, one_cut=True))
         weights, centre = _weights(z, bins.support, float(logits(single)[0]))
         z = weights * z + (1 - weights) * centre
-    # On the rows a draw's cuts come from, they do better than on those it was drawn from: by as much will ours
-    # do worse on unseen rows (Efron, 1983).
     places = bins.places(z)[..., None]
-    here, there = (
-        np.take_along_axis(values, places, axis=2).sum(axis=1)
-        for values in (drawn, np.broadcast_to(curve(bins.positives, bins.negatives), drawn.shape))
-    )
+    here = np.take_along_axis(drawn, places, axis=2)  # what a draw's cuts reach on its own rows
+    there = np.take_along_axis(curve(bins.positives, bins.negatives)[None], places, axis=2)  # and on all
     return Estimate(
         expit(z.mean(axis=0)) if shrink else exact,
         np.where(bins.support[:, None] > 1, expit(np.quantile(z, OUTSIDE, axis=0)).T, np.nan),
-        float((here - there).mean()),
+        float((here - there).sum(axis=1).mean()),
     )
 
 
@@ -131,7 +125,7 @@ class _Bins:
     def of(cls, scores: NDArray[Any], labels: Bools) -> "_Bins":
         """The bins of scores and labels (n, c): at the top of one score each, then ever wider."""
         by, truth = by_class(scores, np.float64), by_class(labels, np.bool_)
-        ranking, (c, n) = Ranking.of(by), by.shape
+        ranking, n = Ranking.of(by), by.shape[1]
         wanted = np.unique(np.round(n * (np.arange(BINS + 1) / BINS) ** 3).astype(np.intp))
         # Equal scores are not parted: an edge among them moves behind them.
         free = np.where(ranking.tied, n, np.arange(n + 1))
@@ -163,8 +157,9 @@ class _Bins:
 
     def places(self, z: Floats) -> NDArray[np.intp]:
         """The edges (draws, c) at which cuts of these logits (draws, c) lie."""
-        columns = [np.searchsorted(-mine, -cuts) for mine, cuts in zip(self.z, z.T, strict=True)]
-        return np.minimum(np.stack(columns, axis=1), self.z.shape[1] - 1)
+        found = np.stack([np.searchsorted(-mine, -cuts) for mine, cuts in zip(self.z, z.T, strict=True)])
+        places: NDArray[np.intp] = np.minimum(found.T, self.z.shape[1] - 1)
+        return places
 
 
 Curve = Callable[

@@ -46,10 +46,15 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     }, predictions
 
 
+def tuned_on_eval(run: Run) -> bool:
+    """Whether the thresholds were tuned on the very rows the run is evaluated on, which flatters it."""
+    return run.settings.tune_on == "eval" and run.decision.tuning.learns
+
+
 def _tuned_on(run: Run) -> str:
     if not run.decision.tuning.learns:
         return "nothing"
-    if run.settings.tune_on == "eval":
+    if tuned_on_eval(run):
         return f"eval: the {len(run.eval.ids)} rows it is measured on"
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
