@@ -103,9 +103,9 @@ def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]
             click.option("--calibrate", default="auto", show_default=True, metavar="METHOD",
                          help="Scores as probabilities: sigmoid, isotonic, temperature or none."),
             click.option("--decide", default="cuts", show_default=True, metavar="RULE",
-                         help="cuts, or expected-f1: each row's set of the greatest expected F1."),
+                         help="cuts, or expected-f1: each row's set of greatest expected F1."),
             click.option("--no-shrink", is_flag=True,
-                         help="Cuts optimal on the rows tuned on, instead of drawn together for unseen ones."),
+                         help="Cuts optimal on the rows tuned on, not drawn together for unseen ones."),
             click.option(objective, "objective", default=default, show_default=True, metavar="OBJECTIVE",
                          help="What thresholds maximise."),
         ):  # fmt: skip

@@ -150,7 +150,7 @@ def _micro(scores: Array, labels: Array, objective: Objective) -> Array:
 
 
 def _samples(scores: Array, labels: Array, objective: Objective) -> Array:
-    """The best that coordinate ascent reaches from three starts: one cut, the cuts for micro F and for macro F."""
+    """The best that coordinate ascent reaches from one cut, from the cuts for micro F, and for macro F."""
     xp = array_namespace(scores)
     p = xp.sum(labels, axis=1)
     ranking, reached = Ranking.of(scores), -1.0
