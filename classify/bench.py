@@ -19,11 +19,11 @@ from cache.measuring import with_peak_memory
 from classify import features as featuring
 from classify import heads, peers, splits
 from classify.blocks import Matrix
+from classify.decisions import Tuning
 from classify.fitting import INNER, Learner, fit
 from classify.heads import Head
 from classify.matrices import Selected, Standardised
 from classify.synthetic import made_up
-from classify.thresholds import tune
 
 Rows = NDArray[np.intp]
 Row = dict[str, Any]
@@ -110,7 +110,7 @@ class _Race:
         tune_rows = self.parts[1]
         to_tune = score(tune_rows)
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = scores >= tune(to_tune, self.Y[tune_rows], objective)
+            predictions = Tuning(objective).decision(to_tune, self.Y[tune_rows])(scores)
             for average in ("micro", "macro"):
                 reached = f1_score(self.Y[self.held], predictions, average=average, zero_division=0)
                 row[f"{average} F1, {rule}"] = float(reached)

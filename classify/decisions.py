@@ -71,8 +71,8 @@ class Tuning:
             told = [f"thresholds maximise {self.objective}"]
             told += ["exactly"] if not self.shrink else []
         told += [f"scores calibrated by {self.calibration}"] if self.calibration != "none" else []
-        told += [f"at least {self.at_least} labels"] if self.at_least else []
-        told += [f"at most {self.at_most} labels"] if self.at_most is not None else []
+        told += [f"{self.at_least} or more labels a row"] if self.at_least else []
+        told += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
         return ", ".join(told)
 
     def decision(self, scores: NDArray[Any], labels: Bools) -> "Decision":

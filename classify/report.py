@@ -10,7 +10,12 @@ from classify.tuning import retune
 SUMMARY = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall")
 ERRORS = ("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error")
 COMPARED = SUMMARY[:5]
-RULES = {"0.5": Tuning("none"), "global": Tuning("global-macro"), "per class": Tuning("macro")}
+RULES = {
+    "0.5": Tuning("none"),
+    "global": Tuning("global-macro"),
+    "per class": Tuning("macro"),
+    "expected F1": Tuning(decide="expected-f1"),
+}
 
 
 def table_text(rows: Sequence[dict[str, Any]]) -> str:

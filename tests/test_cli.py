@@ -131,7 +131,7 @@ def test_random_weights_are_said(folder, run):
         (["fit", "--head", "mpl"], "mlp"),
         (["fit", "--tune", "makro"], "macro"),
         (["fit", "--set", "dropout"], "NAME=VALUE"),
-        (["tune", "runs/x"], "--objective"),
+        (["tune", "runs/x", "--decide", "f1"], "choose from cuts, expected-f1"),
         (["evaluate", "runs/x", "--anyway"], "two runs or more"),
     ],
 )
@@ -311,7 +311,7 @@ def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, t
     assert both["features"] == ["efficientnet-lite0/pooled", "glove-50/mean"]
     assert both["differs"] == ["efficientnet-lite0/pooled for no-such-encoder/pooled"]
     assert both["metrics"]["n"] == 20
-    assert both["metrics"]["tuned_on"] == "nothing: 0.4 is the cut of every class"
+    assert both["metrics"]["decided"] == "0.4 is the cut of every class"
     assert (both["reported"], both["contaminated"]) == ({"micro_f1": 0.5}, False)
     assert both["seconds"] > 0
     assert (none["metrics"], none["contaminated"]) == (None, True)

@@ -7,6 +7,7 @@ import cli
 from cache import DataError
 from classify import ablate, combination, fit, load_run
 from classify.ablation import variants
+from classify.decisions import Tuning
 from classify.intervals import METRICS, interval, resampled
 from classify.losses import NAMES
 
@@ -14,11 +15,11 @@ QUICK = {"epochs": 2, "hidden": [16], "progress": False, "device": "cpu", "loss"
 
 
 def draws_of(run):
-    return resampled(run.eval.labels, run.eval.scores >= run.thresholds, run.eval.scores)
+    return resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
 
 
 def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
-    run, _ = fit(filled(), "mlp", options=QUICK, split="tail:100", run=tmp_path / "run", objective="micro")
+    run, _ = fit(filled(), "mlp", options=QUICK, split="tail:100", run=tmp_path / "run", tuning="micro")
     rows = ablate(run)
     others = [f"loss={name}" for name in NAMES if name != "focal"]
     assert [row["changed"] for row in rows] == [
@@ -33,7 +34,7 @@ def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
     for row in rows[1:]:
         other = load_run(row["run"])
         assert other.eval.ids == run.eval.ids
-        assert (other.settings.split, other.settings.objective) == ("tail:100", "micro")
+        assert (other.settings.split, other.decision.tuning) == ("tail:100", Tuning("micro"))
         for name in METRICS:
             assert row[f"{name}_change"] == pytest.approx(row[name] - rows[0][name])
             assert row[f"{name}_change_interval"] == interval(draws_of(other)[name] - whole[name])

@@ -10,10 +10,12 @@ import pytest
 
 from cache import DataError, UsageError
 from classify.comparing import Judged, against_first, write_differences
+from classify.decisions import Decision, Tuning
 from classify.intervals import ALL, interval, resampled
 from classify.metrics import measure
 from classify.report import comparison_text
 from classify.runs import Model, Run, Scored, Settings
+from classify.shrinkage import Estimate
 
 CLASSES = ["ant", "bee", "cow", "dog"]
 
@@ -33,7 +35,7 @@ def run():
             "features": {},
             "classes": CLASSES,
             "split": f"tail:{n}",
-            "objective": "macro",
+            "tuning": "macro",
             "tune_on": "inner",
             "seed": 0,
             "store": "store",
@@ -41,10 +43,12 @@ def run():
             "id_column": "ImageID",
             "label_separator": " ",
             "created": "",
-        }
+        } | settings
         rows = Scored([f"{row}.jpg" for row in range(n)], scores, labels)
         model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
-        return Run(Path(name), Settings(**(given | settings)), model, rows, rows, None, np.full(4, 0.5))
+        given["tuning"] = Tuning(given["tuning"])
+        decision = Decision(given["tuning"], Estimate(np.full(4, 0.5)))
+        return Run(Path(name), Settings(**given), model, rows, rows, None, decision)
 
     return make
 
@@ -145,7 +149,7 @@ def test_thresholds_tuned_on_the_compared_rows_are_refused_unless_told(run):
 
 
 def test_a_fixed_cut_is_tuned_on_no_rows(run):
-    found, _ = against_first(kept(run("first"), run("fixed", tune_on="eval", objective="none")))
+    found, _ = against_first(kept(run("first"), run("fixed", tune_on="eval", tuning="none")))
     assert found["caveats"] == []
 
 

@@ -90,12 +90,12 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
     assert np.isnan(X[:3, :8]).all()
     scores, labels = at_work.run(["scores", "labels"], {"features": X})
     assert labels.dtype == bool
-    np.testing.assert_array_equal(labels, scores >= run.thresholds)
+    np.testing.assert_array_equal(labels, scores >= run.decision.thresholds)
     place = {one: row for row, one in enumerate(table.ids)}
     held = [place[one] for one in run.eval.ids]
     np.testing.assert_allclose(scores[held], run.eval.scores, atol=1e-5)
 
-    clear = (np.abs(run.eval.scores - run.thresholds) > 1e-5).all(axis=1)
+    clear = (np.abs(run.eval.scores - run.decision.thresholds) > 1e-5).all(axis=1)
     assert clear.mean() > 0.9
     with (run.path / "predictions.csv").open() as file:
         kept = [row["Labels"] for row in csv.DictReader(file)]
@@ -111,7 +111,7 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
 
 @pytest.fixture
 def fitted(store, tmp_path):
-    fit(store, "linear", features=VECTORS, objective="micro", run=tmp_path / "run")
+    fit(store, "linear", features=VECTORS, tuning="micro", run=tmp_path / "run")
     return load_run(tmp_path / "run")
 
 

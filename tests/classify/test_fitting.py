@@ -9,8 +9,8 @@ from sklearn.metrics import average_precision_score, f1_score
 from cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
 from cache.keys import pack
 from classify import evaluate, fit, load_run, predict, retune
+from classify.decisions import Tuning
 from classify.runs import RunError
-from classify.thresholds import tune
 
 KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",
         "split", "tuned_on"}  # fmt: skip
@@ -97,8 +97,8 @@ def test_cross_validation_judges_every_row_by_a_model_and_cuts_that_have_not_see
     predictions = np.zeros((400, 5), bool)
     for fold in range(4):
         mine = run.eval.folds == fold
-        cuts = tune(run.eval.scores[~mine], run.eval.labels[~mine], "macro")
-        predictions[mine] = run.eval.scores[mine] >= cuts
+        decision = Tuning().decision(run.eval.scores[~mine], run.eval.labels[~mine])
+        predictions[mine] = decision(run.eval.scores[mine])
     assert metrics["macro_f1"] == pytest.approx(f1_score(run.eval.labels, predictions, average="macro"))
     assert metrics["macro_f1"] > 0.8
 
@@ -108,7 +108,7 @@ def test_tuning_on_the_evaluated_rows_is_said_in_every_output(filled, tmp_path):
     assert metrics["tuned_on"].startswith("eval")
     assert json.loads((run.path / "run.json").read_text())["tune_on"] == "eval"
     _, scores, labels = read_scores(run.path, "eval")
-    np.testing.assert_array_equal(run.thresholds, tune(scores, labels, "macro"))
+    np.testing.assert_array_equal(run.decision.thresholds, Tuning().decision(scores, labels).thresholds)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -132,11 +132,12 @@ def test_retuning_touches_no_model(fitted):
     _, run, _ = fitted
     before = (run.path / "weights.safetensors").read_bytes()
     loaded = load_run(run.path)
-    metrics, predictions = retune(loaded, "micro")
-    loaded.save_thresholds(metrics, predictions)
+    metrics, predictions = retune(loaded, Tuning("micro"))
+    loaded.save_decision(metrics, predictions)
     assert (run.path / "weights.safetensors").read_bytes() == before
     _, scores, labels = read_scores(run.path, "tune")
-    np.testing.assert_array_equal(load_run(run.path).thresholds, tune(scores, labels, "micro"))
+    expected = Tuning("micro").decision(scores, labels)
+    np.testing.assert_array_equal(load_run(run.path).decision.thresholds, expected.thresholds)
     assert json.loads((run.path / "metrics.json").read_text())["objective"] == "micro"
 
 
@@ -178,7 +179,7 @@ def test_missing_vectors_are_stood_in_for_and_told(filled, tmp_path):
     ("options", "error"),
     [
         ({"head": "mlpp"}, UsageError),
-        ({"objective": "makro"}, UsageError),
+        ({"tuning": "makro"}, UsageError),
         ({"split": "tial:5"}, UsageError),
         ({"tune_on": "everything"}, UsageError),
         ({"options": {"widht": 3}}, UsageError),

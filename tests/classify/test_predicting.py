@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import extract
 from cache import Failure, SpecMismatchError, Store
 from classify import fit, load_run, predict, retune
+from classify.decisions import Tuning
 from classify.predicting import check, differences, label
 from cli import main
 
@@ -39,7 +40,7 @@ def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
     assert {n: row[2] for n, row in enumerate(rows) if row[2]} == {5: "e/image", 6: "e/image"}
     scores, _ = predict(run, other, table)
     classes = np.array(run.settings.classes)
-    assert [row[1] for row in rows] == [";".join(classes[one]) for one in scores >= run.thresholds]
+    assert [row[1] for row in rows] == [";".join(classes[one]) for one in run.decision(scores)]
 
 
 def test_several_missing_features_are_joined_as_labels_are(filled, tmp_path):
@@ -68,7 +69,7 @@ def test_the_kept_predictions_name_them_too_and_so_they_do_after_retuning(filled
     assert before[0] == ["ImageID", "Labels", "Missing"]
     assert {row[0] for row in before if row[2] == "e/image"} == {"0-370.jpg", "0-380.jpg"}
     loaded = load_run(run.path)
-    loaded.save_thresholds(*retune(loaded, "micro"))
+    loaded.save_decision(*retune(loaded, Tuning("micro")))
     after = read(run.path / "predictions.csv")
     assert [(row[0], row[2]) for row in after] == [(row[0], row[2]) for row in before]
 

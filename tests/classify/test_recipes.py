@@ -13,7 +13,6 @@ from classify.heads.stack import MEAN
 from classify.recipes import ALL, Recipe, find, known, load
 from classify.recipes.running import Kitchen, failed, prepare
 from classify.recipes.tables import listing, markdown, text
-from classify.thresholds import fixed_cut
 from classify.training import OPTIMISERS, SCHEDULES, SCORES
 from classify.tuning import TUNE_ON
 
@@ -79,7 +78,7 @@ def test_a_recipe_names_what_there_is(recipe):
         assert len(recipe.options["heads"]) == len(parts)
         if recipe.options["combiner"] != MEAN:
             heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
-    fixed_cut(recipe.objective)
+    assert recipe.tuning.objective == recipe.objective
     assert recipe.tune_on in TUNE_ON
     for name in filter(corpus.is_corpus, recipe.wanted):
         corpus.make(name)
@@ -242,9 +241,9 @@ def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
     # Another cut is no other fit; a changed label is.
     cut = run(replace(recipe, name="mine-b", objective="at:0.3", options={"tolerance": 0.01}))
     assert cut["seconds"] == json.loads((place / "mine-a" / "run.json").read_text())["seconds"]
-    assert "0.3 is the cut" in cut["metrics"]["tuned_on"]
-    assert load_run(place / "mine-b").settings.objective == "at:0.3"
-    assert load_run(place / "mine-a").settings.objective == "none"
+    assert "0.3 is the cut" in cut["metrics"]["decided"]
+    assert load_run(place / "mine-b").decision.tuning.objective == "at:0.3"
+    assert load_run(place / "mine-a").decision.tuning.objective == "none"
     table = store.tables()[0]
     table.labels[0] = ("cat", "dog", "10")
     store.save(table)

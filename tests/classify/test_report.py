@@ -3,8 +3,7 @@ from sklearn.metrics import f1_score
 
 from classify import fit, load_run
 from classify.comparing import Judged
-from classify.report import compare, metrics_text, table_text
-from classify.thresholds import tune
+from classify.report import RULES, compare, metrics_text, table_text
 
 
 def test_a_table_has_texts_to_the_left_and_numbers_to_the_right():
@@ -27,7 +26,7 @@ def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
     for line, row in zip(classes[1:], metrics["per_class"], strict=True):
         assert line.startswith(row["label"])
         assert f"{row['f1']:.3f}" in line
-    assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro on inner: 36 of")
+    assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro; tuned on inner: 36 of")
     assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
     assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors
 
@@ -51,11 +50,11 @@ def test_runs_are_compared_under_each_rule_of_thresholds(run):
     made, _ = run
     loaded = load_run(made.path)
     rows = compare([loaded])
-    assert [row["thresholds"] for row in rows] == ["0.5", "global", "per class"]
-    for row, objective in zip(rows, ("none", "global-macro", "macro"), strict=True):
+    assert [row["thresholds"] for row in rows] == [*RULES]
+    for row, tuning in zip(rows, RULES.values(), strict=True):
         assert (row["run"], row["head"]) == (str(made.path), "linear")
         assert row["features"] == "e/image + e/text"
-        predictions = made.eval.scores >= tune(made.tune.scores, made.tune.labels, objective)
+        predictions = tuning.decision(made.tune.scores, made.tune.labels)(made.eval.scores)
         for average in ("micro", "macro", "samples"):
             expected = f1_score(made.eval.labels, predictions, average=average, zero_division=0)
             assert row[f"{average}_f1"] == pytest.approx(expected)

@@ -35,7 +35,9 @@ def test_without_shrinking_cuts_are_the_optimal_ones(objective):
     np.testing.assert_array_equal(found.thresholds, tune(scores, labels, objective))
 
 
-@pytest.mark.parametrize("objective", ["none", "at:0.4", "global-macro", "precision:0.9", "global-recall:0.5"])
+@pytest.mark.parametrize(
+    "objective", ["none", "at:0.4", "global-macro", "precision:0.9", "global-recall:0.5"]
+)
 def test_what_is_no_cut_a_class_by_f_stays_as_it_is(objective):
     scores, labels = rows(300)
     found = estimate(scores, labels, Objective.of(objective))

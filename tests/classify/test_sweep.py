@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 import cli
 from cache import DataError, Failure, UsageError
 from classify import combination, fit, heads, load_run, measure_kept, retune, sweep
+from classify.decisions import Tuning
 from classify.heads.space import Range
 from classify.intervals import METRICS, interval, resampled
 from classify.sweeping import feature_sets, metric_of
@@ -43,7 +45,7 @@ def fits(monkeypatch):
 
 def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, tmp_path):
     store = filled()
-    rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", objective="micro", folder=folder)
+    rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", tuning="micro", folder=folder)
     sets = [["e/image"], ["e/text"], ["e/image", "e/text"]]
     asked = sorted(itertools.product(["linear", "knn"], sets))
     assert sorted((row["head"], row["features"]) for row in rows) == asked
@@ -53,10 +55,10 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
             row["head"],
             features=row["features"],
             split="tail:100",
-            objective="micro",
+            tuning="micro",
             run=tmp_path / "alone",
         )
-        draws = resampled(run.eval.labels, run.eval.scores >= run.thresholds, run.eval.scores)
+        draws = resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
         for name in METRICS:
             assert row[name] == metrics[name]
             assert row[f"{name}_interval"] == interval(draws[name])
@@ -70,7 +72,7 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
     assert table.startswith(
         "| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |"
     )
-    assert "100 rows (tail:100); thresholds maximise micro on inner: 30 of the training rows" in table
+    assert "100 rows (tail:100); thresholds maximise micro; tuned on inner: 30 of the training rows" in table
 
 
 def test_settings_are_tried_each_with_each_and_so_are_seeds(filled, folder):
@@ -92,11 +94,11 @@ def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, fol
     assert len(fits) == 3
     assert sweep(store, ["linear"], subsets=True, folder=folder) == first
     for objective in ("samples", "none", "at:0.3"):
-        (row,) = sweep(store, ["linear"], objective=objective, folder=folder)
+        (row,) = sweep(store, ["linear"], tuning=objective, folder=folder)
         assert len(fits) == 3
         run = load_run(row["run"])
-        assert run.settings.objective == objective
-        assert row["samples_f1"] == retune(run, objective)[0]["samples_f1"]
+        assert run.decision.tuning == Tuning(objective)
+        assert row["samples_f1"] == retune(run, Tuning(objective))[0]["samples_f1"]
 
 
 def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
@@ -153,7 +155,7 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
         ({"features": ["e/imag"]}, "did you mean 'e/image'"),
         ({"grid": {"linear": {"tolerence": [1]}}}, "did you mean 'tolerance'"),
         ({"grid": {"mlp": {"epochs": [1]}}}, "unknown head of a setting 'mlp'"),
-        ({"objective": "macroo"}, "did you mean 'macro'"),
+        ({"tuning": "macroo"}, "did you mean 'macro'"),
         ({"by": "f1"}, "unknown metric 'f1'"),
         ({"trials": 2}, "nothing to search of linear; there is of mlp"),
         ({"trials": 2, "names": ["mlp"], "split": "kfold:3"}, "kfold:3"),
@@ -166,8 +168,10 @@ def test_wrong_names_are_told_before_anything_is_fitted(filled, folder, fits, wr
 
 
 def test_the_order_is_that_of_the_objective_s_metric():
-    assert metric_of("global-samples") == "samples_f1"
-    assert metric_of("none") == metric_of("weighted") == "micro_f1"
+    assert metric_of(Tuning("global-samples")) == "samples_f1"
+    assert metric_of(Tuning("macro", decide="expected-f1")) == "samples_f1"
+    for name in ("none", "weighted", "precision:0.9"):
+        assert metric_of(Tuning(name)) == "micro_f1"
     assert feature_sets(["a", "b"], subsets=False) == [("a", "b")]
 
 
@@ -239,8 +243,7 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
     assert len(tried) == 4
 
     def inner(run):
-        tune = type(run)(run.path, run.settings, run.model, run.tune, run.tune, run.fitted_on)
-        return retune(tune, "macro")[0]["macro_f1"]
+        return retune(replace(run, eval=run.tune), Tuning("macro"))[0]["macro_f1"]
 
     assert best["inner_macro_f1"] == pytest.approx(max(map(inner, tried)))
     assert sweep(store, ["mlp", "linear"], **asked) == rows

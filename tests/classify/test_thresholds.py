@@ -222,8 +222,10 @@ def test_fixed_cuts(objective, cut):
 
 @pytest.mark.parametrize(
     "objective",
-    ["at:", "at:1.5", "at:nan", "at:x", "at", "0.5", "mikro", "precision", "recall:2", "global-none"]
-    + ["macro-f", "macro-f0", "macro-f-1", "global-at:0.4", "micro:0.9", "macro\n"],
+    [
+        *["at:", "at:1.5", "at:nan", "at:x", "at", "0.5", "mikro", "precision", "recall:2", "global-none"],
+        *["macro-f", "macro-f0", "macro-f-1", "global-at:0.4", "micro:0.9", "macro\n"],
+    ],
 )
 def test_no_such_objective(objective):
     with pytest.raises(DataError, match="unknown objective"):

@@ -5,8 +5,10 @@ import pytest
 from sklearn.metrics import f1_score
 
 from classify import measure_kept, retune
+from classify.decisions import Decision, Tuning
 from classify.runs import Model, Run, Scored, Settings
-from classify.thresholds import tune
+from classify.shrinkage import Estimate
+from classify.tuning import tuned_on_eval
 
 
 def scored(seed, n=60, folds=None):
@@ -23,7 +25,7 @@ def a_run(tune_on="inner", folds=None):
         features={},
         classes=["a", "b", "c"],
         split="tail:60",
-        objective="macro",
+        tuning=Tuning(),
         tune_on=tune_on,
         seed=0,
         store="store",
@@ -35,7 +37,10 @@ def a_run(tune_on="inner", folds=None):
     )
     model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
     evaluated = scored(1, folds=folds)
-    return Run(Path("run"), settings, model, evaluated if folds is not None else scored(0), evaluated, None)
+    tuned = evaluated if folds is not None else scored(0)
+    return Run(
+        Path("run"), settings, model, tuned, evaluated, None, Tuning().decision(tuned.scores, tuned.labels)
+    )
 
 
 def assert_measured(metrics, predictions, run):
@@ -46,45 +51,68 @@ def assert_measured(metrics, predictions, run):
     assert metrics["split"] == "tail:60"
 
 
-@pytest.mark.parametrize("objective", ["macro", "micro", "global-micro", "none"])
+TUNINGS = [
+    Tuning("macro"),
+    Tuning("micro", shrink=False),
+    Tuning("global-micro", at_least=1),
+    Tuning(decide="expected-f1"),
+    Tuning("none"),
+]
+
+
+@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
 @pytest.mark.parametrize(("tune_on", "said"), [("inner", "inner: 60 of"), ("eval", "eval: the 60 rows")])
-def test_thresholds_come_from_the_rows_they_are_said_to_come_from(objective, tune_on, said):
+def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on, said):
     run = a_run(tune_on)
-    metrics, predictions = retune(run, objective)
+    metrics, predictions = retune(run, tuning)
     source = run.eval if tune_on == "eval" else run.tune
-    np.testing.assert_array_equal(run.thresholds, tune(source.scores, source.labels, objective))
-    np.testing.assert_array_equal(predictions, run.eval.scores >= run.thresholds)
-    assert run.settings.objective == metrics["objective"] == objective
-    assert metrics["tuned_on"].startswith("nothing" if objective == "none" else said)
+    expected = tuning.decision(source.scores, source.labels)
+    np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
+    np.testing.assert_array_equal(predictions, expected(run.eval.scores))
+    assert run.decision.tuning == tuning
+    assert metrics["objective"] == tuning.objective
+    assert metrics["decided"] == str(tuning)
+    assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else said)
+    assert tuned_on_eval(run) == (tune_on == "eval" and tuning.objective != "none")
     assert_measured(metrics, predictions, run)
 
 
-def test_no_row_of_a_cross_validation_has_a_say_in_its_own_thresholds():
+@pytest.mark.parametrize("tuning", TUNINGS[:-1], ids=str)
+def test_no_row_of_a_cross_validation_has_a_say_in_its_own_labels(tuning):
     folds = np.arange(60) % 4
     run = a_run(folds=folds)
-    metrics, predictions = retune(run, "macro")
-    for row in range(60):
-        others = folds != folds[row]
-        cuts = tune(run.eval.scores[others], run.eval.labels[others], "macro")
-        np.testing.assert_array_equal(predictions[row], run.eval.scores[row] >= cuts)
-    np.testing.assert_array_equal(run.thresholds, tune(run.eval.scores, run.eval.labels, "macro"))
+    metrics, predictions = retune(run, tuning)
+    for fold in range(4):
+        others, mine = folds != fold, folds == fold
+        decided = tuning.decision(run.eval.scores[others], run.eval.labels[others])
+        np.testing.assert_array_equal(predictions[mine], decided(run.eval.scores[mine]))
+    kept = tuning.decision(run.eval.scores, run.eval.labels)
+    np.testing.assert_array_equal(run.decision.thresholds, kept.thresholds)
     assert "out-of-fold" in metrics["tuned_on"]
     assert_measured(metrics, predictions, run)
 
 
-def test_kept_thresholds_are_measured_as_they_are():
+def test_a_kept_decision_is_measured_as_it_is():
     run = a_run()
-    run.thresholds = np.array([0.2, 0.9, 0.4])
+    run.decision = Decision(Tuning(), Estimate(np.array([0.2, 0.9, 0.4])))
     metrics, predictions = measure_kept(run)
     np.testing.assert_array_equal(predictions, run.eval.scores >= [0.2, 0.9, 0.4])
-    assert run.thresholds.tolist() == [0.2, 0.9, 0.4]
+    assert run.decision.thresholds.tolist() == [0.2, 0.9, 0.4]
     assert [row["threshold"] for row in metrics["per_class"]] == [0.2, 0.9, 0.4]
     assert_measured(metrics, predictions, run)
 
 
+def test_calibrated_scores_are_what_is_measured():
+    run = a_run()
+    before, _ = retune(run, Tuning("none"))
+    after, _ = retune(run, Tuning(calibrate="sigmoid"))
+    assert after["calibration_error"] < before["calibration_error"]
+    assert after["mAP"] == pytest.approx(before["mAP"])  # a rising function changes no ranking
+
+
 def test_a_fixed_cut_is_tuned_on_nothing():
     run = a_run(tune_on="eval")
-    metrics, predictions = retune(run, "at:0.375")
-    assert metrics["tuned_on"] == "nothing: 0.375 is the cut of every class"
+    metrics, predictions = retune(run, Tuning("at:0.375"))
+    assert metrics["decided"] == "0.375 is the cut of every class"
     assert (predictions == (run.eval.scores >= 0.375)).all()
     assert measure_kept(run)[0] == metrics
