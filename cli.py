@@ -55,6 +55,9 @@ store_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 
+groups_option = click.option(
+    "--groups", default="content", show_default=True, metavar="SPEC", help="Rows that no split parts."
+)
 weights_option = click.option(
     "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
 )
@@ -214,6 +217,7 @@ def _option(text: str) -> tuple[str, Any]:
     "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
 )
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@groups_option
 @click.option(
     "--tune",
     "objective",
@@ -232,7 +236,9 @@ def _option(text: str) -> tuple[str, Any]:
 def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
-    A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
+    A SPEC of rows held out is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
+    groups is content (equal images or, without images, captions), none, a column such as the photographer,
+    or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro,
     micro, samples, weighted, global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature
     of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
@@ -460,6 +466,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--search", "trials", default=0, metavar="N", help="Have Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@groups_option
 @click.option("--tune", "objective", default="macro", show_default=True, metavar="OBJECTIVE",
               help="What thresholds maximise.")  # fmt: skip
 @click.option(

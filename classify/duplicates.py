@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from cache.keys import Keys, present
+from cache.keys import KeyIndex, Keys, present
 from classify.training import choose_device
 
 BLOCK = 2048  # rows by columns of cosines at a time: 17 MB
@@ -25,11 +25,8 @@ Floats = NDArray[np.float32]
 
 
 def exact(keys: Keys) -> Groups:
-    """Groups of rows of equal content keys (n, 16); a row without content is one of its own."""
-    groups = np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.intp)
-    absent = np.flatnonzero(~present(keys))
-    groups[absent] = len(keys) + np.arange(len(absent))
-    return groups
+    """Of each row the first with the same content key, (n,), keys (n, 16); of one without content, itself."""
+    return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
 def near(X: Floats, similarity: float) -> Groups:

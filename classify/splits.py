@@ -148,10 +148,10 @@ def _deal(wanted: NDArray[np.float64], room: NDArray[np.float64], m: int, rng: n
 def _deal_groups(Y: Labels, groups: Groups, wanted: NDArray[np.float64], rng: np.random.Generator) -> Rows:
     """The fold of each row of a group of several, -1 of all others; what folds get is taken from wanted.
 
-    Y is (n, c + 1), wanted (k, c + 1). With E what each fold wanted of each label at first, a split's distance
-    to the balanced one is χ² = Σ wanted²/E. A group with counts g of the labels, dealt to a fold, changes it
-    by Σ g (g - 2 wanted)/E over that fold's E, its share of the rows times the labels' totals. So each group,
-    the largest first, goes where that is least among the folds that have room for it.
+    Y is (n, c + 1), wanted (k, c + 1). With E what each fold wanted of each label at first, the distance of a
+    split to the balanced one is χ² = Σ wanted²/E. A group with counts g of the labels, dealt to a fold,
+    changes it by Σ g (g - 2 wanted)/E over that fold's E, its share of the rows times the labels' totals. So
+    each group, the largest first, goes where that is least among the folds that have room for it.
     """
     fold = np.full(len(Y), -1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
@@ -183,7 +183,7 @@ def _by_label_set(labels: Labels) -> Rows:
 
 
 def _random(size: int, order: Rows, groups: Groups | None) -> Rows:
-    """The first rows in that order, ascending; of groups, in the order of their first rows, those that fit."""
+    """The first rows in that order, sorted; of groups, those that fit, in the order of their first rows."""
     if groups is None:
         return np.sort(order[:size])
     _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
