@@ -515,6 +515,38 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
     _tell_rows(vary(load_run(run), folder, told=say), as_json)
 
 
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
+@click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+              help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+@json_option
+def audit(run: str, output: Path, near: float, as_json: bool) -> None:
+    """Write what deserves a look in a run's data to a CSV, the surest first.
+
+    Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
+    labels; labels that cleanlab doubts by scores of models that have not seen the row (extra audit; of a run
+    of --split kfold:5 of all rows); and classes too rare for a threshold to be tuned.
+
+    \b
+    Example:
+      encode-once fit --head linear --split kfold:5 --run runs/checked
+      encode-once audit runs/checked -o audit.csv
+    """
+    from dataclasses import asdict
+
+    from classify import load_run
+    from classify.audit import audit as look
+    from classify.audit import summary, write
+
+    found, warnings = look(load_run(run), near)
+    warn(warnings)
+    write(found, output)
+    say(f"{output}: {summary(found)}")
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=1))
+
+
 @main.group(cls=Verbs)
 def recipe() -> None:
     """Whole systems by name: what five reports did, and our own, each beside the figure it reported."""
