@@ -974,6 +974,33 @@ def bench_fit(
     _result(found, as_json, lambda: table_text(found))
 
 
+@bench.command("split")
+@click.option("--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Rows to make up.")
+@click.option("--classes", default=80, show_default=True, type=click.IntRange(1))
+@click.option("--data", help="Data folder whose labels to take, where the store knows several.")
+@click.option("--store", help="Also split a table of this store.")
+@json_option
+def bench_split(rows: int, classes: int, data: str | None, store: str | None, as_json: bool) -> None:
+    """Split multi-label tables beside iterative-stratification: seconds, and how even label shares are.
+
+    \b
+    Examples:
+      encode-once bench split
+      encode-once bench split --rows 30000 --classes 19 --store store
+    """
+    from classify import features
+    from classify.bench_splits import contest, made_up
+    from classify.report import table_text
+
+    tables = {"made up": made_up(rows, classes)}
+    if store is not None:
+        table = features.choose_table(_existing(store), data)
+        assert table.labels is not None
+        tables[table.source] = features.label_matrix(table.labels, features.class_names(table.labels))
+    found = [row for name, labels in tables.items() for row in contest(name, labels)]
+    _result(found, as_json, lambda: table_text(found))
+
+
 @main.command()
 @click.option(
     "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where it is made."
