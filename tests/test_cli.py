@@ -363,8 +363,8 @@ def test_audit_writes_a_table_to_work_through_and_names_the_counts(extracted, ru
     (extracted / "train.csv").write_text("\n".join([*labels, *kept]) + "\n")
     run("extract", "--encoder", "efficientnet-lite0")
     image = ("--features", "efficientnet-lite0/pooled")
-    run("fit", "--head", "linear", "--split", "kfold:3", "--groups", "efficientnet-lite0/pooled:0.99", *image)
-    result = run("audit", "runs/linear", "--near", 0.999, "--json")
+    run("fit", "--head", "knn", "--split", "kfold:3", "--groups", "efficientnet-lite0/pooled:0.99", *image)
+    result = run("audit", "runs/knn", "--near", 0.999, "--json")
     found = json.loads(result.stdout)
     with open("audit.csv", newline="") as file:
         written = list(csv.DictReader(file))
