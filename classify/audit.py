@@ -107,9 +107,12 @@ class _Held:
         settings, warnings = run.settings, list[str]()
         store = Store(settings.store)
         table = featuring.choose_table(store, settings.table)
+        assert table.labels is not None
         rows = np.flatnonzero(np.isin(table.ids, run.eval.ids))
+        if run.eval.folds is None and len(set(table.ids)) < len(table):
+            raise DataError(f"{table.source} has an id twice: which rows {run.path} held out cannot be told")
         same = [table.ids[row] for row in rows] == run.eval.ids
-        kept = featuring.label_matrix(table.labels or [], settings.classes)[rows]
+        kept = featuring.label_matrix(table.labels, settings.classes)[rows]
         if not same or not np.array_equal(kept, run.eval.labels):
             raise DataError(f"{table.source} is not what it was when {run.path} was fitted: fit it again")
         parts = np.full(len(table), -1)

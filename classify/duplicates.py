@@ -1,8 +1,8 @@
 """Which rows are the same or nearly so: equal contents by their keys, and vectors that point alike.
 
 All pairs are compared, exactly, in blocks of matrix products: n²d operations for n vectors (n, d). On 2 cores
-9,000 of 1,280 numbers take 0.9 s, 30,000 of 768 take 4.5 s, and ten times as many a hundred times that; memory
-is that of the vectors, twice, and of a block. For millions an index of approximate neighbours is the tool.
+9,000 of 1,280 numbers take 0.9 s, 30,000 of 768 take 4.5 s, and ten times as many a hundred times that;
+memory is that of the vectors, twice, and of a block. Millions would need an index of approximate neighbours.
 """
 
 from collections.abc import Iterator

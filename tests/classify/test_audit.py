@@ -221,6 +221,16 @@ def test_a_table_that_changed_since_is_refused(data, tmp_path, checked):
         audit(run)
 
 
+def test_rows_that_cannot_be_told_apart_are_refused(data, tmp_path):
+    store = data.save()
+    (table,) = store.tables()
+    table.ids[1] = table.ids[0]
+    store.save(table)
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    with pytest.raises(DataError, match="an id twice"):
+        audit(run)
+
+
 def test_the_table_of_findings_has_a_row_each_the_surest_kind_first(data, tmp_path):
     data.Y[::30] ^= True
     data.images[20], data.Y[10], data.Y[20] = data.images[10], [1, 0], [0, 1]
