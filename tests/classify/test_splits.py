@@ -52,10 +52,11 @@ def test_label_shares_deviate_no_more_than_those_of_iterative_stratification(spe
     assert np.mean(ours) <= np.mean(theirs) + 0.1 / 1_000  # a tenth of a row: ten draws tell no less
 
 
-def test_each_label_set_is_spread_too():
+@pytest.mark.parametrize("before", [0, 62, 70])
+def test_each_label_set_is_spread_too(before):
     """Holding out ten times {0, 1} and {2} would balance the single labels just as well."""
     sets = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]], dtype=bool)
-    labels = np.repeat(sets, 100, axis=0)
+    labels = np.pad(np.repeat(sets, 100, axis=0), ((0, 0), (before, 0)))  # further labels, which none has
     (held,) = folds("stratified:0.1", labels, {})
     assert np.bincount(held // 100, minlength=4).tolist() == pytest.approx([10] * 4, abs=1)
 
