@@ -95,6 +95,40 @@ def _inputs(options: dict[str, Any]) -> dict[str, Any]:
     return {"columns": Columns(id_, image, captions, label), "images": options.pop("images")}
 
 
+def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """How labels follow from scores, the objective under the command's own name for it."""
+
+    def options(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--at-most", type=click.IntRange(1), help="Labels a row gets at the most."),
+            click.option("--at-least", default=0, show_default=True, type=click.IntRange(0),
+                         help="Labels a row gets at the least: those nearest to their cut are added."),
+            click.option("--calibrate", default="auto", show_default=True, metavar="METHOD",
+                         help="Scores as probabilities: sigmoid, isotonic, temperature or none."),
+            click.option("--decide", default="cuts", show_default=True, metavar="RULE",
+                         help="cuts, or expected-f1: each row's set of greatest expected F1."),
+            click.option("--no-shrink", is_flag=True,
+                         help="Cuts optimal on the rows tuned on, not drawn together for unseen ones."),
+            click.option(objective, "objective", default=default, show_default=True, metavar="OBJECTIVE",
+                         help="What thresholds maximise."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return options
+
+
+def _tuning(options: dict[str, Any]) -> Any:
+    """What `tuning_options` took, out of a command's options."""
+    from classify.decisions import Tuning
+
+    shrink = not options.pop("no_shrink")
+    return Tuning(
+        shrink=shrink,
+        **{name: options.pop(name) for name in ("objective", "decide", "calibrate", "at_least", "at_most")},
+    )
+
+
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
 def main() -> None:
@@ -218,14 +252,7 @@ def _option(text: str) -> tuple[str, Any]:
 )
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
 @groups_option
-@click.option(
-    "--tune",
-    "objective",
-    default="macro",
-    show_default=True,
-    metavar="OBJECTIVE",
-    help="What thresholds maximise.",
-)
+@tuning_options("--tune", default="macro")
 @click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
 @click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
 @click.option("--data", help="Data folder to learn from, where the store knows several.")
@@ -238,9 +265,10 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
 
     A SPEC of rows held out is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
     groups is content (equal images or, without images, captions), none, a column such as the photographer,
-    or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro,
-    micro, samples, weighted, global-… (one cut for all classes), none (0.5) or at:0.4 (that cut). A feature
-    of captions is that of the table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
+    or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro, micro,
+    samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each class,
+    global-… (one cut for all), none (0.5) or at:0.4 (that cut). A feature of captions is that of the table's
+    own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
@@ -252,7 +280,8 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     from classify import fit as fit_head
     from classify.report import metrics_text
 
-    run, metrics = fit_head(**options, options=dict(map(_option, settings)))
+    tuning = _tuning(options)
+    run, metrics = fit_head(**options, tuning=tuning, options=dict(map(_option, settings)))
     warn(run.settings.warnings)
     _result(metrics, as_json, lambda: metrics_text(metrics))
     say(
@@ -266,21 +295,24 @@ def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--objective", required=True, metavar="OBJECTIVE", help="What the thresholds maximise.")
+@tuning_options("--objective", default="macro")
 @json_option
-def tune(run: str, objective: str, as_json: bool) -> None:
-    """Give a run new thresholds from its kept scores; nothing is fitted again.
+def tune(run: str, as_json: bool, **options: Any) -> None:
+    """Decide anew how a run's labels follow from its kept scores; nothing is fitted again.
 
     \b
-    Example:
+    Examples:
       encode-once tune runs/mlp --objective micro
+      encode-once tune runs/mlp --objective precision:0.9
+      encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
     """
     from classify import load_run, retune
     from classify.report import metrics_text
 
+    tuning = _tuning(options)
     loaded = load_run(run)
-    metrics, predictions = retune(loaded, objective)
-    loaded.save_thresholds(metrics, predictions)
+    metrics, predictions = retune(loaded, tuning)
+    loaded.save_decision(metrics, predictions)
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
 
@@ -316,41 +348,76 @@ def _encode_for(
 
 
 @main.command()
-@click.argument("run", type=click.Path())
-@click.option("--data", help="Data to measure on, instead of the rows the run held out.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.option("--data", help="Data to measure on, instead of the rows the runs held out.")
 @input_options
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: train, where it has labels, else another.")  # fmt: skip
+@click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write as CSV the rows for which runs predict different labels.")  # fmt: skip
+@click.option("--anyway", is_flag=True, help="Compare, on the rows in common, runs that are not comparable.")
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
 @device_option
 @json_option
 def evaluate(
-    run: str, data: str | None, table: str, store: str | None, device: str, as_json: bool, **options: Any
+    runs: Sequence[str],
+    data: str | None,
+    table: str,
+    differences: Path | None,
+    anyway: bool,
+    store: str | None,
+    device: str,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    """Measure a run on the rows it held out, or on other data.
+    """Measure a run on the rows it held out, or on other data; compare several on the same rows.
 
-    Rows of other data that the run was fitted on are left out, and counted.
+    Averages come with 95 % intervals, by the bootstrap over the rows. Rows of other data that a run was
+    fitted on are left out, and counted.
+
+    Of several runs, each is compared with the first: the differences with paired intervals, the classes where
+    F1 is better or worse beyond these, the rows whose labels differ and how many are closer to the truth.
+    Runs that held out different rows, or were tuned on these, are refused, unless --anyway is given; the
+    output then says so. Runs of different classes, or with different labels for a row, are always refused.
+
+    --json prints one object: of one run its metrics, with `intervals`: {metric: [low, high]}; of several runs
+    {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics, "intervals"}], "differences":
+    [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class": [{"label", "difference",
+    "interval"}], "better": [label], "worse": [label], "rows_differing", "closer", "further"}]}.
 
     \b
     Examples:
       encode-once evaluate runs/mlp
       encode-once evaluate runs/mlp --data more-photos --json
+      encode-once evaluate runs/linear runs/mlp --differences differences.csv
     """
-    from classify import evaluate as measure
-    from classify import load_run, measure_kept
-    from classify.predicting import choose_split, differences
-    from classify.report import metrics_text
+    from classify import load_run
+    from classify.comparing import Judged, against_first, write_differences
+    from classify.predicting import choose_split, judge
+    from classify.predicting import differences as made_otherwise
+    from classify.report import comparison_text, metrics_text
 
-    loaded = load_run(run)
-    if data is None:
-        warn(differences(loaded, Store(loaded.settings.store)))
-        metrics, _ = measure_kept(loaded)
-    else:
-        place, report = _encode_for(loaded, data, store, device, options)
-        labelled = [one for one in report.tables if one.labels is not None]
-        metrics, warnings = measure(loaded, place, choose_split(labelled or report.tables, table, "train"))
-        warn(warnings)
-    _result(metrics, as_json, lambda: metrics_text(metrics))
+    if len(runs) == 1 and (differences or anyway):
+        raise UsageError("--differences and --anyway are for two runs or more")
+    judged = []
+    for run in map(load_run, runs):
+        if data is None:
+            warn(made_otherwise(run, Store(run.settings.store)))
+            judged.append(Judged.kept(run))
+        else:
+            place, report = _encode_for(run, data, store, device, dict(options))
+            labelled = [one for one in report.tables if one.labels is not None]
+            one, warnings = judge(run, place, choose_split(labelled or report.tables, table, "train"))
+            warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
+            judged.append(one)
+    if len(judged) == 1:
+        metrics = judged[0].with_intervals()
+        _result(metrics, as_json, lambda: metrics_text(metrics))
+        return
+    found, judged = against_first(judged, anyway=anyway or data is not None)
+    _result(found, as_json, lambda: comparison_text(found))
+    if differences:
+        say(f"{differences}: {write_differences(differences, judged)} rows")
 
 
 @main.command()
@@ -467,8 +534,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
 @groups_option
-@click.option("--tune", "objective", default="macro", show_default=True, metavar="OBJECTIVE",
-              help="What thresholds maximise.")  # fmt: skip
+@tuning_options("--tune", default="macro")
 @click.option(
     "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
 )
@@ -492,7 +558,8 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """
     from classify import sweep as fit_all
 
-    _tell_rows(fit_all(**options, grid=_grid(settings), told=say), as_json)
+    tuning = _tuning(options)
+    _tell_rows(fit_all(**options, tuning=tuning, grid=_grid(settings), told=say), as_json)
 
 
 @main.command()

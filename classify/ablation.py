@@ -42,7 +42,7 @@ def ablate(
         store,
         folder,
         settings.split,
-        settings.objective,
+        run.decision.tuning,
         settings.tune_on,
         settings.table,
         settings.seed,

@@ -11,6 +11,7 @@ from cache import EncodeOnceError, MissingDataError, Store
 from cache.errors import brief
 from cache.keys import content_key
 from classify import intervals, leaderboard
+from classify.decisions import Tuning
 from classify.fitting import fit, identity
 from classify.grouping import CONTENT
 from classify.intervals import METRICS, Floats
@@ -58,10 +59,10 @@ class Result:
             draws=intervals.resampled(held.labels, predictions, held.scores),
             inner=measure(
                 tuned.labels,
-                tuned.scores >= run.thresholds,
-                tuned.scores,
+                run.decision(tuned.scores),
+                run.decision.probabilities(tuned.scores),
                 run.settings.classes,
-                run.thresholds,
+                run.decision.thresholds,
             ),
             seconds=run.settings.seconds,
             rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
@@ -99,7 +100,7 @@ class Common:
     store: Store
     folder: Path
     split: str = "stratified:0.1"
-    objective: str = "macro"
+    tuning: Tuning = field(default_factory=Tuning)
     tune_on: str = "inner"
     data: str | None = None
     seed: int = 0
@@ -138,7 +139,7 @@ class Common:
             run = load_run(place)
         except (MissingDataError, RunError):
             given = self._settings(one)
-            run, _ = fit(self.store, one.head, objective=self.objective, run=place, **given)
-        if run.settings.objective != self.objective:
-            run.save_thresholds(*retune(run, self.objective))
+            run, _ = fit(self.store, one.head, tuning=self.tuning, run=place, **given)
+        if run.decision.tuning != self.tuning:
+            run.save_decision(*retune(run, self.tuning))
         return run

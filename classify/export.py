@@ -47,9 +47,13 @@ def export(run: Run, path: Path) -> float:
         The largest difference of a score.
 
     Raises:
-        DataError: the head is none of torch's, or a library is missing.
+        DataError: labels follow from more than cuts, the head is none of torch's, or a library is missing.
         ExportError: torch cannot export it, or onnxruntime gives other scores.
     """
+    if not run.decision.by_cuts_alone:
+        raise DataError(
+            f"{run.path} decides by more than cuts ({run.decision.tuning}): tune it to cuts first"
+        )
     network = _network(run.model.head)
     if network is None:
         able = ", ".join(name for name in heads.HEADS if _is_able(heads.make(name)))
@@ -87,11 +91,11 @@ def metadata(run: Run) -> dict[str, str]:
         place = {"length": length, "width": width, "first_column": first}
         features.append({"name": name, "key": source and source.key, **place})
         first += length * width
-    thresholds = dict(zip(run.settings.classes, run.thresholds.tolist(), strict=True))
+    thresholds = dict(zip(run.settings.classes, run.decision.thresholds.tolist(), strict=True))
     told = {"features": features, "classes": run.settings.classes, "thresholds": thresholds}
     return {
         "head": run.settings.head,
-        "objective": run.settings.objective,
+        "objective": run.decision.tuning.objective,
         **{name: json.dumps(one, ensure_ascii=False) for name, one in told.items()},
     }
 
@@ -108,7 +112,9 @@ class Whole(nn.Module):
         self.network = network
         self.register_buffer("mean", torch.from_numpy(run.model.mean))
         self.register_buffer("scale", torch.from_numpy(run.model.scale))
-        self.register_buffer("thresholds", torch.from_numpy(run.thresholds))  # float64, as scores are cut
+        self.register_buffer(
+            "thresholds", torch.from_numpy(run.decision.thresholds)
+        )  # float64, as scores are cut
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Scores, and whether they reach their thresholds."""
@@ -172,7 +178,7 @@ def _difference(run: Run, session: Any, rows: NDArray[np.float32]) -> float:
     """The largest difference of a score from the run's; infinite where a label is not its score's."""
     scores, labels = session.run(["scores", "labels"], {"features": rows})
     wanted = run.model.scores(rows)
-    if scores.shape != wanted.shape or not np.array_equal(labels, scores >= run.thresholds):
+    if scores.shape != wanted.shape or not np.array_equal(labels, run.decision(scores)):
         return float("inf")
     return float(np.abs(scores - wanted).max())
 

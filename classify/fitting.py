@@ -18,12 +18,12 @@ from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, splits
 from classify.blocks import Matrix
+from classify.decisions import Tuning
 from classify.features import Learned, Reference
 from classify.grouping import CONTENT, Grouping
 from classify.matrices import Selected
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
-from classify.thresholds import fixed_cut
-from classify.tuning import TUNE_ON, retune
+from classify.tuning import TUNE_ON, measure_kept
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
 
@@ -35,7 +35,7 @@ def fit(
     features: Sequence[str] = (),
     split: str = "stratified:0.1",
     groups: str = CONTENT,
-    objective: str = "macro",
+    tuning: Tuning | str = "macro",
     tune_on: str = "inner",
     run: str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -51,7 +51,7 @@ def fit(
             that of the captions which coca-b32 wrote, `@table+coca-b32` of both joined.
         split: which rows are held out, a SPEC of `classify.splits`.
         groups: which rows no split parts, a SPEC of `classify.grouping`.
-        objective: what the thresholds maximise, one of `classify.thresholds.NAMES`; `at:0.4` is a fixed cut.
+        tuning: how labels follow from scores, or only what thresholds maximise, as `--tune` has it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         run: the folder to write; by default `runs/HEAD`, or the first free of `runs/HEAD-2`, …
         data: the data folder whose table to learn, where the store knows several.
@@ -65,7 +65,7 @@ def fit(
         EncodeOnceError: a name, the store or the table cannot be used.
     """
     store = store if isinstance(store, Store) else Store(store)
-    fixed_cut(objective)  # one that does not exist is told before anything is read
+    tuning = Tuning(tuning) if isinstance(tuning, str) else tuning
     if tune_on not in TUNE_ON:
         raise unknown_name("--tune-on", tune_on, TUNE_ON)
     path = Path(run) if run is not None else _free_place(head)
@@ -103,7 +103,7 @@ def fit(
         },
         classes=found.classes,
         split=split,
-        objective=objective,
+        tuning=tuning,
         tune_on=tune_on,
         seed=seed,
         store=str(store.path.resolve()),
@@ -116,8 +116,10 @@ def fit(
         identity=identified,
         groups=groups,
     )
-    made = Run(path, settings, fitted.model, tune, evaluated, keys[rows])
-    metrics, predictions = retune(made, objective)
+    tuned_on = evaluated if tune_on == "eval" else tune
+    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
+    made = Run(path, settings, fitted.model, tune, evaluated, keys[rows], decision)
+    metrics, predictions = measure_kept(made)
     made.save(metrics, predictions)
     return made, metrics
 

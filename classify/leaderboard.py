@@ -7,7 +7,7 @@ from typing import Any
 
 from cache.files import replacing, write_json
 from classify.intervals import METRICS
-from classify.report import about, markdown_text, table_text
+from classify.report import about, markdown_text, table_text, with_ends
 
 Row = dict[str, Any]
 
@@ -55,11 +55,7 @@ def _about(row: Row) -> dict[str, str]:
 
 
 def _figure(row: Row, name: str) -> str:
-    value, ends = row[name], row[f"{name}_interval"]
-    if value is None or ends is None:
-        return "–"
-    sign = "+" if name.endswith("_change") else ""
-    return f"{value:{sign}.3f} ({ends[0]:{sign}.3f} … {ends[1]:{sign}.3f})"
+    return with_ends(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

@@ -12,9 +12,10 @@ from cache import DataError, SpecMismatchError, Store, Table
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify.blocks import Matrix
+from classify.comparing import Judged
 from classify.features import Learned, Reference, refer
 from classify.metrics import measure
-from classify.runs import Run
+from classify.runs import Run, Scored
 
 
 def differences(run: Run, store: Store) -> list[str]:
@@ -96,7 +97,7 @@ def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
         MissingRowsError: rows that were never extracted.
     """
     scores, matrix = _scored(run, store, table)
-    run.write_predictions(output, table.id_column, table.ids, scores >= run.thresholds, matrix.missing())
+    run.write_predictions(output, table.id_column, table.ids, run.decision(scores), matrix.missing())
     return matrix.warnings
 
 
@@ -107,6 +108,16 @@ def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:
     """The metrics of a labelled table, over the rows whose contents the run was not fitted or tuned on.
+
+    Raises:
+        DataError: no labels, or no such row.
+    """
+    judged, warnings = judge(run, store, table)
+    return judged.metrics, warnings
+
+
+def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
+    """The same, with the rows and what the run says of each.
 
     Raises:
         DataError: no labels, or no such row.
@@ -126,7 +137,9 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
-    scores = scores[~seen]
-    measured = measure(labels, scores >= run.thresholds, scores, classes, run.thresholds)
-    about = {"split": f"{table.source}, {len(labels)} rows", "objective": run.settings.objective}
-    return {**measured, **about, "tuned_on": "the run's own rows"}, warnings
+    ids = [table.ids[row] for row in np.flatnonzero(~seen)]
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    predictions = run.decision(scores[~seen])
+    measured = measure(labels, predictions, rows.scores, classes, run.decision.thresholds)
+    about = {"split": f"{table.source}, {len(labels)} rows", **run.decision.told}
+    return Judged(run, rows, predictions, {**measured, **about, "tuned_on": "the run's own rows"}), warnings

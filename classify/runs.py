@@ -4,7 +4,7 @@ run.json             what was asked for, and everything needed to repeat it
 weights.safetensors  the standardisation and what the head learned
 scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes), and, where any is,
                      which features are missing (n, features); `classes` once
-thresholds.json      the objective, and a threshold a label
+thresholds.json      how scores become labels: what was asked for, and a threshold a label
 metrics.json         what the thresholds reach on `eval`
 predictions.csv      the labels they give to the rows of `eval`
 """
@@ -29,10 +29,11 @@ from cache.keys import KeyIndex, Keys
 from cache.texts import OWN
 from classify import corpus, heads, states
 from classify.corpus import Vectoriser
+from classify.decisions import Decision, Tuning
 from classify.heads import Head
 from classify.matrices import MatrixLike, Standardised
 
-FORMAT, VERSION = "encode-once run", 2
+FORMAT, VERSION = "encode-once run", 3
 
 
 class RunError(EncodeOnceError, OSError):
@@ -76,7 +77,7 @@ class Settings:
     features: dict[str, Source | None]  # by name, as `fit --features` has it; None: the run learned it itself
     classes: list[str]
     split: str
-    objective: str
+    tuning: Tuning  # as it was fitted; thresholds.json has how it is now
     tune_on: str
     seed: int
     store: str
@@ -130,7 +131,7 @@ class Model:
 
 @dataclass
 class Run:
-    """A fitted model with its thresholds and kept scores, and the folder they are in."""
+    """A fitted model with its decision and kept scores, and the folder they are in."""
 
     path: Path
     settings: Settings
@@ -138,7 +139,7 @@ class Run:
     tune: Scored
     eval: Scored
     fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
-    thresholds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))  # (c,)
+    decision: Decision
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -166,13 +167,12 @@ class Run:
                     group["folds"] = rows.folds
                 if rows.missing is not None and rows.missing.any():
                     group["missing"] = rows.missing
-        self.save_thresholds(metrics, predictions)
+        self.save_decision(metrics, predictions)
         write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
 
-    def save_thresholds(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
-        """Write what follows from the thresholds: themselves, the metrics and the predictions."""
-        named = dict(zip(self.settings.classes, self.thresholds.tolist(), strict=True))
-        write_json(self.path / "thresholds.json", {"objective": self.settings.objective, "thresholds": named})
+    def save_decision(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+        """Write the decision and what follows from it: the metrics and the predictions."""
+        write_json(self.path / "thresholds.json", self.decision.as_json(self.settings.classes))
         write_json(self.path / "metrics.json", metrics)
         rows = self.eval
         self.write_predictions(
@@ -229,7 +229,7 @@ def load_run(path: str | Path) -> Run:
         kind = record.pop("format"), record.pop("version")
         if kind != (FORMAT, VERSION):
             raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
-        settings = Settings(**record)
+        settings = Settings(**{**record, "tuning": Tuning(**record["tuning"])})
         settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
         settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
         model = _model(settings, load_file(path / "weights.safetensors"))
@@ -237,13 +237,12 @@ def load_run(path: str | Path) -> Run:
             tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
         chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
-        settings.objective = chosen["objective"]
-        thresholds = np.array([chosen["thresholds"][name] for name in settings.classes])
+        decision = Decision.of_json(chosen, settings.classes)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, EncodeOnceError):
             raise
         raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-    return Run(path, settings, model, tune, evaluated, fitted_on, thresholds)
+    return Run(path, settings, model, tune, evaluated, fitted_on, decision)
 
 
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:

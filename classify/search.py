@@ -43,7 +43,7 @@ def best(common: Common, one: Combination, trials: int, by: str, told: Tell) -> 
     common.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{common.folder.resolve() / 'search.sqlite'}",
-        study_name=f"{common.place(one).name} {common.objective} {by}",
+        study_name=f"{common.place(one).name} {common.tuning} {by}",
         direction="maximize",
         load_if_exists=True,
     )

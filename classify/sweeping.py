@@ -10,9 +10,10 @@ from cache.errors import unknown_name
 from classify import features as featuring
 from classify import heads, leaderboard, search
 from classify.combination import Combination, Common, Result, Tell
+from classify.decisions import Tuning
 from classify.grouping import CONTENT
 from classify.intervals import METRICS
-from classify.thresholds import fixed_cut
+from classify.thresholds import Objective
 
 Grid = Mapping[str, Mapping[str, Sequence[Any]]]  # head → option → the values to try, each with each
 
@@ -26,7 +27,7 @@ def sweep(
     grid: Grid | None = None,
     split: str = "stratified:0.1",
     groups: str = CONTENT,
-    objective: str = "macro",
+    tuning: Tuning | str = "macro",
     seeds: int = 1,
     trials: int = 0,
     folder: str | Path = "runs/sweep",
@@ -43,6 +44,7 @@ def sweep(
         groups: which rows no split parts, a SPEC of `classify.grouping`.
         seeds: so many seeds of each head, 0, 1, …; the held-out rows stay the same.
         trials: so many settings of each head are tried by Optuna, where the head says what there is to try.
+        tuning: how labels follow from scores, or only what thresholds maximise.
         by: the metric that decides the order, of `classify.intervals.METRICS`; by default the objective's.
         told: is given a line on each result.
 
@@ -53,13 +55,14 @@ def sweep(
         EncodeOnceError: a name cannot be used. What fails in a combination is told in its row.
     """
     grid = grid or {}
-    _check(names, grid, objective, split, trials)
-    by = by or metric_of(objective)
+    _check(names, grid, split, trials)
+    tuning = Tuning(tuning) if isinstance(tuning, str) else tuning
+    by = by or metric_of(tuning)
     if by not in METRICS:
         raise unknown_name("metric", by, METRICS)
     store = store if isinstance(store, Store) else Store(store)
     given = [one.name for one in featuring.choose(store, features)]
-    common = Common(store, Path(folder), split, objective, data=data, groups=groups)
+    common = Common(store, Path(folder), split, tuning, data=data, groups=groups)
     asked = all_combinations(names, feature_sets(given, subsets), grid, seeds)
     results = []
     for number, one in enumerate(asked, start=1):
@@ -73,9 +76,10 @@ def sweep(
     return rows
 
 
-def metric_of(objective: str) -> str:
-    """The metric that an objective of thresholds is about; micro F1 where it is none of `METRICS`."""
-    name = f"{objective.removeprefix('global-')}_f1"
+def metric_of(tuning: Tuning) -> str:
+    """The metric that a decision is to do well by; micro F1 where it is none of `METRICS`."""
+    sets = tuning.decide == "expected-f1"
+    name = "samples_f1" if sets else f"{Objective.of(tuning.objective).measure}_f1"
     return name if name in METRICS else "micro_f1"
 
 
@@ -105,12 +109,10 @@ def all_combinations(
 def _check(
     names: Sequence[str],
     grid: Grid,
-    objective: str,
     split: str,
     trials: int,
 ) -> None:
     """Tell what is wrong with what was asked for before anything is fitted."""
-    fixed_cut(objective)  # raises for one that does not exist
     for name in names:
         known = heads.options_of(name)
         for option in grid.get(name, {}):

@@ -1,185 +1,266 @@
-"""Cuts that maximise F1 exactly: a label is predicted where its score reaches its class's threshold.
+"""Thresholds that are optimal on the rows given: a label is predicted where its score reaches its class's.
 
 Cuts are found by sorting, never on a grid. Taking the k highest scores of a class makes tp(k) true positives,
-so with p positives in all
+so with p positives in all and beta² = a/b
 
-    F1(k) = 2 tp(k) / (k + p),    and 0 where k + p = 0, as scikit-learn has it with zero_division=0.
+    F(k) = (a + b) tp(k) / (a p + b k),    and 0 where k + p = 0, as scikit-learn has it with zero_division=0.
 
-Only those k count at which the k-th score differs from the next, because equal scores are taken or left
-together. The cut lies midway between the two.
+Arrays may be NumPy's or torch's, on any device: the same lines serve both, in float64 and whole numbers.
 """
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from array_api_compat import array_namespace
 
 from cache.errors import DataError, unknown_name
+from classify.ranking import ALWAYS, NEVER, Array, Ranking
 
-ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the one, none the other; JSON holds both
+__all__ = ["ALWAYS", "NAMES", "NEVER", "Objective", "tune"]
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.intp]
+NAMES = (
+    "none", "at:0.4", "macro", "weighted", "micro", "samples", "precision:0.9", "recall:0.9", "macro-f2",
+    "global-macro", "global-weighted", "global-micro", "global-samples", "global-precision:0.9",
+    "global-recall:0.9", "global-micro-f0.5",
+)  # fmt: skip
+GRAMMAR = re.compile(
+    r"(?P<one>global-)?(?:(?P<average>macro|weighted|micro|samples)(?:-f(?P<beta>\d*\.?\d+))?"
+    r"|(?P<least>precision|recall):(?P<share>\d*\.?\d+))"
+)
 
 
-def tune(scores: NDArray[np.floating], labels: Bools, objective: str) -> Floats:
-    """Thresholds (c,) that maximise the objective, one of `OBJECTIVES`, on these rows; or `at:T`, those of T.
+@dataclass(frozen=True)
+class Objective:
+    """What cuts maximise. `NAMES` has an example of each kind; beta, shares and cuts may be any."""
+
+    name: str  # as --objective has it
+    measure: str  # an average of F, or "precision" or "recall", of which `share` is to be had; "" if fixed
+    one_cut: bool = False  # for all classes
+    beta: Fraction = Fraction(1)  # recall counts so many times as much as precision
+    share: Fraction = Fraction(0)
+    fixed: float | None = None  # the cut of every class, where it is named beforehand
+
+    @classmethod
+    def of(cls, name: str) -> "Objective":
+        """The objective of that name.
+
+        Raises:
+            UsageError: there is none.
+        """
+        if name == "none":
+            return cls(name, "", fixed=0.5)
+        rule, _, number = name.partition(":")
+        if rule == "at" and re.fullmatch(r"\d*\.?\d+", number) and float(number) <= 1:
+            return cls(name, "", fixed=float(number))
+        if found := GRAMMAR.fullmatch(name):
+            one, average, beta, least, share = found.groups()
+            if least and Fraction(share) <= 1:
+                return cls(name, least, bool(one), share=Fraction(share))
+            if average and Fraction(beta or 1) > 0:
+                return cls(name, average, bool(one), Fraction(beta or 1))
+        raise unknown_name("objective", name, NAMES)
+
+    def f(self, tp: Array, k: Array, p: Array) -> Array:
+        """F from true positives, the number predicted and the number true."""
+        xp = array_namespace(tp, k, p)
+        hits, size = self.parts(tp, k, p)
+        return hits / xp.where(size > 0, size, 1)
+
+    def parts(self, tp: Array, k: Array, p: Array) -> tuple[Array, Array]:
+        """F's numerator and denominator, whole numbers."""
+        a, b = (self.beta**2).as_integer_ratio()
+        return (a + b) * tp, a * p + b * k
+
+
+def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
+    """Thresholds (c,) that maximise an objective on these rows.
 
     scores (n, c) are probabilities, labels (n, c) the truth. `samples` comes to a local optimum, every other
-    objective to a global one. Where each class has a cut of its own, a class without positives is never
-    predicted and one without negatives always.
+    objective to a global one. `precision:P` gives each class the most recall that a cut of that precision
+    has, `recall:R` the most precision; a class that none reaches P in is never predicted. Where each class
+    has a cut of its own that F decides, one without positives is never predicted, one without negatives
+    always.
     Raises DataError: an unknown objective, shapes that do not fit, scores that are NaN or outside [0, 1].
     """
-    cut = fixed_cut(objective)
-    if scores.ndim != 2 or scores.shape != labels.shape or not scores.size:
-        raise DataError(
-            f"scores and labels must share one shape (rows, classes): {scores.shape}, {labels.shape}"
-        )
-    if not ((scores >= 0) & (scores <= 1)).all():
+    chosen = Objective.of(objective) if isinstance(objective, str) else objective
+    if scores.ndim != 2 or scores.shape != labels.shape or 0 in scores.shape:
+        shapes = ", ".join(str(tuple(one.shape)) for one in (scores, labels))
+        raise DataError(f"scores and labels must share one shape (rows, classes): {shapes}")
+    xp = array_namespace(scores, labels)
+    if not xp.all((scores >= 0) & (scores <= 1)):
         raise DataError("scores must be probabilities: some are NaN or outside [0, 1]")
-    if cut is not None:
-        return np.full(scores.shape[1], cut)
-    by_class = np.ascontiguousarray(scores.T, dtype=np.float64), np.ascontiguousarray(labels.T, dtype=bool)
-    return np.full(scores.shape[1], OBJECTIVES[objective](*by_class))
+    every = xp.ones_like(scores[0, :], dtype=xp.float64)
+    if chosen.fixed is not None:
+        return every * chosen.fixed
+    solve = (ONE_CUT if chosen.one_cut else OWN_CUTS)[chosen.measure]
+    return every * solve(by_class(scores, xp.float64), by_class(labels, xp.bool), chosen)
 
 
-def fixed_cut(objective: str) -> float | None:
-    """The cut of every class that the objective names beforehand: 0.5 for `none`, T for `at:T`; else None.
-
-    Raises UsageError: there is no such objective.
-    """
-    if objective in OBJECTIVES:
-        return None
-    rule, _, cut = objective.partition(":")
-    if objective == "none":
-        return 0.5
-    try:
-        if rule == "at" and 0 <= float(cut) <= 1:
-            return float(cut)
-    except ValueError:
-        pass
-    raise unknown_name("objective", objective, NAMES)
+def by_class(table: Array, dtype: Any) -> Array:
+    """A table (n, c) as (c, n), one contiguous row a class."""
+    xp = array_namespace(table)
+    flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # to flatten is to copy in that order
+    return xp.astype(xp.reshape(flat, (table.shape[1], table.shape[0])), dtype)
 
 
-class _Ranking:
-    """Groups of scores (g, m), each from the highest to the lowest, and the cuts there are between them."""
-
-    def __init__(self, scores: Floats) -> None:
-        self.order = np.argsort(-scores, axis=1)
-        self.scores = np.take_along_axis(scores, self.order, axis=1)
-        self.tied = np.zeros((len(scores), scores.shape[1] + 1), dtype=bool)  # k would part equal scores
-        np.equal(self.scores[:, :-1], self.scores[:, 1:], out=self.tied[:, 1:-1])
-
-    def totals(self, values: NDArray[Any]) -> NDArray[Any]:
-        """What the k highest scores of a group add up to, k = 0 .. m: values (g, m) -> (g, m + 1)."""
-        ranked = np.take_along_axis(values, self.order, axis=1)
-        return np.pad(ranked, ((0, 0), (1, 0))).cumsum(axis=1)
-
-    def best(self, totals: NDArray[Any]) -> Ints:
-        """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest."""
-        k: Ints = np.where(self.tied, totals.min() - 1, totals).argmax(axis=1)
-        return k
-
-    def cuts(self, k: Ints) -> Floats:
-        """The thresholds that take the k highest scores of each group, (g,)."""
-        groups, m = np.arange(len(k)), self.scores.shape[1]
-        taken, left = self.scores[groups, k - 1], self.scores[groups, np.minimum(k, m - 1)]
-        middle = (taken + left) / 2
-        # Halfway between neighbouring floats rounds to one of them, and must not be the one to leave out.
-        return np.select([k == 0, k == m, middle > left], [NEVER, ALWAYS, middle], taken)
+# From here on scores and labels are (c, n).
 
 
-def _f1(tp: NDArray[Any], size: NDArray[Any]) -> Floats:
-    """F1 from true positives and size, the number predicted plus the number true."""
-    f1: Floats = 2 * tp / np.maximum(size, 1)
-    return f1
+def _macro(scores: Array, labels: Array, objective: Objective) -> Array:
+    """Macro and weighted F add up terms that hang on one class's cut each: every class has its own best."""
+    ranking = Ranking.of(scores)
+    return ranking.cuts(ranking.best(_curve(ranking, labels, objective)))
 
 
-def _f1_curve(ranking: _Ranking, labels: Bools) -> Floats:
-    """F1 of each group when its k highest scores are taken, k = 0 .. m, (g, m + 1)."""
+def _curve(ranking: Ranking, labels: Array, objective: Objective) -> Array:
+    """F of each group when its k highest scores are taken, k = 0 .. m, (g, m + 1)."""
     tp = ranking.totals(labels)
-    return _f1(tp, np.arange(tp.shape[1]) + tp[:, -1:])
+    return objective.f(tp, _counts(tp), tp[:, -1:])
 
 
-# From here on scores and labels are (c, n): one contiguous row a class.
+def _counts(totals: Array) -> Array:
+    """k = 0 .. m, where totals (g, m + 1) are."""
+    return array_namespace(totals).arange(totals.shape[1], device=totals.device)
 
 
-def _macro(scores: Floats, labels: Bools) -> Floats:
-    """Macro and weighted F1 add up terms that hang on one class's cut each: every class has its own best."""
-    ranking = _Ranking(scores)
-    return ranking.cuts(ranking.best(_f1_curve(ranking, labels)))
-
-
-def _micro(scores: Floats, labels: Bools) -> Floats:
+def _micro(scores: Array, labels: Array, objective: Objective) -> Array:
     """A fractional programme, solved by Dinkelbach's method (Management Science 13, 1967).
 
-    Micro F1 is 2 TP / (K + P), where TP = Σ tp_c(k_c), K = Σ k_c and P = Σ p_c over the classes. It exceeds a
-    value F exactly where 2 TP - F (K + P) > 0: a sum over classes, greatest where each class's term is. So
-    take the best cuts for the present F, let F be what they reach, and repeat until it no longer rises: then
-    no cuts exceed it. F is kept as a fraction of integers, so that no rounding enters.
+    Micro F is N / D, where N = (a + b) Σ tp_c(k_c) and D = Σ a p_c + b k_c over the classes. It exceeds a
+    value F exactly where N - F D > 0: a sum over classes, greatest where each class's term is. So take the
+    best cuts for the present F, let F be what they reach, and repeat until it no longer rises: then no cuts
+    exceed it. F is kept as a fraction of whole numbers, so that no rounding enters.
     """
-    ranking = _Ranking(scores)
+    xp = array_namespace(scores)
+    ranking = Ranking.of(scores)
     tp = ranking.totals(labels)
-    counts, positives = np.arange(tp.shape[1]), tp[:, -1].sum()
+    hits, size = objective.parts(tp, _counts(tp), tp[:, -1:])
     numerator, denominator = 0, 1
     while True:
-        k = ranking.best(2 * denominator * tp - numerator * counts)
-        reached, size = 2 * np.take_along_axis(tp, k[:, None], axis=1).sum(), max(k.sum() + positives, 1)
-        if reached * denominator <= numerator * size:
+        k = ranking.best(denominator * hits - numerator * size)
+        reached, whole = (int(xp.sum(xp.take_along_axis(one, k[:, None], axis=1))) for one in (hits, size))
+        if reached * denominator <= numerator * whole:
             return ranking.cuts(k)
-        numerator, denominator = reached, size
+        common = gcd(reached, whole)  # keeps the products far below 2**63
+        numerator, denominator = reached // common, whole // common
 
 
-def _samples(scores: Floats, labels: Bools) -> Floats:
-    """Coordinate ascent from the best global cut: a local optimum that no change of one cut improves.
+def _samples(scores: Array, labels: Array, objective: Objective) -> Array:
+    """The best that coordinate ascent reaches from one cut, from the cuts for micro F, and for macro F."""
+    xp = array_namespace(scores)
+    p = xp.sum(labels, axis=1)
+    ranking, reached = Ranking.of(scores), -1.0
+    for start in (_global_samples, _micro, _macro):
+        cuts = xp.zeros_like(scores[:, 0]) + start(scores, labels, objective)
+        cuts = xp.where(p == 0, NEVER, xp.where(p == labels.shape[1], ALWAYS, cuts))
+        k, mean = _ascend(ranking, scores >= cuts[:, None], labels, objective)
+        if mean > reached:
+            reached, best = mean, k
+    return ranking.cuts(best)
 
-    With all other classes held, switching class c on changes each row's F1 by a known gain. A cut switches it
+
+def _ascend(ranking: Ranking, on: Array, labels: Array, objective: Objective) -> tuple[Array, float]:
+    """Change one class's cut after another until none improves samples F: how many each takes (c,), and F.
+
+    With all other classes held, switching class c on changes each row's F by a known gain. A cut switches it
     on in the rows above: the best is the k for which the gains of the k highest scores add up highest.
     """
-    positives = labels.sum(axis=1, keepdims=True)
-    on = ((scores >= _global(scores.T, labels.T)) & (positives > 0)) | (positives == labels.shape[1])
-    rankings = [_Ranking(row[None]) for row in scores]
-    k = on.sum(axis=1)
-    tp, size = (on & labels).sum(axis=0), on.sum(axis=0) + labels.sum(axis=0)  # (n,) each
+    xp = array_namespace(on)
+    whole = xp.int64
+    k, p = xp.sum(on, axis=1), xp.sum(labels, axis=0)
+    tp, size = xp.sum(on & labels, axis=0), xp.sum(on, axis=0)  # (n,) each
     improved = True
     while improved:
         improved = False
-        for c, ranking in enumerate(rankings):
-            tp -= on[c] & labels[c]
-            size -= on[c]
-            gains = ranking.totals((_f1(tp + labels[c], size + 1) - _f1(tp, size))[None])
-            best = ranking.best(gains)[0]
-            if gains[0, best] > gains[0, k[c]] + 1e-9:  # more than rounding
+        for c in range(labels.shape[0]):
+            mine, truth = ranking[c], xp.astype(labels[c, :], whole)
+            tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], whole)
+            gains = objective.f(tp + truth, size + 1, p) - objective.f(tp, size, p)
+            totals = mine.totals(gains[None, :])
+            best = mine.best(totals)[0]
+            if totals[0, best] > totals[0, k[c]] + 1e-9:  # more than rounding
                 k[c], improved = best, True
-                on[c] = False
-                on[c, ranking.order[0, :best]] = True
-            tp += on[c] & labels[c]
-            size += on[c]
-    return np.concatenate([ranking.cuts(k[c : c + 1]) for c, ranking in enumerate(rankings)])
+                on[c, :] = False
+                on[c, mine.order[0, :best]] = True
+            tp, size = tp + truth * on[c, :], size + xp.astype(on[c, :], whole)
+    return k, float(xp.mean(objective.f(tp, size, p)))
 
 
-def _global(scores: Floats, labels: Bools, weights: NDArray[Any] | float = 1.0) -> float:
-    """The one cut that maximises the weighted sum of F1 over groups of scores and labels, both (g, m).
+def _precision(scores: Array, labels: Array, objective: Objective) -> Array:
+    """Of the cuts with that precision, the one of most true positives; to take nothing is always precise."""
+    xp = array_namespace(scores)
+    ranking = Ranking.of(scores)
+    tp = ranking.totals(labels)
+    precise = objective.share.denominator * tp >= objective.share.numerator * _counts(tp)
+    return ranking.cuts(ranking.best(xp.where(precise, tp, -1)))
 
-    Lowering the cut past one score moves the F1 of that score's group alone, by one step of its curve. The
+
+def _recall(scores: Array, labels: Array, objective: Objective) -> Array:
+    """Of the cuts with that recall, the most precise and, of several such, the one of most true positives.
+
+    A class without positives has no recall, and is never predicted.
+    """
+    xp = array_namespace(scores)
+    ranking = Ranking.of(scores)
+    tp = ranking.totals(labels)
+    k, p = _counts(tp), tp[:, -1:]
+    enough = objective.share.denominator * tp >= objective.share.numerator * p
+    precision = xp.where(enough, tp / xp.where(k > 0, k, 1), -1.0)
+    highest = precision == xp.max(xp.where(ranking.tied, -1.0, precision), axis=1, keepdims=True)
+    return ranking.cuts(xp.where(p[:, 0] > 0, ranking.best(xp.where(highest, tp, -1)), 0))
+
+
+def _one(scores: Array, labels: Array, objective: Objective, weights: Array | float = 1.0) -> Array:
+    """The one cut that maximises the weighted sum of F over groups of scores and labels, both (g, m).
+
+    Lowering the cut past one score moves the F of that score's group alone, by one step of its curve. The
     steps of all groups, added up in the order of their scores, give the sum at every cut.
     """
-    ranking = _Ranking(scores)
-    steps = np.diff(_f1_curve(ranking, labels), axis=1) * weights
-    everything = _Ranking(ranking.scores.reshape(1, -1))
-    return float(everything.cuts(everything.best(everything.totals(steps.reshape(1, -1))))[0])
+    xp = array_namespace(scores)
+    ranking = Ranking.of(scores)
+    steps = xp.diff(_curve(ranking, labels, objective), axis=1) * weights
+    everything = Ranking.of(xp.reshape(ranking.scores, (1, -1)))
+    return everything.cuts(everything.best(everything.totals(xp.reshape(steps, (1, -1)))))
 
 
-OBJECTIVES: dict[str, Callable[[Floats, Bools], Floats | float]] = {
+def _global_weighted(scores: Array, labels: Array, objective: Objective) -> Array:
+    return _one(scores, labels, objective, array_namespace(labels).sum(labels, axis=1, keepdims=True))
+
+
+def _global_samples(scores: Array, labels: Array, objective: Objective) -> Array:
+    return _one(scores.T, labels.T, objective)
+
+
+Solver = Callable[[Array, Array, Objective], Array]
+
+
+def _as_one_class(solve: Solver) -> Solver:
+    """All scores as those of one class, whose cut is then that of all."""
+
+    def together(scores: Array, labels: Array, objective: Objective) -> Array:
+        xp = array_namespace(scores)
+        return solve(xp.reshape(scores, (1, -1)), xp.reshape(labels, (1, -1)), objective)
+
+    return together
+
+
+OWN_CUTS: dict[str, Solver] = {
     "macro": _macro,
     "weighted": _macro,
     "micro": _micro,
     "samples": _samples,
-    "global-macro": _global,
-    "global-weighted": lambda scores, labels: _global(scores, labels, labels.sum(axis=1, keepdims=True)),
-    "global-micro": lambda scores, labels: _global(scores.reshape(1, -1), labels.reshape(1, -1)),
-    "global-samples": lambda scores, labels: _global(scores.T, labels.T),
+    "precision": _precision,
+    "recall": _recall,
 }
-NAMES = ("none", "at:0.4", *OBJECTIVES)  # the second as an example: any cut may stand there
+ONE_CUT: dict[str, Solver] = {
+    "macro": _one,
+    "weighted": _global_weighted,
+    "micro": _as_one_class(_macro),
+    "samples": _global_samples,
+    "precision": _as_one_class(_precision),
+    "recall": _as_one_class(_recall),
+}

@@ -5,23 +5,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classify.decisions import Tuning
 from classify.metrics import measure
 from classify.runs import Run, Scored
-from classify.thresholds import fixed_cut, tune
 
 TUNE_ON = ("inner", "eval")
 
 
-def retune(run: Run, objective: str) -> tuple[dict[str, Any], NDArray[np.bool_]]:
-    """Give a run the thresholds that maximise an objective; return the metrics and labels of its `eval` rows.
+def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+    """Give a run another way from scores to labels; return the metrics and labels of its `eval` rows.
 
     Raises:
-        DataError: an unknown objective.
+        DataError: scores that are no probabilities.
     """
-    settings = run.settings
-    tuned_on = run.eval if settings.tune_on == "eval" else run.tune
-    run.thresholds = tune(tuned_on.scores, tuned_on.labels, objective)
-    settings.objective = objective
+    tuned_on = run.eval if run.settings.tune_on == "eval" else run.tune
+    run.decision = tuning.decision(tuned_on.scores, tuned_on.labels)
     return measure_kept(run)
 
 
@@ -31,31 +29,41 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     Cross-validated rows are judged by thresholds tuned on the other folds, so that no row has a say in its
     own; the thresholds the run keeps come from all of them.
     """
-    rows, settings = run.eval, run.settings
-    predictions = rows.scores >= run.thresholds
-    cut = fixed_cut(settings.objective)
-    if cut is not None:
-        tuned_on = f"nothing: {cut:g} is the cut of every class"
-    elif settings.tune_on == "eval":
-        tuned_on = f"eval: the {len(rows.ids)} rows it is measured on"
-    elif rows.folds is not None:
-        tuned_on = "out-of-fold scores, each fold by the others"
-        predictions = _cross_tuned(rows, rows.folds, settings.objective)
+    rows, settings, decision = run.eval, run.settings, run.decision
+    if rows.folds is not None and settings.tune_on != "eval" and decision.tuning.learns:
+        predictions = _cross_tuned(rows, rows.folds, decision.tuning)
     else:
-        tuned_on = f"inner: {len(run.tune.ids)} of the training rows"
-    measured = measure(rows.labels, predictions, rows.scores, settings.classes, run.thresholds)
+        predictions = decision(rows.scores)
+    measured = measure(
+        rows.labels, predictions, decision.probabilities(rows.scores), settings.classes, decision.thresholds
+    )
     return {
         **measured,
         "split": settings.split,
-        "objective": settings.objective,
-        "tuned_on": tuned_on,
+        **decision.told,
+        "tuned_on": _tuned_on(run),
         "warnings": settings.warnings,
     }, predictions
 
 
-def _cross_tuned(rows: Scored, folds: NDArray[np.intp], objective: str) -> NDArray[np.bool_]:
+def tuned_on_eval(run: Run) -> bool:
+    """Whether the thresholds were tuned on the very rows the run is evaluated on, which flatters it."""
+    return run.settings.tune_on == "eval" and run.decision.tuning.learns
+
+
+def _tuned_on(run: Run) -> str:
+    if not run.decision.tuning.learns:
+        return "nothing"
+    if tuned_on_eval(run):
+        return f"eval: the {len(run.eval.ids)} rows it is measured on"
+    if run.eval.folds is not None:
+        return "out-of-fold scores, each fold by the others"
+    return f"inner: {len(run.tune.ids)} of the training rows"
+
+
+def _cross_tuned(rows: Scored, folds: NDArray[np.intp], tuning: Tuning) -> NDArray[np.bool_]:
     predictions = np.empty(rows.labels.shape, np.bool_)
     for fold in np.unique(folds):
         mine = folds == fold
-        predictions[mine] = rows.scores[mine] >= tune(rows.scores[~mine], rows.labels[~mine], objective)
+        predictions[mine] = tuning.decision(rows.scores[~mine], rows.labels[~mine])(rows.scores[mine])
     return predictions

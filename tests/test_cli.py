@@ -37,7 +37,10 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
     }
     tuned = json.loads(run("tune", "runs/mlp", "--objective", "micro", "--json").stdout)
     assert tuned["objective"] == "micro"
-    assert json.loads(run("evaluate", "runs/mlp", "--json").stdout) == tuned
+    evaluated = json.loads(run("evaluate", "runs/mlp", "--json").stdout)
+    low, high = evaluated.pop("intervals")["micro_f1"]
+    assert evaluated == tuned
+    assert low <= tuned["micro_f1"] <= high
 
     run("predict", "runs/mlp", "-o", "out.csv")
     with open("out.csv") as file:
@@ -72,6 +75,33 @@ def test_evaluate_on_another_folder(extracted, folder, run):
     assert metrics["n"] >= 10
 
 
+def test_runs_are_compared_on_the_rows_all_of_them_held_out(extracted, folder, run):
+    for name, split in (("a", "tail:20"), ("b", "tail:20"), ("c", "tail:12")):
+        features = ("--features", "efficientnet-lite0/pooled") if name == "b" else ()
+        run("fit", "--head", "linear", "--split", split, *features, "--run", f"runs/{name}")
+    told = run("evaluate", "runs/a", "runs/b", "--differences", "out.csv")
+    assert "less runs/a" in told.stdout
+    with open("out.csv") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["ImageID", "Labels", "runs/a", "runs/b", "Closest"]
+    found = json.loads(run("evaluate", "runs/a", "runs/b", "--json").stdout)
+    assert len(rows) == found["differences"][0]["rows_differing"] > 0
+    for one in found["runs"]:
+        alone = json.loads(run("evaluate", one["run"], "--json").stdout)
+        assert {name: one[name] for name in alone} == alone
+
+    refused = run("evaluate", "runs/a", "runs/c", status=1)
+    assert "--anyway" in refused.stderr
+    found = json.loads(run("evaluate", "runs/a", "runs/c", "--anyway", "--json").stdout)
+    assert (found["n"], len(found["caveats"])) == (12, 1)
+
+    other = folder(70, name="other")  # all of input, and 10 more: the rows a, or c, has seen are left out
+    found = json.loads(run("evaluate", "runs/a", "runs/c", "--data", other, "--json").stdout)
+    alone = json.loads(run("evaluate", "runs/c", "--data", other, "--json").stdout)
+    assert found["n"] == alone["n"] >= 22
+    assert {name: found["runs"][1][name] for name in alone} == alone
+
+
 def test_bad_images_are_named_and_the_status_tells(folder, run):
     root = folder(4)
     (root / "data" / "2.png").write_bytes(b"")
@@ -102,6 +132,7 @@ def test_random_weights_are_said(folder, run):
         (["fit", "--tune", "makro"], "macro"),
         (["fit", "--set", "dropout"], "NAME=VALUE"),
         (["tune", "runs/x"], "--objective"),
+        (["evaluate", "runs/x", "--anyway"], "two runs or more"),
     ],
 )
 def test_wrong_usage_has_status_2_and_a_hint(folder, run, words, message):

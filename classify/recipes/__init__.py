@@ -16,6 +16,7 @@ from typing import Any
 
 from cache import DataError, MissingDataError
 from cache.errors import unknown_name
+from classify.decisions import Tuning
 
 FOLDER = Path(__file__).parent
 ALL = "all"
@@ -45,6 +46,7 @@ class Recipe:
     head: str
     split: str
     objective: str
+    decide: str = "cuts"
     tune_on: str = "inner"
     options: Mapping[str, Any] = field(default_factory=dict)
     instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -57,6 +59,11 @@ class Recipe:
     def file(self) -> str:
         """What all its variants together are called."""
         return self.path.stem
+
+    @property
+    def tuning(self) -> Tuning:
+        """How labels follow from its scores."""
+        return Tuning(self.objective, decide=self.decide)
 
     @property
     def wanted(self) -> list[str]:

@@ -223,13 +223,13 @@ class Kitchen:
                 continue
             if run.settings.identity != wanted:
                 continue
-            if folder == path and run.settings.objective == recipe.objective:
+            if folder == path and run.decision.tuning == recipe.tuning:
                 return run, *measure_kept(run)
             run = replace(run, path=path)
-            metrics, predictions = retune(run, recipe.objective)
+            metrics, predictions = retune(run, recipe.tuning)
             run.save(metrics, predictions)
             return run, metrics, predictions
-        run, metrics = fit(self.store, recipe.head, objective=recipe.objective, run=path, **given)
+        run, metrics = fit(self.store, recipe.head, tuning=recipe.tuning, run=path, **given)
         return run, *measure_kept(run)
 
 

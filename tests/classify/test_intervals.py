@@ -3,10 +3,10 @@ import warnings
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn import metrics as sklearn
 
 from classify import intervals
-from classify.intervals import METRICS, differences, interval, resampled
+from classify.intervals import ALL, CLASS_F1, METRICS, differences, interval, resampled
 
 
 @pytest.fixture
@@ -36,19 +36,34 @@ def test_every_figure_is_that_of_scikit_learn_on_the_rows_drawn(held_out, monkey
     for draw, rows in enumerate(drawn_rows(120, 40)):
         assert len(rows) == 120
         truth = labels[rows]
-        for name in ("micro", "macro", "samples"):
-            expected = f1_score(truth, predictions[rows], average=name, zero_division=0)
-            assert found[f"{name}_f1"][draw] == pytest.approx(expected, abs=1e-6)
+        predicted, settings = predictions[rows], {"zero_division": 0}
+        expected = {
+            f"{name}_f1": sklearn.f1_score(truth, predicted, average=name, **settings)
+            for name in ("micro", "macro", "weighted", "samples")
+        } | {
+            "precision": sklearn.precision_score(truth, predicted, average="micro", **settings),
+            "recall": sklearn.recall_score(truth, predicted, average="micro", **settings),
+            "subset_accuracy": sklearn.accuracy_score(truth, predicted),
+            "hamming_loss": sklearn.hamming_loss(truth, predicted),
+            "coverage_error": sklearn.coverage_error(truth, scores[rows]),
+            "ranking_loss": sklearn.label_ranking_loss(truth, scores[rows]),
+        }
+        assert {*expected, "mAP"} == {*ALL}
+        for name, value in expected.items():
+            assert found[name][draw] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+        by_class = sklearn.f1_score(truth, predicted, average=None, **settings)
+        assert found[CLASS_F1][draw] == pytest.approx(by_class)
         there = truth.any(axis=0)
         lacking += not there.all()
-        expected = average_precision_score(truth[:, there], scores[rows][:, there], average="macro")
+        expected = sklearn.average_precision_score(truth[:, there], scores[rows][:, there], average="macro")
         assert found["mAP"][draw] == pytest.approx(expected, abs=1e-6)
     assert lacking, "the test has no draw in which a class lacks positives"
 
 
 def test_the_same_rows_and_seed_are_drawn_alike(held_out):
     first, again, other = (resampled(*held_out(), draws=50, seed=seed) for seed in (0, 0, 1))
-    for name in METRICS:
+    assert {*METRICS} < {*ALL}
+    for name in first:
         assert np.array_equal(first[name], again[name])
         assert not np.array_equal(first[name], other[name])
 
@@ -70,7 +85,7 @@ def test_an_interval_is_the_middle_95_percent():
 def test_it_holds_the_truth_as_often_as_it_says(held_out):
     """Of models whose true F1 is known, 95 % of the intervals hold it: here at least 90 % of 200."""
     labels, predictions, scores = held_out(40_000, 4)
-    truth = f1_score(labels, predictions, average="micro")
+    truth = sklearn.f1_score(labels, predictions, average="micro")
     held = 0
     for part in range(200):
         rows = slice(200 * part, 200 * part + 200)
@@ -89,7 +104,19 @@ def test_a_paired_difference_is_narrower_than_its_parts(held_out):
     low, high = interval(differences(ours, theirs)["micro_f1"])
     assert 0 < low < high
     assert high - low < np.ptp(interval(ours["micro_f1"])) / 2
-    assert interval(differences(ours, ours)["macro_f1"]) == [0, 0]
+    for values in differences(ours, ours).values():
+        assert not values.any()
+
+
+def test_a_class_that_is_better_shows_in_the_differences_of_that_class_alone(held_out):
+    labels, predictions, scores = held_out(300)
+    better = predictions.copy()
+    better[:, 4] = labels[:, 4]
+    ours, theirs = resampled(labels, better, scores), resampled(labels, predictions, scores)
+    found = differences(ours, theirs)[CLASS_F1]
+    assert found.shape == (1000, 6)
+    assert interval(found[:, 4])[0] > 0
+    assert not np.delete(found, 4, axis=1).any()
 
 
 def test_a_thousand_draws_of_a_thousand_rows_take_well_under_a_second(held_out):

@@ -2,6 +2,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from classify import fit, load_run
+from classify.comparing import Judged
 from classify.report import compare, metrics_text, table_text
 from classify.thresholds import tune
 
@@ -22,12 +23,28 @@ def run(filled, tmp_path):
 
 def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
     _, metrics = run
-    *classes, _, about, averages = metrics_text(metrics).splitlines()
+    *classes, _, about, averages, errors = metrics_text(metrics).splitlines()
     for line, row in zip(classes[1:], metrics["per_class"], strict=True):
         assert line.startswith(row["label"])
         assert f"{row['f1']:.3f}" in line
     assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro on inner: 36 of")
     assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
+    assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors
+
+
+def test_intervals_are_told_below_where_there_are_any(run):
+    made, metrics = run
+    found = Judged.kept(made).with_intervals()
+    *same, last = metrics_text(found).splitlines()
+    assert same == metrics_text(metrics).splitlines()
+    low, high = found["intervals"]["micro_f1"]
+    assert last.startswith(f"95 % intervals: micro_f1 {low:.3f} … {high:.3f}  macro_f1")
+
+
+def test_what_has_no_value_is_told_as_a_dash(run):
+    _, metrics = run
+    told = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
+    assert told.count("mAP –") == 2
 
 
 def test_runs_are_compared_under_each_rule_of_thresholds(run):

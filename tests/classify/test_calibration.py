@@ -1,0 +1,95 @@
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import log_loss
+
+from cache.errors import UsageError
+from classify.calibration import METHODS, Calibration, logits
+
+
+def skewed(n=4000, seed=0):
+    """Scores that are too sure of themselves, each class in its way: (scores, labels, probabilities)."""
+    rng = np.random.default_rng(seed)
+    truth = expit(rng.normal([-2, -1, 0], [1, 2, 1.5], size=(n, 3)))
+    labels = rng.random(truth.shape) < truth
+    return expit(2 * logit(truth) + [0.5, 0, -0.5]).astype(np.float32), labels, truth
+
+
+class Scorer(ClassifierMixin, BaseEstimator):
+    """A classifier whose decision function is its only column."""
+
+    def fit(self, X, y):
+        self.classes_ = np.array([False, True])
+        return self
+
+    def decision_function(self, X):
+        return X[:, 0]
+
+    def predict(self, X):
+        return X[:, 0] > 0
+
+
+@pytest.mark.parametrize(("method", "close"), [("sigmoid", 0.01), ("isotonic", 1e-6), ("temperature", 0.02)])
+def test_probabilities_are_those_of_scikit_learn(method, close):
+    scores, labels, _ = skewed()
+    if method == "temperature":  # with an intercept theirs would not be one
+        scores, labels = scores[:, 1:2], labels[:, 1:2]
+    found = Calibration.fitted(method, scores, labels)(scores)
+    for c in range(labels.shape[1]):
+        z = logits(scores[:, c : c + 1])
+        scorer = FrozenEstimator(Scorer().fit(z, labels[:, c]))
+        theirs = CalibratedClassifierCV(scorer, method=method).fit(z, labels[:, c]).predict_proba(z)[:, 1]
+        np.testing.assert_allclose(found[:, c], theirs, atol=close)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unseen_rows_come_nearer_their_probabilities(method):
+    scores, labels, _ = skewed()
+    unseen, labels_there, truth = skewed(seed=1)
+    calibrated = Calibration.fitted(method, scores, labels)(unseen)
+    assert calibrated.shape == unseen.shape
+    assert ((calibrated >= 0) & (calibrated <= 1)).all()
+    assert np.abs(calibrated - truth).mean() < np.abs(unseen - truth).mean()
+    for c in range(3):
+        assert log_loss(labels_there[:, c], calibrated[:, c]) < log_loss(labels_there[:, c], unseen[:, c])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_scores_keep_their_order(method):
+    scores, labels, _ = skewed(200)
+    calibrated = Calibration.fitted(method, scores, labels)(scores)
+    order = np.argsort(scores, axis=0)
+    assert (np.diff(np.take_along_axis(calibrated, order, axis=0), axis=0) >= 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_class_of_one_truth_keeps_its_scores(method):
+    scores, labels, _ = skewed(100)
+    labels[:, 0], labels[:, 1] = False, True
+    calibrated = Calibration.fitted(method, scores, labels)(scores)
+    np.testing.assert_allclose(calibrated[:, :2], scores[:, :2], atol=1e-3)
+    assert np.abs(calibrated[:, 2] - scores[:, 2]).max() > 0.01
+
+
+def test_isotonic_steps_may_take_any_form():
+    rng = np.random.default_rng(0)
+    scores = rng.random((5000, 1))
+    labels = rng.random(scores.shape) < np.where(scores > 0.6, 0.9, 0.2)
+    found = Calibration.fitted("isotonic", scores, labels)(np.array([[0.1], [0.5], [0.7], [0.9]]))
+    assert found[:, 0] == pytest.approx([0.2, 0.2, 0.9, 0.9], abs=0.06)
+    theirs = IsotonicRegression(out_of_bounds="clip").fit(scores[:, 0], labels[:, 0])
+    of_training = Calibration.fitted("isotonic", scores, labels)(scores)
+    np.testing.assert_allclose(of_training[:, 0], theirs.predict(scores[:, 0]), atol=1e-6)
+
+
+def test_zeros_and_ones_are_finite():
+    assert np.isfinite(logits(np.array([0.0, 1.0], np.float32))).all()
+
+
+def test_an_unknown_method_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'isotonic'"):
+        Calibration.fitted("isotone", *skewed(10)[:2])
