@@ -55,6 +55,9 @@ store_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 
+groups_option = click.option(
+    "--groups", default="content", show_default=True, metavar="SPEC", help="Rows that no split parts."
+)
 weights_option = click.option(
     "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
 )
@@ -248,6 +251,7 @@ def _option(text: str) -> tuple[str, Any]:
     "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
 )
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@groups_option
 @tuning_options("--tune", default="macro")
 @click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
 @click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
@@ -259,10 +263,12 @@ def _option(text: str) -> tuple[str, Any]:
 def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
 
-    A SPEC is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. An OBJECTIVE is macro,
-    micro, samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each
-    class, global-… (one cut for all), none (0.5) or at:0.4 (that cut). A feature of captions is that of the
-    table's own; FEATURE@KIND takes others, which extract --captions KIND encoded.
+    A SPEC of rows held out is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
+    groups is content (equal images or, without images, captions), none, a column such as the photographer,
+    or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro, micro,
+    samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each class,
+    global-… (one cut for all), none (0.5) or at:0.4 (that cut). A feature of captions is that of the table's
+    own; FEATURE@KIND takes others, which extract --captions KIND encoded.
 
     \b
     Examples:
@@ -527,6 +533,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--search", "trials", default=0, metavar="N", help="Have Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@groups_option
 @tuning_options("--tune", default="macro")
 @click.option(
     "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
@@ -573,6 +580,38 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
     from classify import load_run
 
     _tell_rows(vary(load_run(run), folder, told=say), as_json)
+
+
+@main.command()
+@click.argument("run", type=click.Path())
+@click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
+@click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+              help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+@json_option
+def audit(run: str, output: Path, near: float, as_json: bool) -> None:
+    """Write what deserves a look in a run's data to a CSV, the surest first.
+
+    Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
+    labels; labels that cleanlab doubts by scores of models that have not seen the row (extra audit; of a run
+    of --split kfold:5 of all rows); and classes too rare for a threshold to be tuned.
+
+    \b
+    Example:
+      encode-once fit --head linear --split kfold:5 --run runs/checked
+      encode-once audit runs/checked -o audit.csv
+    """
+    from dataclasses import asdict
+
+    from classify import load_run
+    from classify.audit import audit as look
+    from classify.audit import summary, write
+
+    found, warnings = look(load_run(run), near)
+    warn(warnings)
+    write(found, output)
+    say(f"{output}: {summary(found)}")
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=1))
 
 
 @main.group(cls=Verbs)
@@ -999,6 +1038,33 @@ def bench_fit(
         for row in contest(path, names, options=heads, **options):
             found.append(row)
             say(f"{row['model']}: {row['seconds']:.1f} s")
+    _result(found, as_json, lambda: table_text(found))
+
+
+@bench.command("split")
+@click.option("--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Rows to make up.")
+@click.option("--classes", default=80, show_default=True, type=click.IntRange(1))
+@click.option("--data", help="Data folder whose labels to take, where the store knows several.")
+@click.option("--store", help="Also split a table of this store.")
+@json_option
+def bench_split(rows: int, classes: int, data: str | None, store: str | None, as_json: bool) -> None:
+    """Split multi-label tables beside iterative-stratification: seconds, and how even label shares are.
+
+    \b
+    Examples:
+      encode-once bench split
+      encode-once bench split --rows 30000 --classes 19 --store store
+    """
+    from classify import features
+    from classify.bench_splits import contest, made_up
+    from classify.report import table_text
+
+    tables = {"made up": made_up(rows, classes)}
+    if store is not None:
+        table = features.choose_table(_existing(store), data)
+        assert table.labels is not None
+        tables[table.source] = features.label_matrix(table.labels, features.class_names(table.labels))
+    found = [row for name, labels in tables.items() for row in contest(name, labels)]
     _result(found, as_json, lambda: table_text(found))
 
 

@@ -39,7 +39,14 @@ def ablate(
     store, folder = Store(settings.store), Path(folder or run.path / "ablation")
     sources(run, store)  # raises where a feature is not what it was
     common = Common(
-        store, folder, settings.split, run.decision.tuning, settings.tune_on, settings.table, settings.seed
+        store,
+        folder,
+        settings.split,
+        run.decision.tuning,
+        settings.tune_on,
+        settings.table,
+        settings.seed,
+        settings.groups,
     )
     whole = Result.of(Combination(settings.head, tuple(settings.features), settings.options), run)
     rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]

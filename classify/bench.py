@@ -16,11 +16,12 @@ from sklearn.metrics import f1_score
 from cache import Store
 from cache.errors import unknown_name
 from cache.measuring import with_peak_memory
+from classify import duplicates, heads, peers, splits
 from classify import features as featuring
-from classify import heads, peers, splits
 from classify.blocks import Matrix
 from classify.decisions import Tuning
 from classify.fitting import INNER, Learner, fit
+from classify.grouping import content_keys
 from classify.heads import Head
 from classify.matrices import Selected, Standardised
 from classify.synthetic import made_up
@@ -88,15 +89,18 @@ class _Race:
     rows: Rows  # all others: those to fit on, and those to choose and tune on
     parts: tuple[Rows, Rows]
     seed: int
+    groups: Rows  # which `fit` keeps together by default
 
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
         """Features and labels of a store's table, parted as `fit` parts them."""
         found = featuring.samples(store, features, data)
         X, Y = found.X, found.Y
-        held = splits.folds(split, Y, found.table.columns, seed)[0]
+        groups = duplicates.exact(content_keys(found.table))
+        held = splits.folds(split, Y, found.table.columns, seed, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), held)
-        return cls(X, Y, found.table.ids, held, rows, splits.inner(Y, rows, INNER, seed), seed)
+        parts = splits.inner(Y, rows, INNER, seed, groups)
+        return cls(X, Y, found.table.ids, held, rows, parts, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
         """Fit and score by the clock, then measure."""
@@ -125,7 +129,7 @@ class _Race:
 
     def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
         """A head, fitted as `fit` does."""
-        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed)
+        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed, self.groups)
         fitted = learner.fit(self.rows)
         return lambda rows: learner.scored(fitted, rows).scores
 

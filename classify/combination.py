@@ -13,6 +13,7 @@ from cache.keys import content_key
 from classify import intervals, leaderboard
 from classify.decisions import Tuning
 from classify.fitting import fit, identity
+from classify.grouping import CONTENT
 from classify.intervals import METRICS, Floats
 from classify.metrics import measure
 from classify.runs import Run, RunError, load_run
@@ -103,6 +104,7 @@ class Common:
     tune_on: str = "inner"
     data: str | None = None
     seed: int = 0
+    groups: str = CONTENT
 
     def place(self, one: Combination) -> Path:
         """The folder of a combination's run. Thresholds do not count: they are tuned anew where need be."""
@@ -115,6 +117,7 @@ class Common:
         return {
             "features": one.features,
             "split": self.split,
+            "groups": self.groups,
             "tune_on": self.tune_on,
             "data": self.data,
             "seed": self.seed,

@@ -20,6 +20,7 @@ from classify import heads, splits
 from classify.blocks import Matrix
 from classify.decisions import Tuning
 from classify.features import Learned, Reference
+from classify.grouping import CONTENT, Grouping
 from classify.matrices import Selected
 from classify.runs import Model, Run, Scored, Settings, Source, check_place
 from classify.tuning import TUNE_ON, measure_kept
@@ -33,6 +34,7 @@ def fit(
     *,
     features: Sequence[str] = (),
     split: str = "stratified:0.1",
+    groups: str = CONTENT,
     tuning: Tuning | str = "macro",
     tune_on: str = "inner",
     run: str | os.PathLike[str] | None = None,
@@ -48,6 +50,7 @@ def fit(
         features: their names; by default every feature with one vector a row. `clip-vit-l/text@coca-b32` is
             that of the captions which coca-b32 wrote, `@table+coca-b32` of both joined.
         split: which rows are held out, a SPEC of `classify.splits`.
+        groups: which rows no split parts, a SPEC of `classify.grouping`.
         tuning: how labels follow from scores, or only what thresholds maximise, as `--tune` has it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         run: the folder to write; by default `runs/HEAD`, or the first free of `runs/HEAD-2`, …
@@ -74,11 +77,13 @@ def fit(
     found = featuring.samples(store, features, data)
     table, chosen = found.table, found.references
     keys = featuring.sample_keys(table)
-    identified = _identity(table, keys, chosen, head, options, split, tune_on, seed)
+    grouping = Grouping.parse(groups, store, table)
+    identified = _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
     if "classes" in heads.options_of(head):
         options = {"classes": found.classes, **options}
-    learner = Learner(head, options, found.X, found.Y, table.ids, seed)
-    held = splits.folds(split, found.Y, table.columns, seed)
+    together = grouping.of(table)
+    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together)
+    held = splits.folds(split, found.Y, table.columns, seed, together)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
         fitted = learner.fit(rows)
@@ -107,8 +112,9 @@ def fit(
         label_separator=table.label_separator,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
-        warnings=found.X.warnings,
+        warnings=[*found.X.warnings, *grouping.warnings(split, held[0], together)],
         identity=identified,
+        groups=groups,
     )
     tuned_on = evaluated if tune_on == "eval" else tune
     decision = tuning.decision(tuned_on.scores, tuned_on.labels)
@@ -124,6 +130,7 @@ def identity(
     *,
     features: Sequence[str] = (),
     split: str = "stratified:0.1",
+    groups: str = CONTENT,
     tune_on: str = "inner",
     data: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -136,7 +143,8 @@ def identity(
     given = {name: _as_json(value) for name, value in (options or {}).items()}
     table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
     options = {"seed": seed, **given}
-    return _identity(table, featuring.sample_keys(table), chosen, head, options, split, tune_on, seed)
+    keys, grouping = featuring.sample_keys(table), Grouping.parse(groups, store, table)
+    return _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
 
 
 def _identity(
@@ -146,6 +154,7 @@ def _identity(
     head: str,
     options: Mapping[str, Any],
     split: str,
+    grouping: Grouping,
     tune_on: str,
     seed: int,
 ) -> str:
@@ -154,7 +163,7 @@ def _identity(
         for one in chosen
     ]
     decides = [
-        head, {**heads.defaults_of(head), **options}, features, split, tune_on, seed,
+        head, {**heads.defaults_of(head), **options}, features, split, grouping.decides, tune_on, seed,
         table.ids, table.labels, table.columns,
     ]  # fmt: skip
     told = json.dumps(decides, sort_keys=True).encode()
@@ -198,10 +207,11 @@ class Learner:
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
     seed: int
+    groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
 
     def fit(self, rows: NDArray[np.intp]) -> Fitted:
         """A model of those rows, some of which it is stopped and tuned on rather than fitted."""
-        fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed)
+        fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed, self.groups)
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)

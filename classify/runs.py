@@ -89,6 +89,7 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
     identity: str = ""  # `fitting.identity` of what was fitted
+    groups: str = "none"  # which rows no split parted; runs made before there was a choice parted any
 
     @property
     def stored(self) -> dict[str, Source]:

@@ -11,6 +11,7 @@ from classify import features as featuring
 from classify import heads, leaderboard, search
 from classify.combination import Combination, Common, Result, Tell
 from classify.decisions import Tuning
+from classify.grouping import CONTENT
 from classify.intervals import METRICS
 from classify.thresholds import Objective
 
@@ -25,6 +26,7 @@ def sweep(
     subsets: bool = False,
     grid: Grid | None = None,
     split: str = "stratified:0.1",
+    groups: str = CONTENT,
     tuning: Tuning | str = "macro",
     seeds: int = 1,
     trials: int = 0,
@@ -39,6 +41,7 @@ def sweep(
         names: of heads.
         features: by default every one with one vector a row; all together or, with `subsets`, every choice.
         grid: further values of options to try.
+        groups: which rows no split parts, a SPEC of `classify.grouping`.
         seeds: so many seeds of each head, 0, 1, …; the held-out rows stay the same.
         trials: so many settings of each head are tried by Optuna, where the head says what there is to try.
         tuning: how labels follow from scores, or only what thresholds maximise.
@@ -59,7 +62,7 @@ def sweep(
         raise unknown_name("metric", by, METRICS)
     store = store if isinstance(store, Store) else Store(store)
     given = [one.name for one in featuring.choose(store, features)]
-    common = Common(store, Path(folder), split, tuning, data=data)
+    common = Common(store, Path(folder), split, tuning, data=data, groups=groups)
     asked = all_combinations(names, feature_sets(given, subsets), grid, seeds)
     results = []
     for number, one in enumerate(asked, start=1):

@@ -384,3 +384,38 @@ def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run
     ]
     assert "did you mean 'knn'" in run(*words, "--set", "kn.ks=[7]", status=2).stderr
     assert "did you mean 'ks'" in run(*words, "--set", "knn.k=7", status=2).stderr
+
+
+def test_audit_writes_a_table_to_work_through_and_names_the_counts(extracted, run):
+    shutil.copy(extracted / "data" / "3.png", extracted / "data" / "4.png")
+    rows = (extracted / "train.csv").read_text().splitlines()
+    labels = ["ImageID,Labels,Caption", "3.png,1,a dog", "4.png,2,a dog"]
+    kept = [line for line in rows[1:] if not line.startswith(("3.png", "4.png"))]
+    (extracted / "train.csv").write_text("\n".join([*labels, *kept]) + "\n")
+    run("extract", "--encoder", "efficientnet-lite0")
+    image = ("--features", "efficientnet-lite0/pooled")
+    run("fit", "--head", "knn", "--split", "kfold:3", "--groups", "efficientnet-lite0/pooled:0.99", *image)
+    result = run("audit", "runs/knn", "--near", 0.999, "--json")
+    found = json.loads(result.stdout)
+    with open("audit.csv", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["why"] for row in written] == [one["why"] for one in found]
+    (double,) = (one for one in found if one["kind"] == "duplicate")
+    assert (double["id"], double["other"]) in (("3.png", "4.png"), ("4.png", "3.png"))
+    assert double["image"].endswith(double["id"])
+    assert "audit.csv: 1 duplicate" in result.stderr
+
+
+def test_which_rows_stay_together_is_asked_for_by_name(extracted, run, tmp_path):
+    run("fit", "--head", "linear", "--groups", "none", "--run", "runs/none")
+    assert json.loads((tmp_path / "runs/none/run.json").read_text())["groups"] == "none"
+    assert "did you mean 'content'" in run("fit", "--head", "linear", "--groups", "contnt", status=2).stderr
+    assert "did you mean 'content'" in run("sweep", "--head", "linear", "--groups", "contnt", status=2).stderr
+
+
+def test_bench_split_is_measured_beside_its_peer(extracted, run):
+    rows = json.loads(
+        run("bench", "split", "--rows", 300, "--classes", 4, "--store", "store", "--json").stdout
+    )
+    assert [row["split"] for row in rows] == ["stratified:0.1", "kfold:5"] * 2
+    assert rows[2]["labels"].startswith(str(extracted / "train.csv"))

@@ -111,3 +111,11 @@ def test_recipes_on_captions_reach_what_their_report_did(shared, place):
     for row in rows:
         assert row["metrics"]["n"] == 3000
         assert row["compared"]["micro_f1"]["difference"] > -0.015, row["recipe"]
+
+
+def test_no_photograph_is_anothers_double_and_labels_are_doubted(fitted, place):
+    found = json.loads(run("audit", place / "run", "-o", place / "audit.csv", "--json"))
+    assert {one["kind"] for one in found} <= {"label", "rare"}
+    doubted = [one for one in found if one["kind"] == "label"]
+    assert 50 < len(doubted) < 1000
+    assert {one["given"] for one in doubted[:10]} == {"absent", "present"}

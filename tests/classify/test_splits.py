@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
 from cache.errors import DataError
-from classify.splits import folds, inner, stratified
+from classify.splits import folds, inner, straddling, stratified
 
 
 def random_labels(seed, n, c):
@@ -52,10 +52,11 @@ def test_label_shares_deviate_no_more_than_those_of_iterative_stratification(spe
     assert np.mean(ours) <= np.mean(theirs) + 0.1 / 1_000  # a tenth of a row: ten draws tell no less
 
 
-def test_each_label_set_is_spread_too():
+@pytest.mark.parametrize("before", [0, 62, 70])
+def test_each_label_set_is_spread_too(before):
     """Holding out ten times {0, 1} and {2} would balance the single labels just as well."""
     sets = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]], dtype=bool)
-    labels = np.repeat(sets, 100, axis=0)
+    labels = np.pad(np.repeat(sets, 100, axis=0), ((0, 0), (before, 0)))  # further labels, which none has
     (held,) = folds("stratified:0.1", labels, {})
     assert np.bincount(held // 100, minlength=4).tolist() == pytest.approx([10] * 4, abs=1)
 
@@ -131,3 +132,97 @@ def test_inner_parts_the_training_rows(problem, seed):
 def test_inner_needs_a_row_on_each_side():
     with pytest.raises(DataError, match="cannot be parted"):
         inner(np.zeros((10, 2), dtype=bool), np.arange(3), 0.1)
+
+
+def random_groups(seed, n, largest):
+    """Groups of 1 to `largest` rows, scattered over the table."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, largest + 1, n)
+    return rng.permutation(np.repeat(np.arange(n), sizes)[:n])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    problem=problem,
+    largest=st.integers(1, 6),
+    spec=st.sampled_from(["stratified:0.2", "random:0.2", "kfold:4"]),
+)
+def test_a_group_is_never_parted(problem, largest, spec):
+    labels = random_labels(*problem)
+    groups = random_groups(problem[0], len(labels), largest)
+    held = folds(spec, labels, {}, 0, groups)
+    for rows in held:
+        assert straddling(rows, groups) == 0
+    if spec == "kfold:4":
+        assert sorted(np.concatenate(held)) == list(range(len(labels)))
+    fit, tuning = inner(labels, np.setdiff1d(np.arange(len(labels)), held[0]), 0.2, 0, groups)
+    assert not set(groups[fit]) & set(groups[tuning])
+    assert sorted([*fit, *tuning, *held[0]]) == list(range(len(labels)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    problem=problem,
+    seed=st.integers(0, 99),
+    spec=st.sampled_from(["stratified:0.2", "random:0.2", "kfold:4"]),
+)
+def test_groups_of_one_row_change_nothing(problem, seed, spec):
+    labels = random_labels(*problem)
+    alone = np.random.default_rng(seed).permutation(len(labels))
+    for rows, same in zip(folds(spec, labels, {}, seed), folds(spec, labels, {}, seed, alone), strict=True):
+        assert np.array_equal(rows, same)
+
+
+@pytest.mark.parametrize("spec", ["stratified:0.1", "random:0.1", "kfold:5"])
+def test_sizes_are_exact_where_enough_rows_are_alone(spec):
+    labels = random_labels(5, 600, 8)
+    groups = np.where(np.arange(600) < 200, np.arange(600) // 4, np.arange(600))
+    size = 120 if spec == "kfold:5" else 60
+    for seed in range(5):
+        assert {len(rows) for rows in folds(spec, labels, {}, seed, groups)} == {size}
+
+
+@pytest.mark.parametrize("spec", ["stratified:0.2", "kfold:5"])
+def test_label_shares_hold_with_groups_and_groups_have_their_share(spec):
+    """A third of the rows come in fours of equal labels: to half a row as balanced as if they did not."""
+    labels = random_labels(11, 3_000, 20)
+    groups = np.where(np.arange(3_000) < 1_000, np.arange(3_000) // 4, np.arange(3_000))
+    labels[:1_000] = np.repeat(labels[:1_000:4], 4, axis=0)
+    held = folds(spec, labels, {}, 0, groups)
+    assert share_deviation(labels, held) <= share_deviation(labels, folds(spec, labels, {})) + 0.5 / 600
+    for rows in held:
+        assert np.sum(rows < 1_000) == pytest.approx(200, abs=20)
+
+
+def test_groups_without_lone_rows_come_near_the_sizes():
+    labels = random_labels(2, 1_000, 10)
+    groups = np.arange(1_000) // 7
+    for rows in folds("kfold:5", labels, {}, 0, groups):
+        assert len(rows) == pytest.approx(200, abs=7)
+    (rows,) = folds("random:0.1", labels, {}, 0, groups)
+    assert 100 - 7 < len(rows) <= 100
+
+
+def test_large_groups_are_held_out_at_random_as_often_as_small_ones():
+    """Were groups met row by row, one of 50 rows would nearly always come first."""
+    groups = np.r_[np.zeros(50, int), np.arange(1, 451)]
+    held = [folds("random:0.2", np.zeros((500, 1), bool), {}, seed, groups)[0] for seed in range(200)]
+    assert np.mean([0 in rows for rows in held]) == pytest.approx(0.2, abs=0.1)
+
+
+@pytest.mark.parametrize("spec", ["tail:4", "part"])
+def test_rows_held_out_by_place_or_column_are_as_said_and_straddling_ones_counted(spec):
+    columns = {"part": ["train"] * 6 + ["val"] * 4}
+    groups = np.array([0, 1, 2, 3, 4, 5, 0, 6, 6, 1])
+    (rows,) = folds(spec, np.zeros((10, 1), dtype=bool), columns, 0, groups)
+    assert rows.tolist() == [6, 7, 8, 9]
+    assert straddling(rows, groups) == 2
+
+
+def test_groups_that_leave_no_choice_are_told():
+    labels, one = np.zeros((10, 1), dtype=bool), np.zeros(10, int)
+    for spec in ("stratified:0.2", "random:0.2", "kfold:2"):
+        with pytest.raises(DataError, match="of 10 rows in 1 groups that stay together"):
+            folds(spec, labels, {}, 0, one)
+    with pytest.raises(DataError, match="10 training rows in 1 groups"):
+        inner(labels, np.arange(10), 0.2, 0, one)
