@@ -98,7 +98,7 @@ class _Problem:
         self.W[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
         # With all rows of one weight the curvature is a multiple of ZᵀZ; four rows a column estimate it well.
         some = self.Z[:: max(len(self.Z) // (4 * self.Z.shape[1]), 1)]
-        squares, self.axes = torch.linalg.eigh(some.T @ some / len(some))
+        squares, self.axes = _principal_axes(some.T @ some / len(some))
         self.squares = squares.clamp(min=0)[:, None]  # (d + 1, 1)
 
     def solve(self, C: Tensor, tolerance: float) -> Tensor:
@@ -129,6 +129,15 @@ class _Problem:
             logits = logits + length * change
         self.W = W
         return W
+
+
+def _principal_axes(curvature: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (d,) and eigenvectors (d, d) of a symmetric matrix (d, d)."""
+    try:
+        squares, axes = torch.linalg.eigh(curvature)
+    except torch.linalg.LinAlgError:  # of few rows, most eigenvalues are 0: float32 may not tell them apart
+        squares, axes = torch.linalg.eigh(curvature.double())
+    return squares.to(curvature.dtype), axes.to(curvature.dtype)
 
 
 def _line_minimum(logits: Tensor, change: Tensor, Y: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:

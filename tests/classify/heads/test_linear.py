@@ -58,3 +58,20 @@ def test_separable_and_constant_classes_end_in_finite_scores():
     Y = np.hstack([X > 0, np.zeros_like(X, dtype=bool), np.ones_like(X, dtype=bool)])
     scores = Linear(Cs=[1e6], device="cpu").fit(X, Y, X, Y).predict_proba(X)
     assert np.array_equal(scores > 0.5, Y)
+
+
+def test_axes_that_float32_does_not_find_are_found_in_float64(monkeypatch):
+    """LAPACK may fail on the curvature of a few rows in many columns."""
+    X, Y = data(0, 60, 8)[:2]
+    expected = Linear(Cs=(1.0,)).fit(X, Y).predict_proba(X)
+    solve, asked = torch.linalg.eigh, []
+
+    def eigh(matrix):
+        asked.append(matrix.dtype)
+        if matrix.dtype == torch.float32:
+            raise torch.linalg.LinAlgError("the algorithm failed to converge")
+        return solve(matrix)
+
+    monkeypatch.setattr(torch.linalg, "eigh", eigh)
+    np.testing.assert_allclose(Linear(Cs=(1.0,)).fit(X, Y).predict_proba(X), expected, atol=1e-3)
+    assert torch.float64 in asked
