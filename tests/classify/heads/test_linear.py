@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
@@ -62,8 +63,8 @@ def test_separable_and_constant_classes_end_in_finite_scores():
 
 def test_axes_that_float32_does_not_find_are_found_in_float64(monkeypatch):
     """LAPACK may fail on the curvature of a few rows in many columns."""
-    X, Y = data(0, 60, 8)[:2]
-    expected = Linear(Cs=(1.0,)).fit(X, Y).predict_proba(X)
+    X, Y = problem(3, 100, 8)
+    expected = Linear(Cs=[1.0], device="cpu").fit(X, Y, X, Y).predict_proba(X)
     solve, asked = torch.linalg.eigh, []
 
     def eigh(matrix):
@@ -73,5 +74,6 @@ def test_axes_that_float32_does_not_find_are_found_in_float64(monkeypatch):
         return solve(matrix)
 
     monkeypatch.setattr(torch.linalg, "eigh", eigh)
-    np.testing.assert_allclose(Linear(Cs=(1.0,)).fit(X, Y).predict_proba(X), expected, atol=1e-3)
-    assert torch.float64 in asked
+    found = Linear(Cs=[1.0], device="cpu").fit(X, Y, X, Y).predict_proba(X)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert asked == [torch.float32, torch.float64]
