@@ -15,9 +15,8 @@ from classify.decisions import Tuning
 from classify.fitting import fit, identity
 from classify.grouping import CONTENT
 from classify.intervals import METRICS, Floats
-from classify.metrics import measure
 from classify.runs import Run, RunError, load_run
-from classify.tuning import measure_kept, retune
+from classify.tuning import measure_kept, measured, retune
 
 Tell = Callable[[str], None]  # is given a line on what was done
 
@@ -57,13 +56,7 @@ class Result:
             str(run.path),
             metrics=metrics,
             draws=intervals.resampled(held.labels, predictions, held.scores),
-            inner=measure(
-                tuned.labels,
-                run.decision(tuned.scores),
-                run.decision.probabilities(tuned.scores),
-                run.settings.classes,
-                run.decision.thresholds,
-            ),
+            inner=measured(run.decision, tuned, run.settings.classes, run.decision(tuned.scores)),
             seconds=run.settings.seconds,
             rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
         )

@@ -30,7 +30,7 @@ class Judged:
     """What a run says of rows that it was not fitted on, and what that is worth."""
 
     run: Run
-    rows: Scored
+    rows: Scored  # with scores as probabilities, calibrated where the run does that
     predictions: Bools  # (n, c)
     metrics: dict[str, Any]  # `metrics.json`, of these rows
     tuned_here: bool = False  # its thresholds were tuned on these rows
@@ -39,8 +39,12 @@ class Judged:
     def kept(cls, run: Run) -> "Judged":
         """Of the rows that a run held out itself."""
         metrics, predictions = measure_kept(run)
-        rows = replace(run.eval, scores=run.decision.probabilities(run.eval.scores))
-        return cls(run, rows, predictions, metrics, tuned_on_eval(run))
+        return replace(cls.of(run, run.eval, predictions, metrics), tuned_here=tuned_on_eval(run))
+
+    @classmethod
+    def of(cls, run: Run, rows: Scored, predictions: Bools, metrics: dict[str, Any]) -> "Judged":
+        """Of any rows, with the run's own scores of them."""
+        return cls(run, replace(rows, scores=run.decision.probabilities(rows.scores)), predictions, metrics)
 
     @property
     def name(self) -> str:
@@ -65,9 +69,12 @@ class Judged:
         pick = np.ix_(places, np.array(k))
         rows = Scored([self.rows.ids[n] for n in places], self.rows.scores[pick], self.rows.labels[pick])
         predictions = self.predictions[pick]
-        cuts = np.array([self.metrics["per_class"][one]["threshold"] for one in k])
-        measured = self.metrics | measure(rows.labels, predictions, rows.scores, classes, cuts)
-        return replace(self, rows=rows, predictions=predictions, metrics=measured)
+        measured = measure(rows.labels, predictions, rows.scores, classes)
+        measured["per_class"] = [
+            {**self.metrics["per_class"][one], **row}
+            for one, row in zip(k, measured["per_class"], strict=True)
+        ]
+        return replace(self, rows=rows, predictions=predictions, metrics=self.metrics | measured)
 
 
 def against_first(judged: Sequence[Judged], anyway: bool = False) -> tuple[dict[str, Any], list[Judged]]:

@@ -112,23 +112,33 @@ class Decision:
         """What `metrics.json` says of it."""
         return {"objective": self.tuning.objective, "decided": str(self.tuning)}
 
+    def cuts(self) -> list[dict[str, Any]]:
+        """For each class its threshold and, where the bootstrap told one, its interval; of sets, neither."""
+        if self.tuning.decide == "expected-f1":
+            return [{"threshold": None, "interval": None}] * len(self.thresholds)
+        intervals = self._intervals() or [None] * len(self.thresholds)
+        return [
+            {"threshold": cut, "interval": ends}
+            for cut, ends in zip(self.thresholds.tolist(), intervals, strict=True)
+        ]
+
+    def _intervals(self) -> list[list[float] | None] | None:
+        found = self.estimate.intervals
+        return None if found is None else [None if np.isnan(ends).any() else ends.tolist() for ends in found]
+
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
         """`thresholds.json`: what was asked for, and for each class what was found."""
-        thresholds, intervals, loss = self.thresholds, self.estimate.intervals, self.estimate.loss
-        told: dict[str, Any] = {
-            **asdict(self.tuning),
-            "thresholds": dict(zip(classes, thresholds.tolist(), strict=True)),
-            "intervals": None,
-            "expected_loss": loss,
-            "calibration": None,
+        learned = self.calibration and [one.tolist() for one in self.calibration.learned]
+        found = {
+            "thresholds": self.thresholds.tolist(),
+            "intervals": self._intervals(),
+            "calibration": learned,
         }
-        if intervals is not None:
-            known = [None if np.isnan(ends).any() else ends.tolist() for ends in intervals]
-            told["intervals"] = dict(zip(classes, known, strict=True))
-        if self.calibration:
-            learned = [one.tolist() for one in self.calibration.learned]
-            told["calibration"] = dict(zip(classes, learned, strict=True))
-        return told
+        return {
+            **asdict(self.tuning),
+            **{name: each and dict(zip(classes, each, strict=True)) for name, each in found.items()},
+            "expected_loss": self.estimate.loss,
+        }
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "Decision":

@@ -18,12 +18,10 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
 
 
-def measure(
-    labels: Bools, predictions: Bools, scores: Scores, names: Sequence[str], thresholds: Scores
-) -> dict[str, Any]:
-    """The metrics of `metrics.json` as plain numbers: all its keys but `split` and `tuned_on`.
+def measure(labels: Bools, predictions: Bools, scores: Scores, names: Sequence[str]) -> dict[str, Any]:
+    """The metrics of `metrics.json` as plain numbers: all its keys but those that tell what decided.
 
-    labels, predictions and scores are (n, c); names and thresholds (c,). What is 0/0 counts as 0, as with
+    labels, predictions and scores are (n, c), names (c,). What is 0/0 counts as 0, as with
     scikit-learn's zero_division=0: a class that is nowhere true or predicted lowers macro F1, and a row
     without labels or predictions lowers samples F1. Average precision has no meaning for a class without
     positives: there `ap` is None, and mAP is the mean over the others, None if there are none.
@@ -42,7 +40,6 @@ def measure(
     per_class = [
         {
             "label": names[k],
-            "threshold": float(thresholds[k]),
             "precision": float(precision[k]),
             "recall": float(recall[k]),
             "f1": float(class_f1[k]),

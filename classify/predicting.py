@@ -14,8 +14,8 @@ from classify import features as featuring
 from classify.blocks import Matrix
 from classify.comparing import Judged
 from classify.features import Learned, Reference, refer
-from classify.metrics import measure
 from classify.runs import Run, Scored
+from classify.tuning import measured
 
 
 def differences(run: Run, store: Store) -> list[str]:
@@ -138,8 +138,10 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
-    predictions = run.decision(scores[~seen])
-    measured = measure(labels, predictions, rows.scores, classes, run.decision.thresholds)
-    about = {"split": f"{table.source}, {len(labels)} rows", **run.decision.told}
-    return Judged(run, rows, predictions, {**measured, **about, "tuned_on": "the run's own rows"}), warnings
+    rows = Scored(ids, scores[~seen], labels)
+    predictions = run.decision(rows.scores)
+    metrics = measured(run.decision, rows, classes, predictions) | {
+        "split": f"{table.source}, {len(labels)} rows",
+        "tuned_on": "the run's own rows",
+    }
+    return Judged.of(run, rows, predictions, metrics), warnings

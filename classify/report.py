@@ -43,6 +43,8 @@ def markdown_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return _ends(value)
     return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
 
 

@@ -1,18 +1,19 @@
 """From kept scores to thresholds, predictions and metrics; no model is touched."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.decisions import Tuning
+from classify.decisions import Bools, Decision, Tuning
 from classify.metrics import measure
 from classify.runs import Run, Scored
 
 TUNE_ON = ("inner", "eval")
 
 
-def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], Bools]:
     """Give a run another way from scores to labels; return the metrics and labels of its `eval` rows.
 
     Raises:
@@ -23,7 +24,7 @@ def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], NDArray[np.bool_]]
     return measure_kept(run)
 
 
-def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+def measure_kept(run: Run) -> tuple[dict[str, Any], Bools]:
     """`metrics.json` for a run's thresholds as they are, and the labels of its `eval` rows, (n, c).
 
     Cross-validated rows are judged by thresholds tuned on the other folds, so that no row has a say in its
@@ -34,16 +35,22 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], NDArray[np.bool_]]:
         predictions = _cross_tuned(rows, rows.folds, decision.tuning)
     else:
         predictions = decision(rows.scores)
-    measured = measure(
-        rows.labels, predictions, decision.probabilities(rows.scores), settings.classes, decision.thresholds
-    )
     return {
-        **measured,
+        **measured(decision, rows, settings.classes, predictions),
         "split": settings.split,
-        **decision.told,
         "tuned_on": _tuned_on(run),
         "warnings": settings.warnings,
     }, predictions
+
+
+def measured(decision: Decision, rows: Scored, classes: Sequence[str], predictions: Bools) -> dict[str, Any]:
+    """What the labels (n, c) that a decision gives to rows are worth, and what the decision is."""
+    found = measure(rows.labels, predictions, decision.probabilities(rows.scores), classes)
+    per_class = [
+        {"label": row["label"], **cut, **row}
+        for row, cut in zip(found["per_class"], decision.cuts(), strict=True)
+    ]
+    return {**found, "per_class": per_class, **decision.told}
 
 
 def tuned_on_eval(run: Run) -> bool:
@@ -61,7 +68,7 @@ def _tuned_on(run: Run) -> str:
     return f"inner: {len(run.tune.ids)} of the training rows"
 
 
-def _cross_tuned(rows: Scored, folds: NDArray[np.intp], tuning: Tuning) -> NDArray[np.bool_]:
+def _cross_tuned(rows: Scored, folds: NDArray[np.intp], tuning: Tuning) -> Bools:
     predictions = np.empty(rows.labels.shape, np.bool_)
     for fold in np.unique(folds):
         mine = folds == fold

@@ -135,7 +135,7 @@ def _principal_axes(curvature: Tensor) -> tuple[Tensor, Tensor]:
     """Eigenvalues (d,) and eigenvectors (d, d) of a symmetric matrix (d, d)."""
     try:
         squares, axes = torch.linalg.eigh(curvature)
-    except torch.linalg.LinAlgError:  # of few rows, most eigenvalues are 0: float32 may not tell them apart
+    except RuntimeError:  # did not converge: of few rows most eigenvalues are 0, which float32 may not part
         squares, axes = torch.linalg.eigh(curvature.double())
     return squares.to(curvature.dtype), axes.to(curvature.dtype)
 

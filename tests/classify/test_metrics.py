@@ -18,7 +18,7 @@ KEYS = [
     *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error"),
     *("per_class", "n"),
 ]
-CLASS_KEYS = ["label", "threshold", "precision", "recall", "f1", "ap", "support", "calibration_error"]
+CLASS_KEYS = ["label", "precision", "recall", "f1", "ap", "support", "calibration_error"]
 
 
 @st.composite
@@ -33,7 +33,7 @@ def measured(labels, predictions, scores):
     c = labels.shape[1]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return measure(labels, predictions, scores, [f"label {k}" for k in range(c)], np.full(c, 0.5))
+        return measure(labels, predictions, scores, [f"label {k}" for k in range(c)])
 
 
 def ratio(a, b):
@@ -83,7 +83,7 @@ def test_every_figure_equals_its_definition(result):
     for k, row in enumerate(metrics["per_class"]):
         true, predicted = labels[:, k], predictions[:, k]
         both = (true & predicted).sum()
-        assert (row["label"], row["threshold"], row["support"]) == (f"label {k}", 0.5, support[k])
+        assert (row["label"], row["support"]) == (f"label {k}", support[k])
         assert row["f1"] == pytest.approx(f1[k])
         assert row["precision"] == pytest.approx(ratio(both, predicted.sum()))
         assert row["recall"] == pytest.approx(ratio(both, true.sum()))
@@ -175,6 +175,6 @@ def test_no_figure_hangs_on_the_order_of_the_rows():
 
 def test_rows_without_labels_or_predictions_count_as_zero_in_samples_f1():
     labels = np.array([[True, False], [False, False]])
-    metrics = measure(labels, labels, labels.astype(float), ["a", "b"], np.full(2, 0.5))
+    metrics = measure(labels, labels, labels.astype(float), ["a", "b"])
     assert metrics["samples_f1"] == 0.5
     assert metrics["micro_f1"] == metrics["subset_accuracy"] == 1.0

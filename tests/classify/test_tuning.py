@@ -99,7 +99,20 @@ def test_a_kept_decision_is_measured_as_it_is():
     np.testing.assert_array_equal(predictions, run.eval.scores >= [0.2, 0.9, 0.4])
     assert run.decision.thresholds.tolist() == [0.2, 0.9, 0.4]
     assert [row["threshold"] for row in metrics["per_class"]] == [0.2, 0.9, 0.4]
+    assert [row["interval"] for row in metrics["per_class"]] == [None] * 3
     assert_measured(metrics, predictions, run)
+
+
+def test_each_class_tells_its_cut_and_how_far_to_trust_it():
+    metrics, _ = retune(run := a_run(), Tuning("macro"))
+    assert list(metrics["per_class"][0])[:3] == ["label", "threshold", "interval"]
+    for row, cut, ends in zip(
+        metrics["per_class"], run.decision.thresholds, run.decision.estimate.intervals, strict=True
+    ):
+        assert row["threshold"] == cut
+        assert row["interval"] == ends.tolist()
+    metrics, _ = retune(run, Tuning(decide="expected-f1"))
+    assert all(row["threshold"] is row["interval"] is None for row in metrics["per_class"])
 
 
 def test_calibrated_scores_are_what_is_measured():
