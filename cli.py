@@ -95,7 +95,7 @@ def _inputs(options: dict[str, Any]) -> dict[str, Any]:
     return {"columns": Columns(id_, image, captions, label), "images": options.pop("images")}
 
 
-def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """How labels follow from scores, the objective under the command's own name for it."""
 
     def options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -109,7 +109,7 @@ def tuning_options(objective: str, default: str) -> Callable[[Callable[..., Any]
                          help="cuts, or expected-f1: each row's set of greatest expected F1."),
             click.option("--no-shrink", is_flag=True,
                          help="Cuts optimal on the rows tuned on, not drawn together for unseen ones."),
-            click.option(objective, "objective", default=default, show_default=True, metavar="OBJECTIVE",
+            click.option(objective, "objective", default="macro", show_default=True, metavar="OBJECTIVE",
                          help="What thresholds maximise."),
         ):  # fmt: skip
             command = option(command)
@@ -252,7 +252,7 @@ def _option(text: str) -> tuple[str, Any]:
 )
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
 @groups_option
-@tuning_options("--tune", default="macro")
+@tuning_options("--tune")
 @click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
 @click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
 @click.option("--data", help="Data folder to learn from, where the store knows several.")
@@ -295,7 +295,7 @@ def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@tuning_options("--objective", default="macro")
+@tuning_options("--objective")
 @json_option
 def tune(run: str, as_json: bool, **options: Any) -> None:
     """Decide anew how a run's labels follow from its kept scores; nothing is fitted again.
@@ -534,7 +534,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
 @groups_option
-@tuning_options("--tune", default="macro")
+@tuning_options("--tune")
 @click.option(
     "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
 )
