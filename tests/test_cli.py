@@ -384,3 +384,22 @@ def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run
     ]
     assert "did you mean 'knn'" in run(*words, "--set", "kn.ks=[7]", status=2).stderr
     assert "did you mean 'ks'" in run(*words, "--set", "knn.k=7", status=2).stderr
+
+
+def test_bench_tune_has_peers_the_command_itself_and_the_optimum_beside_each_size(run):
+    words = ("bench", "tune", "--size", 60, 2, "--repeats", 1, "--problems", 5, "--json")
+    speeds, commands, gaps = json.loads(run(*words).stdout)
+    assert {(row["rows"], row["classes"]) for row in speeds} == {(60, 2)}
+    assert [row["command"] for row in commands] == ["tune RUN --objective macro"]
+    assert [row["problems"] for row in gaps] == [5, 5]
+
+
+def test_bench_cuts_compares_every_rule_on_kept_scores(folder, run):
+    folder(40)
+    run(*GLOVE)
+    run("fit", "--head", "linear", "--split", "kfold:2", "--run", "runs/one")
+    words = ("bench", "cuts", "runs/one", "--repeats", 2, "--rows", 10)
+    rows = json.loads(run(*words, "--json").stdout)
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    assert [(row["tuned on"], row["rule"]) for row in rows] == [(n, rule) for n in (20, 10) for rule in rules]
+    assert f"| {rules[0]} | {rows[0]['micro']['mean']:.4f} (" in run(*words, "--md").stdout
