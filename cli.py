@@ -1026,7 +1026,7 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as
     for rows, classes in sizes:
         say(f"{rows} × {classes}: scikit-learn's loops first")
         tables.append([*speed(rows, classes, repeats)])
-    tables += [[command(*size) for size in sizes], gaps(problems)]
+    tables += [[command(*size, min(repeats, 3)) for size in sizes], gaps(problems)]
     _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 

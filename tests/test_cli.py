@@ -390,7 +390,9 @@ def test_bench_tune_has_peers_the_command_itself_and_the_optimum_beside_each_siz
     words = ("bench", "tune", "--size", 60, 2, "--repeats", 1, "--problems", 5, "--json")
     speeds, commands, gaps = json.loads(run(*words).stdout)
     assert {(row["rows"], row["classes"]) for row in speeds} == {(60, 2)}
-    assert [row["command"] for row in commands] == ["tune RUN --objective macro"]
+    (command,) = commands
+    assert command["seconds"] > command["beyond imports"] > 0
+    assert command["imports"] > 0
     assert [row["problems"] for row in gaps] == [5, 5]
 
 
