@@ -89,7 +89,7 @@ def test_every_objective_has_its_peers_and_never_reaches_less():
             assert mine["tune"]["× loop"] == pytest.approx(loop["seconds"] / mine["tune"]["seconds"])
         assert mine["tune"]["above grid"] >= -1e-8
     passes = [row for row in rows if row["way"].startswith("the same in each class")]
-    single = [row for row in rows if row["for"] == "global-samples"][0]
+    single = next(row for row in rows if row["for"] == "global-samples")
     assert passes[0]["seconds"] == pytest.approx(3 * single["seconds"])
     reaches = {row["way"]: row["reaches"] for row in rows if row["for"] == "macro"}
     assert reaches["tune, torch tensors on cpu"] == pytest.approx(reaches["tune"])
