@@ -20,10 +20,10 @@ from classify.shrinkage import Estimate
 from classify.thresholds import tune
 
 AVERAGES = ("micro", "macro", "samples")
-ONE, EXACT = "one cut", "exact cuts"  # what the others are compared with
+HALF, ONE, EXACT = "0.5", "one cut", "exact cuts"  # what the others are compared with
 # rule → how it is asked for to do well in an average of F1
 RULES: dict[str, Callable[[str], Tuning]] = {
-    "0.5": lambda average: Tuning("none"),
+    HALF: lambda average: Tuning("none"),
     ONE: lambda average: Tuning(f"global-{average}"),
     EXACT: lambda average: Tuning(average, shrink=False),
     "shrunk cuts": Tuning,
@@ -42,7 +42,7 @@ def held_out(run: Run, repeats: int = 20, few: int = 1000, seed: int = 0) -> Ite
     """Mean held-out F1 of each rule, tuned on half of a run's rows and on a few of these: a row a rule.
 
     The rows are those of the run's `eval`. Each average of F1 is that of the rule tuned for it.
-    `less one cut` and `less exact cuts` are mean paired differences to these two rules, each with its
+    `less 0.5`, `less one cut` and `less exact cuts` are mean paired differences to these rules, each with its
     standard error.
     """
     rows = run.eval
@@ -105,7 +105,7 @@ def _rows(values: NDArray[np.float64]) -> Iterator[Row]:
         row: Row = {"rule": rule}
         for j, average in enumerate(AVERAGES):
             told: Row = {"mean": float(values[:, k, j].mean())}
-            for other in (ONE, EXACT):
+            for other in (HALF, ONE, EXACT):
                 less = values[:, k, j] - values[:, names.index(other), j]
                 error = less.std(ddof=1) / np.sqrt(len(less)) if len(less) > 1 else np.nan
                 told[f"less {other}"] = None if rule == other else float(less.mean())
