@@ -1068,6 +1068,61 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
     _result(found, as_json, lambda: table_text(found))
 
 
+@bench.command("tune")
+@click.option("--size", "sizes", multiple=True, type=(click.IntRange(1), click.IntRange(1)),
+              metavar="ROWS CLASSES", default=[(30_000, 19), (40_000, 80)], show_default=True,
+              help="Of the made-up scores; repeatable.")  # fmt: skip
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
+              help="Rounds; seconds are medians.")  # fmt: skip
+@click.option("--problems", default=1000, show_default=True, type=click.IntRange(1),
+              help="Small problems on which `samples` is held against brute force.")  # fmt: skip
+@json_option
+def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as_json: bool) -> None:
+    """Time thresholds beside loops of scikit-learn's f1_score and a NumPy grid, and the command itself.
+
+    \b
+    Examples:
+      encode-once bench tune
+      encode-once bench tune --size 3000 5 --problems 100
+    """
+    from classify.bench_tune import command, gaps, speed
+    from classify.report import table_text
+
+    tables = []
+    for rows, classes in sizes:
+        say(f"{rows} × {classes}: scikit-learn's loops first")
+        tables.append([*speed(rows, classes, repeats)])
+    tables += [[command(*size, min(repeats, 3)) for size in sizes], gaps(problems)]
+    _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
+
+
+@bench.command("cuts")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.option("--repeats", default=20, show_default=True, type=click.IntRange(2),
+              help="Halvings of a run's rows.")  # fmt: skip
+@click.option("--rows", default=1000, show_default=True, type=click.IntRange(1),
+              help="Tune on so few rows, too.")  # fmt: skip
+@click.option("--seed", default=0, show_default=True)
+@click.option("--md", is_flag=True, help="Print the tables as Markdown.")
+@json_option
+def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool, as_json: bool) -> None:
+    """Compare rules from scores to labels on unseen rows: tuned on half of a run's, judged on the other.
+
+    \b
+    Example:
+      encode-once bench cuts runs/mlp runs/linear
+    """
+    from classify import load_run
+    from classify.bench_cuts import held_out, text
+    from classify.report import markdown_text, table_text
+
+    found: list[dict[str, Any]] = []
+    for run in runs:
+        say(run)
+        found += held_out(load_run(run), repeats, rows, seed)
+    _result(found, as_json, lambda: text(found, markdown_text if md else table_text))
+
+
 @main.command()
 @click.option(
     "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where it is made."

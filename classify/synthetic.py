@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
 
 from cache import Store, Table
 from cache.keys import KEY_BYTES
@@ -14,6 +16,9 @@ CHUNK = 4096  # rows made at a time
 LATENTS = 64
 CLASSES = 19
 FREQUENCIES = (0.75, *np.geomspace(0.15, 0.01, CLASSES - 1))  # as of MS-COCO's persons beside other things
+APART = (
+    2.0  # how far the scores of a class's positives lie from those of its negatives, in deviations of either
+)
 PRODUCTS, NOISE = 0.5, 0.4  # shares of a class's score, that of the latent factors themselves being 1
 
 
@@ -47,3 +52,16 @@ def made_up(rows: int, dim: int, seed: int = 0) -> Iterator[Path]:
         ids = [*map(str, range(rows))]
         store.save(Table(folder, ids, ids, ids, labels, image_keys=keys, caption_keys=keys))
         yield store.path
+
+
+def scored(rows: int, classes: int, seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Scores and labels (rows, classes) as of a good model: of a score s, a share of s is positive.
+
+    The classes' frequencies fall from one half to one in two hundred. A normal deviate, higher by `APART` in
+    the positives, tells them apart by log-odds of `APART` times itself, to which those of the frequency add.
+    """
+    rng = np.random.default_rng(seed)
+    frequencies = np.geomspace(0.5, 0.005, classes)
+    labels = rng.random((rows, classes)) < frequencies
+    deviates = rng.standard_normal((rows, classes)) + APART * (labels - 0.5)
+    return expit(APART * deviates + logit(frequencies)).astype(np.float32), labels

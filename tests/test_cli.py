@@ -419,3 +419,24 @@ def test_bench_split_is_measured_beside_its_peer(extracted, run):
     )
     assert [row["split"] for row in rows] == ["stratified:0.1", "kfold:5"] * 2
     assert rows[2]["labels"].startswith(str(extracted / "train.csv"))
+
+
+def test_bench_tune_has_peers_the_command_itself_and_the_optimum_beside_each_size(run):
+    words = ("bench", "tune", "--size", 60, 2, "--repeats", 1, "--problems", 5, "--json")
+    speeds, commands, gaps = json.loads(run(*words).stdout)
+    assert {(row["rows"], row["classes"]) for row in speeds} == {(60, 2)}
+    (command,) = commands
+    assert command["seconds"] > command["beyond imports"] > 0
+    assert command["imports"] > 0
+    assert [row["problems"] for row in gaps] == [5, 5]
+
+
+def test_bench_cuts_compares_every_rule_on_kept_scores(folder, run):
+    folder(40)
+    run(*GLOVE)
+    run("fit", "--head", "linear", "--split", "kfold:2", "--run", "runs/one")
+    words = ("bench", "cuts", "runs/one", "--repeats", 2, "--rows", 10)
+    rows = json.loads(run(*words, "--json").stdout)
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    assert [(row["tuned on"], row["rule"]) for row in rows] == [(n, rule) for n in (20, 10) for rule in rules]
+    assert f"| {rules[0]} | {rows[0]['micro']['mean']:.4f} (" in run(*words, "--md").stdout
