@@ -11,7 +11,7 @@ from cache.errors import UsageError, unknown_name
 from classify.calibration import METHODS, Calibration, logits
 from classify.expected_f1 import best_sets
 from classify.shrinkage import Estimate, estimate
-from classify.thresholds import Objective
+from classify.thresholds import Objective, tune
 
 RULES = ("cuts", "expected-f1")
 CALIBRATIONS = ("auto", "none", *METHODS)
@@ -84,8 +84,10 @@ class Tuning:
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
             scores = calibration(scores)
-        found = estimate(scores, labels, Objective.of(self.objective), self.shrink)
-        return Decision(self, found, calibration)
+        objective = Objective.of(self.objective)
+        if self.decide == "expected-f1":  # thresholds only stand beside it
+            return Decision(self, Estimate(tune(scores, labels, objective)), calibration)
+        return Decision(self, estimate(scores, labels, objective, self.shrink), calibration)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ at which the k-th score differs from the next, because equal scores are taken or
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from array_api_compat import array_namespace
@@ -16,33 +17,57 @@ Array = Any  # of NumPy or torch; what is done with it is in the Python array AP
 
 @dataclass(frozen=True)
 class Ranking:
-    """Groups of scores (g, m), each from the highest to the lowest."""
+    """Groups of scores (g, m), such as classes, each from the highest to the lowest, with the labels.
 
-    order: Array  # (g, m)
-    scores: Array  # (g, m), in that order
-    tied: Array  # (g, m + 1): taking the k highest would part equal scores
+    `runs` says that the scores consist of sorted runs, which a stable sort is quicker to merge.
+    """
+
+    scores: Array  # (g, m) float64
+    labels: Array  # (g, m) bool
+    runs: bool = False
 
     @classmethod
-    def of(cls, scores: Array) -> "Ranking":
-        """The ranking of scores (g, m)."""
-        xp = array_namespace(scores)
-        order = xp.argsort(-scores, axis=1)
-        ranked = xp.take_along_axis(scores, order, axis=1)
-        ends = xp.zeros_like(ranked[:, :1], dtype=xp.bool)
-        return cls(order, ranked, xp.concat([ends, ranked[:, :-1] == ranked[:, 1:], ends], axis=1))
+    def of_classes(cls, scores: Array, labels: Array) -> "Ranking":
+        """A group a class, of tables (n, c)."""
+        xp = array_namespace(scores, labels)
+        return cls(_turned(xp.astype(scores, xp.float64)), _turned(xp.astype(labels, xp.bool)))
 
-    def __getitem__(self, group: int) -> "Ranking":
-        """The ranking of one group alone."""
-        one = slice(group, group + 1)
-        return Ranking(self.order[one], self.scores[one], self.tied[one])
+    @cached_property
+    def order(self) -> Array:
+        """Where the highest, the second … score of each group is, (g, m)."""
+        return array_namespace(self.scores).argsort(-self.scores, axis=1, stable=self.runs)
+
+    @cached_property
+    def sorted(self) -> Array:
+        """The scores (g, m) in that order."""
+        return array_namespace(self.scores).take_along_axis(self.scores, self.order, axis=1)
+
+    @cached_property
+    def tied(self) -> Array:
+        """Whether to take the k highest would part equal scores, (g, m + 1)."""
+        xp = array_namespace(self.scores)
+        ends = xp.zeros_like(self.labels[:, :1])
+        return xp.concat([ends, self.sorted[:, :-1] == self.sorted[:, 1:], ends], axis=1)
+
+    @cached_property
+    def tp(self) -> Array:
+        """How many of the k highest scores are of positives, k = 0 .. m, (g, m + 1)."""
+        return self.totals(self.labels)
+
+    @property
+    def p(self) -> Array:
+        """How many positives there are, (g, 1)."""
+        return self.tp[:, -1:]
+
+    @property
+    def k(self) -> Array:
+        """0 .. m, (m + 1,)."""
+        return array_namespace(self.tp).arange(self.tp.shape[1], device=self.tp.device)
 
     def totals(self, values: Array) -> Array:
         """What the k highest scores of a group add up to, k = 0 .. m: values (g, m) -> (g, m + 1)."""
         xp = array_namespace(values)
-        if values.dtype == xp.bool:
-            values = xp.astype(values, xp.int64)
-        ranked = xp.take_along_axis(values, self.order, axis=1)
-        return xp.cumulative_sum(ranked, axis=1, include_initial=True)
+        return _totals(xp.take_along_axis(values, self.order, axis=1))
 
     def best(self, totals: Array) -> Array:
         """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest."""
@@ -53,8 +78,39 @@ class Ranking:
         """The thresholds (g,) that take the k highest scores of each group: midway to the next score."""
         xp = array_namespace(self.scores)
         groups, m = xp.arange(k.shape[0], device=k.device), self.scores.shape[1]
-        taken, left = self.scores[groups, k - 1], self.scores[groups, xp.where(k < m, k, m - 1)]
+        taken, left = self.sorted[groups, k - 1], self.sorted[groups, xp.where(k < m, k, m - 1)]
         middle = (taken + left) / 2
         # Halfway between neighbouring floats rounds to one of them, and must not be the one to leave out.
         middle = xp.where(middle > left, middle, taken)
         return xp.where(k == 0, NEVER, xp.where(k == m, ALWAYS, middle))
+
+    def group(self, number: int) -> "Ranking":
+        """One group alone."""
+        one = slice(number, number + 1)
+        alone = Ranking(self.scores[one, :], self.labels[one, :])
+        vars(alone).update(order=self.order[one, :], sorted=self.sorted[one, :], tied=self.tied[one, :])
+        return alone
+
+    def together(self) -> "Ranking":
+        """All groups as one, (1, g m), in the order of the groups and, within them, of their ranks."""
+        xp = array_namespace(self.scores)
+        ranked = xp.take_along_axis(self.labels, self.order, axis=1)
+        return Ranking(xp.reshape(self.sorted, (1, -1)), xp.reshape(ranked, (1, -1)), runs=True)
+
+    def turned(self) -> "Ranking":
+        """What is at one place in all groups, as a group: (m, g)."""
+        return Ranking(_turned(self.scores), _turned(self.labels))
+
+
+def _totals(values: Array) -> Array:
+    xp = array_namespace(values)
+    return xp.cumulative_sum(
+        values, axis=1, dtype=xp.int64 if values.dtype == xp.bool else None, include_initial=True
+    )
+
+
+def _turned(table: Array) -> Array:
+    """A table (n, c) as (c, n), each row in one piece."""
+    xp = array_namespace(table)
+    flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # to flatten is to copy in that order
+    return xp.reshape(flat, (table.shape[1], table.shape[0]))

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from math import gcd
-from typing import Any
 
 from array_api_compat import array_namespace
 
@@ -87,47 +86,38 @@ def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
     Raises DataError: an unknown objective, shapes that do not fit, scores that are NaN or outside [0, 1].
     """
     chosen = Objective.of(objective) if isinstance(objective, str) else objective
+    return solve(ranked(scores, labels), chosen)
+
+
+def ranked(scores: Array, labels: Array) -> Ranking:
+    """Scores and labels (n, c) as `solve` takes them. Raises DataError: as `tune`."""
     if scores.ndim != 2 or scores.shape != labels.shape or 0 in scores.shape:
         shapes = ", ".join(str(tuple(one.shape)) for one in (scores, labels))
         raise DataError(f"scores and labels must share one shape (rows, classes): {shapes}")
-    xp = array_namespace(scores, labels)
-    if not xp.all((scores >= 0) & (scores <= 1)):
+    if not array_namespace(scores, labels).all((scores >= 0) & (scores <= 1)):
         raise DataError("scores must be probabilities: some are NaN or outside [0, 1]")
-    every = xp.ones_like(scores[0, :], dtype=xp.float64)
-    if chosen.fixed is not None:
-        return every * chosen.fixed
-    solve = (ONE_CUT if chosen.one_cut else OWN_CUTS)[chosen.measure]
-    return every * solve(by_class(scores, xp.float64), by_class(labels, xp.bool), chosen)
+    return Ranking.of_classes(scores, labels)
 
 
-def by_class(table: Array, dtype: Any) -> Array:
-    """A table (n, c) as (c, n), one contiguous row a class."""
-    xp = array_namespace(table)
-    flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # to flatten is to copy in that order
-    return xp.astype(xp.reshape(flat, (table.shape[1], table.shape[0])), dtype)
+def solve(ranking: Ranking, objective: Objective) -> Array:
+    """The same of what is ranked already: several objectives then sort but once."""
+    every = array_namespace(ranking.scores).ones_like(ranking.scores[:, 0])
+    if objective.fixed is not None:
+        return every * objective.fixed
+    return every * (ONE_CUT if objective.one_cut else OWN_CUTS)[objective.measure](ranking, objective)
 
 
-# From here on scores and labels are (c, n).
-
-
-def _macro(scores: Array, labels: Array, objective: Objective) -> Array:
+def _macro(ranking: Ranking, objective: Objective) -> Array:
     """Macro and weighted F add up terms that hang on one class's cut each: every class has its own best."""
-    ranking = Ranking.of(scores)
-    return ranking.cuts(ranking.best(_curve(ranking, labels, objective)))
+    return ranking.cuts(ranking.best(_curve(ranking, objective)))
 
 
-def _curve(ranking: Ranking, labels: Array, objective: Objective) -> Array:
+def _curve(ranking: Ranking, objective: Objective) -> Array:
     """F of each group when its k highest scores are taken, k = 0 .. m, (g, m + 1)."""
-    tp = ranking.totals(labels)
-    return objective.f(tp, _counts(tp), tp[:, -1:])
+    return objective.f(ranking.tp, ranking.k, ranking.p)
 
 
-def _counts(totals: Array) -> Array:
-    """k = 0 .. m, where totals (g, m + 1) are."""
-    return array_namespace(totals).arange(totals.shape[1], device=totals.device)
-
-
-def _micro(scores: Array, labels: Array, objective: Objective) -> Array:
+def _micro(ranking: Ranking, objective: Objective) -> Array:
     """A fractional programme, solved by Dinkelbach's method (Management Science 13, 1967).
 
     Micro F is N / D, where N = (a + b) Σ tp_c(k_c) and D = Σ a p_c + b k_c over the classes. It exceeds a
@@ -135,10 +125,8 @@ def _micro(scores: Array, labels: Array, objective: Objective) -> Array:
     best cuts for the present F, let F be what they reach, and repeat until it no longer rises: then no cuts
     exceed it. F is kept as a fraction of whole numbers, so that no rounding enters.
     """
-    xp = array_namespace(scores)
-    ranking = Ranking.of(scores)
-    tp = ranking.totals(labels)
-    hits, size = objective.parts(tp, _counts(tp), tp[:, -1:])
+    xp = array_namespace(ranking.scores)
+    hits, size = objective.parts(ranking.tp, ranking.k, ranking.p)
     numerator, denominator = 0, 1
     while True:
         k = ranking.best(denominator * hits - numerator * size)
@@ -149,36 +137,35 @@ def _micro(scores: Array, labels: Array, objective: Objective) -> Array:
         numerator, denominator = reached // common, whole // common
 
 
-def _samples(scores: Array, labels: Array, objective: Objective) -> Array:
+def _samples(ranking: Ranking, objective: Objective) -> Array:
     """The best that coordinate ascent reaches from one cut, from the cuts for micro F, and for macro F."""
-    xp = array_namespace(scores)
-    p = xp.sum(labels, axis=1)
-    ranking, reached = Ranking.of(scores), -1.0
-    for start in (_global_samples, _micro, _macro):
-        cuts = xp.zeros_like(scores[:, 0]) + start(scores, labels, objective)
-        cuts = xp.where(p == 0, NEVER, xp.where(p == labels.shape[1], ALWAYS, cuts))
-        k, mean = _ascend(ranking, scores >= cuts[:, None], labels, objective)
+    xp = array_namespace(ranking.scores)
+    p, n = ranking.p[:, 0], ranking.scores.shape[1]
+    reached = -1.0
+    for start in (_one_for_rows, _micro, _macro):
+        cuts = xp.where(p == 0, NEVER, xp.where(p == n, ALWAYS, start(ranking, objective)))
+        k, mean = _ascend(ranking, ranking.scores >= cuts[:, None], objective)
         if mean > reached:
             reached, best = mean, k
     return ranking.cuts(best)
 
 
-def _ascend(ranking: Ranking, on: Array, labels: Array, objective: Objective) -> tuple[Array, float]:
+def _ascend(ranking: Ranking, on: Array, objective: Objective) -> tuple[Array, float]:
     """Change one class's cut after another until none improves samples F: how many each takes (c,), and F.
 
     With all other classes held, switching class c on changes each row's F by a known gain. A cut switches it
     on in the rows above: the best is the k for which the gains of the k highest scores add up highest.
     """
     xp = array_namespace(on)
-    whole = xp.int64
+    labels = ranking.labels
     k, p = xp.sum(on, axis=1), xp.sum(labels, axis=0)
     tp, size = xp.sum(on & labels, axis=0), xp.sum(on, axis=0)  # (n,) each
     improved = True
     while improved:
         improved = False
         for c in range(labels.shape[0]):
-            mine, truth = ranking[c], xp.astype(labels[c, :], whole)
-            tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], whole)
+            mine, truth = ranking.group(c), xp.astype(labels[c, :], tp.dtype)
+            tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], size.dtype)
             gains = objective.f(tp + truth, size + 1, p) - objective.f(tp, size, p)
             totals = mine.totals(gains[None, :])
             best = mine.best(totals)[0]
@@ -186,68 +173,47 @@ def _ascend(ranking: Ranking, on: Array, labels: Array, objective: Objective) ->
                 k[c], improved = best, True
                 on[c, :] = False
                 on[c, mine.order[0, :best]] = True
-            tp, size = tp + truth * on[c, :], size + xp.astype(on[c, :], whole)
+            tp, size = tp + truth * on[c, :], size + xp.astype(on[c, :], size.dtype)
     return k, float(xp.mean(objective.f(tp, size, p)))
 
 
-def _precision(scores: Array, labels: Array, objective: Objective) -> Array:
+def _precision(ranking: Ranking, objective: Objective) -> Array:
     """Of the cuts with that precision, the one of most true positives; to take nothing is always precise."""
-    xp = array_namespace(scores)
-    ranking = Ranking.of(scores)
-    tp = ranking.totals(labels)
-    precise = objective.share.denominator * tp >= objective.share.numerator * _counts(tp)
-    return ranking.cuts(ranking.best(xp.where(precise, tp, -1)))
+    tp = ranking.tp
+    precise = objective.share.denominator * tp >= objective.share.numerator * ranking.k
+    return ranking.cuts(ranking.best(array_namespace(tp).where(precise, tp, -1)))
 
 
-def _recall(scores: Array, labels: Array, objective: Objective) -> Array:
+def _recall(ranking: Ranking, objective: Objective) -> Array:
     """Of the cuts with that recall, the most precise and, of several such, the one of most true positives.
 
     A class without positives has no recall, and is never predicted.
     """
-    xp = array_namespace(scores)
-    ranking = Ranking.of(scores)
-    tp = ranking.totals(labels)
-    k, p = _counts(tp), tp[:, -1:]
-    enough = objective.share.denominator * tp >= objective.share.numerator * p
+    tp, k, p = ranking.tp, ranking.k, ranking.p
+    xp = array_namespace(tp)
+    enough = ~ranking.tied & (objective.share.denominator * tp >= objective.share.numerator * p)
     precision = xp.where(enough, tp / xp.where(k > 0, k, 1), -1.0)
-    highest = precision == xp.max(xp.where(ranking.tied, -1.0, precision), axis=1, keepdims=True)
+    highest = precision == xp.max(precision, axis=1, keepdims=True)
     return ranking.cuts(xp.where(p[:, 0] > 0, ranking.best(xp.where(highest, tp, -1)), 0))
 
 
-def _one(scores: Array, labels: Array, objective: Objective, weights: Array | float = 1.0) -> Array:
-    """The one cut that maximises the weighted sum of F over groups of scores and labels, both (g, m).
+def _one(ranking: Ranking, objective: Objective, weights: Array | float = 1.0) -> Array:
+    """The one cut that maximises the weighted sum of F over groups.
 
     Lowering the cut past one score moves the F of that score's group alone, by one step of its curve. The
     steps of all groups, added up in the order of their scores, give the sum at every cut.
     """
-    xp = array_namespace(scores)
-    ranking = Ranking.of(scores)
-    steps = xp.diff(_curve(ranking, labels, objective), axis=1) * weights
-    everything = Ranking.of(xp.reshape(ranking.scores, (1, -1)))
+    xp = array_namespace(ranking.scores)
+    steps = xp.diff(_curve(ranking, objective), axis=1) * weights
+    everything = ranking.together()
     return everything.cuts(everything.best(everything.totals(xp.reshape(steps, (1, -1)))))
 
 
-def _global_weighted(scores: Array, labels: Array, objective: Objective) -> Array:
-    return _one(scores, labels, objective, array_namespace(labels).sum(labels, axis=1, keepdims=True))
+def _one_for_rows(ranking: Ranking, objective: Objective) -> Array:
+    return _one(ranking.turned(), objective)
 
 
-def _global_samples(scores: Array, labels: Array, objective: Objective) -> Array:
-    return _one(scores.T, labels.T, objective)
-
-
-Solver = Callable[[Array, Array, Objective], Array]
-
-
-def _as_one_class(solve: Solver) -> Solver:
-    """All scores as those of one class, whose cut is then that of all."""
-
-    def together(scores: Array, labels: Array, objective: Objective) -> Array:
-        xp = array_namespace(scores)
-        return solve(xp.reshape(scores, (1, -1)), xp.reshape(labels, (1, -1)), objective)
-
-    return together
-
-
+Solver = Callable[[Ranking, Objective], Array]
 OWN_CUTS: dict[str, Solver] = {
     "macro": _macro,
     "weighted": _macro,
@@ -258,9 +224,9 @@ OWN_CUTS: dict[str, Solver] = {
 }
 ONE_CUT: dict[str, Solver] = {
     "macro": _one,
-    "weighted": _global_weighted,
-    "micro": _as_one_class(_macro),
-    "samples": _global_samples,
-    "precision": _as_one_class(_precision),
-    "recall": _as_one_class(_recall),
+    "weighted": lambda ranking, objective: _one(ranking, objective, ranking.p),
+    "micro": lambda ranking, objective: _macro(ranking.together(), objective),
+    "samples": _one_for_rows,
+    "precision": lambda ranking, objective: _precision(ranking.together(), objective),
+    "recall": lambda ranking, objective: _recall(ranking.together(), objective),
 }
