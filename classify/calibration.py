@@ -66,7 +66,6 @@ def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
 
     A class that is true of no row, or of all, tells nothing, and is left as it is.
     """
-    told = (labels.any(axis=0) & ~labels.all(axis=0))[:, None]
     lines = np.tile(UNCHANGED, (z.shape[1], 1))
     for _ in range(STEPS):
         p = expit(lines[:, 0] + lines[:, 1] * z)
@@ -79,10 +78,11 @@ def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
         if not intercept:
             gradient[:, 0], curvature[:, 0, 1], curvature[:, 1, 0] = 0, 0, 0
         step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        lines -= told * np.clip(step, -1, 1)  # far off, the whole step may lead astray
+        lines -= np.clip(step, -1, 1)  # far off, the whole step may lead astray
         lines[:, 1] = np.maximum(lines[:, 1], 0)  # no score is turned round
         if np.abs(step).max() < SMALL:
             break
+    lines[labels.all(axis=0) | ~labels.any(axis=0)] = UNCHANGED
     return lines
 
 

@@ -58,5 +58,5 @@ def test_drawn_cuts_spread_as_those_of_rows_drawn_again(average):
     rng = np.random.default_rng(0)
     picks = (rng.integers(len(scores), size=len(scores)) for _ in range(100))
     plain = logits(np.array([tune(scores[pick], labels[pick], objective) for pick in picks]))
-    np.testing.assert_allclose(ours.mean(axis=0)[:3], plain.mean(axis=0)[:3], atol=0.25)
+    np.testing.assert_allclose(ours.mean(axis=0)[:3], plain.mean(axis=0)[:3], atol=0.35)
     np.testing.assert_allclose(ours.std(axis=0)[:3], plain.std(axis=0)[:3], rtol=0.5)
