@@ -119,3 +119,19 @@ def test_no_photograph_is_anothers_double_and_labels_are_doubted(fitted, place):
     doubted = [one for one in found if one["kind"] == "label"]
     assert 50 < len(doubted) < 1000
     assert {one["given"] for one in doubted[:10]} == {"absent", "present"}
+
+
+def test_decisions_hold_on_unseen_captions(shared, place):
+    """Each is best at what it is for: cuts a class at macro F1, sets at samples F1."""
+    words = ("--data", shared / "coco19", "--store", place / "captions")
+    run("extract", "--encoder", "glove-50", *words)
+    words = ("--store", place / "captions", "--head", "linear", "--features", "tfidf:500")
+    run("fit", *words, "--split", "kfold:3", "--run", place / "checked")
+    found = {
+        tuning: json.loads(run("tune", place / "checked", *tuning.split(), "--json"))
+        for tuning in ("--objective none", "--objective macro", "--objective micro", "--decide expected-f1")
+    }
+    half, macro, micro, sets = found.values()
+    assert macro["macro_f1"] > half["macro_f1"] + 0.01
+    assert micro["micro_f1"] > half["micro_f1"] + 0.001
+    assert sets["samples_f1"] > max(one["samples_f1"] for one in (half, macro, micro)) + 0.003
