@@ -101,16 +101,16 @@ def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..
     def options(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option("--at-most", type=click.IntRange(1), help="Labels a row gets at the most."),
-            click.option("--at-least", default=0, show_default=True, type=click.IntRange(0),
+            click.option("--at-least", type=click.IntRange(0),
                          help="Labels a row gets at the least: those nearest to their cut are added."),
-            click.option("--calibrate", default="auto", show_default=True, metavar="METHOD",
+            click.option("--calibrate", metavar="METHOD",
                          help="Scores as probabilities: sigmoid, isotonic, temperature or none."),
-            click.option("--decide", default="cuts", show_default=True, metavar="RULE",
+            click.option("--decide", metavar="RULE",
                          help="cuts, or expected-f1: each row's set of greatest expected F1."),
-            click.option("--no-shrink", is_flag=True,
-                         help="Cuts optimal on the rows tuned on, not drawn together for unseen ones."),
-            click.option(objective, "objective", default="macro", show_default=True, metavar="OBJECTIVE",
-                         help="What thresholds maximise."),
+            click.option("--shrink/--no-shrink", default=None,
+                         help="Cuts drawn together for unseen rows, or optimal on those tuned on."),
+            click.option(objective, "objective", metavar="OBJECTIVE",
+                         help="What thresholds maximise; first macro."),
         ):  # fmt: skip
             command = option(command)
         return command
@@ -118,15 +118,15 @@ def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..
     return options
 
 
-def _tuning(options: dict[str, Any]) -> Any:
-    """What `tuning_options` took, out of a command's options."""
+def _tuning(options: dict[str, Any], before: Any = None) -> Any:
+    """What `tuning_options` took, out of a command's options; where it took nothing, as it was before."""
+    from dataclasses import replace
+
     from classify.decisions import Tuning
 
-    shrink = not options.pop("no_shrink")
-    return Tuning(
-        shrink=shrink,
-        **{name: options.pop(name) for name in ("objective", "decide", "calibrate", "at_least", "at_most")},
-    )
+    names = ("objective", "shrink", "decide", "calibrate", "at_least", "at_most")
+    given = {name: options.pop(name) for name in names}
+    return replace(before or Tuning(), **{name: one for name, one in given.items() if one is not None})
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -300,6 +300,8 @@ def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
 def tune(run: str, as_json: bool, **options: Any) -> None:
     """Decide anew how a run's labels follow from its kept scores; nothing is fitted again.
 
+    What is not given stays as it was.
+
     \b
     Examples:
       encode-once tune runs/mlp --objective micro
@@ -309,9 +311,9 @@ def tune(run: str, as_json: bool, **options: Any) -> None:
     from classify import load_run, retune
     from classify.report import metrics_text
 
-    tuning = _tuning(options)
+    _tuning(dict(options))  # a name that does not exist is told before anything is read
     loaded = load_run(run)
-    metrics, predictions = retune(loaded, tuning)
+    metrics, predictions = retune(loaded, _tuning(options, loaded.decision.tuning))
     loaded.save_decision(metrics, predictions)
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
@@ -1056,10 +1058,10 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
       encode-once bench split --rows 30000 --classes 19 --store store
     """
     from classify import features
-    from classify.bench_splits import contest, made_up
+    from classify.bench_splits import contest, made_up_labels
     from classify.report import table_text
 
-    tables = {"made up": made_up(rows, classes)}
+    tables = {"made up": made_up_labels(rows, classes)}
     if store is not None:
         table = features.choose_table(_existing(store), data)
         assert table.labels is not None

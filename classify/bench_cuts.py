@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cache import DataError
 from classify.calibration import Calibration
 from classify.decisions import Decision, Tuning
 from classify.metrics import f1, row_f1
@@ -47,6 +48,8 @@ def held_out(run: Run, repeats: int = 20, few: int = 1000, seed: int = 0) -> Ite
     """
     rows = run.eval
     half = len(rows.ids) // 2
+    if not half:
+        raise DataError(f"{run.path} has {len(rows.ids)} evaluated row: two or more can be halved")
     unlearned = {
         tuning: tuning.decision(rows.scores, rows.labels)(rows.scores)
         for tuning in {rule(average) for rule in RULES.values() for average in AVERAGES}

@@ -19,7 +19,7 @@ SEEDS = range(5)
 FREQUENCIES = 0.4, 0.001  # of the made-up classes, from the first to the last
 
 
-def made_up(rows: int, classes: int, seed: int = 0) -> Labels:
+def made_up_labels(rows: int, classes: int, seed: int = 0) -> Labels:
     """Labels (rows, classes) from common to rare; some rows have many, as where there is much to be seen."""
     rng = np.random.default_rng(seed)
     busy = rng.gamma(2, 0.5, (rows, 1))

@@ -2,8 +2,9 @@
 
 `sigmoid` is Platt's (1999): a logistic regression on the logit of the score. Intercept and slope are drawn
 toward 0 and 1, which change nothing, so that a class of few positives is not bent by them: with a standard
-deviation of ½, as measured in `bench cuts`. `temperature` has the slope alone. `isotonic` is a rising
-function of any shape, which wants hundreds of positives a class. What was learned are plain numbers.
+deviation of ½, as measured in `bench cuts`. `temperature` has the slope alone, one a class.
+`isotonic` is a rising function of any shape, as scikit-learn fits it, which wants hundreds of positives a
+class. What was learned are plain numbers.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from sklearn.isotonic import IsotonicRegression
 from cache.errors import unknown_name
 
 METHODS = ("sigmoid", "isotonic", "temperature")
-CLOSEST = 1e-6  # of a score to 0 or 1, where its logit is taken
+CLOSEST = 1e-6  # of a score to 0 or 1 where it is calibrated: surer ones count as no surer
+FINEST = 1e-12  # the same where scores are only compared with cuts
 UNCHANGED = (0.0, 1.0)  # intercept and slope
 PRECISION = 4.0  # 1 / variance of either, before any row is seen
 STEPS, SMALL = 50, 1e-8
@@ -26,9 +28,9 @@ Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 
 
-def logits(scores: NDArray[Any]) -> Floats:
-    """The logit of scores, finite."""
-    found: Floats = logit(np.clip(scores.astype(np.float64), CLOSEST, 1 - CLOSEST))
+def logits(scores: NDArray[Any], closest: float = CLOSEST) -> Floats:
+    """The logit of scores, none of which counts as closer to 0 or 1 than that."""
+    found: Floats = logit(np.clip(scores.astype(np.float64), closest, 1 - closest))
     return found
 
 
@@ -62,11 +64,23 @@ class Calibration:
 
 
 def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
-    """Each class's intercept and slope (c, 2), by Newton's method, of logits and labels (n, c).
+    """Each class's intercept and slope (c, 2), of logits and labels (n, c).
 
-    A class that is true of no row, or of all, tells nothing, and is left as it is.
+    A class that is true of no row, or of all, tells nothing, and is left as it is. No score is turned round:
+    where the slope would be negative, it is 0.
     """
-    lines = np.tile(UNCHANGED, (z.shape[1], 1))
+    free = np.tile([intercept, True], (z.shape[1], 1))
+    lines = _newton(z, labels, np.tile(UNCHANGED, (z.shape[1], 1)), free)
+    turned = lines[:, 1] < 0
+    if turned.any():
+        lines[turned, 1], free[turned, 1] = 0, False
+        lines[turned] = _newton(z[:, turned], labels[:, turned], lines[turned], free[turned])
+    lines[labels.all(axis=0) | ~labels.any(axis=0)] = UNCHANGED
+    return lines
+
+
+def _newton(z: Floats, labels: Bools, lines: Floats, free: Bools) -> Floats:
+    """The likeliest lines (c, 2) from those given on, where free (c, 2) to move."""
     for _ in range(STEPS):
         p = expit(lines[:, 0] + lines[:, 1] * z)
         excess, weight = p - labels, p * (1 - p)
@@ -74,15 +88,13 @@ def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
         gradient += PRECISION * (lines - UNCHANGED)
         across = (weight * z).sum(axis=0)
         curvature = np.stack([weight.sum(axis=0), across, across, (weight * z**2).sum(axis=0)], axis=1)
-        curvature = curvature.reshape(-1, 2, 2) + PRECISION * np.eye(2)
-        if not intercept:
-            gradient[:, 0], curvature[:, 0, 1], curvature[:, 1, 0] = 0, 0, 0
-        step = np.linalg.solve(curvature, gradient[..., None])[..., 0]
-        lines -= np.clip(step, -1, 1)  # far off, the whole step may lead astray
-        lines[:, 1] = np.maximum(lines[:, 1], 0)  # no score is turned round
-        if np.abs(step).max() < SMALL:
+        curvature = curvature.reshape(-1, 2, 2) * (free[:, :, None] & free[:, None, :]) + PRECISION * np.eye(
+            2
+        )
+        step = np.linalg.solve(curvature, (gradient * free)[..., None])[..., 0]
+        lines = lines - np.clip(step, -1, 1)  # far off, the whole step may lead astray
+        if np.abs(step).max(initial=0) < SMALL:
             break
-    lines[labels.all(axis=0) | ~labels.any(axis=0)] = UNCHANGED
     return lines
 
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from classify.fitting import fit, identity
 from classify.grouping import CONTENT
 from classify.intervals import METRICS, Floats
 from classify.runs import Run, RunError, load_run
-from classify.tuning import measure_kept, measured, retune
+from classify.tuning import decide_kept, measured, metrics_of, retune
 
 Tell = Callable[[str], None]  # is given a line on what was done
 
@@ -49,14 +49,15 @@ class Result:
     @classmethod
     def of(cls, one: Combination, run: Run) -> "Result":
         """The result of a run."""
-        metrics, predictions = measure_kept(run)
-        tuned, held = run.tune, run.eval
+        held, predictions = decide_kept(run)
+        decision, tuned = run.decision, run.tune
+        inner = replace(tuned, scores=decision.probabilities(tuned.scores))
         return cls(
             one,
             str(run.path),
-            metrics=metrics,
+            metrics=metrics_of(run, held, predictions),
             draws=intervals.resampled(held.labels, predictions, held.scores),
-            inner=measured(run.decision, tuned, run.settings.classes, run.decision(tuned.scores)),
+            inner=measured(decision, inner, run.settings.classes, decision(tuned.scores)),
             seconds=run.settings.seconds,
             rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
         )

@@ -20,7 +20,9 @@ from classify import intervals
 from classify.intervals import CLASS_F1, Floats, interval
 from classify.metrics import measure, row_f1
 from classify.runs import Run, Scored
-from classify.tuning import measure_kept, tuned_on_eval
+from classify.tuning import decide_kept, metrics_of, tuned_on_eval
+
+ENOUGH = 5  # rows in which two runs differ in a class, before an interval of that tells them apart
 
 Bools = NDArray[np.bool_]
 
@@ -38,13 +40,8 @@ class Judged:
     @classmethod
     def kept(cls, run: Run) -> "Judged":
         """Of the rows that a run held out itself."""
-        metrics, predictions = measure_kept(run)
-        return replace(cls.of(run, run.eval, predictions, metrics), tuned_here=tuned_on_eval(run))
-
-    @classmethod
-    def of(cls, run: Run, rows: Scored, predictions: Bools, metrics: dict[str, Any]) -> "Judged":
-        """Of any rows, with the run's own scores of them."""
-        return cls(run, replace(rows, scores=run.decision.probabilities(rows.scores)), predictions, metrics)
+        rows, predictions = decide_kept(run)
+        return cls(run, rows, predictions, metrics_of(run, rows, predictions), tuned_on_eval(run))
 
     @property
     def name(self) -> str:
@@ -205,7 +202,9 @@ def _difference(one: Judged, first: Judged, draws: Mapping[str, Floats]) -> dict
             one.metrics["per_class"], first.metrics["per_class"], draws[CLASS_F1].T, strict=True
         )
     ]
-    differing = (one.predictions != first.predictions).any(axis=1)
+    changed = one.predictions != first.predictions
+    differing = changed.any(axis=1)
+    told_apart = [*zip(per_class, changed.sum(axis=0) >= ENOUGH, strict=True)]
     near, nearest = (_closeness(run.rows.labels, run.predictions)[differing] for run in (one, first))
     return {
         "run": one.name,
@@ -214,8 +213,8 @@ def _difference(one: Judged, first: Judged, draws: Mapping[str, Floats]) -> dict
             name: told(one.metrics[name], first.metrics[name], draws[name]) for name in intervals.ALL
         },
         "per_class": per_class,
-        "better": [row["label"] for row in per_class if row["interval"][0] > 0],
-        "worse": [row["label"] for row in per_class if row["interval"][1] < 0],
+        "better": [row["label"] for row, sure in told_apart if sure and row["interval"][0] > 0],
+        "worse": [row["label"] for row, sure in told_apart if sure and row["interval"][1] < 0],
         "rows_differing": int(differing.sum()),
         "closer": int((near > nearest).sum()),
         "further": int((near < nearest).sum()),

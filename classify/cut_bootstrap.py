@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classify.calibration import logits
+from classify.calibration import FINEST, logits
 from classify.ranking import Ranking
 from classify.thresholds import Objective
 
@@ -42,7 +42,7 @@ class Bins:
         edges = np.minimum.accumulate(free[:, ::-1], axis=1)[:, ::-1][:, wanted]
         cuts = np.stack([ranking.cuts(k) for k in edges.T], axis=1)
         # To take none, or all, is to cut at the highest score, or the lowest: their logits are no outliers.
-        z = logits(np.clip(cuts, ranking.sorted[:, -1:], ranking.sorted[:, :1]))
+        z = logits(np.clip(cuts, ranking.sorted[:, -1:], ranking.sorted[:, :1]), FINEST)
         positives = np.diff(np.take_along_axis(ranking.tp, edges, axis=1))
         negatives = np.diff(edges) - positives
         support = np.minimum(positives.sum(axis=1), negatives.sum(axis=1))
@@ -64,6 +64,14 @@ class Bins:
     def logits_at(self, edges: NDArray[np.intp]) -> Floats:
         """The logits (draws, c) of the cuts at edges (draws, c)."""
         return np.take_along_axis(self.z, edges.T, axis=1).T
+
+    def single_cuts(self, drawn: Floats) -> Floats:
+        """The logit of each draw's best cut for all classes, (draws,), of curves (draws, c, bins + 1)."""
+        shared = np.quantile(self.z, np.linspace(0, 1, BINS))
+        places = self.places(np.repeat(shared[:, None], len(self.z), axis=1))  # (cuts, c)
+        total = np.take_along_axis(drawn, places.T[None], axis=2).sum(axis=1)  # (draws, cuts)
+        found: Floats = shared[total.argmax(axis=1)]
+        return found
 
     def places(self, z: Floats) -> NDArray[np.intp]:
         """The edges (draws, c) at which cuts of these logits (draws, c) lie."""

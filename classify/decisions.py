@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import UsageError, unknown_name
-from classify.calibration import METHODS, Calibration, logits
+from classify.calibration import FINEST, METHODS, Calibration, logits
 from classify.expected_f1 import best_sets
 from classify.shrinkage import Estimate, estimate
 from classify.thresholds import Objective, tune
@@ -27,8 +27,8 @@ class Tuning:
     shrink: have them hold on unseen rows, not be optimal on those they are tuned on.
     decide: "cuts", or "expected-f1": each row's set of labels of the greatest expected F1.
     calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, and "none" for cuts.
-    at_least, at_most: labels a row, those being added that are nearest to their cut, or the least above it
-        taken away.
+    at_least, at_most: labels a row. Thresholds are tuned as if there were no such bounds; then those labels
+        are added that are nearest to their cut, or taken away that are least above it.
     Raises UsageError: there is no such thing.
     """
 
@@ -75,8 +75,8 @@ class Tuning:
         told += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
         return ", ".join(told)
 
-    def decision(self, scores: NDArray[Any], labels: Bools) -> "Decision":
-        """The rule that scores and labels (n, c) decide.
+    def decision(self, scores: NDArray[Any], labels: Bools, told: bool = True) -> "Decision":
+        """The rule that scores and labels (n, c) decide; `told`: with how far to trust its thresholds.
 
         Raises DataError: as `thresholds.tune`.
         """
@@ -85,7 +85,9 @@ class Tuning:
             calibration = Calibration.fitted(self.calibration, scores, labels)
             scores = calibration(scores)
         objective = Objective.of(self.objective)
-        if self.decide == "expected-f1":  # thresholds only stand beside it
+        if self.decide == "expected-f1":
+            return Decision(self, Estimate(np.full(labels.shape[1], np.nan)), calibration)
+        if not (told or self.shrink):
             return Decision(self, Estimate(tune(scores, labels, objective)), calibration)
         return Decision(self, estimate(scores, labels, objective, self.shrink), calibration)
 
@@ -100,7 +102,7 @@ class Decision:
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Of calibrated scores, (c,); the rule expected-f1 does not look at them."""
+        """Of calibrated scores, (c,); NaN under the rule expected-f1, which has none."""
         return self.estimate.thresholds
 
     @property
@@ -112,47 +114,46 @@ class Decision:
     @property
     def told(self) -> dict[str, str]:
         """What `metrics.json` says of it."""
-        return {"objective": self.tuning.objective, "decided": str(self.tuning)}
+        asked = self.tuning
+        objective = asked.objective if asked.decide == "cuts" else asked.decide
+        return {"objective": objective, "decided": str(asked)}
 
     def cuts(self) -> list[dict[str, Any]]:
-        """For each class its threshold and, where the bootstrap told one, its interval; of sets, neither."""
-        if self.tuning.decide == "expected-f1":
-            return [{"threshold": None, "interval": None}] * len(self.thresholds)
-        intervals = self._intervals() or [None] * len(self.thresholds)
+        """For each class its threshold, and the interval of one that the bootstrap tells; else None."""
+        intervals = self.estimate.intervals
+        known = np.full((len(self.thresholds), 2), np.nan) if intervals is None else intervals
         return [
-            {"threshold": cut, "interval": ends}
-            for cut, ends in zip(self.thresholds.tolist(), intervals, strict=True)
+            {
+                "threshold": None if np.isnan(cut) else float(cut),
+                "interval": None if np.isnan(ends).any() else ends.tolist(),
+            }
+            for cut, ends in zip(self.thresholds, known, strict=True)
         ]
-
-    def _intervals(self) -> list[list[float] | None] | None:
-        found = self.estimate.intervals
-        return None if found is None else [None if np.isnan(ends).any() else ends.tolist() for ends in found]
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
         """`thresholds.json`: what was asked for, and for each class what was found."""
+        cuts = dict(zip(classes, self.cuts(), strict=True))
         learned = self.calibration and [one.tolist() for one in self.calibration.learned]
-        found = {
-            "thresholds": self.thresholds.tolist(),
-            "intervals": self._intervals(),
-            "calibration": learned,
-        }
         return {
             **asdict(self.tuning),
-            **{name: each and dict(zip(classes, each, strict=True)) for name, each in found.items()},
+            "thresholds": {name: one["threshold"] for name, one in cuts.items()},
+            "intervals": {name: one["interval"] for name, one in cuts.items()},
             "expected_loss": self.estimate.loss,
+            "calibrated_by": self.tuning.calibration,
+            "calibration": learned and dict(zip(classes, learned, strict=True)),
         }
 
     @classmethod
     def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "Decision":
         """The decision that `as_json` tells."""
         tuning = Tuning(**{one.name: told[one.name] for one in fields(Tuning)})
-        intervals, learned = told["intervals"], told["calibration"]
         found = Estimate(
-            np.array([told["thresholds"][name] for name in classes]),
-            intervals and np.array([intervals[name] or [np.nan, np.nan] for name in classes]),
+            np.array([told["thresholds"][name] for name in classes], dtype=np.float64),
+            np.array([told["intervals"][name] or [np.nan, np.nan] for name in classes]),
             told["expected_loss"],
         )
-        curves = learned and Calibration(tuning.calibration, [np.array(learned[name]) for name in classes])
+        learned = told["calibration"]
+        curves = learned and Calibration(told["calibrated_by"], [np.array(learned[name]) for name in classes])
         return cls(tuning, found, curves)
 
     def probabilities(self, scores: NDArray[Any]) -> NDArray[Any]:
@@ -164,7 +165,7 @@ class Decision:
         likely, tuning = self.probabilities(scores), self.tuning
         if tuning.decide == "expected-f1":
             return _bounded(best_sets(likely, tuning.at_most), likely, tuning.at_least, tuning.at_most)
-        margins = logits(likely) - logits(self.thresholds)
+        margins = logits(likely, FINEST) - logits(self.thresholds, FINEST)
         return _bounded(likely >= self.thresholds, margins, tuning.at_least, tuning.at_most)
 
 

@@ -118,7 +118,15 @@ def fit(
     )
     tuned_on = evaluated if tune_on == "eval" else tune
     decision = tuning.decision(tuned_on.scores, tuned_on.labels)
-    made = Run(path, settings, fitted.model, tune, evaluated, keys[rows], decision)
+    made = Run(
+        path,
+        settings,
+        fitted.model,
+        tune,
+        evaluated,
+        keys[np.union1d(rows, held[0]) if tune_on == "eval" else rows],
+        decision,
+    )
     metrics, predictions = measure_kept(made)
     made.save(metrics, predictions)
     return made, metrics

@@ -138,10 +138,10 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    rows = Scored(ids, scores[~seen], labels)
-    predictions = run.decision(rows.scores)
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    predictions = run.decision(scores[~seen])
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
-    return Judged.of(run, rows, predictions, metrics), warnings
+    return Judged(run, rows, predictions, metrics), warnings

@@ -89,7 +89,7 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
     identity: str = ""  # `fitting.identity` of what was fitted
-    groups: str = "none"  # which rows no split parted; runs made before there was a choice parted any
+    groups: str = "content"  # which rows no split parted
 
     @property
     def stored(self) -> dict[str, Source]:
@@ -228,7 +228,7 @@ def load_run(path: str | Path) -> Run:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         kind = record.pop("format"), record.pop("version")
         if kind != (FORMAT, VERSION):
-            raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}")
+            raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}: fit it again")
         settings = Settings(**{**record, "tuning": Tuning(**record["tuning"])})
         settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
         settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from classify.calibration import logits
+from classify.calibration import FINEST, logits
 from classify.cut_bootstrap import CURVES, Bins
 from classify.thresholds import Objective, ranked, solve
 
@@ -60,35 +60,36 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
     drawn = bins.drawn(curve)  # (draws, c, bins + 1)
     z = bins.logits_at(drawn.argmax(axis=2))  # (draws, c)
     if shrink:
-        single = solve(ranking, replace(objective, one_cut=True))
-        weights, centre = _weights(z, bins.support, float(logits(single)[0]))
-        z = weights * z + (1 - weights) * centre
+        single = logits(solve(ranking, replace(objective, one_cut=True)), FINEST)[0]
+        of_draws = bins.single_cuts(drawn)  # (draws,)
+        z = _shrunk(z, bins.support, single + of_draws - of_draws.mean())
     places = bins.places(z)[..., None]
     here = np.take_along_axis(drawn, places, axis=2)  # what a draw's cuts reach on its own rows
     there = np.take_along_axis(curve(bins.positives, bins.negatives)[None], places, axis=2)  # and on all
     return Estimate(
         expit(z.mean(axis=0)) if shrink else exact,
         np.where(bins.support[:, None] > 1, expit(np.quantile(z, OUTSIDE, axis=0)).T, np.nan),
-        float((here - there).sum(axis=1).mean()),
+        max(float((here - there).sum(axis=1).mean()), 0.0),
     )
 
 
-def _weights(z: Floats, support: Floats, single: float) -> tuple[Floats, float]:
-    """How far to trust each class's own cut (c,), and the centre μ, from the bootstrap's logits (draws, c).
+def _shrunk(z: Floats, support: Floats, single: Floats) -> Floats:
+    """The logits θ of each draw, (draws, c), from those of its own cuts z and of its single cut g, (draws,).
 
     A variance of few rows comes out too small by (p - 1) / p, p being how many the rarer of positives and
-    negatives are; of one row there is none.
+    negatives are, (c,); of one row there is none, and its class has the centre.
     """
     known = support > 1
-    weights = np.zeros(z.shape[1])
-    own, p = z[:, known].mean(axis=0), support[known]
+    p = support[known]
     variances = (z[:, known].var(axis=0) + JITTER) * p / (p - 1)
-    spread = _spread(own, variances)
-    if not spread:
-        return weights, single
-    precisions = 1 / (variances + spread)
-    weights[known] = spread * precisions
-    return weights, (single / spread + own @ precisions) / (1 / spread + precisions.sum())
+    spread = _spread(z[:, known].mean(axis=0), variances)
+    weights, centre = np.zeros(z.shape[1]), single[:, None]
+    if spread:
+        precisions = 1 / (variances + spread)
+        weights[known] = spread * precisions
+        found = (single / spread + z[:, known] @ precisions) / (1 / spread + precisions.sum())
+        centre = found[:, None]
+    return weights * z + (1 - weights) * centre
 
 
 def _spread(own: Floats, variances: Floats) -> float:

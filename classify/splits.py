@@ -79,7 +79,8 @@ def inner(
         chosen = stratified(labels[rows], sizes, np.random.default_rng(seed), together) == 1
     if not chosen.any() or chosen.all():
         raise DataError(
-            f"{len(rows)} training rows{_in_groups(together)} cannot be parted at a fraction of {fraction}"
+            f"of {len(rows)} training rows{_in_groups(together)} no {fraction:.0%} can be set apart for "
+            "tuning: more rows are needed, or smaller groups"
         )
     return rows[~chosen], rows[chosen]
 

@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd
 
 from array_api_compat import array_namespace
 
@@ -27,14 +26,14 @@ NAMES = (
     "global-recall:0.9", "global-micro-f0.5",
 )  # fmt: skip
 GRAMMAR = re.compile(
-    r"(?P<one>global-)?(?:(?P<average>macro|weighted|micro|samples)(?:-f(?P<beta>\d*\.?\d+))?"
+    r"(?P<one>global-)?(?:(?P<average>macro|weighted|micro|samples)(?:-f(?P<beta>\d+|\d*\.\d{1,3}))?"
     r"|(?P<least>precision|recall):(?P<share>\d*\.?\d+))"
 )
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What cuts maximise. `NAMES` has an example of each kind; beta, shares and cuts may be any."""
+    """What cuts maximise. `NAMES` has an example of each kind; beta may be .01 to 100, to three places."""
 
     name: str  # as --objective has it
     measure: str  # an average of F, or "precision" or "recall", of which `share` is to be had; "" if fixed
@@ -59,7 +58,7 @@ class Objective:
             one, average, beta, least, share = found.groups()
             if least and Fraction(share) <= 1:
                 return cls(name, least, bool(one), share=Fraction(share))
-            if average and Fraction(beta or 1) > 0:
+            if average and Fraction(1, 100) <= Fraction(beta or 1) <= 100:
                 return cls(name, average, bool(one), Fraction(beta or 1))
         raise unknown_name("objective", name, NAMES)
 
@@ -127,14 +126,18 @@ def _micro(ranking: Ranking, objective: Objective) -> Array:
     """
     xp = array_namespace(ranking.scores)
     hits, size = objective.parts(ranking.tp, ranking.k, ranking.p)
+    most = int(xp.sum(size[:, -1]))  # no fraction below has a larger part
+    if (
+        most**2 >= 2**62
+    ):  # of a beta of many digits: its products, rounded, still differ where F does by 1e-15
+        hits, size = (xp.astype(one, xp.float64) for one in (hits, size))
     numerator, denominator = 0, 1
     while True:
         k = ranking.best(denominator * hits - numerator * size)
         reached, whole = (int(xp.sum(xp.take_along_axis(one, k[:, None], axis=1))) for one in (hits, size))
         if reached * denominator <= numerator * whole:
             return ranking.cuts(k)
-        common = gcd(reached, whole)  # keeps the products far below 2**63
-        numerator, denominator = reached // common, whole // common
+        numerator, denominator = reached, whole
 
 
 def _samples(ranking: Ranking, objective: Objective) -> Array:

@@ -1,10 +1,10 @@
 """From kept scores to thresholds, predictions and metrics; no model is touched."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classify.decisions import Bools, Decision, Tuning
 from classify.metrics import measure
@@ -25,27 +25,42 @@ def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], Bools]:
 
 
 def measure_kept(run: Run) -> tuple[dict[str, Any], Bools]:
-    """`metrics.json` for a run's thresholds as they are, and the labels of its `eval` rows, (n, c).
+    """`metrics.json` for a run's decision as it is, and the labels of its `eval` rows, (n, c)."""
+    rows, predictions = decide_kept(run)
+    return metrics_of(run, rows, predictions), predictions
 
-    Cross-validated rows are judged by thresholds tuned on the other folds, so that no row has a say in its
-    own; the thresholds the run keeps come from all of them.
+
+def decide_kept(run: Run) -> tuple[Scored, Bools]:
+    """A run's `eval` rows with their probabilities as scores, and the labels (n, c) they get.
+
+    Cross-validated rows are decided on by what the other folds tuned and calibrated, so that no row has a say
+    in its own; what the run keeps comes from all of them.
     """
-    rows, settings, decision = run.eval, run.settings, run.decision
-    if rows.folds is not None and settings.tune_on != "eval" and decision.tuning.learns:
-        predictions = _cross_tuned(rows, rows.folds, decision.tuning)
-    else:
-        predictions = decision(rows.scores)
+    rows, decision = run.eval, run.decision
+    if rows.folds is None or run.settings.tune_on == "eval" or not decision.tuning.learns:
+        return replace(rows, scores=decision.probabilities(rows.scores)), decision(rows.scores)
+    likely, predictions = np.empty_like(rows.scores), np.empty_like(rows.labels)
+    for fold in np.unique(rows.folds):
+        mine = rows.folds == fold
+        others = decision.tuning.decision(rows.scores[~mine], rows.labels[~mine], told=False)
+        likely[mine] = others.probabilities(rows.scores[mine])
+        predictions[mine] = others(rows.scores[mine])
+    return replace(rows, scores=likely), predictions
+
+
+def metrics_of(run: Run, rows: Scored, predictions: Bools) -> dict[str, Any]:
+    """`metrics.json` of a run's `eval` rows with their probabilities, and labels (n, c)."""
     return {
-        **measured(decision, rows, settings.classes, predictions),
-        "split": settings.split,
+        **measured(run.decision, rows, run.settings.classes, predictions),
+        "split": run.settings.split,
         "tuned_on": _tuned_on(run),
-        "warnings": settings.warnings,
-    }, predictions
+        "warnings": run.settings.warnings,
+    }
 
 
 def measured(decision: Decision, rows: Scored, classes: Sequence[str], predictions: Bools) -> dict[str, Any]:
-    """What the labels (n, c) that a decision gives to rows are worth, and what the decision is."""
-    found = measure(rows.labels, predictions, decision.probabilities(rows.scores), classes)
+    """What labels (n, c) of rows with their probabilities are worth, and the decision that led to them."""
+    found = measure(rows.labels, predictions, rows.scores, classes)
     per_class = [
         {"label": row["label"], **cut, **row}
         for row, cut in zip(found["per_class"], decision.cuts(), strict=True)
@@ -66,11 +81,3 @@ def _tuned_on(run: Run) -> str:
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
     return f"inner: {len(run.tune.ids)} of the training rows"
-
-
-def _cross_tuned(rows: Scored, folds: NDArray[np.intp], tuning: Tuning) -> Bools:
-    predictions = np.empty(rows.labels.shape, np.bool_)
-    for fold in np.unique(folds):
-        mine = folds == fold
-        predictions[mine] = tuning.decision(rows.scores[~mine], rows.labels[~mine])(rows.scores[mine])
-    return predictions

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from cache import DataError
-from classify.bench_splits import contest, made_up, unevenness
+from classify.bench_splits import contest, made_up_labels, unevenness
 from classify.splits import folds
 
 
 def test_both_are_timed_and_measured_on_the_same_labels():
-    labels = made_up(500, 6)
+    labels = made_up_labels(500, 6)
     for row, spec in zip(contest("made up", labels), ("stratified:0.1", "kfold:5"), strict=True):
         assert row["labels"] == "made up, 500 × 6"
         assert row["split"] == spec
@@ -27,7 +27,7 @@ def test_unevenness_is_how_far_shares_are_from_those_of_all():
 
 
 def test_made_up_classes_go_from_common_to_rare():
-    frequencies = made_up(50_000, 10).mean(axis=0)
+    frequencies = made_up_labels(50_000, 10).mean(axis=0)
     assert np.all(np.diff(frequencies) < 0)
     assert 0.3 < frequencies[0] < 0.4
     assert frequencies[-1] == pytest.approx(0.001, rel=0.3)
@@ -36,4 +36,4 @@ def test_made_up_classes_go_from_common_to_rare():
 def test_without_the_peer_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "iterstrat.ml_stratifiers", None)
     with pytest.raises(DataError, match="pip install iterative-stratification"):
-        next(contest("made up", made_up(100, 3)))
+        next(contest("made up", made_up_labels(100, 3)))

@@ -101,9 +101,11 @@ def test_any_scores_and_labels_can_be_calibrated(seed, n, sharp, method):
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
 
 
-def test_lines_are_where_the_posterior_is_highest():
-    """Beside scipy's general minimiser, of the same likelihood and prior."""
+@pytest.mark.parametrize("turned", [False, True])
+def test_lines_are_where_the_posterior_is_highest(turned):
+    """Beside scipy's general minimiser, of the same likelihood and prior; no slope is negative."""
     scores, labels, _ = skewed(200)
+    scores = 1 - scores if turned else scores
     z = logits(scores[:, 0])
 
     def loss(line):
@@ -112,7 +114,9 @@ def test_lines_are_where_the_posterior_is_highest():
         return likelihood + PRECISION / 2 * (line[0] ** 2 + (line[1] - 1) ** 2)
 
     found = Calibration.fitted("sigmoid", scores, labels).learned[0]
-    np.testing.assert_allclose(found, minimize(loss, [0.0, 1.0]).x, atol=1e-4)
+    np.testing.assert_allclose(
+        found, minimize(loss, [0.0, 1.0], bounds=[(None, None), (0, None)]).x, atol=1e-3
+    )
 
 
 def test_isotonic_steps_may_take_any_form():

@@ -93,7 +93,8 @@ def test_json_holds_all_that_decides(decide, calibrate, objective):
     assert again.as_json(CLASSES) == told
     # Other readers find the contract's keys, whatever the order of the classes.
     assert told["objective"] == objective
-    assert [told["thresholds"][name] for name in CLASSES] == made.thresholds.tolist()
+    if decide == "cuts":
+        assert [told["thresholds"][name] for name in CLASSES] == made.thresholds.tolist()
     turned = Decision.of_json(told, CLASSES[::-1])
     np.testing.assert_array_equal(turned.thresholds, made.thresholds[::-1])
     np.testing.assert_array_equal(turned.probabilities(scores[:, ::-1]), made.probabilities(scores)[:, ::-1])
@@ -105,7 +106,26 @@ def test_intervals_are_told_by_class_and_none_where_unknown():
     assert low <= told["thresholds"]["cat"] <= high
     assert told["intervals"]["10"] is None
     assert told["expected_loss"] is not None
-    assert Tuning("global-macro").decision(*rows()).as_json(CLASSES)["intervals"] is None
+    told = Tuning("global-macro").decision(*rows()).as_json(CLASSES)
+    assert set(told["intervals"].values()) == {None}
+
+
+def test_sets_have_no_thresholds():
+    decision = Tuning(decide="expected-f1").decision(*rows())
+    told = decision.as_json(CLASSES)
+    assert set(told["thresholds"].values()) == set(told["intervals"].values()) == {None}
+    assert told["calibrated_by"] == "sigmoid"
+    assert decision.told["objective"] == "expected-f1"
+    assert decision.cuts() == [{"threshold": None, "interval": None}] * 4
+
+
+def test_cuts_far_below_one_in_a_million_are_cuts_like_others():
+    """Of a rare class, or a head trained by another loss than cross-entropy."""
+    rng = np.random.default_rng(0)
+    labels = rng.random((400, 4)) < 0.3
+    scores = 10 ** (np.where(labels, -6.5, -8.0) + rng.normal(0, 0.3, labels.shape))
+    decision = Tuning().decision(scores, labels)
+    assert (decision(scores) == labels).mean() > 0.98
 
 
 @pytest.mark.parametrize(

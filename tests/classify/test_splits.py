@@ -130,7 +130,7 @@ def test_inner_parts_the_training_rows(problem, seed):
 
 
 def test_inner_needs_a_row_on_each_side():
-    with pytest.raises(DataError, match="cannot be parted"):
+    with pytest.raises(DataError, match="can be set apart"):
         inner(np.zeros((10, 2), dtype=bool), np.arange(3), 0.1)
 
 

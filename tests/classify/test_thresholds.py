@@ -11,6 +11,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import fbeta_score
 
 from cache.errors import DataError
+from classify.synthetic import scored
 from classify.thresholds import NAMES, Objective, tune
 
 AVERAGES = ["macro", "weighted", "micro", "samples"]
@@ -174,6 +175,13 @@ def test_torch_finds_the_same_cuts_on_more_rows(objective):
     np.testing.assert_array_equal(found.numpy(), tune(scores, labels, objective))
 
 
+def test_a_beta_of_many_digits_overflows_no_integer():
+    """Its numerators and denominators are large, and there are many rows of many classes."""
+    scores, labels = scored(40_000, 80)
+    own, one = (scores >= tune(scores, labels, f"{cut}micro-f0.333") for cut in ("", "global-"))
+    assert f(labels, own, "micro", 0.333) >= f(labels, one, "micro", 0.333) > 0.8
+
+
 def test_inputs_are_left_as_they_are():
     scores, labels = np.array([[0.2, 0.9], [0.7, 0.1]]), np.array([[True, False], [False, True]])
     before = scores.copy(), labels.copy()
@@ -224,7 +232,16 @@ def test_fixed_cuts(objective, cut):
     "objective",
     [
         *["at:", "at:1.5", "at:nan", "at:x", "at", "0.5", "mikro", "precision", "recall:2", "global-none"],
-        *["macro-f", "macro-f0", "macro-f-1", "global-at:0.4", "micro:0.9", "macro\n"],
+        *[
+            "macro-f1000",
+            "macro-f0.3333",
+            "macro-f",
+            "macro-f0",
+            "macro-f-1",
+            "global-at:0.4",
+            "micro:0.9",
+            "macro\n",
+        ],
     ],
 )
 def test_no_such_objective(objective):

@@ -5,7 +5,9 @@ import pytest
 from sklearn.metrics import f1_score
 
 from classify import measure_kept, retune
+from classify.calibration import Calibration
 from classify.decisions import Decision, Tuning
+from classify.metrics import measure
 from classify.runs import Model, Run, Scored, Settings
 from classify.shrinkage import Estimate
 from classify.tuning import tuned_on_eval
@@ -70,7 +72,7 @@ def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on
     np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
     np.testing.assert_array_equal(predictions, expected(run.eval.scores))
     assert run.decision.tuning == tuning
-    assert metrics["objective"] == tuning.objective
+    assert metrics["objective"] == (tuning.objective if tuning.decide == "cuts" else "expected-f1")
     assert metrics["decided"] == str(tuning)
     assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else said)
     assert tuned_on_eval(run) == (tune_on == "eval" and tuning.objective != "none")
@@ -121,6 +123,20 @@ def test_calibrated_scores_are_what_is_measured():
     after, _ = retune(run, Tuning(calibrate="sigmoid"))
     assert after["calibration_error"] < before["calibration_error"]
     assert after["mAP"] == pytest.approx(before["mAP"])  # a rising function changes no ranking
+
+
+def test_no_row_has_a_say_in_its_own_probability():
+    run = a_run(folds=np.arange(60) % 4)
+    metrics, _ = retune(run, Tuning(calibrate="isotonic"))
+    likely = np.empty_like(run.eval.scores)
+    for fold in range(4):
+        mine = run.eval.folds == fold
+        learned = Calibration.fitted("isotonic", run.eval.scores[~mine], run.eval.labels[~mine])
+        likely[mine] = learned(run.eval.scores[mine])
+    expected = measure(run.eval.labels, likely > 0.5, likely, run.settings.classes)
+    for name in ("calibration_error", "mAP", "ranking_loss"):
+        assert metrics[name] == pytest.approx(expected[name])
+    assert metrics["calibration_error"] > 0.01
 
 
 def test_a_fixed_cut_is_tuned_on_nothing():
