@@ -40,7 +40,7 @@ class Estimate:
     """Thresholds, and how far to trust them, where they are cuts that an F gives each class."""
 
     thresholds: Floats  # (c,)
-    intervals: Floats | None = None  # (c, 2): of 95 % of the bootstrap's; NaN for fewer than 2 positives
+    intervals: Floats | None = None  # (c, 2): 95 % likely, given the model; NaN for fewer than 2 positives
     loss: float | None = None  # how much less F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
 
 
@@ -59,37 +59,41 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
     curve = CURVES[objective.measure](bins, exact, objective)
     drawn = bins.drawn(curve)  # (draws, c, bins + 1)
     z = bins.logits_at(drawn.argmax(axis=2))  # (draws, c)
+    rest = np.zeros(z.shape[1])
     if shrink:
         single = logits(solve(ranking, replace(objective, one_cut=True)), FINEST)[0]
         of_draws = bins.single_cuts(drawn)  # (draws,)
-        z = _shrunk(z, bins.support, single + of_draws - of_draws.mean())
+        z, rest = _shrunk(z, bins.support, single + of_draws - of_draws.mean())
+    likely = z + rest * np.random.default_rng(0).standard_normal(z.shape)
     places = bins.places(z)[..., None]
     here = np.take_along_axis(drawn, places, axis=2)  # what a draw's cuts reach on its own rows
     there = np.take_along_axis(curve(bins.positives, bins.negatives)[None], places, axis=2)  # and on all
     return Estimate(
         expit(z.mean(axis=0)) if shrink else exact,
-        np.where(bins.support[:, None] > 1, expit(np.quantile(z, OUTSIDE, axis=0)).T, np.nan),
+        np.where(bins.support[:, None] > 1, expit(np.quantile(likely, OUTSIDE, axis=0)).T, np.nan),
         max(float((here - there).sum(axis=1).mean()), 0.0),
     )
 
 
-def _shrunk(z: Floats, support: Floats, single: Floats) -> Floats:
+def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]:
     """The logits θ of each draw, (draws, c), from those of its own cuts z and of its single cut g, (draws,).
 
-    A variance of few rows comes out too small by (p - 1) / p, p being how many the rarer of positives and
+    Beside them, how far the true cuts may lie off beyond what draws tell, (c,): over the draws a cut varies by
+    w² v, but given the rows θ does by w v. A variance of few rows comes out too small by (p - 1) / p, p being how many the rarer of positives and
     negatives are, (c,); of one row there is none, and its class has the centre.
     """
     known = support > 1
     p = support[known]
     variances = (z[:, known].var(axis=0) + JITTER) * p / (p - 1)
     spread = _spread(z[:, known].mean(axis=0), variances)
-    weights, centre = np.zeros(z.shape[1]), single[:, None]
+    weights, rest, centre = np.zeros(z.shape[1]), np.zeros(z.shape[1]), single[:, None]
     if spread:
         precisions = 1 / (variances + spread)
-        weights[known] = spread * precisions
+        weights[known] = w = spread * precisions
+        rest[known] = np.sqrt(w * (1 - w) * variances)
         found = (single / spread + z[:, known] @ precisions) / (1 / spread + precisions.sum())
         centre = found[:, None]
-    return weights * z + (1 - weights) * centre
+    return weights * z + (1 - weights) * centre, rest
 
 
 def _spread(own: Floats, variances: Floats) -> float:
