@@ -78,9 +78,10 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
 def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]:
     """The logits θ of each draw, (draws, c), from those of its own cuts z and of its single cut g, (draws,).
 
-    Beside them, how far the true cuts may lie off beyond what draws tell, (c,): over the draws a cut varies by
-    w² v, but given the rows θ does by w v. A variance of few rows comes out too small by (p - 1) / p, p being how many the rarer of positives and
-    negatives are, (c,); of one row there is none, and its class has the centre.
+    Beside them, how far the true cuts may lie off beyond what draws tell, (c,): over the draws a cut varies
+    by w² v, but given the rows θ does by w v. A variance of few rows comes out too small by (p - 1) / p, p
+    being how many the rarer of positives and negatives are, (c,); of one row there is none, and its class has
+    the centre.
     """
     known = support > 1
     p = support[known]
