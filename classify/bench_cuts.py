@@ -6,19 +6,15 @@ halving, not that of which rows were collected, which `evaluate` has intervals f
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cache import DataError
-from classify.calibration import Calibration
-from classify.decisions import Decision, Tuning
+from classify.decisions import Tuning
 from classify.metrics import f1, row_f1
 from classify.runs import Run, Scored
-from classify.shrinkage import Estimate
-from classify.thresholds import tune
 
 AVERAGES = ("micro", "macro", "samples")
 HALF, ONE, EXACT = "0.5", "one cut", "exact cuts"  # what the others are compared with
@@ -68,29 +64,14 @@ def _once(
 ) -> list[list[float]]:
     """F1 of each rule and average, (rules, averages), on rows judged."""
     scores, labels, truth = rows.scores[tuned], rows.labels[tuned], rows.labels[judged]
-    decisions: dict[Tuning, Decision] = {}
     chosen = {tuning: labelled[judged] for tuning, labelled in unlearned.items()}
 
     def reached(tuning: Tuning, average: str) -> float:
         if tuning not in chosen:
-            decisions[tuning] = _decision(tuning, scores, labels, decisions)
-            chosen[tuning] = decisions[tuning](rows.scores[judged])
+            chosen[tuning] = tuning.decision(scores, labels, told=False)(rows.scores[judged])
         return _f1(truth, chosen[tuning], average)
 
     return [[reached(rule(average), average) for average in AVERAGES] for rule in RULES.values()]
-
-
-def _decision(tuning: Tuning, scores: NDArray[Any], labels: Bools, known: dict[Tuning, Decision]) -> Decision:
-    """What `Tuning.decision` makes, as far as labels hang on it: no bootstrap where it has no say in them."""
-    if tuning.decide == "expected-f1":
-        calibration = Calibration.fitted(tuning.calibration, scores, labels)
-        return Decision(tuning, Estimate(np.full(labels.shape[1], 0.5)), calibration)
-    unbounded = replace(tuning, at_least=0)
-    if unbounded in known:
-        return Decision(tuning, known[unbounded].estimate)
-    if tuning.shrink and not tuning.objective.startswith("global-"):
-        return tuning.decision(scores, labels)
-    return Decision(tuning, Estimate(np.asarray(tune(scores, labels, tuning.objective))))
 
 
 def _f1(labels: Bools, chosen: Bools, average: str) -> float:
