@@ -14,6 +14,7 @@ rare            a class too rare for a threshold to be tuned; score: how far its
 """
 
 import csv
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -226,7 +227,10 @@ def _of_labels(held: _Held) -> list[Finding]:
         return []
     given = [np.flatnonzero(row).tolist() for row in rows.labels[:, classes]]
     doubtful = np.zeros_like(rows.labels)
-    doubtful[:, classes] = cleanlab.find_multilabel_issues_per_class(given, rows.scores[:, classes], n_jobs=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of rare classes, which we tell ourselves
+        scores = rows.scores[:, classes]
+        doubtful[:, classes] = cleanlab.find_multilabel_issues_per_class(given, scores, n_jobs=1)
 
     def sorted_findings(which: NDArray[np.bool_], states: tuple[str, str], told: str) -> list[Finding]:
         found = [
