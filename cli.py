@@ -100,7 +100,8 @@ def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..
 
     def options(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
-            click.option("--at-most", type=click.IntRange(1), help="Labels a row gets at the most."),
+            click.option("--at-most", type=click.IntRange(0),
+                         help="Labels a row gets at the most; 0: any number."),
             click.option("--at-least", type=click.IntRange(0),
                          help="Labels a row gets at the least: those nearest to their cut are added."),
             click.option("--calibrate", metavar="METHOD",
@@ -125,8 +126,10 @@ def _tuning(options: dict[str, Any], before: Any = None) -> Any:
     from classify.decisions import Tuning
 
     names = ("objective", "shrink", "decide", "calibrate", "at_least", "at_most")
-    given = {name: options.pop(name) for name in names}
-    return replace(before or Tuning(), **{name: one for name, one in given.items() if one is not None})
+    given = {name: one for name in names if (one := options.pop(name)) is not None}
+    if given.get("at_most") == 0:
+        given["at_most"] = None
+    return replace(before or Tuning(), **given)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -52,7 +52,8 @@ def export(run: Run, path: Path) -> float:
     """
     if not run.decision.by_cuts_alone:
         raise DataError(
-            f"{run.path} decides by more than cuts ({run.decision.tuning}): tune it to cuts first"
+            f"{run.path} decides by more than cuts ({run.decision.tuning}): first "
+            f"tune {run.path} --decide cuts --calibrate none --at-least 0 --at-most 0"
         )
     network = _network(run.model.head)
     if network is None:

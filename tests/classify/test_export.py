@@ -12,8 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from cache import DataError, Failure
+from classify import Tuning, fit, load_run
 from classify import export as exporting
-from classify import fit, load_run
 from cli import main
 
 SMALL = {"epochs": 2, "device": "cpu", "progress": False}
@@ -169,3 +169,11 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
     assert result.stdout == ""
     assert "scores differ from the run's by" in result.stderr
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
+
+
+def test_a_run_that_decides_by_more_than_cuts_is_refused_with_what_to_do(filled, tmp_path):
+    made, _ = fit(filled(), "linear", tuning=Tuning("micro", at_least=1), run=tmp_path / "run")
+    with pytest.raises(DataError, match=r"decides by more than cuts .*--decide cuts --calibrate none"):
+        exporting.export(made, tmp_path / "model.onnx")
+    made.decision = Tuning("micro").decision(made.tune.scores, made.tune.labels)
+    assert exporting.export(made, tmp_path / "model.onnx") < 1e-5
