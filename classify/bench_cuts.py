@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cache import DataError
 from classify.decisions import Tuning
-from classify.metrics import f1, row_f1
+from classify.grids import worth
 from classify.runs import Run, Scored
+from classify.thresholds import Objective
 
 AVERAGES = ("micro", "macro", "samples")
 HALF, ONE, EXACT = "0.5", "one cut", "exact cuts"  # what the others are compared with
@@ -31,7 +32,6 @@ RULES: dict[str, Callable[[str], Tuning]] = {
     "expected-f1, none": lambda average: Tuning(decide="expected-f1", calibrate="none"),
 }
 
-Bools = NDArray[np.bool_]
 Row = dict[str, Any]
 
 
@@ -69,17 +69,9 @@ def _once(
     def reached(tuning: Tuning, average: str) -> float:
         if tuning not in chosen:
             chosen[tuning] = tuning.decision(scores, labels, told=False)(rows.scores[judged])
-        return _f1(truth, chosen[tuning], average)
+        return worth(Objective.of(average), truth, chosen[tuning])
 
     return [[reached(rule(average), average) for average in AVERAGES] for rule in RULES.values()]
-
-
-def _f1(labels: Bools, chosen: Bools, average: str) -> float:
-    """The F1 of `metrics.json`, of labels (n, c)."""
-    if average == "samples":
-        return float(row_f1(labels, chosen).mean())
-    hits, sizes = ((labels & chosen).sum(axis=0), labels.sum(axis=0) + chosen.sum(axis=0))
-    return float(f1(hits.sum(), sizes.sum()) if average == "micro" else f1(hits, sizes).mean())
 
 
 def _rows(values: NDArray[np.float64]) -> Iterator[Row]:

@@ -57,7 +57,7 @@ class Result:
             str(run.path),
             metrics=metrics_of(run, held, predictions),
             draws=intervals.resampled(held.labels, predictions, held.scores),
-            inner=measured(decision, inner, run.settings.classes, decision(tuned.scores)),
+            inner=measured(decision, inner, run.settings.classes, decision.choose(inner.scores)),
             seconds=run.settings.seconds,
             rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
         )

@@ -162,7 +162,11 @@ class Decision:
 
     def __call__(self, scores: NDArray[Any]) -> Bools:
         """The labels (n, c) of rows with these scores (n, c)."""
-        likely, tuning = self.probabilities(scores), self.tuning
+        return self.choose(self.probabilities(scores))
+
+    def choose(self, likely: NDArray[Any]) -> Bools:
+        """The labels (n, c) of rows whose `probabilities` are these (n, c)."""
+        tuning = self.tuning
         if tuning.decide == "expected-f1":
             return _bounded(best_sets(likely, tuning.at_most), likely, tuning.at_least, tuning.at_most)
         margins = logits(likely, FINEST) - logits(self.thresholds, FINEST)

@@ -139,7 +139,7 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
     rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
-    predictions = run.decision(scores[~seen])
+    predictions = run.decision.choose(rows.scores)
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",

@@ -67,7 +67,9 @@ class Ranking:
     def totals(self, values: Array) -> Array:
         """What the k highest scores of a group add up to, k = 0 .. m: values (g, m) -> (g, m + 1)."""
         xp = array_namespace(values)
-        return _totals(xp.take_along_axis(values, self.order, axis=1))
+        ranked = xp.take_along_axis(values, self.order, axis=1)
+        kind = xp.int64 if values.dtype == xp.bool else None
+        return xp.cumulative_sum(ranked, axis=1, dtype=kind, include_initial=True)
 
     def best(self, totals: Array) -> Array:
         """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest."""
@@ -100,13 +102,6 @@ class Ranking:
     def turned(self) -> "Ranking":
         """What is at one place in all groups, as a group: (m, g)."""
         return Ranking(_turned(self.scores), _turned(self.labels))
-
-
-def _totals(values: Array) -> Array:
-    xp = array_namespace(values)
-    return xp.cumulative_sum(
-        values, axis=1, dtype=xp.int64 if values.dtype == xp.bool else None, include_initial=True
-    )
 
 
 def _turned(table: Array) -> Array:

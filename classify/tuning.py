@@ -38,13 +38,14 @@ def decide_kept(run: Run) -> tuple[Scored, Bools]:
     """
     rows, decision = run.eval, run.decision
     if rows.folds is None or run.settings.tune_on == "eval" or not decision.tuning.learns:
-        return replace(rows, scores=decision.probabilities(rows.scores)), decision(rows.scores)
+        likely = decision.probabilities(rows.scores)
+        return replace(rows, scores=likely), decision.choose(likely)
     likely, predictions = np.empty_like(rows.scores), np.empty_like(rows.labels)
     for fold in np.unique(rows.folds):
         mine = rows.folds == fold
         others = decision.tuning.decision(rows.scores[~mine], rows.labels[~mine], told=False)
-        likely[mine] = others.probabilities(rows.scores[mine])
-        predictions[mine] = others(rows.scores[mine])
+        likely[mine] = found = others.probabilities(rows.scores[mine])  # rounded there, but not for cuts
+        predictions[mine] = others.choose(found)
     return replace(rows, scores=likely), predictions
 
 
