@@ -18,6 +18,7 @@ $(VENV)/.installed: pyproject.toml
 	python3 -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet uv
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable '.[test]'
+	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/encode_once   # for mypy, which does not run import hooks
 	touch $@
 
 demo: install            ## compose pictures, encode, fit, compare: three minutes

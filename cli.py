@@ -3,14 +3,35 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import click
 
-from cache import DataError, EncodeOnceError, MissingDataError, Shard, Store, StoreError, UsageError
+if __name__ == "__main__":
+    # `python cli.py`: the package is the folder of this file, even if another version is installed; and its
+    # rooms are not top-level modules.
+    _FOLDER = Path(__file__).resolve().parent
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != _FOLDER]
+    _SPEC = spec_from_file_location("encode_once", _FOLDER / "__init__.py")
+    assert _SPEC is not None
+    assert _SPEC.loader is not None
+    sys.modules["encode_once"] = module_from_spec(_SPEC)
+    _SPEC.loader.exec_module(sys.modules["encode_once"])
+
+from encode_once.cache import (
+    DataError,
+    EncodeOnceError,
+    MissingDataError,
+    Shard,
+    Store,
+    StoreError,
+    UsageError,
+)
 
 # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
 # in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
@@ -87,7 +108,7 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _inputs(options: dict[str, Any]) -> dict[str, Any]:
     """What `input_options` took, out of a command's options, as `extract.encode` wants it."""
-    from extract import Columns
+    from encode_once.extract import Columns
 
     id_, image, captions, label = (
         options.pop(f"{name}_column") for name in ("id", "image", "caption", "label")
@@ -123,7 +144,7 @@ def _tuning(options: dict[str, Any], before: Any = None) -> Any:
     """What `tuning_options` took, out of a command's options; where it took nothing, as it was before."""
     from dataclasses import replace
 
-    from classify.decisions import Tuning
+    from encode_once.classify.decisions.rule import Tuning
 
     names = ("objective", "shrink", "decide", "calibrate", "at_least", "at_most")
     given = {name: one for name in names if (one := options.pop(name)) is not None}
@@ -208,16 +229,16 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
-        from extract.encoders import listed
-        from extract.encoders.cards import lines
+        from encode_once.extract.encoders import listed
+        from encode_once.extract.encoders.catalogue import lines
 
         click.echo("\n".join(lines(list(listed()))))
         return
     encoders = [name for given in encoders for name in given.split(",") if name]
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")
-    from cache.texts import captioner
-    from extract import encode
+    from encode_once.cache.captions import captioner
+    from encode_once.extract import encode
 
     captioners = filter(None, map(captioner, options["captions"]))
     options["weights"] = _weights([*dict.fromkeys([*encoders, *captioners])], options["weights"])
@@ -280,8 +301,8 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
       encode-once fit --head mlp --set dropout=0.3 --tune micro
     """
-    from classify import fit as fit_head
-    from classify.report import metrics_text
+    from encode_once.classify import fit as fit_head
+    from encode_once.classify.evaluation.tables import metrics_text
 
     tuning = _tuning(options)
     run, metrics = fit_head(**options, tuning=tuning, options=dict(map(_option, settings)))
@@ -311,8 +332,8 @@ def tune(run: str, as_json: bool, **options: Any) -> None:
       encode-once tune runs/mlp --objective precision:0.9
       encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
     """
-    from classify import load_run, retune
-    from classify.report import metrics_text
+    from encode_once.classify import load_run, retune
+    from encode_once.classify.evaluation.tables import metrics_text
 
     _tuning(dict(options))  # a name that does not exist is told before anything is read
     loaded = load_run(run)
@@ -332,8 +353,8 @@ def _encode_for(
     run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
 ) -> tuple[Store, Any]:
     """Encode what a run needs of some data; the store and the extraction's report."""
-    from classify.predicting import check
-    from extract import encode
+    from encode_once.classify.runs.predict import check
+    from encode_once.extract import encode
 
     place = Store(store or run.settings.store)
     check(run, place)
@@ -396,11 +417,11 @@ def evaluate(
       encode-once evaluate runs/mlp --data more-photos --json
       encode-once evaluate runs/linear runs/mlp --differences differences.csv
     """
-    from classify import load_run
-    from classify.comparing import Judged, against_first, write_differences
-    from classify.predicting import choose_split, judge
-    from classify.predicting import differences as made_otherwise
-    from classify.report import comparison_text, metrics_text
+    from encode_once.classify import load_run
+    from encode_once.classify.evaluation.compare import Judged, against_first, write_differences
+    from encode_once.classify.evaluation.tables import comparison_text, metrics_text
+    from encode_once.classify.runs.predict import choose_split, judge
+    from encode_once.classify.runs.predict import differences as made_otherwise
 
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
@@ -446,8 +467,8 @@ def predict(
     Example:
       encode-once predict runs/mlp --data photos -o predictions.csv
     """
-    from classify import load_run
-    from classify.predicting import choose_split, label
+    from encode_once.classify import load_run
+    from encode_once.classify.runs.predict import choose_split, label
 
     loaded = load_run(run)
     place, report = _encode_for(loaded, data, store, device, options)
@@ -469,8 +490,8 @@ def export_run(run: str, output: Path) -> None:
     Example:
       encode-once export runs/mlp -o model.onnx
     """
-    from classify import load_run
-    from classify.export import export as write
+    from encode_once.classify import load_run
+    from encode_once.classify.runs.onnx_export import export as write
 
     difference = write(load_run(run), output)
     say(f"{output}: scores differ from the run's by {difference:.1e} at most")
@@ -486,9 +507,9 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     Example:
       encode-once report runs/*
     """
-    from classify import load_run
-    from classify.predicting import differences
-    from classify.report import compare, table_text
+    from encode_once.classify import load_run
+    from encode_once.classify.evaluation.tables import compare, table_text
+    from encode_once.classify.runs.predict import differences
 
     folders = [run for run in runs if Path(run).is_dir() and not (Path(run) / "run.json").exists()]
     if len(folders) < len(runs):  # runs/* names the folders of sweeps and recipes, too
@@ -518,7 +539,7 @@ def _grid(settings: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
 def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Print the rows of a sweep or an ablation; an error where all of them failed."""
-    from classify.leaderboard import text
+    from encode_once.classify.experiments.leaderboard import text
 
     warn([*dict.fromkeys(line for row in rows for line in row["warnings"])])
     _result(rows, as_json, lambda: text(rows))
@@ -561,7 +582,7 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
       encode-once sweep --head mlp --set mlp.dropout=0.3,0.5 --set 'mlp.hidden=[[512], [1024, 512]]'
       encode-once sweep --head mlp --search 20 --tune samples --folder runs/search
     """
-    from classify import sweep as fit_all
+    from encode_once.classify import sweep as fit_all
 
     tuning = _tuning(options)
     _tell_rows(fit_all(**options, tuning=tuning, grid=_grid(settings), told=say), as_json)
@@ -581,8 +602,8 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
     Example:
       encode-once ablate runs/mlp
     """
-    from classify import ablate as vary
-    from classify import load_run
+    from encode_once.classify import ablate as vary
+    from encode_once.classify import load_run
 
     _tell_rows(vary(load_run(run), folder, told=say), as_json)
 
@@ -607,9 +628,9 @@ def audit(run: str, output: Path, near: float, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from classify import load_run
-    from classify.audit import audit as look
-    from classify.audit import summary, write
+    from encode_once.classify import load_run
+    from encode_once.classify.audit.audit import audit as look
+    from encode_once.classify.audit.audit import summary, write
 
     found, warnings = look(load_run(run), near)
     warn(warnings)
@@ -650,10 +671,10 @@ def _kitchen(
     **options: Any,
 ) -> tuple[Any, Any]:
     """Where recipes are run, and what encodes for them: nothing where there is no data to encode."""
-    from cache.feature import REGIONS
-    from classify.recipes.running import Kitchen
-    from extract.encoders import named
-    from extract.supply import Supply, asked_for
+    from encode_once.cache.feature import REGIONS
+    from encode_once.classify.experiments.recipes.run import Kitchen
+    from encode_once.extract.encoders import named
+    from encode_once.extract.provider import Supply, asked_for
 
     place = Store(store)
     if data is None and Path("input").is_dir():
@@ -678,8 +699,8 @@ def recipe_list(as_json: bool, **options: Any) -> None:
     Example:
       encode-once recipe list --weights glove-100=glove.6B.100d.txt
     """
-    from classify.recipes import known
-    from classify.recipes.tables import listing
+    from encode_once.classify.experiments.recipes import known
+    from encode_once.classify.experiments.recipes.tables import listing
 
     recipes = known()
     kitchen, _ = _kitchen(recipes, **options)
@@ -699,7 +720,7 @@ def recipe_show(name: str, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from classify.recipes import find, text_of
+    from encode_once.classify.experiments.recipes import find, text_of
 
     found = find([name])
     told = [asdict(one) | {"path": str(one.path)} for one in found]
@@ -730,9 +751,9 @@ def recipe_run(
       encode-once recipe run tfidf-linear
       encode-once recipe run all --split tail:3000 --weights glove-100=glove.6B.100d.txt --md
     """
-    from classify.recipes import find
-    from classify.recipes.running import failed, prepare
-    from classify.recipes.tables import markdown, text
+    from encode_once.classify.experiments.recipes import find
+    from encode_once.classify.experiments.recipes.run import failed, prepare
+    from encode_once.classify.experiments.recipes.tables import markdown, text
 
     recipes = find(names)
     inputs = _inputs(options)
@@ -775,7 +796,7 @@ def list_(store: str, as_json: bool) -> None:
     Example:
       encode-once store list --store store
     """
-    from cache import overview
+    from encode_once.cache import describe as overview
 
     held = _existing(store)
     found = {"features": overview.features(held), "tables": overview.tables(held)}
@@ -793,7 +814,7 @@ def info(feature: str, store: str, as_json: bool) -> None:
     Example:
       encode-once store info clip-vit-l/image
     """
-    from cache import overview
+    from encode_once.cache import describe as overview
 
     found = overview.describe(_existing(store).feature(feature))
     _result(found, as_json, lambda: overview.text(found))
@@ -816,8 +837,8 @@ def verify(features: Sequence[str], store: str, repair: bool, recompute: int | N
       encode-once store verify clip-vit-l/image --recompute 20
       encode-once store verify --repair
     """
-    from cache.upkeep import repair as keep_sound
-    from cache.verify import verify as check
+    from encode_once.cache.maintenance import repair as keep_sound
+    from encode_once.cache.verify import verify as check
 
     held = _existing(store)
     if repair:
@@ -825,7 +846,7 @@ def verify(features: Sequence[str], store: str, repair: bool, recompute: int | N
             say(f"set aside {line}")
     problems = check(held, features)
     if recompute and not problems:
-        from extract.recompute import recompute as encode_again
+        from encode_once.extract.reencode import recompute as encode_again
 
         for found in encode_again(held, recompute, features, device=device):
             line = f"{found.feature}: {found.rows} rows encoded again differ by {found.worst:.1e} at most"
@@ -853,7 +874,7 @@ def compact(features: Sequence[str], store: str) -> None:
     Example:
       encode-once store compact
     """
-    from cache import upkeep
+    from encode_once.cache import maintenance as upkeep
 
     _tell(upkeep.compact(_existing(store), features), "dropped, as they stood there twice")
 
@@ -872,7 +893,7 @@ def gc(features: Sequence[str], store: str, delete: bool) -> None:
       encode-once store gc
       encode-once store gc --delete
     """
-    from cache import upkeep
+    from encode_once.cache import maintenance as upkeep
 
     changes = upkeep.drop_unreferenced(_existing(store), features, delete=delete)
     _tell(changes, "dropped" if delete else "stand in no table; --delete drops them")
@@ -888,7 +909,7 @@ def merge(others: Sequence[str], store: str) -> None:
     Example:
       encode-once store merge from-node-2 from-node-3
     """
-    from cache import upkeep
+    from encode_once.cache import maintenance as upkeep
 
     for other in others:
         _tell(upkeep.merge(Store(store), _existing(other)), f"taken in from {other}")
@@ -908,7 +929,7 @@ def export(feature: str, store: str, kind: str, output: Path | None, table: str 
       encode-once store export clip-vit-l/image --to parquet
       encode-once store export glove-50/mean --to npy -o captions.npy
     """
-    from cache import export as exporting
+    from encode_once.cache import export as exporting
 
     held = _existing(store)
     selection = exporting.select(held.feature(feature), held.table(table))
@@ -937,12 +958,12 @@ def bench_store(rows: int, dim: int, files: int, data: str | None, store: str, a
       encode-once bench store
       encode-once bench store --data input --store store
     """
-    from cache.bench import against_npy, stat_check
-    from classify.report import table_text
+    from encode_once.cache.bench.store_vs_npy import against_npy, stat_check
+    from encode_once.classify.evaluation.tables import table_text
 
     tables = [against_npy(rows, dim), [stat_check(files)]]
     if data is not None:
-        from extract.bench import unchanged
+        from encode_once.extract.bench.unchanged import unchanged
 
         tables.append([unchanged(data, store)])
     _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
@@ -974,7 +995,7 @@ def bench_extract(names: Sequence[str], weights: Sequence[str], as_json: bool, *
       encode-once bench extract --scripts
       encode-once bench extract --encoder clip-vit-b32 --weights random --images 500
     """
-    from extract.throughput import rates, text
+    from encode_once.extract.bench.throughput import rates, text
 
     found = rates(options.pop("data"), names, weights=_weights(names, weights), **options)
     _result(found, as_json, lambda: text(found))
@@ -991,9 +1012,9 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
     Example:
       encode-once bench memory
     """
-    from classify.bench import memory as of_fit
-    from classify.report import table_text
-    from extract.bench import memory as of_extract
+    from encode_once.classify.bench.heads import memory as of_fit
+    from encode_once.classify.evaluation.tables import table_text
+    from encode_once.extract.bench.unchanged import memory as of_extract
 
     found = [of_extract(many) for many in rows] + [of_fit(name, many) for name in names for many in rows]
     _result(found, as_json, lambda: table_text(found))
@@ -1029,9 +1050,9 @@ def bench_fit(
       encode-once bench fit --split tail:1000
       encode-once bench fit --rows 30000 --plain --head mlp --head gbm --set mlp.hidden=[2048,1024]
     """
-    from classify.bench import contest
-    from classify.report import table_text
-    from classify.synthetic import made_up
+    from encode_once.classify.bench.heads import contest
+    from encode_once.classify.bench.synthetic import made_up
+    from encode_once.classify.evaluation.tables import table_text
 
     heads: dict[str, dict[str, Any]] = {}
     for name, value in map(_option, settings):
@@ -1060,9 +1081,9 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
       encode-once bench split
       encode-once bench split --rows 30000 --classes 19 --store store
     """
-    from classify import features
-    from classify.bench_splits import contest, made_up_labels
-    from classify.report import table_text
+    from encode_once.classify.bench.splits import contest, made_up_labels
+    from encode_once.classify.data import features
+    from encode_once.classify.evaluation.tables import table_text
 
     tables = {"made up": made_up_labels(rows, classes)}
     if store is not None:
@@ -1090,8 +1111,8 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as
       encode-once bench tune
       encode-once bench tune --size 3000 5 --problems 100
     """
-    from classify.bench_tune import command, gaps, speed
-    from classify.report import table_text
+    from encode_once.classify.bench.thresholds import command, gaps, speed
+    from encode_once.classify.evaluation.tables import table_text
 
     tables = []
     for rows, classes in sizes:
@@ -1117,9 +1138,9 @@ def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool
     Example:
       encode-once bench cuts runs/mlp runs/linear
     """
-    from classify import load_run
-    from classify.bench_cuts import held_out, text
-    from classify.report import markdown_text, table_text
+    from encode_once.classify import load_run
+    from encode_once.classify.bench.rules import held_out, text
+    from encode_once.classify.evaluation.tables import markdown_text, table_text
 
     found: list[dict[str, Any]] = []
     for run in runs:
@@ -1135,7 +1156,7 @@ def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool
 @click.option("--scenes", default=2000, show_default=True, help="Pictures to compose.")
 def demo(folder: Path, scenes: int) -> None:
     """Compose pictures with captions and labels, then run the real commands on them, printing each."""
-    from extract.demo import run_demo
+    from encode_once.extract.demo.run import run_demo
 
     run_demo(folder, scenes)
 

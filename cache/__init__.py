@@ -1,6 +1,6 @@
 """The feature store: vectors by content key, in plain HDF5. Knows nothing of encoders or heads."""
 
-from cache.errors import (
+from encode_once.cache.errors import (
     DamagedError,
     DataError,
     EncodeOnceError,
@@ -12,11 +12,11 @@ from cache.errors import (
     UnknownFeatureError,
     UsageError,
 )
-from cache.failures import Failure
-from cache.feature import Feature
-from cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
-from cache.store import Store
-from cache.tables import Table
+from encode_once.cache.feature import Feature
+from encode_once.cache.format.failures import Failure
+from encode_once.cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
+from encode_once.cache.store import Store
+from encode_once.cache.table import Table
 
 __all__ = [
     "NO_KEY",

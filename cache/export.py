@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError, unknown_name
-from cache.feature import Feature
-from cache.files import replacing
-from cache.parts import chunks, offsets_of
-from cache.tables import Table
+from encode_once.cache.errors import DataError, unknown_name
+from encode_once.cache.feature import Feature
+from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.part import chunks, offsets_of
+from encode_once.cache.table import Table
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
-from cache.failures import Failure, add_failures, keep_failures, read_failures
-from cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
-from cache.locks import locked
-from cache.parts import Part, Rows, Shape, Values, offsets_of, ranges
-from cache.record import Record
-from cache.writer import FeatureWriter, seal_left_behind
+from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
+from encode_once.cache.format.failures import Failure, add_failures, keep_failures, read_failures
+from encode_once.cache.format.feature_writer import FeatureWriter, seal_left_behind
+from encode_once.cache.format.locks import locked
+from encode_once.cache.format.part import Part, Rows, Shape, Values, offsets_of, ranges
+from encode_once.cache.format.spec_file import Record
+from encode_once.cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 
 REGIONS = "/regions"  # how the name of a feature of an image's regions ends, and how they are asked for
 LOOKS = 5  # at a folder whose parts another process is just replacing

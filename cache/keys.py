@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import UsageError
+from encode_once.cache.errors import UsageError
 
 KEY_BYTES = 16
 Keys = NDArray[np.uint8]  # (n, 16)

@@ -6,14 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
-from cache.feature import Feature
-from cache.files import write_json
-from cache.keys import Spec, spec_key
-from cache.record import Record
-from cache.stamps import check_version
-from cache.stat_index import StatIndex
-from cache.tables import Table, load_table, save_table
+from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
+from encode_once.cache.feature import Feature
+from encode_once.cache.file_index import StatIndex
+from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.header import check_version
+from encode_once.cache.format.spec_file import Record
+from encode_once.cache.keys import Spec, spec_key
+from encode_once.cache.table import Table, load_table, save_table
 
 KIND = "encode-once store", 2
 OURS = "store.json", "files.sqlite"  # what a writer that died first of all may have left

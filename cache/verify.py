@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from cache.errors import EncodeOnceError
-from cache.parts import Part
-from cache.record import Record
-from cache.store import Store
-from cache.tables import load_table
+from encode_once.cache.errors import EncodeOnceError
+from encode_once.cache.format.part import Part
+from encode_once.cache.format.spec_file import Record
+from encode_once.cache.store import Store
+from encode_once.cache.table import load_table
 
 
 def verify(store: Store, names: Sequence[str] = ()) -> list[str]:

@@ -1,7 +1,7 @@
 """Stage 1: encode every image and caption once."""
 
-from extract.inputs import Columns
-from extract.pipeline import encode
-from extract.reports import Report
+from encode_once.extract.pipeline import encode
+from encode_once.extract.readers import Columns
+from encode_once.extract.report import Report
 
 __all__ = ["Columns", "Report", "encode"]

@@ -1,6 +1,6 @@
 """What can go wrong in stage 1, beside the errors of `cache`."""
 
-from cache import DataError, EncodeOnceError, UsageError
+from encode_once.cache import DataError, EncodeOnceError, UsageError
 
 
 class InputError(DataError):

@@ -9,17 +9,17 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Keys, Shard, Store, Table, UsageError
-from cache.feature import REGIONS
-from cache.keys import present
-from cache.texts import OWN, captioned, captioner, texts_of
-from extract import encoders
-from extract.contents import add_keys
-from extract.encoders.base import RANDOM, Modality, Options, Tower
-from extract.encoding import How, Job, distinct_inputs, encode_inputs
-from extract.errors import InputError, TooManyFailuresError
-from extract.inputs import Columns, read
-from extract.reports import Counts, Report, check_some_succeeded, failed_inputs
+from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
+from encode_once.cache.captions import OWN, captioned, captioner, texts_of
+from encode_once.cache.feature import REGIONS
+from encode_once.cache.keys import present
+from encode_once.extract import encoders
+from encode_once.extract.encoders.base import RANDOM, Modality, Options, Tower
+from encode_once.extract.errors import InputError, TooManyFailuresError
+from encode_once.extract.images.hashing import add_keys
+from encode_once.extract.readers import Columns, read
+from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
+from encode_once.extract.workers import How, Job, distinct_inputs, encode_inputs
 
 
 def encode(
@@ -47,7 +47,7 @@ def encode(
 
     Args:
         data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`; or any other
-            that `extract.inputs` knows.
+            that `extract.readers` knows.
         names: of encoders; `extract.encoders` knows them. With "/regions" behind it, the vectors of a
             picture's regions are kept, too.
         store: where vectors are kept.

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from cli import main
+from encode_once.cli import main
 
 # Two OpenMP threads can collapse where another process is busy; the tests need no second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import Store, content_key
-from cache.keys import pack
-from classify.features import choose, load
-from extract import encode
+from encode_once.cache import Store, content_key
+from encode_once.cache.keys import pack
+from encode_once.classify.data.features import choose, load
+from encode_once.extract import encode
 from tests.conftest import WORDS, picture
 
 # Writes what is in a picture of tests/conftest.py: its size tells its row, and so its words.
 CAPTIONER = """
 import numpy as np
-from extract.encoders.base import Tower
-from extract.errors import InputError
+from encode_once.extract.encoders.base import Tower
+from encode_once.extract.errors import InputError
 
 WORDS = "dog cat car bus boat bird".split()
 

@@ -7,9 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
-from cache import Store
-from cache.parts import KIND
-from cache.stamps import read_stamp
+from encode_once.cache import Store
+from encode_once.cache.format.header import read_stamp
+from encode_once.cache.format.part import KIND
 from tests.conftest import picture
 
 

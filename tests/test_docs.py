@@ -6,9 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
-from classify.heads import HEADS
-from cli import main
-from extract.encoders import listed
+from encode_once.classify.heads import HEADS
+from encode_once.cli import main
+from encode_once.extract.encoders import listed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

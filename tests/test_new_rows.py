@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from cache import Store
+from encode_once.cache import Store
 from tests.conftest import picture
 
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"

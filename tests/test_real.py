@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cache import Store
-from cli import main
-from extract import encoding
+from encode_once.cache import Store
+from encode_once.cli import main
+from encode_once.extract import workers as encoding
 
 pytestmark = pytest.mark.real
 DETECTOR = "onnx:yolox_nano.onnx/scores"

@@ -8,28 +8,28 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.errors import DataError, unknown_name
-from classify.heads.space import Space
-from classify.matrices import Labels, MatrixLike
+from encode_once.cache.errors import DataError, unknown_name
+from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads.search_space import Space
 
 # name → where its class is, imported when it is asked for, and what is set there
 HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "linear": ("classify.heads.linear", "Linear", {}),
-    "mlp": ("classify.heads.mlp", "MLP", {}),
-    "knn": ("classify.heads.knn", "KNN", {}),
-    "prototype": ("classify.heads.prototype", "Prototype", {}),
-    "forest": ("classify.heads.forest", "Forest", {}),
-    "gbm": ("classify.heads.gbm", "GBM", {}),
-    "bilstm": ("classify.heads.fused", "Fused", {"reader": "bilstm"}),
-    "bigru": ("classify.heads.fused", "Fused", {"reader": "bigru"}),
-    "transformer": ("classify.heads.fused", "Fused", {"reader": "transformer"}),
-    "concat": ("classify.heads.fused", "Fused", {"fusion": "concat"}),
-    "bilinear": ("classify.heads.fused", "Fused", {"fusion": "bilinear", "width": 64}),
-    "mutan": ("classify.heads.fused", "Fused", {"fusion": "mutan"}),
-    "gated": ("classify.heads.fused", "Fused", {"fusion": "gated"}),
-    "attention": ("classify.heads.attention", "Attention", {}),
-    "label-rnn": ("classify.heads.label_rnn", "LabelRNN", {}),
-    "stack": ("classify.heads.stack", "Stack", {}),
+    "linear": ("encode_once.classify.heads.linear", "Linear", {}),
+    "mlp": ("encode_once.classify.heads.mlp", "MLP", {}),
+    "knn": ("encode_once.classify.heads.knn", "KNN", {}),
+    "prototype": ("encode_once.classify.heads.prototype", "Prototype", {}),
+    "forest": ("encode_once.classify.heads.forest", "Forest", {}),
+    "gbm": ("encode_once.classify.heads.gbm", "GBM", {}),
+    "bilstm": ("encode_once.classify.heads.fused", "Fused", {"reader": "bilstm"}),
+    "bigru": ("encode_once.classify.heads.fused", "Fused", {"reader": "bigru"}),
+    "transformer": ("encode_once.classify.heads.fused", "Fused", {"reader": "transformer"}),
+    "concat": ("encode_once.classify.heads.fused", "Fused", {"fusion": "concat"}),
+    "bilinear": ("encode_once.classify.heads.fused", "Fused", {"fusion": "bilinear", "width": 64}),
+    "mutan": ("encode_once.classify.heads.fused", "Fused", {"fusion": "mutan"}),
+    "gated": ("encode_once.classify.heads.fused", "Fused", {"fusion": "gated"}),
+    "attention": ("encode_once.classify.heads.attention", "Attention", {}),
+    "label-rnn": ("encode_once.classify.heads.label_rnn", "LabelRNN", {}),
+    "stack": ("encode_once.classify.heads.stack", "Stack", {}),
 }
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from classify.heads.space import Range, Space
-from classify.heads.torch_head import TorchHead
-from classify.networks import Shapes, split
+from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.heads.torch.head import TorchHead
+from encode_once.classify.heads.torch.networks import Shapes, split
 
 
 @dataclass(eq=False, repr=False)

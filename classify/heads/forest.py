@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 
-from classify import projection
-from classify.heads.space import Range, Space
-from classify.matrices import Labels, MatrixLike
-from classify.training import with_validation
+from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads import projection
+from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.heads.torch.training import with_validation
 
 
 @dataclass(eq=False, repr=False)
@@ -19,7 +19,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """scikit-learn's forest of trees that each tell all classes: a leaf says how often a label occurs in it.
 
     Of thousands of columns a tree takes seconds and sees little in each; so trees are grown on `components`
-    principal components and a ridge regression of each class (`classify.projection`), whose strength is
+    principal components and a ridge regression of each class (`classify.heads.projection`), whose strength is
     chosen on the validation rows, a tenth of the rows where none are given. Splitting by the squared error of
     0 and 1 is splitting by Gini's impurity.
     """

@@ -6,15 +6,15 @@ from typing import ClassVar
 
 from torch import nn
 
-from classify.heads.mlp import layers
-from classify.heads.space import Space
-from classify.heads.torch_head import TorchHead
-from classify.networks import Joined
+from encode_once.classify.heads.mlp import layers
+from encode_once.classify.heads.search_space import Space
+from encode_once.classify.heads.torch.head import TorchHead
+from encode_once.classify.heads.torch.networks import Joined
 
 
 @dataclass(eq=False, repr=False)
 class Fused(TorchHead):
-    """Readers, a fusion, then linear layers: see `classify.networks`.
+    """Readers, a fusion, then linear layers: see `classify.heads.torch.networks`.
 
     The heads `bilstm`, `bigru` and `transformer` read sequences so, and set them side by side with vectors;
     `concat`, `bilinear`, `mutan` and `gated` fuse vectors, and means of sequences, so. Either may be set

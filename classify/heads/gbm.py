@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from classify import projection
-from classify.heads.space import Range, Space
-from classify.matrices import Labels, MatrixLike
-from classify.training import with_validation
+from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads import projection
+from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.heads.torch.training import with_validation
 
 
 @dataclass(eq=False, repr=False)
@@ -19,8 +19,8 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class a LightGBM booster, stopped by its log loss on the validation rows.
 
     LightGBM knows one output a booster; all share one table of binned columns. These are `components`
-    principal components of the features and a ridge regression of each class (`classify.projection`): of
-    thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held
+    principal components of the features and a ridge regression of each class (`classify.heads.projection`):
+    of thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held
     out. A class that is the same in all rows has that for its probability.
     """
 

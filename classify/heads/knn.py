@@ -12,9 +12,9 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
-from cache.errors import unknown_name
-from classify.matrices import Labels, MatrixLike, chunks
-from classify.training import choose_device, on_device, with_validation
+from encode_once.cache.errors import unknown_name
+from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.heads.torch.training import choose_device, on_device, with_validation
 
 METRICS = ("cosine", "l2")
 QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from classify.heads.fused import Fused
-from classify.losses import Loss
-from classify.networks import Joined
-from classify.training import Criterion
+from encode_once.classify.heads.fused import Fused
+from encode_once.classify.heads.torch.losses import Loss
+from encode_once.classify.heads.torch.networks import Joined
+from encode_once.classify.heads.torch.training import Criterion
 
 CERTAIN = 1e-6  # as near to 0 and 1 as a probability comes, for its logit
 

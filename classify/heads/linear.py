@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from classify.matrices import Labels, MatrixLike, chunks
-from classify.training import choose_device, fill, on_device, with_validation
+from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.heads.torch.training import choose_device, fill, on_device, with_validation
 
 MAX_STEPS, MAX_EVALUATIONS = 500, 8
 TINY = 1e-30  # in place of a zero divisor

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from classify.heads.space import Space
-from classify.heads.torch_head import TorchHead
+from encode_once.classify.heads.search_space import Space
+from encode_once.classify.heads.torch.head import TorchHead
 
 
 @dataclass(eq=False, repr=False)

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
-from cache.errors import DataError
-from classify import splits, states
-from classify.heads import Head, make, takes_raw, with_shapes
-from classify.matrices import Columns, Labels, MatrixLike, Selected
-from classify.networks import Shapes
-from classify.training import with_validation
+from encode_once.cache.errors import DataError
+from encode_once.classify.data import splits
+from encode_once.classify.data.matrix import Columns, Labels, MatrixLike, Selected
+from encode_once.classify.heads import Head, make, takes_raw, with_shapes
+from encode_once.classify.heads import state as states
+from encode_once.classify.heads.torch.networks import Shapes
+from encode_once.classify.heads.torch.training import with_validation
 
 LIMITS = 1e-4  # of probabilities, for their logits
 MEAN = "mean"

@@ -3,7 +3,7 @@
 A family is one module here with `NAMES` (name → the library's own), `PREFIX` (how names outside `NAMES`
 start, or None), `towers(name, options)`, and `card(name)` for `extract --list`. A new family is one new file
 and one line in `FAMILIES`.
-A package brings its own as an entry point of the group `encode_once.encoders`, a user as a class in a file.
+A package brings its own as an entry point of the group `encoders`, a user as a class in a file.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +12,12 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 
-from cache.errors import unknown_name
-from cache.feature import REGIONS
-from extract.encoders import custom
-from extract.encoders.base import Options, Tower
-from extract.encoders.cards import Card
-from extract.errors import UnknownEncoderError
+from encode_once.cache.errors import unknown_name
+from encode_once.cache.feature import REGIONS
+from encode_once.extract.encoders import custom
+from encode_once.extract.encoders.base import Options, Tower
+from encode_once.extract.encoders.catalogue import Card
+from encode_once.extract.errors import UnknownEncoderError
 
 FAMILIES = (
     "clip",
@@ -34,7 +34,7 @@ FAMILIES = (
 def families() -> Iterator[ModuleType]:
     """The modules of all families; importing one does not import its libraries."""
     for family in FAMILIES:
-        yield import_module(f"extract.encoders.{family}")
+        yield import_module(f"encode_once.extract.encoders.{family}")
     for package in entry_points(group="encode_once.encoders"):
         yield package.load()
 

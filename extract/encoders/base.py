@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import Spec, content_key
-from extract.errors import WeightsError
+from encode_once.cache import Spec, content_key
+from encode_once.extract.errors import WeightsError
 
 Modality = Literal["image", "caption"]
 Vectors = NDArray[np.float32]  # (b, d)

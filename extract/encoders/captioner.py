@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image, new
 
-from extract.encoders import clip, transformers_models
-from extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
-from extract.encoders.cards import HUB, Card, on_hub
-from extract.encoders.clip import Checkpoint, ClipImages
-from extract.images import DECODING
+from encode_once.extract.encoders import clip, transformers_models
+from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
+from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.clip import Checkpoint, ClipImages
+from encode_once.extract.images.decode import DECODING
 
 COCA = {  # name → open_clip's architecture and pretrained tag
     "coca-b32": ("coca_ViT-B-32", "mscoco_finetuned_laion2b_s13b_b90k"),

@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL.Image import Image
 
-from cache.errors import brief
-from extract.encoders.base import (
+from encode_once.cache.errors import brief
+from encode_once.extract.encoders.base import (
     RANDOM,
     Options,
     Tower,
@@ -23,10 +23,10 @@ from extract.encoders.base import (
     identity,
     seed_weights,
 )
-from extract.encoders.cards import HUB, Card, on_hub
-from extract.encoders.networks import GRID, ImageNetwork, regions
-from extract.errors import UnknownEncoderError, WeightsError
-from extract.images import decoding
+from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
+from encode_once.extract.errors import UnknownEncoderError, WeightsError
+from encode_once.extract.images.decode import decoding
 
 # name → open_clip's architecture and pretrained tag
 NAMES = {

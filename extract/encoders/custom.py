@@ -5,9 +5,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 
-from cache.errors import brief, unknown_name
-from extract.encoders.base import Options, Tower, file_identity
-from extract.errors import UnknownEncoderError
+from encode_once.cache.errors import brief, unknown_name
+from encode_once.extract.encoders.base import Options, Tower, file_identity
+from encode_once.extract.errors import UnknownEncoderError
 
 
 def is_custom(name: str) -> bool:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity
-from extract.encoders.cards import Card, from_torch
-from extract.encoders.torchvision_models import LICENCE, SITE, build
-from extract.images import DECODING
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity
+from encode_once.extract.encoders.catalogue import Card, from_torch
+from encode_once.extract.encoders.torchvision_models import LICENCE, SITE, build
+from encode_once.extract.images.decode import DECODING
 
 # name → torchvision's
 NAMES = {

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
-from extract.encoders.cards import Card
-from extract.errors import InputError, WeightsError
+from encode_once.extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
+from encode_once.extract.encoders.catalogue import Card
+from encode_once.extract.errors import InputError, WeightsError
 
 NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimensions of a vector
 PREFIX = None

@@ -21,12 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
-from cache.errors import brief
-from extract.encoders import backends
-from extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
-from extract.encoders.cards import Card
-from extract.errors import WeightsError
-from extract.images import DECODING
+from encode_once.cache.errors import brief
+from encode_once.extract.encoders import runtime as backends
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
+from encode_once.extract.encoders.catalogue import Card
+from encode_once.extract.errors import WeightsError
+from encode_once.extract.images.decode import DECODING
 
 NAMES: dict[str, str] = {}
 PREFIX = "onnx:"  # then the file, or any name and the file with --weights

@@ -6,12 +6,12 @@ from typing import Any
 
 from PIL.Image import Image
 
-from cache.errors import brief
-from extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
-from extract.encoders.cards import Card, from_torch
-from extract.encoders.networks import ImageNetwork
-from extract.errors import WeightsError
-from extract.images import decoding
+from encode_once.cache.errors import brief
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
+from encode_once.extract.encoders.catalogue import Card, from_torch
+from encode_once.extract.encoders.image_network import ImageNetwork
+from encode_once.extract.errors import WeightsError
+from encode_once.extract.images.decode import decoding
 
 # name → torchvision's builder, and the dimensions of what enters the last linear layer
 NAMES = {

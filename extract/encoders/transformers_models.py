@@ -10,9 +10,9 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from cache import content_key
-from cache.errors import brief
-from extract.encoders.base import (
+from encode_once.cache import content_key
+from encode_once.cache.errors import brief
+from encode_once.extract.encoders.base import (
     RANDOM,
     SEED,
     Options,
@@ -24,8 +24,8 @@ from extract.encoders.base import (
     file_identity,
     seed_weights,
 )
-from extract.encoders.cards import HUB, Card, on_hub
-from extract.errors import InputError, WeightsError
+from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.errors import InputError, WeightsError
 
 MINILM = "minilm"
 NAMES = {MINILM: "sentence-transformers/all-MiniLM-L6-v2", "bert-base": "bert-base-uncased"}  # name → hub's

@@ -9,13 +9,13 @@ import h5py
 import numpy as np
 import pytest
 
-from cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
-from cache.keys import pack
-from cache.parts import KIND
-from cache.stamps import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
-from cache.stat_index import StatIndex
-from cache.upkeep import repair
-from cache.verify import verify
+from encode_once.cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
+from encode_once.cache.file_index import StatIndex
+from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
+from encode_once.cache.format.part import KIND
+from encode_once.cache.keys import pack
+from encode_once.cache.maintenance import repair
+from encode_once.cache.verify import verify
 
 SPEC = {"modality": "image", "weights": "w"}
 ROWS = 40

@@ -6,10 +6,11 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from cache import DataError, Store, Table, UsageError, content_key, overview
-from cache import parts as parts_module
-from cache.export import export, select
-from cache.keys import pack
+from encode_once.cache import DataError, Store, Table, UsageError, content_key
+from encode_once.cache import describe as overview
+from encode_once.cache.export import export, select
+from encode_once.cache.format import part as parts_module
+from encode_once.cache.keys import pack
 
 ROWS = 30
 KEYS = pack(content_key(bytes([row])) for row in range(ROWS))

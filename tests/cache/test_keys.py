@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cache.keys import NO_KEY, KeyIndex, Shard, content_key, first_occurrences, pack, present, spec_key
+from encode_once.cache.keys import (
+    NO_KEY,
+    KeyIndex,
+    Shard,
+    content_key,
+    first_occurrences,
+    pack,
+    present,
+    spec_key,
+)
 
 # Few distinct first and last bytes, so that keys agree in part and the index has to look at all of them.
 keys = st.builds(lambda a, b: bytes([a] * 8 + [b] * 8), st.integers(0, 3), st.integers(0, 3))

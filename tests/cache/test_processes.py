@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache import Shard, Store, StoreBusyError, StoreError, content_key
-from cache.keys import pack
-from cache.upkeep import compact
+from encode_once.cache import Shard, Store, StoreBusyError, StoreError, content_key
+from encode_once.cache.keys import pack
+from encode_once.cache.maintenance import compact
 
 ROOT = Path(__file__).parents[2]
 SPEC = {"modality": "image", "weights": "w"}
@@ -152,7 +152,7 @@ if sys.argv[2] == "no flock":
         raise OSError(errno.ENOSYS, "no locks here")
     fcntl.flock = flock
 from pathlib import Path
-from cache import Store
+from encode_once.cache import Store
 from tests.cache.test_processes import KEYS, VALUES, SPEC
 feature = Store(sys.argv[1]).declare("e/o", SPEC)
 with feature.writer(60) as writer:

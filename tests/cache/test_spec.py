@@ -9,9 +9,9 @@ import h5py
 import numpy as np
 import xxhash
 
-from cache import Store, Table, content_key
-from cache.keys import pack
-from cache.verify import verify
+from encode_once.cache import Store, Table, content_key
+from encode_once.cache.keys import pack
+from encode_once.cache.verify import verify
 
 
 def blake(content):

@@ -13,11 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cache import Failure, Shard, Store, StoreBusyError, Table, content_key
-from cache import writer as cache_writer
-from cache.keys import pack
-from cache.upkeep import compact, drop_unreferenced, merge, repair
-from cache.verify import verify
+from encode_once.cache import Failure, Shard, Store, StoreBusyError, Table, content_key
+from encode_once.cache.format import feature_writer as cache_writer
+from encode_once.cache.keys import pack
+from encode_once.cache.maintenance import compact, drop_unreferenced, merge, repair
+from encode_once.cache.verify import verify
 
 NAMES = range(12)
 CONTENTS = st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=6)

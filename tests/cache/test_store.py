@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cache import (
+from encode_once.cache import (
     DataError,
     Failure,
     MissingRowsError,
@@ -22,10 +22,10 @@ from cache import (
     UnknownFeatureError,
     content_key,
 )
-from cache import feature as feature_module
-from cache import writer as writer_module
-from cache.keys import pack
-from cache.upkeep import compact
+from encode_once.cache import feature as feature_module
+from encode_once.cache.format import feature_writer as writer_module
+from encode_once.cache.keys import pack
+from encode_once.cache.maintenance import compact
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -175,7 +175,7 @@ def test_a_second_writer_is_refused(store):
 
 WRITE_FOR_EVER = """
 import sys, numpy as np
-from cache import Store
+from encode_once.cache import Store
 sys.path.insert(0, ".")
 from tests.cache.test_store import keys_of
 feature = Store(sys.argv[1]).declare("e/o", {"modality": "image", "architecture": "x", "weights": "w1"})

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from cache import Store, Table, content_key
-from cache.keys import pack
+from encode_once.cache import Store, Table, content_key
+from encode_once.cache.keys import pack
 
 CLASSES = ["cat", "dog", "traffic light", "10", "9"]
 

@@ -13,11 +13,11 @@ import sys
 
 import torch
 
-import cache.writer
-import cli
-import extract.encoding
-from extract.encoders import towers
-from extract.encoders.base import Options
+from encode_once import cli
+from encode_once.cache.format import feature_writer
+from encode_once.extract import workers
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
 
 
 def bear(args, largest_file, told):
@@ -38,8 +38,8 @@ def bear(args, largest_file, told):
 
 def main():
     # Small parts, and a commit for each input, so that many kills fall between them.
-    cache.writer.PART_BYTES = 1000
-    extract.encoding.COMMIT_SECONDS = 0
+    feature_writer.PART_BYTES = 1000
+    workers.COMMIT_SECONDS = 0
     torch.set_num_threads(1)
     towers("timm:test_vit", Options("random"))  # imports its libraries
     for line in sys.stdin:

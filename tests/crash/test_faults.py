@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cache import Store, StoreError
-from cache import writer as cache_writer
-from cache.verify import verify
-from extract import encode
+from encode_once.cache import Store, StoreError
+from encode_once.cache.format import feature_writer as cache_writer
+from encode_once.cache.verify import verify
+from encode_once.extract import encode
 from tests.crash.workload import arguments, committed, readable, vectors_file
 
 CALLS = [(os, "pwrite"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (os, "unlink")]

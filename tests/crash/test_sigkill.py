@@ -4,8 +4,8 @@ import random
 import signal
 import time
 
-from cache import Store
-from cache.verify import verify
+from encode_once.cache import Store
+from encode_once.cache.verify import verify
 from tests.crash.workload import arguments, committed, readable, vectors_file
 
 ROWS = 16

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cache import Store
-from cache.parts import Part
-from cache.record import Record
-from cache.verify import part_files
+from encode_once.cache import Store
+from encode_once.cache.format.part import Part
+from encode_once.cache.format.spec_file import Record
+from encode_once.cache.verify import part_files
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cache import DataError, SpecMismatchError, Store
-from cache.export import export, select
-from extract import encode, encoding
-from extract.encoders.base import Tower
+from encode_once.cache import DataError, SpecMismatchError, Store
+from encode_once.cache.export import export, select
+from encode_once.extract import encode
+from encode_once.extract import workers as encoding
+from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
 from tests.extract.test_images import JPEG, huge_png, saved
 
@@ -151,7 +152,7 @@ def test_a_mended_image_is_encoded(mixed, tmp_path):
 
 
 def test_a_vector_that_float16_cannot_hold_is_a_failure(folder, tmp_path, monkeypatch):
-    from extract.encoders.glove import GloveCaptions
+    from encode_once.extract.encoders.glove import GloveCaptions
 
     original = GloveCaptions.encode
 
@@ -212,7 +213,7 @@ def test_a_file_that_changes_underway_is_not_taken_for_the_old_one(folder, tmp_p
         (root / "data" / "1.png").write_bytes(saved(picture(70), "PNG"))
         return original(inputs, *args, **options)
 
-    monkeypatch.setattr("extract.pipeline.encode_inputs", changing)
+    monkeypatch.setattr("encode_once.extract.pipeline.encode_inputs", changing)
     report = encode(root, [LITE0], tmp_path / "store")
     assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
     assert [failure.reason for failure in report.failures] == ["changed"]

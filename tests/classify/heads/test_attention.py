@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from classify.heads.attention import Attention
+from encode_once.classify.heads.attention import Attention
 
 SHAPES = [(1, 3), (5, 2)]
 

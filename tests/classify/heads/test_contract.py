@@ -7,8 +7,8 @@ from safetensors.numpy import load, save
 from sklearn.base import clone
 from sklearn.metrics import average_precision_score
 
-from cache.errors import DataError
-from classify.heads import HEADS, make
+from encode_once.cache.errors import DataError
+from encode_once.classify.heads import HEADS, make
 
 OPTIONS = {
     "linear": {"device": "cpu"},

@@ -1,8 +1,8 @@
 import numpy as np
 from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
-from classify import projection
-from classify.heads.forest import Forest
+from encode_once.classify.heads import projection
+from encode_once.classify.heads.forest import Forest
 
 
 def problem(seed=0, n=400, d=30, c=3):

@@ -2,8 +2,8 @@ import lightgbm
 import numpy as np
 import pytest
 
-from classify import projection
-from classify.heads.gbm import GBM
+from encode_once.classify.heads import projection
+from encode_once.classify.heads.gbm import GBM
 
 
 def problem(n=600, d=20, c=3):

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestNeighbors
 
-from cache.errors import DataError
-from classify.heads.knn import KNN
+from encode_once.cache.errors import DataError
+from encode_once.classify.heads.knn import KNN
 
 
 def problem(seed, n, d=6, c=3):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from classify.heads.label_rnn import LabelRNN
+from encode_once.classify.heads.label_rnn import LabelRNN
 
 OPTIONS = {"width": 8, "hidden": 6, "dropout": 0.0, "input_dropout": 0.0, "device": "cpu", "progress": False}
 SETS = np.array(list(product([False, True], repeat=4)))  # all label sets of four classes

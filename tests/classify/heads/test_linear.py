@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from classify.heads.linear import Linear
-from classify.splits import inner
+from encode_once.classify.data.splits import inner
+from encode_once.classify.heads.linear import Linear
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 

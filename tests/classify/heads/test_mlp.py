@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.special import erf, expit
 
-from classify.heads.mlp import MLP
+from encode_once.classify.heads.mlp import MLP
 
 
 @pytest.fixture(scope="module")

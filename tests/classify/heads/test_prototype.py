@@ -7,10 +7,10 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, log_loss
 
-from cache import Failure
-from cache.errors import DataError, MissingDataError, UsageError
-from classify import evaluate, fit, load_run
-from classify.heads.prototype import Prototype, calibrate
+from encode_once.cache import Failure
+from encode_once.cache.errors import DataError, MissingDataError, UsageError
+from encode_once.classify import evaluate, fit, load_run
+from encode_once.classify.heads.prototype import Prototype, calibrate
 
 
 def unit(vectors):

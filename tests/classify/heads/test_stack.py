@@ -4,10 +4,10 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 from sklearn.metrics import average_precision_score
 
-from cache.errors import DataError, UsageError
-from classify import heads
-from classify.heads import make
-from classify.heads.stack import Stack
+from encode_once.cache.errors import DataError, UsageError
+from encode_once.classify import heads
+from encode_once.classify.heads import make
+from encode_once.classify.heads.stack import Stack
 
 QUICK = {"epochs": 2, "device": "cpu", "progress": False}
 

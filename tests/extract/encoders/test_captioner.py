@@ -18,14 +18,14 @@ from transformers import (
     BlipVisionConfig,
 )
 
-from cache import Store
-from cache.texts import read_texts
-from classify import fit
-from cli import main
-from extract import encode
-from extract.encoders import captioner, towers
-from extract.encoders.base import Options
-from extract.errors import WeightsError
+from encode_once.cache import Store
+from encode_once.cache.captions import read_texts
+from encode_once.classify import fit
+from encode_once.cli import main
+from encode_once.extract import encode
+from encode_once.extract.encoders import captioner, towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import WeightsError
 from tests.conftest import picture
 
 IMAGES = [picture(seed, (40, 36)) for seed in range(5)]

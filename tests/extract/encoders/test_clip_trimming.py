@@ -8,9 +8,9 @@ import pytest
 import torch
 from open_clip.transformer import TextTransformer
 
-from extract.encoders import towers
-from extract.encoders.base import Options
-from extract.encoders.clip import trimmed
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.encoders.clip import trimmed
 
 LONG = "a brown dog and a striped cat on a red sofa in front of a window, " * 8  # more than 77 tokens
 CAPTIONS = [

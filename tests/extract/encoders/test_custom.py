@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cache import SpecMismatchError, Store
-from extract import encode, encoders
-from extract.encoders.base import Options
-from extract.errors import UnknownEncoderError
+from encode_once.cache import SpecMismatchError, Store
+from encode_once.extract import encode, encoders
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import UnknownEncoderError
 from tests.conftest import picture
 
 README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")

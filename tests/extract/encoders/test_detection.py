@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_tensor
 
-from extract.encoders import detection, towers
-from extract.encoders.base import Options
+from encode_once.extract.encoders import detection, towers
+from encode_once.extract.encoders.base import Options
 from tests.conftest import picture
 from tests.extract.encoders.test_torchvision_models import every_score, random_model, with_small_input
 

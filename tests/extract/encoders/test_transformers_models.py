@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from cache import Store
-from extract import encode
-from extract.encoders import towers
-from extract.encoders.base import Options
-from extract.errors import UnknownEncoderError, WeightsError
+from encode_once.cache import Store
+from encode_once.extract import encode
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import UnknownEncoderError, WeightsError
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "and", "dog", "cat", "##s", ",", "1", "2"]
 CAPTIONS = [

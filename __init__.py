@@ -1,0 +1,35 @@
+"""Encode images and captions once; fit, tune and compare multi-label classifiers in seconds.
+
+The folder of this file is the package `encode_once`; its three rooms are `extract`, `cache` and `classify`.
+Names are imported when they are first used, so that `import encode_once` costs nothing.
+
+Examples:
+    >>> import encode_once
+    >>> encode_once.encode("input", ["clip-vit-l"], "store")            # doctest: +SKIP
+    >>> run, metrics = encode_once.fit("store", "mlp", run="runs/mlp")  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from encode_once.cache import Store
+    from encode_once.classify import Tuning, ablate, evaluate, fit, load_run, predict, retune, sweep
+    from encode_once.extract import Columns, encode
+
+__all__ = [
+    "Columns", "Store", "Tuning", "ablate", "encode", "evaluate", "fit", "load_run", "predict", "retune",
+    "sweep",
+]  # fmt: skip
+
+_ROOMS = {"Store": "cache", "Columns": "extract", "encode": "extract"}  # every other name is from classify
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'classify')}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,0 +1,1 @@
+"""Benchmarks of the store. Nothing else imports them."""

@@ -1,0 +1,108 @@
+"""Which key an unchanged file has, without reading it again.
+
+A row says: the file of this path, size and modification time had this key. An image in a container is known
+by the path `CONTAINER::WHERE` with the container's size and time. Losing the index costs one
+reading of the files, nothing else; so a damaged one is thrown away, and a damaged row passed over.
+"""
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+import xxhash
+
+from encode_once.cache.errors import StoreError
+from encode_once.cache.format.atomic import writing
+
+Found = TypeVar("Found")
+Stat = tuple[int, int]  # size in bytes, modification time in nanoseconds
+# A file modified later than this before it was hashed may change within one tick of its clock.
+SETTLED_NS = 2_000_000_000
+
+
+def stat_of(path: str | os.PathLike[str]) -> Stat:
+    """What a change of the file would change.
+
+    Raises:
+        OSError: there is no such file, or it may not be looked at.
+    """
+    found = os.stat(path)  # noqa: PTH116 — a million times: Path objects would cost more than the call
+    return found.st_size, found.st_mtime_ns
+
+
+class StatIndex:
+    """The keys of files seen before, kept in SQLite beside the store."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def known(self, stats: Mapping[str, Stat]) -> dict[str, bytes]:
+        """Keys of those files, given by absolute path, that are as they were when they were hashed."""
+
+        def look(connection: sqlite3.Connection) -> dict[str, bytes]:
+            rows = connection.execute("SELECT path, size, mtime_ns, key, checksum FROM keys_of_files")
+            found = {}
+            for raw, size, mtime_ns, key, checksum in rows:
+                if checksum == _checksum(raw, size, mtime_ns, key):
+                    path = os.fsdecode(raw)
+                    if stats.get(path) == (size, mtime_ns):
+                        found[path] = key
+            return found
+
+        return self._transaction(look)
+
+    def remember(self, files: Iterable[tuple[str, Stat, bytes]]) -> None:
+        """Note the keys of files (absolute path, its stat before it was read, key)."""
+        before = time.time_ns() - SETTLED_NS
+        rows = [(os.fsencode(path), *stat, key) for path, stat, key in files if stat[1] < before]
+        self._transaction(
+            lambda connection: connection.executemany(
+                "INSERT OR REPLACE INTO keys_of_files VALUES (?, ?, ?, ?, ?)",
+                ((*row, _checksum(*row)) for row in rows),
+            )
+        )
+
+    def problems(self) -> list[str]:
+        """What is wrong with the index, one line each."""
+        if not self._path.exists():
+            return []
+        try:
+            with closing(sqlite3.connect(self._path, timeout=30)) as connection:
+                found = [row for (row,) in connection.execute("PRAGMA integrity_check") if row != "ok"]
+        except sqlite3.Error as error:
+            found = [str(error)]
+        return [f"{self._path}: {one}; the next extract makes it anew" for one in found]
+
+    def _transaction(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
+        """Do something with the index, made if it is not there, or is damaged."""
+        with writing(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            try:
+                return self._attempt(work)
+            except sqlite3.OperationalError:  # a full disk, a read-only folder: not the index's fault
+                raise
+            except sqlite3.DatabaseError:
+                self._path.unlink()
+                return self._attempt(work)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self._path}: {error}. It may be deleted: it spares reading files") from error
+
+    def _attempt(self, work: Callable[[sqlite3.Connection], Found]) -> Found:
+        with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS keys_of_files (path BLOB PRIMARY KEY, size INTEGER,"
+                " mtime_ns INTEGER, key BLOB, checksum BLOB) WITHOUT ROWID"
+            )
+            return work(connection)
+
+
+def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes:
+    try:
+        return xxhash.xxh3_64_digest(b"%b %d %d %b" % (path, size, mtime_ns, key))
+    except TypeError:  # of other types, as only a damaged row is
+        return b""

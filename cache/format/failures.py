@@ -1,0 +1,58 @@
+"""The inputs that were tried and have no vector, and why: a journal of one line each."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from encode_once.cache.format.atomic import replacing, writing
+from encode_once.cache.keys import KEY_BYTES
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an input has no vector."""
+
+    key: str  # of the input's content, in hexadecimal
+    reason: str  # a type, such as "truncated"
+    message: str
+    input: str  # its path or text when it failed
+
+
+def read_failures(journal: Path) -> dict[bytes, Failure]:
+    """The last failure of each content.
+
+    A line that cannot be read is passed over: that input will be tried again.
+    """
+    failed = {}
+    lines = journal.read_text(encoding="utf-8", errors="replace").split("\n") if journal.exists() else []
+    for line in lines:
+        try:
+            failure = Failure(**json.loads(line))
+            key = bytes.fromhex(failure.key)
+        except (ValueError, TypeError):
+            continue
+        if len(key) == KEY_BYTES:
+            failed[key] = failure
+    return failed
+
+
+def keep_failures(journal: Path, failures: Iterable[Failure]) -> None:
+    """Let the journal hold these alone."""
+    with replacing(journal) as temporary:
+        temporary.write_text("".join(map(_line, failures)), encoding="utf-8")
+
+
+def add_failures(journal: Path, failures: Iterable[Failure]) -> None:
+    """Note failures, on disk when this returns."""
+    lines = "".join(map(_line, failures))
+    if lines:
+        with writing(journal), journal.open("a", encoding="utf-8") as file:
+            file.write("\n" + lines)  # on a line of its own, even after one that a kill tore
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _line(failure: Failure) -> str:
+    return json.dumps(asdict(failure)) + "\n"

@@ -1,0 +1,289 @@
+"""One part file of a feature: plain HDF5, contiguous, checked (the format is in SPEC.md). Here it is read.
+
+HDF5 itself has no say in that: the stamp tells where each dataset lies, and the file is mapped.
+"""
+
+import mmap
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.format.header import STAMP_BYTES, checksum, checksums, read_stamp
+from encode_once.cache.keys import KEY_BYTES, Keys
+
+KIND = "encode-once part", 2
+DTYPES = ("<f2", "<f4", "|u1")
+BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many rows that lie together
+COPY_BYTES = 1 << 26
+Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8, d = 1, where rows are texts
+Rows = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths where they are ragged
+
+
+def offsets_of(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Where each of several runs starts, and the last one ends, (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.intp)])
+
+
+def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+    """start, start + 1, … of each of several runs, one after another, (lengths.sum(),)."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many rows a part has room for, and of what kind."""
+
+    rows: int
+    vectors: int  # equals `rows`, or the sum of the rows' lengths where the feature is ragged
+    dim: int
+    dtype: str
+    ragged: bool
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
+    def datasets(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Name → (shape, dtype) of every dataset a part of this shape holds."""
+        blocks = -(-self.vectors * self.vector_bytes // BLOCK_BYTES)
+        return {
+            "keys": ((self.rows, KEY_BYTES), "|u1"),
+            "sums": ((self.rows,), "<u8"),
+            "block_sums": ((blocks,), "<u8"),
+            "values": ((self.vectors, self.dim), self.dtype),
+        } | ({"offsets": ((self.rows + 1,), "<u8")} if self.ragged else {})
+
+    def check(self) -> None:
+        """Raise ValueError where this cannot be a part's shape, whoever wrote it."""
+        sizes = self.rows, self.vectors, self.dim
+        if not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes) or self.dtype not in DTYPES:
+            raise ValueError(f"impossible shape {self}")
+
+
+class Part:
+    """A part's committed rows: `keys` (n, 16), mapped `values` (n, d) or (total, d), `offsets` (n + 1,).
+
+    Its stamp, keys, checksums and offsets are checked when it is opened, each row's values when first read.
+
+    Raises:
+        StoreError: of another format, version or feature.
+        DamagedError: not as it was written.
+    """
+
+    def __init__(self, path: Path, feature_key: str) -> None:
+        self.path = path
+        try:
+            self._open(feature_key)
+        except (FileNotFoundError, StoreError):
+            raise
+        except OSError as error:
+            raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
+
+    def _open(self, feature_key: str) -> None:
+        path = self.path
+        self.stamp = read_stamp(path, KIND)
+        if self.stamp.get("feature_key") != feature_key:
+            raise StoreError(f"{path} belongs to another feature ({self.stamp.get('feature')})")
+        try:
+            self.shape = Shape(**self.stamp["shape"])
+            self.shape.check()
+            self.rows, self.vectors = int(self.stamp["rows"]), int(self.stamp["vectors"])
+            with path.open("rb") as file:
+                self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            self.keys: Keys = self._mapped("keys")[: self.rows]
+            self._sums = self._mapped("sums")[: self.rows]
+            self._block_sums = self._mapped("block_sums")
+            self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
+            self.values: Values = self._mapped("values")[: self.vectors]
+            self._found_sound = np.zeros(self.rows, np.bool_)
+            whole = self._is_whole()
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise DamagedError(f"{path} is cut short, or its stamp is no part's ({error})") from error
+        if not whole:
+            raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")
+
+    def _mapped(self, name: str) -> NDArray[Any]:
+        dimensions, dtype = self.shape.datasets()[name]
+        flat = np.frombuffer(self.content, dtype, prod(dimensions), self.stamp["places"][name])
+        return flat.reshape(dimensions)
+
+    def _is_whole(self) -> bool:
+        found = {"keys": self.keys, "sums": self._sums}
+        if self.offsets is not None:
+            found["offsets"] = self.offsets
+        sealed = self.stamp["sealed"]
+        if sealed:
+            found["block_sums"] = self._block_sums
+        return (
+            {name: checksum(array) for name, array in found.items()}
+            == {name: sum_ for name, sum_ in self.stamp["checksums"].items() if name != "rest"}
+            and (not sealed or len(self.content) == self.stamp["size"])
+            and (sealed or self.path.suffix != ".h5")
+            and len(self.keys) == self.rows
+            and len(self.values) == self.vectors
+            and (self.offsets is None or self._offsets_fit(self.offsets))
+        )
+
+    def _offsets_fit(self, offsets: NDArray[np.uint64]) -> bool:
+        return bool(offsets[0] == 0 and offsets[-1] == self.vectors and (offsets[1:] >= offsets[:-1]).all())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the file."""
+        return len(self.content)
+
+    def run(self, first: int, end: int) -> Values:
+        """The vectors of rows first … end - 1, mapped, not copied.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        start, stop = self._span(first, end)
+        if not self._found_sound[first:end].all():
+            size = self.shape.vector_bytes
+            if self.stamp["sealed"] and (stop - start) * size > 2 * BLOCK_BYTES:  # fewer, longer checksums
+                blocks = slice(start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES))
+                sound = checksums(self.blocks(blocks)) == self._block_sums[blocks]
+            else:
+                sound = self.sound(first, end)
+            if not sound.all():
+                raise self._damaged(first, end)
+            self._found_sound[first:end] = True
+        return self.values[start:stop]
+
+    def gather(self, rows: NDArray[np.intp]) -> Values:
+        """The vectors of these rows, (n, d), of a part that is not ragged.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        values = self.values.take(rows, axis=0)
+        new = np.flatnonzero(~self._found_sound[rows])
+        if len(new):
+            self._check(rows[new], values if len(new) == len(rows) else values[new])
+        return values
+
+    def _check(self, rows: NDArray[np.intp], vectors: Iterable[Values]) -> None:
+        """Compare each row's vectors with its checksum."""
+        if (checksums(vectors) != self._sums[rows]).any():
+            raise self._damaged(int(rows.min()), int(rows.max()) + 1)
+        self._found_sound[rows] = True
+
+    def gather_ragged(self, rows: NDArray[np.intp]) -> tuple[Values, NDArray[np.intp]]:
+        """The sequences of these rows, (total, d), and their lengths (n,), of a part that is ragged.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        assert self.offsets is not None
+        starts = self.offsets[rows].astype(np.intp)
+        lengths = self.offsets[rows + 1].astype(np.intp) - starts
+        values = self.values.take(ranges(starts, lengths), axis=0)
+        if not self._found_sound[rows].all():
+            self._check(rows, (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist())))
+        return values, lengths
+
+    def sound(self, first: int, end: int) -> NDArray[np.bool_]:
+        """Which of the rows first … end - 1 are as they were written."""
+        start, stop = self._span(first, end)
+        rows: Any = self.values[start:stop]
+        if self.offsets is not None:
+            rows = (self.values[a:b] for a, b in pairwise(self.offsets[first : end + 1].tolist()))
+        return np.asarray(checksums(rows) == self._sums[first:end])
+
+    def _span(self, first: int, end: int) -> tuple[int, int]:
+        if self.offsets is None:
+            return first, end
+        return int(self.offsets[first]), int(self.offsets[end])
+
+    def blocks(self, which: slice = slice(None)) -> Iterator[memoryview]:
+        """The values' bytes, block by block."""
+        values: Any = self.values
+        content = memoryview(values).cast("B") if self.values.size else memoryview(b"")
+        for start in range(0, len(content), BLOCK_BYTES)[which]:
+            yield content[start : start + BLOCK_BYTES]
+
+    def _damaged(self, first: int, end: int) -> DamagedError:
+        return DamagedError(
+            f"{self.path} is damaged among its rows {first} to {end - 1}: `store verify --repair` drops such "
+            "rows, and the next extract encodes them again"
+        )
+
+    def lengths(self) -> NDArray[np.intp]:
+        """How many vectors each row of a ragged part has, (n,)."""
+        assert self.offsets is not None
+        return np.diff(self.offsets).astype(np.intp)
+
+    def chunk(self, rows: NDArray[np.intp]) -> Rows:
+        """The contents of these rows, in their order.
+
+        Raises:
+            DamagedError: one of them is not as it was written.
+        """
+        if self.offsets is None:
+            return self.keys[rows], self.gather(rows), None
+        return self.keys[rows], *self.gather_ragged(rows)
+
+    def problems(self) -> list[str]:
+        """Everything that is wrong with it, one line each: all bytes are read."""
+        found = []
+        unsound = np.flatnonzero(~self.sound(0, self.rows))
+        if len(unsound):
+            found.append(f"{self.path}: {len(unsound)} of {self.rows} rows damaged, the first {unsound[0]}")
+        step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
+        vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
+        if not all(np.isfinite(some).all() for some in vectors):
+            found.append(f"{self.path}: holds NaN or infinity")
+        if not self.stamp["sealed"]:
+            return found
+        if (checksums(self.blocks()) != self._block_sums).any():
+            found.append(f"{self.path}: blocks damaged")
+        places = self.stamp["places"]
+        if checksum_of_rest(self.content, self.shape, places) != self.stamp["checksums"].get("rest"):
+            return [*found, f"{self.path}: its HDF5 structure is damaged"]
+        return found + self._hdf5_problems()  # only now that it is known to be what was written
+
+    def _hdf5_problems(self) -> list[str]:
+        """Where the HDF5 library would read other datasets than the stamp tells."""
+        found = []
+        try:
+            with h5py.File(self.path, "r") as file:
+                for name, (dimensions, dtype) in self.shape.datasets().items():
+                    dataset, place = file[name], self.stamp["places"][name]
+                    here = not dataset.size or dataset.id.get_offset() == place
+                    if not here or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
+                        found.append(f"{self.path}: HDF5 has another {name} than the stamp")
+        except (OSError, KeyError) as error:
+            found.append(f"{self.path}: HDF5 cannot read it: {error}")
+        return found
+
+
+def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> str:
+    """The checksum of all that is neither stamp nor dataset: HDF5's own structure, and padding."""
+    view = memoryview(content)
+    rest, at = xxhash.xxh3_64(), STAMP_BYTES
+    for name, (dimensions, dtype) in sorted(shape.datasets().items(), key=lambda item: places[item[0]]):
+        size = prod(dimensions) * np.dtype(dtype).itemsize
+        if size:
+            rest.update(view[at : places[name]])
+            at = places[name] + size
+    rest.update(view[at:])
+    return rest.hexdigest()
+
+
+def chunks(shape: Shape) -> Iterator[slice]:
+    """The rows of a part, in pieces that memory holds easily."""
+    step = max(1, COPY_BYTES * shape.rows // max(1, shape.vectors * shape.vector_bytes))
+    for start in range(0, shape.rows, step):
+        yield slice(start, start + step)

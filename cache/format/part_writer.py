@@ -1,0 +1,198 @@
+"""Writing one part file: laid out at its full size, filled batch by batch, sealed (see SPEC.md).
+
+HDF5 keeps no journal: a writer that dies while the library holds the file open can lose all of it. So h5py
+only lays a part out, empty and closed; rows then go straight to the datasets' places in the file, and the
+stamp, written last, says how many of them count. Whatever moment a writer dies, the file opens.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from encode_once.cache.errors import DamagedError
+from encode_once.cache.format.atomic import sync_folder, writing
+from encode_once.cache.format.header import SLOTS, STAMP_BYTES, checksum, checksums, write_at, write_stamp
+from encode_once.cache.format.part import KIND, Part, Shape, Values, checksum_of_rest, chunks
+from encode_once.cache.keys import KEY_BYTES, Keys
+
+PAGE = 4096  # datasets start on pages, so that they can be mapped
+
+
+def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, int]:
+    """Create an empty part, every dataset allocated in one piece, nothing filled in; the datasets' places."""
+    with h5py.File(
+        path,
+        "w",
+        libver="v110",
+        userblock_size=STAMP_BYTES,
+        alignment_threshold=1,
+        alignment_interval=PAGE,
+    ) as file:
+        file.attrs.update({"format": KIND[0], "version": KIND[1], "ragged": shape.ragged, **header})
+        for name, (dimensions, dtype) in shape.datasets().items():
+            created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            created.set_layout(h5py.h5d.CONTIGUOUS)
+            created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            space = h5py.h5s.create_simple(dimensions)
+            h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, created)
+    with h5py.File(path, "r") as file:
+        return {name: file[name].id.get_offset() or 0 for name in shape.datasets()}
+
+
+class PartWriter:
+    """Appends rows to a part of its own; a batch counts once `append` has returned.
+
+    Args:
+        path: the file to make.
+        shape: its room.
+        header: `feature`, `feature_key` and whatever else makes the file understandable on its own.
+    """
+
+    def __init__(self, path: Path, shape: Shape, header: Mapping[str, str]) -> None:
+        self.path, self.shape = path, shape
+        self.rows = self.vectors = self._commits = 0
+        self._checksums = {name: xxhash.xxh3_64() for name in ("keys", "sums")}
+        if shape.ragged:
+            self._checksums["offsets"] = xxhash.xxh3_64(bytes(8))  # the first row starts at 0
+        self._identity = {name: header[name] for name in ("feature", "feature_key")}
+        with writing(path):
+            self._places = _lay_out(path, shape, header)
+            self._descriptor = os.open(path, os.O_RDWR)
+            try:
+                write_stamp(self._descriptor, self._stamp())
+                os.fsync(self._descriptor)
+            except OSError:
+                self.close()
+                raise
+
+    def _stamp(self) -> dict[str, Any]:
+        return {
+            "format": KIND[0],
+            "version": KIND[1],
+            **self._identity,
+            "sealed": False,
+            "commit": self._commits,
+            "rows": self.rows,
+            "vectors": self.vectors,
+            "shape": asdict(self.shape),
+            "places": self._places,
+            "checksums": {name: sum_.hexdigest() for name, sum_ in self._checksums.items()},
+        }
+
+    def has_room(self, rows: int, vectors: int) -> bool:
+        """Whether that many more rows and vectors fit in."""
+        return self.rows + rows <= self.shape.rows and self.vectors + vectors <= self.shape.vectors
+
+    def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
+        """Add rows: keys (n, 16), values (n, d) or, with lengths (n,), (lengths.sum(), d).
+
+        Raises:
+            StoreError: the disk is full, or fails. What was appended before is kept.
+        """
+        values = np.ascontiguousarray(values, self.shape.dtype)
+        new: dict[str, Any] = {"keys": np.ascontiguousarray(keys)}
+        pieces: Any = values
+        if lengths is not None:
+            ends = np.cumsum(lengths, dtype="<u8")
+            pieces = (values[a:b] for a, b in pairwise([0, *ends.tolist()]))
+            new["offsets"] = ends + np.uint64(self.vectors)
+        new["sums"] = checksums(pieces)
+        with writing(self.path):
+            self._write("keys", self.rows * KEY_BYTES, new["keys"])
+            self._write("sums", self.rows * 8, new["sums"])
+            self._write("values", self.vectors * self.shape.vector_bytes, values)
+            if lengths is not None:
+                self._write("offsets", (self.rows + 1) * 8, new["offsets"])
+            os.fdatasync(self._descriptor)  # the rows are on disk before the stamp that makes them count
+            self.rows, self.vectors = self.rows + len(keys), self.vectors + len(values)
+            for name, array in new.items():
+                self._checksums[name].update(array)
+            self._commits += 1
+            write_stamp(self._descriptor, self._stamp(), [self._commits % SLOTS])
+
+    def _write(self, name: str, offset: int, array: NDArray[Any]) -> None:
+        if array.size:
+            write_at(self._descriptor, self._places[name] + offset, array)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+
+@contextmanager
+def new_part(temporary: Path, part: Path, shape: Shape, header: Mapping[str, str]) -> Iterator[PartWriter]:
+    """A writer of a part that is there, sealed, once the block has ended; after an error there is none."""
+    writer = PartWriter(temporary, shape, header)
+    try:
+        try:
+            yield writer
+        finally:
+            writer.close()
+        _finish(Part(temporary, header["feature_key"]), part)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def copy_rows(
+    source: Part, rows: NDArray[np.intp], temporary: Path, part: Path, header: Mapping[str, str]
+) -> None:
+    """Make a part of some rows of another; none where there is no row."""
+    vectors = len(rows) if source.offsets is None else int(source.lengths()[rows].sum())
+    shape = replace(source.shape, rows=len(rows), vectors=vectors)
+    if len(rows):
+        with new_part(temporary, part, shape, header) as writer:
+            for some in chunks(shape):
+                writer.append(*source.chunk(rows[some]))
+
+
+def seal(partial: Path, part: Path, header: Mapping[str, str]) -> None:
+    """Turn what a writer committed, whether it finished or died, into a part of exactly that many rows."""
+    source = Part(partial, header["feature_key"])
+    if source.rows and (source.rows, source.vectors) == (source.shape.rows, source.shape.vectors):
+        _finish(source, part)
+        return
+    copy_rows(source, np.arange(source.rows), partial.with_suffix(".new"), part, header)
+    with writing(partial):
+        partial.unlink()
+
+
+def _finish(source: Part, part: Path) -> None:
+    """Check a full part as it reads, complete its checksums, and give it its final name."""
+    if not source.sound(0, source.rows).all():
+        raise DamagedError(f"{source.path} does not read as it was written: the disk may be failing")
+    with writing(part):
+        descriptor = os.open(source.path, os.O_RDWR)
+        try:
+            block_sums = checksums(source.blocks())
+            places = source.stamp["places"]
+            if block_sums.size:
+                write_at(descriptor, places["block_sums"], block_sums)
+            os.fsync(descriptor)
+            more = {
+                "block_sums": checksum(block_sums),
+                "rest": checksum_of_rest(source.content, source.shape, places),
+            }
+            stamp = {
+                **source.stamp,
+                "sealed": True,
+                "commit": source.stamp["commit"] + 1,
+                "size": len(source.content),
+                "checksums": source.stamp["checksums"] | more,
+            }
+            write_stamp(descriptor, stamp)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        source.path.replace(part)
+        sync_folder(part.parent)

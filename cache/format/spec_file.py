@@ -1,0 +1,58 @@
+"""What a feature is: the file `spec.json` in its folder."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.format.atomic import write_json
+from encode_once.cache.keys import Spec, spec_key
+
+
+@dataclass(frozen=True)
+class Record:
+    """What `spec.json` says of a feature."""
+
+    feature: str
+    key: str
+    spec: Spec
+    provenance: Mapping[str, str]  # versions, files: what is told, not compared
+    created: str
+
+    @classmethod
+    def new(cls, feature: str, spec: Spec, provenance: Mapping[str, str]) -> "Record":
+        """That of a feature that begins now."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(feature, spec_key(spec), dict(spec), dict(provenance), now)
+
+    @classmethod
+    def read(cls, folder: Path) -> "Record":
+        """That of the feature in a folder.
+
+        Raises:
+            StoreError: it is not there, or not as it was written.
+        """
+        try:
+            record = cls(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
+            altered = record.key != spec_key(record.spec) or not isinstance(record.provenance, dict)
+        except (OSError, ValueError, TypeError) as error:
+            raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
+        if altered:
+            raise DamagedError(f"{folder / 'spec.json'} was altered: its key is not that of its spec")
+        return record
+
+    def write(self, folder: Path) -> None:
+        """Make it that of a folder."""
+        write_json(folder / "spec.json", asdict(self))
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The attributes that make a part understandable on its own."""
+        return {
+            "feature": self.feature,
+            "feature_key": self.key,
+            "spec": json.dumps(self.spec, sort_keys=True),
+            "provenance": json.dumps(self.provenance, sort_keys=True),
+        }

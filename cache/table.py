@@ -1,0 +1,156 @@
+"""A table of samples: what each row's image, caption and labels are, and the keys of their contents."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from encode_once.cache.errors import StoreError
+from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.header import STAMP_BYTES, check_whole, stamp_whole
+from encode_once.cache.keys import Keys, content_key
+
+KIND = "encode-once table", 3
+SINCE = 2  # the oldest version that is read: it had one caption a row, and one file a table
+
+
+@dataclass
+class Table:
+    """Rows of a user's data, column by column; every list has one entry a row, in the input's order.
+
+    A row's vectors are found by the keys of its contents, never by its id: `image_keys[i]` is the key of the
+    image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` where the row has none.
+    A row of several captions has its first in `captions`, its second in `more_captions[0]`, and so on.
+    """
+
+    source: str  # absolute path of the file or folder the table was read from
+    ids: list[str]
+    images: list[str]  # path of each image, or CONTAINER::WHERE it lies in one; "" where the row has none
+    captions: list[str]  # "" where the row has none
+    labels: list[tuple[str, ...]] | None  # None: an unlabelled table; (): a row without labels
+    id_column: str = "ImageID"
+    label_separator: str = " "
+    columns: dict[str, list[str]] = field(default_factory=dict)  # the table's other columns, as text
+    image_keys: Keys | None = None  # (n, 16) uint8
+    caption_keys: Keys | None = None  # (n, 16) uint8
+    split: str = "train"  # what the data calls these rows: train, test, val2017 …
+    more_sources: list[str] = field(default_factory=list)  # further files it was read from, such as shards
+    more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" where a row has fewer
+    more_caption_keys: list[Keys] = field(default_factory=list)  # of each of these, (n, 16) uint8
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """What a store calls this table: readable, and one for each source."""
+        source = Path(self.source)
+        return f"{source.parent.name}-{source.stem}-{content_key(self.source.encode()).hex()[:8]}"
+
+    def keys(self, modality: str) -> Keys:
+        """Keys of the rows' images, or of their first captions, (n, 16)."""
+        keys = {"image": self.image_keys, "caption": self.caption_keys}[modality]
+        assert keys is not None, "a table's keys are there once its contents have been read"
+        return keys
+
+    def all_keys(self, modality: str) -> Keys:
+        """Keys of the rows' images, (1, n, 16), or of all their captions, (k, n, 16)."""
+        more = self.more_caption_keys if modality == "caption" else []
+        return np.stack([self.keys(modality), *more])
+
+    def contents(self, modality: str) -> list[str]:
+        """The images, or the captions themselves, in the order of `all_keys`."""
+        if modality == "image":
+            return self.images
+        return [text for column in (self.captions, *self.more_captions) for text in column]
+
+
+def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
+    """Store texts as one run of UTF-8 bytes and n + 1 offsets."""
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may hold any bytes
+    packed = group.create_group(name)
+    packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
+    packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
+
+
+def _get_texts(packed: h5py.Group) -> list[str]:
+    run, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
+    return [run[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
+
+
+def save_table(table: Table, path: Path) -> None:
+    """Write a table with its keys, whole or not at all."""
+    with replacing(path) as temporary:
+        with h5py.File(temporary, "w", userblock_size=STAMP_BYTES) as file:
+            _put(table, file)
+        stamp_whole(temporary, KIND)
+
+
+def _put(table: Table, file: h5py.File) -> None:
+    file.attrs.update({"format": KIND[0], "version": KIND[1], "source": table.source})
+    file.attrs.update({"id_column": table.id_column, "label_separator": table.label_separator})
+    file.attrs["split"] = table.split
+    for name in ("ids", "images", "captions", "more_sources"):
+        _put_texts(file, name, getattr(table, name))
+    file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
+    file["more_caption_keys"] = table.all_keys("caption")[1:]
+    for number, texts in enumerate(table.more_captions):
+        _put_texts(file, f"more_captions/{number}", texts)
+    _put_texts(file, "column_names", list(table.columns))
+    for number, texts in enumerate(table.columns.values()):
+        _put_texts(file, f"columns/{number}", texts)  # its own name may not be one HDF5 takes
+    if table.labels is not None:
+        names = sorted({label for row in table.labels for label in row})
+        number_of = {name: number for number, name in enumerate(names)}
+        labels = file.create_group("labels")
+        _put_texts(labels, "names", names)
+        labels["numbers"] = np.array([number_of[label] for row in table.labels for label in row], np.uint32)
+        labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
+
+
+def load_table(path: Path) -> Table:
+    """Read a table written by `save_table`.
+
+    Raises:
+        StoreError: the file is not one, or of another version.
+        DamagedError: it is not as it was written.
+    """
+    try:
+        check_whole(path, KIND, SINCE)
+        with h5py.File(path, "r") as file:
+            labels = None
+            if "labels" in file:
+                classes, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()
+                offsets = file["labels/offsets"][()].tolist()
+                labels = [tuple(classes[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
+            names = _get_texts(file["column_names"])
+            columns = {name: _get_texts(file[f"columns/{i}"]) for i, name in enumerate(names)}
+            more: dict[str, Any] = {"split": Path(file.attrs["source"]).stem}
+            if file.attrs["version"] > SINCE:
+                keys = list(file["more_caption_keys"][()])
+                more = {
+                    "split": file.attrs["split"],
+                    "more_sources": _get_texts(file["more_sources"]),
+                    "more_captions": [_get_texts(file[f"more_captions/{i}"]) for i in range(len(keys))],
+                    "more_caption_keys": keys,
+                }
+            return Table(
+                source=file.attrs["source"],
+                ids=_get_texts(file["ids"]),
+                images=_get_texts(file["images"]),
+                captions=_get_texts(file["captions"]),
+                labels=labels,
+                id_column=file.attrs["id_column"],
+                label_separator=file.attrs["label_separator"],
+                columns=columns,
+                image_keys=file["image_keys"][()],
+                caption_keys=file["caption_keys"][()],
+                **more,
+            )
+    except (OSError, KeyError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise StoreError(f"{path} cannot be read: {error}. Extract the data again.") from error

@@ -1,0 +1,1 @@
+"""Likely errors in a run's data."""

@@ -1,0 +1,1 @@
+"""Benchmarks of heads, thresholds and splits. Nothing else imports them."""

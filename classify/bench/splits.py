@@ -1,0 +1,79 @@
+"""Our stratified splits beside iterative-stratification's: their time, and how even label shares come out."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from encode_once.cache import DataError
+from encode_once.classify.data import splits
+from encode_once.classify.data.matrix import Labels
+from encode_once.classify.data.splits import Rows
+
+SPECS = ("stratified:0.1", "kfold:5")
+SEEDS = range(5)
+FREQUENCIES = 0.4, 0.001  # of the made-up classes, from the first to the last
+
+
+def made_up_labels(rows: int, classes: int, seed: int = 0) -> Labels:
+    """Labels (rows, classes) from common to rare; some rows have many, as where there is much to be seen."""
+    rng = np.random.default_rng(seed)
+    busy = rng.gamma(2, 0.5, (rows, 1))
+    return np.asarray(rng.random((rows, classes), np.float32) < busy * np.geomspace(*FREQUENCIES, classes))
+
+
+def contest(name: str, labels: Labels, specs: Sequence[str] = SPECS) -> Iterator[dict[str, Any]]:
+    """A row a SPEC: the median seconds of both over `SEEDS`, and how uneven label shares are on average.
+
+    `uneven` is in hundred thousandths, see `unevenness`.
+
+    Raises:
+        DataError: iterative-stratification is not installed.
+    """
+    for spec in specs:
+        seconds, uneven = _over_seeds(labels, partial(splits.folds, spec, labels, {}))
+        peer_seconds, peer_uneven = _over_seeds(labels, partial(_peer, spec, labels))
+        yield {
+            "labels": f"{name}, {len(labels):,} × {labels.shape[1]}",
+            "split": spec,
+            "seconds": seconds,
+            "peer's seconds": peer_seconds,
+            "times as fast": peer_seconds / seconds,
+            "uneven": 1e5 * uneven,
+            "peer's uneven": 1e5 * peer_uneven,
+        }
+
+
+def unevenness(labels: Labels, held: Sequence[Rows]) -> float:
+    """How far a label's share of held-out rows is from its share of all, the mean over labels and sets."""
+    whole = labels.mean(axis=0)
+    return float(np.mean([np.abs(labels[rows].mean(axis=0) - whole).mean() for rows in held]))
+
+
+def _over_seeds(labels: Labels, split: Callable[[int], Sequence[Rows]]) -> tuple[float, float]:
+    """The median seconds of a split, and its mean unevenness."""
+    seconds, uneven = [], []
+    for seed in SEEDS:
+        started = time.perf_counter()
+        held = split(seed)
+        seconds.append(time.perf_counter() - started)
+        uneven.append(unevenness(labels, held))
+    return median(seconds), float(np.mean(uneven))
+
+
+def _peer(spec: str, labels: Labels, seed: int) -> list[Rows]:
+    try:
+        library = import_module("iterstrat.ml_stratifiers")
+    except ImportError as error:
+        raise DataError("bench split needs its peer: pip install iterative-stratification") from error
+    rule, _, amount = spec.partition(":")
+    if rule == "kfold":
+        splitter = library.MultilabelStratifiedKFold(int(amount), shuffle=True, random_state=seed)
+    else:
+        splitter = library.MultilabelStratifiedShuffleSplit(1, test_size=float(amount), random_state=seed)
+    Y = labels.astype(int)
+    return [held for _, held in splitter.split(Y, Y)]

@@ -1,0 +1,1 @@
+"""From a store to matrices: features, labels, splits and groups of rows."""

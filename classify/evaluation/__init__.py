@@ -1,0 +1,1 @@
+"""What labels and scores are worth, with intervals and comparisons."""

@@ -1,0 +1,1 @@
+"""Many fitted models: sweeps, searches, ablations and recipes."""

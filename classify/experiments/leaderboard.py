@@ -1,0 +1,66 @@
+"""The tables of `sweep` and `ablate`: on the terminal, as Markdown and as JSON."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.tables import about, markdown_text, table_text, with_ends
+
+Row = dict[str, Any]
+
+
+def options(given: Mapping[str, Any]) -> list[str]:
+    """Options as `--set` takes them, numbers to four digits."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, float):
+            return f"{value:.4g}"
+        return value if isinstance(value, str) else json.dumps(value)
+
+    return [f"{name}={told(value)}" for name, value in given.items()]
+
+
+def text(rows: Sequence[Row]) -> str:
+    """For a terminal; what failed is told below."""
+    return "\n".join([table_text(_cells(rows)), *_failures(rows)])
+
+
+def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any]) -> None:
+    """Write NAME.json and NAME.md, which says of which rows the metrics are."""
+    write_json(folder / f"{name}.json", rows)
+    parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(dict(metrics))] if metrics else [])]
+    with replacing(folder / f"{name}.md") as temporary:
+        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Rows as they are shown: what was fitted, each metric with its interval, its change, seconds."""
+    shown = [name for metric in METRICS for name in (metric, f"{metric}_change") if name in rows[0]]
+    return [
+        _about(row)
+        | {name: _figure(row, name) for name in shown}
+        | {"seconds": "–" if row["seconds"] is None else f"{row['seconds']:.1f}"}
+        for row in rows
+    ]
+
+
+def _about(row: Row) -> dict[str, str]:
+    if "changed" in row:
+        return {"changed": row["changed"]}
+    shown = {"head": row["head"], "features": " + ".join(row["features"])}
+    return {**shown, "settings": " ".join(options(row["settings"]))}
+
+
+def _figure(row: Row, name: str) -> str:
+    return with_ends(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    return [
+        f"failed: {' '.join(filter(None, _about(row).values()))}: {row['error']}"
+        for row in rows
+        if row["error"]
+    ]

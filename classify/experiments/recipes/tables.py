@@ -1,0 +1,66 @@
+"""Rows of recipes as text for a terminal, and as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from encode_once.classify.evaluation.tables import markdown_text, table_text
+
+AVERAGES = {"micro": "micro_f1", "macro": "macro_f1", "samples": "samples_f1"}
+SHORT = {name: average for average, name in AVERAGES.items()} | {
+    "weighted_f1": "weighted",
+    "weighted_swapped": "weighted swapped",
+    "f1": "F1",
+}
+
+
+def text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a row."""
+    return table_text([_cells(row) for row in rows])
+
+
+def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row a row, of a table with a head."""
+    return markdown_text([_cells(row) for row in rows])
+
+
+def listing(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A line a row of `recipe list`."""
+    return table_text(
+        [
+            {
+                "recipe": row["recipe"],
+                "source": row["source"],
+                "head": row["head"],
+                "": "contaminated" if row["contaminated"] else "",
+                "runs": "yes" if row["runs"] else "no",
+                "with": f"lacks {row['lacks']}" if row["lacks"] else _what_is_used(row),
+            }
+            for row in rows
+        ]
+    )
+
+
+def _what_is_used(row: Mapping[str, Any]) -> str:
+    stands_in = {used: asked for asked, used in row["instead"].items()}
+    return ", ".join(
+        name
+        + (f" for {stands_in[name]}" if name in stands_in else "")
+        + (" (to be encoded)" if name in row["to_encode"] else "")
+        for name in row["features"]
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    metrics = row["metrics"]
+    measured = {average: metrics[name] if metrics else None for average, name in AVERAGES.items()}
+    compared = [(SHORT.get(name, name), one) for name, one in row["compared"].items()]
+    reported = [(SHORT.get(name, name), value) for name, value in row["reported"].items()]
+    return {
+        "recipe": row["recipe"],
+        "reported": ", ".join(f"{name} {value:.3f}" for name, value in reported) or "–",
+        **measured,
+        "difference": ", ".join(f"{name} {one['difference']:+.3f}" for name, one in compared) or "–",
+        "contaminated": "contaminated" if row["contaminated"] else "",
+        "seconds": None if row["seconds"] is None else round(row["seconds"], 1),
+        "remarks": f"cannot run: {row['lacks']}" if row["lacks"] else "; ".join(row["differs"]),
+    }

@@ -1,0 +1,1 @@
+"""What the heads trained by gradient descent share."""

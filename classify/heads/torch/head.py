@@ -1,0 +1,141 @@
+"""What every torch head has in common: how it is trained, scored, kept."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from encode_once.cache.errors import DataError
+from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.heads.torch import losses
+from encode_once.classify.heads.torch.losses import Loss
+from encode_once.classify.heads.torch.training import (
+    Criterion,
+    Training,
+    choose_device,
+    logits,
+    on_device,
+    seeded,
+    train,
+    with_validation,
+)
+
+
+@dataclass(eq=False, repr=False)
+class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
+    """A network under BCE or another loss, stopped by a score on the validation rows.
+
+    Without validation rows a tenth of the rows is held out. A subclass is a dataclass, too, whose fields are
+    its further options, and gives the network in `_network`.
+
+    epochs, batch_size: of the training rows; batches are smaller where there would be fewer than 50 an epoch.
+    learning_rate: the highest. Of several, each trains networks of its own on the same batches, and the one
+        of best score is kept.
+    members: so many networks are trained at once, from other first weights; their logits are averaged.
+    weight_decay, optimiser: "adamw", "adam" (there the decay is an L2 penalty), "adadelta", or "sgd", with
+        Nesterov's momentum of 0.9.
+    schedule: "cosine", "linear" or "constant", after the rate rose for `warm_up` epochs.
+    patience: so many epochs without a better score end the training.
+    stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
+    loss, label_smoothing: see `classify.heads.torch.losses`.
+    """
+
+    LOSSES: ClassVar[Sequence[str]] = losses.NAMES
+    SPACE: ClassVar[Space] = {
+        "learning_rate": Range(2e-4, 4e-3, log=True),
+        "weight_decay": Range(1e-3, 0.3, log=True),
+        "dropout": Range(0.1, 0.7),
+        "input_dropout": Range(0.0, 0.6),
+    }
+
+    epochs: int = 12
+    batch_size: int = 128
+    learning_rate: float | Sequence[float] = 1e-3
+    members: int = 1
+    weight_decay: float = 0.01
+    patience: int = 5
+    optimiser: str = "adamw"
+    schedule: str = "cosine"
+    warm_up: float = 1.0
+    stop_by: str = "f1"
+    loss: str = "bce"
+    label_smoothing: float = 0.0
+    seed: int = 0
+    device: str = "auto"
+    progress: bool = True
+
+    def fit(
+        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+    ) -> "TorchHead":
+        """Learn the labels Y (n, c) of the rows X (n, d)."""
+        training = Training.of(self)
+        loss = losses.make(self.loss, Y, self.label_smoothing)
+        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
+        device = choose_device(self.device)
+        self.size_ = np.array([X.shape[1], Y.shape[1]])
+        frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+        tried = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
+        rates = np.repeat([float(rate) for rate in tried], self.members)
+        with seeded(self.seed, device):
+            networks = [self._network(*self.size_.tolist()).to(device) for _ in rates]
+            for network in networks:
+                self._prepare(network, on_device(frequencies, device))
+            reached = train(networks, X, Y, X_val, Y_val, rates.tolist(), training, self._loss(loss))
+        of_rates = np.reshape(reached, (-1, self.members)).mean(axis=1)
+        if np.isinf(of_rates).all():
+            raise DataError(f"training diverged at learning rate {max(tried)}: try a lower one")
+        best = int(of_rates.argmax()) * self.members
+        self.network_ = Average(networks[best : best + self.members])
+        return self
+
+    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        if not len(X):
+            return np.empty((0, self.size_[1]), np.float32)
+        scores: NDArray[np.float32] = logits(self.network_, X).sigmoid().cpu().numpy()
+        return scores
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The numbers of columns and classes, (2,), and the network's weights."""
+        weights = {name: value.cpu().numpy() for name, value in self.network_.state_dict().items()}
+        return {"size": self.size_, **weights}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Take up what another head of the same options learned."""
+        self.size_ = state["size"]
+        self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
+        self.network_.to(choose_device(self.device))
+        weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
+        self.network_.load_state_dict(weights)
+
+    @abstractmethod
+    def _network(self, d: int, c: int) -> nn.Module:
+        """A new network that maps (b, d) to logits (b, c)."""
+
+    def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
+        """Start from the classes' frequencies (c,): the last parameter is the output's bias (c,)."""
+        *_, output_bias = network.parameters()
+        output_bias.data = frequencies.logit()
+
+    def _loss(self, loss: Loss) -> Criterion:
+        """What training makes small, given the loss of logits that was asked for."""
+        return lambda network, X, Y: loss(network(X), Y)
+
+
+class Average(nn.Module):
+    """The mean of what networks say."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """(b, c)."""
+        return torch.stack([network(X) for network in self.networks]).mean(0)

@@ -1,0 +1,74 @@
+"""What training makes small: losses of logits against 0/1 labels, by name."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, multilabel_soft_margin_loss
+
+from encode_once.cache.errors import unknown_name
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c); one number
+
+MAX_WEIGHT = 100.0  # of a positive, however rare: one row must not decide a step
+FOCUS = 2.0  # γ of the focal loss
+FOCUS_POSITIVE, FOCUS_NEGATIVE, MARGIN = 1.0, 4.0, 0.05  # of the asymmetric loss
+
+
+def focal(logits: Tensor, Y: Tensor) -> Tensor:
+    """BCE in which a label told with probability p counts (1 - p)^γ (Lin et al., ICCV 2017), without α."""
+    missed = (Y - logits.sigmoid()).abs()
+    cross_entropy = binary_cross_entropy_with_logits(logits, Y, reduction="none")
+    return (missed**FOCUS * cross_entropy).mean()
+
+
+def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
+    """The focal loss with a γ for positives and one for negatives, and a margin (Ridnik et al., ICCV 2021).
+
+    A negative of probability p is taken for one of p - margin, and for nothing below that.
+    """
+    p = logits.sigmoid()
+    shifted = (p - MARGIN).clamp(min=0)
+    of_positives = Y * (1 - p) ** FOCUS_POSITIVE * logsigmoid(logits)
+    of_negatives = (1 - Y) * shifted**FOCUS_NEGATIVE * (1 - shifted).clamp(min=1e-8).log()
+    return -(of_positives + of_negatives).mean()
+
+
+def positive_weights(Y: NDArray[np.bool_]) -> Tensor:
+    """How many negatives there are for each positive of a class, (c,): the weights of `bce+pos_weight`."""
+    positives = Y.sum(axis=0)
+    return torch.tensor((len(Y) - positives) / positives.clip(min=1), dtype=torch.float32).clamp(
+        max=MAX_WEIGHT
+    )
+
+
+PLAIN: dict[str, Loss] = {
+    "bce": binary_cross_entropy_with_logits,
+    "soft-margin": multilabel_soft_margin_loss,
+    "focal": focal,
+    "asymmetric": asymmetric,
+}
+WEIGHTED = "bce+pos_weight"
+NAMES = (*PLAIN, WEIGHTED)
+
+
+def make(name: str, Y: NDArray[np.bool_], smoothing: float = 0.0) -> Loss:
+    """The loss of that name, for training labels Y (n, c).
+
+    With a `smoothing` of s, the labels 0 and 1 are told as s/2 and 1 - s/2.
+    Raises DataError for a name there is not.
+    """
+    if name not in NAMES:
+        raise unknown_name("loss", name, NAMES)
+    if name == WEIGHTED:
+        loss: Loss = partial(_weighted, weights=positive_weights(Y))
+    else:
+        loss = PLAIN[name]
+    return loss if not smoothing else lambda logits, Y: loss(logits, Y * (1 - smoothing) + smoothing / 2)
+
+
+def _weighted(logits: Tensor, Y: Tensor, weights: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(logits, Y, pos_weight=weights.to(logits.device))

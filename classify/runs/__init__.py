@@ -1,0 +1,1 @@
+"""One fitted model: fit it, keep it, apply it, tune it again, export it."""

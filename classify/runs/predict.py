@@ -1,0 +1,147 @@
+"""A run applied to other rows: their labels, and what they are worth where the truth is known."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encode_once.cache import DataError, SpecMismatchError, Store, Table
+from encode_once.cache.errors import unknown_name
+from encode_once.classify.data import features as featuring
+from encode_once.classify.data.blocks import Matrix
+from encode_once.classify.data.features import Learned, Reference, refer
+from encode_once.classify.evaluation.compare import Judged
+from encode_once.classify.runs.retune import measured
+from encode_once.classify.runs.run import Run, Scored
+
+
+def differences(run: Run, store: Store) -> list[str]:
+    """Which of the features that a run was fitted on a store has by that name, but made another way, and how.
+
+    Those it has not at all are for `extract` to bring.
+    """
+    settings, held = run.settings, set(store.features())
+    needed = {name.removesuffix(f"@{one.captions}"): one for name, one in settings.stored.items()}
+    needed |= {f"{writer}/text": one for writer, one in settings.captioners.items()}
+    found = []
+    for name in needed.keys() & held:
+        try:
+            store.feature(name).check(needed[name].spec)
+        except SpecMismatchError as error:
+            found.append(f"{run.path} was fitted on another {name}: {error}")
+    return sorted(found)
+
+
+def check(run: Run, store: Store) -> None:
+    """Refuse a store whose features are not those that a run was fitted on.
+
+    Raises:
+        SpecMismatchError: with all in which they differ.
+    """
+    if found := differences(run, store):
+        raise SpecMismatchError("; ".join(found))
+
+
+def sources(run: Run, store: Store) -> list[Reference | Learned]:
+    """The features a run needs, from a store that has them as the run knew them.
+
+    Raises:
+        UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
+    """
+    check(run, store)
+    found: list[Reference | Learned] = []
+    for name, source in run.settings.features.items():
+        one = refer(store, name)
+        if source is None or isinstance(one, Learned):
+            found.append(Learned(name, run.model.vectorisers[name]))
+        else:
+            found.append(replace(one, length=source.length))
+    return found
+
+
+def choose_split(tables: Sequence[Table], wanted: str, *usual: str) -> Table:
+    """The table of that split; for "auto" the first of the usual ones that is there, or else the first.
+
+    A split such as "test2017" is found as "test" where only one begins so.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    for name in usual if wanted == "auto" else [wanted]:
+        exact = [table for table in tables if table.split == name]
+        alike = [table for table in tables if table.split.startswith(name)]
+        if len(exact or alike) == 1:
+            return (exact or alike)[0]
+    if wanted != "auto":
+        raise unknown_name(f"split of {tables[0].source}", wanted, [table.split for table in tables])
+    return tables[0]
+
+
+def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], list[str]]:
+    """Probabilities (n, c) of a table's rows, and warnings about rows that lack a vector.
+
+    Raises:
+        MissingRowsError: rows that were never extracted.
+    """
+    scores, matrix = _scored(run, store, table)
+    return scores, matrix.warnings
+
+
+def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
+    """Write the labels of a table's rows as CSV; return warnings about rows that lack a vector.
+
+    Raises:
+        MissingRowsError: rows that were never extracted.
+    """
+    scores, matrix = _scored(run, store, table)
+    run.write_predictions(output, table.id_column, table.ids, run.decision(scores), matrix.missing())
+    return matrix.warnings
+
+
+def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], Matrix]:
+    matrix = featuring.load(sources(run, store), table)
+    return run.model.scores(matrix), matrix
+
+
+def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:
+    """The metrics of a labelled table, over the rows whose contents the run was not fitted or tuned on.
+
+    Raises:
+        DataError: no labels, or no such row.
+    """
+    judged, warnings = judge(run, store, table)
+    return judged.metrics, warnings
+
+
+def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
+    """The same, with the rows and what the run says of each.
+
+    Raises:
+        DataError: no labels, or no such row.
+    """
+    if table.labels is None:
+        raise DataError(f"{table.source} has no labels to measure against")
+    scores, warnings = predict(run, store, table)
+    seen = run.has_seen(featuring.sample_keys(table))
+    if seen.all():
+        raise DataError(
+            f"the run was fitted on all {len(table)} rows of {table.source}: none is left to measure"
+        )
+    if seen.any():
+        warnings.append(f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted on them")
+    classes = run.settings.classes
+    unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
+    if unknown:
+        warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
+    labels = featuring.label_matrix(table.labels, classes)[~seen]
+    ids = [table.ids[row] for row in np.flatnonzero(~seen)]
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    predictions = run.decision.choose(rows.scores)
+    metrics = measured(run.decision, rows, classes, predictions) | {
+        "split": f"{table.source}, {len(labels)} rows",
+        "tuned_on": "the run's own rows",
+    }
+    return Judged(run, rows, predictions, metrics), warnings

@@ -1,0 +1,284 @@
+"""A fitted model as a folder of plain files: `runs/NAME` (its contents are listed in README). No pickle.
+
+run.json             what was asked for, and everything needed to repeat it
+weights.safetensors  the standardisation and what the head learned
+scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes), and, where any is,
+                     which features are missing (n, features); `classes` once
+thresholds.json      how scores become labels: what was asked for, and a threshold a label
+metrics.json         what the thresholds reach on `eval`
+predictions.csv      the labels they give to the rows of `eval`
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
+from encode_once.cache.captions import OWN
+from encode_once.cache.feature import encoder_of
+from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.keys import KeyIndex, Keys
+from encode_once.classify import heads
+from encode_once.classify.data import text as corpus
+from encode_once.classify.data.matrix import MatrixLike, Standardised
+from encode_once.classify.data.text import Vectoriser
+from encode_once.classify.decisions.rule import Decision, Tuning
+from encode_once.classify.heads import Head
+from encode_once.classify.heads import state as states
+
+FORMAT, VERSION = "encode-once run", 3
+
+
+class RunError(EncodeOnceError, OSError):
+    """A run's folder cannot be read."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows with their scores and true labels."""
+
+    ids: list[str]
+    scores: NDArray[np.float32]  # (n, c) probabilities
+    labels: NDArray[np.bool_]  # (n, c)
+    folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
+    missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
+
+
+@dataclass(frozen=True)
+class Source:
+    """A feature the run was fitted on, and what made it."""
+
+    key: str
+    spec: Spec
+    dim: int
+    weights_file: str | None = None  # where the encoder's local weights were
+    captions: str = OWN  # whose, where it is a feature of captions
+    length: int = 1  # of its sequences, as the head takes them
+
+    @classmethod
+    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "Source":
+        """What a run remembers of a feature."""
+        return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length)
+
+
+@dataclass
+class Settings:
+    """What `run.json` holds."""
+
+    head: str
+    options: dict[str, Any]
+    features: dict[str, Source | None]  # by name, as `fit --features` has it; None: the run learned it itself
+    classes: list[str]
+    split: str
+    tuning: Tuning  # as it was fitted; thresholds.json has how it is now
+    tune_on: str
+    seed: int
+    store: str
+    table: str
+    id_column: str
+    label_separator: str
+    created: str
+    seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
+    identity: str = ""  # `fitting.identity` of what was fitted
+    groups: str = "content"  # which rows no split parted
+
+    @property
+    def stored(self) -> dict[str, Source]:
+        """The features that a store has to hold."""
+        return {name: source for name, source in self.features.items() if source}
+
+    @property
+    def weights(self) -> dict[str, str | None]:
+        """Encoder → its local weights, of all that the features need, as `extract` is asked for them."""
+        needed = {}
+        for name, source in self.stored.items():
+            needed[encoder_of(name.removesuffix(f"@{source.captions}"))] = source.weights_file
+        return needed | {name: source.weights_file for name, source in self.captioners.items()}
+
+    @property
+    def captions(self) -> list[str]:
+        """Whose captions the features need."""
+        of_captions = (one for one in self.stored.values() if one.spec["modality"] == "caption")
+        return list(dict.fromkeys(one.captions for one in of_captions)) or [OWN]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A fitted head with the standardisation of its features."""
+
+    mean: NDArray[np.float32]  # (d,)
+    scale: NDArray[np.float32]  # (d,)
+    head: Head
+    vectorisers: Mapping[str, Vectoriser]  # feature → what makes it of captions, where that was learned
+
+    def standardise(self, X: MatrixLike) -> Standardised:
+        """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""
+        return Standardised(X, self.mean, self.scale)
+
+    def scores(self, X: MatrixLike) -> NDArray[np.float32]:
+        """Probabilities (n, c) of features (n, d)."""
+        return self.head.predict_proba(self.standardise(X))
+
+
+@dataclass
+class Run:
+    """A fitted model with its decision and kept scores, and the folder they are in."""
+
+    path: Path
+    settings: Settings
+    model: Model
+    tune: Scored
+    eval: Scored
+    fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
+    decision: Decision
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Feature → length and width of its block of columns, side by side in this order."""
+        return _shapes(self.settings, self.model.vectorisers)
+
+    def has_seen(self, samples: Keys) -> NDArray[np.bool_]:
+        """Which samples, by their keys (n, 16), it was fitted or tuned on."""
+        return KeyIndex(self.fitted_on).find(samples) >= 0
+
+    def save(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+        """Write the folder; `run.json` comes last, so a folder that has one is whole."""
+        check_place(self.path)
+        self.path.mkdir(parents=True, exist_ok=True)
+        (self.path / "run.json").unlink(missing_ok=True)
+        with replacing(self.path / "weights.safetensors") as temporary:
+            save_file(_arrays(self.model), temporary)
+        with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
+            file["classes"] = self.settings.classes
+            file["fitted_on"] = self.fitted_on
+            for name, rows in (("tune", self.tune), ("eval", self.eval)):
+                group = file.create_group(name)
+                group["ids"], group["scores"], group["labels"] = rows.ids, rows.scores, rows.labels
+                if rows.folds is not None:
+                    group["folds"] = rows.folds
+                if rows.missing is not None and rows.missing.any():
+                    group["missing"] = rows.missing
+        self.save_decision(metrics, predictions)
+        write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
+
+    def save_decision(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+        """Write the decision and what follows from it: the metrics and the predictions."""
+        write_json(self.path / "thresholds.json", self.decision.as_json(self.settings.classes))
+        write_json(self.path / "metrics.json", metrics)
+        rows = self.eval
+        self.write_predictions(
+            self.path / "predictions.csv", self.settings.id_column, rows.ids, predictions, rows.missing
+        )
+
+    def write_predictions(
+        self,
+        path: Path,
+        id_column: str,
+        ids: Sequence[str],
+        predictions: NDArray[np.bool_],
+        missing: NDArray[np.bool_] | None,
+    ) -> None:
+        """Write a table of the labels, (n, c), each row's joined by the separator.
+
+        Where rows lack features (n, features), a third column names those: there the average stood in.
+        """
+        columns = {"Labels": (self.settings.classes, predictions)}
+        if missing is not None and missing.any():
+            columns["Missing"] = ([*self.settings.features], missing)
+        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([id_column, *columns])
+            for row, one in enumerate(ids):
+                named = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
+                writer.writerow([one, *map(self.settings.label_separator.join, named)])
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write a run over anything but a run.
+
+    Raises:
+        DataError: the folder holds other things.
+    """
+    ours = ("run.json", "weights.safetensors")  # an interrupted fit leaves the second alone, or part of it
+    names = [file.name for file in path.iterdir()] if path.is_dir() else []
+    if path.is_file() or (names and not any(name.startswith(ours) for name in names)):
+        raise DataError(f"{path} is there and is no run: name another folder with --run")
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run's folder.
+
+    Raises:
+        MissingDataError: there is no run there.
+        RunError: one of its files is missing, altered or of an unknown version.
+    """
+    path = Path(path)
+    if not (path / "run.json").exists():
+        raise MissingDataError(f"{path} is no run: it has no run.json")
+    try:
+        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        kind = record.pop("format"), record.pop("version")
+        if kind != (FORMAT, VERSION):
+            raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}: fit it again")
+        settings = Settings(**{**record, "tuning": Tuning(**record["tuning"])})
+        settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
+        settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
+        model = _model(settings, load_file(path / "weights.safetensors"))
+        with h5py.File(path / "scores.h5", "r") as file:
+            tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
+            fitted_on = file["fitted_on"][()]
+        chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
+        decision = Decision.of_json(chosen, settings.classes)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        if isinstance(error, EncodeOnceError):
+            raise
+        raise RunError(f"{path} cannot be read ({error}): fit it again") from error
+    return Run(path, settings, model, tune, evaluated, fitted_on, decision)
+
+
+def _arrays(model: Model) -> dict[str, NDArray[Any]]:
+    """All that a model learned, as the arrays of one file."""
+    learned: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
+    arrays = {"mean": model.mean, "scale": model.scale, **states.joined(learned)}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
+    """The model that `_arrays` tells."""
+    vectorisers = {}
+    for name in settings.features.keys() - settings.stored.keys():
+        vectorisers[name] = corpus.make(name)
+        vectorisers[name].load_state(states.part(arrays, name))
+    shapes = _shapes(settings, vectorisers)
+    head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
+    head.load_state(states.part(arrays, "head"))
+    return Model(arrays["mean"], arrays["scale"], head, vectorisers)
+
+
+def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
+    """Feature → length and width of its block of columns."""
+    return {
+        name: (source.length, source.dim) if source else vectorisers[name].shape
+        for name, source in settings.features.items()
+    }
+
+
+def _read_scored(group: h5py.Group) -> Scored:
+    return Scored(
+        ids=[text.decode() for text in group["ids"][()]],
+        scores=group["scores"][()],
+        labels=group["labels"][()],
+        folds=group["folds"][()] if "folds" in group else None,
+        missing=group["missing"][()] if "missing" in group else None,
+    )

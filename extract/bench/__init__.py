@@ -1,0 +1,1 @@
+"""Benchmarks of extraction. Nothing else imports them."""

@@ -1,0 +1,46 @@
+"""What extraction costs beside encoding: the time to find that nothing changed, and memory."""
+
+import csv
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from encode_once.cache import Store
+from encode_once.cache.bench.peak_memory import with_peak_memory
+from encode_once.extract.pipeline import encode
+
+REPEATS = 3
+WORDS = "a the man dog cat street red on in with holding small large table water".split()
+
+
+def unchanged(data: str, store: str) -> dict[str, Any]:
+    """The seconds, beyond imports, that extract takes where every row of a store is there already."""
+    features = [Store(store).feature(name) for name in Store(store).features()]
+    encoders = {feature.encoder: feature.weights_file for feature in features}
+    weights = {name: file for name, file in encoders.items() if file}
+    reports = [encode(data, [*encoders], store, weights=weights, progress=False) for _ in range(REPEATS)]
+    encoded = sum(counts.encoded for counts in reports[-1].features.values())
+    return {
+        "task": f"extract, unchanged: {', '.join(encoders)}",
+        "rows": reports[-1].samples,
+        "encoded": encoded,
+        "seconds": median(report.seconds for report in reports),
+    }
+
+
+def memory(rows: int, encoder: str = "glove-50") -> dict[str, Any]:
+    """The most memory that extracting so many captions takes, beyond the imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        with (Path(folder) / "train.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["ImageID", "Labels", "Caption"])
+            for row in range(rows):
+                caption = " ".join(WORDS[(row >> bit) % len(WORDS)] for bit in range(0, 20, 2))
+                writer.writerow([f"{row}.jpg", row % 19, f"{caption} {row}"])
+        seconds, peak = with_peak_memory(_encode, folder, encoder)
+    return {"task": f"extract {encoder}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
+
+
+def _encode(folder: str, encoder: str) -> float:
+    return encode(folder, [encoder], Path(folder) / "store", progress=False).seconds

@@ -1,0 +1,102 @@
+"""Is what the store holds what its encoders give? A sample of rows, encoded again and compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encode_once.cache import DataError, Feature, Keys, Shard, Store
+from encode_once.cache.captions import all_captioned
+from encode_once.cache.keys import pack
+from encode_once.extract import encoders
+from encode_once.extract.encoders.base import Options, Tower
+from encode_once.extract.errors import InputError
+from encode_once.extract.pipeline import choose_device
+from encode_once.extract.workers import STORED, Input, distinct_inputs
+
+# Of a vector's length. Rounding to float16 costs .0005; other batches, threads, and devices a few times that.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A feature's rows beside the same ones encoded again."""
+
+    feature: str
+    rows: int  # compared
+    worst: float  # the largest distance between two vectors of a row, as a share of the vector's length
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the distance is no more than arithmetic explains."""
+        return self.worst <= TOLERANCE
+
+
+def recompute(
+    store: Store, rows: int, names: Sequence[str] = (), *, device: str = "auto", seed: int = 0
+) -> list[Comparison]:
+    """Encode up to `rows` random rows of each feature again.
+
+    Raises:
+        DataError: none of a feature's inputs is there any more, as it was.
+        WeightsError: an encoder's weights are not to be had.
+    """
+    compared = []
+    features = [store.feature(name) for name in names or store.features()]
+    for encoder in dict.fromkeys(feature.encoder for feature in features):
+        mine = {feature.output: feature for feature in features if feature.encoder == encoder}
+        first = next(iter(mine.values()))
+        precision = str(first.spec.get("precision", "float32"))
+        options = Options(first.weights_file, precision, regions="regions" in mine)
+        for tower in encoders.towers(encoder, options):
+            wanted = {output: mine[output] for output in tower.specs if output in mine}
+            if wanted:
+                compared += _compare(store, tower, wanted, rows, device, seed)
+    return compared
+
+
+def _compare(
+    store: Store, tower: Tower, features: dict[str, Feature], rows: int, device: str, seed: int
+) -> list[Comparison]:
+    for output, feature in features.items():
+        feature.check(tower.specs[output])
+    _, inputs = distinct_inputs(all_captioned(store), tower.modality, Shard())
+    keys = pack(one.key for one in inputs)
+    everywhere = np.all([feature.has(keys) for feature in features.values()], axis=0)
+    tower.load(choose_device(device))
+    chosen: list[tuple[Input, Any]] = []
+    for i in np.random.default_rng(seed).permutation(np.flatnonzero(everywhere)):
+        if len(chosen) == rows:
+            break
+        try:
+            chosen.append((inputs[i], inputs[i].open().prepared(tower)))
+        except InputError:  # the file is gone, or another one by now
+            continue
+    if not chosen:
+        raise DataError(f"{', '.join(f.name for f in features.values())}: no input is there to encode again")
+    again: dict[str, list[NDArray[Any]]] = {output: [] for output in features}
+    for start in range(0, len(chosen), tower.cpu_batch):
+        found = tower.encode([prepared for _, prepared in chosen[start : start + tower.cpu_batch]])
+        for output, vectors in again.items():
+            vectors.extend(np.asarray(vector).astype(STORED) for vector in found[output])
+    keys = pack(one.key for one, _ in chosen)
+    return [
+        Comparison(feature.name, len(chosen), max(map(_distance, _stored(feature, keys), again[output])))
+        for output, feature in features.items()
+    ]
+
+
+def _stored(feature: Feature, keys: Keys) -> list[NDArray[Any]]:
+    if not feature.ragged:
+        return list(feature.read(keys))
+    values, offsets = feature.read_ragged(keys)
+    return np.split(values, offsets[1:-1])
+
+
+def _distance(stored: NDArray[Any], again: NDArray[Any]) -> float:
+    if stored.shape != again.shape:
+        return float("inf")
+    a, b = stored.astype(np.float64), again.astype(np.float64)
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), np.finfo(np.float32).tiny))

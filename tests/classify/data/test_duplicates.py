@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.cluster.hierarchy import fcluster, linkage
+
+from encode_once.cache import content_key
+from encode_once.cache.keys import NO_KEY, pack
+from encode_once.classify.data import duplicates
+from encode_once.classify.data.duplicates import exact, joined, near, pairs
+
+
+def same_partition(one, other):
+    """Whether two numberings of rows group them alike."""
+    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
+
+
+def vectors(seed, n, d, copies):
+    """Vectors of random directions and lengths, some of them noisy copies of others."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, d)).astype(np.float32)
+    of, to = rng.integers(n, size=(2, copies))
+    X[to] = X[of] + 0.1 * rng.normal(size=(copies, d))
+    return (X * rng.uniform(0.1, 10, (n, 1))).astype(np.float32)
+
+
+def test_rows_of_equal_content_are_one_group_and_without_content_alone():
+    keys = pack([content_key(b"a"), NO_KEY, content_key(b"b"), content_key(b"a"), NO_KEY])
+    assert exact(keys).tolist() == [0, 1, 2, 0, 4]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 9_999),
+    n=st.integers(1, 60),
+    similarity=st.floats(0.3, 0.99),
+    block=st.integers(1, 70),
+)
+def test_pairs_are_those_of_the_whole_matrix_of_cosines(seed, n, similarity, block):
+    X = vectors(seed, n, 5, n // 3).astype(np.float64)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cosines = np.triu(unit @ unit.T, k=1)
+    wanted = {(i, j) for i, j in zip(*np.nonzero(cosines >= similarity), strict=True)}
+    doubtful = {(i, j) for i, j in zip(*np.nonzero(np.abs(cosines - similarity) < 1e-5), strict=True)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "BLOCK", block)
+        found = [
+            (i, j, c)
+            for rows, others, values in pairs(X.astype(np.float32), similarity)
+            for i, j, c in zip(rows.tolist(), others.tolist(), values.tolist(), strict=True)
+        ]
+    assert len({(i, j) for i, j, _ in found}) == len(found)
+    assert {(i, j) for i, j, _ in found} ^ wanted <= doubtful
+    for i, j, cosine in found:
+        assert cosine == pytest.approx(cosines[i, j], abs=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 9_999), n=st.integers(2, 60), block=st.integers(1, 70))
+def test_near_rows_are_the_single_linkage_clusters(seed, n, block):
+    X = vectors(seed, n, 6, n // 2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duplicates, "BLOCK", block)
+        found = near(X, 0.9)
+    assert same_partition(found, fcluster(linkage(X.astype(float), "single", "cosine"), 0.1, "distance"))
+
+
+def test_rows_of_two_sets_are_paired_across():
+    X = np.eye(3, dtype=np.float32)
+    found = [*pairs(X, 0.9, np.array([[0, 2, 0], [0, 0, 0], [0, 0, 1], [3, 0, 0]], np.float32))]
+    assert [(rows.tolist(), others.tolist()) for rows, others, _ in found] == [([0, 1, 2], [3, 0, 2])]
+
+
+def test_a_row_without_a_vector_is_of_no_pair():
+    X = np.ones((5, 4), np.float32)
+    X[1], X[3, 2] = 0, np.nan
+    assert same_partition(near(X, 0.5), [0, 1, 0, 2, 0])
+    assert np.isnan(X[3, 2])
+    assert not X[1].any()  # what was given is as it was
+
+
+def test_rows_that_are_equal_are_alike_at_a_cosine_of_1():
+    X = np.random.default_rng(0).normal(size=(50, 768)).astype(np.float32)
+    assert same_partition(near(np.r_[X, 3 * X], 1.0), np.r_[np.arange(50), np.arange(50)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
+def test_joined_groups_are_those_that_chains_of_both_connect(rows):
+    one, other = np.array(rows).T
+    found = joined(one, other)
+    expected = np.arange(len(rows))
+    for _ in rows:  # each row takes the least number of all that share a group with it
+        for groups in (one, other):
+            expected = np.array([expected[groups == group].min() for group in groups])
+    assert same_partition(found, expected)

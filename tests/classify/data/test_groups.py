@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+
+from encode_once.cache import UsageError
+from encode_once.cache.keys import NO_KEY, pack
+from encode_once.classify import fit, load_run, sweep
+from encode_once.classify.data.groups import Grouping
+from encode_once.classify.runs.fit import identity
+
+
+@pytest.fixture
+def doubled(filled):
+    """A function that makes a store whose rows 100 to 149 hold the contents of rows 0 to 49."""
+
+    def make(**changed):
+        store = filled()
+        (table,) = store.tables()
+        table.image_keys[100:150] = table.image_keys[:50]
+        table.caption_keys[100:150] = table.caption_keys[:50]
+        for name, value in changed.items():
+            setattr(table, name, value)
+        store.save(table)
+        return store
+
+    return make
+
+
+def groups_of(store, spec):
+    (table,) = store.tables()
+    return Grouping.parse(spec, store, table).of(table)
+
+
+def together(groups):
+    """The groups of several rows, each as its rows."""
+    found = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
+    return sorted(rows for rows in found if len(rows) > 1)
+
+
+PAIRS = [[row, 100 + row] for row in range(50)]
+
+
+def test_rows_of_one_image_are_together_whatever_their_captions(doubled):
+    store = doubled()
+    (table,) = store.tables()
+    table.caption_keys[100:150] = table.caption_keys[200:250]
+    store.save(table)
+    assert together(groups_of(store, "content")) == PAIRS
+    assert together(groups_of(store, "none")) == []
+
+
+def test_without_images_rows_of_one_caption_are_together(doubled):
+    store = doubled(image_keys=pack([NO_KEY] * 400))
+    assert together(groups_of(store, "content")) == PAIRS
+
+
+def test_rows_of_one_name_in_a_column_are_together_and_doubles_too(doubled):
+    people = [""] * 400
+    people[0], people[7], people[300] = "ann", "bob", "ann"
+    store = doubled(columns={"by": people})
+    expected = [[0, 100, 300], *PAIRS[1:]]
+    assert together(groups_of(store, "by")) == expected
+
+
+def test_rows_near_one_another_are_together(filled):
+    store = filled()
+    (table,) = store.tables()
+    X = np.array(store.feature("e/image").read(table.keys("image")), np.float64)
+    unit = X / np.linalg.norm(X, axis=1, keepdims=True)
+    cosines = np.triu(unit @ unit.T, k=1)
+    i, j = np.unravel_index(cosines.argmax(), cosines.shape)
+    assert together(groups_of(store, f"e/image:{cosines[i, j] - 1e-5:.6f}")) == [[i, j]]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("contents", "did you mean 'content'"),
+        ("prt", "did you mean 'part'"),
+        ("e/image", "did you mean 'e/image:0.95'"),
+        ("e/imag:0.9", "did you mean 'e/image'"),
+        ("e/image:1.5", "a cosine above 0, and at most 1"),
+        ("e/image:nan", "a cosine above 0, and at most 1"),
+        ("tfidf:100", "a cosine above 0"),
+        ("tfidf:100:0.9", "not a feature of one vector a row"),
+    ],
+)
+def test_what_groups_nothing_is_refused_with_a_hint(filled, spec, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        fit(filled(), "linear", groups=spec, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("split", ["stratified:0.2", "random:0.2", "kfold:4"])
+def test_doubles_are_fitted_tuned_and_measured_on_together(doubled, tmp_path, split):
+    run, _ = fit(doubled(), "linear", split=split, run=tmp_path / "run")
+    assert json.loads((run.path / "run.json").read_text())["groups"] == "content"
+    assert run.settings.warnings == []
+    evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
+    for row, other in PAIRS:
+        for some in (evaluated, tuned):
+            assert (f"0-{row}.jpg" in some) == (f"0-{other}.jpg" in some)
+    if split == "kfold:4":
+        assert np.array_equal(run.eval.folds[:50], run.eval.folds[100:150])
+
+
+def test_a_split_that_parts_doubles_all_the_same_says_so(doubled, tmp_path):
+    store = doubled()
+    run, metrics = fit(store, "linear", split="tail:300", run=tmp_path / "run")
+    assert metrics["warnings"] == ["50 of the 300 rows held out by tail:300 are duplicates of training rows"]
+    run, _ = fit(store, "linear", split="tail:300", groups="none", run=tmp_path / "run")
+    assert load_run(run.path).settings.warnings == []
+
+
+def test_which_rows_stay_together_decides_what_a_run_is(doubled, tmp_path):
+    store = doubled()
+    specs = ("content", "none", "part", "e/image:0.9", "e/text:0.9")
+    found = {identity(store, "linear", groups=spec) for spec in specs}
+    assert len(found) == len(specs)
+    assert identity(store, "linear") == identity(store, "linear", groups="content")
+    for spec in ("content", "none"):
+        (row,) = sweep(store, ["linear"], groups=spec, folder=tmp_path / "sweep")
+        assert load_run(row["run"]).settings.groups == spec
+    assert len([*(tmp_path / "sweep").glob("linear*")]) == 2

@@ -1,0 +1,254 @@
+import itertools
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import fbeta_score
+
+from encode_once.cache.errors import DataError
+from encode_once.classify.bench.synthetic import scored
+from encode_once.classify.decisions.exact import NAMES, Objective, tune
+
+AVERAGES = ["macro", "weighted", "micro", "samples"]
+BETAS = ["", "-f2", "-f0.5"]
+
+
+@st.composite
+def problems(draw, max_rows=7, max_classes=3):
+    """Scores full of ties, or of neighbouring floats, with any labels: classes may be empty or full."""
+    shape = draw(st.tuples(st.integers(1, max_rows), st.integers(2, max_classes)))
+    coarse = st.integers(0, 4).map(lambda i: i / 4)
+    close = st.integers(0, 5).map(lambda i: 0.3 + i * 2.0**-54)  # one unit in the last place apart
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    scores = draw(arrays(np.float64, shape, elements=draw(st.sampled_from([coarse, close, st.floats(0, 1)]))))
+    return scores.astype(dtype), draw(arrays(bool, shape))
+
+
+def f(labels, predictions, average, beta=1.0):
+    """scikit-learn's, which is too slow to try all combinations of cuts with."""
+    axis = {"micro": None, "samples": 1}.get(average, 0)
+    size = beta**2 * labels.sum(axis) + predictions.sum(axis)
+    scores = (1 + beta**2) * (labels & predictions).sum(axis) / np.where(size > 0, size, 1)
+    return np.average(scores, weights=labels.sum(0) if average == "weighted" and labels.any() else None)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("beta", [1, 2, 0.5])
+@settings(max_examples=50, deadline=None)
+@given(problem=problems())
+def test_the_f_of_these_tests_is_that_of_scikit_learn(average, beta, problem):
+    scores, labels = problem
+    expected = fbeta_score(labels, scores >= 0.5, beta=beta, average=average, zero_division=0)
+    assert f(labels, scores >= 0.5, average, beta) == pytest.approx(expected)
+
+
+def all_cuts(scores):
+    """Every value at which predictions can change, and one that predicts nothing."""
+    return [*np.unique(scores).astype(np.float64), 2.0]
+
+
+def best_of_all_cuts(scores, labels, average, beta):
+    columns = [[scores[:, c] >= cut for cut in all_cuts(scores[:, c])] for c in range(scores.shape[1])]
+    return max(f(labels, np.column_stack(choice), average, beta) for choice in itertools.product(*columns))
+
+
+def beta_of(suffix):
+    return float(suffix.removeprefix("-f") or 1)
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+@pytest.mark.parametrize("beta", BETAS)
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(max_rows=5))
+def test_own_cuts_reach_the_best_of_all_combinations(average, beta, problem):
+    scores, labels = problem
+    reached = f(labels, scores >= tune(scores, labels, average + beta), average, beta_of(beta))
+    assert reached == pytest.approx(best_of_all_cuts(scores, labels, average, beta_of(beta)), abs=1e-12)
+
+
+@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize("beta", BETAS)
+@settings(max_examples=60, deadline=None)
+@given(problem=problems())
+def test_a_global_cut_reaches_the_best_of_all_cuts(average, beta, problem):
+    scores, labels = problem
+    thresholds = tune(scores, labels, f"global-{average}{beta}")
+    best = max(f(labels, scores >= cut, average, beta_of(beta)) for cut in all_cuts(scores))
+    assert f(labels, scores >= thresholds, average, beta_of(beta)) == pytest.approx(best, abs=1e-12)
+    assert len(set(thresholds)) == 1
+
+
+@pytest.mark.parametrize("beta", BETAS)
+@settings(max_examples=60, deadline=None)
+@given(problem=problems())
+def test_samples_never_falls_below_its_starts_and_no_single_cut_improves_it(beta, problem):
+    scores, labels = problem
+    thresholds = tune(scores, labels, f"samples{beta}")
+
+    def reached(cuts):
+        return f(labels, scores >= cuts, "samples", beta_of(beta))
+
+    for start in ("global-samples", "micro", "macro"):
+        assert reached(thresholds) >= reached(tune(scores, labels, start + beta)) - 1e-12
+    for c, class_scores in enumerate(scores.T):
+        for cut in all_cuts(class_scores):
+            changed = thresholds.copy()
+            changed[c] = cut
+            assert reached(changed) <= reached(thresholds) + 1e-9
+
+
+@settings(max_examples=100, deadline=None)
+@given(problem=problems(max_classes=2), share=st.sampled_from(["0.9", "0.7", "0.5", "0.3", "1", "0"]))
+def test_precision_and_recall_at_the_least(problem, share):
+    """Exactly, as fractions: 7 of 10 is a precision of 0.7."""
+    scores, labels = problem
+    for c in range(labels.shape[1]):
+        of_class = scores[:, c : c + 1], labels[:, c : c + 1]
+        possible = []
+        for cut in all_cuts(of_class[0]):
+            on = of_class[0] >= cut
+            tp, k, p = int((on & of_class[1]).sum()), int(on.sum()), int(of_class[1].sum())
+            possible.append((tp, k, p))
+
+        def taken(name, one=of_class):
+            on = one[0] >= tune(*one, name)
+            return int((on & one[1]).sum()), int(on.sum())
+
+        precise = [(tp, -k) for tp, k, _ in possible if tp >= Fraction(share) * k]
+        tp, k = taken(f"precision:{share}")
+        assert (tp, -k) == max(precise)  # the most recall and, of several such cuts, the fewest predicted
+        tp, k = taken(f"recall:{share}")
+        if not of_class[1].any():
+            assert k == 0
+            continue
+        found = [(Fraction(tp, max(k, 1)), tp) for tp, k, p in possible if tp >= Fraction(share) * p]
+        assert (Fraction(tp, max(k, 1)), tp) == max(found)
+
+
+@settings(max_examples=50, deadline=None)
+@given(problem=problems(), share=st.sampled_from(["0.8", "0.5"]))
+def test_global_precision_and_recall_are_of_all_predictions_together(problem, share):
+    scores, labels = problem
+    together = scores.reshape(-1, 1), labels.reshape(-1, 1)
+    for name in (f"precision:{share}", f"recall:{share}"):
+        assert set(tune(scores, labels, f"global-{name}")) == set(tune(*together, name))
+
+
+@pytest.mark.parametrize("objective", AVERAGES)
+@settings(max_examples=50, deadline=None)
+@given(problem=problems())
+def test_classes_without_positives_are_never_predicted_and_without_negatives_always(objective, problem):
+    scores, labels = problem
+    thresholds = tune(scores, labels, objective)
+    one, zero = np.ones_like(scores), np.zeros_like(scores)
+    assert not (one >= thresholds)[:, ~labels.any(axis=0)].any()
+    assert (zero >= thresholds)[:, labels.all(axis=0)].all()
+
+
+@pytest.mark.parametrize("objective", NAMES)
+@settings(max_examples=30, deadline=None)
+@given(problem=problems())
+def test_float32_float64_and_torch_agree_and_survive_json(objective, problem):
+    scores, labels = problem
+    narrow = scores.astype(np.float32)
+    thresholds = tune(narrow, labels, objective)
+    assert thresholds.shape == (scores.shape[1],)
+    assert thresholds.dtype == np.float64
+    assert np.array_equal(thresholds, tune(narrow.astype(np.float64), labels, objective))
+    assert np.array_equal(thresholds, json.loads(json.dumps(thresholds.tolist(), allow_nan=False)))
+    of_torch = tune(torch.from_numpy(narrow), torch.from_numpy(labels), objective)
+    assert isinstance(of_torch, torch.Tensor)
+    assert np.array_equal(thresholds, of_torch.numpy())
+
+
+@pytest.mark.parametrize("objective", [*AVERAGES, "global-macro", "global-samples"])
+def test_torch_finds_the_same_cuts_on_more_rows(objective):
+    rng = np.random.default_rng(0)
+    labels = rng.random((3000, 8)) < rng.beta(1, 6, size=8)
+    scores = np.round(0.3 * labels + 0.7 * rng.random(labels.shape), 3).astype(np.float32)
+    found = tune(torch.from_numpy(scores), torch.from_numpy(labels), objective)
+    np.testing.assert_array_equal(found.numpy(), tune(scores, labels, objective))
+
+
+def test_a_beta_of_many_digits_overflows_no_integer():
+    """Its numerators and denominators are large, and there are many rows of many classes."""
+    scores, labels = scored(40_000, 80)
+    own, one = (scores >= tune(scores, labels, f"{cut}micro-f0.333") for cut in ("", "global-"))
+    assert f(labels, own, "micro", 0.333) >= f(labels, one, "micro", 0.333) > 0.8
+
+
+def test_inputs_are_left_as_they_are():
+    scores, labels = np.array([[0.2, 0.9], [0.7, 0.1]]), np.array([[True, False], [False, True]])
+    before = scores.copy(), labels.copy()
+    for objective in NAMES:
+        tune(scores, labels, objective)
+    np.testing.assert_array_equal((scores, labels), before)
+
+
+def test_a_cut_lies_midway_between_the_scores_it_parts():
+    scores = np.array([[0.2], [0.4], [0.8], [0.9]])
+    labels = np.array([[False], [False], [True], [True]])
+    for objective in set(NAMES) - {"none", "at:0.4", "samples", "global-samples"}:
+        assert tune(scores, labels, objective) == pytest.approx([0.6])
+
+
+def test_none_is_one_half():
+    assert tune(np.array([[0.1, 0.9]]), np.array([[True, False]]), "none").tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
+def test_scores_that_are_no_probabilities_are_refused(bad):
+    with pytest.raises(DataError, match="NaN or outside"):
+        tune(np.array([[0.5, bad]]), np.array([[True, False]]), "macro")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (3,), (0, 2)])
+def test_shapes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(DataError, match="share one shape"):
+        tune(np.zeros(shape), np.zeros((0, 2) if shape == (0, 2) else (3, 2), dtype=bool), "macro")
+
+
+def test_an_unknown_objective_names_the_nearest():
+    with pytest.raises(DataError, match="did you mean 'micro'"):
+        tune(np.zeros((1, 1)), np.zeros((1, 1), dtype=bool), "mirco")
+
+
+@pytest.mark.parametrize(
+    ("objective", "cut"), [("none", 0.5), ("at:0.375", 0.375), ("at:0", 0), ("at:.4", 0.4), ("macro", None)]
+)
+def test_fixed_cuts(objective, cut):
+    assert Objective.of(objective).fixed == cut
+    if cut is not None:
+        scores = np.array([[0.1, 0.2], [0.9, 0.8]])
+        assert tune(scores, scores > 0.5, objective).tolist() == [cut, cut]
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        *["at:", "at:1.5", "at:nan", "at:x", "at", "0.5", "mikro", "precision", "recall:2", "global-none"],
+        *[
+            "macro-f1000",
+            "macro-f0.3333",
+            "macro-f",
+            "macro-f0",
+            "macro-f-1",
+            "global-at:0.4",
+            "micro:0.9",
+            "macro\n",
+        ],
+    ],
+)
+def test_no_such_objective(objective):
+    with pytest.raises(DataError, match="unknown objective"):
+        Objective.of(objective)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_is_an_objective(name):
+    assert Objective.of(name).name == name

@@ -1,0 +1,180 @@
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn import metrics as sklearn
+from sklearn.calibration import calibration_curve
+from torchmetrics.functional import classification as torchmetrics
+
+from encode_once.classify.evaluation.metrics import calibration_error, measure
+
+KEYS = [
+    *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
+    *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error"),
+    *("per_class", "n"),
+]
+CLASS_KEYS = ["label", "precision", "recall", "f1", "ap", "support", "calibration_error"]
+
+
+@st.composite
+def results(draw):
+    """Labels, predictions and scores with many ties, classes without positives and rows without labels."""
+    shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 4)))
+    scores = draw(arrays(np.float32, shape, elements=st.integers(0, 8).map(lambda i: i / 8)))
+    return draw(arrays(bool, shape)), scores >= 0.5, scores
+
+
+def measured(labels, predictions, scores):
+    c = labels.shape[1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return measure(labels, predictions, scores, [f"label {k}" for k in range(c)])
+
+
+def ratio(a, b):
+    return a / b if b else 0.0
+
+
+def f1_of(true, predicted):
+    return ratio(2 * (true & predicted).sum(), true.sum() + predicted.sum())
+
+
+def average_precision(true, scores):
+    """The mean of the precision at each positive, over the rows whose score is at least its own."""
+    return np.mean([true[scores >= score].mean() for score in scores[true]])
+
+
+def expected_calibration_error(true, scores, bins=15):
+    """By the definition: n / bins rows each, in falling order, equal scores with the first of them."""
+    order = sorted(range(len(true)), key=lambda row: -scores[row])
+    places = [[scores[row] for row in order].index(score) for score in scores]
+    members = [[row for row in order if places[row] * bins // len(true) == b] for b in range(bins)]
+    return sum(abs(sum(float(scores[i]) - true[i] for i in rows)) for rows in members) / len(true)
+
+
+@settings(max_examples=200, deadline=None)
+@given(result=results())
+def test_every_figure_equals_its_definition(result):
+    labels, predictions, scores = result
+    n, c = labels.shape
+    metrics = measured(labels, predictions, scores)
+    f1 = [f1_of(labels[:, k], predictions[:, k]) for k in range(c)]
+    support = labels.sum(axis=0)
+    ap = [average_precision(labels[:, k], scores[:, k]) for k in range(c) if support[k]]
+    calibration = [expected_calibration_error(labels[:, k], scores[:, k]) for k in range(c)]
+    hits = (labels & predictions).sum()
+    expected = {
+        "micro_f1": f1_of(labels, predictions),
+        "macro_f1": np.mean(f1),
+        "weighted_f1": ratio(np.dot(f1, support), support.sum()),
+        "samples_f1": np.mean([f1_of(labels[i], predictions[i]) for i in range(n)]),
+        "precision": ratio(hits, predictions.sum()),
+        "recall": ratio(hits, labels.sum()),
+        "calibration_error": np.mean(calibration),
+        "n": n,
+    }
+    assert {key: metrics[key] for key in expected} == pytest.approx(expected)
+    assert metrics["mAP"] == (pytest.approx(np.mean(ap)) if ap else None)
+    for k, row in enumerate(metrics["per_class"]):
+        true, predicted = labels[:, k], predictions[:, k]
+        both = (true & predicted).sum()
+        assert (row["label"], row["support"]) == (f"label {k}", support[k])
+        assert row["f1"] == pytest.approx(f1[k])
+        assert row["precision"] == pytest.approx(ratio(both, predicted.sum()))
+        assert row["recall"] == pytest.approx(ratio(both, true.sum()))
+        assert row["ap"] == (
+            pytest.approx(average_precision(labels[:, k], scores[:, k])) if support[k] else None
+        )
+        assert row["calibration_error"] == pytest.approx(calibration[k])
+    assert list(metrics) == KEYS
+    assert all(list(row) == CLASS_KEYS for row in metrics["per_class"])
+    assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
+
+
+@settings(max_examples=60, deadline=None)
+@given(result=results().filter(lambda result: result[0].shape[1] > 1))
+def test_every_figure_is_that_of_scikit_learn(result):
+    """scikit-learn takes a lone column for a binary problem, so there are two classes or more."""
+    labels, predictions, scores = result
+    metrics = measured(labels, predictions, scores)
+    for average in ("micro", "macro", "weighted", "samples"):
+        expected = sklearn.f1_score(labels, predictions, average=average, zero_division=0)
+        assert metrics[f"{average}_f1"] == pytest.approx(expected)
+    settings = {"average": None, "zero_division": 0}
+    by_class = np.transpose(sklearn.precision_recall_fscore_support(labels, predictions, **settings))
+    for row, figures in zip(metrics["per_class"], by_class, strict=True):
+        assert [row[name] for name in ("precision", "recall", "f1", "support")] == pytest.approx(figures)
+    some = labels.any(axis=0)
+    if some.any():
+        expected = sklearn.average_precision_score(labels[:, some], scores[:, some], average="macro")
+        assert metrics["mAP"] == pytest.approx(expected)
+    assert metrics["subset_accuracy"] == pytest.approx(sklearn.accuracy_score(labels, predictions))
+    assert metrics["hamming_loss"] == pytest.approx(sklearn.hamming_loss(labels, predictions))
+    assert metrics["coverage_error"] == pytest.approx(sklearn.coverage_error(labels, scores))
+    assert metrics["ranking_loss"] == pytest.approx(sklearn.label_ranking_loss(labels, scores))
+
+
+def some_rows(n=300, c=5, seed=0):
+    """Of each class some positives, and in each row a label that is true and one that is not; few ties."""
+    rng = np.random.default_rng(seed)
+    labels = rng.random((n, c)) < np.linspace(0.1, 0.6, c)
+    labels = labels[labels.any(axis=1) & ~labels.all(axis=1)]
+    scores = (0.4 * labels + 0.6 * rng.random(labels.shape)).astype(np.float32)
+    return labels, scores >= 0.5, scores
+
+
+def test_figures_are_those_of_torchmetrics():
+    labels, predictions, scores = some_rows()
+    metrics = measured(labels, predictions, scores)
+    truth, given_scores, given_labels = (torch.from_numpy(one) for one in (labels, scores, predictions))
+    for average in ("micro", "macro", "weighted"):
+        expected = torchmetrics.multilabel_f1_score(given_labels.int(), truth.int(), 5, average=average)
+        assert metrics[f"{average}_f1"] == pytest.approx(expected.item(), abs=1e-6)
+    of_scores = {
+        "mAP": torchmetrics.multilabel_average_precision,
+        "coverage_error": torchmetrics.multilabel_coverage_error,
+        "ranking_loss": torchmetrics.multilabel_ranking_loss,
+        "subset_accuracy": torchmetrics.multilabel_exact_match,
+        "hamming_loss": torchmetrics.multilabel_hamming_distance,
+    }
+    for name, function in of_scores.items():
+        expected = function(given_scores, truth.int(), 5)
+        assert metrics[name] == pytest.approx(expected.item(), abs=1e-5), name
+
+
+def test_the_calibration_error_is_that_of_scikit_learns_curve_over_quantiles():
+    labels, predictions, scores = (table[:150] for table in some_rows())  # 10 rows a bin, no scores alike
+    for k, row in enumerate(measured(labels, predictions, scores)["per_class"]):
+        truth, said = calibration_curve(labels[:, k], scores[:, k], n_bins=15, strategy="quantile")
+        assert row["calibration_error"] == pytest.approx(np.abs(truth - said).mean())
+
+
+def test_scores_that_are_what_they_say_have_next_to_no_calibration_error():
+    rng = np.random.default_rng(0)
+    scores = np.sort(rng.random(200_000))
+    labels = rng.random(200_000) < scores
+    assert calibration_error(labels, scores) < 0.01
+    assert calibration_error(labels, scores**2) == pytest.approx(1 / 2 - 1 / 3, abs=0.01)
+
+
+def test_no_figure_hangs_on_the_order_of_the_rows():
+    labels, predictions, scores = some_rows()
+    scores = scores.round(1)
+    order = np.random.default_rng(1).permutation(len(labels))
+    one, other = (measured(labels[rows], predictions[rows], scores[rows]) for rows in (slice(None), order))
+    for row, same in zip([one, *one["per_class"]], [other, *other["per_class"]], strict=True):
+        assert {name: row[name] for name in row if name != "per_class"} == pytest.approx(
+            {name: same[name] for name in same if name != "per_class"}
+        )
+
+
+def test_rows_without_labels_or_predictions_count_as_zero_in_samples_f1():
+    labels = np.array([[True, False], [False, False]])
+    metrics = measure(labels, labels, labels.astype(float), ["a", "b"])
+    assert metrics["samples_f1"] == 0.5
+    assert metrics["micro_f1"] == metrics["subset_accuracy"] == 1.0

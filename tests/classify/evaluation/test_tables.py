@@ -1,0 +1,60 @@
+import pytest
+from sklearn.metrics import f1_score
+
+from encode_once.classify import fit, load_run
+from encode_once.classify.evaluation.compare import Judged
+from encode_once.classify.evaluation.tables import RULES, compare, metrics_text, table_text
+
+
+def test_a_table_has_texts_to_the_left_and_numbers_to_the_right():
+    rows = [{"name": "a", "n": 1, "F1": 0.5}, {"name": "longer", "n": 12, "F1": None}]
+    assert table_text(rows).splitlines() == [
+        "name     n     F1",
+        "a        1  0.500",
+        "longer  12      –",
+    ]
+
+
+@pytest.fixture
+def run(filled, tmp_path):
+    return fit(filled(), "linear", run=tmp_path / "run")
+
+
+def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
+    _, metrics = run
+    *classes, _, about, averages, errors = metrics_text(metrics).splitlines()
+    for line, row in zip(classes[1:], metrics["per_class"], strict=True):
+        assert line.startswith(row["label"])
+        assert f"{row['f1']:.3f}" in line
+    assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro; tuned on inner: 36 of")
+    assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
+    assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors
+
+
+def test_intervals_are_told_below_where_there_are_any(run):
+    made, metrics = run
+    found = Judged.kept(made).with_intervals()
+    *same, last = metrics_text(found).splitlines()
+    assert same == metrics_text(metrics).splitlines()
+    low, high = found["intervals"]["micro_f1"]
+    assert last.startswith(f"95 % intervals: micro_f1 {low:.3f} … {high:.3f}  macro_f1")
+
+
+def test_what_has_no_value_is_told_as_a_dash(run):
+    _, metrics = run
+    told = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
+    assert told.count("mAP –") == 2
+
+
+def test_runs_are_compared_under_each_rule_of_thresholds(run):
+    made, _ = run
+    loaded = load_run(made.path)
+    rows = compare([loaded])
+    assert [row["thresholds"] for row in rows] == [*RULES]
+    for row, tuning in zip(rows, RULES.values(), strict=True):
+        assert (row["run"], row["head"]) == (str(made.path), "linear")
+        assert row["features"] == "e/image + e/text"
+        predictions = tuning.decision(made.tune.scores, made.tune.labels)(made.eval.scores)
+        for average in ("micro", "macro", "samples"):
+            expected = f1_score(made.eval.labels, predictions, average=average, zero_division=0)
+            assert row[f"{average}_f1"] == pytest.approx(expected)

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from encode_once import cli
+from encode_once.cache import DataError
+from encode_once.classify import ablate, fit, load_run
+from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
+from encode_once.classify.experiments import trial as combination
+from encode_once.classify.experiments.ablation import variants
+from encode_once.classify.heads.torch.losses import NAMES
+
+QUICK = {"epochs": 2, "hidden": [16], "progress": False, "device": "cpu", "loss": "focal"}
+
+
+def draws_of(run):
+    return resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
+
+
+def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
+    run, _ = fit(filled(), "mlp", options=QUICK, split="tail:100", run=tmp_path / "run", tuning="micro")
+    rows = ablate(run)
+    others = [f"loss={name}" for name in NAMES if name != "focal"]
+    assert [row["changed"] for row in rows] == [
+        "nothing",
+        "without e/image",
+        "without e/text",
+        "epochs=12, not 2",
+        "hidden=[1024], not [16]",
+        *others,
+    ]
+    whole = draws_of(run)
+    for row in rows[1:]:
+        other = load_run(row["run"])
+        assert other.eval.ids == run.eval.ids
+        assert (other.settings.split, other.decision.tuning) == ("tail:100", Tuning("micro"))
+        for name in METRICS:
+            assert row[f"{name}_change"] == pytest.approx(row[name] - rows[0][name])
+            assert row[f"{name}_change_interval"] == interval(draws_of(other)[name] - whole[name])
+    assert rows[0]["micro_f1_change"] is None
+    assert load_run(rows[2]["run"]).settings.features.keys() == {"e/image"}
+    assert "hidden" not in load_run(rows[4]["run"]).settings.options
+    assert load_run(rows[5]["run"]).settings.options == {**run.settings.options, "loss": "bce"}
+    folder = tmp_path / "run" / "ablation"
+    assert json.loads((folder / "ablation.json").read_text()) == rows
+    assert "| without e/image |" in (folder / "ablation.md").read_text()
+
+
+def test_what_is_there_is_not_fitted_again(filled, tmp_path, monkeypatch):
+    run, _ = fit(filled(), "linear", options={"tolerance": 0.01}, run=tmp_path / "run")
+    rows = ablate(run, tmp_path / "elsewhere")
+    assert [row["changed"] for row in rows[3:]] == ["tolerance=0.0001, not 0.01"]
+    monkeypatch.setattr(combination, "fit", None)
+    assert ablate(load_run(run.path), tmp_path / "elsewhere") == rows
+
+
+def test_tuning_on_the_rows_measured_is_kept_and_told(filled, tmp_path):
+    run, _ = fit(filled(), "linear", tune_on="eval", run=tmp_path / "run")
+    rows = ablate(run)
+    assert {load_run(row["run"]).settings.tune_on for row in rows} == {"eval"}
+    assert "on eval: the 40 rows it is measured on" in (run.path / "ablation" / "ablation.md").read_text()
+
+
+def test_one_feature_is_not_dropped_and_a_loss_of_its_own_not_changed(filled, tmp_path):
+    options = {"epochs": 12, "device": "cpu", "progress": False}
+    run, _ = fit(filled(), "linear", features=["e/text"], run=tmp_path / "run")
+    run.settings.head, run.settings.options = "label-rnn", options
+    assert list(variants(run.settings)) == []
+
+
+def test_other_rows_than_the_run_s_are_an_error(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", split="tail:100", run=tmp_path / "run")
+    table = store.tables()[0]
+    table.labels[-1] = ("cat", "dog", "9", "10", "traffic light")
+    store.save(table)
+    with pytest.raises(DataError, match="is not what it was when"):
+        ablate(run)
+
+
+def test_the_command_prints_the_table(filled, tmp_path):
+    run, _ = fit(filled(), "knn", options={"metric": "l2"}, run=tmp_path / "run")
+    result = CliRunner().invoke(cli.main, ["ablate", str(run.path)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split()[:3] == ["changed", "micro_f1", "micro_f1_change"]
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "nothing",
+        "without e/image",
+        "without e/text",
+        "metric=cosine, not l2",
+    ]
+    assert "without e/image: " in result.stderr

@@ -1,0 +1,265 @@
+"""Recipes: their files, what they run on, and the rows they add."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import f1_score
+
+from encode_once.cache import DataError, MissingDataError, UsageError
+from encode_once.classify import heads, load_run
+from encode_once.classify.data import text as corpus
+from encode_once.classify.experiments.recipes import ALL, Recipe, find, known, load
+from encode_once.classify.experiments.recipes.run import Kitchen, failed, prepare
+from encode_once.classify.experiments.recipes.tables import listing, markdown, text
+from encode_once.classify.heads.stack import MEAN
+from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES, SCORES
+from encode_once.classify.runs.retune import TUNE_ON
+
+DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
+SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear
+    resnext-bigru clip-mlp clip-knn clip-forest clip-image clip-text clip-captions mutan resnet-bilstm
+    vgg-bilstm yolo-labels cnn-rnn resnet-bert vit-bert deit-bert swin-bert ours ours-text
+    ours-contaminated""".split()
+
+
+def a_recipe(name="mine", **other):
+    told = {
+        "source": "report 0, table 0",
+        "about": "",
+        "features": ["e/image"],
+        "head": "linear",
+        "split": "tail:100",
+        "objective": "none",
+    }
+    return Recipe(name=name, path=Path("mine.toml"), **{**told, **other})
+
+
+class Supplies:
+    """A supply that makes nothing, or by `makes` what it is asked for."""
+
+    def __init__(self, reasons=None, makes=None):
+        self.reasons, self.makes, self.asked = reasons or {}, makes, []
+
+    def offered(self, pattern):
+        return []
+
+    def lacks(self, feature):
+        return self.reasons.get(feature, f"{feature}: out of reach")
+
+    def make(self, features):
+        self.asked.append(list(features))
+        for feature in features:
+            self.reasons[feature] = f"{feature}: failed"
+            if self.makes:
+                self.makes(feature)
+
+
+@pytest.fixture
+def place(tmp_path):
+    return tmp_path / "runs"
+
+
+def test_every_system_has_its_file():
+    assert {one.file for one in known()} == set(SYSTEMS)
+
+
+@pytest.mark.parametrize("recipe", known(), ids=lambda one: one.name)
+def test_a_recipe_names_what_there_is(recipe):
+    head = heads.make(recipe.head, **recipe.options)
+    for kind, names in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("stop_by", SCORES)):
+        assert getattr(head, kind, next(iter(names))) in names
+    for name, options in zip(
+        recipe.options.get("heads", ()), recipe.options.get("options", ()), strict=False
+    ):
+        heads.make(name, **options)
+    if recipe.head == "stack":
+        parts = recipe.options.get("parts", recipe.features)
+        assert len(recipe.options["heads"]) == len(parts)
+        if recipe.options["combiner"] != MEAN:
+            heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
+    assert recipe.tuning.objective == recipe.objective
+    assert recipe.tune_on in TUNE_ON
+    for name in filter(corpus.is_corpus, recipe.wanted):
+        corpus.make(name)
+    of_file = {feature for one in load(recipe.path) for feature in one.features}
+    assert set(recipe.instead) <= of_file
+    assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.wanted)
+    assert all(0 < value < 1 for value in recipe.figures.values())
+    assert (recipe.rows is None) == (recipe.source == "ours")
+
+
+def test_macro_f1_is_told_over_the_classes_that_occur():
+    figures = find(["glove-bilstm-128"])[0].figures
+    assert figures["macro_f1"] == pytest.approx(0.723, abs=5e-4)
+    assert figures["micro_f1"] == 0.8166
+
+
+def test_names_of_variants_files_and_all():
+    assert [one.name for one in find(["tfidf-linear"])] == [f"tfidf-linear-{n}" for n in (100, 500, 1000)]
+    assert [one.features for one in find(["tfidf-linear-500", "tfidf-linear-500"])] == [["tfidf:500"]]
+    assert find([ALL]) == known()
+    with pytest.raises(UsageError, match="did you mean 'clip-mlp'"):
+        find(["clip-mpl"])
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "other.toml"
+    path.write_text(
+        'source = "me"\nabout = ""\nfeatures = ["e/image"]\nhead = "linear"\nsplit = "tail:9"\n'
+        'objective = "none"\noptions = {tolerance = 0.1}\n[variants.a]\n[variants.b]\noptions = {seed = 3}\n'
+    )
+    a, b = find([str(path)])
+    assert (a.name, b.name, a.options, b.options["tolerance"]) == (
+        "other-a",
+        "other-b",
+        {"tolerance": 0.1},
+        0.1,
+    )
+    for wrong, error in (("head = ", DataError), ('haed = "mlp"', UsageError), ('head = "mlp"', DataError)):
+        path.write_text(wrong)
+        with pytest.raises(error):
+            load(path)
+    path.write_text("[reported]\nmikro_f1 = 0.5")
+    with pytest.raises(UsageError, match="micro_f1"):
+        load(path)
+    with pytest.raises(MissingDataError):
+        find([str(tmp_path / "none.toml")])
+
+
+def test_a_row_has_what_was_reported_and_what_is_measured(filled, place):
+    recipe = a_recipe(
+        reported={"micro_f1": 0.5, "macro_f1_of_20": 0.45, "weighted_swapped": 0.6, "f1": 0.7}, rows=400
+    )
+    kitchen = Kitchen(filled())
+    (ready,) = prepare([recipe], kitchen)
+    row = kitchen.run(ready, place)
+    run = load_run(row["run"])
+    assert json.loads((place / "mine" / "metrics.json").read_text()) == row["metrics"]
+    assert row["metrics"]["n"] == 100
+    assert row["reported"] == {"micro_f1": 0.5, "macro_f1": 0.5, "weighted_swapped": 0.6, "f1": 0.7}
+    assert row["compared"]["micro_f1"]["difference"] == row["metrics"]["micro_f1"] - 0.5
+    assert row["compared"]["f1"]["measured"] == row["metrics"]["micro_f1"]
+    swapped = f1_score(run.eval.scores >= 0.5, run.eval.labels, average="weighted")
+    assert row["compared"]["weighted_swapped"]["measured"] == pytest.approx(swapped)
+    assert (row["contaminated"], row["differs"], row["lacks"]) == (False, [], None)
+    assert row["seconds"] > 0
+    json.dumps(row)
+
+
+def test_what_differs_from_the_report_is_told(filled, place):
+    recipe = a_recipe(
+        features=["f/image", "g*/image"],
+        instead={"f/image": ["f/other", "e/image"], "g*/image": ["e/te*"]},
+        rows=30000,
+        contaminated=True,
+    )
+    kitchen = Kitchen(filled())
+    (ready,) = prepare([recipe], kitchen)
+    row = kitchen.run(ready, place, "stratified:0.2")
+    assert row["features"] == ["e/image", "e/text"]
+    assert row["differs"] == [
+        "e/image for f/image",
+        "e/text for g*/image",
+        "split stratified:0.2, not tail:100",
+        "400 rows, not 30,000",
+    ]
+    assert row["contaminated"]
+    assert (place / "mine@stratified-0.2" / "run.json").exists()
+
+
+def test_one_that_cannot_run_does_not_keep_others_from_it(filled, place):
+    good = a_recipe("mine-good", reported={"micro_f1": 0.9})
+    recipes = [a_recipe("mine-bad", features=["f/image"], contaminated=True), good]
+    kitchen = Kitchen(filled(), supply=Supplies())
+    ready = prepare(recipes, kitchen)
+    rows = [kitchen.run(one, place) for one in ready]
+    assert rows[0]["lacks"] == "f/image: out of reach"
+    assert (rows[0]["metrics"], rows[0]["seconds"], rows[0]["run"]) == (None, None, None)
+    assert rows[1]["metrics"]["micro_f1"] > 0.5
+    assert failed(["all"], recipes, rows) == failed(["mine"], recipes, rows) == []
+    assert failed(["mine-bad"], recipes, rows) == ["recipe mine-bad cannot run: f/image: out of reach"]
+
+    told = markdown(rows).splitlines()
+    assert len({line.count("|") for line in told}) == 1
+    assert "cannot run: f/image: out of reach" in told[2]
+    assert "| contaminated |" in told[2]
+    assert f"{rows[1]['metrics']['micro_f1']:.3f}" in told[3]
+    assert "cannot run" in text(rows)
+    listed = [kitchen.listed(one) for one in recipes]
+    assert [row["runs"] for row in listed] == [False, True]
+    assert "lacks f/image: out of reach" in listing(listed)
+
+
+def test_a_fit_that_fails_is_told_in_its_row(filled, place):
+    kitchen = Kitchen(filled())
+    (ready,) = prepare([a_recipe(split="tail:400")], kitchen)
+    assert "holds out 400 of 400" in kitchen.run(ready, place)["lacks"]
+
+
+def test_what_can_be_made_is_made_once_for_all(filled, place):
+    store = filled()
+
+    def makes(feature):
+        source, made = store.feature("e/image"), store.declare(feature, {"modality": "image"})
+        table = store.tables()[0]
+        with made.writer(400) as writer:
+            writer.append(table.image_keys, source.take(source.find(table.image_keys)))
+
+    supply = Supplies({"f/image": "", "g/image": ""}, makes)
+    recipes = [a_recipe(features=["f/image"]), a_recipe(features=["g/image", "f/image"])]
+    kitchen = Kitchen(store, supply=supply)
+    ready = prepare(recipes, kitchen)
+    assert supply.asked == [["f/image", "g/image"]]
+    assert not any(one.to_make or one.lacking for one in ready)
+
+    supply = Supplies({"h/image": ""})  # it seems so, but fails
+    (ready,) = prepare([a_recipe(features=["h/image"])], Kitchen(store, supply=supply))
+    assert (ready.lacking, supply.asked) == ("h/image: failed", [["h/image"]])
+
+
+def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
+    store = filled()
+    recipe = a_recipe("mine-a")
+
+    def run(recipe, **how):
+        kitchen = Kitchen(store)
+        return kitchen.run(*prepare([recipe], kitchen), place, **how)
+
+    def created(name="mine-a"):
+        return (place / name / "weights.safetensors").stat().st_mtime_ns
+
+    first, when = run(recipe), created()
+    assert run(recipe) == first
+    assert created() == when
+    assert run(recipe, refit=True)["metrics"] == first["metrics"]
+    assert created() > when
+    when = created()
+    run(replace(recipe, options={"tolerance": 0.01}))
+    assert created() > when
+
+    # Another cut is no other fit; a changed label is.
+    cut = run(replace(recipe, name="mine-b", objective="at:0.3", options={"tolerance": 0.01}))
+    assert cut["seconds"] == json.loads((place / "mine-a" / "run.json").read_text())["seconds"]
+    assert "0.3 is the cut" in cut["metrics"]["decided"]
+    assert load_run(place / "mine-b").decision.tuning.objective == "at:0.3"
+    assert load_run(place / "mine-a").decision.tuning.objective == "none"
+    table = store.tables()[0]
+    table.labels[0] = ("cat", "dog", "10")
+    store.save(table)
+    when = created()
+    run(replace(recipe, options={"tolerance": 0.01}))
+    assert created() > when
+
+
+def test_corpus_features_need_captions(filled, place):
+    store = filled()
+    kitchen = Kitchen(store)
+    (ready,) = prepare([a_recipe(features=["tfidf:20"])], kitchen)
+    assert ready.used == {"tfidf:20": "tfidf:20"}
+    table = store.tables()[0]
+    table.captions[:] = [""] * len(table)
+    store.save(table)
+    (ready,) = prepare([a_recipe(features=["tfidf:20"])], Kitchen(store))
+    assert "no captions" in ready.lacking

@@ -1,0 +1,312 @@
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from encode_once import cli
+from encode_once.cache import DataError, Failure, UsageError
+from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
+from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
+from encode_once.classify.experiments import trial as combination
+from encode_once.classify.experiments.sweep import feature_sets, metric_of
+from encode_once.classify.heads.search_space import Range
+
+ROOT = Path(__file__).parents[3]
+OF_GRU = {"epochs": [1], "hidden": [4], "progress": [False], "device": ["cpu"]}
+QUICK = {"mlp": {"epochs": [1], "hidden": [[8]], "progress": [False], "device": ["cpu"]}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def fits(monkeypatch):
+    """The folders of the runs that were fitted."""
+    made = []
+
+    def counted(*args, **options):
+        made.append(options["run"])
+        return fit(*args, **options)
+
+    monkeypatch.setattr(combination, "fit", counted)
+    return made
+
+
+def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, tmp_path):
+    store = filled()
+    rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", tuning="micro", folder=folder)
+    sets = [["e/image"], ["e/text"], ["e/image", "e/text"]]
+    asked = sorted(itertools.product(["linear", "knn"], sets))
+    assert sorted((row["head"], row["features"]) for row in rows) == asked
+    for row in rows:
+        run, metrics = fit(
+            store,
+            row["head"],
+            features=row["features"],
+            split="tail:100",
+            tuning="micro",
+            run=tmp_path / "alone",
+        )
+        draws = resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
+        for name in METRICS:
+            assert row[name] == metrics[name]
+            assert row[f"{name}_interval"] == interval(draws[name])
+        assert load_run(row["run"]).eval.ids == run.eval.ids
+        assert row["seconds"] > 0
+        assert row["error"] is None
+    found = [row["micro_f1"] for row in rows]
+    assert found == sorted(found, reverse=True)
+    assert json.loads((folder / "leaderboard.json").read_text()) == rows
+    table = (folder / "leaderboard.md").read_text()
+    assert table.startswith(
+        "| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |"
+    )
+    assert "100 rows (tail:100); thresholds maximise micro; tuned on inner: 30 of the training rows" in table
+
+
+def test_settings_are_tried_each_with_each_and_so_are_seeds(filled, folder):
+    grid = {"knn": {"metric": ["cosine", "l2"], "ks": [[5], [9, 11]]}}
+    rows = sweep(filled(), ["knn", "linear"], grid=grid, seeds=2, folder=folder, by="mAP")
+    options = [row["settings"] for row in rows if row["head"] == "knn"]
+    every = itertools.product(["cosine", "l2"], [[5], [9, 11]], [0, 1])
+    assert sorted(map(str, options)) == sorted(
+        str({"metric": m, "ks": k, "seed": seed}) for m, k, seed in every
+    )
+    assert len(rows) == 8 + 2
+    assert [row["mAP"] for row in rows] == sorted((row["mAP"] for row in rows), reverse=True)
+    assert len({tuple(load_run(row["run"]).eval.ids) for row in rows}) == 1
+
+
+def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, folder, fits):
+    store = filled()
+    first = sweep(store, ["linear"], subsets=True, folder=folder)
+    assert len(fits) == 3
+    assert sweep(store, ["linear"], subsets=True, folder=folder) == first
+    for objective in ("samples", "none", "at:0.3"):
+        (row,) = sweep(store, ["linear"], tuning=objective, folder=folder)
+        assert len(fits) == 3
+        run = load_run(row["run"])
+        assert run.decision.tuning == Tuning(objective)
+        assert row["samples_f1"] == retune(run, Tuning(objective))[0]["samples_f1"]
+
+
+def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
+    store = filled()
+    for some in ({}, {"split": "tail:50"}, {"grid": {"linear": {"tolerance": [0.01]}}}):
+        sweep(store, ["linear"], folder=folder, **some)
+    assert len(set(fits)) == 3
+    table = store.tables()[0]
+    table.labels[0] = ("cat", "dog", "9")
+    store.save(table)
+    sweep(store, ["linear"], folder=folder)
+    assert len(set(fits)) == 4
+
+
+def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(filled, folder):
+    store = filled()
+    grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], "many"]}}
+    rows = sweep(store, ["knn"], grid=grid, folder=folder)
+    assert [bool(row["error"]) for row in rows] == [False, True, True, True]
+    reasons = {str(row["settings"]): row["error"] for row in rows}
+    assert "chebyshev" in reasons["{'metric': 'chebyshev', 'ks': [5]}"]
+    assert reasons["{'metric': 'cosine', 'ks': 'many'}"].startswith("TypeError: ")
+    assert all("\n" not in (reason or "") for reason in reasons.values())
+    assert rows[-1]["micro_f1"] is rows[-1]["mAP_interval"] is rows[-1]["seconds"] is None
+    assert "failed: knn" in (folder / "leaderboard.md").read_text()
+
+
+def test_a_head_that_cannot_take_sequences_is_a_row_beside_one_that_can(filled, folder):
+    store = filled()
+    keys = store.tables()[0].keys("caption")
+    with store.declare("e/tokens", {"modality": "caption"}).writer(len(keys)) as writer:
+        writer.append(keys, np.ones((2 * len(keys), 3), np.float16), np.full(len(keys), 2))
+    able, unable = sweep(
+        store, ["linear", "bigru"], features=["e/text", "e/tokens"], grid={"bigru": OF_GRU}, folder=folder
+    )
+    assert (able["head"], able["error"]) == ("bigru", None)
+    assert "e/tokens holds a sequence a row, which head linear cannot take" in unable["error"]
+
+
+def test_cross_validated_rows_are_all_measured(filled, folder):
+    store = filled()
+    (row,) = sweep(store, ["linear"], split="kfold:3", folder=folder)
+    run = load_run(row["run"])
+    assert len(run.eval.ids) == 400
+    metrics, predictions = measure_kept(run)
+    draws = resampled(run.eval.labels, predictions, run.eval.scores)
+    assert (row["macro_f1"], row["macro_f1_interval"]) == (metrics["macro_f1"], interval(draws["macro_f1"]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"names": ["liner"]}, "did you mean 'linear'"),
+        ({"features": ["e/imag"]}, "did you mean 'e/image'"),
+        ({"grid": {"linear": {"tolerence": [1]}}}, "did you mean 'tolerance'"),
+        ({"grid": {"mlp": {"epochs": [1]}}}, "unknown head of a setting 'mlp'"),
+        ({"tuning": "macroo"}, "did you mean 'macro'"),
+        ({"by": "f1"}, "unknown metric 'f1'"),
+        ({"trials": 2}, "nothing to search of linear; there is of mlp"),
+        ({"trials": 2, "names": ["mlp"], "split": "kfold:3"}, "kfold:3"),
+    ],
+)
+def test_wrong_names_are_told_before_anything_is_fitted(filled, folder, fits, wrong, told):
+    with pytest.raises(UsageError, match=told):
+        sweep(filled(), **{"names": ["linear"], "folder": folder, **wrong})
+    assert not fits
+
+
+def test_the_order_is_that_of_the_objective_s_metric():
+    assert metric_of(Tuning("global-samples")) == "samples_f1"
+    assert metric_of(Tuning("macro", decide="expected-f1")) == "samples_f1"
+    for name in ("none", "weighted", "precision:0.9"):
+        assert metric_of(Tuning(name)) == "micro_f1"
+    assert feature_sets(["a", "b"], subsets=False) == [("a", "b")]
+
+
+def whole_runs(folder):
+    """Folder → when its run was finished."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/run.json")}
+
+
+def test_a_killed_sweep_goes_on_with_the_same_command(filled, folder, tmp_path):
+    store = filled()
+    words = ["sweep", "--head", "knn", "--head", "linear", "--subsets", "--split", "tail:100"]
+    words += ["--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
+    process = subprocess.Popen(command, **silent)
+    while len(whole_runs(folder)) < 3:
+        assert process.poll() is None, "the sweep ended before it was killed"
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (folder / "leaderboard.json").exists()
+    before = whole_runs(folder)
+    assert 3 <= len(before) < 12
+    ended = subprocess.run(command, capture_output=True, env=environment, check=True)
+    rows = json.loads(ended.stdout)
+    after = whole_runs(folder)
+    assert before.items() <= after.items(), "a run that was whole was fitted again"
+    assert len(rows) == len(after) == 12
+    undisturbed = sweep(
+        store, ["knn", "linear"], subsets=True, split="tail:100", seeds=2, folder=tmp_path / "other"
+    )
+    for row, same in zip(rows, undisturbed, strict=True):
+        assert {**row, "run": 0, "seconds": 0} == {**same, "run": 0, "seconds": 0}
+
+
+def test_a_run_of_which_a_kill_left_a_part_is_fitted(filled, folder, fits):
+    store = filled()
+    (row,) = sweep(store, ["linear"], folder=folder)
+    run = Path(row["run"])
+    for name in os.listdir(run):
+        (run / name).unlink()
+    (run / "weights.safetensors.123.tmp").write_bytes(b"part")
+    (again,) = sweep(store, ["linear"], folder=folder)
+    assert len(fits) == 2
+    assert again["micro_f1"] == row["micro_f1"]
+
+
+@pytest.mark.parametrize("name", heads.HEADS)
+def test_what_a_head_lets_a_search_try_are_options_of_its_own(name):
+    space = heads.space_of(name)
+    assert set(space) <= set(heads.options_of(name))
+    for there in space.values():
+        assert there.low < there.high if isinstance(there, Range) else len(there) > 1
+    assert set(heads.losses_of(name)) == set() or "loss" in heads.options_of(name)
+
+
+def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folder, fits):
+    store = filled()
+    asked = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100"}
+    rows = sweep(store, ["mlp", "linear"], **asked)
+    assert {row["head"] for row in rows} == {"mlp", "linear"}
+    assert len(fits) == 4 + 1
+    (best,) = [row for row in rows if row["head"] == "mlp"]
+    assert best["settings"]["hidden"] == [8]
+    assert set(best["settings"]) == set(heads.space_of("mlp")) | set(QUICK["mlp"])
+
+    tried = [load_run(path) for path in folder.glob("mlp*")]
+    assert len(tried) == 4
+
+    def inner(run):
+        return retune(replace(run, eval=run.tune), Tuning("macro"))[0]["macro_f1"]
+
+    assert best["inner_macro_f1"] == pytest.approx(max(map(inner, tried)))
+    assert sweep(store, ["mlp", "linear"], **asked) == rows
+    assert len(fits) == 5
+    sweep(store, ["mlp"], **{**asked, "trials": 5})
+    assert len(fits) == 6
+
+
+def test_an_interrupted_search_comes_to_the_same(filled, folder, tmp_path, monkeypatch):
+    store = filled()
+    asked = {"grid": QUICK, "trials": 3, "split": "tail:100"}
+    calls = []
+
+    def interrupted(*args, **options):
+        calls.append(options)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(*args, **options)
+
+    monkeypatch.setattr(combination, "fit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(store, ["mlp"], folder=folder, **asked)
+    (row,) = sweep(store, ["mlp"], folder=folder, **asked)
+    assert len(calls) == 4
+    (undisturbed,) = sweep(store, ["mlp"], folder=tmp_path / "other", **asked)
+    assert (row["settings"], row["mAP"]) == (undisturbed["settings"], undisturbed["mAP"])
+
+
+def test_a_search_without_optuna_says_what_to_install(filled, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(DataError, match=r"pip install 'encode-once\[search\]'"):
+        sweep(filled(), ["mlp"], trials=2, folder=folder)
+
+
+def test_values_on_the_command_line_are_a_list_or_json():
+    given = ["mlp.dropout=0.3,0.5", "mlp.hidden=[[512], [1024, 512]]", "mlp.loss=bce,focal", "knn.metric=l2"]
+    assert cli._grid(given) == {
+        "mlp": {"dropout": [0.3, 0.5], "hidden": [[512], [1024, 512]], "loss": ["bce", "focal"]},
+        "knn": {"metric": ["l2"]},
+    }
+    for wrong in ("dropout=1", "mlp.dropout"):
+        with pytest.raises(UsageError):
+            cli._grid([wrong])
+
+
+def test_the_command_prints_the_leaderboard(filled, folder):
+    store = filled(missing={3})
+    key = store.tables()[0].keys("image")[3].tobytes().hex()
+    store.feature("e/image").record_failures([Failure(key, "empty", "", "")])
+    words = ["sweep", "--head", "knn", "--set", "knn.metric=l2,wrong", "--folder", folder, "--store"]
+    result = CliRunner().invoke(cli.main, [*map(str, words), str(store.path)])
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["head", "features", "settings", *METRICS, "seconds"]
+    assert lines[1].startswith("knn   e/image + e/text  metric=l2")
+    assert lines[-1].startswith("failed: knn e/image + e/text metric=wrong: unknown metric 'wrong'")
+    assert "warning: e/image: 1 of 400 rows have no vector" in result.stderr
+    assert "1/2 knn metric=l2 on e/image + e/text: macro_f1 0." in result.stderr
+
+
+def test_where_all_fails_so_does_the_command(filled, folder):
+    words = ["sweep", "--head", "knn", "--set", "knn.metric=wrong", "--folder", folder, "--json", "--store"]
+    result = CliRunner().invoke(cli.main, [*map(str, words), str(filled().path)])
+    assert result.exit_code == 1
+    assert [row["micro_f1"] for row in json.loads(result.stdout)] == [None]

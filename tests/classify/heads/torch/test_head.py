@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import expit, logit
+from torch import nn
+
+from encode_once.cache.errors import DataError, UsageError
+from encode_once.classify.heads import HEADS, make
+from encode_once.classify.heads.fused import Fused
+from encode_once.classify.heads.torch.head import TorchHead
+from encode_once.classify.heads.torch.losses import NAMES
+
+QUICK = {"epochs": 2, "device": "cpu", "progress": False}
+SMALL = {"mlp": {"hidden": (8,)}, "attention": {"width": 8}}
+TORCH = [name for name in HEADS if isinstance(make(name), TorchHead)]
+
+
+def small(name, **options):
+    return make(name, **QUICK, **SMALL.get(name, {"width": 8, "hidden": 4}), **options)
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 6)).astype(np.float32)
+    return X, X[:, :3] + rng.normal(size=(300, 3)) > [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", [name for name in TORCH if name != "label-rnn"])
+def test_training_starts_from_the_labels_frequencies(name, data):
+    X, Y = data
+    head = small(name, learning_rate=0.0, batch_size=300).fit(X, Y, X, Y)
+    frequencies = (Y.sum(0) + 0.5) / 301
+    *_, last = (
+        p for n, p in head.network_.networks[0].named_parameters() if n == "bias" or n.endswith(".bias")
+    )
+    bias = head.network_.networks[0].bias if name == "attention" else last
+    np.testing.assert_allclose(bias.detach(), logit(frequencies), rtol=1e-5)
+
+
+def test_the_loss_and_the_smoothing_are_those_asked_for(data):
+    X, Y = data
+    scores = {}
+    for name in NAMES:
+        scores[name] = small("concat", loss=name).fit(X, Y).predict_proba(X)
+        smooth = small("concat", loss=name, label_smoothing=0.3).fit(X, Y).predict_proba(X)
+        assert not np.allclose(smooth, scores[name])
+    assert scores["bce+pos_weight"][:, 2].mean() > scores["bce"][:, 2].mean()  # a rare label
+    for name in set(NAMES) - {"bce", "soft-margin"}:  # these two are one
+        assert not np.allclose(scores[name], scores["bce"], atol=1e-3)
+    np.testing.assert_allclose(scores["soft-margin"], scores["bce"], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["mlp", "attention", "label-rnn"])
+def test_of_several_rates_the_best_on_the_validation_rows_is_kept(name, data):
+    X, Y = data
+    given = X[:200], Y[:200], X[200:], Y[200:]
+    head = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*given)
+    assert head.get_params()["learning_rate"] == [1e-9, 0.02]
+    untrained = small(name, learning_rate=1e-9).fit(*given)
+    assert not np.allclose(head.predict_proba(X), untrained.predict_proba(X), atol=1e-3)
+    again = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*given)
+    np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
+    other = small(name)
+    other.load_state(head.state())
+    np.testing.assert_array_equal(other.predict_proba(X), head.predict_proba(X))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "bec"}, "unknown loss 'bec': did you mean 'bce'"),
+        ({"optimiser": "sdg"}, "unknown optimiser 'sdg': did you mean 'sgd'"),
+        ({"schedule": "cosinus"}, "unknown schedule 'cosinus': did you mean 'cosine'"),
+        ({"stop_by": "makro"}, "unknown stop_by 'makro': did you mean 'macro'"),
+        ({"reader": "bigur"}, "unknown reader 'bigur': did you mean 'bigru'"),
+        ({"fusion": "mutn"}, "unknown fusion 'mutn': did you mean 'mutan'"),
+    ],
+)
+def test_unknown_names_are_told_when_it_is_fitted(options, message, data):
+    with pytest.raises(UsageError, match=message):
+        small("concat", **options).fit(*data)
+
+
+@pytest.mark.parametrize("name", TORCH)
+def test_a_rate_too_high_is_told(name, data):
+    with pytest.raises(DataError, match="training diverged at learning rate 1e"):
+        small(name, learning_rate=1e38, optimiser="sgd", warm_up=0.0).fit(*data)
+
+
+@pytest.mark.parametrize("name", ["mlp", "label-rnn"])
+def test_the_logits_of_members_are_averaged(name, data):
+    X, Y = data
+    head = small(name, members=3, learning_rate=[1e-9, 0.01]).fit(X, Y)
+    assert len(head.network_.networks) == 3
+    with torch.no_grad():
+        each = torch.stack([network(torch.from_numpy(X)) for network in head.network_.networks])
+    assert not torch.allclose(each[0], each[1])
+    np.testing.assert_allclose(head.predict_proba(X), each.mean(0).sigmoid(), atol=1e-6)
+
+
+def test_layers_and_batch_norm_stand_between_the_fusion_and_the_output(data):
+    X, Y = data
+    head = small("concat", hidden_layers=[5, 4], batch_norm=True, shapes=[(1, 2), (1, 4)]).fit(X, Y)
+    state = {n.removeprefix("networks.0."): value.astype(float) for n, value in head.state().items()}
+
+    def gelu(x):
+        return nn.functional.gelu(torch.tensor(x)).numpy()
+
+    def linear(x, name):
+        return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
+
+    joined = [gelu(linear(x, f"0.readers.{i}.project.0")) for i, x in enumerate((X[:, :2], X[:, 2:]))]
+    found = np.concatenate(joined, axis=1)
+    found = (found - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
+    found = found * state["1.weight"] + state["1.bias"]
+    found = gelu(linear(gelu(linear(found, "2.0.0")), "2.1.0"))
+    np.testing.assert_allclose(head.predict_proba(X), expit(linear(found, "3")), atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "mutan", "gated"])
+def test_vectors_may_stay_as_they_are(fusion, data):
+    X, Y = data
+    head = Fused(shapes=[(1, 2), (1, 4)], fusion=fusion, width=0, **QUICK).fit(X, Y)
+    assert head.network_.networks[0][0].width == (6 if fusion == "concat" else 256)
+    assert not any("readers" in name for name in head.state())
+    assert head.predict_proba(X).shape == (300, 3)

@@ -1,0 +1,321 @@
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score, log_loss
+from torch import nn
+
+from encode_once.cache.errors import UsageError
+from encode_once.classify.data.splits import inner
+from encode_once.classify.heads.torch.training import (
+    OPTIMISERS,
+    SCHEDULES,
+    SCORES,
+    Training,
+    choose_device,
+    logits,
+    mean_f1,
+    seeded,
+    train,
+    with_validation,
+)
+
+OPTIONS = {"batch_size": 16, "progress": False}
+
+
+def bce(model, X, Y):
+    return nn.functional.binary_cross_entropy_with_logits(model(X), Y)
+
+
+@pytest.fixture
+def rows():
+    """Training and validation rows of one linear label in three."""
+    X = np.random.default_rng(0).normal(size=(820, 5)).astype(np.float32)
+    Y = X[:, :3] > 0.5
+    return X[:800], Y[:800], X[800:], Y[800:]
+
+
+def weights_after(scores, rows, *, patience, epochs=10):
+    """The weights after each epoch, those train leaves, when the epochs reach these scores."""
+    with seeded(0, torch.device("cpu")):
+        model = nn.Linear(5, 3)
+        seen = []
+
+        def score(_, __):
+            seen.append(model.weight.detach().clone())
+            return scores[len(seen) - 1]
+
+        how = Training(epochs=epochs, patience=patience, **OPTIONS)
+        assert train([model], *rows, [0.01], how, bce, score) == [max(scores[: len(seen)])]
+    return seen, model.weight.detach()
+
+
+@pytest.mark.parametrize(
+    ("scores", "best", "epochs"),
+    [
+        ([1, 3, 2, 2, 2, 9], 1, 4),  # two epochs without a better one: the last is never reached
+        ([1, 2, 1, 3, 3, 3], 3, 6),  # an equal score is no better one
+        ([5, 4, 3, 2, 1, 0], 0, 3),
+    ],
+)
+def test_training_stops_when_it_no_longer_improves_and_restores_the_best(rows, scores, best, epochs):
+    seen, final = weights_after([*scores, *[0] * 10], rows, patience=2)
+    assert len(seen) == epochs
+    assert torch.equal(final, seen[best])
+
+
+def test_training_ends_after_its_epochs(rows):
+    seen, final = weights_after(range(10), rows, patience=2, epochs=3)
+    assert len(seen) == 3
+    assert torch.equal(final, seen[-1])
+
+
+def test_one_epoch_equals_a_plain_torch_loop(rows):
+    X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
+    with seeded(3, torch.device("cpu")):
+        model = nn.Linear(5, 3)
+        train([model], *rows, [0.01], Training(epochs=1, **OPTIONS), bce)
+    with seeded(3, torch.device("cpu")):
+        plain = nn.Linear(5, 3)
+        order = torch.randperm(800)
+        optimiser = torch.optim.AdamW(plain.parameters(), weight_decay=0.0)
+        for step in range(50):
+            optimiser.param_groups[0]["lr"] = 0.01 * (step + 1) / 50
+            batch = order[16 * step : 16 * step + 16]
+            p = plain(X[batch]).sigmoid()
+            optimiser.zero_grad()
+            (-(Y[batch] * p.log() + (1 - Y[batch]) * (1 - p).log()).mean()).backward()
+            optimiser.step()
+    assert torch.allclose(model.weight, plain.weight, atol=1e-6)
+
+
+def test_rows_are_held_out_where_none_are_given_to_validate_on(rows):
+    X, Y, X_val, Y_val = rows
+    for given, kept in zip(rows, with_validation(*rows, seed=0), strict=True):
+        assert kept is given
+    for some in ((None, None), (X_val, None), (None, Y_val)):
+        X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, *some, seed=3)
+        fit, held = inner(Y, np.arange(800), seed=3)
+        for got, expected in ((X_fit, X[fit]), (Y_fit, Y[fit]), (X_held, X[held]), (Y_held, Y[held])):
+            np.testing.assert_array_equal(got[:], expected)
+
+
+@pytest.mark.parametrize(("n", "size"), [(800, 16), (830, 17), (400, 8), (99, 3), (10, 2), (1, 1)])
+def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n, size):
+    model = nn.Linear(5, 3)
+    seen = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])) if model.training else None)
+    X, Y = np.tile(rows[0], (2, 1))[:n], np.tile(rows[1], (2, 1))[:n]
+    train([model], X, Y, *rows[2:], [0.01], Training(epochs=1, **OPTIONS), bce)
+    assert max(seen) == size
+    assert min(seen) >= min(max(size - 1, 2), n)
+    assert sum(seen) == n
+
+
+def test_the_rate_rises_to_its_full_height_and_falls_as_its_schedule_says():
+    for name, falls in (
+        ("cosine", (1 + np.cos(np.linspace(0, np.pi, 91))) / 2),
+        ("linear", np.linspace(1, 0, 91)),
+        ("constant", np.ones(91)),
+    ):
+        rates = np.array([SCHEDULES[name](step, 10, 100) for step in range(101)])
+        assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
+        assert rates[10:] == pytest.approx(falls)
+        assert [SCHEDULES[name](step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
+        assert SCHEDULES[name](0, 0, 10) == 1
+
+
+PLAIN = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "adadelta": torch.optim.Adadelta,
+    "sgd": lambda *args, **kwargs: torch.optim.SGD(*args, momentum=0.9, nesterov=True, **kwargs),
+}
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, schedule):
+    X, Y = torch.from_numpy(rows[0][:200]), torch.from_numpy(rows[1][:200]).float()
+    how = Training(
+        3,
+        4,
+        weight_decay=0.02,
+        optimiser=name,
+        schedule=schedule,
+        warm_up=0.5,
+        stop_by="loss",
+        progress=False,
+    )
+    with seeded(3, torch.device("cpu")):
+        model = nn.Linear(5, 3)
+        plain = deepcopy(model)
+        better = iter([1, 2, 3])  # so the last weights are kept
+        train([model], X.numpy(), rows[1][:200], *rows[2:], [0.1], how, bce, score=lambda *_: next(better))
+    with seeded(3, torch.device("cpu")):
+        nn.Linear(5, 3)
+        optimiser = PLAIN[name](plain.parameters(), lr=0.1, weight_decay=0.02)
+        for step in range(150):
+            if step % 50 == 0:
+                order = torch.randperm(200)
+            done = (step - 25) / 125
+            fall = {"cosine": (1 + np.cos(np.pi * done)) / 2, "linear": 1 - done, "constant": 1}[schedule]
+            optimiser.param_groups[0]["lr"] = 0.1 * ((step + 1) / 25 if step < 25 else fall)
+            batch = order[step % 50 * 4 :][:4]
+            optimiser.zero_grad()
+            bce(plain, X[batch], Y[batch]).backward()
+            optimiser.step()
+    assert torch.allclose(model.weight, plain.weight, atol=1e-5)
+
+
+RATES = [0.001, 0.1, 0.01]
+
+
+def network():
+    return nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.GELU(), nn.Linear(6, 3))
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimiser):
+    first = network()
+
+    def trained(rates):
+        models = [deepcopy(first) for _ in rates]
+        how = Training(2, 16, weight_decay=0.01, optimiser=optimiser, progress=False)
+        better = iter(range(99))  # so the last weights are kept
+        with seeded(1, torch.device("cpu")):
+            train(models, *rows, rates, how, bce, score=lambda *_: next(better))
+        return models
+
+    for model, rate in zip(trained(RATES), RATES, strict=True):
+        (alone,) = trained([rate])
+        for name, value in alone.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_network_of_each_rate_is_left_at_its_best_epoch(rows):
+    models = [nn.Linear(5, 3) for _ in RATES]
+    scores = iter([1, 2, 3, 5, 9, 2, 8, 7, 6])  # of three networks in three epochs
+    seen = []
+
+    def score(_, __):
+        seen.append([model.weight.detach().clone() for model in models])
+        return next(scores)
+
+    assert train(models, *rows, RATES, Training(3, 16, progress=False), bce, score) == [8, 9, 6]
+    for model, epoch in enumerate([2, 1, 2]):
+        assert torch.equal(models[model].weight, seen[3 * epoch + model][model])
+
+
+def test_the_warm_up_is_a_number_of_epochs(rows):
+    weights = []
+    for warm_up in (0.0, 2.0):
+        with seeded(0, torch.device("cpu")):
+            model = nn.Linear(5, 3)
+            before = model.weight.detach().clone()
+            how = Training(1, 16, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False)
+            train([model], rows[0][:2], rows[1][:2], *rows[2:], [0.01], how, bce)  # one batch
+            weights.append(model.weight.detach() - before)
+    assert torch.allclose(weights[0], 2 * weights[1], atol=1e-7)
+
+
+@pytest.mark.parametrize("stop_by", SCORES)
+@pytest.mark.parametrize("rates", [[1e30], [1e30, 1e25]])
+def test_training_that_diverges_is_told(rows, stop_by, rates):
+    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in rates]
+    how = Training(2, 16, optimiser="sgd", stop_by=stop_by, progress=False)
+    assert train(models, *rows, rates, how, bce) == [-np.inf] * len(rates)
+
+
+def test_a_rate_that_diverges_leaves_the_others_alone(rows):
+    models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in range(2)]
+    how = Training(2, 16, optimiser="sgd", progress=False)
+    diverged, reached = train(models, *rows, [1e30, 0.01], how, bce)
+    assert diverged == -np.inf
+    assert 0 <= reached <= 1
+    assert all(value.isfinite().all() for value in models[1].state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"optimiser": "adma"}, "unknown optimiser 'adma': did you mean 'adam'"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
+        ({"stop_by": "mAp"}, "unknown stop_by 'mAp': did you mean 'mAP'"),
+    ],
+)
+def test_unknown_names_are_told_with_the_nearest(option, message):
+    with pytest.raises(UsageError, match=message):
+        Training(1, 16, **option)
+
+
+@pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 5], [4]])
+def test_the_scores_to_stop_by_are_scikit_learns(occurring):
+    rng = np.random.default_rng(1)
+    Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
+    Y[:, [c for c in range(6) if c not in occurring]] = False
+    Y[3] = False
+    scores[3] = -1  # neither labels nor predictions
+
+    def f1(average, **options):
+        return f1_score(Y, scores >= 0, average=average, zero_division=0, **options)
+
+    expected = {
+        "micro": f1("micro"),
+        "macro": f1("macro", labels=occurring),
+        "f1": (f1("micro") + f1("macro", labels=occurring)) / 2,
+        "samples": f1("samples"),
+        "mAP": np.mean([average_precision_score(Y[:, c], scores[:, c]) for c in occurring]),
+        "loss": -np.mean(
+            [log_loss(Y[:, c], 1 / (1 + np.exp(-scores[:, c])), labels=[False, True]) for c in range(6)]
+        ),
+    }
+    got = {name: SCORES[name](torch.tensor(scores), torch.tensor(Y).double()) for name in SCORES}
+    assert got == pytest.approx(expected)
+
+
+def test_without_any_label_there_is_a_score_still():
+    nothing = torch.full((3, 2), -1.0), torch.zeros(3, 2)
+    assert {name: score(*nothing) for name, score in SCORES.items() if name != "loss"} == dict.fromkeys(
+        ["f1", "micro", "macro", "samples", "mAP"], 0.0
+    )
+
+
+def test_mean_f1_leaves_out_classes_that_do_not_occur():
+    rng = np.random.default_rng(0)
+    Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
+    Y[:, 4] = False
+    expected = f1_score(Y, scores >= 0, average="micro")
+    expected += f1_score(Y, scores >= 0, average="macro", labels=[0, 1, 2, 3, 5])
+    assert mean_f1(torch.tensor(scores), torch.tensor(Y).float()) == pytest.approx(expected / 2)
+    assert mean_f1(torch.full((3, 2), -1.0), torch.zeros(3, 2)) == 0.0
+
+
+@pytest.mark.parametrize("n", [0, 2, 3, 10])
+def test_logits_are_computed_in_evaluation_mode_chunk_by_chunk(monkeypatch, n):
+    monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK", 3)
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(4, 2))
+    sizes = []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    X = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    assert torch.allclose(logits(model, X), model[1](torch.from_numpy(X)), atol=1e-6)
+    assert max(sizes) <= 3
+    assert not model.training
+
+
+def test_seeded_repeats_and_leaves_the_callers_random_numbers_alone():
+    torch.manual_seed(1)
+    expected = torch.rand(2)
+    torch.manual_seed(1)
+    draws = []
+    for _ in range(2):
+        with seeded(7, torch.device("cpu")):
+            draws.append(torch.rand(2))
+    assert torch.equal(*draws)
+    assert torch.equal(torch.rand(2), expected)
+
+
+def test_auto_is_the_gpu_where_there_is_one():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

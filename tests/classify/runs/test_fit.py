@@ -1,0 +1,211 @@
+import csv
+import json
+
+import h5py
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, f1_score
+
+from encode_once.cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
+from encode_once.cache.keys import pack
+from encode_once.classify import evaluate, fit, load_run, predict, retune
+from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.runs.run import RunError
+
+KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",
+        "split", "tuned_on"}  # fmt: skip
+
+
+def read_scores(path, group):
+    with h5py.File(path / "scores.h5") as file:
+        found = file[group]
+        return [one.decode() for one in found["ids"]], found["scores"][()], found["labels"][()]
+
+
+@pytest.fixture
+def fitted(filled, tmp_path):
+    store = filled()
+    run, metrics = fit(store, "linear", run=tmp_path / "run")
+    return store, run, metrics
+
+
+def test_a_run_is_the_files_of_the_contract(fitted):
+    _, run, metrics = fitted
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        "run.json",
+        "metrics.json",
+        "thresholds.json",
+        "scores.h5",
+        "predictions.csv",
+        "weights.safetensors",
+    }
+    assert json.loads((run.path / "metrics.json").read_text()) == metrics
+    assert set(metrics) >= KEYS
+    thresholds = json.loads((run.path / "thresholds.json").read_text())
+    assert thresholds["objective"] == "macro"
+    assert list(thresholds["thresholds"]) == ["9", "10", "cat", "dog", "traffic light"]
+    with h5py.File(run.path / "scores.h5") as file:
+        assert [one.decode() for one in file["classes"]] == run.settings.classes
+        for name, n in (("tune", 36), ("eval", 40)):
+            assert file[name]["scores"].shape == file[name]["labels"].shape == (n, 5)
+
+
+def test_the_metrics_are_scikit_learns_on_the_kept_scores(fitted):
+    _, run, metrics = fitted
+    _, scores, labels = read_scores(run.path, "eval")
+    cuts = list(json.loads((run.path / "thresholds.json").read_text())["thresholds"].values())
+    predictions = scores >= np.array(cuts)
+    for average in ("micro", "macro", "weighted", "samples"):
+        expected = f1_score(labels, predictions, average=average, zero_division=0)
+        assert metrics[f"{average}_f1"] == pytest.approx(expected)
+    assert metrics["mAP"] == pytest.approx(average_precision_score(labels, scores, average="macro"))
+    assert metrics["macro_f1"] > 0.8  # the features do tell the classes apart
+    with (run.path / "predictions.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["ImageID", "Labels"]
+    named = [";".join(np.array(run.settings.classes)[row]) for row in predictions]
+    assert [row[1] for row in rows[1:]] == named
+
+
+def test_no_row_is_both_evaluated_and_fitted_or_tuned_on(fitted):
+    store, run, _ = fitted
+    (table,) = store.tables()
+    evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
+    assert not evaluated & tuned
+    from encode_once.classify.data.features import sample_keys
+
+    seen = run.has_seen(sample_keys(table))
+    assert {one for one, was in zip(table.ids, seen, strict=True) if not was} == evaluated
+
+
+@pytest.mark.parametrize(
+    ("split", "n"), [("tail:50", 50), ("random:0.2", 80), ("stratified:0.25", 100), ("part", 100)]
+)
+def test_a_split_holds_out_its_rows(filled, tmp_path, split, n):
+    run, metrics = fit(filled(), "linear", split=split, run=tmp_path / "run")
+    assert metrics["n"] == len(run.eval.ids) == n
+    assert metrics["split"] == split
+    if split == "tail:50":
+        assert run.eval.ids == [f"0-{row}.jpg" for row in range(350, 400)]
+
+
+def test_cross_validation_judges_every_row_by_a_model_and_cuts_that_have_not_seen_it(filled, tmp_path):
+    run, metrics = fit(filled(), "linear", split="kfold:4", run=tmp_path / "run")
+    assert metrics["n"] == 400
+    assert "out-of-fold" in metrics["tuned_on"]
+    predictions = np.zeros((400, 5), bool)
+    for fold in range(4):
+        mine = run.eval.folds == fold
+        decision = Tuning().decision(run.eval.scores[~mine], run.eval.labels[~mine])
+        predictions[mine] = decision(run.eval.scores[mine])
+    assert metrics["macro_f1"] == pytest.approx(f1_score(run.eval.labels, predictions, average="macro"))
+    assert metrics["macro_f1"] > 0.8
+
+
+def test_tuning_on_the_evaluated_rows_is_said_in_every_output(filled, tmp_path):
+    run, metrics = fit(filled(), "linear", tune_on="eval", run=tmp_path / "run")
+    assert metrics["tuned_on"].startswith("eval")
+    assert json.loads((run.path / "run.json").read_text())["tune_on"] == "eval"
+    _, scores, labels = read_scores(run.path, "eval")
+    np.testing.assert_array_equal(run.decision.thresholds, Tuning().decision(scores, labels).thresholds)
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_a_loaded_run_scores_as_the_fitted_one(filled, tmp_path, head):
+    store = filled()
+    run, _ = fit(store, head, run=tmp_path / "run")
+    (table,) = store.tables()
+    scores, _ = predict(load_run(run.path), store, table)
+    place = {one: row for row, one in enumerate(table.ids)}
+    np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
+
+
+def test_the_same_seed_gives_the_same_run(filled, tmp_path):
+    store = filled()
+    first, _ = fit(store, "mlp", run=tmp_path / "a", seed=3)
+    second, _ = fit(store, "mlp", run=tmp_path / "b", seed=3)
+    np.testing.assert_array_equal(first.eval.scores, second.eval.scores)
+
+
+def test_retuning_touches_no_model(fitted):
+    _, run, _ = fitted
+    before = (run.path / "weights.safetensors").read_bytes()
+    loaded = load_run(run.path)
+    metrics, predictions = retune(loaded, Tuning("micro"))
+    loaded.save_decision(metrics, predictions)
+    assert (run.path / "weights.safetensors").read_bytes() == before
+    _, scores, labels = read_scores(run.path, "tune")
+    expected = Tuning("micro").decision(scores, labels)
+    np.testing.assert_array_equal(load_run(run.path).decision.thresholds, expected.thresholds)
+    assert json.loads((run.path / "metrics.json").read_text())["objective"] == "micro"
+
+
+def test_another_table_is_measured_over_the_rows_the_run_has_not_seen(filled, tmp_path):
+    store = filled()
+    run, metrics = fit(store, "linear", run=tmp_path / "run")
+    (table,) = store.tables()
+    again, warnings = evaluate(run, store, table)
+    assert again["n"] == 40
+    assert again["micro_f1"] == pytest.approx(metrics["micro_f1"])
+    assert any("360 of 400 rows are left out" in warning for warning in warnings)
+    table.labels[0] = ("unicorn", *table.labels[0])
+    assert any("unicorn" in warning for warning in evaluate(run, store, table)[1])
+
+
+def test_a_run_refuses_a_store_whose_features_were_made_another_way(filled, tmp_path):
+    run, _ = fit(filled(), "linear", run=tmp_path / "run")
+    other = Store(tmp_path / "other")
+    for name in ("e/image", "e/text"):
+        with other.declare(name, {"modality": "image", "weights": "others"}).writer(1) as writer:
+            writer.append(pack([content_key(b"x")]), np.ones((1, 8), np.float16))
+    with pytest.raises(SpecMismatchError, match="weights: stored others"):
+        predict(run, other, filled().tables()[0])
+
+
+def test_missing_vectors_are_stood_in_for_and_told(filled, tmp_path):
+    from encode_once.cache import Failure
+
+    store = filled(missing={5, 6})
+    (table,) = store.tables()
+    failures = [Failure(table.keys("image")[row].tobytes().hex(), "empty", "", "") for row in (5, 6)]
+    store.feature("e/image").record_failures(failures)
+    run, metrics = fit(store, "linear", run=tmp_path / "run")
+    assert "2 of 400 rows have no vector" in run.settings.warnings[0]
+    assert metrics["macro_f1"] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"head": "mlpp"}, UsageError),
+        ({"tuning": "makro"}, UsageError),
+        ({"split": "tial:5"}, UsageError),
+        ({"tune_on": "everything"}, UsageError),
+        ({"options": {"widht": 3}}, UsageError),
+        ({"split": "tail:400"}, DataError),
+        ({"run": "."}, DataError),
+    ],
+)
+def test_wrong_usage_is_told_before_a_run_is_written(filled, tmp_path, monkeypatch, options, error):
+    store = filled()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error):
+        fit(store, **{"head": "linear", **options})
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unnamed_runs_do_not_overwrite_each_other(filled, tmp_path, monkeypatch):
+    store = filled()
+    monkeypatch.chdir(tmp_path)
+    places = [str(fit(store, "linear")[0].path) for _ in range(3)]
+    assert places == ["runs/linear", "runs/linear-2", "runs/linear-3"]
+
+
+def test_a_folder_that_is_no_run_or_a_damaged_one_is_told(fitted, tmp_path):
+    _, run, _ = fitted
+    with pytest.raises(MissingDataError, match="is no run"):
+        load_run(tmp_path / "nowhere")
+    (run.path / "weights.safetensors").write_bytes(b"x" * 20)
+    with pytest.raises(RunError, match="fit it again"):
+        load_run(run.path)

@@ -1,0 +1,179 @@
+"""A run in another program's hands: one ONNX file, run by onnxruntime alone."""
+
+import csv
+import json
+import sys
+
+import h5py
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+
+from encode_once.cache import DataError, Failure
+from encode_once.classify import Tuning, fit, load_run
+from encode_once.classify.runs import onnx_export as exporting
+from encode_once.cli import main
+
+SMALL = {"epochs": 2, "device": "cpu", "progress": False}
+VECTORS = ["e/image", "e/text"]
+ALL = [*VECTORS, "e/tokens"]
+
+
+@pytest.fixture
+def store(filled):
+    """A store of two vectors a row and a sequence of 0 to 5; the first three images failed."""
+    store = filled(300, missing={0, 1, 2})
+    (table,) = store.tables()
+    keys = table.keys("image")
+    failures = [Failure(keys[row].tobytes().hex(), "empty", "", "") for row in range(3)]
+    store.feature("e/image").record_failures(failures)
+    rng = np.random.default_rng(1)
+    lengths = rng.integers(0, 6, 300)
+    with store.declare("e/tokens", {"modality": "caption"}).writer(300) as writer:
+        writer.append(keys, rng.normal(size=(lengths.sum(), 4)).astype(np.float16), lengths)
+    return store
+
+
+def stored(store, names, length):
+    """What plain h5py reads of the store, as the exported file takes it: (n, d), NaN where there is none."""
+    blocks = []
+    (table,) = store.tables()
+    for name in names:
+        (part,) = (store.path / "features" / name).glob("*.h5")
+        with h5py.File(part) as file:
+            place = {key.tobytes(): row for row, key in enumerate(file["keys"][()])}
+            values = file["values"][()].astype(np.float32)
+            ragged = "offsets" in file
+            offsets = file["offsets"][()] if ragged else np.arange(len(values) + 1)
+        size = length if ragged else 1
+        block = np.full((len(table), size, values.shape[1]), np.nan, np.float32)
+        for row, key in enumerate(table.keys("image")):
+            if key.tobytes() in place:
+                at = place[key.tobytes()]
+                found = values[offsets[at] : offsets[at + 1]]
+                block[row, : len(found)] = found
+        blocks.append(block.reshape(len(table), -1))
+    return np.concatenate(blocks, axis=1)
+
+
+def session(path):
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize(
+    ("head", "features", "options"),
+    [
+        ("linear", VECTORS, {}),
+        ("mlp", VECTORS, {**SMALL, "hidden": [16, 16], "batch_norm": True, "residual": True}),
+        ("concat", ALL, {**SMALL, "width": 8}),
+        ("bilinear", ALL, {**SMALL, "width": 8}),
+        ("mutan", ALL, {**SMALL, "width": 8}),
+        ("gated", ALL, {**SMALL, "width": 8, "hidden_layers": [8], "batch_norm": True}),
+        ("transformer", ALL, {**SMALL, "width": 8, "hidden": 8}),
+        ("attention", ALL, {**SMALL, "width": 8, "layers": 2}),
+        ("bilstm", ALL, {**SMALL, "width": 8, "hidden": 8}),
+        ("bilstm", ALL, {**SMALL, "width": 8, "hidden": 8, "attention": False, "rnn_layers": 2}),
+        ("bigru", ALL, {**SMALL, "width": 8, "hidden": 8}),
+    ],
+)
+def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_path, head, features, options):
+    fit(store, head, features=features, split="random:0.3", options=options, run=tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    assert exporting.export(run, tmp_path / "model.onnx") <= 1e-5
+    at_work = session(tmp_path / "model.onnx")
+    (given,) = at_work.get_inputs()
+    assert (given.name, given.type, given.shape[1]) == ("features", "tensor(float)", len(run.model.mean))
+    (table,) = store.tables()
+    X = stored(store, features, run.shapes.get("e/tokens", (1, 0))[0])
+    assert np.isnan(X[:3, :8]).all()
+    scores, labels = at_work.run(["scores", "labels"], {"features": X})
+    assert labels.dtype == bool
+    np.testing.assert_array_equal(labels, scores >= run.decision.thresholds)
+    place = {one: row for row, one in enumerate(table.ids)}
+    held = [place[one] for one in run.eval.ids]
+    np.testing.assert_allclose(scores[held], run.eval.scores, atol=1e-5)
+
+    clear = (np.abs(run.eval.scores - run.decision.thresholds) > 1e-5).all(axis=1)
+    assert clear.mean() > 0.9
+    with (run.path / "predictions.csv").open() as file:
+        kept = [row["Labels"] for row in csv.DictReader(file)]
+    classes = np.array(run.settings.classes)
+    for row, sure, named in zip(labels[held], clear, kept, strict=True):
+        assert not sure or ";".join(classes[row]) == named
+    for size in (1, 7):
+        some = at_work.run(["scores"], {"features": X[:size]})[0]
+        np.testing.assert_allclose(some, scores[:size], atol=1e-6)
+    nothing = at_work.run(["scores"], {"features": np.full((2, X.shape[1]), np.nan, np.float32)})[0]
+    assert np.isfinite(nothing).all()
+
+
+@pytest.fixture
+def fitted(store, tmp_path):
+    fit(store, "linear", features=VECTORS, tuning="micro", run=tmp_path / "run")
+    return load_run(tmp_path / "run")
+
+
+def test_the_file_says_what_goes_in_and_what_comes_out(store, fitted, tmp_path):
+    exporting.export(fitted, tmp_path / "model.onnx")
+    told = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert (told["head"], told["objective"]) == ("linear", "micro")
+    assert json.loads(told["classes"]) == fitted.settings.classes
+    assert (
+        json.loads(told["thresholds"])
+        == json.loads((tmp_path / "run/thresholds.json").read_text())["thresholds"]
+    )
+    assert json.loads(told["features"]) == [
+        {"name": name, "key": store.feature(name).key, "length": 1, "width": 8, "first_column": first}
+        for name, first in (("e/image", 0), ("e/text", 8))
+    ]
+
+
+@pytest.mark.parametrize("head", ["knn", "forest", "gbm", "stack", "label-rnn"])
+def test_other_heads_are_refused_with_those_that_can(store, tmp_path, head):
+    few = {
+        "forest": {"trees": 2},
+        "gbm": {"rounds": 2},
+        "stack": {"heads": ["linear"] * 2},
+        "label-rnn": {**SMALL, "width": 8, "hidden": 8},
+    }
+    fit(store, head, features=VECTORS, options=few.get(head, {}), run=tmp_path / "run")
+    result = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "-o", str(tmp_path / "model.onnx")])
+    assert result.exit_code == 1
+    assert result.stderr.strip().count("\n") == 0
+    able = "linear, mlp, bilstm, bigru, transformer, concat, bilinear, mutan, gated, attention"
+    assert f"{head} cannot be exported; those of {able} can" in result.stderr
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_without_onnxruntime_one_line_says_what_to_install(fitted, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DataError, match=r"pip install 'encode-once\[onnxruntime\]'"):
+        exporting.export(fitted, tmp_path / "model.onnx")
+
+
+def test_a_file_that_gives_other_scores_is_not_put_in_place(fitted, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_text("what was there")
+    network = exporting._network(fitted.model.head)
+    network.bias.data = network.bias.data + 1e-3
+    monkeypatch.setattr(exporting, "_network", lambda head: network)
+    with pytest.raises(exporting.ExportError, match="its scores differ from the run's"):
+        exporting.export(fitted, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "what was there"
+
+
+def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
+    result = CliRunner().invoke(main, ["export", str(fitted.path), "-o", str(tmp_path / "model.onnx")])
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert "scores differ from the run's by" in result.stderr
+    onnx.checker.check_model(str(tmp_path / "model.onnx"))
+
+
+def test_a_run_that_decides_by_more_than_cuts_is_refused_with_what_to_do(filled, tmp_path):
+    made, _ = fit(filled(), "linear", tuning=Tuning("micro", at_least=1), run=tmp_path / "run")
+    with pytest.raises(DataError, match=r"decides by more than cuts .*--decide cuts --calibrate none"):
+        exporting.export(made, tmp_path / "model.onnx")
+    made.decision = Tuning("micro").decision(made.tune.scores, made.tune.labels)
+    assert exporting.export(made, tmp_path / "model.onnx") < 1e-5

@@ -1,0 +1,122 @@
+"""A run on other rows: what is missing there, and a store whose features are not the run's."""
+
+import csv
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from encode_once import extract
+from encode_once.cache import Failure, SpecMismatchError, Store
+from encode_once.classify import fit, load_run, predict, retune
+from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.runs.predict import check, differences, label
+from encode_once.cli import main
+
+
+def fails(store, rows):
+    (table,) = store.tables()
+    keys = [table.keys("image")[row].tobytes().hex() for row in rows]
+    store.feature("e/image").record_failures([Failure(key, "empty", "", "") for key in keys])
+    return table
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    other = filled(50, missing={5, 6}, name="other", seed=1)
+    table = fails(other, (5, 6))
+    (warning,) = label(run, other, table, tmp_path / "out.csv")
+    assert "e/image: 2 of 50 rows have no vector" in warning
+    header, *rows = read(tmp_path / "out.csv")
+    assert header == ["ImageID", "Labels", "Missing"]
+    assert [row[0] for row in rows] == table.ids
+    assert {n: row[2] for n, row in enumerate(rows) if row[2]} == {5: "e/image", 6: "e/image"}
+    scores, _ = predict(run, other, table)
+    classes = np.array(run.settings.classes)
+    assert [row[1] for row in rows] == [";".join(classes[one]) for one in run.decision(scores)]
+
+
+def test_several_missing_features_are_joined_as_labels_are(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    (table,) = store.tables()
+    table.image_keys[3] = table.caption_keys[3] = 0  # a row with neither image nor caption
+    label(run, store, table, tmp_path / "out.csv")
+    assert [row[2] for row in read(tmp_path / "out.csv")[3:6]] == ["", "e/image;e/text", ""]
+
+
+def test_without_missing_vectors_predictions_have_the_two_columns_of_the_contract(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    label(run, store, *store.tables(), tmp_path / "out.csv")
+    for path in (tmp_path / "out.csv", run.path / "predictions.csv"):
+        assert {len(row) for row in read(path)} == {2}
+
+
+@pytest.mark.parametrize("split", ["tail:40", "kfold:3"])
+def test_the_kept_predictions_name_them_too_and_so_they_do_after_retuning(filled, tmp_path, split):
+    store = filled(missing={370, 380})
+    fails(store, (370, 380))
+    run, _ = fit(store, "linear", split=split, run=tmp_path / "run")
+    before = read(run.path / "predictions.csv")
+    assert before[0] == ["ImageID", "Labels", "Missing"]
+    assert {row[0] for row in before if row[2] == "e/image"} == {"0-370.jpg", "0-380.jpg"}
+    loaded = load_run(run.path)
+    loaded.save_decision(*retune(loaded, Tuning("micro")))
+    after = read(run.path / "predictions.csv")
+    assert [(row[0], row[2]) for row in after] == [(row[0], row[2]) for row in before]
+
+
+@pytest.fixture
+def remade(filled, tmp_path):
+    """A run, and its store, whose image feature has been made anew another way since."""
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    shutil.rmtree(store.path / "features" / "e" / "image")
+    store = Store(store.path)
+    (table,) = store.tables()
+    with store.declare("e/image", {"modality": "image", "weights": "v2"}).writer(400) as writer:
+        writer.append(table.keys("image"), np.ones((400, 8), np.float16))
+    return run
+
+
+TOLD = r"run was fitted on another e/image: .*weights: stored v2, asked for –"
+
+
+def test_a_store_whose_features_were_made_anew_is_refused_with_what_differs(remade):
+    store = Store(remade.settings.store)
+    with pytest.raises(SpecMismatchError, match=TOLD):
+        check(remade, store)
+    with pytest.raises(SpecMismatchError, match=TOLD):
+        predict(remade, store, *store.tables())
+
+
+@pytest.mark.parametrize("words", [["evaluate", "--data"], ["predict", "--data"]])
+def test_it_is_refused_before_anything_is_encoded(remade, tmp_path, monkeypatch, words):
+    monkeypatch.setattr(extract, "encode", lambda *_, **__: pytest.fail("something was encoded"))
+    verb, *more = words
+    result = CliRunner().invoke(main, [verb, str(remade.path), *more, str(tmp_path)])
+    assert result.exit_code == 1
+    assert "weights: stored v2, asked for –" in result.stderr
+    assert result.stderr.strip().count("\n") == 0
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report"])
+def test_what_rests_on_kept_scores_goes_on_and_tells_it(remade, verb):
+    result = CliRunner().invoke(main, [verb, str(remade.path)])
+    assert result.exit_code == 0
+    assert "warning: " in result.stderr
+    assert "weights: stored v2" in result.stderr
+
+
+def test_a_store_that_is_gone_or_as_it_was_differs_in_nothing(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    assert differences(run, store) == differences(run, Store(tmp_path / "gone")) == []

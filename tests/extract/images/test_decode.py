@@ -1,0 +1,193 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import decode, reduction
+from tests.conftest import picture
+
+
+def saved(image, format, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def pixels(content):
+    return np.asarray(decode(content))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_usual_formats_become_rgb(format):
+    image = picture(0)
+    found = decode(saved(image, format))
+    assert found.mode == "RGB"
+    assert found.size == image.size
+    assert np.abs(np.asarray(found).astype(int) - np.asarray(image)).mean() < 25  # JPEG and GIF lose some
+
+
+def test_a_lossless_picture_is_unchanged():
+    np.testing.assert_array_equal(pixels(saved(picture(1), "PNG")), np.asarray(picture(1)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(orientation):
+    image = picture(2)
+    turned = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[
+        orientation
+    ]  # as EXIF numbers Pillow's turns
+    upright = image if turned is None else image.transpose(Image.Transpose(turned))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(pixels(saved(image, "PNG", exif=exif)), np.asarray(upright))
+
+
+def test_cmyk_is_converted():
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    assert pixels(saved(red, "TIFF"))[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_palette_is_looked_up():
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    assert pixels(saved(image, "PNG"))[0, 0].tolist() == [10, 200, 30]
+
+
+def test_sixteen_bits_keep_their_high_eight():
+    ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(ramp), "PNG"))[..., 0], ramp >> 8)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(mode):
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    if mode == "P":
+        indexed = Image.new("P", (8, 8), 3)
+        indexed.putpalette([0, 0, 0] * 4)
+        content = saved(indexed, "PNG", transparency=3)
+    else:
+        content = saved(image.convert(mode), "PNG")
+    assert (pixels(content) == 255).all()
+
+
+def test_an_animation_is_its_first_frame():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    content = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert pixels(content)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_one_pixel_is_a_picture():
+    assert decode(saved(Image.new("RGB", (1, 1), "red"), "PNG")).size == (1, 1)
+
+
+def huge_png(width, height):
+    """A PNG's header and a little data: what a decompression bomb begins with."""
+
+    def chunk(kind, body):
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+JPEG = saved(picture(3, (200, 150)), "JPEG")
+PNG = saved(picture(3, (200, 150)), "PNG")
+BROKEN = {
+    "empty": (b"", "empty"),
+    "text": (b"<html>not found</html>", "not-an-image"),
+    "cut jpeg": (JPEG[: len(JPEG) // 2], "truncated"),
+    "cut png": (PNG[: len(PNG) // 2], "truncated"),
+    "flipped png": (PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:], "corrupt"),
+    "huge": (huge_png(30_000, 30_000), "too-large"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not-an-image"),
+    "float": (saved(Image.new("F", (4, 4), 0.5), "TIFF"), "unsupported"),
+    "a thread": (saved(Image.new("RGB", (2, 4000)), "PNG"), "too-narrow"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_files_have_a_typed_reason(name):
+    content, reason = BROKEN[name]
+    with pytest.raises(InputError) as caught:
+        decode(content)
+    assert caught.value.reason == reason
+    assert str(caught.value)
+
+
+@given(st.integers(0, len(JPEG) - 1), st.integers(1, 255), st.booleans())
+def test_any_damage_gives_a_picture_or_a_reason(place, change, png):
+    content = bytearray(PNG if png else JPEG)
+    place %= len(content)
+    content[place] ^= change
+    try:
+        assert decode(bytes(content)).mode == "RGB"
+    except InputError as error:
+        assert error.reason in {
+            "not-an-image",
+            "truncated",
+            "corrupt",
+            "too-large",
+            "too-narrow",
+            "unsupported",
+        }
+
+
+# --- large JPEGs
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 600))
+def test_a_jpeg_is_reduced_as_far_as_twice_the_pixels_needed_are_left(width, height, needed):
+    if max(width, height) > 256 * min(width, height):
+        return
+    content = saved(Image.new("RGB", (width, height)), "JPEG")
+    by = reduction(content, needed)
+    assert by == max([1, *(by for by in (2, 4, 8) if min(width, height) // by >= 2 * needed)])
+    assert decode(content, needed).size == (-(-width // by), -(-height // by))
+
+
+def test_a_reduced_picture_looks_the_same_at_the_size_it_is_needed_in():
+    large = Image.new("RGB", (4 * 500, 4 * 400))
+    for row in range(4):
+        for column in range(4):
+            large.paste(picture(4 * row + column, (500, 400)), (500 * column, 400 * row))
+    content = saved(large, "JPEG", quality=92)
+    assert reduction(content, 224) == 2
+    assert reduction(content, 100) == 8
+    for needed in (224, 100):
+        size = needed * 5 // 4, needed
+        small, whole = (
+            np.asarray(one.resize(size, Image.Resampling.BICUBIC), float).ravel()
+            for one in (decode(content, needed), decode(content))
+        )
+        assert small @ whole / np.linalg.norm(small) / np.linalg.norm(whole) > 0.9999
+        assert np.abs(small - whole).mean() < 1
+
+
+@pytest.mark.parametrize("format", ["PNG", "WEBP", "BMP"])
+def test_other_formats_and_small_jpegs_are_never_reduced(format):
+    assert reduction(saved(Image.new("RGB", (1000, 1000)), format), 10) == 1
+    content = saved(picture(3, (640, 427)), "JPEG")
+    assert reduction(content, 224) == 1
+    np.testing.assert_array_equal(np.asarray(decode(content, 224)), np.asarray(decode(content)))
+
+
+def test_a_reduced_picture_is_turned_upright_and_made_rgb():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert decode(saved(Image.new("L", (800, 400)), "JPEG", exif=exif), 50).size == (100, 200)
+    assert decode(saved(Image.new("CMYK", (800, 800)), "JPEG"), 50).mode == "RGB"
+
+
+def test_what_is_no_image_is_not_reduced():
+    assert reduction(b"", 10) == reduction(b"no image", 10) == 1

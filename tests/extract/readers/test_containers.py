@@ -1,0 +1,134 @@
+"""The same samples give the same tables and the same keys, whatever container they come in."""
+
+import hashlib
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from encode_once.cache.file_index import StatIndex
+from encode_once.extract import readers as inputs
+from encode_once.extract.images import hashing as contents
+from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
+
+SAMPLES = {
+    "train": [
+        Sample("0.jpg", b"\xff\xd8zero", ["a dog, "], ["dog", "traffic light"]),
+        Sample("1.png", b"\x89PNGone", ['two "cats"', "ein Kätzchen", "three\ttabs"], ["cat"]),
+        Sample("2.jpg", b"\xff\xd8zero", ["a dog, ", "again"], []),
+        Sample("a3.webp", b"RIFF" + bytes(5000), [], ["dog"]),
+        Sample("4.jpeg", b"four", ["::@1+2"], ["cat", "dog"]),
+        Sample("5.jpg", b"five", ["a;b"], ["cat"]),
+        Sample("10.jpg", b"ten", ["ten"], ["dog"]),
+    ],
+    "val": [
+        Sample("6.jpg", b"\xff\xd8other", ["of another split"], ["dog"]),
+        Sample("7.jpg", b"seven", ["x"], ["cat", "traffic light"]),
+    ],
+}
+
+
+def with_keys(root, place):
+    tables, warnings = inputs.read(root)
+    for table in tables.values():
+        assert contents.add_keys(table, StatIndex(place / "files.sqlite"), 4) == {}
+    return tables, warnings
+
+
+def rows(table):
+    """What a table says of its samples, as plain values."""
+    captions = zip(table.captions, *table.more_captions, strict=True)
+    keys = np.concatenate([*table.all_keys("image"), *table.all_keys("caption")], axis=1)
+    labels = table.labels or [()] * len(table)
+    return list(zip(table.ids, labels, captions, map(bytes, keys), strict=True))
+
+
+def expected(samples):
+    """The same, from the samples themselves."""
+    width = max(1, *(len(sample.captions) for sample in samples))
+
+    def key(content):
+        return hashlib.blake2b(content, digest_size=16).digest() if content else bytes(16)
+
+    found = []
+    for sample in samples:
+        captions = (*sample.captions, *[""] * (width - len(sample.captions)))
+        keys = key(sample.content) + b"".join(key(text.encode()) for text in captions)
+        found.append((sample.name, tuple(sample.labels), captions, keys))
+    return found
+
+
+def written(tmp_path, name, splits):
+    """The data in that container; the plain folder has no "val", which it calls "test"."""
+    if name == "csv_folder":
+        return csv_folder(tmp_path / name, {"train": splits["train"], "test": splits["val"]})
+    return WRITERS[name](tmp_path / name, splits)
+
+
+@pytest.mark.parametrize("name", ["csv_folder", *WRITERS])
+def test_every_container_gives_the_same_rows_and_keys(tmp_path, name):
+    tables, warnings = with_keys(written(tmp_path, name, SAMPLES), tmp_path)
+    assert list(tables) == ["train", "test" if name == "csv_folder" else "val"]
+    for (split, table), samples in zip(tables.items(), SAMPLES.values(), strict=True):
+        assert rows(table) == expected(samples)
+        assert table.split == split
+        assert not table.label_separator.isspace()  # "traffic light" comes back from predictions
+        assert Path(table.source).is_relative_to(tmp_path / name)
+    assert [line.split(":")[0] for line in warnings] == ["rows without a label", "rows with an empty caption"]
+
+
+def test_a_folder_of_captioned_images_gives_the_same_rows_without_labels(tmp_path):
+    samples = [Sample(s.name, s.content, s.captions) for s in SAMPLES["train"]]
+    tables, warnings = with_keys(captioned_images(tmp_path / "photos", samples), tmp_path)
+    assert list(tables) == ["train"]
+    assert tables["train"].labels is None
+    by_id = {row[0]: row for row in expected(samples)}
+    natural = ["0.jpg", "1.png", "2.jpg", "4.jpeg", "5.jpg", "10.jpg", "a3.webp"]
+    assert rows(tables["train"]) == [by_id[name] for name in natural]
+    assert [line.split(":")[0] for line in warnings] == ["rows with an empty caption"]
+
+
+# A text file and a JSON string hold any text; a CSV cell, and so a caption, is no blank one.
+caption = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
+caption = caption.filter(lambda text: text.strip() and not text.endswith(("\n", "\r")))
+label = st.text("abc äß-1", min_size=1, max_size=6).map(str.strip).filter(bool)
+samples = st.lists(
+    st.tuples(
+        st.binary(min_size=1, max_size=30),
+        st.lists(caption, max_size=3, unique=True),
+        st.lists(label, max_size=3, unique=True),
+    ),
+    min_size=2,
+    max_size=5,
+)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@given(samples)
+def test_whatever_the_samples_hold_they_are_the_plain_folders(tmp_path_factory, name, drawn):
+    tmp_path = tmp_path_factory.mktemp(name)
+    made = [Sample(f"{n}.jpg", *one) for n, one in enumerate(drawn)]
+    made[0] = Sample("0.jpg", b"x", ["a"], ["b c", "d"])
+    plain, _ = with_keys(csv_folder(tmp_path / "csv_folder", {"train": made}), tmp_path)
+    found, _ = with_keys(WRITERS[name](tmp_path / name, {"train": made}), tmp_path)
+    assert rows(found["train"]) == rows(plain["train"]) == expected(made)
+
+
+@pytest.mark.parametrize("name", ["csv_folder", *WRITERS])
+def test_reading_needs_about_a_kilobyte_a_row(tmp_path, name):
+    n = 1000
+    text = "as long as captions are, some fifty characters"
+    made = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
+    root = written(tmp_path, name, {"train": made, "val": made[:2]})
+    inputs.read(root)  # what is imported once does not count
+    held_whole = sum(path.stat().st_size for path in root.glob("annotations/*"))  # JSON, while it is parsed
+    tracemalloc.start()
+    try:
+        inputs.read(root)
+        assert tracemalloc.get_traced_memory()[1] < 1200 * n + held_whole
+    finally:
+        tracemalloc.stop()

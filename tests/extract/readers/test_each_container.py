@@ -1,0 +1,401 @@
+"""What each container may look like; what is wrong with one is said in a line that names file and place."""
+
+import io
+import json
+import shutil
+import tarfile
+
+import datasets
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from encode_once.cache.errors import DataError, MissingDataError, UsageError
+from encode_once.extract.images import hashing as contents
+from encode_once.extract.readers import Columns, read
+from tests.extract.readers.writers import Sample, captioned_images, coco, hugging_face, web_dataset
+
+SAMPLES = [Sample(f"{n}.jpg", b"%d" % n, [f"caption {n}"], ["dog"]) for n in range(6)]
+
+
+def error(data, kind=DataError, **options):
+    """The message of the error that reading raises, without its folder."""
+    with pytest.raises(kind) as caught:
+        read(data, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message.replace(f"{data}/", "").replace(f"{data.parent}/", "")
+
+
+def plain(warnings):
+    return [line.split(" (first")[0] for line in warnings]
+
+
+# ------------------------------------------------------------------------------------------ which container
+
+
+def test_a_folder_of_nothing_known_is_told_all_that_is_accepted(tmp_path):
+    (tmp_path / "notes.md").write_text("x")
+    message = error(tmp_path, MissingDataError)
+    for word in ("train.csv", "instances_SPLIT.json", ".parquet", ".txt", ".tar", "save_to_disk"):
+        assert word in message
+    assert "there is nothing" in error(tmp_path / "nowhere", MissingDataError)
+
+
+def test_a_folder_that_may_be_read_in_two_ways_names_both(tmp_path):
+    web_dataset(tmp_path / "x", {"train": SAMPLES})
+    (tmp_path / "x" / "train.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    message = error(tmp_path / "x")
+    assert "2 ways" in message
+    assert ".tar" in message
+    assert ".jsonl" in message
+    assert read(tmp_path / "x" / "train.jsonl")[0]["train"].ids == ["1"]
+
+
+def test_a_plain_data_folder_is_one_whatever_else_lies_there(tmp_path):
+    root = web_dataset(tmp_path / "x", {"images": SAMPLES})
+    for name in ("train.jsonl", "instances_train.json", "0.jpg", "state.json"):
+        (root / name).touch()
+    (root / "train.csv").write_text("ImageID,Labels,Caption\n0,dog,a dog\n")
+    tables, warnings = read(root)
+    assert tables["train"].captions == ["a dog"]
+    assert warnings == []
+
+
+@pytest.mark.parametrize("name", ["coco", "tar", "photos"])
+def test_columns_are_named_only_of_tables(tmp_path, name):
+    writer = {"coco": coco, "tar": web_dataset}.get(
+        name, lambda root, splits: captioned_images(root, SAMPLES)
+    )
+    root = writer(tmp_path / name, {"train": SAMPLES})
+    assert "no columns to name" in error(root, UsageError, columns=Columns(label="tags"))
+
+
+# ---------------------------------------------------------------------------------------------------- COCO
+
+
+def write_coco(root, **content):
+    (root / "annotations").mkdir(parents=True)
+    path = root / "annotations" / "instances_train.json"
+    whole = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [], "categories": []}
+    path.write_text(json.dumps(whole | content))
+    (root / "images").mkdir()
+    (root / "images" / "0.jpg").touch()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ({"annotations": [{"image_id": 2, "category_id": 1}]}, "is of the image 2, which is not"),
+        ({"annotations": [{"image_id": 1, "category_id": 7}]}, "has the category 7, which is not"),
+        ({"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 1, "file_name": "1.jpg"}]}, "two images have"),
+        ({"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 2, "file_name": "0.jpg"}]}, "the id '0.jpg' is"),
+        ({"images": [{"file_name": "0.jpg"}]}, "not COCO's JSON (KeyError('id'))"),
+        ({"images": [{"id": 1}]}, "images holds {'id': 1}, which is none of COCO's"),
+        ({"images": []}, "there are no images"),
+        ({"images": None}, "no list of images"),
+        ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories share"),
+    ],
+)  # fmt: skip
+def test_bad_coco(tmp_path, content, what):
+    message = error(write_coco(tmp_path / "c", **content))
+    assert message.startswith("annotations/instances_train.json")
+    assert what in message
+
+
+def test_coco_that_is_cut_off(tmp_path):
+    path = write_coco(tmp_path / "c") / "annotations" / "instances_train.json"
+    path.write_text(path.read_text()[:30])
+    assert "instances_train.json: not COCO's JSON (JSONDecodeError" in error(tmp_path / "c")
+
+
+def test_coco_images_without_annotations_or_files_are_kept_and_counted(tmp_path):
+    images = [{"id": n, "file_name": f"{n}.jpg"} for n in range(3)]
+    root = write_coco(tmp_path / "c", images=images, categories=[{"id": 4}])
+    tables, warnings = read(root)
+    assert tables["train"].labels == [()] * 3
+    assert [line.split(":")[0] for line in warnings] == ["rows without a label", "rows without an image file"]
+    assert "instances_train.json, image 1, id '1.jpg'" in warnings[1]
+
+
+@pytest.mark.parametrize("folder", ["train", "images/train", "images", "data", "."])
+def test_where_coco_keeps_its_images(tmp_path, folder):
+    root = coco(tmp_path / "c", {"train": SAMPLES})
+    (root / "train").rename(tmp_path / "moved")
+    (root / folder).parent.mkdir(exist_ok=True)
+    shutil.copytree(tmp_path / "moved", root / folder, dirs_exist_ok=True)
+    tables, warnings = read(root)
+    assert tables["train"].images == [str((root / folder / f"{n}.jpg").resolve()) for n in range(6)]
+    assert warnings == []
+    elsewhere, _ = read(root, images=tmp_path / "moved")
+    assert elsewhere["train"].images[0] == str((tmp_path / "moved" / "0.jpg").resolve())
+
+
+def test_one_file_of_coco_with_its_captions_beside(tmp_path):
+    root = coco(tmp_path / "c", {"train": SAMPLES, "val": SAMPLES[:2]})
+    tables, _ = read(root / "annotations" / "instances_val.json")
+    assert list(tables) == ["val"]
+    assert tables["val"].captions == ["caption 0", "caption 1"]
+    assert tables["val"].images[1] == str((root / "val" / "1.jpg").resolve())
+    tables, _ = read(root / "annotations" / "captions_val.json")
+    assert tables["val"].labels is None
+
+
+# -------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: no JSON"),
+        ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: no object"),
+        ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": 1, "text": "b"}\n', "a.jsonl:3: the id '1' is already"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' may be meant"),
+        ("a.tsv", "id\ttext\n1\ta\tb\n", "a.tsv:2: not well-formed"),
+        ("a.tsv", "id\tid\n1\ta\n", "a.tsv:1: two columns share a name"),
+        ("a.csv", "path,file_name,text\na,b,c\n", "choose with --image-column"),
+        ("a.csv", "key,id,text\na,b,c\n", "choose with --id-column"),
+        ("a.csv", "id,text,tags,label\na,b,c,d\n", "choose with --label-column"),
+        ("a.csv", "", "a.csv:1: the table is empty"),
+        ("a.csv", "id,text\n", "the table has no rows"),
+        ("a.csv", "id,x\n1,2\n", "neither captions nor an image folder"),
+        ("a.csv", "path,text\nno.jpg,b\n", "a.csv:2: no row has an image in"),
+        ("a.parquet", "PAR1 but no more", "no parquet file, or a damaged one"),
+    ],
+)  # fmt: skip
+def test_bad_tables(tmp_path, name, text, what):
+    (tmp_path / name).write_text(text)
+    assert what in error(tmp_path / name)
+
+
+def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path):
+    (tmp_path / "a.csv").write_text("id,title\n1,b\n")
+    columns = Columns(captions=("titel",))
+    assert "did you mean 'title'" in error(tmp_path / "a.csv", UsageError, columns=columns)
+
+
+def test_named_columns_win_over_guessed_ones(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "x.jpg").touch()
+    (tmp_path / "train.csv").write_text("id,path,where,text,alt,title,tags,kind\n7,no,x.jpg,t,a,b,c,d;e\n")
+    columns = Columns(image="where", captions=("title", "alt"), label="kind")
+    tables, warnings = read(tmp_path, columns=columns, images=tmp_path / "photos")
+    table = tables["train"]
+    assert (table.ids, table.id_column) == (["7"], "id")
+    assert table.images == [str((tmp_path / "photos" / "x.jpg").resolve())]
+    assert (table.captions, table.more_captions) == (["b"], [["a"]])
+    assert table.labels == [("d", "e")]
+    assert table.columns == {"path": ["no"], "text": ["t"], "tags": ["c"]}
+    assert warnings == []
+
+
+def test_cells_may_be_numbers_lists_texts_or_nothing(tmp_path):
+    rows = {
+        "id": [10, 11, 12, 13],
+        "text": ["a", None, "", "d"],
+        "label": pa.array([3, None, 0, 1], pa.int64()),
+        "weight": [0.5, 1.0, None, float("nan")],
+    }
+    parquet.write_table(pa.table(rows), tmp_path / "x.parquet")
+    tables, warnings = read(tmp_path / "x.parquet")
+    table = tables["x"]
+    assert table.ids == ["10", "11", "12", "13"]
+    assert table.captions == ["a", "", "", "d"]
+    assert table.labels == [("3",), (), ("0",), ("1",)]
+    assert table.columns == {"weight": ["0.5", "1", "", ""]}
+    assert plain(warnings) == ["rows without a label: 1", "rows with an empty caption: 2"]
+
+
+def test_the_labels_of_train_say_what_separates_those_of_all_splits(tmp_path):
+    for split, labels in (("test", "a b"), ("train", "a b|c"), ("val", "a;c")):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": 1, "text": "a", "tags": labels}) + "\n")
+    tables, _ = read(tmp_path)
+    assert {split: table.labels for split, table in tables.items()} == {
+        "train": [("a b", "c")],
+        "test": [("a b",)],
+        "val": [("a;c",)],
+    }
+    assert next(iter(tables)) == "train"
+
+
+def test_files_of_a_split_must_have_the_same_columns(tmp_path):
+    (tmp_path / "train-0.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    (tmp_path / "train-1.jsonl").write_text('{"id": 2, "caption": "a"}\n')
+    assert error(tmp_path).startswith("train-1.jsonl: other columns than in train-0.jsonl")
+
+
+def test_files_that_are_no_split_are_named_and_not_read(tmp_path):
+    (tmp_path / "val.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    (tmp_path / "sample_submission.csv").write_text("x\n")
+    tables, warnings = read(tmp_path)
+    assert list(tables) == ["val"]
+    assert warnings == [f"not read, as their names are no split's: {tmp_path / 'sample_submission.csv'}"]
+
+
+def test_label_names_that_hold_every_mark_ask_for_one(tmp_path):
+    labels = ["a b", "c;d", "e|f", "g, h"]
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": 1, "text": "a", "labels": labels}) + "\n")
+    assert "--label-separator" in error(tmp_path / "x.jsonl")
+    tables, _ = read(tmp_path / "x.jsonl", label_separator="/")
+    assert tables["x"].labels == [tuple(labels)]
+    assert "labels hold ';', such as 'c;d'" in error(tmp_path / "x.jsonl", label_separator=";")
+
+
+# ---------------------------------------------------------------------------------------- captioned images
+
+
+def test_texts_without_an_image_and_stems_of_two_images(tmp_path):
+    root = captioned_images(tmp_path / "photos", SAMPLES)
+    (root / "README.txt").write_text("x")
+    _, warnings = read(root)
+    assert warnings == [f"texts that belong to no image: 1 (first: {root / 'README.txt'}); they are not read"]
+    (root / "0.png").touch()
+    assert error(root).startswith("0.txt: may belong to 0.jpg or 0.png")
+
+
+def test_a_text_that_is_no_utf8_is_named_with_its_line(tmp_path):
+    root = captioned_images(tmp_path / "photos", SAMPLES)
+    (root / "3.txt").write_bytes(b"fine\n\xe9\n")
+    assert error(root).startswith("3.txt:2: byte 0xe9 is not UTF-8")
+
+
+def test_blank_lines_of_a_text_are_no_captions(tmp_path):
+    root = captioned_images(tmp_path / "photos", SAMPLES)
+    (root / "0.txt").write_bytes(b"\n one\r\n  \r\ntwo")
+    table = read(root)[0]["train"]
+    assert (table.captions[0], table.more_captions[0][0]) == (" one", "two")
+
+
+# -------------------------------------------------------------------------------------------------- shards
+
+
+def archive(path, *files, **odd):
+    """An archive of files (name, content)."""
+    with tarfile.open(path, "w") as tar:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for name, kind in odd.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "0.jpg"
+            tar.addfile(member)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        ([("0.jpg", b"x"), ("0.png", b"y")], "x.tar: the sample of '0.jpg' and '0.png' has two images"),
+        ([("0.jpg", b"x"), ("0.txt", b"y"), ("0.txt", b"z")], "x.tar: two members are called '0.txt'"),
+        ([("0.jpg", b"x"), ("0.txt", b"\xff")], "x.tar, member '0.txt': cannot be read"),
+        ([("0.jpg", b"x"), ("0.json", b"{")], "x.tar, member '0.json': cannot be read"),
+        ([("0.jpg", b"x"), ("0.json", b"[1]")], "x.tar, member '0.json': cannot be read"),
+        ([], "x.tar: there are no samples in the archive"),
+    ],
+)
+def test_bad_members(tmp_path, files, what):
+    assert what in error(archive(tmp_path / "x.tar", *files))
+
+
+def test_members_that_are_no_files_or_mean_nothing_are_counted(tmp_path):
+    files = [("a/0.jpg", b"x"), ("a/0.seg.png", b"y"), ("a/._0.jpg", b"z"), ("b.cls", b"3 4\n")]
+    path = archive(tmp_path / "x.tar", *files, link=tarfile.SYMTYPE, folder=tarfile.DIRTYPE)
+    tables, warnings = read(path)
+    table = tables["x"]
+    assert table.ids == ["a/0.jpg", "b"]
+    assert table.labels == [(), ("3", "4")]
+    assert warnings == [
+        f"{path}: members that are no plain files, such as links: 1; they are not read",
+        f"{path}: members that are not read: *._0.jpg, *.seg.png",
+        f"rows without an image: 1 (first: {path}, sample 'b', id 'b'); "
+        "their samples have no member with an image's suffix",
+        f"rows without a label: 1 (first: {path}, sample 'a/0.jpg', id 'a/0.jpg'); "
+        "they are kept as negatives of every class",
+    ]
+
+
+@pytest.mark.parametrize("name", ["x.tar.gz", "x.tgz", "x.tar"])
+def test_compressed_archives_are_refused_with_the_remedy(tmp_path, name):
+    with tarfile.open(tmp_path / name, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("0.jpg"))
+    assert error(tmp_path).startswith(f"{name}: is compressed")
+    assert "unpack it" in error(tmp_path)
+
+
+def test_archives_that_are_broken_or_cut_off_anywhere_are_named(tmp_path):
+    whole = archive(tmp_path / "whole.tar", *((f"{n}.jpg", b"x" * 700) for n in range(4))).read_bytes()
+    path = tmp_path / "x" / "x.tar"
+    path.parent.mkdir()
+    for length in range(1, 4 * (512 + 1024), 101):
+        path.write_bytes(whole[:length])
+        assert error(path.parent).startswith("x.tar: broken")
+    path.write_bytes(whole[: 3 * (512 + 1024)])  # between two members
+    tables, warnings = read(path)
+    assert len(tables["x"]) == 3
+    assert warnings == [
+        f"{path}: ends without an archive's end mark: it may have been cut off between members"
+    ]
+    texts = archive(tmp_path / "texts.tar", ("0.jpg", b"x"), ("0.txt", b"y" * 3000)).read_bytes()
+    path.write_bytes(texts[:2500])
+    assert error(path.parent).startswith("x.tar, member '0.txt': cannot be read (unexpected end of data)")
+    damaged = bytearray(whole)
+    damaged[512 + 1024 + 3] ^= 1  # in the second member's name
+    path.write_bytes(damaged)
+    assert error(path.parent) == (
+        "x.tar: broken at byte 1536: no header of a member is there; get the archive again"
+    )
+
+
+def test_the_same_id_in_two_shards_names_both(tmp_path):
+    for name in ("s-0.tar", "s-1.tar"):
+        archive(tmp_path / name, ("0.jpg", b"x"))
+    assert "s-1.tar, sample '0.jpg': the id '0.jpg' is already that of s-0.tar, sample '0.jpg'" in error(
+        tmp_path
+    )
+
+
+# -------------------------------------------------------------------------------------------- Hugging Face
+
+
+def test_a_dataset_without_rows_is_an_error(tmp_path):
+    for rows in ({"text": []}, {"text": ["a"]}):
+        made = datasets.Dataset.from_dict(rows).select([])
+        made.save_to_disk(str(tmp_path / "h"))
+        assert "no rows" in error(tmp_path / "h")
+
+
+def test_class_numbers_become_names_and_minus_one_none(tmp_path):
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["cat", "hot dog"])}
+    )
+    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, 0]}, features=features)
+    made.save_to_disk(str(tmp_path / "saved"))
+    made.to_parquet(str(tmp_path / "x.parquet"))
+    for data, split in ((tmp_path / "saved", "train"), (tmp_path / "x.parquet", "x")):
+        table = read(data)[0][split]
+        assert table.labels == [("hot dog",), (), ("cat",)]
+        assert table.ids == ["0", "1", "2"]
+
+
+def test_images_that_a_dataset_only_names_are_read_from_their_files(tmp_path):
+    (tmp_path / "0.jpg").write_bytes(b"content")
+    made = datasets.Dataset.from_dict({"image": [str(tmp_path / "0.jpg")], "text": ["a"]})
+    made.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "h"))
+    table = read(tmp_path / "h")[0]["train"]
+    assert table.ids == ["0.jpg"]
+    assert contents.read_file(table.images[0]) == b"content"
+
+
+def test_a_dataset_that_is_not_whole_is_named(tmp_path):
+    root = hugging_face(tmp_path / "h", {"train": SAMPLES})
+    shard = root / "train" / "data-00001-of-00002.arrow"
+    content = shard.read_bytes()
+    for length in (0, 5, 100, len(content) // 2, len(content) - 8, len(content) - 1):
+        shard.write_bytes(content[:length])
+        assert "data-00001-of-00002.arrow" in error(root)
+    shard.unlink()
+    assert "data-00001-of-00002.arrow" in error(root)
+    (root / "train" / "state.json").write_text("{}")
+    assert "train/state.json: not as save_to_disk writes it" in error(root)

@@ -1,0 +1,45 @@
+"""Real photographs and captions in every container: what the plain folder says of them."""
+
+from pathlib import Path
+
+import pytest
+
+from encode_once.cache.file_index import StatIndex
+from encode_once.extract import readers as inputs
+from encode_once.extract.images import hashing as contents
+from tests.extract.readers.test_containers import rows
+from tests.extract.readers.writers import WRITERS, Sample, captioned_images
+
+pytestmark = pytest.mark.real
+ROWS = 300
+
+
+@pytest.fixture(scope="module")
+def real(shared):
+    """The plain folder's first rows with their keys, and the same as samples."""
+    table = inputs.read(shared / "coco19-9k")[0]["train"]
+    for column in (table.ids, table.images, table.captions, table.labels):
+        del column[ROWS:]
+    samples = [
+        Sample(name, Path(path).read_bytes(), [caption], list(labels))
+        for name, path, caption, labels in zip(
+            table.ids, table.images, table.captions, table.labels, strict=True
+        )
+    ]
+    return table, samples
+
+
+@pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])
+def test_real_samples_are_the_plain_folders_in_every_container(real, tmp_path, name):
+    table, samples = real
+    if name == "captioned_images":
+        root = captioned_images(tmp_path / name, samples)
+    else:
+        root = WRITERS[name](tmp_path / name, {"train": samples})
+    found = inputs.read(root)[0]["train"]
+    for one in (table, found):
+        assert contents.add_keys(one, StatIndex(tmp_path / "files.sqlite"), 2) == {}
+    if name == "captioned_images":
+        found.labels = table.labels  # which texts beside images do not have
+    assert rows(found) == rows(table)
+    assert found.label_separator == " " or name in ("tsv", "parquet_bytes", "plain_tar")

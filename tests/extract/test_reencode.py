@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from encode_once.cache import DataError, SpecMismatchError, Store
+from encode_once.extract import encode
+from encode_once.extract.reencode import TOLERANCE, recompute
+from tests.conftest import picture
+
+ARCH = "open_clip:ViT-S-32-alt"
+
+
+@pytest.fixture
+def store(folder, tmp_path):
+    encode(folder(6), [ARCH, "glove-50"], tmp_path / "store", weights={ARCH: "random"}, workers=1)
+    return Store(tmp_path / "store")
+
+
+def test_what_an_encoder_gives_again_agrees(store):
+    found = recompute(store, 4)
+    assert {one.feature for one in found} == set(store.features())
+    for one in found:
+        assert one.rows == 4
+        assert one.agrees
+        assert one.worst < TOLERANCE / 4
+
+
+def test_rows_that_were_made_otherwise_do_not(store):
+    spec = store.feature("glove-50/mean").record
+    keys, values, _ = store.feature("glove-50/mean").chunk(np.arange(6))
+    other = Store(store.path.with_name("other"))
+    for table in store.tables():
+        other.save(table)
+    with other.declare("glove-50/mean", spec.spec, spec.provenance).writer(6) as writer:
+        writer.append(keys, values * np.float16(1.1))
+    (found,) = recompute(other, 6)
+    assert not found.agrees
+    assert found.worst == pytest.approx(1 / 11, rel=0.01)
+
+
+def test_inputs_that_changed_are_passed_over(store, tmp_path):
+    for row in range(5):
+        picture(100 + row).save(tmp_path / "input" / "data" / f"{row}.png")
+    (found,) = recompute(store, 6, [f"{ARCH}/image"])
+    assert found.rows == 1
+    (tmp_path / "input" / "data" / "5.png").unlink()
+    with pytest.raises(DataError, match="no input is there"):
+        recompute(store, 6, [f"{ARCH}/image"])
+
+
+def test_an_encoder_that_is_another_by_now_is_told(store, monkeypatch):
+    monkeypatch.setattr("encode_once.extract.encoders.glove.TOKENIZING", "split at spaces")
+    with pytest.raises(SpecMismatchError, match="tokenizer: stored"):
+        recompute(store, 2, ["glove-50/mean"])
