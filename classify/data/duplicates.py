@@ -7,15 +7,17 @@ memory is that of the vectors, twice, and of a block. Millions would need an ind
 
 from collections.abc import Iterator
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from encode_once.cache.keys import KeyIndex, Keys, present
-from encode_once.classify.heads.torch.training import choose_device
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK = 2048  # rows by columns of cosines at a time: 17 MB
 ROUNDING = 1e-6  # by which float32 may have a cosine too small: a row has 1 with itself
@@ -51,6 +53,10 @@ def pairs(
     A pair comes once, its first row before its second. Given `others` (m, d), the second rows are of these. A
     vector with NaN, or of zeros alone, is of no pair. On CUDA where there is a device.
     """
+    import torch  # here, so that duplicates by key need no torch
+
+    from encode_once.classify.heads.device import choose_device
+
     device = choose_device("auto")
     first = _directions(X).to(device)
     second = first if others is None else _directions(others).to(device)
@@ -67,8 +73,10 @@ def pairs(
             yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), np.minimum(found, 1)
 
 
-def _directions(X: Floats) -> torch.Tensor:
+def _directions(X: Floats) -> "torch.Tensor":
     """Vectors (n, d) of length 1; NaN where there is none."""
+    import torch
+
     vectors = torch.from_numpy(np.array(X, np.float32))  # a copy, to be divided in its place
     return vectors.div_(vectors.norm(dim=1, keepdim=True))
 

@@ -14,7 +14,8 @@ from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
-from encode_once.classify.heads.torch.training import choose_device, on_device, with_validation
+from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.heads.validation import with_validation
 
 METRICS = ("cosine", "l2")
 QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)

@@ -12,7 +12,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
-from encode_once.classify.heads.torch.training import choose_device, fill, on_device, with_validation
+from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.heads.torch.training import fill
+from encode_once.classify.heads.validation import with_validation
 
 MAX_STEPS, MAX_EVALUATIONS = 500, 8
 TINY = 1e-30  # in place of a zero divisor

@@ -15,7 +15,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
 from encode_once.classify.data.matrix import Labels, MatrixLike, Selected, chunks
-from encode_once.classify.heads.torch.training import choose_device, on_device, with_validation
+from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.heads.validation import with_validation
 
 QUERIES = 256  # rows asked at a time: their affinities to all cached rows are (256, m)
 CALIBRATED = 8192  # rows at most that the slopes and intercepts are fitted on

@@ -15,7 +15,7 @@ from encode_once.classify.data.matrix import Columns, Labels, MatrixLike, Select
 from encode_once.classify.heads import Head, make, takes_raw, with_shapes
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.torch.networks import Shapes
-from encode_once.classify.heads.torch.training import with_validation
+from encode_once.classify.heads.validation import with_validation
 
 LIMITS = 1e-4  # of probabilities, for their logits
 MEAN = "mean"

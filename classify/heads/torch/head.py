@@ -13,19 +13,12 @@ from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.training import (
-    Criterion,
-    Training,
-    choose_device,
-    logits,
-    on_device,
-    seeded,
-    train,
-    with_validation,
-)
+from encode_once.classify.heads.torch.training import Criterion, Training, logits, seeded, train
+from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
