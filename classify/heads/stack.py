@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from cache.errors import DataError
 from classify import splits, states
 from classify.heads import Head, make, takes_raw, with_shapes
+from classify.heads.checks import require_finite
 from classify.matrices import Columns, Labels, MatrixLike, Selected
 from classify.networks import Shapes
 from classify.training import with_validation
@@ -140,6 +141,9 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
         """The logits of the rows by each head, side by side, (n, heads · c)."""
         pairs = zip(fitted, self._parts, strict=True)
-        scores = [head.predict_proba(self._columns(X, part)) for head, part in pairs]
+        scores = [
+            require_finite(head.predict_proba(self._columns(X, part)), f"scores of head {i} of the stack")
+            for i, (head, part) in enumerate(pairs)
+        ]
         logits: NDArray[np.float32] = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
         return logits
