@@ -23,6 +23,7 @@ from encode_once.classify.data.features import Learned, Reference
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.matrix import Selected
 from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.retune import TUNE_ON, measure_kept
 from encode_once.classify.runs.run import Model, Run, Scored, Settings, Source, check_place
 
@@ -83,16 +84,17 @@ def fit(
     if "classes" in heads.options_of(head):
         options = {"classes": found.classes, **options}
     together = grouping.of(table)
-    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together)
+    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together, found.classes)
     held = splits.folds(split, found.Y, table.columns, seed, together)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
         fitted = learner.fit(rows)
-        tune, evaluated = learner.scored(fitted, fitted.tune_rows), learner.scored(fitted, held[0])
+        tune, evaluated, doubts = fitted.tune, learner.scored(fitted, held[0]), fitted.warnings
     else:
         rows = np.arange(len(table))
-        tune = evaluated = learner.out_of_fold(held)
-        fitted = learner.fit(rows)
+        evaluated, doubts = learner.out_of_fold(held)
+        tune, fitted = evaluated, learner.fit(rows)
+        doubts += fitted.warnings
     settings = Settings(
         head=head,
         options=options,
@@ -113,7 +115,7 @@ def fit(
         label_separator=table.label_separator,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
-        warnings=[*found.X.warnings, *grouping.warnings(split, held[0], together)],
+        warnings=[*found.X.warnings, *doubts, *grouping.warnings(split, held[0], together)],
         identity=identified,
         groups=groups,
     )
@@ -199,11 +201,12 @@ def _free_place(head: str) -> Path:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model, the matrix as it takes it, and the rows it was stopped and tuned on."""
+    """A model, the matrix as it takes it, its scores of the rows it was stopped on, and warnings about it."""
 
     model: Model
     X: Matrix
-    tune_rows: NDArray[np.intp]
+    tune: Scored
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -217,9 +220,13 @@ class Learner:
     ids: list[str]
     seed: int
     groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
+    classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
 
     def fit(self, rows: NDArray[np.intp]) -> Fitted:
-        """A model of those rows, some of which it is stopped and tuned on rather than fitted."""
+        """A model of those rows, some of which it is stopped and tuned on rather than fitted.
+
+        Raises DataError where its scores of those are not finite; see `check_scores` for the warnings.
+        """
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed, self.groups)
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
@@ -230,19 +237,27 @@ class Learner:
             mean, scale = featuring.standardisation(X_fit, [*X.shapes.values()])
         model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
-        return Fitted(model, X, tune_rows)
+        tune = self._scored(model, X, tune_rows)
+        classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
+        warnings = check_scores(self.head, classes, tune.scores, tune.labels, self.Y[fit_rows])
+        return Fitted(model, X, tune, warnings)
 
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
-        scores = fitted.model.scores(Selected(fitted.X, rows))
+        return self._scored(fitted.model, fitted.X, rows)
+
+    def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> Scored:
+        scores = model.scores(Selected(X, rows))
         return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
 
-    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
-        """Every row scored by a model that has not seen its fold."""
+    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[Scored, list[str]]:
+        """Every row scored by a model that has not seen its fold; and the warnings about these models."""
+        warnings: list[str] = []
         scores = np.empty(self.Y.shape, np.float32)
         folds = np.empty(len(self.Y), np.intp)
         for number, rows in enumerate(held):
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing())
+            warnings += [f"fold {number + 1} of {len(held)}: {line}" for line in fitted.warnings]
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing()), warnings
