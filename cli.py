@@ -592,8 +592,9 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
 @click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+@device_option
 @json_option
-def audit(run: str, output: Path, near: float, as_json: bool) -> None:
+def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> None:
     """Write what deserves a look in a run's data to a CSV, the surest first.
 
     Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
@@ -611,7 +612,7 @@ def audit(run: str, output: Path, near: float, as_json: bool) -> None:
     from classify.audit import audit as look
     from classify.audit import summary, write
 
-    found, warnings = look(load_run(run), near)
+    found, warnings = look(load_run(run), near, device)
     warn(warnings)
     write(found, output)
     say(f"{output}: {summary(found)}")
@@ -746,8 +747,8 @@ def recipe_run(
         say(f"{number}/{len(ready)} {one.recipe.name}")
         rows.append(kitchen.run(one, runs, split, refit=refit))
     _result(rows, as_json, lambda: markdown(rows) if md else text(rows))
-    for line in failed(names, recipes, rows):
-        raise DataError(line)
+    if lines := failed(names, recipes, rows):
+        raise DataError("\n".join(lines))
 
 
 @main.group(cls=Verbs)

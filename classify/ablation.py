@@ -12,6 +12,7 @@ from typing import Any
 from cache import DataError, Store
 from classify import heads, leaderboard
 from classify.combination import Combination, Common, Result, Tell, with_intervals
+from classify.fitting import code_key
 from classify.intervals import METRICS, differences
 from classify.predicting import sources
 from classify.runs import Run, Settings
@@ -33,11 +34,16 @@ def ablate(
         What was changed, each metric and its change with 95 % intervals, seconds, run and error.
 
     Raises:
-        EncodeOnceError: the store has no longer what the run was fitted on.
+        EncodeOnceError: the store has no longer what the run was fitted on, or the program has changed.
     """
     settings = run.settings
     store, folder = Store(settings.store), Path(folder or run.path / "ablation")
     sources(run, store)  # raises where a feature is not what it was
+    if settings.code != code_key():
+        raise DataError(
+            f"{run.path} was fitted by another version of this program, so its variants cannot be compared "
+            "with it: fit it again"
+        )
     common = Common(
         store,
         folder,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from cache import Store
+from cache import Keys, Store
 from cache.errors import unknown_name
 from cache.measuring import with_peak_memory
 from classify import duplicates, heads, peers, splits
@@ -21,9 +21,9 @@ from classify import features as featuring
 from classify.blocks import Matrix
 from classify.decisions import Tuning
 from classify.fitting import INNER, Learner, fit
-from classify.grouping import content_keys
 from classify.heads import Head
 from classify.matrices import Selected, Standardised
+from classify.rows import content_keys
 from classify.synthetic import made_up
 
 Rows = NDArray[np.intp]
@@ -85,6 +85,7 @@ class _Race:
     X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
+    keys: Keys  # (n, 16), of the rows' contents
     held: Rows  # measured on
     rows: Rows  # all others: those to fit on, and those to choose and tune on
     parts: tuple[Rows, Rows]
@@ -96,11 +97,12 @@ class _Race:
         """Features and labels of a store's table, parted as `fit` parts them."""
         found = featuring.samples(store, features, data)
         X, Y = found.X, found.Y
-        groups = duplicates.exact(content_keys(found.table))
+        keys = content_keys(found.table)
+        groups = duplicates.exact(keys)
         held = splits.folds(split, Y, found.table.columns, seed, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), held)
         parts = splits.inner(Y, rows, INNER, seed, groups)
-        return cls(X, Y, found.table.ids, held, rows, parts, seed, groups)
+        return cls(X, Y, found.table.ids, keys, held, rows, parts, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
         """Fit and score by the clock, then measure."""
@@ -129,7 +131,7 @@ class _Race:
 
     def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
         """A head, fitted as `fit` does."""
-        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed, self.groups)
+        learner = Learner(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
         fitted = learner.fit(self.rows)
         return lambda rows: learner.scored(fitted, rows).scores
 

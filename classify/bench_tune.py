@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.errors import EncodeOnceError
+from cache.keys import content_key, pack
 from classify.decisions import Decision, Tuning
 from classify.fitting import fit
 from classify.grids import CUTS, brute_force, counted, looped, looped_together, worth
@@ -226,7 +227,7 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
     with made_up(1000, 16) as store:
         run, _ = fit(store, "linear", run=path, options={"Cs": [0.01]})
     ids = [f"{row:012}.jpg" for row in range(rows)]
-    kept = Scored(ids, *scored(rows, classes))
+    kept = Scored(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
     run.settings = replace(run.settings, classes=[f"class {k}" for k in range(classes)])
     run.tune, run.eval, run.decision = kept, kept, Tuning("none").decision(kept.scores, kept.labels)
     run.save(*measure_kept(run))

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, Feature, MissingRowsError, Store, Table, UsageError, content_key
-from cache.keys import KEY_BYTES, Keys, pack, present
+from cache import DataError, Feature, MissingRowsError, Store, Table, UsageError
+from cache.keys import KEY_BYTES, Keys, present
 from cache.texts import OWN, captioned, texts_of
 from classify import corpus
 from classify.blocks import Block, Matrix, Stored, Written
@@ -221,15 +221,6 @@ def _over_places(sums: NDArray[np.float64], shapes: Sequence[tuple[int, int]]) -
     ends = np.cumsum([length * width for length, width in shapes])[:-1]
     blocks = zip(np.split(sums, ends), shapes, strict=True)
     return np.concatenate([np.tile(block.reshape(shape).sum(axis=0), shape[0]) for block, shape in blocks])
-
-
-def sample_keys(table: Table) -> Keys:
-    """One key a row, (n, 16), of all that the sample holds: its image and its captions."""
-    captions = table.all_keys("caption")
-    held = np.concatenate([table.keys("image"), *captions], axis=1)  # (n, (1 + k) 16)
-    # Not the places of captions that only other rows of the table have; that of the first belongs to the key.
-    ends = KEY_BYTES * (1 + np.maximum(captions.any(axis=2).sum(axis=0), 1))
-    return pack(content_key(row[:end].tobytes()) for row, end in zip(held, ends.tolist(), strict=True))
 
 
 def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:

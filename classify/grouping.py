@@ -6,11 +6,11 @@ import numpy as np
 
 from cache import Store, Table, UsageError
 from cache.errors import unknown_name
-from cache.keys import Keys, present
 from classify import duplicates
 from classify import features as featuring
 from classify.duplicates import Groups
 from classify.features import Reference
+from classify.rows import content_keys
 from classify.splits import Rows, straddling
 
 CONTENT, NONE = "content", "none"
@@ -53,8 +53,8 @@ class Grouping:
         made = (self.feature.feature, self.feature.written) if self.feature else ()
         return [self.spec, *(one.key for one in made if one)]
 
-    def of(self, table: Table) -> Groups:
-        """The groups of a table's rows.
+    def of(self, table: Table, device: str = "auto") -> Groups:
+        """The groups of a table's rows; near-duplicates are compared on that device.
 
         Raises:
             MissingRowsError: rows that were never extracted.
@@ -64,7 +64,7 @@ class Grouping:
         groups = duplicates.exact(content_keys(table))
         if self.feature:
             X = featuring.load([self.feature], table)[:]
-            return duplicates.joined(groups, duplicates.near(X, self.similarity))
+            return duplicates.joined(groups, duplicates.near(X, self.similarity, device))
         if self.spec == CONTENT:
             return groups
         values = table.columns[self.spec]
@@ -78,12 +78,6 @@ class Grouping:
             return []
         are = "are duplicates of" if self.spec == CONTENT else f"belong, by --groups {self.spec}, with"
         return [f"{many} of the {len(held)} rows held out by {split} {are} training rows"]
-
-
-def content_keys(table: Table) -> Keys:
-    """What makes rows the same, (n, 16): the image's key or, where there is no image, the first caption's."""
-    images = table.keys("image")
-    return np.where(present(images)[:, None], images, table.keys("caption"))
 
 
 def _number(text: str) -> float | None:

@@ -10,6 +10,7 @@ from cache import DataError, MissingDataError, SpecMismatchError, Store, UsageEr
 from cache.keys import pack
 from classify import evaluate, fit, load_run, predict, retune
 from classify.decisions import Tuning
+from classify.rows import content_keys
 from classify.runs import RunError
 
 KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",
@@ -73,9 +74,7 @@ def test_no_row_is_both_evaluated_and_fitted_or_tuned_on(fitted):
     (table,) = store.tables()
     evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
     assert not evaluated & tuned
-    from classify.features import sample_keys
-
-    seen = run.has_seen(sample_keys(table))
+    seen = run.has_seen(content_keys(table))
     assert {one for one, was in zip(table.ids, seen, strict=True) if not was} == evaluated
 
 
