@@ -39,15 +39,15 @@ def match(
 def _match(positions: NDArray[np.intp], values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
     """Fill in the positions (n,) that are still -1 with those of equal values that are still free."""
     taken = set(positions.tolist())
-    free = defaultdict(list)
+    free: defaultdict[Hashable, list[int]] = defaultdict(list)
     for position, value in enumerate(others):
         if position not in taken:
             free[value].append(position)
     for candidates in free.values():
         candidates.reverse()
     for row in np.flatnonzero(positions < 0).tolist():
-        if candidates := free.get(values[row]):
-            positions[row] = candidates.pop()
+        if free[values[row]]:
+            positions[row] = free[values[row]].pop()
 
 
 def image_and_caption_keys(table: Table) -> Keys:
