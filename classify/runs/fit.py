@@ -1,11 +1,13 @@
 """Stage 2: features of a store → a run. Rows held out for evaluation are never fitted, chosen or tuned on."""
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,9 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import Learned, Reference
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.matrix import Selected
+from encode_once.classify.data.rows import content_keys, image_and_caption_keys
 from encode_once.classify.decisions.rule import Tuning
-from encode_once.classify.runs.retune import TUNE_ON, measure_kept
+from encode_once.classify.runs.retune import TUNE_ON, decide, measure_kept
 from encode_once.classify.runs.run import Model, Run, Scored, Settings, Source, check_place
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
@@ -77,13 +80,13 @@ def fit(
     started = time.perf_counter()  # by now the head's libraries are imported
     found = featuring.samples(store, features, data)
     table, chosen = found.table, found.references
-    keys = featuring.sample_keys(table)
+    keys = content_keys(table)
     grouping = Grouping.parse(groups, store, table)
-    identified = _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    identified = _identity(table, chosen, head, options, split, grouping, tune_on, seed)
     if "classes" in heads.options_of(head):
         options = {"classes": found.classes, **options}
-    together = grouping.of(table)
-    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together)
+    together = grouping.of(table, str(options.get("device", "auto")))
+    learner = Learner(head, options, found.X, found.Y, table.ids, keys, seed, together)
     held = splits.folds(split, found.Y, table.columns, seed, together)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
@@ -115,10 +118,9 @@ def fit(
         seconds=round(time.perf_counter() - started, 3),
         warnings=[*found.X.warnings, *grouping.warnings(split, held[0], together)],
         identity=identified,
+        code=code_key(),
         groups=groups,
     )
-    tuned_on = evaluated if tune_on == "eval" else tune
-    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
     made = Run(
         path,
         settings,
@@ -126,7 +128,7 @@ def fit(
         tune,
         evaluated,
         keys[np.union1d(rows, held[0]) if tune_on == "eval" else rows],
-        decision,
+        decide(tuning, tune, evaluated, tune_on),
     )
     metrics, predictions = measure_kept(made)
     made.save(metrics, predictions)
@@ -145,20 +147,33 @@ def identity(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> str:
-    """A hash of all that decides the scores of what `fit` would fit: a run of the same is as good.
+    """A hash of all that decides the scores of what `fit` would fit, this program's code included.
 
-    So thresholds do not count, and an option left at its default is the same as one set to it.
+    A run of the same identity need not be fitted again. Thresholds do not count, and an option left at its
+    default is the same as one set to it.
     """
     given = {name: _as_json(value) for name, value in (options or {}).items()}
     table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
     options = {"seed": seed, **given}
-    keys, grouping = featuring.sample_keys(table), Grouping.parse(groups, store, table)
-    return _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    grouping = Grouping.parse(groups, store, table)
+    return _identity(table, chosen, head, options, split, grouping, tune_on, seed)
+
+
+@cache
+def code_key() -> str:
+    """A hash of this package's source, so that runs of different code are not taken for the same.
+
+    Not the version: it stays the same between releases, when results change too. A refit takes seconds.
+    """
+    root, digest = Path(__file__).parent, hashlib.blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _identity(
     table: Table,
-    samples: Keys,
     chosen: Sequence[Reference | Learned],
     head: str,
     options: Mapping[str, Any],
@@ -173,10 +188,10 @@ def _identity(
     ]
     decides = [
         head, {**heads.defaults_of(head), **options}, features, split, grouping.decides, tune_on, seed,
-        table.ids, table.labels, table.columns,
+        table.ids, table.labels, table.columns, code_key(),
     ]  # fmt: skip
-    told = json.dumps(decides, sort_keys=True).encode()
-    return content_key(told + samples.tobytes()).hex()
+    settings = json.dumps(decides, sort_keys=True).encode()
+    return content_key(settings + image_and_caption_keys(table).tobytes()).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:
@@ -215,6 +230,7 @@ class Learner:
     X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
+    keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
     groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
 
@@ -235,7 +251,8 @@ class Learner:
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
         scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
+        ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
+        return Scored(ids, scores, self.Y[rows], keys=self.keys[rows], missing=missing)
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""
@@ -245,4 +262,4 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing())
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing(), keys=self.keys)
