@@ -3,25 +3,12 @@
 import json
 import logging
 import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import click
-
-if __name__ == "__main__":
-    # `python cli.py`: the package is the folder of this file, even if another version is installed; and its
-    # rooms are not top-level modules.
-    _FOLDER = Path(__file__).resolve().parent
-    sys.path[:] = [path for path in sys.path if Path(path).resolve() != _FOLDER]
-    _SPEC = spec_from_file_location("encode_once", _FOLDER / "__init__.py")
-    assert _SPEC is not None
-    assert _SPEC.loader is not None
-    sys.modules["encode_once"] = module_from_spec(_SPEC)
-    _SPEC.loader.exec_module(sys.modules["encode_once"])
 
 from encode_once.cache import (
     DataError,
@@ -613,8 +600,9 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
 @click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+@device_option
 @json_option
-def audit(run: str, output: Path, near: float, as_json: bool) -> None:
+def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> None:
     """Write what deserves a look in a run's data to a CSV, the surest first.
 
     Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
@@ -632,7 +620,7 @@ def audit(run: str, output: Path, near: float, as_json: bool) -> None:
     from encode_once.classify.audit.audit import audit as look
     from encode_once.classify.audit.audit import summary, write
 
-    found, warnings = look(load_run(run), near)
+    found, warnings = look(load_run(run), near, device)
     warn(warnings)
     write(found, output)
     say(f"{output}: {summary(found)}")
@@ -767,8 +755,8 @@ def recipe_run(
         say(f"{number}/{len(ready)} {one.recipe.name}")
         rows.append(kitchen.run(one, runs, split, refit=refit))
     _result(rows, as_json, lambda: markdown(rows) if md else text(rows))
-    for line in failed(names, recipes, rows):
-        raise DataError(line)
+    if lines := failed(names, recipes, rows):
+        raise DataError("\n".join(lines))
 
 
 @main.group(cls=Verbs)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import EncodeOnceError
+from encode_once.cache.keys import content_key, pack
 from encode_once.classify.bench.grid_search import CUTS, brute_force, counted, looped, looped_together, worth
 from encode_once.classify.bench.synthetic import made_up, scored
 from encode_once.classify.decisions.exact import Objective, tune
@@ -33,7 +34,7 @@ SHRUNK = ("macro", "micro", "samples")
 FEW = 20  # classes of which all are looped over; of more, some are timed for all
 SOME = 4  # of the classes, or cuts, so timed
 GRID = f"NumPy grid of {len(CUTS)} cuts"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 Row = dict[str, Any]
 Bools = NDArray[np.bool_]
@@ -200,7 +201,7 @@ import contextlib, importlib, json, pathlib, sys
 for name in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     with contextlib.suppress(ImportError):  # libraries give names to what is no module's file
         importlib.import_module(name)
-from encode_once import cli
+import cli
 times.append(time.perf_counter())
 cli.main(sys.argv[2:], standalone_mode=False)
 times.append(time.perf_counter())
@@ -226,7 +227,7 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
     with made_up(1000, 16) as store:
         run, _ = fit(store, "linear", run=path, options={"Cs": [0.01]})
     ids = [f"{row:012}.jpg" for row in range(rows)]
-    kept = Scored(ids, *scored(rows, classes))
+    kept = Scored(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
     run.settings = replace(run.settings, classes=[f"class {k}" for k in range(classes)])
     run.tune, run.eval, run.decision = kept, kept, Tuning("none").decision(kept.scores, kept.labels)
     run.save(*measure_kept(run))

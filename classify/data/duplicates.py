@@ -31,10 +31,10 @@ def exact(keys: Keys) -> Groups:
     return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
-def near(X: Floats, similarity: float) -> Groups:
+def near(X: Floats, similarity: float, device: str = "auto") -> Groups:
     """Groups of rows that a chain of pairs of at least that cosine connects; X is (n, d), see `pairs`."""
     groups = np.arange(len(X))
-    for rows, others, _ in pairs(X, similarity):
+    for rows, others, _ in pairs(X, similarity, device=device):
         groups = _connected(groups[rows], groups[others], len(X))[groups]
     return groups
 
@@ -46,20 +46,20 @@ def joined(one: Groups, other: Groups) -> Groups:
 
 
 def pairs(
-    X: Floats, similarity: float, others: Floats | None = None
+    X: Floats, similarity: float, others: Floats | None = None, device: str = "auto"
 ) -> Iterator[tuple[Groups, Groups, Floats]]:
     """Pairs of rows of X (n, d) with at least that cosine, a block at a time: first and second rows, cosines.
 
     A pair comes once, its first row before its second. Given `others` (m, d), the second rows are of these. A
-    vector with NaN, or of zeros alone, is of no pair. On CUDA where there is a device.
+    vector with NaN, or of zeros alone, is of no pair.
     """
     import torch  # here, so that duplicates by key need no torch
 
     from encode_once.classify.heads.device import choose_device
 
-    device = choose_device("auto")
-    first = _directions(X).to(device)
-    second = first if others is None else _directions(others).to(device)
+    place = choose_device(device)
+    first = _directions(X).to(place)
+    second = first if others is None else _directions(others).to(place)
     for start, other in product(range(0, len(first), BLOCK), range(0, len(second), BLOCK)):
         if others is None and other < start:
             continue

@@ -14,6 +14,7 @@ from encode_once.classify import heads
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.trial import Combination, Common, Result, Tell, with_intervals
+from encode_once.classify.runs.fit import code_key
 from encode_once.classify.runs.predict import sources
 from encode_once.classify.runs.run import Run, Settings
 
@@ -34,11 +35,16 @@ def ablate(
         What was changed, each metric and its change with 95 % intervals, seconds, run and error.
 
     Raises:
-        EncodeOnceError: the store has no longer what the run was fitted on.
+        EncodeOnceError: the store has no longer what the run was fitted on, or the program has changed.
     """
     settings = run.settings
     store, folder = Store(settings.store), Path(folder or run.path / "ablation")
     sources(run, store)  # raises where a feature is not what it was
+    if settings.code != code_key():
+        raise DataError(
+            f"{run.path} was fitted by another version of this program, so its variants cannot be compared "
+            "with it: fit it again"
+        )
     common = Common(
         store,
         folder,

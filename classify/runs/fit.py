@@ -1,11 +1,13 @@
 """Stage 2: features of a store → a run. Rows held out for evaluation are never fitted, chosen or tuned on."""
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import Learned, Reference
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.matrix import Selected
+from encode_once.classify.data.rows import content_keys, image_and_caption_keys
 from encode_once.classify.decisions.rule import Tuning
 from encode_once.classify.heads.checks import check_scores
-from encode_once.classify.runs.retune import TUNE_ON, measure_kept
+from encode_once.classify.runs.retune import TUNE_ON, decide, measure_kept
 from encode_once.classify.runs.run import Model, Run, Scored, Settings, Source, check_place
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
@@ -78,13 +81,13 @@ def fit(
     started = time.perf_counter()  # by now the head's libraries are imported
     found = featuring.samples(store, features, data)
     table, chosen = found.table, found.references
-    keys = featuring.sample_keys(table)
+    keys = content_keys(table)
     grouping = Grouping.parse(groups, store, table)
-    identified = _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    identified = _identity(table, chosen, head, options, split, grouping, tune_on, seed)
     if "classes" in heads.options_of(head):
         options = {"classes": found.classes, **options}
-    together = grouping.of(table)
-    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together, found.classes)
+    together = grouping.of(table, str(options.get("device", "auto")))
+    learner = Learner(head, options, found.X, found.Y, table.ids, keys, seed, together, found.classes)
     held = splits.folds(split, found.Y, table.columns, seed, together)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
@@ -117,10 +120,9 @@ def fit(
         seconds=round(time.perf_counter() - started, 3),
         warnings=[*found.X.warnings, *doubts, *grouping.warnings(split, held[0], together)],
         identity=identified,
+        code=code_key(),
         groups=groups,
     )
-    tuned_on = evaluated if tune_on == "eval" else tune
-    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
     made = Run(
         path,
         settings,
@@ -128,7 +130,7 @@ def fit(
         tune,
         evaluated,
         keys[np.union1d(rows, held[0]) if tune_on == "eval" else rows],
-        decision,
+        decide(tuning, tune, evaluated, tune_on),
     )
     metrics, predictions = measure_kept(made)
     made.save(metrics, predictions)
@@ -147,20 +149,33 @@ def identity(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> str:
-    """A hash of all that decides the scores of what `fit` would fit: a run of the same is as good.
+    """A hash of all that decides the scores of what `fit` would fit, this program's code included.
 
-    So thresholds do not count, and an option left at its default is the same as one set to it.
+    A run of the same identity need not be fitted again. Thresholds do not count, and an option left at its
+    default is the same as one set to it.
     """
     given = {name: _as_json(value) for name, value in (options or {}).items()}
     table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
     options = {"seed": seed, **given}
-    keys, grouping = featuring.sample_keys(table), Grouping.parse(groups, store, table)
-    return _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    grouping = Grouping.parse(groups, store, table)
+    return _identity(table, chosen, head, options, split, grouping, tune_on, seed)
+
+
+@cache
+def code_key() -> str:
+    """A hash of this package's source, so that runs of different code are not taken for the same.
+
+    Not the version: it stays the same between releases, when results change too. A refit takes seconds.
+    """
+    root, digest = Path(__file__).parent, hashlib.blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _identity(
     table: Table,
-    samples: Keys,
     chosen: Sequence[Reference | Learned],
     head: str,
     options: Mapping[str, Any],
@@ -175,10 +190,10 @@ def _identity(
     ]
     decides = [
         head, {**heads.defaults_of(head), **options}, features, split, grouping.decides, tune_on, seed,
-        table.ids, table.labels, table.columns,
+        table.ids, table.labels, table.columns, code_key(),
     ]  # fmt: skip
-    told = json.dumps(decides, sort_keys=True).encode()
-    return content_key(told + samples.tobytes()).hex()
+    settings = json.dumps(decides, sort_keys=True).encode()
+    return content_key(settings + image_and_caption_keys(table).tobytes()).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:
@@ -218,6 +233,7 @@ class Learner:
     X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
+    keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
     groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
@@ -248,7 +264,8 @@ class Learner:
 
     def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> Scored:
         scores = model.scores(Selected(X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
+        ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
+        return Scored(ids, scores, self.Y[rows], keys=self.keys[rows], missing=missing)
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[Scored, list[str]]:
         """Every row scored by a model that has not seen its fold; and the warnings about these models."""
@@ -259,5 +276,4 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-            warnings += [f"fold {number + 1} of {len(held)}: {line}" for line in fitted.warnings]
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing()), warnings
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing(), keys=self.keys), warnings

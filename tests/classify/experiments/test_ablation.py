@@ -56,6 +56,13 @@ def test_what_is_there_is_not_fitted_again(filled, tmp_path, monkeypatch):
     assert ablate(load_run(run.path), tmp_path / "elsewhere") == rows
 
 
+def test_a_run_of_other_code_is_not_compared_with_variants_of_this(filled, tmp_path):
+    run, _ = fit(filled(), "linear", run=tmp_path / "run")
+    run.settings.code = "other"
+    with pytest.raises(DataError, match=r"run was fitted by another version of this program.*fit it again"):
+        ablate(run)
+
+
 def test_tuning_on_the_rows_measured_is_kept_and_told(filled, tmp_path):
     run, _ = fit(filled(), "linear", tune_on="eval", run=tmp_path / "run")
     rows = ablate(run)
