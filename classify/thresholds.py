@@ -7,10 +7,10 @@ so with p positives in all and beta² = a/b
 
 Arrays may be NumPy's or torch's, on any device: the same lines serve both, in float64 and whole numbers.
 
-Of thresholds that reach the same, the one that predicts the fewest labels is taken. What they reach is compared
-so that equal values are equal on every processor: counts as whole numbers; one F as the quotient of two whole
-numbers, which IEEE 754 rounds correctly; sums of F, whose rounding depends on the order of addition, in whole
-units of 2^-50 or more (`Units`).
+Of thresholds that reach the same, the one that predicts the fewest labels is taken. What they reach is
+compared so that equal values are equal on every processor: counts as whole numbers; one F as the quotient of
+two whole numbers, which IEEE 754 rounds correctly; sums of F, whose rounding depends on the order of
+addition, in whole units of 2^-50 or more (`Units`).
 """
 
 import re
@@ -87,7 +87,7 @@ class Units:
 
     @property
     def rounding(self) -> int:
-        """How far two sums may differ that are equal as fractions: each value is off by less than one unit."""
+        """How far two sums that are equal as fractions may differ: each value is off by less than a unit."""
         return 2 * self.terms
 
     def of(self, f: Array) -> Array:

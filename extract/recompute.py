@@ -14,6 +14,7 @@ from extract import encoders
 from extract.encoders.base import Options, Tower
 from extract.encoding import STORED, Input, distinct_inputs
 from extract.errors import InputError
+from extract.images import large_photos
 from extract.pipeline import choose_device
 
 # Of a vector's length. Rounding to float16 costs .0005; other batches, threads, and devices a few times that.
@@ -71,7 +72,8 @@ def _compare(
         if len(chosen) == rows:
             break
         try:
-            chosen.append((inputs[i], inputs[i].open().prepared(tower)))
+            with large_photos():
+                chosen.append((inputs[i], inputs[i].open().prepared(tower)))
         except InputError:  # the file is gone, or another one by now
             continue
     if not chosen:

@@ -21,7 +21,7 @@ from extract.encoders.base import Options, Tower, torch_threads
 from extract.encoders.clip import ClipCaptions
 from extract.encoders.networks import ImageNetwork
 from extract.encoding import How, Input, Job, Opened, distinct_inputs, encode_inputs, pace
-from extract.images import decode
+from extract.images import decode, large_photos
 from extract.inputs import read
 from extract.pipeline import choose_device
 
@@ -69,7 +69,7 @@ def rates(
     towers = [(name, tower) for name, tower in made if tower.modality == "image"]
     if not towers:
         raise UsageError(f"{', '.join(names)} encodes no images")
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1):
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1), large_photos():
         store = Store(Path(folder) / "keys")
         add_keys(table, store.files, _cores())
         _, inputs = distinct_inputs([table], "image", Shard())

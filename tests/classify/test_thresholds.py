@@ -222,9 +222,8 @@ def test_of_equal_thresholds_of_a_class_the_one_that_predicts_fewest_is_taken(te
 
 def test_torch_divides_counts_in_float64():
     counts = [[10**7, 10**7 + 1]], [[2 * 10**7, 2 * 10**7 + 1]], [[2 * 10**7]]  # equal F in float32
-    of_torch, of_numpy = (
-        Objective.of("macro").f(*map(tensor, counts)) for tensor in (torch.tensor, np.array)
-    )
+    objective = Objective.of("macro")
+    of_torch, of_numpy = (objective.f(*map(tensor, counts)) for tensor in (torch.tensor, np.array))
     assert of_torch.dtype == torch.float64
     np.testing.assert_array_equal(of_torch.numpy(), of_numpy)
 

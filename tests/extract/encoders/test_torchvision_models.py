@@ -174,9 +174,11 @@ def in_float64(model):
     """The detector with 29 more bits: proposals and NMS amplify the rounding of float32, which depends on the
     processor and on whether batch norms are frozen, to differences of a hundredth.
     """
-    model.double().register_forward_pre_hook(
-        lambda _, arguments: ([image.double() for image in arguments[0]],)
-    )
+
+    def widen(_, arguments):
+        return ([image.double() for image in arguments[0]],)
+
+    model.double().register_forward_pre_hook(widen)
     return model
 
 
