@@ -137,7 +137,8 @@ class Products(nn.Module):
 def _network(head: Head) -> nn.Module | None:
     """What maps standardised rows (b, d) to logits (b, c), on the CPU; of torch's heads alone."""
     if isinstance(head, Linear):
-        layer = nn.Linear(*head.coef_.T.shape, device="meta")  # drawing no random numbers
+        c, d = head.coef_.shape
+        layer = nn.Linear(d, c, device="meta")  # drawing no random numbers
         layer.weight, layer.bias = (nn.Parameter(torch.from_numpy(x)) for x in (head.coef_, head.intercept_))
         return layer
     if _is_able(head):

@@ -5,6 +5,7 @@ that was killed is asked for again, as each is drawn with a seed of its own numb
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -93,10 +94,12 @@ def _optuna() -> Any:
 
 @contextmanager
 def _quiet(optuna: Any) -> Iterator[None]:
-    """Without Optuna's lines about each trial."""
-    before = optuna.logging.get_verbosity()
+    """Without Optuna's lines about each trial; it also sets the level of alembic's logger."""
+    alembic = logging.getLogger("alembic")
+    before, level = optuna.logging.get_verbosity(), alembic.level
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         yield
     finally:
         optuna.logging.set_verbosity(before)
+        alembic.setLevel(level)
