@@ -188,7 +188,7 @@ def command(rows: int, classes: int, repeats: int = 3) -> Row:
 
 
 # What the processes run: the command; then also what it loaded; the imports and the command, each timed.
-_COMMAND = "import sys; from encode_once import cli; cli.main(sys.argv[1:], standalone_mode=False)\n"
+_COMMAND = "import sys; from encode_once import cli; cli.own_process(); cli.main(sys.argv[1:], standalone_mode=False)\n"
 _LISTING = """
 import json
 print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__spec__", None)]))
@@ -196,11 +196,12 @@ print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__s
 _APART = """
 import time
 times = [time.perf_counter()]
+import cli
+cli.own_process()
 import contextlib, importlib, json, pathlib, sys
 for name in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     with contextlib.suppress(ImportError):  # libraries give names to what is no module's file
         importlib.import_module(name)
-from encode_once import cli
 times.append(time.perf_counter())
 cli.main(sys.argv[2:], standalone_mode=False)
 times.append(time.perf_counter())
