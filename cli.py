@@ -3,12 +3,25 @@
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
 import click
+
+if __name__ == "__main__":
+    # `python cli.py`: the package is the folder of this file, even if another version is installed; and its
+    # rooms are not top-level modules.
+    _FOLDER = Path(__file__).resolve().parent
+    sys.path[:] = [path for path in sys.path if Path(path).resolve() != _FOLDER]
+    _SPEC = spec_from_file_location("encode_once", _FOLDER / "__init__.py")
+    assert _SPEC is not None
+    assert _SPEC.loader is not None
+    sys.modules["encode_once"] = module_from_spec(_SPEC)
+    _SPEC.loader.exec_module(sys.modules["encode_once"])
 
 from encode_once.cache import (
     DataError,
@@ -19,10 +32,8 @@ from encode_once.cache import (
     StoreError,
     UsageError,
 )
+from encode_once.cache.process import keep_freed_memory
 
-# Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
-# in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
 NAMED = 20  # failed inputs told one by one; the rest are counted
 
@@ -144,7 +155,6 @@ def _tuning(options: dict[str, Any], before: Any = None) -> Any:
 @click.version_option(package_name="encode-once")
 def main() -> None:
     """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds."""
-    logging.disable()  # libraries retell at length what our own lines say
 
 
 def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
@@ -1149,5 +1159,20 @@ def demo(folder: Path, scenes: int) -> None:
     run_demo(folder, scenes)
 
 
-if __name__ == "__main__":
+def own_process() -> None:
+    """Settings that only a process of our own may change for good, before it imports torch."""
+    # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the
+    # cores, in each other's way: `fit --head linear` took 17 s on two, 5 with this.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    logging.disable()  # libraries log at length what our own lines say
+    keep_freed_memory()
+
+
+def start() -> None:
+    """Run the command line as a process. `main` alone leaves the process of whoever calls it as it is."""
+    own_process()
     main()
+
+
+if __name__ == "__main__":
+    start()

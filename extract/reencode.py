@@ -13,6 +13,7 @@ from encode_once.cache.keys import pack
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import large_photos
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
@@ -71,7 +72,8 @@ def _compare(
         if len(chosen) == rows:
             break
         try:
-            chosen.append((inputs[i], inputs[i].open().prepared(tower)))
+            with large_photos():
+                chosen.append((inputs[i], inputs[i].open().prepared(tower)))
         except InputError:  # the file is gone, or another one by now
             continue
     if not chosen:

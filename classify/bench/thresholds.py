@@ -1,7 +1,6 @@
 """How long thresholds take, and what they reach, beside what one would write with scikit-learn or NumPy."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,6 @@ SHRUNK = ("macro", "micro", "samples")
 FEW = 20  # classes of which all are looped over; of more, some are timed for all
 SOME = 4  # of the classes, or cuts, so timed
 GRID = f"NumPy grid of {len(CUTS)} cuts"
-ROOT = Path(__file__).parents[1]
 
 Row = dict[str, Any]
 Bools = NDArray[np.bool_]
@@ -189,7 +187,12 @@ def command(rows: int, classes: int, repeats: int = 3) -> Row:
 
 
 # What the processes run: the command; then also what it loaded; the imports and the command, each timed.
-_COMMAND = "import sys; from encode_once import cli; cli.main(sys.argv[1:], standalone_mode=False)\n"
+_COMMAND = """
+import sys
+from encode_once import cli
+cli.own_process()
+cli.main(sys.argv[1:], standalone_mode=False)
+"""
 _LISTING = """
 import json
 print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__spec__", None)]))
@@ -197,11 +200,12 @@ print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__s
 _APART = """
 import time
 times = [time.perf_counter()]
+from encode_once import cli
+cli.own_process()
 import contextlib, importlib, json, pathlib, sys
 for name in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     with contextlib.suppress(ImportError):  # libraries give names to what is no module's file
         importlib.import_module(name)
-import cli
 times.append(time.perf_counter())
 cli.main(sys.argv[2:], standalone_mode=False)
 times.append(time.perf_counter())
@@ -215,8 +219,7 @@ def _python(code: str, *words: str) -> str:
     Raises:
         EncodeOnceError: it failed.
     """
-    place = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=place)  # noqa: S603 — our own words
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)  # noqa: S603 — our own words
     if done.returncode:
         raise EncodeOnceError(f"a process of this bench failed: {done.stderr.strip()}")
     return done.stdout

@@ -138,8 +138,14 @@ def identity(weights: str | None, published: str) -> str:
     return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
 
 
-def seed_weights() -> None:
-    """Make the next random model the same on every call."""
+@contextmanager
+def seeded_weights() -> Iterator[None]:
+    """Within it (or a function it decorates) random weights are the same on every call.
+
+    After it torch's random numbers go on as they would have without.
+    """
     import torch
 
-    torch.manual_seed(SEED)
+    with torch.random.fork_rng(devices=[]):  # models are built on the CPU
+        torch.default_generator.manual_seed(SEED)
+        yield

@@ -12,7 +12,7 @@ import numpy as np
 from PIL.Image import Image, new
 
 from encode_once.extract.encoders import clip, transformers_models
-from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
 from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
 from encode_once.extract.encoders.clip import Checkpoint, ClipImages
 from encode_once.extract.images.decode import DECODING
@@ -65,8 +65,8 @@ class CocaCaptioner(ClipImages):
 
         model = self.checkpoint.model
         if self.options.weights == RANDOM:
-            seed_weights()  # open_clip leaves this matrix as memory happened to be
-            torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
+            with seeded_weights():  # open_clip leaves this matrix as memory happened to be
+                torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
         self._tokenizer = open_clip.get_tokenizer(self.checkpoint.arch)
         return model
 
@@ -122,12 +122,12 @@ class TransformerCaptioner(Tower):
             self._bring()
             self.encode([self.prepare(new("RGB", (64, 64)))])  # not every model writes without being asked
 
+    @seeded_weights()
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
         self._processor = AutoProcessor.from_pretrained(self._source)
         if self._options.weights == RANDOM:
-            seed_weights()
             model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(self._source))
         else:
             model, found = AutoModelForImageTextToText.from_pretrained(

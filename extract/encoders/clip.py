@@ -21,7 +21,7 @@ from encode_once.extract.encoders.base import (
     arithmetic,
     cut_remarks,
     identity,
-    seed_weights,
+    seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
@@ -93,6 +93,7 @@ class Checkpoint:
         }
 
     @cached_property
+    @seeded_weights()
     def model(self) -> Any:
         """The model, on the CPU, ready to encode.
 
@@ -102,7 +103,6 @@ class Checkpoint:
         import open_clip
 
         weights = self.options.weights
-        seed_weights()
         try:
             model = open_clip.create_model(
                 self.arch,

@@ -1,9 +1,6 @@
 """Running a torch network of images on a CPU: by torch, or by onnxruntime where that is faster and equal."""
 
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 from encode_once.cache import Spec, content_key, spec_key
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.process import silenced
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
 
@@ -112,8 +110,9 @@ def _export(network: Any, pixels: Any, outputs: list[str]) -> bytes:
     """
     import torch
 
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), _stdout_closed(), plain_attention():
-        warnings.simplefilter("ignore")  # it calls itself deprecated; its successor needs a further library
+    # The exporter calls itself deprecated, and its successor needs a further library. Where it cannot export,
+    # its C++ prints the whole graph on the stdout that is our results'.
+    with TemporaryDirectory() as folder, silenced(1), plain_attention():
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network, (pixels[:1],), path, input_names=["pixels"], output_names=outputs, dynamo=False
@@ -132,20 +131,6 @@ def plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _stdout_closed() -> Iterator[None]:
-    """Where it cannot export, torch's C++ prints the whole graph on the stdout that is our results'."""
-    sys.stdout.flush()
-    ours = os.dup(1)
-    try:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 — it is no path
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        os.dup2(ours, 1)
-        os.close(ours)
 
 
 def _difference(found: tuple[Any, ...], wanted: tuple[Any, ...]) -> float:

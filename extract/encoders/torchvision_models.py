@@ -7,7 +7,7 @@ from typing import Any
 from PIL.Image import Image
 
 from encode_once.cache.errors import brief
-from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seeded_weights
 from encode_once.extract.encoders.catalogue import Card, from_torch
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.errors import WeightsError
@@ -40,6 +40,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [ClassifierImages(name, options)]
 
 
+@seeded_weights()
 def build(name: str, architecture: str, tag: str, weights: str | None, **how: Any) -> Any:
     """A torchvision model in evaluation mode with its published weights, those of a file, or random ones.
 
@@ -49,7 +50,6 @@ def build(name: str, architecture: str, tag: str, weights: str | None, **how: An
     import torch
     from torchvision.models import get_model
 
-    seed_weights()
     try:
         if weights is None:
             return get_model(architecture, weights=tag, progress=False, **how).eval()

@@ -22,7 +22,7 @@ from encode_once.extract.encoders.base import (
     arithmetic,
     cut_remarks,
     file_identity,
-    seed_weights,
+    seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
 from encode_once.extract.errors import InputError, WeightsError
@@ -90,6 +90,7 @@ class TransformerCaptions(Tower):
             self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
 
+    @seeded_weights()
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
@@ -99,7 +100,6 @@ class TransformerCaptions(Tower):
         self._longer = deepcopy(self._tokenizer)  # truncation is a state of it: each context needs its own
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
-            seed_weights()
             model = AutoModel.from_config(config)
         else:
             model, found = AutoModel.from_pretrained(

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,7 +21,16 @@ REDUCTIONS = (8, 4, 2)  # by which a JPEG can be reduced while it is decoded, at
 # What `decode` does, for the keys of features: a change of it changes their values.
 DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # between the two limits it is a large photo
+
+@contextmanager
+def large_photos() -> Iterator[None]:
+    """Without Pillow's warning of pictures between half of MAX_PIXELS and all: they are large photos.
+
+    Warning filters are the process's: enter it around the threads that decode, not in each.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def decoding(shorter_side: int) -> str:

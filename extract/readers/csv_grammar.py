@@ -23,6 +23,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,8 +67,22 @@ def read_lines(path: Path) -> list[str]:
 
 def read_csv(lines: list[str], delimiter: str = ",") -> tuple[list[Record], Fault | None]:
     """The records of a well-formed CSV, header first, up to the first fault."""
-    # A process-wide limit that guards against runaway quotes; strict mode and the field count find those.
-    csv.field_size_limit(max(csv.field_size_limit(), sum(map(len, lines))))
+    with _fields_up_to(sum(map(len, lines))):
+        return _records(lines, delimiter)
+
+
+@contextmanager
+def _fields_up_to(size: int) -> Iterator[None]:
+    """csv's process-wide limit guards against runaway quotes; strict mode and the field count find those."""
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, size))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _records(lines: list[str], delimiter: str) -> tuple[list[Record], Fault | None]:
     records: list[Record] = []
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1

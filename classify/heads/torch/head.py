@@ -103,7 +103,8 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up what another head of the same options learned."""
         self.size_ = state["size"]
-        self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
+        with seeded(self.seed, torch.device("cpu")):  # replaced below, but random numbers are drawn for them
+            self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
         self.network_.to(choose_device(self.device))
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
         self.network_.load_state_dict(weights)

@@ -11,9 +11,9 @@ import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
 
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.progress import ProgressBar
 from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
 from encode_once.classify.heads.device import on_device
 
@@ -44,7 +44,10 @@ def gatherer(X: MatrixLike | Labels, device: torch.device) -> Callable[[Tensor],
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Within it torch's random numbers follow from the seed; after it the caller's go on undisturbed."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -196,7 +199,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(step))
     best, waited = [-math.inf] * len(models), 0
     weights: list[dict[str, Tensor]] = [{} for _ in models]
-    with tqdm(
+    with ProgressBar(
         total=how.epochs * batches, unit="batch", leave=False, disable=None if how.progress else True
     ) as bar:
         for _ in range(how.epochs):
