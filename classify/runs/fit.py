@@ -163,11 +163,11 @@ def identity(
 
 @cache
 def code_key() -> str:
-    """A hash of this package's source, so that runs of different code are not taken for the same.
+    """A hash of the source of `classify`, so that runs of different code are not taken for the same.
 
     Not the version: it stays the same between releases, when results change too. A refit takes seconds.
     """
-    root, digest = Path(__file__).parent, hashlib.blake2b(digest_size=16)
+    root, digest = Path(__file__).parents[1], hashlib.blake2b(digest_size=16)
     for path in sorted(root.rglob("*.py")):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
