@@ -281,12 +281,13 @@ def test_code_in_a_folder_of_transformers_does_not_run(folder, run, monkeypatch,
     folder(4)
     Path("models").mkdir()
     classes = ("Config", "Tokenizer", "Processor", "Model", "ModelForImageTextToText")
-    config = {"model_type": "strange", "auto_map": {f"Auto{name}": "evil.X" for name in classes}}
+    module = f"evil_{encoder[:4]}"  # transformers imports one of a name once
+    config = {"model_type": "strange", "auto_map": {f"Auto{name}": f"{module}.X" for name in classes}}
     for name in ("config", "tokenizer_config", "processor_config", "preprocessor_config"):
         Path(f"models/{name}.json").write_text(json.dumps(config))
     for name in ("model.safetensors", "tokenizer.json"):
         Path(f"models/{name}").write_bytes(b"{}")
-    Path("models/evil.py").write_text('from pathlib import Path\nPath("CODE_RAN").touch()\nclass X: pass\n')
+    Path(f"models/{module}.py").write_text('from pathlib import Path\nPath("CODE_RAN").touch()\nclass X: pass\n')
     monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks a person at a terminal
     with pytest.raises(WeightsError, match="could not be loaded"):
         encode("input", [encoder], "store", progress=False)
