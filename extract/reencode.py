@@ -15,6 +15,7 @@ from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import large_photos
 from encode_once.extract.pipeline import choose_device
+from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
 # Of a vector's length. Rounding to float16 costs .0005; other batches, threads, and devices a few times that.
@@ -36,21 +37,30 @@ class Comparison:
 
 
 def recompute(
-    store: Store, rows: int, names: Sequence[str] = (), *, device: str = "auto", seed: int = 0
+    store: Store,
+    rows: int,
+    names: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    trust: Trust | None = None,
 ) -> list[Comparison]:
     """Encode up to `rows` random rows of each feature again.
 
     Raises:
         DataError: none of a feature's inputs is there any more, as it was.
         WeightsError: an encoder's weights are not to be had.
+        UntrustedError: the store names code or a file that `trust` does not cover.
     """
     compared = []
     features = [store.feature(name) for name in names or store.features()]
-    for encoder in dict.fromkeys(feature.encoder for feature in features):
+    recorded = of_features(features)
+    weights = approve(str(store.path), recorded, trust or Trust())
+    for encoder in recorded:
         mine = {feature.output: feature for feature in features if feature.encoder == encoder}
         first = next(iter(mine.values()))
         precision = str(first.spec.get("precision", "float32"))
-        options = Options(first.weights_file, precision, regions="regions" in mine)
+        options = Options(weights.get(encoder), precision, regions="regions" in mine)
         for tower in encoders.towers(encoder, options):
             wanted = {output: mine[output] for output in tower.specs if output in mine}
             if wanted:

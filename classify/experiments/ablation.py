@@ -23,13 +23,14 @@ CHANGE = "_change"
 
 
 def ablate(
-    run: Run, folder: str | Path | None = None, told: Tell = lambda line: None
+    run: Run, folder: str | Path | None = None, told: Tell = lambda line: None, *, trust: bool = False
 ) -> list[dict[str, Any]]:
     """Fit all variants of a run that are not there yet; a row for the run and one for each.
 
     Args:
         folder: of the variants' runs and the table; by default `ablation` in that of the run.
         told: is given a line on each variant.
+        trust: open the file of prompts that the run names; without it such a run is refused.
 
     Returns:
         What was changed, each metric and its change with 95 % intervals, seconds, run and error.
@@ -38,6 +39,8 @@ def ablate(
         EncodeOnceError: the store has no longer what the run was fitted on, or the program has changed.
     """
     settings = run.settings
+    if isinstance(prompts := settings.options.get("prompts"), str) and not trust:
+        raise DataError(f"{run.path} names a file to open: {prompts}; pass --trust if it is yours")
     store, folder = Store(settings.store), Path(folder or run.path / "ablation")
     sources(run, store)  # raises where a feature is not what it was
     if settings.code != code_key():

@@ -26,9 +26,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
-from encode_once.cache.captions import OWN
-from encode_once.cache.feature import encoder_of
+from encode_once.cache.captions import OWN, captioner
+from encode_once.cache.feature import REGIONS, encoder_of
 from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.format.spec_file import EncoderRecord
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.classify import heads
 from encode_once.classify.data import text as corpus
@@ -104,12 +105,25 @@ class Settings:
         return {name: source for name, source in self.features.items() if source}
 
     @property
-    def weights(self) -> dict[str, str | None]:
-        """Encoder → its local weights, of all that the features need, as `extract` is asked for them."""
-        needed = {}
-        for name, source in self.stored.items():
-            needed[encoder_of(name.removesuffix(f"@{source.captions}"))] = source.weights_file
-        return needed | {name: source.weights_file for name, source in self.captioners.items()}
+    def _sources(self) -> list[tuple[str, Source | None]]:
+        """Every encoder that the features need, as `extract` is asked for it, with what it made."""
+        stored = [(encoder_of(name.removesuffix(f"@{s.captions}")), s) for name, s in self.stored.items()]
+        writers = [(name, None) for name in map(captioner, self.captions) if name]
+        return [*stored, *writers, *self.captioners.items()]
+
+    @property
+    def requested(self) -> list[str]:
+        """All encoders that the features need, as `extract` is asked for them."""
+        return list(dict.fromkeys(name for name, _ in self._sources))
+
+    @property
+    def encoders(self) -> dict[str, EncoderRecord]:
+        """What is recorded of each of them, by its name without `/regions`."""
+        features: dict[str, list[tuple[str | None, Spec]]] = {}
+        for name, source in self._sources:
+            made = features.setdefault(name.removesuffix(REGIONS), [])
+            made += [(source.weights_file, source.spec)] if source else []
+        return {name: EncoderRecord.of(made) for name, made in features.items()}
 
     @property
     def captions(self) -> list[str]:

@@ -119,6 +119,11 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def bytes_identity(content: bytes) -> str:
+    """A file's content key, as specs have it."""
+    return f"blake2b:{content_key(content).hex()}"
+
+
 def file_identity(path: str) -> str:
     """Weights by what they are: a file's content key.
 
@@ -126,7 +131,7 @@ def file_identity(path: str) -> str:
         WeightsError: there is no such file.
     """
     try:
-        return f"blake2b:{content_key(Path(path).read_bytes()).hex()}"
+        return bytes_identity(Path(path).read_bytes())
     except OSError as error:
         raise WeightsError(f"--weights {path}: {error.strerror}") from error
 

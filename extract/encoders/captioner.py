@@ -126,12 +126,13 @@ class TransformerCaptioner(Tower):
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-        self._processor = AutoProcessor.from_pretrained(self._source)
+        self._processor = AutoProcessor.from_pretrained(self._source, trust_remote_code=False)
         if self._options.weights == RANDOM:
-            model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(self._source))
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+            model = AutoModelForImageTextToText.from_config(config)
         else:
             model, found = AutoModelForImageTextToText.from_pretrained(
-                self._source, use_safetensors=True, output_loading_info=True
+                self._source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
             if lacking := sorted(found["missing_keys"]):  # transformers fills them with random numbers
                 raise ValueError(f"{len(lacking)} weights are missing: {lacking[0]} …")

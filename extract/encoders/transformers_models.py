@@ -94,8 +94,8 @@ class TransformerCaptions(Tower):
     def _bring(self) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        config = AutoConfig.from_pretrained(self._source)
-        self._tokenizer = AutoTokenizer.from_pretrained(self._source)
+        config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+        self._tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
         self._longer = deepcopy(self._tokenizer)  # truncation is a state of it: each context needs its own
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
@@ -103,7 +103,11 @@ class TransformerCaptions(Tower):
             model = AutoModel.from_config(config)
         else:
             model, found = AutoModel.from_pretrained(
-                self._source, config=config, use_safetensors=True, output_loading_info=True
+                self._source,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
             # transformers fills what a file lacks with random numbers; only the unused pooler may be so
             if lacking := sorted(key for key in found["missing_keys"] if not key.startswith("pooler.")):
