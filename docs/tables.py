@@ -14,8 +14,8 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -32,9 +32,9 @@ def table(name: str) -> str:
     result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     columns = result["columns"]
     lines = [_line(column["name"] for column in columns), "|---" * len(columns) + "|"]
-    lines += [_line(map(_cell, row, columns, strict=True)) for row in result["rows"]]
-    source = f"Command: `{result['command']}`. {result['machine']}; {result['date']}, {result['commit']}."
-    return "\n".join([*lines, "", source, ""])
+    lines += [_line(map(_cell, zip(row, columns, strict=True))) for row in result["rows"]]
+    source = "Command: `{command}`; {machine}; {date}, commit {commit}.".format(**result)
+    return "\n".join(["", *lines, "", f"*{result['title']}.* {source}", ""])
 
 
 def rendered(text: str) -> str:
@@ -42,11 +42,12 @@ def rendered(text: str) -> str:
     return BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], text)
 
 
-def _line(cells: Any) -> str:
+def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cell(value: str | float | None, column: dict[str, str]) -> str:
+def _cell(cell: tuple[str | float | None, dict[str, str]]) -> str:
+    value, column = cell
     if value is None:
         return ""
     return value if isinstance(value, str) else format(value, column["format"])
@@ -57,12 +58,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write the measured tables of the documents.")
     parser.add_argument("--check", action="store_true", help="Only report pages that would change.")
     check = parser.parse_args().check
-    changed = [page for page in pages() if rendered(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")]
-    for page in changed:
+    changed = 0
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        if (new := rendered(text)) == text:
+            continue
+        changed += 1
         if not check:
-            page.write_text(rendered(page.read_text(encoding="utf-8")), encoding="utf-8")
-        sys.stderr.write(f"{page.relative_to(ROOT)}: {'differs from docs/results' if check else 'rewritten'}\n")
-    return int(check and bool(changed))
+            page.write_text(new, encoding="utf-8")
+        outcome = "differs from docs/results" if check else "rewritten"
+        sys.stderr.write(f"{page.relative_to(ROOT)}: {outcome}\n")
+    return int(check and changed > 0)
 
 
 if __name__ == "__main__":
