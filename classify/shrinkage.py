@@ -26,6 +26,7 @@ from scipy.special import expit
 
 from classify.calibration import FINEST, logits
 from classify.cut_bootstrap import CURVES, Bins
+from classify.guarantees import Guarantee, certified
 from classify.thresholds import Objective, ranked, solve
 
 OUTSIDE = (0.025, 0.975)
@@ -42,16 +43,20 @@ class Estimate:
     thresholds: Floats  # (c,)
     intervals: Floats | None = None  # (c, 2): 95 % likely, given the model; NaN for fewer than 2 positives
     loss: float | None = None  # how much less F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
+    guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
 
 
 def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True) -> Estimate:
     """Thresholds for unseen rows or, with shrink=False, those that are optimal on these.
 
-    scores and labels are (n, c). Only cuts a class that an F decides are shrunk; the same rows always give
-    the same.
+    scores and labels are (n, c). Only cuts a class that an F decides are shrunk; those for a precision or
+    recall are `guarantees.certified`. The same rows always give the same.
     Raises DataError: as `thresholds.tune`.
     """
     ranking = ranked(scores, labels)
+    if shrink and objective.measure in ("precision", "recall"):
+        thresholds, guarantee = certified(ranking, objective)
+        return Estimate(thresholds, guarantee=guarantee)
     exact = solve(ranking, objective)
     if objective.one_cut or objective.measure not in CURVES:
         return Estimate(exact)
