@@ -1128,6 +1128,31 @@ def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool
     _result(found, as_json, lambda: text(found, markdown_text if md else table_text))
 
 
+@bench.command("intervals")
+@click.option("--repeats", default=400, show_default=True, type=click.IntRange(2),
+              help="Samples of each population.")  # fmt: skip
+@click.option("--rows", default=500, show_default=True, type=click.IntRange(10), help="Rows of a sample.")
+@json_option
+def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
+    """Simulate how often 95 % intervals, and guaranteed precision and recall, hold on a known population.
+
+    \b
+    Example:
+      encode-once bench intervals
+    """
+    from classify.bench_intervals import World, coverage, guarantees
+    from classify.report import table_text
+
+    settings = [(World(c, heavy), 1) for heavy in (False, True) for c in (20, 80)] + [(World(20), 2)]
+    covered = []
+    for world, copies in settings:
+        say(f"{world.classes} classes, {world.name}, {copies} of each row")
+        covered += coverage(world, rows, repeats, copies=copies)
+    held = [row for tuned_on in (1000, 5000) for row in guarantees(tuned_on)]
+    found = {"intervals": covered, "guarantees": held}
+    _result(found, as_json, lambda: "\n\n".join(map(table_text, found.values())))
+
+
 @main.command()
 @click.option(
     "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where it is made."

@@ -71,7 +71,9 @@ class Tuning:
             told = [f"{objective.fixed:g} is the cut of every class"]
         elif objective.measure in ("precision", "recall") and self.shrink:
             whose = "in all classes together" if objective.one_cut else "of each class"
-            told = [f"thresholds hold a {objective.measure} of {float(objective.share):g} {whose} on unseen rows"]
+            told = [
+                f"thresholds hold a {objective.measure} of {float(objective.share):g} {whose} on unseen rows"
+            ]
             told += [f"with {1 - MISSES:.0%} confidence"]
         else:
             told = [f"thresholds maximise {self.objective}"]
@@ -138,9 +140,11 @@ class Decision:
         c = len(thresholds)
         never, always = int((thresholds >= NEVER).sum()), int((thresholds <= ALWAYS).sum())
         if never:
-            parts.append(f"{never} of {c} classes never predicted, as none of their thresholds passes the test")
+            parts.append(f"{never} of {c} classes never predicted, as no threshold passes the test")
         if always:
-            parts.append(f"{always} of {c} classes predicted in every row, as nothing less is sure to be enough")
+            parts.append(
+                f"{always} of {c} classes predicted in every row, as nothing less is sure to be enough"
+            )
         if never or always:
             parts.append("--no-shrink tunes without the guarantee")
         return {"guarantee": "; ".join(parts)}

@@ -78,9 +78,7 @@ def certified(ranking: Ranking, objective: Objective) -> tuple[Floats, Guarantee
     return thresholds, Guarantee(*reached)
 
 
-def _certified_place(
-    ranking: Ranking, group: int, objective: Objective, rows: RowIndex | None = None
-) -> int:
+def _certified_place(ranking: Ranking, group: int, objective: Objective, rows: RowIndex | None = None) -> int:
     """How many of a group's highest scores its threshold takes.
 
     rows: the row of each score, from the highest down, where a row may have several.
@@ -133,7 +131,9 @@ def _pass_by_row(steps: Floats, rows: RowIndex, start: Floats | None) -> NDArray
     return np.asarray(ndtr(-sums / np.sqrt(np.maximum(squares, 1e-12))) <= MISSES)
 
 
-def as_json(objective: Objective, thresholds: Floats, reached: Guarantee, classes: list[str]) -> dict[str, Any]:
+def as_json(
+    objective: Objective, thresholds: Floats, reached: Guarantee, classes: list[str]
+) -> dict[str, Any]:
     """The guarantee as `thresholds.json` has it; numbers that do not exist are None."""
 
     def by_class(values: Floats) -> dict[str, float | None]:

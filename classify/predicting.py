@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache import DataError, SpecMismatchError, Store, Table
+from cache import DataError, SpecMismatchError, Store, Table, UsageError
 from cache.errors import unknown_name
 from classify import features as featuring
 from classify.blocks import Matrix
 from classify.comparing import Judged
+from classify.duplicates import Groups
 from classify.features import Learned, Reference, refer
+from classify.grouping import CONTENT, Grouping
 from classify.runs import Run, Scored
 from classify.tuning import measured
 
@@ -138,10 +140,24 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    groups, warned = _groups(run, store, table)
+    warnings += warned
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels, groups=groups[~seen])
     predictions = run.decision.choose(rows.scores)
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
     return Judged(run, rows, predictions, metrics), warnings
+
+
+def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:
+    """Which rows of a table belong together by the run's `--groups`, (n,); a warning where it cannot say."""
+    spec = run.settings.groups
+    try:
+        return Grouping.parse(spec, store, table).of(table), []
+    except UsageError:
+        told = (
+            f"intervals keep rows of equal content together: {table.source} has nothing for --groups {spec}"
+        )
+        return Grouping(CONTENT).of(table), [told]

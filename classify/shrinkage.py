@@ -91,7 +91,7 @@ def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]
     known = support > 1
     p = support[known]
     variances = (z[:, known].var(axis=0) + JITTER) * p / (p - 1)
-    spread = _spread(z[:, known].mean(axis=0), variances)
+    spread = between_variance(z[:, known].mean(axis=0), variances)
     weights, rest, centre = np.zeros(z.shape[1]), np.zeros(z.shape[1]), single[:, None]
     if spread:
         precisions = 1 / (variances + spread)
@@ -102,7 +102,7 @@ def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]
     return weights * z + (1 - weights) * centre, rest
 
 
-def _spread(own: Floats, variances: Floats) -> float:
+def between_variance(own: Floats, variances: Floats) -> float:
     """τ² of estimates and their variances (k,): with it, their weighted squared deviations come to k - 1."""
 
     def excess(spread: float) -> float:
