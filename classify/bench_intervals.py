@@ -61,7 +61,8 @@ def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1)
     rng = np.random.default_rng([seed, 2])
     found = []  # (repeats, metrics, 5)
     for repeat in range(repeats):
-        labels, scores = (np.repeat(table, copies, axis=0) for table in world.rows(n // copies, rng))
+        once, scores = world.rows(n // copies, rng)
+        labels, scores = np.repeat(once, copies, axis=0), np.repeat(scores, copies, axis=0)
         predictions = scores >= THRESHOLD
         groups = np.repeat(np.arange(n // copies), copies)
         figures = measure(labels, predictions, scores, names)

@@ -1,4 +1,4 @@
-"""Thresholds whose precision or recall holds on unseen rows: `precision:P` and `recall:R` with confidence 1 - δ.
+"""Thresholds whose precision or recall holds on unseen rows with confidence 1 - δ: `precision:P`, `recall:R`.
 
 A threshold with precision P on the tuning rows has less than P on others about half of the time. Here each
 class's threshold passes a test instead, so that it misses its target with probability δ at most: of many
@@ -94,7 +94,10 @@ def _certified_place(ranking: Ranking, group: int, objective: Objective, rows: R
     passed = binom.sf(tp[places] - 1, p if recall else places, share) <= MISSES if share else places > 0
     if rows is not None:
         hits = np.diff(tp)
-        steps, start = (hits, -share * np.bincount(rows, hits)) if recall else (hits - share, None)
+        start: Floats | None
+        steps, start = (
+            (hits, -share * np.bincount(rows, hits).astype(np.float64)) if recall else (hits - share, None)
+        )
         passed &= _pass_by_row(steps, rows, start)[places]
     if recall:  # up from the lowest threshold, which finds all
         failed = np.flatnonzero(~passed)

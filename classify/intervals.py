@@ -17,8 +17,9 @@ average precision.
 
 1. Variance. The draws of a class with m informative rows (for F1 true or predicted, for average precision
    positive) vary too little by (m - 1) / m, and not at all with m = 1. Let D be their variance. u = D m² /
-   (m - 1) is an unbiased estimate of the variance a row brings, with m - 1 degrees of freedom; it is shrunk to
-   the mean of the classes by `PRIOR` further degrees, and v = u / m replaces D.
+   (m - 1) is an unbiased estimate of the variance a row brings, with m - 1 degrees of freedom; it is shrunk
+   to the mean of the classes by `PRIOR` further degrees, and v = u / m replaces D. Rare classes weigh more
+   in that mean, as it is for them, and a row of theirs varies more than one of a frequent class.
 2. Bias. Given that m rows of a class are true or predicted, its true positives are Bin(m, J), J being the
    Jaccard index, and F1 = 2 J / (1 + J) is concave: its expectation is off by F1''(J) Var(J) / 2, which is
    -(1 + J) / 2 times the variance v of F1. Average precision is too high, because each positive counts itself
@@ -73,9 +74,9 @@ def resampled(
 ) -> dict[str, Floats]:
     """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
-    labels, predictions and scores are (n, c). groups (n,): rows of equal number are drawn together; by default
-    every row is drawn by itself. What is 0/0 counts as in `classify.metrics`; mAP is NaN without any positive.
-    The same n, groups, draws and seed give the same draws.
+    labels, predictions and scores are (n, c). groups (n,): rows of equal number are drawn together; by
+    default every row is drawn by itself. What is 0/0 counts as in `classify.metrics`; mAP is NaN without any
+    positive. The same n, groups, draws and seed give the same draws.
     """
     n = len(labels)
     group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -114,7 +115,7 @@ def interval(values: Floats, figure: float | None) -> list[float] | None:
     if figure is None or np.isnan(values).all():
         return None
     outside = (1 - LEVEL) / 2
-    low, high = np.quantile(values, [outside, 1 - outside])
+    low, high = np.quantile(values, [outside, 1 - outside], method="weibull")  # exact for few draws, too
     return [min(float(low), figure), max(float(high), figure)]
 
 
@@ -193,15 +194,15 @@ def _corrected(drawn: Floats, figure: float, bias: float, more: float) -> Floats
 def _groups_with(rows: Bools, group: Groups) -> NDArray[np.intp]:
     """How many groups have any of a class's rows, (c,), of rows (n, c)."""
     if group.max() + 1 == len(group):
-        return rows.sum(axis=0)
+        return np.asarray(rows.sum(axis=0), np.intp)
     return np.array([len(np.unique(group[column])) for column in rows.T])
 
 
 def _class_variances(of_draws: Floats, m: NDArray[np.intp]) -> Floats:
-    """Variances (c,) of classes with m informative groups of rows, of those of their draws: v of the module."""
+    """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
     freedom = np.maximum(m - 1, 0)
     single = of_draws * m**2 / np.maximum(freedom, 1)
-    trust = freedom / (freedom + PRIOR)
+    trust = freedom / (freedom + PRIOR) / np.maximum(m, 1)
     usual = float(trust @ single) / max(float(trust.sum()), 1e-12)
     shrunk = (PRIOR * usual + freedom * single) / (PRIOR + freedom)
     return np.where(m > 0, shrunk / np.maximum(m, 1), 0.0)
