@@ -235,7 +235,9 @@ class Learner:
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
         scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
+        groups = None if self.groups is None else self.groups[rows]
+        ids = [self.ids[row] for row in rows]
+        return Scored(ids, scores, self.Y[rows], missing=self.X.missing()[rows], groups=groups)
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
         """Every row scored by a model that has not seen its fold."""
@@ -245,4 +247,4 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing())
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing(), self.groups)

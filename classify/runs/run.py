@@ -3,7 +3,8 @@
 run.json             what was asked for, and everything needed to repeat it
 weights.safetensors  the standardisation and what the head learned
 scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes), and, where any is,
-                     which features are missing (n, features); `classes` once
+                     which features are missing (n, features), and which rows belong together, `groups` (n,);
+                     `classes` once
 thresholds.json      how scores become labels: what was asked for, and a threshold a label
 metrics.json         what the thresholds reach on `eval`
 predictions.csv      the labels they give to the rows of `eval`
@@ -51,6 +52,9 @@ class Scored:
     labels: NDArray[np.bool_]  # (n, c)
     folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
     missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
+    groups: NDArray[np.intp] | None = (
+        None  # (n,): rows of equal number belong together; None: every row is alone
+    )
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,8 @@ class Run:
                     group["folds"] = rows.folds
                 if rows.missing is not None and rows.missing.any():
                     group["missing"] = rows.missing
+                if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
+                    group["groups"] = rows.groups
         self.save_decision(metrics, predictions)
         write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
 
@@ -281,4 +287,5 @@ def _read_scored(group: h5py.Group) -> Scored:
         labels=group["labels"][()],
         folds=group["folds"][()] if "folds" in group else None,
         missing=group["missing"][()] if "missing" in group else None,
+        groups=group["groups"][()] if "groups" in group else None,
     )
