@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError, unknown_name
+from encode_once.classify.decisions import guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
-from encode_once.classify.decisions.exact import Objective, tune
+from encode_once.classify.decisions.exact import ALWAYS, NEVER, Objective, tune
 from encode_once.classify.decisions.expected_f1 import best_sets
+from encode_once.classify.decisions.guarantees import MISSES, Guarantee
 from encode_once.classify.decisions.shrinkage import Estimate, estimate
 
 RULES = ("cuts", "expected-f1")
@@ -67,6 +69,12 @@ class Tuning:
             told = ["sets of the greatest expected F1"]
         elif objective.fixed is not None:
             told = [f"{objective.fixed:g} is the cut of every class"]
+        elif objective.measure in ("precision", "recall") and self.shrink:
+            whose = "in all classes together" if objective.one_cut else "of each class"
+            told = [
+                f"thresholds hold a {objective.measure} of {float(objective.share):g} {whose} on unseen rows"
+            ]
+            told += [f"with {1 - MISSES:.0%} confidence"]
         else:
             told = [f"thresholds maximise {self.objective}"]
             told += ["exactly"] if not self.shrink else []
@@ -117,7 +125,30 @@ class Decision:
         """What `metrics.json` says of it."""
         asked = self.tuning
         objective = asked.objective if asked.decide == "cuts" else asked.decide
-        return {"objective": objective, "decided": str(asked)}
+        return {"objective": objective, "decided": str(asked), **self._guaranteed()}
+
+    def _guaranteed(self) -> dict[str, str]:
+        """What a guarantee costs: expected means, and how many classes it leaves out."""
+        reached, thresholds = self.estimate.guarantee, self.thresholds
+        if reached is None:
+            return {}
+        objective = Objective.of(self.tuning.objective)
+        other = "recall" if objective.measure == "precision" else "precision"
+        values = reached.recall if other == "recall" else reached.precision
+        parts = []
+        if not np.isnan(values).all():
+            parts.append(f"expected {other} {np.nanmean(values):.3f}, the mean over classes")
+        c = len(thresholds)
+        never, always = int((thresholds >= NEVER).sum()), int((thresholds <= ALWAYS).sum())
+        if never:
+            parts.append(f"{never} of {c} classes never predicted, as no threshold passes the test")
+        if always:
+            parts.append(
+                f"{always} of {c} classes predicted in every row, as nothing less is sure to be enough"
+            )
+        if never or always:
+            parts.append("--no-shrink tunes without the guarantee")
+        return {"guarantee": "; ".join(parts)}
 
     def cuts(self) -> list[dict[str, Any]]:
         """For each class its threshold, and the interval of one that the bootstrap tells; else None."""
@@ -140,6 +171,10 @@ class Decision:
             "thresholds": {name: one["threshold"] for name, one in cuts.items()},
             "intervals": {name: one["interval"] for name, one in cuts.items()},
             "expected_loss": self.estimate.loss,
+            "guarantee": self.estimate.guarantee
+            and guarantees.as_json(
+                Objective.of(self.tuning.objective), self.thresholds, self.estimate.guarantee, [*classes]
+            ),
             "calibrated_by": self.tuning.calibration,
             "calibration": learned and dict(zip(classes, learned, strict=True)),
             "folds": [fold.as_json(classes) for fold in self.folds],
@@ -149,10 +184,17 @@ class Decision:
     def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "Decision":
         """The decision that `as_json` tells."""
         tuning = Tuning(**{one.name: told[one.name] for one in fields(Tuning)})
+        guarantee = told.get("guarantee")
+        reached = [
+            np.array([guarantee[f"expected_{name}"][label] for label in classes], dtype=np.float64)
+            for name in ("precision", "recall")
+            if guarantee
+        ]
         found = Estimate(
             np.array([told["thresholds"][name] for name in classes], dtype=np.float64),
             np.array([told["intervals"][name] or [np.nan, np.nan] for name in classes]),
             told["expected_loss"],
+            guarantee and Guarantee(*reached),
         )
         learned = told["calibration"]
         curves = learned and Calibration(told["calibrated_by"], [np.array(learned[name]) for name in classes])

@@ -27,6 +27,7 @@ from scipy.special import expit
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import FINEST, logits
 from encode_once.classify.decisions.exact import Objective, ranked, solve
+from encode_once.classify.decisions.guarantees import Guarantee, certified
 
 OUTSIDE = (0.025, 0.975)
 JITTER = 1e-3  # variance of a cut's logit that there is at the least
@@ -42,16 +43,20 @@ class Estimate:
     thresholds: Floats  # (c,)
     intervals: Floats | None = None  # (c, 2): 95 % likely, given the model; NaN for fewer than 2 positives
     loss: float | None = None  # how much less F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
+    guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
 
 
 def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True) -> Estimate:
     """Thresholds for unseen rows or, with shrink=False, those that are optimal on these.
 
-    scores and labels are (n, c). Only cuts a class that an F decides are shrunk; the same rows always give
-    the same.
+    scores and labels are (n, c). Only cuts a class that an F decides are shrunk; those for a precision or
+    recall are `guarantees.certified`. The same rows always give the same.
     Raises DataError: as `thresholds.tune`.
     """
     ranking = ranked(scores, labels)
+    if shrink and objective.measure in ("precision", "recall"):
+        thresholds, guarantee = certified(ranking, objective)
+        return Estimate(thresholds, guarantee=guarantee)
     exact = solve(ranking, objective)
     if objective.one_cut or objective.measure not in CURVES:
         return Estimate(exact)
@@ -86,7 +91,7 @@ def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]
     known = support > 1
     p = support[known]
     variances = (z[:, known].var(axis=0) + JITTER) * p / (p - 1)
-    spread = _spread(z[:, known].mean(axis=0), variances)
+    spread = between_variance(z[:, known].mean(axis=0), variances)
     weights, rest, centre = np.zeros(z.shape[1]), np.zeros(z.shape[1]), single[:, None]
     if spread:
         precisions = 1 / (variances + spread)
@@ -97,7 +102,7 @@ def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]
     return weights * z + (1 - weights) * centre, rest
 
 
-def _spread(own: Floats, variances: Floats) -> float:
+def between_variance(own: Floats, variances: Floats) -> float:
     """τ² of estimates and their variances (k,): with it, their weighted squared deviations come to k - 1."""
 
     def excess(spread: float) -> float:

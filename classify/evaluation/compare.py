@@ -51,12 +51,14 @@ class Judged:
 
     def draws(self) -> dict[str, Floats]:
         """Each metric on each draw of the rows, as `intervals.resampled` has it."""
-        return intervals.resampled(self.rows.labels, self.predictions, self.rows.scores)
+        return intervals.resampled(self.rows.labels, self.predictions, self.rows.scores, self.rows.groups)
 
     def with_intervals(self, draws: Mapping[str, Floats] | None = None) -> dict[str, Any]:
         """The metrics with one more key, `intervals`: metric → the ends of its 95 % interval."""
         draws = draws or self.draws()
-        return self.metrics | {"intervals": {name: interval(draws[name]) for name in intervals.ALL}}
+        return self.metrics | {
+            "intervals": {name: interval(draws[name], self.metrics[name]) for name in intervals.ALL}
+        }
 
     def taking(self, places: NDArray[np.intp], classes: Sequence[str]) -> "Judged":
         """The same of some of the rows, in that order, and of the same classes in the order given."""
@@ -65,8 +67,14 @@ class Judged:
         if k == list(range(len(own))) and np.array_equal(places, np.arange(len(self.rows.ids))):
             return self
         pick = np.ix_(places, np.array(k))
-        ids, keys = [self.rows.ids[n] for n in places], self.rows.keys[places]
-        rows = Scored(ids, self.rows.scores[pick], self.rows.labels[pick], keys=keys)
+        groups = self.rows.groups
+        rows = Scored(
+            [self.rows.ids[n] for n in places],
+            self.rows.scores[pick],
+            self.rows.labels[pick],
+            keys=self.rows.keys[places],
+            groups=None if groups is None else groups[places],
+        )
         predictions = self.predictions[pick]
         measured = measure(rows.labels, predictions, rows.scores, classes)
         measured["per_class"] = [
@@ -97,6 +105,7 @@ def against_first(judged: Sequence[Judged], anyway: bool = False) -> tuple[dict[
     _check(judged)
     judged, caveats = _on_the_same_rows(judged, anyway)
     caveats += _tuned_here(judged, anyway)
+    judged = _grouped_alike(judged)
     first, *others = judged
     draws = [one.draws() for one in judged]
     return {
@@ -175,6 +184,20 @@ def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judg
     return same, caveats
 
 
+def _grouped_alike(judged: Sequence[Judged]) -> list[Judged]:
+    """The runs with rows grouped together that any of them groups: paired draws need the same groups."""
+    groupings = [one.rows.groups for one in judged if one.rows.groups is not None]
+    if not groupings:
+        return [*judged]
+    groups = groupings[0]
+    for other in groupings[1:]:
+        if not np.array_equal(groups, other):
+            from encode_once.classify.data.duplicates import joined  # of PyTorch, which is needed here only
+
+            groups = joined(groups, other)
+    return [replace(one, rows=replace(one.rows, groups=groups)) for one in judged]
+
+
 def _tuned_here(judged: Sequence[Judged], anyway: bool) -> list[str]:
     """A caveat for each run whose thresholds were tuned on the rows it is evaluated on."""
     flattered = [one.name for one in judged if one.tuned_here]
@@ -188,11 +211,8 @@ def _tuned_here(judged: Sequence[Judged], anyway: bool) -> list[str]:
 
 def _difference(one: Judged, first: Judged, draws: Mapping[str, Floats]) -> dict[str, Any]:
     def told(ours: Any, theirs: Any, of_draws: Floats) -> dict[str, Any]:
-        known = ours is not None and theirs is not None
-        return {
-            "difference": ours - theirs if known else None,
-            "interval": interval(of_draws) if known else None,
-        }
+        difference = None if ours is None or theirs is None else ours - theirs
+        return {"difference": difference, "interval": interval(of_draws, difference)}
 
     per_class = [
         {"label": ours["label"], **told(ours["f1"], theirs["f1"], of_draws)}

@@ -1,12 +1,31 @@
-"""How far a figure may be off by the luck of which rows were held out: bootstrap intervals (Efron, 1979).
+"""How far a figure may be off by the luck of which rows were evaluated: bootstrap intervals.
 
-The held-out rows are drawn again, with replacement, as many as there are, a thousand times; the middle 95 %
-of what a figure then comes to is its interval. It tells the luck of the rows, not that of fitting: several
-seeds do. Two models on the same rows are compared by the interval of their difference over the same draws.
+**What an interval is for.** The model and its thresholds are fixed, the eval rows are a sample. The interval
+covers, 95 times in 100, what the figure would be on the whole population that the rows come from. It does not
+cover the luck of fitting; several seeds do. Classes of which the eval rows show nothing cannot be judged: mAP
+is over the classes with positives among the eval rows, and a class that is neither true nor predicted in any
+of them counts 0 in macro F1, in the figure as in its interval. `bench intervals` measures the coverage.
 
-No draw is looked at by itself. How often each row was drawn, W (n, draws), is all that a draw is; counts of
-true positives of all draws are one product of matrices, and so is average precision: which rows lie between
-one positive and the next, in the order of the scores, is a sparse matrix that holds for all draws.
+**Draws.** The rows are weighted at random, with exponential weights, a thousand times: the Bayesian bootstrap
+(Rubin, 1981). Drawing rows with replacement would leave a class with k positives without any in a share
+exp(-k) of the draws, which lowers macro F1 and changes the classes that mAP is over; so its percentiles, and
+BCa's, leave out the figure itself where classes are rare. Rows of one group (`--groups`) share a weight. No
+draw is looked at by itself: counts of true positives of all draws are one product of matrices, and so is
+average precision.
+
+**Rare classes** need two corrections, which shift and widen the draws of the averages over classes.
+
+1. Variance. The draws of a class with m informative rows (for F1 true or predicted, for average precision
+   positive) vary too little by (m - 1) / m, and not at all with m = 1. Let D be their variance. u = D m² /
+   (m - 1) is an unbiased estimate of the variance a row brings, with m - 1 degrees of freedom; it is shrunk
+   to the mean of the classes by `PRIOR` further degrees, and v = u / m replaces D. Rare classes weigh more
+   in that mean, as it is for them, and a row of theirs varies more than one of a frequent class.
+2. Bias. Given that m rows of a class are true or predicted, its true positives are Bin(m, J), J being the
+   Jaccard index, and F1 = 2 J / (1 + J) is concave: its expectation is off by F1''(J) Var(J) / 2, which is
+   -(1 + J) / 2 times the variance v of F1. Average precision is too high, because each positive counts itself
+   among the few ranked above it: see `_ap_bias`.
+
+Two models on the same rows are compared by the interval of their difference over the same draws.
 
 The calibration error has no interval: it is an average of absolute values, and the luck of a draw adds to
 those. Its draws lie above the figure itself: about .022, where the figure is .016, for 3,000 rows of a class
@@ -18,35 +37,50 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.polynomial.hermite_e import hermegauss
+from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
+from scipy.special import ndtr, ndtri
 
-from encode_once.classify.evaluation.metrics import coverages, f1, ranking_losses, row_f1
+from encode_once.classify.decisions.shrinkage import between_variance
+from encode_once.classify.evaluation.metrics import average_precision, coverages, f1, ranking_losses, row_f1
 
 DRAWS, LEVEL = 1000, 0.95
 TOGETHER = 100  # draws at a time: W of 10,000 rows takes 4 MB
-METRICS = ("micro_f1", "macro_f1", "samples_f1", "mAP")  # what is told of many runs
+PRIOR = 4  # degrees of freedom by which a class's variance is shrunk to the mean of the classes
+DOUBT = 0.25  # standard error of a correction of bias, in units of it: the binormal model is only a model
+METRICS = ("micro_f1", "macro_f1", "samples_f1", "mAP")  # shown in tables of several runs
 ALL = (
     *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
     *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss"),
 )
+UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Weights = NDArray[np.float32]  # (n, draws): how often each row was drawn
+Groups = NDArray[np.intp]
+Weights = NDArray[np.float32]  # (n, draws): the weight of each row, 1 on average
 
 
 def resampled(
-    labels: Bools, predictions: Bools, scores: NDArray[np.floating], draws: int = DRAWS, seed: int = 0
+    labels: Bools,
+    predictions: Bools,
+    scores: NDArray[np.floating],
+    groups: Groups | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> dict[str, Floats]:
-    """Each metric of `ALL` on every draw of the rows, (draws,), and `class_f1`, each class's F1, (draws, c).
+    """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
-    labels, predictions and scores are (n, c). What is 0/0 counts as in `classify.evaluation.metrics`: a
-    class without positives among the rows drawn has no part in mAP, which is NaN where none has. The same n,
-    draws and seed give the same draws.
+    labels, predictions and scores are (n, c). groups (n,): rows of equal number are drawn together; by
+    default every row is drawn by itself. What is 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN
+    without any positive. The same n, groups, draws and seed give the same draws.
     """
-    rankings = [_Ranking.of(*one) for one in zip(labels.T, scores.T, strict=True) if one[0].any()]
+    n = len(labels)
+    group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    rankings = [_Ranking.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]
     by_row = {
         "samples_f1": row_f1(labels, predictions),
         "subset_accuracy": (labels == predictions).all(axis=1),
@@ -57,21 +91,32 @@ def resampled(
     row_values = np.stack([*by_row.values()], axis=1).astype(np.float32)  # (n, 5)
     counted = [table.astype(np.float32) for table in (labels & predictions, predictions, labels)]
     parts = []
-    for W in _drawn(len(labels), draws, seed):
-        means = (W.T @ row_values / len(W)).T.astype(np.float64)
+    for W in _weights(group, draws, seed):
+        means = (W.T @ row_values / n).T.astype(np.float64)
         parts.append(
-            _of_counts(*((W.T @ table).astype(np.float64) for table in counted))  # float32 counts exactly
+            _of_counts(*((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
-            | {"mAP": _mean_precision(rankings, W)}
+            | {AP: np.array([one.average_precision(W) for one in rankings]).reshape(-1, W.shape[1]).T}
         )
-    return {name: np.concatenate([part[name] for part in parts]) for name in (*ALL, CLASS_F1)}
+    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    drawn |= _corrected_f1(drawn, labels, predictions, group)
+    drawn["mAP"] = _corrected_map(drawn.pop(AP), labels, scores, group)
+    return {
+        name: values if name in UNBOUNDED else np.clip(values, 0, 1)
+        for name, values in ((name, drawn[name]) for name in (*ALL, CLASS_F1))
+    }
 
 
-def interval(values: Floats) -> list[float] | None:
-    """The lower and upper end of the middle 95 % of values, NaN left out; None where all are NaN."""
-    values = values[~np.isnan(values)]
+AP = "average precision of each class"  # (draws, classes with positives)
+
+
+def interval(values: Floats, figure: float | None) -> list[float] | None:
+    """The lower and upper end of the middle 95 % of values, extended to hold the figure; None without one."""
+    if figure is None or np.isnan(values).all():
+        return None
     outside = (1 - LEVEL) / 2
-    return np.quantile(values, [outside, 1 - outside]).tolist() if len(values) else None
+    low, high = np.quantile(values, [outside, 1 - outside], method="weibull")  # exact for few draws, too
+    return [min(float(low), figure), max(float(high), figure)]
 
 
 def differences(ours: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> dict[str, Floats]:
@@ -79,26 +124,136 @@ def differences(ours: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> dic
     return {name: ours[name] - theirs[name] for name in ours}
 
 
-def _drawn(n: int, draws: int, seed: int) -> Iterator[Weights]:
+def _weights(group: Groups, draws: int, seed: int) -> Iterator[Weights]:
+    """Weights of rows (n, up to `TOGETHER`) whose group numbers, (n,), are 0, 1, …"""
     rng = np.random.default_rng(seed)
+    n, g = len(group), group.max() + 1
     for start in range(0, draws, TOGETHER):
-        many = min(TOGETHER, draws - start)
-        times = [np.bincount(rng.integers(n, size=n, dtype=np.int32), minlength=n) for _ in range(many)]
-        yield np.ascontiguousarray(np.array(times, np.float32).T)
+        W = rng.standard_exponential((min(TOGETHER, draws - start), g), np.float32).T[group]
+        yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
 
 
 def _of_counts(hits: Floats, predicted: Floats, support: Floats) -> dict[str, Floats]:
-    """What follows from the counts of each draw and class, (draws, c)."""
-    class_f1 = f1(hits, predicted + support)
+    """What follows from the weighted counts of each draw and class, (draws, c)."""
+    class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
     return {
-        "micro_f1": f1(all_hits, all_predicted + all_true),
+        "micro_f1": _ratio(2 * all_hits, all_predicted + all_true),
         "macro_f1": class_f1.mean(axis=1),
-        "weighted_f1": (class_f1 * support).sum(axis=1) / np.maximum(all_true, 1),
-        "precision": all_hits / np.maximum(all_predicted, 1),
-        "recall": all_hits / np.maximum(all_true, 1),
+        "weighted_f1": _ratio((class_f1 * support).sum(axis=1), all_true),
+        "precision": _ratio(all_hits, all_predicted),
+        "recall": _ratio(all_hits, all_true),
         CLASS_F1: class_f1,
     }
+
+
+def _ratio(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+
+
+def _corrected_f1(drawn: Mapping[str, Floats], labels: Bools, predictions: Bools, group: Groups) -> Any:
+    """The draws of macro and weighted F1, shifted and widened as the module says."""
+    hits, either, support = (t.sum(axis=0) for t in (labels & predictions, labels | predictions, labels))
+    class_f1, jaccard = f1(hits, hits + either), hits / np.maximum(either, 1)
+    of_draws = drawn[CLASS_F1].var(axis=0)
+    variances = _class_variances(of_draws, _groups_with(labels | predictions, group))
+    bias = -(1 + jaccard) / 2 * variances
+    shares = {"macro_f1": np.full(len(hits), 1 / len(hits)), "weighted_f1": support / max(support.sum(), 1)}
+    return {
+        name: _corrected(drawn[name], class_f1 @ share, bias @ share, (variances - of_draws) @ share**2)
+        for name, share in shares.items()
+    }
+
+
+def _corrected_map(drawn: Floats, labels: Bools, scores: NDArray[Any], group: Groups) -> Floats:
+    """The draws of mAP, of those of average precision (draws, classes with positives), in the same way."""
+    known = labels.any(axis=0)
+    if not known.any():
+        return np.full(len(drawn), np.nan)
+    labels, scores = labels[:, known], scores[:, known]
+    precisions = []
+    for truth, of_class in zip(labels.T, scores.T, strict=True):
+        order = np.argsort(-of_class)
+        precisions.append(average_precision(truth[order], of_class[order]))
+    positives = _groups_with(labels, group)
+    of_draws = drawn.var(axis=0)
+    more = float((_class_variances(of_draws, positives) - of_draws).sum()) / known.sum() ** 2
+    bias = float(_ap_bias(labels, scores, positives, int(group.max()) + 1).mean())
+    return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, more)
+
+
+def _corrected(drawn: Floats, figure: float, bias: float, more: float) -> Floats:
+    """Draws (draws,) about the figure less its bias, with more variance."""
+    variance = drawn.var()
+    if variance < 1e-12:  # rounding
+        return np.full(len(drawn), figure - bias)
+    wider = np.sqrt(max(variance + more + (DOUBT * bias) ** 2, variance) / variance)
+    return np.asarray(figure - bias + (drawn - drawn.mean()) * wider)
+
+
+def _groups_with(rows: Bools, group: Groups) -> NDArray[np.intp]:
+    """How many groups have any of a class's rows, (c,), of rows (n, c)."""
+    if group.max() + 1 == len(group):
+        return np.asarray(rows.sum(axis=0), np.intp)
+    return np.array([len(np.unique(group[column])) for column in rows.T])
+
+
+def _class_variances(of_draws: Floats, m: NDArray[np.intp]) -> Floats:
+    """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
+    freedom = np.maximum(m - 1, 0)
+    single = of_draws * m**2 / np.maximum(freedom, 1)
+    trust = freedom / (freedom + PRIOR) / np.maximum(m, 1)
+    usual = float(trust @ single) / max(float(trust.sum()), 1e-12)
+    shrunk = (PRIOR * usual + freedom * single) / (PRIOR + freedom)
+    return np.where(m > 0, shrunk / np.maximum(m, 1), 0.0)
+
+
+def _ap_bias(labels: Bools, scores: NDArray[Any], p: NDArray[np.intp], n: int) -> Floats:
+    """By how much average precision is too high on average, (c,), for classes with p positives among n rows.
+
+    The model is binormal: on some scale, scores of negatives are N(0, 1) and those of positives N(d, 1). A
+    positive that a share F of the negatives exceed lies at z = -Φ⁻¹(F) there, so the mean of a class's z is
+    an estimate of d with variance 1 / p; d is shrunk to the mean of the classes by empirical Bayes, and the
+    bias averaged over what stays uncertain. Let T(x), F(x) be the shares of positives and negatives above a
+    positive x. The population's average precision is the mean over x of p T / (p T + q F), q = n - p. In a
+    sample, R - 1 ~ Bin(p - 1, T) other positives and N ~ Bin(q, F) negatives are above x, and since
+    1 / (R + N) is the integral of u^(R + N - 1) over u = 0 .. 1,
+
+        E[R / (R + N)] = ∫ (b^(p - 1) + u (p - 1) T b^(p - 2)) (1 - F (1 - u))^q du,   b = 1 - T (1 - u).
+    """
+    separations = []
+    for truth, of_class in zip(labels.T, scores.T, strict=True):
+        negatives, positives = np.sort(of_class[~truth]), of_class[truth]
+        left, right = (np.searchsorted(negatives, positives, side) for side in ("left", "right"))
+        above = len(negatives) - (left + right) / 2  # ties count half
+        separations.append(-ndtri((above + 0.5) / (len(negatives) + 1)).mean())
+    own, variances = np.array(separations), 1 / p
+    spread = between_variance(own, variances)
+    precision = 1 / (variances + spread)
+    centre = own @ precision / precision.sum()
+    d = (spread * own + variances * centre) * precision
+    nodes, shares = hermegauss(3)
+    shares /= shares.sum()
+    deviations = np.sqrt(spread * variances * precision)
+    return np.asarray(
+        sum(w * _binormal_bias(d + x * deviations, p, n) for x, w in zip(nodes, shares, strict=True))
+    )
+
+
+def _binormal_bias(d: Floats, positives: NDArray[np.intp], n: int) -> Floats:
+    """The bias of average precision (c,) for separations d (c,)."""
+    x, of_x = hermegauss(48)
+    of_x /= of_x.sum()
+    T, F = ndtr(-x)[:, None], ndtr(-(x + d[:, None]))[..., None]  # (48, 1), (c, 48, 1)
+    v, of_v = leggauss(32)
+    rest = ((1 - v) / 2) ** 5  # 1 - u, with nodes dense near 0, where the integrand of many rows lies
+    of_u = of_v * 2.5 * ((1 - v) / 2) ** 4
+    p = positives[:, None, None].astype(np.float64)
+    b = 1 - T * rest
+    others = b ** (p - 1) + (1 - rest) * (p - 1) * T * b ** np.maximum(p - 2, 0)
+    expected = (others * np.exp((n - p) * np.log1p(-F * rest))) @ of_u  # (c, 48)
+    T, F, p = T[:, 0], F[..., 0], p[..., 0]
+    return np.asarray((expected - p * T / (p * T + (n - p) * F)) @ of_x)
 
 
 @dataclass(frozen=True)
@@ -125,20 +280,9 @@ class _Ranking:
         return cls(groups(order[: ends[-1]], ends), groups(order[truth], truth.cumsum()[ends - 1]))
 
     def average_precision(self, W: Weights) -> Floats:
-        """Σ precision · positives over the groups / all positives, (draws,); NaN where none was drawn."""
-        seen, positives = self.rows @ W, self.positives @ W  # (groups, draws), whole numbers
+        """Σ precision · positives over the groups / all positives, (draws,)."""
+        seen, positives = self.rows @ W, self.positives @ W  # (groups, draws)
         seen.cumsum(axis=0, out=seen)
         precision = positives.cumsum(axis=0)
-        precision /= np.maximum(seen, 1, out=seen)
-        with np.errstate(invalid="ignore"):
-            found: Floats = (precision * positives).sum(axis=0, dtype=np.float64) / positives.sum(axis=0)
-        return found
-
-
-def _mean_precision(rankings: list[_Ranking], W: Weights) -> Floats:
-    """The mean average precision of each draw, (draws,), over the classes with positives among its rows."""
-    precisions = np.array([one.average_precision(W) for one in rankings]).reshape(-1, W.shape[1])
-    known = ~np.isnan(precisions)
-    with np.errstate(invalid="ignore"):
-        mean: Floats = np.where(known, precisions, 0).sum(axis=0) / known.sum(axis=0)
-    return mean
+        precision /= np.maximum(seen, np.finfo(np.float32).tiny, out=seen)
+        return np.asarray((precision * positives).sum(axis=0, dtype=np.float64) / positives.sum(axis=0))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.rule import Tuning
 from encode_once.classify.runs.retune import retune
 from encode_once.classify.runs.run import Run
@@ -23,7 +24,7 @@ def table_text(rows: Sequence[dict[str, Any]]) -> str:
 
     names = list(rows[0])
     columns = [[name, *(_cell(row[name]) for row in rows)] for name in names]
-    texts = [isinstance(rows[0][name], str) for name in names]
+    texts = [all(isinstance(row[name], str) for row in rows) for name in names]
     widths = [max(map(len, column)) for column in columns]
     lines = zip(*columns, strict=True)
     return "\n".join(
@@ -60,10 +61,19 @@ def _ends(ends: Sequence[float] | None, sign: str = "") -> str:
 def metrics_text(metrics: dict[str, Any]) -> str:
     """A run's metrics: a line a class, then the averages, then their intervals where there are any."""
     lines = ["  ".join(f"{name} {_cell(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)]
+    lines += [metrics["guarantee"]] if metrics.get("guarantee") else []
     if "intervals" in metrics:
         told = (f"{name} {_ends(metrics['intervals'][name])}" for name in COMPARED)
         lines.append("95 % intervals: " + "  ".join(told))
-    return "\n".join([table_text(metrics["per_class"]), "", about(metrics), *lines])
+    rows = [row | {"threshold": _threshold(row["threshold"])} for row in metrics["per_class"]]
+    return "\n".join([table_text(rows), "", about(metrics), *lines])
+
+
+def _threshold(value: float | None) -> Any:
+    """A threshold, or in words what one outside the scores comes to."""
+    if value is None:
+        return None
+    return "never" if value >= NEVER else "always" if value <= ALWAYS else value
 
 
 def comparison_text(found: dict[str, Any]) -> str:

@@ -56,7 +56,7 @@ class Result:
             one,
             str(run.path),
             metrics=metrics_of(run, held, predictions),
-            draws=intervals.resampled(held.labels, predictions, held.scores),
+            draws=intervals.resampled(held.labels, predictions, held.scores, held.groups),
             inner=measured(decision, inner, run.settings.classes, decision.choose(inner.scores)),
             seconds=run.settings.seconds,
             rows=content_key(held.keys.tobytes() + held.labels.tobytes()).hex(),
@@ -79,7 +79,9 @@ def with_intervals(
     found = {}
     for name in METRICS:
         found[f"{name}{suffix}"] = values.get(name)
-        found[f"{name}{suffix}_interval"] = intervals.interval(draws[name]) if name in draws else None
+        found[f"{name}{suffix}_interval"] = (
+            intervals.interval(draws[name], values.get(name)) if name in draws else None
+        )
     return found
 
 

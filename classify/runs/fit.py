@@ -264,8 +264,9 @@ class Learner:
 
     def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> Scored:
         scores = model.scores(Selected(X, rows))
+        groups = None if self.groups is None else self.groups[rows]
         ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
-        return Scored(ids, scores, self.Y[rows], keys=self.keys[rows], missing=missing)
+        return Scored(ids, scores, self.Y[rows], missing=missing, groups=groups, keys=self.keys[rows])
 
     def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[Scored, list[str]]:
         """Every row scored by a model that has not seen its fold; and the warnings about these models."""
@@ -276,4 +277,5 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing(), keys=self.keys), warnings
+        missing = self.X.missing()
+        return Scored(self.ids, scores, self.Y, folds, missing, self.groups, keys=self.keys), warnings

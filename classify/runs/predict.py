@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import DataError, SpecMismatchError, Store, Table
+from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
+from encode_once.classify.data.duplicates import Groups
 from encode_once.classify.data.features import Learned, Reference, refer
+from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.compare import Judged
 from encode_once.classify.runs.retune import measured
@@ -145,10 +147,25 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels, keys=keys[~seen])
+    groups, warned = _groups(run, store, table)
+    warnings += warned
+    likely = run.decision.probabilities(scores[~seen])
+    rows = Scored(ids, likely, labels, groups=groups[~seen], keys=keys[~seen])
     predictions = run.decision.choose(rows.scores)
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
     return Judged(run, rows, predictions, metrics), warnings
+
+
+def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:
+    """Which rows of a table belong together by the run's `--groups`, (n,); a warning where it cannot say."""
+    spec = run.settings.groups
+    try:
+        return Grouping.parse(spec, store, table).of(table), []
+    except UsageError:
+        told = (
+            f"intervals keep rows of equal content together: {table.source} has nothing for --groups {spec}"
+        )
+        return Grouping(CONTENT).of(table), [told]

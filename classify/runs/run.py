@@ -4,8 +4,9 @@ run.json             what was asked for, and everything needed to repeat it
 weights.safetensors  the standardisation and what the head learned
 scores.h5            groups `tune` and `eval`: ids (n,), content keys (n, 16), scores and labels (n, classes);
                      of cross-validation the fold (n,) whose model gave the scores; where any is missing,
-                     which features are (n, features). Once, `classes` and `fitted_on`: the content keys
-                     (m, 16) of the rows it was fitted or tuned on, which evaluation leaves out
+                     which features are (n, features); and which rows belong together, `groups` (n,). Once,
+                     `classes` and `fitted_on`: the content keys (m, 16) of the rows it was fitted or tuned
+                     on, which evaluation leaves out
 thresholds.json      how scores become labels: what was asked for, and a threshold a label. Of
                      cross-validation also `folds`: the same of each fold, which labelled its rows of `eval`
 metrics.json         what the thresholds reach on `eval`
@@ -56,6 +57,9 @@ class Scored:
     keys: Keys = field(kw_only=True)  # (n, 16), see `rows.content_keys`
     folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
     missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
+    groups: NDArray[np.intp] | None = (
+        None  # (n,): rows of equal number belong together; None: every row is alone
+    )
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ class Run:
                     group["folds"] = rows.folds
                 if rows.missing is not None and rows.missing.any():
                     group["missing"] = rows.missing
+                if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
+                    group["groups"] = rows.groups
         self.save_decision(metrics, predictions)
         write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
 
@@ -305,4 +311,5 @@ def _read_scored(group: h5py.Group) -> Scored:
         labels=group["labels"][()],
         folds=group["folds"][()] if "folds" in group else None,
         missing=group["missing"][()] if "missing" in group else None,
+        groups=group["groups"][()] if "groups" in group else None,
     )

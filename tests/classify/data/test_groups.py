@@ -8,6 +8,7 @@ from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit, load_run, sweep
 from encode_once.classify.data.groups import Grouping
 from encode_once.classify.runs.fit import identity
+from encode_once.classify.runs.predict import judge
 
 
 @pytest.fixture
@@ -103,6 +104,38 @@ def test_doubles_are_fitted_tuned_and_measured_on_together(doubled, tmp_path, sp
             assert (f"0-{row}.jpg" in some) == (f"0-{other}.jpg" in some)
     if split == "kfold:4":
         assert np.array_equal(run.eval.folds[:50], run.eval.folds[100:150])
+
+
+def by_fours(store):
+    """The store, with a column that has every four rows belong together."""
+    (table,) = store.tables()
+    table.columns["by"] = [str(row // 4) for row in range(len(table))]
+    store.save(table)
+    return store
+
+
+def test_a_run_keeps_which_of_its_rows_belong_together_for_its_intervals(doubled, tmp_path):
+    fit(doubled(), "linear", split="kfold:4", run=tmp_path / "content")
+    assert together(load_run(tmp_path / "content").eval.groups) == PAIRS
+    fit(doubled(), "linear", groups="none", run=tmp_path / "none")
+    assert load_run(tmp_path / "none").eval.groups is None
+    fit(by_fours(doubled()), "linear", groups="by", split="tail:200", run=tmp_path / "by")
+    kept = load_run(tmp_path / "by").eval.groups
+    assert together(kept) == np.arange(200).reshape(50, 4).tolist()
+
+
+def test_other_data_is_grouped_as_the_run_was_or_by_content_which_is_reported(doubled, tmp_path):
+    store = by_fours(doubled())
+    (table,) = store.tables()
+    run, _ = fit(store, "linear", groups="by", split="tail:200", run=tmp_path / "run")
+    judged, warnings = judge(run, store, table)
+    assert together(judged.rows.groups) == together(run.eval.groups)
+    assert not any("--groups" in line for line in warnings)
+    del table.columns["by"]
+    judged, warnings = judge(run, store, table)
+    assert together(judged.rows.groups) == []
+    assert warnings[-1].startswith("intervals keep rows of equal content together")
+    assert "nothing for --groups by" in warnings[-1]
 
 
 def test_a_split_that_parts_doubles_all_the_same_says_so(doubled, tmp_path):

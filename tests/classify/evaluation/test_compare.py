@@ -89,17 +89,35 @@ def test_every_figure_is_that_of_the_run_alone_and_every_difference_that_of_the_
     draws = [resampled(one.rows.labels, one.predictions, one.rows.scores) for one in judged]
     for told, one, drawn in zip(found["runs"], judged, draws, strict=True):
         assert {name: told[name] for name in one.metrics} == one.metrics
-        assert told["intervals"] == {name: interval(drawn[name]) for name in ALL}
+        assert told["intervals"] == {name: interval(drawn[name], one.metrics[name]) for name in ALL}
     (difference,) = found["differences"]
     theirs, ours = judged
     for name in ALL:
         assert difference["metrics"][name] == {
             "difference": ours.metrics[name] - theirs.metrics[name],
-            "interval": interval(draws[1][name] - draws[0][name]),
+            "interval": interval(draws[1][name] - draws[0][name], ours.metrics[name] - theirs.metrics[name]),
         }
     for k, row in enumerate(difference["per_class"]):
         assert row["label"] == CLASSES[k]
-        assert row["interval"] == interval(draws[1]["class_f1"][:, k] - draws[0]["class_f1"][:, k])
+        assert row["interval"] == interval(
+            draws[1]["class_f1"][:, k] - draws[0]["class_f1"][:, k], row["difference"]
+        )
+
+
+def test_paired_runs_are_drawn_by_the_groups_of_both(run):
+    """Rows 0 and 1 belong together in one run, 1 and 2 in the other: 0, 1 and 2 do in the comparison."""
+    rows = np.arange(400)
+    first, other = run("first"), run("other", 0.1)
+    first.eval = replace(first.eval, groups=np.where(rows == 1, 0, rows))
+    other.eval = replace(other.eval, groups=np.where(rows == 2, 1, rows))
+    _, judged = against_first(kept(first, other))
+    for one in judged:
+        assert len(np.unique(one.rows.groups)) == 398
+        assert len({*one.rows.groups[:3]}) == 1
+    _, judged = against_first(kept(first, run("alone")))
+    assert all(len(np.unique(one.rows.groups)) == 399 for one in judged)
+    turned = judged[0].taking(rows[::-1], CLASSES)
+    np.testing.assert_array_equal(turned.rows.groups, judged[0].rows.groups[::-1])
 
 
 def shuffled(run, rows=slice(None), classes=(0, 1, 2, 3)):

@@ -39,7 +39,9 @@ def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
         assert (other.settings.split, other.decision.tuning) == ("tail:100", Tuning("micro"))
         for name in METRICS:
             assert row[f"{name}_change"] == pytest.approx(row[name] - rows[0][name])
-            assert row[f"{name}_change_interval"] == interval(draws_of(other)[name] - whole[name])
+            assert row[f"{name}_change_interval"] == interval(
+                draws_of(other)[name] - whole[name], row[f"{name}_change"]
+            )
     assert rows[0]["micro_f1_change"] is None
     assert load_run(rows[2]["run"]).settings.features.keys() == {"e/image"}
     assert "hidden" not in load_run(rows[4]["run"]).settings.options

@@ -62,7 +62,7 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
         draws = resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
         for name in METRICS:
             assert row[name] == metrics[name]
-            assert row[f"{name}_interval"] == interval(draws[name])
+            assert row[f"{name}_interval"] == interval(draws[name], row[name])
         assert load_run(row["run"]).eval.ids == run.eval.ids
         assert row["seconds"] > 0
         assert row["error"] is None
@@ -146,7 +146,10 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
     assert len(run.eval.ids) == 400
     metrics, predictions = measure_kept(run)
     draws = resampled(run.eval.labels, predictions, run.eval.scores)
-    assert (row["macro_f1"], row["macro_f1_interval"]) == (metrics["macro_f1"], interval(draws["macro_f1"]))
+    assert (row["macro_f1"], row["macro_f1_interval"]) == (
+        metrics["macro_f1"],
+        interval(draws["macro_f1"], metrics["macro_f1"]),
+    )
 
 
 @pytest.mark.parametrize(
