@@ -117,23 +117,36 @@ def _inputs(options: dict[str, Any]) -> dict[str, Any]:
     return {"columns": Columns(id_, image, captions, label), "images": options.pop("images")}
 
 
+class DecisionRuleName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """A decision rule's name; the old name `cuts` is accepted with a deprecation line."""
+
+    name = "RULE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Replace the old name."""
+        if value == "cuts":
+            warn(["--decide cuts is deprecated: use --decide thresholds"])
+            return "thresholds"
+        return value
+
+
 def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """How labels follow from scores, the objective under the command's own name for it."""
 
     def options(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
             click.option("--at-most", type=click.IntRange(0),
-                         help="Labels a row gets at the most; 0: any number."),
+                         help="Maximum number of labels per row (0: no limit)."),
             click.option("--at-least", type=click.IntRange(0),
-                         help="Labels a row gets at the least: those nearest to their cut are added."),
+                         help="Minimum number of labels per row; adds those nearest to their thresholds."),
             click.option("--calibrate", metavar="METHOD",
-                         help="Scores as probabilities: sigmoid, isotonic, temperature or none."),
-            click.option("--decide", metavar="RULE",
-                         help="cuts, or expected-f1: each row's set of greatest expected F1."),
+                         help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
+            click.option("--decide", type=DecisionRuleName(),
+                         help="thresholds, or expected-f1: each row's label set of greatest expected F1."),
             click.option("--shrink/--no-shrink", default=None,
-                         help="Cuts drawn together for unseen rows, or optimal on those tuned on."),
+                         help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
             click.option(objective, "objective", metavar="OBJECTIVE",
-                         help="What thresholds maximise; first macro."),
+                         help="Objective for the thresholds [default: macro]."),
         ):  # fmt: skip
             command = option(command)
         return command
@@ -1164,21 +1177,23 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as
     _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 
-@bench.command("cuts")
+@bench.command("thresholds")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
 @click.option("--repeats", default=20, show_default=True, type=click.IntRange(2),
-              help="Halvings of a run's rows.")  # fmt: skip
+              help="Random halvings of a run's rows.")  # fmt: skip
 @click.option("--rows", default=1000, show_default=True, type=click.IntRange(1),
-              help="Tune on so few rows, too.")  # fmt: skip
+              help="Also tune on this number of rows.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("--md", is_flag=True, help="Print the tables as Markdown.")
 @json_option
-def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool, as_json: bool) -> None:
-    """Compare rules from scores to labels on unseen rows: tuned on half of a run's, judged on the other.
+def bench_thresholds(
+    runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool, as_json: bool
+) -> None:
+    """Compare decision rules on unseen rows: tuned on half of a run's eval rows, measured on the other half.
 
     \b
     Example:
-      encode-once bench cuts runs/mlp runs/linear
+      encode-once bench thresholds runs/mlp runs/linear
     """
     from encode_once.classify import load_run
     from encode_once.classify.bench.rules import held_out, text
@@ -1189,6 +1204,17 @@ def bench_cuts(runs: Sequence[str], repeats: int, rows: int, seed: int, md: bool
         say(run)
         found += held_out(load_run(run), repeats, rows, seed)
     _result(found, as_json, lambda: text(found, markdown_text if md else table_text))
+
+
+bench.add_command(
+    click.Command(
+        "cuts",
+        params=bench_thresholds.params,
+        callback=bench_thresholds.callback,
+        hidden=True,
+        deprecated="use `bench thresholds`",
+    )
+)
 
 
 @bench.command("intervals")

@@ -315,7 +315,7 @@ def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, t
     assert both["features"] == ["efficientnet-lite0/pooled", "glove-50/mean"]
     assert both["differs"] == ["efficientnet-lite0/pooled for no-such-encoder/pooled"]
     assert both["metrics"]["n"] == 20
-    assert both["metrics"]["decided"] == "0.4 is the cut of every class"
+    assert both["metrics"]["decided"] == "0.4 is the threshold of every class"
     assert (both["reported"], both["contaminated"]) == ({"micro_f1": 0.5}, False)
     assert both["seconds"] > 0
     assert (none["metrics"], none["contaminated"]) == (None, True)
@@ -443,7 +443,7 @@ def test_bench_cuts_compares_every_rule_on_kept_scores(folder, run):
     folder(40)
     run(*GLOVE)
     run("fit", "--head", "linear", "--split", "kfold:2", "--run", "runs/one")
-    words = ("bench", "cuts", "runs/one", "--repeats", 2, "--rows", 10)
+    words = ("bench", "thresholds", "runs/one", "--repeats", 2, "--rows", 10)
     rows = json.loads(run(*words, "--json").stdout)
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     assert [(row["tuned on"], row["rule"]) for row in rows] == [(n, rule) for n in (20, 10) for rule in rules]

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
-from importlib.util import find_spec
 
 import click
 import numpy as np
@@ -41,18 +40,6 @@ NOT_RUN = {
 # Run under the marker `real`.
 SLOW = {r"^python cli\.py demo": "three minutes", "bench memory": "a process for each figure"}
 
-# What other branches bring: delete these three once they are merged.
-PENDING_LINKS = {"docs/security.md"}
-RENAMED = {"bench thresholds": "bench cuts", "--decide thresholds": "--decide cuts"}
-PACKAGED = find_spec("encode_once.classify") is not None if find_spec("encode_once") else False
-
-
-def as_of_now(command):
-    if "thresholds" not in COMMANDS_OF_BENCH:
-        for new, old in RENAMED.items():
-            command = command.replace(new, old)
-    return command
-
 
 def listed_commands(group, path=()):
     for name, command in group.commands.items():
@@ -77,7 +64,7 @@ def reason(command, reasons):
 
 def arguments(command):
     """The words after `python cli.py` or `encode-once`; None for another program."""
-    words = shlex.split(as_of_now(command))
+    words = shlex.split(command)
     if words[:2] == ["python", "cli.py"]:
         return words[2:]
     return words[1:] if words[0] == "encode-once" else None
@@ -184,22 +171,15 @@ def execute(command):
     return None
 
 
-def as_importable(code):
-    """Python code of a page as it can be imported here: until the package has its name, by its folders."""
-    if PACKAGED:
-        return code
-    return re.sub(r"from encode_once import", "import", code).replace("encode_once.", "")
-
-
 @pytest.mark.parametrize("page", [page for page in PAGES if run_commands(page)], ids=name_of)
 def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
     names = {}
     for language, block in blocks(page):
         file = re.match(r"# (\w[\w-]*\.(?:py|toml))\n", block)
         if file:
-            (place / file[1]).write_text(as_importable(block))
+            (place / file[1]).write_text(block)
         elif language == "python":
-            exec(compile(as_importable(block), name_of(page), "exec"), names)
+            exec(compile(block, name_of(page), "exec"), names)
         for command in commands(language, block):
             if not (reason(command, NOT_RUN) or reason(command, SLOW)):
                 execute(command)
@@ -278,8 +258,6 @@ def test_every_link_leads_to_a_file_and_an_anchor(page):
     for link in links(page):
         target, _, anchor = link.partition("#")
         path = (page.parent / target).resolve() if target else page
-        if name_of(path) in PENDING_LINKS and not path.exists():
-            continue
         assert path.exists(), link
         if anchor:
             assert anchor in anchors(path), link

@@ -2,7 +2,7 @@
 
 `sigmoid` is Platt's (1999): a logistic regression on the logit of the score. Intercept and slope are drawn
 toward 0 and 1, which change nothing, so that a class of few positives is not bent by them: with a standard
-deviation of ½, as measured in `bench cuts`. `temperature` has the slope alone, one a class.
+deviation of ½, as measured in `bench thresholds`. `temperature` has the slope alone, one a class.
 `isotonic` is a rising function of any shape, as scikit-learn fits it, which wants hundreds of positives a
 class. What was learned are plain numbers.
 """

@@ -15,7 +15,7 @@ from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
 from encode_once.classify.decisions.shrinkage import Estimate, estimate
 
-RULES = ("cuts", "expected-f1")
+RULES = ("thresholds", "expected-f1")
 CALIBRATIONS = ("auto", "none", *METHODS)
 
 Bools = NDArray[np.bool_]
@@ -27,16 +27,16 @@ class Tuning:
 
     objective: what thresholds maximise, one of `classify.decisions.exact.NAMES`.
     shrink: have them hold on unseen rows, not be optimal on those they are tuned on.
-    decide: "cuts", or "expected-f1": each row's set of labels of the greatest expected F1.
-    calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, and "none" for cuts.
+    decide: "thresholds", or "expected-f1": each row's set of labels of the greatest expected F1.
+    calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
     at_least, at_most: labels a row. Thresholds are tuned as if there were no such bounds; then those labels
-        are added that are nearest to their cut, or taken away that are least above it.
+        are added that are nearest to their threshold, or taken away that are least above it.
     Raises UsageError: there is no such thing.
     """
 
     objective: str = "macro"
     shrink: bool = True
-    decide: str = "cuts"
+    decide: str = "thresholds"
     calibrate: str = "auto"
     at_least: int = 0
     at_most: int | None = None
@@ -60,7 +60,7 @@ class Tuning:
     def learns(self) -> bool:
         """Whether it takes scores and labels to decide the rule: 0.5 for all does not."""
         return self.calibration != "none" or (
-            self.decide == "cuts" and Objective.of(self.objective).fixed is None
+            self.decide == "thresholds" and Objective.of(self.objective).fixed is None
         )
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Tuning:
         if self.decide == "expected-f1":
             told = ["sets of the greatest expected F1"]
         elif objective.fixed is not None:
-            told = [f"{objective.fixed:g} is the cut of every class"]
+            told = [f"{objective.fixed:g} is the threshold of every class"]
         elif objective.measure in ("precision", "recall") and self.shrink:
             whose = "in all classes together" if objective.one_cut else "of each class"
             told = [
@@ -115,16 +115,16 @@ class Decision:
         return self.estimate.thresholds
 
     @property
-    def by_cuts_alone(self) -> bool:
+    def by_thresholds_alone(self) -> bool:
         """Whether a label hangs on its own score and threshold, and on nothing else."""
         asked = self.tuning
-        return asked.decide == "cuts" and not (self.calibration or asked.at_least or asked.at_most)
+        return asked.decide == "thresholds" and not (self.calibration or asked.at_least or asked.at_most)
 
     @property
     def told(self) -> dict[str, str]:
         """What `metrics.json` says of it."""
         asked = self.tuning
-        objective = asked.objective if asked.decide == "cuts" else asked.decide
+        objective = asked.objective if asked.decide == "thresholds" else asked.decide
         return {"objective": objective, "decided": str(asked), **self._guaranteed()}
 
     def _guaranteed(self) -> dict[str, str]:
@@ -150,26 +150,26 @@ class Decision:
             parts.append("--no-shrink tunes without the guarantee")
         return {"guarantee": "; ".join(parts)}
 
-    def cuts(self) -> list[dict[str, Any]]:
+    def per_class(self) -> list[dict[str, Any]]:
         """For each class its threshold, and the interval of one that the bootstrap tells; else None."""
         intervals = self.estimate.intervals
         known = np.full((len(self.thresholds), 2), np.nan) if intervals is None else intervals
         return [
             {
-                "threshold": None if np.isnan(cut) else float(cut),
+                "threshold": None if np.isnan(threshold) else float(threshold),
                 "interval": None if np.isnan(ends).any() else ends.tolist(),
             }
-            for cut, ends in zip(self.thresholds, known, strict=True)
+            for threshold, ends in zip(self.thresholds, known, strict=True)
         ]
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
         """`thresholds.json`: what was asked for, and for each class what was found; the same of each fold."""
-        cuts = dict(zip(classes, self.cuts(), strict=True))
+        per_class = dict(zip(classes, self.per_class(), strict=True))
         learned = self.calibration and [one.tolist() for one in self.calibration.learned]
         return {
             **asdict(self.tuning),
-            "thresholds": {name: one["threshold"] for name, one in cuts.items()},
-            "intervals": {name: one["interval"] for name, one in cuts.items()},
+            "thresholds": {name: one["threshold"] for name, one in per_class.items()},
+            "intervals": {name: one["interval"] for name, one in per_class.items()},
             "expected_loss": self.estimate.loss,
             "guarantee": self.estimate.guarantee
             and guarantees.as_json(

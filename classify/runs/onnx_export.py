@@ -45,13 +45,14 @@ def export(run: Run, path: Path) -> float:
         The largest difference of a score.
 
     Raises:
-        DataError: labels follow from more than cuts, the head is none of torch's, or a library is missing.
+        DataError: the decision rule is more than thresholds, the head is not linear or of torch, or a
+            library is missing.
         ExportError: torch cannot export it, or onnxruntime gives other scores.
     """
-    if not run.decision.by_cuts_alone:
+    if not run.decision.by_thresholds_alone:
         raise DataError(
-            f"{run.path} decides by more than cuts ({run.decision.tuning}): first "
-            f"tune {run.path} --decide cuts --calibrate none --at-least 0 --at-most 0"
+            f"{run.path} decides by more than thresholds ({run.decision.tuning}): first "
+            f"tune {run.path} --decide thresholds --calibrate none --at-least 0 --at-most 0"
         )
     network = _network(run.model.head)
     if network is None:

@@ -85,7 +85,7 @@ def measured(decision: Decision, rows: Scored, classes: Sequence[str], predictio
     found = measure(rows.labels, predictions, rows.scores, classes)
     per_class = [
         {"label": row["label"], **cut, **row}
-        for row, cut in zip(found["per_class"], decision.cuts(), strict=True)
+        for row, cut in zip(found["per_class"], decision.per_class(), strict=True)
     ]
     return {**found, "per_class": per_class, **decision.told}
 

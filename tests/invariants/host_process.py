@@ -104,7 +104,7 @@ def library(folder):
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
     assert recompute(store, 2, [f"{encoder}/pooled"])
-    tuning = Tuning("macro", shrink=False, decide="cuts", calibrate="none")
+    tuning = Tuning("macro", shrink=False, decide="thresholds", calibrate="none")
     for head, options in {"linear": {}, "mlp": {"epochs": 2}, "gbm": {}, "forest": {}, "knn": {}}.items():
         run, _ = fit(
             store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, tuning=tuning
@@ -133,7 +133,7 @@ def command_line(folder):
     run("extract", "--encoder", "no such encoder", *where, status=2)
     chosen = ["--features", f"{encoder}/pooled", "--store", store]
     run("fit", "--head", "linear", *chosen, "--run", folder / "linear", "--set", "Cs=[1]")
-    run("tune", folder / "linear", "--objective", "micro", "--decide", "cuts", "--no-shrink",
+    run("tune", folder / "linear", "--objective", "micro", "--decide", "thresholds", "--no-shrink",
         "--calibrate", "none", "--at-least", "0", "--at-most", "0")  # fmt: skip
     run("export", folder / "linear", "-o", folder / "linear.onnx")
     run("evaluate", folder / "linear", "--json")

@@ -46,7 +46,7 @@ class Recipe:
     head: str
     split: str
     objective: str
-    decide: str = "cuts"
+    decide: str = "thresholds"
     tune_on: str = "inner"
     options: Mapping[str, Any] = field(default_factory=dict)
     instead: Mapping[str, Sequence[str]] = field(default_factory=dict)

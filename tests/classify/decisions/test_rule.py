@@ -78,7 +78,7 @@ def test_cuts_that_nothing_reaches_still_leave_a_row_its_best_label():
     assert decision(np.array([[0.3, 0.1, 0.2], [0.1, 0.95, 1.0]])).tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
-@pytest.mark.parametrize("decide", ["cuts", "expected-f1"])
+@pytest.mark.parametrize("decide", ["thresholds", "expected-f1"])
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
 @pytest.mark.parametrize("objective", ["macro", "global-micro", "at:0.4", "recall:0.9"])
 def test_json_holds_all_that_decides(decide, calibrate, objective):
@@ -93,7 +93,7 @@ def test_json_holds_all_that_decides(decide, calibrate, objective):
     assert again.as_json(CLASSES) == told
     # Other readers find the contract's keys, whatever the order of the classes.
     assert told["objective"] == objective
-    if decide == "cuts":
+    if decide == "thresholds":
         assert [told["thresholds"][name] for name in CLASSES] == made.thresholds.tolist()
     turned = Decision.of_json(told, CLASSES[::-1])
     np.testing.assert_array_equal(turned.thresholds, made.thresholds[::-1])
@@ -116,7 +116,7 @@ def test_sets_have_no_thresholds():
     assert set(told["thresholds"].values()) == set(told["intervals"].values()) == {None}
     assert told["calibrated_by"] == "sigmoid"
     assert decision.told["objective"] == "expected-f1"
-    assert decision.cuts() == [{"threshold": None, "interval": None}] * 4
+    assert decision.per_class() == [{"threshold": None, "interval": None}] * 4
 
 
 def test_cuts_far_below_one_in_a_million_are_cuts_like_others():
@@ -133,11 +133,11 @@ def test_cuts_far_below_one_in_a_million_are_cuts_like_others():
     [
         (Tuning(), "thresholds maximise macro", True),
         (Tuning("micro", shrink=False), "thresholds maximise micro, exactly", True),
-        (Tuning("none"), "0.5 is the cut of every class", False),
-        (Tuning("at:0.4", at_least=1), "0.4 is the cut of every class, 1 or more labels a row", False),
+        (Tuning("none"), "0.5 is the threshold of every class", False),
+        (Tuning("at:0.4", at_least=1), "0.4 is the threshold of every class, 1 or more labels a row", False),
         (
             Tuning("none", calibrate="sigmoid"),
-            "0.5 is the cut of every class, scores calibrated by sigmoid",
+            "0.5 is the threshold of every class, scores calibrated by sigmoid",
             True,
         ),
         (
@@ -171,6 +171,6 @@ def test_what_cannot_be_asked_for(given, said):
 
 def test_only_cuts_are_cuts_alone():
     scores, labels = rows()
-    assert Tuning("micro").decision(scores, labels).by_cuts_alone
+    assert Tuning("micro").decision(scores, labels).by_thresholds_alone
     for more in ({"decide": "expected-f1"}, {"calibrate": "isotonic"}, {"at_least": 1}, {"at_most": 2}):
-        assert not Tuning(**more).decision(scores, labels).by_cuts_alone
+        assert not Tuning(**more).decision(scores, labels).by_thresholds_alone

@@ -74,7 +74,7 @@ def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on
     np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
     np.testing.assert_array_equal(predictions, expected(run.eval.scores))
     assert run.decision.tuning == tuning
-    assert metrics["objective"] == (tuning.objective if tuning.decide == "cuts" else "expected-f1")
+    assert metrics["objective"] == (tuning.objective if tuning.decide == "thresholds" else "expected-f1")
     assert metrics["decided"] == str(tuning)
     assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else said)
     assert tuned_on_eval(run) == (tune_on == "eval" and tuning.objective != "none")
@@ -144,6 +144,6 @@ def test_no_row_has_a_say_in_its_own_probability():
 def test_a_fixed_cut_is_tuned_on_nothing():
     run = a_run(tune_on="eval")
     metrics, predictions = retune(run, Tuning("at:0.375"))
-    assert metrics["decided"] == "0.375 is the cut of every class"
+    assert metrics["decided"] == "0.375 is the threshold of every class"
     assert (predictions == (run.eval.scores >= 0.375)).all()
     assert measure_kept(run)[0] == metrics
