@@ -78,7 +78,7 @@ def encode(
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
     files = {name.removesuffix(REGIONS): file for name, file in (weights or {}).items()}
-    wanted = encoders.wanted([*names, *filter(None, map(captioner, captions))])
+    wanted = encoders.requested([*names, *filter(None, map(captioner, captions))])
     called = {asked: _named(asked, files) for asked in wanted}
     captions = [one if one == OWN else _renamed(one, called) for one in dict.fromkeys(captions)]
     made = []

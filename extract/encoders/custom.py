@@ -1,4 +1,4 @@
-"""An encoder of the user's own: a class in a file, `--encoder path.py:MyEncoder` (README shows one)."""
+"""The user's own encoders: a class in a file, `--encoder path.py:MyEncoder` (see README for an example)."""
 
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
@@ -11,20 +11,22 @@ from encode_once.extract.errors import UnknownEncoderError
 
 
 def is_custom(name: str) -> bool:
-    """Whether this is the name of a class in a file."""
+    """Whether the name refers to a class in a file."""
     return ".py:" in name
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The user's `Tower`, made with the options; the content of its file is part of its features' keys.
+    """The user's `Tower`, constructed with the options; its file's content is part of its features' keys.
 
     Raises:
-        UnknownEncoderError: the file cannot be imported, or has no such class.
+        UnknownEncoderError: the file cannot be imported or has no such class.
     """
     place, _, class_name = name.rpartition(":")
     path = Path(place)
     if path.is_absolute() or ".." in path.parts:
-        raise UnknownEncoderError(f"{name}: name the file by its path below this folder; features bear it")
+        raise UnknownEncoderError(
+            f"{name}: give the file as a path below this folder, since feature names contain it"
+        )
     classes: dict[str, Callable[[Options], Tower]] = {
         class_.__name__: class_
         for class_ in vars(_imported(path)).values()
@@ -45,6 +47,6 @@ def _imported(path: Path) -> ModuleType:
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is the user's code: whatever it raises is told
+    except Exception as error:  # the user's code may raise anything
         raise UnknownEncoderError(f"{path} cannot be imported: {brief(error)}") from error
     return module

@@ -225,21 +225,21 @@ IDENTITY = [helper.make_node("Identity", ["images"], ["out"])]
         (lambda path: path.write_bytes(b"not a model"), "onnxruntime cannot read it"),
         (
             lambda path: model(path, [1, 3, "h", "w"], [1, 3, "h", "w"], IDENTITY),
-            "it takes images .*one size",
+            "its input is images .*fixed image size",
         ),
-        (lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY), "it takes images .*one size"),
-        (lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY), "it takes images .*one size"),
+        (lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY), "its input is images .*fixed image size"),
+        (lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY), "its input is images .*fixed image size"),
         (
             lambda path: model(path, [1, 3, 32, 32], [1, 3, 32, 32], IDENTITY),
-            r"it gives out \[1, 3, 32, 32\]",
+            r"its output is out \[1, 3, 32, 32\]",
         ),
-        (lambda path: detector(path, (300, 6)), r"\[1, 300, 6\], which is no output of YOLOX"),
-        (lambda path: detector(path, (CELLS, 8), offset=1.0), "no probabilities"),
+        (lambda path: detector(path, (300, 6)), r"\[1, 300, 6\], which does not fit YOLOX"),
+        (lambda path: detector(path, (CELLS, 8), offset=1.0), "not probabilities"),
         (lambda path: detector(path, (40, CELLS), metadata={"task": "segment"}), "task segment"),
         (lambda path: embedding(path, save_as_external_data=True, size_threshold=0), "are in another file"),
     ],
 )
-def test_a_file_that_cannot_be_told_is_refused_in_one_line(tmp_path, make, message):
+def test_a_file_of_unknown_layout_is_refused_in_one_line(tmp_path, make, message):
     path = tmp_path / "m.onnx"
     make(path)
     with pytest.raises(WeightsError, match=message) as caught:
@@ -264,11 +264,11 @@ def test_objectness_that_is_always_one_is_not_yolox(tmp_path):
 
 
 def test_random_weights_are_refused(tmp_path):
-    with pytest.raises(WeightsError, match="carries its weights"):
+    with pytest.raises(WeightsError, match="contains its weights"):
         towers(f"onnx:{embedding(tmp_path / 'e.onnx')}", Options(weights="random"))
 
 
-def test_without_onnxruntime_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_onnxruntime_the_error_says_what_to_install(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def missing(name, *rest, **more):
