@@ -1,4 +1,4 @@
-"""What extraction costs beside encoding: the time to find that nothing changed, and memory."""
+"""The cost of extraction without encoding: time if nothing has changed, and memory."""
 
 import csv
 import tempfile
@@ -15,7 +15,7 @@ WORDS = "a the man dog cat street red on in with holding small large table water
 
 
 def unchanged(data: str, store: str) -> dict[str, Any]:
-    """The seconds, beyond imports, that extract takes where every row of a store is there already."""
+    """Seconds that extract takes, without imports, if all rows are in the store already."""
     features = [Store(store).feature(name) for name in Store(store).features()]
     encoders = {feature.encoder: feature.weights_file for feature in features}
     weights = {name: file for name, file in encoders.items() if file}
@@ -30,7 +30,7 @@ def unchanged(data: str, store: str) -> dict[str, Any]:
 
 
 def memory(rows: int, encoder: str = "glove-50") -> dict[str, Any]:
-    """The most memory that extracting so many captions takes, beyond the imports."""
+    """The peak memory of extracting `rows` captions, without imports."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "train.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

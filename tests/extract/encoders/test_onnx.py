@@ -227,8 +227,14 @@ IDENTITY = [helper.make_node("Identity", ["images"], ["out"])]
             lambda path: model(path, [1, 3, "h", "w"], [1, 3, "h", "w"], IDENTITY),
             "its input is images .*fixed image size",
         ),
-        (lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY), "its input is images .*fixed image size"),
-        (lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY), "its input is images .*fixed image size"),
+        (
+            lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY),
+            "its input is images .*fixed image size",
+        ),
+        (
+            lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY),
+            "its input is images .*fixed image size",
+        ),
         (
             lambda path: model(path, [1, 3, 32, 32], [1, 3, 32, 32], IDENTITY),
             r"its output is out \[1, 3, 32, 32\]",
