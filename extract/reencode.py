@@ -16,7 +16,7 @@ from encode_once.extract.errors import InputError
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
-# Relative to a vector's norm. Rounding to float16 costs .0005; other batches, threads, devices a few times that.
+# Relative to a vector's norm. Rounding to float16 costs .0005; other batches or devices a few times that.
 TOLERANCE = 0.02
 
 

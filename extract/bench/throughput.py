@@ -1,4 +1,4 @@
-"""Measure the speed of encoding images: each part of the work alone, all of it, and the limit by the parts."""
+"""Measure the speed of encoding images: each part alone, all together, and the limit set by the parts."""
 
 import os
 import tempfile
@@ -269,8 +269,9 @@ def text(result: Mapping[str, Any]) -> str:
                 f"{script[f'{kind}_differs_by']:.0e}; here {result['end_to_end_per_s'] / rate:.1f} × as many"
             )
     texts = (
-        f"{row['encoder']}: {row['per_s']:.1f} captions per second, {row['per_s'] / row['padded_per_s']:.1f} × "
-        f"as many as with padding; values differ by at most {row['differs_by']:.0e}"
+        f"{row['encoder']}: {row['per_s']:.1f} captions per second, "
+        f"{row['per_s'] / row['padded_per_s']:.1f} × as many as with padding; "
+        f"values differ by at most {row['differs_by']:.0e}"
         for row in result.get("captions", [])
     )
     return "\n".join([*lines, *texts])

@@ -1,7 +1,7 @@
 """Scripts without this project, for comparison: torch, a loop, and `np.save`.
 
-`python -m encode_once.extract.bench.torch_scripts` runs a script in a separate process, without this project's
-settings of allocator and threads, which would make it 1.5 times as fast.
+`python -m encode_once.extract.bench.torch_scripts` runs a script in a separate process, without this
+project's settings of allocator and threads, which would make it 1.5 times as fast.
 """
 
 import json

@@ -36,9 +36,9 @@ OWN_WORD = 0.25  # probability that the name is the picture's own word, not one 
 class Category:
     """A label: its frequency, its words in captions, and its pictures.
 
-    Pictures are identified by their code points, as Twemoji names its files, each with a word for this picture
-    alone. Those in `evaluation` are in no training scene. They were chosen so that efficientnet-lite0 can
-    recognise most of them from the others: the demo's scores do not rank encoders.
+    Pictures are identified by their code points, as Twemoji names its files, each with a word that fits only
+    this picture. Those in `evaluation` are in no training scene. They were chosen so that efficientnet-lite0
+    can recognise most of them from the others: the demo's scores do not rank encoders.
     """
 
     frequency: float  # relative to the other categories

