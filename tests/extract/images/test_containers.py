@@ -1,4 +1,4 @@
-"""Images inside containers are read in their places: the same bytes, found again without reading."""
+"""Images are read from their containers: the same bytes as in files, and cached keys are reused."""
 
 import io
 import os
@@ -70,8 +70,8 @@ def test_threads_read_members_in_any_order(container):
     _, sources = container
     backwards = [n for n in reversed(range(50)) for _ in range(3)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda n: read_file(sources[n]), backwards))
-    assert found == [IMAGES[n] for n in backwards]
+        contents = list(pool.map(lambda n: read_file(sources[n]), backwards))
+    assert contents == [IMAGES[n] for n in backwards]
 
 
 def table_of(sources):

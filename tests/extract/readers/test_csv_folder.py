@@ -26,8 +26,8 @@ def read_folder(data, label_separator=None):
 
 
 def read_table(path, images, *, label_separator=None):
-    found, warnings = tables([read_samples(path, ("ImageID",), images)], label_separator)
-    return next(iter(found.values())), warnings
+    by_split, warnings = tables([read_samples(path, ("ImageID",), images)], label_separator)
+    return next(iter(by_split.values())), warnings
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -87,7 +87,7 @@ def test_a_well_formed_table_is_read_as_csv_says(train):
 def test_further_captions_stand_in_numbered_columns(train):
     path = train("ImageID,caption 3,Caption,Caption10,CAPTION2,Captioned\n0,c,a,d,b,x\n1,, ,,e,y\n")
     table, _ = read_table(path, None)
-    assert table.captions == ["a", "e"]  # the first that there is
+    assert table.captions == ["a", "e"]  # the first column with this name
     assert table.more_captions == [["b", ""], ["c", ""], ["d", ""]]
     assert table.columns == {"Captioned": ["x", "y"]}
 
