@@ -185,7 +185,7 @@ def _check_captioners(captions: Sequence[str], towers: Sequence[tuple[str, Tower
     for writer in filter(None, map(captioner, captions)):
         if writer not in writers:
             raise UsageError(
-                f"--captions: {writer} writes no captions; use a captioner such as coca-b32 (see extract --list)"
+                f"--captions: {writer} writes no captions; use a captioner such as coca-b32 (extract --list)"
             )
 
 

@@ -35,7 +35,7 @@ FILES = transformers_models.FILES | {
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a captioner."""
+    """The tower of a captioner."""
     return [CocaCaptioner(name, options) if name in COCA else TransformerCaptioner(name, options)]
 
 

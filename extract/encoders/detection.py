@@ -32,7 +32,7 @@ COUNTED = 0.5  # minimum score of a box that is counted
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a detector."""
+    """The tower of a detector."""
     return [DetectorImages(name, options)]
 
 

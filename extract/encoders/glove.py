@@ -21,7 +21,7 @@ TOKENIZING = f"lower|findall({WORD.pattern})|unknown: split at hyphens, else dro
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The tower for a file of vectors."""
+    """The tower of a file of vectors."""
     return [GloveCaptions(name, options)]
 
 

@@ -1,4 +1,4 @@
-"""Loading weights: whatever fails becomes one line that says what to do."""
+"""Report errors in loading weights as a line with a remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
