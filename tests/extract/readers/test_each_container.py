@@ -255,7 +255,7 @@ def test_texts_without_an_image_and_stems_of_two_images(tmp_path):
         f"texts without an image of the same name: 1 (first: {root / 'README.txt'}); they are not read"
     ]
     (root / "0.png").touch()
-    assert error(root).startswith("0.txt: may belong to 0.jpg or 0.png")
+    assert error(root).startswith("0.txt: matches 0.jpg and 0.png")
 
 
 def test_a_text_that_is_no_utf8_is_named_with_its_line(tmp_path):
