@@ -5,7 +5,13 @@ RUN := PYTHONUTF8=1 $(PY)
 COCO19 ?= ../shared
 export COCO19
 
-.PHONY: demo test lint real install clean
+# Tests whose figures depend on the order in which the processor adds: heads, encoders, thresholds, calibration.
+NUMERICAL := tests/extract/encoders tests/classify/heads $(addprefix tests/classify/test_,calibration.py \
+  duplicates.py expected_f1.py export.py intervals.py losses.py metrics.py networks.py projection.py \
+  shrinkage.py thresholds.py training.py)
+ROUNDS ?= 3
+
+.PHONY: demo test numerical-tests other-processors other-python fuzz-tests lint real install clean
 
 ifeq ($(PY),$(VENV)/bin/python)
 install: $(VENV)/.installed
@@ -27,6 +33,34 @@ demo: install            ## compose pictures, encode, fit, compare: three minute
 test: install            ## the test suite: no network, no data
 	$(RUN) -m pytest -m 'not real' -n auto
 
+numerical-tests: install ## those tests of it whose figures depend on the processor
+	$(RUN) -m pytest -m 'not real' -n auto $(NUMERICAL)
+
+other-processors: install ## the same as other x86-64 processors compute: SSE, and what this one has of AVX
+	set -e; for kind in 'default SSE41 sse4_1' 'avx2 AVX2 avx2' 'avx512 AVX512_CORE avx512bw'; do \
+	  set -- $$kind; \
+	  if grep -qw $$3 /proc/cpuinfo; then \
+	    echo "== ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2"; \
+	    ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2 $(MAKE) --no-print-directory numerical-tests; \
+	  else echo "== skipped: this processor has no $$3"; fi; \
+	done
+
+other-python:            ## the same on Python 3.13, in an environment of its own
+	@python=$$(command -v python3.13 || ls -d ~/.pyenv/versions/3.13*/bin/python 2>/dev/null | tail -1); \
+	if [ -z "$$python" ]; then echo "== skipped: there is no python3.13"; exit 0; fi; \
+	set -e; "$$python" --version; \
+	[ -e .venv-3.13/bin/python ] || "$$python" -m venv .venv-3.13; \
+	.venv-3.13/bin/python -m pip install --quiet uv; \
+	.venv-3.13/bin/uv pip install --quiet --python .venv-3.13/bin/python --editable '.[test]'; \
+	$(MAKE) --no-print-directory numerical-tests PY=.venv-3.13/bin/python
+
+fuzz-tests: install      ## the tests that draw their examples, ROUNDS times with others; prints each seed
+	set -e; for round in $$(seq $(ROUNDS)); do \
+	  seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+	  echo "== round $$round: pytest --hypothesis-profile=fresh --hypothesis-seed=$$seed"; \
+	  $(RUN) -m pytest -m 'hypothesis and not real' -n auto --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
+	done
+
 real: install            ## checks on the real data in $COCO19, skipped where there is none
 	$(RUN) -m pytest -m real
 
@@ -36,4 +70,4 @@ lint: install            ## style and types
 	$(RUN) -m mypy
 
 clean:                   ## remove the environment and what the demo made
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-3.13 demo

@@ -32,10 +32,8 @@ from encode_once.cache import (
     StoreError,
     UsageError,
 )
+from encode_once.cache.process import keep_freed_memory
 
-# Torch's threads spin for milliseconds before they sleep, and where another process has a share of the cores,
-# in each other's way: `fit --head linear` took 17 s on two, 5 with this. Read when torch is first imported.
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
 NAMED = 20  # failed inputs told one by one; the rest are counted
 
@@ -81,6 +79,9 @@ groups_option = click.option(
 )
 weights_option = click.option(
     "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
+)
+trust_option = click.option(
+    "--trust", is_flag=True, help="Use code and weights files named there, if they have the recorded hash."
 )
 backend_option = click.option(
     "--backend",
@@ -157,7 +158,6 @@ def _tuning(options: dict[str, Any], before: Any = None) -> Any:
 @click.version_option(package_name="encode-once")
 def main() -> None:
     """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds."""
-    logging.disable()  # libraries retell at length what our own lines say
 
 
 def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
@@ -349,21 +349,30 @@ def _tell_encoded(report: Any) -> None:
         warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
 
 
+def _vouched(runs: Sequence[Any], options: dict[str, Any]) -> Any:
+    """What --weights and --trust, out of a command's options, say of the encoders that runs name."""
+    from encode_once.extract.trust import Trust
+
+    encoders = [*dict.fromkeys(name for run in runs for name in run.settings.encoders)]
+    return Trust((), _weights(encoders, options.pop("weights")), options.pop("trust"), say)
+
+
 def _encode_for(
-    run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
+    run: Any, data: str, store: str | None, device: str, trust: Any, options: dict[str, Any]
 ) -> tuple[Store, Any]:
     """Encode what a run needs of some data; the store and the extraction's report."""
     from encode_once.classify.runs.predict import check
     from encode_once.extract import encode
+    from encode_once.extract.trust import approve
 
     place = Store(store or run.settings.store)
     check(run, place)
     settings = run.settings
     report = encode(
         data,
-        list(settings.weights),
+        settings.requested,
         place,
-        weights={name: file for name, file in settings.weights.items() if file},
+        weights=approve(str(run.path), settings.encoders, trust),
         device=device,
         label_separator=settings.label_separator.strip() or None,
         captions=settings.captions,
@@ -383,6 +392,8 @@ def _encode_for(
               help="Write as CSV the rows for which runs predict different labels.")  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Compare, on the rows in common, runs that are not comparable.")
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@weights_option
+@trust_option
 @device_option
 @json_option
 def evaluate(
@@ -425,13 +436,17 @@ def evaluate(
 
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
+    if data is None and (options["weights"] or options["trust"]):
+        raise UsageError("--weights and --trust are for --data: nothing is encoded without")
     judged = []
-    for run in map(load_run, runs):
+    loaded = [load_run(run) for run in runs]
+    trust = _vouched(loaded, options)
+    for run in loaded:
         if data is None:
             warn(made_otherwise(run, Store(run.settings.store)))
             judged.append(Judged.kept(run))
         else:
-            place, report = _encode_for(run, data, store, device, dict(options))
+            place, report = _encode_for(run, data, store, device, trust, dict(options))
             labelled = [one for one in report.tables if one.labels is not None]
             one, warnings = judge(run, place, choose_split(labelled or report.tables, table, "train"))
             warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
@@ -454,6 +469,8 @@ def evaluate(
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: test where there is one, else train.")  # fmt: skip
 @click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@weights_option
+@trust_option
 @device_option
 def predict(
     run: str, data: str, output: Path, table: str, store: str | None, device: str, **options: Any
@@ -471,7 +488,8 @@ def predict(
     from encode_once.classify.runs.predict import choose_split, label
 
     loaded = load_run(run)
-    place, report = _encode_for(loaded, data, store, device, options)
+    trust = _vouched([loaded], options)
+    place, report = _encode_for(loaded, data, store, device, trust, options)
     chosen = choose_split(report.tables, table, "test", "train")
     warn(label(loaded, place, chosen, output))
     say(f"{output}: {len(chosen)} rows of {chosen.source}")
@@ -591,8 +609,9 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
 @main.command()
 @click.argument("run", type=click.Path())
 @click.option("--folder", help="Where the variants' runs and the table are; by default RUN/ablation.")
+@click.option("--trust", is_flag=True, help="Open the file of prompts that the run names.")
 @json_option
-def ablate(run: str, folder: str | None, as_json: bool) -> None:
+def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     """Fit a run again without each feature, with each option at its default, and under each other loss.
 
     Changes come with 95 % intervals over the run's own held-out rows: one that holds 0 may be chance. What is
@@ -605,7 +624,7 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
     from encode_once.classify import ablate as vary
     from encode_once.classify import load_run
 
-    _tell_rows(vary(load_run(run), folder, told=say), as_json)
+    _tell_rows(vary(load_run(run), folder, told=say, trust=trust), as_json)
 
 
 @main.command()
@@ -613,8 +632,9 @@ def ablate(run: str, folder: str | None, as_json: bool) -> None:
 @click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+@device_option
 @json_option
-def audit(run: str, output: Path, near: float, as_json: bool) -> None:
+def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> None:
     """Write what deserves a look in a run's data to a CSV, the surest first.
 
     Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
@@ -632,7 +652,7 @@ def audit(run: str, output: Path, near: float, as_json: bool) -> None:
     from encode_once.classify.audit.audit import audit as look
     from encode_once.classify.audit.audit import summary, write
 
-    found, warnings = look(load_run(run), near)
+    found, warnings = look(load_run(run), near, device)
     warn(warnings)
     write(found, output)
     say(f"{output}: {summary(found)}")
@@ -685,7 +705,7 @@ def _kitchen(
     needed = {encoder_and_captions(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}
     onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
     files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
-    supply = Provider(data or "input", place, files, _tell_encoded, **options)
+    supply = Provider(data or "input", place, files, _tell_encoded, encoders, **options)
     return Kitchen(place, data or "input", supply), supply
 
 
@@ -767,8 +787,8 @@ def recipe_run(
         say(f"{number}/{len(ready)} {one.recipe.name}")
         rows.append(kitchen.run(one, runs, split, refit=refit))
     _result(rows, as_json, lambda: markdown(rows) if md else text(rows))
-    for line in failed(names, recipes, rows):
-        raise DataError(line)
+    if lines := failed(names, recipes, rows):
+        raise DataError("\n".join(lines))
 
 
 @main.group(cls=Verbs)
@@ -825,8 +845,11 @@ def info(feature: str, store: str, as_json: bool) -> None:
 @store_option
 @click.option("--repair", is_flag=True, help="Keep what is sound, set the rest aside as .damaged.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
+@trust_option
 @device_option
-def verify(features: Sequence[str], store: str, repair: bool, recompute: int | None, device: str) -> None:
+def verify(
+    features: Sequence[str], store: str, repair: bool, recompute: int | None, trust: bool, device: str
+) -> None:
     """Read every byte of the store, or of some features, and compare it with its checksum.
 
     Exit status 1 where anything is wrong.
@@ -847,8 +870,10 @@ def verify(features: Sequence[str], store: str, repair: bool, recompute: int | N
     problems = check(held, features)
     if recompute and not problems:
         from encode_once.extract.reencode import recompute as encode_again
+        from encode_once.extract.trust import Trust
 
-        for found in encode_again(held, recompute, features, device=device):
+        vouched = Trust(recorded=trust, log=say)
+        for found in encode_again(held, recompute, features, device=device, trust=vouched):
             line = f"{found.feature}: {found.rows} rows encoded again differ by {found.worst:.1e} at most"
             say(line)
             problems += [] if found.agrees else [f"{line}: more than arithmetic explains"]
@@ -905,14 +930,25 @@ def gc(features: Sequence[str], store: str, delete: bool) -> None:
 def merge(others: Sequence[str], store: str) -> None:
     """Take in what other stores hold, such as those that `extract --shard` filled on other machines.
 
+    Nothing of this store is replaced. Damaged files, and those behind symbolic links, are left out; the exit
+    status is 1 then.
+
     \b
     Example:
       encode-once store merge from-node-2 from-node-3
     """
     from encode_once.cache import maintenance as upkeep
 
+    refused = 0
     for other in others:
-        _tell(upkeep.merge(Store(store), _existing(other)), f"taken in from {other}")
+        merged = upkeep.merge(Store(store), _existing(other))
+        _tell(merged.changes, f"taken in from {other}")
+        warn(merged.notes)
+        for line in merged.refused:
+            say(f"not taken in: {line}")
+        refused += len(merged.refused)
+    if refused:
+        raise StoreError(f"files not taken in, as printed above: {refused}; all else is in {store}")
 
 
 @store.command()
@@ -949,8 +985,11 @@ def bench() -> None:
 @click.option("--files", default=1_000_000, show_default=True, help="Unchanged files to look up.")
 @click.option("--data", help="Data folder of --store: time extract where nothing changed.")
 @store_option
+@trust_option
 @json_option
-def bench_store(rows: int, dim: int, files: int, data: str | None, store: str, as_json: bool) -> None:
+def bench_store(
+    rows: int, dim: int, files: int, data: str | None, store: str, trust: bool, as_json: bool
+) -> None:
     """Read and write rows beside npy files; look up unchanged files.
 
     \b
@@ -964,8 +1003,9 @@ def bench_store(rows: int, dim: int, files: int, data: str | None, store: str, a
     tables = [against_npy(rows, dim), [stat_check(files)]]
     if data is not None:
         from encode_once.extract.bench.unchanged import unchanged
+        from encode_once.extract.trust import Trust
 
-        tables.append([unchanged(data, store)])
+        tables.append([unchanged(data, store, Trust(recorded=trust, log=say))])
     _result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 
@@ -1161,5 +1201,20 @@ def demo(folder: Path, scenes: int) -> None:
     run_demo(folder, scenes)
 
 
-if __name__ == "__main__":
+def own_process() -> None:
+    """Settings that only a process of our own may change for good, before it imports torch."""
+    # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the
+    # cores, in each other's way: `fit --head linear` took 17 s on two, 5 with this.
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+    logging.disable()  # libraries log at length what our own lines say
+    keep_freed_memory()
+
+
+def start() -> None:
+    """Run the command line as a process. `main` alone leaves the process of whoever calls it as it is."""
+    own_process()
     main()
+
+
+if __name__ == "__main__":
+    start()

@@ -1,18 +1,20 @@
 """Keeping a store in order: compact it, drop what is damaged or no table needs, take in another store."""
 
-import shutil
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from filecmp import cmp
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.captions import all_captioned
-from encode_once.cache.errors import DamagedError, DataError
+from encode_once.cache.errors import DamagedError, DataError, EncodeOnceError
 from encode_once.cache.feature import Feature
-from encode_once.cache.format.atomic import replacing, writing
+from encode_once.cache.format.atomic import writing
+from encode_once.cache.format.failures import read_failures
 from encode_once.cache.format.feature_writer import left_behind, part_name, settle
 from encode_once.cache.format.locks import all_locked
 from encode_once.cache.format.part import Part, chunks
@@ -110,41 +112,120 @@ def _temporary(part: Path) -> Path:
     return part.with_suffix(f".h5.{Shard()}.new")
 
 
-def merge(store: Store, other: Store) -> list[Change]:
-    """Take in another store's rows, also those a writer there has not sealed, its failures and its tables.
+@dataclass(frozen=True)
+class Merged:
+    """What came of a merge."""
 
-    A table that this store has, by its source, stays as it is.
+    changes: list[Change]
+    refused: list[str]  # what was not taken in, as it is damaged or a symbolic link, one line each
+    notes: list[str]  # tables of theirs left out for ours of the same source
+
+
+def merge(store: Store, other: Store) -> Merged:
+    """Add another store's rows, also those a writer there has not sealed, its failures and its tables.
+
+    Nothing of this store is replaced: of a content, or of a table's source, that both have, ours stays. What
+    is added is checked first; damaged parts and tables, and those behind symbolic links, are left out.
 
     Raises:
         SpecMismatchError: a feature was made another way there; nothing has been taken in then.
-        DamagedError: a part there is not as it was written; what came before it has been taken in.
     """
     if not other.exists or store.path.resolve() == other.path.resolve():
         raise DataError(f"{other.path} is no other store: name one that extract has filled")
-    features = [other.feature(name) for name in other.features()]
-    known = store.features()
-    for theirs in features:
-        if theirs.name in known:
-            store.feature(theirs.name).check(theirs.spec)
-    changes = []
-    for theirs in features:
-        ours = store.declare(theirs.name, theirs.spec, theirs.record.provenance)
-        with ours.writer(0):
-            before, nbytes = len(ours), ours.nbytes
-            for path in part_files(theirs.folder):
-                source = Part(path, ours.key)
-                part = ours.folder / (path.name if path.suffix == ".h5" else part_name())
-                if not ours.has(source.keys).all():
-                    copy_rows(source, np.arange(source.rows), _temporary(part), part, ours.record.header)
-            ours.reload()
-            ours.record_failures(theirs.failures().values())
-            changes.append(Change(ours.name, len(ours) - before, ours.nbytes - nbytes))
-    here = {path.name for path in store.table_files()}
+    result = Merged([], [], [])
+    records = {}
+    links = _linked_folders(other.path / "features")
+    for link in links:
+        with _refusing(result.refused):
+            _unlinked(link, other)
+    for name in other.features():
+        if not any((other.path / "features" / name).is_relative_to(link) for link in links):
+            with _refusing(result.refused):
+                records[name] = Record.read(_unlinked(other.folder(name) / "spec.json", other).parent)
+    ours = store.features()
+    for name, record in records.items():
+        if name in ours:
+            store.feature(name).check(record.spec)
+    for name, record in records.items():
+        result.changes.append(_merge_feature(store, other, name, record, result.refused))
+    _merge_tables(store, other, result)
+    return result
+
+
+def _merge_feature(store: Store, other: Store, name: str, record: Record, refused: list[str]) -> Change:
+    ours = store.declare(name, record.spec, record.provenance)
+    folder = other.folder(name)
+    with ours.writer(0):
+        before, nbytes = len(ours), ours.nbytes
+        for path in part_files(folder):
+            source = None
+            with _refusing(refused):
+                source = _checked_part(_unlinked(path, other), ours)
+            if source:
+                rows = _lacking(source, ours)
+                part = ours.folder / part_name()  # never theirs: ours may have a part of that name
+                copy_rows(source, rows, _temporary(part), part, ours.record.header)
+                ours.reload()
+        with _refusing(refused):
+            ours.record_failures(read_failures(_unlinked(folder / "failures.jsonl", other)).values())
+        return Change(name, len(ours) - before, ours.nbytes - nbytes)
+
+
+def _lacking(source: Part, ours: Feature) -> NDArray[np.intp]:
+    """The rows of a part whose contents have no vector here, each content once."""
+    rows = np.flatnonzero(~ours.has(source.keys))
+    return rows[first_occurrences(source.keys[rows])]
+
+
+def _checked_part(path: Path, ours: Feature) -> Part | None:
+    """A part to take rows from, or None where ours has them all.
+
+    Raises:
+        DamagedError: it is not as it was written, or its rows are of another shape than ours.
+    """
+    source = Part(path, ours.key)
+    if not len(_lacking(source, ours)):
+        return None
+    if problems := source.problems():
+        raise DamagedError("; ".join(problems))
+    kind = source.shape.ragged, source.shape.dim, np.dtype(source.shape.dtype)
+    if ours.dim is not None and kind != (ours.ragged, ours.dim, ours.dtype):
+        raise DamagedError(f"{source.path} holds rows of another shape than {ours.name} here")
+    return source
+
+
+def _merge_tables(store: Store, other: Store, result: Merged) -> None:
+    ours = {path.name: path for path in store.table_files()}
     for path in other.table_files():
-        if path.name not in here:
-            with replacing(store.path / "tables" / path.name) as temporary:
-                shutil.copyfile(path, temporary)
-    return changes
+        table = None
+        with _refusing(result.refused):
+            table = load_table(_unlinked(path, other))
+        if table and (name := f"{table.name}.h5") not in ours:
+            store.save(table)  # written by us: what else a crafted file holds stays outside
+        elif table and not cmp(path, ours[name], shallow=False):
+            result.notes.append(f"{path} is not as ours of the same source, {ours[name]}: ours is kept")
+
+
+@contextmanager
+def _refusing(refused: list[str]) -> Iterator[None]:
+    """Go on after an error of what is to be taken in, which is left out."""
+    try:
+        yield
+    except EncodeOnceError as error:
+        refused.append(str(error))
+
+
+def _linked_folders(root: Path) -> list[Path]:
+    """The folders below one that are symbolic links; what is behind them is not listed."""
+    folders = (Path(top) / name for top, names, _ in os.walk(root) for name in names)
+    return [folder for folder in folders if folder.is_symlink()]
+
+
+def _unlinked(path: Path, store: Store) -> Path:
+    """A path in a store, refused where a symbolic link leads elsewhere."""
+    if path.resolve() != store.path.resolve() / path.relative_to(store.path):
+        raise DamagedError(f"{path} is a symbolic link, or behind one: put the files themselves there")
+    return path
 
 
 def repair(store: Store, names: Sequence[str] = ()) -> list[str]:

@@ -1,13 +1,39 @@
-"""Stage 2: fit light heads on cached features, tune thresholds, measure, predict."""
+"""Stage 2: fit light heads on cached features, tune thresholds, measure, predict.
 
-from encode_once.classify.decisions.rule import Tuning
-from encode_once.classify.experiments.ablation import ablate
-from encode_once.classify.experiments.sweep import sweep
-from encode_once.classify.runs.fit import fit
-from encode_once.classify.runs.predict import evaluate, predict
-from encode_once.classify.runs.retune import measure_kept, retune
-from encode_once.classify.runs.run import Run, load_run
+Names are imported when they are first used: reading a run needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from encode_once.classify.decisions.rule import Tuning
+    from encode_once.classify.experiments.ablation import ablate
+    from encode_once.classify.experiments.sweep import sweep
+    from encode_once.classify.runs.fit import fit
+    from encode_once.classify.runs.predict import evaluate, predict
+    from encode_once.classify.runs.retune import measure_kept, retune
+    from encode_once.classify.runs.run import Run, load_run
 
 __all__ = [
     "Run", "Tuning", "ablate", "evaluate", "fit", "load_run", "measure_kept", "predict", "retune", "sweep",
 ]  # fmt: skip
+
+_MODULES = {
+    "Run": "runs.run",
+    "Tuning": "decisions.rule",
+    "ablate": "experiments.ablation",
+    "evaluate": "runs.predict",
+    "fit": "runs.fit",
+    "load_run": "runs.run",
+    "measure_kept": "runs.retune",
+    "predict": "runs.predict",
+    "retune": "runs.retune",
+    "sweep": "experiments.sweep",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

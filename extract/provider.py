@@ -1,6 +1,6 @@
 """Provide features on demand: check whether encoders can run, and encode missing features together."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -8,9 +8,11 @@ from encode_once.cache import EncodeOnceError, Store, UsageError
 from encode_once.cache.captions import OWN, captioner
 from encode_once.cache.errors import brief
 from encode_once.cache.feature import REGIONS, encoder_of
+from encode_once.cache.format.spec_file import EncoderRecord
 from encode_once.extract.encoders import card
 from encode_once.extract.pipeline import encode
 from encode_once.extract.report import Report
+from encode_once.extract.trust import Trust, UntrustedError, approve
 
 
 def encoder_and_captions(feature: str) -> tuple[str, str]:
@@ -26,6 +28,7 @@ class Provider:
         data, store, options: as for `extract.encode`.
         weights: encoder → local file.
         log: called with the report of each extraction.
+        encoders: the user's own encoders that may run, `file.py:Class`; others are refused.
     """
 
     def __init__(
@@ -34,10 +37,12 @@ class Provider:
         store: Store,
         weights: Mapping[str, str],
         log: Callable[[Report], None] = lambda report: None,
+        encoders: Collection[str] = (),
         **options: Any,
     ) -> None:
         self._data, self._store, self._weights, self._log = data, store, weights, log
         self._options = options
+        self._trust = Trust(encoders, weights)
         self._reasons: dict[str, str] = {}  # feature → why it cannot be encoded
 
     def read(self) -> Report:
@@ -57,12 +62,18 @@ class Provider:
         encoder, captions = encoder_and_captions(feature)
         for name in filter(None, (encoder.removesuffix(REGIONS), captioner(captions))):
             try:
-                state = "here" if name in self._weights else card(name).state
-            except UsageError as error:
+                self._approve(name)
+                here = name in self._weights or name in self._trust.encoders
+                state = "here" if here else card(name).state
+            except (UsageError, UntrustedError) as error:
                 return str(error)
             if state != "here" and not state.endswith("to be fetched"):
                 return f"{name}: {state}"
         return ""
+
+    def _approve(self, *encoders: str) -> None:
+        """Refuse code and files that the recipe names but the user does not."""
+        approve("the recipe", dict.fromkeys(encoders, EncoderRecord()), self._trust)
 
     def make(self, features: Sequence[str]) -> None:
         """Encode features, those of the same captions in one pass; if that fails, one by one."""
@@ -79,9 +90,10 @@ class Provider:
     def _encode(self, features: Sequence[str], captions: str) -> str:
         """Encode; return the error message, empty if there is none."""
         names = list(dict.fromkeys(encoder_and_captions(feature)[0] for feature in features))
-        needed = {*(name.removesuffix(REGIONS) for name in names), captioner(captions)}
+        needed = {*(name.removesuffix(REGIONS) for name in names), *filter(None, [captioner(captions)])}
         weights = {name: file for name, file in self._weights.items() if name in needed}
         try:
+            self._approve(*needed)
             report = encode(
                 self._data, names, self._store, weights=weights, captions=[captions], **self._options
             )

@@ -13,7 +13,9 @@ from encode_once.cache.keys import pack
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import large_photos
 from encode_once.extract.pipeline import choose_device
+from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
 # Relative to a vector's norm. Rounding to float16 costs .0005; other batches or devices a few times that.
@@ -35,21 +37,30 @@ class Comparison:
 
 
 def recompute(
-    store: Store, rows: int, names: Sequence[str] = (), *, device: str = "auto", seed: int = 0
+    store: Store,
+    rows: int,
+    names: Sequence[str] = (),
+    *,
+    device: str = "auto",
+    seed: int = 0,
+    trust: Trust | None = None,
 ) -> list[Comparison]:
     """Encode up to `rows` random rows of each feature again.
 
     Raises:
         DataError: none of a feature's inputs exists unchanged.
         WeightsError: an encoder's weights cannot be loaded.
+        UntrustedError: the store names code or a file that `trust` does not cover.
     """
     compared = []
     features = [store.feature(name) for name in names or store.features()]
-    for encoder in dict.fromkeys(feature.encoder for feature in features):
+    recorded = of_features(features)
+    weights = approve(str(store.path), recorded, trust or Trust())
+    for encoder in recorded:
         by_output = {feature.output: feature for feature in features if feature.encoder == encoder}
         first = next(iter(by_output.values()))
         precision = str(first.spec.get("precision", "float32"))
-        options = Options(first.weights_file, precision, regions="regions" in by_output)
+        options = Options(weights.get(encoder), precision, regions="regions" in by_output)
         for tower in encoders.towers(encoder, options):
             outputs = {output: by_output[output] for output in tower.specs if output in by_output}
             if outputs:
@@ -71,7 +82,8 @@ def _compare(
         if len(sample) == rows:
             break
         try:
-            sample.append((inputs[i], inputs[i].open().prepared(tower)))
+            with large_photos():
+                sample.append((inputs[i], inputs[i].open().prepared(tower)))
         except InputError:  # the file is missing or has changed
             continue
     if not sample:

@@ -17,16 +17,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import first_occurrences, pack, present
+from encode_once.cache.progress import ProgressBar
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
-from encode_once.extract.images.decode import decode, reduction
+from encode_once.extract.images.decode import decode, large_photos, reduction
 from encode_once.extract.images.hashing import read_file
-from encode_once.extract.process import keep_freed_memory
 
 STORED = np.float16
 COMMIT_SECONDS = 1.0  # rows are buffered so long: each commit waits for the disk
@@ -245,10 +244,12 @@ def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], settings: Encode
     if not todo:
         return 0.0
     busy = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True) if lacks.any()]
-    keep_freed_memory()
     with ExitStack() as cleanup:
         cleanup.enter_context(torch_threads(1))  # more threads would only compete
-        bar = tqdm(total=len(todo), unit=todo[0][0].modality, disable=None if settings.progress else True)
+        cleanup.enter_context(large_photos())
+        bar = ProgressBar(
+            total=len(todo), unit=todo[0][0].modality, disable=None if settings.progress else True
+        )
         cleanup.enter_context(bar)
         started = time.perf_counter()
         for job, expected in busy:

@@ -5,12 +5,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 from PIL import Image
 
 from encode_once.cli import main
 
 # Two OpenMP threads can collapse where another process is busy; the tests need no second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# The examples of `make test` are always the same; `make fuzz-tests` draws others and prints their seed.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fresh", print_blob=True, deadline=None)
+settings.load_profile("fixed")
 SHARED = Path(os.environ.get("COCO19", "../shared"))
 
 

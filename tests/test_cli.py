@@ -339,11 +339,15 @@ def test_recipe_run_takes_weights_and_stand_ins(folder, recipe, run, tmp_path):
     assert "glove-101" in result.stderr
 
 
-def test_recipe_run_of_one_that_cannot_run_fails_in_one_line(extracted, recipe, run):
+def test_every_recipe_that_cannot_run_is_reported_in_one_error(extracted, recipe, run):
     result = run("recipe", "run", "vgg-bilstm", "cnn-linear-vgg16", "glove-bilstm-64", status=1)
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(errors) == 1
     assert errors[0].startswith("Error: recipe vgg-bilstm cannot run: vgg16: ")
+    reported = [line for line in result.stderr.splitlines() if "cannot run: " in line]
+    assert [line.partition(" cannot run")[0].rpartition(" ")[2] for line in reported] == [
+        "vgg-bilstm", "cnn-linear-vgg16", "glove-bilstm-64"
+    ]  # fmt: skip
     assert result.stdout.count("cannot run") == 3
 
 

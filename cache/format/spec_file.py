@@ -1,7 +1,7 @@
 """What a feature is: the file `spec.json` in its folder."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,23 @@ from pathlib import Path
 from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.keys import Spec, spec_key
+
+
+@dataclass(frozen=True)
+class EncoderRecord:
+    """What a store or a run records of an encoder: the specs of its features, and its local weights."""
+
+    weights_file: str | None = None
+    specs: Collection[Spec] = ()
+
+    @classmethod
+    def of(cls, features: Collection[tuple[str | None, Spec]]) -> "EncoderRecord":
+        """That of an encoder, by the local weights and the spec of each of its features."""
+        return cls(next((file for file, _ in features if file), None), [spec for _, spec in features])
+
+    def hashes(self, name: str) -> set[str]:
+        """What the specs say under a name such as "weights", where they say anything."""
+        return {str(spec[name]) for spec in self.specs if name in spec}
 
 
 @dataclass(frozen=True)

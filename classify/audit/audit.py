@@ -32,7 +32,7 @@ from encode_once.classify.audit.cross_split import like
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.duplicates import Floats
 from encode_once.classify.data.features import Reference
-from encode_once.classify.data.groups import content_keys
+from encode_once.classify.data.rows import content_keys, match
 from encode_once.classify.runs.predict import sources
 from encode_once.classify.runs.run import Run
 
@@ -64,14 +64,16 @@ class Finding:
     caption: str = ""
 
 
-def audit(run: Run, near: float = NEAR) -> tuple[list[Finding], list[str]]:
+def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Finding], list[str]]:
     """What deserves a look in the data of a run, the surest first; and warnings of what was not looked at.
+
+    near: cosine from which on two rows are near-duplicates; they are compared on the device.
 
     Raises:
         EncodeOnceError: the table or the features are not what the run was fitted on.
         DataError: a million pairs of rows are as near as that.
     """
-    held = _Held.of(run)
+    held = _Held.of(run, device)
     doubles = [*_of_doubles(held, near), *_of_other_tables(held, near)]
     doubles.sort(key=lambda one: (KINDS.index(one.kind), -one.score))
     return [*doubles, *_of_labels(held), *_of_rarity(run)], held.warnings
@@ -102,22 +104,25 @@ class _Held:
     parts: NDArray[np.intp]  # (n,): -1 of a row that was fitted or tuned on, else its fold, or 0
     sources: Sequence[Reference]  # image features of one vector a row
     warnings: list[str]
+    device: str  # that near-duplicates are compared on
 
     @classmethod
-    def of(cls, run: Run) -> "_Held":
+    def of(cls, run: Run, device: str) -> "_Held":
         settings, warnings = run.settings, list[str]()
         store = Store(settings.store)
         table = featuring.choose_table(store, settings.table)
         assert table.labels is not None
-        rows = np.flatnonzero(np.isin(table.ids, run.eval.ids))
-        if run.eval.folds is None and len(set(table.ids)) < len(table):
-            raise DataError(f"{table.source} has an id twice: which rows {run.path} held out cannot be told")
-        same = [table.ids[row] for row in rows] == run.eval.ids
-        kept = featuring.label_matrix(table.labels, settings.classes)[rows]
-        if not same or not np.array_equal(kept, run.eval.labels):
+        evaluated, labels = run.eval, featuring.label_matrix(table.labels, settings.classes)
+        # Rows of the same content may be on both sides of the split: id and labels say which is which.
+        names, table_names = (
+            [(name, row.tobytes()) for name, row in zip(ids, labels_of, strict=True)]
+            for ids, labels_of in ((evaluated.ids, evaluated.labels), (table.ids, labels))
+        )
+        rows = match(evaluated.keys, names, content_keys(table), table_names)
+        if (rows < 0).any() or not np.array_equal(labels[rows], evaluated.labels):
             raise DataError(f"{table.source} is not what it was when {run.path} was fitted: fit it again")
         parts = np.full(len(table), -1)
-        parts[rows] = 0 if run.eval.folds is None else run.eval.folds
+        parts[rows] = 0 if evaluated.folds is None else evaluated.folds
         images = [
             one
             for one in sources(run, store)
@@ -125,7 +130,7 @@ class _Held:
         ]
         if not images:
             warnings.append("near-duplicates are not looked for: the run has no image feature of one vector")
-        return cls(run, store, table, rows, parts, images, warnings)
+        return cls(run, store, table, rows, parts, images, warnings, device)
 
     @property
     def cross_validated(self) -> bool:
@@ -158,7 +163,7 @@ def _of_doubles(held: _Held, near: float) -> Iterator[Finding]:
     """Leaks and contradictions within the table."""
     table, parts = held.table, held.parts
     assert table.labels is not None
-    found, contradictions = leaks.within(table, parts, held.vectors(table), near)
+    found, contradictions = leaks.within(table, parts, held.vectors(table), near, held.device)
     for pair in found:
         told = f"held out, but {like(pair, table, table)}, which the run was fitted on"
         if held.cross_validated:
@@ -194,7 +199,7 @@ def _of_other_tables(held: _Held, near: float) -> Iterator[Finding]:
         except MissingRowsError as error:
             vectors = None
             held.warnings.append(f"near-duplicates in {table.split} are not looked for: {error}")
-        for pair in leaks.across(content_keys(table), known, vectors, known_vectors, near):
+        for pair in leaks.across(content_keys(table), known, vectors, known_vectors, near, held.device):
             pair = pair._replace(other=int(fitted[pair.other]))
             told = f"in {table.split}, but {like(pair, table, held.table)}, which the run was fitted on"
             beside = _beside(held.table, pair.other)

@@ -11,7 +11,7 @@ from encode_once.cache import DataError, Table
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.classify.data import duplicates
 from encode_once.classify.data.duplicates import Floats, Groups
-from encode_once.classify.data.groups import content_keys
+from encode_once.classify.data.rows import content_keys
 
 MOST = 1_000_000  # near pairs: more than a person, or a list, can hold
 
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def within(
-    table: Table, parts: NDArray[np.intp], X: Floats | None, near: float
+    table: Table, parts: NDArray[np.intp], X: Floats | None, near: float, device: str = "auto"
 ) -> tuple[list[Pair], list[Pair]]:
     """Leaks and contradictions: of each row at most one of either, with the row it is most alike.
 
@@ -46,7 +46,7 @@ def within(
         (usual, _), *_ = Counter(sets[row] for row in members).most_common(1)
         model = next(row for row in members if sets[row] == usual)
         contradictions += [Pair(row, model) for row in members if sets[row] != usual]
-    for pair in [] if X is None else _near(X, near):
+    for pair in [] if X is None else _near(X, near, device):
         if content[pair.row] == content[pair.other]:
             continue
         one, other = sorted(pair[:2], key=lambda row: -parts[row])
@@ -56,7 +56,9 @@ def within(
     return _closest(leaks), _closest(contradictions)
 
 
-def across(keys: Keys, known: Keys, X: Floats | None, known_X: Floats | None, near: float) -> list[Pair]:
+def across(
+    keys: Keys, known: Keys, X: Floats | None, known_X: Floats | None, near: float, device: str = "auto"
+) -> list[Pair]:
     """Rows, by content keys (m, 16) and vectors (m, d), each with the one of n known rows it is most alike.
 
     Raises:
@@ -65,7 +67,7 @@ def across(keys: Keys, known: Keys, X: Floats | None, known_X: Floats | None, ne
     found = np.where(present(keys), KeyIndex(known).find(keys), -1)
     pairs = [Pair(row, int(found[row])) for row in np.flatnonzero(found >= 0).tolist()]
     if X is not None and known_X is not None:
-        pairs += _near(X, near, known_X)
+        pairs += _near(X, near, device, known_X)
     return _closest(pairs)
 
 
@@ -85,10 +87,10 @@ def _several(groups: Groups) -> Iterator[Sequence[int]]:
     yield from (rows.tolist() for rows in np.split(order, ends) if len(rows) > 1)
 
 
-def _near(X: Floats, near: float, others: Floats | None = None) -> Iterator[Pair]:
+def _near(X: Floats, near: float, device: str, others: Floats | None = None) -> Iterator[Pair]:
     """Pairs of rows of X (n, d), or of one of X and one of others (m, d), as near as that."""
     many = 0
-    for rows, columns, cosines in duplicates.pairs(X, near, others):
+    for rows, columns, cosines in duplicates.pairs(X, near, others, device):
         many += len(rows)
         if many > MOST:
             raise DataError(f"more than {MOST:,} pairs of rows have a cosine of {near}: ask for a higher one")

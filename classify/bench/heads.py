@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
-from encode_once.cache import Store
+from encode_once.cache import Keys, Store
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
@@ -22,8 +22,8 @@ from encode_once.classify.bench.synthetic import made_up
 from encode_once.classify.data import duplicates, splits
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.groups import content_keys
 from encode_once.classify.data.matrix import Selected, Standardised
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import Tuning
 from encode_once.classify.heads import Head
 from encode_once.classify.runs.fit import INNER, Learner, fit
@@ -87,6 +87,7 @@ class _Race:
     X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
+    keys: Keys  # (n, 16), of the rows' contents
     held: Rows  # measured on
     rows: Rows  # all others: those to fit on, and those to choose and tune on
     parts: tuple[Rows, Rows]
@@ -98,11 +99,12 @@ class _Race:
         """Features and labels of a store's table, parted as `fit` parts them."""
         found = featuring.samples(store, features, data)
         X, Y = found.X, found.Y
-        groups = duplicates.exact(content_keys(found.table))
+        keys = content_keys(found.table)
+        groups = duplicates.exact(keys)
         held = splits.folds(split, Y, found.table.columns, seed, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), held)
         parts = splits.inner(Y, rows, INNER, seed, groups)
-        return cls(X, Y, found.table.ids, held, rows, parts, seed, groups)
+        return cls(X, Y, found.table.ids, keys, held, rows, parts, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], peer: Row | None = None) -> Row:
         """Fit and score by the clock, then measure."""
@@ -131,7 +133,7 @@ class _Race:
 
     def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
         """A head, fitted as `fit` does."""
-        learner = Learner(name, options, self.X, self.Y, self.ids, self.seed, self.groups)
+        learner = Learner(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
         fitted = learner.fit(self.rows)
         return lambda rows: learner.scored(fitted, rows).scores
 

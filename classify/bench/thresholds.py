@@ -1,7 +1,6 @@
 """How long thresholds take, and what they reach, beside what one would write with scikit-learn or NumPy."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import EncodeOnceError
+from encode_once.cache.keys import content_key, pack
 from encode_once.classify.bench.grid_search import CUTS, brute_force, counted, looped, looped_together, worth
 from encode_once.classify.bench.synthetic import made_up, scored
 from encode_once.classify.decisions.exact import Objective, tune
@@ -33,7 +33,6 @@ SHRUNK = ("macro", "micro", "samples")
 FEW = 20  # classes of which all are looped over; of more, some are timed for all
 SOME = 4  # of the classes, or cuts, so timed
 GRID = f"NumPy grid of {len(CUTS)} cuts"
-ROOT = Path(__file__).parents[2]
 
 Row = dict[str, Any]
 Bools = NDArray[np.bool_]
@@ -188,7 +187,12 @@ def command(rows: int, classes: int, repeats: int = 3) -> Row:
 
 
 # What the processes run: the command; then also what it loaded; the imports and the command, each timed.
-_COMMAND = "import sys; from encode_once import cli; cli.main(sys.argv[1:], standalone_mode=False)\n"
+_COMMAND = """
+import sys
+from encode_once import cli
+cli.own_process()
+cli.main(sys.argv[1:], standalone_mode=False)
+"""
 _LISTING = """
 import json
 print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__spec__", None)]))
@@ -196,11 +200,12 @@ print(json.dumps([name for name, one in sys.modules.items() if getattr(one, "__s
 _APART = """
 import time
 times = [time.perf_counter()]
+from encode_once import cli
+cli.own_process()
 import contextlib, importlib, json, pathlib, sys
 for name in json.loads(pathlib.Path(sys.argv[1]).read_text()):
     with contextlib.suppress(ImportError):  # libraries give names to what is no module's file
         importlib.import_module(name)
-from encode_once import cli
 times.append(time.perf_counter())
 cli.main(sys.argv[2:], standalone_mode=False)
 times.append(time.perf_counter())
@@ -214,8 +219,7 @@ def _python(code: str, *words: str) -> str:
     Raises:
         EncodeOnceError: it failed.
     """
-    place = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, env=place)  # noqa: S603 — our own words
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)  # noqa: S603 — our own words
     if done.returncode:
         raise EncodeOnceError(f"a process of this bench failed: {done.stderr.strip()}")
     return done.stdout
@@ -226,7 +230,7 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
     with made_up(1000, 16) as store:
         run, _ = fit(store, "linear", run=path, options={"Cs": [0.01]})
     ids = [f"{row:012}.jpg" for row in range(rows)]
-    kept = Scored(ids, *scored(rows, classes))
+    kept = Scored(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
     run.settings = replace(run.settings, classes=[f"class {k}" for k in range(classes)])
     run.tune, run.eval, run.decision = kept, kept, Tuning("none").decision(kept.scores, kept.labels)
     run.save(*measure_kept(run))

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from encode_once.cache import Feature
@@ -139,7 +138,8 @@ class Written:
 
 
 def _float32(values: NDArray[np.generic]) -> Floats:
-    # torch makes float32 of float16 ten times as fast as numpy does
+    import torch  # makes float32 of float16 ten times as fast as numpy; here, as reading a run needs no torch
+
     return torch.tensor(values, dtype=torch.float32).numpy()
 
 

@@ -7,15 +7,17 @@ memory is that of the vectors, twice, and of a block. Millions would need an ind
 
 from collections.abc import Iterator
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from encode_once.cache.keys import KeyIndex, Keys, present
-from encode_once.classify.heads.torch.training import choose_device
+
+if TYPE_CHECKING:
+    import torch
 
 BLOCK = 2048  # rows by columns of cosines at a time: 17 MB
 ROUNDING = 1e-6  # by which float32 may have a cosine too small: a row has 1 with itself
@@ -29,10 +31,10 @@ def exact(keys: Keys) -> Groups:
     return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
-def near(X: Floats, similarity: float) -> Groups:
+def near(X: Floats, similarity: float, device: str = "auto") -> Groups:
     """Groups of rows that a chain of pairs of at least that cosine connects; X is (n, d), see `pairs`."""
     groups = np.arange(len(X))
-    for rows, others, _ in pairs(X, similarity):
+    for rows, others, _ in pairs(X, similarity, device=device):
         groups = _connected(groups[rows], groups[others], len(X))[groups]
     return groups
 
@@ -44,16 +46,20 @@ def joined(one: Groups, other: Groups) -> Groups:
 
 
 def pairs(
-    X: Floats, similarity: float, others: Floats | None = None
+    X: Floats, similarity: float, others: Floats | None = None, device: str = "auto"
 ) -> Iterator[tuple[Groups, Groups, Floats]]:
     """Pairs of rows of X (n, d) with at least that cosine, a block at a time: first and second rows, cosines.
 
     A pair comes once, its first row before its second. Given `others` (m, d), the second rows are of these. A
-    vector with NaN, or of zeros alone, is of no pair. On CUDA where there is a device.
+    vector with NaN, or of zeros alone, is of no pair.
     """
-    device = choose_device("auto")
-    first = _directions(X).to(device)
-    second = first if others is None else _directions(others).to(device)
+    import torch  # here, so that duplicates by key need no torch
+
+    from encode_once.classify.heads.device import choose_device
+
+    place = choose_device(device)
+    first = _directions(X).to(place)
+    second = first if others is None else _directions(others).to(place)
     for start, other in product(range(0, len(first), BLOCK), range(0, len(second), BLOCK)):
         if others is None and other < start:
             continue
@@ -67,8 +73,10 @@ def pairs(
             yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), np.minimum(found, 1)
 
 
-def _directions(X: Floats) -> torch.Tensor:
+def _directions(X: Floats) -> "torch.Tensor":
     """Vectors (n, d) of length 1; NaN where there is none."""
+    import torch
+
     vectors = torch.from_numpy(np.array(X, np.float32))  # a copy, to be divided in its place
     return vectors.div_(vectors.norm(dim=1, keepdim=True))
 

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table, UsageError, content_key
+from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table, UsageError
 from encode_once.cache.captions import OWN, captioned, texts_of
-from encode_once.cache.keys import KEY_BYTES, Keys, pack, present
+from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.blocks import Block, Matrix, Stored, Written
 from encode_once.classify.data.matrix import MatrixLike, chunks
@@ -221,15 +221,6 @@ def _over_places(sums: NDArray[np.float64], shapes: Sequence[tuple[int, int]]) -
     ends = np.cumsum([length * width for length, width in shapes])[:-1]
     blocks = zip(np.split(sums, ends), shapes, strict=True)
     return np.concatenate([np.tile(block.reshape(shape).sum(axis=0), shape[0]) for block, shape in blocks])
-
-
-def sample_keys(table: Table) -> Keys:
-    """One key a row, (n, 16), of all that the sample holds: its image and its captions."""
-    captions = table.all_keys("caption")
-    held = np.concatenate([table.keys("image"), *captions], axis=1)  # (n, (1 + k) 16)
-    # Not the places of captions that only other rows of the table have; that of the first belongs to the key.
-    ends = KEY_BYTES * (1 + np.maximum(captions.any(axis=2).sum(axis=0), 1))
-    return pack(content_key(row[:end].tobytes()) for row, end in zip(held, ends.tolist(), strict=True))
 
 
 def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:

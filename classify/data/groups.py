@@ -6,11 +6,11 @@ import numpy as np
 
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
-from encode_once.cache.keys import Keys, present
 from encode_once.classify.data import duplicates
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.duplicates import Groups
 from encode_once.classify.data.features import Reference
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.splits import Rows, straddling
 
 CONTENT, NONE = "content", "none"
@@ -53,8 +53,8 @@ class Grouping:
         made = (self.feature.feature, self.feature.written) if self.feature else ()
         return [self.spec, *(one.key for one in made if one)]
 
-    def of(self, table: Table) -> Groups:
-        """The groups of a table's rows.
+    def of(self, table: Table, device: str = "auto") -> Groups:
+        """The groups of a table's rows; near-duplicates are compared on that device.
 
         Raises:
             MissingRowsError: rows that were never extracted.
@@ -64,7 +64,7 @@ class Grouping:
         groups = duplicates.exact(content_keys(table))
         if self.feature:
             X = featuring.load([self.feature], table)[:]
-            return duplicates.joined(groups, duplicates.near(X, self.similarity))
+            return duplicates.joined(groups, duplicates.near(X, self.similarity, device))
         if self.spec == CONTENT:
             return groups
         values = table.columns[self.spec]
@@ -78,12 +78,6 @@ class Grouping:
             return []
         are = "are duplicates of" if self.spec == CONTENT else f"belong, by --groups {self.spec}, with"
         return [f"{many} of the {len(held)} rows held out by {split} {are} training rows"]
-
-
-def content_keys(table: Table) -> Keys:
-    """What makes rows the same, (n, 16): the image's key or, where there is no image, the first caption's."""
-    images = table.keys("image")
-    return np.where(present(images)[:, None], images, table.keys("caption"))
 
 
 def _number(text: str) -> float | None:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
 
 from encode_once.cache.errors import unknown_name
 
@@ -103,5 +102,7 @@ def _isotonic(z: Floats, y: Bools) -> Floats:
     if y.all() or not y.any():
         corners = logit(np.linspace(CLOSEST, 1 - CLOSEST, 1000))
         return np.stack([corners, expit(corners)])
+    from sklearn.isotonic import IsotonicRegression  # takes a second to import: only if it is asked for
+
     found = IsotonicRegression(out_of_bounds="clip").fit(z, y)
     return np.stack([found.X_thresholds_, found.y_thresholds_])

@@ -6,6 +6,11 @@ so with p positives in all and beta² = a/b
     F(k) = (a + b) tp(k) / (a p + b k),    and 0 where k + p = 0, as scikit-learn has it with zero_division=0.
 
 Arrays may be NumPy's or torch's, on any device: the same lines serve both, in float64 and whole numbers.
+
+Of thresholds that reach the same, the one that predicts the fewest labels is taken. What they reach is
+compared so that equal values are equal on every processor: counts as whole numbers; one F as the quotient of
+two whole numbers, which IEEE 754 rounds correctly; sums of F, whose rounding depends on the order of
+addition, in whole units of 2^-50 or more (`Units`).
 """
 
 import re
@@ -66,12 +71,29 @@ class Objective:
         """F from true positives, the number predicted and the number true."""
         xp = array_namespace(tp, k, p)
         hits, size = self.parts(tp, k, p)
-        return hits / xp.where(size > 0, size, 1)
+        return hits / xp.astype(xp.where(size > 0, size, 1), xp.float64)  # torch divides integers in float32
 
     def parts(self, tp: Array, k: Array, p: Array) -> tuple[Array, Array]:
         """F's numerator and denominator, whole numbers."""
         a, b = (self.beta**2).as_integer_ratio()
         return (a + b) * tp, a * p + b * k
+
+
+@dataclass(frozen=True)
+class Units:
+    """F in whole units, as small as int64 allows for the sum of `terms` values: such sums are exact."""
+
+    terms: int
+
+    @property
+    def rounding(self) -> int:
+        """How far two sums that are equal as fractions may differ: each value is off by less than a unit."""
+        return 2 * self.terms
+
+    def of(self, f: Array) -> Array:
+        """F as int64."""
+        xp = array_namespace(f)
+        return xp.astype(xp.round(f * 2.0 ** min(50, 62 - self.terms.bit_length())), xp.int64)
 
 
 def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
@@ -127,13 +149,13 @@ def _micro(ranking: Ranking, objective: Objective) -> Array:
     xp = array_namespace(ranking.scores)
     hits, size = objective.parts(ranking.tp, ranking.k, ranking.p)
     most = int(xp.sum(size[:, -1]))  # no fraction below has a larger part
-    if (
-        most**2 >= 2**62
-    ):  # of a beta of many digits: its products, rounded, still differ where F does by 1e-15
-        hits, size = (xp.astype(one, xp.float64) for one in (hits, size))
+    rounding = 0.0
+    if most**2 >= 2**62:  # beta has many digits: products are rounded, and differ where F does by 1e-15
+        hits, size = (xp.astype(counts, xp.float64) for counts in (hits, size))
+        rounding = most**2 * 2.0**-51
     numerator, denominator = 0, 1
     while True:
-        k = ranking.best(denominator * hits - numerator * size)
+        k = ranking.best(denominator * hits - numerator * size, rounding)
         reached, whole = (int(xp.sum(xp.take_along_axis(one, k[:, None], axis=1))) for one in (hits, size))
         if reached * denominator <= numerator * whole:
             return ranking.cuts(k)
@@ -144,17 +166,19 @@ def _samples(ranking: Ranking, objective: Objective) -> Array:
     """The best that coordinate ascent reaches from one cut, from the cuts for micro F, and for macro F."""
     xp = array_namespace(ranking.scores)
     p, n = ranking.p[:, 0], ranking.scores.shape[1]
-    reached = -1.0
+    units, reached = Units(n), -1
     for start in (_one_for_rows, _micro, _macro):
         cuts = xp.where(p == 0, NEVER, xp.where(p == n, ALWAYS, start(ranking, objective)))
-        k, mean = _ascend(ranking, ranking.scores >= cuts[:, None], objective)
-        if mean > reached:
-            reached, best = mean, k
+        k, total = _ascend(ranking, ranking.scores >= cuts[:, None], objective, units)
+        if reached < 0 or total > reached + units.rounding:
+            reached, best = total, k
     return ranking.cuts(best)
 
 
-def _ascend(ranking: Ranking, on: Array, objective: Objective) -> tuple[Array, float]:
-    """Change one class's cut after another until none improves samples F: how many each takes (c,), and F.
+def _ascend(ranking: Ranking, on: Array, objective: Objective, units: Units) -> tuple[Array, int]:
+    """Change one class's cut after another until none improves samples F.
+
+    Returns how many scores each class takes (c,), and the sum of the rows' F in units.
 
     With all other classes held, switching class c on changes each row's F by a known gain. A cut switches it
     on in the rows above: the best is the k for which the gains of the k highest scores add up highest.
@@ -169,15 +193,15 @@ def _ascend(ranking: Ranking, on: Array, objective: Objective) -> tuple[Array, f
         for c in range(labels.shape[0]):
             mine, truth = ranking.group(c), xp.astype(labels[c, :], tp.dtype)
             tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], size.dtype)
-            gains = objective.f(tp + truth, size + 1, p) - objective.f(tp, size, p)
+            gains = units.of(objective.f(tp + truth, size + 1, p)) - units.of(objective.f(tp, size, p))
             totals = mine.totals(gains[None, :])
-            best = mine.best(totals)[0]
-            if totals[0, best] > totals[0, k[c]] + 1e-9:  # more than rounding
+            best = mine.best(totals, units.rounding)[0]
+            if totals[0, best] > totals[0, k[c]] + units.rounding:
                 k[c], improved = best, True
                 on[c, :] = False
                 on[c, mine.order[0, :best]] = True
             tp, size = tp + truth * on[c, :], size + xp.astype(on[c, :], size.dtype)
-    return k, float(xp.mean(objective.f(tp, size, p)))
+    return k, int(xp.sum(units.of(objective.f(tp, size, p))))
 
 
 def _precision(ranking: Ranking, objective: Objective) -> Array:
@@ -195,21 +219,24 @@ def _recall(ranking: Ranking, objective: Objective) -> Array:
     tp, k, p = ranking.tp, ranking.k, ranking.p
     xp = array_namespace(tp)
     enough = ~ranking.tied & (objective.share.denominator * tp >= objective.share.numerator * p)
-    precision = xp.where(enough, tp / xp.where(k > 0, k, 1), -1.0)
+    precision = xp.where(enough, tp / xp.astype(xp.where(k > 0, k, 1), xp.float64), -1.0)
     highest = precision == xp.max(precision, axis=1, keepdims=True)
     return ranking.cuts(xp.where(p[:, 0] > 0, ranking.best(xp.where(highest, tp, -1)), 0))
 
 
-def _one(ranking: Ranking, objective: Objective, weights: Array | float = 1.0) -> Array:
+def _one(ranking: Ranking, objective: Objective, weights: Array | None = None) -> Array:
     """The one cut that maximises the weighted sum of F over groups.
 
     Lowering the cut past one score moves the F of that score's group alone, by one step of its curve. The
     steps of all groups, added up in the order of their scores, give the sum at every cut.
     """
     xp = array_namespace(ranking.scores)
-    steps = xp.diff(_curve(ranking, objective), axis=1) * weights
+    weights = xp.ones_like(ranking.p) if weights is None else weights  # whole numbers (g, 1)
+    units = Units(int(xp.sum(weights)))
+    steps = xp.diff(units.of(_curve(ranking, objective)), axis=1) * weights
     everything = ranking.together()
-    return everything.cuts(everything.best(everything.totals(xp.reshape(steps, (1, -1)))))
+    totals = everything.totals(xp.reshape(steps, (1, -1)))
+    return everything.cuts(everything.best(totals, units.rounding))
 
 
 def _one_for_rows(ranking: Ranking, objective: Objective) -> Array:

@@ -71,10 +71,15 @@ class Ranking:
         kind = xp.int64 if values.dtype == xp.bool else None
         return xp.cumulative_sum(ranked, axis=1, dtype=kind, include_initial=True)
 
-    def best(self, totals: Array) -> Array:
-        """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest."""
+    def best(self, totals: Array, rounding: float = 0) -> Array:
+        """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest.
+
+        Totals that differ by no more than `rounding` are equal.
+        """
         xp = array_namespace(totals)
-        return xp.argmax(xp.where(self.tied, xp.min(totals) - 1, totals), axis=1)
+        allowed = xp.where(self.tied, xp.min(totals) - 1, totals)
+        equal = ~self.tied & (totals >= xp.max(allowed, axis=1, keepdims=True) - rounding)
+        return xp.argmax(xp.astype(equal, xp.int8), axis=1)
 
     def cuts(self, k: Array) -> Array:
         """The thresholds (g,) that take the k highest scores of each group: midway to the next score."""

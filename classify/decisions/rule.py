@@ -99,6 +99,7 @@ class Decision:
     tuning: Tuning
     estimate: Estimate
     calibration: Calibration | None = None
+    folds: tuple["Decision", ...] = ()  # of cross-validated rows: each fold's rule, learned from the others
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
@@ -131,7 +132,7 @@ class Decision:
         ]
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """`thresholds.json`: what was asked for, and for each class what was found."""
+        """`thresholds.json`: what was asked for, and for each class what was found; the same of each fold."""
         cuts = dict(zip(classes, self.cuts(), strict=True))
         learned = self.calibration and [one.tolist() for one in self.calibration.learned]
         return {
@@ -141,6 +142,7 @@ class Decision:
             "expected_loss": self.estimate.loss,
             "calibrated_by": self.tuning.calibration,
             "calibration": learned and dict(zip(classes, learned, strict=True)),
+            "folds": [fold.as_json(classes) for fold in self.folds],
         }
 
     @classmethod
@@ -154,7 +156,8 @@ class Decision:
         )
         learned = told["calibration"]
         curves = learned and Calibration(told["calibrated_by"], [np.array(learned[name]) for name in classes])
-        return cls(tuning, found, curves)
+        folds = tuple(cls.of_json(fold, classes) for fold in told["folds"])
+        return cls(tuning, found, curves, folds)
 
     def probabilities(self, scores: NDArray[Any]) -> NDArray[Any]:
         """Scores (n, c), calibrated if that is part of it."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.format.atomic import replacing
+from encode_once.classify.data.rows import match
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import CLASS_F1, Floats, interval
 from encode_once.classify.evaluation.metrics import measure, row_f1
@@ -64,7 +65,8 @@ class Judged:
         if k == list(range(len(own))) and np.array_equal(places, np.arange(len(self.rows.ids))):
             return self
         pick = np.ix_(places, np.array(k))
-        rows = Scored([self.rows.ids[n] for n in places], self.rows.scores[pick], self.rows.labels[pick])
+        ids, keys = [self.rows.ids[n] for n in places], self.rows.keys[places]
+        rows = Scored(ids, self.rows.scores[pick], self.rows.labels[pick], keys=keys)
         predictions = self.predictions[pick]
         measured = measure(rows.labels, predictions, rows.scores, classes)
         measured["per_class"] = [
@@ -142,8 +144,6 @@ def _check(judged: Sequence[Judged]) -> None:
     if len(set(names)) < max(len(names), 2):
         raise UsageError("name two runs or more to compare, each once")
     for one in judged:
-        if len(set(one.rows.ids)) < len(one.rows.ids):
-            raise DataError(f"{one.name}: some ids stand for several rows, which cannot be told apart")
         if differing := set(first.run.settings.classes) ^ set(one.run.settings.classes):
             raise DataError(
                 f"{one.name} and {first.name} do not know the same classes: only one of them has "
@@ -153,25 +153,23 @@ def _check(judged: Sequence[Judged]) -> None:
 
 def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judged], list[str]]:
     """The runs with rows and classes in the order of the first; a caveat where rows had to be left out."""
-    first = judged[0]
-    shared = set(first.rows.ids).intersection(*(one.rows.ids for one in judged[1:]))
-    caveats = []
-    if any(len(one.rows.ids) > len(shared) for one in judged):
+    first, caveats = judged[0], []
+    keys, ids = first.rows.keys, first.rows.ids
+    positions = np.stack([match(keys, ids, run.rows.keys, run.rows.ids) for run in judged])
+    shared = positions[:, (positions >= 0).all(axis=0)]  # (runs, rows in common)
+    n = shared.shape[1]
+    if any(len(one.rows.ids) > n for one in judged):
         told = ", ".join(f"{len(one.rows.ids)} of {one.name}" for one in judged)
-        if not shared or not anyway:
-            hint = "fit them with the same --split" + (", or say --anyway" if shared else "")
-            raise DataError(f"only {len(shared)} evaluated rows are in all runs ({told}): {hint}")
-        caveats.append(f"compared on the {len(shared)} rows that are in all runs ({told})")
-    order = [one for one in first.rows.ids if one in shared]
-    same = []
-    for one in judged:
-        place = {name: row for row, name in enumerate(one.rows.ids)}
-        rows = np.array([place[name] for name in order])
-        same.append(one.taking(rows, first.run.settings.classes))
+        if not n or not anyway:
+            hint = "fit them with the same --split" + (", or say --anyway" if n else "")
+            raise DataError(f"only {n} evaluated rows are in all runs ({told}): {hint}")
+        caveats.append(f"compared on the {n} rows that are in all runs ({told})")
+    classes = first.run.settings.classes
+    same = [one.taking(rows, classes) for one, rows in zip(judged, shared, strict=True)]
     for one in same[1:]:
         if wrong := int((one.rows.labels != same[0].rows.labels).any(axis=1).sum()):
             raise DataError(
-                f"{one.name} and {first.name} have different labels for {wrong} rows of the same ids: "
+                f"{one.name} and {first.name} have different labels for {wrong} rows of the same content: "
                 "the table has changed between them, so fit the older one again"
             )
     return same, caveats

@@ -14,6 +14,7 @@ from encode_once.classify import heads
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.trial import Combination, Common, Result, Tell, with_intervals
+from encode_once.classify.runs.fit import code_key
 from encode_once.classify.runs.predict import sources
 from encode_once.classify.runs.run import Run, Settings
 
@@ -22,23 +23,31 @@ CHANGE = "_change"
 
 
 def ablate(
-    run: Run, folder: str | Path | None = None, told: Tell = lambda line: None
+    run: Run, folder: str | Path | None = None, told: Tell = lambda line: None, *, trust: bool = False
 ) -> list[dict[str, Any]]:
     """Fit all variants of a run that are not there yet; a row for the run and one for each.
 
     Args:
         folder: of the variants' runs and the table; by default `ablation` in that of the run.
         told: is given a line on each variant.
+        trust: open the file of prompts that the run names; without it such a run is refused.
 
     Returns:
         What was changed, each metric and its change with 95 % intervals, seconds, run and error.
 
     Raises:
-        EncodeOnceError: the store has no longer what the run was fitted on.
+        EncodeOnceError: the store has no longer what the run was fitted on, or the program has changed.
     """
     settings = run.settings
+    if isinstance(prompts := settings.options.get("prompts"), str) and not trust:
+        raise DataError(f"{run.path} names a file to open: {prompts}; pass --trust if it is yours")
     store, folder = Store(settings.store), Path(folder or run.path / "ablation")
     sources(run, store)  # raises where a feature is not what it was
+    if settings.code != code_key():
+        raise DataError(
+            f"{run.path} was fitted by another version of this program, so its variants cannot be compared "
+            "with it: fit it again"
+        )
     common = Common(
         store,
         folder,

@@ -5,7 +5,9 @@ that was killed is asked for again, as each is drawn with a seed of its own numb
 """
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import heads
 from encode_once.classify.experiments.trial import Combination, Common, Result, Tell
-from encode_once.classify.heads.search_space import Range
+from encode_once.classify.heads.search_space import Range, Space
 
 
 def check(names: Sequence[str], split: str) -> None:
@@ -40,6 +42,13 @@ def best(common: Common, one: Combination, trials: int, by: str, told: Tell) -> 
     if not space:
         return common.attempt(one)
     optuna = _optuna()
+    with _quiet(optuna):
+        return _best(optuna, space, common, one, trials, by, told)
+
+
+def _best(
+    optuna: Any, space: Space, common: Common, one: Combination, trials: int, by: str, told: Tell
+) -> Result:
     common.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{common.folder.resolve() / 'search.sqlite'}",
@@ -80,5 +89,17 @@ def _optuna() -> Any:
         optuna = import_module("optuna")
     except ImportError as error:
         raise DataError("--search needs Optuna: pip install 'encode-once[search]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
+
+
+@contextmanager
+def _quiet(optuna: Any) -> Iterator[None]:
+    """Without Optuna's lines about each trial; it also sets the level of alembic's logger."""
+    alembic = logging.getLogger("alembic")
+    before, level = optuna.logging.get_verbosity(), alembic.level
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+        alembic.setLevel(level)

@@ -1,6 +1,5 @@
 """A combination of head, features and settings: its run, made once, and what that reaches."""
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -45,7 +44,7 @@ class Result:
     draws: dict[str, Floats] = field(default_factory=dict)  # metric → it on each draw of the held-out rows
     inner: dict[str, Any] = field(default_factory=dict)  # the same of the rows that thresholds were tuned on
     seconds: float | None = None
-    rows: str = ""  # a hash of the held-out rows and their labels
+    rows: str = ""  # a hash of the contents and labels of the held-out rows
 
     @classmethod
     def of(cls, one: Combination, run: Run) -> "Result":
@@ -60,7 +59,7 @@ class Result:
             draws=intervals.resampled(held.labels, predictions, held.scores),
             inner=measured(decision, inner, run.settings.classes, decision.choose(inner.scores)),
             seconds=run.settings.seconds,
-            rows=content_key(json.dumps(held.ids).encode() + held.labels.tobytes()).hex(),
+            rows=content_key(held.keys.tobytes() + held.labels.tobytes()).hex(),
         )
 
     def figures(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sklearn.ensemble import RandomForestRegressor
 from encode_once.classify.data.matrix import Labels, MatrixLike
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.search_space import Range, Space
-from encode_once.classify.heads.torch.training import with_validation
+from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)

@@ -14,7 +14,9 @@ from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
-from encode_once.classify.heads.torch.training import choose_device, on_device, with_validation
+from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.heads.validation import with_validation
 
 METRICS = ("cosine", "l2")
 QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)
@@ -72,7 +74,8 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             setattr(self, f"{name}_", array)
 
     def _keep(self, X: MatrixLike, Y: Labels) -> None:
-        self.rows_ = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
+        rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
+        self.rows_ = require_finite(rows, "rows of head knn as float16")
         self.labels_ = np.asarray(Y, np.bool_)
 
     def _comparable(self, rows: NDArray[np.float32]) -> Tensor:
@@ -97,6 +100,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Set the spread, k and temperature, (1,) each."""
         found = list(self._neighbours(X, ks[-1]))
         spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in found])
+        require_finite(spans, "distances of the validation rows to the rows of head knn")
         self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
         device = choose_device(self.device)
         labels, truth = on_device(self.labels_, device), on_device(Y, device)
@@ -112,6 +116,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             ]
             loss += [float(binary_cross_entropy(share, wanted, reduction="sum")) for share in shares]
             done += len(rows)
+        require_finite(loss, "validation losses of head knn")
         temperature, k = settings[int(loss.argmin())]
         self.k_, self.temperature_ = np.array([k], np.int64), np.array([temperature], np.float32)
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.heads.checks import require_finite
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # shares of the columns' mean variance
 
@@ -25,10 +26,12 @@ def learn(
     frequencies = Y.mean(axis=0)
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n)) / n
     covariance, with_labels = np.zeros((d, d)), np.zeros((d, Y.shape[1]))
-    for part in chunks(n):
-        Z = (X[part] - center).astype(np.float32)
-        covariance += Z.T @ Z / n
-        with_labels += Z.T @ (Y[part] - frequencies).astype(np.float32) / n
+    with np.errstate(over="ignore", invalid="ignore"):  # reported in one line below
+        for part in chunks(n):
+            Z = (X[part] - center).astype(np.float32)
+            covariance += Z.T @ Z / n
+            with_labels += Z.T @ (Y[part] - frequencies).astype(np.float32) / n
+    require_finite(covariance, "covariances of the features")
     variances, axes = np.linalg.eigh(covariance)  # of both, the largest come last
     variances, along = variances.clip(min=0)[:, None], axes.T @ with_labels  # (d, 1), (d, c)
     ridges = [variances.mean() * share + np.finfo(np.float32).tiny for share in RIDGES]
@@ -36,6 +39,7 @@ def learn(
     for part in chunks(len(X_val)):
         Z, truth = (X_val[part] - center) @ axes, Y_val[part] - frequencies
         errors += [((Z @ (along / (variances + ridge)) - truth) ** 2).sum() for ridge in ridges]
+    require_finite(errors, "validation errors of the ridge regressions")
     weights = axes @ (along / (variances + ridges[int(errors.argmin())]))  # (d, c)
     principal = axes[:, ::-1][:, : min(components, n, d)]
     return center.astype(np.float32), np.hstack([principal, weights]).T.astype(np.float32)

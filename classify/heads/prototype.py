@@ -15,7 +15,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
 from encode_once.classify.data.matrix import Labels, MatrixLike, Selected, chunks
-from encode_once.classify.heads.torch.training import choose_device, on_device, with_validation
+from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.heads.validation import with_validation
 
 QUERIES = 256  # rows asked at a time: their affinities to all cached rows are (256, m)
 CALIBRATED = 8192  # rows at most that the slopes and intercepts are fitted on
@@ -207,12 +209,17 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _best(
         self, settings: Sequence[tuple[float, float]], fitted: "_Compared", held: "_Compared"
     ) -> tuple[float, float]:
-        """The α and β of least BCE on the held rows, calibrated on the fitted ones."""
+        """The α and β of least BCE on the held rows, calibrated on the fitted ones.
+
+        Where no held row has a vector, on the fitted ones, each scored as if it were not in the cache.
+        """
+        held = held if len(held.truth) else fitted
         losses = []
         for alpha, beta in settings:
             scale, slope, intercept = self._calibrated(fitted, alpha, beta)
             logits = _blend(held.cosines, held.affinities[beta], scale) * slope + intercept
             losses.append(float(binary_cross_entropy_with_logits(logits, held.truth)))
+        require_finite(np.array(losses), "validation losses of head prototype")
         return settings[int(np.argmin(losses))]
 
     def _calibrated(
@@ -307,7 +314,9 @@ class _Platt:
 
     def descend(self, common: Tensor, spread: Tensor) -> None:
         """Newton's method, each class with a step of its own, halved until the loss is no greater."""
-        loss = self._loss(self.slope, self.intercept, common, spread)
+        loss = require_finite(
+            self._loss(self.slope, self.intercept, common, spread), "calibration losses of head prototype"
+        )
         for _ in range(STEPS):
             p, half = (self.slope * self.z + self.intercept).sigmoid(), self.intercept.sigmoid()
             weights, away = p * (1 - p), p - self.truth

@@ -14,8 +14,9 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import Columns, Labels, MatrixLike, Selected
 from encode_once.classify.heads import Head, make, takes_raw, with_shapes
 from encode_once.classify.heads import state as states
+from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.networks import Shapes
-from encode_once.classify.heads.torch.training import with_validation
+from encode_once.classify.heads.validation import with_validation
 
 LIMITS = 1e-4  # of probabilities, for their logits
 MEAN = "mean"
@@ -141,6 +142,9 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
         """The logits of the rows by each head, side by side, (n, heads · c)."""
         pairs = zip(fitted, self._parts, strict=True)
-        scores = [head.predict_proba(self._columns(X, part)) for head, part in pairs]
+        scores = [
+            require_finite(head.predict_proba(self._columns(X, part)), f"scores of head {i} of the stack")
+            for i, (head, part) in enumerate(pairs)
+        ]
         logits: NDArray[np.float32] = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
         return logits

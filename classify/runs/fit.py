@@ -1,11 +1,13 @@
 """Stage 2: features of a store → a run. Rows held out for evaluation are never fitted, chosen or tuned on."""
 
+import hashlib
 import json
 import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import Learned, Reference
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.matrix import Selected
+from encode_once.classify.data.rows import content_keys, image_and_caption_keys
 from encode_once.classify.decisions.rule import Tuning
-from encode_once.classify.runs.retune import TUNE_ON, measure_kept
+from encode_once.classify.heads.checks import check_scores
+from encode_once.classify.runs.retune import TUNE_ON, decide, measure_kept
 from encode_once.classify.runs.run import Model, Run, Scored, Settings, Source, check_place
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
@@ -77,22 +81,23 @@ def fit(
     started = time.perf_counter()  # by now the head's libraries are imported
     found = featuring.samples(store, features, data)
     table, chosen = found.table, found.references
-    keys = featuring.sample_keys(table)
+    keys = content_keys(table)
     grouping = Grouping.parse(groups, store, table)
-    identified = _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    identified = _identity(table, chosen, head, options, split, grouping, tune_on, seed)
     if "classes" in heads.options_of(head):
         options = {"classes": found.classes, **options}
-    together = grouping.of(table)
-    learner = Learner(head, options, found.X, found.Y, table.ids, seed, together)
+    together = grouping.of(table, str(options.get("device", "auto")))
+    learner = Learner(head, options, found.X, found.Y, table.ids, keys, seed, together, found.classes)
     held = splits.folds(split, found.Y, table.columns, seed, together)
     if len(held) == 1:
         rows = np.setdiff1d(np.arange(len(table)), held[0])
         fitted = learner.fit(rows)
-        tune, evaluated = learner.scored(fitted, fitted.tune_rows), learner.scored(fitted, held[0])
+        tune, evaluated, doubts = fitted.tune, learner.scored(fitted, held[0]), fitted.warnings
     else:
         rows = np.arange(len(table))
-        tune = evaluated = learner.out_of_fold(held)
-        fitted = learner.fit(rows)
+        evaluated, doubts = learner.out_of_fold(held)
+        tune, fitted = evaluated, learner.fit(rows)
+        doubts += fitted.warnings
     settings = Settings(
         head=head,
         options=options,
@@ -113,12 +118,11 @@ def fit(
         label_separator=table.label_separator,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - started, 3),
-        warnings=[*found.X.warnings, *grouping.warnings(split, held[0], together)],
+        warnings=[*found.X.warnings, *doubts, *grouping.warnings(split, held[0], together)],
         identity=identified,
+        code=code_key(),
         groups=groups,
     )
-    tuned_on = evaluated if tune_on == "eval" else tune
-    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
     made = Run(
         path,
         settings,
@@ -126,7 +130,7 @@ def fit(
         tune,
         evaluated,
         keys[np.union1d(rows, held[0]) if tune_on == "eval" else rows],
-        decision,
+        decide(tuning, tune, evaluated, tune_on),
     )
     metrics, predictions = measure_kept(made)
     made.save(metrics, predictions)
@@ -145,20 +149,33 @@ def identity(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
 ) -> str:
-    """A hash of all that decides the scores of what `fit` would fit: a run of the same is as good.
+    """A hash of all that decides the scores of what `fit` would fit, this program's code included.
 
-    So thresholds do not count, and an option left at its default is the same as one set to it.
+    A run of the same identity need not be fitted again. Thresholds do not count, and an option left at its
+    default is the same as one set to it.
     """
     given = {name: _as_json(value) for name, value in (options or {}).items()}
     table, chosen = featuring.choose_table(store, data), featuring.choose(store, features)
     options = {"seed": seed, **given}
-    keys, grouping = featuring.sample_keys(table), Grouping.parse(groups, store, table)
-    return _identity(table, keys, chosen, head, options, split, grouping, tune_on, seed)
+    grouping = Grouping.parse(groups, store, table)
+    return _identity(table, chosen, head, options, split, grouping, tune_on, seed)
+
+
+@cache
+def code_key() -> str:
+    """A hash of the source of `classify`, so that runs of different code are not taken for the same.
+
+    Not the version: it stays the same between releases, when results change too. A refit takes seconds.
+    """
+    root, digest = Path(__file__).parents[1], hashlib.blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _identity(
     table: Table,
-    samples: Keys,
     chosen: Sequence[Reference | Learned],
     head: str,
     options: Mapping[str, Any],
@@ -173,10 +190,10 @@ def _identity(
     ]
     decides = [
         head, {**heads.defaults_of(head), **options}, features, split, grouping.decides, tune_on, seed,
-        table.ids, table.labels, table.columns,
+        table.ids, table.labels, table.columns, code_key(),
     ]  # fmt: skip
-    told = json.dumps(decides, sort_keys=True).encode()
-    return content_key(told + samples.tobytes()).hex()
+    settings = json.dumps(decides, sort_keys=True).encode()
+    return content_key(settings + image_and_caption_keys(table).tobytes()).hex()
 
 
 def _remembered(one: Reference | Learned, length: int) -> Source | None:
@@ -199,11 +216,12 @@ def _free_place(head: str) -> Path:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model, the matrix as it takes it, and the rows it was stopped and tuned on."""
+    """A model, the matrix as it takes it, its scores of the rows it was stopped on, and warnings about it."""
 
     model: Model
     X: Matrix
-    tune_rows: NDArray[np.intp]
+    tune: Scored
+    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -215,11 +233,16 @@ class Learner:
     X: Matrix  # (n, d)
     Y: NDArray[np.bool_]  # (n, c)
     ids: list[str]
+    keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
     groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
+    classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
 
     def fit(self, rows: NDArray[np.intp]) -> Fitted:
-        """A model of those rows, some of which it is stopped and tuned on rather than fitted."""
+        """A model of those rows, some of which it is stopped and tuned on rather than fitted.
+
+        Raises DataError where its scores of those are not finite; see `check_scores` for the warnings.
+        """
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed, self.groups)
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
@@ -230,19 +253,27 @@ class Learner:
             mean, scale = featuring.standardisation(X_fit, [*X.shapes.values()])
         model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_fit), self.Y[fit_rows], model.standardise(X_tune), self.Y[tune_rows])
-        return Fitted(model, X, tune_rows)
+        tune = self._scored(model, X, tune_rows)
+        classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
+        warnings = check_scores(self.head, classes, tune.scores, tune.labels, self.Y[fit_rows])
+        return Fitted(model, X, tune, warnings)
 
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
         """A model's scores of those rows beside their labels."""
-        scores = fitted.model.scores(Selected(fitted.X, rows))
-        return Scored([self.ids[row] for row in rows], scores, self.Y[rows], missing=self.X.missing()[rows])
+        return self._scored(fitted.model, fitted.X, rows)
 
-    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> Scored:
-        """Every row scored by a model that has not seen its fold."""
+    def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> Scored:
+        scores = model.scores(Selected(X, rows))
+        ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
+        return Scored(ids, scores, self.Y[rows], keys=self.keys[rows], missing=missing)
+
+    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[Scored, list[str]]:
+        """Every row scored by a model that has not seen its fold; and the warnings about these models."""
+        warnings: list[str] = []
         scores = np.empty(self.Y.shape, np.float32)
         folds = np.empty(len(self.Y), np.intp)
         for number, rows in enumerate(held):
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
-        return Scored(self.ids, scores, self.Y, folds, self.X.missing())
+        return Scored(self.ids, scores, self.Y, folds, self.X.missing(), keys=self.keys), warnings

@@ -1,9 +1,6 @@
 """A run as one ONNX file: standardisation, network and thresholds, for programs that know none of ours."""
 
 import json
-import os
-import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from encode_once.cache import DataError, EncodeOnceError
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.process import silenced
 from encode_once.classify import heads
 from encode_once.classify.heads import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
@@ -139,8 +137,9 @@ class Products(nn.Module):
 def _network(head: Head) -> nn.Module | None:
     """What maps standardised rows (b, d) to logits (b, c), on the CPU; of torch's heads alone."""
     if isinstance(head, Linear):
-        layer = nn.Linear(*head.coef_.T.shape)
-        layer.weight.data, layer.bias.data = map(torch.from_numpy, (head.coef_, head.intercept_))
+        c, d = head.coef_.shape
+        layer = nn.Linear(d, c, device="meta")  # drawing no random numbers
+        layer.weight, layer.bias = (nn.Parameter(torch.from_numpy(x)) for x in (head.coef_, head.intercept_))
         return layer
     if _is_able(head):
         network: nn.Module = deepcopy(head.network_).cpu()
@@ -186,7 +185,7 @@ def _difference(run: Run, session: Any, rows: NDArray[np.float32]) -> float:
 
 def _onnx(whole: nn.Module, rows: Tensor) -> bytes:
     """The file's content, for any number of rows."""
-    with TemporaryDirectory() as folder, _quiet():
+    with TemporaryDirectory() as folder, silenced(1, 2), _plain_attention():
         path = Path(folder) / "run.onnx"
         torch.onnx.export(
             whole,
@@ -202,21 +201,11 @@ def _onnx(whole: nn.Module, rows: Tensor) -> bytes:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporting without what torch says of it, in its C++, too, and by its common operators alone."""
-    fast_before = torch.backends.mha.get_fastpath_enabled()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    ours = [(stream, os.dup(stream)) for stream in (1, 2)]
+def _plain_attention() -> Iterator[None]:
+    """Attention by torch's common operators; its own fast path is one that no exporter knows."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with open(os.devnull, "w") as nowhere, warnings.catch_warnings():  # noqa: PTH123 — it is no path
-            for stream, _ in ours:
-                os.dup2(nowhere.fileno(), stream)
-            warnings.simplefilter("ignore")
-            torch.backends.mha.set_fastpath_enabled(False)  # its operator is one that no exporter knows
-            yield
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast_before)
-        for stream, kept in ours:
-            os.dup2(kept, stream)
-            os.close(kept)
+        torch.backends.mha.set_fastpath_enabled(before)

@@ -13,6 +13,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import Learned, Reference, refer
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.compare import Judged
 from encode_once.classify.runs.retune import measured
 from encode_once.classify.runs.run import Run, Scored
@@ -107,7 +108,9 @@ def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:
-    """The metrics of a labelled table, over the rows whose contents the run was not fitted or tuned on.
+    """The metrics of a labelled table, without the rows that the run was fitted or tuned on.
+
+    A row is left out, and counted in a warning, if its content key (see `rows`) is that of such a row.
 
     Raises:
         DataError: no labels, or no such row.
@@ -125,20 +128,24 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
     scores, warnings = predict(run, store, table)
-    seen = run.has_seen(featuring.sample_keys(table))
+    keys = content_keys(table)
+    seen = run.has_seen(keys)
     if seen.all():
         raise DataError(
             f"the run was fitted on all {len(table)} rows of {table.source}: none is left to measure"
         )
     if seen.any():
-        warnings.append(f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted on them")
+        warnings.append(
+            f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted or tuned on the same "
+            "image or, without an image, the same caption"
+        )
     classes = run.settings.classes
     unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels)
+    rows = Scored(ids, run.decision.probabilities(scores[~seen]), labels, keys=keys[~seen])
     predictions = run.decision.choose(rows.scores)
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",

@@ -7,10 +7,30 @@ from typing import Any
 import numpy as np
 
 from encode_once.classify.decisions.rule import Bools, Decision, Tuning
+from encode_once.classify.decisions.shrinkage import Estimate
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.run import Run, Scored
 
 TUNE_ON = ("inner", "eval")
+
+
+def decide(tuning: Tuning, validation: Scored, evaluated: Scored, tune_on: str) -> Decision:
+    """The rule that a run's kept scores and labels decide.
+
+    Of cross-validated rows also each fold's, learned from the other folds: these label the rows, so that no
+    row affects its own labels. The rule itself comes from all rows and is for new ones.
+
+    Raises:
+        DataError: scores that are no probabilities.
+    """
+    tuned_on = evaluated if tune_on == "eval" else validation
+    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
+    if evaluated.folds is None or tune_on == "eval" or not tuning.learns:
+        return decision
+    others = (evaluated.folds != fold for fold in range(evaluated.folds.max() + 1))
+    scores, labels = evaluated.scores, evaluated.labels
+    folds = tuple(tuning.decision(scores[rows], labels[rows], told=False) for rows in others)
+    return replace(decision, folds=folds)
 
 
 def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], Bools]:
@@ -19,8 +39,7 @@ def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], Bools]:
     Raises:
         DataError: scores that are no probabilities.
     """
-    tuned_on = run.eval if run.settings.tune_on == "eval" else run.tune
-    run.decision = tuning.decision(tuned_on.scores, tuned_on.labels)
+    run.decision = decide(tuning, run.tune, run.eval, run.settings.tune_on)
     return measure_kept(run)
 
 
@@ -33,26 +52,28 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], Bools]:
 def decide_kept(run: Run) -> tuple[Scored, Bools]:
     """A run's `eval` rows with their probabilities as scores, and the labels (n, c) they get.
 
-    Cross-validated rows are decided on by what the other folds tuned and calibrated, so that no row has a say
-    in its own; what the run keeps comes from all of them.
+    Cross-validated rows get them by the rule of their fold.
     """
     rows, decision = run.eval, run.decision
-    if rows.folds is None or run.settings.tune_on == "eval" or not decision.tuning.learns:
-        likely = decision.probabilities(rows.scores)
-        return replace(rows, scores=likely), decision.choose(likely)
-    likely, predictions = np.empty_like(rows.scores), np.empty_like(rows.labels)
-    for fold in np.unique(rows.folds):
-        mine = rows.folds == fold
-        others = decision.tuning.decision(rows.scores[~mine], rows.labels[~mine], told=False)
-        likely[mine] = found = others.probabilities(rows.scores[mine])  # rounded there, but not for cuts
-        predictions[mine] = others.choose(found)
-    return replace(rows, scores=likely), predictions
+    if rows.folds is None or not decision.folds:
+        probabilities = decision.probabilities(rows.scores)
+        return replace(rows, scores=probabilities), decision.choose(probabilities)
+    dtype = np.float64 if decision.calibration else rows.scores.dtype
+    probabilities, predictions = np.empty(rows.scores.shape, dtype), np.empty_like(rows.labels)
+    for number, fold in enumerate(decision.folds):
+        of_fold = rows.folds == number
+        probabilities[of_fold] = fold.probabilities(rows.scores[of_fold])
+        predictions[of_fold] = fold.choose(probabilities[of_fold])
+    return replace(rows, scores=probabilities), predictions
 
 
 def metrics_of(run: Run, rows: Scored, predictions: Bools) -> dict[str, Any]:
     """`metrics.json` of a run's `eval` rows with their probabilities, and labels (n, c)."""
+    decision = run.decision
+    if decision.folds:  # labels came from several thresholds a class: none belongs next to its F1
+        decision = replace(decision, estimate=Estimate(np.full(rows.labels.shape[1], np.nan)))
     return {
-        **measured(run.decision, rows, run.settings.classes, predictions),
+        **measured(decision, rows, run.settings.classes, predictions),
         "split": run.settings.split,
         "tuned_on": _tuned_on(run),
         "warnings": run.settings.warnings,

@@ -2,9 +2,12 @@
 
 run.json             what was asked for, and everything needed to repeat it
 weights.safetensors  the standardisation and what the head learned
-scores.h5            groups `tune` and `eval`: ids (n,), scores and labels (n, classes), and, where any is,
-                     which features are missing (n, features); `classes` once
-thresholds.json      how scores become labels: what was asked for, and a threshold a label
+scores.h5            groups `tune` and `eval`: ids (n,), content keys (n, 16), scores and labels (n, classes);
+                     of cross-validation the fold (n,) whose model gave the scores; where any is missing,
+                     which features are (n, features). Once, `classes` and `fitted_on`: the content keys
+                     (m, 16) of the rows it was fitted or tuned on, which evaluation leaves out
+thresholds.json      how scores become labels: what was asked for, and a threshold a label. Of
+                     cross-validation also `folds`: the same of each fold, which labelled its rows of `eval`
 metrics.json         what the thresholds reach on `eval`
 predictions.csv      the labels they give to the rows of `eval`
 """
@@ -23,9 +26,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
-from encode_once.cache.captions import OWN
-from encode_once.cache.feature import encoder_of
+from encode_once.cache.captions import OWN, captioner
+from encode_once.cache.feature import REGIONS, encoder_of
 from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.format.spec_file import EncoderRecord
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.classify import heads
 from encode_once.classify.data import text as corpus
@@ -35,7 +39,7 @@ from encode_once.classify.decisions.rule import Decision, Tuning
 from encode_once.classify.heads import Head
 from encode_once.classify.heads import state as states
 
-FORMAT, VERSION = "encode-once run", 3
+FORMAT, VERSION = "encode-once run", 4
 
 
 class RunError(EncodeOnceError, OSError):
@@ -49,6 +53,7 @@ class Scored:
     ids: list[str]
     scores: NDArray[np.float32]  # (n, c) probabilities
     labels: NDArray[np.bool_]  # (n, c)
+    keys: Keys = field(kw_only=True)  # (n, 16), see `rows.content_keys`
     folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
     missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
 
@@ -91,6 +96,7 @@ class Settings:
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
     identity: str = ""  # `fitting.identity` of what was fitted
+    code: str = ""  # `fitting.code_key` of the program that fitted it
     groups: str = "content"  # which rows no split parted
 
     @property
@@ -99,12 +105,25 @@ class Settings:
         return {name: source for name, source in self.features.items() if source}
 
     @property
-    def weights(self) -> dict[str, str | None]:
-        """Encoder → its local weights, of all that the features need, as `extract` is asked for them."""
-        needed = {}
-        for name, source in self.stored.items():
-            needed[encoder_of(name.removesuffix(f"@{source.captions}"))] = source.weights_file
-        return needed | {name: source.weights_file for name, source in self.captioners.items()}
+    def _sources(self) -> list[tuple[str, Source | None]]:
+        """Every encoder that the features need, as `extract` is asked for it, with what it made."""
+        stored = [(encoder_of(name.removesuffix(f"@{s.captions}")), s) for name, s in self.stored.items()]
+        writers = [(name, None) for name in map(captioner, self.captions) if name]
+        return [*stored, *writers, *self.captioners.items()]
+
+    @property
+    def requested(self) -> list[str]:
+        """All encoders that the features need, as `extract` is asked for them."""
+        return list(dict.fromkeys(name for name, _ in self._sources))
+
+    @property
+    def encoders(self) -> dict[str, EncoderRecord]:
+        """What is recorded of each of them, by its name without `/regions`."""
+        features: dict[str, list[tuple[str | None, Spec]]] = {}
+        for name, source in self._sources:
+            made = features.setdefault(name.removesuffix(REGIONS), [])
+            made += [(source.weights_file, source.spec)] if source else []
+        return {name: EncoderRecord.of(made) for name, made in features.items()}
 
     @property
     def captions(self) -> list[str]:
@@ -140,7 +159,7 @@ class Run:
     model: Model
     tune: Scored
     eval: Scored
-    fitted_on: Keys  # (m, 16) keys of the samples it was fitted and tuned on
+    fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: Decision
 
     @property
@@ -148,9 +167,9 @@ class Run:
         """Feature → length and width of its block of columns, side by side in this order."""
         return _shapes(self.settings, self.model.vectorisers)
 
-    def has_seen(self, samples: Keys) -> NDArray[np.bool_]:
-        """Which samples, by their keys (n, 16), it was fitted or tuned on."""
-        return KeyIndex(self.fitted_on).find(samples) >= 0
+    def has_seen(self, keys: Keys) -> NDArray[np.bool_]:
+        """Which rows, by their content keys (n, 16), it was fitted or tuned on."""
+        return KeyIndex(self.fitted_on).find(keys) >= 0
 
     def save(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
         """Write the folder; `run.json` comes last, so a folder that has one is whole."""
@@ -164,7 +183,8 @@ class Run:
             file["fitted_on"] = self.fitted_on
             for name, rows in (("tune", self.tune), ("eval", self.eval)):
                 group = file.create_group(name)
-                group["ids"], group["scores"], group["labels"] = rows.ids, rows.scores, rows.labels
+                group["ids"], group["keys"] = rows.ids, rows.keys
+                group["scores"], group["labels"] = rows.scores, rows.labels
                 if rows.folds is not None:
                     group["folds"] = rows.folds
                 if rows.missing is not None and rows.missing.any():
@@ -230,7 +250,10 @@ def load_run(path: str | Path) -> Run:
         record = json.loads((path / "run.json").read_text(encoding="utf-8"))
         kind = record.pop("format"), record.pop("version")
         if kind != (FORMAT, VERSION):
-            raise RunError(f"{path} is {kind}; this program reads {(FORMAT, VERSION)}: fit it again")
+            raise RunError(
+                f"{path} holds version {kind[1]} of {kind[0]!r}, but this program reads version {VERSION} of "
+                f"{FORMAT!r} only: fit it again"
+            )
         settings = Settings(**{**record, "tuning": Tuning(**record["tuning"])})
         settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
         settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
@@ -277,6 +300,7 @@ def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[s
 def _read_scored(group: h5py.Group) -> Scored:
     return Scored(
         ids=[text.decode() for text in group["ids"][()]],
+        keys=group["keys"][()],
         scores=group["scores"][()],
         labels=group["labels"][()],
         folds=group["folds"][()] if "folds" in group else None,

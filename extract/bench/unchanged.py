@@ -9,16 +9,17 @@ from typing import Any
 from encode_once.cache import Store
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.extract.pipeline import encode
+from encode_once.extract.trust import Trust, approve, of_features
 
 REPEATS = 3
 WORDS = "a the man dog cat street red on in with holding small large table water".split()
 
 
-def unchanged(data: str, store: str) -> dict[str, Any]:
+def unchanged(data: str, store: str, trust: Trust | None = None) -> dict[str, Any]:
     """Seconds that extract takes, without imports, if all rows are in the store already."""
     features = [Store(store).feature(name) for name in Store(store).features()]
-    encoders = {feature.encoder: feature.weights_file for feature in features}
-    weights = {name: file for name, file in encoders.items() if file}
+    encoders = of_features(features)
+    weights = approve(store, encoders, trust or Trust())
     reports = [encode(data, [*encoders], store, weights=weights, progress=False) for _ in range(REPEATS)]
     encoded = sum(counts.encoded for counts in reports[-1].features.values())
     return {

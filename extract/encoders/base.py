@@ -121,6 +121,11 @@ def torch_threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def bytes_identity(content: bytes) -> str:
+    """The content key of a file's bytes, in the notation of specs."""
+    return f"blake2b:{content_key(content).hex()}"
+
+
 def file_identity(path: str) -> str:
     """A file's content key, which identifies its weights.
 
@@ -128,7 +133,7 @@ def file_identity(path: str) -> str:
         WeightsError: the file cannot be read.
     """
     try:
-        return f"blake2b:{content_key(Path(path).read_bytes()).hex()}"
+        return bytes_identity(Path(path).read_bytes())
     except OSError as error:
         raise WeightsError(f"--weights {path}: {error.strerror}") from error
 
@@ -140,8 +145,14 @@ def identity(weights: str | None, published: str) -> str:
     return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
 
 
-def seed_weights() -> None:
-    """Seed torch, so that a random model has the same weights on every call."""
+@contextmanager
+def seeded_weights() -> Iterator[None]:
+    """A context manager and decorator under which random weights are the same on every call.
+
+    It restores the state of torch's random generator.
+    """
     import torch
 
-    torch.manual_seed(SEED)
+    with torch.random.fork_rng(devices=[]):  # models are built on the CPU
+        torch.default_generator.manual_seed(SEED)
+        yield

@@ -12,7 +12,7 @@ import numpy as np
 from PIL.Image import Image, new
 
 from encode_once.extract.encoders import clip, transformers_models
-from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seed_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
 from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.clip import Checkpoint, ClipImages
 from encode_once.extract.images.decode import DECODING
@@ -65,8 +65,8 @@ class CocaCaptioner(ClipImages):
 
         model = self.checkpoint.model
         if self.options.weights == RANDOM:
-            seed_weights()  # open_clip does not initialise this matrix
-            torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
+            with seeded_weights():  # open_clip does not initialise this matrix
+                torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
         self._tokenizer = open_clip.get_tokenizer(self.checkpoint.arch)
         return model
 
@@ -122,16 +122,17 @@ class TransformerCaptioner(Tower):
             self._load_model()
             self.encode([self.prepare(new("RGB", (64, 64)))])  # fail now if the model needs a prompt
 
+    @seeded_weights()
     def _load_model(self) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
-        self._processor = AutoProcessor.from_pretrained(self._source)
+        self._processor = AutoProcessor.from_pretrained(self._source, trust_remote_code=False)
         if self._options.weights == RANDOM:
-            seed_weights()
-            model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(self._source))
+            config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+            model = AutoModelForImageTextToText.from_config(config)
         else:
             model, info = AutoModelForImageTextToText.from_pretrained(
-                self._source, use_safetensors=True, output_loading_info=True
+                self._source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
             if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers
                 raise ValueError(f"{len(missing)} weights are missing: {missing[0]} …")

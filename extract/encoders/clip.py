@@ -20,7 +20,7 @@ from encode_once.extract.encoders.base import (
     arithmetic,
     cut_remarks,
     identity,
-    seed_weights,
+    seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
@@ -93,6 +93,7 @@ class Checkpoint:
         }
 
     @cached_property
+    @seeded_weights()
     def model(self) -> Any:
         """The model, on the CPU, in evaluation mode.
 
@@ -107,7 +108,6 @@ class Checkpoint:
         else:
             problem = f"{self.name}: the weights {self.arch}/{self.tag} could not be downloaded"
             remedy = "download them on a machine with network access and give the file with --weights PATH"
-        seed_weights()
         with weights_errors(problem, remedy):
             model = open_clip.create_model(
                 self.arch,

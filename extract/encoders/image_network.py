@@ -8,7 +8,7 @@ from PIL.Image import Image
 
 from encode_once.cache import Spec
 from encode_once.extract.encoders import runtime
-from encode_once.extract.encoders.base import Options, Texts, Tower, Vectors, arithmetic
+from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors, arithmetic
 
 GRID = 4  # regions per side
 
@@ -71,7 +71,9 @@ class ImageNetwork(Tower):
         run = torch.compile(network) if self.options.compiled else network
         grey = self.prepare(new("RGB", (self.shorter_side or 1,) * 2, "grey"))
         self.size = grey.shape[1:]  # (h, w)
-        noise = torch.randint(256, (self.cpu_batch, *grey.shape), dtype=torch.uint8).to(device)
+        generator = torch.Generator().manual_seed(SEED)
+        shape = self.cpu_batch, *grey.shape
+        noise = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
         with torch.inference_mode():
             self._run, self.backend = runtime.choose(
                 network, run, noise, self.options, self.expected, self.specs

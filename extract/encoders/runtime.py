@@ -1,9 +1,6 @@
 """Run image networks on a CPU with torch, or with onnxruntime if that is faster and gives equal vectors."""
 
-import os
-import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,6 +12,7 @@ import numpy as np
 from encode_once.cache import Spec, content_key, spec_key
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.process import silenced
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
 
@@ -117,8 +115,9 @@ def _export(network: Any, pixels: Any, outputs: list[str]) -> bytes:
     """
     import torch
 
-    with TemporaryDirectory() as folder, warnings.catch_warnings(), _stdout_closed(), plain_attention():
-        warnings.simplefilter("ignore")  # this exporter is deprecated; its successor needs another library
+    # This exporter warns that it is deprecated; its successor needs another library. If the export fails,
+    # torch's C++ code prints the whole graph to stdout, which is for our results.
+    with TemporaryDirectory() as folder, silenced(1), plain_attention():
         path = Path(folder) / "network.onnx"
         torch.onnx.export(
             network, (pixels[:1],), path, input_names=["pixels"], output_names=outputs, dynamo=False
@@ -137,20 +136,6 @@ def plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
-
-
-@contextmanager
-def _stdout_closed() -> Iterator[None]:
-    """Redirect stdout: if the export fails, torch's C++ code prints the whole graph to it."""
-    sys.stdout.flush()
-    original = os.dup(1)
-    try:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123 — not a path
-            os.dup2(nowhere.fileno(), 1)
-        yield
-    finally:
-        os.dup2(original, 1)
-        os.close(original)
 
 
 def _difference(outputs: tuple[Any, ...], expected: tuple[Any, ...]) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from encode_once.extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seed_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seeded_weights
 from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
 from encode_once.extract.encoders.weights import weights_errors
@@ -71,10 +71,10 @@ class TimmImages(ImageNetwork):
             specs["regions"] = {**spec, "pooling": f"last feature map|means of {GRID}x{GRID} regions"}
         super().__init__(specs, options, shorter_side, mean, std)
 
+    @seeded_weights()
     def build_model(self) -> Any:
         import timm
 
-        seed_weights()
         weights = self.options.weights
         with weights_errors(f"{self._name}: no weights", "give a file of them with --weights PATH"):
             hub = weights is None and self._name != LITE0

@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seed_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seeded_weights
 from encode_once.extract.encoders.catalogue import EncoderInfo, from_torch
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.weights import weights_errors
@@ -39,6 +39,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [ClassifierImages(name, options)]
 
 
+@seeded_weights()
 def build(name: str, architecture: str, tag: str, weights: str | None, **settings: Any) -> Any:
     """A torchvision model in evaluation mode with its published weights, those of a file, or random ones.
 
@@ -48,7 +49,6 @@ def build(name: str, architecture: str, tag: str, weights: str | None, **setting
     import torch
     from torchvision.models import get_model
 
-    seed_weights()
     with weights_errors(f"{name}: no weights", "give torchvision's file with --weights PATH"):
         if weights is None:
             return get_model(architecture, weights=tag, progress=False, **settings).eval()

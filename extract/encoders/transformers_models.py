@@ -22,7 +22,7 @@ from encode_once.extract.encoders.base import (
     arithmetic,
     cut_remarks,
     file_identity,
-    seed_weights,
+    seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.weights import weights_errors
@@ -94,20 +94,24 @@ class TransformerCaptions(Tower):
             self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
 
+    @seeded_weights()
     def _load_model(self) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
-        config = AutoConfig.from_pretrained(self._source)
-        self._tokenizer = AutoTokenizer.from_pretrained(self._source)
+        config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
+        self._tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
         self._longer = deepcopy(self._tokenizer)  # truncation is state: each context needs a tokenizer
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
-            seed_weights()
             model = AutoModel.from_config(config)
         else:
             model, info = AutoModel.from_pretrained(
-                self._source, config=config, use_safetensors=True, output_loading_info=True
+                self._source,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                trust_remote_code=False,
             )
             # transformers fills missing weights with random numbers; only the pooler is not used
             if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -19,7 +21,16 @@ REDUCTIONS = (8, 4, 2)  # factors by which the JPEG decoder can downscale, which
 # Describes `decode` in the keys of features: update it whenever `decode` changes values.
 DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # between the two limits it is a large photo
+
+@contextmanager
+def large_photos() -> Iterator[None]:
+    """Suppress Pillow's warning about images of between half of MAX_PIXELS and MAX_PIXELS: large photos.
+
+    Warning filters belong to the process: enter this around the threads that decode, not in each of them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def decoding(shorter_side: int) -> str:

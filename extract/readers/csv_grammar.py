@@ -22,6 +22,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,8 +66,25 @@ def read_lines(path: Path) -> list[str]:
 
 def read_csv(lines: list[str], delimiter: str = ",") -> tuple[list[CsvRecord], Fault | None]:
     """The records of a CSV file, header first, up to the first fault."""
-    # A process-wide limit that guards against unclosed quotes; strict mode and field counts detect those.
-    csv.field_size_limit(max(csv.field_size_limit(), sum(map(len, lines))))
+    with _fields_up_to(sum(map(len, lines))):
+        return _records(lines, delimiter)
+
+
+@contextmanager
+def _fields_up_to(size: int) -> Iterator[None]:
+    """Raise csv's limit of field sizes, which is process-wide, for a while.
+
+    It guards against unclosed quotes; strict mode and field counts detect those.
+    """
+    before = csv.field_size_limit()
+    csv.field_size_limit(max(before, size))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _records(lines: list[str], delimiter: str) -> tuple[list[CsvRecord], Fault | None]:
     records: list[CsvRecord] = []
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1

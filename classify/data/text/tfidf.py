@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from encode_once.cache import DataError
 from encode_once.classify.data.text.sparse import Weights
@@ -27,7 +26,7 @@ class TfIdf:
 
     def fit(self, captions: Sequence[str]) -> "TfIdf":
         """Choose the words and their weights."""
-        self.vectoriser_ = TfidfVectorizer(stop_words="english", max_features=self.size, dtype=np.float32)
+        self.vectoriser_ = _vectorizer(stop_words="english", max_features=self.size)
         try:
             self.vectoriser_.fit(captions)
         except ValueError as error:  # an empty vocabulary
@@ -51,6 +50,12 @@ class TfIdf:
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up what another learned."""
         vocabulary = unpack(state["words"])
-        self.vectoriser_ = TfidfVectorizer(vocabulary=vocabulary, dtype=np.float32)
+        self.vectoriser_ = _vectorizer(vocabulary=vocabulary)
         self.vectoriser_.idf_ = state["idf"]
         self.shape = 1, len(vocabulary)
+
+
+def _vectorizer(**options: Any) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer  # takes seconds to import
+
+    return TfidfVectorizer(dtype=np.float32, **options)

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import f1_score
 
 from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Store, Table, UsageError
 from encode_once.classify import fit, load_run
@@ -241,6 +240,8 @@ def _compared(
     compared = {}
     for name, reported in recipe.figures.items():
         if name == SWAPPED:  # the report gives predictions and labels in the wrong order
+            from sklearn.metrics import f1_score
+
             measured = float(f1_score(predictions, run.eval.labels, average="weighted", zero_division=0))
         else:
             measured = metrics[BESIDE.get(name, name)]

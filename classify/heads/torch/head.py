@@ -13,19 +13,12 @@ from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.training import (
-    Criterion,
-    Training,
-    choose_device,
-    logits,
-    on_device,
-    seeded,
-    train,
-    with_validation,
-)
+from encode_once.classify.heads.torch.training import Criterion, Training, logits, seeded, train
+from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
@@ -110,7 +103,8 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Take up what another head of the same options learned."""
         self.size_ = state["size"]
-        self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
+        with seeded(self.seed, torch.device("cpu")):  # replaced below, but random numbers are drawn for them
+            self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
         self.network_.to(choose_device(self.device))
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
         self.network_.load_state_dict(weights)

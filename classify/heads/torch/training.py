@@ -7,34 +7,20 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
-from tqdm import tqdm
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.data.matrix import Labels, MatrixLike, Selected, chunks
-from encode_once.classify.data.splits import inner
+from encode_once.cache.progress import ProgressBar
+from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.heads.device import on_device
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a model, rows (b, d) and labels (b, c)
 Score = Callable[[Tensor, Tensor], float]  # of logits and labels, both (n, c); higher is better
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
-
-
-def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """Features or labels as float32 on the device."""
-    return torch.as_tensor(array, dtype=torch.float32, device=device)
 
 
 def fill(tensor: Tensor, X: MatrixLike | Labels) -> Tensor:
@@ -54,21 +40,14 @@ def gatherer(X: MatrixLike | Labels, device: torch.device) -> Callable[[Tensor],
     return lambda rows: on_device(X[rows.cpu().numpy()], device)
 
 
-def with_validation(
-    X: MatrixLike, Y: Labels, X_val: MatrixLike | None, Y_val: Labels | None, seed: int
-) -> tuple[MatrixLike, Labels, MatrixLike, Labels]:
-    """Rows to learn from and rows to validate on; without any of these, a tenth of the others is held out."""
-    if X_val is not None and Y_val is not None:
-        return X, Y, X_val, Y_val
-    rows, held = inner(Y, np.arange(len(Y)), seed=seed)
-    return Selected(X, rows), Y[rows], Selected(X, held), Y[held]
-
-
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Within it torch's random numbers follow from the seed; after it the caller's go on undisturbed."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 
@@ -220,7 +199,7 @@ def train(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(step))
     best, waited = [-math.inf] * len(models), 0
     weights: list[dict[str, Tensor]] = [{} for _ in models]
-    with tqdm(
+    with ProgressBar(
         total=how.epochs * batches, unit="batch", leave=False, disable=None if how.progress else True
     ) as bar:
         for _ in range(how.epochs):

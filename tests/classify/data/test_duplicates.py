@@ -6,8 +6,11 @@ from scipy.cluster.hierarchy import fcluster, linkage
 
 from encode_once.cache import content_key
 from encode_once.cache.keys import NO_KEY, pack
+from encode_once.classify import fit
+from encode_once.classify.audit.audit import audit
 from encode_once.classify.data import duplicates
 from encode_once.classify.data.duplicates import exact, joined, near, pairs
+from encode_once.classify.heads.torch.training import choose_device
 
 
 def same_partition(one, other):
@@ -22,6 +25,17 @@ def vectors(seed, n, d, copies):
     of, to = rng.integers(n, size=(2, copies))
     X[to] = X[of] + 0.1 * rng.normal(size=(copies, d))
     return (X * rng.uniform(0.1, 10, (n, 1))).astype(np.float32)
+
+
+def test_vectors_are_compared_on_the_device_asked_for(filled, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(duplicates, "choose_device", lambda name: asked.append(name) or choose_device("cpu"))
+    run, _ = fit(filled(60), "linear", groups="e/image:0.99", run=tmp_path / "run", options={"device": "cpu"})
+    assert asked == ["cpu"]
+    audit(run, device="cuda:7")
+    assert asked[1:] == ["cuda:7"]
+    list(pairs(vectors(0, 5, 3, 0), 0.5))
+    assert asked[2:] == ["auto"]
 
 
 def test_rows_of_equal_content_are_one_group_and_without_content_alone():

@@ -20,8 +20,8 @@ from encode_once.classify.data.features import (
     class_names,
     label_matrix,
     load,
-    sample_keys,
 )
+from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.runs.predict import choose_split
 
 
@@ -162,9 +162,9 @@ def test_a_further_caption_that_was_never_extracted_is_an_error(tmp_path):
         load([Reference(feature)], table)
 
 
-def test_a_samples_key_covers_all_its_captions_and_nothing_else():
-    one = sample_keys(table_of_captions([("a",), ("",)]))
-    padded = sample_keys(table_of_captions([("a", ""), ("", ""), ("a", "b"), ("b", "a")]))
+def test_the_key_of_image_and_captions_covers_all_of_them_and_nothing_else():
+    one = image_and_caption_keys(table_of_captions([("a",), ("",)]))
+    padded = image_and_caption_keys(table_of_captions([("a", ""), ("", ""), ("a", "b"), ("b", "a")]))
     image, caption = bytes(16), content_key(b"a")
     assert bytes(one[0]) == content_key(image + caption)  # as it was before rows had several
     assert bytes(padded[2]) == content_key(image + caption + content_key(b"b"))

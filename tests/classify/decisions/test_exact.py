@@ -175,6 +175,59 @@ def test_torch_finds_the_same_cuts_on_more_rows(objective):
     np.testing.assert_array_equal(found.numpy(), tune(scores, labels, objective))
 
 
+@pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
+def test_numpy_and_torch_break_this_tie_alike(tensor):
+    """Sums of float F differ with the order of addition: thresholds were 0 with NumPy and .125 with torch."""
+    scores = np.array([[0.25, 0.25, 0.25], [0.25, 0.25, 0.25], [0.25, 0.5, 0.0], [0.0, 0.5, 0.5]])
+    labels = np.ones((4, 3), dtype=bool)
+    labels[2, 2] = False
+    assert tune(tensor(scores), tensor(labels), "global-samples").tolist() == [0.125] * 3
+
+
+def exact_f(labels, predictions, average):
+    """The sum of the groups' F1, weighted where the average is, as a fraction."""
+    axis = {"micro": None, "samples": 1}.get(average, 0)
+    tp, k, p = (np.atleast_1d(x.sum(axis)).tolist() for x in (labels & predictions, predictions, labels))
+    weights = p if average == "weighted" else [1] * len(p)
+    return sum(w * Fraction(2 * t, max(q + r, 1)) for w, t, q, r in zip(weights, tp, k, p, strict=True))
+
+
+@pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("average", AVERAGES)
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(max_rows=12, max_classes=5))
+def test_of_equal_global_thresholds_the_one_that_predicts_fewest_is_taken(average, tensor, problem):
+    scores, labels = problem
+    expected = max(
+        (scores >= cut for cut in all_cuts(scores)),
+        key=lambda predictions: (exact_f(labels, predictions, average), -predictions.sum()),
+    )
+    found = np.asarray(tune(tensor(scores), tensor(labels), f"global-{average}"))
+    np.testing.assert_array_equal(scores >= found, expected)
+
+
+@pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
+@settings(max_examples=60, deadline=None)
+@given(problem=problems(max_rows=12))
+def test_of_equal_thresholds_of_a_class_the_one_that_predicts_fewest_is_taken(tensor, problem):
+    scores, labels = problem
+    found = np.asarray(tune(tensor(scores), tensor(labels), "macro"))
+    for mine, truth, threshold in zip(scores.T, labels.T, found, strict=True):
+        expected = max(
+            (mine >= cut for cut in all_cuts(mine)),
+            key=lambda predictions: (exact_f(truth, predictions, "micro"), -predictions.sum()),
+        )
+        np.testing.assert_array_equal(mine >= threshold, expected)
+
+
+def test_torch_divides_counts_in_float64():
+    counts = [[10**7, 10**7 + 1]], [[2 * 10**7, 2 * 10**7 + 1]], [[2 * 10**7]]  # equal F in float32
+    objective = Objective.of("macro")
+    of_torch, of_numpy = (objective.f(*map(tensor, counts)) for tensor in (torch.tensor, np.array))
+    assert of_torch.dtype == torch.float64
+    np.testing.assert_array_equal(of_torch.numpy(), of_numpy)
+
+
 def test_a_beta_of_many_digits_overflows_no_integer():
     """Its numerators and denominators are large, and there are many rows of many classes."""
     scores, labels = scored(40_000, 80)

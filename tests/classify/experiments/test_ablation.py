@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -56,6 +57,13 @@ def test_what_is_there_is_not_fitted_again(filled, tmp_path, monkeypatch):
     assert ablate(load_run(run.path), tmp_path / "elsewhere") == rows
 
 
+def test_a_run_of_other_code_is_not_compared_with_variants_of_this(filled, tmp_path):
+    run, _ = fit(filled(), "linear", run=tmp_path / "run")
+    run.settings.code = "other"
+    with pytest.raises(DataError, match=r"run was fitted by another version of this program.*fit it again"):
+        ablate(run)
+
+
 def test_tuning_on_the_rows_measured_is_kept_and_told(filled, tmp_path):
     run, _ = fit(filled(), "linear", tune_on="eval", run=tmp_path / "run")
     rows = ablate(run)
@@ -78,6 +86,19 @@ def test_other_rows_than_the_run_s_are_an_error(filled, tmp_path):
     store.save(table)
     with pytest.raises(DataError, match="is not what it was when"):
         ablate(run)
+
+
+def test_a_file_of_prompts_that_a_run_names_is_opened_only_with_trust(filled, tmp_path):
+    store, prompts = filled(), tmp_path / "prompts.npy"
+    classes = {label for row in store.tables()[0].labels for label in row}
+    np.save(prompts, np.random.default_rng(0).normal(size=(len(classes), store.feature("e/text").dim)))
+    options = {"prompts": str(prompts), "shots": 0}
+    run, _ = fit(store, "prototype", features=["e/text"], options=options, run=tmp_path / "run")
+    prompts.rename(tmp_path / "elsewhere.npy")
+    with pytest.raises(DataError, match=r"names a file to open: .*prompts\.npy; pass --trust"):
+        ablate(run)
+    rows = ablate(run, trust=True)
+    assert any("no file" in (row["error"] or "") for row in rows), "with trust it is looked for"
 
 
 def test_the_command_prints_the_table(filled, tmp_path):

@@ -111,6 +111,20 @@ def test_fitting_again_forgets_what_was_learned_before(quick, data):
     assert np.array_equal(quick.fit(X[:, :5], ~Y[:, :2]).fit(X, Y).predict_proba(X), scores)
 
 
+@pytest.mark.parametrize("value", [np.inf, 1e30])
+def test_values_no_head_can_compute_with_are_an_error_and_no_garbage(quick, data, value):
+    X, Y = data
+    X = X[:150].copy()
+    X[::3, 4] = value
+    try:
+        scores = quick.fit(X[:100], Y[:100], X[100:], Y[100:150]).predict_proba(X[100:])
+    except DataError:
+        return
+    assert value < np.inf
+    assert np.isfinite(scores).all()
+    assert (np.ptp(scores[:, :3], axis=0) > 0).all()
+
+
 def test_unknown_names_name_the_nearest():
     with pytest.raises(DataError, match="unknown head 'linaer': did you mean 'linear'"):
         make("linaer")

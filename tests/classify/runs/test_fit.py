@@ -1,5 +1,10 @@
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,7 +14,10 @@ from sklearn.metrics import average_precision_score, f1_score
 from encode_once.cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, load_run, predict, retune
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.runs import fit as fitting
+from encode_once.classify.runs.fit import code_key, identity
 from encode_once.classify.runs.run import RunError
 
 KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",
@@ -73,9 +81,7 @@ def test_no_row_is_both_evaluated_and_fitted_or_tuned_on(fitted):
     (table,) = store.tables()
     evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
     assert not evaluated & tuned
-    from encode_once.classify.data.features import sample_keys
-
-    seen = run.has_seen(sample_keys(table))
+    seen = run.has_seen(content_keys(table))
     assert {one for one, was in zip(table.ids, seen, strict=True) if not was} == evaluated
 
 
@@ -200,6 +206,41 @@ def test_unnamed_runs_do_not_overwrite_each_other(filled, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     places = [str(fit(store, "linear")[0].path) for _ in range(3)]
     assert places == ["runs/linear", "runs/linear-2", "runs/linear-3"]
+
+
+def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
+    _, run, _ = fitted
+    record = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps(record | {"version": 3}))
+    with pytest.raises(RunError, match=r"run holds version 3 .* reads version 4 .* only: fit it again$"):
+        load_run(run.path)
+
+
+def test_a_runs_identity_includes_the_programs_code(filled, tmp_path, monkeypatch):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    before = identity(store, "linear")
+    assert run.settings.identity == before
+    assert load_run(run.path).settings.code == code_key()
+    monkeypatch.setattr(fitting, "code_key", lambda: "other code")
+    assert identity(store, "linear") != before
+
+
+def test_the_code_key_changes_with_any_line_of_the_package(tmp_path):
+    copy = tmp_path / "classify"
+    shutil.copytree(Path(fitting.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    script = "from encode_once.classify.runs.fit import code_key; print(code_key())"
+    place = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(fitting.__file__).parents[1]}"}
+
+    def key():
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=tmp_path, env=place, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert key() == code_key()
+    with (copy / "heads" / "linear.py").open("a") as file:
+        file.write("# one line more\n")
+    assert key() != code_key()
 
 
 def test_a_folder_that_is_no_run_or_a_damaged_one_is_told(fitted, tmp_path):

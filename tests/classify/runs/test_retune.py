@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from encode_once.cache.keys import content_key, pack
 from encode_once.classify import measure_kept, retune
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.decisions.rule import Decision, Tuning
@@ -17,7 +18,8 @@ def scored(seed, n=60, folds=None):
     rng = np.random.default_rng(seed)
     labels = rng.random((n, 3)) < [0.2, 0.5, 0.7]
     scores = (0.3 * labels + 0.7 * rng.random((n, 3))).astype(np.float32)
-    return Scored([str(row) for row in range(n)], scores, labels, folds)
+    ids = [str(row) for row in range(n)]
+    return Scored(ids, scores, labels, folds, keys=pack(content_key(name.encode()) for name in ids))
 
 
 def a_run(tune_on="inner", folds=None):

@@ -8,18 +8,18 @@ from torch import nn
 
 from encode_once.cache.errors import UsageError
 from encode_once.classify.data.splits import inner
+from encode_once.classify.heads.device import choose_device
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
     SCORES,
     Training,
-    choose_device,
     logits,
     mean_f1,
     seeded,
     train,
-    with_validation,
 )
+from encode_once.classify.heads.validation import with_validation
 
 OPTIONS = {"batch_size": 16, "progress": False}
 

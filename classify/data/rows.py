@@ -1,0 +1,62 @@
+"""Which rows are the same: one definition for splits, evaluation on other data, comparisons and audits.
+
+Two rows are the same if they have the same image or, where they have no image, the same first caption. Ids,
+labels and further captions do not matter: a caption that was edited does not make another row of an image.
+"""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encode_once.cache import Keys, Table, content_key
+from encode_once.cache.keys import KEY_BYTES, pack, present
+
+
+def content_keys(table: Table) -> Keys:
+    """Each row's key, (n, 16): rows are the same if theirs are equal; `NO_KEY` without image and caption."""
+    images = table.keys("image")
+    return np.where(present(images)[:, None], images, table.keys("caption"))
+
+
+def match(
+    keys: Keys, names: Sequence[Hashable], other_keys: Keys, other_names: Sequence[Hashable]
+) -> NDArray[np.intp]:
+    """The position of each row (n,) among m others, by content keys (n, 16) and (m, 16); -1 if it has none.
+
+    No two rows get the same position. Where several rows have the same content, those of equal names are
+    matched first, and then the rest in order.
+    """
+    positions = np.full(len(keys), -1)
+    contents = [key.tobytes() for key in keys]
+    other_contents = [key.tobytes() for key in other_keys]
+    _match(positions, [*zip(contents, names, strict=True)], zip(other_contents, other_names, strict=True))
+    _match(positions, contents, other_contents)
+    return positions
+
+
+def _match(positions: NDArray[np.intp], values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
+    """Fill in the positions (n,) that are still -1 with those of equal values that are still free."""
+    taken = set(positions.tolist())
+    free: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for position, value in enumerate(others):
+        if position not in taken:
+            free[value].append(position)
+    for candidates in free.values():
+        candidates.reverse()
+    for row in np.flatnonzero(positions < 0).tolist():
+        if free[values[row]]:
+            positions[row] = free[values[row]].pop()
+
+
+def image_and_caption_keys(table: Table) -> Keys:
+    """A key, (n, 16), of a row's image and all its captions.
+
+    For the identity of a whole table, in which any edit counts. It does not say which rows are the same.
+    """
+    captions = table.all_keys("caption")
+    contents = np.concatenate([table.keys("image"), *captions], axis=1)  # (n, (1 + k) 16)
+    # Without the empty places of captions that only other rows have; the first caption's always counts.
+    ends = KEY_BYTES * (1 + np.maximum(captions.any(axis=2).sum(axis=0), 1))
+    return pack(content_key(row[:end].tobytes()) for row, end in zip(contents, ends.tolist(), strict=True))

@@ -1,0 +1,16 @@
+"""Rows that a head is validated on, where the caller names none."""
+
+import numpy as np
+
+from encode_once.classify.data.matrix import Labels, MatrixLike, Selected
+from encode_once.classify.data.splits import inner
+
+
+def with_validation(
+    X: MatrixLike, Y: Labels, X_val: MatrixLike | None, Y_val: Labels | None, seed: int
+) -> tuple[MatrixLike, Labels, MatrixLike, Labels]:
+    """Train rows and validation rows; without validation rows, a tenth of the train rows is set aside."""
+    if X_val is not None and Y_val is not None:
+        return X, Y, X_val, Y_val
+    rows, validation = inner(Y, np.arange(len(Y)), seed=seed)
+    return Selected(X, rows), Y[rows], Selected(X, validation), Y[validation]

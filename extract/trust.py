@@ -1,0 +1,92 @@
+"""Check encoders that a store, a run or a recipe names before they are used.
+
+The user trusts an encoder that is named on the command line. A name that is read from a file may come from
+someone else: it may refer to Python code (`file.py:Class`) or to any file, as `onnx:FILE` and recorded local
+weights do. Such code and files are used only if the user names them too, or passes --trust and their hash is
+the recorded hash. Every caller that reads encoder names from a file must call `approve`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from encode_once.cache import EncodeOnceError, Feature
+from encode_once.cache.errors import brief
+from encode_once.cache.format.spec_file import EncoderRecord
+from encode_once.extract.encoders import custom
+from encode_once.extract.encoders.base import RANDOM, file_identity
+from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
+from encode_once.extract.errors import WeightsError
+
+
+class UntrustedError(EncodeOnceError, PermissionError):
+    """A store, a run or a recipe names code or a file that the user does not trust."""
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The code and files that the user trusts; by default none.
+
+    encoders: names such as `file.py:Class`. weights: encoder → local file or folder. recorded: whether files
+    with the recorded hash are trusted (--trust); `log` is called with a line for each before it is used.
+    """
+
+    encoders: Collection[str] = ()
+    weights: Mapping[str, str] = field(default_factory=dict)
+    recorded: bool = False
+    log: Callable[[str], None] = print
+
+
+def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) -> dict[str, str]:
+    """Local weights of the encoders that `origin` names, for `encode`: encoder → file, folder or `RANDOM`.
+
+    Raises:
+        UntrustedError: the user does not name the code or file, or its hash is not the recorded hash.
+    """
+    weights = {}
+    for encoder, record in recorded.items():
+        if custom.is_custom(encoder) and encoder not in trust.encoders:
+            code, hashes = str(custom.file_of(encoder)), record.hashes("source")
+            name_it = f"to run it, name it with --encoder {encoder} in extract or recipe"
+            remedy = "read it, then pass --trust" if hashes else name_it
+            _check(f"{origin} names code to run", code, hashes, remedy, trust)
+        if encoder in trust.weights:
+            weights[encoder] = trust.weights[encoder]
+        elif record.weights_file == RANDOM:
+            weights[encoder] = RANDOM
+        elif file := record.weights_file or _file_in(encoder):
+            hashes = record.hashes("weights")
+            remedy = f"pass --weights {encoder}={file}" + ", or --trust" * bool(hashes)
+            _check(f"{origin} names a file of weights to open", file, hashes, remedy, trust)
+            weights[encoder] = file
+    return weights
+
+
+def _file_in(encoder: str) -> str | None:
+    """The file or folder that an encoder's name refers to, as in `onnx:FILE`."""
+    location = "" if custom.is_custom(encoder) else encoder.partition(":")[2]
+    path = location.removeprefix("local-dir:")  # open_clip's prefix for folders
+    return path if path != location or (location and Path(location).exists()) else None
+
+
+def _check(what: str, path: str, hashes: Collection[str], remedy: str, trust: Trust) -> None:
+    """Refuse a file unless --trust was passed and its hash is the recorded hash."""
+    recorded = f"recorded as {' and '.join(sorted(hashes))}" if hashes else "no hash of it is recorded"
+    if not (trust.recorded and hashes):
+        raise UntrustedError(f"{what}: {path} ({recorded}); {remedy}")
+    try:
+        folder = Path(path).is_dir()
+        actual = identities(path, None, {"": WEIGHTS_FILES})[""] if folder else file_identity(path)
+    except WeightsError as error:
+        raise UntrustedError(f"{what}: {path}, which cannot be read ({brief(error)})") from error
+    if {actual} != set(hashes):
+        raise UntrustedError(f"{what}: {path} ({recorded}), but its hash is now {actual}: it is not used")
+    trust.log(f"trusted: {path} ({actual})")
+
+
+def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:
+    """Encoder → what features of a store record about it."""
+    return {
+        encoder: EncoderRecord.of([(f.weights_file, f.spec) for f in features if f.encoder == encoder])
+        for encoder in dict.fromkeys(feature.encoder for feature in features)
+    }

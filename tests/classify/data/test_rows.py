@@ -1,0 +1,61 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encode_once.cache import content_key
+from encode_once.cache.keys import pack
+from encode_once.classify import evaluate, fit
+from encode_once.classify.data.rows import match
+
+LETTERS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=12)
+
+
+def keys_of(rows):
+    return pack(content_key(content.encode()) for content, _ in rows)
+
+
+@given(rows=LETTERS, others=LETTERS)
+def test_as_many_rows_as_can_be_are_matched_by_content_and_of_these_by_name(rows, others):
+    names, other_names = ([name for _, name in of] for of in (rows, others))
+    positions = match(keys_of(rows), names, keys_of(others), other_names)
+    matched = np.flatnonzero(positions >= 0)
+    assert len(set(positions[matched])) == len(matched)
+    pairs = [(rows[row], others[positions[row]]) for row in matched]
+    assert all(row[0] == other[0] for row, other in pairs)
+    for content in "abc":
+        count = sum(row[0] == content for row in rows), sum(row[0] == content for row in others)
+        assert sum(row[0] == content for row, _ in pairs) == min(count)
+    for row in set(rows):
+        assert sum(pair == (row, row) for pair in pairs) == min(rows.count(row), others.count(row))
+
+
+def test_a_training_image_with_another_caption_is_not_measured_on(filled, tmp_path):
+    store = filled()
+    run, metrics = fit(store, "linear", features=["e/image"], split="tail:100", run=tmp_path / "run")
+    (table,) = store.tables()
+    table.captions = [f"{caption} Indeed." for caption in table.captions]
+    table.caption_keys = pack(content_key(caption.encode()) for caption in table.captions)
+    table.ids = [f"other-{name}" for name in table.ids]
+    again, warnings = evaluate(run, store, table)
+    assert again["n"] == 100
+    assert again["micro_f1"] == metrics["micro_f1"]
+    assert any(line.startswith("300 of 400 rows are left out") for line in warnings)
+
+
+def test_without_images_a_row_is_known_by_its_first_caption(filled, tmp_path):
+    store = filled()
+    (table,) = store.tables()
+    table.image_keys[:] = 0
+    store.save(table)
+    run, _ = fit(store, "linear", features=["e/text"], split="tail:100", run=tmp_path / "run")
+    table.caption_keys[:50] = table.caption_keys[350:]
+    assert evaluate(run, store, table)[0]["n"] == 150  # of 50 captions that were held out, and 100 rows
+
+
+def test_of_rows_tuned_on_none_is_measured_on(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", split="tail:100", run=tmp_path / "inner")
+    assert not run.has_seen(run.eval.keys).any()
+    assert run.has_seen(run.tune.keys).all()
+    run, _ = fit(store, "linear", split="tail:100", tune_on="eval", run=tmp_path / "eval")
+    assert run.has_seen(run.eval.keys).all()

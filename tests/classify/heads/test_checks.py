@@ -1,0 +1,137 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from encode_once.cache.errors import DataError
+from encode_once.classify import fit, heads
+from encode_once.classify.data import features as featuring
+from encode_once.classify.heads import HEADS
+from encode_once.classify.heads.checks import check_scores, require_finite
+from encode_once.classify.runs.fit import Learner
+
+CLASSES = ["cat", "dog", "tree"]
+
+
+def drawn(seed, n=200, spread=1.0):
+    """Honest probabilities (n, 3) and labels drawn from them."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, 3)) * spread - [0, 1, 2]
+    p = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    return p, rng.random((n, 3)) < p
+
+
+@pytest.mark.parametrize(
+    "values", [np.array([1.0, np.nan, np.inf]), torch.tensor([1.0, torch.nan, -torch.inf])]
+)
+def test_what_is_not_finite_is_an_error(values):
+    with pytest.raises(DataError, match="weights of head x: 2 of 3 values are NaN or infinite"):
+        require_finite(values, "weights of head x")
+    assert require_finite(values[:1], "weights of head x")[0] == 1
+
+
+def test_scores_that_are_not_finite_name_the_head_and_the_class():
+    scores, Y = drawn(0)
+    scores[3, 1] = np.nan
+    with pytest.raises(DataError, match=r"scores of head mlp for 1 of 3 classes \(dog\)"):
+        check_scores("mlp", CLASSES, scores, Y, Y)
+
+
+def test_constant_scores_are_reported_with_the_classes_and_their_positives():
+    scores, Y = drawn(0)
+    train = Y.copy()
+    train[:, 1], train[:4, 1] = False, True
+    scores[:, 1] = 0.5
+    (warning,) = check_scores("gbm", CLASSES, scores, Y, train)
+    assert "head gbm" in warning
+    assert "1 of 3 classes (dog)" in warning
+    assert "4 to 4 positives in 200 train rows" in warning
+
+
+@pytest.mark.parametrize("value", [False, True])
+def test_a_class_that_is_the_same_in_all_train_rows_may_be_constant(value):
+    scores, Y = drawn(0)
+    scores[:, 1] = value
+    Y[:, 1] = value
+    assert check_scores("gbm", CLASSES, scores, Y, Y) == []
+
+
+@pytest.mark.parametrize("spread", [0.01, 1.0])
+def test_honest_probabilities_are_never_reported(spread):
+    """Also where there is nothing to learn, so that they are but noise around the frequencies."""
+    for seed in range(100):
+        scores, Y = drawn(seed, spread=spread)
+        assert check_scores("mlp", CLASSES, scores, Y, Y) == [], seed
+
+
+def test_scores_against_the_labels_are_worse_than_the_frequencies():
+    scores, Y = drawn(1)
+    scores[:, 0] = 1 - scores[:, 0]
+    (warning,) = check_scores("mlp", CLASSES, scores, Y, Y)
+    assert "worse than the class frequencies for 1 of 3 classes (cat)" in warning
+    assert "200 validation rows" in warning
+
+
+def test_confident_noise_is_worse_than_the_frequencies():
+    _, Y = drawn(1)
+    scores = np.random.default_rng(5).choice([0.01, 0.99], size=Y.shape).astype(np.float32)
+    assert "3 of 3 classes (cat, dog, tree)" in check_scores("mlp", CLASSES, scores, Y, Y)[0]
+
+
+def test_a_wrong_level_of_a_good_ranking_is_not_reported():
+    """As under a weighted loss: thresholds and calibration put it right."""
+    scores, Y = drawn(1)
+    assert check_scores("mlp", CLASSES, scores**0.1, Y, Y) == []
+
+
+def test_classes_too_rare_to_be_judged_alone_are_judged_together():
+    rng = np.random.default_rng(0)
+    Y = rng.random((30, 60)) < 0.04
+    scores = rng.choice([0.02, 0.2], size=Y.shape).astype(np.float32)
+    names = [str(number) for number in range(60)]
+    alone = [check_scores("mlp", names[k : k + 1], scores[:, [k]], Y[:, [k]], Y[:, [k]]) for k in range(60)]
+    assert sum(map(bool, alone)) < 30
+    (warning,) = check_scores("mlp", names, scores, Y, Y)
+    assert "60 of 60 classes (0, 1, 2, …)" in warning
+
+
+@pytest.fixture
+def learner(filled):
+    """A function that prepares a head of that name to be fitted on a store's rows."""
+    samples = featuring.samples(filled(n=100), (), None)
+
+    def make(name):
+        return Learner(name, {}, samples.X, samples.Y, samples.table.ids, 0, classes=samples.classes)
+
+    return make
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_checked_where_runs_fit_it(name, learner, monkeypatch):
+    kind = type(heads.make(name))
+    monkeypatch.setattr(kind, "fit", lambda self, *_: self)
+    monkeypatch.setattr(kind, "predict_proba", lambda _, X: np.full((len(X), 5), 0.5, np.float32))
+    (warning,) = learner(name).fit(np.arange(100)).warnings
+    assert f"head {name} gives all validation rows the same score for 5 of 5 classes (10, 9, cat" in warning
+    monkeypatch.setattr(kind, "predict_proba", lambda _, X: np.full((len(X), 5), np.nan, np.float32))
+    with pytest.raises(DataError, match=f"scores of head {name} for 5 of 5 classes"):
+        learner(name).fit(np.arange(100))
+
+
+@pytest.mark.parametrize("split", ["stratified:0.1", "kfold:2"])
+def test_warnings_reach_run_json_and_the_command_line(split, filled, run, tmp_path):
+    store = filled()
+    words = ("--store", store.path, "--run", tmp_path / "run", "--split", split, "--set", "min_rows=1000")
+    result = run("fit", "--head", "gbm", *words)
+    (*folds, last) = json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
+    assert last.startswith("head gbm gives all validation rows the same score for 5 of 5 classes")
+    assert last in result.stderr
+    assert [line.split(":")[0] for line in folds] == (
+        ["fold 1 of 2", "fold 2 of 2"] if "kfold" in split else []
+    )
+
+
+def test_a_sound_fit_has_no_warnings(filled, tmp_path):
+    fitted, _ = fit(filled(), "linear", run=tmp_path / "run")
+    assert fitted.settings.warnings == []

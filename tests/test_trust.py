@@ -1,0 +1,296 @@
+"""What a store, a run or a recipe names is not run or opened unless the user says so (docs/security.md)."""
+
+import json
+import os
+import py_compile
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from encode_once.cache import Store, content_key
+from encode_once.cache.keys import spec_key
+from encode_once.extract import encode
+from encode_once.extract.errors import WeightsError
+from tests.crash.workload import vectors_file
+
+CODE = """
+from pathlib import Path
+
+import numpy as np
+
+from encode_once.extract.encoders.base import Tower
+
+Path("CODE_RAN").touch()
+
+
+class X(Tower):
+    modality = "caption"
+
+    def __init__(self, options):
+        super().__init__({"mean": {"encoder": "x"}})
+
+    def load(self, device):
+        pass
+
+    def prepare(self, caption):
+        return [float(word in caption) for word in "dog cat car bus boat bird".split()]
+
+    def encode(self, batch):
+        return {"mean": np.array(batch, np.float32)}
+"""
+ENCODER = "gift/p.py:X"
+RAN = Path("CODE_RAN")
+
+
+def hash_of(path):
+    return f"blake2b:{content_key(Path(path).read_bytes()).hex()}"
+
+
+@pytest.fixture
+def gift(folder, run):
+    """A run of 60 rows with code of its own in its folder, and a store of the same encoder."""
+    folder(60)
+    Path("gift").mkdir()
+    Path("gift/p.py").write_text(CODE)
+    run("extract", "--encoder", ENCODER)
+    run("fit", "--head", "linear", "--run", "fitted")
+    for file in Path("fitted").iterdir():
+        shutil.move(file, "gift")
+    RAN.unlink()
+
+
+@pytest.fixture
+def plain(folder, run):
+    """A run of 60 rows on glove-50 in `gift`, with harmful code in the folder."""
+    folder(60)
+    run("extract", "--encoder", "glove-50")
+    run("fit", "--head", "linear", "--features", "glove-50/mean", "--run", "gift")
+    Path("gift/p.py").write_text(CODE)
+
+
+@pytest.fixture
+def opened():
+    """The paths that are opened while a test runs."""
+    paths, listening = [], [True]
+
+    def hook(event, arguments):
+        if listening and event == "open" and isinstance(arguments[0], str | bytes):
+            paths.append(os.fsdecode(arguments[0]))
+
+    sys.addaudithook(hook)
+    yield paths
+    listening.clear()
+
+
+def edit_run(change):
+    record = json.loads(Path("gift/run.json").read_text())
+    change(record)
+    Path("gift/run.json").write_text(json.dumps(record))
+
+
+def line_of(result):
+    """The one line of an error."""
+    assert "Traceback" not in result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
+    return line
+
+
+ON_RUN = [
+    ("predict", "gift", "--data", "input"),
+    ("evaluate", "gift", "--data", "input"),
+]
+ON_STORE = [
+    ("store", "verify", "--recompute", 2),
+    ("bench", "store", "--data", "input", "--rows", 100, "--files", 100),
+]
+
+
+@pytest.mark.parametrize("words", ON_RUN + ON_STORE, ids=lambda words: " ".join(map(str, words[:2])))
+def test_code_that_a_run_or_a_store_names_runs_only_with_trust_and_the_recorded_hash(gift, run, words):
+    line = line_of(run(*words, status=1))
+    assert "gift/p.py" in line
+    assert hash_of("gift/p.py") in line
+    assert "--trust" in line
+    assert not RAN.exists()
+
+    Path("gift/p.py").write_text(CODE + "# changed\n")
+    line = line_of(run(*words, "--trust", status=1))
+    assert hash_of("gift/p.py") in line
+    assert not RAN.exists()
+
+    Path("gift/p.py").write_text(CODE)
+    result = run(*words, "--trust")
+    assert f"trusted: gift/p.py ({hash_of('gift/p.py')})" in result.stderr
+    assert RAN.exists()
+
+
+def test_code_that_only_captions_name_does_not_run(plain, run):
+    def generated(record):
+        (feature,) = record["features"].values()
+        feature["captions"] = ENCODER
+        record["features"] = {f"glove-50/mean@{ENCODER}": feature}
+
+    edit_run(generated)
+    for words in ON_RUN:
+        assert "gift/p.py" in line_of(run(*words, "--store", "new", status=1))
+        assert "no hash of it is recorded" in line_of(run(*words, "--store", "new", "--trust", status=1))
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("where", ["features", "captioners"])
+@pytest.mark.parametrize("name", [ENCODER, f"timm:{ENCODER}", f"{ENCODER}/regions"])
+def test_code_that_a_crafted_run_names_does_not_run(plain, run, where, name):
+    def craft(record):
+        feature = record["features"]["glove-50/mean"]
+        record[where] = {f"{name}/mean" if where == "features" else name: feature}
+
+    edit_run(craft)
+    for words in ON_RUN:
+        for trust in ([], ["--trust"]):
+            assert "p.py" in line_of(run(*words, "--store", "new", *trust, status=1))
+    assert not RAN.exists()
+
+
+def test_code_in_a_crafted_store_does_not_run(run, tmp_path):
+    Store("st").create()
+    Path("st/evil.py").write_text(CODE)
+    feature = Path("st/features/st/evil.py:X/mean")
+    feature.mkdir(parents=True)
+    spec = {"modality": "caption", "encoder": "x"}
+    record = {"feature": "st/evil.py:X/mean", "key": spec_key(spec), "spec": spec, "provenance": {}}
+    (feature / "spec.json").write_text(json.dumps({**record, "created": "now"}))
+    for trust in ([], ["--trust"]):
+        line = line_of(run("store", "verify", "--recompute", 2, "--store", "st", *trust, status=1))
+        assert "st/evil.py" in line
+    assert not RAN.exists()
+
+
+def test_the_code_that_runs_is_the_code_that_was_hashed(gift, run):
+    """An import would run a compiled file beside it, whose time and size fit, instead of the source."""
+    source = Path("gift/p.py")
+    stat = source.stat()
+    source.write_text(CODE.replace('Path("CODE_RAN")', 'Path("EVIL_RAN")'))
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    py_compile.compile(str(source))
+    source.write_text(CODE)
+    os.utime(source, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    run("predict", "gift", "--trust")
+    assert RAN.exists()
+    assert not Path("EVIL_RAN").exists()
+
+
+@pytest.fixture
+def with_weights(folder, run, tmp_path):
+    """A run in `gift` on features made with a local file of weights."""
+    folder(60)
+    file = vectors_file(tmp_path)
+    run("extract", "--encoder", "glove-100", "--weights", file)
+    run("fit", "--head", "linear", "--features", "glove-100/mean", "--run", "gift")
+    return file
+
+
+def test_a_local_weights_file_is_used_when_the_user_says_so(with_weights, run, opened):
+    line = line_of(run("predict", "gift", status=1))
+    assert str(with_weights) in line
+    assert hash_of(with_weights) in line
+    assert f"--weights glove-100={with_weights}" in line
+    assert "--trust" in line
+    opened.clear()
+    run("predict", "gift", status=1)
+    run("store", "verify", "--recompute", 2, status=1)
+    run("bench", "store", "--data", "input", "--rows", 100, "--files", 100, status=1)
+    assert str(with_weights) not in opened
+
+    run("predict", "gift", "--weights", with_weights, "-o", "named.csv", "--store", "new")
+    run("predict", "gift", "--weights", f"glove-100={with_weights}", "--store", "newer")
+    result = run("predict", "gift", "--trust", "-o", "trusted.csv", "--store", "newest")
+    assert f"trusted: {with_weights} ({hash_of(with_weights)})" in result.stderr
+    assert Path("named.csv").read_text() == Path("trusted.csv").read_text()
+    run("store", "verify", "--recompute", 2, "--trust")
+
+
+def test_another_weights_file_is_not_used_even_with_trust(with_weights, run):
+    Path("secret").write_text("root:x:0:0")
+    edit_run(lambda record: record["features"]["glove-100/mean"].update(weights_file="secret"))
+    line = line_of(run("predict", "gift", status=1))
+    assert "secret" in line
+    assert hash_of("secret") not in line, "that would tell what is in it"
+    assert "secret" in line_of(run("predict", "gift", "--trust", "--store", "new", status=1))
+    edit_run(lambda record: record["features"]["glove-100/mean"].update(weights_file="absent"))
+    assert "cannot be read" in line_of(run("predict", "gift", "--trust", "--store", "new", status=1))
+
+
+@pytest.mark.parametrize(
+    "encoder", ["onnx:secret", "transformers:secret", "captioner:secret", "open_clip:local-dir:secret/x"]
+)
+def test_a_file_that_an_encoders_name_leads_to_is_not_opened(plain, run, opened, encoder):
+    if encoder.startswith("onnx"):
+        Path("secret").write_text("root:x:0:0")
+    else:
+        Path("secret").mkdir()
+        for name in ("config.json", "open_clip_config.json", "model.safetensors"):
+            Path("secret", name).write_text("{}")
+
+    def craft(record):
+        record["features"] = {f"{encoder}/pooled": record["features"]["glove-50/mean"]}
+
+    edit_run(craft)
+    opened.clear()
+    line = line_of(run("predict", "gift", "--store", "new", status=1))
+    assert "gift names a file of weights to open: secret" in line
+    assert not any("secret" in path for path in opened)
+    run("predict", "gift", "--store", "new", "--trust", status=1)  # it is not what was recorded
+
+
+def test_trust_without_data_is_refused(plain, run):
+    assert "--data" in run("evaluate", "gift", "--trust", status=2).stderr
+
+
+RECIPE = """
+about = "a stranger's"
+source = "a stranger"
+split = "tail:20"
+objective = "micro"
+head = "linear"
+features = ["{}/mean"]
+"""
+
+
+@pytest.mark.parametrize("name", [ENCODER, f"captioner:{ENCODER}"])
+def test_code_that_a_recipe_names_runs_only_if_it_is_named_on_the_command_line(plain, run, name):
+    Path("recipe.toml").write_text(RECIPE.format(name))
+    result = run("recipe", "run", "./recipe.toml", "--json", status=1)
+    assert f"--encoder {name}" in result.output
+    assert not RAN.exists()
+    if name == ENCODER:
+        run("recipe", "run", "./recipe.toml", "--encoder", ENCODER)
+        assert RAN.exists()
+
+
+def test_a_file_that_a_recipe_names_is_not_opened(plain, run):
+    Path("models").mkdir()
+    Path("recipe.toml").write_text(RECIPE.format("transformers:models"))
+    result = run("recipe", "run", "./recipe.toml", "--json", status=1)
+    assert "--weights transformers:models=models" in result.output
+
+
+@pytest.mark.parametrize("encoder", ["transformers:models", "captioner:models"])
+def test_code_in_a_folder_of_transformers_does_not_run(folder, run, monkeypatch, encoder):
+    folder(4)
+    Path("models").mkdir()
+    classes = ("Config", "Tokenizer", "Processor", "Model", "ModelForImageTextToText")
+    module = f"evil_{encoder[:4]}"  # transformers imports one of a name once
+    config = {"model_type": "strange", "auto_map": {f"Auto{name}": f"{module}.X" for name in classes}}
+    for name in ("config", "tokenizer_config", "processor_config", "preprocessor_config"):
+        Path(f"models/{name}.json").write_text(json.dumps(config))
+    for name in ("model.safetensors", "tokenizer.json"):
+        Path(f"models/{name}").write_bytes(b"{}")
+    Path(f"models/{module}.py").write_text(
+        'from pathlib import Path\nPath("CODE_RAN").touch()\nclass X: pass\n'
+    )
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks a person at a terminal
+    with pytest.raises(WeightsError, match="could not be loaded"):
+        encode("input", [encoder], "store", progress=False)
+    assert not RAN.exists()
