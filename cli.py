@@ -709,7 +709,7 @@ def _kitchen(
     from encode_once.cache.feature import REGIONS
     from encode_once.classify.experiments.recipes.run import Kitchen
     from encode_once.extract.encoders import named
-    from encode_once.extract.provider import Supply, asked_for
+    from encode_once.extract.provider import Provider, encoder_and_captions
 
     place = Store(store)
     if data is None and Path("input").is_dir():
@@ -717,10 +717,10 @@ def _kitchen(
     if data is None and place.tables():
         return Kitchen(place), None
     given = dict(map(named, encoders))
-    needed = {asked_for(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}
+    needed = {encoder_and_captions(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}
     onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
     files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
-    supply = Supply(data or "input", place, files, _tell_encoded, encoders, **options)
+    supply = Provider(data or "input", place, files, _tell_encoded, encoders, **options)
     return Kitchen(place, data or "input", supply), supply
 
 

@@ -1,4 +1,4 @@
-"""State of the whole process. All but `keep_freed_memory` leave it as they found it."""
+"""State of the whole process. All functions but `keep_freed_memory` restore it."""
 
 import ctypes
 import os
@@ -8,33 +8,33 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
-LARGEST_POOLED = 32 << 20  # the most glibc allows
-KEPT = 512 << 20
+MAX_POOLED_BLOCK = 32 << 20  # bytes, the maximum that glibc allows
+MAX_POOL = 512 << 20  # bytes
 
 
 def keep_freed_memory() -> None:
-    """Let this process's allocator reuse large blocks; does nothing where the C library is not glibc.
+    """Let the allocator of this process reuse large blocks; does nothing without glibc.
 
-    It cannot be undone, so only a process that is ours alone calls it: the command line.
+    It cannot be undone, so only the command line, which has a process of its own, calls it.
 
-    Pixels and activations of a few hundred kilobytes come and go all the time. By default each is mapped and
-    unmapped, and the system clears every page of it again: for 600 pictures of `efficientnet-lite0` through
-    torch, 2.7 s of system time and 1,600,000 page faults beside 18 s of work; with this 0.8 s and 250,000 to
-    400,000. onnxruntime has a pool of its own, and is as fast without.
+    Arrays of pixels and activations, a few hundred kilobytes each, are allocated and freed all the time. By
+    default each is mapped and unmapped, and the system clears all its pages. For 600 images of
+    `efficientnet-lite0` with torch that took 2.7 s of system time and 1,600,000 page faults, in addition to
+    18 s of work; with this, 0.8 s and 250,000 to 400,000. onnxruntime has its own pool and gains nothing.
     """
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, LARGEST_POOLED)
-        mallopt(M_TRIM_THRESHOLD, KEPT)
+        mallopt(M_MMAP_THRESHOLD, MAX_POOLED_BLOCK)
+        mallopt(M_TRIM_THRESHOLD, MAX_POOL)
 
 
 @contextmanager
 def silenced(*streams: int) -> Iterator[None]:
-    """No warnings, and nothing printed to those file descriptors, such as 1 and 2, by C++ either.
+    """Suppress warnings and all output to these file descriptors, such as 1 and 2, also that of C++ code.
 
-    The descriptors are the process's: what other threads print there meanwhile is lost, too.
+    The descriptors belong to the process: output of other threads to them is lost too.
     """
     _flush()
     with ExitStack() as cleanup:

@@ -1,14 +1,14 @@
-"""What can go wrong in stage 1, beside the errors of `cache`."""
+"""Errors of stage 1, in addition to those of `cache`."""
 
 from encode_once.cache import DataError, EncodeOnceError, UsageError
 
 
 class InputError(DataError):
-    """One image or caption that cannot be encoded; the others can.
+    """An image or caption cannot be encoded; other inputs are not affected.
 
     Args:
-        reason: its type, one word or two that programs may compare: "truncated", "empty", …
-        message: what was found, for a person.
+        reason: the type of error as a short identifier for programs: "truncated", "empty", …
+        message: the details, for people.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -17,7 +17,7 @@ class InputError(DataError):
 
 
 class TooManyFailuresError(DataError):
-    """More inputs failed than the user allowed; what was encoded is kept."""
+    """More inputs failed than the user allowed; encoded rows are kept."""
 
 
 class UnknownEncoderError(UsageError, KeyError):
@@ -27,4 +27,4 @@ class UnknownEncoderError(UsageError, KeyError):
 
 
 class WeightsError(EncodeOnceError, OSError):
-    """An encoder's weights are not to be had, or do not fit it."""
+    """An encoder's weights are not available, or do not fit it."""

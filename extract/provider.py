@@ -1,4 +1,4 @@
-"""Features on demand: whether an encoder can make one now, and all that are wanted made at once."""
+"""Provide features on demand: check whether encoders can run, and encode missing features together."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -15,20 +15,20 @@ from encode_once.extract.report import Report
 from encode_once.extract.trust import Trust, UntrustedError, approve
 
 
-def asked_for(feature: str) -> tuple[str, str]:
-    """The encoder to ask for a feature, and whose captions it is given."""
+def encoder_and_captions(feature: str) -> tuple[str, str]:
+    """A feature's encoder, and the captions that it encodes."""
     name, _, captions = feature.partition("@")
     return encoder_of(name), captions or OWN
 
 
-class Supply:
-    """Encodes features of some data.
+class Provider:
+    """Encodes features of a data folder.
 
     Args:
         data, store, options: as for `extract.encode`.
         weights: encoder → local file.
-        told: called with each extraction's report.
-        encoders: code of the user's own that may run, `file.py:Class`; other code is refused.
+        log: called with the report of each extraction.
+        encoders: the user's own encoders that may run, `file.py:Class`; others are refused.
     """
 
     def __init__(
@@ -36,30 +36,30 @@ class Supply:
         data: str,
         store: Store,
         weights: Mapping[str, str],
-        told: Callable[[Report], None] = lambda report: None,
+        log: Callable[[Report], None] = lambda report: None,
         encoders: Collection[str] = (),
         **options: Any,
     ) -> None:
-        self._data, self._store, self._weights, self._told = data, store, weights, told
+        self._data, self._store, self._weights, self._log = data, store, weights, log
         self._options = options
         self._trust = Trust(encoders, weights)
-        self._reasons: dict[str, str] = {}  # feature → why it is not to be had
+        self._reasons: dict[str, str] = {}  # feature → why it cannot be encoded
 
     def read(self) -> Report:
-        """Have the store know the data's tables; nothing is encoded."""
+        """Save the data's tables in the store, without encoding."""
         return encode(self._data, [], self._store, **self._options)
 
     def offered(self, pattern: str) -> list[str]:
-        """The features that given weights could make, whose names fit the pattern."""
+        """The features that match the pattern, of encoders for which the user gave weights."""
         output = pattern.rpartition("/")[2]
         names = [f"{encoder}/{output}" for encoder in self._weights]
         return [name for name in names if fnmatchcase(name, pattern)]
 
     def lacks(self, feature: str) -> str:
-        """Why a feature cannot be encoded; empty where it can, as far as one knows before trying."""
+        """Why a feature cannot be encoded; empty if it probably can. Does not load the encoder."""
         if feature in self._reasons:
             return self._reasons[feature]
-        encoder, captions = asked_for(feature)
+        encoder, captions = encoder_and_captions(feature)
         for name in filter(None, (encoder.removesuffix(REGIONS), captioner(captions))):
             try:
                 self._approve(name)
@@ -72,24 +72,24 @@ class Supply:
         return ""
 
     def _approve(self, *encoders: str) -> None:
-        """Refuse code and files that a recipe names and the user does not."""
+        """Refuse code and files that the recipe names but the user does not."""
         approve("the recipe", dict.fromkeys(encoders, EncoderRecord()), self._trust)
 
     def make(self, features: Sequence[str]) -> None:
-        """Encode features, all of the same captions in one pass; where that fails, one by one."""
+        """Encode features, those of the same captions in one pass; if that fails, one by one."""
         by_captions: dict[str, list[str]] = {}
         for feature in features:
-            by_captions.setdefault(asked_for(feature)[1], []).append(feature)
-        for captions, wanted in by_captions.items():
-            why = self._encode(wanted, captions)
-            for feature in wanted:
-                alone = self._encode([feature], captions) if why and len(wanted) > 1 else why
-                # Whoever asks again, though nothing failed, has not found it in the store.
-                self._reasons[feature] = alone or f"{feature}: the encoder gave none of any row"
+            by_captions.setdefault(encoder_and_captions(feature)[1], []).append(feature)
+        for captions, group in by_captions.items():
+            error = self._encode(group, captions)
+            for feature in group:
+                reason = self._encode([feature], captions) if error and len(group) > 1 else error
+                # If the feature is requested again without an error, the encoder produced no rows.
+                self._reasons[feature] = reason or f"{feature}: the encoder produced no rows"
 
     def _encode(self, features: Sequence[str], captions: str) -> str:
-        """Why it failed, or nothing."""
-        names = list(dict.fromkeys(asked_for(feature)[0] for feature in features))
+        """Encode; return the error message, empty if there is none."""
+        names = list(dict.fromkeys(encoder_and_captions(feature)[0] for feature in features))
         needed = {*(name.removesuffix(REGIONS) for name in names), *filter(None, [captioner(captions)])}
         weights = {name: file for name, file in self._weights.items() if name in needed}
         try:
@@ -99,5 +99,5 @@ class Supply:
             )
         except EncodeOnceError as error:
             return brief(error)
-        self._told(report)
+        self._log(report)
         return ""

@@ -1,4 +1,4 @@
-"""Is what the store holds what its encoders give? A sample of rows, encoded again and compared."""
+"""Check stored features: encode a sample of their rows again and compare."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from encode_once.extract.pipeline import choose_device
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
-# Of a vector's length. Rounding to float16 costs .0005; other batches, threads, and devices a few times that.
+# Relative to a vector's norm. Rounding to float16 costs .0005; other batches or devices a few times that.
 TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A feature's rows beside the same ones encoded again."""
+    """Stored rows of a feature compared with the same rows encoded again."""
 
     feature: str
     rows: int  # compared
-    worst: float  # the largest distance between two vectors of a row, as a share of the vector's length
+    worst: float  # the largest distance between the two vectors of a row, relative to the vector's norm
 
     @property
     def agrees(self) -> bool:
-        """Whether the distance is no more than arithmetic explains."""
+        """Whether the difference is small enough to be numerical."""
         return self.worst <= TOLERANCE
 
 
@@ -48,8 +48,8 @@ def recompute(
     """Encode up to `rows` random rows of each feature again.
 
     Raises:
-        DataError: none of a feature's inputs is there any more, as it was.
-        WeightsError: an encoder's weights are not to be had.
+        DataError: none of a feature's inputs exists unchanged.
+        WeightsError: an encoder's weights cannot be loaded.
         UntrustedError: the store names code or a file that `trust` does not cover.
     """
     compared = []
@@ -57,14 +57,14 @@ def recompute(
     recorded = of_features(features)
     weights = approve(str(store.path), recorded, trust or Trust())
     for encoder in recorded:
-        mine = {feature.output: feature for feature in features if feature.encoder == encoder}
-        first = next(iter(mine.values()))
+        by_output = {feature.output: feature for feature in features if feature.encoder == encoder}
+        first = next(iter(by_output.values()))
         precision = str(first.spec.get("precision", "float32"))
-        options = Options(weights.get(encoder), precision, regions="regions" in mine)
+        options = Options(weights.get(encoder), precision, regions="regions" in by_output)
         for tower in encoders.towers(encoder, options):
-            wanted = {output: mine[output] for output in tower.specs if output in mine}
-            if wanted:
-                compared += _compare(store, tower, wanted, rows, device, seed)
+            outputs = {output: by_output[output] for output in tower.specs if output in by_output}
+            if outputs:
+                compared += _compare(store, tower, outputs, rows, device, seed)
     return compared
 
 
@@ -74,28 +74,28 @@ def _compare(
     for output, feature in features.items():
         feature.check(tower.specs[output])
     _, inputs = distinct_inputs(all_captioned(store), tower.modality, Shard())
-    keys = pack(one.key for one in inputs)
-    everywhere = np.all([feature.has(keys) for feature in features.values()], axis=0)
+    keys = pack(item.key for item in inputs)
+    stored = np.all([feature.has(keys) for feature in features.values()], axis=0)
     tower.load(choose_device(device))
-    chosen: list[tuple[Input, Any]] = []
-    for i in np.random.default_rng(seed).permutation(np.flatnonzero(everywhere)):
-        if len(chosen) == rows:
+    sample: list[tuple[Input, Any]] = []
+    for i in np.random.default_rng(seed).permutation(np.flatnonzero(stored)):
+        if len(sample) == rows:
             break
         try:
             with large_photos():
-                chosen.append((inputs[i], inputs[i].open().prepared(tower)))
-        except InputError:  # the file is gone, or another one by now
+                sample.append((inputs[i], inputs[i].open().prepared(tower)))
+        except InputError:  # the file is missing or has changed
             continue
-    if not chosen:
-        raise DataError(f"{', '.join(f.name for f in features.values())}: no input is there to encode again")
+    if not sample:
+        raise DataError(f"{', '.join(f.name for f in features.values())}: no input is left to encode again")
     again: dict[str, list[NDArray[Any]]] = {output: [] for output in features}
-    for start in range(0, len(chosen), tower.cpu_batch):
-        found = tower.encode([prepared for _, prepared in chosen[start : start + tower.cpu_batch]])
+    for start in range(0, len(sample), tower.cpu_batch):
+        encoded = tower.encode([prepared for _, prepared in sample[start : start + tower.cpu_batch]])
         for output, vectors in again.items():
-            vectors.extend(np.asarray(vector).astype(STORED) for vector in found[output])
-    keys = pack(one.key for one, _ in chosen)
+            vectors.extend(np.asarray(vector).astype(STORED) for vector in encoded[output])
+    keys = pack(item.key for item, _ in sample)
     return [
-        Comparison(feature.name, len(chosen), max(map(_distance, _stored(feature, keys), again[output])))
+        Comparison(feature.name, len(sample), max(map(_distance, _stored(feature, keys), again[output])))
         for output, feature in features.items()
     ]
 

@@ -1,4 +1,4 @@
-"""What an extraction did: rows encoded, inputs that failed, and what the person should know."""
+"""The report of an extraction: encoded rows, failed inputs and warnings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from encode_once.extract.workers import Input, Job
 
 @dataclass
 class Counts:
-    """What became of the rows a feature was asked for; each is counted once.
+    """The requested rows of a feature by outcome; each row is counted once.
 
-    A row whose table gives it no such content (an empty caption) is not asked for.
+    Rows without content (an empty caption) are not requested.
     """
 
     encoded: int = 0
@@ -23,7 +23,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class FailedInput:
-    """An image or caption without a vector, and why."""
+    """An image or caption that could not be encoded, and why."""
 
     input: str
     reason: str
@@ -33,18 +33,18 @@ class FailedInput:
 
 @dataclass
 class Report:
-    """What an extraction did."""
+    """The result of an extraction."""
 
     tables: list[Table]
     features: dict[str, Counts] = field(default_factory=dict)
     failures: list[FailedInput] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0  # of the work, once the libraries are imported
-    loading: float = 0.0  # of these, what it took to load the encoders
+    seconds: float = 0.0  # of work, without importing libraries
+    loading: float = 0.0  # part of `seconds`: loading the encoders
 
     @property
     def samples(self) -> int:
-        """Rows of all tables."""
+        """The number of rows in all tables."""
         return sum(map(len, self.tables))
 
     def as_json(self) -> dict[str, Any]:
@@ -61,21 +61,21 @@ class Report:
 def failed_inputs(
     inputs: Sequence[Input], jobs: Sequence[Job], unreadable: Mapping[str, InputError]
 ) -> list[FailedInput]:
-    """Every input that some feature has no row of."""
+    """All inputs that are missing in a feature."""
     features = [feature for job in jobs for feature in job.features.values()]
     names = tuple(feature.name for feature in features)
     failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items() if features]
-    why = [feature.failures() for feature in features]
-    for one in inputs:
-        of = {f.name: known[one.key] for f, known in zip(features, why, strict=True) if one.key in known}
-        if of:
-            first = next(iter(of.values()))
-            failed.append(FailedInput(one.source, first.reason, first.message, tuple(of)))
+    failures = {feature.name: feature.failures() for feature in features}
+    for item in inputs:
+        by_feature = {name: errors[item.key] for name, errors in failures.items() if item.key in errors}
+        if by_feature:
+            first = next(iter(by_feature.values()))
+            failed.append(FailedInput(item.source, first.reason, first.message, tuple(by_feature)))
     return failed
 
 
 def check_some_succeeded(report: Report) -> None:
-    """Refuse a report in which all inputs of a feature failed."""
+    """Raise if all inputs of a feature failed."""
     for name, counts in report.features.items():
         if counts.failed and not counts.encoded + counts.present:
             first = next(failure for failure in report.failures if name in failure.features)

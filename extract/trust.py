@@ -1,9 +1,9 @@
-"""The door for encoders that a store, a run or a recipe names.
+"""Check encoders that a store, a run or a recipe names before they are used.
 
-An encoder named on the command line is the user's own. One that is read from a file may be a stranger's: its
-name may be Python code (`file.py:Class`) or lead to any file, as `onnx:FILE` and recorded local weights do.
-Such code and files are used only if the user names them, too, or passes --trust and they have the hash that
-was recorded. Every caller that takes encoder names from a file comes through `approve`.
+The user trusts an encoder that is named on the command line. A name that is read from a file may come from
+someone else: it may refer to Python code (`file.py:Class`) or to any file, as `onnx:FILE` and recorded local
+weights do. Such code and files are used only if the user names them too, or passes --trust and their hash is
+the recorded hash. Every caller that reads encoder names from a file must call `approve`.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -20,15 +20,15 @@ from encode_once.extract.errors import WeightsError
 
 
 class UntrustedError(EncodeOnceError, PermissionError):
-    """A store, a run or a recipe names code or a file that the user has not named."""
+    """A store, a run or a recipe names code or a file that the user does not trust."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """What the user vouches for; by default nothing.
+    """The code and files that the user trusts; by default none.
 
-    encoders: names such as `file.py:Class`. weights: encoder → local file or folder. recorded: whatever has
-    the recorded hash (--trust); `log` is called with the path and hash of each such file before its use.
+    encoders: names such as `file.py:Class`. weights: encoder → local file or folder. recorded: whether files
+    with the recorded hash are trusted (--trust); `log` is called with a line for each before it is used.
     """
 
     encoders: Collection[str] = ()
@@ -38,17 +38,17 @@ class Trust:
 
 
 def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) -> dict[str, str]:
-    """Local weights by encoder, for `encode`, of the encoders that `origin` names.
+    """Local weights of the encoders that `origin` names, for `encode`: encoder → file, folder or `RANDOM`.
 
     Raises:
-        UntrustedError: code or a file that the user has not named, or that is not the one that was recorded.
+        UntrustedError: the user does not name the code or file, or its hash is not the recorded hash.
     """
     weights = {}
     for encoder, record in recorded.items():
         if custom.is_custom(encoder) and encoder not in trust.encoders:
             code, hashes = str(custom.file_of(encoder)), record.hashes("source")
-            named = f"it runs only if named, by --encoder {encoder} of extract or recipe"
-            remedy = "read it, then pass --trust" if hashes else named
+            name_it = f"to run it, name it with --encoder {encoder} in extract or recipe"
+            remedy = "read it, then pass --trust" if hashes else name_it
             _check(f"{origin} names code to run", code, hashes, remedy, trust)
         if encoder in trust.weights:
             weights[encoder] = trust.weights[encoder]
@@ -63,29 +63,29 @@ def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) ->
 
 
 def _file_in(encoder: str) -> str | None:
-    """The file or folder that an encoder's name leads to, as `onnx:FILE` does."""
-    place = "" if custom.is_custom(encoder) else encoder.partition(":")[2]
-    local = place.removeprefix("local-dir:")  # how open_clip spells a folder
-    return local if local != place or (place and Path(place).exists()) else None
+    """The file or folder that an encoder's name refers to, as in `onnx:FILE`."""
+    location = "" if custom.is_custom(encoder) else encoder.partition(":")[2]
+    path = location.removeprefix("local-dir:")  # open_clip's prefix for folders
+    return path if path != location or (location and Path(location).exists()) else None
 
 
 def _check(what: str, path: str, hashes: Collection[str], remedy: str, trust: Trust) -> None:
-    """Refuse a file unless --trust was given and it is the one that was recorded."""
+    """Refuse a file unless --trust was passed and its hash is the recorded hash."""
     recorded = f"recorded as {' and '.join(sorted(hashes))}" if hashes else "no hash of it is recorded"
     if not (trust.recorded and hashes):
         raise UntrustedError(f"{what}: {path} ({recorded}); {remedy}")
     try:
         folder = Path(path).is_dir()
-        found = identities(path, None, {"": WEIGHTS_FILES})[""] if folder else file_identity(path)
+        actual = identities(path, None, {"": WEIGHTS_FILES})[""] if folder else file_identity(path)
     except WeightsError as error:
         raise UntrustedError(f"{what}: {path}, which cannot be read ({brief(error)})") from error
-    if {found} != set(hashes):
-        raise UntrustedError(f"{what}: {path} ({recorded}), but that file is {found} by now: it is not used")
-    trust.log(f"trusted: {path} ({found})")
+    if {actual} != set(hashes):
+        raise UntrustedError(f"{what}: {path} ({recorded}), but its hash is now {actual}: it is not used")
+    trust.log(f"trusted: {path} ({actual})")
 
 
 def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:
-    """What features of a store record of their encoders."""
+    """Encoder → what features of a store record about it."""
     return {
         encoder: EncoderRecord.of([(f.weights_file, f.spec) for f in features if f.encoder == encoder])
         for encoder in dict.fromkeys(feature.encoder for feature in features)

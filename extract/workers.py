@@ -1,9 +1,8 @@
 """The inner loop of stage 1: open each input once, prepare and encode it for every tower, store the rows.
 
-A worker thread carries a few inputs all the way from file to vectors, for every tower. On a CPU that keeps
-each core at one thing at a time: networks compute with one thread each, and neither wait for decoding nor
-fight with it. Beside a GPU, other workers decode while one has it compute. The main thread takes the results
-in the inputs' order and stores them.
+Each worker thread takes a batch of inputs from file to vectors, for every tower. On a CPU each core then does
+one thing at a time: networks run with a single thread and do not compete with decoding. With a GPU, other
+workers decode while one waits for the GPU. The main thread stores the results in the order of the inputs.
 """
 
 import math
@@ -29,95 +28,95 @@ from encode_once.extract.images.decode import decode, large_photos, reduction
 from encode_once.extract.images.hashing import read_file
 
 STORED = np.float16
-COMMIT_SECONDS = 1.0  # rows are written together that long: each commit waits for the disk
-ON_GPU = 2  # batches at a time: one computes while the next is copied
-AHEAD = 2  # batches under way for each worker, so that a slow one holds nobody up
+COMMIT_SECONDS = 1.0  # rows are buffered so long: each commit waits for the disk
+ON_GPU = 2  # batches at a time: one is computed while the next is copied
+AHEAD = 2  # batches submitted per worker, so that a slow batch does not block the others
 
 Item = TypeVar("Item")
-Done = TypeVar("Done")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One distinct image or caption: `source` is the file's path or the text itself."""
+    """A distinct image or caption: `source` is the path of the file, or the text."""
 
     key: bytes
     source: str
     modality: Modality
 
-    def open(self) -> "Opened":
-        """What towers prepare.
+    def open(self) -> "DecodedInput":
+        """Read the input for towers to prepare.
 
         Raises:
-            InputError: the file cannot be read, or is no longer the one with this key.
+            InputError: the file cannot be read, or its content no longer has this key.
         """
         if self.modality == "caption":
-            return Opened(text=self.source)
+            return DecodedInput(text=self.source)
         content = read_file(self.source)
         if content_key(content) != self.key:
-            raise InputError("changed", "the file changed while this ran: extract again")
-        return Opened(content=content)
+            raise InputError("changed", "the file changed during extraction: run extract again")
+        return DecodedInput(content=content)
 
 
 @dataclass
-class Opened:
-    """A text, or an image: its bytes, and the pictures decoded from them, one for all towers if possible."""
+class DecodedInput:
+    """A text, or the bytes of an image, decoded when needed and once for all towers if possible."""
 
     text: str | None = None
     content: bytes = b""
-    _pictures: dict[int | None, Any] = field(default_factory=dict)  # by the shorter side they were needed for
+    _pictures: dict[int | None, Any] = field(default_factory=dict)  # by the requested shorter side
 
     def prepared(self, tower: Tower) -> Any:
-        """This input, made ready for a tower's batch.
+        """The input preprocessed for a tower.
 
         Raises:
-            InputError: it cannot be decoded, or not be encoded by this tower.
+            InputError: it cannot be decoded, or the tower cannot encode it.
         """
         return tower.prepare(self._picture(tower.shorter_side) if self.text is None else self.text)
 
-    def _picture(self, needed: int | None) -> Any:
+    def _picture(self, shorter_side: int | None) -> Any:
         for side, picture in self._pictures.items():
-            if side == needed or reduction(self.content, side) == reduction(self.content, needed):
+            if side == shorter_side or reduction(self.content, side) == reduction(self.content, shorter_side):
                 return picture
-        self._pictures[needed] = decode(self.content, needed)
-        return self._pictures[needed]
+        self._pictures[shorter_side] = decode(self.content, shorter_side)
+        return self._pictures[shorter_side]
 
 
 @dataclass(frozen=True)
-class How:
-    """The circumstances of an encoding."""
+class EncodeSettings:
+    """Settings for one extraction."""
 
     device: str
     workers: int  # threads
-    batch_size: int | None = None  # None: what suits the device
-    shard: Shard = field(default_factory=Shard)  # the share of the contents to encode
+    batch_size: int | None = None  # None: depends on the device
+    shard: Shard = field(default_factory=Shard)  # the part of the contents to encode
     retry_failed: bool = False
-    max_failures: float = math.inf  # of an encoder
+    max_failures: float = math.inf  # per encoder
     progress: bool = False
 
 
 def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
-    """The keys (n, 16) of all such contents of the rows, in the shard, and the distinct ones as inputs."""
+    """The keys (n, 16) of all contents of a modality in the shard, and the distinct contents as inputs."""
     keys = np.concatenate([keys for table in tables for keys in table.all_keys(modality)])
     sources = [source for table in tables for source in table.contents(modality)]
-    asked = np.flatnonzero(present(keys) & shard.has(keys))
-    first = asked[first_occurrences(keys[asked])]
-    return keys[asked], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
+    requested = np.flatnonzero(present(keys) & shard.has(keys))
+    first = requested[first_occurrences(keys[requested])]
+    return keys[requested], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
 def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
-    """The batch size of a tower that suits the device, and how many batches it is given at a time."""
+    """A tower's batch size on a device, and the maximum number of concurrent batches."""
     on_gpu = device.startswith("cuda")
-    size, at_once = (tower.gpu_batch, ON_GPU) if on_gpu else (tower.cpu_batch, workers)
-    return size, at_once if tower.parallel else 1
+    size, concurrent = (tower.gpu_batch, ON_GPU) if on_gpu else (tower.cpu_batch, workers)
+    return size, concurrent if tower.parallel else 1
 
 
-# output → each input with its row, (d,) or (length, d), or why it has none
+# output → inputs, each with its row, (d,) or (length, d), or its error
 Results = dict[str, list[tuple[Input, NDArray[Any] | InputError]]]
 
 
 class Job:
-    """One tower at work on the inputs that its features lack."""
+    """A tower that encodes the inputs missing in its features."""
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         self.encoder, self.tower = encoder, tower
@@ -127,71 +126,73 @@ class Job:
             for output, spec in tower.specs.items()
         }
         self._writers: dict[str, FeatureWriter] = {}
-        self._waiting: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
+        self._buffer: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
         self._committed = time.monotonic()
         self.failed = 0
 
     def lacks(self, inputs: Sequence[Input], *, retry_failed: bool) -> NDArray[np.bool_]:
-        """Which inputs some feature has no row of, (n,); not those that failed before, unless asked."""
-        keys = pack(one.key for one in inputs)
+        """Whether each input is missing in a feature, (n,), and did not fail before (or is to be retried)."""
+        keys = pack(item.key for item in inputs)
         lacking = np.zeros(len(inputs), np.bool_)
         for feature in self.features.values():
             failed = {} if retry_failed else feature.failures()
-            lacking |= ~feature.has(keys) & np.array([one.key not in failed for one in inputs], np.bool_)
+            lacking |= ~feature.has(keys) & np.array([item.key not in failed for item in inputs], np.bool_)
         return lacking
 
-    def start(self, how: How, expected: int, cleanup: ExitStack) -> None:
-        """Open the features for `expected` more rows, and load the tower."""
+    def start(self, settings: EncodeSettings, expected: int, cleanup: ExitStack) -> None:
+        """Open the features for `expected` new rows, and load the tower."""
         for output, feature in self.features.items():
-            self._writers[output] = cleanup.enter_context(feature.writer(expected, how.shard))
-        cleanup.callback(self.commit)  # whatever ends the work, what is encoded is kept
+            self._writers[output] = cleanup.enter_context(feature.writer(expected, settings.shard))
+        cleanup.callback(self.commit)  # keep encoded rows even after an error
         self.tower.expected = expected
-        self.tower.load(how.device)
+        self.tower.load(settings.device)
         for feature in self.features.values():
             feature.note(self.tower.provenance())
-        usual, at_once = pace(self.tower, how.device, how.workers)
-        self.batch_size = how.batch_size or usual
-        self._turns, self._threads = BoundedSemaphore(at_once), 1 if self.tower.parallel else how.workers
+        default_size, concurrent = pace(self.tower, settings.device, settings.workers)
+        self.batch_size = settings.batch_size or default_size
+        self._slots = BoundedSemaphore(concurrent)
+        self._threads = 1 if self.tower.parallel else settings.workers
 
     def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
-        """Rows of inputs that are prepared, or could not be. Called in any thread."""
-        failed = [(one, ready) for one, ready in inputs if isinstance(ready, InputError)]
+        """Encode prepared inputs; inputs with an error keep it as their result. Thread-safe."""
+        failed = [(item, prepared) for item, prepared in inputs if isinstance(prepared, InputError)]
         results: Results = {output: [*failed] for output in self.features}
-        good = [(one, ready) for one, ready in inputs if not isinstance(ready, InputError)]
-        while good:
-            some = good[: self.batch_size]
+        remaining = [(item, prepared) for item, prepared in inputs if not isinstance(prepared, InputError)]
+        while remaining:
+            batch = remaining[: self.batch_size]
             try:
-                with self._turns, torch_threads(self._threads):
-                    found = self.tower.encode([ready for _, ready in some])
+                with self._slots, torch_threads(self._threads):
+                    outputs = self.tower.encode([prepared for _, prepared in batch])
             except Exception as error:
-                if not _out_of_memory(error) or len(some) == 1:
+                if not _out_of_memory(error) or len(batch) == 1:
                     raise
-                self.batch_size = min(self.batch_size, len(some) // 2)
+                self.batch_size = min(self.batch_size, len(batch) // 2)
                 continue
-            good = good[len(some) :]
-            for output, rows in found.items():
-                results[output] += [(one, _as_stored(row)) for (one, _), row in zip(some, rows, strict=True)]
+            remaining = remaining[len(batch) :]
+            for output, rows in outputs.items():
+                items = (item for item, _ in batch)
+                results[output] += [(item, _as_stored(row)) for item, row in zip(items, rows, strict=True)]
         return results
 
     def store(self, results: Results) -> None:
-        """Take what was encoded; it is written at once, or with what comes within the second."""
+        """Buffer results; write them if the last commit was more than COMMIT_SECONDS ago."""
         failed: dict[Input, InputError] = {}
-        for output, found in results.items():
-            self._waiting[output] += [(one, row) for one, row in found if not isinstance(row, InputError)]
-            errors = [(one, error) for one, error in found if isinstance(error, InputError)]
-            self.features[output].record_failures([_failure(one, error) for one, error in errors])
+        for output, rows in results.items():
+            self._buffer[output] += [(item, row) for item, row in rows if not isinstance(row, InputError)]
+            errors = [(item, error) for item, error in rows if isinstance(error, InputError)]
+            self.features[output].record_failures([_failure(item, error) for item, error in errors])
             failed |= dict(errors)
         self.failed += len(failed)
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:
-        """Write what was stored."""
+        """Write the buffered rows."""
         for output, writer in self._writers.items():
-            rows, self._waiting[output] = self._waiting[output], []
+            rows, self._buffer[output] = self._buffer[output], []
             if not rows:
                 continue
-            keys = pack(one.key for one, _ in rows)
+            keys = pack(item.key for item, _ in rows)
             vectors = [row for _, row in rows]
             if vectors[0].ndim == 1:
                 writer.append(keys, np.stack(vectors))
@@ -201,19 +202,19 @@ class Job:
 
 
 def _as_stored(row: Any) -> NDArray[Any] | InputError:
-    """A row in the precision it is stored in."""
+    """Convert a row to the stored precision."""
     values: NDArray[Any] = np.asarray(row)
     if values.dtype == np.uint8:  # the bytes of a text
         return values
-    with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is caught here
+    with np.errstate(over="ignore"):  # too large values become infinite, which is checked below
         values = values.astype(STORED)
     if not np.isfinite(values).all():
-        return InputError("not-finite", f"its vector has numbers that {STORED.__name__} cannot hold")
+        return InputError("not-finite", f"its vector has values out of the range of {STORED.__name__}")
     return values
 
 
-def _failure(one: Input, error: InputError) -> Failure:
-    return Failure(one.key.hex(), error.reason, str(error), one.source)
+def _failure(item: Input, error: InputError) -> Failure:
+    return Failure(item.key.hex(), error.reason, str(error), item.source)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -222,16 +223,20 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
-def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], how: How) -> float:
-    """Give every job's features the rows they lack of these inputs, all of one modality and shard.
+def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], settings: EncodeSettings) -> float:
+    """Encode and store the inputs that are missing in the jobs' features.
+
+    Args:
+        inputs: distinct inputs of one modality, in the shard of the settings.
 
     Returns:
-        The seconds it took to load the towers.
+        Seconds spent on loading the towers.
 
     Raises:
-        TooManyFailuresError: more than `how.max_failures` failed for one encoder; what was encoded is kept.
+        TooManyFailuresError: more inputs than `settings.max_failures` failed for an encoder; encoded rows are
+            kept.
     """
-    lacking = [job.lacks(inputs, retry_failed=how.retry_failed) for job in jobs]
+    lacking = [job.lacks(inputs, retry_failed=settings.retry_failed) for job in jobs]
     todo = [
         (inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
         for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
@@ -240,57 +245,59 @@ def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], how: How) -> flo
         return 0.0
     busy = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True) if lacks.any()]
     with ExitStack() as cleanup:
-        cleanup.enter_context(torch_threads(1))  # more would only wait for one another
+        cleanup.enter_context(torch_threads(1))  # more threads would only compete
         cleanup.enter_context(large_photos())
-        bar = ProgressBar(total=len(todo), unit=todo[0][0].modality, disable=None if how.progress else True)
+        bar = ProgressBar(
+            total=len(todo), unit=todo[0][0].modality, disable=None if settings.progress else True
+        )
         cleanup.enter_context(bar)
         started = time.perf_counter()
         for job, expected in busy:
-            bar.set_description(f"loading {', '.join(one.name for one in job.features.values())}")
-            job.start(how, expected, cleanup)
+            bar.set_description(f"loading {', '.join(feature.name for feature in job.features.values())}")
+            job.start(settings, expected, cleanup)
         loading = time.perf_counter() - started
         bar.set_description("encoding")
-        bar.unpause()  # its rate is of the encoding
-        pool = cleanup.enter_context(ThreadPoolExecutor(how.workers))
+        bar.unpause()  # measure the rate without loading
+        pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
         cleanup.callback(pool.shutdown, cancel_futures=True)
         largest = max(job.batch_size for job, _ in busy)
-        size = max(1, min(largest, len(todo) // (AHEAD * how.workers)))  # few inputs: a share for each worker
+        size = max(1, min(largest, len(todo) // (AHEAD * settings.workers)))  # few inputs: smaller batches
         batches = (todo[start : start + size] for start in range(0, len(todo), size))
-        for number, done in _in_order(pool, _carry, batches, AHEAD * how.workers):
-            for job, results in done:
+        for number, encoded in _in_order(pool, _encode_batch, batches, AHEAD * settings.workers):
+            for job, results in encoded:
                 job.store(results)
-                if job.failed > how.max_failures:
+                if job.failed > settings.max_failures:
                     raise TooManyFailuresError(
                         f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
-                        "failures.jsonl in the store's features names them, and what was encoded is kept"
+                        "failures.jsonl in the store's features lists them; encoded rows are kept"
                     )
             bar.update(number)
     return loading
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Done], items: Iterator[Item], ahead: int
-) -> Iterator[Done]:
-    """The results for all items in their order, at most `ahead` of them begun beforehand."""
-    begun: deque[Future[Done]] = deque()
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterator[Item], ahead: int
+) -> Iterator[Result]:
+    """Results in the order of the items; at most `ahead` further items are submitted at a time."""
+    futures: deque[Future[Result]] = deque()
     for item in items:
-        begun.append(pool.submit(function, item))
-        if len(begun) > ahead:
-            yield begun.popleft().result()
-    while begun:
-        yield begun.popleft().result()
+        futures.append(pool.submit(function, item))
+        if len(futures) > ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
 
 
-def _carry(batch: Sequence[tuple[Input, list[Job]]]) -> tuple[int, list[tuple[Job, Results]]]:
-    """Some inputs all the way, each opened once: how many, and what each job made of them."""
-    ready: dict[Job, list[tuple[Input, Any]]] = {}
-    for one, jobs in batch:
-        opened = _or_error(one.open)
+def _encode_batch(batch: Sequence[tuple[Input, list[Job]]]) -> tuple[int, list[tuple[Job, Results]]]:
+    """Open, prepare and encode inputs, each opened once; return their number and each job's results."""
+    by_job: dict[Job, list[tuple[Input, Any]]] = {}
+    for item, jobs in batch:
+        decoded = _or_error(item.open)
         for job in jobs:
-            failed = isinstance(opened, InputError)
-            prepared = opened if failed else _or_error(opened.prepared, job.tower)
-            ready.setdefault(job, []).append((one, prepared))
-    return len(batch), [(job, job.encode(mine)) for job, mine in ready.items()]
+            failed = isinstance(decoded, InputError)
+            prepared = decoded if failed else _or_error(decoded.prepared, job.tower)
+            by_job.setdefault(job, []).append((item, prepared))
+    return len(batch), [(job, job.encode(inputs)) for job, inputs in by_job.items()]
 
 
 def _or_error(function: Callable[..., Any], *arguments: Any) -> Any:

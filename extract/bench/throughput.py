@@ -1,4 +1,4 @@
-"""How fast images are encoded: each part of the work alone, all of it, and the limit the parts set."""
+"""Measure the speed of encoding images: each part alone, all together, and the limit set by the parts."""
 
 import os
 import tempfile
@@ -23,9 +23,17 @@ from encode_once.extract.images.decode import decode, large_photos
 from encode_once.extract.images.hashing import add_keys, read_file
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.readers import read
-from encode_once.extract.workers import How, Input, Job, Opened, distinct_inputs, encode_inputs, pace
+from encode_once.extract.workers import (
+    DecodedInput,
+    EncodeSettings,
+    Input,
+    Job,
+    distinct_inputs,
+    encode_inputs,
+    pace,
+)
 
-PREPARED = 512  # inputs held ready at once while networks are timed
+PREPARED = 512  # inputs prepared at a time while networks are timed
 PARTS = {
     "read": "read",
     "picture": "read and decode",
@@ -34,8 +42,8 @@ PARTS = {
     "limit": "limit",
     "end_to_end": "end to end",
 }
-SCRIPTED = 320  # images that scripts take: some are slow
-PRODUCT = 2048  # rows and columns of the matrices whose product tells the arithmetic peak
+SCRIPT_IMAGES = 320  # few, because some scripts are slow
+PRODUCT = 2048  # rows and columns of the matrix product that measures peak FLOP/s
 
 
 def rates(
@@ -50,23 +58,23 @@ def rates(
     repeats: int = 3,
     scripts: bool = False,
 ) -> dict[str, Any]:
-    """Rates of the image towers of encoders, a second: medians of rounds in which each part is timed in turn.
+    """Images per second of the encoders' image towers: medians of rounds in which each part is timed in turn.
 
     On a CPU all parts share the cores, so the limit is 1 / (1/decode + 1/model); on a GPU it is the slower of
     the two. `read_per_s` is reading files, `picture_per_s` also decoding them, `decode_per_s` also preparing
-    the pictures for each encoder, all by threads; `model_per_s` all networks one
-    after the other; `end_to_end_per_s` an extraction into a new store, from hashing the files to the last
-    commit, the encoders' loading left out.
+    the images for each encoder, all with threads; `model_per_s` is all networks one after the other;
+    `end_to_end_per_s` is an extraction into a new store, from hashing the files to the last commit, without
+    loading the encoders.
 
     Args:
-        images: how many of the folder's first images to take.
-        scripts: also time what one would write with torch alone.
+        images: number of images, taken from the start of the table.
+        scripts: also time scripts that use torch alone.
     """
     device = choose_device(device)
     table = _first(next(iter(read(Path(data))[0].values())), images)
     options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
-    made = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
-    towers = [(name, tower) for name, tower in made if tower.modality == "image"]
+    all_towers = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
+    towers = [(name, tower) for name, tower in all_towers if tower.modality == "image"]
     if not towers:
         raise UsageError(f"{', '.join(names)} encodes no images")
     with tempfile.TemporaryDirectory() as folder, torch_threads(1), large_photos():
@@ -77,7 +85,7 @@ def rates(
             tower.expected = len(inputs)
             tower.load(device)
         parts: dict[str, Callable[[], float]] = {
-            "read": partial(_timed, lambda one: read_file(one.source), inputs),
+            "read": partial(_timed, lambda item: read_file(item.source), inputs),
             "picture": partial(_timed, partial(_decoded, towers[0][1]), inputs),
             "decode": partial(_timed, partial(_prepared, towers), inputs),
         }
@@ -87,16 +95,16 @@ def rates(
                 parts[f"end to end {name}"] = partial(_end_to_end, table, [(name, tower)], device)
         parts["end to end"] = partial(_end_to_end, table, towers, device)
         rounds = [{part: run() for part, run in parts.items()} for _ in range(repeats)]
-    seconds = {part: median(one[part] for one in rounds) for part in parts}
-    found = _summary(seconds, [name for name, _ in towers], len(inputs), device)
-    found["backends"] = {name: tower.provenance().get("backend", "") for name, tower in towers}
+    seconds = {part: median(times[part] for times in rounds) for part in parts}
+    result = _summary(seconds, [name for name, _ in towers], len(inputs), device)
+    result["backends"] = {name: tower.provenance().get("backend", "") for name, tower in towers}
     networks = [(name, tower) for name, tower in towers if isinstance(tower, ImageNetwork)]
-    found["arithmetic"] = {name: _arithmetic(tower, device) for name, tower in networks}
+    result["arithmetic"] = {name: _arithmetic(tower, device) for name, tower in networks}
     if scripts:
-        found["scripts"] = [_against_scripts(name, tower, table, repeats) for name, tower in networks]
-        texts = [(name, tower) for name, tower in made if isinstance(tower, ClipCaptions)]
-        found["captions"] = [_against_padding(name, tower, table, device) for name, tower in texts]
-    return found
+        result["scripts"] = [_against_scripts(name, tower, table, repeats) for name, tower in networks]
+        texts = [(name, tower) for name, tower in all_towers if isinstance(tower, ClipCaptions)]
+        result["captions"] = [_against_padding(name, tower, table, device) for name, tower in texts]
+    return result
 
 
 def _first(table: Table, n: int) -> Table:
@@ -108,7 +116,7 @@ def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device:
     model = sum(seconds[f"model {name}"] for name in names)
     parts = seconds["decode"], model
     limit = max(parts) if device.startswith("cuda") else sum(parts)
-    found = {
+    result = {
         "images": n,
         "device": device,
         "threads": _cores(),
@@ -123,8 +131,8 @@ def _summary(seconds: Mapping[str, float], names: Sequence[str], n: int, device:
     }
     if len(names) > 1:
         alone = sum(seconds[f"end to end {name}"] for name in names) - (len(names) - 1) * seconds["picture"]
-        found["together_over_alone_less_decoding"] = seconds["end to end"] / alone
-    return found
+        result["together_over_alone_less_decoding"] = seconds["end to end"] / alone
+    return result
 
 
 def _cores() -> int:
@@ -132,7 +140,7 @@ def _cores() -> int:
 
 
 def _timed(function: Callable[[Any], Any], items: Sequence[Any], threads: int | None = None) -> float:
-    """The seconds it takes threads to do that to each item."""
+    """Seconds to apply a function to each item with threads."""
     with ThreadPoolExecutor(threads or _cores()) as pool:
         started = time.perf_counter()
         for future in [pool.submit(function, item) for item in items]:
@@ -140,24 +148,24 @@ def _timed(function: Callable[[Any], Any], items: Sequence[Any], threads: int | 
         return time.perf_counter() - started
 
 
-def _decoded(tower: Tower, one: Input) -> None:
-    decode(read_file(one.source), tower.shorter_side)
+def _decoded(tower: Tower, item: Input) -> None:
+    decode(read_file(item.source), tower.shorter_side)
 
 
-def _prepared(towers: Sequence[tuple[str, Tower]], one: Input) -> None:
-    opened = one.open()
+def _prepared(towers: Sequence[tuple[str, Tower]], item: Input) -> None:
+    decoded = item.open()
     for _, tower in towers:
-        opened.prepared(tower)
+        decoded.prepared(tower)
 
 
 def _model_seconds(tower: Tower, inputs: Sequence[Input], device: str) -> float:
-    """What the network alone takes for all inputs; only some are held ready at a time."""
-    size, at_once = pace(tower, device, _cores())
+    """Seconds of the network alone for all inputs; PREPARED of them are in memory at a time."""
+    size, concurrent = pace(tower, device, _cores())
     total = 0.0
     for start in range(0, len(inputs), PREPARED):
-        ready = [one.open().prepared(tower) for one in inputs[start : start + PREPARED]]
-        batches = [ready[at : at + size] for at in range(0, len(ready), size)]
-        total += _timed(tower.encode, batches, at_once)
+        ready = [item.open().prepared(tower) for item in inputs[start : start + PREPARED]]
+        batches = [ready[row : row + size] for row in range(0, len(ready), size)]
+        total += _timed(tower.encode, batches, concurrent)
     return total
 
 
@@ -169,33 +177,33 @@ def _end_to_end(table: Table, towers: Sequence[tuple[str, Tower]], device: str) 
         fresh = replace(table, image_keys=None, caption_keys=None)
         add_keys(fresh, store.files, _cores())
         _, inputs = distinct_inputs([fresh], "image", Shard())
-        loading = encode_inputs(inputs, jobs, How(device, _cores(), max_failures=0))
+        loading = encode_inputs(inputs, jobs, EncodeSettings(device, _cores(), max_failures=0))
         return time.perf_counter() - started - loading
 
 
 def _against_scripts(name: str, tower: ImageNetwork, table: Table, repeats: int) -> dict[str, Any]:
-    """Images a second of scripts, each over the same files; and how far their vectors are from ours."""
+    """Images per second of scripts on the same files, and the difference between their vectors and ours."""
     from encode_once.extract.bench import torch_scripts as scripts
 
-    paths = table.images[:SCRIPTED]
+    paths = table.images[:SCRIPT_IMAGES]
     output = next(iter(tower.specs))
-    ready = [Opened(content=read_file(path)).prepared(tower) for path in paths]
-    ours = np.concatenate([tower.encode([one])[output] for one in ready])
-    found: dict[str, Any] = {"encoder": name, "images": len(paths)}
+    ready = [DecodedInput(content=read_file(path)).prepared(tower) for path in paths]
+    ours = np.concatenate([tower.encode([item])[output] for item in ready])
+    result: dict[str, Any] = {"encoder": name, "images": len(paths)}
     for script in ("with_data_loader", "with_threads"):
         runs = [scripts.run(script, name, tower.options, tower.device, paths) for _ in range(repeats)]
-        theirs = runs[-1][1]
-        far = np.linalg.norm(theirs - ours, axis=1) / np.linalg.norm(theirs, axis=1)
-        found[f"{script}_per_s"] = len(paths) / median(seconds for seconds, _ in runs)
-        found[f"{script}_differs_by"] = float(far.max())
-    return found
+        vectors = runs[-1][1]
+        difference = np.linalg.norm(vectors - ours, axis=1) / np.linalg.norm(vectors, axis=1)
+        result[f"{script}_per_s"] = len(paths) / median(seconds for seconds, _ in runs)
+        result[f"{script}_differs_by"] = float(difference.max())
+    return result
 
 
 def _against_padding(name: str, tower: ClipCaptions, table: Table, device: str) -> dict[str, Any]:
-    """Captions a second, and by open_clip with the padding it puts behind them; how far the vectors are."""
+    """Captions per second, also with open_clip's padding, and the difference between the vectors."""
     import torch
 
-    captions = list(dict.fromkeys(table.captions))[:SCRIPTED]
+    captions = list(dict.fromkeys(table.captions))[:SCRIPT_IMAGES]
     tower.load(device)
     ready = [tower.prepare(caption) for caption in captions]
     batches = [ready[start : start + tower.cpu_batch] for start in range(0, len(ready), tower.cpu_batch)]
@@ -203,21 +211,21 @@ def _against_padding(name: str, tower: ClipCaptions, table: Table, device: str) 
         with torch_threads(_cores()):
             started = time.perf_counter()
             padded = [tower.model.encode_text(torch.stack(batch).to(device)).cpu() for batch in batches]
-            theirs = time.perf_counter() - started
+            padded_seconds = time.perf_counter() - started
         with torch_threads(1):
-            ours = _timed(tower.encode, batches)
-    found = np.concatenate([tower.encode(batch)["text"] for batch in batches])
+            seconds = _timed(tower.encode, batches)
+    vectors = np.concatenate([tower.encode(batch)["text"] for batch in batches])
     return {
         "encoder": name,
         "captions": len(captions),
-        "per_s": len(captions) / ours,
-        "padded_per_s": len(captions) / theirs,
-        "differs_by": float(np.abs(found - torch.cat(padded).numpy()).max()),
+        "per_s": len(captions) / seconds,
+        "padded_per_s": len(captions) / padded_seconds,
+        "differs_by": float(np.abs(vectors - torch.cat(padded).numpy()).max()),
     }
 
 
 def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
-    """Floating-point operations of an image, and how many a second this machine does in matrix products."""
+    """GFLOP per image, and the GFLOP/s of this machine in matrix products."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -234,34 +242,36 @@ def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
     }
 
 
-def text(found: Mapping[str, Any]) -> str:
-    """The rates for a terminal."""
-    per_s = {told: found[f"{part}_per_s"] for part, told in PARTS.items()}
+def text(result: Mapping[str, Any]) -> str:
+    """Format the rates for a terminal."""
+    per_s = {label: result[f"{part}_per_s"] for part, label in PARTS.items()}
     lines = [
-        f"{found['images']} images on {found['device']}, {found['threads']} threads; images a second:",
-        *(f"  {told:<34} {rate:8,.1f}" for told, rate in per_s.items()),
-        f"{found['end_to_end_over_limit']:.2f} of the limit",
+        f"{result['images']} images on {result['device']}, {result['threads']} threads; images per second:",
+        *(f"  {label:<34} {rate:8,.1f}" for label, rate in per_s.items()),
+        f"{result['end_to_end_over_limit']:.2f} of the limit",
     ]
-    if "together_over_alone_less_decoding" in found:
-        ratio = found["together_over_alone_less_decoding"]
-        lines.append(f"together {ratio:.2f} × the time of each alone, with the repeated decoding left out")
-    for name, of in found["arithmetic"].items():
-        done = found["images"] / found["seconds"][f"model {name}"] * of["gflop_per_image"]
-        peak = of["peak_gflop_per_s"]
+    if "together_over_alone_less_decoding" in result:
+        ratio = result["together_over_alone_less_decoding"]
+        lines.append(f"together {ratio:.2f} × the time of each alone, without the repeated decoding")
+    for name, arithmetic in result["arithmetic"].items():
+        gflop = arithmetic["gflop_per_image"]
+        rate = result["images"] / result["seconds"][f"model {name}"] * gflop
+        peak = arithmetic["peak_gflop_per_s"]
         lines.append(
-            f"{name} by {found['backends'][name]}: {of['gflop_per_image']:.2f} GFLOP an image, "
-            f"{done / peak:.0%} of the {peak:,.0f} GFLOP/s of a matrix product"
+            f"{name} with {result['backends'][name]}: {gflop:.2f} GFLOP per image, "
+            f"{rate / peak:.0%} of the {peak:,.0f} GFLOP/s of a matrix product"
         )
-    for script in found.get("scripts", []):
-        for kind, what in (("with_data_loader", "DataLoader, 2 workers"), ("with_threads", "threads")):
+    for script in result.get("scripts", []):
+        for kind, label in (("with_data_loader", "DataLoader, 2 workers"), ("with_threads", "threads")):
             rate = script[f"{kind}_per_s"]
             lines.append(
-                f"{script['encoder']} by a script ({what}): {rate:.1f} a second, vectors differ by "
-                f"{script[f'{kind}_differs_by']:.0e}; here {found['end_to_end_per_s'] / rate:.1f} × as many"
+                f"{script['encoder']} by a script ({label}): {rate:.1f} per second, vectors differ by "
+                f"{script[f'{kind}_differs_by']:.0e}; here {result['end_to_end_per_s'] / rate:.1f} × as many"
             )
     texts = (
-        f"{of['encoder']}: {of['per_s']:.1f} captions a second, {of['per_s'] / of['padded_per_s']:.1f} × "
-        f"as many as padded ones; values differ by {of['differs_by']:.0e} at most"
-        for of in found.get("captions", [])
+        f"{row['encoder']}: {row['per_s']:.1f} captions per second, "
+        f"{row['per_s'] / row['padded_per_s']:.1f} × as many as with padding; "
+        f"values differ by at most {row['differs_by']:.0e}"
+        for row in result.get("captions", [])
     )
     return "\n".join([*lines, *texts])

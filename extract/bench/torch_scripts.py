@@ -1,7 +1,7 @@
-"""The scripts one would write without this project, to be compared with: torch, a loop, one `np.save`.
+"""Scripts without this project, for comparison: torch, a loop, and `np.save`.
 
-`python -m extract.scripts` runs one in a process of its own, without what this project sets of allocators and
-threads: with those it is faster by half.
+`python -m encode_once.extract.bench.torch_scripts` runs a script in a separate process, without this
+project's settings of allocator and threads, which would make it 1.5 times as fast.
 """
 
 import json
@@ -33,24 +33,24 @@ BATCH, WORKERS = 32, 2
 def run(
     script: str, encoder: str, options: Options, device: str, paths: Sequence[str]
 ) -> tuple[float, NDArray[Any]]:
-    """The seconds that "with_data_loader" or "with_threads" takes beside loading, and its vectors (n, d)."""
+    """Seconds of "with_data_loader" or "with_threads" without loading, and its vectors (n, d)."""
     environment = {name: value for name, value in os.environ.items() if name != "GOMP_SPINCOUNT"}
     with tempfile.TemporaryDirectory() as folder:
         output = str(Path(folder) / "vectors.npy")
-        asked = json.dumps([script, encoder, asdict(options), device, list(paths), output])
-        told = subprocess.run(
+        request = json.dumps([script, encoder, asdict(options), device, list(paths), output])
+        seconds = subprocess.run(
             [sys.executable, "-m", "encode_once.extract.bench.torch_scripts"],
-            input=asked,
+            input=request,
             env=environment,
             stdout=subprocess.PIPE,
             check=True,
             text=True,
         ).stdout
-        return float(told), np.load(output)
+        return float(seconds), np.load(output)
 
 
 class Photographs(Dataset[Any]):
-    """Image files, preprocessed one by one."""
+    """Image files, preprocessed on access."""
 
     def __init__(self, paths: Sequence[str], transform: Callable[[Image.Image], Any]) -> None:
         self.paths, self.transform = paths, transform
@@ -69,12 +69,12 @@ def with_data_loader(tower: ImageNetwork, model: Any, paths: Sequence[str], outp
 
 
 def with_threads(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> None:
-    """A pool of threads that prepares a batch, then the network, in turn."""
+    """A pool of threads prepares a batch, then the network encodes it, in turn."""
     photographs = Photographs(paths, _preprocessing(tower))
     with ThreadPoolExecutor() as pool:
         starts = range(0, len(paths), BATCH)
         rows = (range(start, min(start + BATCH, len(paths))) for start in starts)
-        batches = (torch.stack(list(pool.map(photographs.__getitem__, some))) for some in rows)
+        batches = (torch.stack(list(pool.map(photographs.__getitem__, batch))) for batch in rows)
         _encode(tower, model, batches, output)
 
 
@@ -86,26 +86,26 @@ def _preprocessing(tower: ImageNetwork) -> Callable[[Image.Image], Any]:
 
 def _encode(tower: ImageNetwork, model: Any, batches: Iterable[Any], output: Path) -> None:
     """Write the first output's vectors, (n, d)."""
-    found = []
+    encoded = []
     with torch.inference_mode():
         for images in batches:
             vectors, *_ = tower.vectors(model, images.to(tower.device))
-            found.append(vectors.cpu().numpy())
-    np.save(output, np.concatenate(found))
+            encoded.append(vectors.cpu().numpy())
+    np.save(output, np.concatenate(encoded))
 
 
 def main() -> None:
-    """Run what `run` asks for on stdin; print the seconds."""
+    """Run the script requested by `run` on stdin; print the seconds."""
     script, encoder, options, device, paths, output = json.load(sys.stdin)
-    made = encoders.towers(encoder, Options(**options))
-    tower = next(tower for tower in made if isinstance(tower, ImageNetwork))
+    towers = encoders.towers(encoder, Options(**options))
+    tower = next(tower for tower in towers if isinstance(tower, ImageNetwork))
     tower.device = device
     model = tower.build_model().eval().to(device)
     started = time.perf_counter()
     {"with_data_loader": with_data_loader, "with_threads": with_threads}[script](
         tower, model, paths, Path(output)
     )
-    print(time.perf_counter() - started)  # noqa: T201 — it is what `run` reads
+    print(time.perf_counter() - started)  # noqa: T201 — `run` reads it
 
 
 if __name__ == "__main__":

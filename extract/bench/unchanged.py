@@ -1,4 +1,4 @@
-"""What extraction costs beside encoding: the time to find that nothing changed, and memory."""
+"""The cost of extraction without encoding: time if nothing has changed, and memory."""
 
 import csv
 import tempfile
@@ -16,7 +16,7 @@ WORDS = "a the man dog cat street red on in with holding small large table water
 
 
 def unchanged(data: str, store: str, trust: Trust | None = None) -> dict[str, Any]:
-    """The seconds, beyond imports, that extract takes where every row of a store is there already."""
+    """Seconds that extract takes, without imports, if all rows are in the store already."""
     features = [Store(store).feature(name) for name in Store(store).features()]
     encoders = of_features(features)
     weights = approve(store, encoders, trust or Trust())
@@ -31,7 +31,7 @@ def unchanged(data: str, store: str, trust: Trust | None = None) -> dict[str, An
 
 
 def memory(rows: int, encoder: str = "glove-50") -> dict[str, Any]:
-    """The most memory that extracting so many captions takes, beyond the imports."""
+    """The peak memory of extracting `rows` captions, without imports."""
     with tempfile.TemporaryDirectory() as folder:
         with (Path(folder) / "train.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""The demonstration: real commands on composed pictures, each printed so that a reader can repeat it."""
+"""The demo: run real commands on composed images, and print each so that the user can repeat it."""
 
 import shlex
 import subprocess
@@ -20,16 +20,16 @@ HEADS = ("linear", "mlp")
 
 
 def run_demo(folder: Path, scenes: int) -> None:
-    """Compose `scenes` pictures, a fifth of them held out, under `folder`, and take them the whole way.
+    """Compose `scenes` images in `folder`, a fifth of them for evaluation, then extract, fit and predict.
 
     Raises:
-        EncodeOnceError: a step failed; it has said why.
+        EncodeOnceError: a command failed; it has printed the reason.
     """
     data, store, runs = folder / "input", folder / "store", folder / "runs"
-    held_out = scenes // 5
+    eval_rows = scenes // 5
     if not (data / "train.csv").exists():
-        click.echo(f"Composing {scenes} pictures in {data} …")
-        compose(data, scenes, held_out=held_out)
+        click.echo(f"Composing {scenes} images in {data} …")
+        compose(data, scenes, eval_rows=eval_rows)
     _run(
         "extract",
         "--encoder",
@@ -41,26 +41,33 @@ def run_demo(folder: Path, scenes: int) -> None:
         "--store",
         store,
     )
-    made = []
+    trained = []
     for head in HEADS:
         for modality, features in MODALITIES.items():
-            made.append(runs / f"{head}-{modality}")
-            chosen = [word for feature in features for word in ("--features", feature)]
-            where: list[str | Path] = ["--store", store, "--split", f"tail:{held_out}", "--run", made[-1]]
-            _run("fit", "--head", head, *chosen, *where, quiet=True)
-    _run("report", *made)
-    _run("predict", made[-1], "--data", data, "-o", folder / "predictions.csv")
+            trained.append(runs / f"{head}-{modality}")
+            inputs = [word for feature in features for word in ("--features", feature)]
+            options: list[str | Path] = [
+                "--store",
+                store,
+                "--split",
+                f"tail:{eval_rows}",
+                "--run",
+                trained[-1],
+            ]
+            _run("fit", "--head", head, *inputs, *options, quiet=True)
+    _run("report", *trained)
+    _run("predict", trained[-1], "--data", data, "-o", folder / "predictions.csv")
     click.echo(
-        f"\nPictures: {data}. Vectors: {store}. Runs: {runs}. The last run's labels for every picture:"
+        f"\nImages: {data}. Vectors: {store}. Runs: {runs}. The last run's labels for every image:"
         f" {folder / 'predictions.csv'}.\nThe art is Twemoji, CC-BY 4.0: {data / 'ATTRIBUTION.md'}."
     )
 
 
 def _run(*arguments: str | Path, quiet: bool = False) -> None:
-    """Print one of this program's commands and run it."""
+    """Print and run a command of this program."""
     words = [str(argument) for argument in arguments]
     click.echo(f"\n$ python cli.py {shlex.join(words)}")
     output = subprocess.DEVNULL if quiet else None
-    done = subprocess.run([sys.executable, str(CLI), *words], stdout=output)  # noqa: S603 — our own words
-    if done.returncode:
-        raise EncodeOnceError(f"{words[0]} ended with exit status {done.returncode}")
+    process = subprocess.run([sys.executable, str(CLI), *words], stdout=output)  # noqa: S603 — fixed arguments
+    if process.returncode:
+        raise EncodeOnceError(f"{words[0]} ended with exit status {process.returncode}")

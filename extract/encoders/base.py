@@ -1,4 +1,4 @@
-"""What every encoder is: towers, each turning images or captions into one or more features."""
+"""The interface of encoders: towers, each of which turns images or captions into one or more features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,53 +19,53 @@ Vectors = NDArray[np.float32]  # (b, d)
 Sequences = list[Vectors]  # b arrays, each (length, d)
 Texts = list[NDArray[np.uint8]]  # b arrays, each (length, 1): bytes of UTF-8
 
-RANDOM = "random"  # the weights of an untrained model: only ever on request, and said in every output
+RANDOM = "random"  # weights of an untrained model: only on request, and every output warns of them
 SEED = 0
 
 
 @dataclass(frozen=True)
 class Options:
-    """How an encoder is to be made."""
+    """Options of an encoder."""
 
-    weights: str | None = None  # a local file, `RANDOM`, or None for the published ones
-    precision: str = "float32"  # of the arithmetic: float32, float16 or bfloat16
-    backend: str = "auto"  # of image networks on a CPU, "auto", "torch" or "onnxruntime"
-    compiled: bool = False  # whether torch is to compile image networks
-    regions: bool = False  # whether image networks give the vectors of a picture's regions, too
+    weights: str | None = None  # a local file, `RANDOM`, or None for the published weights
+    precision: str = "float32"  # of computation: float32, float16 or bfloat16
+    backend: str = "auto"  # of image networks on a CPU: "auto", "torch" or "onnxruntime"
+    compiled: bool = False  # whether image networks run through torch.compile
+    regions: bool = False  # whether image networks also return vectors of an image's regions
 
 
 class Tower(ABC):
-    """One modality's half of an encoder.
+    """The part of an encoder that handles one modality.
 
-    Made cheaply, so that `specs` can be compared with a store; `load` then brings the weights, once and only
-    when something must be encoded. `prepare` runs in several threads at once; so does `encode` where a tower
-    is `parallel`, else in one at a time.
+    Constructing it is cheap, so that `specs` can be compared with a store. `load` is called once, and only
+    when something must be encoded. `prepare` is called from several threads at once; so is `encode` if the
+    tower is `parallel`, otherwise from one thread at a time.
     """
 
     modality: ClassVar[Modality]
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # their versions are recorded with the feature
+    libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # whose versions are recorded with the feature
     parallel: ClassVar[bool] = False
     cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
-    shorter_side: int | None = None  # to which `prepare` resizes pictures; large ones are decoded smaller
-    expected = 0  # about how many inputs will come, once that is known
+    shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
+    expected = 0  # approximate number of inputs to encode; set before `load`
 
     def __init__(self, specs: Mapping[str, Spec]) -> None:
-        # output → what decides its values
+        # output → everything that determines its values
         self.specs: dict[str, Spec] = {o: {"modality": self.modality, **spec} for o, spec in specs.items()}
         self.device = "cpu"
 
     @abstractmethod
     def load(self, device: str) -> None:
-        """Bring the weights to a device.
+        """Load the weights onto a device.
 
         Raises:
-            WeightsError: they are not to be had.
+            WeightsError: they cannot be loaded.
         """
 
     @abstractmethod
     def prepare(self, item: Any) -> Any:
-        """One decoded image (PIL, RGB) or caption (str), made ready for a batch.
+        """Preprocess a decoded image (PIL, RGB) or a caption (str) for a batch.
 
         Raises:
             InputError: this item cannot be encoded.
@@ -73,32 +73,34 @@ class Tower(ABC):
 
     @abstractmethod
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences | Texts]:
-        """Prepared items → output → one vector, or one sequence of vectors, or one text an item."""
+        """Prepared items → output → for each item a vector, a sequence of vectors, or a text."""
 
     def remarks(self) -> list[str]:
-        """What a person should know of the inputs that were prepared, one line each; by default nothing."""
+        """Warnings about the inputs prepared so far, a line each; none by default."""
         return []
 
     def provenance(self) -> dict[str, str]:
-        """Versions of the libraries whose code made the values, told beside them."""
-        found = {}
+        """Versions of the libraries that compute the values; recorded with the feature."""
+        versions = {}
         for name in self.libraries:
             try:
-                found[name] = version(name)
+                versions[name] = version(name)
             except PackageNotFoundError:
                 continue
-        return found
+        return versions
 
 
 def cut_remarks(captions: int, context: int) -> list[str]:
-    """That so many captions did not fit into a context of so many tokens; nothing where all did."""
-    are, were = ("is", "was") if captions == 1 else ("are", "were")
-    told = f"{captions} caption{'s' * (captions > 1)} {are} longer than {context} tokens and {were} cut"
-    return [told] if captions else []
+    """The warning that `captions` captions were cut to `context` tokens, if there are any."""
+    if captions == 0:
+        return []
+    if captions == 1:
+        return [f"1 caption is longer than {context} tokens and was cut"]
+    return [f"{captions} captions are longer than {context} tokens and were cut"]
 
 
 def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:
-    """The context in which a torch model computes in that precision."""
+    """A context manager in which a torch model computes in that precision."""
     import torch
 
     if precision == "float32":
@@ -108,7 +110,7 @@ def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Have torch compute with so many threads in each of ours."""
+    """Let torch use `number` threads in each of our threads."""
     import torch
 
     before = torch.get_num_threads()
@@ -120,15 +122,15 @@ def torch_threads(number: int) -> Iterator[None]:
 
 
 def bytes_identity(content: bytes) -> str:
-    """A file's content key, as specs have it."""
+    """The content key of a file's bytes, in the notation of specs."""
     return f"blake2b:{content_key(content).hex()}"
 
 
 def file_identity(path: str) -> str:
-    """Weights by what they are: a file's content key.
+    """A file's content key, which identifies its weights.
 
     Raises:
-        WeightsError: there is no such file.
+        WeightsError: the file cannot be read.
     """
     try:
         return bytes_identity(Path(path).read_bytes())
@@ -137,7 +139,7 @@ def file_identity(path: str) -> str:
 
 
 def identity(weights: str | None, published: str) -> str:
-    """What stands for the weights in a feature's key: a file's content, a published name, or random."""
+    """The weights in a feature's key: a file's content key, the published name, or "RANDOM"."""
     if weights is None:
         return published
     return f"RANDOM(seed={SEED})" if weights == RANDOM else file_identity(weights)
@@ -145,9 +147,9 @@ def identity(weights: str | None, published: str) -> str:
 
 @contextmanager
 def seeded_weights() -> Iterator[None]:
-    """Within it (or a function it decorates) random weights are the same on every call.
+    """A context manager and decorator under which random weights are the same on every call.
 
-    After it torch's random numbers go on as they would have without.
+    It restores the state of torch's random generator.
     """
     import torch
 

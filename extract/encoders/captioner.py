@@ -1,7 +1,7 @@
-"""Captioners: a caption written of each image, kept as text. `--captions NAME` encodes it like a table's own.
+"""Captioners generate a caption for each image, stored as text. `--captions NAME` encodes these captions.
 
-Decoding is greedy: each token is the likeliest one after those before it, so that a caption depends on its
-image alone, not on chance or on the batch.
+Decoding is greedy: each next token is the most likely one, so that a caption depends on its image alone, not
+on random numbers or on the batch.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from PIL.Image import Image, new
 
 from encode_once.extract.encoders import clip, transformers_models
 from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
-from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.clip import Checkpoint, ClipImages
 from encode_once.extract.images.decode import DECODING
 
@@ -21,11 +21,11 @@ COCA = {  # name → open_clip's architecture and pretrained tag
     "coca-b32": ("coca_ViT-B-32", "mscoco_finetuned_laion2b_s13b_b90k"),
     "coca-l14": ("coca_ViT-L-14", "mscoco_finetuned_laion2b_s13b_b90k"),
 }
-PUBLISHED = {"captioner": "Salesforce/blip-image-captioning-base"}  # name → that on Hugging Face's hub
+PUBLISHED = {"captioner": "Salesforce/blip-image-captioning-base"}  # name → name on Hugging Face's hub
 NAMES = COCA | PUBLISHED
 PREFIX = "captioner:"  # then a hub name or a folder
 
-LONGEST = 30  # tokens: what open_clip stops at, too; COCO's captions have about 12
+LONGEST = 30  # tokens, the same limit as open_clip's; COCO's captions have about 12
 GREEDY = f"greedy, at most {LONGEST} tokens"
 FOLDER = "a folder with config.json, model.safetensors and its processor's files"
 FILES = transformers_models.FILES | {
@@ -35,28 +35,28 @@ FILES = transformers_models.FILES | {
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a captioner."""
+    """The tower of a captioner."""
     return [CocaCaptioner(name, options) if name in COCA else TransformerCaptioner(name, options)]
 
 
 def as_rows(captions: Sequence[str]) -> Texts:
-    """Captions as the store keeps them; one of which nothing is left has a row of no bytes."""
-    return [np.frombuffer(one.strip().encode(), np.uint8)[:, None] for one in captions]
+    """Captions as arrays of UTF-8 bytes, as the store keeps them; a blank caption has no bytes."""
+    return [np.frombuffer(caption.strip().encode(), np.uint8)[:, None] for caption in captions]
 
 
 class CocaCaptioner(ClipImages):
-    """`text`: what CoCa, through open_clip, writes of an image.
+    """`text`: the caption that CoCa (through open_clip) generates for an image.
 
-    open_clip's own `generate` needs a beam search that transformers 5 no longer has.
+    open_clip's own `generate` needs a beam search that was removed in transformers 5.
     """
 
     def __init__(self, name: str, options: Options) -> None:
-        # torch alone: the loop below cannot be exported
+        # torch only: the loop in `_write` cannot be exported
         checkpoint = Checkpoint(f"open_clip:{'/'.join(COCA[name])}", replace(options, backend="torch"))
         super().__init__(checkpoint)
-        how = str(self.specs["image"]["preprocess"])
+        preprocess = str(self.specs["image"]["preprocess"])
         self.specs = {
-            "text": {"modality": "image", **checkpoint.spec(preprocess=how, decoding=GREEDY)},
+            "text": {"modality": "image", **checkpoint.spec(preprocess=preprocess, decoding=GREEDY)},
         }
 
     def build_model(self) -> Any:
@@ -65,7 +65,7 @@ class CocaCaptioner(ClipImages):
 
         model = self.checkpoint.model
         if self.options.weights == RANDOM:
-            with seeded_weights():  # open_clip leaves this matrix as memory happened to be
+            with seeded_weights():  # open_clip does not initialise this matrix
                 torch.nn.init.normal_(model.text_decoder.text_projection, std=0.02)
         self._tokenizer = open_clip.get_tokenizer(self.checkpoint.arch)
         return model
@@ -75,18 +75,18 @@ class CocaCaptioner(ClipImages):
 
     def encode(self, batch: Sequence[Any]) -> dict[str, Texts]:
         (ids,) = self.compute(batch)
-        return {"text": as_rows([self._read(one) for one in ids.tolist()])}
+        return {"text": as_rows([self._read(tokens) for tokens in ids.tolist()])}
 
     def _write(self, model: Any, images: Any) -> Any:
-        """Token ids (b, at most LONGEST) of captions; what follows an end of text means nothing."""
+        """Token ids (b, at most LONGEST) of captions; ignore those after an end-of-text token."""
         import torch
 
         start, end = self._tokenizer.sot_token_id, self._tokenizer.eot_token_id
-        seen = model(images)
-        seen = {"image_latent": seen["image_features"], "image_embs": seen["image_embs"]}
+        encoded = model(images)
+        inputs = {"image_latent": encoded["image_features"], "image_embs": encoded["image_embs"]}
         ids = torch.full((len(images), 1), start, device=self.device)
         while ids.shape[1] < LONGEST and not (ids == end).any(dim=1).all():
-            logits = model(None, ids, **seen, output_labels=False)["logits"]  # (b, so far, vocabulary)
+            logits = model(None, ids, **inputs, output_labels=False)["logits"]  # (b, so far, vocabulary)
             ids = torch.cat([ids, logits[:, -1:].argmax(dim=-1)], dim=1)
         return ids[:, 1:]
 
@@ -97,7 +97,7 @@ class CocaCaptioner(ClipImages):
 
 
 class TransformerCaptioner(Tower):
-    """`text`: what an image-to-text model of transformers, such as BLIP, writes of an image."""
+    """`text`: the caption that an image-to-text model of transformers, such as BLIP, generates."""
 
     modality = "image"
     libraries = ("torch", "transformers", "tokenizers", "torchvision", "pillow")
@@ -106,11 +106,11 @@ class TransformerCaptioner(Tower):
         self._name, self._options = name, options
         local = transformers_models.local_folder(name, options.weights, FOLDER)
         self._source = local or PUBLISHED.get(name, name.removeprefix(PREFIX))
-        found = transformers_models.identities(self._source, options.weights, FILES)
+        identities = transformers_models.identities(self._source, options.weights, FILES)
         spec = {
             "encoder": "transformers",
-            **found,
-            "preprocess": f"{DECODING}|{found['preprocess']}",
+            **identities,
+            "preprocess": f"{DECODING}|{identities['preprocess']}",
             "decoding": f"{GREEDY}; penalties and the like as generation_config.json says",
             "precision": options.precision,
         }
@@ -119,11 +119,11 @@ class TransformerCaptioner(Tower):
     def load(self, device: str) -> None:
         self.device = device
         with transformers_models.loading(self._name, self._source, "a captioner", FOLDER):
-            self._bring()
-            self.encode([self.prepare(new("RGB", (64, 64)))])  # not every model writes without being asked
+            self._load_model()
+            self.encode([self.prepare(new("RGB", (64, 64)))])  # fail now if the model needs a prompt
 
     @seeded_weights()
-    def _bring(self) -> None:
+    def _load_model(self) -> None:
         from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
         self._processor = AutoProcessor.from_pretrained(self._source, trust_remote_code=False)
@@ -131,11 +131,11 @@ class TransformerCaptioner(Tower):
             config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
             model = AutoModelForImageTextToText.from_config(config)
         else:
-            model, found = AutoModelForImageTextToText.from_pretrained(
+            model, info = AutoModelForImageTextToText.from_pretrained(
                 self._source, use_safetensors=True, output_loading_info=True, trust_remote_code=False
             )
-            if lacking := sorted(found["missing_keys"]):  # transformers fills them with random numbers
-                raise ValueError(f"{len(lacking)} weights are missing: {lacking[0]} …")
+            if missing := sorted(info["missing_keys"]):  # transformers fills them with random numbers
+                raise ValueError(f"{len(missing)} weights are missing: {missing[0]} …")
         self._model = model.float().eval().to(self.device)
 
     def prepare(self, item: Image) -> Any:
@@ -152,13 +152,13 @@ class TransformerCaptioner(Tower):
         return {"text": as_rows(self._processor.batch_decode(ids, skip_special_tokens=True))}
 
 
-def card(name: str) -> Card:
-    """What is known of a captioner before it is made."""
+def card(name: str) -> EncoderInfo:
+    """Information about a captioner."""
     if name in COCA:
-        known = clip.card(name, COCA)
-        return replace(known, outputs="text", takes=known.takes.partition(",")[0])
+        info = clip.card(name, COCA)
+        return replace(info, outputs="text", takes=info.takes.partition(",")[0])
     needs = {"package": "transformers", "extra": "captioner"}
     if name == PREFIX:
-        return Card("text", "as the model says", "its own", HUB, here=False, **needs)
-    here = on_hub(PUBLISHED[name], ["model.safetensors"])
-    return Card("text", "384 px", "BSD-3-Clause", HUB, here=here, **needs)
+        return EncoderInfo("text", "as the model says", "its own", HUB, here=False, **needs)
+    cached = on_hub(PUBLISHED[name], ["model.safetensors"])
+    return EncoderInfo("text", "384 px", "BSD-3-Clause", HUB, here=cached, **needs)

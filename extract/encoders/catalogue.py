@@ -1,4 +1,4 @@
-"""What `extract --list` tells of each encoder, and whether its weights can be had now."""
+"""Information that `extract --list` prints about encoders, and whether their weights are available."""
 
 import socket
 from collections.abc import Iterator, Sequence
@@ -8,25 +8,25 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-SECONDS = 2.0  # to wait for a site
+TIMEOUT = 2.0  # seconds to wait for a site
 HUB = "huggingface.co"
 
 
 @dataclass(frozen=True)
-class Card:
-    """An encoder before it is made."""
+class EncoderInfo:
+    """Information about an encoder that needs no weights."""
 
-    outputs: str  # with their dimensions
-    takes: str  # images of how many pixels, captions of how many tokens
+    outputs: str  # names and dimensions
+    takes: str  # size of images in pixels, of captions in tokens
     licence: str  # of the weights
-    weights: str  # where they come from: a site, a package's extra, or an option
-    here: bool  # whether they are on this machine
-    package: str = ""  # what must be installed to run it
-    extra: str = ""  # what brings that
+    weights: str  # their origin: a site, an extra of this package, or an option
+    here: bool  # whether the weights are on this machine
+    package: str = ""  # that must be installed to run it
+    extra: str = ""  # of this package that installs it
 
     @property
     def state(self) -> str:
-        """Whether it can run now, and if not, what it needs."""
+        """Whether the encoder can run now, and if not, what it needs."""
         if self.package and not find_spec(self.package):
             return f"needs pip install 'encode-once[{self.extra}]'"
         if self.here:
@@ -37,14 +37,14 @@ class Card:
 
 
 def on_hub(repository: str, files: Sequence[str]) -> bool:
-    """Whether one of these files of a Hugging Face repository was downloaded before."""
+    """Whether any of these files of a Hugging Face repository is in the local cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    return any(repository and isinstance(try_to_load_from_cache(repository, one), str) for one in files)
+    return any(repository and isinstance(try_to_load_from_cache(repository, file), str) for file in files)
 
 
 def from_torch(url: str) -> bool:
-    """Whether torch downloaded that file before."""
+    """Whether torch has downloaded that file."""
     import torch
 
     return (Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]).is_file()
@@ -53,19 +53,19 @@ def from_torch(url: str) -> bool:
 @cache
 def _answers(site: str) -> bool:
     try:
-        socket.create_connection((site, 443), timeout=SECONDS).close()
+        socket.create_connection((site, 443), timeout=TIMEOUT).close()
     except OSError:
         return False
     return True
 
 
-def lines(cards: Sequence[tuple[str, Card]]) -> Iterator[str]:
-    """A line for each name, in columns."""
-    with ThreadPoolExecutor() as pool:  # sites that do not answer are waited for at the same time
-        states = list(pool.map(lambda named: named[1].state, cards))
+def lines(encoders: Sequence[tuple[str, EncoderInfo]]) -> Iterator[str]:
+    """A line for each encoder, in aligned columns."""
+    with ThreadPoolExecutor() as pool:  # to wait for all unreachable sites at the same time
+        states = list(pool.map(lambda encoder: encoder[1].state, encoders))
     rows = [
-        (name, card.outputs, card.takes, card.licence, state)
-        for (name, card), state in zip(cards, states, strict=True)
+        (name, info.outputs, info.takes, info.licence, state)
+        for (name, info), state in zip(encoders, states, strict=True)
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

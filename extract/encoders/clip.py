@@ -1,7 +1,7 @@
-"""CLIP and its kin through open_clip: one vector an image, one a caption, in a common space.
+"""CLIP and similar models through open_clip: a vector per image and per caption, in a common space.
 
-The vectors are stored as the towers give them, not normalised: heads standardise, and whoever wants cosines
-divides by the norm.
+Vectors are stored as the towers return them, not normalised: heads standardise their inputs. For cosine
+similarities, divide by the norm.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 
 from PIL.Image import Image
 
-from encode_once.cache.errors import brief
 from encode_once.extract.encoders.base import (
     RANDOM,
     Options,
@@ -23,9 +22,10 @@ from encode_once.extract.encoders.base import (
     identity,
     seeded_weights,
 )
-from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
-from encode_once.extract.errors import UnknownEncoderError, WeightsError
+from encode_once.extract.encoders.weights import weights_errors
+from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.images.decode import decoding
 
 # name → open_clip's architecture and pretrained tag
@@ -58,7 +58,7 @@ PREFIX = "open_clip:"  # then ARCH/TAG, or ARCH alone with --weights
 
 
 class Checkpoint:
-    """An open_clip model: what it is at once, the model itself when first asked for."""
+    """An open_clip model, which is loaded when `model` is first used."""
 
     def __init__(self, name: str, options: Options) -> None:
         import open_clip
@@ -70,9 +70,9 @@ class Checkpoint:
         published = open_clip.get_pretrained_cfg(arch, tag)
         if tag and not published:
             tags = ", ".join(open_clip.list_pretrained_tags_by_model(arch)) or "none"
-            raise UnknownEncoderError(f"open_clip has no weights {tag} of {arch}: it has {tags}")
+            raise UnknownEncoderError(f"open_clip has no weights {tag} for {arch}: choose from {tags}")
         if not tag and not options.weights:
-            raise UnknownEncoderError(f"{name} names no weights: say {name}/TAG, or give --weights")
+            raise UnknownEncoderError(f"{name} names no weights: use {name}/TAG, or --weights")
         self.name, self.arch, self.tag, self.options = name, arch, tag, options
         self.quick_gelu = bool(config.get("quick_gelu") or published.get("quick_gelu"))
         self.preprocessing = open_clip.transform.merge_preprocess_dict(
@@ -82,7 +82,7 @@ class Checkpoint:
         self.context_length = config["text_cfg"].get("context_length", 77)
 
     def spec(self, **tower: str | int) -> dict[str, str | int | float | bool]:
-        """What decides a tower's values."""
+        """Everything that determines a tower's values."""
         return {
             "encoder": "open_clip",
             "architecture": self.arch,
@@ -95,31 +95,27 @@ class Checkpoint:
     @cached_property
     @seeded_weights()
     def model(self) -> Any:
-        """The model, on the CPU, ready to encode.
+        """The model, on the CPU, in evaluation mode.
 
         Raises:
-            WeightsError: they cannot be fetched, read, or do not fit.
+            WeightsError: the weights cannot be downloaded or read, or do not fit.
         """
         import open_clip
 
         weights = self.options.weights
-        try:
+        if weights:
+            problem, remedy = f"--weights {weights} do not load as {self.arch}", ""
+        else:
+            problem = f"{self.name}: the weights {self.arch}/{self.tag} could not be downloaded"
+            remedy = "download them on a machine with network access and give the file with --weights PATH"
+        with weights_errors(problem, remedy):
             model = open_clip.create_model(
                 self.arch,
                 pretrained=None if weights == RANDOM else weights or self.tag,
                 force_quick_gelu=self.quick_gelu,
-                pretrained_text=False,  # a random model must not fetch half of itself
+                pretrained_text=False,  # otherwise a random model would download its text tower
                 require_pretrained=weights != RANDOM,
             )
-        except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            if weights:
-                raise WeightsError(
-                    f"--weights {weights} do not load as {self.arch}: {brief(error)}"
-                ) from error
-            raise WeightsError(
-                f"{self.name}: the weights {self.arch}/{self.tag} could not be fetched ({brief(error)}); "
-                "fetch them where there is a network and give the file with --weights PATH"
-            ) from error
         return model.eval()
 
 
@@ -129,19 +125,20 @@ class ClipImages(ImageNetwork):
     libraries = ("torch", "open_clip_torch", "torchvision", "timm", "pillow")
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        how = checkpoint.preprocessing
-        shorter_side = how["size"] if isinstance(how["size"], int) else min(how["size"])
-        crop = "" if how["resize_mode"] == "squash" else "|center_crop"
+        config = checkpoint.preprocessing
+        size, mode, mean, std = (config[key] for key in ("size", "resize_mode", "mean", "std"))
+        shorter_side = size if isinstance(size, int) else min(size)
+        crop = "" if mode == "squash" else "|center_crop"
         preprocess = (
-            f"{decoding(shorter_side)}|resize({how['size']},{how['resize_mode']},{how['interpolation']},"
-            f"antialias){crop}|normalize({how['mean']},{how['std']})"
+            f"{decoding(shorter_side)}|resize({size},{mode},{config['interpolation']},"
+            f"antialias){crop}|normalize({mean},{std})"
         )
         specs = {"image": checkpoint.spec(preprocess=preprocess, pooling="projected, not normalised")}
         if checkpoint.options.regions:
             pooling = f"last feature map, normalised by the tower|means of {GRID}x{GRID} regions"
             specs["regions"] = checkpoint.spec(preprocess=preprocess, pooling=pooling)
         self.checkpoint = checkpoint
-        super().__init__(specs, checkpoint.options, shorter_side, how["mean"], how["std"])
+        super().__init__(specs, checkpoint.options, shorter_side, mean, std)
 
     def build_model(self) -> Any:
         return self.checkpoint.model.visual
@@ -150,17 +147,17 @@ class ClipImages(ImageNetwork):
         from open_clip.transform import PreprocessCfg, image_transform_v2
         from torchvision.transforms import v2
 
-        how = PreprocessCfg(**self.checkpoint.preprocessing)
-        # The last two make floats of the pixels and normalise them: that is done where the network runs.
-        *steps, _, _ = image_transform_v2(how, is_train=False).transforms
+        config = PreprocessCfg(**self.checkpoint.preprocessing)
+        # The last two convert to float and normalise, which ImageNetwork does on the device.
+        *steps, _, _ = image_transform_v2(config, is_train=False).transforms
         to_pixels: Callable[[Image], Any] = v2.Compose([*steps, v2.PILToTensor()])
         return to_pixels
 
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         if not self.options.regions:
             return (model(images),)
-        found = model.forward_intermediates(images, indices=1, normalize_intermediates=True)
-        return found["image_features"], regions(found["image_intermediates"][-1])
+        outputs = model.forward_intermediates(images, indices=1, normalize_intermediates=True)
+        return outputs["image_features"], regions(outputs["image_intermediates"][-1])
 
 
 class ClipCaptions(Tower):
@@ -172,12 +169,12 @@ class ClipCaptions(Tower):
     cpu_batch = 64
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        how = checkpoint.spec(
+        spec = checkpoint.spec(
             tokenizer=f"open_clip:{checkpoint.arch}",
             context=checkpoint.context_length,
             pooling="projected, not normalised",
         )
-        super().__init__({"text": how})
+        super().__init__({"text": spec})
         self._checkpoint = checkpoint
         self._cut: list[str] = []  # captions longer than the context
 
@@ -186,25 +183,22 @@ class ClipCaptions(Tower):
 
         self.device = device
         self.model = self._checkpoint.model.to(device)
-        try:
-            # One for each context: those of transformers keep it as a state, which threads share.
+        with weights_errors(f"{self._checkpoint.name}: its tokenizer could not be downloaded"):
+            # One per context: tokenizers of transformers keep it as state that threads share.
             self._tokenizers = [
                 open_clip.get_tokenizer(self._checkpoint.arch, context_length=length)
                 for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
             ]
-        except OSError as error:
-            message = f"{self._checkpoint.name}: its tokenizer could not be fetched ({brief(error)})"
-            raise WeightsError(message) from error
         self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
 
     def prepare(self, item: str) -> Any:
         tokenizer, longer = self._tokenizers
         blank, longer_blank = self._blank
         ids = tokenizer([item])[0]  # (context,)
-        # Where a caption ends and padding begins is each tokenizer's own; but one that was cut fills the
-        # context up to its end, and a place more where there is one more.
+        # Padding differs between tokenizers. But a caption that was cut fills the whole context, and one
+        # token more if the context is one token longer.
         if ids[-2] != blank[-2] and (longer([item])[0] != longer_blank).sum() > (ids != blank).sum():
-            self._cut.append(item)  # list.append is one step, whatever the thread
+            self._cut.append(item)  # list.append is atomic
         return ids
 
     def remarks(self) -> list[str]:
@@ -213,19 +207,20 @@ class ClipCaptions(Tower):
     def encode(self, batch: Sequence[Any]) -> dict[str, Vectors]:
         import torch
 
-        whole = torch.stack(list(batch)).to(self.device)  # (b, context)
+        padded = torch.stack(list(batch)).to(self.device)  # (b, context)
         with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
-            model, ids = trimmed(self.model, whole)
+            model, ids = trimmed(self.model, padded)
             vectors = model.encode_text(ids)
         return {"text": vectors.float().cpu().numpy()}
 
 
 def trimmed(model: Any, ids: Any) -> tuple[Any, Any]:
-    """A text tower, and token ids (b, context), both cut after the batch's last end-of-text.
+    """A text tower and token ids (b, context), both cut after the last end-of-text token of the batch.
 
-    No value changes: a causal tower's tokens see none behind them, and its vector is read at the end-of-text,
-    so what is cut, mostly padding, has no say. Towers that look both ways (SigLIP), read another token (CoCa)
-    or are not open_clip's own keep their context: what they give depends on the padding.
+    The vectors do not change: in a causal tower tokens attend to earlier tokens only, and the vector is read
+    at the end-of-text token, so that later tokens, mostly padding, have no influence. Towers with
+    bidirectional attention (SigLIP), that read another token (CoCa) or that are not open_clip's keep their
+    context, because their vectors depend on the padding.
     """
     import torch
 
@@ -236,22 +231,22 @@ def trimmed(model: Any, ids: Any) -> tuple[Any, Any]:
         return model, ids
     ends = ids if pooling == "argmax" else (ids == getattr(text, f"{prefix}eos_id")).int()
     length = int(ends.argmax(dim=1).max()) + 1
-    cut = _twin(text)  # other threads use the tower meanwhile
-    cut.positional_embedding = torch.nn.Parameter(text.positional_embedding[:length], requires_grad=False)
-    cut.attn_mask = causal_mask[:length, :length]
+    short = _shallow_copy(text)  # other threads use the tower at the same time
+    short.positional_embedding = torch.nn.Parameter(text.positional_embedding[:length], requires_grad=False)
+    short.attn_mask = causal_mask[:length, :length]
     if text is model:
-        return cut, ids[:, :length]
-    whole = _twin(model)
-    whole.text = cut
-    return whole, ids[:, :length]
+        return short, ids[:, :length]
+    short_model = _shallow_copy(model)
+    short_model.text = short
+    return short_model, ids[:, :length]
 
 
-def _twin(module: Any) -> Any:
-    """A module with the same tensors and submodules, of which some can be replaced in this one alone."""
-    twin = copy(module)
+def _shallow_copy(module: Any) -> Any:
+    """A module that shares tensors and submodules; replacing one does not change the original."""
+    copied = copy(module)
     for kind in ("_parameters", "_buffers", "_modules"):
-        setattr(twin, kind, dict(getattr(module, kind)))
-    return twin
+        setattr(copied, kind, dict(getattr(module, kind)))
+    return copied
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -260,17 +255,17 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [ClipImages(checkpoint), ClipCaptions(checkpoint)]
 
 
-def card(name: str, names: Mapping[str, tuple[str, str]] = NAMES) -> Card:
-    """What is known of a checkpoint before it is made."""
+def card(name: str, names: Mapping[str, tuple[str, str]] = NAMES) -> EncoderInfo:
+    """Information about a checkpoint."""
     if name == PREFIX:
-        return Card("image, text, regions", "as the model says", "its own", HUB, here=False)
+        return EncoderInfo("image, text, regions", "as the model says", "its own", HUB, here=False)
     import open_clip
 
     arch, tag = names[name]
     config = open_clip.get_model_config(arch)
     repository = open_clip.get_pretrained_cfg(arch, tag).get("hf_hub", "").strip("/")
     dim, context = config["embed_dim"], config["text_cfg"].get("context_length", 77)
-    return Card(
+    return EncoderInfo(
         f"image {dim}, text {dim}, regions",
         f"{config['vision_cfg']['image_size']} px, {context} tokens",
         LICENCES[tag.partition("_")[0]],

@@ -1,4 +1,4 @@
-"""An encoder of the user's own: a class in a file, `--encoder path.py:MyEncoder` (README shows one)."""
+"""The user's own encoders: a class in a file, `--encoder path.py:MyEncoder` (see README for an example)."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,27 +10,29 @@ from encode_once.extract.errors import UnknownEncoderError
 
 
 def is_custom(name: str) -> bool:
-    """Whether this is the name of a class in a file."""
+    """Whether the name refers to a class in a file."""
     return ".py:" in name
 
 
 def file_of(name: str) -> Path:
-    """The file of a class in a file.
+    """The path of the file that contains the class.
 
     Raises:
-        UnknownEncoderError: it is not below the working folder.
+        UnknownEncoderError: the file is not below the working folder.
     """
     path = Path(name.rpartition(":")[0])
     if path.is_absolute() or ".." in path.parts:
-        raise UnknownEncoderError(f"{name}: name the file by its path below this folder; features bear it")
+        raise UnknownEncoderError(
+            f"{name}: give the file as a path below this folder, since feature names contain it"
+        )
     return path
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The user's `Tower`, made with the options; the content of its file is part of its features' keys.
+    """The user's `Tower`, constructed with the options; its file's content is part of its features' keys.
 
     Raises:
-        UnknownEncoderError: the file cannot be imported, or has no such class.
+        UnknownEncoderError: the file cannot be imported or has no such class.
     """
     path, class_name = file_of(name), name.rpartition(":")[2]
     try:
@@ -51,11 +53,11 @@ def towers(name: str, options: Options) -> list[Tower]:
 
 
 def _imported(path: Path, content: bytes) -> ModuleType:
-    """The module of these bytes, which are what was hashed: an import might run a .pyc beside the file."""
+    """Execute the bytes that were hashed as a module: an import could run a .pyc file next to it instead."""
     module = ModuleType(path.stem)
     module.__file__ = str(path)
     try:
-        exec(compile(content, path, "exec"), vars(module))  # noqa: S102 — that the user wants it run is known
-    except Exception as error:  # it is the user's code: whatever it raises is told
+        exec(compile(content, path, "exec"), vars(module))  # noqa: S102 — the user named or trusts this code
+    except Exception as error:  # the user's code may raise anything
         raise UnknownEncoderError(f"{path} cannot be imported: {brief(error)}") from error
     return module

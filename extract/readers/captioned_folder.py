@@ -1,4 +1,4 @@
-"""A folder of images, and beside each, if it has captions, a text of the same stem: a line a caption."""
+"""A folder of images; the captions of an image are the lines of a .txt file of the same name next to it."""
 
 import posixpath
 import re
@@ -6,26 +6,26 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError
 from encode_once.cache.table import Table
+from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.image_lookup import Folder
-from encode_once.extract.readers.options import Options
-from encode_once.extract.readers.samples import Samples, tables
+from encode_once.extract.readers.samples import RawSplit, tables
 
-ABOUT = "a folder of images, with captions in a .txt of the same name beside each, a line a caption"
+ABOUT = "a folder of images, with captions in a .txt of the same name next to each, one per line"
 
 
-def recognises(data: Path, options: Options) -> bool:
-    """Whether images lie directly in the folder."""
+def recognises(data: Path, options: ReadOptions) -> bool:
+    """Whether the folder directly contains images."""
     return bool(Folder.listed(data).pictures)
 
 
-def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
-    """The table "train", without labels, and a line for each kind of oddity.
+def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
+    """Return the table "train", without labels, and a warning for each kind of problem.
 
-    Rows are the images in natural order: 2.jpg before 10.jpg. Without any text there are no captions.
+    Rows are the images in natural order: 2.jpg before 10.jpg.
 
     Raises:
-        DataError: a text belongs to two images, or is not UTF-8.
+        DataError: a text matches two images, or is not UTF-8.
     """
     if options.columns.named:
         raise UsageError(f"{data} is a folder of images: it has no columns to name")
@@ -38,13 +38,13 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
             continue
         images = folder.pictures.get(stem, [])
         if len(images) > 1:
-            raise DataError(f"{path}: may belong to {' or '.join(sorted(images))}; rename one of them")
+            raise DataError(f"{path}: matches {' and '.join(sorted(images))}; rename one of them")
         if images:
             captions[images[0]] = [line.rstrip("\r\n") for line in read_lines(Path(path))]
         else:
             stray.append(path)
     ids = sorted((name for names in folder.pictures.values() for name in names), key=_natural)
-    part = Samples(
+    part = RawSplit(
         files=[data],
         split="train",
         where=lambda row: str(data / ids[row]),
@@ -54,7 +54,7 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
     )
     if stray:
         part.warnings.append(
-            f"texts that belong to no image: {len(stray)} (first: {min(stray)}); they are not read"
+            f"texts without an image of the same name: {len(stray)} (first: {min(stray)}); they are not read"
         )
     return tables([part], options.label_separator)
 

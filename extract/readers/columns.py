@@ -1,14 +1,14 @@
-"""Which columns of a table are the id, the image, the captions and the labels: as named, or guessed."""
+"""The user's options for reading, and which columns hold the ids, images, captions and labels."""
 
 import re
+import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from encode_once.cache.errors import UsageError, unknown_name
-from encode_once.extract.readers.options import Columns
 
-# As columns are commonly called, without case, blanks, "_" and "-".
+# Common names of columns, in lower case and without blanks, "_" and "-".
 IDS = "imageid id key sampleid uid"
 IMAGES = (
     "image img picture photo imagepath imgpath path filename filepath file imagefile imagename jpg jpeg png"
@@ -18,8 +18,36 @@ LABELS = "label labels tag tags class classes category categories"
 
 
 @dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; those that are not set are guessed."""
+
+    id: str | None = None
+    image: str | None = None
+    captions: tuple[str, ...] = ()
+    label: str | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether any name is set."""
+        return self != Columns()
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The user's options for reading.
+
+    `images` is the folder that image names are relative to; by default it is searched next to the table.
+    `label_separator` is what separates labels in a text; by default it is inferred from the texts.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    images: Path | None = None
+    label_separator: str | None = None
+
+
+@dataclass(frozen=True)
 class Roles:
-    """The columns of a table that hold something known."""
+    """The columns of a table by their meaning; None if there is no such column."""
 
     id: str | None
     image: str | None
@@ -27,41 +55,50 @@ class Roles:
     label: str | None
 
 
-def roles(path: Path, names: Sequence[str], embedded: Iterable[str], given: Columns) -> Roles:
-    """What the columns of a table are; an image column that holds the images themselves comes first.
+def roles(path: Path, names: Sequence[str], embedded: Iterable[str], columns: Columns) -> Roles:
+    """Find the columns by the user's names or by common names.
+
+    Args:
+        names: of all columns.
+        embedded: columns that hold the images themselves, which take precedence.
+        columns: the user's names.
 
     Raises:
-        UsageError: a column named is not there, or several may be meant and none is named.
+        UsageError: the table has no column of the user's name, or several have a common name.
     """
 
-    def one(option: str, named: str | None, known: str, among: Sequence[str] = names) -> str | None:
-        if named is not None:
-            if named not in names:
-                raise unknown_name(f"column of {path}", named, names)
-            return named
-        fitting = [name for name in among if _plain(name) in known.split()]
-        if len(fitting) > 1:
-            raise _ambiguous(path, fitting, option)
-        return fitting[0] if fitting else None
+    def chosen(name: str) -> str:
+        if name not in names:
+            raise unknown_name(f"column of {path}", name, names)
+        return name
+
+    def guessed(option: str, common: str, candidates: Iterable[str] = names) -> str | None:
+        matches = [name for name in candidates if _plain(name) in common.split()]
+        if len(matches) > 1:
+            raise _ambiguous(path, matches, option)
+        return matches[0] if matches else None
+
+    def column(option: str, name: str | None, common: str) -> str | None:
+        return guessed(option, common) if name is None else chosen(name)
 
     option = "--image-column"
-    image = one(option, given.image, IMAGES, list(embedded)) or one(option, None, IMAGES)
-    captions = [one("--caption-column", name, CAPTIONS) or "" for name in given.captions]
+    embedded_image = guessed(option, IMAGES, embedded) if columns.image is None else None
     return Roles(
-        one("--id-column", given.id, IDS),
-        image,
-        captions or _captions(path, names),
-        one("--label-column", given.label, LABELS),
+        column("--id-column", columns.id, IDS),
+        embedded_image or column(option, columns.image, IMAGES),
+        [chosen(name) for name in columns.captions] or _captions(path, names),
+        column("--label-column", columns.label, LABELS),
     )
 
 
 def _captions(path: Path, names: Sequence[str]) -> list[str]:
-    """The columns called caption, or caption1, caption2 … in the order of these numbers."""
+    """The columns named caption, or caption1, caption2 … in the order of their numbers."""
     numbered = []
     for name in names:
-        word, number = re.fullmatch(r"(.*?)(\d*)", _plain(name), re.DOTALL).groups()  # type: ignore[union-attr]
+        plain = _plain(name)
+        word = plain.rstrip(string.digits)
         if word in CAPTIONS.split():
-            numbered.append((word, int(number or 0), name))
+            numbered.append((word, int(plain.removeprefix(word) or 0), name))
     if len({word for word, _, _ in numbered}) > 1:
         raise _ambiguous(path, [name for _, _, name in numbered], "--caption-column")
     return [name for _, _, name in sorted(numbered)]
@@ -73,5 +110,5 @@ def _plain(name: str) -> str:
 
 def _ambiguous(path: Path, names: Sequence[str], option: str) -> UsageError:
     return UsageError(
-        f"{path}: the columns {' and '.join(map(repr, names))} may be meant; choose with {option}"
+        f"{path}: the columns {' and '.join(map(repr, names))} have equivalent names; choose with {option}"
     )

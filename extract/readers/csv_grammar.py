@@ -1,10 +1,10 @@
-"""Text tables, read to the character.
+"""Read text tables exactly, character by character.
 
-A table is UTF-8 with a header line. Two grammars are known, and the first that the whole file fits is used:
+A table is UTF-8 with a header line. There are two grammars; the first that the whole file matches is used:
 
-1. CSV (RFC 4180), strictly: a quote inside a quoted field is doubled, and every row has the header's number
-   of fields. Blank lines between rows are skipped.
-2. Unescaped quotes, as the COCO-19 competition distributes its captions; the caption is the last column:
+1. Strict CSV (RFC 4180): a quote inside a quoted field is doubled, and every row has as many fields as the
+   header. Blank lines between rows are skipped.
+2. Unescaped quotes, as in the captions of the COCO-19 competition; the caption is the last column:
 
        row    = (field ",")* caption
        field  = text without quotes, commas or line breaks, or such a text (commas allowed) between quotes
@@ -12,10 +12,9 @@ A table is UTF-8 with a header line. Two grammars are known, and the first that 
                | text without quotes, to the end of the line
 
    Everything between a caption's outer quotes is taken literally: quotes, doubled quotes and line breaks.
-   Where that could be read in two ways, a row lost in a caption or a caption cut into rows, it is an error.
+   It is an error if this is ambiguous, so that no row is lost in a caption and no caption is cut into rows.
 
-What cannot be read is a `DataError` that names file and line; what can is read whole, and every oddity is
-counted in a warning. No row is ever dropped.
+Text that cannot be read raises a `DataError` with file and line. No row is ever dropped.
 """
 
 import codecs
@@ -33,30 +32,30 @@ REMEDY = "save the table with a CSV writer, which doubles the quotes inside a fi
 
 
 @dataclass
-class Record:
-    line: int  # as an editor shows it, from 1: the first of the lines the record takes
+class CsvRecord:
+    line: int  # the first line of the record, counted from 1
     fields: list[str]
 
 
 @dataclass
 class Fault:
-    """Why a file is not well-formed CSV, and where that first shows."""
+    """Why a file is not well-formed CSV, and the line where that is detected."""
 
     line: int
     reason: str
 
 
 def read_lines(path: Path) -> list[str]:
-    """The file's lines with their ends: \\n, \\r\\n or \\r, the breaks that csv knows and editors count."""
+    """The file's lines including line breaks: \\n, \\r\\n or \\r, as for the csv module and in editors."""
     try:
         raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
-        raise MissingDataError(f"{path}: there is no such table; name the folder that holds it") from None
+        raise MissingDataError(f"{path}: no such table; give the folder that contains it") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); make it a readable file") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror}); it must be a readable file") from error
     try:
         text = raw.decode()
-        bad = raw.find(b"\0")  # valid UTF-8, but only ever seen in UTF-16 and in files that are no text
+        bad = raw.find(b"\0")  # valid UTF-8, but occurs only in UTF-16 and in binary files
     except UnicodeDecodeError as error:
         bad = error.start
     if bad >= 0:
@@ -65,15 +64,18 @@ def read_lines(path: Path) -> list[str]:
     return list(io.StringIO(text, newline=""))
 
 
-def read_csv(lines: list[str], delimiter: str = ",") -> tuple[list[Record], Fault | None]:
-    """The records of a well-formed CSV, header first, up to the first fault."""
+def read_csv(lines: list[str], delimiter: str = ",") -> tuple[list[CsvRecord], Fault | None]:
+    """The records of a CSV file, header first, up to the first fault."""
     with _fields_up_to(sum(map(len, lines))):
         return _records(lines, delimiter)
 
 
 @contextmanager
 def _fields_up_to(size: int) -> Iterator[None]:
-    """csv's process-wide limit guards against runaway quotes; strict mode and the field count find those."""
+    """Raise csv's limit of field sizes, which is process-wide, for a while.
+
+    It guards against unclosed quotes; strict mode and field counts detect those.
+    """
     before = csv.field_size_limit()
     csv.field_size_limit(max(before, size))
     try:
@@ -82,8 +84,8 @@ def _fields_up_to(size: int) -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _records(lines: list[str], delimiter: str) -> tuple[list[Record], Fault | None]:
-    records: list[Record] = []
+def _records(lines: list[str], delimiter: str) -> tuple[list[CsvRecord], Fault | None]:
+    records: list[CsvRecord] = []
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     line = 1
     try:
@@ -91,7 +93,7 @@ def _records(lines: list[str], delimiter: str) -> tuple[list[Record], Fault | No
             if records and fields and len(fields) != len(records[0].fields):
                 return records, Fault(line, f"fields: {len(fields)}, in the header: {len(records[0].fields)}")
             if fields:
-                records.append(Record(line, fields))
+                records.append(CsvRecord(line, fields))
             line = reader.line_num + 1
     except csv.Error as error:
         return records, Fault(line, str(error))
@@ -99,7 +101,7 @@ def _records(lines: list[str], delimiter: str) -> tuple[list[Record], Fault | No
 
 
 class UnescapedReader:
-    """The module's second grammar, for rows of `width` fields. Lines are indexed from 0 here."""
+    """A reader of the second grammar, for rows of `width` fields. Lines are indexed from 0 here."""
 
     def __init__(self, path: Path, lines: list[str], width: int, fault: Fault) -> None:
         field = r'("[^"\r\n]*"|[^",\r\n]*),'
@@ -109,42 +111,43 @@ class UnescapedReader:
         self.quoted_row = re.compile(fields + '(?=")')
         self.path, self.lines, self.fault = path, lines, fault
 
-    def read(self, at: int) -> Iterator[Record]:
-        """The records from line `at` on."""
-        while (begin := self._next(at)) is not None:
+    def read(self, start: int) -> Iterator[CsvRecord]:
+        """The records from line `start` on."""
+        line = start
+        while (begin := self._next(line)) is not None:
             row = self.row.match(self.lines[begin])
             if row is None:
                 raise self._error(
-                    begin, "no row begins here: a field is missing, or the caption's outer quotes"
+                    begin, "no row begins here: a field or the caption's outer quotes are missing"
                 )
             caption_at = row.end()
             quoted = self.lines[begin].startswith('"', caption_at)
-            at = 1 + (self._closing(begin, caption_at) if quoted else begin)
-            caption = "".join(self.lines[begin:at])[caption_at:].rstrip("\r\n")
-            fields = [simple.strip('"') for simple in row.groups()]
-            yield Record(begin + 1, [*fields, caption[1:-1] if quoted else caption])
+            line = 1 + (self._closing(begin, caption_at) if quoted else begin)
+            caption = "".join(self.lines[begin:line])[caption_at:].rstrip("\r\n")
+            fields = [field.strip('"') for field in row.groups()]
+            yield CsvRecord(begin + 1, [*fields, caption[1:-1] if quoted else caption])
 
     def _closing(self, begin: int, caption_at: int) -> int:
-        """The line that ends the quoted caption beginning in line `begin`, column `caption_at`."""
-        for at in range(begin, len(self.lines)):
-            if at > begin and self.quoted_row.match(self.lines[at]):
-                raise self._error(at, f"a row seems to begin inside the caption of line {begin + 1}")
-            text = self.lines[at].rstrip("\r\n")
-            if not text.endswith('"') or (at == begin and len(text) == caption_at + 1):
+        """The last line of the quoted caption that begins at line `begin`, column `caption_at`."""
+        for line in range(begin, len(self.lines)):
+            if line > begin and self.quoted_row.match(self.lines[line]):
+                raise self._error(line, f"a row seems to begin inside the caption of line {begin + 1}")
+            text = self.lines[line].rstrip("\r\n")
+            if not text.endswith('"') or (line == begin and len(text) == caption_at + 1):
                 continue
-            following = self._next(at + 1)
+            following = self._next(line + 1)
             if following is None or self.row.match(self.lines[following]):
-                return at
+                return line
             if self.field.match(self.lines[following]):
                 raise self._error(
-                    following, f"a row with a fault, or more of the caption of line {begin + 1}?"
+                    following, f"either a faulty row, or part of the caption of line {begin + 1}"
                 )
         raise self._error(begin, "the caption's closing quote is missing")
 
-    def _next(self, at: int) -> int | None:
-        """The first line from `at` on that is not blank."""
-        return next((i for i in range(at, len(self.lines)) if self.lines[i].rstrip("\r\n")), None)
+    def _next(self, start: int) -> int | None:
+        """The first line from `start` on that is not blank."""
+        return next((i for i in range(start, len(self.lines)) if self.lines[i].rstrip("\r\n")), None)
 
-    def _error(self, at: int, what: str) -> DataError:
+    def _error(self, line: int, problem: str) -> DataError:
         fault = f"CSV is well-formed until line {self.fault.line}: {self.fault.reason}"
-        return DataError(f"{self.path}:{at + 1}: {what} ({fault}); {REMEDY}")
+        return DataError(f"{self.path}:{line + 1}: {problem} ({fault}); {REMEDY}")

@@ -1,4 +1,4 @@
-"""A folder that `save_to_disk` of Hugging Face's `datasets` wrote: arrow files, and JSON that says which."""
+"""A folder written by `save_to_disk` of Hugging Face's `datasets`: arrow files, listed in JSON files."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from encode_once.cache.errors import DataError
 from encode_once.cache.table import Table
-from encode_once.extract.readers.options import Options
+from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.samples import tables
 from encode_once.extract.readers.table import samples_of
 from encode_once.extract.readers.table_files import open_arrow
@@ -14,15 +14,15 @@ from encode_once.extract.readers.table_files import open_arrow
 ABOUT = "a folder written by save_to_disk of Hugging Face datasets (dataset_dict.json or state.json)"
 
 
-def recognises(data: Path, options: Options) -> bool:
-    """Whether one of the two files is there."""
+def recognises(data: Path, options: ReadOptions) -> bool:
+    """Whether one of the two files exists."""
     return any((data / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
-    """The tables by the datasets' splits, and a line for each kind of oddity; columns as in `tabular`.
+def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
+    """Return split name → table, and a warning for each kind of problem; columns as in `table`.
 
-    A dataset that is no part of a dictionary is called what its `state.json` says, else "train".
+    The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".
     """
     if (data / "dataset_dict.json").is_file():
         folders = {split: data / split for split in _parsed(data / "dataset_dict.json", "splits")}
@@ -30,7 +30,7 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
         folders = {_parsed(data / "state.json", "_split") or "train": data}
     parts = []
     for split, folder in folders.items():
-        paths = [folder / one["filename"] for one in _parsed(folder / "state.json", "_data_files")]
+        paths = [folder / file["filename"] for file in _parsed(folder / "state.json", "_data_files")]
         if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
         parts.append(samples_of(split, list(map(open_arrow, paths)), data, options))
@@ -42,5 +42,5 @@ def _parsed(path: Path, name: str) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: not as save_to_disk writes it ({error!r}); write the dataset again"
+            f"{path}: not in the format of save_to_disk ({error!r}); save the dataset again"
         ) from error

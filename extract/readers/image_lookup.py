@@ -1,4 +1,4 @@
-"""Finding the image files that samples name, by listing folders: no file is looked at by itself."""
+"""Find the image files of samples by listing folders, without accessing each file."""
 
 import os
 import posixpath
@@ -9,28 +9,28 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, MissingDataError
 
-# Only for telling pictures from other files: a name that is a file's in full may have any suffix.
+# To recognise images among other files; a sample that gives a file's full name may use any suffix.
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
 
 @dataclass
 class Folder:
-    """The files directly in a folder, from one listing."""
+    """The files directly in a folder."""
 
     files: dict[str, str]  # name → path
 
     @classmethod
     def listed(cls, path: Path) -> "Folder":
-        """The folder's files; none where there is no such folder.
+        """List a folder; a folder that does not exist has no files.
 
         Raises:
-            DataError: it may not be listed.
+            DataError: the folder is not readable.
         """
         try:
             with os.scandir(path) as entries:
                 return cls({entry.name: entry.path for entry in entries if entry.is_file()})
         except (FileNotFoundError, NotADirectoryError):
-            return cls({})  # a name led here: its row is reported as one without image
+            return cls({})  # the row is reported as a row without image
         except OSError as error:
             raise DataError(
                 f"{path}: cannot be listed ({error.strerror}); make the folder readable"
@@ -42,36 +42,44 @@ class Folder:
         pictures: dict[str, list[str]] = {}
         for name in self.files:
             stem, suffix = posixpath.splitext(name)
-            if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):  # "._0.jpg" is macOS's own
+            if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):  # macOS creates "._0.jpg"
                 pictures.setdefault(stem, []).append(name)
         return pictures
 
 
 class Images:
-    """A folder in which images are looked up by name; subfolders are listed when a name leads there.
+    """Looks up images in a folder by name; a subfolder is listed when a name refers to it.
 
     Raises:
-        MissingDataError: there is no such folder.
+        MissingDataError: the folder does not exist.
     """
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise MissingDataError(f"{root}: there is no such image folder")
+            raise MissingDataError(f"{root}: no such image folder")
         self.shown = root
         self.root = root.resolve()
         self.folders = {"": Folder.listed(self.root)}
-        self.found: set[str] = set()  # paths
+        self.used: set[str] = set()  # paths of the files that names referred to
 
-    def find(self, wanted: str, where: Callable[[int], str], row: int, outside: bool = False) -> str:
-        """The path of an image, added to `found`, or the path where it was expected.
+    def find(self, reference: str, where: Callable[[int], str], row: int, outside: bool = False) -> str:
+        """The path of an image, which is added to `used`, or the path where it was expected.
 
-        A name without an image's suffix stands for the one image of that stem.
+        A reference without an image suffix matches the image of that stem.
+
+        Args:
+            reference: relative path, with or without suffix.
+            where, row: the position of the row for error messages is `where(row)`.
+            outside: whether the path may lead out of the folder.
+
+        Raises:
+            DataError: the path leads out of the folder, or matches several images.
         """
-        relative = posixpath.normpath(wanted)
+        relative = posixpath.normpath(reference)
         if not outside and (relative.startswith(("/", "../")) or relative == ".."):
             raise DataError(
-                f"{where(row)}: the id {wanted!r} leads out of the image folder {self.root}; "
-                "name a file in it"
+                f"{where(row)}: the id {reference!r} leads out of the image folder {self.root}; "
+                "use the name of a file in it"
             )
         parent, name = posixpath.split(relative)
         if parent not in self.folders:
@@ -81,20 +89,21 @@ class Images:
             names = sorted(folder.pictures.get(name, [name]))
             if len(names) > 1:
                 raise DataError(
-                    f"{where(row)}: {wanted!r} may stand for {' or '.join(names)} in {self.root / parent}; "
+                    f"{where(row)}: {reference!r} matches {' and '.join(names)} in {self.root / parent}; "
                     f"give the suffix in the table, or remove one of the files"
                 )
             name = names[0]
         if name not in folder.files:
             return str(self.root / relative)
-        self.found.add(folder.files[name])
+        self.used.add(folder.files[name])
         return folder.files[name]
 
-    def unnamed(self, nobody: str, first: str) -> list[str]:
-        """The warning that there are image files to which no name has led, if there are.
+    def check_unused(self, prefix: str, first: str) -> list[str]:
+        """A warning about image files that no name referred to, if there are any.
 
         Raises:
-            DataError: no name has led to any, the first of them being `first`; it begins with `nobody`.
+            DataError: no name referred to an image. The message begins with `prefix` and cites the name
+                `first`.
         """
         pictures = (
             (posixpath.join(parent, name), folder.files[name])
@@ -102,27 +111,28 @@ class Images:
             for names in folder.pictures.values()
             for name in names
         )
-        left = sorted(relative for relative, path in pictures if path not in self.found)
-        if not self.found:
-            there = f"a file there is {left[0]!r}" if left else "and no image file is there"
+        unused = sorted(relative for relative, path in pictures if path not in self.used)
+        if not self.used:
+            example = f"a file in it is {unused[0]!r}" if unused else "but it contains no image files"
             raise DataError(
-                f"{nobody} has an image in {self.shown}: the first names {first!r}, {there}; "
+                f"{prefix} has an image in {self.shown}: the first row names {first!r}, {example}; "
                 "rows must name their image files"
             )
-        if not left:
+        if not unused:
             return []
         return [
-            f"{self.shown}: images that no row names: {len(left)} (such as {left[0]!r}); they are not encoded"
+            f"{self.shown}: images that no row names: {len(unused)} (such as {unused[0]!r}); "
+            "they are not encoded"
         ]
 
 
 def folder_with(names: Sequence[str], folders: Iterable[Path], where: Callable[[int], str]) -> Path | None:
-    """The first of these folders in which one of the names is an image; None where there is none."""
+    """The first folder that contains an image with one of the names, or None."""
     for folder in folders:
         if folder.is_dir():
             images = Images(folder)
             for row, name in enumerate(names):
                 images.find(name, where, row, outside=True)
-                if images.found:
+                if images.used:
                     return folder
     return None

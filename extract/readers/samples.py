@@ -1,4 +1,4 @@
-"""What every container's reader ends in: samples become tables, and what is odd about them is counted."""
+"""Build tables from the samples that a container's reader returns, and collect warnings."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -9,42 +9,44 @@ from encode_once.cache.errors import DataError
 from encode_once.cache.table import Table
 from encode_once.extract.readers.image_lookup import Images
 
-Labels = str | Sequence[str]  # as one text, to be split, or name by name
-REMEDY = "put the images in data/ or images/ beside the table, or say --images FOLDER"
-MARKS = (" ", ";", "|", ",")  # between names that a container gives one by one: the first that is in none
+Labels = str | Sequence[str]  # of a row: a text to be split, or a list of names
+REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
+SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
 
 
 @dataclass
-class Samples:
-    """The rows of one split as its container gives them; each list has one entry a row."""
+class RawSplit:
+    """The rows of a split as read from its container; each list has an entry per row."""
 
-    files: list[Path]  # the rows were read from these
+    files: list[Path]  # from which the rows were read
     split: str
-    where: Callable[[int], str]  # where a row stands, for messages
+    where: Callable[[int], str]  # a row's position, for messages
     ids: list[str]
-    captions: Sequence[Sequence[str]] | None = None  # each row's; None: the container knows no captions
+    captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
     labels: Sequence[Labels] | None = None
-    names: list[str] | None = None  # of image files in `root`; None: the ids name them
-    root: Path | None = None  # None: there is no folder of images
+    names: list[str] | None = None  # of the image files in `root`; None: the ids are their names
+    root: Path | None = None  # folder of the images, None if there is none
     outside: bool = False  # whether names may lead out of `root`
-    images: list[str] | None = None  # sources of the images, where they need not be looked for
+    images: list[str] | None = None  # sources of the images, if already resolved
     id_column: str = "ImageID"
     columns: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def count(self, what: str, rows: list[int], then: str) -> None:
-        """Add the warning that these rows are odd, if there are any."""
+    def warn(self, problem: str, rows: list[int], consequence: str) -> None:
+        """Add a warning about these rows, if there are any."""
         if rows:
             first = f"{self.where(rows[0])}, id {self.ids[rows[0]]!r}"
-            self.warnings.append(f"{what}: {len(rows)} (first: {first}); {then}")
+            self.warnings.append(f"{problem}: {len(rows)} (first: {first}); {consequence}")
 
 
-def tables(parts: Sequence[Samples], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
-    """The tables of all splits, by name, train first, and a line for each kind of oddity.
+def tables(parts: Sequence[RawSplit], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
+    """Return split name → table, train first, and a warning for each kind of problem.
 
-    `label_separator` is decided by the first split with labels where it is None; " " stands for any
-    whitespace. Raises `DataError` where rows share an id, labels can be read in two ways, or none of the
-    rows of a folder has an image there.
+    Args:
+        label_separator: " " means any whitespace; None: inferred from the first split with labels.
+
+    Raises:
+        DataError: rows share an id, labels are ambiguous, or none of the rows has an image in the folder.
     """
     parts = sorted(parts, key=lambda part: not part.split.startswith("train"))
     for part in parts:
@@ -53,12 +55,12 @@ def tables(parts: Sequence[Samples], label_separator: str | None) -> tuple[dict[
     labels = [_split_labels(part, separator) for part in parts]
     captions = [_by_column(part) for part in parts]
     for part in parts:
-        part.labels = part.captions = None  # of a million rows, not to be held twice
-    unnamed = _find_images(parts)
+        part.labels = part.captions = None  # to free memory: there may be millions of rows
+    image_warnings = _find_images(parts)
     for part, texts in zip(parts, captions, strict=True):
         if part.images is None and not any(texts[0]):
-            raise DataError(f"{part.files[0]}: there are neither captions nor an image folder; {REMEDY}")
-    found = {
+            raise DataError(f"{part.files[0]}: has neither captions nor an image folder; {REMEDY}")
+    result = {
         part.split: Table(
             source=str(part.files[0].resolve()),
             ids=part.ids,
@@ -74,17 +76,17 @@ def tables(parts: Sequence[Samples], label_separator: str | None) -> tuple[dict[
         )
         for part, names, texts in zip(parts, labels, captions, strict=True)
     }
-    return found, [line for part in parts for line in part.warnings] + unnamed
+    return result, [line for part in parts for line in part.warnings] + image_warnings
 
 
-def _check_ids(part: Samples) -> None:
+def _check_ids(part: RawSplit) -> None:
     first: dict[str, int] = {}
     for row, row_id in enumerate(part.ids):
         if not row_id.strip():
             raise DataError(f"{part.where(row)}: the row has no id; give each row an {part.id_column}")
         if first.setdefault(row_id, row) != row:
             raise DataError(
-                f"{part.where(row)}: the id {row_id!r} is already that of {part.where(first[row_id])}; "
+                f"{part.where(row)}: the id {row_id!r} is already used by {part.where(first[row_id])}; "
                 "rename or remove one of the two rows"
             )
 
@@ -92,95 +94,97 @@ def _check_ids(part: Samples) -> None:
 # ---------------------------------------------------------------------------------------------- the labels
 
 
-def _separator(parts: Sequence[Samples], given: str | None) -> str:
-    """What separates labels written as one text, and those of predictions."""
-    if given == "":
+def _separator(parts: Sequence[RawSplit], user_separator: str | None) -> str:
+    """The separator of labels, in texts of the data and in predictions."""
+    if user_separator == "":
         raise DataError("the label separator is empty; give a character, or a space for any whitespace")
-    separator = given or next((mark for part in parts if (mark := _mark_of_texts(part))), None)
+    separator = user_separator or next((used for part in parts if (used := _inferred_separator(part))), None)
     names = {
         name for part in parts for names in part.labels or () if not isinstance(names, str) for name in names
     }
-    marks = [separator] if separator else MARKS
-    free = next((mark for mark in marks if not any(_holds(name, mark) for name in names)), None)
-    if free is None:
-        raise DataError(
-            f"{parts[0].files[0]}: labels hold {' and '.join(map(repr, marks))}, such as "
-            f"{next(name for name in names if _holds(name, marks[0]))!r}; "
-            "say with --label-separator what is to stand between labels"
-        )
-    return free
+    candidates = [separator] if separator else SEPARATORS
+    for candidate in candidates:
+        if not any(_contains(name, candidate) for name in names):
+            return candidate
+    raise DataError(
+        f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as "
+        f"{next(name for name in names if _contains(name, candidates[0]))!r}; "
+        "choose another separator with --label-separator"
+    )
 
 
-def _holds(name: str, mark: str) -> bool:
-    return len(name.split()) > 1 if mark == " " else mark in name
+def _contains(name: str, separator: str) -> bool:
+    return len(name.split()) > 1 if separator == " " else separator in name
 
 
-def _mark_of_texts(part: Samples) -> str | None:
-    """What the split's labels are separated by, if any are written as one text."""
+def _inferred_separator(part: RawSplit) -> str | None:
+    """The separator in the split's labels; None if no labels are texts."""
     texts = [(row, cell) for row, cell in enumerate(part.labels or ()) if isinstance(cell, str)]
-    used = {mark: [row for row, cell in texts if mark in cell] for mark in "|;"}
-    if used["|"] and used[";"]:
+    rows_with = {separator: [row for row, cell in texts if separator in cell] for separator in "|;"}
+    if rows_with["|"] and rows_with[";"]:
+        bar, semicolon = (part.where(rows_with[separator][0]) for separator in "|;")
         raise DataError(
-            f"{part.where(used['|'][0])}: the labels hold '|', and ';' at {part.where(used[';'][0])}; "
-            "say with --label-separator which of the two separates them"
+            f"{bar}: the labels contain '|', but ';' at {semicolon}; "
+            "choose the separator with --label-separator"
         )
-    return next((mark for mark, rows in used.items() if rows), " " if texts else None)
+    return next((separator for separator, rows in rows_with.items() if rows), " " if texts else None)
 
 
-def _split_labels(part: Samples, separator: str) -> list[tuple[str, ...]] | None:
+def _split_labels(part: RawSplit, separator: str) -> list[tuple[str, ...]] | None:
     if part.labels is None:
         return None
-    blanks = None if separator == " " else separator
+    split_at = None if separator == " " else separator  # None: any whitespace
     labels = []
     for cell in part.labels:
-        names = (name.strip() for name in (cell.split(blanks) if isinstance(cell, str) else cell))
+        names = (name.strip() for name in (cell.split(split_at) if isinstance(cell, str) else cell))
         labels.append(tuple(dict.fromkeys(name for name in names if name)))
-    bare = [row for row, names in enumerate(labels) if not names]
-    part.count("rows without a label", bare, "they are kept as negatives of every class")
+    unlabelled = [row for row, names in enumerate(labels) if not names]
+    part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
     return labels
 
 
 # -------------------------------------------------------------------------------- the captions, the images
 
 
-def _by_column(part: Samples) -> list[list[str]]:
-    """The first captions of all rows, the second ones, and so on; blank ones are none."""
+def _by_column(part: RawSplit) -> list[list[str]]:
+    """The first caption of every row, the second caption of every row, …; blank captions are ignored."""
     if part.captions is None:
         return [[""] * len(part.ids)]
     rows = [tuple(text for text in captions if text.strip()) for captions in part.captions]
     blank = [row for row, captions in enumerate(rows) if not captions]
-    part.count("rows with an empty caption", blank, "they are kept without one")
+    part.warn("rows with an empty caption", blank, "they are kept without a caption")
     columns = max(1, *map(len, rows)) if rows else 1
     return [[row[i] if i < len(row) else "" for row in rows] for i in range(columns)]
 
 
-def _find_images(parts: Sequence[Samples]) -> list[str]:
-    """Fills in the samples' images; the warnings about the folders themselves."""
+def _find_images(parts: Sequence[RawSplit]) -> list[str]:
+    """Set the images of the samples; return warnings about the folders."""
     warnings = []
     for root in dict.fromkeys(part.root for part in parts if part.images is None and part.root):
         images = Images(root)
-        mine = [part for part in parts if part.root == root]
-        for part in mine:
+        in_root = [part for part in parts if part.root == root]
+        for part in in_root:
             names = part.names or part.ids
             part.images = [
                 images.find(name, part.where, row, part.outside) if name else ""
                 for row, name in enumerate(names)
             ]
-            missing = [row for row, path in enumerate(part.images) if path not in images.found]
-            part.count("rows without an image file", missing, f"their images were expected in {root}")
-        warnings += images.unnamed(f"{mine[0].where(0)}: no row", (mine[0].names or mine[0].ids)[0])
+            missing = [row for row, path in enumerate(part.images) if path not in images.used]
+            part.warn("rows without an image file", missing, f"their images were expected in {root}")
+        first = in_root[0]
+        warnings += images.check_unused(f"{first.where(0)}: no row", (first.names or first.ids)[0])
     return warnings
 
 
 def text_of(cell: object) -> str:
-    """A cell as text: nothing for none, and 1 for the 1.0 of a column of integers with gaps."""
-    if cell is None or cell != cell:  # NaN stands for none where numbers do
+    """A cell as text: "" for None or NaN, "1" for 1.0 (integer columns with gaps contain floats)."""
+    if cell is None or cell != cell:  # NaN
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
 def labels_of(cell: object) -> Labels:
-    """A cell of labels: a text that may hold several, or a list, or one number."""
+    """A cell of labels: a text (possibly of several labels), a list, or a number."""
     if isinstance(cell, str):
         return cell
     cells: Iterable[object] = cell if isinstance(cell, list | tuple) else [cell]
@@ -188,5 +192,5 @@ def labels_of(cell: object) -> Labels:
 
 
 def captions_of(cell: object) -> tuple[str, ...]:
-    """A cell of captions: a text, or a list of them."""
+    """A cell of captions: a text or a list of texts."""
     return tuple(map(text_of, cell if isinstance(cell, list | tuple) else [cell]))

@@ -1,7 +1,7 @@
-"""Files that hold a table: CSV, TSV, JSON lines, parquet and arrow, as columns that are read when asked for.
+"""Table files: CSV, TSV, JSON lines, parquet and arrow, with columns that are read on demand.
 
-A column that holds images themselves, as bytes or as the struct of `bytes` and `path` that Hugging Face's
-libraries write, has the images' sources as its cells: the bytes stay where they are.
+In a column of images, stored as bytes or as the struct of `bytes` and `path` of Hugging Face's libraries,
+cells are the sources of the images: their bytes are not read.
 """
 
 import json
@@ -12,29 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache.errors import DataError, brief
-from encode_once.extract.images import containers as members
+from encode_once.extract.images import containers
 from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file's table."""
+    """The table in a file."""
 
     path: Path
     rows: int
     names: list[str]  # of the columns
-    column: Callable[[str], list[Any]]  # its cells, (rows,)
-    where: Callable[[int], str]  # where a row stands, for messages
-    plain: list[str]  # the columns of texts and numbers
-    # Columns that hold images themselves → what reads their file names, (rows,).
+    column: Callable[[str], list[Any]]  # name → cells, (rows,)
+    where: Callable[[int], str]  # a row's position, for messages
+    plain: list[str]  # names of the columns of texts and numbers
+    # Column of images → a function that reads their file names, (rows,).
     embedded: Mapping[str, Callable[[], list[Any]]] = field(default_factory=dict)
 
 
 def open_table(path: Path) -> TableFile:
-    """A file's table, told by its suffix.
+    """Open a file; its suffix determines the format.
 
     Raises:
-        DataError: it is not well-formed, with the line, or pyarrow is missing.
+        DataError: the file is not well-formed, or pyarrow is missing.
     """
     return OPENERS[path.suffix.lower()](path)
 
@@ -44,7 +44,7 @@ def _open_text(path: Path) -> TableFile:
     if fault:
         raise DataError(f"{path}:{fault.line}: not well-formed ({fault.reason}); {REMEDY}")
     if not records:
-        raise DataError(f"{path}:1: the table is empty; it begins with a line of column names")
+        raise DataError(f"{path}:1: the table is empty; expected a line of column names")
     header, *records = records
     names = [name.strip() for name in header.fields]
     if len(set(names)) < len(names):
@@ -80,9 +80,9 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
         record = json.loads(line)
     except ValueError as error:
-        raise DataError(f"{path}:{number}: no JSON ({error}); each line is one object") from error
+        raise DataError(f"{path}:{number}: not JSON ({error}); each line must be an object") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path}:{number}: no object; each line is one object with named values")
+        raise DataError(f"{path}:{number}: not an object; each line must be an object with named values")
     return record
 
 
@@ -93,20 +93,20 @@ def _open_parquet(path: Path) -> TableFile:
     try:
         file = ParquetFile(path)
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no parquet file, or a damaged one ({error}); get it again") from error
+        raise DataError(f"{path}: not a parquet file, or damaged ({error}); get it again") from error
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
-        return [one[part] if one else None for one in cells.to_pylist()] if part else cells.to_pylist()
+        return [cell[part] if cell else None for cell in cells.to_pylist()] if part else cells.to_pylist()
 
     return _of_arrow(path, file.metadata.num_rows, file.schema_arrow, read)
 
 
 def open_arrow(path: Path) -> TableFile:
-    """An arrow file's table, mapped."""
+    """Open an arrow file by memory mapping."""
     pyarrow = import_pyarrow(path)
     try:
-        batches = members.arrow_batches(path)
+        batches = containers.arrow_batches(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({brief(error)}); write the dataset again") from error
     if not batches:
@@ -121,7 +121,7 @@ def open_arrow(path: Path) -> TableFile:
 
 
 def import_pyarrow(path: Path) -> Any:
-    """The library, which is optional."""
+    """Import pyarrow, which is optional."""
     try:
         import pyarrow as pa
     except ImportError as error:
@@ -130,39 +130,39 @@ def import_pyarrow(path: Path) -> Any:
 
 
 def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]) -> TableFile:
-    """A file's table by its schema; `read(column)` gives cells, `read(column, part)` a part of structs."""
+    """A table with an arrow schema; `read(column)` returns cells, `read(column, part)` a field of structs."""
     pa = import_pyarrow(path)
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", "{}"))
     features = metadata.get("info", {}).get("features", {})
     embedded: dict[str, Callable[[], list[Any]]] = {}
     plain = []
-    for one in schema:
-        kind = one.type
+    for column_field in schema:
+        name, kind = column_field.name, column_field.type
         if pa.types.is_struct(kind) and {"bytes", "path"} <= {part.name for part in kind}:
-            embedded[one.name] = partial(read, one.name, "path")
+            embedded[name] = partial(read, name, "path")
         elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-            embedded[one.name] = lambda: [None] * rows
+            embedded[name] = lambda: [None] * rows
         elif not pa.types.is_nested(kind):
-            plain.append(one.name)
+            plain.append(name)
 
     def column(name: str) -> list[Any]:
         if name in embedded:
-            return [members.cell(str(path.resolve()), name, row) for row in range(rows)]
+            return [containers.cell(str(path.resolve()), name, row) for row in range(rows)]
         names = _class_names(features.get(name))
-        return [_named(cell, names) for cell in read(name)] if names else read(name)
+        return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
 
     return TableFile(path, rows, schema.names, column, lambda row: f"{path}, row {row}", plain, embedded)
 
 
 def _class_names(feature: Any) -> list[str] | None:
-    """What the numbers of a ClassLabel, or of a list of such, stand for."""
+    """The class names of a ClassLabel feature, or of a list of ClassLabels."""
     while isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
         feature = feature["feature"]
     return feature["names"] if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
 
 
-def _named(cell: Any, names: list[str]) -> list[str]:
-    """The names of a cell's numbers; none and -1 stand for no label."""
+def _class_labels(cell: Any, names: list[str]) -> list[str]:
+    """The names of the class numbers in a cell; None and -1 mean no label."""
     numbers = cell if isinstance(cell, list) else [cell]
     return [names[number] for number in numbers if number is not None and number >= 0]
 

@@ -1,12 +1,12 @@
-"""WebDataset: uncompressed tar archives whose members of one name, up to the first dot, are a sample.
+"""WebDataset: uncompressed tar archives in which members with the same name up to the first dot are a sample.
 
-    0.jpg  (or any image's suffix)  the image, read in its place whenever it is needed; never extracted
-    0.txt, 0.caption                a caption
-    0.json                          an object with `caption`, `captions`, `label` or `labels`
-    0.cls                           the label, or several as in the plain data folder
+    0.jpg (or another image suffix)  the image, read from the archive on demand, never extracted
+    0.txt, 0.caption                 a caption
+    0.json                           an object with `caption`, `captions`, `label` or `labels`
+    0.cls                            the label, or several as in the plain data folder
 
-The id is the image's name in the archive, with its folder; without an image, what the members' names share.
-A split is a folder's archives whose names differ in a number: `train-000.tar`, `train-001.tar` …
+The id is the image's path in the archive; without an image, the common part of the members' names. The
+archives of a split have names that differ in a number: `train-000.tar`, `train-001.tar` …
 """
 
 import json
@@ -19,12 +19,14 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.table import Table
-from encode_once.extract.images import containers as members
+from encode_once.extract.images import containers
+from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import IMAGE_SUFFIXES
-from encode_once.extract.readers.options import Options
-from encode_once.extract.readers.samples import Labels, Samples, captions_of, labels_of, tables
+from encode_once.extract.readers.samples import Labels, RawSplit, captions_of, labels_of, tables
 
-ABOUT = "WebDataset's .tar archives of images with .txt, .json or .cls of the same name, or a folder of such"
+ABOUT = (
+    "WebDataset's .tar archives of images with .txt, .json or .cls of the same name, or a folder of archives"
+)
 SHARD = re.compile(r"(?:(.+)[-_.])?\d+")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CAPTIONS = ("txt", "caption")
@@ -32,8 +34,8 @@ MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # of gzip, bzip
 BLOCK = 512  # bytes of a tar archive's header
 
 
-def recognises(data: Path, options: Options) -> bool:
-    """Whether there are archives, compressed ones too: these are refused with the remedy."""
+def recognises(data: Path, options: ReadOptions) -> bool:
+    """Whether there are archives; compressed ones count too, so that `read` can refuse them."""
     return bool(_archives(data))
 
 
@@ -42,14 +44,14 @@ def _archives(data: Path) -> list[Path]:
     return [path for path in paths if path.name.lower().endswith((".tar", *COMPRESSED)) and path.is_file()]
 
 
-def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
-    """The tables by the archives' names without their numbers, and a line for each kind of oddity.
+def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
+    """Return archive name without number → table, and a warning for each kind of problem.
 
     Raises:
-        DataError: an archive is compressed, broken or cut off, or a sample is not as above.
+        DataError: an archive is compressed, damaged or truncated, or a sample is not in the format above.
     """
     if options.columns.named:
-        raise UsageError(f"{data} is WebDataset's: it has no columns to name")
+        raise UsageError(f"{data} is a WebDataset: it has no columns to name")
     splits: dict[str, list[Path]] = {}
     for path in _archives(data.resolve()):
         shard = SHARD.fullmatch(path.stem)
@@ -60,13 +62,13 @@ def read(data: Path, options: Options) -> tuple[dict[str, Table], list[str]]:
 
 @dataclass(slots=True)
 class _Sample:
-    """What the members of one name hold."""
+    """The contents of the members with the same name."""
 
     archive: Path
     id: str
     image: str = ""  # its source
     texts: list[str] = field(default_factory=list)
-    captions: tuple[str, ...] = ()  # of the JSON, which may repeat the text
+    captions: tuple[str, ...] = ()  # from the JSON, which may repeat the text
     labels: Labels | None = None
 
     @property
@@ -74,25 +76,25 @@ class _Sample:
         return [*(text for text in self.texts if text not in self.captions), *self.captions]
 
 
-def _samples(split: str, paths: list[Path]) -> Samples:
+def _samples(split: str, paths: list[Path]) -> RawSplit:
     warnings: list[str] = []
-    samples = [one for path in paths for one in _of_archive(path, warnings)]
+    samples = [sample for path in paths for sample in _of_archive(path, warnings)]
     if not samples:
-        raise DataError(f"{paths[0]}: there are no samples in the archive")
-    captions = [one.all_captions for one in samples]
-    labelled = any(one.labels is not None for one in samples)
-    part = Samples(
+        raise DataError(f"{paths[0]}: the archive contains no samples")
+    captions = [sample.all_captions for sample in samples]
+    labelled = any(sample.labels is not None for sample in samples)
+    part = RawSplit(
         files=paths,
         split=split,
         where=lambda row: f"{samples[row].archive}, sample {samples[row].id!r}",
-        ids=[one.id for one in samples],
+        ids=[sample.id for sample in samples],
         captions=captions if any(captions) else None,
-        labels=[() if one.labels is None else one.labels for one in samples] if labelled else None,
-        images=[one.image for one in samples],
+        labels=[() if sample.labels is None else sample.labels for sample in samples] if labelled else None,
+        images=[sample.image for sample in samples],
         warnings=warnings,
     )
-    missing = [row for row, one in enumerate(samples) if not one.image]
-    part.count("rows without an image", missing, "their samples have no member with an image's suffix")
+    missing = [row for row, sample in enumerate(samples) if not sample.image]
+    part.warn("rows without an image", missing, "their samples have no member with an image suffix")
     return part
 
 
@@ -100,47 +102,47 @@ def _of_archive(path: Path, warnings: list[str]) -> list[_Sample]:
     """The samples of an archive, in the order of their first members."""
     samples: dict[str, _Sample] = {}
     seen: set[str] = set()
-    left_out: set[str] = set()  # suffixes
+    ignored: set[str] = set()  # suffixes
     for member, content in _members(path, warnings):
         name = member.name.removeprefix("./")
         key, suffix = _split(name)
         if name in seen:
-            raise DataError(f"{path}: two members are called {name!r}; rename one of them")
+            raise DataError(f"{path}: two members have the name {name!r}; rename one of them")
         seen.add(name)
         sample = samples.get(key) or _Sample(path, key)
         try:
-            if not _take(sample, name, suffix, member, content):
-                left_out.add(suffix)
+            if not _add_member(sample, name, suffix, member, content):
+                ignored.add(suffix)
                 continue
         except (ValueError, TypeError, AttributeError, tarfile.TarError, OSError) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}, member {name!r}: cannot be read ({error}); write it again") from error
         samples[key] = sample
-    if left_out:
-        shown = brief(", ".join(f"*.{one}" for one in sorted(left_out)))
-        warnings.append(f"{path}: members that are not read: {shown}")
+    if ignored:
+        suffixes = brief(", ".join(f"*.{suffix}" for suffix in sorted(ignored)))
+        warnings.append(f"{path}: members that are not read: {suffixes}")
     return list(samples.values())
 
 
 def _split(name: str) -> tuple[str, str]:
-    """What a sample's members share, and the suffix, which begins at the first dot of the name proper."""
-    folder, slash, proper = name.rpartition("/")
-    stem, _, suffix = proper.partition(".")
+    """The name that a sample's members share, and the suffix after the file name's first dot."""
+    folder, slash, file_name = name.rpartition("/")
+    stem, _, suffix = file_name.partition(".")
     return f"{folder}{slash}{stem}", suffix.lower()
 
 
-def _take(
+def _add_member(
     sample: _Sample, name: str, suffix: str, member: tarfile.TarInfo, content: Callable[[], bytes]
 ) -> bool:
-    """Take a member into its sample; whether its suffix means anything."""
+    """Add a member to its sample; False if its suffix is not supported."""
     if f".{suffix}" in IMAGE_SUFFIXES:
         if sample.image:
             raise DataError(
                 f"{sample.archive}: the sample of {sample.id!r} and {name!r} has two images; rename one"
             )
         sample.id = name
-        sample.image = members.in_tar(str(sample.archive), name, member.offset_data, member.size)
+        sample.image = containers.in_tar(str(sample.archive), name, member.offset_data, member.size)
     elif suffix in CAPTIONS:
         sample.texts.append(content().decode().removesuffix("\n").removesuffix("\r"))
     elif suffix == "cls":
@@ -148,54 +150,54 @@ def _take(
     elif suffix == "json":
         record = json.loads(content())
         sample.captions = captions_of(record.get("caption", [])) + captions_of(record.get("captions", []))
-        for known in ("label", "labels"):
-            if known in record:
-                sample.labels = labels_of(record[known])
+        for key in ("label", "labels"):
+            if key in record:
+                sample.labels = labels_of(record[key])
     else:
         return False
     return True
 
 
 def _members(path: Path, warnings: list[str]) -> Iterator[tuple[tarfile.TarInfo, Callable[[], bytes]]]:
-    """The regular files of an archive, and what reads each.
+    """The regular files of an archive, each with a function that reads it.
 
     Raises:
-        DataError: it is compressed, no tar archive, broken or cut off.
+        DataError: the file is compressed, not a tar archive, damaged or truncated.
     """
     with path.open("rb") as file:
         if path.suffix.lower() != ".tar" or file.read(6).startswith(MAGIC):
             raise DataError(
-                f"{path}: is compressed, so images cannot be read in their places; unpack it to a .tar"
+                f"{path}: is compressed, so single images cannot be read; decompress it to a .tar"
             )
     links = 0
     try:
         with tarfile.open(path, "r:") as archive:
             while member := archive.next():
-                archive.members.clear()  # type: ignore[attr-defined]  # it would keep all
+                archive.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps all members
                 if member.isreg() and not member.issparse():
                     yield member, partial(_content, archive, member)
                 elif not member.isdir():
                     links += 1
             end = archive.offset
     except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{path}: broken, or cut off ({error}); get the archive again") from error
+        raise DataError(f"{path}: damaged or truncated ({error}); get the archive again") from error
     if links:
-        warnings.append(f"{path}: members that are no plain files, such as links: {links}; they are not read")
+        warnings.append(
+            f"{path}: members that are not regular files, such as links: {links}; they are not read"
+        )
     with path.open("rb") as file:
         file.seek(end)
-        mark = file.read(BLOCK)
-    if any(mark):
+        end_mark = file.read(BLOCK)
+    if any(end_mark):
         raise DataError(
-            f"{path}: broken at byte {end}: no header of a member is there; get the archive again"
+            f"{path}: damaged at byte {end}: expected the header of a member; get the archive again"
         )
-    if len(mark) < BLOCK:
-        warnings.append(
-            f"{path}: ends without an archive's end mark: it may have been cut off between members"
-        )
+    if len(end_mark) < BLOCK:
+        warnings.append(f"{path}: ends without an end mark: it may have been truncated between members")
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """As `extractfile` would, in half the time."""
+    """Like `archive.extractfile(member).read()`, in half the time."""
     file = archive.fileobj
     assert file is not None, "an archive that is read is open"
     file.seek(member.offset_data)

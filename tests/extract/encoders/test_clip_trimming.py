@@ -35,10 +35,10 @@ def tower(request):
 def test_trimmed_captions_equal_padded_ones(tower, captions):
     ids = open_clip.get_tokenizer("ViT-B-32")(captions)
     before = {name: values.clone() for name, values in tower.model.state_dict().items()}
-    found = tower.encode([tower.prepare(caption) for caption in captions])["text"]
+    vectors = tower.encode([tower.prepare(caption) for caption in captions])["text"]
     with torch.no_grad():
         padded = tower.model.encode_text(ids).numpy()
-    np.testing.assert_allclose(found, padded, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(vectors, padded, rtol=0, atol=1e-5)
     after = tower.model.state_dict()
     assert all(torch.equal(values, after[name]) for name, values in before.items())
 
@@ -51,7 +51,7 @@ def test_the_context_ends_with_the_longest_caption(tower):
     assert ids.shape == (1, 77)
 
 
-def test_threads_cut_the_tower_each_to_its_own_length(tower):
+def test_threads_trim_the_tower_independently(tower):
     batches = [[tower.prepare(caption)] for caption in (*CAPTIONS, LONG)] * 3
     alone = [tower.encode(batch)["text"] for batch in batches]
     with ThreadPoolExecutor(4) as pool:
@@ -60,7 +60,7 @@ def test_threads_cut_the_tower_each_to_its_own_length(tower):
 
 
 def model_with(text):
-    """What has that text tower beside others."""
+    """A model with that text tower."""
     model = torch.nn.Module()
     model.text = text
     return model
@@ -69,8 +69,8 @@ def model_with(text):
 def text_tower(arch, **changes):
     """The text tower of an architecture, two blocks deep, random."""
     config = open_clip.get_model_config(arch)
-    known = ("context_length", "heads", "no_causal_mask", "pool_type", "embed_cls", "pad_id", "eos_id")
-    text = {name: value for name, value in config["text_cfg"].items() if name in known} | changes
+    options = ("context_length", "heads", "no_causal_mask", "pool_type", "embed_cls", "pad_id", "eos_id")
+    text = {name: value for name, value in config["text_cfg"].items() if name in options} | changes
     torch.manual_seed(3)
     tower = TextTransformer(vocab_size=200, width=16 * text["heads"], layers=2, output_dim=32, **text)
     return tower.eval()
@@ -79,7 +79,7 @@ def text_tower(arch, **changes):
 @pytest.mark.parametrize(
     ("arch", "pooling", "end"), [("MobileCLIP-B", "argmax", 199), ("ViT-H-14-worldwide", "eos", 2)]
 )
-def test_a_tower_of_its_own_beside_the_image_tower_is_trimmed_too(arch, pooling, end):
+def test_a_separate_text_tower_is_trimmed_too(arch, pooling, end):
     """The end-of-text token is the highest number of a caption, or the one the architecture names."""
     tower = text_tower(arch, eos_id=end)
     assert tower.pool_type == pooling

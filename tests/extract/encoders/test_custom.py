@@ -1,4 +1,4 @@
-"""A user's own encoder, as README shows one."""
+"""A user's own encoder, with the example of README."""
 
 import re
 from importlib.metadata import EntryPoint
@@ -19,44 +19,44 @@ README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def working_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(EXAMPLE)
+    (tmp_path / "own.py").write_text(EXAMPLE)
     return tmp_path
 
 
-def test_the_example_of_the_readme_encodes_images(here, folder):
-    encode(folder(4), ["mine.py:Colours"], "store")
+def test_the_example_of_the_readme_encodes_images(working_folder, folder):
+    encode(folder(4), ["own.py:Colours"], "store")
     store = Store("store")
     (table,) = store.tables()
-    found = store.feature("mine.py:Colours/mean").read(table.keys("image"))
+    vectors = store.feature("own.py:Colours/mean").read(table.keys("image"))
     expected = [
         np.asarray(picture(row, (40 + row % 7, 40 + row % 5))).mean(axis=(0, 1)) / 255 for row in range(4)
     ]
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(vectors, expected, atol=1e-3)
 
 
-def test_a_changed_file_is_another_encoder(here, folder):
+def test_a_changed_file_is_another_encoder(working_folder, folder):
     root = folder(2)
-    encode(root, ["mine.py:Colours"], "store")
-    (here / "mine.py").write_text(EXAMPLE + "\n# thought better of it\n")
+    encode(root, ["own.py:Colours"], "store")
+    (working_folder / "own.py").write_text(EXAMPLE + "\n# thought better of it\n")
     with pytest.raises(SpecMismatchError, match="source: stored"):
-        encode(root, ["mine.py:Colours"], "store")
+        encode(root, ["own.py:Colours"], "store")
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("absent.py:Colours", "cannot be imported"),
-        ("mine.py:Colors", "did you mean 'Colours'"),
+        ("own.py:Colors", "did you mean 'Colours'"),
         ("broken.py:Colours", "broken.py cannot be imported: no such thing"),
-        ("/absolute/mine.py:Colours", "below this folder"),
-        ("../mine.py:Colours", "below this folder"),
+        ("/absolute/own.py:Colours", "below this folder"),
+        ("../own.py:Colours", "below this folder"),
     ],
 )
-def test_what_is_no_encoder_is_told(here, name, told):
-    (here / "broken.py").write_text("raise ValueError('no such thing')")
-    with pytest.raises(UnknownEncoderError, match=told):
+def test_an_invalid_encoder_is_an_error_with_its_cause(working_folder, name, message):
+    (working_folder / "broken.py").write_text("raise ValueError('no such thing')")
+    with pytest.raises(UnknownEncoderError, match=message):
         encoders.towers(name, Options())
 
 
@@ -79,5 +79,5 @@ def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_
     file = str(tmp_path / "nets" / "yolo.onnx")
     for place in ("nets/yolo.onnx", "./nets/../nets/yolo.onnx", file):
         assert encoders.named(f"onnx:{place}") == ("onnx:yolo.onnx", file)
-    for name in ("clip-vit-l", "timm:resnet18", "mine.py:Colours", "open_clip:ViT-B-32/openai"):
+    for name in ("clip-vit-l", "timm:resnet18", "own.py:Colours", "open_clip:ViT-B-32/openai"):
         assert encoders.named(name) == (name, None)

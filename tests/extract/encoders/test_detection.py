@@ -32,8 +32,8 @@ def detector(request, tmp_path_factory):
     torch.set_num_threads(1)
     seen = torch.stack([to_tensor(image.resize((128, 128))) for image in IMAGES])
     box = "box_" if name.startswith("frcnn") else ""
-    how = {"weights_backbone": None, f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
-    model = random_model(detection.NAMES[name], seen, **how)
+    settings = {"weights_backbone": None, f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
+    model = random_model(detection.NAMES[name], seen, **settings)
     with torch.no_grad():
         for key, value in model.named_parameters():
             if key.endswith(("cls_score.weight", "cls_logits.weight")):
@@ -54,7 +54,7 @@ def test_all_three_outputs_equal_torchvision(detector):
     name, tower, model = detector
     passes = []
     hook = tower._model.backbone.register_forward_hook(lambda *_: passes.append(1))
-    found = encoded(tower, IMAGES)
+    outputs = encoded(tower, IMAGES)
     hook.remove()
     assert len(passes) == len(IMAGES)  # one pass an image for all of them
 
@@ -69,12 +69,12 @@ def test_all_three_outputs_equal_torchvision(detector):
     scores = expected["scores"]
     assert ((scores > 0.05) & (scores < 0.95)).sum() >= 2
     for output, values in expected.items():
-        np.testing.assert_allclose(found[output], values, atol=1e-5)
+        np.testing.assert_allclose(outputs[output], values, atol=1e-5)
 
-    dense = found["dense-scores"]
+    dense = outputs["dense-scores"]
     assert (dense[:, 0] == 0).all()
-    assert (dense[:, 1:] >= found["scores"][:, 1:] - 1e-6).all()
-    assert (dense[:, 1:] > found["scores"][:, 1:]).any()
+    assert (dense[:, 1:] >= outputs["scores"][:, 1:] - 1e-6).all()
+    assert (dense[:, 1:] > outputs["scores"][:, 1:]).any()
 
 
 def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypatch):
@@ -82,9 +82,9 @@ def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypa
     kept = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
     monkeypatch.setattr(tower._model, "forward", lambda _: [kept])
     tower._seen.best = torch.zeros(91)
-    found = encoded(tower, IMAGES[:1])
-    assert {label: n for label, n in enumerate(found["counts"][0]) if n} == {3: 2, 90: 1}
-    assert found["scores"][0, [3, 17, 90]].tolist() == pytest.approx([0.9, 0.3, 1.0])
+    outputs = encoded(tower, IMAGES[:1])
+    assert {label: n for label, n in enumerate(outputs["counts"][0]) if n} == {3: 2, 90: 1}
+    assert outputs["scores"][0, [3, 17, 90]].tolist() == pytest.approx([0.9, 0.3, 1.0])
 
 
 @pytest.mark.parametrize("detector", ["frcnn-mobilenet"], indirect=True)  # a quick one: all share that part

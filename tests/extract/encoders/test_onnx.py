@@ -24,30 +24,30 @@ IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 90), (
 
 
 def tower(path):
-    (one,) = towers(f"onnx:{path}", Options())
-    one.load("cpu")
-    return one
+    (onnx_tower,) = towers(f"onnx:{path}", Options())
+    onnx_tower.load("cpu")
+    return onnx_tower
 
 
-def encoded(one, images, batch):
-    ready = [one.prepare(image) for image in images]
-    parts = [one.encode(ready[i : i + batch]) for i in range(0, len(ready), batch)]
-    (output,) = one.specs
+def encoded(onnx_tower, images, batch):
+    ready = [onnx_tower.prepare(image) for image in images]
+    parts = [onnx_tower.encode(ready[i : i + batch]) for i in range(0, len(ready), batch)]
+    (output,) = onnx_tower.specs
     return np.concatenate([part[output] for part in parts])
 
 
-def model(path, given, output, nodes, constants=(), metadata=None, **save):
-    """A small ONNX file: shapes of its one input and its one output, and what lies between."""
+def model(path, shape, output, nodes, constants=(), metadata=None, **save):
+    """Write a small ONNX file with the shapes of its input and output, and its nodes."""
     graph = helper.make_graph(
         nodes,
         "g",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, given)],
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, output)],
         [numpy_helper.from_array(values, name) for name, values in dict(constants).items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(made, metadata or {})
-    onnx.save_model(made, str(path), **save)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(proto, metadata or {})
+    onnx.save_model(proto, str(path), **save)
     return path
 
 
@@ -90,10 +90,10 @@ def bilinear(image, height, width):
     """(h, w, 3) → (height, width, 3), between the four nearest pixels, rounded to whole values."""
     pixels = np.asarray(image, np.float64)
 
-    def places(wanted, there):
-        at = np.clip((np.arange(wanted) + 0.5) * there / wanted - 0.5, 0, there - 1)
+    def places(target, size):
+        at = np.clip((np.arange(target) + 0.5) * size / target - 0.5, 0, size - 1)
         low = np.floor(at).astype(int)
-        return low, np.minimum(low + 1, there - 1), at - low
+        return low, np.minimum(low + 1, size - 1), at - low
 
     top, bottom, v = places(height, pixels.shape[0])
     left, right, u = places(width, pixels.shape[1])
@@ -122,10 +122,10 @@ def run(path, array):
 @pytest.mark.skipif(not YOLOX_NANO.exists(), reason="no shared weights")
 @pytest.mark.parametrize("batch", [1, 4])
 def test_yolox_equals_onnxruntime(batch):
-    found = encoded(tower(YOLOX_NANO), IMAGES, batch)
-    assert found.shape == (4, 80)
-    assert found.dtype == np.float32
-    for image, scores in zip(IMAGES, found, strict=True):
+    outputs = encoded(tower(YOLOX_NANO), IMAGES, batch)
+    assert outputs.shape == (4, 80)
+    assert outputs.dtype == np.float32
+    for image, scores in zip(IMAGES, outputs, strict=True):
         boxes = run(YOLOX_NANO, np.round(letterboxed_by_hand(image, 416, True))[..., ::-1].transpose(2, 0, 1))
         np.testing.assert_allclose(scores, (boxes[:, 4:5] * boxes[:, 5:]).max(0), rtol=0.02, atol=1e-4)
 
@@ -174,9 +174,9 @@ CELLS = 8 * 8 + 4 * 4 + 2 * 2  # of strides 8, 16 and 32 on 64 × 64 pixels
 @pytest.mark.parametrize("batch", [1, "n"])
 def test_each_family_of_detectors_is_told_by_its_shapes(tmp_path, family, shape, batch):
     path = detector(tmp_path / "yolo.onnx", shape, batch=batch)
-    one = tower(path)
-    assert one.specs["scores"]["architecture"] == family
-    whole, single = encoded(one, IMAGES, 4), encoded(one, IMAGES, 1)
+    onnx_tower = tower(path)
+    assert onnx_tower.specs["scores"]["architecture"] == family
+    whole, single = encoded(onnx_tower, IMAGES, 4), encoded(onnx_tower, IMAGES, 1)
     np.testing.assert_allclose(whole, single, rtol=1e-5)
     for image, scores in zip(IMAGES, whole, strict=True):
         pixels = np.round(letterboxed_by_hand(image, 64, corner=family == "YOLOX"))
@@ -185,7 +185,7 @@ def test_each_family_of_detectors_is_told_by_its_shapes(tmp_path, family, shape,
         expected = boxes[4:].max(1) if family == "YOLOv8" else (boxes[:, 4:5] * boxes[:, 5:]).max(0)
         np.testing.assert_allclose(scores, expected, rtol=1e-2, atol=1e-3)
     if family != "YOLOX":
-        assert one.specs["scores"]["preprocess"] == (
+        assert onnx_tower.specs["scores"]["preprocess"] == (
             f"{DECODING}|letterbox(64x64,bilinear,no antialias,round to nearest,center,114)|to_unit"
         )
 
@@ -193,8 +193,8 @@ def test_each_family_of_detectors_is_told_by_its_shapes(tmp_path, family, shape,
 @pytest.mark.parametrize("batch", [1, "n"])
 def test_an_embedding_equals_onnxruntime(tmp_path, batch):
     path = embedding(tmp_path / "e.onnx", batch=batch)
-    one = tower(path)
-    whole, single = encoded(one, IMAGES, 4), encoded(one, IMAGES, 1)
+    onnx_tower = tower(path)
+    whole, single = encoded(onnx_tower, IMAGES, 4), encoded(onnx_tower, IMAGES, 1)
     np.testing.assert_allclose(whole, single, rtol=1e-5, atol=1e-5)
     for image, vector in zip(IMAGES, whole, strict=True):
         scale = 37 / min(image.size)  # 32 / 0.875
@@ -203,7 +203,7 @@ def test_an_embedding_equals_onnxruntime(tmp_path, batch):
         x, y = round((small.width - 32) / 2), round((small.height - 32) / 2)
         pixels = (np.asarray(small.crop((x, y, x + 32, y + 32))) / 255 - MEAN) / STD
         np.testing.assert_allclose(vector, run(path, pixels.transpose(2, 0, 1)), rtol=1e-4, atol=1e-4)
-    assert one.specs["pooled"] == {
+    assert onnx_tower.specs["pooled"] == {
         "modality": "image",
         "encoder": "onnx",
         "architecture": "embedding",
@@ -225,21 +225,27 @@ IDENTITY = [helper.make_node("Identity", ["images"], ["out"])]
         (lambda path: path.write_bytes(b"not a model"), "onnxruntime cannot read it"),
         (
             lambda path: model(path, [1, 3, "h", "w"], [1, 3, "h", "w"], IDENTITY),
-            "it takes images .*one size",
+            "its input is images .*fixed image size",
         ),
-        (lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY), "it takes images .*one size"),
-        (lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY), "it takes images .*one size"),
+        (
+            lambda path: model(path, [1, 32, 32, 3], [1, 32, 32, 3], IDENTITY),
+            "its input is images .*fixed image size",
+        ),
+        (
+            lambda path: model(path, [8, 3, 32, 32], [8, 3, 32, 32], IDENTITY),
+            "its input is images .*fixed image size",
+        ),
         (
             lambda path: model(path, [1, 3, 32, 32], [1, 3, 32, 32], IDENTITY),
-            r"it gives out \[1, 3, 32, 32\]",
+            r"its output is out \[1, 3, 32, 32\]",
         ),
-        (lambda path: detector(path, (300, 6)), r"\[1, 300, 6\], which is no output of YOLOX"),
-        (lambda path: detector(path, (CELLS, 8), offset=1.0), "no probabilities"),
+        (lambda path: detector(path, (300, 6)), r"\[1, 300, 6\], which does not fit YOLOX"),
+        (lambda path: detector(path, (CELLS, 8), offset=1.0), "not probabilities"),
         (lambda path: detector(path, (40, CELLS), metadata={"task": "segment"}), "task segment"),
         (lambda path: embedding(path, save_as_external_data=True, size_threshold=0), "are in another file"),
     ],
 )
-def test_a_file_that_cannot_be_told_is_refused_in_one_line(tmp_path, make, message):
+def test_a_file_of_unknown_layout_is_refused_in_one_line(tmp_path, make, message):
     path = tmp_path / "m.onnx"
     make(path)
     with pytest.raises(WeightsError, match=message) as caught:
@@ -264,11 +270,11 @@ def test_objectness_that_is_always_one_is_not_yolox(tmp_path):
 
 
 def test_random_weights_are_refused(tmp_path):
-    with pytest.raises(WeightsError, match="carries its weights"):
+    with pytest.raises(WeightsError, match="contains its weights"):
         towers(f"onnx:{embedding(tmp_path / 'e.onnx')}", Options(weights="random"))
 
 
-def test_without_onnxruntime_the_remedy_is_told(tmp_path, monkeypatch):
+def test_without_onnxruntime_the_error_says_what_to_install(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def missing(name, *rest, **more):

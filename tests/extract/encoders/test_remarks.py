@@ -67,7 +67,7 @@ def test_siglips_padding_that_is_also_its_end_is_no_token(architectures):
         )
 
     tower._tokenizers = [tokenizer(8), tokenizer(9)]
-    tower._blank = [one([""])[0] for one in tower._tokenizers]
+    tower._blank = [tokenize([""])[0] for tokenize in tower._tokenizers]
     for text in ("", "two words", "aa " * 7):
         tower.prepare(text)
     assert tower.remarks() == []
@@ -85,7 +85,7 @@ def test_transformers_counts_captions_with_more_words_than_room(bert):
 
 
 @pytest.mark.parametrize("name", ["open_clip:tiny-bert", "bert-base"])
-def test_threads_count_and_tokenize_as_one_would(architectures, bert, name):
+def test_threads_count_and_tokenize_like_a_single_thread(architectures, bert, name):
     tower = text_tower(name, weights="random" if "clip" in name else str(bert))
     captions = ["dog " * (words % 14) for words in range(700)]
     with ThreadPoolExecutor(8) as pool:
@@ -100,7 +100,7 @@ def test_extract_warns_once_of_what_it_encoded(folder, tmp_path, bert):
     (root / "train.csv").write_text(
         f"ImageID,Labels,Caption\n0.png,a,a dog\n1.png,a,{long}\n2.png,a,{long}\n"
     )
-    how = {"weights": {"bert-base": str(bert)}, "workers": 2}
-    told = "bert-base/pooled, bert-base/tokens: 1 caption is longer than 8 tokens and was cut"
-    assert told in encode(root, ["bert-base"], tmp_path / "store", **how).warnings
-    assert not encode(root, ["bert-base"], tmp_path / "store", **how).warnings
+    options = {"weights": {"bert-base": str(bert)}, "workers": 2}
+    warning = "bert-base/pooled, bert-base/tokens: 1 caption is longer than 8 tokens and was cut"
+    assert warning in encode(root, ["bert-base"], tmp_path / "store", **options).warnings
+    assert not encode(root, ["bert-base"], tmp_path / "store", **options).warnings

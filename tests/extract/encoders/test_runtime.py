@@ -11,7 +11,7 @@ from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
 
-MANY = backends.WORTH_EXPORTING
+MANY = backends.MIN_INPUTS
 TINY = "timm:test_efficientnet"
 OPTIONS = Options("random", backend="onnxruntime")
 

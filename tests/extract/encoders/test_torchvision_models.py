@@ -48,14 +48,14 @@ def site(monkeypatch):
     return publish
 
 
-def random_state(architecture, images, **how):
-    return random_model(architecture, images, **how).state_dict()
+def random_state(architecture, images, **settings):
+    return random_model(architecture, images, **settings).state_dict()
 
 
-def random_model(architecture, images, **how):
+def random_model(architecture, images, **settings):
     """A model whose batch norms have seen images: without, a deep random network answers 0 to all."""
     torch.manual_seed(3)
-    model = get_model(architecture, weights=None, **how)
+    model = get_model(architecture, weights=None, **settings)
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = None  # a plain mean
@@ -77,8 +77,8 @@ def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path
     published = get_model_weights(architecture)[tag]
     transform = published.transforms()
     inception = architecture in ("inception_v3", "googlenet")
-    how = {"aux_logits": True, "init_weights": False} if inception else {}
-    state = random_state(architecture, torch.stack([transform(image) for image in IMAGES]), **how)
+    settings = {"aux_logits": True, "init_weights": False} if inception else {}
+    state = random_state(architecture, torch.stack([transform(image) for image in IMAGES]), **settings)
     if name == "densenet121":
         state = old_names(state)
         assert "features.denseblock1.denselayer1.norm.1.weight" in state
@@ -88,30 +88,30 @@ def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path
     model = get_model(architecture, weights=tag).eval()
     entering = []
     linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
-    linear.register_forward_pre_hook(lambda _, given: entering.append(given[0][0].numpy()))
+    linear.register_forward_pre_hook(lambda _, inputs: entering.append(inputs[0][0].numpy()))
     with torch.no_grad():
         logits = np.stack([model(transform(image)[None])[0].numpy() for image in IMAGES])
     pooled = np.stack(entering)
-    assert pooled.std(0).max() > 0.05 * pooled.max()  # the images are told apart
+    assert pooled.std(0).max() > 0.05 * pooled.max()  # the images give different vectors
 
     for weights in (None, str(tmp_path / "file.pth")):
         tower = loaded(name, weights)
         for batch in (1, 3):
-            found = encoded(tower, IMAGES, batch)
-            np.testing.assert_allclose(found["pooled"], pooled, rtol=1e-3, atol=1e-4 * abs(pooled).max())
-            np.testing.assert_allclose(found["logits"], logits, rtol=1e-3, atol=1e-4 * abs(logits).max())
+            outputs = encoded(tower, IMAGES, batch)
+            np.testing.assert_allclose(outputs["pooled"], pooled, rtol=1e-3, atol=1e-4 * abs(pooled).max())
+            np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-4 * abs(logits).max())
 
 
 @pytest.mark.parametrize("name", DIMS)
 def test_every_network_has_the_vector_its_classifier_reads(name):
     assert set(DIMS) == set(torchvision_models.NAMES)
     tower = loaded(name)
-    found = encoded(tower, IMAGES[:1], 1)
-    assert found["pooled"].shape == (1, DIMS[name])
-    assert found["logits"].shape == (1, 1000)
-    assert found["pooled"].dtype == found["logits"].dtype == np.float32
+    outputs = encoded(tower, IMAGES[:1], 1)
+    assert outputs["pooled"].shape == (1, DIMS[name])
+    assert outputs["logits"].shape == (1, 1000)
+    assert outputs["pooled"].dtype == outputs["logits"].dtype == np.float32
     if name in ("alexnet", "vgg16"):
-        assert found["pooled"].min() == 0  # after the ReLU
+        assert outputs["pooled"].min() == 0  # after the ReLU
     assert all("RANDOM" in spec["weights"] for spec in tower.specs.values())
 
 
@@ -184,12 +184,12 @@ def in_float64(model):
 
 def every_score(name, model, image):
     """The scores (n, 91) of all boxes there are, by torchvision's parts in turn."""
-    given, _ = model.transform([torchvision.transforms.functional.to_tensor(image).double()])
-    features = model.backbone(given.tensors)
+    inputs, _ = model.transform([torchvision.transforms.functional.to_tensor(image).double()])
+    features = model.backbone(inputs.tensors)
     if name.startswith("frcnn"):
-        proposals, _ = model.rpn(given, features)
+        proposals, _ = model.rpn(inputs, features)
         heads = model.roi_heads
-        pooled = heads.box_roi_pool(features, proposals, given.image_sizes)
+        pooled = heads.box_roi_pool(features, proposals, inputs.image_sizes)
         return torch.nn.functional.softmax(heads.box_predictor(heads.box_head(pooled))[0], -1)
     features = list(features.values())
     logits = model.head.classification_head(features)[0]
@@ -210,22 +210,22 @@ def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
     site(state)
     torch.save(state, tmp_path / "file.pth")
     box = "box_" if name.startswith("frcnn") else ""
-    how = {f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
-    model = in_float64(with_small_input(get_model(architecture, weights="COCO_V1", **how)).eval())
+    settings = {f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
+    model = in_float64(with_small_input(get_model(architecture, weights="COCO_V1", **settings)).eval())
     expected, dense = np.zeros((2, 2, 91), np.float32)
     with torch.no_grad():
         for row, dense_row, image in zip(expected, dense, IMAGES, strict=False):
-            found = model([to_tensor(image)])[0]
-            for label, score in zip(found["labels"], found["scores"], strict=True):
+            outputs = model([to_tensor(image)])[0]
+            for label, score in zip(outputs["labels"], outputs["scores"], strict=True):
                 row[label] = max(row[label], score)
             dense_row[1:] = every_score(name, model, image).amax(0)[1:]
     assert ((expected > 0.05) & (expected < 0.95)).sum() >= 2
     for weights, batch in ((None, 1), (str(tmp_path / "file.pth"), 2)):
         tower = loaded(name, weights)
         in_float64(with_small_input(tower._model))
-        found = encoded(tower, IMAGES[:2], batch)
-        np.testing.assert_allclose(found["scores"], expected, atol=1e-6)
-        np.testing.assert_allclose(found["dense-scores"], dense, atol=1e-6)
+        outputs = encoded(tower, IMAGES[:2], batch)
+        np.testing.assert_allclose(outputs["scores"], expected, atol=1e-6)
+        np.testing.assert_allclose(outputs["dense-scores"], dense, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", detection.NAMES)
@@ -243,8 +243,8 @@ def test_every_detector_says_what_it_is(name):
             "architecture": detection.NAMES[name],
             "weights": "torchvision:COCO_V1",
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
-            "pooling": how,
+            "pooling": settings,
             "precision": "float32",
         }
-        for output, how in pooling.items()
+        for output, settings in pooling.items()
     }

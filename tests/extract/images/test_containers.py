@@ -1,4 +1,4 @@
-"""Images inside containers are read in their places: the same bytes, found again without reading."""
+"""Images are read from their containers: the same bytes as in files, and cached keys are reused."""
 
 import io
 import os
@@ -70,8 +70,8 @@ def test_threads_read_members_in_any_order(container):
     _, sources = container
     backwards = [n for n in reversed(range(50)) for _ in range(3)]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda n: read_file(sources[n]), backwards))
-    assert found == [IMAGES[n] for n in backwards]
+        contents = list(pool.map(lambda n: read_file(sources[n]), backwards))
+    assert contents == [IMAGES[n] for n in backwards]
 
 
 def table_of(sources):
@@ -106,14 +106,14 @@ def test_a_container_that_is_gone_or_replaced_is_told(container):
     with pytest.raises(InputError):
         read_file(sources[-1])
     path.unlink()
-    with pytest.raises(InputError, match="there is no such file"):
+    with pytest.raises(InputError, match="no such file"):
         read_file(sources[3])
 
 
 def test_a_container_with_fewer_rows_now_is_told(tmp_path):
     sources = parquet_file(tmp_path / "x.parquet")
     parquet.write_table(pa.table({"image": IMAGES[:2]}), tmp_path / "x.parquet")
-    with pytest.raises(InputError, match="no row 49 any more"):
+    with pytest.raises(InputError, match="no longer has a row 49"):
         read_file(sources[49])
 
 

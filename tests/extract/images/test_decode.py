@@ -26,10 +26,10 @@ def pixels(content):
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_usual_formats_become_rgb(format):
     image = picture(0)
-    found = decode(saved(image, format))
-    assert found.mode == "RGB"
-    assert found.size == image.size
-    assert np.abs(np.asarray(found).astype(int) - np.asarray(image)).mean() < 25  # JPEG and GIF lose some
+    decoded = decode(saved(image, format))
+    assert decoded.mode == "RGB"
+    assert decoded.size == image.size
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(image)).mean() < 25  # JPEG and GIF lose some
 
 
 def test_a_lossless_picture_is_unchanged():
@@ -167,8 +167,8 @@ def test_a_reduced_picture_looks_the_same_at_the_size_it_is_needed_in():
     for needed in (224, 100):
         size = needed * 5 // 4, needed
         small, whole = (
-            np.asarray(one.resize(size, Image.Resampling.BICUBIC), float).ravel()
-            for one in (decode(content, needed), decode(content))
+            np.asarray(image.resize(size, Image.Resampling.BICUBIC), float).ravel()
+            for image in (decode(content, needed), decode(content))
         )
         assert small @ whole / np.linalg.norm(small) / np.linalg.norm(whole) > 0.9999
         assert np.abs(small - whole).mean() < 1

@@ -53,12 +53,12 @@ def expected(samples):
     def key(content):
         return hashlib.blake2b(content, digest_size=16).digest() if content else bytes(16)
 
-    found = []
+    result = []
     for sample in samples:
         captions = (*sample.captions, *[""] * (width - len(sample.captions)))
         keys = key(sample.content) + b"".join(key(text.encode()) for text in captions)
-        found.append((sample.name, tuple(sample.labels), captions, keys))
-    return found
+        result.append((sample.name, tuple(sample.labels), captions, keys))
+    return result
 
 
 def written(tmp_path, name, splits):
@@ -91,7 +91,7 @@ def test_a_folder_of_captioned_images_gives_the_same_rows_without_labels(tmp_pat
     assert [line.split(":")[0] for line in warnings] == ["rows with an empty caption"]
 
 
-# A text file and a JSON string hold any text; a CSV cell, and so a caption, is no blank one.
+# Text files and JSON strings can contain any text; a blank CSV cell, and so a blank caption, is ignored.
 caption = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12)
 caption = caption.filter(lambda text: text.strip() and not text.endswith(("\n", "\r")))
 label = st.text("abc äß-1", min_size=1, max_size=6).map(str.strip).filter(bool)
@@ -111,19 +111,19 @@ samples = st.lists(
 @given(samples)
 def test_whatever_the_samples_hold_they_are_the_plain_folders(tmp_path_factory, name, drawn):
     tmp_path = tmp_path_factory.mktemp(name)
-    made = [Sample(f"{n}.jpg", *one) for n, one in enumerate(drawn)]
-    made[0] = Sample("0.jpg", b"x", ["a"], ["b c", "d"])
-    plain, _ = with_keys(csv_folder(tmp_path / "csv_folder", {"train": made}), tmp_path)
-    found, _ = with_keys(WRITERS[name](tmp_path / name, {"train": made}), tmp_path)
-    assert rows(found["train"]) == rows(plain["train"]) == expected(made)
+    generated = [Sample(f"{n}.jpg", *sample) for n, sample in enumerate(drawn)]
+    generated[0] = Sample("0.jpg", b"x", ["a"], ["b c", "d"])
+    plain, _ = with_keys(csv_folder(tmp_path / "csv_folder", {"train": generated}), tmp_path)
+    tables, _ = with_keys(WRITERS[name](tmp_path / name, {"train": generated}), tmp_path)
+    assert rows(tables["train"]) == rows(plain["train"]) == expected(generated)
 
 
 @pytest.mark.parametrize("name", ["csv_folder", *WRITERS])
 def test_reading_needs_about_a_kilobyte_a_row(tmp_path, name):
     n = 1000
     text = "as long as captions are, some fifty characters"
-    made = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
-    root = written(tmp_path, name, {"train": made, "val": made[:2]})
+    generated = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
+    root = written(tmp_path, name, {"train": generated, "val": generated[:2]})
     inputs.read(root)  # what is imported once does not count
     held_whole = sum(path.stat().st_size for path in root.glob("annotations/*"))  # JSON, while it is parsed
     tracemalloc.start()

@@ -1,4 +1,4 @@
-"""Tables are read to the character; what is wrong with them is said with file and line."""
+"""Tables are read exactly, character by character; errors name file and line."""
 
 import csv
 import io
@@ -26,8 +26,8 @@ def read_folder(data, label_separator=None):
 
 
 def read_table(path, images, *, label_separator=None):
-    found, warnings = tables([read_samples(path, ("ImageID",), images)], label_separator)
-    return next(iter(found.values())), warnings
+    by_split, warnings = tables([read_samples(path, ("ImageID",), images)], label_separator)
+    return next(iter(by_split.values())), warnings
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -87,7 +87,7 @@ def test_a_well_formed_table_is_read_as_csv_says(train):
 def test_further_captions_stand_in_numbered_columns(train):
     path = train("ImageID,caption 3,Caption,Caption10,CAPTION2,Captioned\n0,c,a,d,b,x\n1,, ,,e,y\n")
     table, _ = read_table(path, None)
-    assert table.captions == ["a", "e"]  # the first that there is
+    assert table.captions == ["a", "e"]  # the first column with this name
     assert table.more_captions == [["b", ""], ["c", ""], ["d", ""]]
     assert table.columns == {"Captioned": ["x", "y"]}
 
@@ -191,11 +191,11 @@ def test_what_unescaped_quotes_look_like(train):
 @pytest.mark.parametrize(
     ("rows", "line", "what"),
     [
-        ('0,1,"a "b" c"\n1,1\n', 3, "a row with a fault, or more of the caption of line 2?"),
+        ('0,1,"a "b" c"\n1,1\n', 3, "either a faulty row, or part of the caption of line 2"),
         ('0,1,"a "b" c"\n1,1,c\n2,1\n', 4, "no row begins here"),
         ('0,1,"a "b" c"\n1,1,c\n2,1,a "b" c\n', 4, "no row begins here"),
         ('0,1,"a "b" c\n1,1,"b"\n', 3, "a row seems to begin inside the caption of line 2"),
-        ('0,1,"a "b" c"\n1,1,d "e" f"\n', 3, "a row with a fault, or more of the caption of line 2?"),
+        ('0,1,"a "b" c"\n1,1,d "e" f"\n', 3, "either a faulty row, or part of the caption of line 2"),
         ('0,1,"a "b" c"\n1,1,"never\nclosed\n', 3, "closing quote is missing"),
         ('0,1,"a "b" c"\n1,1,"\n', 3, "closing quote is missing"),
     ],
@@ -231,8 +231,8 @@ def test_unescaped_quotes_need_the_caption_last(train):
         (b"id,Caption\n0,a\n", "train.csv:1: ", "no column ImageID in the header 'id,Caption'; expected"),
         (b"ImageID;Caption\n0;a\n", "train.csv:1: ", "no column ImageID in the header 'ImageID;Caption'"),
         (b"ImageID,a,A\n0,b,c\n", "train.csv:1: ", "two columns share a name"),
-        (b"ImageID,Caption\n0,a\n1,b\n0,c\n", "train.csv:4: ", "the id '0' is already that of train.csv:2"),
-        (b'ImageID,Caption\n0,"a\nb"\n1,b\n1,c\n', "train.csv:5: ", "the id '1' is already that of train"),
+        (b"ImageID,Caption\n0,a\n1,b\n0,c\n", "train.csv:4: ", "the id '0' is already used by train.csv:2"),
+        (b'ImageID,Caption\n0,"a\nb"\n1,b\n1,c\n', "train.csv:5: ", "the id '1' is already used by train"),
         (b"ImageID,Caption\n0,a\n ,b\n", "train.csv:3: ", "the row has no id"),
         (b"ImageID,Labels\n0,1\n", "train.csv: ", "neither captions nor an image folder"),
         (b"ImageID,Caption\n0, \n", "train.csv: ", "neither captions nor an image folder"),
@@ -245,11 +245,11 @@ def test_a_faulty_table_is_named_with_its_line(train, content, starts, holds):
 
 
 def test_a_table_or_folder_that_is_not_there(tmp_path, train):
-    with pytest.raises(MissingDataError, match=r"nowhere\.csv: there is no such table"):
+    with pytest.raises(MissingDataError, match=r"nowhere\.csv: no such table"):
         read_table(tmp_path / "nowhere.csv", None)
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path, None)
-    with pytest.raises(MissingDataError, match="nowhere: there is no such image folder"):
+    with pytest.raises(MissingDataError, match="nowhere: no such image folder"):
         read_table(train("ImageID\n0\n"), tmp_path / "nowhere")
 
 
@@ -279,7 +279,7 @@ def test_labels(train, cells, option, labels, separator):
 def test_labels_that_could_be_read_in_two_ways(train):
     path = train(HEADER + "0,a,x\n1,a;b,x\n2,a|b,x\n3,a;b,x\n")
     message = error(path)
-    assert message.startswith("train.csv:4: the labels hold '|', and ';' at train.csv:3; ")
+    assert message.startswith("train.csv:4: the labels contain '|', but ';' at train.csv:3; ")
     assert "--label-separator" in message
     assert "label separator is empty" in error(path, label_separator="")
 
@@ -291,7 +291,7 @@ def test_rows_without_labels_or_captions_are_kept_and_counted(train):
     assert table.captions == ["a\nb", "b", "", ""]
     assert warnings == [
         f"rows without a label: 2 (first: {path}:4, id '1'); they are kept as negatives of every class",
-        f"rows with an empty caption: 2 (first: {path}:5, id '2'); they are kept without one",
+        f"rows with an empty caption: 2 (first: {path}:5, id '2'); they are kept without a caption",
     ]
 
 
@@ -319,7 +319,7 @@ def test_images_are_found_by_name_or_else_by_stem(tmp_path, train):
 
 def test_a_stem_that_two_images_share(tmp_path, train):
     images = add_images(tmp_path / "images", "0.jpg", "1.png", "1.jpg")
-    with pytest.raises(DataError, match=r"train\.csv:3: '1' may stand for 1\.jpg or 1\.png in"):
+    with pytest.raises(DataError, match=r"train\.csv:3: '1' matches 1\.jpg and 1\.png in"):
         read_table(train("ImageID\n0\n1\n"), images)
     table, _ = read_table(train("ImageID\n0\n1.png\n"), images)
     assert table.images[1] == str(images.resolve() / "1.png")
@@ -337,11 +337,11 @@ def test_ids_that_match_no_image_at_all(tmp_path, train):
     images = add_images(tmp_path / "images", "img_0.jpg")
     path = train("ImageID,Caption\n0,a\n1,b\n")
     with pytest.raises(
-        DataError, match=r"train\.csv:2: no row has an image .* first names '0', a file there is 'img_0"
+        DataError, match=r"train\.csv:2: no row has an image .* first row names '0', a file in it is 'img_0"
     ):
         read_table(path, images)
     (images / "img_0.jpg").unlink()
-    with pytest.raises(DataError, match=r"train\.csv:2: no row has an image .* no image file is there"):
+    with pytest.raises(DataError, match=r"train\.csv:2: no row has an image .* it contains no image files"):
         read_table(path, images)
 
 
@@ -376,7 +376,7 @@ def test_an_unlabelled_test_table_alone_and_without_images(tmp_path):
 
 
 def test_what_a_data_folder_must_hold(tmp_path):
-    with pytest.raises(MissingDataError, match=r"neither train\.csv nor any .* a data folder holds"):
+    with pytest.raises(MissingDataError, match=r"neither train\.csv nor any .* a data folder contains"):
         read_folder(tmp_path)
     write(tmp_path / "train.csv", "ImageID,Caption\n0,a\n")
     with pytest.raises(DataError, match=r"train\.csv:1: no column Labels in the header 'ImageID,Caption'"):

@@ -1,4 +1,4 @@
-"""What each container may look like; what is wrong with one is said in a line that names file and place."""
+"""The accepted forms of each container; errors are a line that names file and position."""
 
 import io
 import json
@@ -34,12 +34,12 @@ def plain(warnings):
 # ------------------------------------------------------------------------------------------ which container
 
 
-def test_a_folder_of_nothing_known_is_told_all_that_is_accepted(tmp_path):
+def test_an_unknown_folder_is_an_error_that_lists_the_accepted_kinds(tmp_path):
     (tmp_path / "notes.md").write_text("x")
     message = error(tmp_path, MissingDataError)
     for word in ("train.csv", "instances_SPLIT.json", ".parquet", ".txt", ".tar", "save_to_disk"):
         assert word in message
-    assert "there is nothing" in error(tmp_path / "nowhere", MissingDataError)
+    assert "no such file or folder" in error(tmp_path / "nowhere", MissingDataError)
 
 
 def test_a_folder_that_may_be_read_in_two_ways_names_both(tmp_path):
@@ -87,13 +87,13 @@ def write_coco(root, **content):
 @pytest.mark.parametrize(
     ("content", "what"),
     [
-        ({"annotations": [{"image_id": 2, "category_id": 1}]}, "is of the image 2, which is not"),
+        ({"annotations": [{"image_id": 2, "category_id": 1}]}, "has the image 2, which is not"),
         ({"annotations": [{"image_id": 1, "category_id": 7}]}, "has the category 7, which is not"),
         ({"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 1, "file_name": "1.jpg"}]}, "two images have"),
         ({"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 2, "file_name": "0.jpg"}]}, "the id '0.jpg' is"),
         ({"images": [{"file_name": "0.jpg"}]}, "not COCO's JSON (KeyError('id'))"),
-        ({"images": [{"id": 1}]}, "images holds {'id': 1}, which is none of COCO's"),
-        ({"images": []}, "there are no images"),
+        ({"images": [{"id": 1}]}, "images contains {'id': 1}, which is not in COCO's format"),
+        ({"images": []}, "list of images is empty"),
         ({"images": None}, "no list of images"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories share"),
     ],
@@ -148,10 +148,10 @@ def test_one_file_of_coco_with_its_captions_beside(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: no JSON"),
-        ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: no object"),
+        ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: not an object"),
         ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": 1, "text": "b"}\n', "a.jsonl:3: the id '1' is already"),
-        ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' may be meant"),
+        ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' have equivalent"),
         ("a.tsv", "id\ttext\n1\ta\tb\n", "a.tsv:2: not well-formed"),
         ("a.tsv", "id\tid\n1\ta\n", "a.tsv:1: two columns share a name"),
         ("a.csv", "path,file_name,text\na,b,c\n", "choose with --image-column"),
@@ -161,7 +161,7 @@ def test_one_file_of_coco_with_its_captions_beside(tmp_path):
         ("a.csv", "id,text\n", "the table has no rows"),
         ("a.csv", "id,x\n1,2\n", "neither captions nor an image folder"),
         ("a.csv", "path,text\nno.jpg,b\n", "a.csv:2: no row has an image in"),
-        ("a.parquet", "PAR1 but no more", "no parquet file, or a damaged one"),
+        ("a.parquet", "PAR1 but no more", "not a parquet file, or damaged"),
     ],
 )  # fmt: skip
 def test_bad_tables(tmp_path, name, text, what):
@@ -222,7 +222,7 @@ def test_the_labels_of_train_say_what_separates_those_of_all_splits(tmp_path):
 def test_files_of_a_split_must_have_the_same_columns(tmp_path):
     (tmp_path / "train-0.jsonl").write_text('{"id": 1, "text": "a"}\n')
     (tmp_path / "train-1.jsonl").write_text('{"id": 2, "caption": "a"}\n')
-    assert error(tmp_path).startswith("train-1.jsonl: other columns than in train-0.jsonl")
+    assert error(tmp_path).startswith("train-1.jsonl: its columns differ from those of train-0.jsonl")
 
 
 def test_files_that_are_no_split_are_named_and_not_read(tmp_path):
@@ -230,7 +230,9 @@ def test_files_that_are_no_split_are_named_and_not_read(tmp_path):
     (tmp_path / "sample_submission.csv").write_text("x\n")
     tables, warnings = read(tmp_path)
     assert list(tables) == ["val"]
-    assert warnings == [f"not read, as their names are no split's: {tmp_path / 'sample_submission.csv'}"]
+    assert warnings == [
+        f"not read, because their names are not names of splits: {tmp_path / 'sample_submission.csv'}"
+    ]
 
 
 def test_label_names_that_hold_every_mark_ask_for_one(tmp_path):
@@ -239,7 +241,7 @@ def test_label_names_that_hold_every_mark_ask_for_one(tmp_path):
     assert "--label-separator" in error(tmp_path / "x.jsonl")
     tables, _ = read(tmp_path / "x.jsonl", label_separator="/")
     assert tables["x"].labels == [tuple(labels)]
-    assert "labels hold ';', such as 'c;d'" in error(tmp_path / "x.jsonl", label_separator=";")
+    assert "labels contain ';', such as 'c;d'" in error(tmp_path / "x.jsonl", label_separator=";")
 
 
 # ---------------------------------------------------------------------------------------- captioned images
@@ -249,9 +251,11 @@ def test_texts_without_an_image_and_stems_of_two_images(tmp_path):
     root = captioned_images(tmp_path / "photos", SAMPLES)
     (root / "README.txt").write_text("x")
     _, warnings = read(root)
-    assert warnings == [f"texts that belong to no image: 1 (first: {root / 'README.txt'}); they are not read"]
+    assert warnings == [
+        f"texts without an image of the same name: 1 (first: {root / 'README.txt'}); they are not read"
+    ]
     (root / "0.png").touch()
-    assert error(root).startswith("0.txt: may belong to 0.jpg or 0.png")
+    assert error(root).startswith("0.txt: matches 0.jpg and 0.png")
 
 
 def test_a_text_that_is_no_utf8_is_named_with_its_line(tmp_path):
@@ -288,11 +292,11 @@ def archive(path, *files, **odd):
     ("files", "what"),
     [
         ([("0.jpg", b"x"), ("0.png", b"y")], "x.tar: the sample of '0.jpg' and '0.png' has two images"),
-        ([("0.jpg", b"x"), ("0.txt", b"y"), ("0.txt", b"z")], "x.tar: two members are called '0.txt'"),
+        ([("0.jpg", b"x"), ("0.txt", b"y"), ("0.txt", b"z")], "x.tar: two members have the name '0.txt'"),
         ([("0.jpg", b"x"), ("0.txt", b"\xff")], "x.tar, member '0.txt': cannot be read"),
         ([("0.jpg", b"x"), ("0.json", b"{")], "x.tar, member '0.json': cannot be read"),
         ([("0.jpg", b"x"), ("0.json", b"[1]")], "x.tar, member '0.json': cannot be read"),
-        ([], "x.tar: there are no samples in the archive"),
+        ([], "x.tar: the archive contains no samples"),
     ],
 )
 def test_bad_members(tmp_path, files, what):
@@ -307,10 +311,10 @@ def test_members_that_are_no_files_or_mean_nothing_are_counted(tmp_path):
     assert table.ids == ["a/0.jpg", "b"]
     assert table.labels == [(), ("3", "4")]
     assert warnings == [
-        f"{path}: members that are no plain files, such as links: 1; they are not read",
+        f"{path}: members that are not regular files, such as links: 1; they are not read",
         f"{path}: members that are not read: *._0.jpg, *.seg.png",
         f"rows without an image: 1 (first: {path}, sample 'b', id 'b'); "
-        "their samples have no member with an image's suffix",
+        "their samples have no member with an image suffix",
         f"rows without a label: 1 (first: {path}, sample 'a/0.jpg', id 'a/0.jpg'); "
         "they are kept as negatives of every class",
     ]
@@ -321,22 +325,20 @@ def test_compressed_archives_are_refused_with_the_remedy(tmp_path, name):
     with tarfile.open(tmp_path / name, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("0.jpg"))
     assert error(tmp_path).startswith(f"{name}: is compressed")
-    assert "unpack it" in error(tmp_path)
+    assert "decompress it" in error(tmp_path)
 
 
-def test_archives_that_are_broken_or_cut_off_anywhere_are_named(tmp_path):
+def test_damaged_and_truncated_archives_are_named(tmp_path):
     whole = archive(tmp_path / "whole.tar", *((f"{n}.jpg", b"x" * 700) for n in range(4))).read_bytes()
     path = tmp_path / "x" / "x.tar"
     path.parent.mkdir()
     for length in range(1, 4 * (512 + 1024), 101):
         path.write_bytes(whole[:length])
-        assert error(path.parent).startswith("x.tar: broken")
+        assert error(path.parent).startswith("x.tar: damaged")
     path.write_bytes(whole[: 3 * (512 + 1024)])  # between two members
     tables, warnings = read(path)
     assert len(tables["x"]) == 3
-    assert warnings == [
-        f"{path}: ends without an archive's end mark: it may have been cut off between members"
-    ]
+    assert warnings == [f"{path}: ends without an end mark: it may have been truncated between members"]
     texts = archive(tmp_path / "texts.tar", ("0.jpg", b"x"), ("0.txt", b"y" * 3000)).read_bytes()
     path.write_bytes(texts[:2500])
     assert error(path.parent).startswith("x.tar, member '0.txt': cannot be read (unexpected end of data)")
@@ -344,14 +346,14 @@ def test_archives_that_are_broken_or_cut_off_anywhere_are_named(tmp_path):
     damaged[512 + 1024 + 3] ^= 1  # in the second member's name
     path.write_bytes(damaged)
     assert error(path.parent) == (
-        "x.tar: broken at byte 1536: no header of a member is there; get the archive again"
+        "x.tar: damaged at byte 1536: expected the header of a member; get the archive again"
     )
 
 
 def test_the_same_id_in_two_shards_names_both(tmp_path):
     for name in ("s-0.tar", "s-1.tar"):
         archive(tmp_path / name, ("0.jpg", b"x"))
-    assert "s-1.tar, sample '0.jpg': the id '0.jpg' is already that of s-0.tar, sample '0.jpg'" in error(
+    assert "s-1.tar, sample '0.jpg': the id '0.jpg' is already used by s-0.tar, sample '0.jpg'" in error(
         tmp_path
     )
 
@@ -361,8 +363,8 @@ def test_the_same_id_in_two_shards_names_both(tmp_path):
 
 def test_a_dataset_without_rows_is_an_error(tmp_path):
     for rows in ({"text": []}, {"text": ["a"]}):
-        made = datasets.Dataset.from_dict(rows).select([])
-        made.save_to_disk(str(tmp_path / "h"))
+        dataset = datasets.Dataset.from_dict(rows).select([])
+        dataset.save_to_disk(str(tmp_path / "h"))
         assert "no rows" in error(tmp_path / "h")
 
 
@@ -370,9 +372,9 @@ def test_class_numbers_become_names_and_minus_one_none(tmp_path):
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["cat", "hot dog"])}
     )
-    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, 0]}, features=features)
-    made.save_to_disk(str(tmp_path / "saved"))
-    made.to_parquet(str(tmp_path / "x.parquet"))
+    dataset = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, -1, 0]}, features=features)
+    dataset.save_to_disk(str(tmp_path / "saved"))
+    dataset.to_parquet(str(tmp_path / "x.parquet"))
     for data, split in ((tmp_path / "saved", "train"), (tmp_path / "x.parquet", "x")):
         table = read(data)[0][split]
         assert table.labels == [("hot dog",), (), ("cat",)]
@@ -381,8 +383,8 @@ def test_class_numbers_become_names_and_minus_one_none(tmp_path):
 
 def test_images_that_a_dataset_only_names_are_read_from_their_files(tmp_path):
     (tmp_path / "0.jpg").write_bytes(b"content")
-    made = datasets.Dataset.from_dict({"image": [str(tmp_path / "0.jpg")], "text": ["a"]})
-    made.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "h"))
+    dataset = datasets.Dataset.from_dict({"image": [str(tmp_path / "0.jpg")], "text": ["a"]})
+    dataset.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "h"))
     table = read(tmp_path / "h")[0]["train"]
     assert table.ids == ["0.jpg"]
     assert contents.read_file(table.images[0]) == b"content"
@@ -398,4 +400,4 @@ def test_a_dataset_that_is_not_whole_is_named(tmp_path):
     shard.unlink()
     assert "data-00001-of-00002.arrow" in error(root)
     (root / "train" / "state.json").write_text("{}")
-    assert "train/state.json: not as save_to_disk writes it" in error(root)
+    assert "train/state.json: not in the format of save_to_disk" in error(root)

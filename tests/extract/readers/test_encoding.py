@@ -69,15 +69,15 @@ def test_images_within_a_container_are_encoded_as_files_are(plain, tmp_path, nam
     store, table = plain
     root = WRITERS[name](tmp_path / name, {"train": SAMPLES})
     report = encode(root, ["efficientnet-lite0"], tmp_path / "store", progress=False, workers=3)
-    found = Store(tmp_path / "store").feature(LITE0).read(report.tables[0].keys("image"))
-    np.testing.assert_array_equal(found, store.feature(LITE0).read(table.keys("image")))
+    vectors = Store(tmp_path / "store").feature(LITE0).read(report.tables[0].keys("image"))
+    np.testing.assert_array_equal(vectors, store.feature(LITE0).read(table.keys("image")))
 
 
 def test_further_captions_are_needed_compacted_and_exported(tmp_path):
     root = csv_folder(tmp_path / "input", {"train": SAMPLES})
     store = Store(tmp_path / "store")
-    for some in (SAMPLES[:4], SAMPLES[4:], SAMPLES):
-        csv_folder(tmp_path / "input", {"train": some})
+    for samples in (SAMPLES[:4], SAMPLES[4:], SAMPLES):
+        csv_folder(tmp_path / "input", {"train": samples})
         encode(root, ["glove-50"], store, progress=False)
     texts = [text for sample in SAMPLES for text in sample.captions]
     assert [change.rows for change in drop_unreferenced(store)] == [0, 0]

@@ -36,10 +36,10 @@ def test_real_samples_are_the_plain_folders_in_every_container(real, tmp_path, n
         root = captioned_images(tmp_path / name, samples)
     else:
         root = WRITERS[name](tmp_path / name, {"train": samples})
-    found = inputs.read(root)[0]["train"]
-    for one in (table, found):
-        assert contents.add_keys(one, StatIndex(tmp_path / "files.sqlite"), 2) == {}
+    converted = inputs.read(root)[0]["train"]
+    for read_table in (table, converted):
+        assert contents.add_keys(read_table, StatIndex(tmp_path / "files.sqlite"), 2) == {}
     if name == "captioned_images":
-        found.labels = table.labels  # which texts beside images do not have
-    assert rows(found) == rows(table)
-    assert found.label_separator == " " or name in ("tsv", "parquet_bytes", "plain_tar")
+        converted.labels = table.labels  # which texts beside images do not have
+    assert rows(converted) == rows(table)
+    assert converted.label_separator == " " or name in ("tsv", "parquet_bytes", "plain_tar")

@@ -1,4 +1,4 @@
-"""The same samples in every container, each written by other people's code where there is some."""
+"""Write the same samples to every container, with the container's own library if there is one."""
 
 import csv
 import io
@@ -60,7 +60,9 @@ def coco(root, splits):
                 "iscrowd": n % 2,
                 "segmentation": {"counts": [1, 2], "size": [3, 4]} if n % 2 else [[0.5, 1.0]],
             }
-            for n, (row, label) in enumerate((r, one) for r, s in enumerate(samples) for one in s.labels * 2)
+            for n, (row, label) in enumerate(
+                (r, name) for r, s in enumerate(samples) for name in s.labels * 2
+            )
         ]
         texts = [
             {"id": n, "image_id": 1000 + row, "caption": text}
@@ -179,7 +181,7 @@ def hugging_face(root, splits):
             "labels": datasets.Sequence(datasets.ClassLabel(names=names)),
         }
     )
-    made = {
+    by_split = {
         split: datasets.Dataset.from_dict(
             {
                 "image": [{"bytes": s.content, "path": s.name} for s in samples],
@@ -191,7 +193,7 @@ def hugging_face(root, splits):
         for split, samples in splits.items()
     }
     datasets.disable_progress_bars()
-    datasets.DatasetDict(made).save_to_disk(str(root), num_shards=dict.fromkeys(splits, 2))
+    datasets.DatasetDict(by_split).save_to_disk(str(root), num_shards=dict.fromkeys(splits, 2))
     return root
 
 
