@@ -1,4 +1,4 @@
-"""The command line: one thin command a verb. Results go to files and stdout, all else to stderr."""
+"""The command line: one thin command per verb. Results go to files and stdout, everything else to stderr."""
 
 import json
 import logging
@@ -34,8 +34,8 @@ from encode_once.cache import (
 )
 from encode_once.cache.process import keep_freed_memory
 
-INTERRUPTED = 130  # the exit status that shells give to what Ctrl-C ended
-NAMED = 20  # failed inputs told one by one; the rest are counted
+INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
+NAMED = 20  # failed inputs listed one by one; the rest are counted
 
 
 class Verbs(click.Group):
@@ -50,17 +50,17 @@ class Verbs(click.Group):
         except (EncodeOnceError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:
-            say("interrupted; what is in the store stays there, and the same command goes on")
+            say("interrupted; stored rows are kept: run the same command to continue")
             ctx.exit(INTERRUPTED)
 
 
 def say(message: str) -> None:
-    """Tell the person at the terminal, beside the results."""
+    """Print a message on stderr."""
     click.echo(message, err=True)
 
 
 def warn(messages: Sequence[str]) -> None:
-    """Tell what the person should know although the work went on."""
+    """Print warnings on stderr."""
     for message in messages:
         say(f"warning: {message}")
 
@@ -75,10 +75,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")
 
 groups_option = click.option(
-    "--groups", default="content", show_default=True, metavar="SPEC", help="Rows that no split parts."
+    "--groups",
+    default="content",
+    show_default=True,
+    metavar="SPEC",
+    help="Rows to keep together in every split.",
 )
 weights_option = click.option(
-    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights, or `random` for none."
+    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights file, or `random`."
 )
 trust_option = click.option(
     "--trust", is_flag=True, help="Use code and weights files named there, if they have the recorded hash."
@@ -88,19 +92,19 @@ backend_option = click.option(
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "torch", "onnxruntime"]),
-    help="Of image networks on a CPU. auto: the faster of the two here, where there is much to encode.",
+    help="Runtime of image networks on a CPU. auto: the faster one, if there are many images.",
 )
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Where a table has what, for commands that read data."""
+    """The columns and folders of a table, for commands that read data."""
     for option in (
-        click.option("--images", metavar="DIR", help="Folder of the images, where not beside the table."),
+        click.option("--images", metavar="DIR", help="Folder of the images, if not next to the table."),
         click.option("--label-column", metavar="NAME", help="Column of the labels."),
         click.option(
             "--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."
         ),
-        click.option("--image-column", metavar="NAME", help="Column of the images: paths, or the bytes."),
+        click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
         click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
     ):
         command = option(command)
@@ -108,7 +112,7 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inputs(options: dict[str, Any]) -> dict[str, Any]:
-    """What `input_options` took, out of a command's options, as `extract.encode` wants it."""
+    """Move the values of `input_options` out of a command's options, as arguments of `extract.encode`."""
     from encode_once.extract import Columns
 
     id_, image, captions, label = (
@@ -131,7 +135,7 @@ class DecisionRuleName(click.ParamType):  # type: ignore[type-arg]  # generic in
 
 
 def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """How labels follow from scores, the objective under the command's own name for it."""
+    """Options of the decision rule; `objective` is the command's own name of that option."""
 
     def options(command: Callable[..., Any]) -> Callable[..., Any]:
         for option in (
@@ -155,7 +159,7 @@ def tuning_options(objective: str) -> Callable[[Callable[..., Any]], Callable[..
 
 
 def _tuning(options: dict[str, Any], before: Any = None) -> Any:
-    """What `tuning_options` took, out of a command's options; where it took nothing, as it was before."""
+    """Move the values of `tuning_options` out of a command's options; omitted ones keep their value."""
     from dataclasses import replace
 
     from encode_once.classify.decisions.rule import Tuning
@@ -174,7 +178,7 @@ def main() -> None:
 
 
 def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
-    """What --weights says, by encoder: `ENCODER=FILE`, or `FILE` alone for the only encoder."""
+    """Encoder → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
     weights = {}
     for one in given:
         encoder, equals, file = one.rpartition("=")
@@ -189,9 +193,13 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
 
 @main.command()
 @click.option(
-    "--encoder", "encoders", multiple=True, metavar="NAME", help="Encoder; several: repeat it, or NAME,NAME."
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="NAME",
+    help="Encoder; repeat it for several, or give NAME,NAME.",
 )
-@click.option("--list", "list_encoders", is_flag=True, help="List the encoders and end.")
+@click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
 @data_option
 @input_options
 @store_option
@@ -202,33 +210,40 @@ def _weights(encoders: Sequence[str], given: Sequence[str]) -> dict[str, str]:
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    help="Of the arithmetic. auto: as the store's rows have it, else float16 on CUDA, float32 on a CPU.",
+    help="Precision of the arithmetic. auto: that of the stored rows, else float16 on CUDA, float32 on CPU.",
 )
 @backend_option
 @click.option(
-    "--compile", "compiled", is_flag=True, help="Have torch compile image networks: minutes, for long runs."
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile image networks with torch; takes minutes, pays off in long runs.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Inputs a step; by default what suits the device.")
-@click.option("--workers", type=click.IntRange(1), help="Threads that decode; by default one a core.")
-@click.option("--label-separator", help="Between the labels of a row, where the table leaves doubt.")
-@click.option("--retry-failed", is_flag=True, help="Try inputs again that failed before.")
-@click.option("--max-failures", type=click.IntRange(0), help="Stop as soon as more inputs than that fail.")
-@click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="The share to encode, as 1/4.")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Inputs per step. [default: chosen for the device]"
+)
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]")
+@click.option("--label-separator", help="Separator between the labels of a row, if the table is ambiguous.")
+@click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
+@click.option("--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail.")
+@click.option(
+    "--shard", default="1/1", show_default=True, metavar="I/N", help="Share of the inputs to encode, as 1/4."
+)
 @click.option(
     "--captions",
     multiple=True,
     default=["table"],
     show_default=True,
     metavar="KIND",
-    help="Which ones to encode: table, a captioner's name, or table+CAPTIONER for both joined; repeatable.",
+    help="Captions to encode: table, a captioner's name, or table+CAPTIONER for both joined; repeatable.",
 )
 @json_option
 def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: bool, **options: Any) -> None:
-    """Encode every image and caption of some data that the store lacks.
+    """Encode the images and captions that are not in the store yet.
 
     Data is a folder with train.csv (ImageID,Labels,Caption), test.csv or both, and the images in data/ or
-    images/; or a CSV, TSV, JSON lines or parquet file, or a folder of such; COCO's annotations; a folder of
-    images with captions in .txt beside; WebDataset's tar archives; what Hugging Face datasets saved to disk.
+    images/; a CSV, TSV, JSON lines or parquet file, or a folder of these; COCO annotations; a folder of
+    images with captions in .txt files; WebDataset archives; or a Hugging Face dataset saved to disk.
 
     \b
     Examples:
@@ -268,11 +283,11 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))
     if report.failures:
-        raise DataError(f"{len(report.failures)} inputs have no vector, as told above; all others are stored")
+        raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
 
 
 def _option(text: str) -> tuple[str, Any]:
-    """`name=value` of a head's option, the value as JSON where it is some."""
+    """Parse `name=value`, the value as JSON if it is valid JSON."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"--set {text}: say NAME=VALUE")
@@ -283,30 +298,40 @@ def _option(text: str) -> tuple[str, Any]:
 
 
 @main.command()
-@click.option("--head", default="mlp", show_default=True, help="Kind of classifier.")
+@click.option("--head", default="mlp", show_default=True, help="Head to fit.")
 @click.option(
-    "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
+    "--features",
+    multiple=True,
+    metavar="NAME",
+    help="Feature to use; repeatable. [default: every pooled one]",
 )
-@click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+@click.option(
+    "--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows for evaluation."
+)
 @groups_option
 @tuning_options("--tune")
-@click.option("--tune-on", default="inner", show_default=True, help="inner, or eval as some reports do.")
-@click.option("--run", type=click.Path(), help="Folder to write; by default runs/HEAD, or the next free one.")
-@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@click.option(
+    "--tune-on",
+    default="inner",
+    show_default=True,
+    help="Rows to tune on: inner, or eval as some reports do.",
+)
+@click.option("--run", type=click.Path(), help="Folder to write. [default: runs/HEAD, or the next free one]")
+@click.option("--data", help="Data folder to learn from, if the store has several.")
 @store_option
 @click.option("--seed", default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Option of the head.")
 @json_option
 def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Fit a head on cached features, tune a threshold a class, measure on held-out rows.
+    """Fit a head on cached features, tune one threshold per class, and measure on eval rows.
 
-    A SPEC of rows held out is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
+    A SPEC of eval rows is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
     groups is content (equal images or, without images, captions), none, a column such as the photographer,
     or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro, micro,
     samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each class
     (on unseen rows with 90 % confidence, or on the tuning rows with --no-shrink),
-    global-… (one cut for all), none (0.5) or at:0.4 (that cut). A feature of captions is that of the table's
-    own; FEATURE@KIND takes others, which extract --captions KIND encoded.
+    global-… (one threshold for all), none (0.5) or at:0.4. A caption feature uses the captions of the table;
+    FEATURE@KIND uses others, encoded by extract --captions KIND.
 
     \b
     Examples:
@@ -336,9 +361,9 @@ def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
 @tuning_options("--objective")
 @json_option
 def tune(run: str, as_json: bool, **options: Any) -> None:
-    """Decide anew how a run's labels follow from its kept scores; nothing is fitted again.
+    """Re-tune a run's thresholds from its saved scores, without refitting.
 
-    What is not given stays as it was.
+    Options that are omitted keep their current value.
 
     \b
     Examples:
@@ -349,7 +374,7 @@ def tune(run: str, as_json: bool, **options: Any) -> None:
     from encode_once.classify import load_run, retune
     from encode_once.classify.evaluation.tables import metrics_text
 
-    _tuning(dict(options))  # a name that does not exist is told before anything is read
+    _tuning(dict(options))  # fail on an unknown name before anything is read
     loaded = load_run(run)
     metrics, predictions = retune(loaded, _tuning(options, loaded.decision.tuning))
     loaded.save_decision(metrics, predictions)
@@ -357,7 +382,7 @@ def tune(run: str, as_json: bool, **options: Any) -> None:
 
 
 def _tell_encoded(report: Any) -> None:
-    """Tell what came of an extraction that another command needed."""
+    """Report an extraction that another command needed."""
     warn(report.warnings)
     if report.failures:
         warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
@@ -374,7 +399,7 @@ def _vouched(runs: Sequence[Any], options: dict[str, Any]) -> Any:
 def _encode_for(
     run: Any, data: str, store: str | None, device: str, trust: Any, options: dict[str, Any]
 ) -> tuple[Store, Any]:
-    """Encode what a run needs of some data; the store and the extraction's report."""
+    """Encode the features that a run needs; return the store and the extraction's report."""
     from encode_once.classify.runs.predict import check
     from encode_once.extract import encode
     from encode_once.extract.trust import approve
@@ -398,14 +423,14 @@ def _encode_for(
 
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
-@click.option("--data", help="Data to measure on, instead of the rows the runs held out.")
+@click.option("--data", help="Data to measure on, instead of the runs' eval rows.")
 @input_options
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
-              help="train, test, val …; auto: train, where it has labels, else another.")  # fmt: skip
+              help="train, test, val …; auto: train if it has labels, else another.")  # fmt: skip
 @click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write as CSV the rows for which runs predict different labels.")  # fmt: skip
-@click.option("--anyway", is_flag=True, help="Compare, on the rows in common, runs that are not comparable.")
-@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+              help="Write the rows with different predictions as CSV.")  # fmt: skip
+@click.option("--anyway", is_flag=True, help="Compare runs that are not comparable, on the rows they share.")
+@click.option("--store", help="Store of the features. [default: the one the run was fitted from]")
 @weights_option
 @trust_option
 @device_option
@@ -421,18 +446,17 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Measure a run on the rows it held out, or on other data; compare several on the same rows.
+    """Measure a run on its eval rows or on other data; compare several runs on the same rows.
 
-    Averages come with 95 % intervals, by the bootstrap over the rows and, where --groups keeps rows together,
-    over groups; they are for the population that the rows come from. Rows of other data that a run was
-    fitted on are left out, and counted.
+    Averages have 95 % bootstrap intervals for the population that the rows come from; rows that --groups keeps
+    together are drawn together. Rows of other data that a run was fitted on are left out and counted.
 
-    Of several runs, each is compared with the first: the differences with paired intervals, the classes where
-    F1 is better or worse beyond these, the rows whose labels differ and how many are closer to the truth.
-    Runs that held out different rows, or were tuned on these, are refused, unless --anyway is given; the
-    output then says so. Runs of different classes, or with different labels for a row, are always refused.
+    Several runs are each compared with the first: differences with paired intervals, classes whose F1 differs
+    beyond its interval, rows with different labels, and how many of these are closer to the truth. Runs with
+    different eval rows, or tuned on them, are refused without --anyway; the output then says so. Runs with
+    different classes, or different labels for a row, are always refused.
 
-    --json prints one object: of one run its metrics, with `intervals`: {metric: [low, high]}; of several runs
+    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}. For several:
     {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics, "intervals"}], "differences":
     [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class": [{"label", "difference",
     "interval"}], "better": [label], "worse": [label], "rows_differing", "closer", "further"}]}.
@@ -482,18 +506,18 @@ def evaluate(
 @input_options
 @click.option("-o", "--output", default="predictions.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
-              help="train, test, val …; auto: test where there is one, else train.")  # fmt: skip
-@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+              help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
+@click.option("--store", help="Store of the features. [default: the one the run was fitted from]")
 @weights_option
 @trust_option
 @device_option
 def predict(
     run: str, data: str, output: Path, table: str, store: str | None, device: str, **options: Any
 ) -> None:
-    """Write the labels a run gives to every row of a table, encoding only what the store lacks.
+    """Predict labels for every row of a table, encoding only what is missing.
 
-    Where a row lacks a feature, as its image is broken or it has no caption, the average stands in, and a
-    column Missing names the feature.
+    Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
+    mean; the column Missing names them.
 
     \b
     Example:
@@ -514,10 +538,10 @@ def predict(
 @click.argument("run", type=click.Path())
 @click.option("-o", "--output", default="model.onnx", show_default=True, type=click.Path(path_type=Path))
 def export_run(run: str, output: Path) -> None:
-    """Write a run's standardisation, network and thresholds as one ONNX file, checked in onnxruntime.
+    """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
 
-    Its input `features` takes rows of the run's features side by side, NaN where one is missing; its outputs
-    are `scores` and `labels`. The file's metadata names features, classes and thresholds.
+    The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
+    `scores` and `labels`. The file's metadata names features, classes and thresholds.
 
     \b
     Example:
@@ -534,7 +558,7 @@ def export_run(run: str, output: Path) -> None:
 @click.argument("runs", nargs=-1, required=True, type=click.Path())
 @json_option
 def report(runs: Sequence[str], as_json: bool) -> None:
-    """Compare runs: the held-out F1 of each with 0.5, with one global cut, and with a cut a class.
+    """Compare runs: F1 on the eval rows with 0.5, with one threshold, and with one threshold per class.
 
     \b
     Example:
@@ -545,8 +569,8 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     from encode_once.classify.runs.predict import differences
 
     folders = [run for run in runs if Path(run).is_dir() and not (Path(run) / "run.json").exists()]
-    if len(folders) < len(runs):  # runs/* names the folders of sweeps and recipes, too
-        warn([f"{folder} is no run, and left out" for folder in folders])
+    if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
+        warn([f"{folder} is not a run: left out" for folder in folders])
         runs = [run for run in runs if run not in folders]
     loaded = [load_run(run) for run in runs]
     for one in loaded:
@@ -557,7 +581,7 @@ def report(runs: Sequence[str], as_json: bool) -> None:
 
 
 def _grid(settings: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
-    """Head → option → values, of `HEAD.OPTION=V1,V2` or `HEAD.OPTION=[V1, V2]`."""
+    """Head → option → values, from `HEAD.OPTION=V1,V2` or `HEAD.OPTION=[V1, V2]`."""
     grid: dict[str, dict[str, list[Any]]] = {}
     for setting in settings:
         name, values = _option(setting)
@@ -571,43 +595,47 @@ def _grid(settings: Sequence[str]) -> dict[str, dict[str, list[Any]]]:
 
 
 def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Print the rows of a sweep or an ablation; an error where all of them failed."""
+    """Print the rows of a sweep or an ablation; raise if all of them failed."""
     from encode_once.classify.experiments.leaderboard import text
 
     warn([*dict.fromkeys(line for row in rows for line in row["warnings"])])
     _result(rows, as_json, lambda: text(rows))
     if all(row["error"] for row in rows):
-        raise DataError("nothing could be fitted, as told above")
+        raise DataError("nothing could be fitted: see the errors above")
 
 
 @main.command()
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, metavar="NAME",
-              help="Kind of classifier; repeatable.")  # fmt: skip
+              help="Head to fit; repeatable.")  # fmt: skip
 @click.option(
-    "--features", multiple=True, metavar="NAME", help="Feature to use; by default every pooled one."
+    "--features",
+    multiple=True,
+    metavar="NAME",
+    help="Feature to use; repeatable. [default: every pooled one]",
 )
-@click.option("--subsets", is_flag=True, help="Every choice of these features, not only all of them.")
+@click.option("--subsets", is_flag=True, help="Try every subset of the features.")
 @click.option("--set", "settings", multiple=True, metavar="HEAD.OPTION=V1,V2",
-              help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
-@click.option("--search", "trials", default=0, metavar="N", help="Have Optuna try N settings of each head.")
-@click.option("--seeds", default=1, show_default=True, help="Fit each head with that many seeds.")
-@click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows held out.")
+              help="Values of a head's option to try, with commas or as a JSON list; repeatable.")  # fmt: skip
+@click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
+@click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
+@click.option(
+    "--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows for evaluation."
+)
 @groups_option
 @tuning_options("--tune")
 @click.option(
-    "--by", metavar="METRIC", help="Order: micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
+    "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
 )
-@click.option("--folder", default="runs/sweep", show_default=True, help="Where the runs and the table are.")
-@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
+@click.option("--data", help="Data folder to learn from, if the store has several.")
 @store_option
 @json_option
 def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit heads on sets of features with several settings, and rank them with 95 % intervals.
 
-    Every combination is a run in the folder; one that is there already is not fitted again, so the same
-    command goes on after a kill. All are measured on the same held-out rows; intervals tell the luck of
-    these, by the bootstrap. --search chooses on other rows, those that thresholds are tuned on. The table is
-    also in leaderboard.md and leaderboard.json.
+    Every combination is a run in the folder. Existing runs are not fitted again, so the same command
+    continues after a kill. All are measured on the same eval rows, with bootstrap intervals. --search chooses
+    on the rows that thresholds are tuned on. The table is also written to leaderboard.md and leaderboard.json.
 
     \b
     Examples:
@@ -623,14 +651,14 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
 
 @main.command()
 @click.argument("run", type=click.Path())
-@click.option("--folder", help="Where the variants' runs and the table are; by default RUN/ablation.")
+@click.option("--folder", help="Folder of the variants and the table. [default: RUN/ablation]")
 @click.option("--trust", is_flag=True, help="Open the file of prompts that the run names.")
 @json_option
 def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
-    """Fit a run again without each feature, with each option at its default, and under each other loss.
+    """Refit a run without each feature, with each option at its default, and with each other loss.
 
-    Changes come with 95 % intervals over the run's own held-out rows: one that holds 0 may be chance. What is
-    there already is not fitted again. The table is also in ablation.md and ablation.json.
+    Changes have 95 % intervals over the run's eval rows: an interval that contains 0 may be chance. Existing
+    variants are not fitted again. The table is also written to ablation.md and ablation.json.
 
     \b
     Example:
@@ -646,15 +674,15 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
 @click.argument("run", type=click.Path())
 @click.option("-o", "--output", default="audit.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
-              help="Cosine of image vectors from which on two rows are near-duplicates.")  # fmt: skip
+              help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
 @device_option
 @json_option
 def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> None:
-    """Write what deserves a look in a run's data to a CSV, the surest first.
+    """Find likely errors in a run's data and write them to a CSV file, the most certain first.
 
-    Rows measured on whose doubles were fitted on, in other tables of the store, too; doubles with other
-    labels; labels that cleanlab doubts by scores of models that have not seen the row (extra audit; of a run
-    of --split kfold:5 of all rows); and classes too rare for a threshold to be tuned.
+    Reported are eval rows with duplicates among the train rows or in other tables of the store; duplicates
+    with different labels; labels that cleanlab doubts, from out-of-fold scores (extra `audit`; all rows with
+    --split kfold:5); and classes too rare for tuning a threshold.
 
     \b
     Example:
@@ -677,20 +705,20 @@ def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> No
 
 @main.group(cls=Verbs)
 def recipe() -> None:
-    """Whole systems by name: what five reports did, and our own, each beside the figure it reported."""
+    """Complete systems by name: those of five reports and our own, with the reported figures."""
 
 
 def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What there is for recipes to run on."""
+    """The data, store and weights that recipes run on."""
     for option in (
         click.option(
             "--encoder", "encoders", multiple=True, metavar="NAME",
-            help="Encoder that may stand in for one a recipe names, as onnx:yolox.onnx; repeatable.",
+            help="Encoder that may replace one that a recipe names, as onnx:yolox.onnx; repeatable.",
         ),
         weights_option,
         store_option,
         click.option(
-            "--data", help="As of extract; by default input or, without that folder, what the store knows."
+            "--data", help="Data, as for extract. [default: input, or else the tables of the store]"
         ),
     ):  # fmt: skip
         command = option(command)
@@ -705,7 +733,7 @@ def _kitchen(
     weights: Sequence[str],
     **options: Any,
 ) -> tuple[Any, Any]:
-    """Where recipes are run, and what encodes for them: nothing where there is no data to encode."""
+    """The place where recipes run, and the provider of features; None if there is no data to encode."""
     from encode_once.cache.feature import REGIONS
     from encode_once.classify.experiments.recipes.run import Kitchen
     from encode_once.extract.encoders import named
@@ -728,7 +756,7 @@ def _kitchen(
 @recipe_options
 @json_option
 def recipe_list(as_json: bool, **options: Any) -> None:
-    """List the recipes, and which can run with the features and weights at hand.
+    """List the recipes, and which can run with the available features and weights.
 
     \b
     Example:
@@ -747,7 +775,7 @@ def recipe_list(as_json: bool, **options: Any) -> None:
 @click.argument("name")
 @json_option
 def recipe_show(name: str, as_json: bool) -> None:
-    """Show a recipe's file, or as JSON the recipes it holds.
+    """Show a recipe's file, or its recipes as JSON.
 
     \b
     Example:
@@ -767,19 +795,19 @@ def recipe_show(name: str, as_json: bool) -> None:
 @recipe_options
 @input_options
 @device_option
-@click.option("--split", metavar="SPEC", help="Hold out these rows, not those the reports did.")
+@click.option("--split", metavar="SPEC", help="Use these eval rows instead of those of the reports.")
 @click.option("--runs", default="runs/recipes", show_default=True, type=click.Path(path_type=Path),
               help="Folder of the runs.")  # fmt: skip
-@click.option("--refit", is_flag=True, help="Fit again what has been fitted.")
+@click.option("--refit", is_flag=True, help="Fit existing runs again.")
 @click.option("--md", is_flag=True, help="Print the table as Markdown.")
 @json_option
 def recipe_run(
     names: Sequence[str], split: str | None, runs: Path, refit: bool, md: bool, as_json: bool, **options: Any
 ) -> None:
-    """Run recipes: encode what is missing, fit, and print what was reported and what is measured.
+    """Run recipes: encode what is missing, fit, and print reported and measured figures.
 
-    A NAME is a recipe, one of its variants, a TOML file of your own, or all. What was fitted with the same
-    settings on the same rows is kept; one that cannot run says what it lacks.
+    A NAME is a recipe, one of its variants, your own TOML file, or all. Existing runs with the same settings
+    and rows are kept. A recipe that cannot run says what it lacks.
 
     \b
     Examples:
@@ -808,7 +836,7 @@ def recipe_run(
 
 @main.group(cls=Verbs)
 def store() -> None:
-    """Look at a store, check it, keep it in order."""
+    """Inspect, verify and maintain a store."""
 
 
 features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...")
@@ -817,7 +845,7 @@ features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...")
 def _existing(path: str) -> Store:
     found = Store(path)
     if not found.exists:
-        raise MissingDataError(f"{path} is no store yet: run extract first")
+        raise MissingDataError(f"{path} is not a store: run extract first")
     return found
 
 
@@ -825,7 +853,7 @@ def _existing(path: str) -> Store:
 @store_option
 @json_option
 def list_(store: str, as_json: bool) -> None:
-    """List the features: rows, size, key, when they were made and with what versions; and the tables.
+    """List the features (rows, size, key, date, library versions) and the tables.
 
     \b
     Example:
@@ -843,7 +871,7 @@ def list_(store: str, as_json: bool) -> None:
 @store_option
 @json_option
 def info(feature: str, store: str, as_json: bool) -> None:
-    """Show all that is known of a feature: above all its spec, which decides its values.
+    """Show a feature's spec, which decides its values, and its other metadata.
 
     \b
     Example:
@@ -858,7 +886,7 @@ def info(feature: str, store: str, as_json: bool) -> None:
 @store.command()
 @features_argument
 @store_option
-@click.option("--repair", is_flag=True, help="Keep what is sound, set the rest aside as .damaged.")
+@click.option("--repair", is_flag=True, help="Keep the intact rows; rename damaged files to .damaged.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
 @trust_option
 @device_option
@@ -867,7 +895,7 @@ def verify(
 ) -> None:
     """Read every byte of the store, or of some features, and compare it with its checksum.
 
-    Exit status 1 where anything is wrong.
+    The exit status is 1 if anything is wrong.
 
     \b
     Examples:
@@ -889,13 +917,13 @@ def verify(
 
         vouched = Trust(recorded=trust, log=say)
         for found in encode_again(held, recompute, features, device=device, trust=vouched):
-            line = f"{found.feature}: {found.rows} rows encoded again differ by {found.worst:.1e} at most"
+            line = f"{found.feature}: {found.rows} rows encoded again differ by at most {found.worst:.1e}"
             say(line)
             problems += [] if found.agrees else [f"{line}: more than arithmetic explains"]
     for problem in problems:
         click.echo(problem)
     if problems:
-        raise StoreError(f"{store} is not as it was written; problems, as told above: {len(problems)}")
+        raise StoreError(f"{store} is not as it was written: {len(problems)} problems, listed above")
     say(f"{store}: all is as it was written")
 
 
@@ -908,7 +936,7 @@ def _tell(changes: Sequence[Any], what: str) -> None:
 @features_argument
 @store_option
 def compact(features: Sequence[str], store: str) -> None:
-    """Put each feature's rows into one part, in the order of the tables, so that fit can map them.
+    """Rewrite each feature as one part, in the order of the tables, so that fit can map it.
 
     \b
     Example:
@@ -916,7 +944,7 @@ def compact(features: Sequence[str], store: str) -> None:
     """
     from encode_once.cache import maintenance as upkeep
 
-    _tell(upkeep.compact(_existing(store), features), "dropped, as they stood there twice")
+    _tell(upkeep.compact(_existing(store), features), "dropped (stored twice)")
 
 
 @store.command()
@@ -924,9 +952,9 @@ def compact(features: Sequence[str], store: str) -> None:
 @store_option
 @click.option("--delete", is_flag=True, help="Delete them; without it they are only counted.")
 def gc(features: Sequence[str], store: str, delete: bool) -> None:
-    """Drop the rows whose images or captions stand in no table any more.
+    """Drop the rows whose images or captions are in no table any more.
 
-    A table is forgotten by deleting its file in the store's folder `tables`; `store list` names them.
+    To forget a table, delete its file in the store's folder `tables`; `store list` names them.
 
     \b
     Examples:
@@ -936,7 +964,7 @@ def gc(features: Sequence[str], store: str, delete: bool) -> None:
     from encode_once.cache import maintenance as upkeep
 
     changes = upkeep.drop_unreferenced(_existing(store), features, delete=delete)
-    _tell(changes, "dropped" if delete else "stand in no table; --delete drops them")
+    _tell(changes, "dropped" if delete else "are in no table; --delete drops them")
 
 
 @store.command()
@@ -991,21 +1019,21 @@ def export(feature: str, store: str, kind: str, output: Path | None, table: str 
 
 @main.group(cls=Verbs)
 def bench() -> None:
-    """Measure this machine, beside a peer in the same run."""
+    """Measure this machine, next to a peer in the same run."""
 
 
 @bench.command("store")
 @click.option("--rows", default=200_000, show_default=True)
 @click.option("--dim", default=768, show_default=True)
-@click.option("--files", default=1_000_000, show_default=True, help="Unchanged files to look up.")
-@click.option("--data", help="Data folder of --store: time extract where nothing changed.")
+@click.option("--files", default=1_000_000, show_default=True, help="Number of unchanged files to look up.")
+@click.option("--data", help="Data folder of --store: time extract with nothing to encode.")
 @store_option
 @trust_option
 @json_option
 def bench_store(
     rows: int, dim: int, files: int, data: str | None, store: str, trust: bool, as_json: bool
 ) -> None:
-    """Read and write rows beside npy files; look up unchanged files.
+    """Read and write rows, compared with npy files; look up unchanged files.
 
     \b
     Examples:
@@ -1032,18 +1060,18 @@ def bench_store(
     default=["efficientnet-lite0"],
     show_default=True,
     metavar="NAME",
-    help="Encoder to time; several are timed one by one, too.",
+    help="Encoder to time; several are also timed one by one.",
 )
 @data_option
 @weights_option
 @device_option
 @backend_option
-@click.option("--images", default=2000, show_default=True, help="How many of the folder's images to take.")
-@click.option("--repeats", default=3, show_default=True, help="Rounds; rates are medians.")
-@click.option("--scripts", is_flag=True, help="Also time what one would write with torch alone.")
+@click.option("--images", default=2000, show_default=True, help="Number of images to encode.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds; rates are their medians.")
+@click.option("--scripts", is_flag=True, help="Also time scripts written with torch alone.")
 @json_option
 def bench_extract(names: Sequence[str], weights: Sequence[str], as_json: bool, **options: Any) -> None:
-    """Time reading, decoding and the networks alone, then all together, beside the limit these set.
+    """Time reading, decoding and the networks alone, then all together, compared with the limit they set.
 
     \b
     Examples:
@@ -1061,7 +1089,7 @@ def bench_extract(names: Sequence[str], weights: Sequence[str], as_json: bool, *
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
 @json_option
 def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> None:
-    """Measure the most memory that extract and fit take, for few rows and for many.
+    """Measure the peak memory of extract and fit, for few rows and for many.
 
     \b
     Example:
@@ -1077,15 +1105,17 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
 
 @bench.command("fit")
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
-@click.option("--plain", is_flag=True, help="Also each head's own peer: the library one would use, plainly.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="HEAD.OPTION=VALUE", help="Option of one of the heads."
+    "--plain", is_flag=True, help="Also time each head's peer: the usual library with its defaults."
 )
-@click.option("--rows", type=click.IntRange(1), help="Make up so many rows, instead of a store's.")
-@click.option("--dim", default=1536, show_default=True, type=click.IntRange(1), help="Columns of such rows.")
+@click.option("--set", "settings", multiple=True, metavar="HEAD.OPTION=VALUE", help="Option of a head.")
+@click.option("--rows", type=click.IntRange(1), help="Number of synthetic rows to use instead of a store.")
+@click.option(
+    "--dim", default=1536, show_default=True, type=click.IntRange(1), help="Columns of the synthetic rows."
+)
 @click.option("--features", multiple=True, metavar="NAME")
 @click.option("--split", default="stratified:0.1", show_default=True, metavar="SPEC")
-@click.option("--data", help="Data folder to learn from, where the store knows several.")
+@click.option("--data", help="Data folder to learn from, if the store has several.")
 @store_option
 @click.option("--seed", default=0, show_default=True)
 @json_option
@@ -1098,7 +1128,7 @@ def bench_fit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Fit heads, and scikit-learn's one-vs-rest logistic regression, on the same features and rows.
+    """Fit heads and scikit-learn's one-vs-rest logistic regression on the same features and rows.
 
     \b
     Examples:
@@ -1123,13 +1153,15 @@ def bench_fit(
 
 
 @bench.command("split")
-@click.option("--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Rows to make up.")
+@click.option(
+    "--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Number of synthetic rows."
+)
 @click.option("--classes", default=80, show_default=True, type=click.IntRange(1))
-@click.option("--data", help="Data folder whose labels to take, where the store knows several.")
+@click.option("--data", help="Data folder whose labels to split, if the store has several.")
 @click.option("--store", help="Also split a table of this store.")
 @json_option
 def bench_split(rows: int, classes: int, data: str | None, store: str | None, as_json: bool) -> None:
-    """Split multi-label tables beside iterative-stratification: seconds, and how even label shares are.
+    """Split multi-label tables, compared with iterative-stratification: seconds and evenness of label shares.
 
     \b
     Examples:
@@ -1152,14 +1184,14 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
 @bench.command("tune")
 @click.option("--size", "sizes", multiple=True, type=(click.IntRange(1), click.IntRange(1)),
               metavar="ROWS CLASSES", default=[(30_000, 19), (40_000, 80)], show_default=True,
-              help="Of the made-up scores; repeatable.")  # fmt: skip
+              help="Size of the synthetic scores; repeatable.")  # fmt: skip
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
-              help="Rounds; seconds are medians.")  # fmt: skip
+              help="Rounds; seconds are their medians.")  # fmt: skip
 @click.option("--problems", default=1000, show_default=True, type=click.IntRange(1),
-              help="Small problems on which `samples` is held against brute force.")  # fmt: skip
+              help="Small problems on which `samples` is compared with brute force.")  # fmt: skip
 @json_option
 def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as_json: bool) -> None:
-    """Time thresholds beside loops of scikit-learn's f1_score and a NumPy grid, and the command itself.
+    """Time thresholds, compared with loops of scikit-learn's f1_score and a NumPy grid; time the command.
 
     \b
     Examples:
@@ -1244,7 +1276,7 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
 
 @main.command()
 @click.option(
-    "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Where it is made."
+    "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
 )
 @click.option("--scenes", default=2000, show_default=True, help="Pictures to compose.")
 def demo(folder: Path, scenes: int) -> None:
@@ -1255,16 +1287,16 @@ def demo(folder: Path, scenes: int) -> None:
 
 
 def own_process() -> None:
-    """Settings that only a process of our own may change for good, before it imports torch."""
-    # Torch's threads spin for milliseconds before they sleep, and where another process has a share of the
-    # cores, in each other's way: `fit --head linear` took 17 s on two, 5 with this.
+    """Change process-wide settings, before torch is imported. Only for a process that runs nothing else."""
+    # OpenMP threads spin for milliseconds before they sleep, which blocks the others if another process uses
+    # the cores: `fit --head linear` took 17 s on two cores, 5 s with this.
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     logging.disable()  # libraries log at length what our own lines say
     keep_freed_memory()
 
 
 def start() -> None:
-    """Run the command line as a process. `main` alone leaves the process of whoever calls it as it is."""
+    """Run the command line as a process. `main` alone does not change the calling process."""
     own_process()
     main()
 
