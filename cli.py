@@ -349,6 +349,29 @@ def _tell_encoded(report: Any) -> None:
         warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
 
 
+def _place(run: Any, store: str | None) -> Store:
+    """Where a run's features are read: the same for all runs of a command with the same store."""
+    from encode_once.classify.runs.predict import store_for
+
+    context = click.get_current_context()
+    places: dict[str, Store] = context.meta.setdefault("cli.places", {})
+    path = store or run.settings.store
+    if path not in places:
+        places[path] = context.with_resource(store_for(run, store))
+    return places[path]
+
+
+def _say_where_kept(run: Any, place: Store, report: Any) -> None:
+    """Say how many rows were encoded, where they are, and the option that changes it."""
+    encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
+    if not encoded or not place.base:
+        return
+    where = f"kept in {place.path}, as {place.base.path} is only read"
+    if not (place.path.parent / "run.json").exists():
+        where = f"gone when this command ends, as {run.path} cannot be written"
+    say(f"rows encoded ({', '.join(encoded)}) are {where}; --store DIR keeps them in a store of your choice")
+
+
 def _encode_for(
     run: Any, data: str, store: str | None, device: str, options: dict[str, Any]
 ) -> tuple[Store, Any]:
@@ -356,7 +379,7 @@ def _encode_for(
     from encode_once.classify.runs.predict import check
     from encode_once.extract import encode
 
-    place = Store(store or run.settings.store)
+    place = _place(run, store)
     check(run, place)
     settings = run.settings
     report = encode(
@@ -367,9 +390,11 @@ def _encode_for(
         device=device,
         label_separator=settings.label_separator.strip() or None,
         captions=settings.captions,
+        keep_tables=False,
         **_inputs(options),
     )
     _tell_encoded(report)
+    _say_where_kept(run, place, report)
     return place, report
 
 
@@ -382,7 +407,7 @@ def _encode_for(
 @click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
               help="Write as CSV the rows for which runs predict different labels.")  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Compare, on the rows in common, runs that are not comparable.")
-@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@click.option("--store", help="Store to read and add to; by default the run's own, only read, and RUN/store.")
 @device_option
 @json_option
 def evaluate(
@@ -399,7 +424,8 @@ def evaluate(
     """Measure a run on the rows it held out, or on other data; compare several on the same rows.
 
     Averages come with 95 % intervals, by the bootstrap over the rows. Rows of other data that a run was
-    fitted on are left out, and counted.
+    fitted on are left out, and counted. The store that the run was fitted from is not changed: vectors of
+    rows that it lacks are kept in RUN/store.
 
     Of several runs, each is compared with the first: the differences with paired intervals, the classes where
     F1 is better or worse beyond these, the rows whose labels differ and how many are closer to the truth.
@@ -453,12 +479,14 @@ def evaluate(
 @click.option("-o", "--output", default="predictions.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: test where there is one, else train.")  # fmt: skip
-@click.option("--store", help="Store of the features; by default the one the run was fitted from.")
+@click.option("--store", help="Store to read and add to; by default the run's own, only read, and RUN/store.")
 @device_option
 def predict(
     run: str, data: str, output: Path, table: str, store: str | None, device: str, **options: Any
 ) -> None:
     """Write the labels a run gives to every row of a table, encoding only what the store lacks.
+
+    The store that the run was fitted from is not changed: rows that it lacks are kept in RUN/store.
 
     Where a row lacks a feature, as its image is broken or it has no caption, the average stands in, and a
     column Missing names the feature.
@@ -679,7 +707,7 @@ def _kitchen(
     place = Store(store)
     if data is None and Path("input").is_dir():
         data = "input"
-    if data is None and place.tables():
+    if data is None and place.table_files():
         return Kitchen(place), None
     given = dict(map(named, encoders))
     needed = {asked_for(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}

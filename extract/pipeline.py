@@ -42,6 +42,7 @@ def encode(
     shard: Shard | None = None,
     progress: bool = True,
     captions: Sequence[str] = (OWN,),
+    keep_tables: bool = True,
 ) -> Report:
     """Encode what a store lacks of a data folder.
 
@@ -69,6 +70,7 @@ def encode(
         progress: show a bar on stderr.
         captions: which ones the encoders of captions get: "table" for the table's own, "CAPTIONER" for those
             that this encoder writes of its images, "table+CAPTIONER" for both joined. It runs first.
+        keep_tables: whether the store keeps the data's tables, for `fit` to learn from.
 
     Raises:
         EncodeOnceError: the data, an encoder or the store cannot be used, or all inputs failed, or more
@@ -96,9 +98,11 @@ def encode(
     made = _with_something_to_encode(made, report, written=any(map(captioner, captions)))
     jobs = [Job(name, tower, store, file) for name, tower, file in made]
     unreadable: dict[str, InputError] = {}
+    sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)
-        store.save(table)
+    for table, read_from in zip(report.tables, sources, strict=False):
+        store.save(table, read_from)
     limit = _failures_left(max_failures, unreadable)
     how = How(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)
     of_images = [job for job in jobs if job.tower.modality == "image"]

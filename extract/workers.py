@@ -26,10 +26,11 @@ from encode_once.cache.keys import first_occurrences, pack, present
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import decode, reduction
-from encode_once.extract.images.hashing import read_file
+from encode_once.extract.images.hashing import hash_again, read_file
 from encode_once.extract.process import keep_freed_memory
 
 STORED = np.float16
+CHANGED = "changed"  # why an image is not encoded whose bytes are not those that its key is of
 COMMIT_SECONDS = 1.0  # rows are written together that long: each commit waits for the disk
 ON_GPU = 2  # batches at a time: one computes while the next is copied
 AHEAD = 2  # batches under way for each worker, so that a slow one holds nobody up
@@ -56,7 +57,7 @@ class Input:
             return Opened(text=self.source)
         content = read_file(self.source)
         if content_key(content) != self.key:
-            raise InputError("changed", "the file changed while this ran: extract again")
+            raise InputError(CHANGED, "the file changed while this ran: extract again")
         return Opened(content=content)
 
 
@@ -121,7 +122,7 @@ class Job:
     """One tower at work on the inputs that its features lack."""
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
-        self.encoder, self.tower = encoder, tower
+        self.encoder, self.tower, self._files = encoder, tower, store.files
         provenance = tower.provenance() | ({"weights_file": weights} if weights else {})
         self.features: dict[str, Feature] = {
             output: store.declare(f"{encoder}/{output}", spec, provenance)
@@ -137,7 +138,8 @@ class Job:
         keys = pack(one.key for one in inputs)
         lacking = np.zeros(len(inputs), np.bool_)
         for feature in self.features.values():
-            failed = {} if retry_failed else feature.failures()
+            failures = {} if retry_failed else feature.failures()
+            failed = {key for key, failure in failures.items() if failure.reason != CHANGED}
             lacking |= ~feature.has(keys) & np.array([one.key not in failed for one in inputs], np.bool_)
         return lacking
 
@@ -182,6 +184,8 @@ class Job:
             errors = [(one, error) for one, error in found if isinstance(error, InputError)]
             self.features[output].record_failures([_failure(one, error) for one, error in errors])
             failed |= dict(errors)
+        if changed := [one.source for one, error in failed.items() if error.reason == CHANGED]:
+            hash_again(changed, self._files)
         self.failed += len(failed)
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
