@@ -396,6 +396,29 @@ def _vouched(runs: Sequence[Any], options: dict[str, Any]) -> Any:
     return Trust((), _weights(encoders, options.pop("weights")), options.pop("trust"), say)
 
 
+def _place(run: Any, store: str | None) -> Store:
+    """Where a run's features are read: the same for all runs of a command with the same store."""
+    from encode_once.classify.runs.predict import store_for
+
+    context = click.get_current_context()
+    places: dict[str, Store] = context.meta.setdefault("cli.places", {})
+    path = store or run.settings.store
+    if path not in places:
+        places[path] = context.with_resource(store_for(run, store))
+    return places[path]
+
+
+def _say_where_kept(run: Any, place: Store, report: Any) -> None:
+    """Say how many rows were encoded, where they are, and the option that changes it."""
+    encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
+    if not encoded or not place.base:
+        return
+    where = f"kept in {place.path}, as {place.base.path} is only read"
+    if not (place.path.parent / "run.json").exists():
+        where = f"gone when this command ends, as {run.path} cannot be written"
+    say(f"rows encoded ({', '.join(encoded)}) are {where}; --store DIR keeps them in a store of your choice")
+
+
 def _encode_for(
     run: Any, data: str, store: str | None, device: str, trust: Any, options: dict[str, Any]
 ) -> tuple[Store, Any]:
@@ -404,7 +427,7 @@ def _encode_for(
     from encode_once.extract import encode
     from encode_once.extract.trust import approve
 
-    place = Store(store or run.settings.store)
+    place = _place(run, store)
     check(run, place)
     settings = run.settings
     report = encode(
@@ -415,9 +438,11 @@ def _encode_for(
         device=device,
         label_separator=settings.label_separator.strip() or None,
         captions=settings.captions,
+        keep_tables=False,
         **_inputs(options),
     )
     _tell_encoded(report)
+    _say_where_kept(run, place, report)
     return place, report
 
 
@@ -430,7 +455,9 @@ def _encode_for(
 @click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the rows with different predictions as CSV.")  # fmt: skip
 @click.option("--anyway", is_flag=True, help="Compare runs that are not comparable, on the rows they share.")
-@click.option("--store", help="Store of the features. [default: the one the run was fitted from]")
+@click.option(
+    "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
+)
 @weights_option
 @trust_option
 @device_option
@@ -448,8 +475,9 @@ def evaluate(
 ) -> None:
     """Measure a run on its eval rows or on other data; compare several runs on the same rows.
 
-    Averages have 95 % bootstrap intervals for the population that the rows come from; rows that --groups keeps
-    together are drawn together. Rows of other data that a run was fitted on are left out and counted.
+    Averages have 95 % bootstrap intervals for the population that the rows come from; rows that --groups
+    keeps together are drawn together. Rows of other data that a run was fitted on are left out and counted.
+    The store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
 
     Several runs are each compared with the first: differences with paired intervals, classes whose F1 differs
     beyond its interval, rows with different labels, and how many of these are closer to the truth. Runs with
@@ -507,7 +535,9 @@ def evaluate(
 @click.option("-o", "--output", default="predictions.csv", show_default=True, type=click.Path(path_type=Path))
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
-@click.option("--store", help="Store of the features. [default: the one the run was fitted from]")
+@click.option(
+    "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
+)
 @weights_option
 @trust_option
 @device_option
@@ -517,7 +547,8 @@ def predict(
     """Predict labels for every row of a table, encoding only what is missing.
 
     Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
-    mean; the column Missing names them.
+    mean; the column Missing names them. The store that the run was fitted from is not changed: vectors of new
+    rows are stored in RUN/store.
 
     \b
     Example:
@@ -615,7 +646,7 @@ def _tell_rows(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 )
 @click.option("--subsets", is_flag=True, help="Try every subset of the features.")
 @click.option("--set", "settings", multiple=True, metavar="HEAD.OPTION=V1,V2",
-              help="Values of a head's option to try, with commas or as a JSON list; repeatable.")  # fmt: skip
+              help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
 @click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
 @click.option(
@@ -635,7 +666,7 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
 
     Every combination is a run in the folder. Existing runs are not fitted again, so the same command
     continues after a kill. All are measured on the same eval rows, with bootstrap intervals. --search chooses
-    on the rows that thresholds are tuned on. The table is also written to leaderboard.md and leaderboard.json.
+    on the rows that thresholds are tuned on. The table is also in leaderboard.md and leaderboard.json.
 
     \b
     Examples:
@@ -742,7 +773,7 @@ def _kitchen(
     place = Store(store)
     if data is None and Path("input").is_dir():
         data = "input"
-    if data is None and place.tables():
+    if data is None and place.table_files():
         return Kitchen(place), None
     given = dict(map(named, encoders))
     needed = {encoder_and_captions(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}

@@ -45,13 +45,13 @@ def tables(store: Store) -> list[dict[str, Any]]:
     """A record a table: what it is called here, where it was read from, and its size."""
     return [
         {
-            "table": table.name,
-            "source": table.source,
-            "split": table.split,
-            "rows": len(table),
-            "labelled": table.labels is not None,
+            "table": header.name,
+            "source": header.source,
+            "split": header.split,
+            "rows": header.rows,
+            "labelled": header.labelled,
         }
-        for table in store.tables()
+        for header in store.headers()
     ]
 
 

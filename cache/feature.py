@@ -1,10 +1,12 @@
 """One feature: a folder of sealed parts, the spec that made them, and the inputs that failed."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +19,12 @@ from encode_once.cache.format.part import Part, Rows, Shape, Values, offsets_of,
 from encode_once.cache.format.spec_file import Record
 from encode_once.cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 
+if TYPE_CHECKING:
+    from encode_once.cache.store import Store
+
 REGIONS = "/regions"  # how the name of a feature of an image's regions ends, and how they are asked for
+JOURNAL = "failures.jsonl"
+Files = dict[Path, tuple[int, int, int]]  # path → inode, size, time of modification in nanoseconds
 LOOKS = 5  # at a folder whose parts another process is just replacing
 
 
@@ -32,22 +39,54 @@ class Feature:
     It may be pickled, and used after a fork: it holds no handle of the HDF5 library.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
-        self.record = Record.read(folder)
+    def __init__(self, store: "Store", name: str) -> None:
+        self.store, self.name = store, name
+        self.folder = store.path / "features" / name  # where rows are added
         self._parts: list[Part] = []
+        self._files: Files = {}
         self.reload()
 
-    def __reduce__(self) -> tuple[type["Feature"], tuple[Path, str]]:
-        return Feature, (self.folder, self.name)
+    def __reduce__(self) -> tuple[type["Feature"], tuple["Store", str]]:
+        return Feature, (self.store, self.name)
+
+    @property
+    def _folders(self) -> list[Path]:
+        """Where its rows are: in the store, and in the store that this one has as its base."""
+        base = [self.store.base.path / "features" / self.name] if self.store.base else []
+        return [folder for folder in (self.folder, *base) if (folder / "spec.json").exists()]
+
+    def _list_files(self) -> Files:
+        """Its specs and parts by path, in order, each with inode, size and time of modification."""
+        return {
+            Path(file.path): (file.stat().st_ino, file.stat().st_size, file.stat().st_mtime_ns)
+            for folder in self._folders
+            for file in sorted(os.scandir(folder), key=lambda file: file.name)
+            if file.name == "spec.json" or file.name.endswith(".h5")
+        }
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its specs and parts are on disk as they were when it was opened or last reloaded."""
+        with suppress(FileNotFoundError):
+            return self._files == self._list_files()
+        return False
 
     def reload(self) -> None:
-        """Look again at what is on disk."""
-        self._parts = self._open_parts()
+        """Look again at what is on disk. Rows keep their numbers while no part vanishes."""
+        if self._files and self.is_current:
+            return
+        records = [Record.read(folder) for folder in self._folders] or [Record.read(self.folder)]
+        self.record = records[0]
+        for record, folder in zip(records[1:], self._folders[1:], strict=True):
+            if record.key != self.record.key:
+                raise SpecMismatchError(
+                    f"{self.folder} was made another way than {folder}: delete it, or use another --store"
+                )
+        self._files, self._parts = self._open_parts()
         self.starts = np.cumsum([0, *(part.rows for part in self._parts)])  # the first row of each part
         no_keys = np.empty((0, KEY_BYTES), np.uint8)
         self.keys: Keys = np.concatenate([no_keys, *(part.keys for part in self._parts)])  # of all rows
-        self._index = KeyIndex(self.keys)
+        self.__dict__.pop("_index", None)
         # What the first rows decided; None while there are none.
         self.ragged: bool | None = None
         self.dim: int | None = None
@@ -58,12 +97,22 @@ class Feature:
                 raise StoreError(f"{part.path} holds rows of another shape than the parts before it")
             self.ragged, self.dim, self.dtype = kind
 
-    def _open_parts(self) -> list[Part]:
-        opened = {part.path: part for part in self._parts}  # a sealed part never changes
+    @cached_property
+    def _index(self) -> KeyIndex:
+        return KeyIndex(self.keys)
+
+    def _open_parts(self) -> tuple[Files, list[Part]]:
+        """What is on disk, and the parts: those opened before, which never change, then new ones."""
         for _ in range(LOOKS):
             with suppress(FileNotFoundError):  # compacted since the folder was listed
-                paths = sorted(self.folder.glob("*.h5"))
-                return [opened.get(path) or Part(path, self.key) for path in paths]
+                files = self._list_files()
+                opened = {
+                    part.path: part
+                    for part in self._parts
+                    if part.path in files and files[part.path] == self._files[part.path]
+                }
+                paths = [path for path in files if path.suffix == ".h5" and path not in opened]
+                return files, [*opened.values(), *(Part(path, self.key) for path in paths)]
         raise StoreError(f"{self.folder}: its parts keep vanishing")
 
     def __len__(self) -> int:
@@ -119,7 +168,19 @@ class Feature:
         """Tell beside the spec what else is known of how the next rows are made."""
         told = {**self.record.provenance, **provenance}
         if told != self.record.provenance:
+            self._begin_writing()
             self.record = replace(self.record, provenance=told)
+            self.record.write(self.folder)
+            self._files = self._list_files()
+
+    def _begin_writing(self) -> None:
+        """Make the feature's folder, where only the base of its store has the feature.
+
+        Raises:
+            StoreError: the store is only read.
+        """
+        self.store.create()
+        if not (self.folder / "spec.json").exists():
             self.record.write(self.folder)
 
     def check(self, spec: Spec) -> None:
@@ -242,23 +303,24 @@ class Feature:
             raise MissingRowsError(f"{self.name} lacks {lacking} of {len(keys)} rows: extract them first")
         return rows
 
-    @property
-    def _journal(self) -> Path:
-        return self.folder / "failures.jsonl"
-
     def failures(self) -> dict[bytes, Failure]:
         """Inputs that were tried and have no vector, by content key."""
-        failed = read_failures(self._journal)
+        failed: dict[bytes, Failure] = {}
+        for folder in reversed(self._folders):
+            failed |= read_failures(folder / JOURNAL)
         there = self.has(pack(failed))
         return {key: failure for (key, failure), done in zip(failed.items(), there, strict=True) if not done}
 
-    def record_failures(self, failures: Iterable[Failure]) -> None:
+    def record_failures(self, failures: Collection[Failure]) -> None:
         """Note inputs that have no vector, and why."""
-        add_failures(self._journal, failures)
+        if failures:
+            self._begin_writing()
+            add_failures(self.folder / JOURNAL, failures)
 
     def forget_overcome_failures(self) -> None:
         """Drop the failures of contents that have vectors by now: those may go, and must be encoded then."""
-        keep_failures(self._journal, self.failures().values())
+        self._begin_writing()
+        keep_failures(self.folder / JOURNAL, self.failures().values())
 
     @contextmanager
     def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:
@@ -270,7 +332,9 @@ class Feature:
 
         Raises:
             StoreBusyError: another process is writing this feature, or this shard of it.
+            StoreError: the store is only read.
         """
+        self._begin_writing()
         shard = shard or Shard()
         with locked(self.folder / f"{shard}.lock", self.name):
             seal_left_behind(self, str(shard))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.captions import all_captioned
-from encode_once.cache.errors import DamagedError, DataError, EncodeOnceError
+from encode_once.cache.errors import DamagedError, DataError, EncodeOnceError, StoreError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import writing
 from encode_once.cache.format.failures import read_failures
@@ -40,10 +40,11 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
 
     A table's vectors then lie in one piece, which `fit` maps instead of copying.
     """
+    _check_own(store)
     tables = all_captioned(store)
     changes = []
     for name in names or store.features():
-        with _alone(store.feature(name)) as feature:
+        with _alone(store, name) as feature:
             before, nbytes = len(feature.keys), feature.nbytes
             wanted = feature.find(_contents(tables, feature))
             rows = np.concatenate([wanted[wanted >= 0], np.arange(before)])
@@ -60,11 +61,12 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
 
     What a captioner wrote of a table's image is a caption of the table, too: alone, and joined to its own.
     """
+    if delete:
+        _check_own(store)
     tables = all_captioned(store)
     changes = []
     for name in names or store.features():
-        found = store.feature(name)
-        with _alone(found) if delete else nullcontext(found) as feature:
+        with _alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
             nbytes = feature.nbytes
             needed = KeyIndex(_contents(tables, feature)).find(feature.keys) >= 0
             dropped = int((~needed).sum())
@@ -86,9 +88,21 @@ def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     return keys[first_occurrences(keys)]
 
 
+def _check_own(store: Store) -> None:
+    """Refuse to replace parts in a store that is only read, or that shows those of another store, too."""
+    store.check_writable()
+    if store.base:
+        raise StoreError(f"{store.path} shows rows of {store.base.path}, too: open each store by itself")
+
+
 @contextmanager
-def _alone(feature: Feature) -> Iterator[Feature]:
-    """The feature, with what dead writers left behind sealed, and no writer beside this one."""
+def _alone(store: Store, name: str) -> Iterator[Feature]:
+    """The feature, with what dead writers left behind sealed, and no writer beside this one.
+
+    It is opened for this alone: where parts are replaced, rows change their numbers.
+    """
+    store.folder(name)
+    feature = Feature(store, name)
     with all_locked(feature.folder, feature.name):
         for unfinished in left_behind(feature.folder):
             settle(unfinished, feature)
@@ -233,6 +247,7 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
 
     The next extract encodes what is lacking then, and writes tables anew.
     """
+    _check_own(store)
     told = []
     for name in names or store.features():
         folder = store.folder(name)

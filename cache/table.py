@@ -1,6 +1,8 @@
 """A table of samples: what each row's image, caption and labels are, and the keys of their contents."""
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,13 +10,16 @@ from typing import Any
 import h5py
 import numpy as np
 
-from encode_once.cache.errors import StoreError
+from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.atomic import replacing
-from encode_once.cache.format.header import STAMP_BYTES, check_whole, stamp_whole
+from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import Keys, content_key
+from encode_once.cache.source_files import SourceFile
 
-KIND = "encode-once table", 3
+KIND = "encode-once table", 4
 SINCE = 2  # the oldest version that is read: it had one caption a row, and one file a table
+WITH_CAPTIONS = 3  # the first version with several of each
+WITH_HEADER = 4  # the first version with a header ahead of HDF5
 
 
 @dataclass
@@ -47,8 +52,7 @@ class Table:
     @property
     def name(self) -> str:
         """What a store calls this table: readable, and one for each source."""
-        source = Path(self.source)
-        return f"{source.parent.name}-{source.stem}-{content_key(self.source.encode()).hex()[:8]}"
+        return name_of(self.source)
 
     def keys(self, modality: str) -> Keys:
         """Keys of the rows' images, or of their first captions, (n, 16)."""
@@ -68,6 +72,28 @@ class Table:
         return [text for column in (self.captions, *self.more_captions) for text in column]
 
 
+def name_of(source: str) -> str:
+    """What a store calls the table of that source."""
+    path, key = Path(source), content_key(source.encode("utf-8", "surrogateescape"))
+    return f"{path.parent.name}-{path.stem}-{key.hex()[:8]}"
+
+
+@dataclass(frozen=True)
+class TableHeader:
+    """What is needed to choose among tables, read without their rows."""
+
+    source: str
+    split: str
+    rows: int
+    labelled: bool
+    sources: list[SourceFile] | None = None  # all it was read from; None: written before that was kept
+
+    @property
+    def name(self) -> str:
+        """What a store calls this table."""
+        return name_of(self.source)
+
+
 def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
     """Store texts as one run of UTF-8 bytes and n + 1 offsets."""
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may hold any bytes
@@ -78,15 +104,49 @@ def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
 
 def _get_texts(packed: h5py.Group) -> list[str]:
     run, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
+    if run.isascii():  # then places in bytes are places in the text, and it is decoded at once
+        text = run.decode("ascii")
+        return [text[start:end] for start, end in pairwise(offsets)]
     return [run[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
 
 
-def save_table(table: Table, path: Path) -> None:
-    """Write a table with its keys, whole or not at all."""
+def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
+    """Write a table with its keys, whole or not at all, and what the files it was read from are like."""
+    header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
+    text = json.dumps(asdict(header)).encode()
+    room = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 begins at a power of two
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=STAMP_BYTES) as file:
+        with h5py.File(temporary, "w", userblock_size=room) as file:
             _put(table, file)
-        stamp_whole(temporary, KIND)
+        with temporary.open("r+b") as raw:
+            raw.seek(STAMP_BYTES)
+            raw.write(text)
+        stamp_whole(temporary, KIND, {"header": {"bytes": len(text), "checksum": checksum(text)}})
+
+
+def read_header(path: Path) -> TableHeader:
+    """The header of a table written by `save_table`; of an earlier version, from all of the table.
+
+    Raises:
+        StoreError: the file is not one, or of another version.
+        DamagedError: its header is not as it was written.
+    """
+    try:
+        stamp = read_stamp(path, KIND, SINCE)
+        if stamp["version"] < WITH_HEADER:
+            table = load_table(path)
+            return TableHeader(table.source, table.split, len(table), table.labels is not None)
+        with path.open("rb") as file:
+            file.seek(STAMP_BYTES)
+            text = file.read(min(stamp["header"]["bytes"], path.stat().st_size))
+        if checksum(text) != stamp["header"]["checksum"]:
+            raise DamagedError(f"{path} is damaged")
+        record = json.loads(text)
+        return TableHeader(**{**record, "sources": [SourceFile(**one) for one in record["sources"]]})
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError):
+            raise
+        raise _unreadable(path, error) from error
 
 
 def _put(table: Table, file: h5py.File) -> None:
@@ -129,7 +189,7 @@ def load_table(path: Path) -> Table:
             names = _get_texts(file["column_names"])
             columns = {name: _get_texts(file[f"columns/{i}"]) for i, name in enumerate(names)}
             more: dict[str, Any] = {"split": Path(file.attrs["source"]).stem}
-            if file.attrs["version"] > SINCE:
+            if file.attrs["version"] >= WITH_CAPTIONS:
                 keys = list(file["more_caption_keys"][()])
                 more = {
                     "split": file.attrs["split"],
@@ -153,4 +213,8 @@ def load_table(path: Path) -> Table:
     except (OSError, KeyError, ValueError) as error:
         if isinstance(error, StoreError):
             raise
-        raise StoreError(f"{path} cannot be read: {error}. Extract the data again.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} cannot be read: {error}. Extract the data again.")

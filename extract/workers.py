@@ -25,9 +25,10 @@ from encode_once.cache.progress import ProgressBar
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import decode, large_photos, reduction
-from encode_once.extract.images.hashing import read_file
+from encode_once.extract.images.hashing import hash_again, read_file
 
 STORED = np.float16
+CHANGED = "changed"  # the reason of an image whose content no longer has its key
 COMMIT_SECONDS = 1.0  # rows are buffered so long: each commit waits for the disk
 ON_GPU = 2  # batches at a time: one is computed while the next is copied
 AHEAD = 2  # batches submitted per worker, so that a slow batch does not block the others
@@ -54,7 +55,7 @@ class Input:
             return DecodedInput(text=self.source)
         content = read_file(self.source)
         if content_key(content) != self.key:
-            raise InputError("changed", "the file changed during extraction: run extract again")
+            raise InputError(CHANGED, "the file changed during extraction: run extract again")
         return DecodedInput(content=content)
 
 
@@ -119,7 +120,7 @@ class Job:
     """A tower that encodes the inputs missing in its features."""
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
-        self.encoder, self.tower = encoder, tower
+        self.encoder, self.tower, self._files = encoder, tower, store.files
         provenance = tower.provenance() | ({"weights_file": weights} if weights else {})
         self.features: dict[str, Feature] = {
             output: store.declare(f"{encoder}/{output}", spec, provenance)
@@ -135,7 +136,8 @@ class Job:
         keys = pack(item.key for item in inputs)
         lacking = np.zeros(len(inputs), np.bool_)
         for feature in self.features.values():
-            failed = {} if retry_failed else feature.failures()
+            failures = {} if retry_failed else feature.failures()
+            failed = {key for key, failure in failures.items() if failure.reason != CHANGED}
             lacking |= ~feature.has(keys) & np.array([item.key not in failed for item in inputs], np.bool_)
         return lacking
 
@@ -182,6 +184,8 @@ class Job:
             errors = [(item, error) for item, error in rows if isinstance(error, InputError)]
             self.features[output].record_failures([_failure(item, error) for item, error in errors])
             failed |= dict(errors)
+        if changed := [item.source for item, error in failed.items() if error.reason == CHANGED]:
+            hash_again(changed, self._files)
         self.failed += len(failed)
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()

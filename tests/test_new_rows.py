@@ -2,15 +2,26 @@
 
 import csv
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from encode_once.cache import Store
+from encode_once.cache import Store, feature
+from encode_once.classify.runs import predict as predicting
+from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
 
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"
 TINY = ("--set", "epochs=1", "--set", "progress=false", "--set", "device=cpu")
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 @pytest.fixture
@@ -46,18 +57,18 @@ def test_new_rows_are_encoded_as_a_run_needs_them_and_labelled(
     wanted = [word for name in features for word in ("--features", name)]
     how = [] if options is None else [*TINY, *(word for one in options for word in ("--set", one))]
     run("fit", "--head", head, *wanted, *how, "--run", "run")
-    before = {name: len(Store("store").feature(name)) for name in Store("store").features()}
+    before = files_of("store")
     result = run("predict", "run", "--data", new, "-o", "out.csv")
     with open("out.csv") as file:
         header, *rows = csv.reader(file)
     assert [row[0] for row in rows] == ["0.png", "1.png", "2.png"]
-    after = {name: len(Store("store").feature(name)) for name in before}
-    grown = {name.split("/")[0] for name in before if after[name] > before[name]}
-    assert grown == encoded
+    scratch = Store("run/store")
+    assert {name.split("/")[0] for name in scratch.features() if len(scratch.feature(name))} == encoded
     assert "RANDOM" not in result.stderr
     assert header[:2] == ["ImageID", "Labels"]
     metrics = json.loads(run("evaluate", "run", "--data", new, "--json").stdout)
     assert metrics["n"] == 3
+    assert files_of("store") == before
 
     run("export", "run", "-o", "model.onnx")
 
@@ -90,3 +101,110 @@ def test_the_same_rows_get_the_same_scores_from_new_files(folder, run, tmp_path)
         )
     agree = [labels[one] == held[one] for one in held]
     assert np.mean(agree) >= 11 / 12  # a score may lie on its threshold
+
+
+@pytest.fixture
+def fitted(folder, run):
+    """A run, fitted from `store` on `input`."""
+    folder(60)
+    run("extract", "--encoder", "glove-50", "--encoder", "efficientnet-lite0")
+    run("fit", "--head", "linear", "--run", "run")
+    return run
+
+
+def test_the_store_of_a_run_is_as_it_was_after_other_data_was_measured(fitted, new, monkeypatch):
+    before = files_of("store")
+    result = fitted("evaluate", "run", "--data", new)
+    assert "efficientnet-lite0/pooled: 3, glove-50/mean: 3" in result.stderr
+    assert "kept in run/store" in result.stderr
+    assert "--store DIR" in result.stderr
+    assert files_of("store") == before
+    assert Store("run/store").tables() == []
+    fitted("fit", "--head", "linear")  # the store knows one table still
+    monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("encoded twice"))
+    assert "rows encoded" not in fitted("predict", "run", "--data", new).stderr
+    assert files_of("store") == before
+
+
+def test_runs_of_one_store_encode_the_same_rows_once(fitted, new):
+    fitted("fit", "--head", "prototype", "--run", "other")
+    result = fitted("evaluate", "run", "other", "--data", new)
+    assert result.stderr.count("rows encoded") == 1
+    assert not Path("other/store").exists()
+
+
+def test_a_store_that_is_named_is_added_to_and_keeps_no_table(fitted, new):
+    before = files_of("store")
+    fitted("predict", "run", "--data", new, "--store", "mine")
+    assert files_of("store") == before
+    assert not Path("run/store").exists()
+    assert len(Store("mine").feature("glove-50/mean")) == 3
+    assert Store("mine").tables() == []
+
+
+def test_data_that_the_store_has_leaves_no_trace(fitted):
+    before = files_of(".")
+    fitted("predict", "run", "-o", "out.csv")
+    assert files_of(".").keys() - before.keys() <= {Path("out.csv"), Path("run/store/files.sqlite")}
+
+
+def test_features_are_opened_once_a_command(fitted, monkeypatch):
+    opened = []
+    original = feature.Part
+    monkeypatch.setattr(feature, "Part", lambda path, key: opened.append(path) or original(path, key))
+    for words in (["predict", "run"], ["evaluate", "run", "--data", "input", "--store", "store"], ["fit"]):
+        opened.clear()
+        fitted(*words)
+        assert len(opened) == len(set(opened))
+        assert {path.parent.name for path in opened} >= {"mean", "pooled"}
+
+
+def test_a_run_that_cannot_be_written_keeps_new_rows_for_the_command_alone(fitted, new, monkeypatch):
+    monkeypatch.setattr(predicting, "is_writable", lambda folder: False)
+    before = files_of("store"), files_of("run")
+    result = fitted("predict", "run", "--data", new, "-o", "out.csv")
+    assert "gone when this command ends, as run cannot be written; --store DIR" in result.stderr
+    result = fitted("predict", "run", "--data", new, "-o", "again.csv", "--store", "store")
+    assert Path("out.csv").read_bytes() == Path("again.csv").read_bytes()
+    assert (files_of("store"), files_of("run")) == before
+
+
+@pytest.fixture
+def unwritable():
+    """A function that makes folders readable only until the test ends."""
+    changed = []
+
+    def make(*folders):
+        for folder in folders:
+            for path in [Path(folder), *Path(folder).rglob("*")]:
+                changed.append((path, path.stat().st_mode))
+                path.chmod(path.stat().st_mode & 0o555)
+
+    yield make
+    for path, mode in changed:
+        path.chmod(mode)
+
+
+# Root may write whatever the mode says, unless it gives that up.
+MODES_COUNT = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override"]
+
+
+@pytest.mark.skipif(bool(MODES_COUNT) and not shutil.which("setpriv"), reason="no setpriv")
+@pytest.mark.parametrize("folders", [["store"], ["store", "run"]])
+def test_a_store_that_may_only_be_read_is_predicted_from(fitted, new, unwritable, folders):
+    before = files_of("store"), files_of("run")
+    unwritable(*folders)
+    words = ["-m", "cli", "predict", "run", "--data", new, "-o", "labels.csv", "--store", "store"]
+    result = subprocess.run(
+        [*MODES_COUNT, sys.executable, *map(str, words)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    kept = "kept in run/store" if "run" not in folders else "run cannot be written"
+    assert kept in result.stderr
+    with open("labels.csv") as file:
+        assert len(list(csv.reader(file))) == 4
+    assert files_of("store") == before[0]
+    assert (files_of("run") == before[1]) == ("run" in folders)

@@ -62,11 +62,15 @@ def read_stamp(path: Path, kind: tuple[str, int], since: int | None = None) -> d
     return stamp
 
 
-def stamp_whole(path: Path, kind: tuple[str, int]) -> None:
-    """Stamp a closed HDF5 file that was made with a user block: one checksum for all that follows."""
+def stamp_whole(path: Path, kind: tuple[str, int], more: Stamp | None = None) -> None:
+    """Stamp a closed HDF5 file that was made with a user block: one checksum for all that follows.
+
+    Args:
+        more: what else the stamp says.
+    """
     with path.open("r+b") as file:
         stamp = {"format": kind[0], "version": kind[1], "checksum": _checksum_of_content(file)}
-        write_stamp(file.fileno(), stamp)
+        write_stamp(file.fileno(), stamp | dict(more or {}))
 
 
 def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> None:

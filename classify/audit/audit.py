@@ -187,13 +187,13 @@ def _of_doubles(held: _Held, near: float) -> Iterator[Finding]:
 
 def _of_other_tables(held: _Held, near: float) -> Iterator[Finding]:
     """Rows of the store's other tables whose doubles the run was fitted on."""
-    others = [table for table in held.store.tables() if table.name != held.table.name]
-    if not others:
+    headers = [header for header in held.store.headers() if header.name != held.table.name]
+    if not headers:
         return
     fitted = np.arange(len(held.table)) if held.cross_validated else np.flatnonzero(held.parts < 0)
     known, vectors = content_keys(held.table)[fitted], held.vectors(held.table)
     known_vectors = None if vectors is None else vectors[fitted]
-    for table in others:
+    for table in map(held.store.load, headers):
         try:
             vectors = held.vectors(table)
         except MissingRowsError as error:

@@ -229,24 +229,24 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
     Raises:
         DataError: there is none, or several, or its file changed since it was extracted.
     """
-    tables = [table for table in store.tables() if table.labels is not None]
+    tables = [header for header in store.headers() if header.labelled]
     if data is not None:
         root = Path(data).resolve()
-        tables = [table for table in tables if Path(table.source).is_relative_to(root)]
+        tables = [header for header in tables if Path(header.source).is_relative_to(root)]
     if not tables:
         raise DataError(
             f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract first"
         )
     if len(tables) > 1:
-        tables = [table for table in tables if table.split.startswith("train")] or tables
+        tables = [header for header in tables if header.split.startswith("train")] or tables
     if len(tables) > 1:
-        known = ", ".join(table.source for table in tables)
+        known = ", ".join(header.source for header in tables)
         raise DataError(
             f"{store.path} knows {len(tables)} tables with labels ({known}): choose one with --data"
         )
     if store.is_outdated(tables[0]):
         raise DataError(f"{tables[0].source} changed since: run extract again (it encodes only what is new)")
-    return tables[0]
+    return store.load(tables[0])
 
 
 def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:

@@ -1,8 +1,11 @@
 """A run applied to other rows: their labels, and what they are worth where the truth is known."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.format.atomic import is_writable
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.duplicates import Groups
@@ -19,6 +23,27 @@ from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.compare import Judged
 from encode_once.classify.runs.retune import measured
 from encode_once.classify.runs.run import Run, Scored
+
+
+@contextmanager
+def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator[Store]:
+    """A store to predict from, in which rows that it lacks can be encoded.
+
+    The store that a run was fitted from is only read, and so is `store` where it cannot be written. On top of
+    it is a scratch store in the run's folder or, where that cannot be written either, in a temporary one.
+
+    Args:
+        store: to be read and added to instead.
+    """
+    if store is not None and is_writable(Path(store)):
+        yield Store(store)
+        return
+    base, scratch = Store(store or run.settings.store, read_only=True), run.path / "store"
+    if is_writable(scratch):
+        yield Store(scratch, base=base)
+        return
+    with TemporaryDirectory(prefix="encode-once-") as folder:
+        yield Store(folder, base=base)
 
 
 def differences(run: Run, store: Store) -> list[str]:

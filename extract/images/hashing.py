@@ -56,6 +56,14 @@ def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputErr
     return unreadable | failed
 
 
+def hash_again(paths: Iterable[str], index: StatIndex) -> None:
+    """Correct an index that has other keys for images of unchanged size and time than they have now."""
+    with ThreadPoolExecutor() as pool:
+        stats, _ = _each(pool, _stat, paths)
+        keys, _ = _each(pool, _key, stats)
+    index.remember((path, stats[path], key) for path, key in keys.items())
+
+
 def _stat(path: str) -> Stat:
     with _file_errors():
         return stat_of(containers.container_of(path))

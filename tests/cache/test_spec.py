@@ -84,9 +84,26 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
     table = Table("/d/0.tar", ["1", "2"], ["", ""], ["x", "ÿ"], labels, image_keys=keys, caption_keys=keys)
     table.split, table.more_sources = "val", ["/d/1.tar"]
     table.more_captions, table.more_caption_keys = [["", "z"]], [pack([bytes(16), blake(b"z")])]
+    source = tmp_path / "0.tar"
+    source.write_bytes(b"rows")
+    table.source = str(source)
     store.save(table)
     (path,) = (store.path / "tables").iterdir()
-    assert stamp_of(path, ("encode-once table", 3))["checksum"] == xxh3(path.read_bytes()[8192:])
+    stamp = stamp_of(path, ("encode-once table", 4))
+    assert stamp["checksum"] == xxh3(path.read_bytes()[8192:])
+    header = path.read_bytes()[8192 : 8192 + stamp["header"]["bytes"]]
+    assert stamp["header"]["checksum"] == xxh3(header)
+    stat = source.stat()
+    files = [
+        {"path": str(source), "size": 4, "mtime_ns": stat.st_mtime_ns, "key": blake(b"rows").hex()},
+    ]
+    assert json.loads(header) == {
+        "source": str(source),
+        "split": "val",
+        "rows": 2,
+        "labelled": True,
+        "sources": files,
+    }
     with h5py.File(path) as file:
 
         def texts(name):
@@ -95,7 +112,7 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
 
         assert texts("captions") == ["x", "ÿ"]
         assert (file.attrs["source"], file.attrs["split"], texts("more_sources")) == (
-            *("/d/0.tar", "val"),
+            *(str(source), "val"),
             ["/d/1.tar"],
         )
         assert texts("more_captions/0") == ["", "z"]

@@ -1,8 +1,10 @@
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,13 +21,15 @@ from encode_once.cache import (
     Store,
     StoreBusyError,
     StoreError,
+    Table,
     UnknownFeatureError,
     content_key,
 )
 from encode_once.cache import feature as feature_module
 from encode_once.cache.format import feature_writer as writer_module
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact
+from encode_once.cache.maintenance import compact, drop_unreferenced, repair
+from encode_once.cache.verify import verify
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -267,3 +271,150 @@ def test_a_damaged_part_is_refused(store, damage):
             file.attrs["format" if damage == "foreign" else "feature_key"] = "other"
     with pytest.raises(StoreError, match=part.name):
         store.feature("e/o")
+
+
+TABLE = Table("/d/train.csv", ["1"], [""], ["x"], None, image_keys=keys_of(1), caption_keys=keys_of(1))
+
+
+def files_of(store):
+    return {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
+
+
+def append(feature):
+    with feature.writer(1) as writer:
+        writer.append(keys_of(9), np.ones((1, 2), np.float16))
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A store of two features, opened for reading only."""
+    store = Store(tmp_path / "base")
+    for name in ("e/o", "e/p"):
+        fill(store.declare(name, SPEC), range(3), np.arange(6, dtype=np.float16).reshape(3, 2))
+    store.feature("e/o").record_failures([Failure(keys_of(5).tobytes().hex(), "empty", "", "5")])
+    store.save(TABLE)
+    return Store(store.path, read_only=True)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        Store.create,
+        lambda store: store.save(TABLE),
+        lambda store: store.declare("e/new", SPEC),
+        lambda store: append(store.declare("e/o", SPEC)),
+        lambda store: store.feature("e/o").note({"torch": "3"}),
+        lambda store: store.feature("e/o").record_failures([Failure("00" * 16, "empty", "", "")]),
+        lambda store: store.feature("e/o").forget_overcome_failures(),
+        compact,
+        lambda store: drop_unreferenced(store, delete=True),
+        repair,
+    ],
+)
+def test_nothing_writes_to_a_store_that_is_only_read(base, write):
+    before = files_of(base)
+    with pytest.raises(StoreError, match="opened for reading only"):
+        write(base)
+    assert files_of(base) == before
+
+
+def test_a_store_that_is_only_read_is_read_as_any(base):
+    before = files_of(base)
+    store = Store(base.path)
+    assert base.features() == store.features()
+    np.testing.assert_array_equal(base.feature("e/o").read(keys_of(2, 0)), [[4, 5], [0, 1]])
+    assert base.feature("e/o").failures() == store.feature("e/o").failures()
+    assert base.declare("e/o", SPEC).has(keys_of(0)).all()
+    assert [table.ids for table in base.tables()] == [["1"]]
+    assert verify(base) == []
+    assert drop_unreferenced(base)[0].rows == 2
+    assert files_of(base) == before
+    assert repr(base) == f"Store({str(base.path)!r}, read_only=True)"
+
+
+def test_a_store_on_a_base_finds_the_rows_of_both_and_writes_its_own(base, tmp_path):
+    before = files_of(base)
+    store = Store(tmp_path / "scratch", base=base)
+    feature = store.declare("e/o", SPEC)
+    assert store.features() == ["e/o", "e/p"]
+    assert not store.path.exists()  # nothing has been written
+    fill(feature, [1, 7, 8], np.full((3, 2), 9, np.float16))
+    feature.record_failures([Failure(keys_of(6).tobytes().hex(), "empty", "", "6")])
+    for again in (feature, store.feature("e/o"), Store(tmp_path / "scratch", base=base).feature("e/o")):
+        assert len(again) == 5
+        np.testing.assert_array_equal(again.read(keys_of(8, 1, 0, 7)), [[9, 9], [2, 3], [0, 1], [9, 9]])
+        assert again.failures().keys() == {keys_of(5).tobytes(), keys_of(6).tobytes()}
+    alone = Store(tmp_path / "scratch")
+    assert alone.features() == ["e/o"]
+    assert alone.feature("e/o").has(keys_of(*range(9))).tolist() == [False] * 7 + [True] * 2
+    assert verify(alone) == []
+    pickled = pickle.loads(pickle.dumps(feature))
+    np.testing.assert_array_equal(pickled.read(keys_of(0, 7)), [[0, 1], [9, 9]])
+    assert files_of(base) == before
+    assert repr(store) == f"Store({str(tmp_path / 'scratch')!r}, base={base!r})"
+
+
+def test_a_store_and_its_base_must_have_made_a_feature_in_the_same_way(base, tmp_path):
+    store = Store(tmp_path / "scratch", base=base)
+    with pytest.raises(SpecMismatchError, match="weights: stored w1, asked for w2"):
+        store.declare("e/o", SPEC | {"weights": "w2"})
+    fill(Store(tmp_path / "scratch").declare("e/p", SPEC | {"weights": "w2"}), [1], np.ones((1, 2), "f2"))
+    with pytest.raises(SpecMismatchError, match=r"scratch/features/e/p was made another way.* delete it"):
+        store.feature("e/p")
+
+
+@pytest.mark.parametrize("change", [compact, repair, lambda store: drop_unreferenced(store, delete=True)])
+def test_parts_are_not_replaced_through_a_store_on_a_base(base, tmp_path, change):
+    before = files_of(base)
+    with pytest.raises(StoreError, match="open each store by itself"):
+        change(Store(tmp_path / "scratch", base=base))
+    assert files_of(base) == before
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The files of parts that are opened, in order."""
+    paths = []
+    original = feature_module.Part
+    monkeypatch.setattr(feature_module, "Part", lambda path, key: paths.append(path) or original(path, key))
+    return paths
+
+
+def test_a_feature_is_opened_once_and_again_when_its_parts_change(store, opened):
+    fill(store.declare("e/o", SPEC), [1, 2], np.ones((2, 2), np.float16))
+    opened.clear()
+    reader = Store(store.path)
+    features = [reader.feature("e/o") for _ in range(3)] + [reader.declare("e/o", SPEC)]
+    assert len(opened) == 1
+    assert all(feature is features[0] for feature in features)
+    fill(Store(store.path).declare("e/o", SPEC), [3], np.ones((1, 2), np.float16))  # another process, say
+    assert reader.feature("e/o").has(keys_of(1, 2, 3)).all()
+    append(reader.feature("e/o"))
+    assert reader.feature("e/o").has(keys_of(1, 2, 3, 9)).all()
+    compact(reader)
+    assert reader.feature("e/o").has(keys_of(1, 2, 3, 9)).all()
+    assert len(reader.feature("e/o").parts) == 1
+
+
+def test_rows_keep_their_numbers_while_rows_are_added(store, monkeypatch):
+    """Also where a part that a dead writer left behind is sealed then, whose name comes before."""
+    feature = store.declare("e/o", SPEC)
+    monkeypatch.setattr(writer_module, "part_name", lambda: "b.h5")
+    fill(feature, [1, 2], np.float16([[1, 1], [2, 2]]))
+    rows = feature.find(keys_of(1, 2))
+    monkeypatch.setattr(writer_module, "part_name", lambda: "a.h5")
+    fill(feature, [3], np.float16([[3, 3]]))
+    np.testing.assert_array_equal(feature.take(rows), [[1, 1], [2, 2]])
+    np.testing.assert_array_equal(feature.read(keys_of(3, 1)), [[3, 3], [1, 1]])
+
+
+def test_rows_found_before_a_compaction_stay_those_they_were(store):
+    for name in (1, 2):
+        fill(store.declare("e/o", SPEC), [name], np.full((1, 2), name, np.float16))
+    store.save(replace(TABLE, image_keys=keys_of(2)))
+    feature = store.feature("e/o")
+    rows = feature.find(keys_of(1, 2))
+    compact(store)
+    np.testing.assert_array_equal(feature.take(rows), [[1, 1], [2, 2]])
+    np.testing.assert_array_equal(store.feature("e/o").read(keys_of(1, 2)), [[1, 1], [2, 2]])
+    assert store.feature("e/o").find(keys_of(1, 2)).tolist() == [1, 0]

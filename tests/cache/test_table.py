@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from encode_once.cache import NO_KEY, Store, StoreError, Table, content_key
+from encode_once.cache import NO_KEY, DamagedError, Store, StoreError, Table, content_key
+from encode_once.cache import table as tables
 from encode_once.cache.format.header import stamp_whole
 from encode_once.cache.keys import pack
-from encode_once.cache.table import load_table, save_table
+from encode_once.cache.table import TableHeader, load_table, save_table
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 rows = st.lists(st.tuples(text, text, text, st.lists(text, max_size=3, unique=True), text), max_size=8)
@@ -74,22 +75,120 @@ def test_a_table_of_version_2_is_read_with_one_caption_a_row(tmp_path):
 
 def test_a_table_of_a_version_to_come_is_refused(tmp_path):
     save_table(table_of([]), tmp_path / "t.h5")
-    stamp_whole(tmp_path / "t.h5", ("encode-once table", 4))
+    stamp_whole(tmp_path / "t.h5", ("encode-once table", 5))
     with pytest.raises(StoreError, match="update this one"):
         load_table(tmp_path / "t.h5")
 
 
-def test_a_table_is_outdated_when_any_of_its_files_is_newer(tmp_path):
+@pytest.fixture
+def sources(tmp_path):
+    """Two files, and a store with a table that was read from both."""
     files = [tmp_path / "0.tar", tmp_path / "1.tar"]
     for file in files:
-        file.touch()
+        file.write_text("old")
     table = table_of([])
     table.source, table.more_sources = str(files[0]), [str(files[1])]
     store = Store(tmp_path / "store")
     store.save(table)
+    return files, store, table
+
+
+@pytest.mark.parametrize("content", ["new", "longer"])
+@pytest.mark.parametrize("seconds", [-(10**6), 1, 10**6], ids=["older", "newer", "future"])
+@pytest.mark.parametrize("changed", [0, 1])
+def test_a_table_is_outdated_when_one_of_its_files_holds_something_else(sources, content, seconds, changed):
+    """Whatever time `cp -p`, `rsync -t` or `unzip` gave the file."""
+    files, store, table = sources
+    assert not store.is_outdated(table)
+    moment = files[changed].stat().st_mtime_ns + seconds * 10**9
+    files[changed].write_text(content)
+    os.utime(files[changed], ns=(moment, moment))
+    assert store.is_outdated(table)
+    store.save(table)  # as extract does
+    assert not store.is_outdated(table)
+
+
+@pytest.mark.parametrize("seconds", [-(10**6), 10**6])
+def test_a_file_of_another_time_and_the_same_content_has_not_changed(sources, seconds):
+    files, store, table = sources
+    moment = files[0].stat().st_mtime_ns + seconds * 10**9
+    files[0].write_text("new")
+    files[0].write_text("old")
+    os.utime(files[0], ns=(moment, moment))
+    assert not store.is_outdated(table)
+    files[1].unlink()
+    assert not store.is_outdated(table)
+
+
+def test_a_table_of_version_3_is_outdated_when_a_file_is_newer(sources):
+    files, store, table = sources
+    (path,) = store.table_files()
+    stamp_whole(path, ("encode-once table", 3))
+    with h5py.File(path, "r+") as file:
+        file.attrs["version"] = 3
+    stamp_whole(path, ("encode-once table", 3))
+    assert store.headers() == [TableHeader(table.source, "val 2017", 0, True)]
     assert not store.is_outdated(table)
     os.utime(files[1], (10**10, 10**10))
     assert store.is_outdated(table)
+
+
+@pytest.mark.parametrize("change", ["caption", "new caption", "new image"])
+def test_a_folder_has_changed_when_a_text_or_the_names_of_its_files_have(tmp_path, change):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("0.jpg", "0.txt", "1.jpg"):
+        (folder / name).write_text(name)
+    table = table_of([])
+    table.source = str(folder)
+    store = Store(tmp_path / "store")
+    store.save(table)
+    os.utime(folder, (1, 1))
+    assert not store.is_outdated(table)
+    names = {"caption": "0.txt", "new caption": "1.txt", "new image": "2.jpg"}
+    (folder / names[change]).write_text("another caption")
+    os.utime(folder, (1, 1))
+    assert store.is_outdated(table)
+
+
+@settings(deadline=None)
+@given(rows, st.booleans(), st.integers(0, 300))
+def test_headers_say_what_the_tables_say_without_reading_them(tmp_path_factory, rows, labelled, more):
+    store = Store(tmp_path_factory.mktemp("tables") / "store")
+    table = table_of(rows, labelled, 1)
+    table.more_sources = [f"/data/é{number}.csv" for number in range(more)]
+    store.save(table)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(h5py, "File", lambda *_, **__: pytest.fail("a table was read"))
+        (header,) = store.headers()
+    assert header == TableHeader("/data/train.csv", "val 2017", len(rows), labelled, [])
+    assert store.load(header).ids == store.table(header.name).ids == table.ids
+
+
+def test_only_the_table_that_is_asked_for_is_read(tmp_path, monkeypatch):
+    store = Store(tmp_path / "store")
+    for number in range(3):
+        table = table_of([("a", "", "x", [], "")])
+        table.source = f"/data/{number}.csv"
+        store.save(table)
+    read = []
+    original = tables.load_table
+    monkeypatch.setattr(
+        "encode_once.cache.store.load_table", lambda path: read.append(path.stem) or original(path)
+    )
+    assert store.table(table.name).source == "/data/2.csv"
+    assert read == [table.name]
+
+
+def test_a_damaged_header_is_noticed(sources):
+    _, store, _ = sources
+    (path,) = store.table_files()
+    content = path.read_bytes()
+    for at in (8192, 8200, 8192 + content[8192:].index(b"}]}")):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        for read in (store.headers, store.tables):
+            with pytest.raises(DamagedError):
+                read()
 
 
 def test_a_store_keeps_the_last_state_of_each_table(tmp_path):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
-from encode_once.cache import DataError, SpecMismatchError, Store
+from encode_once.cache import DataError, SpecMismatchError, Store, content_key
 from encode_once.cache.export import export, select
-from encode_once.extract import encode
+from encode_once.extract import encode, pipeline
 from encode_once.extract import workers as encoding
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
@@ -217,6 +217,43 @@ def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, mo
     report = encode(root, [LITE0], tmp_path / "store")
     assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
     assert [failure.reason for failure in report.failures] == ["changed"]
+
+
+def test_an_image_replaced_by_one_of_the_same_size_and_time_is_encoded_once_that_is_noticed(folder, tmp_path):
+    root, store = folder(4), tmp_path / "store"
+    image, moment = root / "data" / "1.png", 1_600_000_000
+    contents = [saved(picture(seed), "PNG") for seed in (70, 71)]
+    longest = max(map(len, contents))
+    first, second = (content.ljust(longest, b"\0") for content in contents)
+    image.write_bytes(first)
+    os.utime(image, (moment, moment))
+    encode(root, [GLOVE], store)  # all that is kept of the image is its key
+    image.write_bytes(second)
+    os.utime(image, (moment, moment))
+    report = encode(root, [LITE0], store)
+    assert [(failure.input, failure.reason) for failure in report.failures] == [(str(image), "changed")]
+    assert counts(report, f"{LITE0}/pooled") == (3, 0, 1)
+    report = encode(root, [LITE0], store)
+    assert counts(report, f"{LITE0}/pooled") == (1, 3, 0)
+    (table,) = Store(store).tables()
+    assert table.keys("image")[1].tobytes() == content_key(second)
+    image.write_bytes(first)  # and what was said of the old content has not stayed
+    os.utime(image, (moment + 1, moment + 1))
+    assert counts(encode(root, [LITE0], store), f"{LITE0}/pooled") == (1, 3, 0)
+
+
+def test_a_table_edited_while_its_images_are_read_is_outdated(folder, tmp_path, monkeypatch):
+    root = folder(3)
+    original = pipeline.add_keys
+
+    def editing(*args):
+        (root / "train.csv").write_text((root / "train.csv").read_text().replace("dog", "cat"))
+        return original(*args)
+
+    monkeypatch.setattr(pipeline, "add_keys", editing)
+    encode(root, [GLOVE], tmp_path / "store")
+    store = Store(tmp_path / "store")
+    assert store.is_outdated(store.table())
 
 
 def test_an_encoder_of_both_modalities_takes_captions_alone_as_prompts_are(tmp_path):
