@@ -125,9 +125,9 @@ class Settings:
         """What is recorded of each of them, by its name without `/regions`."""
         features: dict[str, list[tuple[str | None, Spec]]] = {}
         for name, source in self._sources:
-            made = features.setdefault(name.removesuffix(REGIONS), [])
-            made += [(source.weights_file, source.spec)] if source else []
-        return {name: EncoderRecord.of(made) for name, made in features.items()}
+            records = features.setdefault(name.removesuffix(REGIONS), [])
+            records += [(source.weights_file, source.spec)] if source else []
+        return {name: EncoderRecord.of(records) for name, records in features.items()}
 
     @property
     def captions(self) -> list[str]:

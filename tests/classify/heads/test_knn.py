@@ -89,3 +89,9 @@ def test_more_neighbours_than_rows_are_all_rows():
 def test_an_unknown_metric_is_told():
     with pytest.raises(DataError, match="did you mean 'cosine'"):
         KNN(metric="cosin").fit(*problem(0, 20))
+
+
+def test_rows_beyond_float16_are_an_error_and_no_infinite_distances():
+    X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * 1e6
+    with pytest.raises(DataError, match=r"rows of head knn as float16: .* of 120 values are NaN or infinite"):
+        KNN(metric="l2", device="cpu").fit(X, X[:, :2] > 0, X, X[:, :2] > 0)

@@ -156,13 +156,35 @@ def test_saturated_rare_classes_stay_finite_under_weak_penalties():
     X = ((X - X.mean(0)) / np.maximum(X.std(0), 1e-3)).astype(np.float32)
     Y = np.zeros((300, 20), bool)
     Y[np.arange(15), np.arange(15)] = True
+    Y[:, 19] = True  # p is exactly 1 in the end
     problem = _Problem(X, torch.tensor(Y).float())
     for C in (0.01, 1.0, 10.0, 1e4):
         layer = problem.solve(C, 1e-4)
         logits = torch.tensor(X) @ layer[:-1] + layer[-1]
         assert logits.abs().max() < 1e3
-        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor(Y).float())
+        loss = bce(logits, torch.tensor(Y).float())
         assert loss < 0.02
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 4, 20])
+def test_a_step_never_raises_the_loss_however_few_lengths_are_tried(evaluations, monkeypatch):
+    """A step a million times too long once let logits grow to 1e23."""
+    monkeypatch.setattr(linear, "MAX_EVALUATIONS", evaluations)
+    rng = np.random.default_rng(0)
+    logits, Y = torch.tensor(rng.normal(size=(50, 40)) * 3), torch.tensor(rng.random((50, 40)) < 0.1).double()
+    change = torch.tensor(rng.normal(size=(50, 40)) * 10.0 ** rng.uniform(-4, 6, size=40))
+    slopes = ((logits.sigmoid() - Y) * change).mean(0)
+    change *= -slopes.sign()  # downhill
+    zero = torch.zeros(40).double()
+    length = linear._line_minimum(logits, change, Y, zero, zero)
+
+    def loss(t):
+        return bce(logits + t * change, Y, reduction="none").mean(0)
+
+    assert (loss(length) <= loss(zero)).all()
+    if evaluations == 20:
+        nearby = torch.stack([loss(length * factor) for factor in (0.25, 0.5, 2.0, 4.0)])
+        assert (loss(length) <= nearby + 1e-9).all()
 
 
 @pytest.mark.real

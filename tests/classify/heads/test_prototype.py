@@ -261,3 +261,15 @@ def test_real_prompts_tell_mixtures_apart(shared):
     made = head(prompts=str(shared / "weights" / "clip-vit-b32-text-coco80.npy"), shots=0)
     scores = made.fit(X[:800], Y[:800]).predict_proba(X[800:])
     assert average_precision_score(Y[800:], scores) > 0.7  # by chance 0.04; the prompts are much alike
+
+
+def test_without_vectors_among_the_validation_rows_the_training_rows_choose():
+    """The mean loss of no rows is NaN: the first α, 0, was kept, though these prompts say nothing."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 6)).astype(np.float32)
+    prompts = np.array([[0, 0, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0]])
+    head = Prototype(prompts=prompts, device="cpu").fit(
+        X, X[:, :2] > 0, np.zeros_like(X[:20]), X[:20, :2] > 0
+    )
+    assert len(head.rows_) == 200
+    assert average_precision_score(X[:, :2] > 0, head.predict_proba(X)) > 0.9

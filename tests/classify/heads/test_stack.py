@@ -188,3 +188,12 @@ def test_another_stack_takes_up_what_was_learned(data, combiner, options):
     np.testing.assert_array_equal(other.predict_proba(X), scores)
     if combiner == "bilinear":  # it fuses the heads, not their scores in a row
         assert stack.combiner_.shapes == [(1, 2), (1, 2)]
+
+
+def test_a_head_whose_scores_are_not_finite_is_an_error_and_no_input_of_the_combiner(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    stack = make("stack", parts=[[0], [0]], heads=["linear", "knn"], folds=2)
+    knn = type(make("knn"))
+    monkeypatch.setattr(knn, "predict_proba", lambda _, X: np.full((len(X), 2), np.nan, np.float32))
+    with pytest.raises(DataError, match="scores of head 1 of the stack"):
+        stack.fit(X, X[:, :2] > 0)
