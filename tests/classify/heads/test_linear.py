@@ -7,12 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.data.features import standardisation
 from encode_once.classify.data.matrix import Selected, Standardised
 from encode_once.classify.data.splits import inner
 from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.heads import linear
 from encode_once.classify.heads.linear import Linear, _Problem
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
