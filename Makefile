@@ -5,10 +5,9 @@ RUN := PYTHONUTF8=1 $(PY)
 COCO19 ?= ../shared
 export COCO19
 
-# Tests whose figures depend on the order in which the processor adds: heads, encoders, thresholds, calibration.
-NUMERICAL := tests/extract/encoders tests/classify/heads $(addprefix tests/classify/test_,calibration.py \
-  duplicates.py expected_f1.py export.py intervals.py losses.py metrics.py networks.py projection.py \
-  shrinkage.py thresholds.py training.py)
+# Tests whose figures depend on the order in which the processor adds.
+NUMERICAL := tests/extract/encoders tests/classify/heads tests/classify/decisions tests/classify/evaluation \
+  tests/classify/data/test_duplicates.py tests/classify/runs/test_onnx_export.py
 ROUNDS ?= 3
 
 .PHONY: demo test numerical-tests other-processors other-python fuzz-tests lint real install clean
