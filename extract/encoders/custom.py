@@ -1,4 +1,4 @@
-"""The user's own encoders: a class in a file, `--encoder path.py:MyEncoder` (see README for an example)."""
+"""The user's own encoders: a class in a file, `--encoder path.py:MyEncoder` (see docs/extending.md)."""
 
 from collections.abc import Callable
 from pathlib import Path

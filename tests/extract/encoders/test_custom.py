@@ -1,4 +1,4 @@
-"""A user's own encoder, with the example of README."""
+"""A user's own encoder, with the example of docs/extending.md."""
 
 import re
 from importlib.metadata import EntryPoint
@@ -14,8 +14,8 @@ from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import UnknownEncoderError
 from tests.conftest import picture
 
-README = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
-(EXAMPLE,) = re.findall(r"```python\n(.*?class Colours.*?)```", README, re.S)
+PAGE = (Path(__file__).parents[3] / "docs/extending.md").read_text(encoding="utf-8")
+(EXAMPLE,) = re.findall(r"```python\n(.*?class Colours.*?)```", PAGE, re.S)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def working_folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_example_of_the_readme_encodes_images(working_folder, folder):
+def test_the_example_of_the_documents_encodes_images(working_folder, folder):
     encode(folder(4), ["own.py:Colours"], "store")
     store = Store("store")
     (table,) = store.tables()
