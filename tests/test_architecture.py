@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,9 @@ def test_reading_runs_and_stores_imports_neither_torch_nor_scikit_learn():
     )
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_the_wheel_has_every_package_and_no_other():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {path.parent.relative_to(ROOT) for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py")}
+    assert set(listed) == {"encode_once", *(".".join(["encode_once", *folder.parts]) for folder in folders)}
