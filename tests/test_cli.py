@@ -56,7 +56,7 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
     (tmp_path / "runs" / "sweep").mkdir()
     told = run("report", "runs/mlp", "runs/sweep")
     assert "runs/mlp" in told.stdout
-    assert "runs/sweep is no run, and left out" in told.stderr
+    assert "runs/sweep is not a run: left out" in told.stderr
     run("report", "runs/sweep", status=1)
 
 
@@ -135,7 +135,7 @@ def test_random_weights_are_said(folder, run):
         (["fit", "--head", "mpl"], "mlp"),
         (["fit", "--tune", "makro"], "macro"),
         (["fit", "--set", "dropout"], "NAME=VALUE"),
-        (["tune", "runs/x", "--decide", "f1"], "choose from cuts, expected-f1"),
+        (["tune", "runs/x", "--decide", "f1"], "choose from thresholds, expected-f1"),
         (["evaluate", "runs/x", "--anyway"], "two runs or more"),
     ],
 )
@@ -240,10 +240,10 @@ def test_verify_finds_what_repair_mends_and_extract_encodes_again(folder, run, t
 def test_gc_drops_the_rows_of_a_forgotten_table(folder, run, tmp_path):
     folder(4)
     run(*GLOVE)
-    assert "0 rows stand in no table" in run("store", "gc").stderr
+    assert "0 rows are in no table" in run("store", "gc").stderr
     (table,) = tmp_path.glob("store/tables/*.h5")
     table.unlink()
-    assert "4 rows stand in no table" in run("store", "gc").stderr
+    assert "4 rows are in no table" in run("store", "gc").stderr
     assert "4 rows dropped" in run("store", "gc", "--delete").stderr
 
 
@@ -280,7 +280,7 @@ def test_an_impossible_shard_is_wrong_usage(folder, run, shard):
 
 @pytest.mark.parametrize("verb", ["list", "info glove-50/mean", "verify", "compact", "gc", "merge other"])
 def test_a_store_that_is_not_there_is_told(run, verb):
-    assert "is no store yet" in run("store", *verb.split(), status=1).stderr
+    assert "is not a store" in run("store", *verb.split(), status=1).stderr
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ average precision.
 
 **Rare classes** need two corrections, which shift and widen the draws of the averages over classes.
 
-1. Variance. The draws of a class with m informative rows (for F1 true or predicted, for average precision
-   positive) vary too little by (m - 1) / m, and not at all with m = 1. Let D be their variance. u = D m² /
-   (m - 1) is an unbiased estimate of the variance a row brings, with m - 1 degrees of freedom; it is shrunk
-   to the mean of the classes by `PRIOR` further degrees, and v = u / m replaces D. Rare classes weigh more
-   in that mean, as it is for them, and a row of theirs varies more than one of a frequent class.
+1. Variance. Let m rows be informative about a class: for F1 the true or predicted, for average precision the
+   positive ones. Its draws have too small a variance D, and none with m = 1: exponential weights give a mean
+   of m numbers the variance s² / (m + 1), where s² itself is too small by (m - 1) / m. So u = D m (m + 1) /
+   (m - 1) estimates the variance that a row brings, with m - 1 degrees of freedom. It is shrunk to the mean
+   of the classes by `PRIOR` further degrees, and v = u / m replaces D. As v is itself uncertain, the draws
+   are stretched from the normal to Student's distribution, with degrees of freedom by Satterthwaite (1946).
 2. Bias. Given that m rows of a class are true or predicted, its true positives are Bin(m, J), J being the
    Jaccard index, and F1 = 2 J / (1 + J) is concave: its expectation is off by F1''(J) Var(J) / 2, which is
    -(1 + J) / 2 times the variance v of F1. Average precision is too high, because each positive counts itself
@@ -41,7 +42,7 @@ from numpy.polynomial.hermite_e import hermegauss
 from numpy.polynomial.legendre import leggauss
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from encode_once.classify.decisions.shrinkage import between_variance
 from encode_once.classify.evaluation.metrics import average_precision, coverages, f1, ranking_losses, row_f1
@@ -49,7 +50,7 @@ from encode_once.classify.evaluation.metrics import average_precision, coverages
 DRAWS, LEVEL = 1000, 0.95
 TOGETHER = 100  # draws at a time: W of 10,000 rows takes 4 MB
 PRIOR = 4  # degrees of freedom by which a class's variance is shrunk to the mean of the classes
-DOUBT = 0.25  # standard error of a correction of bias, in units of it: the binormal model is only a model
+DOUBT = 0.15  # standard error of a correction of bias, in units of it: the binormal model is only a model
 METRICS = ("micro_f1", "macro_f1", "samples_f1", "mAP")  # shown in tables of several runs
 ALL = (
     *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
@@ -156,11 +157,12 @@ def _corrected_f1(drawn: Mapping[str, Floats], labels: Bools, predictions: Bools
     hits, either, support = (t.sum(axis=0) for t in (labels & predictions, labels | predictions, labels))
     class_f1, jaccard = f1(hits, hits + either), hits / np.maximum(either, 1)
     of_draws = drawn[CLASS_F1].var(axis=0)
-    variances = _class_variances(of_draws, _groups_with(labels | predictions, group))
-    bias = -(1 + jaccard) / 2 * variances
+    m = _groups_with(labels | predictions, group)
+    variances = _class_variances(of_draws, m)
+    bias, both = -(1 + jaccard) / 2 * variances, np.stack([of_draws, variances])
     shares = {"macro_f1": np.full(len(hits), 1 / len(hits)), "weighted_f1": support / max(support.sum(), 1)}
     return {
-        name: _corrected(drawn[name], class_f1 @ share, bias @ share, (variances - of_draws) @ share**2)
+        name: _corrected(drawn[name], class_f1 @ share, bias @ share, share**2 * both, m)
         for name, share in shares.items()
     }
 
@@ -177,17 +179,24 @@ def _corrected_map(drawn: Floats, labels: Bools, scores: NDArray[Any], group: Gr
         precisions.append(average_precision(truth[order], of_class[order]))
     positives = _groups_with(labels, group)
     of_draws = drawn.var(axis=0)
-    more = float((_class_variances(of_draws, positives) - of_draws).sum()) / known.sum() ** 2
+    parts = np.stack([of_draws, _class_variances(of_draws, positives)]) / known.sum() ** 2
     bias = float(_ap_bias(labels, scores, positives, int(group.max()) + 1).mean())
-    return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, more)
+    return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, positives)
 
 
-def _corrected(drawn: Floats, figure: float, bias: float, more: float) -> Floats:
-    """Draws (draws,) about the figure less its bias, with more variance."""
+def _corrected(drawn: Floats, figure: float, bias: float, parts: Floats, m: NDArray[np.intp]) -> Floats:
+    """Draws (draws,) about the figure less its bias, and wider.
+
+    parts (2, c) is what each class adds to the variance: D, and the v that replaces it. m is (c,).
+    """
     variance = drawn.var()
     if variance < 1e-12:  # rounding
         return np.full(len(drawn), figure - bias)
-    wider = np.sqrt(max(variance + more + (DOUBT * bias) ** 2, variance) / variance)
+    uncertain = (parts[1] ** 2 / (np.maximum(m - 1, 0) + PRIOR)).sum()
+    freedom = parts[1].sum() ** 2 / uncertain if uncertain else np.inf
+    stretch = stdtrit(freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2)
+    more = max(parts[1].sum() - parts[0].sum(), 0) + (DOUBT * bias) ** 2
+    wider = stretch * np.sqrt((variance + more) / variance)
     return np.asarray(figure - bias + (drawn - drawn.mean()) * wider)
 
 
@@ -201,11 +210,12 @@ def _groups_with(rows: Bools, group: Groups) -> NDArray[np.intp]:
 def _class_variances(of_draws: Floats, m: NDArray[np.intp]) -> Floats:
     """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
     freedom = np.maximum(m - 1, 0)
-    single = of_draws * m**2 / np.maximum(freedom, 1)
-    trust = freedom / (freedom + PRIOR) / np.maximum(m, 1)
+    single = of_draws * m * (m + 1) / np.maximum(freedom, 1)
+    trust = freedom / (freedom + PRIOR)
     usual = float(trust @ single) / max(float(trust.sum()), 1e-12)
     shrunk = (PRIOR * usual + freedom * single) / (PRIOR + freedom)
-    return np.where(m > 0, shrunk / np.maximum(m, 1), 0.0)
+    variances = np.where(m > 0, shrunk / np.maximum(m, 1), 0.0)
+    return np.where(m == 1, np.maximum(variances, of_draws), variances)  # draws of negatives vary, too
 
 
 def _ap_bias(labels: Bools, scores: NDArray[Any], p: NDArray[np.intp], n: int) -> Floats:

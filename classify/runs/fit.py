@@ -277,5 +277,6 @@ class Learner:
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
             scores[rows] = self.scored(fitted, rows).scores
             folds[rows] = number
+            warnings += [f"fold {number + 1} of {len(held)}: {line}" for line in fitted.warnings]
         missing = self.X.missing()
         return Scored(self.ids, scores, self.Y, folds, missing, self.groups, keys=self.keys), warnings

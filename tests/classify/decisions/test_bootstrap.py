@@ -7,7 +7,7 @@ from scipy.special import expit
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import logits
 from encode_once.classify.decisions.exact import Objective, ranked, tune
-from tests.classify.test_shrinkage import AVERAGES, f1, rows
+from tests.classify.decisions.test_shrinkage import AVERAGES, f1, rows
 
 
 @settings(max_examples=60, deadline=None)

@@ -60,6 +60,15 @@ def test_thresholds_are_those_of_scipys_exact_bound(seed, n, steps, often, objec
         assert (scores[:, k] >= found[k]).sum() == certified(scores[:, k], labels[:, k], objective)
 
 
+def test_the_sequence_of_tests_stops_at_the_first_that_fails():
+    """4 of 4 pass, 4 of 5 do not, 34 of 35 would again: the best of many tests may pass by luck."""
+    labels = np.ones((40, 1), bool)
+    labels[4] = labels[35:] = False
+    scores = np.linspace(0.9, 0.1, 40)[:, None]
+    found = Tuning("precision:0.5").decision(scores, labels)(scores)
+    assert found.sum() == 4 == certified(scores[:, 0], labels[:, 0], "precision:0.5")
+
+
 def test_at_most_the_stated_share_of_classes_misses_on_unseen_rows():
     """Without the guarantee more than half of them do; what it costs is expected as it is."""
     for row in guarantees(1000, repeats=10, classes=19):

@@ -7,6 +7,7 @@ import torch
 from encode_once.cache.errors import DataError
 from encode_once.classify import fit, heads
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.heads import HEADS
 from encode_once.classify.heads.checks import check_scores, require_finite
 from encode_once.classify.runs.fit import Learner
@@ -101,7 +102,9 @@ def learner(filled):
     samples = featuring.samples(filled(n=100), (), None)
 
     def make(name):
-        return Learner(name, {}, samples.X, samples.Y, samples.table.ids, 0, classes=samples.classes)
+        table = samples.table
+        keys = content_keys(table)
+        return Learner(name, {}, samples.X, samples.Y, table.ids, keys, 0, classes=samples.classes)
 
     return make
 

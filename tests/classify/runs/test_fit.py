@@ -227,10 +227,12 @@ def test_a_runs_identity_includes_the_programs_code(filled, tmp_path, monkeypatc
 
 
 def test_the_code_key_changes_with_any_line_of_the_package(tmp_path):
-    copy = tmp_path / "classify"
-    shutil.copytree(Path(fitting.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    package, root = tmp_path / "encode_once", Path(fitting.__file__).parents[2]
+    for room in ("cache", "classify"):
+        shutil.copytree(root / room, package / room, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "__init__.py", package)
     script = "from encode_once.classify.runs.fit import code_key; print(code_key())"
-    place = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path(fitting.__file__).parents[1]}"}
+    place = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def key():
         command = [sys.executable, "-c", script]
@@ -238,7 +240,7 @@ def test_the_code_key_changes_with_any_line_of_the_package(tmp_path):
         return done.stdout.strip()
 
     assert key() == code_key()
-    with (copy / "heads" / "linear.py").open("a") as file:
+    with (package / "classify" / "heads" / "linear.py").open("a") as file:
         file.write("# one line more\n")
     assert key() != code_key()
 

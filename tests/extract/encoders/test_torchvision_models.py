@@ -184,7 +184,8 @@ def in_float64(model):
 
 def every_score(name, model, image):
     """The scores (n, 91) of all boxes there are, by torchvision's parts in turn."""
-    inputs, _ = model.transform([torchvision.transforms.functional.to_tensor(image).double()])
+    pixels = torchvision.transforms.functional.to_tensor(image).to(next(model.parameters()).dtype)
+    inputs, _ = model.transform([pixels])
     features = model.backbone(inputs.tensors)
     if name.startswith("frcnn"):
         proposals, _ = model.rpn(inputs, features)
