@@ -39,10 +39,15 @@ NOT_RUN = {
     r"--set prompts=": "vectors of a hub's text encoder",
 }
 # Run under the marker `real`.
-SLOW = {r"^python cli\.py demo": "three minutes", "bench memory": "a process for each figure"}
+SLOW = {
+    r"^python cli\.py demo": "three minutes",
+    "bench memory": "a process for each figure",
+    "bench intervals": "thousands of bootstraps",
+}
 
-# What other branches bring: delete these three once they are merged.
+# What other branches bring: delete these four, and where they are used, once all is merged.
 PENDING_LINKS = {"docs/security.md"}
+PENDING_VERB = "bench intervals"
 RENAMED = {"bench thresholds": "bench cuts", "--decide thresholds": "--decide cuts"}
 PACKAGED = find_spec("encode_once.classify") is not None if find_spec("encode_once") else False
 
@@ -69,6 +74,8 @@ COMMANDS_OF_BENCH = main.commands["bench"].commands
 ALL_TEXT = "\n".join(map(text_of, PAGES))
 EXECUTED = {command for page in PAGES for command in run_commands(page)}
 MENTIONED = {command for page in PAGES for command in inline_commands(page)}
+if PENDING_VERB not in COMMANDS:
+    MENTIONED = {command for command in MENTIONED if PENDING_VERB not in command}
 
 
 def reason(command, reasons):
@@ -231,7 +238,8 @@ def test_a_command_that_is_only_mentioned_has_a_verb_that_is_run():
 
 def test_what_is_not_run_is_still_written_somewhere():
     for pattern in [*NOT_RUN, *SLOW]:
-        assert any(re.search(pattern, command) for command in EXECUTED | MENTIONED), pattern
+        written = "\n".join([*EXECUTED, *MENTIONED, PENDING_VERB])
+        assert re.search(pattern, written, re.MULTILINE), pattern
 
 
 # ------------------------------------------------------------------------------ what is there is documented
@@ -239,8 +247,9 @@ def test_what_is_not_run_is_still_written_somewhere():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented_with_help_and_example(name):
-    shown = {parse(words) for c in EXECUTED | MENTIONED if (words := arguments(c)) is not None}
-    assert name in shown, f"no page shows cli.py {name}"
+    words = name.split()
+    shown = (arguments(command) or [] for command in EXECUTED | MENTIONED)
+    assert any(start[: len(words)] == words for start in shown), f"no page shows cli.py {name}"
     assert COMMANDS[name].help
 
 
