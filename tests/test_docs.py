@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
-from importlib.util import find_spec
 
 import click
 import numpy as np
@@ -49,7 +48,7 @@ SLOW = {
 PENDING_LINKS = {"docs/security.md"}
 PENDING_VERB = "bench intervals"
 RENAMED = {"bench thresholds": "bench cuts", "--decide thresholds": "--decide cuts"}
-PACKAGED = find_spec("encode_once.classify") is not None if find_spec("encode_once") else False
+PACKAGED = listed.__module__.startswith("encode_once")
 
 
 def as_of_now(command):
