@@ -219,8 +219,9 @@ def test_what_is_not_run_is_still_written_somewhere():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented_with_help_and_example(name):
-    shown = {parse(words) for c in EXECUTED | MENTIONED if (words := arguments(c)) is not None}
-    assert name in shown, f"no page shows cli.py {name}"
+    words = name.split()
+    shown = (arguments(command) or [] for command in EXECUTED | MENTIONED)
+    assert any(start[: len(words)] == words for start in shown), f"no page shows cli.py {name}"
     assert COMMANDS[name].help
 
 
