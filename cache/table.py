@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -115,12 +116,13 @@ def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> 
     header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
     text = json.dumps(asdict(header)).encode()
     room = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 begins at a power of two
+    content = BytesIO()  # HDF5 writes to memory: where the disk is full, it would crash when it closes a file
+    with h5py.File(content, "w", userblock_size=room) as file:
+        _put(table, file)
+    content.seek(STAMP_BYTES)
+    content.write(text)
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", userblock_size=room) as file:
-            _put(table, file)
-        with temporary.open("r+b") as raw:
-            raw.seek(STAMP_BYTES)
-            raw.write(text)
+        temporary.write_bytes(content.getbuffer())
         stamp_whole(temporary, KIND, {"header": {"bytes": len(text), "checksum": checksum(text)}})
 
 

@@ -38,7 +38,11 @@ NOT_RUN = {
     r"--set prompts=": "vectors of a hub's text encoder",
 }
 # Run under the marker `real`.
-SLOW = {r"^python cli\.py demo": "three minutes", "bench memory": "a process for each figure"}
+SLOW = {
+    r"^python cli\.py demo": "three minutes",
+    "bench memory": "a process for each figure",
+    "bench intervals": "thousands of simulated samples",
+}
 
 
 def listed_commands(group, path=()):
@@ -304,7 +308,7 @@ def test_the_import_graph_sees_what_packages_import(tmp_path):
         "extract/__init__.py": "from . import encoders\nfrom ..cache.keys import f",
         "extract/encoders/__init__.py": "from encode_once.cache import keys, f\nimport encode_once.cache",
         "classify/__init__.py": "def late():\n    from encode_once import cache",
-        "cli.py": "from encode_once import classify, extract.encoders",
+        "cli.py": "import classify, extract.encoders",
         "tests/import_graph.py": (ROOT / "tests/import_graph.py").read_text(),
     }.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
