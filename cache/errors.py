@@ -54,9 +54,9 @@ class StoreBusyError(StoreError, BlockingIOError):
     """Another process is writing the same feature."""
 
 
-def brief(told: object) -> str:
-    """What a library says of an error, in many lines perhaps, short enough for one line with ours."""
-    return shorten(str(told), 160, placeholder=" …")
+def brief(message: object) -> str:
+    """Shorten an error message to one line."""
+    return shorten(str(message), 160, placeholder=" …")
 
 
 def unknown_name(
