@@ -14,11 +14,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from encode_once.cache import Store
-    from encode_once.classify import Tuning, ablate, evaluate, fit, load_run, predict, retune, sweep
+    from encode_once.classify import DecisionSpec, ablate, evaluate, fit, load_run, predict, retune, sweep
     from encode_once.extract import Columns, encode
 
 __all__ = [
-    "Columns", "Store", "Tuning", "ablate", "encode", "evaluate", "fit", "load_run", "predict", "retune",
+    "Columns",
+    "DecisionSpec",
+    "Store",
+    "ablate",
+    "encode",
+    "evaluate",
+    "fit",
+    "load_run",
+    "predict",
+    "retune",
     "sweep",
 ]  # fmt: skip
 

@@ -162,13 +162,13 @@ def _tuning(options: dict[str, Any], before: Any = None) -> Any:
     """Move the values of `tuning_options` out of a command's options; omitted ones keep their value."""
     from dataclasses import replace
 
-    from encode_once.classify.decisions.rule import Tuning
+    from encode_once.classify.decisions.rule import DecisionSpec
 
     names = ("objective", "shrink", "decide", "calibrate", "at_least", "at_most")
     given = {name: one for name in names if (one := options.pop(name)) is not None}
     if given.get("at_most") == 0:
         given["at_most"] = None
-    return replace(before or Tuning(), **given)
+    return replace(before or DecisionSpec(), **given)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -376,7 +376,7 @@ def tune(run: str, as_json: bool, **options: Any) -> None:
 
     _tuning(dict(options))  # fail on an unknown name before anything is read
     loaded = load_run(run)
-    metrics, predictions = retune(loaded, _tuning(options, loaded.decision.tuning))
+    metrics, predictions = retune(loaded, _tuning(options, loaded.decision.spec))
     loaded.save_decision(metrics, predictions)
     _result(metrics, as_json, lambda: metrics_text(metrics))
 
@@ -496,7 +496,7 @@ def evaluate(
       encode-once evaluate runs/linear runs/mlp --differences differences.csv
     """
     from encode_once.classify import load_run
-    from encode_once.classify.evaluation.compare import Judged, against_first, write_differences
+    from encode_once.classify.evaluation.compare import Evaluation, against_first, write_differences
     from encode_once.classify.evaluation.tables import comparison_text, metrics_text
     from encode_once.classify.runs.predict import choose_split, judge
     from encode_once.classify.runs.predict import differences as made_otherwise
@@ -511,7 +511,7 @@ def evaluate(
     for run in loaded:
         if data is None:
             warn(made_otherwise(run, Store(run.settings.store)))
-            judged.append(Judged.kept(run))
+            judged.append(Evaluation.kept(run))
         else:
             place, report = _encode_for(run, data, store, device, trust, dict(options))
             labelled = [one for one in report.tables if one.labels is not None]

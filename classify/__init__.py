@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from encode_once.classify.decisions.rule import Tuning
+    from encode_once.classify.decisions.rule import DecisionSpec
     from encode_once.classify.experiments.ablation import ablate
     from encode_once.classify.experiments.sweep import sweep
     from encode_once.classify.runs.fit import fit
@@ -16,12 +16,21 @@ if TYPE_CHECKING:
     from encode_once.classify.runs.run import Run, load_run
 
 __all__ = [
-    "Run", "Tuning", "ablate", "evaluate", "fit", "load_run", "measure_kept", "predict", "retune", "sweep",
+    "DecisionSpec",
+    "Run",
+    "ablate",
+    "evaluate",
+    "fit",
+    "load_run",
+    "measure_kept",
+    "predict",
+    "retune",
+    "sweep",
 ]  # fmt: skip
 
 _MODULES = {
     "Run": "runs.run",
-    "Tuning": "decisions.rule",
+    "DecisionSpec": "decisions.rule",
     "ablate": "experiments.ablation",
     "evaluate": "runs.predict",
     "fit": "runs.fit",

@@ -24,7 +24,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.matrix import Selected, Standardised
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import Head
 from encode_once.classify.runs.fit import INNER, Learner, fit
 
@@ -118,7 +118,7 @@ class _Race:
         tune_rows = self.parts[1]
         to_tune = score(tune_rows)
         for rule, objective in (("0.5", "none"), ("per class", "macro")):
-            predictions = Tuning(objective).decision(to_tune, self.Y[tune_rows])(scores)
+            predictions = DecisionSpec(objective).fit(to_tune, self.Y[tune_rows])(scores)
             for average in ("micro", "macro"):
                 reached = f1_score(self.Y[self.held], predictions, average=average, zero_division=0)
                 row[f"{average} F1, {rule}"] = float(reached)

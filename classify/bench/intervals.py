@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from encode_once.classify.bench.synthetic import scored
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.evaluation.metrics import measure
 
@@ -105,7 +105,9 @@ def guarantees(tuned_on: int, repeats: int = 20, classes: int = 19) -> Iterator[
     """
     for objective in TARGETS:
         for shrink in (True, False):
-            values = [_once(Tuning(objective, shrink), tuned_on, classes, seed) for seed in range(repeats)]
+            values = [
+                _once(DecisionSpec(objective, shrink), tuned_on, classes, seed) for seed in range(repeats)
+            ]
             missing = [row["missing"] for row in values]
             yield {
                 "objective": objective,
@@ -116,11 +118,11 @@ def guarantees(tuned_on: int, repeats: int = 20, classes: int = 19) -> Iterator[
             }
 
 
-def _once(tuning: Tuning, tuned_on: int, classes: int, seed: int) -> dict[str, float]:
+def _once(tuning: DecisionSpec, tuned_on: int, classes: int, seed: int) -> dict[str, float]:
     measured, _, share = tuning.objective.partition(":")
     tuning_scores, tuning_labels = scored(tuned_on, classes, seed)
     unseen, truth = scored(UNSEEN, classes, UNSEEN + seed)
-    thresholds = tuning.decision(tuning_scores, tuning_labels).thresholds
+    thresholds = tuning.fit(tuning_scores, tuning_labels).thresholds
     precision, recall = _reached(unseen >= thresholds, truth)
     target, other = (precision, recall) if measured == "precision" else (recall, precision)
     missing, predicted = target < float(share), ~np.isnan(precision)

@@ -14,22 +14,22 @@ from numpy.typing import NDArray
 from encode_once.cache import DataError
 from encode_once.classify.bench.grid_search import worth
 from encode_once.classify.decisions.exact import Objective
-from encode_once.classify.decisions.rule import Tuning
-from encode_once.classify.runs.run import Run, Scored
+from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.runs.run import Run, ScoredRows
 
 AVERAGES = ("micro", "macro", "samples")
 HALF, ONE, EXACT = "0.5", "one cut", "exact cuts"  # what the others are compared with
 # rule → how it is asked for to do well in an average of F1
-RULES: dict[str, Callable[[str], Tuning]] = {
-    HALF: lambda average: Tuning("none"),
-    ONE: lambda average: Tuning(f"global-{average}"),
-    EXACT: lambda average: Tuning(average, shrink=False),
-    "shrunk cuts": Tuning,
-    "0.5, at least 1 label": lambda average: Tuning("none", at_least=1),
-    "shrunk cuts, at least 1": lambda average: Tuning(average, at_least=1),
-    "expected-f1": lambda average: Tuning(decide="expected-f1"),
-    "expected-f1, isotonic": lambda average: Tuning(decide="expected-f1", calibrate="isotonic"),
-    "expected-f1, none": lambda average: Tuning(decide="expected-f1", calibrate="none"),
+RULES: dict[str, Callable[[str], DecisionSpec]] = {
+    HALF: lambda average: DecisionSpec("none"),
+    ONE: lambda average: DecisionSpec(f"global-{average}"),
+    EXACT: lambda average: DecisionSpec(average, shrink=False),
+    "shrunk cuts": DecisionSpec,
+    "0.5, at least 1 label": lambda average: DecisionSpec("none", at_least=1),
+    "shrunk cuts, at least 1": lambda average: DecisionSpec(average, at_least=1),
+    "expected-f1": lambda average: DecisionSpec(decide="expected-f1"),
+    "expected-f1, isotonic": lambda average: DecisionSpec(decide="expected-f1", calibrate="isotonic"),
+    "expected-f1, none": lambda average: DecisionSpec(decide="expected-f1", calibrate="none"),
 }
 
 Row = dict[str, Any]
@@ -47,7 +47,7 @@ def held_out(run: Run, repeats: int = 20, few: int = 1000, seed: int = 0) -> Ite
     if not half:
         raise DataError(f"{run.path} has {len(rows.ids)} evaluated row: two or more can be halved")
     unlearned = {
-        tuning: tuning.decision(rows.scores, rows.labels)(rows.scores)
+        tuning: tuning.fit(rows.scores, rows.labels)(rows.scores)
         for tuning in {rule(average) for rule in RULES.values() for average in AVERAGES}
         if not tuning.learns
     }
@@ -60,15 +60,15 @@ def held_out(run: Run, repeats: int = 20, few: int = 1000, seed: int = 0) -> Ite
 
 
 def _once(
-    rows: Scored, tuned: NDArray[np.intp], judged: NDArray[np.intp], unlearned: Any
+    rows: ScoredRows, tuned: NDArray[np.intp], judged: NDArray[np.intp], unlearned: Any
 ) -> list[list[float]]:
     """F1 of each rule and average, (rules, averages), on rows judged."""
     scores, labels, truth = rows.scores[tuned], rows.labels[tuned], rows.labels[judged]
     chosen = {tuning: labelled[judged] for tuning, labelled in unlearned.items()}
 
-    def reached(tuning: Tuning, average: str) -> float:
+    def reached(tuning: DecisionSpec, average: str) -> float:
         if tuning not in chosen:
-            chosen[tuning] = tuning.decision(scores, labels, told=False)(rows.scores[judged])
+            chosen[tuning] = tuning.fit(scores, labels, intervals=False)(rows.scores[judged])
         return worth(Objective.of(average), truth, chosen[tuning])
 
     return [[reached(rule(average), average) for average in AVERAGES] for rule in RULES.values()]

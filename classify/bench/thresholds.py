@@ -20,10 +20,10 @@ from encode_once.cache.keys import content_key, pack
 from encode_once.classify.bench.grid_search import CUTS, brute_force, counted, looped, looped_together, worth
 from encode_once.classify.bench.synthetic import made_up, scored
 from encode_once.classify.decisions.exact import Objective, tune
-from encode_once.classify.decisions.rule import Decision, Tuning
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import measure_kept
-from encode_once.classify.runs.run import Scored
+from encode_once.classify.runs.run import ScoredRows
 
 OBJECTIVES = (
     *("macro", "weighted", "micro", "samples", "global-macro", "global-micro", "global-samples", "micro-f2"),
@@ -92,13 +92,13 @@ def _beside_grid(scores: Scores, labels: Bools, objective: str, loop: float, rep
         "tune": partial(tune, scores, labels, objective),
     }
     if objective in SHRUNK:
-        ways["tune, shrunk"] = partial(Tuning(objective).decision, scores, labels)
+        ways["tune, shrunk"] = partial(DecisionSpec(objective).fit, scores, labels)
     if objective == "macro":
         ways |= {f"tune, torch tensors on {device}": work for device, work in _torch(scores, labels)}
     grid: Row = {}
     for way, work in ways.items():
         seconds, found = timed(work, repeats)
-        cuts = found.thresholds if isinstance(found, Decision) else found
+        cuts = found.thresholds if isinstance(found, DecisionRule) else found
         row = _row(labels, way, objective, seconds) | {"× loop": loop / seconds}
         row["reaches"] = worth(Objective.of(objective), labels, scores >= cuts)
         if grid:
@@ -122,8 +122,8 @@ def _torch(scores: Scores, labels: Bools) -> Iterator[tuple[str, Callable[[], An
 
 def _of_sets(scores: Scores, labels: Bools, repeats: int) -> Row:
     """The row of the rule that uses no cuts: calibrating and choosing."""
-    asked = Tuning(decide="expected-f1")
-    seconds, chosen = timed(lambda: asked.decision(scores, labels)(scores), repeats)
+    asked = DecisionSpec(decide="expected-f1")
+    seconds, chosen = timed(lambda: asked.fit(scores, labels)(scores), repeats)
     reaches = worth(Objective.of("samples"), labels, chosen)
     return _row(labels, "expected-f1", "samples", seconds) | {"reaches": reaches}
 
@@ -230,7 +230,7 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
     with made_up(1000, 16) as store:
         run, _ = fit(store, "linear", run=path, options={"Cs": [0.01]})
     ids = [f"{row:012}.jpg" for row in range(rows)]
-    kept = Scored(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
+    kept = ScoredRows(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
     run.settings = replace(run.settings, classes=[f"class {k}" for k in range(classes)])
-    run.tune, run.eval, run.decision = kept, kept, Tuning("none").decision(kept.scores, kept.labels)
+    run.tune, run.eval, run.decision = kept, kept, DecisionSpec("none").fit(kept.scores, kept.labels)
     run.save(*measure_kept(run))

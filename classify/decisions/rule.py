@@ -13,7 +13,7 @@ from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibrat
 from encode_once.classify.decisions.exact import ALWAYS, NEVER, Objective, tune
 from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
-from encode_once.classify.decisions.shrinkage import Estimate, estimate
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
 RULES = ("thresholds", "expected-f1")
 CALIBRATIONS = ("auto", "none", *METHODS)
@@ -22,7 +22,7 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Tuning:
+class DecisionSpec:
     """How labels are to follow from scores.
 
     objective: what thresholds maximise, one of `classify.decisions.exact.NAMES`.
@@ -83,8 +83,8 @@ class Tuning:
         told += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
         return ", ".join(told)
 
-    def decision(self, scores: NDArray[Any], labels: Bools, told: bool = True) -> "Decision":
-        """The rule that scores and labels (n, c) decide; `told`: with how far to trust its thresholds.
+    def fit(self, scores: NDArray[Any], labels: Bools, intervals: bool = True) -> "DecisionRule":
+        """The rule that scores and labels (n, c) decide; `intervals`: with how far to trust its thresholds.
 
         Raises DataError: as `thresholds.tune`.
         """
@@ -94,20 +94,22 @@ class Tuning:
             scores = calibration(scores)
         objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
-            return Decision(self, Estimate(np.full(labels.shape[1], np.nan)), calibration)
-        if not (told or self.shrink):
-            return Decision(self, Estimate(tune(scores, labels, objective)), calibration)
-        return Decision(self, estimate(scores, labels, objective, self.shrink), calibration)
+            return DecisionRule(self, ThresholdEstimate(np.full(labels.shape[1], np.nan)), calibration)
+        if not (intervals or self.shrink):
+            return DecisionRule(self, ThresholdEstimate(tune(scores, labels, objective)), calibration)
+        return DecisionRule(self, estimate(scores, labels, objective, self.shrink), calibration)
 
 
 @dataclass(frozen=True)
-class Decision:
+class DecisionRule:
     """What makes labels of scores, and what it was tuned for."""
 
-    tuning: Tuning
-    estimate: Estimate
+    spec: DecisionSpec
+    estimate: ThresholdEstimate
     calibration: Calibration | None = None
-    folds: tuple["Decision", ...] = ()  # of cross-validated rows: each fold's rule, learned from the others
+    folds: tuple[
+        "DecisionRule", ...
+    ] = ()  # of cross-validated rows: each fold's rule, learned from the others
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
@@ -117,13 +119,13 @@ class Decision:
     @property
     def by_thresholds_alone(self) -> bool:
         """Whether a label hangs on its own score and threshold, and on nothing else."""
-        asked = self.tuning
+        asked = self.spec
         return asked.decide == "thresholds" and not (self.calibration or asked.at_least or asked.at_most)
 
     @property
     def told(self) -> dict[str, str]:
         """What `metrics.json` says of it."""
-        asked = self.tuning
+        asked = self.spec
         objective = asked.objective if asked.decide == "thresholds" else asked.decide
         return {"objective": objective, "decided": str(asked), **self._guaranteed()}
 
@@ -132,7 +134,7 @@ class Decision:
         reached, thresholds = self.estimate.guarantee, self.thresholds
         if reached is None:
             return {}
-        objective = Objective.of(self.tuning.objective)
+        objective = Objective.of(self.spec.objective)
         other = "recall" if objective.measure == "precision" else "precision"
         values = reached.recall if other == "recall" else reached.precision
         parts = []
@@ -167,30 +169,30 @@ class Decision:
         per_class = dict(zip(classes, self.per_class(), strict=True))
         learned = self.calibration and [one.tolist() for one in self.calibration.learned]
         return {
-            **asdict(self.tuning),
+            **asdict(self.spec),
             "thresholds": {name: one["threshold"] for name, one in per_class.items()},
             "intervals": {name: one["interval"] for name, one in per_class.items()},
             "expected_loss": self.estimate.loss,
             "guarantee": self.estimate.guarantee
             and guarantees.as_json(
-                Objective.of(self.tuning.objective), self.thresholds, self.estimate.guarantee, [*classes]
+                Objective.of(self.spec.objective), self.thresholds, self.estimate.guarantee, [*classes]
             ),
-            "calibrated_by": self.tuning.calibration,
+            "calibrated_by": self.spec.calibration,
             "calibration": learned and dict(zip(classes, learned, strict=True)),
             "folds": [fold.as_json(classes) for fold in self.folds],
         }
 
     @classmethod
-    def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "Decision":
+    def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "DecisionRule":
         """The decision that `as_json` tells."""
-        tuning = Tuning(**{one.name: told[one.name] for one in fields(Tuning)})
+        tuning = DecisionSpec(**{one.name: told[one.name] for one in fields(DecisionSpec)})
         guarantee = told.get("guarantee")
         reached = [
             np.array([guarantee[f"expected_{name}"][label] for label in classes], dtype=np.float64)
             for name in ("precision", "recall")
             if guarantee
         ]
-        found = Estimate(
+        found = ThresholdEstimate(
             np.array([told["thresholds"][name] for name in classes], dtype=np.float64),
             np.array([told["intervals"][name] or [np.nan, np.nan] for name in classes]),
             told["expected_loss"],
@@ -211,7 +213,7 @@ class Decision:
 
     def choose(self, likely: NDArray[Any]) -> Bools:
         """The labels (n, c) of rows whose `probabilities` are these (n, c)."""
-        tuning = self.tuning
+        tuning = self.spec
         if tuning.decide == "expected-f1":
             return _bounded(best_sets(likely, tuning.at_most), likely, tuning.at_least, tuning.at_most)
         margins = logits(likely, FINEST) - logits(self.thresholds, FINEST)

@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class ThresholdEstimate:
     """Thresholds, and how far to trust them, where they are cuts that an F gives each class."""
 
     thresholds: Floats  # (c,)
@@ -46,7 +46,9 @@ class Estimate:
     guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
 
 
-def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True) -> Estimate:
+def estimate(
+    scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True
+) -> ThresholdEstimate:
     """Thresholds for unseen rows or, with shrink=False, those that are optimal on these.
 
     scores and labels are (n, c). Only cuts a class that an F decides are shrunk; those for a precision or
@@ -56,10 +58,10 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
     ranking = ranked(scores, labels)
     if shrink and objective.measure in ("precision", "recall"):
         thresholds, guarantee = certified(ranking, objective)
-        return Estimate(thresholds, guarantee=guarantee)
+        return ThresholdEstimate(thresholds, guarantee=guarantee)
     exact = solve(ranking, objective)
     if objective.one_cut or objective.measure not in CURVES:
-        return Estimate(exact)
+        return ThresholdEstimate(exact)
     bins = Bins.of(ranking)
     curve = CURVES[objective.measure](bins, exact, objective)
     drawn = bins.drawn(curve)  # (draws, c, bins + 1)
@@ -73,7 +75,7 @@ def estimate(scores: NDArray[Any], labels: Bools, objective: Objective, shrink: 
     places = bins.places(z)[..., None]
     here = np.take_along_axis(drawn, places, axis=2)  # what a draw's cuts reach on its own rows
     there = np.take_along_axis(curve(bins.positives, bins.negatives)[None], places, axis=2)  # and on all
-    return Estimate(
+    return ThresholdEstimate(
         expit(z.mean(axis=0)) if shrink else exact,
         np.where(bins.support[:, None] > 1, expit(np.quantile(likely, OUTSIDE, axis=0)).T, np.nan),
         max(float((here - there).sum(axis=1).mean()), 0.0),

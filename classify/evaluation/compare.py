@@ -21,7 +21,7 @@ from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import CLASS_F1, Floats, interval
 from encode_once.classify.evaluation.metrics import measure, row_f1
 from encode_once.classify.runs.retune import decide_kept, metrics_of, tuned_on_eval
-from encode_once.classify.runs.run import Run, Scored
+from encode_once.classify.runs.run import Run, ScoredRows
 
 ENOUGH = 5  # rows in which two runs differ in a class, before an interval of that tells them apart
 
@@ -29,17 +29,17 @@ Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """What a run says of rows that it was not fitted on, and what that is worth."""
 
     run: Run
-    rows: Scored  # with scores as probabilities, calibrated where the run does that
+    rows: ScoredRows  # with scores as probabilities, calibrated where the run does that
     predictions: Bools  # (n, c)
     metrics: dict[str, Any]  # `metrics.json`, of these rows
     tuned_here: bool = False  # its thresholds were tuned on these rows
 
     @classmethod
-    def kept(cls, run: Run) -> "Judged":
+    def kept(cls, run: Run) -> "Evaluation":
         """Of the rows that a run held out itself."""
         rows, predictions = decide_kept(run)
         return cls(run, rows, predictions, metrics_of(run, rows, predictions), tuned_on_eval(run))
@@ -60,7 +60,7 @@ class Judged:
             "intervals": {name: interval(draws[name], self.metrics[name]) for name in intervals.ALL}
         }
 
-    def taking(self, places: NDArray[np.intp], classes: Sequence[str]) -> "Judged":
+    def taking(self, places: NDArray[np.intp], classes: Sequence[str]) -> "Evaluation":
         """The same of some of the rows, in that order, and of the same classes in the order given."""
         own = self.run.settings.classes
         k = [own.index(name) for name in classes]
@@ -68,7 +68,7 @@ class Judged:
             return self
         pick = np.ix_(places, np.array(k))
         groups = self.rows.groups
-        rows = Scored(
+        rows = ScoredRows(
             [self.rows.ids[n] for n in places],
             self.rows.scores[pick],
             self.rows.labels[pick],
@@ -84,7 +84,9 @@ class Judged:
         return replace(self, rows=rows, predictions=predictions, metrics=self.metrics | measured)
 
 
-def against_first(judged: Sequence[Judged], anyway: bool = False) -> tuple[dict[str, Any], list[Judged]]:
+def against_first(
+    judged: Sequence[Evaluation], anyway: bool = False
+) -> tuple[dict[str, Any], list[Evaluation]]:
     """Runs compared with the first of them; and the runs, with no rows but those they were compared on.
 
     Args:
@@ -122,7 +124,7 @@ def against_first(judged: Sequence[Judged], anyway: bool = False) -> tuple[dict[
     }, judged
 
 
-def write_differences(path: Path, judged: Sequence[Judged]) -> int:
+def write_differences(path: Path, judged: Sequence[Evaluation]) -> int:
     """Write the rows whose predicted labels are not the same in all runs; return how many there are.
 
     Columns: the id, `Labels` (the truth), what each run predicts, under the name of its folder, and
@@ -147,7 +149,7 @@ def write_differences(path: Path, judged: Sequence[Judged]) -> int:
     return len(differing)
 
 
-def _check(judged: Sequence[Judged]) -> None:
+def _check(judged: Sequence[Evaluation]) -> None:
     """Refuse what cannot be compared at all."""
     first, names = judged[0], [one.name for one in judged]
     if len(set(names)) < max(len(names), 2):
@@ -160,7 +162,7 @@ def _check(judged: Sequence[Judged]) -> None:
             )
 
 
-def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judged], list[str]]:
+def _on_the_same_rows(judged: Sequence[Evaluation], anyway: bool) -> tuple[list[Evaluation], list[str]]:
     """The runs with rows and classes in the order of the first; a caveat where rows had to be left out."""
     first, caveats = judged[0], []
     keys, ids = first.rows.keys, first.rows.ids
@@ -184,7 +186,7 @@ def _on_the_same_rows(judged: Sequence[Judged], anyway: bool) -> tuple[list[Judg
     return same, caveats
 
 
-def _grouped_alike(judged: Sequence[Judged]) -> list[Judged]:
+def _grouped_alike(judged: Sequence[Evaluation]) -> list[Evaluation]:
     """The runs with rows grouped together that any of them groups: paired draws need the same groups."""
     groupings = [one.rows.groups for one in judged if one.rows.groups is not None]
     if not groupings:
@@ -198,7 +200,7 @@ def _grouped_alike(judged: Sequence[Judged]) -> list[Judged]:
     return [replace(one, rows=replace(one.rows, groups=groups)) for one in judged]
 
 
-def _tuned_here(judged: Sequence[Judged], anyway: bool) -> list[str]:
+def _tuned_here(judged: Sequence[Evaluation], anyway: bool) -> list[str]:
     """A caveat for each run whose thresholds were tuned on the rows it is evaluated on."""
     flattered = [one.name for one in judged if one.tuned_here]
     if flattered and not anyway:
@@ -209,7 +211,7 @@ def _tuned_here(judged: Sequence[Judged], anyway: bool) -> list[str]:
     return [f"{name}: its thresholds were tuned on these rows, which flatters it" for name in flattered]
 
 
-def _difference(one: Judged, first: Judged, draws: Mapping[str, Floats]) -> dict[str, Any]:
+def _difference(one: Evaluation, first: Evaluation, draws: Mapping[str, Floats]) -> dict[str, Any]:
     def told(ours: Any, theirs: Any, of_draws: Floats) -> dict[str, Any]:
         difference = None if ours is None or theirs is None else ours - theirs
         return {"difference": difference, "interval": interval(of_draws, difference)}

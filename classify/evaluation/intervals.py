@@ -81,7 +81,7 @@ def resampled(
     """
     n = len(labels)
     group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
-    rankings = [_Ranking.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]
+    rankings = [RankedClass.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]
     by_row = {
         "samples_f1": row_f1(labels, predictions),
         "subset_accuracy": (labels == predictions).all(axis=1),
@@ -267,7 +267,7 @@ def _binormal_bias(d: Floats, positives: NDArray[np.intp], n: int) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Ranking:
+class RankedClass:
     """The rows of a class from the highest score on, in groups that each end with a score of positives.
 
     Precision counts only there. Both are (groups, n), 1 where a row belongs to the group.
@@ -277,7 +277,7 @@ class _Ranking:
     positives: csr_array  # only rows that are positive
 
     @classmethod
-    def of(cls, labels: Bools, scores: NDArray[Any]) -> "_Ranking":
+    def of(cls, labels: Bools, scores: NDArray[Any]) -> "RankedClass":
         """Of one class with positives; labels and scores are (n,)."""
         order = np.argsort(-scores).astype(np.int32)
         truth, falling = labels[order], -scores[order]

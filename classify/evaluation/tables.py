@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.retune import retune
 from encode_once.classify.runs.run import Run
 
@@ -12,10 +12,10 @@ SUMMARY = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precisio
 ERRORS = ("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error")
 COMPARED = SUMMARY[:5]
 RULES = {
-    "0.5": Tuning("none"),
-    "global": Tuning("global-macro"),
-    "per class": Tuning("macro"),
-    "expected F1": Tuning(decide="expected-f1"),
+    "0.5": DecisionSpec("none"),
+    "global": DecisionSpec("global-macro"),
+    "per class": DecisionSpec("macro"),
+    "expected F1": DecisionSpec(decide="expected-f1"),
 }
 
 

@@ -52,7 +52,7 @@ def ablate(
         store,
         folder,
         settings.split,
-        run.decision.tuning,
+        run.decision.spec,
         settings.tune_on,
         settings.table,
         settings.seed,

@@ -11,7 +11,7 @@ from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.groups import CONTENT
 from encode_once.classify.decisions.exact import Objective
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.experiments import leaderboard, search
 from encode_once.classify.experiments.trial import Combination, Common, Result, Tell
@@ -28,7 +28,7 @@ def sweep(
     grid: Grid | None = None,
     split: str = "stratified:0.1",
     groups: str = CONTENT,
-    tuning: Tuning | str = "macro",
+    tuning: DecisionSpec | str = "macro",
     seeds: int = 1,
     trials: int = 0,
     folder: str | Path = "runs/sweep",
@@ -58,7 +58,7 @@ def sweep(
     """
     grid = grid or {}
     _check(names, grid, split, trials)
-    tuning = Tuning(tuning) if isinstance(tuning, str) else tuning
+    tuning = DecisionSpec(tuning) if isinstance(tuning, str) else tuning
     by = by or metric_of(tuning)
     if by not in METRICS:
         raise unknown_name("metric", by, METRICS)
@@ -78,7 +78,7 @@ def sweep(
     return rows
 
 
-def metric_of(tuning: Tuning) -> str:
+def metric_of(tuning: DecisionSpec) -> str:
     """The metric that a decision is to do well by; micro F1 where it is none of `METRICS`."""
     sets = tuning.decide == "expected-f1"
     name = "samples_f1" if sets else f"{Objective.of(tuning.objective).measure}_f1"

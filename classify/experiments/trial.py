@@ -10,7 +10,7 @@ from encode_once.cache import EncodeOnceError, MissingDataError, Store
 from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
 from encode_once.classify.data.groups import CONTENT
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import METRICS, Floats
 from encode_once.classify.experiments import leaderboard
@@ -96,7 +96,7 @@ class Common:
     store: Store
     folder: Path
     split: str = "stratified:0.1"
-    tuning: Tuning = field(default_factory=Tuning)
+    tuning: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
     data: str | None = None
     seed: int = 0
@@ -136,6 +136,6 @@ class Common:
         except (MissingDataError, RunError):
             given = self._settings(one)
             run, _ = fit(self.store, one.head, tuning=self.tuning, run=place, **given)
-        if run.decision.tuning != self.tuning:
+        if run.decision.spec != self.tuning:
             run.save_decision(*retune(run, self.tuning))
         return run

@@ -25,10 +25,10 @@ from encode_once.classify.data.features import Learned, Reference
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.matrix import Selected
 from encode_once.classify.data.rows import content_keys, image_and_caption_keys
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.retune import TUNE_ON, decide, measure_kept
-from encode_once.classify.runs.run import Model, Run, Scored, Settings, Source, check_place
+from encode_once.classify.runs.run import Model, Run, ScoredRows, Settings, Source, check_place
 
 INNER = 0.1  # of the training rows: to stop, choose and tune on
 
@@ -40,7 +40,7 @@ def fit(
     features: Sequence[str] = (),
     split: str = "stratified:0.1",
     groups: str = CONTENT,
-    tuning: Tuning | str = "macro",
+    tuning: DecisionSpec | str = "macro",
     tune_on: str = "inner",
     run: str | os.PathLike[str] | None = None,
     data: str | os.PathLike[str] | None = None,
@@ -70,7 +70,7 @@ def fit(
         EncodeOnceError: a name, the store or the table cannot be used.
     """
     store = store if isinstance(store, Store) else Store(store)
-    tuning = Tuning(tuning) if isinstance(tuning, str) else tuning
+    tuning = DecisionSpec(tuning) if isinstance(tuning, str) else tuning
     if tune_on not in TUNE_ON:
         raise unknown_name("--tune-on", tune_on, TUNE_ON)
     path = Path(run) if run is not None else _free_place(head)
@@ -220,7 +220,7 @@ class Fitted:
 
     model: Model
     X: Matrix
-    tune: Scored
+    tune: ScoredRows
     warnings: list[str]
 
 
@@ -258,17 +258,17 @@ class Learner:
         warnings = check_scores(self.head, classes, tune.scores, tune.labels, self.Y[fit_rows])
         return Fitted(model, X, tune, warnings)
 
-    def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> Scored:
+    def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> ScoredRows:
         """A model's scores of those rows beside their labels."""
         return self._scored(fitted.model, fitted.X, rows)
 
-    def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> Scored:
+    def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> ScoredRows:
         scores = model.scores(Selected(X, rows))
         groups = None if self.groups is None else self.groups[rows]
         ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
-        return Scored(ids, scores, self.Y[rows], missing=missing, groups=groups, keys=self.keys[rows])
+        return ScoredRows(ids, scores, self.Y[rows], missing=missing, groups=groups, keys=self.keys[rows])
 
-    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[Scored, list[str]]:
+    def out_of_fold(self, held: Sequence[NDArray[np.intp]]) -> tuple[ScoredRows, list[str]]:
         """Every row scored by a model that has not seen its fold; and the warnings about these models."""
         warnings: list[str] = []
         scores = np.empty(self.Y.shape, np.float32)
@@ -279,4 +279,4 @@ class Learner:
             folds[rows] = number
             warnings += [f"fold {number + 1} of {len(held)}: {line}" for line in fitted.warnings]
         missing = self.X.missing()
-        return Scored(self.ids, scores, self.Y, folds, missing, self.groups, keys=self.keys), warnings
+        return ScoredRows(self.ids, scores, self.Y, folds, missing, self.groups, keys=self.keys), warnings

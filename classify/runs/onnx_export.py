@@ -51,7 +51,7 @@ def export(run: Run, path: Path) -> float:
     """
     if not run.decision.by_thresholds_alone:
         raise DataError(
-            f"{run.path} decides by more than thresholds ({run.decision.tuning}): first "
+            f"{run.path} decides by more than thresholds ({run.decision.spec}): first "
             f"tune {run.path} --decide thresholds --calibrate none --at-least 0 --at-most 0"
         )
     network = _network(run.model.head)
@@ -95,7 +95,7 @@ def metadata(run: Run) -> dict[str, str]:
     told = {"features": features, "classes": run.settings.classes, "thresholds": thresholds}
     return {
         "head": run.settings.head,
-        "objective": run.decision.tuning.objective,
+        "objective": run.decision.spec.objective,
         **{name: json.dumps(one, ensure_ascii=False) for name, one in told.items()},
     }
 

@@ -20,9 +20,9 @@ from encode_once.classify.data.duplicates import Groups
 from encode_once.classify.data.features import Learned, Reference, refer
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.evaluation.compare import Judged
+from encode_once.classify.evaluation.compare import Evaluation
 from encode_once.classify.runs.retune import measured
-from encode_once.classify.runs.run import Run, Scored
+from encode_once.classify.runs.run import Run, ScoredRows
 
 
 @contextmanager
@@ -146,7 +146,7 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list
     return judged.metrics, warnings
 
 
-def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
+def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
     """The same, with the rows and what the run says of each.
 
     Raises:
@@ -175,13 +175,13 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Judged, list[str]]:
     groups, warned = _groups(run, store, table)
     warnings += warned
     likely = run.decision.probabilities(scores[~seen])
-    rows = Scored(ids, likely, labels, groups=groups[~seen], keys=keys[~seen])
+    rows = ScoredRows(ids, likely, labels, groups=groups[~seen], keys=keys[~seen])
     predictions = run.decision.choose(rows.scores)
     metrics = measured(run.decision, rows, classes, predictions) | {
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
-    return Judged(run, rows, predictions, metrics), warnings
+    return Evaluation(run, rows, predictions, metrics), warnings
 
 
 def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:

@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.classify.decisions.rule import Bools, Decision, Tuning
-from encode_once.classify.decisions.shrinkage import Estimate
+from encode_once.classify.decisions.rule import Bools, DecisionRule, DecisionSpec
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import measure
-from encode_once.classify.runs.run import Run, Scored
+from encode_once.classify.runs.run import Run, ScoredRows
 
 TUNE_ON = ("inner", "eval")
 
 
-def decide(tuning: Tuning, validation: Scored, evaluated: Scored, tune_on: str) -> Decision:
+def decide(tuning: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tune_on: str) -> DecisionRule:
     """The rule that a run's kept scores and labels decide.
 
     Of cross-validated rows also each fold's, learned from the other folds: these label the rows, so that no
@@ -24,16 +24,16 @@ def decide(tuning: Tuning, validation: Scored, evaluated: Scored, tune_on: str) 
         DataError: scores that are no probabilities.
     """
     tuned_on = evaluated if tune_on == "eval" else validation
-    decision = tuning.decision(tuned_on.scores, tuned_on.labels)
+    decision = tuning.fit(tuned_on.scores, tuned_on.labels)
     if evaluated.folds is None or tune_on == "eval" or not tuning.learns:
         return decision
     others = (evaluated.folds != fold for fold in range(evaluated.folds.max() + 1))
     scores, labels = evaluated.scores, evaluated.labels
-    folds = tuple(tuning.decision(scores[rows], labels[rows], told=False) for rows in others)
+    folds = tuple(tuning.fit(scores[rows], labels[rows], intervals=False) for rows in others)
     return replace(decision, folds=folds)
 
 
-def retune(run: Run, tuning: Tuning) -> tuple[dict[str, Any], Bools]:
+def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], Bools]:
     """Give a run another way from scores to labels; return the metrics and labels of its `eval` rows.
 
     Raises:
@@ -49,7 +49,7 @@ def measure_kept(run: Run) -> tuple[dict[str, Any], Bools]:
     return metrics_of(run, rows, predictions), predictions
 
 
-def decide_kept(run: Run) -> tuple[Scored, Bools]:
+def decide_kept(run: Run) -> tuple[ScoredRows, Bools]:
     """A run's `eval` rows with their probabilities as scores, and the labels (n, c) they get.
 
     Cross-validated rows get them by the rule of their fold.
@@ -67,11 +67,11 @@ def decide_kept(run: Run) -> tuple[Scored, Bools]:
     return replace(rows, scores=probabilities), predictions
 
 
-def metrics_of(run: Run, rows: Scored, predictions: Bools) -> dict[str, Any]:
+def metrics_of(run: Run, rows: ScoredRows, predictions: Bools) -> dict[str, Any]:
     """`metrics.json` of a run's `eval` rows with their probabilities, and labels (n, c)."""
     decision = run.decision
     if decision.folds:  # labels came from several thresholds a class: none belongs next to its F1
-        decision = replace(decision, estimate=Estimate(np.full(rows.labels.shape[1], np.nan)))
+        decision = replace(decision, estimate=ThresholdEstimate(np.full(rows.labels.shape[1], np.nan)))
     return {
         **measured(decision, rows, run.settings.classes, predictions),
         "split": run.settings.split,
@@ -80,7 +80,9 @@ def metrics_of(run: Run, rows: Scored, predictions: Bools) -> dict[str, Any]:
     }
 
 
-def measured(decision: Decision, rows: Scored, classes: Sequence[str], predictions: Bools) -> dict[str, Any]:
+def measured(
+    decision: DecisionRule, rows: ScoredRows, classes: Sequence[str], predictions: Bools
+) -> dict[str, Any]:
     """What labels (n, c) of rows with their probabilities are worth, and the decision that led to them."""
     found = measure(rows.labels, predictions, rows.scores, classes)
     per_class = [
@@ -92,11 +94,11 @@ def measured(decision: Decision, rows: Scored, classes: Sequence[str], predictio
 
 def tuned_on_eval(run: Run) -> bool:
     """Whether the thresholds were tuned on the very rows the run is evaluated on, which flatters it."""
-    return run.settings.tune_on == "eval" and run.decision.tuning.learns
+    return run.settings.tune_on == "eval" and run.decision.spec.learns
 
 
 def _tuned_on(run: Run) -> str:
-    if not run.decision.tuning.learns:
+    if not run.decision.spec.learns:
         return "nothing"
     if tuned_on_eval(run):
         return f"eval: the {len(run.eval.ids)} rows it is measured on"

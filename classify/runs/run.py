@@ -36,7 +36,7 @@ from encode_once.classify import heads
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.matrix import MatrixLike, Standardised
 from encode_once.classify.data.text import Vectoriser
-from encode_once.classify.decisions.rule import Decision, Tuning
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.heads import Head
 from encode_once.classify.heads import state as states
 
@@ -48,7 +48,7 @@ class RunError(EncodeOnceError, OSError):
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRows:
     """Rows with their scores and true labels."""
 
     ids: list[str]
@@ -88,7 +88,7 @@ class Settings:
     features: dict[str, Source | None]  # by name, as `fit --features` has it; None: the run learned it itself
     classes: list[str]
     split: str
-    tuning: Tuning  # as it was fitted; thresholds.json has how it is now
+    tuning: DecisionSpec  # as it was fitted; thresholds.json has how it is now
     tune_on: str
     seed: int
     store: str
@@ -161,10 +161,10 @@ class Run:
     path: Path
     settings: Settings
     model: Model
-    tune: Scored
-    eval: Scored
+    tune: ScoredRows
+    eval: ScoredRows
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
-    decision: Decision
+    decision: DecisionRule
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -260,7 +260,7 @@ def load_run(path: str | Path) -> Run:
                 f"{path} holds version {kind[1]} of {kind[0]!r}, but this program reads version {VERSION} of "
                 f"{FORMAT!r} only: fit it again"
             )
-        settings = Settings(**{**record, "tuning": Tuning(**record["tuning"])})
+        settings = Settings(**{**record, "tuning": DecisionSpec(**record["tuning"])})
         settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
         settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
         model = _model(settings, load_file(path / "weights.safetensors"))
@@ -268,7 +268,7 @@ def load_run(path: str | Path) -> Run:
             tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
         chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
-        decision = Decision.of_json(chosen, settings.classes)
+        decision = DecisionRule.of_json(chosen, settings.classes)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, EncodeOnceError):
             raise
@@ -303,8 +303,8 @@ def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[s
     }
 
 
-def _read_scored(group: h5py.Group) -> Scored:
-    return Scored(
+def _read_scored(group: h5py.Group) -> ScoredRows:
+    return ScoredRows(
         ids=[text.decode() for text in group["ids"][()]],
         keys=group["keys"][()],
         scores=group["scores"][()],

@@ -94,7 +94,7 @@ def library(folder):
     """The Python interface: encode by both backends, encode again, fit each kind of head, export."""
     from encode_once.cache import Store
     from encode_once.classify import fit, load_run
-    from encode_once.classify.decisions.rule import Tuning
+    from encode_once.classify.decisions.rule import DecisionSpec
     from encode_once.classify.runs.onnx_export import export
     from encode_once.extract import encode
     from encode_once.extract.reencode import recompute
@@ -104,7 +104,7 @@ def library(folder):
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
     assert recompute(store, 2, [f"{encoder}/pooled"])
-    tuning = Tuning("macro", shrink=False, decide="thresholds", calibrate="none")
+    tuning = DecisionSpec("macro", shrink=False, decide="thresholds", calibrate="none")
     for head, options in {"linear": {}, "mlp": {"epochs": 2}, "gbm": {}, "forest": {}, "knn": {}}.items():
         run, _ = fit(
             store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, tuning=tuning

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from encode_once.classify import fit, retune
 from encode_once.classify.data.text import embeddings
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from tests.invariants.conftest import WORDS, Data
 
 CORPUS = ["tfidf:30", "word2vec:4/mean"]
@@ -112,8 +112,9 @@ def test_a_folds_model_has_not_seen_the_fold(data, tmp_path, head, kind):
         assert not np.array_equal(run.eval.scores[replaced], whole.eval.scores[replaced])
 
 
-@pytest.mark.parametrize("tuning", [Tuning(), Tuning("micro", shrink=False), Tuning(calibrate="isotonic"),
-                                    Tuning(decide="expected-f1")], ids=str)  # fmt: skip
+@pytest.mark.parametrize("tuning", [DecisionSpec(), DecisionSpec("micro", shrink=False),
+                                    DecisionSpec(calibrate="isotonic"),
+                                    DecisionSpec(decide="expected-f1")], ids=str)  # fmt: skip
 def test_a_folds_thresholds_and_calibration_have_not_seen_the_fold(data, tmp_path, tuning):
     run = fitted(data, tmp_path, "linear", "kfold:3")
     retune(run, tuning)

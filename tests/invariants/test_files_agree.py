@@ -18,26 +18,26 @@ from sklearn.metrics import (
 )
 
 from encode_once.classify import fit, load_run, retune
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 
 RULES = [
-    Tuning("macro"),
-    Tuning("macro", shrink=False),
-    Tuning("micro"),
-    Tuning("samples", shrink=False),
-    Tuning("global-micro"),
-    Tuning("precision:0.8"),
-    Tuning("recall:0.7"),
-    Tuning("none"),
-    Tuning("at:0.4", at_least=1),
-    Tuning("macro", at_least=2),
-    Tuning("macro", at_most=1),
-    Tuning("micro", calibrate="sigmoid", at_least=1, at_most=2),
-    Tuning("macro", calibrate="isotonic"),
-    Tuning("none", calibrate="temperature"),
-    Tuning(decide="expected-f1"),
-    Tuning(decide="expected-f1", calibrate="isotonic", at_most=2),
-    Tuning(decide="expected-f1", calibrate="none", at_least=2),
+    DecisionSpec("macro"),
+    DecisionSpec("macro", shrink=False),
+    DecisionSpec("micro"),
+    DecisionSpec("samples", shrink=False),
+    DecisionSpec("global-micro"),
+    DecisionSpec("precision:0.8"),
+    DecisionSpec("recall:0.7"),
+    DecisionSpec("none"),
+    DecisionSpec("at:0.4", at_least=1),
+    DecisionSpec("macro", at_least=2),
+    DecisionSpec("macro", at_most=1),
+    DecisionSpec("micro", calibrate="sigmoid", at_least=1, at_most=2),
+    DecisionSpec("macro", calibrate="isotonic"),
+    DecisionSpec("none", calibrate="temperature"),
+    DecisionSpec(decide="expected-f1"),
+    DecisionSpec(decide="expected-f1", calibrate="isotonic", at_most=2),
+    DecisionSpec(decide="expected-f1", calibrate="none", at_least=2),
 ]
 
 

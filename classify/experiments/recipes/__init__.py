@@ -16,7 +16,7 @@ from typing import Any
 
 from encode_once.cache import DataError, MissingDataError
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 
 FOLDER = Path(__file__).parent
 ALL = "all"
@@ -61,9 +61,9 @@ class Recipe:
         return self.path.stem
 
     @property
-    def tuning(self) -> Tuning:
+    def tuning(self) -> DecisionSpec:
         """How labels follow from its scores."""
-        return Tuning(self.objective, decide=self.decide)
+        return DecisionSpec(self.objective, decide=self.decide)
 
     @property
     def wanted(self) -> list[str]:

@@ -223,7 +223,7 @@ class Kitchen:
                 continue
             if run.settings.identity != wanted:
                 continue
-            if folder == path and run.decision.tuning == recipe.tuning:
+            if folder == path and run.decision.spec == recipe.tuning:
                 return run, *measure_kept(run)
             run = replace(run, path=path)
             metrics, predictions = retune(run, recipe.tuning)

@@ -4,7 +4,7 @@ from sklearn.metrics import f1_score
 
 from encode_once.classify import fit
 from encode_once.classify.bench.rules import AVERAGES, EXACT, ONE, RULES, held_out, text
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.tables import table_text
 
 
@@ -27,7 +27,7 @@ def test_each_rule_is_judged_on_the_rows_it_was_not_tuned_on(run):
             reached = []
             for tuned, judged in halves:
                 tuned = tuned[: row["tuned on"]]
-                chosen = asked.decision(scores[tuned], labels[tuned])(scores[judged])
+                chosen = asked.fit(scores[tuned], labels[tuned])(scores[judged])
                 reached.append(f1_score(labels[judged], chosen, average=average, zero_division=0))
             assert row[average]["mean"] == pytest.approx(np.mean(reached)), (row["rule"], average)
 
@@ -47,9 +47,9 @@ def test_a_half_that_is_no_more_than_the_few_is_tuned_on_once(run):
 
 
 def test_the_rules_are_what_people_ask_for():
-    assert RULES["shrunk cuts"]("samples") == Tuning("samples")
-    assert RULES[EXACT]("micro") == Tuning("micro", shrink=False)
-    assert RULES[ONE]("macro") == Tuning("global-macro")
+    assert RULES["shrunk cuts"]("samples") == DecisionSpec("samples")
+    assert RULES[EXACT]("micro") == DecisionSpec("micro", shrink=False)
+    assert RULES[ONE]("macro") == DecisionSpec("global-macro")
 
 
 def test_the_tables_have_a_line_a_rule_and_say_what_is_in_brackets(run):

@@ -12,7 +12,7 @@ from encode_once.classify.bench.intervals import guarantees
 from encode_once.classify.bench.synthetic import scored
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.guarantees import MISSES, _pass_by_row
-from encode_once.classify.decisions.rule import Decision, Tuning
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 
 
 def bound(hits, size):
@@ -55,7 +55,7 @@ def test_thresholds_are_those_of_scipys_exact_bound(seed, n, steps, often, objec
     rng = np.random.default_rng(seed)
     labels = rng.random((n, 2)) < often
     scores = np.round((0.5 * labels + 0.5 * rng.random((n, 2))) * steps) / steps
-    found = Tuning(objective).decision(scores, labels).thresholds
+    found = DecisionSpec(objective).fit(scores, labels).thresholds
     for k in range(2):
         assert (scores[:, k] >= found[k]).sum() == certified(scores[:, k], labels[:, k], objective)
 
@@ -65,7 +65,7 @@ def test_the_sequence_of_tests_stops_at_the_first_that_fails():
     labels = np.ones((40, 1), bool)
     labels[4] = labels[35:] = False
     scores = np.linspace(0.9, 0.1, 40)[:, None]
-    found = Tuning("precision:0.5").decision(scores, labels)(scores)
+    found = DecisionSpec("precision:0.5").fit(scores, labels)(scores)
     assert found.sum() == 4 == certified(scores[:, 0], labels[:, 0], "precision:0.5")
 
 
@@ -85,7 +85,7 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
     labels = np.ones((60, 3), bool)
     labels[20:, 0] = labels[22:, 1] = labels[:, 2] = False
     scores = np.where(labels, 0.8, 0.2) - np.arange(60)[:, None] / 1000
-    decision = Tuning("precision:0.9").decision(scores, labels)
+    decision = DecisionSpec("precision:0.9").fit(scores, labels)
     assert decision(scores).sum(axis=0).tolist() == [0, 22, 0]
     guarantee = decision.as_json(["few", "enough", "none"])["guarantee"]
     assert guarantee == {
@@ -100,7 +100,7 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
     assert decision.told["guarantee"].startswith("expected recall 0.500")
     assert "2 of 3 classes never predicted" in decision.told["guarantee"]
     assert "--no-shrink" in decision.told["guarantee"]
-    decision = Tuning("recall:0.9").decision(scores, labels)
+    decision = DecisionSpec("recall:0.9").fit(scores, labels)
     assert decision(scores).sum(axis=0).tolist() == [60, 22, 0]
     guarantee = decision.as_json(["few", "enough", "none"])["guarantee"]
     assert (guarantee["never"], guarantee["always"]) == (["none"], ["few"])
@@ -110,19 +110,19 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
 @pytest.mark.parametrize("objective", ["precision:0.9", "global-recall:0.5", "precision:1", "recall:0"])
 def test_a_decision_with_a_guarantee_survives_json(objective):
     classes = [*map(str, range(5))]
-    decision = Tuning(objective).decision(*scored(400, 5))
+    decision = DecisionSpec(objective).fit(*scored(400, 5))
     told = json.loads(json.dumps(decision.as_json(classes), allow_nan=False))
-    again = Decision.of_json(told, classes)
+    again = DecisionRule.of_json(told, classes)
     assert again.as_json(classes) == told
     assert again.told == decision.told
     del told["guarantee"]  # of a run of an earlier version
-    assert Decision.of_json(told, classes).estimate.guarantee is None
+    assert DecisionRule.of_json(told, classes).estimate.guarantee is None
 
 
 def test_the_optimum_on_the_tuning_rows_is_kept_where_it_is_asked_for():
     scores, labels = scored(500, 6)
     for objective in ("precision:0.9", "global-recall:0.9"):
-        decision = Tuning(objective, shrink=False).decision(scores, labels)
+        decision = DecisionSpec(objective, shrink=False).fit(scores, labels)
         np.testing.assert_array_equal(decision.thresholds, tune(scores, labels, objective))
         assert decision.as_json([*"abcdef"])["guarantee"] is None
         assert decision.told["decided"].endswith("exactly")
@@ -133,7 +133,7 @@ def test_one_threshold_holds_for_all_classes_together(objective):
     unseen, truth = scored(30_000, 10, 999)
     missed = 0
     for seed in range(40):
-        predicted = unseen >= Tuning(objective).decision(*scored(1000, 10, seed)).thresholds
+        predicted = unseen >= DecisionSpec(objective).fit(*scored(1000, 10, seed)).thresholds
         size = predicted.sum() if "precision" in objective else truth.sum()
         missed += (predicted & truth).sum() < 0.9 * size
     assert missed <= 10  # 4 and three standard errors of 1.9

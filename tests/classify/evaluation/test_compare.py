@@ -10,13 +10,13 @@ import pytest
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.keys import content_key, pack
-from encode_once.classify.decisions.rule import Decision, Tuning
-from encode_once.classify.decisions.shrinkage import Estimate
-from encode_once.classify.evaluation.compare import Judged, against_first, write_differences
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate
+from encode_once.classify.evaluation.compare import Evaluation, against_first, write_differences
 from encode_once.classify.evaluation.intervals import ALL, interval, resampled
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.evaluation.tables import comparison_text
-from encode_once.classify.runs.run import Model, Run, Scored, Settings
+from encode_once.classify.runs.run import Model, Run, ScoredRows, Settings
 
 CLASSES = ["ant", "bee", "cow", "dog"]
 
@@ -27,7 +27,7 @@ def contents(names):
 
 def scored(ids, scores, labels):
     """Rows each of whose contents is what its id says."""
-    return Scored(ids, scores, labels, keys=contents(ids))
+    return ScoredRows(ids, scores, labels, keys=contents(ids))
 
 
 @pytest.fixture
@@ -56,15 +56,15 @@ def run():
         } | settings
         rows = scored([f"{row}.jpg" for row in range(n)], scores, labels)
         model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
-        given["tuning"] = Tuning(given["tuning"])
-        decision = Decision(given["tuning"], Estimate(np.full(4, 0.5)))
+        given["tuning"] = DecisionSpec(given["tuning"])
+        decision = DecisionRule(given["tuning"], ThresholdEstimate(np.full(4, 0.5)))
         return Run(Path(name), Settings(**given), model, rows, rows, None, decision)
 
     return make
 
 
 def kept(*runs):
-    return [Judged.kept(run) for run in runs]
+    return [Evaluation.kept(run) for run in runs]
 
 
 def test_the_classes_where_a_run_is_better_and_worse_are_named(run):

@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from encode_once import cli
 from encode_once.cache import DataError
 from encode_once.classify import ablate, fit, load_run
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial as combination
 from encode_once.classify.experiments.ablation import variants
@@ -36,7 +36,7 @@ def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
     for row in rows[1:]:
         other = load_run(row["run"])
         assert other.eval.ids == run.eval.ids
-        assert (other.settings.split, other.decision.tuning) == ("tail:100", Tuning("micro"))
+        assert (other.settings.split, other.decision.spec) == ("tail:100", DecisionSpec("micro"))
         for name in METRICS:
             assert row[f"{name}_change"] == pytest.approx(row[name] - rows[0][name])
             assert row[f"{name}_change_interval"] == interval(

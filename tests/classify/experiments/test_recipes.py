@@ -243,8 +243,8 @@ def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
     cut = run(replace(recipe, name="mine-b", objective="at:0.3", options={"tolerance": 0.01}))
     assert cut["seconds"] == json.loads((place / "mine-a" / "run.json").read_text())["seconds"]
     assert "0.3 is the threshold" in cut["metrics"]["decided"]
-    assert load_run(place / "mine-b").decision.tuning.objective == "at:0.3"
-    assert load_run(place / "mine-a").decision.tuning.objective == "none"
+    assert load_run(place / "mine-b").decision.spec.objective == "at:0.3"
+    assert load_run(place / "mine-a").decision.spec.objective == "none"
     table = store.tables()[0]
     table.labels[0] = ("cat", "dog", "10")
     store.save(table)

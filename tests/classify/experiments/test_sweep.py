@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from encode_once import cli
 from encode_once.cache import DataError, Failure, UsageError
 from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial as combination
 from encode_once.classify.experiments.sweep import feature_sets, metric_of
@@ -98,8 +98,8 @@ def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, fol
         (row,) = sweep(store, ["linear"], tuning=objective, folder=folder)
         assert len(fits) == 3
         run = load_run(row["run"])
-        assert run.decision.tuning == Tuning(objective)
-        assert row["samples_f1"] == retune(run, Tuning(objective))[0]["samples_f1"]
+        assert run.decision.spec == DecisionSpec(objective)
+        assert row["samples_f1"] == retune(run, DecisionSpec(objective))[0]["samples_f1"]
 
 
 def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
@@ -172,10 +172,10 @@ def test_wrong_names_are_told_before_anything_is_fitted(filled, folder, fits, wr
 
 
 def test_the_order_is_that_of_the_objective_s_metric():
-    assert metric_of(Tuning("global-samples")) == "samples_f1"
-    assert metric_of(Tuning("macro", decide="expected-f1")) == "samples_f1"
+    assert metric_of(DecisionSpec("global-samples")) == "samples_f1"
+    assert metric_of(DecisionSpec("macro", decide="expected-f1")) == "samples_f1"
     for name in ("none", "weighted", "precision:0.9"):
-        assert metric_of(Tuning(name)) == "micro_f1"
+        assert metric_of(DecisionSpec(name)) == "micro_f1"
     assert feature_sets(["a", "b"], subsets=False) == [("a", "b")]
 
 
@@ -247,7 +247,7 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
     assert len(tried) == 4
 
     def inner(run):
-        return retune(replace(run, eval=run.tune), Tuning("macro"))[0]["macro_f1"]
+        return retune(replace(run, eval=run.tune), DecisionSpec("macro"))[0]["macro_f1"]
 
     assert best["inner_macro_f1"] == pytest.approx(max(map(inner, tried)))
     assert sweep(store, ["mlp", "linear"], **asked) == rows

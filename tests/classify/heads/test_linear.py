@@ -13,7 +13,7 @@ from encode_once.cache.errors import DataError
 from encode_once.classify.data.features import standardisation
 from encode_once.classify.data.matrix import Selected, Standardised
 from encode_once.classify.data.splits import inner
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import linear
 from encode_once.classify.heads.linear import Linear, _Problem
 
@@ -200,7 +200,7 @@ def test_medical_with_fewer_rows_than_columns(shared, seed):
     standard = [Standardised(one, *standardisation(X[rows], [(1, X.shape[1])])) for one in (X, X_test)]
     fit_part, val_part = (Selected(standard[0], part) for part in (rows, validation))
     head = Linear(device="cpu").fit(fit_part, Y[rows], val_part, Y[validation])
-    decision = Tuning("micro").decision(head.predict_proba(val_part), Y[validation])
+    decision = DecisionSpec("micro").fit(head.predict_proba(val_part), Y[validation])
     scores = head.predict_proba(standard[1])
     assert np.isfinite(scores).all()
     assert f1_score(Y_test, decision(scores), average="micro") > 0.62

@@ -15,7 +15,7 @@ from encode_once.cache import DataError, MissingDataError, SpecMismatchError, St
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, load_run, predict, retune
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs import fit as fitting
 from encode_once.classify.runs.fit import code_key, identity
 from encode_once.classify.runs.run import RunError
@@ -103,7 +103,7 @@ def test_cross_validation_judges_every_row_by_a_model_and_cuts_that_have_not_see
     predictions = np.zeros((400, 5), bool)
     for fold in range(4):
         mine = run.eval.folds == fold
-        decision = Tuning().decision(run.eval.scores[~mine], run.eval.labels[~mine])
+        decision = DecisionSpec().fit(run.eval.scores[~mine], run.eval.labels[~mine])
         predictions[mine] = decision(run.eval.scores[mine])
     assert metrics["macro_f1"] == pytest.approx(f1_score(run.eval.labels, predictions, average="macro"))
     assert metrics["macro_f1"] > 0.8
@@ -114,7 +114,7 @@ def test_tuning_on_the_evaluated_rows_is_said_in_every_output(filled, tmp_path):
     assert metrics["tuned_on"].startswith("eval")
     assert json.loads((run.path / "run.json").read_text())["tune_on"] == "eval"
     _, scores, labels = read_scores(run.path, "eval")
-    np.testing.assert_array_equal(run.decision.thresholds, Tuning().decision(scores, labels).thresholds)
+    np.testing.assert_array_equal(run.decision.thresholds, DecisionSpec().fit(scores, labels).thresholds)
 
 
 @pytest.mark.parametrize("head", ["linear", "mlp"])
@@ -138,11 +138,11 @@ def test_retuning_touches_no_model(fitted):
     _, run, _ = fitted
     before = (run.path / "weights.safetensors").read_bytes()
     loaded = load_run(run.path)
-    metrics, predictions = retune(loaded, Tuning("micro"))
+    metrics, predictions = retune(loaded, DecisionSpec("micro"))
     loaded.save_decision(metrics, predictions)
     assert (run.path / "weights.safetensors").read_bytes() == before
     _, scores, labels = read_scores(run.path, "tune")
-    expected = Tuning("micro").decision(scores, labels)
+    expected = DecisionSpec("micro").fit(scores, labels)
     np.testing.assert_array_equal(load_run(run.path).decision.thresholds, expected.thresholds)
     assert json.loads((run.path / "metrics.json").read_text())["objective"] == "micro"
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from encode_once.cache import DataError, Failure
-from encode_once.classify import Tuning, fit, load_run
+from encode_once.classify import DecisionSpec, fit, load_run
 from encode_once.classify.runs import onnx_export as exporting
 from encode_once.cli import main
 
@@ -172,10 +172,10 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
 
 
 def test_a_run_that_decides_by_more_than_cuts_is_refused_with_what_to_do(filled, tmp_path):
-    made, _ = fit(filled(), "linear", tuning=Tuning("micro", at_least=1), run=tmp_path / "run")
+    made, _ = fit(filled(), "linear", tuning=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
     with pytest.raises(
         DataError, match=r"decides by more than thresholds .*--decide thresholds --calibrate none"
     ):
         exporting.export(made, tmp_path / "model.onnx")
-    made.decision = Tuning("micro").decision(made.tune.scores, made.tune.labels)
+    made.decision = DecisionSpec("micro").fit(made.tune.scores, made.tune.labels)
     assert exporting.export(made, tmp_path / "model.onnx") < 1e-5

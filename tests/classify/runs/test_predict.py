@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from encode_once import extract
 from encode_once.cache import Failure, SpecMismatchError, Store
 from encode_once.classify import fit, load_run, predict, retune
-from encode_once.classify.decisions.rule import Tuning
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.predict import check, differences, label
 from encode_once.cli import main
 
@@ -69,7 +69,7 @@ def test_the_kept_predictions_name_them_too_and_so_they_do_after_retuning(filled
     assert before[0] == ["ImageID", "Labels", "Missing"]
     assert {row[0] for row in before if row[2] == "e/image"} == {"0-370.jpg", "0-380.jpg"}
     loaded = load_run(run.path)
-    loaded.save_decision(*retune(loaded, Tuning("micro")))
+    loaded.save_decision(*retune(loaded, DecisionSpec("micro")))
     after = read(run.path / "predictions.csv")
     assert [(row[0], row[2]) for row in after] == [(row[0], row[2]) for row in before]
 

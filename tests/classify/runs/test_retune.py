@@ -7,11 +7,11 @@ from sklearn.metrics import f1_score
 from encode_once.cache.keys import content_key, pack
 from encode_once.classify import measure_kept, retune
 from encode_once.classify.decisions.calibration import Calibration
-from encode_once.classify.decisions.rule import Decision, Tuning
-from encode_once.classify.decisions.shrinkage import Estimate
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.retune import tuned_on_eval
-from encode_once.classify.runs.run import Model, Run, Scored, Settings
+from encode_once.classify.runs.run import Model, Run, ScoredRows, Settings
 
 
 def scored(seed, n=60, folds=None):
@@ -19,7 +19,7 @@ def scored(seed, n=60, folds=None):
     labels = rng.random((n, 3)) < [0.2, 0.5, 0.7]
     scores = (0.3 * labels + 0.7 * rng.random((n, 3))).astype(np.float32)
     ids = [str(row) for row in range(n)]
-    return Scored(ids, scores, labels, folds, keys=pack(content_key(name.encode()) for name in ids))
+    return ScoredRows(ids, scores, labels, folds, keys=pack(content_key(name.encode()) for name in ids))
 
 
 def a_run(tune_on="inner", folds=None):
@@ -29,7 +29,7 @@ def a_run(tune_on="inner", folds=None):
         features={},
         classes=["a", "b", "c"],
         split="tail:60",
-        tuning=Tuning(),
+        tuning=DecisionSpec(),
         tune_on=tune_on,
         seed=0,
         store="store",
@@ -43,7 +43,7 @@ def a_run(tune_on="inner", folds=None):
     evaluated = scored(1, folds=folds)
     tuned = evaluated if folds is not None else scored(0)
     return Run(
-        Path("run"), settings, model, tuned, evaluated, None, Tuning().decision(tuned.scores, tuned.labels)
+        Path("run"), settings, model, tuned, evaluated, None, DecisionSpec().fit(tuned.scores, tuned.labels)
     )
 
 
@@ -56,11 +56,11 @@ def assert_measured(metrics, predictions, run):
 
 
 TUNINGS = [
-    Tuning("macro"),
-    Tuning("micro", shrink=False),
-    Tuning("global-micro", at_least=1),
-    Tuning(decide="expected-f1"),
-    Tuning("none"),
+    DecisionSpec("macro"),
+    DecisionSpec("micro", shrink=False),
+    DecisionSpec("global-micro", at_least=1),
+    DecisionSpec(decide="expected-f1"),
+    DecisionSpec("none"),
 ]
 
 
@@ -70,10 +70,10 @@ def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on
     run = a_run(tune_on)
     metrics, predictions = retune(run, tuning)
     source = run.eval if tune_on == "eval" else run.tune
-    expected = tuning.decision(source.scores, source.labels)
+    expected = tuning.fit(source.scores, source.labels)
     np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
     np.testing.assert_array_equal(predictions, expected(run.eval.scores))
-    assert run.decision.tuning == tuning
+    assert run.decision.spec == tuning
     assert metrics["objective"] == (tuning.objective if tuning.decide == "thresholds" else "expected-f1")
     assert metrics["decided"] == str(tuning)
     assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else said)
@@ -88,9 +88,9 @@ def test_no_row_of_a_cross_validation_has_a_say_in_its_own_labels(tuning):
     metrics, predictions = retune(run, tuning)
     for fold in range(4):
         others, mine = folds != fold, folds == fold
-        decided = tuning.decision(run.eval.scores[others], run.eval.labels[others])
+        decided = tuning.fit(run.eval.scores[others], run.eval.labels[others])
         np.testing.assert_array_equal(predictions[mine], decided(run.eval.scores[mine]))
-    kept = tuning.decision(run.eval.scores, run.eval.labels)
+    kept = tuning.fit(run.eval.scores, run.eval.labels)
     np.testing.assert_array_equal(run.decision.thresholds, kept.thresholds)
     assert "out-of-fold" in metrics["tuned_on"]
     assert_measured(metrics, predictions, run)
@@ -98,7 +98,7 @@ def test_no_row_of_a_cross_validation_has_a_say_in_its_own_labels(tuning):
 
 def test_a_kept_decision_is_measured_as_it_is():
     run = a_run()
-    run.decision = Decision(Tuning(), Estimate(np.array([0.2, 0.9, 0.4])))
+    run.decision = DecisionRule(DecisionSpec(), ThresholdEstimate(np.array([0.2, 0.9, 0.4])))
     metrics, predictions = measure_kept(run)
     np.testing.assert_array_equal(predictions, run.eval.scores >= [0.2, 0.9, 0.4])
     assert run.decision.thresholds.tolist() == [0.2, 0.9, 0.4]
@@ -108,28 +108,28 @@ def test_a_kept_decision_is_measured_as_it_is():
 
 
 def test_each_class_tells_its_cut_and_how_far_to_trust_it():
-    metrics, _ = retune(run := a_run(), Tuning("macro"))
+    metrics, _ = retune(run := a_run(), DecisionSpec("macro"))
     assert list(metrics["per_class"][0])[:3] == ["label", "threshold", "interval"]
     for row, cut, ends in zip(
         metrics["per_class"], run.decision.thresholds, run.decision.estimate.intervals, strict=True
     ):
         assert row["threshold"] == cut
         assert row["interval"] == ends.tolist()
-    metrics, _ = retune(run, Tuning(decide="expected-f1"))
+    metrics, _ = retune(run, DecisionSpec(decide="expected-f1"))
     assert all(row["threshold"] is row["interval"] is None for row in metrics["per_class"])
 
 
 def test_calibrated_scores_are_what_is_measured():
     run = a_run()
-    before, _ = retune(run, Tuning("none"))
-    after, _ = retune(run, Tuning(calibrate="sigmoid"))
+    before, _ = retune(run, DecisionSpec("none"))
+    after, _ = retune(run, DecisionSpec(calibrate="sigmoid"))
     assert after["calibration_error"] < before["calibration_error"]
     assert after["mAP"] == pytest.approx(before["mAP"])  # a rising function changes no ranking
 
 
 def test_no_row_has_a_say_in_its_own_probability():
     run = a_run(folds=np.arange(60) % 4)
-    metrics, _ = retune(run, Tuning(calibrate="isotonic"))
+    metrics, _ = retune(run, DecisionSpec(calibrate="isotonic"))
     likely = np.empty_like(run.eval.scores)
     for fold in range(4):
         mine = run.eval.folds == fold
@@ -143,7 +143,7 @@ def test_no_row_has_a_say_in_its_own_probability():
 
 def test_a_fixed_cut_is_tuned_on_nothing():
     run = a_run(tune_on="eval")
-    metrics, predictions = retune(run, Tuning("at:0.375"))
+    metrics, predictions = retune(run, DecisionSpec("at:0.375"))
     assert metrics["decided"] == "0.375 is the threshold of every class"
     assert (predictions == (run.eval.scores >= 0.375)).all()
     assert measure_kept(run)[0] == metrics
