@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, MissingRowsError, Store, Table
 from encode_once.cache.format.atomic import replacing
+from encode_once.classify.arrays import Vectors
 from encode_once.classify.audit import cross_split as leaks
 from encode_once.classify.audit.cross_split import like
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.duplicates import Floats
 from encode_once.classify.data.features import Reference
 from encode_once.classify.data.rows import content_keys, match
 from encode_once.classify.runs.predict import sources
@@ -136,7 +136,7 @@ class _Held:
     def cross_validated(self) -> bool:
         return self.run.eval.folds is not None
 
-    def vectors(self, table: Table) -> Floats | None:
+    def vectors(self, table: Table) -> Vectors | None:
         """Image vectors (n, d) whose cosines are the means of those of the run's image features, if any.
 
         NaN where one is missing.

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Table
 from encode_once.cache.keys import KeyIndex, Keys, present
+from encode_once.classify.arrays import Groups, Vectors
 from encode_once.classify.data import duplicates
-from encode_once.classify.data.duplicates import Floats, Groups
 from encode_once.classify.data.rows import content_keys
 
 MOST = 1_000_000  # near pairs: more than a person, or a list, can hold
@@ -26,7 +26,7 @@ class Pair(NamedTuple):
 
 
 def within(
-    table: Table, parts: NDArray[np.intp], X: Floats | None, near: float, device: str = "auto"
+    table: Table, parts: NDArray[np.intp], X: Vectors | None, near: float, device: str = "auto"
 ) -> tuple[list[Pair], list[Pair]]:
     """Leaks and contradictions: of each row at most one of either, with the row it is most alike.
 
@@ -57,7 +57,7 @@ def within(
 
 
 def across(
-    keys: Keys, known: Keys, X: Floats | None, known_X: Floats | None, near: float, device: str = "auto"
+    keys: Keys, known: Keys, X: Vectors | None, known_X: Vectors | None, near: float, device: str = "auto"
 ) -> list[Pair]:
     """Rows, by content keys (m, 16) and vectors (m, d), each with the one of n known rows it is most alike.
 
@@ -87,7 +87,7 @@ def _several(groups: Groups) -> Iterator[Sequence[int]]:
     yield from (rows.tolist() for rows in np.split(order, ends) if len(rows) > 1)
 
 
-def _near(X: Floats, near: float, device: str, others: Floats | None = None) -> Iterator[Pair]:
+def _near(X: Vectors, near: float, device: str, others: Vectors | None = None) -> Iterator[Pair]:
     """Pairs of rows of X (n, d), or of one of X and one of others (m, d), as near as that."""
     many = 0
     for rows, columns, cosines in duplicates.pairs(X, near, others, device):

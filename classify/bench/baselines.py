@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from lightgbm import LGBMClassifier
-from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
@@ -13,7 +12,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
-from encode_once.classify.data.matrix import Labels
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.heads import Head
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: that of best micro F1 on the inner rows is taken
@@ -25,12 +24,10 @@ NAMES = {  # head → its peer
     "gbm": "LightGBM one-vs-rest",
 }
 
-Floats = NDArray[np.float32]
-
 
 def fit(
-    name: str, head: Head | None, seed: int, X: Floats, Y: Labels, X_val: Floats, Y_val: Labels
-) -> Callable[[Floats], Floats]:
+    name: str, head: Head | None, seed: int, X: Vectors, Y: LabelMatrix, X_val: Vectors, Y_val: LabelMatrix
+) -> Callable[[Vectors], Scores]:
     """What scores rows (m, d) as (m, c) after the peer of a head learned the labels Y (n, c) of X (n, d).
 
     The head, not fitted, says what is to be alike: the layers of `mlp`.
@@ -62,7 +59,7 @@ def _models(name: str, head: Any, seed: int) -> list[Any]:
             return [OneVsRestClassifier(LGBMClassifier(n_estimators=100, random_state=seed, verbosity=-1))]
 
 
-def _probabilities(model: Any, X: Floats) -> Floats:
+def _probabilities(model: Any, X: Vectors) -> Scores:
     """Probabilities (n, c): some models give them so, others a list of (n, 2) or, of one value, (n, 1)."""
     found = model.predict_proba(X)
     if not isinstance(found, list):

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.metrics import f1_score
 
 from encode_once.cache import Keys, Store
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
+from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores
 from encode_once.classify.bench import baselines as peers
 from encode_once.classify.bench.synthetic import made_up
 from encode_once.classify.data import duplicates, splits
@@ -28,9 +28,8 @@ from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import Head
 from encode_once.classify.runs.fit import INNER, Learner, fit
 
-Rows = NDArray[np.intp]
 Row = dict[str, Any]
-Scorer = Callable[[Rows], NDArray[np.float32]]  # rows (m,) → their probabilities (m, c)
+Scorer = Callable[[RowIndex], Scores]  # rows (m,) → their probabilities (m, c)
 
 
 def contest(
@@ -85,14 +84,14 @@ class _Race:
     """The rows on which every model is fitted, chosen, tuned and measured."""
 
     X: Matrix  # (n, d)
-    Y: NDArray[np.bool_]  # (n, c)
+    Y: LabelMatrix  # (n, c)
     ids: list[str]
     keys: Keys  # (n, 16), of the rows' contents
-    held: Rows  # measured on
-    rows: Rows  # all others: those to fit on, and those to choose and tune on
-    parts: tuple[Rows, Rows]
+    held: RowIndex  # measured on
+    rows: RowIndex  # all others: those to fit on, and those to choose and tune on
+    parts: tuple[RowIndex, RowIndex]
     seed: int
-    groups: Rows  # which `fit` keeps together by default
+    groups: Groups  # which `fit` keeps together by default
 
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from encode_once.classify.arrays import LabelMatrix, Scores
 from encode_once.classify.bench.synthetic import scored
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
@@ -22,8 +23,6 @@ UNSEEN = 30_000  # rows that thresholds are judged on
 TARGETS = ("precision:0.9", "recall:0.9")
 
 Row = dict[str, Any]
-Bools = NDArray[np.bool_]
-Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class World:
         """What its scores are like."""
         return "logistic scores" if self.heavy else "normal scores"
 
-    def rows(self, n: int, rng: np.random.Generator) -> tuple[Bools, Scores]:
+    def rows(self, n: int, rng: np.random.Generator) -> tuple[LabelMatrix, Scores]:
         """Labels and scores (n, c) of n rows of it."""
         apart = SEPARATION + SPREAD * np.random.default_rng(self.classes).standard_normal(self.classes)
         frequencies = np.geomspace(*FREQUENCIES, self.classes)
@@ -139,7 +138,7 @@ def _once(tuning: DecisionSpec, tuned_on: int, classes: int, seed: int) -> dict[
     }
 
 
-def _reached(predicted: Bools, labels: Bools) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _reached(predicted: LabelMatrix, labels: LabelMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Precision and recall of each class, (c,); NaN where nothing is predicted, or nothing true."""
     hits = (predicted & labels).sum(axis=0)
     sizes = (predicted.sum(axis=0), labels.sum(axis=0))

@@ -10,23 +10,22 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import DataError
+from encode_once.classify.arrays import LabelMatrix, RowIndex
 from encode_once.classify.data import splits
-from encode_once.classify.data.matrix import Labels
-from encode_once.classify.data.splits import Rows
 
 SPECS = ("stratified:0.1", "kfold:5")
 SEEDS = range(5)
 FREQUENCIES = 0.4, 0.001  # of the made-up classes, from the first to the last
 
 
-def made_up_labels(rows: int, classes: int, seed: int = 0) -> Labels:
+def made_up_labels(rows: int, classes: int, seed: int = 0) -> LabelMatrix:
     """Labels (rows, classes) from common to rare; some rows have many, as where there is much to be seen."""
     rng = np.random.default_rng(seed)
     busy = rng.gamma(2, 0.5, (rows, 1))
     return np.asarray(rng.random((rows, classes), np.float32) < busy * np.geomspace(*FREQUENCIES, classes))
 
 
-def contest(name: str, labels: Labels, specs: Sequence[str] = SPECS) -> Iterator[dict[str, Any]]:
+def contest(name: str, labels: LabelMatrix, specs: Sequence[str] = SPECS) -> Iterator[dict[str, Any]]:
     """A row a SPEC: the median seconds of both over `SEEDS`, and how uneven label shares are on average.
 
     `uneven` is in hundred thousandths, see `unevenness`.
@@ -48,13 +47,13 @@ def contest(name: str, labels: Labels, specs: Sequence[str] = SPECS) -> Iterator
         }
 
 
-def unevenness(labels: Labels, held: Sequence[Rows]) -> float:
+def unevenness(labels: LabelMatrix, held: Sequence[RowIndex]) -> float:
     """How far a label's share of held-out rows is from its share of all, the mean over labels and sets."""
     whole = labels.mean(axis=0)
     return float(np.mean([np.abs(labels[rows].mean(axis=0) - whole).mean() for rows in held]))
 
 
-def _over_seeds(labels: Labels, split: Callable[[int], Sequence[Rows]]) -> tuple[float, float]:
+def _over_seeds(labels: LabelMatrix, split: Callable[[int], Sequence[RowIndex]]) -> tuple[float, float]:
     """The median seconds of a split, and its mean unevenness."""
     seconds, uneven = [], []
     for seed in SEEDS:
@@ -65,7 +64,7 @@ def _over_seeds(labels: Labels, split: Callable[[int], Sequence[Rows]]) -> tuple
     return median(seconds), float(np.mean(uneven))
 
 
-def _peer(spec: str, labels: Labels, seed: int) -> list[Rows]:
+def _peer(spec: str, labels: LabelMatrix, seed: int) -> list[RowIndex]:
     try:
         library = import_module("iterstrat.ml_stratifiers")
     except ImportError as error:

@@ -13,10 +13,10 @@ from statistics import median
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.keys import content_key, pack
+from encode_once.classify.arrays import LabelMatrix, Scores
 from encode_once.classify.bench.grid_search import CUTS, brute_force, counted, looped, looped_together, worth
 from encode_once.classify.bench.synthetic import made_up, scored
 from encode_once.classify.decisions.exact import Objective, tune
@@ -35,8 +35,6 @@ SOME = 4  # of the classes, or cuts, so timed
 GRID = f"NumPy grid of {len(CUTS)} cuts"
 
 Row = dict[str, Any]
-Bools = NDArray[np.bool_]
-Scores = NDArray[np.float32]
 Result = TypeVar("Result")
 
 
@@ -61,13 +59,13 @@ def speed(rows: int, classes: int, repeats: int = 5) -> Iterator[Row]:
     yield _of_sets(scores, labels, min(repeats, 3))
 
 
-def _row(labels: Bools, way: str, objective: str, seconds: float) -> Row:
+def _row(labels: LabelMatrix, way: str, objective: str, seconds: float) -> Row:
     rows, classes = labels.shape
     told: Row = {"rows": rows, "classes": classes, "way": way, "for": objective, "seconds": seconds}
     return told | {"× loop": None, "× grid": None, "reaches": None, "above grid": None}
 
 
-def _loops(scores: Scores, labels: Bools) -> Iterator[Row]:
+def _loops(scores: Scores, labels: LabelMatrix) -> Iterator[Row]:
     """The rows of scikit-learn's loops."""
     classes = labels.shape[1]
     some = np.arange(classes) if classes <= FEW else np.arange(0, classes, -(-classes // SOME))
@@ -85,7 +83,9 @@ def _loops(scores: Scores, labels: Bools) -> Iterator[Row]:
     yield _row(labels, way, "samples", seconds * classes)
 
 
-def _beside_grid(scores: Scores, labels: Bools, objective: str, loop: float, repeats: int) -> Iterator[Row]:
+def _beside_grid(
+    scores: Scores, labels: LabelMatrix, objective: str, loop: float, repeats: int
+) -> Iterator[Row]:
     """The rows of an objective: NumPy's grid, then ours. loop: seconds of scikit-learn's."""
     ways: dict[str, Callable[[], Any]] = {
         GRID: partial(counted, scores, labels, objective),
@@ -108,7 +108,7 @@ def _beside_grid(scores: Scores, labels: Bools, objective: str, loop: float, rep
         yield row
 
 
-def _torch(scores: Scores, labels: Bools) -> Iterator[tuple[str, Callable[[], Any]]]:
+def _torch(scores: Scores, labels: LabelMatrix) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What tunes tensors on each kind of device there is; the tensors are there already."""
     import torch
 
@@ -120,7 +120,7 @@ def _torch(scores: Scores, labels: Bools) -> Iterator[tuple[str, Callable[[], An
         yield device, partial(tuned, X, Y)
 
 
-def _of_sets(scores: Scores, labels: Bools, repeats: int) -> Row:
+def _of_sets(scores: Scores, labels: LabelMatrix, repeats: int) -> Row:
     """The row of the rule that uses no cuts: calibrating and choosing."""
     asked = DecisionSpec(decide="expected-f1")
     seconds, chosen = timed(lambda: asked.fit(scores, labels)(scores), repeats)

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import Feature
+from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.data.text.sparse import Blocks
-
-Floats = NDArray[np.float32]
-Rows = NDArray[np.intp]
 
 
 class Block(Protocol):
@@ -38,15 +36,15 @@ class Block(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         """Those samples, (m, length, width): NaN behind the end of a sequence, and where one has none."""
         ...
 
-    def missing(self) -> NDArray[np.bool_]:
+    def missing(self) -> BoolArray:
         """Which samples have nothing of this feature, (n,)."""
         ...
 
-    def fitted(self, rows: Rows) -> "Block":
+    def fitted(self, rows: RowIndex) -> "Block":
         """This block, having learned from those samples whatever it has to learn."""
         ...
 
@@ -59,7 +57,7 @@ class Stored:
     feature: Feature
     # (k, n): the feature's row of each of a sample's k captions, or of its image; -1 for none. A sample of
     # several captions has the mean of their vectors, or their sequences one behind the other.
-    rows: Rows
+    rows: RowIndex
     length: int  # sequences are cut to it
     vectoriser: None = None
 
@@ -70,17 +68,17 @@ class Stored:
     def __len__(self) -> int:
         return int(self.rows.shape[1])
 
-    def missing(self) -> NDArray[np.bool_]:
+    def missing(self) -> BoolArray:
         return np.array((self.rows < 0).all(axis=0), np.bool_)
 
-    def fitted(self, rows: Rows) -> "Stored":
+    def fitted(self, rows: RowIndex) -> "Stored":
         return self
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         found = self.rows[:, rows]  # (k, m)
         return self._sequences(found) if self.feature.ragged else self._vectors(found)[:, None]
 
-    def _vectors(self, found: Rows) -> Floats:
+    def _vectors(self, found: RowIndex) -> Vectors:
         vectors = np.full((found.shape[1], self.shape[1]), np.nan, np.float32)
         there = found >= 0
         if len(found) == 1:
@@ -92,7 +90,7 @@ class Stored:
         vectors /= np.maximum(there.sum(axis=0), 1)[:, None]
         return vectors
 
-    def _sequences(self, found: Rows) -> Floats:
+    def _sequences(self, found: RowIndex) -> Vectors:
         sequences = np.full((found.shape[1], *self.shape), np.nan, np.float32)
         ends = np.zeros(found.shape[1], np.intp)  # of what each sample has so far
         for row in found:
@@ -122,10 +120,10 @@ class Written:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def missing(self) -> NDArray[np.bool_]:
+    def missing(self) -> BoolArray:
         return np.array([not text for text in self.texts], np.bool_)
 
-    def fitted(self, rows: Rows) -> "Written":
+    def fitted(self, rows: RowIndex) -> "Written":
         return replace(self, vectoriser=corpus.make(self.name).fit([self.texts[row] for row in rows]))
 
     @cached_property
@@ -133,11 +131,11 @@ class Written:
         assert self.vectoriser is not None, "a vectoriser learns before it gives vectors"
         return self.vectoriser.transform(self.texts)
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         return self._blocks.take(rows)
 
 
-def _float32(values: NDArray[np.generic]) -> Floats:
+def _float32(values: NDArray[np.generic]) -> Vectors:
     import torch  # makes float32 of float16 ten times as fast as numpy; here, as reading a run needs no torch
 
     return torch.tensor(values, dtype=torch.float32).numpy()
@@ -162,7 +160,7 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.blocks[0])
 
-    def __getitem__(self, rows: slice | Rows) -> Floats:
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         """Those rows, (m, d); NaN where one has no vector of a feature."""
         wanted = np.arange(len(self))[rows]
         taken = [block.take(wanted).reshape(len(wanted), math.prod(block.shape)) for block in self.blocks]
@@ -173,10 +171,10 @@ class Matrix:
         """Feature → what makes it of captions, for those that are learned from captions."""
         return {block.name: block.vectoriser for block in self.blocks if block.vectoriser}
 
-    def missing(self) -> NDArray[np.bool_]:
+    def missing(self) -> BoolArray:
         """Which samples have nothing of which feature, (n, features)."""
         return np.stack([block.missing() for block in self.blocks], axis=1)
 
-    def fitted(self, rows: Rows) -> "Matrix":
+    def fitted(self, rows: RowIndex) -> "Matrix":
         """This matrix, its blocks having learned from those samples what they have to learn."""
         return replace(self, blocks=[block.fitted(rows) for block in self.blocks])

@@ -10,11 +10,11 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from encode_once.cache.keys import KeyIndex, Keys, present
+from encode_once.classify.arrays import Groups, Vectors
 
 if TYPE_CHECKING:
     import torch
@@ -22,16 +22,13 @@ if TYPE_CHECKING:
 BLOCK = 2048  # rows by columns of cosines at a time: 17 MB
 ROUNDING = 1e-6  # by which float32 may have a cosine too small: a row has 1 with itself
 
-Groups = NDArray[np.intp]  # (n,): rows of equal number belong together
-Floats = NDArray[np.float32]
-
 
 def exact(keys: Keys) -> Groups:
     """Of each row the first with the same content key, (n,), keys (n, 16); of one without content, itself."""
     return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
-def near(X: Floats, similarity: float, device: str = "auto") -> Groups:
+def near(X: Vectors, similarity: float, device: str = "auto") -> Groups:
     """Groups of rows that a chain of pairs of at least that cosine connects; X is (n, d), see `pairs`."""
     groups = np.arange(len(X))
     for rows, others, _ in pairs(X, similarity, device=device):
@@ -46,8 +43,8 @@ def joined(one: Groups, other: Groups) -> Groups:
 
 
 def pairs(
-    X: Floats, similarity: float, others: Floats | None = None, device: str = "auto"
-) -> Iterator[tuple[Groups, Groups, Floats]]:
+    X: Vectors, similarity: float, others: Vectors | None = None, device: str = "auto"
+) -> Iterator[tuple[Groups, Groups, Vectors]]:
     """Pairs of rows of X (n, d) with at least that cosine, a block at a time: first and second rows, cosines.
 
     A pair comes once, its first row before its second. Given `others` (m, d), the second rows are of these. A
@@ -73,7 +70,7 @@ def pairs(
             yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), np.minimum(found, 1)
 
 
-def _directions(X: Floats) -> "torch.Tensor":
+def _directions(X: Vectors) -> "torch.Tensor":
     """Vectors (n, d) of length 1; NaN where there is none."""
     import torch
 

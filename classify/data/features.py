@@ -8,17 +8,15 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table, UsageError
 from encode_once.cache.captions import OWN, captioned, texts_of
 from encode_once.cache.keys import KEY_BYTES, Keys, present
+from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.blocks import Block, Matrix, Stored, Written
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.data.text import Vectoriser
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -56,14 +54,14 @@ class Reference:
         rows = self._found(self.feature, keys, table)
         return Stored(self.name, self.feature, rows, self.length or self._longest(rows))
 
-    def _longest(self, rows: NDArray[np.intp]) -> int:
+    def _longest(self, rows: RowIndex) -> int:
         """Of the sequences of rows (k, n), those of a sample one behind the other."""
         if not self.feature.ragged:
             return 1
         lengths = np.append(self.feature.lengths(), 0)  # the last is that of row -1
         return max(int(lengths[rows].sum(axis=0).max(initial=0)), 1)
 
-    def _found(self, feature: Feature, keys: Keys, table: Table) -> NDArray[np.intp]:
+    def _found(self, feature: Feature, keys: Keys, table: Table) -> RowIndex:
         """Rows (k, n) of the keys (k, n, 16); -1 where that failed or there is no content."""
         keys = keys.reshape(-1, KEY_BYTES)  # (k * n, 16)
         found = feature.find(keys)
@@ -159,7 +157,7 @@ class Samples:
     table: Table
     references: Sequence[Reference | Learned]
     X: Matrix  # (n, d)
-    Y: NDArray[np.bool_]  # (n, c)
+    Y: LabelMatrix  # (n, c)
     classes: list[str]
 
 
@@ -179,7 +177,7 @@ def samples(store: Store, names: Sequence[str] = (), data: str | os.PathLike[str
     return Samples(table, references, X, label_matrix(table.labels, classes), classes)
 
 
-def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[Floats, Floats]:
+def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[Vectors, Vectors]:
     """Mean and scale (d,) that give every column mean 0, and every feature the same share of the variance.
 
     Where all columns had variance 1, a feature of 1,280 columns would drown one of 50: heads that shrink
@@ -199,9 +197,7 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[F
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def _means(
-    X: MatrixLike, center: NDArray[np.float64] | None, shapes: Sequence[tuple[int, int]]
-) -> NDArray[np.float64]:
+def _means(X: MatrixLike, center: FloatArray | None, shapes: Sequence[tuple[int, int]]) -> FloatArray:
     """Means (d,) of X's entries, or of the squares of their distances to a center (d,), NaN passed over.
 
     They are NaN where all are. StandardScaler.partial_fit is no use here: a chunk in which all of a column is
@@ -216,7 +212,7 @@ def _means(
         return _over_places(total, shapes) / _over_places(count, shapes)
 
 
-def _over_places(sums: NDArray[np.float64], shapes: Sequence[tuple[int, int]]) -> NDArray[np.float64]:
+def _over_places(sums: FloatArray, shapes: Sequence[tuple[int, int]]) -> FloatArray:
     """Sums (d,) of columns; those of a sequence's places are put together, and each place is given them."""
     ends = np.cumsum([length * width for length, width in shapes])[:-1]
     blocks = zip(np.split(sums, ends), shapes, strict=True)
@@ -249,7 +245,7 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
     return store.load(tables[0])
 
 
-def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:
+def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> LabelMatrix:
     """Labels as (n, c) bool; names that are no class are left out."""
     number = {name: c for c, name in enumerate(classes)}
     Y = np.zeros((len(labels), len(classes)), np.bool_)

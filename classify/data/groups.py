@@ -6,12 +6,12 @@ import numpy as np
 
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
+from encode_once.classify.arrays import Groups, RowIndex
 from encode_once.classify.data import duplicates
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.duplicates import Groups
 from encode_once.classify.data.features import Reference
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.splits import Rows, straddling
+from encode_once.classify.data.splits import straddling
 
 CONTENT, NONE = "content", "none"
 
@@ -71,7 +71,7 @@ class Grouping:
         named = [value or f"\0{row}" for row, value in enumerate(values)]  # of no name: alone
         return duplicates.joined(groups, np.unique(named, return_inverse=True)[1])
 
-    def warnings(self, split: str, held: Rows, groups: Groups) -> list[str]:
+    def warnings(self, split: str, held: RowIndex, groups: Groups) -> list[str]:
         """What to tell of a split that parts groups all the same, as `tail` and columns do."""
         many = straddling(held, groups)
         if not many:

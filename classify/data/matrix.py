@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Labels = NDArray[np.bool_]  # (n, c)
+from encode_once.classify.arrays import IntArray, RowIndex, Vectors
 
 CHUNK = 2048  # rows read at a time where all are needed
 NUMBERS = 2**23  # read at a time at most, where rows are long
@@ -21,7 +20,7 @@ class MatrixLike(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> NDArray[np.float32]: ...
+    def __getitem__(self, rows: slice | RowIndex, /) -> Vectors: ...
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Selected:
     """Some rows of a matrix, in any order, repeats allowed; nothing is copied."""
 
     X: MatrixLike  # (n, d)
-    rows: NDArray[np.intp]  # (m,)
+    rows: RowIndex  # (m,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -38,7 +37,7 @@ class Selected:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         return self.X[self.rows[rows]]
 
 
@@ -47,7 +46,7 @@ class Columns:
     """Some columns of a matrix; the others are read, too, and dropped."""
 
     X: MatrixLike  # (n, d)
-    columns: NDArray[np.intp]  # (m,)
+    columns: IntArray  # (m,)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,7 +55,7 @@ class Columns:
     def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         return self.X[rows][:, self.columns]
 
 
@@ -65,8 +64,8 @@ class Standardised:
     """A matrix as heads take it: columns of mean 0, where the average vector stands in for a missing one."""
 
     X: MatrixLike  # (n, d); NaN where a vector is missing
-    mean: NDArray[np.float32]  # (d,)
-    scale: NDArray[np.float32]  # (d,)
+    mean: Vectors  # (d,)
+    scale: Vectors  # (d,)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -75,7 +74,7 @@ class Standardised:
     def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         standard = self.X[rows] - self.mean
         standard /= self.scale
         standard[np.isnan(standard)] = 0

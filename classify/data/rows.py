@@ -8,10 +8,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import Keys, Table, content_key
 from encode_once.cache.keys import KEY_BYTES, pack, present
+from encode_once.classify.arrays import RowIndex
 
 
 def content_keys(table: Table) -> Keys:
@@ -22,7 +22,7 @@ def content_keys(table: Table) -> Keys:
 
 def match(
     keys: Keys, names: Sequence[Hashable], other_keys: Keys, other_names: Sequence[Hashable]
-) -> NDArray[np.intp]:
+) -> RowIndex:
     """The position of each row (n,) among m others, by content keys (n, 16) and (m, 16); -1 if it has none.
 
     No two rows get the same position. Where several rows have the same content, those of equal names are
@@ -36,7 +36,7 @@ def match(
     return positions
 
 
-def _match(positions: NDArray[np.intp], values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
+def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
     """Fill in the positions (n,) that are still -1 with those of equal values that are still free."""
     taken = set(positions.tolist())
     free: defaultdict[Hashable, list[int]] = defaultdict(list)

@@ -3,26 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.data.matrix import Labels
+from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex
 
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
 HELD_OUT = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})
 TRAINED_ON = frozenset({"train", "0", "false", ""})
 
-Rows = NDArray[np.intp]
-Groups = NDArray[np.intp]  # (n,): rows of equal number belong together
-
 
 def folds(
     spec: str,
-    labels: Labels,
+    labels: LabelMatrix,
     columns: Mapping[str, Sequence[str]],
     seed: int = 0,
     groups: Groups | None = None,
-) -> list[Rows]:
+) -> list[RowIndex]:
     """The rows to hold out, ascending: k sets of them for `kfold:k`, one for any other SPEC.
 
     labels: (n, c). columns: the table's other columns by name, n texts each. A SPEC is `stratified:F` or
@@ -64,8 +60,8 @@ def folds(
 
 
 def inner(
-    labels: Labels, rows: Rows, fraction: float = 0.1, seed: int = 0, groups: Groups | None = None
-) -> tuple[Rows, Rows]:
+    labels: LabelMatrix, rows: RowIndex, fraction: float = 0.1, seed: int = 0, groups: Groups | None = None
+) -> tuple[RowIndex, RowIndex]:
     """Parts training rows in two: those to fit on, and a stratified fraction to stop, choose and tune on.
 
     labels: (n, c) of the whole table, and groups (n,), which stay together. Both parts keep the rows' order.
@@ -85,18 +81,18 @@ def inner(
     return rows[~chosen], rows[chosen]
 
 
-def straddling(held: Rows, groups: Groups) -> int:
+def straddling(held: RowIndex, groups: Groups) -> int:
     """How many of the rows held out are in a group (n,) with a row that is not."""
     rest = np.delete(groups, held)
     return int(np.isin(groups[held], rest).sum())
 
 
 def stratified(
-    labels: Labels,
-    sizes: Sequence[int] | Rows,
+    labels: LabelMatrix,
+    sizes: Sequence[int] | RowIndex,
     rng: np.random.Generator,
     groups: Groups | None = None,
-) -> Rows:
+) -> RowIndex:
     """Folds of exactly these sizes in which every label has its share as nearly as can be: fold index (n,).
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011). As there, the label with the
@@ -131,7 +127,7 @@ def stratified(
     return fold[np.argsort(order)]
 
 
-def _deal(wanted: NDArray[np.float64], room: NDArray[np.float64], m: int, rng: np.random.Generator) -> Rows:
+def _deal(wanted: FloatArray, room: FloatArray, m: int, rng: np.random.Generator) -> RowIndex:
     """The folds of m rows in turn: wanted and room are (k,), the folds' wishes and free places.
 
     Giving row after row to the fold with the greatest wish left comes to taking the m highest of the levels
@@ -146,7 +142,7 @@ def _deal(wanted: NDArray[np.float64], room: NDArray[np.float64], m: int, rng: n
     return np.repeat(np.arange(len(counts)), counts)[np.argsort(places)]
 
 
-def _deal_groups(Y: Labels, groups: Groups, wanted: NDArray[np.float64], rng: np.random.Generator) -> Rows:
+def _deal_groups(Y: LabelMatrix, groups: Groups, wanted: FloatArray, rng: np.random.Generator) -> RowIndex:
     """The fold of each row of a group of several, -1 of all others; what folds get is taken from wanted.
 
     Y is (n, c + 1), wanted (k, c + 1). With E what each fold wanted of each label at first, the distance of a
@@ -176,14 +172,14 @@ def _deal_groups(Y: Labels, groups: Groups, wanted: NDArray[np.float64], rng: np
     return fold
 
 
-def _by_label_set(labels: Labels) -> Rows:
+def _by_label_set(labels: LabelMatrix) -> RowIndex:
     """The order that puts rows (n, c) of equal labels side by side; such rows stay in theirs."""
     packed = np.packbits(labels, axis=1)
     whole = np.pad(packed, ((0, 0), (0, -packed.shape[1] % 8))).view(">u8")  # compared 64 labels at a time
     return np.lexsort(whole.T[::-1].astype(np.uint64)) if whole.size else np.arange(len(labels))
 
 
-def _random(size: int, order: Rows, groups: Groups | None) -> Rows:
+def _random(size: int, order: RowIndex, groups: Groups | None) -> RowIndex:
     """The first rows in that order, sorted; of groups, those that fit, in the order of their first rows."""
     if groups is None:
         return np.sort(order[:size])
@@ -204,7 +200,7 @@ def _in_groups(groups: Groups | None) -> str:
     return f" in {many} groups that stay together" if groups is not None and many < len(groups) else ""
 
 
-def _marked(name: str, values: Sequence[str]) -> Rows:
+def _marked(name: str, values: Sequence[str]) -> RowIndex:
     words = [value.strip().lower() for value in values]
     for row, word in enumerate(words, start=1):
         if word not in HELD_OUT | TRAINED_ON:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from encode_once.cache.errors import unknown_name
+from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix
 
 METHODS = ("sigmoid", "isotonic", "temperature")
 CLOSEST = 1e-6  # of a score to 0 or 1 where it is calibrated: surer ones count as no surer
@@ -23,13 +24,10 @@ UNCHANGED = (0.0, 1.0)  # intercept and slope
 PRECISION = 4.0  # 1 / variance of either, before any row is seen
 STEPS, SMALL = 50, 1e-8
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
 
-
-def logits(scores: NDArray[Any], closest: float = CLOSEST) -> Floats:
+def logits(scores: NDArray[Any], closest: float = CLOSEST) -> FloatArray:
     """The logit of scores, none of which counts as closer to 0 or 1 than that."""
-    found: Floats = logit(np.clip(scores.astype(np.float64), closest, 1 - closest))
+    found: FloatArray = logit(np.clip(scores.astype(np.float64), closest, 1 - closest))
     return found
 
 
@@ -38,10 +36,11 @@ class Calibration:
     """A rising function a class, from scores to probabilities."""
 
     method: str  # one of METHODS
-    learned: list[Floats]  # a class: intercept and slope, (2,); of isotonic logits and probabilities, (2, m)
+    # Of each class intercept and slope, (2,); of isotonic, logits and probabilities, (2, m).
+    learned: list[FloatArray]
 
     @classmethod
-    def fitted(cls, method: str, scores: NDArray[Any], labels: Bools) -> "Calibration":
+    def fitted(cls, method: str, scores: NDArray[Any], labels: LabelMatrix) -> "Calibration":
         """Learn from scores and labels (n, c), by one of `METHODS`.
 
         Raises UsageError: there is no such method.
@@ -52,17 +51,17 @@ class Calibration:
             return cls(method, [_isotonic(z, y) for z, y in zip(logits(scores).T, labels.T, strict=True)])
         return cls(method, [*_lines(logits(scores), labels, intercept=method == "sigmoid")])
 
-    def __call__(self, scores: NDArray[Any]) -> Floats:
+    def __call__(self, scores: NDArray[Any]) -> FloatArray:
         """The probabilities (n, c) that scores (n, c) stand for."""
         z = logits(scores)
         if self.method == "isotonic":
             return np.stack([np.interp(of, *one) for of, one in zip(z.T, self.learned, strict=True)], axis=1)
         intercepts, slopes = np.array(self.learned).T
-        found: Floats = expit(intercepts + slopes * z)
+        found: FloatArray = expit(intercepts + slopes * z)
         return found
 
 
-def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
+def _lines(z: FloatArray, labels: LabelMatrix, intercept: bool) -> FloatArray:
     """Each class's intercept and slope (c, 2), of logits and labels (n, c).
 
     A class that is true of no row, or of all, tells nothing, and is left as it is. No score is turned round:
@@ -78,7 +77,7 @@ def _lines(z: Floats, labels: Bools, intercept: bool) -> Floats:
     return lines
 
 
-def _newton(z: Floats, labels: Bools, lines: Floats, free: Bools) -> Floats:
+def _newton(z: FloatArray, labels: LabelMatrix, lines: FloatArray, free: BoolArray) -> FloatArray:
     """The likeliest lines (c, 2) from those given on, where free (c, 2) to move."""
     for _ in range(STEPS):
         p = expit(lines[:, 0] + lines[:, 1] * z)
@@ -97,7 +96,7 @@ def _newton(z: Floats, labels: Bools, lines: Floats, free: Bools) -> Floats:
     return lines
 
 
-def _isotonic(z: Floats, y: Bools) -> Floats:
+def _isotonic(z: FloatArray, y: BoolArray) -> FloatArray:
     """The corners (2, m) of a class's function."""
     if y.all() or not y.any():
         corners = logit(np.linspace(CLOSEST, 1 - CLOSEST, 1000))

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CELLS = 2**24  # float64 numbers of a chunk of rows
+from encode_once.classify.arrays import FloatArray
 
-Floats = NDArray[np.float64]
+CELLS = 2**24  # float64 numbers of a chunk of rows
 
 
 def best_sets(probabilities: NDArray[Any], at_most: int | None = None) -> NDArray[np.bool_]:
@@ -35,7 +35,7 @@ def best_sets(probabilities: NDArray[Any], at_most: int | None = None) -> NDArra
     return chosen
 
 
-def expected_f1(p: Floats, at_most: int) -> Floats:
+def expected_f1(p: FloatArray, at_most: int) -> FloatArray:
     """Of the first 1 .. at_most labels of each row, (n, at_most), given their probabilities (n, c)."""
     c = p.shape[1]
     others = [
@@ -52,7 +52,7 @@ def expected_f1(p: Floats, at_most: int) -> Floats:
     return np.stack(values, axis=1)
 
 
-def _with(chances: Floats, p: Floats) -> Floats:
+def _with(chances: FloatArray, p: FloatArray) -> FloatArray:
     """Chances (n, s + 1) that 0 .. s labels hold, with one more of probability p (n,): (n, s + 2)."""
     more = np.zeros((len(p), chances.shape[1] + 1))
     more[:, :-1] = chances * (1 - p[:, None])

@@ -37,25 +37,23 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from encode_once.classify.arrays import FloatArray, RowIndex
 from encode_once.classify.decisions.exact import Objective
 from encode_once.classify.decisions.ranking import NEVER, Ranking
 
 MISSES = 0.1  # δ: the greatest probability that a threshold misses its target on unseen rows
 STEP = 1.01  # ratio of successive numbers of rows taken, where they are many: finer steps gain no recall
 
-Floats = NDArray[np.float64]
-RowIndex = NDArray[np.intp]
-
 
 @dataclass(frozen=True)
 class Guarantee:
     """What certified thresholds reach on the tuning rows, the best guess at unseen ones; each (c,)."""
 
-    precision: Floats  # NaN where nothing is predicted
-    recall: Floats  # NaN for a class without positives
+    precision: FloatArray  # NaN where nothing is predicted
+    recall: FloatArray  # NaN for a class without positives
 
 
-def certified(ranking: Ranking, objective: Objective) -> tuple[Floats, Guarantee]:
+def certified(ranking: Ranking, objective: Objective) -> tuple[FloatArray, Guarantee]:
     """Thresholds (c,) of classes (c, n) that miss the objective's precision or recall with `MISSES` at most.
 
     A class of which no threshold passes is never predicted, nor is one without positives; for a recall that
@@ -94,7 +92,7 @@ def _certified_place(ranking: Ranking, group: int, objective: Objective, rows: R
     passed = binom.sf(tp[places] - 1, p if recall else places, share) <= MISSES if share else places > 0
     if rows is not None:
         hits = np.diff(tp)
-        start: Floats | None
+        start: FloatArray | None
         steps, start = (
             (hits, -share * np.bincount(rows, hits).astype(np.float64)) if recall else (hits - share, None)
         )
@@ -117,7 +115,7 @@ def _sequence(m: int, share: float) -> RowIndex:
     return places[(places >= first) & (places <= m)]
 
 
-def _pass_by_row(steps: Floats, rows: RowIndex, start: Floats | None) -> NDArray[np.bool_]:
+def _pass_by_row(steps: FloatArray, rows: RowIndex, start: FloatArray | None) -> NDArray[np.bool_]:
     """Which numbers k = 0 .. m of scores taken pass by the normal approximation, (m + 1,).
 
     A row's sum begins at `start` (by default 0) and rises by the steps (m,) of its scores among the k. One
@@ -135,11 +133,11 @@ def _pass_by_row(steps: Floats, rows: RowIndex, start: Floats | None) -> NDArray
 
 
 def as_json(
-    objective: Objective, thresholds: Floats, reached: Guarantee, classes: list[str]
+    objective: Objective, thresholds: FloatArray, reached: Guarantee, classes: list[str]
 ) -> dict[str, Any]:
     """The guarantee as `thresholds.json` has it; numbers that do not exist are None."""
 
-    def by_class(values: Floats) -> dict[str, float | None]:
+    def by_class(values: FloatArray) -> dict[str, float | None]:
         return {
             name: None if np.isnan(value) else float(value)
             for name, value in zip(classes, values, strict=True)

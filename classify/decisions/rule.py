@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError, unknown_name
+from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.decisions import guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
 from encode_once.classify.decisions.exact import ALWAYS, NEVER, Objective, tune
@@ -17,8 +18,6 @@ from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
 RULES = ("thresholds", "expected-f1")
 CALIBRATIONS = ("auto", "none", *METHODS)
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class DecisionSpec:
         told += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
         return ", ".join(told)
 
-    def fit(self, scores: NDArray[Any], labels: Bools, intervals: bool = True) -> "DecisionRule":
+    def fit(self, scores: NDArray[Any], labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
         """The rule that scores and labels (n, c) decide; `intervals`: with how far to trust its thresholds.
 
         Raises DataError: as `thresholds.tune`.
@@ -207,11 +206,11 @@ class DecisionRule:
         """Scores (n, c), calibrated if that is part of it."""
         return self.calibration(scores) if self.calibration else scores
 
-    def __call__(self, scores: NDArray[Any]) -> Bools:
+    def __call__(self, scores: NDArray[Any]) -> LabelMatrix:
         """The labels (n, c) of rows with these scores (n, c)."""
         return self.choose(self.probabilities(scores))
 
-    def choose(self, likely: NDArray[Any]) -> Bools:
+    def choose(self, likely: NDArray[Any]) -> LabelMatrix:
         """The labels (n, c) of rows whose `probabilities` are these (n, c)."""
         tuning = self.spec
         if tuning.decide == "expected-f1":
@@ -220,7 +219,7 @@ class DecisionRule:
         return _bounded(likely >= self.thresholds, margins, tuning.at_least, tuning.at_most)
 
 
-def _bounded(chosen: Bools, margins: NDArray[Any], at_least: int, at_most: int | None) -> Bools:
+def _bounded(chosen: LabelMatrix, margins: NDArray[Any], at_least: int, at_most: int | None) -> LabelMatrix:
     """Chosen labels (n, c), and in rows of too few or too many those of the greatest margins (n, c)."""
     c = chosen.shape[1]
     counts = chosen.sum(axis=1)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import FINEST, logits
 from encode_once.classify.decisions.exact import Objective, ranked, solve
@@ -32,22 +33,20 @@ from encode_once.classify.decisions.guarantees import Guarantee, certified
 OUTSIDE = (0.025, 0.975)
 JITTER = 1e-3  # variance of a cut's logit that there is at the least
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class ThresholdEstimate:
     """Thresholds, and how far to trust them, where they are cuts that an F gives each class."""
 
-    thresholds: Floats  # (c,)
-    intervals: Floats | None = None  # (c, 2): 95 % likely, given the model; NaN for fewer than 2 positives
+    thresholds: FloatArray  # (c,)
+    # (c, 2): 95 % likely, given the model; NaN for fewer than 2 positives
+    intervals: FloatArray | None = None
     loss: float | None = None  # how much less F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
     guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
 
 
 def estimate(
-    scores: NDArray[Any], labels: Bools, objective: Objective, shrink: bool = True
+    scores: NDArray[Any], labels: LabelMatrix, objective: Objective, shrink: bool = True
 ) -> ThresholdEstimate:
     """Thresholds for unseen rows or, with shrink=False, those that are optimal on these.
 
@@ -82,7 +81,7 @@ def estimate(
     )
 
 
-def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]:
+def _shrunk(z: FloatArray, support: FloatArray, single: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The logits θ of each draw, (draws, c), from those of its own cuts z and of its single cut g, (draws,).
 
     Beside them, how far the true cuts may lie off beyond what draws tell, (c,): over the draws a cut varies
@@ -104,7 +103,7 @@ def _shrunk(z: Floats, support: Floats, single: Floats) -> tuple[Floats, Floats]
     return weights * z + (1 - weights) * centre, rest
 
 
-def between_variance(own: Floats, variances: Floats) -> float:
+def between_variance(own: FloatArray, variances: FloatArray) -> float:
     """τ² of estimates and their variances (k,): with it, their weighted squared deviations come to k - 1."""
 
     def excess(spread: float) -> float:

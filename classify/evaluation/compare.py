@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.format.atomic import replacing
+from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.data.rows import match
 from encode_once.classify.evaluation import intervals
-from encode_once.classify.evaluation.intervals import CLASS_F1, Floats, interval
+from encode_once.classify.evaluation.intervals import CLASS_F1, interval
 from encode_once.classify.evaluation.metrics import measure, row_f1
 from encode_once.classify.runs.retune import decide_kept, metrics_of, tuned_on_eval
 from encode_once.classify.runs.run import Run, ScoredRows
 
 ENOUGH = 5  # rows in which two runs differ in a class, before an interval of that tells them apart
-
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Evaluation:
 
     run: Run
     rows: ScoredRows  # with scores as probabilities, calibrated where the run does that
-    predictions: Bools  # (n, c)
+    predictions: LabelMatrix  # (n, c)
     metrics: dict[str, Any]  # `metrics.json`, of these rows
     tuned_here: bool = False  # its thresholds were tuned on these rows
 
@@ -49,11 +48,11 @@ class Evaluation:
         """The run's folder."""
         return str(self.run.path)
 
-    def draws(self) -> dict[str, Floats]:
+    def draws(self) -> dict[str, FloatArray]:
         """Each metric on each draw of the rows, as `intervals.resampled` has it."""
         return intervals.resampled(self.rows.labels, self.predictions, self.rows.scores, self.rows.groups)
 
-    def with_intervals(self, draws: Mapping[str, Floats] | None = None) -> dict[str, Any]:
+    def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> dict[str, Any]:
         """The metrics with one more key, `intervals`: metric → the ends of its 95 % interval."""
         draws = draws or self.draws()
         return self.metrics | {
@@ -211,8 +210,8 @@ def _tuned_here(judged: Sequence[Evaluation], anyway: bool) -> list[str]:
     return [f"{name}: its thresholds were tuned on these rows, which flatters it" for name in flattered]
 
 
-def _difference(one: Evaluation, first: Evaluation, draws: Mapping[str, Floats]) -> dict[str, Any]:
-    def told(ours: Any, theirs: Any, of_draws: Floats) -> dict[str, Any]:
+def _difference(one: Evaluation, first: Evaluation, draws: Mapping[str, FloatArray]) -> dict[str, Any]:
+    def told(ours: Any, theirs: Any, of_draws: FloatArray) -> dict[str, Any]:
         difference = None if ours is None or theirs is None else ours - theirs
         return {"difference": difference, "interval": interval(of_draws, difference)}
 
@@ -241,6 +240,6 @@ def _difference(one: Evaluation, first: Evaluation, draws: Mapping[str, Floats])
     }
 
 
-def _closeness(labels: Bools, predictions: Bools) -> Floats:
+def _closeness(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
     """F1 of each row, (n,); 1, not 0, where there is no label and none is predicted, as that is right."""
     return np.where((labels == predictions).all(axis=1), 1.0, row_f1(labels, predictions))

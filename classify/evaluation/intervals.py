@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, stdtrit
 
+from encode_once.classify.arrays import BoolArray, FloatArray, Groups, LabelMatrix, RowWeights
 from encode_once.classify.decisions.shrinkage import between_variance
 from encode_once.classify.evaluation.metrics import average_precision, coverages, f1, ranking_losses, row_f1
 
@@ -59,20 +60,15 @@ ALL = (
 UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Groups = NDArray[np.intp]
-Weights = NDArray[np.float32]  # (n, draws): the weight of each row, 1 on average
-
 
 def resampled(
-    labels: Bools,
-    predictions: Bools,
+    labels: LabelMatrix,
+    predictions: LabelMatrix,
     scores: NDArray[np.floating],
     groups: Groups | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> dict[str, Floats]:
+) -> dict[str, FloatArray]:
     """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
     labels, predictions and scores are (n, c). groups (n,): rows of equal number are drawn together; by
@@ -111,7 +107,7 @@ def resampled(
 AP = "average precision of each class"  # (draws, classes with positives)
 
 
-def interval(values: Floats, figure: float | None) -> list[float] | None:
+def interval(values: FloatArray, figure: float | None) -> list[float] | None:
     """The lower and upper end of the middle 95 % of values, extended to hold the figure; None without one."""
     if figure is None or np.isnan(values).all():
         return None
@@ -120,12 +116,12 @@ def interval(values: Floats, figure: float | None) -> list[float] | None:
     return [min(float(low), figure), max(float(high), figure)]
 
 
-def differences(ours: Mapping[str, Floats], theirs: Mapping[str, Floats]) -> dict[str, Floats]:
+def differences(ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Ours less theirs of each metric on every draw; both are of the same rows."""
     return {name: ours[name] - theirs[name] for name in ours}
 
 
-def _weights(group: Groups, draws: int, seed: int) -> Iterator[Weights]:
+def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
     """Weights of rows (n, up to `TOGETHER`) whose group numbers, (n,), are 0, 1, …"""
     rng = np.random.default_rng(seed)
     n, g = len(group), group.max() + 1
@@ -134,7 +130,7 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[Weights]:
         yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
 
 
-def _of_counts(hits: Floats, predicted: Floats, support: Floats) -> dict[str, Floats]:
+def _of_counts(hits: FloatArray, predicted: FloatArray, support: FloatArray) -> dict[str, FloatArray]:
     """What follows from the weighted counts of each draw and class, (draws, c)."""
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
@@ -148,11 +144,13 @@ def _of_counts(hits: Floats, predicted: Floats, support: Floats) -> dict[str, Fl
     }
 
 
-def _ratio(part: Floats, whole: Floats) -> Floats:
+def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
     return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
 
 
-def _corrected_f1(drawn: Mapping[str, Floats], labels: Bools, predictions: Bools, group: Groups) -> Any:
+def _corrected_f1(
+    drawn: Mapping[str, FloatArray], labels: LabelMatrix, predictions: LabelMatrix, group: Groups
+) -> Any:
     """The draws of macro and weighted F1, shifted and widened as the module says."""
     hits, either, support = (t.sum(axis=0) for t in (labels & predictions, labels | predictions, labels))
     class_f1, jaccard = f1(hits, hits + either), hits / np.maximum(either, 1)
@@ -167,7 +165,7 @@ def _corrected_f1(drawn: Mapping[str, Floats], labels: Bools, predictions: Bools
     }
 
 
-def _corrected_map(drawn: Floats, labels: Bools, scores: NDArray[Any], group: Groups) -> Floats:
+def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any], group: Groups) -> FloatArray:
     """The draws of mAP, of those of average precision (draws, classes with positives), in the same way."""
     known = labels.any(axis=0)
     if not known.any():
@@ -184,7 +182,9 @@ def _corrected_map(drawn: Floats, labels: Bools, scores: NDArray[Any], group: Gr
     return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, positives)
 
 
-def _corrected(drawn: Floats, figure: float, bias: float, parts: Floats, m: NDArray[np.intp]) -> Floats:
+def _corrected(
+    drawn: FloatArray, figure: float, bias: float, parts: FloatArray, m: NDArray[np.intp]
+) -> FloatArray:
     """Draws (draws,) about the figure less its bias, and wider.
 
     parts (2, c) is what each class adds to the variance: D, and the v that replaces it. m is (c,).
@@ -200,14 +200,14 @@ def _corrected(drawn: Floats, figure: float, bias: float, parts: Floats, m: NDAr
     return np.asarray(figure - bias + (drawn - drawn.mean()) * wider)
 
 
-def _groups_with(rows: Bools, group: Groups) -> NDArray[np.intp]:
+def _groups_with(rows: BoolArray, group: Groups) -> NDArray[np.intp]:
     """How many groups have any of a class's rows, (c,), of rows (n, c)."""
     if group.max() + 1 == len(group):
         return np.asarray(rows.sum(axis=0), np.intp)
     return np.array([len(np.unique(group[column])) for column in rows.T])
 
 
-def _class_variances(of_draws: Floats, m: NDArray[np.intp]) -> Floats:
+def _class_variances(of_draws: FloatArray, m: NDArray[np.intp]) -> FloatArray:
     """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
     freedom = np.maximum(m - 1, 0)
     single = of_draws * m * (m + 1) / np.maximum(freedom, 1)
@@ -218,7 +218,7 @@ def _class_variances(of_draws: Floats, m: NDArray[np.intp]) -> Floats:
     return np.where(m == 1, np.maximum(variances, of_draws), variances)  # draws of negatives vary, too
 
 
-def _ap_bias(labels: Bools, scores: NDArray[Any], p: NDArray[np.intp], n: int) -> Floats:
+def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: NDArray[np.intp], n: int) -> FloatArray:
     """By how much average precision is too high on average, (c,), for classes with p positives among n rows.
 
     The model is binormal: on some scale, scores of negatives are N(0, 1) and those of positives N(d, 1). A
@@ -250,7 +250,7 @@ def _ap_bias(labels: Bools, scores: NDArray[Any], p: NDArray[np.intp], n: int) -
     )
 
 
-def _binormal_bias(d: Floats, positives: NDArray[np.intp], n: int) -> Floats:
+def _binormal_bias(d: FloatArray, positives: NDArray[np.intp], n: int) -> FloatArray:
     """The bias of average precision (c,) for separations d (c,)."""
     x, of_x = hermegauss(48)
     of_x /= of_x.sum()
@@ -277,7 +277,7 @@ class RankedClass:
     positives: csr_array  # only rows that are positive
 
     @classmethod
-    def of(cls, labels: Bools, scores: NDArray[Any]) -> "RankedClass":
+    def of(cls, labels: LabelMatrix, scores: NDArray[Any]) -> "RankedClass":
         """Of one class with positives; labels and scores are (n,)."""
         order = np.argsort(-scores).astype(np.int32)
         truth, falling = labels[order], -scores[order]
@@ -289,7 +289,7 @@ class RankedClass:
 
         return cls(groups(order[: ends[-1]], ends), groups(order[truth], truth.cumsum()[ends - 1]))
 
-    def average_precision(self, W: Weights) -> Floats:
+    def average_precision(self, W: RowWeights) -> FloatArray:
         """Σ precision · positives over the groups / all positives, (draws,)."""
         seen, positives = self.rows @ W, self.positives @ W  # (groups, draws)
         seen.cumsum(axis=0, out=seen)

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from encode_once.classify.arrays import FloatArray, LabelMatrix
+
 BINS = 15  # of the calibration error
 
-Bools = NDArray[np.bool_]
-Floats = NDArray[np.float64]
-Scores = NDArray[np.floating[Any]]
 
-
-def measure(labels: Bools, predictions: Bools, scores: Scores, names: Sequence[str]) -> dict[str, Any]:
+def measure(
+    labels: LabelMatrix, predictions: LabelMatrix, scores: NDArray[np.floating], names: Sequence[str]
+) -> dict[str, Any]:
     """The metrics of `metrics.json` as plain numbers: all its keys but those that tell what decided.
 
     labels, predictions and scores are (n, c), names (c,). What is 0/0 counts as 0, as with
@@ -67,29 +67,29 @@ def measure(labels: Bools, predictions: Bools, scores: Scores, names: Sequence[s
     }
 
 
-def f1(hits: NDArray[Any], size: NDArray[Any]) -> Floats:
+def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
     """F1 from true positives and size, the number predicted plus the number true; 0 where both are 0."""
-    found: Floats = 2 * hits / np.maximum(size, 1)
+    found: FloatArray = 2 * hits / np.maximum(size, 1)
     return found
 
 
-def row_f1(labels: Bools, predictions: Bools) -> Floats:
+def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
     """F1 of each row's labels, (n,), of labels and predictions (n, c)."""
     return f1((labels & predictions).sum(axis=1), labels.sum(axis=1) + predictions.sum(axis=1))
 
 
-def coverages(labels: Bools, scores: Scores) -> Floats:
+def coverages(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
     """How far down each row's scores one has to go to meet all its labels, (n,); 0 for a row without any.
 
     Equal scores are met together. The mean is scikit-learn's `coverage_error` (Tsoumakas et al., Mining
     Multi-label Data, 2010, who count from 0).
     """
     lowest = np.where(labels, scores, np.inf).min(axis=1, keepdims=True)
-    found: Floats = (scores >= lowest).sum(axis=1).astype(np.float64)
+    found: FloatArray = (scores >= lowest).sum(axis=1).astype(np.float64)
     return found
 
 
-def ranking_losses(labels: Bools, scores: Scores) -> Floats:
+def ranking_losses(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
     """Of each row's pairs of a true and a false label, the share where the false one scores as high, (n,).
 
     0 for a row without such pairs. The mean is scikit-learn's `label_ranking_loss` (Tsoumakas et al., 2010).
@@ -100,11 +100,11 @@ def ranking_losses(labels: Bools, scores: Scores) -> Floats:
         rows = np.flatnonzero(there)
         wrong[rows] += (of_false[rows] >= scores[rows, k, None]).sum(axis=1)
     positives = labels.sum(axis=1)
-    found: Floats = wrong / np.maximum(positives * (labels.shape[1] - positives), 1)
+    found: FloatArray = wrong / np.maximum(positives * (labels.shape[1] - positives), 1)
     return found
 
 
-def _of_rankings(labels: Bools, scores: Scores) -> tuple[Floats, Floats]:
+def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
     """Average precision and calibration error of each class, (c,)."""
     by_class = np.ascontiguousarray(scores.T)
     orders = np.argsort(-by_class, axis=1)
@@ -115,7 +115,7 @@ def _of_rankings(labels: Bools, scores: Scores) -> tuple[Floats, Floats]:
     )
 
 
-def average_precision(labels: Bools, scores: Scores) -> float:
+def average_precision(labels: LabelMatrix, scores: NDArray[np.floating]) -> float:
     """The mean, over the positives, of the precision among the rows that score as high or higher.
 
     labels and scores (n,) are of one class, the highest score first. NaN where there is no positive.
@@ -126,7 +126,7 @@ def average_precision(labels: Bools, scores: Scores) -> float:
     return float((labels.cumsum()[reached - 1] / reached).mean())
 
 
-def calibration_error(labels: Bools, scores: Scores, bins: int = BINS) -> float:
+def calibration_error(labels: LabelMatrix, scores: NDArray[np.floating], bins: int = BINS) -> float:
     """The expected calibration error of one class in bins of equal mass: 0 where scores are what they say.
 
     labels and scores (n,) are in the order of the scores, which are cut into `bins` groups of n / bins rows.

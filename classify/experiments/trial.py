@@ -9,10 +9,11 @@ from typing import Any
 from encode_once.cache import EncodeOnceError, MissingDataError, Store
 from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
+from encode_once.classify.arrays import FloatArray
 from encode_once.classify.data.groups import CONTENT
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation import intervals
-from encode_once.classify.evaluation.intervals import METRICS, Floats
+from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.runs.fit import fit, identity
 from encode_once.classify.runs.retune import decide_kept, measured, metrics_of, retune
@@ -41,7 +42,8 @@ class Result:
     run: str  # its folder
     error: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)  # `metrics.json`
-    draws: dict[str, Floats] = field(default_factory=dict)  # metric → it on each draw of the held-out rows
+    # metric → it on each draw of the held-out rows
+    draws: dict[str, FloatArray] = field(default_factory=dict)
     inner: dict[str, Any] = field(default_factory=dict)  # the same of the rows that thresholds were tuned on
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the held-out rows
@@ -73,7 +75,7 @@ class Result:
 
 
 def with_intervals(
-    values: Mapping[str, Any], draws: Mapping[str, Floats], suffix: str = ""
+    values: Mapping[str, Any], draws: Mapping[str, FloatArray], suffix: str = ""
 ) -> dict[str, Any]:
     """Of each metric its value and interval, as NAME and NAME_interval; None where there is none."""
     found = {}

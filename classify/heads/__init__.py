@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads.search_space import Space
 
 # name → where its class is, imported when it is asked for, and what is set there
@@ -43,7 +43,7 @@ class Head(Protocol):
     """
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Head":
         """Learn from X and Y; choose settings and stop on the validation rows.
 
@@ -51,7 +51,7 @@ class Head(Protocol):
         """
         ...
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities of the labels, (n, c) float32."""
         ...
 

@@ -10,7 +10,7 @@ from scipy.special import xlogy
 from scipy.stats import rankdata
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.data.matrix import Labels
+from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Scores
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def require_finite(values: Array, what: str) -> Array:
 
 
 def check_scores(
-    head: str, classes: Sequence[str], scores: NDArray[np.float32], Y: Labels, Y_train: Labels
+    head: str, classes: Sequence[str], scores: Scores, Y: LabelMatrix, Y_train: LabelMatrix
 ) -> list[str]:
     """Warnings about a head whose scores on the validation rows say nothing about some classes.
 
@@ -89,9 +89,7 @@ def check_scores(
     return warnings
 
 
-def _behind(
-    scores: NDArray[np.float32], Y: Labels, frequencies: NDArray[np.float64], together: bool = False
-) -> NDArray[np.bool_]:
+def _behind(scores: Scores, Y: LabelMatrix, frequencies: FloatArray, together: bool = False) -> BoolArray:
     """Which classes are scored worse than by their frequencies and ranked no better than by chance, (c,).
 
     The losses are compared row by row, the ranking is the Mann-Whitney test. With `together` (1,), of the
@@ -107,18 +105,18 @@ def _behind(
         excess = excess.sum(axis=1, keepdims=True)
         advantage, variance = advantage.sum(keepdims=True), variance.sum(keepdims=True)
     worse = excess.mean(axis=0) > SURE * excess.std(axis=0, ddof=1) / np.sqrt(n)
-    behind: NDArray[np.bool_] = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
+    behind: BoolArray = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
     return behind
 
 
-def _log_loss(p: NDArray[Any], Y: Labels) -> NDArray[np.float64]:
+def _log_loss(p: NDArray[Any], Y: LabelMatrix) -> FloatArray:
     """The log loss of probabilities (n, c) or (c,) for each row and class, (n, c)."""
     p = np.asarray(p, np.float64).clip(LEAST, 1 - LEAST)
-    loss: NDArray[np.float64] = -xlogy(Y, p) - xlogy(~Y, 1 - p)
+    loss: FloatArray = -xlogy(Y, p) - xlogy(~Y, 1 - p)
     return loss
 
 
-def _named(classes: Sequence[str], which: NDArray[np.bool_]) -> str:
+def _named(classes: Sequence[str], which: BoolArray) -> str:
     names = [name for name, is_one in zip(classes, which, strict=True) if is_one]
     more = ", …" if len(names) > NAMED else ""
     return f"{len(names)} of {len(classes)} classes ({', '.join(names[:NAMED])}{more})"

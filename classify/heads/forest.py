@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 
-from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
@@ -38,7 +39,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Forest":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
@@ -69,7 +70,7 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         }
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d): the mean of the trees' leaves."""
         tree = self.state_
         Z = projection.project(X, tree["center"], tree["axes"])

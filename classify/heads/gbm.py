@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
@@ -41,7 +42,7 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "GBM":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
@@ -59,7 +60,7 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         ]
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         Z = projection.project(X, self.center_, self.axes_)
         scores = np.tile(self.frequencies_, (len(Z), 1))

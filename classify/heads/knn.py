@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
+from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.validation import with_validation
@@ -40,7 +41,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     device: str = "auto"
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "KNN":
         """Keep the rows X (n, d) with their labels Y (n, c); choose k and temperature."""
         if self.metric not in METRICS:
@@ -53,7 +54,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             self._keep(X, Y)
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         labels = on_device(self.labels_, choose_device(self.device))
         temperature, k = float(self.temperature_[0]), int(self.k_[0])
@@ -73,12 +74,12 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         for name, array in state.items():
             setattr(self, f"{name}_", array)
 
-    def _keep(self, X: MatrixLike, Y: Labels) -> None:
+    def _keep(self, X: MatrixLike, Y: LabelMatrix) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
         self.rows_ = require_finite(rows, "rows of head knn as float16")
         self.labels_ = np.asarray(Y, np.bool_)
 
-    def _comparable(self, rows: NDArray[np.float32]) -> Tensor:
+    def _comparable(self, rows: Vectors) -> Tensor:
         given = torch.as_tensor(rows)
         return normalize(given) if self.metric == "cosine" else given
 
@@ -96,7 +97,7 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
 
-    def _choose(self, X: MatrixLike, Y: Labels, ks: Sequence[int]) -> None:
+    def _choose(self, X: MatrixLike, Y: LabelMatrix, ks: Sequence[int]) -> None:
         """Set the spread, k and temperature, (1,) each."""
         found = list(self._neighbours(X, ks[-1]))
         spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in found])

@@ -11,7 +11,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.torch.training import fill
@@ -38,7 +39,7 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     device: str = "auto"
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         layer, C = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
@@ -49,10 +50,10 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.C_ = np.full(Y.shape[1], C, np.float32)
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(len(X))])
-        scores: NDArray[np.float32] = torch.from_numpy(logits).sigmoid().numpy()
+        scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -63,10 +64,12 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Take up what another head learned."""
         self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 
-    def _problem(self, X: MatrixLike, Y: Labels) -> "_Problem":
+    def _problem(self, X: MatrixLike, Y: LabelMatrix) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)))
 
-    def _choose(self, X: MatrixLike, Y: Labels, X_val: MatrixLike, Y_val: Labels) -> tuple[Tensor, float]:
+    def _choose(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix
+    ) -> tuple[Tensor, float]:
         """The layer (d + 1, c) and the C at which the validation loss of all classes is least."""
         problem = self._problem(X, Y)
         device = problem.Y.device

@@ -4,19 +4,17 @@ A tree looks at one column at a time; what tells a class is spread over hundreds
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from encode_once.classify.arrays import LabelMatrix, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.checks import require_finite
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # shares of the columns' mean variance
 
-Floats = NDArray[np.float32]
-
 
 def learn(
-    X: MatrixLike, Y: NDArray[np.bool_], X_val: MatrixLike, Y_val: NDArray[np.bool_], components: int
-) -> tuple[Floats, Floats]:
+    X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix, components: int
+) -> tuple[Vectors, Vectors]:
     """Center (d,) and axes (p + c, d) of rows X (n, d) with labels Y (n, c); see `project`.
 
     The axes are up to p = `components` principal ones, then the weights of c regressions, whose ridge is the
@@ -45,6 +43,6 @@ def learn(
     return center.astype(np.float32), np.hstack([principal, weights]).T.astype(np.float32)
 
 
-def project(X: MatrixLike, center: Floats, axes: Floats) -> Floats:
+def project(X: MatrixLike, center: Vectors, axes: Vectors) -> Vectors:
     """Rows X (n, d) along the axes (p + c, d), as (n, p + c)."""
     return np.concatenate([(X[part] - center) @ axes.T for part in chunks(len(X))])

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
-from encode_once.classify.data.matrix import Labels, MatrixLike, Selected, chunks
+from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
+from encode_once.classify.data.matrix import MatrixLike, Selected, chunks
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.validation import with_validation
@@ -61,7 +62,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return self.prompts is not None
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Prototype":
         """Cache rows X (n, d) with their labels Y (n, c); choose α and β, calibrate."""
         if self.shots == 0 and self.prompts is None:
@@ -91,7 +92,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             self._drop_rows()
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         device = choose_device(self.device)
         slope, intercept = on_device(self.slope_, device), on_device(self.intercept_, device)
@@ -116,7 +117,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         for name, array in state.items():
             setattr(self, f"{name}_", array)
 
-    def _named_prompts(self, d: int, c: int) -> NDArray[np.float32] | None:
+    def _named_prompts(self, d: int, c: int) -> Vectors | None:
         """The prompts' prototypes (c, d), of length 1; None where there are no prompts."""
         if self.prompts is None:
             return None
@@ -141,7 +142,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             raise DataError(f"{what} holds NaN or infinity: encode the prompts again")
         return _unit(given)
 
-    def _keep(self, X: MatrixLike, Y: Labels, prompts: NDArray[np.float32] | None) -> "_Cached":
+    def _keep(self, X: MatrixLike, Y: LabelMatrix, prompts: Vectors | None) -> "_Cached":
         """Set the cache, the prototypes and the frequencies."""
         there = np.concatenate([X[part].any(axis=1) for part in chunks(*X.shape)])
         kept = np.flatnonzero(_drawn(Y, there, self.shots, self.seed))
@@ -151,7 +152,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.rows_: NDArray[np.float16] = np.empty((len(kept), X.shape[1]), np.float16)
         for part in chunks(*some.shape) if len(kept) else ():
             self.rows_[part] = normalize(torch.as_tensor(some[part])).half().numpy()
-        self.labels_: NDArray[np.bool_] = Y[kept]
+        self.labels_: LabelMatrix = Y[kept]
         self.frequencies_ = ((Y.sum(axis=0) + 0.5) / (len(Y) + 1)).astype(np.float32)
         if prompts is not None:
             self.prototypes_ = prompts
@@ -193,7 +194,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 done += len(queries)
 
     def _compared(
-        self, X: MatrixLike, Y: Labels, betas: Sequence[float], cached: "_Cached | None" = None
+        self, X: MatrixLike, Y: LabelMatrix, betas: Sequence[float], cached: "_Cached | None" = None
     ) -> "_Compared":
         """Rows that have a vector, at most so many of cached ones, beside prototypes and cache."""
         if cached is not None and len(Y) > CALIBRATED:
@@ -222,9 +223,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         require_finite(np.array(losses), "validation losses of head prototype")
         return settings[int(np.argmin(losses))]
 
-    def _calibrated(
-        self, fitted: "_Compared", alpha: float, beta: float
-    ) -> tuple[NDArray[np.float32], Tensor, Tensor]:
+    def _calibrated(self, fitted: "_Compared", alpha: float, beta: float) -> tuple[Vectors, Tensor, Tensor]:
         """What cosines and affinities are multiplied by, (2,), and the slopes and intercepts, (c,) each."""
         affinities = fitted.affinities[beta]
         scale = np.array([(1 - alpha) / _spread(fitted.cosines), alpha / _spread(affinities)], np.float32)
@@ -245,7 +244,7 @@ class _Compared:
 class _Cached:
     """Where in the cache rows are, (n,), -1 for nowhere; and what left out rows are taken from, if any is."""
 
-    places: NDArray[np.intp]
+    places: RowIndex
     sums: "_Sums | None" = None
 
 
@@ -349,7 +348,7 @@ class _Platt:
         return rows + pseudo + ((slope - common) / spread) ** 2 / 2
 
 
-def _blend(cosines: Tensor, affinities: Tensor, scale: NDArray[np.float32]) -> Tensor:
+def _blend(cosines: Tensor, affinities: Tensor, scale: Vectors) -> Tensor:
     return float(scale[0]) * cosines + float(scale[1]) * affinities
 
 
@@ -358,7 +357,7 @@ def _spread(scores: Tensor) -> float:
     return max(float((scores - scores.mean(0)).pow(2).mean().sqrt().nan_to_num()), 1e-6)
 
 
-def _drawn(Y: Labels, there: NDArray[np.bool_], shots: int | None, seed: int) -> NDArray[np.bool_]:
+def _drawn(Y: LabelMatrix, there: BoolArray, shots: int | None, seed: int) -> BoolArray:
     """Which rows that are there are drawn, (n,): so many of each class, or all."""
     if shots is None:
         return there
@@ -372,7 +371,7 @@ def _drawn(Y: Labels, there: NDArray[np.bool_], shots: int | None, seed: int) ->
 
 def _read(
     prompts: str | os.PathLike[str] | Sequence[Any] | NDArray[Any],
-) -> tuple[NDArray[np.float32], str, list[str] | None]:
+) -> tuple[Vectors, str, list[str] | None]:
     """Prompts as an array, what to call them, and the rows' names where a file beside has them."""
     if not isinstance(prompts, str | os.PathLike):
         return np.asarray(prompts, np.float32), "the array of prompts", None
@@ -387,7 +386,7 @@ def _read(
     return given, prompts, names.read_text(encoding="utf-8").split("\n")[:-1] if names.exists() else None
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def _unit(vectors: Vectors) -> Vectors:
     """Vectors of length 1 along the last axis; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)

@@ -10,8 +10,9 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.data import splits
-from encode_once.classify.data.matrix import Columns, Labels, MatrixLike, Selected
+from encode_once.classify.data.matrix import Columns, MatrixLike, Selected
 from encode_once.classify.heads import Head, make, takes_raw, with_shapes
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.checks import require_finite
@@ -47,7 +48,7 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Stack":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
@@ -59,12 +60,12 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             self.combiner_ = combiner.fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         logits = self._logits(self.heads_, X)
         if self.combiner != MEAN:
             return self.combiner_.predict_proba(logits)
-        means: NDArray[np.float32] = expit(logits.reshape(len(X), len(self.heads_), -1).mean(axis=1))
+        means: Scores = expit(logits.reshape(len(X), len(self.heads_), -1).mean(axis=1))
         return means
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -124,13 +125,13 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         ends = np.cumsum([0, *(length * width for length, width in self._shapes)])
         return Columns(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
 
-    def _fitted(self, X: MatrixLike, Y: Labels, X_val: MatrixLike, Y_val: Labels) -> list[Head]:
+    def _fitted(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> list[Head]:
         return [
             head.fit(self._columns(X, part), Y, self._columns(X_val, part), Y_val)
             for head, part in zip(self._new_heads(), self._parts, strict=True)
         ]
 
-    def _out_of_fold(self, X: MatrixLike, Y: Labels, X_val: MatrixLike, Y_val: Labels) -> NDArray[np.float32]:
+    def _out_of_fold(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> Vectors:
         """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
         for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
@@ -139,12 +140,12 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             logits[held] = self._logits(fitted, Selected(X, held))
         return logits
 
-    def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> NDArray[np.float32]:
+    def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> Vectors:
         """The logits of the rows by each head, side by side, (n, heads · c)."""
         pairs = zip(fitted, self._parts, strict=True)
         scores = [
             require_finite(head.predict_proba(self._columns(X, part)), f"scores of head {i} of the stack")
             for i, (head, part) in enumerate(pairs)
         ]
-        logits: NDArray[np.float32] = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
+        logits: Vectors = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
         return logits

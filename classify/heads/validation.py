@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from encode_once.classify.data.matrix import Labels, MatrixLike, Selected
+from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.data.matrix import MatrixLike, Selected
 from encode_once.classify.data.splits import inner
 
 
 def with_validation(
-    X: MatrixLike, Y: Labels, X_val: MatrixLike | None, Y_val: Labels | None, seed: int
-) -> tuple[MatrixLike, Labels, MatrixLike, Labels]:
+    X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None, seed: int
+) -> tuple[MatrixLike, LabelMatrix, MatrixLike, LabelMatrix]:
     """Train rows and validation rows; without validation rows, a tenth of the train rows is set aside."""
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val

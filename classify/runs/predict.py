@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
+from encode_once.classify.arrays import Groups
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.duplicates import Groups
 from encode_once.classify.data.features import Learned, Reference, refer
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import content_keys

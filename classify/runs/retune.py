@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.classify.decisions.rule import Bools, DecisionRule, DecisionSpec
+from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.run import Run, ScoredRows
@@ -33,7 +34,7 @@ def decide(tuning: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, 
     return replace(decision, folds=folds)
 
 
-def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], Bools]:
+def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], LabelMatrix]:
     """Give a run another way from scores to labels; return the metrics and labels of its `eval` rows.
 
     Raises:
@@ -43,13 +44,13 @@ def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], Bools]:
     return measure_kept(run)
 
 
-def measure_kept(run: Run) -> tuple[dict[str, Any], Bools]:
+def measure_kept(run: Run) -> tuple[dict[str, Any], LabelMatrix]:
     """`metrics.json` for a run's decision as it is, and the labels of its `eval` rows, (n, c)."""
     rows, predictions = decide_kept(run)
     return metrics_of(run, rows, predictions), predictions
 
 
-def decide_kept(run: Run) -> tuple[ScoredRows, Bools]:
+def decide_kept(run: Run) -> tuple[ScoredRows, LabelMatrix]:
     """A run's `eval` rows with their probabilities as scores, and the labels (n, c) they get.
 
     Cross-validated rows get them by the rule of their fold.
@@ -67,7 +68,7 @@ def decide_kept(run: Run) -> tuple[ScoredRows, Bools]:
     return replace(rows, scores=probabilities), predictions
 
 
-def metrics_of(run: Run, rows: ScoredRows, predictions: Bools) -> dict[str, Any]:
+def metrics_of(run: Run, rows: ScoredRows, predictions: LabelMatrix) -> dict[str, Any]:
     """`metrics.json` of a run's `eval` rows with their probabilities, and labels (n, c)."""
     decision = run.decision
     if decision.folds:  # labels came from several thresholds a class: none belongs next to its F1
@@ -81,7 +82,7 @@ def metrics_of(run: Run, rows: ScoredRows, predictions: Bools) -> dict[str, Any]
 
 
 def measured(
-    decision: DecisionRule, rows: ScoredRows, classes: Sequence[str], predictions: Bools
+    decision: DecisionRule, rows: ScoredRows, classes: Sequence[str], predictions: LabelMatrix
 ) -> dict[str, Any]:
     """What labels (n, c) of rows with their probabilities are worth, and the decision that led to them."""
     found = measure(rows.labels, predictions, rows.scores, classes)

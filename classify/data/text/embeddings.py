@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError
-from encode_once.classify.data.text.sparse import Blocks, Floats, Means, Numbered, Tokens
+from encode_once.classify.arrays import Vectors
+from encode_once.classify.data.text.sparse import Blocks, Means, Numbered, Tokens
 from encode_once.classify.data.text.words import pack, unpack, words
 
 LEAST = 2  # times a word occurs, at the least, to be learned
@@ -90,7 +91,7 @@ class Embedding(ABC):
         self.words_ = {word: number for number, word in enumerate(vocabulary)}
         self.vectors_ = vectors.astype(np.float16)  # (words, d)
 
-    def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Floats]:
+    def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Vectors]:
         """Each sentence's words that have a vector as numbers, and the vectors (words, d)."""
         known = [[self.words_[word] for word in one if word in self.words_] for one in sentences]
         return known, self.vectors_.astype(np.float32)
@@ -122,17 +123,17 @@ class FastText(Embedding):
         self._know(learned.index_to_key, learned.vectors)
         self.ngrams_ = learned.vectors_ngrams.astype(np.float16)
 
-    def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Floats]:
+    def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Vectors]:
         new = dict.fromkeys(word for one in sentences for word in one if word not in self.words_)
         numbers = self.words_ | {word: len(self.words_) + n for n, word in enumerate(new)}
         made = [self._vector(word) for word in new]
         vectors = np.concatenate([self.vectors_.astype(np.float32), *made])
         return [[numbers[word] for word in one] for one in sentences], vectors
 
-    def _vector(self, word: str) -> Floats:
+    def _vector(self, word: str) -> Vectors:
         """A new word's vector, (1, d): the mean of its n-grams'. Words of two letters have n-grams: `<at`."""
         buckets = _gensim().fasttext.ft_ngram_hashes(word, SHORTEST, LONGEST, len(self.ngrams_))
-        mean: Floats = self.ngrams_[buckets].mean(axis=0, dtype=np.float32, keepdims=True)
+        mean: Vectors = self.ngrams_[buckets].mean(axis=0, dtype=np.float32, keepdims=True)
         return mean
 
 

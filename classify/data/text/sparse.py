@@ -6,10 +6,8 @@ from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Rows = NDArray[np.intp]
+from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 
 
 class Blocks(Protocol):
@@ -17,7 +15,7 @@ class Blocks(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         """Those blocks, (m, length, width): vectors first, then NaN; all NaN where a caption has nothing."""
         ...
 
@@ -27,13 +25,13 @@ class Weights:
     """A weight for each word of a vocabulary, most of them 0; blocks are (1, words)."""
 
     matrix: Any  # (n, words) scipy.sparse CSR, float32
-    there: NDArray[np.bool_]  # (n,): which captions have a word, known or not
+    there: BoolArray  # (n,): which captions have a word, known or not
 
     def __len__(self) -> int:
         return len(self.there)
 
-    def take(self, rows: Rows) -> Floats:
-        blocks: Floats = self.matrix[rows].toarray()
+    def take(self, rows: RowIndex) -> Vectors:
+        blocks: Vectors = self.matrix[rows].toarray()
         blocks[~self.there[rows]] = np.nan
         return blocks[:, None]
 
@@ -41,7 +39,7 @@ class Weights:
 class Numbered:
     """Captions as numbers of words, end to end, and the words' vectors (words, d)."""
 
-    def __init__(self, numbers: Sequence[Sequence[int]], vectors: Floats) -> None:
+    def __init__(self, numbers: Sequence[Sequence[int]], vectors: Vectors) -> None:
         self.sizes = np.array([len(one) for one in numbers], np.intp)  # (n,)
         self.starts = np.cumsum(self.sizes) - self.sizes  # (n,)
         self.numbers = np.fromiter(chain.from_iterable(numbers), np.int32)  # (total,)
@@ -50,7 +48,7 @@ class Numbered:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def words(self, rows: Rows, most: int) -> tuple[NDArray[np.bool_], Floats]:
+    def words(self, rows: RowIndex, most: int) -> tuple[BoolArray, Vectors]:
         """Which of `most` places those rows fill, (m, most), and the vectors there, row by row, (k, d)."""
         places = np.arange(most)
         filled = places < self.sizes[rows][:, None]
@@ -67,7 +65,7 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         filled, vectors = self.captions.words(rows, self.length)
         blocks = np.full((*filled.shape, vectors.shape[1]), np.nan, np.float32)
         blocks[filled] = vectors
@@ -83,7 +81,7 @@ class Means:
     def __len__(self) -> int:
         return len(self.captions)
 
-    def take(self, rows: Rows) -> Floats:
+    def take(self, rows: RowIndex) -> Vectors:
         sizes = self.captions.sizes[rows]
         _, vectors = self.captions.words(rows, int(sizes.max(initial=0)))
         blocks = np.full((len(rows), 1, vectors.shape[1]), np.nan, np.float32)

@@ -12,7 +12,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.data.matrix import Labels, MatrixLike
+from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
@@ -65,7 +66,7 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
     progress: bool = True
 
     def fit(
-        self, X: MatrixLike, Y: Labels, X_val: MatrixLike | None = None, Y_val: Labels | None = None
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "TorchHead":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         training = Training.of(self)
@@ -88,11 +89,11 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         self.network_ = Average(networks[best : best + self.members])
         return self
 
-    def predict_proba(self, X: MatrixLike) -> NDArray[np.float32]:
+    def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the labels of the rows X (n, d)."""
         if not len(X):
             return np.empty((0, self.size_[1]), np.float32)
-        scores: NDArray[np.float32] = logits(self.network_, X).sigmoid().cpu().numpy()
+        scores: Scores = logits(self.network_, X).sigmoid().cpu().numpy()
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -3,13 +3,12 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, multilabel_soft_margin_loss
 
 from encode_once.cache.errors import unknown_name
+from encode_once.classify.arrays import LabelMatrix
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c); one number
 
@@ -37,7 +36,7 @@ def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
     return -(of_positives + of_negatives).mean()
 
 
-def positive_weights(Y: NDArray[np.bool_]) -> Tensor:
+def positive_weights(Y: LabelMatrix) -> Tensor:
     """How many negatives there are for each positive of a class, (c,): the weights of `bce+pos_weight`."""
     positives = Y.sum(axis=0)
     return torch.tensor((len(Y) - positives) / positives.clip(min=1), dtype=torch.float32).clamp(
@@ -55,7 +54,7 @@ WEIGHTED = "bce+pos_weight"
 NAMES = (*PLAIN, WEIGHTED)
 
 
-def make(name: str, Y: NDArray[np.bool_], smoothing: float = 0.0) -> Loss:
+def make(name: str, Y: LabelMatrix, smoothing: float = 0.0) -> Loss:
     """The loss of that name, for training labels Y (n, c).
 
     With a `smoothing` of s, the labels 0 and 1 are told as s/2 and 1 - s/2.

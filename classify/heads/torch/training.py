@@ -14,7 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.progress import ProgressBar
-from encode_once.classify.data.matrix import Labels, MatrixLike, chunks
+from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.device import on_device
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
@@ -23,14 +24,14 @@ Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a model, rows (b
 Score = Callable[[Tensor, Tensor], float]  # of logits and labels, both (n, c); higher is better
 
 
-def fill(tensor: Tensor, X: MatrixLike | Labels) -> Tensor:
+def fill(tensor: Tensor, X: MatrixLike | LabelMatrix) -> Tensor:
     """The tensor (n, d), given the values of X chunk by chunk."""
     for part in chunks(*X.shape):
         tensor[part] = torch.as_tensor(X[part])
     return tensor
 
 
-def gatherer(X: MatrixLike | Labels, device: torch.device) -> Callable[[Tensor], Tensor]:
+def gatherer(X: MatrixLike | LabelMatrix, device: torch.device) -> Callable[[Tensor], Tensor]:
     """What gives rows of X, by their numbers (m,) on the device, as float32 there.
 
     A CUDA device keeps all of X if that takes less than half of its free memory; else each call reads anew.
@@ -168,9 +169,9 @@ class Training:
 def train(
     models: Sequence[nn.Module],
     X: MatrixLike,
-    Y: Labels,
+    Y: LabelMatrix,
     X_val: MatrixLike,
-    Y_val: Labels,
+    Y_val: LabelMatrix,
     learning_rates: Sequence[float],
     how: Training,
     loss: Criterion,

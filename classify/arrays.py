@@ -1,0 +1,14 @@
+"""Array types of `classify`, each with one dtype, for n rows, c classes and d columns."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+Vectors = NDArray[np.float32]  # (n, d)
+LabelMatrix = NDArray[np.bool_]  # (n, c)
+Scores = NDArray[np.float32]  # (n, c): a head's probability of each class
+RowIndex = NDArray[np.intp]  # (m,): positions of rows
+Groups = NDArray[np.intp]  # (n,): rows with equal numbers belong together
+RowWeights = NDArray[np.float32]  # (n, draws): the weight of each row in each bootstrap draw, 1 on average
