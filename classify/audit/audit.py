@@ -31,7 +31,7 @@ from encode_once.classify.arrays import Vectors
 from encode_once.classify.audit import cross_split as leaks
 from encode_once.classify.audit.cross_split import like
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.features import Reference
+from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.rows import content_keys, match
 from encode_once.classify.runs.predict import sources
 from encode_once.classify.runs.run import Run
@@ -102,7 +102,7 @@ class _Held:
     table: Table
     rows: NDArray[np.intp]  # (m,): of `run.eval`
     parts: NDArray[np.intp]  # (n,): -1 of a row that was fitted or tuned on, else its fold, or 0
-    sources: Sequence[Reference]  # image features of one vector a row
+    sources: Sequence[StoredFeature]  # image features of one vector a row
     warnings: list[str]
     device: str  # that near-duplicates are compared on
 
@@ -126,7 +126,7 @@ class _Held:
         images = [
             one
             for one in sources(run, store)
-            if isinstance(one, Reference) and one.feature.modality == "image" and not one.feature.ragged
+            if isinstance(one, StoredFeature) and one.feature.modality == "image" and not one.feature.ragged
         ]
         if not images:
             warnings.append("near-duplicates are not looked for: the run has no image feature of one vector")

@@ -22,7 +22,7 @@ from encode_once.classify.bench.synthetic import made_up
 from encode_once.classify.data import duplicates, splits
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.matrix import Selected, Standardised
+from encode_once.classify.data.matrix import RowView, Standardised
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import Head
@@ -125,7 +125,7 @@ class _Race:
 
     def peer(self, name: str, head: Head | None, shapes: Sequence[tuple[int, int]]) -> Scorer:
         """The peer of a head, fitted on features standardised as those of such shapes."""
-        X = Standardised(self.X, *featuring.standardisation(Selected(self.X, self.parts[0]), shapes))
+        X = Standardised(self.X, *featuring.standardisation(RowView(self.X, self.parts[0]), shapes))
         fit_part, tune_part = ((X[rows], self.Y[rows]) for rows in self.parts)
         score = peers.fit(name, head, self.seed, *fit_part, *tune_part)
         return lambda rows: score(X[rows])

@@ -13,7 +13,7 @@ from encode_once.cache import Feature
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.text import Vectoriser
-from encode_once.classify.data.text.sparse import Blocks
+from encode_once.classify.data.text.sparse import CaptionVectors
 
 
 class Block(Protocol):
@@ -50,7 +50,7 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredBlock:
     """A feature of the store."""
 
     name: str
@@ -71,7 +71,7 @@ class Stored:
     def missing(self) -> BoolArray:
         return np.array((self.rows < 0).all(axis=0), np.bool_)
 
-    def fitted(self, rows: RowIndex) -> "Stored":
+    def fitted(self, rows: RowIndex) -> "StoredBlock":
         return self
 
     def take(self, rows: RowIndex) -> Vectors:
@@ -106,7 +106,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Written:
+class TextBlock:
     """A feature of captions that is learned from those of the training rows, such as tf-idf."""
 
     name: str
@@ -123,11 +123,11 @@ class Written:
     def missing(self) -> BoolArray:
         return np.array([not text for text in self.texts], np.bool_)
 
-    def fitted(self, rows: RowIndex) -> "Written":
+    def fitted(self, rows: RowIndex) -> "TextBlock":
         return replace(self, vectoriser=corpus.make(self.name).fit([self.texts[row] for row in rows]))
 
     @cached_property
-    def _blocks(self) -> Blocks:
+    def _blocks(self) -> CaptionVectors:
         assert self.vectoriser is not None, "a vectoriser learns before it gives vectors"
         return self.vectoriser.transform(self.texts)
 

@@ -14,13 +14,13 @@ from encode_once.cache.captions import OWN, captioned, texts_of
 from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.data import text as corpus
-from encode_once.classify.data.blocks import Block, Matrix, Stored, Written
+from encode_once.classify.data.blocks import Block, Matrix, StoredBlock, TextBlock
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.data.text import Vectoriser
 
 
 @dataclass(frozen=True)
-class Reference:
+class StoredFeature:
     """A feature as a run takes it; of a feature of captions, whose: "table", a captioner's, or joined."""
 
     feature: Feature
@@ -52,7 +52,7 @@ class Reference:
             self._found(self.written, table.all_keys("image"), table)
         keys = captioned(table, self.captions, self.written).all_keys(self.feature.modality)
         rows = self._found(self.feature, keys, table)
-        return Stored(self.name, self.feature, rows, self.length or self._longest(rows))
+        return StoredBlock(self.name, self.feature, rows, self.length or self._longest(rows))
 
     def _longest(self, rows: RowIndex) -> int:
         """Of the sequences of rows (k, n), those of a sample one behind the other."""
@@ -77,7 +77,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Learned:
+class LearnedFeature:
     """A feature of captions that a run learns from its training rows, such as `tfidf:1000`."""
 
     name: str
@@ -87,10 +87,13 @@ class Learned:
     def block(self, table: Table) -> Block:
         """The feature of a table's rows; several captions of a row make one text."""
         captions = zip(table.captions, *table.more_captions, strict=True)
-        return Written(self.name, [" ".join(filter(None, row)) for row in captions], self.vectoriser)
+        return TextBlock(self.name, [" ".join(filter(None, row)) for row in captions], self.vectoriser)
 
 
-def choose(store: Store, names: Sequence[str]) -> list[Reference | Learned]:
+FeatureSource = StoredFeature | LearnedFeature
+
+
+def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
     """The features of those names, or every one that holds one vector a row.
 
     Raises:
@@ -98,18 +101,18 @@ def choose(store: Store, names: Sequence[str]) -> list[Reference | Learned]:
         DataError: there is none to take, or one holds texts.
     """
     if names:
-        named = (refer(store, name) for name in names)
+        named = (find_feature(store, name) for name in names)
         return list({one.name: one for one in named}.values())
     features = [store.feature(name) for name in store.features()]
-    chosen: list[Reference | Learned] = [
-        Reference(feature) for feature in features if len(feature) and not feature.ragged
+    chosen: list[FeatureSource] = [
+        StoredFeature(feature) for feature in features if len(feature) and not feature.ragged
     ]
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
     return chosen
 
 
-def refer(store: Store, name: str) -> Reference | Learned:
+def find_feature(store: Store, name: str) -> FeatureSource:
     """What a name stands for: a feature, `FEATURE@CAPTIONS` as `clip-vit-l/text@coca-b32`, or `tfidf:1000`.
 
     Raises:
@@ -118,7 +121,7 @@ def refer(store: Store, name: str) -> Reference | Learned:
     """
     if corpus.is_corpus(name):
         corpus.make(name)
-        return Learned(name)
+        return LearnedFeature(name)
     alone, at, captions = (name, "", OWN) if name in store.features() else name.partition("@")
     feature = store.feature(alone)
     if feature.holds_texts:
@@ -128,10 +131,10 @@ def refer(store: Store, name: str) -> Reference | Learned:
         )
     if at and feature.modality != "caption":
         raise UsageError(f"{name}: {alone} is of images; only a feature of captions can be @{captions}")
-    return Reference(feature, captions, texts_of(captions, store))
+    return StoredFeature(feature, captions, texts_of(captions, store))
 
 
-def load(references: Sequence[Reference | Learned], table: Table) -> Matrix:
+def load(references: Sequence[FeatureSource], table: Table) -> Matrix:
     """Those features of a table's rows.
 
     Raises:
@@ -155,7 +158,7 @@ class Samples:
     """A labelled table, the features chosen of it, and both as matrices."""
 
     table: Table
-    references: Sequence[Reference | Learned]
+    references: Sequence[FeatureSource]
     X: Matrix  # (n, d)
     Y: LabelMatrix  # (n, c)
     classes: list[str]

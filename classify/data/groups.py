@@ -9,7 +9,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import Groups, RowIndex
 from encode_once.classify.data import duplicates
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.features import Reference
+from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.splits import straddling
 
@@ -21,7 +21,7 @@ class Grouping:
     """What `--groups SPEC` asks for."""
 
     spec: str
-    feature: Reference | None = None  # rows near one another by it belong together
+    feature: StoredFeature | None = None  # rows near one another by it belong together
     similarity: float = 1.0  # from that cosine on
 
     @classmethod
@@ -42,8 +42,8 @@ class Grouping:
             raise unknown_name("--groups", spec, [CONTENT, NONE, *table.columns, *features])
         if not 0 < similarity <= 1:
             raise UsageError(f"--groups {spec}: a cosine above 0, and at most 1, belongs after the colon")
-        feature = featuring.refer(store, name)
-        if not isinstance(feature, Reference) or feature.feature.ragged:
+        feature = featuring.find_feature(store, name)
+        if not isinstance(feature, StoredFeature) or feature.feature.ragged:
             raise UsageError(f"--groups {spec}: {name} is not a feature of one vector a row")
         return cls(spec, feature, similarity)
 

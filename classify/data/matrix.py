@@ -24,7 +24,7 @@ class MatrixLike(Protocol):
 
 
 @dataclass(frozen=True)
-class Selected:
+class RowView:
     """Some rows of a matrix, in any order, repeats allowed; nothing is copied."""
 
     X: MatrixLike  # (n, d)
@@ -42,7 +42,7 @@ class Selected:
 
 
 @dataclass(frozen=True)
-class Columns:
+class ColumnView:
     """Some columns of a matrix; the others are read, too, and dropped."""
 
     X: MatrixLike  # (n, d)

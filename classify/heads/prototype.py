@@ -15,7 +15,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
 from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
-from encode_once.classify.data.matrix import MatrixLike, Selected, chunks
+from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.validation import with_validation
@@ -148,7 +148,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         kept = np.flatnonzero(_drawn(Y, there, self.shots, self.seed))
         places = np.full(len(Y), -1)
         places[kept] = np.arange(len(kept))
-        some = Selected(X, kept)
+        some = RowView(X, kept)
         self.rows_: NDArray[np.float16] = np.empty((len(kept), X.shape[1]), np.float16)
         for part in chunks(*some.shape) if len(kept) else ():
             self.rows_[part] = normalize(torch.as_tensor(some[part])).half().numpy()
@@ -199,7 +199,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Rows that have a vector, at most so many of cached ones, beside prototypes and cache."""
         if cached is not None and len(Y) > CALIBRATED:
             some = np.sort(np.random.default_rng(self.seed).permutation(len(Y))[:CALIBRATED])
-            X, Y, cached = Selected(X, some), Y[some], replace(cached, places=cached.places[some])
+            X, Y, cached = RowView(X, some), Y[some], replace(cached, places=cached.places[some])
         found = list(self._queries(X, betas, cached))
         there = torch.cat([these for these, _, _ in found])
         cosines = torch.cat([these for _, these, _ in found])[there]

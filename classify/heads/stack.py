@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.data import splits
-from encode_once.classify.data.matrix import Columns, MatrixLike, Selected
+from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
 from encode_once.classify.heads import Head, make, takes_raw, with_shapes
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.checks import require_finite
@@ -121,9 +121,9 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         options = {"seed": self.seed, **(self.combiner_options or {})}
         return make(self.combiner, **with_shapes(self.combiner, options, scores))
 
-    def _columns(self, X: MatrixLike, part: Sequence[int]) -> Columns:
+    def _columns(self, X: MatrixLike, part: Sequence[int]) -> ColumnView:
         ends = np.cumsum([0, *(length * width for length, width in self._shapes)])
-        return Columns(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
+        return ColumnView(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
 
     def _fitted(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> list[Head]:
         return [
@@ -136,8 +136,8 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
         for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
             rows = np.setdiff1d(np.arange(len(Y)), held)
-            fitted = self._fitted(Selected(X, rows), Y[rows], X_val, Y_val)
-            logits[held] = self._logits(fitted, Selected(X, held))
+            fitted = self._fitted(RowView(X, rows), Y[rows], X_val, Y_val)
+            logits[held] = self._logits(fitted, RowView(X, held))
         return logits
 
     def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> Vectors:

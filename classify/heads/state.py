@@ -9,7 +9,7 @@ Arrays = dict[str, NDArray[Any]]
 SIGN = "|"  # behind a name; heads and features have none in theirs
 
 
-class Learner(Protocol):
+class Stateful(Protocol):
     """What has learned something."""
 
     def state(self) -> Arrays:
@@ -17,7 +17,7 @@ class Learner(Protocol):
         ...
 
 
-def joined(learned: Mapping[str, Learner]) -> Arrays:
+def joined(learned: Mapping[str, Stateful]) -> Arrays:
     """The states of all, each array as NAME|ARRAY."""
     states = {name: one.state() for name, one in learned.items()}
     return {f"{who}{SIGN}{name}": array for who, state in states.items() for name, array in state.items()}

@@ -3,7 +3,7 @@
 import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix
-from encode_once.classify.data.matrix import MatrixLike, Selected
+from encode_once.classify.data.matrix import MatrixLike, RowView
 from encode_once.classify.data.splits import inner
 
 
@@ -14,4 +14,4 @@ def with_validation(
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val
     rows, validation = inner(Y, np.arange(len(Y)), seed=seed)
-    return Selected(X, rows), Y[rows], Selected(X, validation), Y[validation]
+    return RowView(X, rows), Y[rows], RowView(X, validation), Y[validation]

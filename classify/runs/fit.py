@@ -21,9 +21,9 @@ from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import Learned, Reference
+from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.matrix import Selected
+from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys, image_and_caption_keys
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads.checks import check_scores
@@ -105,7 +105,7 @@ def fit(
         captioners={
             one.written.encoder: Source.of(one.written)
             for one in chosen
-            if isinstance(one, Reference) and one.written
+            if isinstance(one, StoredFeature) and one.written
         },
         classes=found.classes,
         split=split,
@@ -176,7 +176,7 @@ def code_key() -> str:
 
 def _identity(
     table: Table,
-    chosen: Sequence[Reference | Learned],
+    chosen: Sequence[FeatureSource],
     head: str,
     options: Mapping[str, Any],
     split: str,
@@ -185,7 +185,10 @@ def _identity(
     seed: int,
 ) -> str:
     features = [
-        (one.name, isinstance(one, Reference) and [made.key for made in (one.feature, one.written) if made])
+        (
+            one.name,
+            isinstance(one, StoredFeature) and [made.key for made in (one.feature, one.written) if made],
+        )
         for one in chosen
     ]
     decides = [
@@ -196,9 +199,9 @@ def _identity(
     return content_key(settings + image_and_caption_keys(table).tobytes()).hex()
 
 
-def _remembered(one: Reference | Learned, length: int) -> Source | None:
+def _remembered(one: FeatureSource, length: int) -> Source | None:
     """What a run remembers of a feature whose sequences it takes at that length; nothing of one it learns."""
-    return Source.of(one.feature, one.captions, length) if isinstance(one, Reference) else None
+    return Source.of(one.feature, one.captions, length) if isinstance(one, StoredFeature) else None
 
 
 def _as_json(value: Any) -> Any:
@@ -246,7 +249,7 @@ class Learner:
         fit_rows, tune_rows = splits.inner(self.Y, rows, INNER, self.seed, self.groups)
         X = self.X.fitted(fit_rows)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
-        X_fit, X_tune = Selected(X, fit_rows), Selected(X, tune_rows)
+        X_fit, X_tune = RowView(X, fit_rows), RowView(X, tune_rows)
         if heads.takes_raw(head):
             mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         else:
@@ -263,7 +266,7 @@ class Learner:
         return self._scored(fitted.model, fitted.X, rows)
 
     def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> ScoredRows:
-        scores = model.scores(Selected(X, rows))
+        scores = model.scores(RowView(X, rows))
         groups = None if self.groups is None else self.groups[rows]
         ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
         return ScoredRows(ids, scores, self.Y[rows], missing=missing, groups=groups, keys=self.keys[rows])

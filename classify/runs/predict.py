@@ -17,7 +17,7 @@ from encode_once.cache.format.atomic import is_writable
 from encode_once.classify.arrays import Groups
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import Learned, Reference, refer
+from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.compare import Evaluation
@@ -73,18 +73,18 @@ def check(run: Run, store: Store) -> None:
         raise SpecMismatchError("; ".join(found))
 
 
-def sources(run: Run, store: Store) -> list[Reference | Learned]:
+def sources(run: Run, store: Store) -> list[FeatureSource]:
     """The features a run needs, from a store that has them as the run knew them.
 
     Raises:
         UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
     """
     check(run, store)
-    found: list[Reference | Learned] = []
+    found: list[FeatureSource] = []
     for name, source in run.settings.features.items():
-        one = refer(store, name)
-        if source is None or isinstance(one, Learned):
-            found.append(Learned(name, run.model.vectorisers[name]))
+        one = find_feature(store, name)
+        if source is None or isinstance(one, LearnedFeature):
+            found.append(LearnedFeature(name, run.model.vectorisers[name]))
         else:
             found.append(replace(one, length=source.length))
     return found

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from encode_once.cache import UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data.text.embeddings import Embedding, FastText, Word2Vec
-from encode_once.classify.data.text.sparse import Blocks
+from encode_once.classify.data.text.sparse import CaptionVectors
 from encode_once.classify.data.text.tfidf import TfIdf
 
 EMBEDDINGS: dict[str, tuple[type[Embedding], bool]] = {  # family → its class, and whether it is skip-gram
@@ -36,7 +36,7 @@ class Vectoriser(Protocol):
         """
         ...
 
-    def transform(self, captions: Sequence[str]) -> Blocks:
+    def transform(self, captions: Sequence[str]) -> CaptionVectors:
         """The blocks of any captions."""
         ...
 

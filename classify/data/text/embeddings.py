@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError
 from encode_once.classify.arrays import Vectors
-from encode_once.classify.data.text.sparse import Blocks, Means, Numbered, Tokens
+from encode_once.classify.data.text.sparse import CaptionVectors, MeanVectors, TokenVectors, WordSequences
 from encode_once.classify.data.text.words import pack, unpack, words
 
 LEAST = 2  # times a word occurs, at the least, to be learned
@@ -55,10 +55,10 @@ class Embedding(ABC):
         self.shape = length, self.width
         return self
 
-    def transform(self, captions: Sequence[str]) -> Blocks:
+    def transform(self, captions: Sequence[str]) -> CaptionVectors:
         """The captions' words as numbers, with the vectors of all that occur."""
-        numbered = Numbered(*self._number([words(caption) for caption in captions]))
-        return Means(numbered) if self.pooling == "mean" else Tokens(numbered, self.shape[0])
+        numbered = WordSequences(*self._number([words(caption) for caption in captions]))
+        return MeanVectors(numbered) if self.pooling == "mean" else TokenVectors(numbered, self.shape[0])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The words, a line each in UTF-8, their vectors (words, d), and the shape of a block (2,)."""

@@ -10,7 +10,7 @@ import numpy as np
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 
 
-class Blocks(Protocol):
+class CaptionVectors(Protocol):
     """A block of vectors, (length, width), of each of n captions."""
 
     def __len__(self) -> int: ...
@@ -21,7 +21,7 @@ class Blocks(Protocol):
 
 
 @dataclass(frozen=True)
-class Weights:
+class WordWeights:
     """A weight for each word of a vocabulary, most of them 0; blocks are (1, words)."""
 
     matrix: Any  # (n, words) scipy.sparse CSR, float32
@@ -36,7 +36,7 @@ class Weights:
         return blocks[:, None]
 
 
-class Numbered:
+class WordSequences:
     """Captions as numbers of words, end to end, and the words' vectors (words, d)."""
 
     def __init__(self, numbers: Sequence[Sequence[int]], vectors: Vectors) -> None:
@@ -56,10 +56,10 @@ class Numbered:
 
 
 @dataclass(frozen=True)
-class Tokens:
+class TokenVectors:
     """The vectors of a caption's words one by one, the first `length` of them; blocks are (length, d)."""
 
-    captions: Numbered
+    captions: WordSequences
     length: int
 
     def __len__(self) -> int:
@@ -73,10 +73,10 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Means:
+class MeanVectors:
     """The mean of the vectors of a caption's words; blocks are (1, d)."""
 
-    captions: Numbered
+    captions: WordSequences
 
     def __len__(self) -> int:
         return len(self.captions)

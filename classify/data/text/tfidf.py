@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError
-from encode_once.classify.data.text.sparse import Weights
+from encode_once.classify.data.text.sparse import WordWeights
 from encode_once.classify.data.text.words import pack, unpack, words
 
 
@@ -36,11 +36,11 @@ class TfIdf:
         self.shape = 1, len(self.vectoriser_.vocabulary_)
         return self
 
-    def transform(self, captions: Sequence[str]) -> Weights:
+    def transform(self, captions: Sequence[str]) -> WordWeights:
         """Blocks of one vector, a column a word."""
         there = np.fromiter((bool(words(caption)) for caption in captions), np.bool_)
         # One more than there are: scikit-learn refuses none at all.
-        return Weights(self.vectoriser_.transform([*captions, ""])[:-1], there)
+        return WordWeights(self.vectoriser_.transform([*captions, ""])[:-1], there)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The words, a line each in UTF-8, and their weights (words,)."""

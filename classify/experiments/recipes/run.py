@@ -125,7 +125,7 @@ class Kitchen:
         if corpus.is_corpus(name):
             return any(table.captions)
         try:
-            return not featuring.refer(self.store, name).block(table).missing().all()
+            return not featuring.find_feature(self.store, name).block(table).missing().all()
         except (UsageError, MissingRowsError):
             return False
 

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from encode_once.cache import Store, content_key
 from encode_once.cache.keys import pack
-from encode_once.classify.data.blocks import Matrix, Stored
+from encode_once.classify.data.blocks import Matrix, StoredBlock
 from encode_once.classify.data.features import standardisation
 from encode_once.classify.data.matrix import Standardised
 from encode_once.classify.heads.torch.networks import split
@@ -45,7 +45,7 @@ def test_sequences_of_a_samples_captions_come_one_behind_the_other(tokens, data)
     samples = data.draw(st.lists(st.lists(content, min_size=k, max_size=k), min_size=1, max_size=8))
     n = len(samples)
     rows = np.array([tokens.find(KEYS[np.array(some)]) for some in samples]).T
-    block = Stored("e/tokens", tokens, rows, length)
+    block = StoredBlock("e/tokens", tokens, rows, length)
     expected = np.array([sequence(tokens, some, length) for some in samples])
     assert (len(block), block.shape) == (n, (length, 3))
     wanted = np.array(data.draw(st.lists(st.integers(0, n - 1), max_size=8)), np.intp)

@@ -16,7 +16,7 @@ from encode_once.cache import (
 )
 from encode_once.cache.keys import pack
 from encode_once.classify.data.features import (
-    Reference,
+    StoredFeature,
     choose,
     choose_table,
     class_names,
@@ -73,7 +73,7 @@ def test_random_weights_are_said_again_when_they_are_used(filled):
     feature = store.declare("r/image", {"modality": "image", "weights": "RANDOM(seed=0)"})
     with feature.writer(5) as writer:
         writer.append(table.keys("image"), np.ones((5, 2), np.float16))
-    assert load([Reference(feature)], table).warnings == [
+    assert load([StoredFeature(feature)], table).warnings == [
         "r/image has RANDOM weights: its vectors mean nothing"
     ]
 
@@ -143,7 +143,7 @@ def table_of_captions(captions):
 def test_a_sample_of_several_captions_has_the_mean_of_their_vectors(tmp_path):
     captions = [("a", "b", "c"), ("b", "", ""), ("a", "bad 1", ""), ("bad 2", "c", "a"), ("bad 2", "", "")]
     feature, table, vectors = captioned(tmp_path, captions)
-    matrix = load([Reference(feature)], table)
+    matrix = load([StoredFeature(feature)], table)
     X = matrix[np.array([4, 3, 2, 1, 0, 0])][::-1]
     assert X.dtype == np.float32
     expected = [
@@ -161,7 +161,7 @@ def test_a_further_caption_that_was_never_extracted_is_an_error(tmp_path):
     feature, _, _ = captioned(tmp_path, [("a", "b")])
     table = table_of_captions([("a", "b"), ("a", "new"), ("new", "newer")])
     with pytest.raises(MissingRowsError, match="e/text lacks 2 of the 3 rows"):
-        load([Reference(feature)], table)
+        load([StoredFeature(feature)], table)
 
 
 def test_the_key_of_image_and_captions_covers_all_of_them_and_nothing_else():

@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from encode_once.cache import Feature, Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, predict
-from encode_once.classify.data.blocks import Matrix, Stored
+from encode_once.classify.data.blocks import Matrix, StoredBlock
 from encode_once.classify.data.features import standardisation
-from encode_once.classify.data.matrix import Columns, Selected, Standardised, chunks
+from encode_once.classify.data.matrix import ColumnView, RowView, Standardised, chunks
 from encode_once.classify.heads import make
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
@@ -46,7 +46,7 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         data.draw(st.lists(st.integers(0, 11), max_size=12)), np.intp
     )  # which content each has
     matrix = Matrix(
-        [Stored(str(i), features[i][0], features[i][0].find(KEYS[samples])[None], 1) for i in chosen]
+        [StoredBlock(str(i), features[i][0], features[i][0].find(KEYS[samples])[None], 1) for i in chosen]
     )
     X = np.concatenate([features[i][1][samples] for i in chosen], axis=1)
     n, d = X.shape
@@ -67,10 +67,10 @@ def test_a_matrix_read_from_a_store_is_the_one_made_by_hand(features, data):
         assert len(lazy) == n
         assert lazy[rows].dtype == np.float32
         np.testing.assert_array_equal(lazy[rows], array[rows])
-        selected = Selected(lazy, some)
+        selected = RowView(lazy, some)
         assert selected.shape == array[some].shape
         assert len(selected) == len(some)
-        columns = Columns(selected, of_columns)
+        columns = ColumnView(selected, of_columns)
         assert columns.shape == (len(columns), len(of_columns)) == (len(some), len(of_columns))
         np.testing.assert_array_equal(columns[of_some], array[some][of_some][:, of_columns])
         np.testing.assert_array_equal(selected[of_some], array[some][of_some])
@@ -127,7 +127,7 @@ def test_heads_learn_the_same_from_rows_read_as_needed_as_from_an_array(monkeypa
     lazy = Standardised(X, np.zeros(8, np.float32), np.ones(8, np.float32))
     rows, held = np.arange(200), np.arange(200, 300)
     of_array = [X[rows], Y[rows], *([X[held], Y[held]] if validated else [])]
-    of_lazy = [Selected(lazy, rows), Y[rows], *([Selected(lazy, held), Y[held]] if validated else [])]
+    of_lazy = [RowView(lazy, rows), Y[rows], *([RowView(lazy, held), Y[held]] if validated else [])]
     expected = make(head, **OPTIONS[head]).fit(*of_array).predict_proba(X)
     np.testing.assert_array_equal(make(head, **OPTIONS[head]).fit(*of_lazy).predict_proba(lazy), expected)
 

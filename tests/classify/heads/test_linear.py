@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.data.features import standardisation
-from encode_once.classify.data.matrix import Selected, Standardised
+from encode_once.classify.data.matrix import RowView, Standardised
 from encode_once.classify.data.splits import inner
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import linear
@@ -198,7 +198,7 @@ def test_medical_with_fewer_rows_than_columns(shared, seed):
     rows, validation = inner(Y, np.arange(len(Y)), seed=seed)
     assert len(rows) < X.shape[1]
     standard = [Standardised(one, *standardisation(X[rows], [(1, X.shape[1])])) for one in (X, X_test)]
-    fit_part, val_part = (Selected(standard[0], part) for part in (rows, validation))
+    fit_part, val_part = (RowView(standard[0], part) for part in (rows, validation))
     head = Linear(device="cpu").fit(fit_part, Y[rows], val_part, Y[validation])
     decision = DecisionSpec("micro").fit(head.predict_proba(val_part), Y[validation])
     scores = head.predict_proba(standard[1])

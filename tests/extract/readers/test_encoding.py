@@ -49,7 +49,7 @@ def plain(tmp_path_factory):
 
 
 def matrix(store, table):
-    return featuring.load([featuring.Reference(store.feature(name)) for name in (LITE0, GLOVE)], table)[:]
+    return featuring.load([featuring.StoredFeature(store.feature(name)) for name in (LITE0, GLOVE)], table)[:]
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])
