@@ -52,7 +52,7 @@ def pairs(
     """
     import torch  # here, so that duplicates by key need no torch
 
-    from encode_once.classify.heads.device import choose_device
+    from encode_once.classify.device import choose_device
 
     place = choose_device(device)
     first = _directions(X).to(place)

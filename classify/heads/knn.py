@@ -15,8 +15,8 @@ from torch.nn.functional import binary_cross_entropy, normalize
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.checks import require_finite
-from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.validation import with_validation
 
 METRICS = ("cosine", "l2")

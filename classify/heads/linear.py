@@ -13,8 +13,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from encode_once.classify.arrays import LabelMatrix, Scores
 from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.checks import require_finite
-from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
 

@@ -16,8 +16,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, sof
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
 from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
+from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.checks import require_finite
-from encode_once.classify.heads.device import choose_device, on_device
 from encode_once.classify.heads.validation import with_validation
 
 QUERIES = 256  # rows asked at a time: their affinities to all cached rows are (256, m)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix, Scores
 from encode_once.classify.data.matrix import MatrixLike
-from encode_once.classify.heads.device import choose_device, on_device
+from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss

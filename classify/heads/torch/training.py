@@ -16,7 +16,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.progress import ProgressBar
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.matrix import MatrixLike, chunks
-from encode_once.classify.heads.device import on_device
+from encode_once.classify.device import on_device
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 

@@ -10,7 +10,7 @@ from encode_once.classify import fit
 from encode_once.classify.audit.audit import audit
 from encode_once.classify.data import duplicates
 from encode_once.classify.data.duplicates import exact, joined, near, pairs
-from encode_once.classify.heads.device import choose_device
+from encode_once.classify.device import choose_device
 
 
 def same_partition(one, other):
@@ -30,7 +30,7 @@ def vectors(seed, n, d, copies):
 def test_vectors_are_compared_on_the_device_asked_for(filled, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "encode_once.classify.heads.device.choose_device",
+        "encode_once.classify.device.choose_device",
         lambda name: asked.append(name) or choose_device("cpu"),
     )
     run, _ = fit(filled(60), "linear", groups="e/image:0.99", run=tmp_path / "run", options={"device": "cpu"})

@@ -1,4 +1,6 @@
 import inspect
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -123,6 +125,17 @@ def test_values_no_head_can_compute_with_are_an_error_and_no_garbage(quick, data
     assert value < np.inf
     assert np.isfinite(scores).all()
     assert (np.ptp(scores[:, :3], axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("name", ["forest", "gbm"])
+def test_trees_are_fitted_without_importing_torch(name, filled, tmp_path):
+    store = filled(60)
+    code = (
+        "import sys; from encode_once.classify import fit; "
+        f"fit({str(store.path)!r}, {name!r}, run={str(tmp_path / 'run')!r}); sys.exit('torch' in sys.modules)"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 def test_unknown_names_name_the_nearest():

@@ -8,7 +8,7 @@ from torch import nn
 
 from encode_once.cache.errors import UsageError
 from encode_once.classify.data.splits import inner
-from encode_once.classify.heads.device import choose_device
+from encode_once.classify.device import choose_device
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
