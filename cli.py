@@ -265,7 +265,7 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
     encoders = [name for given in encoders for name in given.split(",") if name]
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")
-    from encode_once.cache.captions import captioner
+    from encode_once.cache.names import captioner
     from encode_once.extract import encode
 
     captioners = filter(None, map(captioner, options["captions"]))
@@ -765,10 +765,10 @@ def _kitchen(
     **options: Any,
 ) -> tuple[Any, Any]:
     """The place where recipes run, and the provider of features; None if there is no data to encode."""
-    from encode_once.cache.feature import REGIONS
+    from encode_once.cache.names import FeatureName
     from encode_once.classify.experiments.recipes.run import Kitchen
     from encode_once.extract.encoders import named
-    from encode_once.extract.provider import Provider, encoder_and_captions
+    from encode_once.extract.provider import Provider
 
     place = Store(store)
     if data is None and Path("input").is_dir():
@@ -776,7 +776,7 @@ def _kitchen(
     if data is None and place.table_files():
         return Kitchen(place), None
     given = dict(map(named, encoders))
-    needed = {encoder_and_captions(name)[0].removesuffix(REGIONS) for one in recipes for name in one.wanted}
+    needed = {FeatureName.parse(name).encoder for one in recipes for name in one.wanted}
     onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
     files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
     supply = Provider(data or "input", place, files, _tell_encoded, encoders, **options)

@@ -15,6 +15,7 @@ from encode_once.cache.errors import (
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.failures import Failure
 from encode_once.cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
+from encode_once.cache.names import FeatureName
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table
 
@@ -25,6 +26,7 @@ __all__ = [
     "EncodeOnceError",
     "Failure",
     "Feature",
+    "FeatureName",
     "Keys",
     "MissingDataError",
     "MissingRowsError",

@@ -12,16 +12,9 @@ import numpy as np
 from encode_once.cache.errors import UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.keys import NO_KEY, Keys, content_key, pack
+from encode_once.cache.names import JOINED, TEXT, FeatureName, captioner
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table
-
-OWN = "table"  # the captions of the table itself
-JOINED = "table+"  # then a captioner: each caption of the table with the generated one behind it
-
-
-def captioner(captions: str) -> str | None:
-    """The encoder that writes these captions; None where they are the table's own."""
-    return None if captions == OWN else captions.removeprefix(JOINED)
 
 
 def texts_of(captions: str, store: Store) -> Feature | None:
@@ -34,7 +27,7 @@ def texts_of(captions: str, store: Store) -> Feature | None:
     writer = captioner(captions)
     if writer is None:
         return None
-    written = store.feature(f"{writer}/text")
+    written = store.feature(str(FeatureName(writer, TEXT)))
     if len(written) and not written.holds_texts:
         raise UsageError(f"{writer} writes no captions: {written.name} holds vectors")
     return written

@@ -18,19 +18,14 @@ from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Part, Rows, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import Record
 from encode_once.cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
+from encode_once.cache.names import OWN, FeatureName
 
 if TYPE_CHECKING:
     from encode_once.cache.store import Store
 
-REGIONS = "/regions"  # how the name of a feature of an image's regions ends, and how they are asked for
 JOURNAL = "failures.jsonl"
 Files = dict[Path, tuple[int, int, int]]  # path → inode, size, time of modification in nanoseconds
 LOOKS = 5  # at a folder whose parts another process is just replacing
-
-
-def encoder_of(feature: str) -> str:
-    """What `extract --encoder` is asked for to get a feature: `clip-vit-l`, or `clip-vit-l/regions`."""
-    return feature if feature.endswith(REGIONS) else feature.rpartition("/")[0]
 
 
 class Feature:
@@ -137,12 +132,12 @@ class Feature:
     @property
     def encoder(self) -> str:
         """The encoder it is an output of."""
-        return self.name.rpartition("/")[0]
+        return FeatureName.parse(self.name, OWN).encoder
 
     @property
     def output(self) -> str:
         """Which of the encoder's outputs it is."""
-        return self.name.rpartition("/")[2]
+        return FeatureName.parse(self.name, OWN).output
 
     @property
     def key(self) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
-from encode_once.cache.captions import OWN, captioned, captioner, texts_of
-from encode_once.cache.feature import REGIONS
+from encode_once.cache.captions import captioned, texts_of
 from encode_once.cache.keys import present
+from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import RANDOM, Modality, Options, Tower
 from encode_once.extract.errors import InputError, TooManyFailuresError
@@ -79,7 +79,7 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = choose_device(device)
-    files = {name.removesuffix(REGIONS): file for name, file in (weights or {}).items()}
+    files = {split_regions(name)[0]: file for name, file in (weights or {}).items()}
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
@@ -179,13 +179,12 @@ def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | Non
 
 def _renamed(captions: str, resolved: Mapping[str, tuple[str, str | None]]) -> str:
     """The kind of captions with the captioner's name in feature names."""
-    writer = captioner(captions) or ""
-    return captions.removesuffix(writer) + resolved[writer][0]
+    return with_captioner(captions, resolved[captioner(captions) or ""][0])
 
 
 def _check_captioners(captions: Sequence[str], towers: Sequence[tuple[str, Tower, str | None]]) -> None:
     """Raise if an encoder that generates no captions is used as a captioner."""
-    writers = {name for name, tower, _ in towers if tower.modality == "image" and "text" in tower.specs}
+    writers = {name for name, tower, _ in towers if tower.modality == "image" and TEXT in tower.specs}
     for writer in filter(None, map(captioner, captions)):
         if writer not in writers:
             raise UsageError(
@@ -221,6 +220,6 @@ def _precision(encoder: str, store: Store, device: str, precision: str) -> str:
     if precision != "auto":
         return precision
     for name in store.features():
-        if name.startswith(f"{encoder}/"):
+        if FeatureName.parse(name, OWN).encoder == encoder:
             return str(store.feature(name).spec.get("precision", "float32"))
     return "float16" if device.startswith("cuda") else "float32"

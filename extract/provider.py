@@ -1,24 +1,18 @@
 """Provide features on demand: check whether encoders can run, and encode missing features together."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from encode_once.cache import EncodeOnceError, Store, UsageError
-from encode_once.cache.captions import OWN, captioner
 from encode_once.cache.errors import brief
-from encode_once.cache.feature import REGIONS, encoder_of
 from encode_once.cache.format.spec_file import EncoderRecord
+from encode_once.cache.names import FeatureName
 from encode_once.extract.encoders import card
 from encode_once.extract.pipeline import encode
 from encode_once.extract.report import Report
 from encode_once.extract.trust import Trust, UntrustedError, approve
-
-
-def encoder_and_captions(feature: str) -> tuple[str, str]:
-    """A feature's encoder, and the captions that it encodes."""
-    name, _, captions = feature.partition("@")
-    return encoder_of(name), captions or OWN
 
 
 class Provider:
@@ -51,16 +45,15 @@ class Provider:
 
     def offered(self, pattern: str) -> list[str]:
         """The features that match the pattern, of encoders for which the user gave weights."""
-        output = pattern.rpartition("/")[2]
-        names = [f"{encoder}/{output}" for encoder in self._weights]
+        name = FeatureName.parse(pattern)
+        names = [str(replace(name, encoder=encoder)) for encoder in self._weights]
         return [name for name in names if fnmatchcase(name, pattern)]
 
     def lacks(self, feature: str) -> str:
         """Why a feature cannot be encoded; empty if it probably can. Does not load the encoder."""
         if feature in self._reasons:
             return self._reasons[feature]
-        encoder, captions = encoder_and_captions(feature)
-        for name in filter(None, (encoder.removesuffix(REGIONS), captioner(captions))):
+        for name in FeatureName.parse(feature).encoders:
             try:
                 self._approve(name)
                 here = name in self._weights or name in self._trust.encoders
@@ -79,7 +72,7 @@ class Provider:
         """Encode features, those of the same captions in one pass; if that fails, one by one."""
         by_captions: dict[str, list[str]] = {}
         for feature in features:
-            by_captions.setdefault(encoder_and_captions(feature)[1], []).append(feature)
+            by_captions.setdefault(FeatureName.parse(feature).captions, []).append(feature)
         for captions, group in by_captions.items():
             error = self._encode(group, captions)
             for feature in group:
@@ -89,13 +82,14 @@ class Provider:
 
     def _encode(self, features: Sequence[str], captions: str) -> str:
         """Encode; return the error message, empty if there is none."""
-        names = list(dict.fromkeys(encoder_and_captions(feature)[0] for feature in features))
-        needed = {*(name.removesuffix(REGIONS) for name in names), *filter(None, [captioner(captions)])}
+        names = [FeatureName.parse(feature) for feature in features]
+        requested = list(dict.fromkeys(name.requested for name in names))
+        needed = {encoder for name in names for encoder in name.encoders}
         weights = {name: file for name, file in self._weights.items() if name in needed}
         try:
             self._approve(*needed)
             report = encode(
-                self._data, names, self._store, weights=weights, captions=[captions], **self._options
+                self._data, requested, self._store, weights=weights, captions=[captions], **self._options
             )
         except EncodeOnceError as error:
             return brief(error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from encode_once.cache import EncodeOnceError, Feature
 from encode_once.cache.errors import brief
-from encode_once.cache.format.spec_file import EncoderRecord
+from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, file_identity
 from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
@@ -86,7 +86,4 @@ def _check(what: str, path: str, hashes: Collection[str], remedy: str, trust: Tr
 
 def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:
     """Encoder → what features of a store record about it."""
-    return {
-        encoder: EncoderRecord.of([(f.weights_file, f.spec) for f in features if f.encoder == encoder])
-        for encoder in dict.fromkeys(feature.encoder for feature in features)
-    }
+    return encoder_records((feature.encoder, feature.weights_file, feature.spec) for feature in features)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import first_occurrences, pack, present
+from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
@@ -123,7 +124,7 @@ class Job:
         self.encoder, self.tower, self._files = encoder, tower, store.files
         provenance = tower.provenance() | ({"weights_file": weights} if weights else {})
         self.features: dict[str, Feature] = {
-            output: store.declare(f"{encoder}/{output}", spec, provenance)
+            output: store.declare(str(FeatureName(encoder, output)), spec, provenance)
             for output, spec in tower.specs.items()
         }
         self._writers: dict[str, FeatureWriter] = {}

@@ -1,7 +1,7 @@
 """What a feature is: the file `spec.json` in its folder."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,14 +18,18 @@ class EncoderRecord:
     weights_file: str | None = None
     specs: Collection[Spec] = ()
 
-    @classmethod
-    def of(cls, features: Collection[tuple[str | None, Spec]]) -> "EncoderRecord":
-        """That of an encoder, by the local weights and the spec of each of its features."""
-        return cls(next((file for file, _ in features if file), None), [spec for _, spec in features])
-
     def hashes(self, name: str) -> set[str]:
         """What the specs say under a name such as "weights", where they say anything."""
         return {str(spec[name]) for spec in self.specs if name in spec}
+
+
+def encoder_records(features: Iterable[tuple[str, str | None, Spec]]) -> dict[str, EncoderRecord]:
+    """Encoder → its record, from the encoder, the local weights and the spec of each feature."""
+    records: dict[str, EncoderRecord] = {}
+    for encoder, weights_file, spec in features:
+        record = records.get(encoder, EncoderRecord())
+        records[encoder] = EncoderRecord(record.weights_file or weights_file, [*record.specs, spec])
+    return records
 
 
 @dataclass(frozen=True)

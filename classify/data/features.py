@@ -3,15 +3,16 @@
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table, UsageError
-from encode_once.cache.captions import OWN, captioned, texts_of
+from encode_once.cache.captions import captioned, texts_of
 from encode_once.cache.keys import KEY_BYTES, Keys, present
+from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.blocks import Block, Matrix, StoredBlock, TextBlock
@@ -31,7 +32,7 @@ class StoredFeature:
     @property
     def name(self) -> str:
         """As `fit --features` has it."""
-        return self.feature.name if self.written is None else f"{self.feature.name}@{self.captions}"
+        return str(replace(FeatureName.parse(self.feature.name, OWN), captions=self.captions))
 
     @property
     def remarks(self) -> list[str]:
@@ -122,15 +123,18 @@ def find_feature(store: Store, name: str) -> FeatureSource:
     if corpus.is_corpus(name):
         corpus.make(name)
         return LearnedFeature(name)
-    alone, at, captions = (name, "", OWN) if name in store.features() else name.partition("@")
-    feature = store.feature(alone)
+    parsed = FeatureName.parse(name, OWN if name in store.features() else None)
+    feature = store.feature(parsed.stored)
     if feature.holds_texts:
         raise DataError(
             f"{name} holds captions, not vectors: extract --encoder NAME --captions {feature.encoder} gives "
             f"their vectors, for instance NAME/text@{feature.encoder}"
         )
-    if at and feature.modality != "caption":
-        raise UsageError(f"{name}: {alone} is of images; only a feature of captions can be @{captions}")
+    captions = parsed.captions
+    if captions != OWN and feature.modality != "caption":
+        raise UsageError(
+            f"{name}: {feature.name} is of images; only a feature of captions can be @{captions}"
+        )
     return StoredFeature(feature, captions, texts_of(captions, store))
 
 

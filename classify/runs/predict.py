@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
+from encode_once.cache.names import TEXT, FeatureName
 from encode_once.classify.arrays import Groups
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
@@ -52,8 +53,8 @@ def differences(run: Run, store: Store) -> list[str]:
     Those it has not at all are for `extract` to bring.
     """
     settings, held = run.settings, set(store.features())
-    needed = {name.removesuffix(f"@{one.captions}"): one for name, one in settings.stored.items()}
-    needed |= {f"{writer}/text": one for writer, one in settings.captioners.items()}
+    needed = {name.stored: source for name, source in settings.names.items()}
+    needed |= {str(FeatureName(name, TEXT)): source for name, source in settings.captioners.items()}
     found = []
     for name in needed.keys() & held:
         try:

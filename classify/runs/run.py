@@ -27,11 +27,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
-from encode_once.cache.captions import OWN, captioner
-from encode_once.cache.feature import REGIONS, encoder_of
 from encode_once.cache.format.atomic import replacing, write_json
-from encode_once.cache.format.spec_file import EncoderRecord
+from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
+from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify import heads
 from encode_once.classify.data import text as corpus
 from encode_once.classify.data.matrix import MatrixLike, Standardised
@@ -109,25 +108,22 @@ class Settings:
         return {name: source for name, source in self.features.items() if source}
 
     @property
-    def _sources(self) -> list[tuple[str, Source | None]]:
-        """Every encoder that the features need, as `extract` is asked for it, with what it made."""
-        stored = [(encoder_of(name.removesuffix(f"@{s.captions}")), s) for name, s in self.stored.items()]
-        writers = [(name, None) for name in map(captioner, self.captions) if name]
-        return [*stored, *writers, *self.captioners.items()]
+    def names(self) -> dict[FeatureName, Source]:
+        """The same by their parsed names."""
+        return {FeatureName.parse(name, source.captions): source for name, source in self.stored.items()}
 
     @property
     def requested(self) -> list[str]:
-        """All encoders that the features need, as `extract` is asked for them."""
-        return list(dict.fromkeys(name for name, _ in self._sources))
+        """The values of `extract --encoder` that make all features."""
+        captioners = (encoder for name in self.names for encoder in name.encoders[1:])
+        return list(dict.fromkeys([*(name.requested for name in self.names), *captioners, *self.captioners]))
 
     @property
     def encoders(self) -> dict[str, EncoderRecord]:
-        """What is recorded of each of them, by its name without `/regions`."""
-        features: dict[str, list[tuple[str | None, Spec]]] = {}
-        for name, source in self._sources:
-            records = features.setdefault(name.removesuffix(REGIONS), [])
-            records += [(source.weights_file, source.spec)] if source else []
-        return {name: EncoderRecord.of(records) for name, records in features.items()}
+        """Encoder → what is recorded of it, for all encoders that the features need."""
+        needed = dict.fromkeys((encoder for name in self.names for encoder in name.encoders), EncoderRecord())
+        sources = [*((name.encoder, source) for name, source in self.names.items()), *self.captioners.items()]
+        return needed | encoder_records((encoder, s.weights_file, s.spec) for encoder, s in sources)
 
     @property
     def captions(self) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 from encode_once.cache.errors import unknown_name
-from encode_once.cache.feature import REGIONS
+from encode_once.cache.names import REGIONS, split_regions
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.encoders.catalogue import EncoderInfo
@@ -74,8 +74,8 @@ def requested(names: Iterable[str]) -> dict[str, bool]:
     """Encoder → whether its regions are requested too, as by `clip-vit-l/regions`."""
     regions: dict[str, bool] = {}
     for name in names:
-        encoder = name.removesuffix(REGIONS)
-        regions[encoder] = regions.get(encoder, False) or name != encoder
+        encoder, with_regions = split_regions(name)
+        regions[encoder] = regions.get(encoder, False) or with_regions
     return regions
 
 
@@ -88,7 +88,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     """
     family = custom if custom.is_custom(name) else _family(name)
     encoder_towers: list[Tower] = family.towers(name, options)
-    if options.regions and not any("regions" in tower.specs for tower in encoder_towers):
+    if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):
         raise UnknownEncoderError(f"{name} gives no regions: use an encoder of open_clip or timm")
     return encoder_towers
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import NO_KEY, Store, Table, UnknownFeatureError, UsageError, content_key
-from encode_once.cache.captions import all_captioned, captioned, captioner, read_texts, texts_of
+from encode_once.cache.captions import all_captioned, captioned, read_texts, texts_of
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, merge
 from encode_once.cache.verify import verify
@@ -74,10 +74,7 @@ def test_a_table_is_read_with_its_own_generated_or_joined_captions(store, captio
     np.testing.assert_array_equal(found.keys("image"), table.keys("image"))
 
 
-def test_captions_say_who_writes_them(store):
-    assert [captioner(one) for one in ("table", "coca-b32", "table+captioner:a/b")] == [
-        None, "coca-b32", "captioner:a/b",
-    ]  # fmt: skip
+def test_texts_are_looked_up_by_their_captioner(store):
     with pytest.raises(UnknownFeatureError, match="did you mean 'writer/text'"):
         texts_of("writr", store)
     with store.declare("clip/text", {"modality": "caption"}).writer(1) as writer:
