@@ -87,7 +87,7 @@ def test_json_holds_all_that_decides(decide, calibrate, objective):
     made = tuning.fit(scores, labels)
     told = json.loads(json.dumps(made.as_json(CLASSES), allow_nan=False))
     again = DecisionRule.of_json(told, CLASSES)
-    assert again.tuning == tuning
+    assert again.spec == tuning
     np.testing.assert_array_equal(again(scores), made(scores))
     np.testing.assert_array_equal(again.probabilities(scores), made.probabilities(scores))
     assert again.as_json(CLASSES) == told
