@@ -258,9 +258,9 @@ def extract(encoders: Sequence[str], list_encoders: bool, shard: str, as_json: b
     """
     if list_encoders:
         from encode_once.extract.encoders import listed
-        from encode_once.extract.encoders.catalogue import lines
+        from encode_once.extract.encoders.catalogue import listing
 
-        click.echo("\n".join(lines(list(listed()))))
+        click.echo(listing(list(listed())))
         return
     encoders = [name for given in encoders for name in given.split(",") if name]
     if not encoders:
@@ -595,8 +595,9 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     Example:
       encode-once report runs/*
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify import load_run
-    from encode_once.classify.evaluation.tables import compare, table_text
+    from encode_once.classify.evaluation.tables import compare
     from encode_once.classify.runs.predict import differences
 
     folders = [run for run in runs if Path(run).is_dir() and not (Path(run) / "run.json").exists()]
@@ -1072,7 +1073,7 @@ def bench_store(
       encode-once bench store --data input --store store
     """
     from encode_once.cache.bench.store_vs_npy import against_npy, stat_check
-    from encode_once.classify.evaluation.tables import table_text
+    from encode_once.cache.text_table import table_text
 
     tables = [against_npy(rows, dim), [stat_check(files)]]
     if data is not None:
@@ -1126,8 +1127,8 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
     Example:
       encode-once bench memory
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.heads import memory as of_fit
-    from encode_once.classify.evaluation.tables import table_text
     from encode_once.extract.bench.unchanged import memory as of_extract
 
     found = [of_extract(many) for many in rows] + [of_fit(name, many) for name in names for many in rows]
@@ -1166,9 +1167,9 @@ def bench_fit(
       encode-once bench fit --split tail:1000
       encode-once bench fit --rows 30000 --plain --head mlp --head gbm --set mlp.hidden=[2048,1024]
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.heads import contest
     from encode_once.classify.bench.synthetic import made_up
-    from encode_once.classify.evaluation.tables import table_text
 
     heads: dict[str, dict[str, Any]] = {}
     for name, value in map(_option, settings):
@@ -1199,9 +1200,9 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
       encode-once bench split
       encode-once bench split --rows 30000 --classes 19 --store store
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.splits import contest, made_up_labels
     from encode_once.classify.data import features
-    from encode_once.classify.evaluation.tables import table_text
 
     tables = {"made up": made_up_labels(rows, classes)}
     if store is not None:
@@ -1229,8 +1230,8 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as
       encode-once bench tune
       encode-once bench tune --size 3000 5 --problems 100
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.thresholds import command, gaps, speed
-    from encode_once.classify.evaluation.tables import table_text
 
     tables = []
     for rows, classes in sizes:
@@ -1258,9 +1259,9 @@ def bench_thresholds(
     Example:
       encode-once bench thresholds runs/mlp runs/linear
     """
+    from encode_once.cache.text_table import markdown_text, table_text
     from encode_once.classify import load_run
     from encode_once.classify.bench.rules import held_out, text
-    from encode_once.classify.evaluation.tables import markdown_text, table_text
 
     found: list[dict[str, Any]] = []
     for run in runs:
@@ -1292,8 +1293,8 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
     Example:
       encode-once bench intervals
     """
+    from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.intervals import World, coverage, guarantees
-    from encode_once.classify.evaluation.tables import table_text
 
     settings = [(World(c, heavy), 1) for heavy in (False, True) for c in (20, 80)] + [(World(20), 2)]
     covered: list[dict[str, Any]] = []

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import pandas as pd
-
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.spec_file import Record
 from encode_once.cache.store import Store
+from encode_once.cache.text_table import table_text
 
 
 def features(store: Store) -> list[dict[str, Any]]:
@@ -72,7 +71,7 @@ def listing(found: dict[str, Any]) -> str:
         if not one["problem"]
     ]
     problems = [f"{one['feature']}: {one['problem']}" for one in found["features"] if one["problem"]]
-    blocks = [pd.DataFrame(rows).to_string(index=False) for rows in (shown, found["tables"]) if rows]
+    blocks = [table_text(rows) for rows in (shown, found["tables"]) if rows]
     return "\n\n".join(blocks + problems) or "nothing yet: run extract"
 
 

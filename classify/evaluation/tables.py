@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from encode_once.cache.text_table import cell_text, interval_text, table_text
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.retune import retune
@@ -19,51 +20,17 @@ RULES = {
 }
 
 
-def table_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of equal keys as an aligned table: numbers to three places, to the right."""
-
-    names = list(rows[0])
-    columns = [[name, *(_cell(row[name]) for row in rows)] for name in names]
-    texts = [all(isinstance(row[name], str) for row in rows) for name in names]
-    widths = [max(map(len, column)) for column in columns]
-    lines = zip(*columns, strict=True)
-    return "\n".join(
-        "  ".join(
-            value.ljust(width) if text else value.rjust(width)
-            for value, width, text in zip(line, widths, texts, strict=True)
-        ).rstrip()
-        for line in lines
-    )
-
-
-def markdown_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The same as a table of Markdown."""
-    lines = [list(rows[0]), ["---"] * len(rows[0])]
-    lines += [[_cell(value).replace("|", "\\|") for value in row.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return _ends(value)
-    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
 def with_ends(value: float | None, ends: Sequence[float] | None, sign: str = "") -> str:
     """A figure with its interval; sign: "+" for one that is a difference."""
-    return "–" if value is None or ends is None else f"{value:{sign}.3f} ({_ends(ends, sign)})"
-
-
-def _ends(ends: Sequence[float] | None, sign: str = "") -> str:
-    return "–" if ends is None else f"{ends[0]:{sign}.3f} … {ends[1]:{sign}.3f}"
+    return "–" if value is None or ends is None else f"{value:{sign}.3f} ({interval_text(ends, sign)})"
 
 
 def metrics_text(metrics: dict[str, Any]) -> str:
     """A run's metrics: a line a class, then the averages, then their intervals where there are any."""
-    lines = ["  ".join(f"{name} {_cell(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)]
+    lines = ["  ".join(f"{name} {cell_text(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)]
     lines += [metrics["guarantee"]] if metrics.get("guarantee") else []
     if "intervals" in metrics:
-        told = (f"{name} {_ends(metrics['intervals'][name])}" for name in COMPARED)
+        told = (f"{name} {interval_text(metrics['intervals'][name])}" for name in COMPARED)
         lines.append("95 % intervals: " + "  ".join(told))
     rows = [row | {"threshold": _threshold(row["threshold"])} for row in metrics["per_class"]]
     return "\n".join([table_text(rows), "", about(metrics), *lines])

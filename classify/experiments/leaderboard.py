@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify.evaluation.intervals import METRICS
-from encode_once.classify.evaluation.tables import about, markdown_text, table_text, with_ends
+from encode_once.classify.evaluation.tables import about, with_ends
 
 Row = dict[str, Any]
 

@@ -1,12 +1,14 @@
 """Information that `extract --list` prints about encoders, and whether their weights are available."""
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from encode_once.cache.text_table import table_text
 
 TIMEOUT = 2.0  # seconds to wait for a site
 HUB = "huggingface.co"
@@ -59,14 +61,20 @@ def _answers(site: str) -> bool:
     return True
 
 
-def lines(encoders: Sequence[tuple[str, EncoderInfo]]) -> Iterator[str]:
+def listing(encoders: Sequence[tuple[str, EncoderInfo]]) -> str:
     """A line for each encoder, in aligned columns."""
     with ThreadPoolExecutor() as pool:  # to wait for all unreachable sites at the same time
         states = list(pool.map(lambda encoder: encoder[1].state, encoders))
-    rows = [
-        (name, info.outputs, info.takes, info.licence, state)
-        for (name, info), state in zip(encoders, states, strict=True)
-    ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    return table_text(
+        [
+            {
+                "encoder": name,
+                "outputs": info.outputs,
+                "takes": info.takes,
+                "licence": info.licence,
+                "weights": state,
+            }
+            for (name, info), state in zip(encoders, states, strict=True)
+        ],
+        header=False,
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from encode_once.classify.evaluation.tables import markdown_text, table_text
+from encode_once.cache.text_table import markdown_text, table_text
 
 AVERAGES = {"micro": "micro_f1", "macro": "macro_f1", "samples": "samples_f1"}
 SHORT = {name: average for average, name in AVERAGES.items()} | {

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from encode_once.cache.text_table import table_text
 from encode_once.classify import fit
 from encode_once.classify.bench.rules import AVERAGES, EXACT, ONE, RULES, held_out, text
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.evaluation.tables import table_text
 
 
 @pytest.fixture

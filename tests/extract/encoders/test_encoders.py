@@ -15,7 +15,7 @@ from encode_once.cache import Store
 from encode_once.extract import encode
 from encode_once.extract.encoders import clip, listed, towers
 from encode_once.extract.encoders.base import Options
-from encode_once.extract.encoders.catalogue import lines
+from encode_once.extract.encoders.catalogue import listing
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
@@ -255,7 +255,7 @@ def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
     monkeypatch.setattr(
         "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
     )
-    info = {line.split()[0]: " ".join(line.split()) for line in lines(list(listed()))}
+    info = {line.split()[0]: " ".join(line.split()) for line in listing(list(listed())).splitlines()}
     assert info["clip-vit-l"].endswith(
         "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
     )
