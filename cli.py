@@ -322,7 +322,7 @@ def _option(text: str) -> tuple[str, Any]:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Option of the head.")
 @json_option
-def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
+def fit(store: str, run: str | None, settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """Fit a head on cached features, tune one threshold per class, and measure on eval rows.
 
     A SPEC of eval rows is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
@@ -342,14 +342,14 @@ def fit(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     """
     from encode_once.classify import fit as fit_head
     from encode_once.classify.evaluation.tables import metrics_text
+    from encode_once.classify.spec import FitSpec
 
     tuning = _tuning(options)
-    run, metrics = fit_head(**options, tuning=tuning, options=dict(map(_option, settings)))
-    warn(run.settings.warnings)
+    spec = FitSpec(**options, tuning=tuning, options=dict(map(_option, settings)))
+    fitted, metrics = fit_head(store, spec, run=run)
+    warn(fitted.record.warnings)
     _result(metrics, as_json, lambda: metrics_text(metrics))
-    say(
-        f"{run.path}: {run.settings.head} on {', '.join(run.settings.features)}, {run.settings.seconds:.1f} s"
-    )
+    say(f"{fitted.path}: {spec.head} on {', '.join(fitted.spec.features)}, {fitted.record.seconds:.1f} s")
 
 
 def _result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -392,7 +392,7 @@ def _vouched(runs: Sequence[Any], options: dict[str, Any]) -> Any:
     """What --weights and --trust, out of a command's options, say of the encoders that runs name."""
     from encode_once.extract.trust import Trust
 
-    encoders = [*dict.fromkeys(name for run in runs for name in run.settings.encoders)]
+    encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
     return Trust((), _weights(encoders, options.pop("weights")), options.pop("trust"), say)
 
 
@@ -402,7 +402,7 @@ def _place(run: Any, store: str | None) -> Store:
 
     context = click.get_current_context()
     places: dict[str, Store] = context.meta.setdefault("cli.places", {})
-    path = store or run.settings.store
+    path = store or run.record.store
     if path not in places:
         places[path] = context.with_resource(store_for(run, store))
     return places[path]
@@ -429,15 +429,15 @@ def _encode_for(
 
     place = _place(run, store)
     check(run, place)
-    settings = run.settings
+    record = run.record
     report = encode(
         data,
-        settings.requested,
+        record.requested,
         place,
-        weights=approve(str(run.path), settings.encoders, trust),
+        weights=approve(str(run.path), record.encoders, trust),
         device=device,
-        label_separator=settings.label_separator.strip() or None,
-        captions=settings.captions,
+        label_separator=record.label_separator.strip() or None,
+        captions=record.captions,
         keep_tables=False,
         **_inputs(options),
     )
@@ -510,7 +510,7 @@ def evaluate(
     trust = _vouched(loaded, options)
     for run in loaded:
         if data is None:
-            warn(made_otherwise(run, Store(run.settings.store)))
+            warn(made_otherwise(run, Store(run.record.store)))
             judged.append(Evaluation.kept(run))
         else:
             place, report = _encode_for(run, data, store, device, trust, dict(options))
@@ -606,8 +606,8 @@ def report(runs: Sequence[str], as_json: bool) -> None:
         runs = [run for run in runs if run not in folders]
     loaded = [load_run(run) for run in runs]
     for one in loaded:
-        warn([f"{one.path}: {line}" for line in one.settings.warnings])
-        warn(differences(one, Store(one.settings.store)))
+        warn([f"{one.path}: {line}" for line in one.record.warnings])
+        warn(differences(one, Store(one.record.store)))
     rows = compare(loaded)
     _result(rows, as_json, lambda: table_text(rows))
 
@@ -678,7 +678,7 @@ def sweep(settings: Sequence[str], as_json: bool, **options: Any) -> None:
     from encode_once.classify import sweep as fit_all
 
     tuning = _tuning(options)
-    _tell_rows(fit_all(**options, tuning=tuning, grid=_grid(settings), told=say), as_json)
+    _tell_rows(fit_all(**options, tuning=tuning, grid=_grid(settings), log=say), as_json)
 
 
 @main.command()
@@ -699,7 +699,7 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     from encode_once.classify import ablate as vary
     from encode_once.classify import load_run
 
-    _tell_rows(vary(load_run(run), folder, told=say, trust=trust), as_json)
+    _tell_rows(vary(load_run(run), folder, log=say, trust=trust), as_json)
 
 
 @main.command()

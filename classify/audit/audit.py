@@ -108,11 +108,11 @@ class _Held:
 
     @classmethod
     def of(cls, run: Run, device: str) -> "_Held":
-        settings, warnings = run.settings, list[str]()
-        store = Store(settings.store)
-        table = featuring.choose_table(store, settings.table)
+        record, warnings = run.record, list[str]()
+        store = Store(record.store)
+        table = featuring.choose_table(store, record.table)
         assert table.labels is not None
-        evaluated, labels = run.eval, featuring.label_matrix(table.labels, settings.classes)
+        evaluated, labels = run.eval, featuring.label_matrix(table.labels, record.classes)
         # Rows of the same content may be on both sides of the split: id and labels say which is which.
         names, table_names = (
             [(name, row.tobytes()) for name, row in zip(ids, labels_of, strict=True)]
@@ -172,7 +172,7 @@ def _of_doubles(held: _Held, near: float) -> Iterator[Finding]:
         yield _finding(table, "leak", pair.cosine, pair.row, why=told, **_beside(table, pair.other))
     for pair in contradictions:
         mine, others = table.labels[pair.row], table.labels[pair.other]
-        differ = [name for name in held.run.settings.classes if (name in mine) != (name in others)]
+        differ = [name for name in held.run.record.classes if (name in mine) != (name in others)]
         yield _finding(
             table,
             "duplicate" if pair.exact else "near-duplicate",
@@ -216,7 +216,7 @@ def _of_labels(held: _Held) -> list[Finding]:
 
     A class that none of the rows has, or all, is left out.
     """
-    rows, settings = held.run.eval, held.run.settings
+    rows, record = held.run.eval, held.run.record
     try:
         cleanlab = import_module("cleanlab.multilabel_classification.filter")
     except ImportError:
@@ -244,10 +244,10 @@ def _of_labels(held: _Held) -> list[Finding]:
                 "label",
                 abs(rows.labels[row, c] - float(rows.scores[row, c])),
                 int(held.rows[row]),
-                label=settings.classes[c],
+                label=record.classes[c],
                 given=states[0],
                 suggested=states[1],
-                why=f"{told} {settings.classes[c]}, to which a model that has not seen it "
+                why=f"{told} {record.classes[c]}, to which a model that has not seen it "
                 f"gives {rows.scores[row, c]:.3f}",
             )
             for row, c in np.argwhere(which)
@@ -261,8 +261,8 @@ def _of_labels(held: _Held) -> list[Finding]:
 
 def _of_rarity(run: Run) -> Iterator[Finding]:
     """Classes with fewer positives than `ENOUGH` among the rows that thresholds are tuned on."""
-    tuned = run.eval if run.settings.tune_on == "eval" else run.tune
-    for name, many in zip(run.settings.classes, tuned.labels.sum(axis=0).tolist(), strict=True):
+    tuned = run.eval if run.spec.tune_on == "eval" else run.tune
+    for name, many in zip(run.record.classes, tuned.labels.sum(axis=0).tolist(), strict=True):
         if many < ENOUGH:
             off = min(0.98 / max(many, 1) ** 0.5, 1.0)
             yield Finding(

@@ -26,7 +26,7 @@ from encode_once.classify.data.matrix import RowView, Standardised
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import Head
-from encode_once.classify.runs.fit import INNER, Learner, fit
+from encode_once.classify.runs.fit import INNER, HeadFitter, fit
 
 Row = dict[str, Any]
 Scorer = Callable[[RowIndex], Scores]  # rows (m,) → their probabilities (m, c)
@@ -96,7 +96,7 @@ class _Race:
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
         """Features and labels of a store's table, parted as `fit` parts them."""
-        found = featuring.samples(store, features, data)
+        found = featuring.samples(store, features, featuring.choose_table(store, data))
         X, Y = found.X, found.Y
         keys = content_keys(found.table)
         groups = duplicates.exact(keys)
@@ -132,7 +132,7 @@ class _Race:
 
     def ours(self, name: str, options: Mapping[str, Any]) -> Scorer:
         """A head, fitted as `fit` does."""
-        learner = Learner(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
+        learner = HeadFitter(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
         fitted = learner.fit(self.rows)
         return lambda rows: learner.scored(fitted, rows).scores
 
@@ -147,4 +147,4 @@ def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:
 
 
 def _fit(store: Path, head: str, run: Path, options: dict[str, Any]) -> float:
-    return fit(store, head, run=run, options=options)[0].settings.seconds
+    return fit(store, head, run=run, options=options)[0].record.seconds

@@ -231,6 +231,6 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
         run, _ = fit(store, "linear", run=path, options={"Cs": [0.01]})
     ids = [f"{row:012}.jpg" for row in range(rows)]
     kept = ScoredRows(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
-    run.settings = replace(run.settings, classes=[f"class {k}" for k in range(classes)])
+    run.record = replace(run.record, classes=[f"class {k}" for k in range(classes)])
     run.tune, run.eval, run.decision = kept, kept, DecisionSpec("none").fit(kept.scores, kept.labels)
     run.save(*measure_kept(run))

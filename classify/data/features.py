@@ -168,13 +168,12 @@ class Samples:
     classes: list[str]
 
 
-def samples(store: Store, names: Sequence[str] = (), data: str | os.PathLike[str] | None = None) -> Samples:
-    """What a store holds to learn from: see `choose_table`, `choose` and `load`.
+def samples(store: Store, names: Sequence[str], table: Table) -> Samples:
+    """What a store holds of a labelled table to learn from: see `choose` and `load`.
 
     Raises:
-        EncodeOnceError: a feature or the table cannot be used, or no row has a label.
+        EncodeOnceError: a feature cannot be used, or no row has a label.
     """
-    table = choose_table(store, data)
     references = choose(store, names)
     X = load(references, table)
     assert table.labels is not None

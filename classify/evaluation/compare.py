@@ -61,7 +61,7 @@ class Evaluation:
 
     def taking(self, places: NDArray[np.intp], classes: Sequence[str]) -> "Evaluation":
         """The same of some of the rows, in that order, and of the same classes in the order given."""
-        own = self.run.settings.classes
+        own = self.run.record.classes
         k = [own.index(name) for name in classes]
         if k == list(range(len(own))) and np.array_equal(places, np.arange(len(self.rows.ids))):
             return self
@@ -130,20 +130,20 @@ def write_differences(path: Path, judged: Sequence[Evaluation]) -> int:
     `Closest`: the runs whose labels are nearest the truth by the row's F1, empty where all are as near.
     """
     first = judged[0]
-    settings, labels = first.run.settings, first.rows.labels
-    classes = np.array(settings.classes)
+    record, labels = first.run.record, first.rows.labels
+    classes = np.array(record.classes)
     closeness = np.stack([_closeness(labels, one.predictions) for one in judged])  # (runs, n)
     differing = np.flatnonzero(
         np.any([(one.predictions != first.predictions).any(axis=1) for one in judged], axis=0)
     )
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([settings.id_column, "Labels", *(one.name for one in judged), "Closest"])
+        writer.writerow([record.id_column, "Labels", *(one.name for one in judged), "Closest"])
         for row in differing:
             sets = [labels[row], *(one.predictions[row] for one in judged)]
             best = closeness[:, row] == closeness[:, row].max()
             closest = [one.name for one, near in zip(judged, best, strict=True) if near and not best.all()]
-            told = (settings.label_separator.join(classes[one]) for one in sets)
+            told = (record.label_separator.join(classes[one]) for one in sets)
             writer.writerow([first.rows.ids[row], *told, "; ".join(closest)])
     return len(differing)
 
@@ -154,7 +154,7 @@ def _check(judged: Sequence[Evaluation]) -> None:
     if len(set(names)) < max(len(names), 2):
         raise UsageError("name two runs or more to compare, each once")
     for one in judged:
-        if differing := set(first.run.settings.classes) ^ set(one.run.settings.classes):
+        if differing := set(first.run.record.classes) ^ set(one.run.record.classes):
             raise DataError(
                 f"{one.name} and {first.name} do not know the same classes: only one of them has "
                 f"{', '.join(sorted(differing))}. Fit both on the same labels"
@@ -174,7 +174,7 @@ def _on_the_same_rows(judged: Sequence[Evaluation], anyway: bool) -> tuple[list[
             hint = "fit them with the same --split" + (", or say --anyway" if n else "")
             raise DataError(f"only {n} evaluated rows are in all runs ({told}): {hint}")
         caveats.append(f"compared on the {n} rows that are in all runs ({told})")
-    classes = first.run.settings.classes
+    classes = first.run.record.classes
     same = [one.taking(rows, classes) for one, rows in zip(judged, shared, strict=True)]
     for one in same[1:]:
         if wrong := int((one.rows.labels != same[0].rows.labels).any(axis=1).sum()):

@@ -101,8 +101,8 @@ def compare(runs: Sequence[Run]) -> list[dict[str, Any]]:
             metrics, _ = retune(run, tuning)
             row = {
                 "run": str(run.path),
-                "head": run.settings.head,
-                "features": " + ".join(run.settings.features),
+                "head": run.spec.head,
+                "features": " + ".join(run.record.features),
             }
             row |= {"thresholds": rule} | {
                 name: metrics[name] for name in ("micro_f1", "macro_f1", "samples_f1")

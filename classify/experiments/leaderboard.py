@@ -9,28 +9,31 @@ from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.evaluation.tables import about, with_ends
+from encode_once.classify.spec import FitSpec
 
 Row = dict[str, Any]
 
 
-def options(given: Mapping[str, Any]) -> list[str]:
-    """Options as `--set` takes them, numbers to four digits."""
+def option(name: str, value: Any) -> str:
+    """An option as `--set` takes it, numbers to four digits."""
+    if isinstance(value, float):
+        return f"{name}={value:.4g}"
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
 
-    def told(value: Any) -> str:
-        if isinstance(value, float):
-            return f"{value:.4g}"
-        return value if isinstance(value, str) else json.dumps(value)
 
-    return [f"{name}={told(value)}" for name, value in given.items()]
+def title(spec: FitSpec) -> str:
+    """What a trial is called: head, options and features."""
+    options = map(option, spec.options, spec.options.values())
+    return " ".join([spec.head, *options, "on", " + ".join(spec.features)])
 
 
 def text(rows: Sequence[Row]) -> str:
-    """For a terminal; what failed is told below."""
+    """For a terminal, with the failures below the table."""
     return "\n".join([table_text(_cells(rows)), *_failures(rows)])
 
 
 def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any]) -> None:
-    """Write NAME.json and NAME.md, which says of which rows the metrics are."""
+    """Write NAME.json and NAME.md, which says on which rows the metrics were measured."""
     write_json(folder / f"{name}.json", rows)
     parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(dict(metrics))] if metrics else [])]
     with replacing(folder / f"{name}.md") as temporary:
@@ -38,11 +41,11 @@ def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any
 
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Rows as they are shown: what was fitted, each metric with its interval, its change, seconds."""
-    shown = [name for metric in METRICS for name in (metric, f"{metric}_change") if name in rows[0]]
+    """The cells of each row: what was fitted, each metric with its interval, its change, seconds."""
+    metrics = [name for metric in METRICS for name in (metric, f"{metric}_change") if name in rows[0]]
     return [
         _about(row)
-        | {name: _figure(row, name) for name in shown}
+        | {name: _figure(row, name) for name in metrics}
         | {"seconds": "–" if row["seconds"] is None else f"{row['seconds']:.1f}"}
         for row in rows
     ]
@@ -51,8 +54,8 @@ def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
 def _about(row: Row) -> dict[str, str]:
     if "changed" in row:
         return {"changed": row["changed"]}
-    shown = {"head": row["head"], "features": " + ".join(row["features"])}
-    return {**shown, "settings": " ".join(options(row["settings"]))}
+    options = " ".join(option(name, value) for name, value in row["settings"].items())
+    return {"head": row["head"], "features": " + ".join(row["features"]), "settings": options}
 
 
 def _figure(row: Row, name: str) -> str:

@@ -1,7 +1,7 @@
-"""Optuna's search over a head's own options (`SPACE` in its class), by what it reaches on the inner rows.
+"""Optuna's search over a head's options (`SPACE` in its class), by a metric of the validation rows.
 
-Each trial is a run like any other of a sweep. Optuna's memory is a SQLite file in the sweep's folder; a trial
-that was killed is asked for again, as each is drawn with a seed of its own number.
+Each trial is a run like any other of a sweep. Optuna's state is a SQLite file in the sweep's folder. A trial
+that was killed is repeated with the same options, because each is drawn with a seed that its number decides.
 """
 
 import json
@@ -14,15 +14,17 @@ from typing import Any
 
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import heads
-from encode_once.classify.experiments.trial import Combination, Common, Result, Tell
+from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
 from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.spec import FitSpec
 
 
 def check(names: Sequence[str], split: str) -> None:
-    """Tell what stands in the way of a search.
+    """Raise if a search is impossible.
 
     Raises:
-        UsageError: no head says what there is to try, or there are no inner rows to choose on.
+        UsageError: no head has options to search, or there are no validation rows to choose on.
         DataError: Optuna is not installed.
     """
     if not any(heads.space_of(name) for name in names):
@@ -33,55 +35,55 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
-def best(common: Common, one: Combination, trials: int, by: str, told: Tell) -> Result:
-    """The best of so many settings of a combination; what it sets itself stays so.
+def best(runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log) -> Trial:
+    """The best of a number of trials; options that the spec sets are not varied.
 
-    Metrics on the held-out rows have no say in it. A head that has nothing to try is fitted as it is.
+    Metrics on the eval rows do not affect the choice. A head without options to search is fitted once.
     """
-    space = {option: there for option, there in heads.space_of(one.head).items() if option not in one.options}
+    space = {name: values for name, values in heads.space_of(spec.head).items() if name not in spec.options}
     if not space:
-        return common.attempt(one)
+        return runner.attempt(spec)
     optuna = _optuna()
     with _quiet(optuna):
-        return _best(optuna, space, common, one, trials, by, told)
+        return _best(optuna, space, runner, spec, trials, by, log)
 
 
 def _best(
-    optuna: Any, space: Space, common: Common, one: Combination, trials: int, by: str, told: Tell
-) -> Result:
-    common.folder.mkdir(parents=True, exist_ok=True)
+    optuna: Any, space: Space, runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log
+) -> Trial:
+    runner.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=f"sqlite:///{common.folder.resolve() / 'search.sqlite'}",
-        study_name=f"{common.place(one).name} {common.tuning} {by}",
+        storage=f"sqlite:///{runner.folder.resolve() / 'search.sqlite'}",
+        study_name=f"{runner.place(spec).name} {spec.tuning} {by}",
         direction="maximize",
         load_if_exists=True,
     )
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL)
-    while (number := len(study.get_trials(states=ended))) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=common.seed + number)
-        trial = study.ask()
-        options = {option: _suggested(trial, option, there) for option, there in space.items()}
-        trial.set_user_attr("options", options)
-        result = common.attempt(_with(one, options))
-        score = result.inner.get(by)
-        outcome = result.error or f"{by} {score or 0:.3f} on the inner rows"
-        told(f"trial {number + 1}/{trials} {result.one}: {outcome}")
-        study.tell(trial, score, state=ended[score is None])
-    done = study.get_trials(states=ended)
-    chosen = max(done, key=lambda trial: -1 if trial.value is None else trial.value)
-    return common.attempt(_with(one, chosen.user_attrs["options"]))
+    complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
+    while (number := len(study.get_trials(states=(complete, failed)))) < trials:
+        study.sampler = optuna.samplers.TPESampler(seed=spec.seed + number)
+        asked = study.ask()
+        options = {name: _suggested(asked, name, values) for name, values in space.items()}
+        asked.set_user_attr("options", options)
+        trial = runner.attempt(_with(spec, options))
+        score = trial.validation.get(by)
+        outcome = trial.error or f"{by} {score or 0:.3f} on the validation rows"
+        log(f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}")
+        study.tell(asked, score, state=failed if score is None else complete)
+    ended = study.get_trials(states=(complete, failed))
+    chosen = max(ended, key=lambda trial: -1 if trial.value is None else trial.value)
+    return runner.attempt(_with(spec, chosen.user_attrs["options"]))
 
 
-def _with(one: Combination, options: dict[str, Any]) -> Combination:
-    return replace(one, options={**one.options, **options})
+def _with(spec: FitSpec, options: dict[str, Any]) -> FitSpec:
+    return replace(spec, options={**spec.options, **options})
 
 
-def _suggested(trial: Any, option: str, there: Range | Sequence[Any]) -> Any:
-    if not isinstance(there, Range):  # Optuna keeps texts, not lists
-        return json.loads(trial.suggest_categorical(option, [json.dumps(value) for value in there]))
-    whole = isinstance(there.low, int) and isinstance(there.high, int)
+def _suggested(trial: Any, option: str, values: Range | Sequence[Any]) -> Any:
+    if not isinstance(values, Range):  # Optuna keeps texts, not lists
+        return json.loads(trial.suggest_categorical(option, [json.dumps(value) for value in values]))
+    whole = isinstance(values.low, int) and isinstance(values.high, int)
     suggest = trial.suggest_int if whole else trial.suggest_float
-    return suggest(option, there.low, there.high, log=there.log)
+    return suggest(option, values.low, values.high, log=values.log)
 
 
 def _optuna() -> Any:
@@ -94,7 +96,7 @@ def _optuna() -> Any:
 
 @contextmanager
 def _quiet(optuna: Any) -> Iterator[None]:
-    """Without Optuna's lines about each trial; it also sets the level of alembic's logger."""
+    """Without Optuna's lines about each trial. Optuna also changes the level of alembic's logger."""
     alembic = logging.getLogger("alembic")
     before, level = optuna.logging.get_verbosity(), alembic.level
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -1,4 +1,4 @@
-"""A combination of head, features and settings: its run, made once, and what that reaches."""
+"""A trial: a spec, its run, which is fitted only once, and what the run reaches."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -6,62 +6,48 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import EncodeOnceError, MissingDataError, Store
+from encode_once.cache import EncodeOnceError, Store, Table
 from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
 from encode_once.classify.arrays import FloatArray
-from encode_once.classify.data.groups import CONTENT
-from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.experiments import leaderboard
-from encode_once.classify.runs.fit import fit, identity
+from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import decide_kept, measured, metrics_of, retune
-from encode_once.classify.runs.run import Run, RunError, load_run
+from encode_once.classify.runs.run import Run, find_run
+from encode_once.classify.spec import FitSpec
 
-Tell = Callable[[str], None]  # is given a line on what was done
-
-
-@dataclass(frozen=True)
-class Combination:
-    """What to fit on what."""
-
-    head: str
-    features: tuple[str, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return " ".join([self.head, *leaderboard.options(self.options), "on", " + ".join(self.features)])
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came of a combination; where that failed, `error` says why, and the rest is empty."""
+class Trial:
+    """What the run of a spec reaches; if it failed, `error` says why and the rest is empty."""
 
-    one: Combination
+    spec: FitSpec
     run: str  # its folder
     error: str | None = None
     metrics: dict[str, Any] = field(default_factory=dict)  # `metrics.json`
-    # metric → it on each draw of the held-out rows
-    draws: dict[str, FloatArray] = field(default_factory=dict)
-    inner: dict[str, Any] = field(default_factory=dict)  # the same of the rows that thresholds were tuned on
+    draws: dict[str, FloatArray] = field(default_factory=dict)  # by metric: its value on each draw
+    validation: dict[str, Any] = field(default_factory=dict)  # the metrics of the validation rows
     seconds: float | None = None
-    rows: str = ""  # a hash of the contents and labels of the held-out rows
+    rows: str = ""  # a hash of the contents and labels of the eval rows
 
     @classmethod
-    def of(cls, one: Combination, run: Run) -> "Result":
-        """The result of a run."""
-        held, predictions = decide_kept(run)
-        decision, tuned = run.decision, run.tune
-        inner = replace(tuned, scores=decision.probabilities(tuned.scores))
+    def of(cls, spec: FitSpec, run: Run) -> "Trial":
+        """The trial whose run this is."""
+        evaluated, predictions = decide_kept(run)
+        decision = run.decision
+        validation = replace(run.tune, scores=decision.probabilities(run.tune.scores))
         return cls(
-            one,
+            spec,
             str(run.path),
-            metrics=metrics_of(run, held, predictions),
-            draws=intervals.resampled(held.labels, predictions, held.scores, held.groups),
-            inner=measured(decision, inner, run.settings.classes, decision.choose(inner.scores)),
-            seconds=run.settings.seconds,
-            rows=content_key(held.keys.tobytes() + held.labels.tobytes()).hex(),
+            metrics=metrics_of(run, evaluated, predictions),
+            draws=intervals.resampled(evaluated.labels, predictions, evaluated.scores, evaluated.groups),
+            validation=measured(decision, validation, run.record.classes, decision.choose(validation.scores)),
+            seconds=run.record.seconds,
+            rows=content_key(evaluated.keys.tobytes() + evaluated.labels.tobytes()).hex(),
         )
 
     def figures(self) -> dict[str, Any]:
@@ -77,67 +63,44 @@ class Result:
 def with_intervals(
     values: Mapping[str, Any], draws: Mapping[str, FloatArray], suffix: str = ""
 ) -> dict[str, Any]:
-    """Of each metric its value and interval, as NAME and NAME_interval; None where there is none."""
-    found = {}
+    """Each metric's value and interval, as NAME and NAME_interval; None if there is none."""
+    figures = {}
     for name in METRICS:
-        found[f"{name}{suffix}"] = values.get(name)
-        found[f"{name}{suffix}_interval"] = (
+        figures[f"{name}{suffix}"] = values.get(name)
+        figures[f"{name}{suffix}_interval"] = (
             intervals.interval(draws[name], values.get(name)) if name in draws else None
         )
-    return found
+    return figures
 
 
 @dataclass(frozen=True)
-class Common:
-    """What all runs of a sweep have in common.
+class TrialRunner:
+    """Fits specs on one table, each in a folder whose name ends in a hash of all that decides the outcome.
 
-    Each has a folder whose name ends in a hash of all that decides the outcome. So one that is there and
-    whole is not fitted again, and a sweep that was killed goes on where it was.
+    So a run that exists and is whole is not fitted again, and a sweep that was killed continues where it was.
     """
 
     store: Store
     folder: Path
-    split: str = "stratified:0.1"
-    tuning: DecisionSpec = field(default_factory=DecisionSpec)
-    tune_on: str = "inner"
-    data: str | None = None
-    seed: int = 0
-    groups: str = CONTENT
+    table: Table
 
-    def place(self, one: Combination) -> Path:
-        """The folder of a combination's run. Thresholds do not count: they are tuned anew where need be."""
-        decides = identity(self.store, one.head, **self._settings(one))
-        told = re.sub(r"[^\w.=@]+", "-", str(one))[:80]
-        return self.folder / f"{told}-{decides[:12]}"
+    def place(self, spec: FitSpec) -> Path:
+        """The folder of a spec's run. It does not depend on the decision rule, which needs no refit."""
+        title = re.sub(r"[^\w.=@]+", "-", leaderboard.title(spec))[:80]
+        return self.folder / f"{title}-{spec.identity(self.store, self.table)[:12]}"
 
-    def _settings(self, one: Combination) -> dict[str, Any]:
-        """What `fit` and `identity` are given."""
-        return {
-            "features": one.features,
-            "split": self.split,
-            "groups": self.groups,
-            "tune_on": self.tune_on,
-            "data": self.data,
-            "seed": self.seed,
-            "options": one.options,
-        }
-
-    def attempt(self, one: Combination) -> Result:
-        """Fit a combination, unless its run is there, and measure it."""
-        place = self.place(one)
+    def attempt(self, spec: FitSpec) -> Trial:
+        """Fit a spec, unless its run exists, and measure it."""
+        place = self.place(spec)
         try:
-            return Result.of(one, self._run(one, place))
+            return Trial.of(spec, self._run(spec, place))
         except EncodeOnceError as error:
-            return Result(one, str(place), str(error))
-        except Exception as error:  # of a library, which must not end the other combinations
-            return Result(one, str(place), brief(f"{type(error).__name__}: {error}"))
+            return Trial(spec, str(place), str(error))
+        except Exception as error:  # of a library, which must not end the other trials
+            return Trial(spec, str(place), brief(f"{type(error).__name__}: {error}"))
 
-    def _run(self, one: Combination, place: Path) -> Run:
-        try:
-            run = load_run(place)
-        except (MissingDataError, RunError):
-            given = self._settings(one)
-            run, _ = fit(self.store, one.head, tuning=self.tuning, run=place, **given)
-        if run.decision.spec != self.tuning:
-            run.save_decision(*retune(run, self.tuning))
+    def _run(self, spec: FitSpec, place: Path) -> Run:
+        run = find_run([place]) or fit(self.store, spec, run=place, table=self.table)[0]
+        if run.decision.spec != spec.tuning:
+            run.save_decision(*retune(run, spec.tuning))
         return run

@@ -57,7 +57,7 @@ def export(run: Run, path: Path) -> float:
     network = _network(run.model.head)
     if network is None:
         able = ", ".join(name for name in heads.HEADS if _is_able(heads.make(name)))
-        raise DataError(f"a run of head {run.settings.head} cannot be exported; those of {able} can")
+        raise DataError(f"a run of head {run.spec.head} cannot be exported; those of {able} can")
     try:
         import onnx
         import onnxruntime
@@ -69,7 +69,7 @@ def export(run: Run, path: Path) -> float:
     try:
         model = onnx.load_from_string(_onnx(Whole(run, network).eval(), torch.from_numpy(rows)))
     except (torch.onnx.OnnxExporterError, RuntimeError) as error:
-        raise ExportError(f"torch cannot export head {run.settings.head}: {brief(error)}") from error
+        raise ExportError(f"torch cannot export head {run.spec.head}: {brief(error)}") from error
     onnx.helper.set_model_props(model, metadata(run))
     content: bytes = model.SerializeToString()
     settings = onnxruntime.SessionOptions()
@@ -87,14 +87,14 @@ def metadata(run: Run) -> dict[str, str]:
     """What the file says of itself."""
     features, first = [], 0
     for name, (length, width) in run.shapes.items():
-        source = run.settings.features[name]
+        source = run.record.features[name]
         place = {"length": length, "width": width, "first_column": first}
         features.append({"name": name, "key": source and source.key, **place})
         first += length * width
-    thresholds = dict(zip(run.settings.classes, run.decision.thresholds.tolist(), strict=True))
-    told = {"features": features, "classes": run.settings.classes, "thresholds": thresholds}
+    thresholds = dict(zip(run.record.classes, run.decision.thresholds.tolist(), strict=True))
+    told = {"features": features, "classes": run.record.classes, "thresholds": thresholds}
     return {
-        "head": run.settings.head,
+        "head": run.spec.head,
         "objective": run.decision.spec.objective,
         **{name: json.dumps(one, ensure_ascii=False) for name, one in told.items()},
     }

@@ -39,7 +39,7 @@ def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator
     if store is not None and is_writable(Path(store)):
         yield Store(store)
         return
-    base, scratch = Store(store or run.settings.store, read_only=True), run.path / "store"
+    base, scratch = Store(store or run.record.store, read_only=True), run.path / "store"
     if is_writable(scratch):
         yield Store(scratch, base=base)
         return
@@ -52,9 +52,9 @@ def differences(run: Run, store: Store) -> list[str]:
 
     Those it has not at all are for `extract` to bring.
     """
-    settings, held = run.settings, set(store.features())
-    needed = {name.stored: source for name, source in settings.names.items()}
-    needed |= {str(FeatureName(name, TEXT)): source for name, source in settings.captioners.items()}
+    record, held = run.record, set(store.features())
+    needed = {name.stored: source for name, source in record.names.items()}
+    needed |= {str(FeatureName(name, TEXT)): source for name, source in record.captioners.items()}
     found = []
     for name in needed.keys() & held:
         try:
@@ -82,7 +82,7 @@ def sources(run: Run, store: Store) -> list[FeatureSource]:
     """
     check(run, store)
     found: list[FeatureSource] = []
-    for name, source in run.settings.features.items():
+    for name, source in run.record.features.items():
         one = find_feature(store, name)
         if source is None or isinstance(one, LearnedFeature):
             found.append(LearnedFeature(name, run.model.vectorisers[name]))
@@ -167,7 +167,7 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
             f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted or tuned on the same "
             "image or, without an image, the same caption"
         )
-    classes = run.settings.classes
+    classes = run.record.classes
     unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
@@ -187,7 +187,7 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
 
 def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:
     """Which rows of a table belong together by the run's `--groups`, (n,); a warning where it cannot say."""
-    spec = run.settings.groups
+    spec = run.spec.groups
     try:
         return Grouping.parse(spec, store, table).of(table), []
     except UsageError:

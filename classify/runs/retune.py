@@ -12,8 +12,6 @@ from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.run import Run, ScoredRows
 
-TUNE_ON = ("inner", "eval")
-
 
 def decide(tuning: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tune_on: str) -> DecisionRule:
     """The rule that a run's kept scores and labels decide.
@@ -40,7 +38,7 @@ def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], LabelMatrix]
     Raises:
         DataError: scores that are no probabilities.
     """
-    run.decision = decide(tuning, run.tune, run.eval, run.settings.tune_on)
+    run.decision = decide(tuning, run.tune, run.eval, run.spec.tune_on)
     return measure_kept(run)
 
 
@@ -74,10 +72,10 @@ def metrics_of(run: Run, rows: ScoredRows, predictions: LabelMatrix) -> dict[str
     if decision.folds:  # labels came from several thresholds a class: none belongs next to its F1
         decision = replace(decision, estimate=ThresholdEstimate(np.full(rows.labels.shape[1], np.nan)))
     return {
-        **measured(decision, rows, run.settings.classes, predictions),
-        "split": run.settings.split,
+        **measured(decision, rows, run.record.classes, predictions),
+        "split": run.spec.split,
         "tuned_on": _tuned_on(run),
-        "warnings": run.settings.warnings,
+        "warnings": run.record.warnings,
     }
 
 
@@ -95,7 +93,7 @@ def measured(
 
 def tuned_on_eval(run: Run) -> bool:
     """Whether the thresholds were tuned on the very rows the run is evaluated on, which flatters it."""
-    return run.settings.tune_on == "eval" and run.decision.spec.learns
+    return run.spec.tune_on == "eval" and run.decision.spec.learns
 
 
 def _tuned_on(run: Run) -> str:

@@ -15,8 +15,8 @@ predictions.csv      the labels they give to the rows of `eval`
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.heads import Head
 from encode_once.classify.heads import state as states
+from encode_once.classify.spec import FitSpec
 
 FORMAT, VERSION = "encode-once run", 4
 
@@ -62,8 +63,8 @@ class ScoredRows:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A feature the run was fitted on, and what made it."""
+class FeatureRecord:
+    """A stored feature that a run was fitted on, and the encoder that made it."""
 
     key: str
     spec: Spec
@@ -73,23 +74,17 @@ class Source:
     length: int = 1  # of its sequences, as the head takes them
 
     @classmethod
-    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "Source":
-        """What a run remembers of a feature."""
+    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FeatureRecord":
+        """The record of a feature as it is in the store."""
         return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length)
 
 
-@dataclass
-class Settings:
-    """What `run.json` holds."""
+@dataclass(frozen=True)
+class RunRecord:
+    """What `run.json` holds besides the spec: what the run was fitted on, by which program, and when."""
 
-    head: str
-    options: dict[str, Any]
-    features: dict[str, Source | None]  # by name, as `fit --features` has it; None: the run learned it itself
+    features: dict[str, FeatureRecord | None]  # by name; None: the run learned the feature itself
     classes: list[str]
-    split: str
-    tuning: DecisionSpec  # as it was fitted; thresholds.json has how it is now
-    tune_on: str
-    seed: int
     store: str
     table: str
     id_column: str
@@ -97,20 +92,19 @@ class Settings:
     created: str
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
-    captioners: dict[str, Source] = field(default_factory=dict)  # encoder → what wrote captions for features
-    identity: str = ""  # `fitting.identity` of what was fitted
-    code: str = ""  # `fitting.code_key` of the program that fitted it
-    groups: str = "content"  # which rows no split parted
+    captioners: dict[str, FeatureRecord] = field(default_factory=dict)  # by encoder
+    identity: str = ""  # `FitSpec.identity`
+    code: str = ""  # `spec.code_key` of the program that fitted it
 
     @property
-    def stored(self) -> dict[str, Source]:
+    def stored(self) -> dict[str, FeatureRecord]:
         """The features that a store has to hold."""
-        return {name: source for name, source in self.features.items() if source}
+        return {name: record for name, record in self.features.items() if record}
 
     @property
-    def names(self) -> dict[FeatureName, Source]:
+    def names(self) -> dict[FeatureName, FeatureRecord]:
         """The same by their parsed names."""
-        return {FeatureName.parse(name, source.captions): source for name, source in self.stored.items()}
+        return {FeatureName.parse(name, record.captions): record for name, record in self.stored.items()}
 
     @property
     def requested(self) -> list[str]:
@@ -122,14 +116,17 @@ class Settings:
     def encoders(self) -> dict[str, EncoderRecord]:
         """Encoder → what is recorded of it, for all encoders that the features need."""
         needed = dict.fromkeys((encoder for name in self.names for encoder in name.encoders), EncoderRecord())
-        sources = [*((name.encoder, source) for name, source in self.names.items()), *self.captioners.items()]
-        return needed | encoder_records((encoder, s.weights_file, s.spec) for encoder, s in sources)
+        features = [
+            *((name.encoder, feature) for name, feature in self.names.items()),
+            *self.captioners.items(),
+        ]
+        return needed | encoder_records((encoder, f.weights_file, f.spec) for encoder, f in features)
 
     @property
     def captions(self) -> list[str]:
-        """Whose captions the features need."""
-        of_captions = (one for one in self.stored.values() if one.spec["modality"] == "caption")
-        return list(dict.fromkeys(one.captions for one in of_captions)) or [OWN]
+        """The kinds of captions that the features need."""
+        records = [record for record in self.stored.values() if record.spec["modality"] == "caption"]
+        return list(dict.fromkeys(record.captions for record in records)) or [OWN]
 
 
 @dataclass(frozen=True)
@@ -152,10 +149,15 @@ class Model:
 
 @dataclass
 class Run:
-    """A fitted model with its decision and kept scores, and the folder they are in."""
+    """A fitted model with its decision rule and saved scores, and their folder.
+
+    spec: what was asked for, with features, options and table as they were chosen. Its decision rule is the
+        one asked for at first; `decision` is the current one.
+    """
 
     path: Path
-    settings: Settings
+    spec: FitSpec
+    record: RunRecord
     model: Model
     tune: ScoredRows
     eval: ScoredRows
@@ -165,7 +167,7 @@ class Run:
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Feature → length and width of its block of columns, side by side in this order."""
-        return _shapes(self.settings, self.model.vectorisers)
+        return _shapes(self.record, self.model.vectorisers)
 
     def has_seen(self, keys: Keys) -> NDArray[np.bool_]:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on."""
@@ -179,7 +181,7 @@ class Run:
         with replacing(self.path / "weights.safetensors") as temporary:
             save_file(_arrays(self.model), temporary)
         with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
-            file["classes"] = self.settings.classes
+            file["classes"] = self.record.classes
             file["fitted_on"] = self.fitted_on
             for name, rows in (("tune", self.tune), ("eval", self.eval)):
                 group = file.create_group(name)
@@ -192,15 +194,17 @@ class Run:
                 if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
                     group["groups"] = rows.groups
         self.save_decision(metrics, predictions)
-        write_json(self.path / "run.json", {"format": FORMAT, "version": VERSION, **asdict(self.settings)})
+        content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
+        del content["data"]  # which `table` says
+        write_json(self.path / "run.json", content)
 
     def save_decision(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
         """Write the decision and what follows from it: the metrics and the predictions."""
-        write_json(self.path / "thresholds.json", self.decision.as_json(self.settings.classes))
+        write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)
         rows = self.eval
         self.write_predictions(
-            self.path / "predictions.csv", self.settings.id_column, rows.ids, predictions, rows.missing
+            self.path / "predictions.csv", self.record.id_column, rows.ids, predictions, rows.missing
         )
 
     def write_predictions(
@@ -215,15 +219,15 @@ class Run:
 
         Where rows lack features (n, features), a third column names those: there the average stood in.
         """
-        columns = {"Labels": (self.settings.classes, predictions)}
+        columns = {"Labels": (self.record.classes, predictions)}
         if missing is not None and missing.any():
-            columns["Missing"] = ([*self.settings.features], missing)
+            columns["Missing"] = ([*self.record.features], missing)
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([id_column, *columns])
             for row, one in enumerate(ids):
                 named = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
-                writer.writerow([one, *map(self.settings.label_separator.join, named)])
+                writer.writerow([one, *map(self.record.label_separator.join, named)])
 
 
 def check_place(path: Path) -> None:
@@ -238,6 +242,18 @@ def check_place(path: Path) -> None:
         raise DataError(f"{path} is there and is no run: name another folder with --run")
 
 
+def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None:
+    """The first of the folders that holds a whole run, and one of that identity if it is given."""
+    for folder in folders:
+        try:
+            run = load_run(folder)
+        except EncodeOnceError:
+            continue
+        if identity in (None, run.record.identity):
+            return run
+    return None
+
+
 def load_run(path: str | Path) -> Run:
     """Read a run's folder.
 
@@ -249,27 +265,40 @@ def load_run(path: str | Path) -> Run:
     if not (path / "run.json").exists():
         raise MissingDataError(f"{path} is no run: it has no run.json")
     try:
-        record = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        kind = record.pop("format"), record.pop("version")
+        content = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        kind = content["format"], content["version"]
         if kind != (FORMAT, VERSION):
             raise RunError(
                 f"{path} holds version {kind[1]} of {kind[0]!r}, but this program reads version {VERSION} of "
                 f"{FORMAT!r} only: fit it again"
             )
-        settings = Settings(**{**record, "tuning": DecisionSpec(**record["tuning"])})
-        settings.features = {name: source and Source(**source) for name, source in record["features"].items()}
-        settings.captioners = {name: Source(**source) for name, source in record["captioners"].items()}
-        model = _model(settings, load_file(path / "weights.safetensors"))
+        spec, record = _spec(content), _record(content)
+        model = _model(spec, record, load_file(path / "weights.safetensors"))
         with h5py.File(path / "scores.h5", "r") as file:
             tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
         chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
-        decision = DecisionRule.of_json(chosen, settings.classes)
+        decision = DecisionRule.of_json(chosen, record.classes)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, EncodeOnceError):
             raise
         raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-    return Run(path, settings, model, tune, evaluated, fitted_on, decision)
+    return Run(path, spec, record, model, tune, evaluated, fitted_on, decision)
+
+
+def _spec(content: Mapping[str, Any]) -> FitSpec:
+    """The spec in the content of `run.json`."""
+    names = [field.name for field in fields(FitSpec) if field.name != "data"]
+    tuning = DecisionSpec(**content["tuning"])
+    return FitSpec(**{name: content[name] for name in names} | {"tuning": tuning, "data": content["table"]})
+
+
+def _record(content: Mapping[str, Any]) -> RunRecord:
+    """The rest of it."""
+    features = {name: entry and FeatureRecord(**entry) for name, entry in content["features"].items()}
+    captioners = {name: FeatureRecord(**entry) for name, entry in content["captioners"].items()}
+    values = {field.name: content[field.name] for field in fields(RunRecord)}
+    return RunRecord(**values | {"features": features, "captioners": captioners})
 
 
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:
@@ -279,23 +308,23 @@ def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _model(settings: Settings, arrays: Mapping[str, NDArray[Any]]) -> Model:
-    """The model that `_arrays` tells."""
+def _model(spec: FitSpec, record: RunRecord, arrays: Mapping[str, NDArray[Any]]) -> Model:
+    """The inverse of `_arrays`."""
     vectorisers = {}
-    for name in settings.features.keys() - settings.stored.keys():
+    for name in record.features.keys() - record.stored.keys():
         vectorisers[name] = corpus.make(name)
         vectorisers[name].load_state(states.part(arrays, name))
-    shapes = _shapes(settings, vectorisers)
-    head = heads.make(settings.head, **heads.with_shapes(settings.head, settings.options, shapes))
+    shapes = _shapes(record, vectorisers)
+    head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
     head.load_state(states.part(arrays, "head"))
     return Model(arrays["mean"], arrays["scale"], head, vectorisers)
 
 
-def _shapes(settings: Settings, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
+def _shapes(record: RunRecord, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
     """Feature → length and width of its block of columns."""
     return {
-        name: (source.length, source.dim) if source else vectorisers[name].shape
-        for name, source in settings.features.items()
+        name: (feature.length, feature.dim) if feature else vectorisers[name].shape
+        for name, feature in record.features.items()
     }
 
 

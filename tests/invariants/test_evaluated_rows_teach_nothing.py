@@ -118,14 +118,14 @@ def test_a_folds_model_has_not_seen_the_fold(data, tmp_path, head, kind):
 def test_a_folds_thresholds_and_calibration_have_not_seen_the_fold(data, tmp_path, tuning):
     run = fitted(data, tmp_path, "linear", "kfold:3")
     retune(run, tuning)
-    before = run.decision.as_json(run.settings.classes)["folds"]
+    before = run.decision.as_json(run.record.classes)["folds"]
     scores, labels, rng = run.eval.scores.copy(), run.eval.labels.copy(), np.random.default_rng(0)
     for fold in range(3):
         rows = run.eval.folds == fold
         run.eval.scores[rows] = rng.random((rows.sum(), 4))
         run.eval.labels[rows] = rng.random((rows.sum(), 4)) < 0.5
         retune(run, tuning)
-        after = run.decision.as_json(run.settings.classes)["folds"]
+        after = run.decision.as_json(run.record.classes)["folds"]
         assert json.dumps(after[fold]) == json.dumps(before[fold])
         assert all(after[other] != before[other] for other in range(3) if other != fold)
         run.eval.scores[:], run.eval.labels[:] = scores, labels

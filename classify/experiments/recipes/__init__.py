@@ -17,6 +17,7 @@ from typing import Any
 from encode_once.cache import DataError, MissingDataError
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent
 ALL = "all"
@@ -61,9 +62,12 @@ class Recipe:
         return self.path.stem
 
     @property
-    def tuning(self) -> DecisionSpec:
-        """How labels follow from its scores."""
-        return DecisionSpec(self.objective, decide=self.decide)
+    def spec(self) -> FitSpec:
+        """What it asks to fit."""
+        tuning = DecisionSpec(self.objective, decide=self.decide)
+        return FitSpec(
+            self.head, self.features, self.options, self.split, tuning=tuning, tune_on=self.tune_on
+        )
 
     @property
     def wanted(self) -> list[str]:

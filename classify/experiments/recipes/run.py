@@ -11,15 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Store, Table, UsageError
-from encode_once.classify import fit, load_run
+from encode_once.classify import fit
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data import text as corpus
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
-from encode_once.classify.runs.fit import identity
 from encode_once.classify.runs.retune import measure_kept, retune
-from encode_once.classify.runs.run import Run
+from encode_once.classify.runs.run import Run, find_run
 
-SEED = 0
 BESIDE = {"f1": "micro_f1"}  # a figure of which it is not told what it is → what it stands beside
 
 
@@ -166,7 +164,7 @@ class Kitchen:
         return row | {
             "metrics": metrics,
             "compared": _compared(recipe, metrics, run, predictions),
-            "seconds": run.settings.seconds,
+            "seconds": run.record.seconds,
             "run": str(run.path),
         }
 
@@ -205,31 +203,17 @@ class Kitchen:
         recipe = ready.recipe
         mark = "" if split == recipe.split else f"@{split.replace(':', '-')}"
         path = place / f"{recipe.name}{mark}"
-        given: dict[str, Any] = {
-            "features": [*dict.fromkeys(ready.used.values())],
-            "split": split,
-            "tune_on": recipe.tune_on,
-            "data": self.data,
-            "seed": SEED,
-            "options": recipe.options,
-        }
-        wanted = identity(self.store, recipe.head, **given)
-        # Variants that differ in their cuts alone are one fit.
-        near = [] if refit else [path, *sorted(place.glob(f"{recipe.file}-*{mark}"))]
-        for folder in near:
-            try:
-                run = load_run(folder)
-            except EncodeOnceError:
-                continue
-            if run.settings.identity != wanted:
-                continue
-            if folder == path and run.decision.spec == recipe.tuning:
-                return run, *measure_kept(run)
+        features = tuple(dict.fromkeys(ready.used.values()))
+        spec = replace(recipe.spec, features=features, split=split, data=self.data)
+        # Variants that differ only in their thresholds share one fit.
+        folders = [] if refit else [path, *sorted(place.glob(f"{recipe.file}-*{mark}"))]
+        run = find_run(folders, spec.identity(self.store, self.table))
+        if run is None:
+            run, _ = fit(self.store, spec, run=path, table=self.table)
+        elif run.path != path or run.decision.spec != spec.tuning:
             run = replace(run, path=path)
-            metrics, predictions = retune(run, recipe.tuning)
+            metrics, predictions = retune(run, spec.tuning)
             run.save(metrics, predictions)
-            return run, metrics, predictions
-        run, metrics = fit(self.store, recipe.head, tuning=recipe.tuning, run=path, **given)
         return run, *measure_kept(run)
 
 

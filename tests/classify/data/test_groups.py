@@ -7,8 +7,8 @@ from encode_once.cache import UsageError
 from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit, load_run, sweep
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.runs.fit import identity
 from encode_once.classify.runs.predict import judge
+from encode_once.classify.spec import FitSpec
 
 
 @pytest.fixture
@@ -97,7 +97,7 @@ def test_what_groups_nothing_is_refused_with_a_hint(filled, spec, message, tmp_p
 def test_doubles_are_fitted_tuned_and_measured_on_together(doubled, tmp_path, split):
     run, _ = fit(doubled(), "linear", split=split, run=tmp_path / "run")
     assert json.loads((run.path / "run.json").read_text())["groups"] == "content"
-    assert run.settings.warnings == []
+    assert run.record.warnings == []
     evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
     for row, other in PAIRS:
         for some in (evaluated, tuned):
@@ -143,16 +143,16 @@ def test_a_split_that_parts_doubles_all_the_same_says_so(doubled, tmp_path):
     run, metrics = fit(store, "linear", split="tail:300", run=tmp_path / "run")
     assert metrics["warnings"] == ["50 of the 300 rows held out by tail:300 are duplicates of training rows"]
     run, _ = fit(store, "linear", split="tail:300", groups="none", run=tmp_path / "run")
-    assert load_run(run.path).settings.warnings == []
+    assert load_run(run.path).record.warnings == []
 
 
 def test_which_rows_stay_together_decides_what_a_run_is(doubled, tmp_path):
     store = doubled()
     specs = ("content", "none", "part", "e/image:0.9", "e/text:0.9")
-    found = {identity(store, "linear", groups=spec) for spec in specs}
+    found = {FitSpec("linear", groups=spec).identity(store) for spec in specs}
     assert len(found) == len(specs)
-    assert identity(store, "linear") == identity(store, "linear", groups="content")
+    assert FitSpec("linear").identity(store) == FitSpec("linear", groups="content").identity(store)
     for spec in ("content", "none"):
         (row,) = sweep(store, ["linear"], groups=spec, folder=tmp_path / "sweep")
-        assert load_run(row["run"]).settings.groups == spec
+        assert load_run(row["run"]).spec.groups == spec
     assert len([*(tmp_path / "sweep").glob("linear*")]) == 2

@@ -10,13 +10,14 @@ import pytest
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.keys import content_key, pack
-from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.compare import Evaluation, against_first, write_differences
 from encode_once.classify.evaluation.intervals import ALL, interval, resampled
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.evaluation.tables import comparison_text
-from encode_once.classify.runs.run import Model, Run, ScoredRows, Settings
+from encode_once.classify.runs.run import Model, Run, RunRecord, ScoredRows
+from encode_once.classify.spec import FitSpec
 
 CLASSES = ["ant", "bee", "cow", "dog"]
 
@@ -34,31 +35,17 @@ def scored(ids, scores, labels):
 def run():
     """A function that makes a run whose held-out scores are right in all but a share of each class's rows."""
 
-    def make(name, wrong=0.2, n=400, seed=0, **settings):
+    def make(name, wrong=0.2, n=400, seed=0, classes=CLASSES, **fields):
         rng = np.random.default_rng(9)
         labels = rng.random((n, 4)) < [0.2, 0.3, 0.5, 0.6]
         flipped = np.random.default_rng(seed).random((n, 4)) < wrong
         scores = np.where(labels ^ flipped, 0.8, 0.2).astype(np.float32)
-        given = {
-            "head": "linear",
-            "options": {},
-            "features": {},
-            "classes": CLASSES,
-            "split": f"tail:{n}",
-            "tuning": "macro",
-            "tune_on": "inner",
-            "seed": 0,
-            "store": "store",
-            "table": "train.csv",
-            "id_column": "ImageID",
-            "label_separator": " ",
-            "created": "",
-        } | settings
+        record = RunRecord({}, classes, "store", "train.csv", "ImageID", " ", created="")
+        spec = FitSpec("linear", **{"split": f"tail:{n}", **fields})
         rows = scored([f"{row}.jpg" for row in range(n)], scores, labels)
         model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
-        given["tuning"] = DecisionSpec(given["tuning"])
-        decision = DecisionRule(given["tuning"], ThresholdEstimate(np.full(4, 0.5)))
-        return Run(Path(name), Settings(**given), model, rows, rows, None, decision)
+        decision = DecisionRule(spec.tuning, ThresholdEstimate(np.full(4, 0.5)))
+        return Run(Path(name), spec, record, model, rows, rows, None, decision)
 
     return make
 
@@ -125,8 +112,8 @@ def shuffled(run, rows=slice(None), classes=(0, 1, 2, 3)):
     order = np.random.default_rng(3).permutation(len(run.eval.ids))[rows]
     pick = np.ix_(order, classes)
     held = scored([run.eval.ids[row] for row in order], run.eval.scores[pick], run.eval.labels[pick])
-    settings = replace(run.settings, classes=[CLASSES[k] for k in classes])
-    return replace(run, eval=held, settings=settings)
+    record = replace(run.record, classes=[CLASSES[k] for k in classes])
+    return replace(run, eval=held, record=record)
 
 
 def test_rows_and_classes_in_another_order_are_brought_into_the_firsts(run):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from encode_once.cache import DataError
 from encode_once.classify import ablate, fit, load_run
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
-from encode_once.classify.experiments import trial as combination
+from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.ablation import variants
 from encode_once.classify.heads.torch.losses import NAMES
+from encode_once.classify.spec import FitSpec
 
 QUICK = {"epochs": 2, "hidden": [16], "progress": False, "device": "cpu", "loss": "focal"}
 
@@ -36,16 +38,16 @@ def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
     for row in rows[1:]:
         other = load_run(row["run"])
         assert other.eval.ids == run.eval.ids
-        assert (other.settings.split, other.decision.spec) == ("tail:100", DecisionSpec("micro"))
+        assert (other.spec.split, other.decision.spec) == ("tail:100", DecisionSpec("micro"))
         for name in METRICS:
             assert row[f"{name}_change"] == pytest.approx(row[name] - rows[0][name])
             assert row[f"{name}_change_interval"] == interval(
                 draws_of(other)[name] - whole[name], row[f"{name}_change"]
             )
     assert rows[0]["micro_f1_change"] is None
-    assert load_run(rows[2]["run"]).settings.features.keys() == {"e/image"}
-    assert "hidden" not in load_run(rows[4]["run"]).settings.options
-    assert load_run(rows[5]["run"]).settings.options == {**run.settings.options, "loss": "bce"}
+    assert load_run(rows[2]["run"]).record.features.keys() == {"e/image"}
+    assert "hidden" not in load_run(rows[4]["run"]).spec.options
+    assert load_run(rows[5]["run"]).spec.options == {**run.spec.options, "loss": "bce"}
     folder = tmp_path / "run" / "ablation"
     assert json.loads((folder / "ablation.json").read_text()) == rows
     assert "| without e/image |" in (folder / "ablation.md").read_text()
@@ -55,13 +57,13 @@ def test_what_is_there_is_not_fitted_again(filled, tmp_path, monkeypatch):
     run, _ = fit(filled(), "linear", options={"tolerance": 0.01}, run=tmp_path / "run")
     rows = ablate(run, tmp_path / "elsewhere")
     assert [row["changed"] for row in rows[3:]] == ["tolerance=0.0001, not 0.01"]
-    monkeypatch.setattr(combination, "fit", None)
+    monkeypatch.setattr(trial, "fit", None)
     assert ablate(load_run(run.path), tmp_path / "elsewhere") == rows
 
 
 def test_a_run_of_other_code_is_not_compared_with_variants_of_this(filled, tmp_path):
     run, _ = fit(filled(), "linear", run=tmp_path / "run")
-    run.settings.code = "other"
+    run.record = replace(run.record, code="other")
     with pytest.raises(DataError, match=r"run was fitted by another version of this program.*fit it again"):
         ablate(run)
 
@@ -69,15 +71,13 @@ def test_a_run_of_other_code_is_not_compared_with_variants_of_this(filled, tmp_p
 def test_tuning_on_the_rows_measured_is_kept_and_told(filled, tmp_path):
     run, _ = fit(filled(), "linear", tune_on="eval", run=tmp_path / "run")
     rows = ablate(run)
-    assert {load_run(row["run"]).settings.tune_on for row in rows} == {"eval"}
+    assert {load_run(row["run"]).spec.tune_on for row in rows} == {"eval"}
     assert "on eval: the 40 rows it is measured on" in (run.path / "ablation" / "ablation.md").read_text()
 
 
 def test_one_feature_is_not_dropped_and_a_loss_of_its_own_not_changed(filled, tmp_path):
     options = {"epochs": 12, "device": "cpu", "progress": False}
-    run, _ = fit(filled(), "linear", features=["e/text"], run=tmp_path / "run")
-    run.settings.head, run.settings.options = "label-rnn", options
-    assert list(variants(run.settings)) == []
+    assert list(variants(FitSpec("label-rnn", ["e/text"], options))) == []
 
 
 def test_other_rows_than_the_run_s_are_an_error(filled, tmp_path):

@@ -15,7 +15,6 @@ from encode_once.classify.experiments.recipes.run import Kitchen, failed, prepar
 from encode_once.classify.experiments.recipes.tables import listing, markdown, text
 from encode_once.classify.heads.stack import MEAN
 from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES, SCORES
-from encode_once.classify.runs.retune import TUNE_ON
 
 DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
 SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear
@@ -79,8 +78,7 @@ def test_a_recipe_names_what_there_is(recipe):
         assert len(recipe.options["heads"]) == len(parts)
         if recipe.options["combiner"] != MEAN:
             heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
-    assert recipe.tuning.objective == recipe.objective
-    assert recipe.tune_on in TUNE_ON
+    assert recipe.spec.tuning.objective == recipe.objective
     for name in filter(corpus.is_corpus, recipe.wanted):
         corpus.make(name)
     of_file = {feature for one in load(recipe.path) for feature in one.features}

@@ -17,7 +17,7 @@ from encode_once.cache import DataError, Failure, UsageError
 from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
-from encode_once.classify.experiments import trial as combination
+from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.sweep import feature_sets, metric_of
 from encode_once.classify.heads.search_space import Range
 
@@ -40,7 +40,7 @@ def fits(monkeypatch):
         made.append(options["run"])
         return fit(*args, **options)
 
-    monkeypatch.setattr(combination, "fit", counted)
+    monkeypatch.setattr(trial, "fit", counted)
     return made
 
 
@@ -267,7 +267,7 @@ def test_an_interrupted_search_comes_to_the_same(filled, folder, tmp_path, monke
             raise KeyboardInterrupt
         return fit(*args, **options)
 
-    monkeypatch.setattr(combination, "fit", interrupted)
+    monkeypatch.setattr(trial, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         sweep(store, ["mlp"], folder=folder, **asked)
     (row,) = sweep(store, ["mlp"], folder=folder, **asked)

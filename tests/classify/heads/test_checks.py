@@ -10,7 +10,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.heads import HEADS
 from encode_once.classify.heads.checks import check_scores, require_finite
-from encode_once.classify.runs.fit import Learner
+from encode_once.classify.runs.fit import HeadFitter
 
 CLASSES = ["cat", "dog", "tree"]
 
@@ -99,12 +99,13 @@ def test_classes_too_rare_to_be_judged_alone_are_judged_together():
 @pytest.fixture
 def learner(filled):
     """A function that prepares a head of that name to be fitted on a store's rows."""
-    samples = featuring.samples(filled(n=100), (), None)
+    store = filled(n=100)
+    samples = featuring.samples(store, (), featuring.choose_table(store, None))
 
     def make(name):
         table = samples.table
         keys = content_keys(table)
-        return Learner(name, {}, samples.X, samples.Y, table.ids, keys, 0, classes=samples.classes)
+        return HeadFitter(name, {}, samples.X, samples.Y, table.ids, keys, 0, classes=samples.classes)
 
     return make
 
@@ -135,4 +136,4 @@ def test_warnings_reach_run_json_and_the_command_line(split, filled, run, tmp_pa
 
 def test_a_sound_fit_has_no_warnings(filled, tmp_path):
     fitted, _ = fit(filled(), "linear", run=tmp_path / "run")
-    assert fitted.settings.warnings == []
+    assert fitted.record.warnings == []

@@ -14,11 +14,11 @@ from sklearn.metrics import average_precision_score, f1_score
 from encode_once.cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, load_run, predict, retune
+from encode_once.classify import spec as specs
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs import fit as fitting
-from encode_once.classify.runs.fit import code_key, identity
 from encode_once.classify.runs.run import RunError
+from encode_once.classify.spec import FitSpec, code_key
 
 KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",
         "split", "tuned_on"}  # fmt: skip
@@ -54,7 +54,7 @@ def test_a_run_is_the_files_of_the_contract(fitted):
     assert thresholds["objective"] == "macro"
     assert list(thresholds["thresholds"]) == ["9", "10", "cat", "dog", "traffic light"]
     with h5py.File(run.path / "scores.h5") as file:
-        assert [one.decode() for one in file["classes"]] == run.settings.classes
+        assert [one.decode() for one in file["classes"]] == run.record.classes
         for name, n in (("tune", 36), ("eval", 40)):
             assert file[name]["scores"].shape == file[name]["labels"].shape == (n, 5)
 
@@ -72,7 +72,7 @@ def test_the_metrics_are_scikit_learns_on_the_kept_scores(fitted):
     with (run.path / "predictions.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["ImageID", "Labels"]
-    named = [";".join(np.array(run.settings.classes)[row]) for row in predictions]
+    named = [";".join(np.array(run.record.classes)[row]) for row in predictions]
     assert [row[1] for row in rows[1:]] == named
 
 
@@ -177,14 +177,14 @@ def test_missing_vectors_are_stood_in_for_and_told(filled, tmp_path):
     failures = [Failure(table.keys("image")[row].tobytes().hex(), "empty", "", "") for row in (5, 6)]
     store.feature("e/image").record_failures(failures)
     run, metrics = fit(store, "linear", run=tmp_path / "run")
-    assert "2 of 400 rows have no vector" in run.settings.warnings[0]
+    assert "2 of 400 rows have no vector" in run.record.warnings[0]
     assert metrics["macro_f1"] > 0.8
 
 
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        ({"head": "mlpp"}, UsageError),
+        ({"spec": "mlpp"}, UsageError),
         ({"tuning": "makro"}, UsageError),
         ({"split": "tial:5"}, UsageError),
         ({"tune_on": "everything"}, UsageError),
@@ -197,7 +197,7 @@ def test_wrong_usage_is_told_before_a_run_is_written(filled, tmp_path, monkeypat
     store = filled()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error):
-        fit(store, **{"head": "linear", **options})
+        fit(store, **{"spec": "linear", **options})
     assert not (tmp_path / "runs").exists()
 
 
@@ -219,19 +219,19 @@ def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
 def test_a_runs_identity_includes_the_programs_code(filled, tmp_path, monkeypatch):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
-    before = identity(store, "linear")
-    assert run.settings.identity == before
-    assert load_run(run.path).settings.code == code_key()
-    monkeypatch.setattr(fitting, "code_key", lambda: "other code")
-    assert identity(store, "linear") != before
+    before = FitSpec("linear").identity(store)
+    assert run.record.identity == before
+    assert load_run(run.path).record.code == code_key()
+    monkeypatch.setattr(specs, "code_key", lambda: "other code")
+    assert FitSpec("linear").identity(store) != before
 
 
 def test_the_code_key_changes_with_any_line_of_the_package(tmp_path):
-    package, root = tmp_path / "encode_once", Path(fitting.__file__).parents[2]
+    package, root = tmp_path / "encode_once", Path(specs.__file__).parents[1]
     for room in ("cache", "classify"):
         shutil.copytree(root / room, package / room, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(root / "__init__.py", package)
-    script = "from encode_once.classify.runs.fit import code_key; print(code_key())"
+    script = "from encode_once.classify.spec import code_key; print(code_key())"
     place = os.environ | {"PYTHONPATH": str(tmp_path)}
 
     def key():

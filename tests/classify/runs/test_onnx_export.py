@@ -99,7 +99,7 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
     assert clear.mean() > 0.9
     with (run.path / "predictions.csv").open() as file:
         kept = [row["Labels"] for row in csv.DictReader(file)]
-    classes = np.array(run.settings.classes)
+    classes = np.array(run.record.classes)
     for row, sure, named in zip(labels[held], clear, kept, strict=True):
         assert not sure or ";".join(classes[row]) == named
     for size in (1, 7):
@@ -119,7 +119,7 @@ def test_the_file_says_what_goes_in_and_what_comes_out(store, fitted, tmp_path):
     exporting.export(fitted, tmp_path / "model.onnx")
     told = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert (told["head"], told["objective"]) == ("linear", "micro")
-    assert json.loads(told["classes"]) == fitted.settings.classes
+    assert json.loads(told["classes"]) == fitted.record.classes
     assert (
         json.loads(told["thresholds"])
         == json.loads((tmp_path / "run/thresholds.json").read_text())["thresholds"]

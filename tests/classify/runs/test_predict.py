@@ -39,7 +39,7 @@ def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
     assert [row[0] for row in rows] == table.ids
     assert {n: row[2] for n, row in enumerate(rows) if row[2]} == {5: "e/image", 6: "e/image"}
     scores, _ = predict(run, other, table)
-    classes = np.array(run.settings.classes)
+    classes = np.array(run.record.classes)
     assert [row[1] for row in rows] == [";".join(classes[one]) for one in run.decision(scores)]
 
 
@@ -91,7 +91,7 @@ TOLD = r"run was fitted on another e/image: .*weights: stored v2, asked for –"
 
 
 def test_a_store_whose_features_were_made_anew_is_refused_with_what_differs(remade):
-    store = Store(remade.settings.store)
+    store = Store(remade.record.store)
     with pytest.raises(SpecMismatchError, match=TOLD):
         check(remade, store)
     with pytest.raises(SpecMismatchError, match=TOLD):

@@ -11,7 +11,8 @@ from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.retune import tuned_on_eval
-from encode_once.classify.runs.run import Model, Run, ScoredRows, Settings
+from encode_once.classify.runs.run import Model, Run, RunRecord, ScoredRows
+from encode_once.classify.spec import FitSpec
 
 
 def scored(seed, n=60, folds=None):
@@ -23,28 +24,15 @@ def scored(seed, n=60, folds=None):
 
 
 def a_run(tune_on="inner", folds=None):
-    settings = Settings(
-        head="linear",
-        options={},
-        features={},
-        classes=["a", "b", "c"],
-        split="tail:60",
-        tuning=DecisionSpec(),
-        tune_on=tune_on,
-        seed=0,
-        store="store",
-        table="train.csv",
-        id_column="ImageID",
-        label_separator=" ",
-        created="",
-        warnings=["a warning"],
+    spec = FitSpec("linear", split="tail:60", tune_on=tune_on)
+    record = RunRecord(
+        {}, ["a", "b", "c"], "store", "train.csv", "ImageID", " ", created="", warnings=["a warning"]
     )
     model = Model(np.zeros(2, np.float32), np.ones(2, np.float32), None, {})
     evaluated = scored(1, folds=folds)
     tuned = evaluated if folds is not None else scored(0)
-    return Run(
-        Path("run"), settings, model, tuned, evaluated, None, DecisionSpec().fit(tuned.scores, tuned.labels)
-    )
+    decision = DecisionSpec().fit(tuned.scores, tuned.labels)
+    return Run(Path("run"), spec, record, model, tuned, evaluated, None, decision)
 
 
 def assert_measured(metrics, predictions, run):
@@ -135,7 +123,7 @@ def test_no_row_has_a_say_in_its_own_probability():
         mine = run.eval.folds == fold
         learned = Calibration.fitted("isotonic", run.eval.scores[~mine], run.eval.labels[~mine])
         likely[mine] = learned(run.eval.scores[mine])
-    expected = measure(run.eval.labels, likely > 0.5, likely, run.settings.classes)
+    expected = measure(run.eval.labels, likely > 0.5, likely, run.record.classes)
     for name in ("calibration_error", "mAP", "ranking_loss"):
         assert metrics[name] == pytest.approx(expected[name])
     assert metrics["calibration_error"] > 0.01

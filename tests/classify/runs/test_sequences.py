@@ -51,13 +51,13 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     run, _ = fit(store, head, features=FEATURES, options=options, run=tmp_path / "run")
     loaded = load_run(run.path)
     assert loaded.model.head.shapes == [(1, 8), (5, 3)]
-    assert loaded.settings.features["e/tokens"].length == 5
-    assert loaded.settings.features["e/image"].length == 1
+    assert loaded.record.features["e/tokens"].length == 5
+    assert loaded.record.features["e/image"].length == 1
     scores, warnings = predict(loaded, store, table)
     np.testing.assert_allclose(scores, predict(run, store, table)[0], rtol=1e-5)
     place = {one: row for row, one in enumerate(table.ids)}
     np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
-    assert warnings == run.settings.warnings
+    assert warnings == run.record.warnings
     assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
     assert evaluate(loaded, store, table)[0]["n"] == 40
 

@@ -21,6 +21,7 @@ from transformers import (
 from encode_once.cache import Store
 from encode_once.cache.captions import read_texts
 from encode_once.classify import fit
+from encode_once.classify.spec import FitSpec
 from encode_once.cli import main
 from encode_once.extract import encode
 from encode_once.extract.encoders import captioner, towers
@@ -197,9 +198,9 @@ def test_a_captioner_in_a_folder_serves_extract_fit_and_predict(folder, tmp_path
     monkeypatch.chdir(tmp_path)
     root, kind = folder(40, test_rows=3), f"table+captioner:{blip}"
     encode(root, ["glove-50"], "store", captions=[kind], device="cpu", progress=False)
-    run, _ = fit(head="linear", features=["glove-50/mean@table+captioner:blip"], run="run")
-    assert run.settings.captions == ["table+captioner:blip"]
-    assert {name: record.weights_file for name, record in run.settings.encoders.items()} == {
+    run, _ = fit(spec=FitSpec("linear", ["glove-50/mean@table+captioner:blip"]), run="run")
+    assert run.record.captions == ["table+captioner:blip"]
+    assert {name: record.weights_file for name, record in run.record.encoders.items()} == {
         "glove-50": None,
         "captioner:blip": str(blip),
     }

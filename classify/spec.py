@@ -1,0 +1,127 @@
+"""What a run is asked for, and the identity that shows that an existing run is that one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from encode_once.cache import Store, Table, content_key
+from encode_once.cache.errors import unknown_name
+from encode_once.classify import heads
+from encode_once.classify.data import features as featuring
+from encode_once.classify.data.features import FeatureSource, StoredFeature
+from encode_once.classify.data.groups import CONTENT, Grouping
+from encode_once.classify.data.rows import image_and_caption_keys
+from encode_once.classify.decisions.rule import DecisionSpec
+
+TUNE_ON = ("inner", "eval")
+
+
+@dataclass(frozen=True)
+class FitSpec:
+    """What to fit: all that decides a run except the contents of the store.
+
+    A run stores it, a sweep and an ablation vary it, and a recipe is one.
+
+    Args:
+        head: name of a head of `classify.heads`.
+        features: names of features; by default every feature of the store with one vector per row.
+            `clip-vit-l/text@coca-b32` encodes the captions that coca-b32 wrote, `@table+coca-b32` both.
+        options: of the head. Arrays and paths are stored as JSON values.
+        split: the eval rows, a SPEC of `classify.data.splits`.
+        groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
+        tuning: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
+        tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
+        data: the data folder whose table to learn from, if the store has several.
+        seed: of the split, the inner part and the head.
+
+    Raises:
+        UsageError: unknown `tune_on`, objective or decision rule.
+    """
+
+    head: str = "mlp"
+    features: Sequence[str] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    split: str = "stratified:0.1"
+    groups: str = CONTENT
+    tuning: DecisionSpec = field(default_factory=DecisionSpec)
+    tune_on: str = "inner"
+    data: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.tune_on not in TUNE_ON:
+            raise unknown_name("--tune-on", self.tune_on, TUNE_ON)
+        tuning = DecisionSpec(self.tuning) if isinstance(self.tuning, str) else self.tuning
+        options = {name: _as_json(value) for name, value in self.options.items()}
+        for name, value in (("tuning", tuning), ("options", options), ("features", tuple(self.features))):
+            object.__setattr__(self, name, value)  # the class is frozen
+
+    @property
+    def head_options(self) -> dict[str, Any]:
+        """The options with which the head is made: the spec's seed, unless they have one."""
+        return {"seed": self.seed, **self.options}
+
+    def identity(self, store: Store, table: Table | None = None) -> str:
+        """A hash of all that decides the scores of the run, including the program's code.
+
+        A run of the same identity need not be fitted again. The decision rule does not count, and an option
+        set to its default is the same as one left out.
+
+        Args:
+            table: the table to learn from, if it is loaded already.
+
+        Raises:
+            EncodeOnceError: a name, the store or the table cannot be used.
+        """
+        table = table or featuring.choose_table(store, self.data)
+        references = featuring.choose(store, self.features)
+        decisive = {
+            "head": self.head,
+            "options": heads.defaults_of(self.head) | self.head_options,
+            "features": [(reference.name, _keys(reference)) for reference in references],
+            "split": self.split,
+            "groups": Grouping.parse(self.groups, store, table).decides,
+            "tune_on": self.tune_on,
+            "seed": self.seed,
+            "ids": table.ids,
+            "labels": table.labels,
+            "columns": table.columns,
+            "code": code_key(),
+        }
+        content = json.dumps(decisive, sort_keys=True).encode()
+        return content_key(content + image_and_caption_keys(table).tobytes()).hex()
+
+
+@cache
+def code_key() -> str:
+    """A hash of the source of `classify`, so that runs of different code are not taken for the same.
+
+    The version does not do: it stays the same between releases, when results change too, and a refit takes
+    seconds.
+    """
+    root, digest = Path(__file__).parent, hashlib.blake2b(digest_size=16)
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _keys(reference: FeatureSource) -> list[str]:
+    """The keys in the store of what a feature is read from; none for a feature that a run learns."""
+    if not isinstance(reference, StoredFeature):
+        return []
+    return [feature.key for feature in (reference.feature, reference.written) if feature]
+
+
+def _as_json(value: Any) -> Any:
+    """An option as run.json can hold it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value.tolist() if isinstance(value, np.ndarray) else value
