@@ -17,7 +17,7 @@ from encode_once.cache.store import Store
 from encode_once.cache.table import Table
 
 
-def texts_of(captions: str, store: Store) -> Feature | None:
+def captioner_feature(captions: str, store: Store) -> Feature | None:
     """What the captioner of these captions wrote; None where they are the table's own.
 
     Raises:
@@ -49,7 +49,7 @@ def read_texts(feature: Feature, keys: Keys) -> list[str]:
     return texts
 
 
-def captioned(table: Table, captions: str, written: Feature | None) -> Table:
+def with_captions(table: Table, captions: str, written: Feature | None) -> Table:
     """The table with those captions in the place of its own.
 
     A row has none where the captioner wrote none, or has not seen the image yet; of two joined, the one that
@@ -57,7 +57,7 @@ def captioned(table: Table, captions: str, written: Feature | None) -> Table:
 
     Args:
         captions: "table", "CAPTIONER" or "table+CAPTIONER".
-        written: what `texts_of` these captions finds.
+        written: what `captioner_feature` these captions finds.
     """
     if written is None:
         return table
@@ -88,9 +88,11 @@ def joined(own: str, generated: str) -> str:
     return f"{own.rstrip(' .')}. {generated}" if own and generated else own or generated
 
 
-def all_captioned(store: Store) -> list[Table]:
+def all_captioned_tables(store: Store) -> list[Table]:
     """The tables of a store, then the same with every other kind of captions that it holds texts for."""
     tables = store.tables()
     features = [store.feature(name) for name in store.features()]
     kinds = [(how, one) for one in features if one.holds_texts for how in ("", JOINED)]
-    return tables + [captioned(table, f"{how}{one.encoder}", one) for how, one in kinds for table in tables]
+    return tables + [
+        with_captions(table, f"{how}{one.encoder}", one) for how, one in kinds for table in tables
+    ]

@@ -4,7 +4,7 @@ from typing import Any
 
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.feature import Feature
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.store import Store
 from encode_once.cache.text_table import table_text
 
@@ -23,7 +23,7 @@ def _brief(store: Store, name: str) -> dict[str, Any]:
 
 def describe(feature: Feature) -> dict[str, Any]:
     """All that is known of a feature beside its rows."""
-    record: Record = feature.record
+    record: FeatureRecord = feature.record
     return {
         "feature": feature.name,
         "rows": len(feature),

@@ -16,7 +16,7 @@ from encode_once.cache.format.failures import Failure, add_failures, keep_failur
 from encode_once.cache.format.feature_writer import FeatureWriter, seal_left_behind
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Part, Rows, Shape, Values, offsets_of, ranges
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
 from encode_once.cache.names import OWN, FeatureName
 
@@ -70,7 +70,9 @@ class Feature:
         """Look again at what is on disk. Rows keep their numbers while no part vanishes."""
         if self._files and self.is_current:
             return
-        records = [Record.read(folder) for folder in self._folders] or [Record.read(self.folder)]
+        records = [FeatureRecord.read(folder) for folder in self._folders] or [
+            FeatureRecord.read(self.folder)
+        ]
         self.record = records[0]
         for record, folder in zip(records[1:], self._folders[1:], strict=True):
             if record.key != self.record.key:
@@ -112,7 +114,7 @@ class Feature:
 
     def __len__(self) -> int:
         """How many contents have vectors here."""
-        return self._index.distinct
+        return len(self._index)
 
     @property
     def spec(self) -> Spec:
@@ -159,7 +161,7 @@ class Feature:
         """Bytes on disk."""
         return sum(part.nbytes for part in self._parts)
 
-    def note(self, provenance: Mapping[str, str]) -> None:
+    def add_provenance(self, provenance: Mapping[str, str]) -> None:
         """Tell beside the spec what else is known of how the next rows are made."""
         told = {**self.record.provenance, **provenance}
         if told != self.record.provenance:

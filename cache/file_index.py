@@ -37,7 +37,7 @@ def stat_of(path: str | os.PathLike[str]) -> Stat:
     return found.st_size, found.st_mtime_ns
 
 
-class StatIndex:
+class FileIndex:
     """The keys of files seen before, kept in SQLite beside the store.
 
     Args:
@@ -46,10 +46,10 @@ class StatIndex:
         base: an index of which this one has the newer rows; it is only read.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False, base: "StatIndex | None" = None) -> None:
+    def __init__(self, path: Path, *, read_only: bool = False, base: "FileIndex | None" = None) -> None:
         self._path, self._read_only, self._base = path, read_only, base
 
-    def known(self, stats: Mapping[str, Stat]) -> dict[str, bytes]:
+    def find(self, stats: Mapping[str, Stat]) -> dict[str, bytes]:
         """Keys of those files, given by absolute path, that are as they were when they were hashed.
 
         Few files are looked up by path; for about half of the index or more, reading all of it is faster.
@@ -62,7 +62,7 @@ class StatIndex:
 
             keys = self._transaction(look, {})
         if self._base and (others := {path: stat for path, stat in stats.items() if path not in keys}):
-            keys |= self._base.known(others)
+            keys |= self._base.find(others)
         return keys
 
     def _rows(self, connection: sqlite3.Connection, paths: Collection[str]) -> Iterable[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache.captions import all_captioned
+from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.errors import DamagedError, DataError, EncodeOnceError, StoreError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import writing
@@ -19,7 +19,7 @@ from encode_once.cache.format.feature_writer import left_behind, part_name, sett
 from encode_once.cache.format.locks import all_locked
 from encode_once.cache.format.part import Part, chunks
 from encode_once.cache.format.part_writer import copy_rows, new_part
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, Shard, first_occurrences, pack, present
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table
@@ -41,7 +41,7 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
     A table's vectors then lie in one piece, which `fit` maps instead of copying.
     """
     _check_own(store)
-    tables = all_captioned(store)
+    tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
         with _alone(store, name) as feature:
@@ -63,7 +63,7 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
     """
     if delete:
         _check_own(store)
-    tables = all_captioned(store)
+    tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
         with _alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
@@ -155,7 +155,7 @@ def merge(store: Store, other: Store) -> Merged:
     for name in other.features():
         if not any((other.path / "features" / name).is_relative_to(link) for link in links):
             with _refusing(result.refused):
-                records[name] = Record.read(_unlinked(other.folder(name) / "spec.json", other).parent)
+                records[name] = FeatureRecord.read(_unlinked(other.folder(name) / "spec.json", other).parent)
     ours = store.features()
     for name, record in records.items():
         if name in ours:
@@ -166,7 +166,9 @@ def merge(store: Store, other: Store) -> Merged:
     return result
 
 
-def _merge_feature(store: Store, other: Store, name: str, record: Record, refused: list[str]) -> Change:
+def _merge_feature(
+    store: Store, other: Store, name: str, record: FeatureRecord, refused: list[str]
+) -> Change:
     ours = store.declare(name, record.spec, record.provenance)
     folder = other.folder(name)
     with ours.writer(0):
@@ -251,7 +253,7 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
     told = []
     for name in names or store.features():
         folder = store.folder(name)
-        record = Record.read(folder)
+        record = FeatureRecord.read(folder)
         with all_locked(folder, name):
             for path in part_files(folder):
                 rows = _sound_rows(path, record.key)

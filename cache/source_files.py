@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from encode_once.cache.file_index import Stat, StatIndex, stat_of
+from encode_once.cache.file_index import FileIndex, Stat, stat_of
 from encode_once.cache.keys import KEY_BYTES, content_key
 
 FOLDER = 0, 0  # in place of a folder's size and time: those say nothing of the files in it
@@ -39,14 +39,14 @@ class SourceFile:
             return False
 
 
-def source_files(paths: Iterable[str], index: StatIndex) -> list[SourceFile]:
+def source_files(paths: Iterable[str], index: FileIndex) -> list[SourceFile]:
     """Those files as they are now; one that is not there is left out.
 
     Raises:
         OSError: one cannot be read.
     """
     stats = {path: _stat(path) for path in paths if Path(path).exists()}
-    keys = index.known(stats)
+    keys = index.find(stats)
     new = {path: _key(path) for path in stats if path not in keys}
     index.remember((path, stats[path], key) for path, key in new.items() if stats[path] != FOLDER)
     keys |= new

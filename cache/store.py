@@ -10,10 +10,10 @@ from typing import Any
 
 from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
 from encode_once.cache.feature import Feature
-from encode_once.cache.file_index import StatIndex
+from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.header import check_version
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import Spec, spec_key
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
@@ -90,10 +90,10 @@ class Store:
         return self._marker.exists()
 
     @property
-    def files(self) -> StatIndex:
+    def files(self) -> FileIndex:
         """Keys of input files that have not changed since they were read."""
         base = self.base.files if self.base else None
-        return StatIndex(self.path / "files.sqlite", read_only=self.read_only, base=base)
+        return FileIndex(self.path / "files.sqlite", read_only=self.read_only, base=base)
 
     def save(self, table: Table, sources: Sequence[SourceFile] | None = None) -> None:
         """Keep a table whose contents this store's rows belong to, in the place of an earlier state of it.
@@ -207,5 +207,5 @@ class Store:
             self.check_writable()
             (folder / "failures.jsonl").unlink(missing_ok=True)  # of the spec that never gave a row
         self.create()
-        Record.new(name, spec, provenance or {}).write(folder)
+        FeatureRecord.new(name, spec, provenance or {}).write(folder)
         return self.feature(name)

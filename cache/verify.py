@@ -6,7 +6,7 @@ from pathlib import Path
 
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.format.part import Part
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.store import Store
 from encode_once.cache.table import load_table
 
@@ -27,7 +27,7 @@ def _problems(store: Store, name: str) -> list[str]:
     folder = store.folder(name)
     problems: list[str] = []
     with _telling(problems):
-        key = Record.read(folder).key
+        key = FeatureRecord.read(folder).key
         for path in part_files(folder):
             with _telling(problems):
                 problems.extend(Part(path, key).problems())

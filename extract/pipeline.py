@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
-from encode_once.cache.captions import captioned, texts_of
+from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
@@ -108,8 +108,8 @@ def encode(
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
     _encode(report, report.tables, image_jobs, settings, unreadable)
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
-    kinds = [(kind, texts_of(kind, store)) for kind in captions]  # after the captioners have run
-    captioned_tables = [captioned(table, *kind) for kind in kinds for table in report.tables]
+    kinds = [(kind, captioner_feature(kind, store)) for kind in captions]  # after the captioners have run
+    captioned_tables = [with_captions(table, *kind) for kind in kinds for table in report.tables]
     _encode(report, captioned_tables, caption_jobs, settings, {})
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)

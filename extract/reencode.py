@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Feature, Keys, Shard, Store
-from encode_once.cache.captions import all_captioned
+from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.keys import pack
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import Options, Tower
@@ -73,7 +73,7 @@ def _compare(
 ) -> list[Comparison]:
     for output, feature in features.items():
         feature.check(tower.specs[output])
-    _, inputs = distinct_inputs(all_captioned(store), tower.modality, Shard())
+    _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality, Shard())
     keys = pack(item.key for item in inputs)
     stored = np.all([feature.has(keys) for feature in features.values()], axis=0)
     tower.load(choose_device(device))

@@ -150,7 +150,7 @@ class Job:
         self.tower.expected = expected
         self.tower.load(settings.device)
         for feature in self.features.values():
-            feature.note(self.tower.provenance())
+            feature.add_provenance(self.tower.provenance())
         default_size, concurrent = pace(self.tower, settings.device, settings.workers)
         self.batch_size = settings.batch_size or default_size
         self._slots = BoundedSemaphore(concurrent)

@@ -13,7 +13,7 @@ import numpy as np
 
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.feature import Feature
-from encode_once.cache.file_index import Stat, StatIndex
+from encode_once.cache.file_index import FileIndex, Stat
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.store import Store
 
@@ -106,7 +106,7 @@ def stat_check(files: int = 1_000_000) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "files.sqlite"
         stats = _stats(files)
-        StatIndex(index).remember((path, stat, os.urandom(KEY_BYTES)) for path, stat in stats.items())
+        FileIndex(index).remember((path, stat, os.urandom(KEY_BYTES)) for path, stat in stats.items())
         seconds, peak = with_peak_memory(_check, index, files)
     return {"files": files, "seconds": seconds, "MB": peak / 1e6}
 
@@ -118,5 +118,5 @@ def _stats(files: int) -> dict[str, Stat]:
 def _check(index: Path, files: int) -> float:
     stats = _stats(files)
     started = time.perf_counter()
-    assert len(StatIndex(index).known(stats)) == files
+    assert len(FileIndex(index).find(stats)) == files
     return time.perf_counter() - started

@@ -33,7 +33,7 @@ def encoder_records(features: Iterable[tuple[str, str | None, Spec]]) -> dict[st
 
 
 @dataclass(frozen=True)
-class Record:
+class FeatureRecord:
     """What `spec.json` says of a feature."""
 
     feature: str
@@ -43,13 +43,13 @@ class Record:
     created: str
 
     @classmethod
-    def new(cls, feature: str, spec: Spec, provenance: Mapping[str, str]) -> "Record":
+    def new(cls, feature: str, spec: Spec, provenance: Mapping[str, str]) -> "FeatureRecord":
         """That of a feature that begins now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(feature, spec_key(spec), dict(spec), dict(provenance), now)
 
     @classmethod
-    def read(cls, folder: Path) -> "Record":
+    def read(cls, folder: Path) -> "FeatureRecord":
         """That of the feature in a folder.
 
         Raises:

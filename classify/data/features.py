@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table, UsageError
-from encode_once.cache.captions import captioned, texts_of
+from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Vectors
@@ -51,7 +51,7 @@ class StoredFeature:
         """
         if self.written is not None:
             self._found(self.written, table.all_keys("image"), table)
-        keys = captioned(table, self.captions, self.written).all_keys(self.feature.modality)
+        keys = with_captions(table, self.captions, self.written).all_keys(self.feature.modality)
         rows = self._found(self.feature, keys, table)
         return StoredBlock(self.name, self.feature, rows, self.length or self._longest(rows))
 
@@ -135,7 +135,7 @@ def find_feature(store: Store, name: str) -> FeatureSource:
         raise UsageError(
             f"{name}: {feature.name} is of images; only a feature of captions can be @{captions}"
         )
-    return StoredFeature(feature, captions, texts_of(captions, store))
+    return StoredFeature(feature, captions, captioner_feature(captions, store))
 
 
 def load(references: Sequence[FeatureSource], table: Table) -> Matrix:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from encode_once.cache import NO_KEY, DataError, Table, content_key
 from encode_once.cache.captions import text_keys
-from encode_once.cache.file_index import Stat, StatIndex, stat_of
+from encode_once.cache.file_index import FileIndex, Stat, stat_of
 from encode_once.cache.keys import pack
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
@@ -37,7 +37,7 @@ def read_file(path: str) -> bytes:
         return containers.read(path)
 
 
-def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputError]:
+def add_keys(table: Table, index: FileIndex, workers: int) -> dict[str, InputError]:
     """Set a table's `image_keys` and the keys of all its captions.
 
     Returns:
@@ -48,7 +48,7 @@ def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputErr
     paths = dict.fromkeys(path for path in table.images if path)  # in order: containers are read sequentially
     with ThreadPoolExecutor(workers) as pool:
         stats, unreadable = _each(pool, _stat, paths)
-        keys = index.known(stats)
+        keys = index.find(stats)
         new, failed = _each(pool, _key, [path for path in paths if path in stats and path not in keys])
     index.remember((path, stats[path], key) for path, key in new.items())
     keys |= new
@@ -56,7 +56,7 @@ def add_keys(table: Table, index: StatIndex, workers: int) -> dict[str, InputErr
     return unreadable | failed
 
 
-def hash_again(paths: Iterable[str], index: StatIndex) -> None:
+def hash_again(paths: Iterable[str], index: FileIndex) -> None:
     """Correct an index that has other keys for images of unchanged size and time than they have now."""
     with ThreadPoolExecutor() as pool:
         stats, _ = _each(pool, _stat, paths)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import NO_KEY, Store, Table, UnknownFeatureError, UsageError, content_key
-from encode_once.cache.captions import all_captioned, captioned, read_texts, texts_of
+from encode_once.cache.captions import all_captioned_tables, captioner_feature, read_texts, with_captions
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, merge
 from encode_once.cache.verify import verify
@@ -68,7 +68,7 @@ def test_texts_survive_compacting_and_merging(store, tmp_path):
 )
 def test_a_table_is_read_with_its_own_generated_or_joined_captions(store, captions, expected):
     (table,) = store.tables()
-    found = captioned(table, captions, texts_of(captions, store))
+    found = with_captions(table, captions, captioner_feature(captions, store))
     assert found.captions == expected
     np.testing.assert_array_equal(found.keys("caption"), caption_keys(expected))
     np.testing.assert_array_equal(found.keys("image"), table.keys("image"))
@@ -76,11 +76,11 @@ def test_a_table_is_read_with_its_own_generated_or_joined_captions(store, captio
 
 def test_texts_are_looked_up_by_their_captioner(store):
     with pytest.raises(UnknownFeatureError, match="did you mean 'writer/text'"):
-        texts_of("writr", store)
+        captioner_feature("writr", store)
     with store.declare("clip/text", {"modality": "caption"}).writer(1) as writer:
         writer.append(image_keys("0"), np.ones((1, 2), np.float16))
     with pytest.raises(UsageError, match="clip writes no captions"):
-        texts_of("table+clip", store)
+        captioner_feature("table+clip", store)
 
 
 def test_gc_keeps_the_vectors_of_captions_written_of_images_in_a_table(store):
@@ -98,7 +98,7 @@ def test_gc_keeps_the_vectors_of_captions_written_of_images_in_a_table(store):
 
 def test_compact_puts_generated_captions_in_the_tables_order(store):
     vectors = store.declare("clip/text", {"modality": "caption"})
-    (table, generated, _joined) = all_captioned(store)
+    (table, generated, _joined) = all_captioned_tables(store)
     wanted = caption_keys(["a dog", WRITTEN["1"]])
     with vectors.writer(4) as writer:
         for text in ("A bus.", WRITTEN["1"], "a dog", "A dog."):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
-from encode_once.cache.file_index import StatIndex
+from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
 from encode_once.cache.format.part import KIND
 from encode_once.cache.keys import pack
@@ -78,7 +78,7 @@ def check_no_wrong_row(path):
         return there.all()
 
     def files():
-        known = Store(path).files.known(STATS)
+        known = Store(path).files.find(STATS)
         assert known.items() <= dict(zip(STATS, map(bytes, KEYS), strict=True)).items()
         return len(known) == ROWS
 
@@ -300,7 +300,7 @@ def test_repair_sets_aside_what_tells_nothing(whole, tmp_path):
 
 
 def test_a_damaged_stat_index_is_seen_by_verify(tmp_path):
-    index = StatIndex(tmp_path / "files.sqlite")
+    index = FileIndex(tmp_path / "files.sqlite")
     index.remember([("/a", (1, 2), content_key(b"a"))])
     assert index.problems() == []
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 1000)

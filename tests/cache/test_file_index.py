@@ -8,12 +8,12 @@ import pytest
 
 from encode_once.cache import StoreError, content_key
 from encode_once.cache import file_index as stat_index
-from encode_once.cache.file_index import SETTLED_NS, StatIndex, stat_of
+from encode_once.cache.file_index import SETTLED_NS, FileIndex, stat_of
 
 
 @pytest.fixture
 def index(tmp_path):
-    return StatIndex(tmp_path / "files.sqlite")
+    return FileIndex(tmp_path / "files.sqlite")
 
 
 def old_file(path, content=b"x", age_ns=10 * SETTLED_NS):
@@ -26,8 +26,8 @@ def old_file(path, content=b"x", age_ns=10 * SETTLED_NS):
 def test_an_unchanged_file_is_known(index, tmp_path):
     path = old_file(tmp_path / "a")
     index.remember([(path, stat_of(path), content_key(b"x"))])
-    assert index.known({path: stat_of(path)}) == {path: content_key(b"x")}
-    assert index.known({str(tmp_path / "b"): stat_of(path)}) == {}
+    assert index.find({path: stat_of(path)}) == {path: content_key(b"x")}
+    assert index.find({str(tmp_path / "b"): stat_of(path)}) == {}
 
 
 @pytest.mark.parametrize("change", ["size", "time"])
@@ -35,21 +35,21 @@ def test_a_changed_file_is_not(index, tmp_path, change):
     path = old_file(tmp_path / "a")
     index.remember([(path, stat_of(path), content_key(b"x"))])
     old_file(tmp_path / "a", b"xy" if change == "size" else b"y", age_ns=5 * SETTLED_NS)
-    assert index.known({path: stat_of(path)}) == {}
+    assert index.find({path: stat_of(path)}) == {}
 
 
 def test_a_file_that_may_still_be_written_is_not_remembered(index, tmp_path):
     path = old_file(tmp_path / "a", age_ns=0)
     index.remember([(path, stat_of(path), content_key(b"x"))])
-    assert index.known({path: stat_of(path)}) == {}
+    assert index.find({path: stat_of(path)}) == {}
 
 
 def test_a_broken_index_is_made_anew(index, tmp_path):
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 100)
     path = old_file(tmp_path / "a")
-    assert index.known({path: stat_of(path)}) == {}
+    assert index.find({path: stat_of(path)}) == {}
     index.remember([(path, stat_of(path), content_key(b"x"))])
-    assert index.known({path: stat_of(path)}) == {path: content_key(b"x")}
+    assert index.find({path: stat_of(path)}) == {path: content_key(b"x")}
 
 
 def test_a_damaged_row_is_passed_over(index, tmp_path):
@@ -57,22 +57,22 @@ def test_a_damaged_row_is_passed_over(index, tmp_path):
     index.remember([(path, stat_of(path), content_key(b"x"))])
     with closing(sqlite3.connect(tmp_path / "files.sqlite")) as connection, connection:
         connection.execute("UPDATE keys_of_files SET key = ?", [content_key(b"y")])
-    assert index.known({path: stat_of(path)}) == {}
+    assert index.find({path: stat_of(path)}) == {}
 
 
 def test_an_index_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "files.sqlite").mkdir()
     with pytest.raises(StoreError, match=r"files\.sqlite"):
-        StatIndex(tmp_path / "files.sqlite").known({"/a": (1, 2)})
+        FileIndex(tmp_path / "files.sqlite").find({"/a": (1, 2)})
     with pytest.raises(StoreError, match=r"files\.sqlite"):
-        StatIndex(tmp_path / "files.sqlite").remember([("/a", (1, 2), content_key(b"x"))])
+        FileIndex(tmp_path / "files.sqlite").remember([("/a", (1, 2), content_key(b"x"))])
 
 
 def test_any_path_a_file_system_knows_can_be_remembered(index, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     old_file(Path(path))
     index.remember([(path, stat_of(path), content_key(b"x"))])
-    assert index.known({path: stat_of(path)}) == {path: content_key(b"x")}
+    assert index.find({path: stat_of(path)}) == {path: content_key(b"x")}
 
 
 STATS = {f"/d/{row}.jpg": (row, row) for row in range(1200)}
@@ -86,7 +86,7 @@ def test_few_paths_and_many_are_found_alike(index, monkeypatch, row_bytes, asked
     index.remember((path, stat, KEYS[path]) for path, stat in STATS.items())
     paths = [*STATS][::-1][:asked]
     changed = {paths[0]: (0, 1), "/d/never.jpg": (1, 1)}
-    found = index.known({path: STATS[path] for path in paths} | changed)
+    found = index.find({path: STATS[path] for path in paths} | changed)
     assert found == {path: KEYS[path] for path in paths[1:]}
 
 
@@ -95,29 +95,29 @@ def test_a_few_paths_of_many_are_looked_up_by_path(index, monkeypatch):
     checked = []
     original = stat_index._checksum
     monkeypatch.setattr(stat_index, "_checksum", lambda *row: checked.append(row) or original(*row))
-    assert index.known({"/d/7.jpg": (7, 7)}) == {"/d/7.jpg": KEYS["/d/7.jpg"]}
+    assert index.find({"/d/7.jpg": (7, 7)}) == {"/d/7.jpg": KEYS["/d/7.jpg"]}
     assert len(checked) == 1
 
 
 def test_an_index_that_is_only_read_is_neither_made_nor_changed(index, tmp_path):
-    reader = StatIndex(tmp_path / "files.sqlite", read_only=True)
+    reader = FileIndex(tmp_path / "files.sqlite", read_only=True)
     reader.remember([("/a", (1, 2), KEYS["/d/1.jpg"])])
-    assert reader.known({"/a": (1, 2)}) == {}
+    assert reader.find({"/a": (1, 2)}) == {}
     assert list(tmp_path.iterdir()) == []
     index.remember([("/a", (1, 2), KEYS["/d/1.jpg"])])
     before = (tmp_path / "files.sqlite").read_bytes()
     reader.remember([("/a", (1, 2), KEYS["/d/2.jpg"])])
-    assert reader.known({"/a": (1, 2)}) == {"/a": KEYS["/d/1.jpg"]}
+    assert reader.find({"/a": (1, 2)}) == {"/a": KEYS["/d/1.jpg"]}
     assert (tmp_path / "files.sqlite").read_bytes() == before
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 100)
-    assert reader.known({"/a": (1, 2)}) == {}
+    assert reader.find({"/a": (1, 2)}) == {}
     assert (tmp_path / "files.sqlite").read_bytes() == b"no database" * 100
 
 
 def test_what_an_index_has_itself_counts_before_its_base(index, tmp_path):
     index.remember([("/a", (1, 2), KEYS["/d/1.jpg"]), ("/b", (1, 2), KEYS["/d/2.jpg"])])
-    above = StatIndex(tmp_path / "above.sqlite", base=index)
-    assert above.known({"/a": (1, 2), "/b": (1, 2)}) == {"/a": KEYS["/d/1.jpg"], "/b": KEYS["/d/2.jpg"]}
+    above = FileIndex(tmp_path / "above.sqlite", base=index)
+    assert above.find({"/a": (1, 2), "/b": (1, 2)}) == {"/a": KEYS["/d/1.jpg"], "/b": KEYS["/d/2.jpg"]}
     above.remember([("/a", (1, 2), KEYS["/d/3.jpg"])])
-    assert above.known({"/a": (1, 2), "/b": (1, 2)}) == {"/a": KEYS["/d/3.jpg"], "/b": KEYS["/d/2.jpg"]}
-    assert index.known({"/a": (1, 2)}) == {"/a": KEYS["/d/1.jpg"]}
+    assert above.find({"/a": (1, 2), "/b": (1, 2)}) == {"/a": KEYS["/d/3.jpg"], "/b": KEYS["/d/2.jpg"]}
+    assert index.find({"/a": (1, 2)}) == {"/a": KEYS["/d/1.jpg"]}

@@ -303,7 +303,7 @@ def base(tmp_path):
         lambda store: store.save(TABLE),
         lambda store: store.declare("e/new", SPEC),
         lambda store: append(store.declare("e/o", SPEC)),
-        lambda store: store.feature("e/o").note({"torch": "3"}),
+        lambda store: store.feature("e/o").add_provenance({"torch": "3"}),
         lambda store: store.feature("e/o").record_failures([Failure("00" * 16, "empty", "", "")]),
         lambda store: store.feature("e/o").forget_overcome_failures(),
         compact,

@@ -11,7 +11,7 @@ import numpy as np
 
 from encode_once.cache import Store
 from encode_once.cache.format.part import Part
-from encode_once.cache.format.spec_file import Record
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.verify import part_files
 from tests.conftest import WORDS
 
@@ -70,7 +70,7 @@ def committed(path):
     for name in Store(path).features():
         folder, rows = Store(path).folder(name), {}
         for part_file in part_files(folder):
-            part = Part(part_file, Record.read(folder).key)
+            part = Part(part_file, FeatureRecord.read(folder).key)
             rows |= _bytes(*part.chunk(np.arange(part.rows)))
         found[name] = rows
     return found

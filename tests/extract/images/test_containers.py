@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from encode_once.cache import Table, content_key
-from encode_once.cache.file_index import StatIndex
+from encode_once.cache.file_index import FileIndex
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers as members
 from encode_once.extract.images import hashing as contents
@@ -82,7 +82,7 @@ def test_members_of_an_unchanged_container_are_not_read_again(container, tmp_pat
     path, sources = container
     long_ago = 10**18
     os.utime(path, ns=(long_ago, long_ago))
-    index, table = StatIndex(tmp_path / "files.sqlite"), table_of(sources)
+    index, table = FileIndex(tmp_path / "files.sqlite"), table_of(sources)
     assert contents.add_keys(table, index, 3) == {}
     keys = [content_key(content) for content in IMAGES]
     assert list(map(bytes, table.image_keys)) == keys

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from encode_once.cache.file_index import StatIndex
+from encode_once.cache.file_index import FileIndex
 from encode_once.extract import readers as inputs
 from encode_once.extract.images import hashing as contents
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
@@ -34,7 +34,7 @@ SAMPLES = {
 def with_keys(root, place):
     tables, warnings = inputs.read(root)
     for table in tables.values():
-        assert contents.add_keys(table, StatIndex(place / "files.sqlite"), 4) == {}
+        assert contents.add_keys(table, FileIndex(place / "files.sqlite"), 4) == {}
     return tables, warnings
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from encode_once.cache.file_index import StatIndex
+from encode_once.cache.file_index import FileIndex
 from encode_once.extract import readers as inputs
 from encode_once.extract.images import hashing as contents
 from tests.extract.readers.test_containers import rows
@@ -38,7 +38,7 @@ def test_real_samples_are_the_plain_folders_in_every_container(real, tmp_path, n
         root = WRITERS[name](tmp_path / name, {"train": samples})
     converted = inputs.read(root)[0]["train"]
     for read_table in (table, converted):
-        assert contents.add_keys(read_table, StatIndex(tmp_path / "files.sqlite"), 2) == {}
+        assert contents.add_keys(read_table, FileIndex(tmp_path / "files.sqlite"), 2) == {}
     if name == "captioned_images":
         converted.labels = table.labels  # which texts beside images do not have
     assert rows(converted) == rows(table)
