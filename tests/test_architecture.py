@@ -49,6 +49,7 @@ LIGHT = [
     "encode_once.classify.runs.predict",
     "encode_once.classify.runs.retune",
     "encode_once.cli",
+    "encode_once.extract.encoders",
 ]
 
 

@@ -1,60 +1,58 @@
 """Every encoder by name.
 
-A family is a module with `NAMES` (our name → the library's name), `PREFIX` (the start of all other names that
-the family accepts, or None), `towers(name, options)`, and `card(name)`, which returns the EncoderInfo that
-`extract --list` prints. To add a family, add a file and a line in `FAMILIES`.
-Packages add families as entry points of the group `encode_once.encoders`, users as a class in a file.
+A family is a module with `towers(name, options)`. `catalogue.FAMILIES` lists its encoders, and the prefix
+behind which it accepts every model of its library. To add a family, add a file and its entries.
+Packages add families as entry points of the group `encode_once.encoders`: modules with `towers` and with
+`ENCODERS`, a mapping like that of a family in `FAMILIES`. Users add a class in a file.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, split_regions
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import Options, Tower
-from encode_once.extract.encoders.catalogue import EncoderInfo
+from encode_once.extract.encoders.catalogue import FAMILIES, EncoderInfo
 from encode_once.extract.errors import UnknownEncoderError
 
-FAMILIES = (
-    "clip",
-    "timm_models",
-    "torchvision_models",
-    "detection",
-    "onnx",
-    "glove",
-    "transformers_models",
-    "captioner",
-)
+Loader = Callable[[], Any]  # imports a family's module
 
 
-def families() -> Iterator[ModuleType]:
-    """The modules of all families; importing them does not import their libraries."""
-    for family in FAMILIES:
-        yield import_module(f"encode_once.extract.encoders.{family}")
+def _families() -> Iterator[tuple[Loader, Mapping[str, EncoderInfo]]]:
+    for family, infos in FAMILIES.items():
+        yield partial(import_module, f"{__name__}.{family}"), infos
     for package in entry_points(group="encode_once.encoders"):
-        yield package.load()
+        yield package.load, package.load().ENCODERS
 
 
 def listed() -> Iterator[tuple[str, EncoderInfo]]:
-    """Every encoder name with its information; for a family that accepts other names, also its prefix."""
-    for family in families():
-        for name in [*family.NAMES, *([family.PREFIX] if family.PREFIX else [])]:
-            yield name, family.card(name)
+    """Every encoder name, and every prefix of names, with its information."""
+    for _, infos in _families():
+        yield from infos.items()
+
+
+def _find(name: str) -> tuple[Loader, EncoderInfo]:
+    names: list[str] = []
+    for load, infos in _families():
+        for key in (name, f"{name.partition(':')[0]}:"):
+            if key in infos:
+                return load, infos[key]
+        names += infos
+    raise unknown_name("encoder", name, names, UnknownEncoderError)
 
 
 def card(name: str) -> EncoderInfo:
-    """Information about an encoder that needs no weights.
+    """Information about an encoder.
 
     Raises:
         UnknownEncoderError: no encoder has that name.
     """
-    family = _family(name)
-    info: EncoderInfo = family.card(name if name in family.NAMES else family.PREFIX)
-    return info
+    return _find(name)[1]
 
 
 def named(name: str) -> tuple[str, str | None]:
@@ -80,24 +78,14 @@ def requested(names: Iterable[str]) -> dict[str, bool]:
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The towers of an encoder, not loaded yet.
+    """The towers of an encoder, not loaded yet. Of the families only the encoder's own is imported.
 
     Raises:
         UnknownEncoderError: the name is unknown (the message suggests the closest one), or regions are
             requested from an encoder that has none.
     """
-    family = custom if custom.is_custom(name) else _family(name)
+    family = custom if custom.is_custom(name) else _find(name)[0]()
     encoder_towers: list[Tower] = family.towers(name, options)
     if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):
         raise UnknownEncoderError(f"{name} gives no regions: use an encoder of open_clip or timm")
     return encoder_towers
-
-
-def _family(name: str) -> ModuleType:
-    names = []
-    for family in families():
-        if name in family.NAMES or (family.PREFIX and name.startswith(family.PREFIX)):
-            return family
-        names += family.NAMES
-    names += [f"{family.PREFIX}…" for family in families() if family.PREFIX]
-    raise unknown_name("encoder", name, names, UnknownEncoderError)

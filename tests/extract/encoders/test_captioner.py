@@ -78,9 +78,8 @@ def coca(tmp_path_factory):
 
 
 @pytest.fixture
-def coca_tower(coca, monkeypatch):
-    monkeypatch.setitem(captioner.COCA, "coca-b32", ("tiny-coca", ""))
-    (tower,) = towers("coca-b32", Options(weights=str(coca)))
+def coca_tower(coca):
+    tower = captioner.CocaCaptioner("open_clip:tiny-coca", Options(weights=str(coca)))
     tower.load("cpu")
     return tower
 

@@ -61,15 +61,13 @@ def test_an_invalid_encoder_is_an_error_with_its_cause(working_folder, name, mes
 
 
 def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
-    tower, card = SimpleNamespace(specs={}), object()
-    family = SimpleNamespace(
-        NAMES={"theirs": "x"}, PREFIX=None, towers=lambda *_: [tower], card=lambda name: card
-    )
+    tower, info = SimpleNamespace(specs={}), object()
+    family = SimpleNamespace(ENCODERS={"theirs": info}, towers=lambda *_: [tower])
     monkeypatch.setattr(EntryPoint, "load", lambda _: family)
     point = EntryPoint("theirs", "their_package.encoders", "encode_once.encoders")
     monkeypatch.setattr(encoders, "entry_points", lambda group: [point])
     assert encoders.towers("theirs", Options()) == [tower]
-    assert ("theirs", card) in encoders.listed()
+    assert ("theirs", info) in encoders.listed()
 
 
 def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_path, monkeypatch):

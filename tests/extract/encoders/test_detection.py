@@ -7,8 +7,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import to_tensor
 
-from encode_once.extract.encoders import detection, towers
+from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
+from encode_once.extract.encoders.catalogue import model_name
 from tests.conftest import picture
 from tests.extract.encoders.test_torchvision_models import every_score, random_model, with_small_input
 
@@ -33,7 +34,7 @@ def detector(request, tmp_path_factory):
     seen = torch.stack([to_tensor(image.resize((128, 128))) for image in IMAGES])
     box = "box_" if name.startswith("frcnn") else ""
     settings = {"weights_backbone": None, f"{box}score_thresh": 0.05, f"{box}detections_per_img": 100}
-    model = random_model(detection.NAMES[name], seen, **settings)
+    model = random_model(model_name(name), seen, **settings)
     with torch.no_grad():
         for key, value in model.named_parameters():
             if key.endswith(("cls_score.weight", "cls_logits.weight")):

