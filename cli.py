@@ -496,10 +496,11 @@ def evaluate(
       encode-once evaluate runs/linear runs/mlp --differences differences.csv
     """
     from encode_once.classify import load_run
-    from encode_once.classify.evaluation.compare import Evaluation, against_first, write_differences
+    from encode_once.classify.evaluation.compare import against_first, write_differences
     from encode_once.classify.evaluation.tables import comparison_text, metrics_text
     from encode_once.classify.runs.predict import choose_split, judge
     from encode_once.classify.runs.predict import differences as made_otherwise
+    from encode_once.classify.runs.retune import evaluate_kept
 
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
@@ -511,7 +512,7 @@ def evaluate(
     for run in loaded:
         if data is None:
             warn(made_otherwise(run, Store(run.record.store)))
-            judged.append(Evaluation.kept(run))
+            judged.append(evaluate_kept(run))
         else:
             place, report = _encode_for(run, data, store, device, trust, dict(options))
             labelled = [one for one in report.tables if one.labels is not None]
@@ -525,7 +526,9 @@ def evaluate(
     found, judged = against_first(judged, anyway=anyway or data is not None)
     _result(found, as_json, lambda: comparison_text(found))
     if differences:
-        say(f"{differences}: {write_differences(differences, judged)} rows")
+        record = loaded[0].record
+        count = write_differences(differences, judged, record.id_column, record.label_separator)
+        say(f"{differences}: {count} rows")
 
 
 @main.command()
@@ -597,8 +600,8 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify import load_run
-    from encode_once.classify.evaluation.tables import compare
     from encode_once.classify.runs.predict import differences
+    from encode_once.classify.runs.retune import compare_rules
 
     folders = [run for run in runs if Path(run).is_dir() and not (Path(run) / "run.json").exists()]
     if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
@@ -608,7 +611,7 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     for one in loaded:
         warn([f"{one.path}: {line}" for line in one.record.warnings])
         warn(differences(one, Store(one.record.store)))
-    rows = compare(loaded)
+    rows = compare_rules(loaded)
     _result(rows, as_json, lambda: table_text(rows))
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import FloatArray, LabelMatrix, Scores
 from encode_once.classify.bench.synthetic import scored
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
-from encode_once.classify.evaluation.metrics import measure
+from encode_once.classify.evaluation.metrics import Metrics, measure
 
 POPULATION = 200_000  # rows that stand for all there are
 DRAWS = 200  # of each interval: the quantiles of more are little better
@@ -66,12 +66,12 @@ def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1)
         groups = np.repeat(np.arange(n // copies), copies)
         figures = measure(labels, predictions, scores, names)
         draws = resampled(labels, predictions, scores, groups, DRAWS, seed=repeat)
-        truth = {
+        truth: Metrics = {
             **whole,
             "macro_f1": class_f1[(labels | predictions).any(axis=0)].sum() / world.classes,
             "mAP": ap[labels.any(axis=0)].mean(),
         }
-        found.append([_judged(draws[name], figures[name], truth[name]) for name in METRICS])
+        found.append([_coverage(draws[name], figures[name], truth[name]) for name in METRICS])
     for name, values in zip(METRICS, np.array(found, dtype=np.float64).mean(axis=0), strict=True):
         covered, above, below, width, bias = values.tolist()
         yield {
@@ -89,8 +89,11 @@ def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1)
         }
 
 
-def _judged(draws: NDArray[np.float64], figure: float, truth: float) -> list[float]:
-    low, high = interval(draws, figure) or (np.nan, np.nan)
+def _coverage(draws: FloatArray, figure: float | None, truth: float | None) -> list[float]:
+    ends = interval(draws, figure)
+    if figure is None or truth is None or ends is None:
+        return [np.nan] * 5
+    low, high = ends
     return [low <= truth <= high, low > truth, high < truth, high - low, figure - truth]
 
 

@@ -15,7 +15,8 @@ from encode_once.cache import DataError
 from encode_once.classify.bench.grid_search import worth
 from encode_once.classify.decisions.exact import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.run import Run, ScoredRows
+from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.runs.run import Run
 
 AVERAGES = ("micro", "macro", "samples")
 HALF, ONE, EXACT = "0.5", "one cut", "exact cuts"  # what the others are compared with

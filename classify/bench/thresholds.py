@@ -21,9 +21,9 @@ from encode_once.classify.bench.grid_search import CUTS, brute_force, counted, l
 from encode_once.classify.bench.synthetic import made_up, scored
 from encode_once.classify.decisions.exact import Objective, tune
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import measure_kept
-from encode_once.classify.runs.run import ScoredRows
 
 OBJECTIVES = (
     *("macro", "weighted", "micro", "samples", "global-macro", "global-micro", "global-samples", "micro-f2"),

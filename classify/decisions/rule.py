@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,21 @@ class DecisionSpec:
         return DecisionRule(self, estimate(scores, labels, objective, self.shrink), calibration)
 
 
+class ClassThreshold(TypedDict):
+    """The threshold of a class and its 95 % interval; None where there is none."""
+
+    threshold: float | None
+    interval: list[float] | None
+
+
+class RuleSummary(TypedDict):
+    """What `metrics.json` says of a decision rule."""
+
+    objective: str
+    decided: str
+    guarantee: NotRequired[str]
+
+
 @dataclass(frozen=True)
 class DecisionRule:
     """What makes labels of scores, and what it was tuned for."""
@@ -122,17 +137,18 @@ class DecisionRule:
         return asked.decide == "thresholds" and not (self.calibration or asked.at_least or asked.at_most)
 
     @property
-    def told(self) -> dict[str, str]:
-        """What `metrics.json` says of it."""
-        asked = self.spec
-        objective = asked.objective if asked.decide == "thresholds" else asked.decide
-        return {"objective": objective, "decided": str(asked), **self._guaranteed()}
+    def summary(self) -> RuleSummary:
+        """The rule in words, for `metrics.json`."""
+        spec = self.spec
+        objective = spec.objective if spec.decide == "thresholds" else spec.decide
+        summary: RuleSummary = {"objective": objective, "decided": str(spec)}
+        if self.estimate.guarantee is not None:
+            summary["guarantee"] = self._guarantee_text(self.estimate.guarantee)
+        return summary
 
-    def _guaranteed(self) -> dict[str, str]:
-        """What a guarantee costs: expected means, and how many classes it leaves out."""
-        reached, thresholds = self.estimate.guarantee, self.thresholds
-        if reached is None:
-            return {}
+    def _guarantee_text(self, reached: Guarantee) -> str:
+        """What a guarantee costs: expected means, and the number of classes it leaves out."""
+        thresholds = self.thresholds
         objective = Objective.of(self.spec.objective)
         other = "recall" if objective.measure == "precision" else "precision"
         values = reached.recall if other == "recall" else reached.precision
@@ -149,10 +165,10 @@ class DecisionRule:
             )
         if never or always:
             parts.append("--no-shrink tunes without the guarantee")
-        return {"guarantee": "; ".join(parts)}
+        return "; ".join(parts)
 
-    def per_class(self) -> list[dict[str, Any]]:
-        """For each class its threshold, and the interval of one that the bootstrap tells; else None."""
+    def per_class(self) -> list[ClassThreshold]:
+        """The threshold of each class, with its bootstrap interval if the rule was fitted with intervals."""
         intervals = self.estimate.intervals
         known = np.full((len(self.thresholds), 2), np.nan) if intervals is None else intervals
         return [

@@ -1,245 +1,239 @@
-"""Runs on the same rows: what each reaches, and how far the others are from the first of them.
+"""Comparison of runs on the same rows: the metrics of each, and how the others differ from the first.
 
-Two runs are told apart by the difference of their metrics over the same draws of the same rows, which is much
-surer than their intervals side by side: what is hard in a row is hard for both. So runs are only compared on
-rows that all of them have held out, and whose labels none of them was tuned on.
+Runs are compared by the difference of their metrics over the same bootstrap draws of the same rows. That is
+much more precise than two separate intervals, because a row that is hard for one run is hard for the other.
+So runs are only compared on eval rows that all of them have, and that none of them tuned its thresholds on.
 """
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.format.atomic import replacing
 from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.data.rows import match
 from encode_once.classify.evaluation import intervals
-from encode_once.classify.evaluation.intervals import CLASS_F1, interval
-from encode_once.classify.evaluation.metrics import measure, row_f1
-from encode_once.classify.runs.retune import decide_kept, metrics_of, tuned_on_eval
-from encode_once.classify.runs.run import Run, ScoredRows
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.evaluation.intervals import CLASS_F1
+from encode_once.classify.evaluation.metrics import MetricName, Metrics, row_f1
 
-ENOUGH = 5  # rows in which two runs differ in a class, before an interval of that tells them apart
+MIN_DIFFERING_ROWS = 5  # in which two runs differ in a class, for the class to be named as better or worse
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What a run says of rows that it was not fitted on, and what that is worth."""
+class Change(TypedDict):
+    """A run's figure minus the first run's, with the paired interval; None where either has no figure."""
 
-    run: Run
-    rows: ScoredRows  # with scores as probabilities, calibrated where the run does that
-    predictions: LabelMatrix  # (n, c)
-    metrics: dict[str, Any]  # `metrics.json`, of these rows
-    tuned_here: bool = False  # its thresholds were tuned on these rows
+    difference: float | None
+    interval: list[float] | None
 
-    @classmethod
-    def kept(cls, run: Run) -> "Evaluation":
-        """Of the rows that a run held out itself."""
-        rows, predictions = decide_kept(run)
-        return cls(run, rows, predictions, metrics_of(run, rows, predictions), tuned_on_eval(run))
 
-    @property
-    def name(self) -> str:
-        """The run's folder."""
-        return str(self.run.path)
+class ClassChange(Change):
+    """The change of a class's F1."""
 
-    def draws(self) -> dict[str, FloatArray]:
-        """Each metric on each draw of the rows, as `intervals.resampled` has it."""
-        return intervals.resampled(self.rows.labels, self.predictions, self.rows.scores, self.rows.groups)
+    label: str
 
-    def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> dict[str, Any]:
-        """The metrics with one more key, `intervals`: metric → the ends of its 95 % interval."""
-        draws = draws or self.draws()
-        return self.metrics | {
-            "intervals": {name: interval(draws[name], self.metrics[name]) for name in intervals.ALL}
-        }
 
-    def taking(self, places: NDArray[np.intp], classes: Sequence[str]) -> "Evaluation":
-        """The same of some of the rows, in that order, and of the same classes in the order given."""
-        own = self.run.record.classes
-        k = [own.index(name) for name in classes]
-        if k == list(range(len(own))) and np.array_equal(places, np.arange(len(self.rows.ids))):
-            return self
-        pick = np.ix_(places, np.array(k))
-        groups = self.rows.groups
-        rows = ScoredRows(
-            [self.rows.ids[n] for n in places],
-            self.rows.scores[pick],
-            self.rows.labels[pick],
-            keys=self.rows.keys[places],
-            groups=None if groups is None else groups[places],
-        )
-        predictions = self.predictions[pick]
-        measured = measure(rows.labels, predictions, rows.scores, classes)
-        measured["per_class"] = [
-            {**self.metrics["per_class"][one], **row}
-            for one, row in zip(k, measured["per_class"], strict=True)
-        ]
-        return replace(self, rows=rows, predictions=predictions, metrics=self.metrics | measured)
+class ComparedRun(Metrics):
+    """A run's metrics on the compared rows."""
+
+    run: str
+    tuned_on_these_rows: bool
+
+
+class Difference(TypedDict):
+    """A run minus the first run."""
+
+    run: str
+    to: str
+    metrics: dict[MetricName, Change]
+    per_class: list[ClassChange]
+    better: list[str]  # labels of the classes whose F1 is higher, beyond its interval
+    worse: list[str]
+    rows_differing: int  # rows with different predicted labels
+    closer: int  # how many of these are closer to the truth than the first run's
+    further: int
+
+
+class Comparison(TypedDict):
+    """The runs and their differences from the first."""
+
+    n: int  # rows
+    caveats: list[str]  # why the comparison is not fair; empty if it is
+    runs: list[ComparedRun]
+    differences: list[Difference]
 
 
 def against_first(
-    judged: Sequence[Evaluation], anyway: bool = False
-) -> tuple[dict[str, Any], list[Evaluation]]:
-    """Runs compared with the first of them; and the runs, with no rows but those they were compared on.
+    evaluations: Sequence[Evaluation], anyway: bool = False
+) -> tuple[Comparison, list[Evaluation]]:
+    """Compare runs with the first of them.
 
     Args:
-        anyway: also where they were measured on different rows, on those in common, or tuned on them.
+        anyway: compare runs with different eval rows on the rows they share, and runs tuned on these rows.
 
     Returns:
-        `n`: of rows. `caveats`: what makes the comparison less than fair; empty where nothing does.
-        `runs`: for each its folder, all metrics and `intervals`, and `tuned_on_these_rows`.
-        `differences`: for each but the first, less the first, `metrics` and `per_class` F1, each with
-        `difference` and the paired `interval`; the labels of the classes where it is `better` or `worse`
-        beyond that; `rows_differing`, whose predicted labels are not the same, and of these how many are
-        `closer` to the truth and how many `further` from it.
+        The comparison, and the evaluations of only the rows that were compared.
 
     Raises:
-        UsageError: fewer than two runs, or one twice.
-        DataError: classes or labels differ; without `anyway` the rows, or thresholds were tuned on them.
+        UsageError: fewer than two runs, or a run twice.
+        DataError: classes or labels differ; without `anyway` rows differ or thresholds were tuned on them.
     """
-    _check(judged)
-    judged, caveats = _on_the_same_rows(judged, anyway)
-    caveats += _tuned_here(judged, anyway)
-    judged = _grouped_alike(judged)
-    first, *others = judged
-    draws = [one.draws() for one in judged]
-    return {
+    _check(evaluations)
+    evaluations, caveats = _on_shared_rows(evaluations, anyway)
+    caveats += _check_tuning(evaluations, anyway)
+    evaluations = _with_shared_groups(evaluations)
+    first, *others = evaluations
+    draws = [evaluation.draws() for evaluation in evaluations]
+    runs: list[ComparedRun] = [
+        {
+            "run": evaluation.run,
+            "tuned_on_these_rows": evaluation.tuned_here,
+            **evaluation.with_intervals(own_draws),
+        }
+        for evaluation, own_draws in zip(evaluations, draws, strict=True)
+    ]
+    differences = [
+        _difference(evaluation, first, intervals.differences(own_draws, draws[0]))
+        for evaluation, own_draws in zip(others, draws[1:], strict=True)
+    ]
+    comparison: Comparison = {
         "n": len(first.rows.ids),
         "caveats": caveats,
-        "runs": [
-            {"run": one.name, "tuned_on_these_rows": one.tuned_here, **one.with_intervals(drawn)}
-            for one, drawn in zip(judged, draws, strict=True)
-        ],
-        "differences": [
-            _difference(one, first, intervals.differences(drawn, draws[0]))
-            for one, drawn in zip(others, draws[1:], strict=True)
-        ],
-    }, judged
+        "runs": runs,
+        "differences": differences,
+    }
+    return comparison, evaluations
 
 
-def write_differences(path: Path, judged: Sequence[Evaluation]) -> int:
-    """Write the rows whose predicted labels are not the same in all runs; return how many there are.
+def write_differences(
+    path: Path, evaluations: Sequence[Evaluation], id_column: str, label_separator: str
+) -> int:
+    """Write the rows whose predicted labels differ between runs as CSV; return their number.
 
-    Columns: the id, `Labels` (the truth), what each run predicts, under the name of its folder, and
-    `Closest`: the runs whose labels are nearest the truth by the row's F1, empty where all are as near.
+    The columns are the id, `Labels` (the truth), the labels that each run predicts, under the run's folder,
+    and `Closest`: the runs whose labels are closest to the truth by the row's F1, empty if all are equally
+    close.
     """
-    first = judged[0]
-    record, labels = first.run.record, first.rows.labels
-    classes = np.array(record.classes)
-    closeness = np.stack([_closeness(labels, one.predictions) for one in judged])  # (runs, n)
-    differing = np.flatnonzero(
-        np.any([(one.predictions != first.predictions).any(axis=1) for one in judged], axis=0)
-    )
+    first = evaluations[0]
+    labels, classes = first.rows.labels, np.array(first.classes)
+    closeness = np.stack([_closeness(labels, run.predictions) for run in evaluations])  # (runs, n)
+    differing = np.any([(run.predictions != first.predictions).any(axis=1) for run in evaluations], axis=0)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([record.id_column, "Labels", *(one.name for one in judged), "Closest"])
-        for row in differing:
-            sets = [labels[row], *(one.predictions[row] for one in judged)]
-            best = closeness[:, row] == closeness[:, row].max()
-            closest = [one.name for one, near in zip(judged, best, strict=True) if near and not best.all()]
-            told = (record.label_separator.join(classes[one]) for one in sets)
-            writer.writerow([first.rows.ids[row], *told, "; ".join(closest)])
-    return len(differing)
+        writer.writerow([id_column, "Labels", *(run.run for run in evaluations), "Closest"])
+        for row in np.flatnonzero(differing):
+            label_sets = [labels[row], *(run.predictions[row] for run in evaluations)]
+            best = np.flatnonzero(closeness[:, row] == closeness[:, row].max()).tolist()
+            closest = [evaluations[k].run for k in best] if len(best) < len(evaluations) else []
+            cells = (label_separator.join(classes[label_set]) for label_set in label_sets)
+            writer.writerow([first.rows.ids[row], *cells, "; ".join(closest)])
+    return int(differing.sum())
 
 
-def _check(judged: Sequence[Evaluation]) -> None:
-    """Refuse what cannot be compared at all."""
-    first, names = judged[0], [one.name for one in judged]
-    if len(set(names)) < max(len(names), 2):
+def _check(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse runs that can never be compared."""
+    first, names = evaluations[0], [evaluation.run for evaluation in evaluations]
+    if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError("name two runs or more to compare, each once")
-    for one in judged:
-        if differing := set(first.run.record.classes) ^ set(one.run.record.classes):
+    for other in evaluations[1:]:
+        if differing := set(first.classes) ^ set(other.classes):
             raise DataError(
-                f"{one.name} and {first.name} do not know the same classes: only one of them has "
+                f"{other.run} and {first.run} do not know the same classes: only one of them has "
                 f"{', '.join(sorted(differing))}. Fit both on the same labels"
             )
 
 
-def _on_the_same_rows(judged: Sequence[Evaluation], anyway: bool) -> tuple[list[Evaluation], list[str]]:
-    """The runs with rows and classes in the order of the first; a caveat where rows had to be left out."""
-    first, caveats = judged[0], []
+def _on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[list[Evaluation], list[str]]:
+    """The evaluations with the rows and classes in the order of the first; a caveat if rows are left out."""
+    first, caveats = evaluations[0], []
     keys, ids = first.rows.keys, first.rows.ids
-    positions = np.stack([match(keys, ids, run.rows.keys, run.rows.ids) for run in judged])
-    shared = positions[:, (positions >= 0).all(axis=0)]  # (runs, rows in common)
+    positions = np.stack([match(keys, ids, run.rows.keys, run.rows.ids) for run in evaluations])
+    shared = positions[:, (positions >= 0).all(axis=0)]  # (runs, shared rows)
     n = shared.shape[1]
-    if any(len(one.rows.ids) > n for one in judged):
-        told = ", ".join(f"{len(one.rows.ids)} of {one.name}" for one in judged)
+    if any(len(evaluation.rows.ids) > n for evaluation in evaluations):
+        counts = ", ".join(f"{len(evaluation.rows.ids)} of {evaluation.run}" for evaluation in evaluations)
         if not n or not anyway:
             hint = "fit them with the same --split" + (", or say --anyway" if n else "")
-            raise DataError(f"only {n} evaluated rows are in all runs ({told}): {hint}")
-        caveats.append(f"compared on the {n} rows that are in all runs ({told})")
-    classes = first.run.record.classes
-    same = [one.taking(rows, classes) for one, rows in zip(judged, shared, strict=True)]
-    for one in same[1:]:
-        if wrong := int((one.rows.labels != same[0].rows.labels).any(axis=1).sum()):
+            raise DataError(f"only {n} evaluated rows are in all runs ({counts}): {hint}")
+        caveats.append(f"compared on the {n} rows that are in all runs ({counts})")
+    subsets = [
+        evaluation.subset(rows, first.classes) for evaluation, rows in zip(evaluations, shared, strict=True)
+    ]
+    for other in subsets[1:]:
+        if differing := int((other.rows.labels != subsets[0].rows.labels).any(axis=1).sum()):
             raise DataError(
-                f"{one.name} and {first.name} have different labels for {wrong} rows of the same content: "
-                "the table has changed between them, so fit the older one again"
+                f"{other.run} and {first.run} have different labels for {differing} rows of the same "
+                "content: the table has changed between them, so fit the older one again"
             )
-    return same, caveats
+    return subsets, caveats
 
 
-def _grouped_alike(judged: Sequence[Evaluation]) -> list[Evaluation]:
-    """The runs with rows grouped together that any of them groups: paired draws need the same groups."""
-    groupings = [one.rows.groups for one in judged if one.rows.groups is not None]
+def _with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+    """The evaluations with rows grouped if any of them groups them: paired draws need equal groups."""
+    groupings = [evaluation.rows.groups for evaluation in evaluations if evaluation.rows.groups is not None]
     if not groupings:
-        return [*judged]
+        return [*evaluations]
     groups = groupings[0]
     for other in groupings[1:]:
         if not np.array_equal(groups, other):
-            from encode_once.classify.data.duplicates import joined  # of PyTorch, which is needed here only
+            from encode_once.classify.data.duplicates import joined  # imports torch, rarely needed
 
             groups = joined(groups, other)
-    return [replace(one, rows=replace(one.rows, groups=groups)) for one in judged]
+    return [replace(evaluation, rows=replace(evaluation.rows, groups=groups)) for evaluation in evaluations]
 
 
-def _tuned_here(judged: Sequence[Evaluation], anyway: bool) -> list[str]:
+def _check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
     """A caveat for each run whose thresholds were tuned on the rows it is evaluated on."""
-    flattered = [one.name for one in judged if one.tuned_here]
-    if flattered and not anyway:
+    tuned_here = [evaluation.run for evaluation in evaluations if evaluation.tuned_here]
+    if tuned_here and not anyway:
         raise DataError(
-            f"thresholds of {', '.join(flattered)} were tuned on the very rows of the comparison, which "
+            f"thresholds of {', '.join(tuned_here)} were tuned on the very rows of the comparison, which "
             "flatters: fit with --tune-on inner, or say --anyway"
         )
-    return [f"{name}: its thresholds were tuned on these rows, which flatters it" for name in flattered]
+    return [f"{name}: its thresholds were tuned on these rows, which flatters it" for name in tuned_here]
 
 
-def _difference(one: Evaluation, first: Evaluation, draws: Mapping[str, FloatArray]) -> dict[str, Any]:
-    def told(ours: Any, theirs: Any, of_draws: FloatArray) -> dict[str, Any]:
-        difference = None if ours is None or theirs is None else ours - theirs
-        return {"difference": difference, "interval": interval(of_draws, difference)}
-
-    per_class = [
-        {"label": ours["label"], **told(ours["f1"], theirs["f1"], of_draws)}
-        for ours, theirs, of_draws in zip(
-            one.metrics["per_class"], first.metrics["per_class"], draws[CLASS_F1].T, strict=True
-        )
+def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArray]) -> Difference:
+    """draws: of the differences."""
+    metrics: dict[MetricName, Change] = {
+        name: _change(run.metrics[name], first.metrics[name], draws[name]) for name in intervals.ALL
+    }
+    rows = zip(run.metrics["per_class"], first.metrics["per_class"], draws[CLASS_F1].T, strict=True)
+    per_class: list[ClassChange] = [
+        {"label": own["label"], **_change(own["f1"], other["f1"], of_class)} for own, other, of_class in rows
     ]
-    changed = one.predictions != first.predictions
+    changed = run.predictions != first.predictions
+    better, worse = [], []
+    for change, count in zip(per_class, changed.sum(axis=0), strict=True):
+        if count >= MIN_DIFFERING_ROWS and change["interval"] is not None:
+            low, high = change["interval"]
+            better += [change["label"]] if low > 0 else []
+            worse += [change["label"]] if high < 0 else []
     differing = changed.any(axis=1)
-    told_apart = [*zip(per_class, changed.sum(axis=0) >= ENOUGH, strict=True)]
-    near, nearest = (_closeness(run.rows.labels, run.predictions)[differing] for run in (one, first))
+    own, other = (_closeness(one.rows.labels, one.predictions)[differing] for one in (run, first))
     return {
-        "run": one.name,
-        "to": first.name,
-        "metrics": {
-            name: told(one.metrics[name], first.metrics[name], draws[name]) for name in intervals.ALL
-        },
+        "run": run.run,
+        "to": first.run,
+        "metrics": metrics,
         "per_class": per_class,
-        "better": [row["label"] for row, sure in told_apart if sure and row["interval"][0] > 0],
-        "worse": [row["label"] for row, sure in told_apart if sure and row["interval"][1] < 0],
+        "better": better,
+        "worse": worse,
         "rows_differing": int(differing.sum()),
-        "closer": int((near > nearest).sum()),
-        "further": int((near < nearest).sum()),
+        "closer": int((own > other).sum()),
+        "further": int((own < other).sum()),
     }
 
 
+def _change(own: float | None, other: float | None, draws: FloatArray) -> Change:
+    difference = None if own is None or other is None else own - other
+    return {"difference": difference, "interval": intervals.interval(draws, difference)}
+
+
 def _closeness(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
-    """F1 of each row, (n,); 1, not 0, where there is no label and none is predicted, as that is right."""
+    """F1 of each row, (n,); but 1 for a row without labels for which none is predicted, as that is right."""
     return np.where((labels == predictions).all(axis=1), 1.0, row_f1(labels, predictions))

@@ -44,16 +44,24 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, stdtrit
 
-from encode_once.classify.arrays import BoolArray, FloatArray, Groups, LabelMatrix, RowWeights
+from encode_once.classify.arrays import BoolArray, FloatArray, Groups, IntArray, LabelMatrix, RowWeights
 from encode_once.classify.decisions.shrinkage import between_variance
-from encode_once.classify.evaluation.metrics import average_precision, coverages, f1, ranking_losses, row_f1
+from encode_once.classify.evaluation.metrics import (
+    MetricName,
+    average_precision,
+    coverages,
+    f1,
+    ranking_losses,
+    row_f1,
+)
 
 DRAWS, LEVEL = 1000, 0.95
 TOGETHER = 100  # draws at a time: W of 10,000 rows takes 4 MB
 PRIOR = 4  # degrees of freedom by which a class's variance is shrunk to the mean of the classes
 DOUBT = 0.15  # standard error of a correction of bias, in units of it: the binormal model is only a model
-METRICS = ("micro_f1", "macro_f1", "samples_f1", "mAP")  # shown in tables of several runs
-ALL = (
+# Shown in tables of several runs.
+METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
+ALL: tuple[MetricName, ...] = (
     *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
     *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss"),
 )
@@ -122,7 +130,7 @@ def differences(ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]
 
 
 def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
-    """Weights of rows (n, up to `TOGETHER`) whose group numbers, (n,), are 0, 1, …"""
+    """RowWeights of rows (n, up to `TOGETHER`) whose group numbers, (n,), are 0, 1, …"""
     rng = np.random.default_rng(seed)
     n, g = len(group), group.max() + 1
     for start in range(0, draws, TOGETHER):
@@ -182,9 +190,7 @@ def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any],
     return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, positives)
 
 
-def _corrected(
-    drawn: FloatArray, figure: float, bias: float, parts: FloatArray, m: NDArray[np.intp]
-) -> FloatArray:
+def _corrected(drawn: FloatArray, figure: float, bias: float, parts: FloatArray, m: IntArray) -> FloatArray:
     """Draws (draws,) about the figure less its bias, and wider.
 
     parts (2, c) is what each class adds to the variance: D, and the v that replaces it. m is (c,).
@@ -200,14 +206,14 @@ def _corrected(
     return np.asarray(figure - bias + (drawn - drawn.mean()) * wider)
 
 
-def _groups_with(rows: BoolArray, group: Groups) -> NDArray[np.intp]:
+def _groups_with(rows: BoolArray, group: Groups) -> IntArray:
     """How many groups have any of a class's rows, (c,), of rows (n, c)."""
     if group.max() + 1 == len(group):
         return np.asarray(rows.sum(axis=0), np.intp)
     return np.array([len(np.unique(group[column])) for column in rows.T])
 
 
-def _class_variances(of_draws: FloatArray, m: NDArray[np.intp]) -> FloatArray:
+def _class_variances(of_draws: FloatArray, m: IntArray) -> FloatArray:
     """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
     freedom = np.maximum(m - 1, 0)
     single = of_draws * m * (m + 1) / np.maximum(freedom, 1)
@@ -218,7 +224,7 @@ def _class_variances(of_draws: FloatArray, m: NDArray[np.intp]) -> FloatArray:
     return np.where(m == 1, np.maximum(variances, of_draws), variances)  # draws of negatives vary, too
 
 
-def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: NDArray[np.intp], n: int) -> FloatArray:
+def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> FloatArray:
     """By how much average precision is too high on average, (c,), for classes with p positives among n rows.
 
     The model is binormal: on some scale, scores of negatives are N(0, 1) and those of positives N(d, 1). A
@@ -250,7 +256,7 @@ def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: NDArray[np.intp], n: 
     )
 
 
-def _binormal_bias(d: FloatArray, positives: NDArray[np.intp], n: int) -> FloatArray:
+def _binormal_bias(d: FloatArray, positives: IntArray, n: int) -> FloatArray:
     """The bias of average precision (c,) for separations d (c,)."""
     x, of_x = hermegauss(48)
     of_x /= of_x.sum()
@@ -283,7 +289,7 @@ class RankedClass:
         truth, falling = labels[order], -scores[order]
         ends = np.unique(np.searchsorted(falling, falling[truth], side="right"))
 
-        def groups(rows: NDArray[np.int32], ends: NDArray[np.intp]) -> csr_array:
+        def groups(rows: NDArray[np.int32], ends: IntArray) -> csr_array:
             starts = np.r_[0, ends].astype(np.int32)
             return csr_array((np.ones(len(rows), np.float32), rows, starts), (len(ends), len(labels)))
 

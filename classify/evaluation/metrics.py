@@ -6,7 +6,7 @@ calibration. scikit-learn has all but the last, too, and is what the tests compa
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,56 @@ from encode_once.classify.arrays import FloatArray, LabelMatrix
 BINS = 15  # of the calibration error
 
 
+MetricName = Literal[
+    "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "subset_accuracy",
+    "hamming_loss", "coverage_error", "ranking_loss", "calibration_error",
+]  # fmt: skip
+
+
+class ClassMetrics(TypedDict):
+    """The metrics of one class."""
+
+    label: str
+    threshold: NotRequired[float | None]  # None: the class has none, or a different one in each fold
+    interval: NotRequired[list[float] | None]  # of the threshold
+    precision: float
+    recall: float
+    f1: float
+    ap: float | None  # None for a class without positives
+    support: int
+    calibration_error: float
+
+
+class Metrics(TypedDict):
+    """`metrics.json`. The keys that are not required say which rule and rows the figures belong to."""
+
+    micro_f1: float
+    macro_f1: float
+    weighted_f1: float
+    samples_f1: float
+    mAP: float | None
+    precision: float
+    recall: float
+    subset_accuracy: float
+    hamming_loss: float
+    coverage_error: float
+    ranking_loss: float
+    calibration_error: float
+    per_class: list[ClassMetrics]
+    n: int
+    objective: NotRequired[str]
+    decided: NotRequired[str]  # the decision rule in words
+    guarantee: NotRequired[str]  # the costs of a guaranteed precision or recall
+    split: NotRequired[str]
+    tuned_on: NotRequired[str]
+    warnings: NotRequired[list[str]]
+    intervals: NotRequired[dict[MetricName, list[float] | None]]  # 95 % intervals
+
+
 def measure(
     labels: LabelMatrix, predictions: LabelMatrix, scores: NDArray[np.floating], names: Sequence[str]
-) -> dict[str, Any]:
-    """The metrics of `metrics.json` as plain numbers: all its keys but those that tell what decided.
+) -> Metrics:
+    """All required metrics of predictions and scores, which may be raw or calibrated.
 
     labels, predictions and scores are (n, c), names (c,). What is 0/0 counts as 0, as with
     scikit-learn's zero_division=0: a class that is nowhere true or predicted lowers macro F1, and a row
@@ -37,7 +83,7 @@ def measure(
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
     ap, calibration = _of_rankings(labels, scores)
     known = support > 0
-    per_class = [
+    per_class: list[ClassMetrics] = [
         {
             "label": names[k],
             "precision": float(precision[k]),

@@ -84,5 +84,5 @@ def _changes(trial: Trial, whole: Trial) -> dict[str, Any]:
     if trial.error:
         return with_intervals({}, {}, CHANGE)
     names = [name for name in METRICS if whole.metrics[name] is not None]
-    changes = {name: trial.metrics[name] - whole.metrics[name] for name in names}
+    changes: dict[str, float] = {name: trial.metrics[name] - whole.metrics[name] for name in names}
     return with_intervals(changes, differences(trial.draws, whole.draws), CHANGE)

@@ -8,7 +8,7 @@ from typing import Any
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify.evaluation.intervals import METRICS
-from encode_once.classify.evaluation.tables import about, with_ends
+from encode_once.classify.evaluation.tables import about, with_interval
 from encode_once.classify.spec import FitSpec
 
 Row = dict[str, Any]
@@ -35,7 +35,7 @@ def text(rows: Sequence[Row]) -> str:
 def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any]) -> None:
     """Write NAME.json and NAME.md, which says on which rows the metrics were measured."""
     write_json(folder / f"{name}.json", rows)
-    parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(dict(metrics))] if metrics else [])]
+    parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(metrics)] if metrics else [])]
     with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -59,7 +59,7 @@ def _about(row: Row) -> dict[str, str]:
 
 
 def _figure(row: Row, name: str) -> str:
-    return with_ends(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
+    return with_interval(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

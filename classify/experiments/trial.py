@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
 from encode_once.classify.arrays import FloatArray
 from encode_once.classify.evaluation import intervals
+from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.runs.fit import fit
-from encode_once.classify.runs.retune import decide_kept, measured, metrics_of, retune
+from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import Run, find_run
 from encode_once.classify.spec import FitSpec
 
@@ -28,26 +29,26 @@ class Trial:
     spec: FitSpec
     run: str  # its folder
     error: str | None = None
-    metrics: dict[str, Any] = field(default_factory=dict)  # `metrics.json`
+    metrics: Mapping[str, Any] = field(default_factory=dict)  # `metrics.json`
     draws: dict[str, FloatArray] = field(default_factory=dict)  # by metric: its value on each draw
-    validation: dict[str, Any] = field(default_factory=dict)  # the metrics of the validation rows
+    validation: Mapping[str, Any] = field(default_factory=dict)  # the metrics of the validation rows
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
 
     @classmethod
     def of(cls, spec: FitSpec, run: Run) -> "Trial":
         """The trial whose run this is."""
-        evaluated, predictions = decide_kept(run)
-        decision = run.decision
-        validation = replace(run.tune, scores=decision.probabilities(run.tune.scores))
+        evaluation, rule, validation = evaluate_kept(run), run.decision, run.tune
+        probabilities = rule.probabilities(validation.scores)
+        predictions = rule.choose(probabilities)
         return cls(
             spec,
             str(run.path),
-            metrics=metrics_of(run, evaluated, predictions),
-            draws=intervals.resampled(evaluated.labels, predictions, evaluated.scores, evaluated.groups),
-            validation=measured(decision, validation, run.record.classes, decision.choose(validation.scores)),
+            metrics=evaluation.metrics,
+            draws=evaluation.draws(),
+            validation=measure_rule(rule, validation.labels, predictions, probabilities, run.record.classes),
             seconds=run.record.seconds,
-            rows=content_key(evaluated.keys.tobytes() + evaluated.labels.tobytes()).hex(),
+            rows=content_key(evaluation.rows.keys.tobytes() + evaluation.rows.labels.tobytes()).hex(),
         )
 
     def figures(self) -> dict[str, Any]:

@@ -24,9 +24,11 @@ from encode_once.classify.data.features import FeatureSource, LearnedFeature, St
 from encode_once.classify.data.groups import Grouping
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
+from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.retune import decide, measure_kept
-from encode_once.classify.runs.run import FeatureRecord, Model, Run, RunRecord, ScoredRows, check_place
+from encode_once.classify.runs.run import FeatureRecord, Model, Run, RunRecord, check_place
 from encode_once.classify.spec import FitSpec, code_key
 
 INNER = 0.1  # share of the training rows that validates: for early stopping, model choice and thresholds
@@ -39,7 +41,7 @@ def fit(
     run: str | os.PathLike[str] | None = None,
     table: Table | None = None,
     **fields: Any,
-) -> tuple[Run, dict[str, Any]]:
+) -> tuple[Run, Metrics]:
     """Fit a head on cached features, tune its thresholds, measure it on the eval rows, and save the run.
 
     Args:

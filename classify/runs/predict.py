@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,9 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.evaluation.compare import Evaluation
-from encode_once.classify.runs.retune import measured
-from encode_once.classify.runs.run import Run, ScoredRows
+from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
+from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.runs.run import Run
 
 
 @contextmanager
@@ -135,7 +134,7 @@ def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
     return run.model.scores(matrix), matrix
 
 
-def evaluate(run: Run, store: Store, table: Table) -> tuple[dict[str, Any], list[str]]:
+def evaluate(run: Run, store: Store, table: Table) -> tuple[Metrics, list[str]]:
     """The metrics of a labelled table, without the rows that the run was fitted or tuned on.
 
     A row is left out, and counted in a warning, if its content key (see `rows`) is that of such a row.
@@ -175,14 +174,15 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
     groups, warned = _groups(run, store, table)
     warnings += warned
-    likely = run.decision.probabilities(scores[~seen])
-    rows = ScoredRows(ids, likely, labels, groups=groups[~seen], keys=keys[~seen])
-    predictions = run.decision.choose(rows.scores)
-    metrics = measured(run.decision, rows, classes, predictions) | {
+    rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
+    probabilities = run.decision.probabilities(rows.scores)
+    predictions = run.decision.choose(probabilities)
+    metrics: Metrics = {
+        **measure_rule(run.decision, labels, predictions, probabilities, classes),
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
-    return Evaluation(run, rows, predictions, metrics), warnings
+    return Evaluation(str(run.path), classes, rows, probabilities, predictions, metrics), warnings
 
 
 def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:

@@ -1,4 +1,4 @@
-"""From kept scores to thresholds, predictions and metrics; no model is touched."""
+"""From kept scores to thresholds, predictions and metrics, without refitting the model."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,89 +6,86 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import LabelMatrix, Probabilities
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
-from encode_once.classify.evaluation.metrics import measure
-from encode_once.classify.runs.run import Run, ScoredRows
+from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
+from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.runs.run import Run
+
+COMPARED_RULES = {
+    "0.5": DecisionSpec("none"),
+    "global": DecisionSpec("global-macro"),
+    "per class": DecisionSpec("macro"),
+    "expected F1": DecisionSpec(decide="expected-f1"),
+}
 
 
-def decide(tuning: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tune_on: str) -> DecisionRule:
-    """The rule that a run's kept scores and labels decide.
+def decide(spec: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tune_on: str) -> DecisionRule:
+    """The decision rule that a run's kept scores and labels give.
 
-    Of cross-validated rows also each fold's, learned from the other folds: these label the rows, so that no
-    row affects its own labels. The rule itself comes from all rows and is for new ones.
+    With cross-validation also the rule of each fold, fitted on the other folds: these rules label the rows,
+    so that no row affects its own labels. The rule itself is fitted on all rows and is for new ones.
 
     Raises:
         DataError: scores that are no probabilities.
     """
     tuned_on = evaluated if tune_on == "eval" else validation
-    decision = tuning.fit(tuned_on.scores, tuned_on.labels)
-    if evaluated.folds is None or tune_on == "eval" or not tuning.learns:
-        return decision
+    rule = spec.fit(tuned_on.scores, tuned_on.labels)
+    if evaluated.folds is None or tune_on == "eval" or not spec.learns:
+        return rule
     others = (evaluated.folds != fold for fold in range(evaluated.folds.max() + 1))
     scores, labels = evaluated.scores, evaluated.labels
-    folds = tuple(tuning.fit(scores[rows], labels[rows], intervals=False) for rows in others)
-    return replace(decision, folds=folds)
+    return replace(
+        rule, folds=tuple(spec.fit(scores[rows], labels[rows], intervals=False) for rows in others)
+    )
 
 
-def retune(run: Run, tuning: DecisionSpec) -> tuple[dict[str, Any], LabelMatrix]:
-    """Give a run another way from scores to labels; return the metrics and labels of its `eval` rows.
+def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
+    """Replace a run's decision rule; return the metrics and predictions of its `eval` rows.
 
     Raises:
         DataError: scores that are no probabilities.
     """
-    run.decision = decide(tuning, run.tune, run.eval, run.spec.tune_on)
+    run.decision = decide(spec, run.tune, run.eval, run.spec.tune_on)
     return measure_kept(run)
 
 
-def measure_kept(run: Run) -> tuple[dict[str, Any], LabelMatrix]:
-    """`metrics.json` for a run's decision as it is, and the labels of its `eval` rows, (n, c)."""
-    rows, predictions = decide_kept(run)
-    return metrics_of(run, rows, predictions), predictions
+def measure_kept(run: Run) -> tuple[Metrics, LabelMatrix]:
+    """`metrics.json` for a run's decision rule as it is, and the predictions (n, c) of its `eval` rows."""
+    evaluation = evaluate_kept(run)
+    return evaluation.metrics, evaluation.predictions
 
 
-def decide_kept(run: Run) -> tuple[ScoredRows, LabelMatrix]:
-    """A run's `eval` rows with their probabilities as scores, and the labels (n, c) they get.
-
-    Cross-validated rows get them by the rule of their fold.
-    """
-    rows, decision = run.eval, run.decision
-    if rows.folds is None or not decision.folds:
-        probabilities = decision.probabilities(rows.scores)
-        return replace(rows, scores=probabilities), decision.choose(probabilities)
-    dtype = np.float64 if decision.calibration else rows.scores.dtype
-    probabilities, predictions = np.empty(rows.scores.shape, dtype), np.empty_like(rows.labels)
-    for number, fold in enumerate(decision.folds):
-        of_fold = rows.folds == number
-        probabilities[of_fold] = fold.probabilities(rows.scores[of_fold])
-        predictions[of_fold] = fold.choose(probabilities[of_fold])
-    return replace(rows, scores=probabilities), predictions
-
-
-def metrics_of(run: Run, rows: ScoredRows, predictions: LabelMatrix) -> dict[str, Any]:
-    """`metrics.json` of a run's `eval` rows with their probabilities, and labels (n, c)."""
-    decision = run.decision
-    if decision.folds:  # labels came from several thresholds a class: none belongs next to its F1
-        decision = replace(decision, estimate=ThresholdEstimate(np.full(rows.labels.shape[1], np.nan)))
-    return {
-        **measured(decision, rows, run.record.classes, predictions),
+def evaluate_kept(run: Run) -> Evaluation:
+    """The evaluation of a run on its `eval` rows, from the kept scores."""
+    rule, classes = run.decision, run.record.classes
+    probabilities, predictions = _decided(run)
+    if rule.folds:  # predictions came from several thresholds per class: none belongs next to its F1
+        rule = replace(rule, estimate=ThresholdEstimate(np.full(len(classes), np.nan)))
+    metrics: Metrics = {
+        **measure_rule(rule, run.eval.labels, predictions, probabilities, classes),
         "split": run.spec.split,
         "tuned_on": _tuned_on(run),
         "warnings": run.record.warnings,
     }
+    return Evaluation(
+        str(run.path), classes, run.eval, probabilities, predictions, metrics, tuned_on_eval(run)
+    )
 
 
-def measured(
-    decision: DecisionRule, rows: ScoredRows, classes: Sequence[str], predictions: LabelMatrix
-) -> dict[str, Any]:
-    """What labels (n, c) of rows with their probabilities are worth, and the decision that led to them."""
-    found = measure(rows.labels, predictions, rows.scores, classes)
-    per_class = [
-        {"label": row["label"], **cut, **row}
-        for row, cut in zip(found["per_class"], decision.per_class(), strict=True)
-    ]
-    return {**found, "per_class": per_class, **decision.told}
+def _decided(run: Run) -> tuple[Probabilities, LabelMatrix]:
+    """The probabilities and predictions (n, c) of a run's `eval` rows: of each fold by the fold's rule."""
+    rows, rule = run.eval, run.decision
+    if rows.folds is None or not rule.folds:
+        probabilities = rule.probabilities(rows.scores)
+        return probabilities, rule.choose(probabilities)
+    probabilities, predictions = np.empty(rows.scores.shape), np.empty_like(rows.labels)
+    for number, fold_rule in enumerate(rule.folds):
+        of_fold = rows.folds == number
+        probabilities[of_fold] = fold_rule.probabilities(rows.scores[of_fold])
+        predictions[of_fold] = fold_rule.choose(probabilities[of_fold])
+    return probabilities, predictions
 
 
 def tuned_on_eval(run: Run) -> bool:
@@ -104,3 +101,23 @@ def _tuned_on(run: Run) -> str:
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
     return f"inner: {len(run.tune.ids)} of the training rows"
+
+
+def compare_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Each run's F1 on its `eval` rows by each of `COMPARED_RULES`; the runs keep their own rules."""
+    rows = []
+    for run in runs:
+        for name, spec in COMPARED_RULES.items():
+            metrics, _ = retune(replace(run), spec)
+            rows.append(
+                {
+                    "run": str(run.path),
+                    "head": run.spec.head,
+                    "features": " + ".join(run.record.features),
+                    "thresholds": name,
+                    "micro_f1": metrics["micro_f1"],
+                    "macro_f1": metrics["macro_f1"],
+                    "samples_f1": metrics["samples_f1"],
+                }
+            )
+    return rows

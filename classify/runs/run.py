@@ -36,6 +36,8 @@ from encode_once.classify.data import text as corpus
 from encode_once.classify.data.matrix import MatrixLike, Standardised
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads import Head
 from encode_once.classify.heads import state as states
 from encode_once.classify.spec import FitSpec
@@ -45,21 +47,6 @@ FORMAT, VERSION = "encode-once run", 4
 
 class RunError(EncodeOnceError, OSError):
     """A run's folder cannot be read."""
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """Rows with their scores and true labels."""
-
-    ids: list[str]
-    scores: NDArray[np.float32]  # (n, c) probabilities
-    labels: NDArray[np.bool_]  # (n, c)
-    keys: Keys = field(kw_only=True)  # (n, 16), see `rows.content_keys`
-    folds: NDArray[np.intp] | None = None  # (n,): of cross-validation, the fold whose model gave the scores
-    missing: NDArray[np.bool_] | None = None  # (n, features): which have no vector, where any has none
-    groups: NDArray[np.intp] | None = (
-        None  # (n,): rows of equal number belong together; None: every row is alone
-    )
 
 
 @dataclass(frozen=True)
@@ -173,7 +160,7 @@ class Run:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on."""
         return KeyIndex(self.fitted_on).find(keys) >= 0
 
-    def save(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+    def save(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
         """Write the folder; `run.json` comes last, so a folder that has one is whole."""
         check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -198,7 +185,7 @@ class Run:
         del content["data"]  # which `table` says
         write_json(self.path / "run.json", content)
 
-    def save_decision(self, metrics: dict[str, Any], predictions: NDArray[np.bool_]) -> None:
+    def save_decision(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
         """Write the decision and what follows from it: the metrics and the predictions."""
         write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)

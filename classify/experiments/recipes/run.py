@@ -14,6 +14,7 @@ from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Stor
 from encode_once.classify import fit
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data import text as corpus
+from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.runs.retune import measure_kept, retune
 from encode_once.classify.runs.run import Run, find_run
@@ -198,7 +199,7 @@ class Kitchen:
 
     def _fitted(
         self, ready: Ready, place: Path, split: str, refit: bool
-    ) -> tuple[Run, dict[str, Any], NDArray[np.bool_]]:
+    ) -> tuple[Run, Metrics, NDArray[np.bool_]]:
         """A run of the recipe with its metrics and predictions: the kept one, or one fitted now."""
         recipe = ready.recipe
         mark = "" if split == recipe.split else f"@{split.replace(':', '-')}"

@@ -97,14 +97,14 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
         "expected_precision": {"few": None, "enough": 1.0, "none": None},
         "expected_recall": {"few": 0.0, "enough": 1.0, "none": None},
     }
-    assert decision.told["guarantee"].startswith("expected recall 0.500")
-    assert "2 of 3 classes never predicted" in decision.told["guarantee"]
-    assert "--no-shrink" in decision.told["guarantee"]
+    assert decision.summary["guarantee"].startswith("expected recall 0.500")
+    assert "2 of 3 classes never predicted" in decision.summary["guarantee"]
+    assert "--no-shrink" in decision.summary["guarantee"]
     decision = DecisionSpec("recall:0.9").fit(scores, labels)
     assert decision(scores).sum(axis=0).tolist() == [60, 22, 0]
     guarantee = decision.as_json(["few", "enough", "none"])["guarantee"]
     assert (guarantee["never"], guarantee["always"]) == (["none"], ["few"])
-    assert "1 of 3 classes predicted in every row" in decision.told["guarantee"]
+    assert "1 of 3 classes predicted in every row" in decision.summary["guarantee"]
 
 
 @pytest.mark.parametrize("objective", ["precision:0.9", "global-recall:0.5", "precision:1", "recall:0"])
@@ -114,7 +114,7 @@ def test_a_decision_with_a_guarantee_survives_json(objective):
     told = json.loads(json.dumps(decision.as_json(classes), allow_nan=False))
     again = DecisionRule.of_json(told, classes)
     assert again.as_json(classes) == told
-    assert again.told == decision.told
+    assert again.told == decision.summary
     del told["guarantee"]  # of a run of an earlier version
     assert DecisionRule.of_json(told, classes).estimate.guarantee is None
 
@@ -125,7 +125,7 @@ def test_the_optimum_on_the_tuning_rows_is_kept_where_it_is_asked_for():
         decision = DecisionSpec(objective, shrink=False).fit(scores, labels)
         np.testing.assert_array_equal(decision.thresholds, tune(scores, labels, objective))
         assert decision.as_json([*"abcdef"])["guarantee"] is None
-        assert decision.told["decided"].endswith("exactly")
+        assert decision.summary["decided"].endswith("exactly")
 
 
 @pytest.mark.parametrize("objective", ["global-precision:0.9", "global-recall:0.9"])

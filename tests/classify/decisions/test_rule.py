@@ -115,7 +115,7 @@ def test_sets_have_no_thresholds():
     told = decision.as_json(CLASSES)
     assert set(told["thresholds"].values()) == set(told["intervals"].values()) == {None}
     assert told["calibrated_by"] == "sigmoid"
-    assert decision.told["objective"] == "expected-f1"
+    assert decision.summary["objective"] == "expected-f1"
     assert decision.per_class() == [{"threshold": None, "interval": None}] * 4
 
 

@@ -1,9 +1,8 @@
 import pytest
-from sklearn.metrics import f1_score
 
-from encode_once.classify import fit, load_run
-from encode_once.classify.evaluation.compare import Evaluation
-from encode_once.classify.evaluation.tables import RULES, compare, metrics_text
+from encode_once.classify import fit
+from encode_once.classify.evaluation.tables import metrics_text
+from encode_once.classify.runs.retune import evaluate_kept
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
 
 def test_intervals_are_told_below_where_there_are_any(run):
     made, metrics = run
-    found = Evaluation.kept(made).with_intervals()
+    found = evaluate_kept(made).with_intervals()
     *same, last = metrics_text(found).splitlines()
     assert same == metrics_text(metrics).splitlines()
     low, high = found["intervals"]["micro_f1"]
@@ -35,17 +34,3 @@ def test_what_has_no_value_is_told_as_a_dash(run):
     _, metrics = run
     told = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
     assert told.count("mAP –") == 2
-
-
-def test_runs_are_compared_under_each_rule_of_thresholds(run):
-    made, _ = run
-    loaded = load_run(made.path)
-    rows = compare([loaded])
-    assert [row["thresholds"] for row in rows] == [*RULES]
-    for row, tuning in zip(rows, RULES.values(), strict=True):
-        assert (row["run"], row["head"]) == (str(made.path), "linear")
-        assert row["features"] == "e/image + e/text"
-        predictions = tuning.fit(made.tune.scores, made.tune.labels)(made.eval.scores)
-        for average in ("micro", "macro", "samples"):
-            expected = f1_score(made.eval.labels, predictions, average=average, zero_division=0)
-            assert row[f"{average}_f1"] == pytest.approx(expected)

@@ -9,9 +9,10 @@ from encode_once.classify import measure_kept, retune
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
+from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import measure
-from encode_once.classify.runs.retune import tuned_on_eval
-from encode_once.classify.runs.run import Model, Run, RunRecord, ScoredRows
+from encode_once.classify.runs.retune import COMPARED_RULES, compare_rules, tuned_on_eval
+from encode_once.classify.runs.run import Model, Run, RunRecord
 from encode_once.classify.spec import FitSpec
 
 
@@ -135,3 +136,17 @@ def test_a_fixed_cut_is_tuned_on_nothing():
     assert metrics["decided"] == "0.375 is the threshold of every class"
     assert (predictions == (run.eval.scores >= 0.375)).all()
     assert measure_kept(run)[0] == metrics
+
+
+def test_a_run_is_compared_under_each_rule_and_keeps_its_own():
+    run = a_run()
+    before = run.decision
+    rows = compare_rules([run])
+    assert run.decision is before
+    assert [row["thresholds"] for row in rows] == [*COMPARED_RULES]
+    for row, spec in zip(rows, COMPARED_RULES.values(), strict=True):
+        assert (row["run"], row["head"]) == ("run", "linear")
+        predictions = spec.fit(run.tune.scores, run.tune.labels)(run.eval.scores)
+        for average in ("micro", "macro", "samples"):
+            expected = f1_score(run.eval.labels, predictions, average=average, zero_division=0)
+            assert row[f"{average}_f1"] == pytest.approx(expected)

@@ -1,0 +1,99 @@
+"""Scored rows, and what a run's decision rule reaches on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from encode_once.cache.keys import Keys
+from encode_once.classify.arrays import (
+    BoolArray,
+    FloatArray,
+    Groups,
+    LabelMatrix,
+    Probabilities,
+    RowIndex,
+    Scores,
+)
+from encode_once.classify.decisions.rule import DecisionRule
+from encode_once.classify.evaluation import intervals
+from encode_once.classify.evaluation.metrics import Metrics, measure
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Rows with a head's scores and the true labels."""
+
+    ids: list[str]
+    scores: Scores  # (n, c)
+    labels: LabelMatrix  # (n, c)
+    keys: Keys = field(kw_only=True)  # (n, 16), see `rows.content_keys`
+    folds: RowIndex | None = None  # (n,): in cross-validation, the fold whose model gave the scores
+    missing: BoolArray | None = None  # (n, features): features without a vector, if any row lacks one
+    groups: Groups | None = None  # (n,): rows with equal numbers belong together; None: every row is alone
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a run predicts for rows that it was not fitted on, and the metrics of that."""
+
+    run: str  # its folder
+    classes: Sequence[str]
+    rows: ScoredRows
+    probabilities: Probabilities  # (n, c): the scores of the rows, calibrated if the run does that
+    predictions: LabelMatrix  # (n, c)
+    metrics: Metrics
+    tuned_here: bool = False  # whether the thresholds were tuned on these rows
+
+    def draws(self) -> dict[str, FloatArray]:
+        """Each metric on each bootstrap draw of the rows, see `intervals.resampled`."""
+        return intervals.resampled(self.rows.labels, self.predictions, self.probabilities, self.rows.groups)
+
+    def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> Metrics:
+        """The metrics with their 95 % intervals under the key `intervals`."""
+        draws = draws or self.draws()
+        ends = {name: intervals.interval(draws[name], self.metrics[name]) for name in intervals.ALL}
+        return {**self.metrics, "intervals": ends}
+
+    def subset(self, rows: RowIndex, classes: Sequence[str]) -> "Evaluation":
+        """The evaluation of these rows, in this order, with the same classes in the order given."""
+        columns = [self.classes.index(name) for name in classes]
+        if columns == list(range(len(columns))) and np.array_equal(rows, np.arange(len(self.rows.ids))):
+            return self
+        block = np.ix_(rows, np.array(columns))
+        groups = self.rows.groups
+        kept = ScoredRows(
+            [self.rows.ids[row] for row in rows],
+            self.rows.scores[block],
+            self.rows.labels[block],
+            keys=self.rows.keys[rows],
+            groups=None if groups is None else groups[rows],
+        )
+        probabilities, predictions = self.probabilities[block], self.predictions[block]
+        metrics = measure(kept.labels, predictions, probabilities, classes)
+        before = self.metrics["per_class"]
+        metrics["per_class"] = [
+            {**before[column], **row} for column, row in zip(columns, metrics["per_class"], strict=True)
+        ]
+        return replace(
+            self,
+            classes=classes,
+            rows=kept,
+            probabilities=probabilities,
+            predictions=predictions,
+            metrics={**self.metrics, **metrics},
+        )
+
+
+def measure_rule(
+    rule: DecisionRule,
+    labels: LabelMatrix,
+    predictions: LabelMatrix,
+    probabilities: Probabilities,
+    classes: Sequence[str],
+) -> Metrics:
+    """The metrics of predictions (n, c), with the thresholds of each class and the rule in words."""
+    metrics = measure(labels, predictions, probabilities, classes)
+    per_class = zip(metrics["per_class"], rule.per_class(), strict=True)
+    metrics["per_class"] = [{"label": row["label"], **threshold, **row} for row, threshold in per_class]
+    return {**metrics, **rule.summary}
