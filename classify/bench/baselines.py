@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
-from encode_once.classify.heads import Head
+from encode_once.classify.heads.base import Head
 
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: that of best micro F1 on the inner rows is taken
 NAMES = {  # head → its peer

@@ -25,7 +25,7 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.matrix import RowView, Standardised
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.heads import Head
+from encode_once.classify.heads.base import Head
 from encode_once.classify.runs.fit import INNER, HeadFitter, fit
 
 Row = dict[str, Any]

@@ -74,7 +74,7 @@ def variants(spec: FitSpec) -> Iterator[tuple[str, FitSpec]]:
         others = {name: kept for name, kept in spec.options.items() if name != option}
         before, after = leaderboard.option(option, value), leaderboard.option(option, defaults[option])
         yield f"{after}, not {before.partition('=')[2]}", replace(spec, options=others)
-    for loss in heads.losses_of(spec.head):
+    for loss in heads.class_of(spec.head).LOSSES:
         if loss != spec.options.get("loss", defaults["loss"]):
             yield f"loss={loss}", replace(spec, options={**spec.options, "loss": loss})
 

@@ -27,8 +27,8 @@ def check(names: Sequence[str], split: str) -> None:
         UsageError: no head has options to search, or there are no validation rows to choose on.
         DataError: Optuna is not installed.
     """
-    if not any(heads.space_of(name) for name in names):
-        able = ", ".join(name for name in heads.HEADS if heads.space_of(name))
+    if not any(heads.class_of(name).SPACE for name in names):
+        able = ", ".join(name for name in heads.HEADS if heads.class_of(name).SPACE)
         raise UsageError(f"there is nothing to search of {', '.join(names)}; there is of {able}")
     if split.startswith("kfold:"):
         raise UsageError(f"a search cannot choose under {split}, which tunes on the rows it measures")
@@ -40,7 +40,9 @@ def best(runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log) -> 
 
     Metrics on the eval rows do not affect the choice. A head without options to search is fitted once.
     """
-    space = {name: values for name, values in heads.space_of(spec.head).items() if name not in spec.options}
+    space = {
+        name: values for name, values in heads.class_of(spec.head).SPACE.items() if name not in spec.options
+    }
     if not space:
         return runner.attempt(spec)
     optuna = _optuna()

@@ -1,22 +1,22 @@
 """A random forest of all classes at once, on a projection of the features."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import RandomForestRegressor
 
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
-class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """scikit-learn's forest of trees that each tell all classes: a leaf says how often a label occurs in it.
 
     Of thousands of columns a tree takes seconds and sees little in each; so trees are grown on `components`
@@ -87,10 +87,10 @@ class Forest(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         scores /= len(tree["roots"])
         return scores
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The projection, and the nodes of all trees: their children, splits, and shares (nodes, c)."""
         return self.state_
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another forest learned."""
         self.state_ = dict(state)

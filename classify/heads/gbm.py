@@ -5,18 +5,19 @@ from typing import Any, ClassVar
 
 import lightgbm
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
+from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
-class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class a LightGBM booster, stopped by its log loss on the validation rows.
 
     LightGBM knows one output a booster; all share one table of binned columns. These are `components`
@@ -48,16 +49,16 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         self.center_, self.axes_ = projection.learn(X, Y, X_val, Y_val, self.components)
         table = lightgbm.Dataset(projection.project(X, self.center_, self.axes_), free_raw_data=False)
-        held = lightgbm.Dataset(
+        validation = lightgbm.Dataset(
             projection.project(X_val, self.center_, self.axes_), reference=table, free_raw_data=False
         )
         self.frequencies_ = Y.mean(axis=0).astype(np.float32)
-        self.boosters_ = [
-            self._booster(table.set_label(truth), held.set_label(truth_held)) if 0 < share < 1 else None
-            for share, truth, truth_held in zip(
-                self.frequencies_, np.asarray(Y, float).T, np.asarray(Y_val, float).T, strict=True
-            )
-        ]
+        self.history = []
+        self.boosters_ = []
+        for c, share in enumerate(self.frequencies_):
+            table.set_label(Y[:, c].astype(float))
+            validation.set_label(Y_val[:, c].astype(float))
+            self.boosters_.append(self._booster(c, table, validation) if 0 < share < 1 else None)
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
@@ -69,7 +70,7 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 scores[:, c] = booster.predict(Z, num_threads=self.jobs)
         return scores
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The projection, each class's frequency, and its booster in LightGBM's own text, UTF-8."""
         texts = {
             f"booster.{c}": np.frombuffer(booster.model_to_string().encode(), np.uint8)
@@ -78,16 +79,18 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         }
         return {"center": self.center_, "axes": self.axes_, "frequencies": self.frequencies_, **texts}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another head learned."""
         self.center_, self.axes_, self.frequencies_ = state["center"], state["axes"], state["frequencies"]
         texts = (state.get(f"booster.{c}") for c in range(len(self.frequencies_)))
+        self.history = []
         self.boosters_ = [
             None if text is None else lightgbm.Booster(model_str=text.tobytes().decode()) for text in texts
         ]
 
-    def _booster(self, table: Any, held: Any) -> Any:
-        how = {
+    def _booster(self, c: int, table: Any, validation: Any) -> Any:
+        """The booster of class c; its rounds are added to the history."""
+        params = {
             "objective": "binary",
             "learning_rate": self.learning_rate,
             "num_leaves": self.leaves,
@@ -95,8 +98,22 @@ class GBM(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             "num_threads": self.jobs,
             "seed": self.seed,
             "deterministic": True,
-            "force_row_wise": True,  # told, else LightGBM tries both and rounding depends on which was faster
+            "force_row_wise": True,  # else LightGBM takes the faster way, which changes the rounding
             "verbosity": -1,
         }
-        stop = lightgbm.early_stopping(self.patience, verbose=False)
-        return lightgbm.train(how, table, self.rounds, valid_sets=[held], callbacks=[stop])
+        losses: dict[str, dict[str, list[float]]] = {}
+        booster = lightgbm.train(
+            params,
+            table,
+            self.rounds,
+            valid_sets=[table, validation],
+            valid_names=["train", "validation"],
+            callbacks=[
+                lightgbm.early_stopping(self.patience, verbose=False),
+                lightgbm.record_evaluation(losses),
+            ],
+        )
+        pairs = zip(losses["train"]["binary_logloss"], losses["validation"]["binary_logloss"], strict=True)
+        rounds = [Epoch(c, number, *pair, None) for number, pair in enumerate(pairs, start=1)]
+        self.history = [*self.history, *rounds]
+        return booster

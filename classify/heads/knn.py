@@ -3,19 +3,18 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
+from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.validation import with_validation
 
@@ -24,7 +23,7 @@ QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)
 
 
 @dataclass(eq=False, repr=False)
-class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A label's probability is its share of the votes of the k nearest rows and of one average row.
 
     A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance to
@@ -64,12 +63,12 @@ class KNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             parts.append(shares.cpu().numpy())
         return np.concatenate(parts)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The rows (n, d) float16 with their labels (n, c), the spread, k and temperature, each (1,)."""
         names = ("rows", "labels", "spread", "k", "temperature")
         return {name: getattr(self, f"{name}_") for name in names}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another head kept and chose."""
         for name, array in state.items():
             setattr(self, f"{name}_", array)

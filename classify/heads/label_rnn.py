@@ -37,7 +37,7 @@ class LabelRNN(Fused):
     def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
         network.order = frequencies.argsort(descending=True)
 
-    def _loss(self, loss: Loss) -> Criterion:
+    def _criterion(self, loss: Loss) -> Criterion:
         return lambda network, X, Y: cast("LabelDecoder", network).negative_log_likelihood(X, Y)
 
 

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
@@ -23,7 +22,7 @@ TINY = 1e-30  # in place of a zero divisor
 
 
 @dataclass(eq=False, repr=False)
-class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """For each class the weights w and intercept of least C Σ BCE + ½|w|², like sklearn's LogisticRegression.
 
     All classes share one C: from the strongest penalty on, the last before the mean BCE of the validation
@@ -56,11 +55,11 @@ class Linear(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
         return scores
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,)."""
         return {"coef": self.coef_, "intercept": self.intercept_, "C": self.C_}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another head learned."""
         self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 

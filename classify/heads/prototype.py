@@ -14,9 +14,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief
-from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
+from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, State, Vectors
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.validation import with_validation
 
@@ -29,7 +30,7 @@ SPREAD = 0.3  # of the classes' slopes, as a share of the common one
 
 
 @dataclass(eq=False, repr=False)
-class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Zero-shot CLIP, calibrated, blended with a cache of labelled rows (Tip-Adapter, Zhang et al., 2022).
 
     The score of a row x for a class is (1 - α) cos(x, prototype) / s + α A / t, where A is the share of the
@@ -57,7 +58,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     device: str = "auto"
 
     @property
-    def raw(self) -> bool:
+    def takes_raw(self) -> bool:
         """Whether X's columns must come as they are: cosines to prompts mean nothing on standardised ones."""
         return self.prompts is not None
 
@@ -103,7 +104,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             parts.append(torch.where(there[:, None], scores, frequencies).cpu().numpy())
         return np.concatenate(parts)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """Prototypes (c, d), cached rows (m, d) float16 with their labels (m, c), β (1,), and the rest.
 
         The rest is what cosines and affinities are multiplied by, (2,), and the slopes, intercepts and
@@ -112,7 +113,7 @@ class Prototype(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         names = ("prototypes", "rows", "labels", "beta", "scale", "slope", "intercept", "frequencies")
         return {name: getattr(self, f"{name}_") for name in names}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another head kept and chose."""
         for name, array in state.items():
             setattr(self, f"{name}_", array)

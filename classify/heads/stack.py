@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
+from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
-from encode_once.classify.heads import Head, make, takes_raw, with_shapes
+from encode_once.classify.heads import make, with_shapes
 from encode_once.classify.heads import state as states
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.networks import Shapes
 from encode_once.classify.heads.validation import with_validation
@@ -24,7 +24,7 @@ MEAN = "mean"
 
 
 @dataclass(eq=False, repr=False)
-class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Heads whose out-of-fold scores another head, `combiner`, learns to weigh (Wolpert, 1992).
 
     The combiner sees the logits of each training row by heads that were fitted on the other folds; then the
@@ -68,14 +68,14 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         means: Scores = expit(logits.reshape(len(X), len(self.heads_), -1).mean(axis=1))
         return means
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The numbers of columns and classes, (2,), and what each head and the combiner learned."""
         learned = {str(i): head for i, head in enumerate(self.heads_)}
         if self.combiner != MEAN:
             learned["combiner"] = self.combiner_
         return {"size": self.size_, **states.joined(learned)}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another stack of the same options learned."""
 
         def loaded(head: Head, who: str) -> Head:
@@ -109,7 +109,7 @@ class Stack(BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             for name, some, part in zip(names, options, parts, strict=True)
         ]
         for name, head in zip(names, made, strict=True):
-            if takes_raw(head):
+            if head.takes_raw:
                 raise DataError(f"head {name} takes vectors as they are, and those of stack are standardised")
         return made
 

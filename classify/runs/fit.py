@@ -169,7 +169,7 @@ class HeadFitter:
         X = self.X.fitted(train)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, X_val = RowView(X, train), RowView(X, validation)
-        if heads.takes_raw(head):
+        if head.takes_raw:
             mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         else:
             mean, scale = featuring.standardisation(X_train, [*X.shapes.values()])
@@ -177,7 +177,8 @@ class HeadFitter:
         head.fit(model.standardise(X_train), self.Y[train], model.standardise(X_val), self.Y[validation])
         scored = self._scored(model, X, validation)
         classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
-        warnings = check_scores(self.head, classes, scored.scores, scored.labels, self.Y[train])
+        doubts = check_scores(self.head, classes, scored.scores, scored.labels, self.Y[train])
+        warnings = [*head.warnings, *doubts]
         return Fitted(model, X, scored, warnings)
 
     def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> ScoredRows:

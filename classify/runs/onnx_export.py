@@ -18,7 +18,7 @@ from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
 from encode_once.cache.process import silenced
 from encode_once.classify import heads
-from encode_once.classify.heads import Head
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.torch.head import TorchHead

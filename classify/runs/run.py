@@ -38,8 +38,9 @@ from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
-from encode_once.classify.heads import Head
 from encode_once.classify.heads import state as states
+from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.history import Epoch
 from encode_once.classify.spec import FitSpec
 
 FORMAT, VERSION = "encode-once run", 4
@@ -124,6 +125,11 @@ class Model:
     scale: NDArray[np.float32]  # (d,)
     head: Head
     vectorisers: Mapping[str, Vectoriser]  # feature → what makes it of captions, where that was learned
+
+    @property
+    def history(self) -> Sequence[Epoch]:
+        """The course of the training, epoch by epoch; empty for a model that was loaded or has no epochs."""
+        return self.head.history
 
     def standardise(self, X: MatrixLike) -> Standardised:
         """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""

@@ -5,12 +5,11 @@
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
+from typing import Protocol
 
 from encode_once.cache import UsageError
 from encode_once.cache.errors import unknown_name
+from encode_once.classify.arrays import State
 from encode_once.classify.data.text.embeddings import Embedding, FastText, Word2Vec
 from encode_once.classify.data.text.sparse import CaptionVectors
 from encode_once.classify.data.text.tfidf import TfIdf
@@ -40,11 +39,11 @@ class Vectoriser(Protocol):
         """The blocks of any captions."""
         ...
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """All that was learned, as named arrays."""
         ...
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another of the same name learned: `transform` then gives the same, to the bit."""
         ...
 

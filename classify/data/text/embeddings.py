@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DataError
-from encode_once.classify.arrays import Vectors
+from encode_once.classify.arrays import State, Vectors
 from encode_once.classify.data.text.sparse import CaptionVectors, MeanVectors, TokenVectors, WordSequences
 from encode_once.classify.data.text.words import pack, unpack, words
 
@@ -60,11 +60,11 @@ class Embedding(ABC):
         numbered = WordSequences(*self._number([words(caption) for caption in captions]))
         return MeanVectors(numbered) if self.pooling == "mean" else TokenVectors(numbered, self.shape[0])
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The words, a line each in UTF-8, their vectors (words, d), and the shape of a block (2,)."""
         return {"words": pack(list(self.words_)), "vectors": self.vectors_, "shape": np.array(self.shape)}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another learned."""
         self._know(unpack(state["words"]), state["vectors"])
         length, width = state["shape"].tolist()
@@ -108,11 +108,11 @@ class Word2Vec(Embedding):
 class FastText(Embedding):
     """Bojanowski et al., 2017. A word's n-grams have vectors too, so a word it has not learned has theirs."""
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """As of any embedding, and the vectors of the n-grams (buckets, d)."""
         return super().state() | {"ngrams": self.ngrams_}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another learned."""
         super().load_state(state)
         self.ngrams_ = state["ngrams"]

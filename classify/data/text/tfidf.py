@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import DataError
+from encode_once.classify.arrays import State
 from encode_once.classify.data.text.sparse import WordWeights
 from encode_once.classify.data.text.words import pack, unpack, words
 
@@ -42,12 +42,12 @@ class TfIdf:
         # One more than there are: scikit-learn refuses none at all.
         return WordWeights(self.vectoriser_.transform([*captions, ""])[:-1], there)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The words, a line each in UTF-8, and their weights (words,)."""
         vocabulary = self.vectoriser_.get_feature_names_out().tolist()
         return {"words": pack(vocabulary), "idf": self.vectoriser_.idf_}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another learned."""
         vocabulary = unpack(state["words"])
         self.vectoriser_ = _vectorizer(vocabulary=vocabulary)

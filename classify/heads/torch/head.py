@@ -1,29 +1,29 @@
 """What every torch head has in common: how it is trained, scored, kept."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.device import choose_device, on_device
+from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.training import Criterion, Training, logits, seeded, train
+from encode_once.classify.heads.torch.training import Criterion, TrainingConfig, logits, seeded, train
 from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
-class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is untyped
+class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A network under BCE or another loss, stopped by a score on the validation rows.
 
     Without validation rows a tenth of the rows is held out. A subclass is a dataclass, too, whose fields are
@@ -69,7 +69,7 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "TorchHead":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        training = Training.of(self)
+        config = TrainingConfig.of(self)
         loss = losses.make(self.loss, Y, self.label_smoothing)
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         device = choose_device(self.device)
@@ -81,8 +81,10 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
             networks = [self._network(*self.size_.tolist()).to(device) for _ in rates]
             for network in networks:
                 self._prepare(network, on_device(frequencies, device))
-            reached = train(networks, X, Y, X_val, Y_val, rates.tolist(), training, self._loss(loss))
-        of_rates = np.reshape(reached, (-1, self.members)).mean(axis=1)
+            criterion = self._criterion(loss)
+            self.history = train(networks, X, Y, X_val, Y_val, rates.tolist(), config, criterion, loss)
+        scores = np.reshape([epoch.validation_score for epoch in self.history], (-1, len(networks)))
+        of_rates = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
         if np.isinf(of_rates).all():
             raise DataError(f"training diverged at learning rate {max(tried)}: try a lower one")
         best = int(of_rates.argmax()) * self.members
@@ -96,12 +98,12 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         scores: Scores = logits(self.network_, X).sigmoid().cpu().numpy()
         return scores
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def state(self) -> State:
         """The numbers of columns and classes, (2,), and the network's weights."""
         weights = {name: value.cpu().numpy() for name, value in self.network_.state_dict().items()}
         return {"size": self.size_, **weights}
 
-    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+    def load_state(self, state: State) -> None:
         """Take up what another head of the same options learned."""
         self.size_ = state["size"]
         with seeded(self.seed, torch.device("cpu")):  # replaced below, but random numbers are drawn for them
@@ -119,8 +121,8 @@ class TorchHead(BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn is un
         *_, output_bias = network.parameters()
         output_bias.data = frequencies.logit()
 
-    def _loss(self, loss: Loss) -> Criterion:
-        """What training makes small, given the loss of logits that was asked for."""
+    def _criterion(self, loss: Loss) -> Criterion:
+        """What training minimises, given the loss of logits that the option `loss` names."""
         return lambda network, X, Y: loss(network(X), Y)
 
 

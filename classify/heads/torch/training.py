@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
@@ -17,6 +18,8 @@ from encode_once.cache.progress import ProgressBar
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import on_device
+from encode_once.classify.heads.history import Epoch
+from encode_once.classify.heads.torch.losses import Loss
 
 LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
 
@@ -105,30 +108,20 @@ SCORES: dict[str, Score] = {
 }
 
 
-def rise_and_cosine(step: int, warm_up: int, steps: int) -> float:
-    """The learning rate of a step as a share of the highest: up a line to warm_up, down a cosine to 0."""
-    return _rise(step, warm_up) or (1 + math.cos(math.pi * _done(step, warm_up, steps))) / 2
+SCHEDULES: dict[str, Callable[[float], float]] = {  # from the share of the steps after the warm-up
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+    "constant": lambda progress: 1.0,
+}
 
 
-def rise_and_line(step: int, warm_up: int, steps: int) -> float:
-    """The same, down a line."""
-    return _rise(step, warm_up) or 1 - _done(step, warm_up, steps)
+def lr_factor(schedule: str, step: int, warmup: int, steps: int) -> float:
+    """The learning rate of a step as a share of the highest: it rises over the warm-up, then falls to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    return SCHEDULES[schedule](min((step - warmup) / max(steps - warmup, 1), 1.0))
 
 
-def rise_and_stay(step: int, warm_up: int, steps: int) -> float:
-    """The same, and no way down."""
-    return _rise(step, warm_up) or 1.0
-
-
-def _rise(step: int, warm_up: int) -> float:
-    return (step + 1) / warm_up if step < warm_up else 0.0
-
-
-def _done(step: int, warm_up: int, steps: int) -> float:
-    return min((step - warm_up) / max(steps - warm_up, 1), 1.0)
-
-
-SCHEDULES = {"cosine": rise_and_cosine, "linear": rise_and_line, "constant": rise_and_stay}
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, fused=True),
     "adam": partial(torch.optim.Adam, fused=True),
@@ -138,8 +131,8 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 @dataclass(frozen=True)
-class Training:
-    """How a torch head is trained: the options that every one of them has, as `TorchHead` explains them."""
+class TrainingConfig:
+    """The options of training that all torch heads have; `TorchHead` documents them."""
 
     epochs: int
     batch_size: int
@@ -152,18 +145,18 @@ class Training:
     progress: bool = True
 
     @classmethod
-    def of(cls, head: Any) -> "Training":
-        """Those of a head's options that say how it is trained."""
-        return cls(**{one.name: getattr(head, one.name) for one in fields(cls)})
+    def of(cls, head: Any) -> "TrainingConfig":
+        """The options of training among those of a head."""
+        return cls(**{field.name: getattr(head, field.name) for field in fields(cls)})
 
     def __post_init__(self) -> None:
-        for kind, name, known in (
+        for option, name, choices in (
             ("optimiser", self.optimiser, OPTIMISERS),
             ("schedule", self.schedule, SCHEDULES),
             ("stop_by", self.stop_by, SCORES),
         ):
-            if name not in known:
-                raise unknown_name(kind, name, known)
+            if name not in choices:
+                raise unknown_name(option, name, choices)
 
 
 def train(
@@ -173,63 +166,79 @@ def train(
     X_val: MatrixLike,
     Y_val: LabelMatrix,
     learning_rates: Sequence[float],
-    how: Training,
-    loss: Criterion,
+    config: TrainingConfig,
+    criterion: Criterion,
+    loss: Loss,
     score: Score | None = None,
-) -> list[float]:
-    """Fit models at once, each at its learning rate; return the best score of each, at which it is left.
+) -> list[Epoch]:
+    """Train models on the same batches and leave each with the weights of its best epoch.
 
-    It is minus infinity of a model whose training diverged.
+    X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`).
+    Batches are smaller than asked for if an epoch would have too few. Training stops after `patience` epochs
+    in which no model improved its score on the validation rows. Random numbers are torch's: call it within
+    `seeded`.
 
-    X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`). A
-    model maps a batch of X to logits. After `patience` epochs in which none reaches a higher score on the
-    validation rows, training stops. Batches are smaller where an epoch would have too few. Random numbers are
-    torch's: train within `seeded`.
+    Args:
+        learning_rates: the highest learning rate of each model.
+        criterion: what a training step minimises.
+        loss: of the validation rows, for the history alone.
+        score: of the validation rows, to be maximised; by default that which `config.stop_by` names.
+
+    Returns:
+        Every model's losses and score, epoch by epoch. The score is -inf where a logit is not finite.
     """
-    score = score or SCORES[how.stop_by]
+    score = score or SCORES[config.stop_by]
     device = next(models[0].parameters()).device
     features, labels, truth = gatherer(X, device), gatherer(Y, device), on_device(Y_val, device)
-    batch_size = min(how.batch_size, max(len(X) // LEAST_BATCHES, 2))  # batch norm needs two rows
+    batch_size = min(config.batch_size, max(len(X) // LEAST_BATCHES, 2))  # batch norm needs two rows
     batches = max(len(X) // batch_size, 1)
     groups = [
-        {"params": list(model.parameters()), "lr": rate}
-        for model, rate in zip(models, learning_rates, strict=True)
+        {"params": list(model.parameters()), "lr": lr}
+        for model, lr in zip(models, learning_rates, strict=True)
     ]
-    optimiser = OPTIMISERS[how.optimiser](groups, weight_decay=how.weight_decay)
-    share = partial(SCHEDULES[how.schedule], warm_up=round(how.warm_up * batches), steps=how.epochs * batches)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: share(step))
-    best, waited = [-math.inf] * len(models), 0
-    weights: list[dict[str, Tensor]] = [{} for _ in models]
-    with ProgressBar(
-        total=how.epochs * batches, unit="batch", leave=False, disable=None if how.progress else True
-    ) as bar:
-        for _ in range(how.epochs):
+    optimiser = OPTIMISERS[config.optimiser](groups, weight_decay=config.weight_decay)
+    warmup, steps = round(config.warm_up * batches), config.epochs * batches
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: lr_factor(config.schedule, step, warmup, steps)
+    )
+    history: list[Epoch] = []
+    best_scores, epochs_without_gain = [-math.inf] * len(models), 0
+    best_weights = [model.state_dict() for model in models]
+    hidden = None if config.progress else True  # None: only if stderr is no terminal
+    with ProgressBar(total=steps, unit="batch", leave=False, disable=hidden) as bar:
+        for epoch in range(1, config.epochs + 1):
             for model in models:
                 model.train()
+            total_losses = torch.zeros(len(models), device=device)
             for rows in torch.tensor_split(torch.randperm(len(X), device=device), batches):
-                some, their_labels = features(rows), labels(rows)
+                X_batch, Y_batch = features(rows), labels(rows)
                 optimiser.zero_grad()
-                torch.autograd.backward([loss(model, some, their_labels) for model in models])
+                losses = [criterion(model, X_batch, Y_batch) for model in models]
+                torch.autograd.backward(losses)
                 optimiser.step()
-                schedule.step()
+                scheduler.step()
+                total_losses += torch.stack(losses).detach() * len(rows)
                 bar.update()
-            waited += 1
-            for number, model in enumerate(models):
-                found = logits(model, X_val)
-                reached = score(found, truth) if found.isfinite().all() else -math.inf
-                if reached > best[number]:
-                    best[number], waited = reached, 0
-                    weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
-            bar.set_postfix({how.stop_by: max(best)})
-            if waited == how.patience:
+            epochs_without_gain += 1
+            for number, (model, total_loss) in enumerate(zip(models, total_losses.tolist(), strict=True)):
+                outputs = logits(model, X_val)
+                reached = score(outputs, truth) if outputs.isfinite().all() else -math.inf
+                validation_loss = float(loss(outputs, truth))
+                history.append(Epoch(number, epoch, total_loss / len(X), validation_loss, reached))
+                if reached > best_scores[number]:
+                    best_scores[number], epochs_without_gain = reached, 0
+                    best_weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
+            last = history[-len(models) + int(np.argmax(best_scores))]
+            bar.set_postfix({"loss": last.loss, config.stop_by: last.validation_score})
+            if epochs_without_gain == config.patience:
                 break
-    for model, best_weights in zip(models, weights, strict=True):
-        model.load_state_dict(best_weights or model.state_dict())
-    return best
+    for model, weights in zip(models, best_weights, strict=True):
+        model.load_state_dict(weights)
+    return history
 
 
 def logits(model: nn.Module, X: MatrixLike) -> Tensor:
-    """The model's logits of all rows, (n, c), computed in evaluation mode, which it is left in."""
+    """The model's logits (n, c) of all rows, computed in evaluation mode, in which the model is left."""
     model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():

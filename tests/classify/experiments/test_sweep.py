@@ -226,11 +226,11 @@ def test_a_run_of_which_a_kill_left_a_part_is_fitted(filled, folder, fits):
 
 @pytest.mark.parametrize("name", heads.HEADS)
 def test_what_a_head_lets_a_search_try_are_options_of_its_own(name):
-    space = heads.space_of(name)
+    space = heads.class_of(name).SPACE
     assert set(space) <= set(heads.options_of(name))
     for there in space.values():
         assert there.low < there.high if isinstance(there, Range) else len(there) > 1
-    assert set(heads.losses_of(name)) == set() or "loss" in heads.options_of(name)
+    assert set(heads.class_of(name).LOSSES) == set() or "loss" in heads.options_of(name)
 
 
 def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folder, fits):
@@ -241,7 +241,7 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
     assert len(fits) == 4 + 1
     (best,) = [row for row in rows if row["head"] == "mlp"]
     assert best["settings"]["hidden"] == [8]
-    assert set(best["settings"]) == set(heads.space_of("mlp")) | set(QUICK["mlp"])
+    assert set(best["settings"]) == set(heads.class_of("mlp").SPACE) | set(QUICK["mlp"])
 
     tried = [load_run(path) for path in folder.glob("mlp*")]
     assert len(tried) == 4

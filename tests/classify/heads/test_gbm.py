@@ -1,6 +1,7 @@
 import lightgbm
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss
 
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.gbm import GBM
@@ -42,3 +43,16 @@ def test_a_class_that_is_the_same_in_all_rows_has_that_for_its_probability():
     head = GBM(jobs=1).fit(X, Y)
     assert (head.predict_proba(X)[:, 1:] == [1, 0]).all()
     assert "booster.1" not in head.state()
+
+
+def test_the_history_has_the_log_losses_of_each_class_round_by_round():
+    X, Y = problem()
+    head = GBM(jobs=1, patience=5).fit(X[:400], Y[:400], X[400:], Y[400:])
+    scores, train_scores = head.predict_proba(X[400:]), head.predict_proba(X[:400])
+    for c in range(3):
+        rounds = [epoch for epoch in head.history if epoch.model == c]
+        assert [epoch.epoch for epoch in rounds] == [*range(1, len(rounds) + 1)]
+        best = min(rounds, key=lambda epoch: epoch.validation_loss)
+        assert len(rounds) == best.epoch + 5
+        assert best.validation_loss == pytest.approx(log_loss(Y[400:, c], scores[:, c]), rel=1e-5)
+        assert best.loss == pytest.approx(log_loss(Y[:400, c], train_scores[:, c]), rel=1e-5)

@@ -13,19 +13,21 @@ from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
     SCORES,
-    Training,
+    TrainingConfig,
     logits,
+    lr_factor,
     mean_f1,
     seeded,
     train,
 )
 from encode_once.classify.heads.validation import with_validation
 
+LOSS = nn.functional.binary_cross_entropy_with_logits
 OPTIONS = {"batch_size": 16, "progress": False}
 
 
 def bce(model, X, Y):
-    return nn.functional.binary_cross_entropy_with_logits(model(X), Y)
+    return LOSS(model(X), Y)
 
 
 @pytest.fixture
@@ -46,8 +48,9 @@ def weights_after(scores, rows, *, patience, epochs=10):
             seen.append(model.weight.detach().clone())
             return scores[len(seen) - 1]
 
-        how = Training(epochs=epochs, patience=patience, **OPTIONS)
-        assert train([model], *rows, [0.01], how, bce, score) == [max(scores[: len(seen)])]
+        config = TrainingConfig(epochs=epochs, patience=patience, **OPTIONS)
+        history = train([model], *rows, [0.01], config, bce, LOSS, score)
+    assert [epoch.validation_score for epoch in history] == [*scores][: len(seen)]
     return seen, model.weight.detach()
 
 
@@ -75,7 +78,7 @@ def test_one_epoch_equals_a_plain_torch_loop(rows):
     X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
     with seeded(3, torch.device("cpu")):
         model = nn.Linear(5, 3)
-        train([model], *rows, [0.01], Training(epochs=1, **OPTIONS), bce)
+        train([model], *rows, [0.01], TrainingConfig(epochs=1, **OPTIONS), bce, LOSS)
     with seeded(3, torch.device("cpu")):
         plain = nn.Linear(5, 3)
         order = torch.randperm(800)
@@ -107,7 +110,7 @@ def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n,
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])) if model.training else None)
     X, Y = np.tile(rows[0], (2, 1))[:n], np.tile(rows[1], (2, 1))[:n]
-    train([model], X, Y, *rows[2:], [0.01], Training(epochs=1, **OPTIONS), bce)
+    train([model], X, Y, *rows[2:], [0.01], TrainingConfig(epochs=1, **OPTIONS), bce, LOSS)
     assert max(seen) == size
     assert min(seen) >= min(max(size - 1, 2), n)
     assert sum(seen) == n
@@ -119,11 +122,11 @@ def test_the_rate_rises_to_its_full_height_and_falls_as_its_schedule_says():
         ("linear", np.linspace(1, 0, 91)),
         ("constant", np.ones(91)),
     ):
-        rates = np.array([SCHEDULES[name](step, 10, 100) for step in range(101)])
+        rates = np.array([lr_factor(name, step, 10, 100) for step in range(101)])
         assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
         assert rates[10:] == pytest.approx(falls)
-        assert [SCHEDULES[name](step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
-        assert SCHEDULES[name](0, 0, 10) == 1
+        assert [lr_factor(name, step, 10, 10) for step in (9, 10)] == [1, 1]  # one epoch is all warm-up
+        assert lr_factor(name, 0, 0, 10) == 1
 
 
 PLAIN = {
@@ -138,7 +141,7 @@ PLAIN = {
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, schedule):
     X, Y = torch.from_numpy(rows[0][:200]), torch.from_numpy(rows[1][:200]).float()
-    how = Training(
+    config = TrainingConfig(
         3,
         4,
         weight_decay=0.02,
@@ -152,7 +155,17 @@ def test_every_optimiser_and_schedule_equal_a_plain_torch_loop(rows, name, sched
         model = nn.Linear(5, 3)
         plain = deepcopy(model)
         better = iter([1, 2, 3])  # so the last weights are kept
-        train([model], X.numpy(), rows[1][:200], *rows[2:], [0.1], how, bce, score=lambda *_: next(better))
+        train(
+            [model],
+            X.numpy(),
+            rows[1][:200],
+            *rows[2:],
+            [0.1],
+            config,
+            bce,
+            LOSS,
+            score=lambda *_: next(better),
+        )
     with seeded(3, torch.device("cpu")):
         nn.Linear(5, 3)
         optimiser = PLAIN[name](plain.parameters(), lr=0.1, weight_decay=0.02)
@@ -182,10 +195,10 @@ def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimis
 
     def trained(rates):
         models = [deepcopy(first) for _ in rates]
-        how = Training(2, 16, weight_decay=0.01, optimiser=optimiser, progress=False)
+        config = TrainingConfig(2, 16, weight_decay=0.01, optimiser=optimiser, progress=False)
         better = iter(range(99))  # so the last weights are kept
         with seeded(1, torch.device("cpu")):
-            train(models, *rows, rates, how, bce, score=lambda *_: next(better))
+            train(models, *rows, rates, config, bce, LOSS, score=lambda *_: next(better))
         return models
 
     for model, rate in zip(trained(RATES), RATES, strict=True):
@@ -203,9 +216,33 @@ def test_the_network_of_each_rate_is_left_at_its_best_epoch(rows):
         seen.append([model.weight.detach().clone() for model in models])
         return next(scores)
 
-    assert train(models, *rows, RATES, Training(3, 16, progress=False), bce, score) == [8, 9, 6]
+    config = TrainingConfig(3, 16, progress=False)
+    history = train(models, *rows, RATES, config, bce, LOSS, score)
+    assert [(epoch.epoch, epoch.model, epoch.validation_score) for epoch in history] == [
+        (1, 0, 1), (1, 1, 2), (1, 2, 3), (2, 0, 5), (2, 1, 9), (2, 2, 2), (3, 0, 8), (3, 1, 7), (3, 2, 6)
+    ]  # fmt: skip
     for model, epoch in enumerate([2, 1, 2]):
         assert torch.equal(models[model].weight, seen[3 * epoch + model][model])
+
+
+def test_the_history_has_the_mean_loss_of_the_batches_and_the_loss_after_the_epoch(rows):
+    batches = []
+
+    def criterion(model, X, Y):
+        loss = bce(model, X, Y)
+        batches.append((len(X), loss.item()))
+        return loss
+
+    model = nn.Linear(5, 3)
+    config = TrainingConfig(3, 300, stop_by="loss", progress=False)
+    history = train([model], *rows, [0.01], config, criterion, LOSS)
+    for number, epoch in enumerate(history):
+        sizes, losses = np.transpose(batches[50 * number :][:50])
+        assert epoch.loss == pytest.approx(np.average(losses, weights=sizes), rel=1e-5)
+    assert history[0].validation_loss > history[1].validation_loss > history[2].validation_loss
+    scores = 1 / (1 + np.exp(-model(torch.from_numpy(rows[2])).detach().numpy().astype(float)))
+    expected = np.mean([log_loss(rows[3][:, c], scores[:, c], labels=[False, True]) for c in range(3)])
+    assert history[-1].validation_loss == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_warm_up_is_a_number_of_epochs(rows):
@@ -214,26 +251,28 @@ def test_the_warm_up_is_a_number_of_epochs(rows):
         with seeded(0, torch.device("cpu")):
             model = nn.Linear(5, 3)
             before = model.weight.detach().clone()
-            how = Training(1, 16, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False)
-            train([model], rows[0][:2], rows[1][:2], *rows[2:], [0.01], how, bce)  # one batch
+            config = TrainingConfig(
+                1, 16, optimiser="sgd", schedule="constant", warm_up=warm_up, progress=False
+            )
+            train([model], rows[0][:2], rows[1][:2], *rows[2:], [0.01], config, bce, LOSS)  # one batch
             weights.append(model.weight.detach() - before)
     assert torch.allclose(weights[0], 2 * weights[1], atol=1e-7)
 
 
 @pytest.mark.parametrize("stop_by", SCORES)
 @pytest.mark.parametrize("rates", [[1e30], [1e30, 1e25]])
-def test_training_that_diverges_is_told(rows, stop_by, rates):
+def test_training_that_diverges_scores_minus_infinity(rows, stop_by, rates):
     models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in rates]
-    how = Training(2, 16, optimiser="sgd", stop_by=stop_by, progress=False)
-    assert train(models, *rows, rates, how, bce) == [-np.inf] * len(rates)
+    config = TrainingConfig(2, 16, optimiser="sgd", stop_by=stop_by, progress=False)
+    history = train(models, *rows, rates, config, bce, LOSS)
+    assert {epoch.validation_score for epoch in history} == {-np.inf}
 
 
 def test_a_rate_that_diverges_leaves_the_others_alone(rows):
     models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in range(2)]
-    how = Training(2, 16, optimiser="sgd", progress=False)
-    diverged, reached = train(models, *rows, [1e30, 0.01], how, bce)
-    assert diverged == -np.inf
-    assert 0 <= reached <= 1
+    config = TrainingConfig(2, 16, optimiser="sgd", progress=False)
+    for epoch in train(models, *rows, [1e30, 0.01], config, bce, LOSS):
+        assert epoch.validation_score == -np.inf if epoch.model == 0 else 0 <= epoch.validation_score <= 1
     assert all(value.isfinite().all() for value in models[1].state_dict().values())
 
 
@@ -247,7 +286,7 @@ def test_a_rate_that_diverges_leaves_the_others_alone(rows):
 )
 def test_unknown_names_are_told_with_the_nearest(option, message):
     with pytest.raises(UsageError, match=message):
-        Training(1, 16, **option)
+        TrainingConfig(1, 16, **option)
 
 
 @pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 5], [4]])

@@ -1,0 +1,56 @@
+"""What every head does."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from encode_once.classify.arrays import LabelMatrix, Scores, State
+from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.heads.history import Epoch
+from encode_once.classify.heads.search_space import Space
+
+
+class Head(ABC):
+    """A classifier by scikit-learn's contract: the constructor only stores its options.
+
+    X (n, d) is float32 and standardised, Y (n, c) bool. X may be an array or anything else with a length, a
+    shape and `X[rows]` (`MatrixLike`): a run's is read from the store as rows are asked for. So a head asks
+    for a batch or a chunk at a time, and holds more only where it cannot learn otherwise.
+
+    Three options are filled in by `fit` of a run where a head has them: `shapes`, the length and width of
+    each feature's block of columns; `classes`, the names of Y's columns; and `seed`.
+    """
+
+    LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
+    SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
+    history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
+    warnings: Sequence[str] = ()  # of the last `fit`
+
+    @property
+    def takes_raw(self) -> bool:
+        """Whether X must come as it is, rather than standardised."""
+        return False
+
+    @abstractmethod
+    def fit(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+    ) -> "Head":
+        """Learn from X and Y; choose settings and stop on the validation rows.
+
+        Without validation rows, a tenth of the rows is set aside for that.
+
+        Raises:
+            DataError: an option is unknown, or what was learned is not finite.
+        """
+
+    @abstractmethod
+    def predict_proba(self, X: MatrixLike) -> Scores:
+        """Probabilities (n, c) of the classes for the rows X (n, d)."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What was learned, as named arrays."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Restore what a head of the same options learned: its scores are then the same."""
