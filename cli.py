@@ -760,7 +760,7 @@ def recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _kitchen(
+def _recipe_runner(
     recipes: Sequence[Any],
     data: str | None,
     store: str,
@@ -770,7 +770,7 @@ def _kitchen(
 ) -> tuple[Any, Any]:
     """The place where recipes run, and the provider of features; None if there is no data to encode."""
     from encode_once.cache.names import FeatureName
-    from encode_once.classify.experiments.recipes.run import Kitchen
+    from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.extract.encoders import named
     from encode_once.extract.provider import Provider
 
@@ -778,13 +778,13 @@ def _kitchen(
     if data is None and Path("input").is_dir():
         data = "input"
     if data is None and place.table_files():
-        return Kitchen(place), None
+        return RecipeRunner(place), None
     given = dict(map(named, encoders))
-    needed = {FeatureName.parse(name).encoder for one in recipes for name in one.wanted}
+    needed = {FeatureName.parse(name).encoder for one in recipes for name in one.possible_features}
     onnx = [one.rpartition("=")[0] for one in weights if one.startswith("onnx:")]
     files = _weights([*needed, *onnx], weights) | {name: file for name, file in given.items() if file}
     supply = Provider(data or "input", place, files, _tell_encoded, encoders, **options)
-    return Kitchen(place, data or "input", supply), supply
+    return RecipeRunner(place, data or "input", supply), supply
 
 
 @recipe.command("list")
@@ -797,12 +797,12 @@ def recipe_list(as_json: bool, **options: Any) -> None:
     Example:
       encode-once recipe list --weights glove-100=glove.6B.100d.txt
     """
-    from encode_once.classify.experiments.recipes import known
+    from encode_once.classify.experiments.recipes import all_recipes
     from encode_once.classify.experiments.recipes.tables import listing
 
-    recipes = known()
-    kitchen, _ = _kitchen(recipes, **options)
-    rows = [kitchen.listed(one) for one in recipes]
+    recipes = all_recipes()
+    runner, _ = _recipe_runner(recipes, **options)
+    rows = [runner.listed(one) for one in recipes]
     _result(rows, as_json, lambda: listing(rows))
 
 
@@ -850,20 +850,20 @@ def recipe_run(
       encode-once recipe run all --split tail:3000 --weights glove-100=glove.6B.100d.txt --md
     """
     from encode_once.classify.experiments.recipes import find
-    from encode_once.classify.experiments.recipes.run import failed, prepare
+    from encode_once.classify.experiments.recipes.run import failed
     from encode_once.classify.experiments.recipes.tables import markdown, text
 
     recipes = find(names)
     inputs = _inputs(options)
     device = options.pop("device")
-    kitchen, supply = _kitchen(recipes, **options, device=device, **inputs)
+    runner, supply = _recipe_runner(recipes, **options, device=device, **inputs)
     if supply:
         warn(supply.read().warnings)
-    ready = prepare(recipes, kitchen, lambda wanted: say(f"encoding {', '.join(wanted)}"))
+    resolved = runner.prepare(recipes, lambda features: say(f"encoding {', '.join(features)}"))
     rows = []
-    for number, one in enumerate(ready, start=1):
-        say(f"{number}/{len(ready)} {one.recipe.name}")
-        rows.append(kitchen.run(one, runs, split, refit=refit))
+    for number, entry in enumerate(resolved, start=1):
+        say(f"{number}/{len(resolved)} {entry.recipe.name}")
+        rows.append(runner.run(entry, runs, split, refit=refit))
     _result(rows, as_json, lambda: markdown(rows) if md else text(rows))
     if lines := failed(names, recipes, rows):
         raise DataError("\n".join(lines))

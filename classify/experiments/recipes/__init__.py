@@ -1,11 +1,12 @@
-"""Recipes: whole systems by name, each a TOML file here: features, head, split, thresholds, reported figures.
+"""Recipes: complete systems by name, each a TOML file in this folder.
 
-A file has the fields of `Recipe`; `[options]` are those of its head. Each table `[variants.NAME]` says what
-differs in a recipe called `FILE-NAME`; then the file is these, and none without. Options are put together.
+A file has the fields of `Recipe`; `[options]` are those of its head. If it has tables `[variants.NAME]`, it
+defines only the recipes `FILE-NAME`, each with the file's fields replaced by those of its table; options are
+merged.
 
-A figure under `[reported]` is named as in `metrics.json`. Reports have others, which are written as printed:
-`macro_f1_of_20` averages so many classes, of which those that never occur count 0; `weighted_swapped` weighs
-the classes by how often they were predicted; of `f1` it is not told which it is.
+A figure under `[reported]` is named as in `metrics.json`. Reports have further ones, stored as printed:
+`macro_f1_of_20` averages over that many classes, of which those that never occur count 0; `weighted_swapped`
+weights the classes by how often they were predicted; `f1` does not say what it averages.
 """
 
 import tomllib
@@ -21,22 +22,22 @@ from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent
 ALL = "all"
-OCCUR = 18  # of the reports' classes: a 12 has no picture
+OCCURRING = 18  # classes of the reports that have a picture: class 12 has none
 SWAPPED = "weighted_swapped"
-COMPARED = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", SWAPPED, "f1")  # figures of a report
-OF = "macro_f1_of_"  # then the number of classes
+FIGURES = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", SWAPPED, "f1")
+MACRO_OF = "macro_f1_of_"  # then the number of classes
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A system: what its report did, as this project does it, and what came out there.
+    """A system of a report: what it did, as this project does it, and the figures it reported.
 
-    path: its file, whose name its variants share.
-    source: the report and where in it, or "ours".
-    features: as `fit --features` has them; `onnx:*/scores` is that of any network which is at hand.
-    instead: what may stand in for a feature that cannot be had, the best first.
-    rows: labelled rows the reported figures are of.
-    contaminated: whether a network of the recipe has been trained on the very pictures, with their labels.
+    path: its file, whose name is shared by its variants.
+    source: the report and the place in it, or "ours".
+    features: as `fit --features` takes them; `onnx:*/scores` is that of any available network.
+    instead: what may replace a feature that is not available, the best first.
+    rows: number of labelled rows on which the reported figures were measured.
+    contaminated: whether a network of the recipe was trained on the same pictures with their labels.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Recipe:
 
     @property
     def file(self) -> str:
-        """What all its variants together are called."""
+        """The name that all its variants share."""
         return self.path.stem
 
     @property
@@ -70,83 +71,92 @@ class Recipe:
         )
 
     @property
-    def wanted(self) -> list[str]:
+    def possible_features(self) -> list[str]:
         """Every feature it may use."""
         return [name for feature in self.features for name in (feature, *self.instead.get(feature, ()))]
 
     @property
     def figures(self) -> dict[str, float]:
-        """What was reported; a macro F1 over the classes that occur."""
+        """The reported figures; a macro F1 is converted to the classes that occur."""
         return dict(_comparable(name, value) for name, value in self.reported.items())
 
 
 def _comparable(name: str, value: float) -> tuple[str, float]:
-    if not name.startswith(OF):
+    if not name.startswith(MACRO_OF):
         return name, value
-    return "macro_f1", value * int(name.removeprefix(OF)) / OCCUR
+    return "macro_f1", value * int(name.removeprefix(MACRO_OF)) / OCCURRING
 
 
-def known() -> list[Recipe]:
-    """All recipes that come with this package, report by report, then our own."""
-    found = [recipe for path in sorted(FOLDER.glob("*.toml")) for recipe in load(path)]
-    return sorted(found, key=lambda recipe: (recipe.source == "ours", recipe.source))
+def all_recipes() -> list[Recipe]:
+    """The recipes that come with this package, report by report, then our own."""
+    recipes = [recipe for path in sorted(FOLDER.glob("*.toml")) for recipe in load(path)]
+    return sorted(recipes, key=lambda recipe: (recipe.source == "ours", recipe.source))
 
 
 def find(names: Iterable[str]) -> list[Recipe]:
-    """The recipes of those names, each once: a variant's, a file's for all its variants, or "all".
+    """The recipes of these names, each once. A name is a recipe, a file with all its variants, or "all".
 
-    The path of a TOML file of one's own is a name, too.
+    The path of a user's TOML file is a name, too.
+
     Raises:
-        UsageError: there is none of that name; the message has the nearest.
+        UsageError: an unknown name; the message has the nearest.
     """
-    recipes = known()
-    found: dict[str, Recipe] = {}
+    recipes = all_recipes()
+    chosen: dict[str, Recipe] = {}
     for name in names:
-        of_file = load(Path(name)) if name.endswith(".toml") else recipes
-        meant = [one for one in of_file if name in (ALL, one.file, one.name) or of_file is not recipes]
-        if not meant:
-            names_known = dict.fromkeys([ALL, *(one.file for one in recipes), *(one.name for one in recipes)])
-            raise unknown_name("recipe", name, names_known)
-        found |= {one.name: one for one in meant}
-    return list(found.values())
+        if name.endswith(".toml"):
+            named = load(Path(name))
+        else:
+            named = [recipe for recipe in recipes if name in (ALL, recipe.file, recipe.name)]
+        if not named:
+            names_of = (name for recipe in recipes for name in (recipe.file, recipe.name))
+            raise unknown_name("recipe", name, dict.fromkeys([ALL, *names_of]))
+        chosen |= {recipe.name: recipe for recipe in named}
+    return list(chosen.values())
 
 
 def text_of(recipes: Iterable[Recipe]) -> str:
-    """The files of recipes that come with this package, or were loaded from where they still are."""
-    return "\n".join(path.read_text(encoding="utf-8") for path in dict.fromkeys(one.path for one in recipes))
+    """The files of recipes."""
+    paths = dict.fromkeys(recipe.path for recipe in recipes)
+    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def load(path: Path) -> list[Recipe]:
     """The recipes of a file.
 
     Raises:
-        DataError: it is no TOML, or lacks a field, or has one that does not exist.
+        DataError: the file is not TOML, or a field is missing.
+        UsageError: a field or a reported figure is unknown.
     """
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there") from error
     except ValueError as error:
         raise DataError(f"{path} is no TOML file: {error}") from error
-    variants = told.pop("variants", {})
-    options = told.pop("options", {})
+    variants = content.pop("variants", {})
+    options = content.pop("options", {})
     if not variants:
-        return [_recipe(path, path.stem, {**told, "options": options})]
+        return [_recipe(path, path.stem, {**content, "options": options})]
     return [
-        _recipe(path, f"{path.stem}-{name}", {**told, **own, "options": options | own.get("options", {})})
-        for name, own in variants.items()
+        _recipe(
+            path,
+            f"{path.stem}-{name}",
+            {**content, **variant, "options": options | variant.get("options", {})},
+        )
+        for name, variant in variants.items()
     ]
 
 
-def _recipe(path: Path, name: str, told: Mapping[str, Any]) -> Recipe:
-    possible = [one.name for one in fields(Recipe) if one.name not in ("name", "path")]
-    for one in told:
-        if one not in possible:
-            raise unknown_name(f"field of {path}", one, possible)
-    for one in told.get("reported", {}):
-        if one not in COMPARED and not one.removeprefix(OF).isdecimal():
-            raise unknown_name(f"figure of {path}", one, [*COMPARED, f"{OF}20"])
+def _recipe(path: Path, name: str, content: Mapping[str, Any]) -> Recipe:
+    possible = [field.name for field in fields(Recipe) if field.name not in ("name", "path")]
+    for key in content:
+        if key not in possible:
+            raise unknown_name(f"field of {path}", key, possible)
+    for figure in content.get("reported", {}):
+        if figure not in FIGURES and not figure.removeprefix(MACRO_OF).isdecimal():
+            raise unknown_name(f"figure of {path}", figure, [*FIGURES, f"{MACRO_OF}20"])
     try:
-        return Recipe(name=name, path=path, **told)
+        return Recipe(name=name, path=path, **content)
     except TypeError as error:
         raise DataError(f"{path}: {error}") from error

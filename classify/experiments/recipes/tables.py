@@ -14,17 +14,17 @@ SHORT = {name: average for average, name in AVERAGES.items()} | {
 
 
 def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a row."""
+    """A line for each row."""
     return table_text([_cells(row) for row in rows])
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A row a row, of a table with a head."""
+    """A table with a row for each."""
     return markdown_text([_cells(row) for row in rows])
 
 
 def listing(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line a row of `recipe list`."""
+    """A line for each row of `recipe list`."""
     return table_text(
         [
             {
@@ -41,10 +41,10 @@ def listing(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _what_is_used(row: Mapping[str, Any]) -> str:
-    stands_in = {used: asked for asked, used in row["instead"].items()}
+    replaces = {used: name for name, used in row["instead"].items()}
     return ", ".join(
         name
-        + (f" for {stands_in[name]}" if name in stands_in else "")
+        + (f" for {replaces[name]}" if name in replaces else "")
         + (" (to be encoded)" if name in row["to_encode"] else "")
         for name in row["features"]
     )
@@ -53,13 +53,13 @@ def _what_is_used(row: Mapping[str, Any]) -> str:
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     metrics = row["metrics"]
     measured = {average: metrics[name] if metrics else None for average, name in AVERAGES.items()}
-    compared = [(SHORT.get(name, name), one) for name, one in row["compared"].items()]
+    compared = [(SHORT.get(name, name), figures) for name, figures in row["compared"].items()]
     reported = [(SHORT.get(name, name), value) for name, value in row["reported"].items()]
     return {
         "recipe": row["recipe"],
         "reported": ", ".join(f"{name} {value:.3f}" for name, value in reported) or "–",
         **measured,
-        "difference": ", ".join(f"{name} {one['difference']:+.3f}" for name, one in compared) or "–",
+        "difference": ", ".join(f"{name} {figures['difference']:+.3f}" for name, figures in compared) or "–",
         "contaminated": "contaminated" if row["contaminated"] else "",
         "seconds": None if row["seconds"] is None else round(row["seconds"], 1),
         "remarks": f"cannot run: {row['lacks']}" if row["lacks"] else "; ".join(row["differs"]),

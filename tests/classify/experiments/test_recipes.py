@@ -10,8 +10,8 @@ from sklearn.metrics import f1_score
 from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.classify import heads, load_run
 from encode_once.classify.data import text as corpus
-from encode_once.classify.experiments.recipes import ALL, Recipe, find, known, load
-from encode_once.classify.experiments.recipes.run import Kitchen, failed, prepare
+from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, find, load
+from encode_once.classify.experiments.recipes.run import RecipeRunner, failed
 from encode_once.classify.experiments.recipes.tables import listing, markdown, text
 from encode_once.classify.heads.stack import MEAN
 from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES, SCORES
@@ -23,8 +23,8 @@ SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-conc
     ours-contaminated""".split()
 
 
-def a_recipe(name="mine", **other):
-    told = {
+def a_recipe(name="custom", **other):
+    fields = {
         "source": "report 0, table 0",
         "about": "",
         "features": ["e/image"],
@@ -32,14 +32,14 @@ def a_recipe(name="mine", **other):
         "split": "tail:100",
         "objective": "none",
     }
-    return Recipe(name=name, path=Path("mine.toml"), **{**told, **other})
+    return Recipe(name=name, path=Path("custom.toml"), **{**fields, **other})
 
 
-class Supplies:
-    """A supply that makes nothing, or by `makes` what it is asked for."""
+class FakeProvider:
+    """A provider that encodes nothing, or calls `encode` for each feature."""
 
-    def __init__(self, reasons=None, makes=None):
-        self.reasons, self.makes, self.asked = reasons or {}, makes, []
+    def __init__(self, reasons=None, encode=None):
+        self.reasons, self.encode, self.requests = reasons or {}, encode, []
 
     def offered(self, pattern):
         return []
@@ -48,11 +48,17 @@ class Supplies:
         return self.reasons.get(feature, f"{feature}: out of reach")
 
     def make(self, features):
-        self.asked.append(list(features))
+        self.requests.append(list(features))
         for feature in features:
             self.reasons[feature] = f"{feature}: failed"
-            if self.makes:
-                self.makes(feature)
+            if self.encode:
+                self.encode(feature)
+
+
+def run_recipe(store, recipe, place, split=None, **options):
+    runner = RecipeRunner(store)
+    (resolved,) = runner.prepare([recipe])
+    return runner.run(resolved, place, split, **options)
 
 
 @pytest.fixture
@@ -61,10 +67,10 @@ def place(tmp_path):
 
 
 def test_every_system_has_its_file():
-    assert {one.file for one in known()} == set(SYSTEMS)
+    assert {recipe.file for recipe in all_recipes()} == set(SYSTEMS)
 
 
-@pytest.mark.parametrize("recipe", known(), ids=lambda one: one.name)
+@pytest.mark.parametrize("recipe", all_recipes(), ids=lambda recipe: recipe.name)
 def test_a_recipe_names_what_there_is(recipe):
     head = heads.make(recipe.head, **recipe.options)
     for kind, names in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("stop_by", SCORES)):
@@ -79,30 +85,32 @@ def test_a_recipe_names_what_there_is(recipe):
         if recipe.options["combiner"] != MEAN:
             heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
     assert recipe.spec.tuning.objective == recipe.objective
-    for name in filter(corpus.is_corpus, recipe.wanted):
+    for name in filter(corpus.is_corpus, recipe.possible_features):
         corpus.make(name)
-    of_file = {feature for one in load(recipe.path) for feature in one.features}
+    of_file = {feature for variant in load(recipe.path) for feature in variant.features}
     assert set(recipe.instead) <= of_file
-    assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.wanted)
+    assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.possible_features)
     assert all(0 < value < 1 for value in recipe.figures.values())
     assert (recipe.rows is None) == (recipe.source == "ours")
 
 
-def test_macro_f1_is_told_over_the_classes_that_occur():
+def test_a_reported_macro_f1_is_converted_to_the_classes_that_occur():
     figures = find(["glove-bilstm-128"])[0].figures
     assert figures["macro_f1"] == pytest.approx(0.723, abs=5e-4)
     assert figures["micro_f1"] == 0.8166
 
 
 def test_names_of_variants_files_and_all():
-    assert [one.name for one in find(["tfidf-linear"])] == [f"tfidf-linear-{n}" for n in (100, 500, 1000)]
-    assert [one.features for one in find(["tfidf-linear-500", "tfidf-linear-500"])] == [["tfidf:500"]]
-    assert find([ALL]) == known()
+    assert [recipe.name for recipe in find(["tfidf-linear"])] == [
+        f"tfidf-linear-{n}" for n in (100, 500, 1000)
+    ]
+    assert [recipe.features for recipe in find(["tfidf-linear-500", "tfidf-linear-500"])] == [["tfidf:500"]]
+    assert find([ALL]) == all_recipes()
     with pytest.raises(UsageError, match="did you mean 'clip-mlp'"):
         find(["clip-mpl"])
 
 
-def test_a_file_of_ones_own(tmp_path):
+def test_a_users_file(tmp_path):
     path = tmp_path / "other.toml"
     path.write_text(
         'source = "me"\nabout = ""\nfeatures = ["e/image"]\nhead = "linear"\nsplit = "tail:9"\n'
@@ -126,15 +134,13 @@ def test_a_file_of_ones_own(tmp_path):
         find([str(tmp_path / "none.toml")])
 
 
-def test_a_row_has_what_was_reported_and_what_is_measured(filled, place):
+def test_a_row_has_the_reported_and_the_measured_figures(filled, place):
     recipe = a_recipe(
         reported={"micro_f1": 0.5, "macro_f1_of_20": 0.45, "weighted_swapped": 0.6, "f1": 0.7}, rows=400
     )
-    kitchen = Kitchen(filled())
-    (ready,) = prepare([recipe], kitchen)
-    row = kitchen.run(ready, place)
+    row = run_recipe(filled(), recipe, place)
     run = load_run(row["run"])
-    assert json.loads((place / "mine" / "metrics.json").read_text()) == row["metrics"]
+    assert json.loads((place / "custom" / "metrics.json").read_text()) == row["metrics"]
     assert row["metrics"]["n"] == 100
     assert row["reported"] == {"micro_f1": 0.5, "macro_f1": 0.5, "weighted_swapped": 0.6, "f1": 0.7}
     assert row["compared"]["micro_f1"]["difference"] == row["metrics"]["micro_f1"] - 0.5
@@ -146,16 +152,14 @@ def test_a_row_has_what_was_reported_and_what_is_measured(filled, place):
     json.dumps(row)
 
 
-def test_what_differs_from_the_report_is_told(filled, place):
+def test_a_row_says_how_it_differs_from_the_report(filled, place):
     recipe = a_recipe(
         features=["f/image", "g*/image"],
         instead={"f/image": ["f/other", "e/image"], "g*/image": ["e/te*"]},
         rows=30000,
         contaminated=True,
     )
-    kitchen = Kitchen(filled())
-    (ready,) = prepare([recipe], kitchen)
-    row = kitchen.run(ready, place, "stratified:0.2")
+    row = run_recipe(filled(), recipe, place, "stratified:0.2")
     assert row["features"] == ["e/image", "e/text"]
     assert row["differs"] == [
         "e/image for f/image",
@@ -164,68 +168,64 @@ def test_what_differs_from_the_report_is_told(filled, place):
         "400 rows, not 30,000",
     ]
     assert row["contaminated"]
-    assert (place / "mine@stratified-0.2" / "run.json").exists()
+    assert (place / "custom@stratified-0.2" / "run.json").exists()
 
 
-def test_one_that_cannot_run_does_not_keep_others_from_it(filled, place):
-    good = a_recipe("mine-good", reported={"micro_f1": 0.9})
-    recipes = [a_recipe("mine-bad", features=["f/image"], contaminated=True), good]
-    kitchen = Kitchen(filled(), supply=Supplies())
-    ready = prepare(recipes, kitchen)
-    rows = [kitchen.run(one, place) for one in ready]
+def test_a_recipe_that_cannot_run_does_not_stop_the_others(filled, place):
+    good = a_recipe("custom-good", reported={"micro_f1": 0.9})
+    recipes = [a_recipe("custom-bad", features=["f/image"], contaminated=True), good]
+    runner = RecipeRunner(filled(), provider=FakeProvider())
+    rows = [runner.run(resolved, place) for resolved in runner.prepare(recipes)]
     assert rows[0]["lacks"] == "f/image: out of reach"
     assert (rows[0]["metrics"], rows[0]["seconds"], rows[0]["run"]) == (None, None, None)
     assert rows[1]["metrics"]["micro_f1"] > 0.5
-    assert failed(["all"], recipes, rows) == failed(["mine"], recipes, rows) == []
-    assert failed(["mine-bad"], recipes, rows) == ["recipe mine-bad cannot run: f/image: out of reach"]
+    assert failed(["all"], recipes, rows) == failed(["custom"], recipes, rows) == []
+    assert failed(["custom-bad"], recipes, rows) == ["recipe custom-bad cannot run: f/image: out of reach"]
 
-    told = markdown(rows).splitlines()
-    assert len({line.count("|") for line in told}) == 1
-    assert "cannot run: f/image: out of reach" in told[2]
-    assert "| contaminated |" in told[2]
-    assert f"{rows[1]['metrics']['micro_f1']:.3f}" in told[3]
+    lines = markdown(rows).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "cannot run: f/image: out of reach" in lines[2]
+    assert "| contaminated |" in lines[2]
+    assert f"{rows[1]['metrics']['micro_f1']:.3f}" in lines[3]
     assert "cannot run" in text(rows)
-    listed = [kitchen.listed(one) for one in recipes]
+    listed = [runner.listed(recipe) for recipe in recipes]
     assert [row["runs"] for row in listed] == [False, True]
     assert "lacks f/image: out of reach" in listing(listed)
 
 
-def test_a_fit_that_fails_is_told_in_its_row(filled, place):
-    kitchen = Kitchen(filled())
-    (ready,) = prepare([a_recipe(split="tail:400")], kitchen)
-    assert "holds out 400 of 400" in kitchen.run(ready, place)["lacks"]
+def test_a_fit_that_fails_is_a_row_with_its_error(filled, place):
+    row = run_recipe(filled(), a_recipe(split="tail:400"), place)
+    assert "holds out 400 of 400" in row["lacks"]
 
 
-def test_what_can_be_made_is_made_once_for_all(filled, place):
+def test_missing_features_are_encoded_once_for_all_recipes(filled, place):
     store = filled()
 
-    def makes(feature):
-        source, made = store.feature("e/image"), store.declare(feature, {"modality": "image"})
-        table = store.tables()[0]
-        with made.writer(400) as writer:
-            writer.append(table.image_keys, source.take(source.find(table.image_keys)))
+    def copy_image_vectors(name):
+        source, copy = store.feature("e/image"), store.declare(name, {"modality": "image"})
+        keys = store.tables()[0].image_keys
+        with copy.writer(400) as writer:
+            writer.append(keys, source.take(source.find(keys)))
 
-    supply = Supplies({"f/image": "", "g/image": ""}, makes)
+    provider = FakeProvider({"f/image": "", "g/image": ""}, copy_image_vectors)
     recipes = [a_recipe(features=["f/image"]), a_recipe(features=["g/image", "f/image"])]
-    kitchen = Kitchen(store, supply=supply)
-    ready = prepare(recipes, kitchen)
-    assert supply.asked == [["f/image", "g/image"]]
-    assert not any(one.to_make or one.lacking for one in ready)
+    resolved = RecipeRunner(store, provider=provider).prepare(recipes)
+    assert provider.requests == [["f/image", "g/image"]]
+    assert not any(recipe.to_encode or recipe.lacks for recipe in resolved)
 
-    supply = Supplies({"h/image": ""})  # it seems so, but fails
-    (ready,) = prepare([a_recipe(features=["h/image"])], Kitchen(store, supply=supply))
-    assert (ready.lacking, supply.asked) == ("h/image: failed", [["h/image"]])
+    provider = FakeProvider({"h/image": ""})  # it says that it can, but fails
+    (recipe,) = RecipeRunner(store, provider=provider).prepare([a_recipe(features=["h/image"])])
+    assert (recipe.lacks, provider.requests) == ("h/image: failed", [["h/image"]])
 
 
-def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
+def test_a_run_of_the_same_identity_is_not_fitted_again(filled, place):
     store = filled()
-    recipe = a_recipe("mine-a")
+    recipe = a_recipe("custom-a")
 
-    def run(recipe, **how):
-        kitchen = Kitchen(store)
-        return kitchen.run(*prepare([recipe], kitchen), place, **how)
+    def run(recipe, **options):
+        return run_recipe(store, recipe, place, **options)
 
-    def created(name="mine-a"):
+    def created(name="custom-a"):
         return (place / name / "weights.safetensors").stat().st_mtime_ns
 
     first, when = run(recipe), created()
@@ -237,12 +237,12 @@ def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
     run(replace(recipe, options={"tolerance": 0.01}))
     assert created() > when
 
-    # Another cut is no other fit; a changed label is.
-    cut = run(replace(recipe, name="mine-b", objective="at:0.3", options={"tolerance": 0.01}))
-    assert cut["seconds"] == json.loads((place / "mine-a" / "run.json").read_text())["seconds"]
-    assert "0.3 is the threshold" in cut["metrics"]["decided"]
-    assert load_run(place / "mine-b").decision.spec.objective == "at:0.3"
-    assert load_run(place / "mine-a").decision.spec.objective == "none"
+    # Another threshold needs no other fit; a changed label does.
+    other = run(replace(recipe, name="custom-b", objective="at:0.3", options={"tolerance": 0.01}))
+    assert other["seconds"] == json.loads((place / "custom-a" / "run.json").read_text())["seconds"]
+    assert "0.3 is the threshold" in other["metrics"]["decided"]
+    assert load_run(place / "custom-b").decision.spec.objective == "at:0.3"
+    assert load_run(place / "custom-a").decision.spec.objective == "none"
     table = store.tables()[0]
     table.labels[0] = ("cat", "dog", "10")
     store.save(table)
@@ -252,12 +252,11 @@ def test_a_run_of_the_same_settings_is_not_fitted_again(filled, place):
 
 
 def test_corpus_features_need_captions(filled, place):
-    store = filled()
-    kitchen = Kitchen(store)
-    (ready,) = prepare([a_recipe(features=["tfidf:20"])], kitchen)
-    assert ready.used == {"tfidf:20": "tfidf:20"}
+    store, recipe = filled(), a_recipe(features=["tfidf:20"])
+    (resolved,) = RecipeRunner(store).prepare([recipe])
+    assert resolved.used == {"tfidf:20": "tfidf:20"}
     table = store.tables()[0]
     table.captions[:] = [""] * len(table)
     store.save(table)
-    (ready,) = prepare([a_recipe(features=["tfidf:20"])], Kitchen(store))
-    assert "no captions" in ready.lacking
+    (resolved,) = RecipeRunner(store).prepare([recipe])
+    assert "no captions" in resolved.lacks
