@@ -28,7 +28,7 @@ from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.retune import decide, measure_kept
-from encode_once.classify.runs.run import FeatureRecord, Model, Run, RunRecord, check_place
+from encode_once.classify.runs.run import FittedFeature, Model, Run, RunRecord, check_place
 from encode_once.classify.spec import FitSpec, code_key
 
 INNER = 0.1  # share of the training rows that validates: for early stopping, model choice and thresholds
@@ -93,7 +93,7 @@ def fit(
             for reference in samples.references
         },
         captioners={
-            reference.written.encoder: FeatureRecord.of(reference.written)
+            reference.written.encoder: FittedFeature.of(reference.written)
             for reference in samples.references
             if isinstance(reference, StoredFeature) and reference.written
         },
@@ -123,11 +123,11 @@ def fit(
     return result, metrics
 
 
-def _record(reference: FeatureSource, length: int) -> FeatureRecord | None:
+def _record(reference: FeatureSource, length: int) -> FittedFeature | None:
     """The run's record of a stored feature whose sequences have that length; None for a learned one."""
     if isinstance(reference, LearnedFeature):
         return None
-    return FeatureRecord.of(reference.feature, reference.captions, length)
+    return FittedFeature.of(reference.feature, reference.captions, length)
 
 
 def _free_place(head: str) -> Path:

@@ -51,7 +51,7 @@ class RunError(EncodeOnceError, OSError):
 
 
 @dataclass(frozen=True)
-class FeatureRecord:
+class FittedFeature:
     """A stored feature that a run was fitted on, and the encoder that made it."""
 
     key: str
@@ -62,7 +62,7 @@ class FeatureRecord:
     length: int = 1  # of its sequences, as the head takes them
 
     @classmethod
-    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FeatureRecord":
+    def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FittedFeature":
         """The record of a feature as it is in the store."""
         return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length)
 
@@ -71,7 +71,7 @@ class FeatureRecord:
 class RunRecord:
     """What `run.json` holds besides the spec: what the run was fitted on, by which program, and when."""
 
-    features: dict[str, FeatureRecord | None]  # by name; None: the run learned the feature itself
+    features: dict[str, FittedFeature | None]  # by name; None: the run learned the feature itself
     classes: list[str]
     store: str
     table: str
@@ -80,17 +80,17 @@ class RunRecord:
     created: str
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
-    captioners: dict[str, FeatureRecord] = field(default_factory=dict)  # by encoder
+    captioners: dict[str, FittedFeature] = field(default_factory=dict)  # by encoder
     identity: str = ""  # `FitSpec.identity`
     code: str = ""  # `spec.code_key` of the program that fitted it
 
     @property
-    def stored(self) -> dict[str, FeatureRecord]:
+    def stored(self) -> dict[str, FittedFeature]:
         """The features that a store has to hold."""
         return {name: record for name, record in self.features.items() if record}
 
     @property
-    def names(self) -> dict[FeatureName, FeatureRecord]:
+    def names(self) -> dict[FeatureName, FittedFeature]:
         """The same by their parsed names."""
         return {FeatureName.parse(name, record.captions): record for name, record in self.stored.items()}
 
@@ -288,8 +288,8 @@ def _spec(content: Mapping[str, Any]) -> FitSpec:
 
 def _record(content: Mapping[str, Any]) -> RunRecord:
     """The rest of it."""
-    features = {name: entry and FeatureRecord(**entry) for name, entry in content["features"].items()}
-    captioners = {name: FeatureRecord(**entry) for name, entry in content["captioners"].items()}
+    features = {name: entry and FittedFeature(**entry) for name, entry in content["features"].items()}
+    captioners = {name: FittedFeature(**entry) for name, entry in content["captioners"].items()}
     values = {field.name: content[field.name] for field in fields(RunRecord)}
     return RunRecord(**values | {"features": features, "captioners": captioners})
 
