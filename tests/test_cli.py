@@ -194,7 +194,7 @@ def test_shards_filled_apart_and_merged_are_the_whole(folder, run):
         run(*GLOVE, "--shard", f"{number}/3", "--store", f"node-{number}")
     run(*GLOVE, "--store", "at-once")
     result = run("store", "merge", "node-2", "node-3", "--store", "node-1")
-    assert "rows taken in from node-3" in result.stderr
+    assert "rows added from node-3" in result.stderr
     run("store", "verify", "--store", "node-1")
     run("store", "compact", "--store", "node-1")
     for name in ("node-1", "at-once"):

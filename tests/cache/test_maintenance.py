@@ -215,9 +215,9 @@ def test_a_merge_that_left_something_out_has_status_1_and_counts_it(stores):
     table.write_bytes(b"garbage")
     result = CliRunner().invoke(main, ["store", "merge", str(b.path), "--store", str(a.path)])
     assert result.exit_code == 1
-    assert f"not taken in: {table}" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("Error: files not taken in, as printed above: 1")
-    assert "e/o: 4 rows taken in" in result.stderr
+    assert f"not added: {table}" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: 1 files were not added")
+    assert "e/o: 4 rows added" in result.stderr
 
 
 @pytest.mark.parametrize("link", ["features/e/o", "features/e", "features/e/o/spec.json", "features"])

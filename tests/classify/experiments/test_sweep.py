@@ -282,17 +282,6 @@ def test_a_search_without_optuna_says_what_to_install(filled, folder, monkeypatc
         sweep(filled(), ["mlp"], trials=2, folder=folder)
 
 
-def test_values_on_the_command_line_are_a_list_or_json():
-    given = ["mlp.dropout=0.3,0.5", "mlp.hidden=[[512], [1024, 512]]", "mlp.loss=bce,focal", "knn.metric=l2"]
-    assert cli._grid(given) == {
-        "mlp": {"dropout": [0.3, 0.5], "hidden": [[512], [1024, 512]], "loss": ["bce", "focal"]},
-        "knn": {"metric": ["l2"]},
-    }
-    for wrong in ("dropout=1", "mlp.dropout"):
-        with pytest.raises(UsageError):
-            cli._grid([wrong])
-
-
 def test_the_command_prints_the_leaderboard(filled, folder):
     store = filled(missing={3})
     key = store.tables()[0].keys("image")[3].tobytes().hex()

@@ -1,0 +1,223 @@
+"""Commands of stage 1: encode, time the encoding, and run the demo."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from encode_once.cache import DataError, Shard, UsageError
+from encode_once.cache.options import (
+    data_option,
+    device_option,
+    grouped,
+    json_option,
+    print_result,
+    say,
+    store_option,
+    warn,
+)
+
+NAMED = 20  # failed inputs listed one by one; the rest are counted
+
+weights_option = click.option(
+    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights file, or `random`."
+)
+backend_option = click.option(
+    "--backend",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "torch", "onnxruntime"]),
+    help="Runtime of image networks on a CPU. auto: the faster one, if there are many images.",
+)
+
+
+def table_inputs(images: str | None, **columns: Any) -> dict[str, Any]:
+    """Arguments of `extract.encode` for the columns and folders of a table."""
+    from encode_once.extract import Columns
+
+    names = ("id", "image", "caption", "label")
+    return {"columns": Columns(*(columns[f"{name}_column"] for name in names)), "images": images}
+
+
+INPUT_OPTIONS = (
+    click.option("--images", metavar="DIR", help="Folder of the images, if not next to the table."),
+    click.option("--label-column", metavar="NAME", help="Column of the labels."),
+    click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
+    click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
+    click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
+)
+input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
+
+
+def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
+    """Encoder → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
+    by_encoder = {}
+    for text in weights:
+        encoder, equals, file = text.rpartition("=")
+        if equals and encoder in encoders:
+            by_encoder[encoder] = file
+        elif len(encoders) == 1:
+            by_encoder[encoders[0]] = text
+        else:
+            raise UsageError(f"--weights {text}: say whose, as ENCODER={text}")
+    return by_encoder
+
+
+@click.command()
+@click.option(
+    "--encoder",
+    "encoders",
+    multiple=True,
+    metavar="NAME",
+    help="Encoder; repeat it for several, or give NAME,NAME.",
+)
+@click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
+@data_option
+@input_options
+@store_option
+@weights_option
+@device_option
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
+    help="Precision of the arithmetic. auto: that of the stored rows, else float16 on CUDA, float32 on CPU.",
+)
+@backend_option
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Compile image networks with torch; takes minutes, pays off in long runs.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Inputs per step. [default: chosen for the device]"
+)
+@click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]")
+@click.option("--label-separator", help="Separator between the labels of a row, if the table is ambiguous.")
+@click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
+@click.option("--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail.")
+@click.option(
+    "--shard",
+    default="1/1",
+    show_default=True,
+    metavar="I/N",
+    type=Shard.parse,
+    help="Share of the inputs to encode, as 1/4.",
+)
+@click.option(
+    "--captions",
+    multiple=True,
+    default=["table"],
+    show_default=True,
+    metavar="KIND",
+    help="Captions to encode: table, a captioner's name, or table+CAPTIONER for both joined; repeatable.",
+)
+@json_option
+def extract(
+    encoders: Sequence[str],
+    list_encoders: bool,
+    data: str,
+    store: str,
+    weights: Sequence[str],
+    inputs: dict[str, Any],
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Encode the images and captions that are not in the store yet.
+
+    Data is a folder with train.csv (ImageID,Labels,Caption), test.csv or both, and the images in data/ or
+    images/; a CSV, TSV, JSON lines or parquet file, or a folder of these; COCO annotations; a folder of
+    images with captions in .txt files; WebDataset archives; or a Hugging Face dataset saved to disk.
+
+    \b
+    Examples:
+      encode-once extract --encoder clip-vit-l
+      encode-once extract --encoder efficientnet-lite0 --encoder glove-50 --data photos
+      encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
+      encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
+      encode-once extract --encoder clip-vit-l --shard 1/4
+      encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
+      encode-once extract --encoder clip-vit-l --data coco2017
+      encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
+    """
+    if list_encoders:
+        from encode_once.extract.encoders import listed
+        from encode_once.extract.encoders.catalogue import listing
+
+        click.echo(listing(list(listed())))
+        return
+    encoders = [name for names in encoders for name in names.split(",") if name]
+    if not encoders:
+        raise UsageError("name an encoder with --encoder; --list shows them")
+    from encode_once.cache.names import captioner
+    from encode_once.extract import encode
+
+    captioners = filter(None, map(captioner, options["captions"]))
+    files = weights_by_encoder([*dict.fromkeys([*encoders, *captioners])], weights)
+    report = encode(data, encoders, store, weights=files, **inputs, **options)
+    warn(report.warnings)
+    for failure in report.failures[:NAMED]:
+        say(f"failed: {failure.input}: {failure.reason} ({failure.message})")
+    if len(report.failures) > NAMED:
+        say(f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all")
+    for name, counts in report.features.items():
+        say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
+    say(f"{report.samples} samples in {report.seconds:.1f} s")
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    if report.failures:
+        raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
+
+
+@click.command("extract")
+@click.option(
+    "--encoder",
+    "names",
+    multiple=True,
+    default=["efficientnet-lite0"],
+    show_default=True,
+    metavar="NAME",
+    help="Encoder to time; several are also timed one by one.",
+)
+@data_option
+@weights_option
+@device_option
+@backend_option
+@click.option("--images", default=2000, show_default=True, help="Number of images to encode.")
+@click.option("--repeats", default=3, show_default=True, help="Rounds; rates are their medians.")
+@click.option("--scripts", is_flag=True, help="Also time scripts written with torch alone.")
+@json_option
+def bench_extract(
+    data: str, names: Sequence[str], weights: Sequence[str], as_json: bool, **options: Any
+) -> None:
+    """Time reading, decoding and the networks alone, then all together, compared with the limit they set.
+
+    \b
+    Examples:
+      encode-once bench extract --scripts
+      encode-once bench extract --encoder clip-vit-b32 --weights random --images 500
+    """
+    from encode_once.extract.bench.throughput import rates, text
+
+    measured = rates(data, names, weights=weights_by_encoder(names, weights), **options)
+    print_result(measured, as_json, lambda: text(measured))
+
+
+@click.command()
+@click.option(
+    "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
+)
+@click.option("--scenes", default=2000, show_default=True, help="Pictures to compose.")
+def demo(folder: Path, scenes: int) -> None:
+    """Compose pictures with captions and labels, then run the real commands on them, printing each."""
+    from encode_once.extract.demo.run import run_demo
+
+    run_demo(folder, scenes)
+
+
+verbs = (extract, demo)
+benches = (bench_extract,)

@@ -1,0 +1,26 @@
+"""What the commands of all rooms share."""
+
+import click
+from click.testing import CliRunner
+
+from encode_once.cache.options import Setting, grouped
+
+
+def test_grouped_options_reach_the_command_as_one_argument_and_keep_their_order():
+    @click.command()
+    @click.option("--first")
+    @grouped("pair", dict, click.option("--left", default="l"), click.option("--right", type=int))
+    @click.option("--last")
+    def command(first, pair, last):
+        click.echo(repr((first, pair, last)))
+
+    assert [param.name for param in command.params] == ["first", "left", "right", "last"]
+    result = CliRunner().invoke(command, ["--right", "3", "--last", "z"])
+    assert result.output == "(None, {'left': 'l', 'right': 3}, 'z')\n"
+
+
+def test_a_setting_is_split_at_its_first_equals_sign_and_its_value_read_as_json():
+    convert = Setting().convert
+    assert convert("a=1", None, None) == ("a", 1)
+    assert convert("a=b=c", None, None) == ("a", "b=c")
+    assert convert("hidden=[2, 3]", None, None) == ("hidden", [2, 3])
