@@ -17,19 +17,22 @@ from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
 
-MAX_STEPS, MAX_EVALUATIONS = 500, 20
-TINY = 1e-30  # in place of a zero divisor
+MAX_STEPS = 500  # of conjugate gradients at one C
+MAX_EVALUATIONS = 20  # of the loss along one step
+TINY = 1e-30  # the least divisor
 
 
 @dataclass(eq=False, repr=False)
 class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """For each class the weights w and intercept of least C Σ BCE + ½|w|², like sklearn's LogisticRegression.
+    """Logistic regression of each class: the minimum of C Σ BCE + ½|w|², as scikit-learn's.
 
-    All classes share one C: from the strongest penalty on, the last before the mean BCE of the validation
-    rows rises. A C for each class by its own loss follows the noise of its few positives: on emotions, scene,
+    All classes share one C: C increases until the mean BCE of the validation rows rises, and the last value
+    before that is taken. A C for each class would follow the noise of its few positives: on emotions, scene,
     medical and twenty classes of delicious the shared one has the lower test loss (.0581 against .0638 on
-    medical). Without validation rows, a tenth of the rows is held out to choose it, and then all are fitted.
-    `tolerance`: see `_Problem.solve`.
+    medical). Without validation rows, a tenth of the rows is set aside to choose C, and then all are fitted.
+
+    Cs: the values to try.
+    tolerance: see `_Problem.solve`.
     """
 
     Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -41,16 +44,23 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        layer, C = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
+        C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
-            layer = self._problem(X, Y).solve(C, self.tolerance)
+            layer, unsolved = self._problem(X, Y).solve(C, self.tolerance)
         self.coef_ = layer[:-1].T.cpu().numpy()
         self.intercept_ = layer[-1].cpu().numpy()
         self.C_ = np.full(Y.shape[1], C, np.float32)
+        self.warnings = []
+        if unsolved:
+            self.warnings.append(
+                f"head linear has not converged for {unsolved} of {Y.shape[1]} classes after {MAX_STEPS} "
+                f"steps at C = {C:g}, so their scores are not final: raise its option tolerance "
+                f"({self.tolerance:g}) or leave out the largest of its Cs"
+            )
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(len(X))])
         scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
         return scores
@@ -60,7 +70,7 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return {"coef": self.coef_, "intercept": self.intercept_, "C": self.C_}
 
     def load_state(self, state: State) -> None:
-        """Take up what another head learned."""
+        """Restore what another head learned."""
         self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 
     def _problem(self, X: MatrixLike, Y: LabelMatrix) -> "_Problem":
@@ -68,29 +78,29 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
 
     def _choose(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix
-    ) -> tuple[Tensor, float]:
-        """The layer (d + 1, c) and the C at which the validation loss of all classes is least."""
+    ) -> tuple[float, Tensor, int]:
+        """The C of least validation loss, its layer (d + 1, c) and how many classes have not converged."""
         problem = self._problem(X, Y)
         device = problem.Y.device
-        truth = on_device(Y_val, device)
-        layer, best, least = problem.layer(), 0.0, torch.inf
+        labels = on_device(Y_val, device)
+        best, best_loss = (0.0, problem.layer(), 0), torch.inf
         for C in sorted(self.Cs):
-            tried = problem.solve(C, self.tolerance)
+            layer, unsolved = problem.solve(C, self.tolerance)
             rows = (on_device(X_val[part], device) for part in chunks(*X_val.shape))
-            logits = torch.cat([torch.addmm(tried[-1], some, tried[:-1]) for some in rows])
+            logits = torch.cat([torch.addmm(layer[-1], X_chunk, layer[:-1]) for X_chunk in rows])
             loss = require_finite(
-                binary_cross_entropy_with_logits(logits, truth), f"validation loss of head linear at C = {C}"
+                binary_cross_entropy_with_logits(logits, labels), f"validation loss of head linear at C = {C}"
             )
-            if loss >= least:
-                break  # it overfits, and would more under a weaker penalty
-            layer, best, least = tried, C, float(loss)
-        return layer, best
+            if loss >= best_loss:
+                break  # weaker penalties would overfit further
+            best, best_loss = (C, layer, unsolved), float(loss)
+        return best
 
 
 class _Problem:
     """The regressions of all classes on the same rows, in coordinates in which they are well conditioned.
 
-    Let Z (n, d) be the rows X less their mean m, and k = min(n, d). For each class the head minimises
+    Let Z (n, d) be the rows X minus their mean m, and k = min(n, d). For each class the head minimises
 
         L(w, b) = mean BCE(Z w + b, y) + |w|² / (2 C n),
 
@@ -137,12 +147,13 @@ class _Problem:
         W = self.axes @ self.U[:-1]
         return require_finite(torch.cat([W, (self.U[-1] - self.mean @ W)[None]]), "weights of head linear")
 
-    def solve(self, C: float, tolerance: float) -> Tensor:
-        """The layer (d + 1, c) at C, starting from the last solution.
+    def solve(self, C: float, tolerance: float) -> tuple[Tensor, int]:
+        """The layer (d + 1, c) at C, from the last solution on, and how many classes have not converged.
 
-        Nonlinear conjugate gradients (Polak and Ribière, 1969) with a step length for every class. They end
-        when g·H⁻¹g, of the gradient g and the Hessian H above, is below tolerance² in every class: about
-        twice what the mean loss could still fall, whatever the units of the columns.
+        Nonlinear conjugate gradients (Polak and Ribière, 1969) with a step length for every class. A class
+        has converged when g·H⁻¹g, of the gradient g and the Hessian H above, is below tolerance²: about twice
+        what the mean loss could still fall, whatever the units of the columns. All classes go on until the
+        last has converged, or for `MAX_STEPS` steps.
         """
         T, Y, U = self.T, self.Y, self.U
         penalty = torch.full_like(U, 1 / (C * len(T)))
@@ -155,7 +166,8 @@ class _Problem:
             gradient = T.T @ (logits.sigmoid() - Y) / len(T) + penalty * U
             descent = gradient / curvature
             slope = (gradient * descent).sum(0)
-            if slope.max() < tolerance**2:
+            unsolved = int((~(slope < tolerance**2)).sum())  # NaN has not converged
+            if not unsolved:
                 break
             conjugacy = (slope - (last_gradient * descent).sum(0)) / last_slope
             step = conjugacy.clamp(min=0) * step - descent
@@ -165,18 +177,18 @@ class _Problem:
             U = U + length * step
             logits = logits + length * change
         self.U = U
-        return self.layer()
+        return self.layer(), unsolved
 
 
 def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
     """Variances (k,) of centred rows Z (n, d) along orthonormal axes (d, k) of their row space."""
     n, d = Z.shape
     basis = torch.linalg.qr(Z.T.double()).Q if n < d else None  # (d, n)
-    some = Z[:: max(n // (4 * d), 1)]
+    sample = Z[:: max(n // (4 * d), 1)]
     covariance = Z.new_zeros(min(n, d), min(n, d), dtype=torch.float64)
-    for part in chunks(len(some), d):
-        rows = some[part].double() if basis is None else some[part].double() @ basis
-        covariance += rows.T @ rows / len(some)
+    for part in chunks(len(sample), d):
+        rows = sample[part].double() if basis is None else sample[part].double() @ basis
+        covariance += rows.T @ rows / len(sample)
     require_finite(covariance, "covariances of the columns for head linear")
     variances, axes = torch.linalg.eigh(covariance)
     variances = require_finite(variances.clamp(min=0).float(), "variances of the rows for head linear")
@@ -184,10 +196,10 @@ def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _line_minimum(logits: Tensor, change: Tensor, Y: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
-    """The lengths t (c,), near enough, at which mean BCE at logits + t change, plus the penalty, is least.
+    """The lengths t (c,) that minimise, to a tenth, mean BCE at logits + t change plus the penalty.
 
-    The penalty is slope t + ½ curvature t². Newton's steps, from t = 1, are kept between the lengths found
-    too short and too long.
+    The penalty is slope t + ½ curvature t². Newton's steps, from t = 1, are kept between the longest length
+    known to be too short and the shortest known to be too long.
     """
     short, long = torch.zeros_like(slope), torch.full_like(slope, torch.inf)
     t = torch.ones_like(slope)

@@ -68,12 +68,22 @@ def test_weaker_penalties_are_not_tried_once_the_validation_loss_rises(monkeypat
 def test_without_validation_rows_a_part_serves_to_choose_and_all_rows_are_fitted():
     X, Y = problem(2, 400, 30)
     head = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X, Y)
-    rows, held = inner(Y, np.arange(400), seed=0)
-    chosen = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X[rows], Y[rows], X[held], Y[held])
+    rows, validation = inner(Y, np.arange(400), seed=0)
+    chosen = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X[rows], Y[rows], X[validation], Y[validation])
     assert np.array_equal(head.C_, chosen.C_)
     for k in range(Y.shape[1]):
         expected = logistic(X, Y[:, k], head.C_[k]).predict_proba(X)[:, 1]
         assert head.predict_proba(X)[:, k] == pytest.approx(expected, abs=2e-3)
+
+
+def test_classes_that_do_not_converge_are_counted_in_a_warning(monkeypatch):
+    X, Y = problem(2, 400, 30)
+    assert not Linear(Cs=CS, device="cpu").fit(X, Y).warnings
+    monkeypatch.setattr(linear, "MAX_STEPS", 1)
+    Y[:, 0] = False  # a constant class needs no step
+    for validation in ((X, Y), ()):
+        (warning,) = Linear(Cs=[10.0], tolerance=0.1, device="cpu").fit(X, Y, *validation).warnings
+        assert "not converged for 2 of 3 classes after 1 steps at C = 10," in warning
 
 
 def test_separable_and_constant_classes_end_in_finite_scores():
@@ -161,7 +171,7 @@ def test_saturated_rare_classes_stay_finite_under_weak_penalties():
     Y[:, 19] = True  # p is exactly 1 in the end
     problem = _Problem(X, torch.tensor(Y).float())
     for C in (0.01, 1.0, 10.0, 1e4):
-        layer = problem.solve(C, 1e-4)
+        layer, _ = problem.solve(C, 1e-4)
         logits = torch.tensor(X) @ layer[:-1] + layer[-1]
         assert logits.abs().max() < 1e3
         loss = bce(logits, torch.tensor(Y).float())
@@ -197,7 +207,7 @@ def test_medical_with_fewer_rows_than_columns(shared, seed):
     X_test, Y_test = medical(shared, "test")
     rows, validation = inner(Y, np.arange(len(Y)), seed=seed)
     assert len(rows) < X.shape[1]
-    standard = [Standardised(one, *standardisation(X[rows], [(1, X.shape[1])])) for one in (X, X_test)]
+    standard = [Standardised(matrix, *standardisation(X[rows], [(1, X.shape[1])])) for matrix in (X, X_test)]
     fit_part, val_part = (RowView(standard[0], part) for part in (rows, validation))
     head = Linear(device="cpu").fit(fit_part, Y[rows], val_part, Y[validation])
     decision = DecisionSpec("micro").fit(head.predict_proba(val_part), Y[validation])
