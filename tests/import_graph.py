@@ -18,9 +18,9 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The dotted names that a file imports, whether of the program or not."""
+    """The dotted names that a file imports when it runs, whether of the program or not."""
     package = (NAME, *path.relative_to(ROOT).parts[:-1])
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in _walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name.removeprefix(f"{NAME}.") for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -30,17 +30,27 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{source}.{alias.name}".strip(".") for alias in node.names)
 
 
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree, without those under `if TYPE_CHECKING`."""
+    yield node
+    if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        for child in ast.iter_child_nodes(node):
+            yield from _walk(child)
+
+
+def edges() -> Iterator[tuple[Path, Path]]:
+    """(file, file it imports from), once for each imported name."""
+    files = modules()
+    for path in files.values():
+        for imported in imports(path):
+            target = next((prefix for prefix in _prefixes(imported) if prefix in files), None)
+            if target is not None and files[target] != path:
+                yield path, files[target]
+
+
 def graph() -> Counter[tuple[str, str]]:
     """(folder, folder it imports) → number of imported names, between different folders."""
-    known = modules()
-    edges: Counter[tuple[str, str]] = Counter()
-    for path in known.values():
-        for imported in imports(path):
-            target = next((prefix for prefix in _prefixes(imported) if prefix in known), None)
-            if target is not None:
-                edge = _folder(path), _folder(known[target])
-                edges[edge] += edge[0] != edge[1]
-    return +edges
+    return Counter((_folder(a), _folder(b)) for a, b in edges() if _folder(a) != _folder(b))
 
 
 def _prefixes(name: str) -> Iterator[str]:
@@ -61,13 +71,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Which folders of the program import which.")
     parser.add_argument("--dot", action="store_true", help="Print Graphviz, for `dot -Tsvg`.")
     dot = parser.parse_args().dot
-    edges = graph()
+    counts = graph()
     if dot:
-        lines = [f'  "{a}" -> "{b}" [label={count}];' for (a, b), count in sorted(edges.items())]
+        lines = [f'  "{a}" -> "{b}" [label={count}];' for (a, b), count in sorted(counts.items())]
         print("\n".join(["digraph imports {", *lines, "}"]))
         return
-    for folder in sorted({a for a, _ in edges} | {b for _, b in edges}):
-        targets = ", ".join(f"{b} ({count})" for (a, b), count in sorted(edges.items()) if a == folder)
+    for folder in sorted({folder for edge in counts for folder in edge}):
+        targets = ", ".join(f"{b} ({count})" for (a, b), count in sorted(counts.items()) if a == folder)
         print(f"{folder:24} → {targets or '–'}")
 
 

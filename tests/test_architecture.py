@@ -1,16 +1,20 @@
-"""Who may know whom: extract → cache ← classify, and the cache knows no torch."""
+"""Who may import whom: extract → cache ← classify; inside a room, folders import those before them."""
 
 import ast
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from tests import import_graph
+
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {"cache": {"cache"}, "extract": {"extract", "cache"}, "classify": {"classify", "cache"}}
 ROOMS = {*MAY_IMPORT, "cli"}
+BENCHMARKS = {path.name for room in MAY_IMPORT for path in (ROOT / room / "bench").glob("*.py")}
 
 
 def imported(path):
@@ -35,6 +39,42 @@ def test_the_arrows_between_the_rooms_hold(room):
     assert files
     for path in files:
         assert rooms(path) <= MAY_IMPORT[room], path
+
+
+# Inside a room a folder, or a module next to the folders, imports only what stands before it.
+ORDER = {
+    "extract": ["images", "readers", "encoders", "pipeline", "demo", "bench", "commands"],
+    "classify": [
+        "arrays", "data", "heads", "decisions", "spec", "evaluation", "runs", "experiments", "audit", "bench",
+        "commands",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_inside_a_room_imports_point_to_what_comes_before(room):
+    order = ORDER[room]
+
+    def position(path):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        return order.index(parts[1]) if parts[0] == room and parts[1] in order else None
+
+    between = [(a, b, position(a), position(b)) for a, b in import_graph.edges()]
+    inside = [edge for edge in between if None not in edge]
+    assert len(inside) > len(order)
+    assert [f"{a} imports {b}" for a, b, here, there in inside if here < there] == []
+
+
+def test_no_module_imports_itself_through_others():
+    imports = {}
+    for path, imported in import_graph.edges():
+        imports.setdefault(path, set()).add(imported)
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the circle
+
+
+def test_nothing_imports_the_benchmarks_and_commands_but_the_command_line():
+    leaves = {(a.name, b) for a, b in import_graph.edges() if {"bench", "commands.py"} & {*b.parts}}
+    assert {importer for importer, _ in leaves} <= {"commands.py", "cli.py", *BENCHMARKS}
 
 
 # What reads, reports and tunes kept runs, and the store, starts without the libraries that fit and encode.
