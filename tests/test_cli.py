@@ -1,4 +1,4 @@
-"""The command line as other people's scripts rely on it."""
+"""The command line, as scripts call it."""
 
 import csv
 import json
@@ -51,12 +51,12 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
         rows = list(csv.reader(file))
     assert rows[0] == ["ImageID", "Labels"]
     assert [row[0] for row in rows[1:]] == [f"{n}.png" for n in range(60)]
-    known = {row["label"] for row in tuned["per_class"]}
-    assert {label for row in rows[1:] for label in row[1].split()} <= known
+    classes = {row["label"] for row in tuned["per_class"]}
+    assert {label for row in rows[1:] for label in row[1].split()} <= classes
     (tmp_path / "runs" / "sweep").mkdir()
-    told = run("report", "runs/mlp", "runs/sweep")
-    assert "runs/mlp" in told.stdout
-    assert "runs/sweep is not a run: left out" in told.stderr
+    result = run("report", "runs/mlp", "runs/sweep")
+    assert "runs/mlp" in result.stdout
+    assert "runs/sweep is not a run: left out" in result.stderr
     run("report", "runs/sweep", status=1)
 
 
@@ -79,34 +79,34 @@ def test_evaluate_on_another_folder(extracted, folder, run):
     assert metrics["n"] >= 10
 
 
-def test_runs_are_compared_on_the_rows_all_of_them_held_out(extracted, folder, run):
+def test_runs_are_compared_on_the_eval_rows_of_all(extracted, folder, run):
     for name, split in (("a", "tail:20"), ("b", "tail:20"), ("c", "tail:12")):
         features = ("--features", "efficientnet-lite0/pooled") if name == "b" else ()
         run("fit", "--head", "linear", "--split", split, *features, "--run", f"runs/{name}")
-    told = run("evaluate", "runs/a", "runs/b", "--differences", "out.csv")
-    assert "less runs/a" in told.stdout
+    result = run("evaluate", "runs/a", "runs/b", "--differences", "out.csv")
+    assert "less runs/a" in result.stdout
     with open("out.csv") as file:
         header, *rows = csv.reader(file)
     assert header == ["ImageID", "Labels", "runs/a", "runs/b", "Closest"]
-    found = json.loads(run("evaluate", "runs/a", "runs/b", "--json").stdout)
-    assert len(rows) == found["differences"][0]["rows_differing"] > 0
-    for one in found["runs"]:
-        alone = json.loads(run("evaluate", one["run"], "--json").stdout)
-        assert {name: one[name] for name in alone} == alone
+    comparison = json.loads(run("evaluate", "runs/a", "runs/b", "--json").stdout)
+    assert len(rows) == comparison["differences"][0]["rows_differing"] > 0
+    for compared in comparison["runs"]:
+        alone = json.loads(run("evaluate", compared["run"], "--json").stdout)
+        assert {name: compared[name] for name in alone} == alone
 
     refused = run("evaluate", "runs/a", "runs/c", status=1)
     assert "--anyway" in refused.stderr
-    found = json.loads(run("evaluate", "runs/a", "runs/c", "--anyway", "--json").stdout)
-    assert (found["n"], len(found["caveats"])) == (12, 1)
+    comparison = json.loads(run("evaluate", "runs/a", "runs/c", "--anyway", "--json").stdout)
+    assert (comparison["n"], len(comparison["caveats"])) == (12, 1)
 
-    other = folder(70, name="other")  # all of input, and 10 more: the rows a, or c, has seen are left out
-    found = json.loads(run("evaluate", "runs/a", "runs/c", "--data", other, "--json").stdout)
+    other = folder(70, name="other")  # all of input, and 10 more: rows that a or c was fitted on are left out
+    comparison = json.loads(run("evaluate", "runs/a", "runs/c", "--data", other, "--json").stdout)
     alone = json.loads(run("evaluate", "runs/c", "--data", other, "--json").stdout)
-    assert found["n"] == alone["n"] >= 22
-    assert {name: found["runs"][1][name] for name in alone} == alone
+    assert comparison["n"] == alone["n"] >= 22
+    assert {name: comparison["runs"][1][name] for name in alone} == alone
 
 
-def test_bad_images_are_named_and_the_status_tells(folder, run):
+def test_bad_images_are_named_and_the_status_is_1(folder, run):
     root = folder(4)
     (root / "data" / "2.png").write_bytes(b"")
     result = run("extract", "--encoder", "efficientnet-lite0", "--json", status=1)
@@ -115,7 +115,7 @@ def test_bad_images_are_named_and_the_status_tells(folder, run):
     assert "encoded 3, already there 0, failed 1" in result.stderr
 
 
-def test_random_weights_are_said(folder, run):
+def test_random_weights_are_reported(folder, run):
     folder(4)
     result = run("extract", "--encoder", "open_clip:ViT-S-32-alt", "--weights", "random", "--json")
     assert "RANDOM" in result.stderr
@@ -214,13 +214,13 @@ def test_a_store_is_listed_and_described(folder, run):
     listed = run("store", "list").stdout
     assert "glove-50/mean" in listed
     assert "train.csv" in listed
-    found = json.loads(run("store", "list", "--json").stdout)
-    assert [one["rows"] for one in found["features"]] == [3, 3]
+    content = json.loads(run("store", "list", "--json").stdout)
+    assert [feature["rows"] for feature in content["features"]] == [3, 3]
     assert json.loads(run("store", "info", "glove-50/tokens", "--json").stdout)["spec"]["pooling"] == "none"
     assert "pooling: mean" in run("store", "info", "glove-50/mean").stdout
 
 
-def test_verify_finds_what_repair_mends_and_extract_encodes_again(folder, run, tmp_path):
+def test_verify_reports_damage_repair_sets_it_aside_and_extract_encodes_again(folder, run, tmp_path):
     folder(3)
     run(*GLOVE)
     assert "encoded again differ by" in run("store", "verify", "--recompute", "2").stderr
@@ -279,13 +279,13 @@ def test_an_impossible_shard_is_wrong_usage(folder, run, shard):
 
 
 @pytest.mark.parametrize("verb", ["list", "info glove-50/mean", "verify", "compact", "gc", "merge other"])
-def test_a_store_that_is_not_there_is_told(run, verb):
+def test_a_missing_store_is_reported(run, verb):
     assert "is not a store" in run("store", *verb.split(), status=1).stderr
 
 
 @pytest.fixture
 def recipe(tmp_path):
-    """A recipe file: image and caption, each with what stands in for it; another variant cannot run."""
+    """A recipe file: a variant with a replacement for a missing feature, and a variant that cannot run."""
     path = tmp_path / "own.toml"
     path.write_text("""
 source = "report 1"
@@ -322,13 +322,13 @@ def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, t
     assert none["lacks"] == "glove-100: needs --weights glove.6B.100d.txt"
     assert json.loads((tmp_path / "runs/recipes/own-both/metrics.json").read_text()) == both["metrics"]
 
-    told = run("recipe", "run", recipe, "--md", "--split", "tail:10").stdout.splitlines()
-    assert told[0].startswith("| recipe | reported |")
-    assert "split tail:10, not tail:20" in told[2]
-    assert "cannot run: glove-100: needs" in told[3]
+    lines = run("recipe", "run", recipe, "--md", "--split", "tail:10").stdout.splitlines()
+    assert lines[0].startswith("| recipe | reported |")
+    assert "split tail:10, not tail:20" in lines[2]
+    assert "cannot run: glove-100: needs" in lines[3]
 
 
-def test_recipe_run_takes_weights_and_stand_ins(folder, recipe, run, tmp_path):
+def test_recipe_run_takes_weights(folder, recipe, run, tmp_path):
     folder(60)
     words = "a and " + "dog cat car bus boat bird"
     lines = [f"{word} {' '.join(['0.5'] * n + ['0.1'] * (100 - n))}" for n, word in enumerate(words.split())]
@@ -373,7 +373,7 @@ def test_recipe_list_before_anything_is_extracted(run):
     assert {row["recipe"]: row["runs"] for row in rows}["tfidf-linear-100"]
 
 
-def test_recipes_run_on_a_store_whose_data_is_not_there(extracted, recipe, run, tmp_path):
+def test_recipes_run_on_a_store_without_its_data(extracted, recipe, run, tmp_path):
     extracted.rename(tmp_path / "elsewhere")
     both, none = json.loads(run("recipe", "run", recipe, "--json").stdout)
     assert both["metrics"]["n"] == 20
@@ -381,7 +381,7 @@ def test_recipes_run_on_a_store_whose_data_is_not_there(extracted, recipe, run, 
     assert "not in store" in run("recipe", "run", recipe, "--store", "store").stdout
 
 
-def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run):
+def test_bench_fit_draws_rows_and_passes_each_head_its_options(run):
     words = ("bench", "fit", "--rows", 300, "--dim", 8, "--split", "tail:60", "--head", "knn", "--plain")
     result = run(*words, "--set", "knn.ks=[7]", "--json")
     peers = ["scikit-learn logistic regression", "scikit-learn KNeighborsClassifier"]
@@ -394,34 +394,34 @@ def test_bench_fit_makes_up_rows_where_asked_and_gives_each_head_its_options(run
     assert "did you mean 'ks'" in run(*words, "--set", "knn.k=7", status=2).stderr
 
 
-def test_audit_writes_a_table_to_work_through_and_names_the_counts(extracted, run):
+def test_audit_writes_its_findings_as_a_table_and_prints_their_counts(extracted, run):
     shutil.copy(extracted / "data" / "3.png", extracted / "data" / "4.png")
     rows = (extracted / "train.csv").read_text().splitlines()
     labels = ["ImageID,Labels,Caption", "3.png,1,a dog", "4.png,2,a dog"]
-    kept = [line for line in rows[1:] if not line.startswith(("3.png", "4.png"))]
-    (extracted / "train.csv").write_text("\n".join([*labels, *kept]) + "\n")
+    others = [line for line in rows[1:] if not line.startswith(("3.png", "4.png"))]
+    (extracted / "train.csv").write_text("\n".join([*labels, *others]) + "\n")
     run("extract", "--encoder", "efficientnet-lite0")
     image = ("--features", "efficientnet-lite0/pooled")
     run("fit", "--head", "knn", "--split", "kfold:3", "--groups", "efficientnet-lite0/pooled:0.99", *image)
     result = run("audit", "runs/knn", "--near", 0.999, "--json")
-    found = json.loads(result.stdout)
+    findings = json.loads(result.stdout)
     with open("audit.csv", newline="") as file:
         written = list(csv.DictReader(file))
-    assert [row["why"] for row in written] == [one["why"] for one in found]
-    (double,) = (one for one in found if one["kind"] == "duplicate")
+    assert [row["why"] for row in written] == [finding["why"] for finding in findings]
+    (double,) = (finding for finding in findings if finding["kind"] == "duplicate")
     assert (double["id"], double["other"]) in (("3.png", "4.png"), ("4.png", "3.png"))
     assert double["image"].endswith(double["id"])
     assert "audit.csv: 1 duplicate" in result.stderr
 
 
-def test_which_rows_stay_together_is_asked_for_by_name(extracted, run, tmp_path):
+def test_an_unknown_name_of_groups_is_refused(extracted, run, tmp_path):
     run("fit", "--head", "linear", "--groups", "none", "--run", "runs/none")
     assert json.loads((tmp_path / "runs/none/run.json").read_text())["groups"] == "none"
     assert "did you mean 'content'" in run("fit", "--head", "linear", "--groups", "contnt", status=2).stderr
     assert "did you mean 'content'" in run("sweep", "--head", "linear", "--groups", "contnt", status=2).stderr
 
 
-def test_bench_split_is_measured_beside_its_peer(extracted, run):
+def test_bench_split_measures_tables_of_a_store_too(extracted, run):
     rows = json.loads(
         run("bench", "split", "--rows", 300, "--classes", 4, "--store", "store", "--json").stdout
     )
@@ -429,7 +429,7 @@ def test_bench_split_is_measured_beside_its_peer(extracted, run):
     assert rows[2]["labels"].startswith(str(extracted / "train.csv"))
 
 
-def test_bench_tune_has_peers_the_command_itself_and_the_optimum_beside_each_size(run):
+def test_bench_tune_measures_peers_the_command_and_the_gap_to_the_optimum(run):
     words = ("bench", "tune", "--size", 60, 2, "--repeats", 1, "--problems", 5, "--json")
     speeds, commands, gaps = json.loads(run(*words).stdout)
     assert {(row["rows"], row["classes"]) for row in speeds} == {(60, 2)}
@@ -439,7 +439,7 @@ def test_bench_tune_has_peers_the_command_itself_and_the_optimum_beside_each_siz
     assert [row["problems"] for row in gaps] == [5, 5]
 
 
-def test_bench_cuts_compares_every_rule_on_kept_scores(folder, run):
+def test_bench_thresholds_compares_every_rule_on_saved_scores(folder, run):
     folder(40)
     run(*GLOVE)
     run("fit", "--head", "linear", "--split", "kfold:2", "--run", "runs/one")

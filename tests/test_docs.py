@@ -287,7 +287,7 @@ def test_every_results_file_is_shown_and_says_where_it_comes_from():
         assert all(result[key] for key in ("title", "command", "machine", "date", "commit")), name
 
 
-def test_a_table_that_was_edited_by_hand_is_noticed_and_written_again(tmp_path):
+def test_a_table_that_edited_by_hand_is_reported_and_written_again(tmp_path):
     root = tmp_path / "project"
     shutil.copytree(ROOT / "docs", root / "docs")
     shutil.copy(ROOT / "README.md", root)
@@ -295,8 +295,8 @@ def test_a_table_that_was_edited_by_hand_is_noticed_and_written_again(tmp_path):
     before = page.read_text()
     page.write_text(before.replace("| 15.4 |", "| 99.9 |"))
     script = [sys.executable, root / "docs/tables.py"]
-    found = subprocess.run([*script, "--check"], capture_output=True, text=True)
-    assert (found.returncode, found.stderr) == (1, "docs/benchmarks.md: differs from docs/results\n")
+    check = subprocess.run([*script, "--check"], capture_output=True, text=True)
+    assert (check.returncode, check.stderr) == (1, "docs/benchmarks.md: differs from docs/results\n")
     assert subprocess.run(script, capture_output=True).returncode == 0
     assert page.read_text() == before
 

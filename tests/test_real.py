@@ -73,13 +73,13 @@ def test_the_detector_finds_what_the_photographs_are_labelled_with(first, data, 
     assert labelled[people < 0.1].mean() < 0.3
 
 
-def test_held_out_rows_are_the_last_thousand(fitted, place):
+def test_eval_rows_are_the_last_thousand(fitted, place):
     assert fitted["n"] == 1000
     assert len(fitted["per_class"]) == 18
     assert fitted["mAP"] > 0.6
 
 
-def test_ours_beats_logistic_regression_with_and_without_cuts(fitted, place):
+def test_ours_beats_logistic_regression_with_and_without_thresholds(fitted, place):
     words = ("--store", place / "store", "--split", "tail:1000", "--head", "mlp")
     rows = json.loads(run("bench", "fit", *words, *UNCONTAMINATED, "--json"))
     peer, ours = rows[0], rows[-1]
@@ -101,8 +101,8 @@ def test_predictions_are_every_row_in_order(fitted, data, place):
     assert ids[0] == ids[1]
 
 
-def test_recipes_on_captions_reach_what_their_report_did(shared, place):
-    """On all 30,000 captions, the last 3,000 held out."""
+def test_recipes_on_captions_reach_the_reported_figures(shared, place):
+    """On all 30,000 captions, the last 3,000 for evaluation."""
     glove = f"glove-100={shared / 'weights' / 'glove.6B.100d.coco.txt.gz'}"
     where = ("--data", shared / "coco19", "--store", place / "captions", "--runs", place / "recipes")
     names = ("tfidf-linear", "glove-bilstm-64")
@@ -114,24 +114,24 @@ def test_recipes_on_captions_reach_what_their_report_did(shared, place):
 
 
 def test_no_photograph_is_anothers_double_and_labels_are_doubted(fitted, place):
-    found = json.loads(run("audit", place / "run", "-o", place / "audit.csv", "--json"))
-    assert {one["kind"] for one in found} <= {"label", "rare"}
-    doubted = [one for one in found if one["kind"] == "label"]
+    findings = json.loads(run("audit", place / "run", "-o", place / "audit.csv", "--json"))
+    assert {finding["kind"] for finding in findings} <= {"label", "rare"}
+    doubted = [finding for finding in findings if finding["kind"] == "label"]
     assert 50 < len(doubted) < 1000
-    assert {one["given"] for one in doubted[:10]} == {"absent", "present"}
+    assert {finding["given"] for finding in doubted[:10]} == {"absent", "present"}
 
 
 def test_decisions_hold_on_unseen_captions(shared, place):
-    """Each is best at what it is for: cuts a class at macro F1, sets at samples F1."""
+    """Each rule is best by its own measure: a threshold per class by macro F1, label sets by samples F1."""
     words = ("--data", shared / "coco19", "--store", place / "captions")
     run("extract", "--encoder", "glove-50", *words)
     words = ("--store", place / "captions", "--head", "linear", "--features", "tfidf:500")
     run("fit", *words, "--split", "kfold:3", "--run", place / "checked")
-    found = {
+    metrics = {
         tuning: json.loads(run("tune", place / "checked", *tuning.split(), "--json"))
         for tuning in ("--objective none", "--objective macro", "--objective micro", "--decide expected-f1")
     }
-    half, macro, micro, sets = found.values()
+    half, macro, micro, sets = metrics.values()
     assert macro["macro_f1"] > half["macro_f1"] + 0.01
     assert micro["micro_f1"] > half["micro_f1"] + 0.001
-    assert sets["samples_f1"] > max(one["samples_f1"] for one in (half, macro, micro)) + 0.003
+    assert sets["samples_f1"] > max(rule["samples_f1"] for rule in (half, macro, micro)) + 0.003
