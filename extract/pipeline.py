@@ -19,7 +19,7 @@ from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import Columns, read
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
-from encode_once.extract.workers import EncodeSettings, Job, distinct_inputs, encode_inputs
+from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
 
 def encode(
@@ -95,22 +95,30 @@ def encode(
     started = time.perf_counter()  # after the encoders' libraries are imported
     tables, read_warnings = read(data, columns=columns, images=images, label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + read_warnings)
-    towers = _with_data(towers, report, generated=any(map(captioner, captions)))
+    generated = any(map(captioner, captions))
+    towers = _with_data(towers, report, generated=generated)
     jobs = [Job(name, tower, store, file) for name, tower, file in towers]
     unreadable: dict[str, InputError] = {}
     sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
         unreadable |= add_keys(table, store.files, workers)
-    for table, read_from in zip(report.tables, sources, strict=False):
-        store.save(table, read_from)
     limit = _failures_left(max_failures, unreadable)
     settings = EncodeSettings(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
-    _encode(report, report.tables, image_jobs, settings, unreadable)
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
-    kinds = [(kind, captioner_feature(kind, store)) for kind in captions]  # after the captioners have run
-    captioned_tables = [with_captions(table, *kind) for kind in kinds for table in report.tables]
-    _encode(report, captioned_tables, caption_jobs, settings, {})
+    passes = _passes(report, report.tables, image_jobs, settings, unreadable)
+    if not generated:
+        passes += _passes(report, report.tables, caption_jobs, settings, unreadable)
+    for table, read_from in zip(report.tables, sources, strict=False):  # not before all encoders are loaded
+        store.save(table, read_from)
+    for encoding_pass in passes:
+        _encode(report, encoding_pass, unreadable)
+    if generated:
+        check_some_succeeded(report)
+        kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
+        captioned = [with_captions(table, *kind) for kind in kinds for table in report.tables]
+        for encoding_pass in _passes(report, captioned, caption_jobs, settings, unreadable):
+            _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
     return report
@@ -142,34 +150,45 @@ def _with_data(
     return kept
 
 
-def _encode(
+def _passes(
     report: Report,
     tables: Sequence[Table],
     jobs: Sequence[Job],
     settings: EncodeSettings,
     unreadable: Mapping[str, InputError],
-) -> None:
-    """Run jobs of one modality on the contents of the tables, and add the result to the report."""
+) -> list[EncodingPass]:
+    """The pass of jobs of one modality over the tables, with loaded towers; none if there are no jobs."""
     if not jobs:
-        return
-    modality = jobs[0].tower.modality
-    requested, inputs = distinct_inputs(tables, modality, settings.shard)
-    if not unreadable and not any(present(table.keys(modality)).any() for table in tables):
+        return []
+    encoding_pass = EncodingPass(tables, jobs, settings)
+    modality = encoding_pass.modality
+    empty = not any(present(table.keys(modality)).any() for table in tables)
+    if empty and not (modality == "image" and unreadable):
         names = ", ".join(job.encoder for job in jobs)
         raise DataError(f"{tables[0].source} has no {modality}s for {names}")
-    before = _presence(jobs, requested)
-    report.loading += encode_inputs(inputs, jobs, settings)
+    started = time.perf_counter()
+    encoding_pass.load()
+    report.loading += time.perf_counter() - started
+    return [encoding_pass]
+
+
+def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str, InputError]) -> None:
+    """Run a pass, and add the result to the report."""
+    jobs, keys = encoding_pass.jobs, encoding_pass.keys
+    failed = unreadable if encoding_pass.modality == "image" else {}
+    before = _presence(jobs, keys)
+    encoding_pass.encode()
     for job in jobs:
-        names = ", ".join(feature.name for feature in job.features.values())
+        names = ", ".join(job.names.values())
         report.warnings += [f"{names}: {remark}" for remark in job.tower.remarks()]
-    unreadable_rows = sum(path in unreadable for table in tables for path in table.images)
-    for name, after in _presence(jobs, requested).items():
+    failed_rows = sum(path in failed for table in encoding_pass.tables for path in table.images)
+    for name, after in _presence(jobs, keys).items():
         report.features[name] = Counts(
             encoded=int((after & ~before[name]).sum()),
             present=int(before[name].sum()),
-            failed=int((~after).sum()) + unreadable_rows,
+            failed=int((~after).sum()) + failed_rows,
         )
-    report.failures += failed_inputs(inputs, jobs, unreadable)
+    report.failures += failed_inputs(encoding_pass.inputs, jobs, failed)
 
 
 def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
@@ -203,7 +222,7 @@ def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) ->
 
 def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     """Feature → whether it has each row, (n,)."""
-    return {feature.name: feature.has(keys) for job in jobs for feature in job.features.values()}
+    return {name: has for job in jobs for name, has in job.has(keys).items()}
 
 
 def choose_device(device: str) -> str:

@@ -62,10 +62,9 @@ def failed_inputs(
     inputs: Sequence[Input], jobs: Sequence[Job], unreadable: Mapping[str, InputError]
 ) -> list[FailedInput]:
     """All inputs that are missing in a feature."""
-    features = [feature for job in jobs for feature in job.features.values()]
-    names = tuple(feature.name for feature in features)
-    failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items() if features]
-    failures = {feature.name: feature.failures() for feature in features}
+    names = tuple(name for job in jobs for name in job.names.values())
+    failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items()]
+    failures = {name: errors for job in jobs for name, errors in job.failures().items()}
     for item in inputs:
         by_feature = {name: errors[item.key] for name, errors in failures.items() if item.key in errors}
         if by_feature:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key
+from encode_once.cache import Failure, Feature, Keys, Shard, Spec, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import first_occurrences, pack, present
 from encode_once.cache.names import FeatureName
@@ -106,6 +106,21 @@ def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -
     return keys[requested], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
+def _stored_feature(store: Store, name: str, spec: Spec) -> Feature | None:
+    """The feature, if the store has it; one without rows may still be declared with another spec.
+
+    Raises:
+        SpecMismatchError: the store has rows of it with another spec.
+    """
+    if name not in store.features():
+        return None
+    feature = store.feature(name)
+    if not len(feature) and feature.key != spec_key(spec):
+        return None
+    feature.check(spec)
+    return feature
+
+
 def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
     """A tower's batch size on a device, and the maximum number of concurrent batches."""
     on_gpu = device.startswith("cuda")
@@ -118,48 +133,66 @@ Results = dict[str, list[tuple[Input, NDArray[Any] | InputError]]]
 
 
 class Job:
-    """A tower that encodes the inputs missing in its features."""
+    """A tower that encodes the inputs missing in its features, which are declared once it is loaded."""
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
-        self.encoder, self.tower, self._files = encoder, tower, store.files
-        provenance = tower.provenance() | ({"weights_file": weights} if weights else {})
-        self.features: dict[str, Feature] = {
-            output: store.declare(str(FeatureName(encoder, output)), spec, provenance)
-            for output, spec in tower.specs.items()
-        }
+        self.encoder, self.tower, self._store, self._weights = encoder, tower, store, weights
+        self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
+        self._features: dict[str, Feature] = {}  # by output; those that are stored
+        for output, spec in tower.specs.items():
+            if feature := _stored_feature(store, self.names[output], spec):
+                self._features[output] = feature
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
         self._committed = time.monotonic()
         self.failed = 0
 
+    def has(self, keys: Keys) -> dict[str, NDArray[np.bool_]]:
+        """Feature name → whether it has each key, (n,)."""
+        nothing = np.zeros(len(keys), np.bool_)
+        return {
+            name: self._features[output].has(keys) if output in self._features else nothing
+            for output, name in self.names.items()
+        }
+
+    def failures(self) -> dict[str, dict[bytes, Failure]]:
+        """Feature name → key → failure."""
+        return {feature.name: feature.failures() for feature in self._features.values()}
+
     def lacks(self, inputs: Sequence[Input], *, retry_failed: bool) -> NDArray[np.bool_]:
         """Whether each input is missing in a feature, (n,), and did not fail before (or is to be retried)."""
-        keys = pack(item.key for item in inputs)
+        failures = {} if retry_failed else self.failures()
         lacking = np.zeros(len(inputs), np.bool_)
-        for feature in self.features.values():
-            failures = {} if retry_failed else feature.failures()
-            failed = {key for key, failure in failures.items() if failure.reason != CHANGED}
-            lacking |= ~feature.has(keys) & np.array([item.key not in failed for item in inputs], np.bool_)
+        for name, has in self.has(pack(item.key for item in inputs)).items():
+            errors = failures.get(name, {})
+            failed = {key for key, failure in errors.items() if failure.reason != CHANGED}
+            lacking |= ~has & np.array([item.key not in failed for item in inputs], np.bool_)
         return lacking
 
-    def start(self, settings: EncodeSettings, expected: int, cleanup: ExitStack) -> None:
-        """Open the features for `expected` new rows, and load the tower."""
-        for output, feature in self.features.items():
-            self._writers[output] = cleanup.enter_context(feature.writer(expected, settings.shard))
-        cleanup.callback(self.commit)  # keep encoded rows even after an error
+    def load(self, settings: EncodeSettings, expected: int) -> None:
+        """Load the tower to encode about `expected` inputs."""
         self.tower.expected = expected
         self.tower.load(settings.device)
-        for feature in self.features.values():
-            feature.add_provenance(self.tower.provenance())
         default_size, concurrent = pace(self.tower, settings.device, settings.workers)
         self.batch_size = settings.batch_size or default_size
         self._slots = BoundedSemaphore(concurrent)
         self._threads = 1 if self.tower.parallel else settings.workers
 
+    def open(self, settings: EncodeSettings, cleanup: ExitStack) -> None:
+        """Declare the features, and open them for writing."""
+        provenance = self.tower.provenance()
+        first = provenance | ({"weights_file": self._weights} if self._weights else {})
+        for output, spec in self.tower.specs.items():
+            feature = self._features[output] = self._store.declare(self.names[output], spec, first)
+            feature.add_provenance(provenance)
+            writer = feature.writer(self.tower.expected, settings.shard)
+            self._writers[output] = cleanup.enter_context(writer)
+        cleanup.callback(self.commit)  # keep encoded rows even after an error
+
     def encode(self, inputs: Sequence[tuple[Input, Any]]) -> Results:
         """Encode prepared inputs; inputs with an error keep it as their result. Thread-safe."""
         failed = [(item, prepared) for item, prepared in inputs if isinstance(prepared, InputError)]
-        results: Results = {output: [*failed] for output in self.features}
+        results: Results = {output: [*failed] for output in self.names}
         remaining = [(item, prepared) for item, prepared in inputs if not isinstance(prepared, InputError)]
         while remaining:
             batch = remaining[: self.batch_size]
@@ -183,10 +216,10 @@ class Job:
         for output, rows in results.items():
             self._buffer[output] += [(item, row) for item, row in rows if not isinstance(row, InputError)]
             errors = [(item, error) for item, error in rows if isinstance(error, InputError)]
-            self.features[output].record_failures([_failure(item, error) for item, error in errors])
+            self._features[output].record_failures([_failure(item, error) for item, error in errors])
             failed |= dict(errors)
         if changed := [item.source for item, error in failed.items() if error.reason == CHANGED]:
-            hash_again(changed, self._files)
+            hash_again(changed, self._store.files)
         self.failed += len(failed)
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
@@ -228,56 +261,77 @@ def _out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError)
 
 
-def encode_inputs(inputs: Sequence[Input], jobs: Sequence[Job], settings: EncodeSettings) -> float:
-    """Encode and store the inputs that are missing in the jobs' features.
+class EncodingPass:
+    """The distinct contents of tables in one modality, and the jobs that encode those that are missing.
 
     Args:
-        inputs: distinct inputs of one modality, in the shard of the settings.
-
-    Returns:
-        Seconds spent on loading the towers.
-
-    Raises:
-        TooManyFailuresError: more inputs than `settings.max_failures` failed for an encoder; encoded rows are
-            kept.
+        tables: with keys.
+        jobs: of the modality, at least one.
     """
-    lacking = [job.lacks(inputs, retry_failed=settings.retry_failed) for job in jobs]
-    todo = [
-        (inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
-        for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
-    ]
-    if not todo:
-        return 0.0
-    busy = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True) if lacks.any()]
-    with ExitStack() as cleanup:
-        cleanup.enter_context(torch_threads(1))  # more threads would only compete
-        cleanup.enter_context(large_photos())
-        bar = ProgressBar(
-            total=len(todo), unit=todo[0][0].modality, disable=None if settings.progress else True
+
+    def __init__(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> None:
+        self.tables, self.jobs, self._settings = tables, jobs, settings
+        self.modality: Modality = jobs[0].tower.modality
+        self.keys, self.inputs = distinct_inputs(tables, self.modality, settings.shard)  # keys: (n, 16)
+        lacking = [job.lacks(self.inputs, retry_failed=settings.retry_failed) for job in jobs]
+        self._missing = [
+            (self.inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
+            for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
+        ]
+        counts = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True)]
+        self._expected = {job: count for job, count in counts if count}  # of the jobs with missing inputs
+
+    def _progress(self, description: str) -> ProgressBar:
+        shown = self._settings.progress and self._missing
+        return ProgressBar(
+            total=len(self._missing), unit=self.modality, desc=description, disable=None if shown else True
         )
-        cleanup.enter_context(bar)
-        started = time.perf_counter()
-        for job, expected in busy:
-            bar.set_description(f"loading {', '.join(feature.name for feature in job.features.values())}")
-            job.start(settings, expected, cleanup)
-        loading = time.perf_counter() - started
-        bar.set_description("encoding")
-        bar.unpause()  # measure the rate without loading
-        pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
-        cleanup.callback(pool.shutdown, cancel_futures=True)
-        largest = max(job.batch_size for job, _ in busy)
-        size = max(1, min(largest, len(todo) // (AHEAD * settings.workers)))  # few inputs: smaller batches
-        batches = (todo[start : start + size] for start in range(0, len(todo), size))
-        for number, encoded in _in_order(pool, _encode_batch, batches, AHEAD * settings.workers):
-            for job, results in encoded:
-                job.store(results)
-                if job.failed > settings.max_failures:
-                    raise TooManyFailuresError(
-                        f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
-                        "failures.jsonl in the store's features lists them; encoded rows are kept"
-                    )
-            bar.update(number)
-    return loading
+
+    def load(self) -> None:
+        """Load the towers that have inputs to encode. Nothing is written to the store.
+
+        Raises:
+            WeightsError: an encoder's weights are missing or do not fit.
+        """
+        if not self._expected:
+            return
+        with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
+            for job, expected in self._expected.items():
+                bar.set_description(f"loading {', '.join(job.names.values())}")
+                job.load(self._settings, expected)
+
+    def encode(self) -> None:
+        """Encode and store the missing inputs.
+
+        Raises:
+            TooManyFailuresError: more inputs than `settings.max_failures` failed for an encoder; encoded rows
+                are kept.
+        """
+        todo, settings = self._missing, self._settings
+        if not todo:
+            return
+        with ExitStack() as cleanup:
+            cleanup.enter_context(torch_threads(1))
+            cleanup.enter_context(large_photos())
+            bar = cleanup.enter_context(self._progress("encoding"))
+            for job in self._expected:
+                job.open(settings, cleanup)
+            pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
+            cleanup.callback(pool.shutdown, cancel_futures=True)
+            largest = max(job.batch_size for job in self._expected)
+            size = max(
+                1, min(largest, len(todo) // (AHEAD * settings.workers))
+            )  # few inputs: smaller batches
+            batches = (todo[start : start + size] for start in range(0, len(todo), size))
+            for number, encoded in _in_order(pool, _encode_batch, batches, AHEAD * settings.workers):
+                for job, results in encoded:
+                    job.store(results)
+                    if job.failed > settings.max_failures:
+                        raise TooManyFailuresError(
+                            f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
+                            "failures.jsonl in the store's features lists them; encoded rows are kept"
+                        )
+                bar.update(number)
 
 
 def _in_order(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
+from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import InputError, WeightsError
 
 # GloVe's vocabulary is lower case and, like the Stanford tokenizer, splits "don't" into do + n't and "man's"
@@ -47,10 +48,8 @@ class GloveCaptions(Tower):
 
     def load(self, device: str) -> None:
         path = Path(self._file)
-        try:
+        with weights_errors(f"--weights {path} are not GloVe vectors"):
             self._rows, self._vectors = _read_packaged(path) if path.suffix == ".npy" else _read_text(path)
-        except (OSError, ValueError) as error:
-            raise WeightsError(f"--weights {path} are not GloVe vectors: {error}") from error
         if self._vectors.shape[1] != self._dim:
             raise WeightsError(f"--weights {path} hold {self._vectors.shape[1]}-d vectors, not {self._dim}-d")
 

@@ -11,6 +11,7 @@ from encode_once.cache.export import export, select
 from encode_once.extract import encode, pipeline
 from encode_once.extract import workers as encoding
 from encode_once.extract.encoders.base import Tower
+from encode_once.extract.errors import WeightsError
 from tests.conftest import picture
 from tests.extract.images.test_decode import JPEG, huge_png, saved
 
@@ -196,6 +197,18 @@ def test_other_weights_under_the_same_name_are_refused(folder, tmp_path):
         encode(root, [ARCH], store, weights={ARCH: str(tmp_path / "w.pt")})
 
 
+@pytest.mark.parametrize("name", [ARCH, GLOVE])
+def test_an_encoder_that_cannot_be_loaded_leaves_no_table_and_no_feature(folder, tmp_path, name):
+    weights = tmp_path / "weights"
+    weights.write_text("not weights")
+    root, store = folder(3), Store(tmp_path / "store")
+    with pytest.raises(WeightsError, match="weights"):
+        encode(root, [LITE0, name], store, weights={name: str(weights)})
+    assert (store.features(), store.headers()) == ([], [])
+    encode(root, [LITE0], store)
+    assert store.features() == [f"{LITE0}/pooled"]
+
+
 def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     root, store = folder(2), Store(tmp_path / "store")
     encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
@@ -207,13 +220,13 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
 
 def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, monkeypatch):
     root = folder(3)
-    original = encoding.encode_inputs
+    original = encoding.EncodingPass.encode
 
-    def changing(inputs, *args, **options):
+    def changing(encoding_pass):
         (root / "data" / "1.png").write_bytes(saved(picture(70), "PNG"))
-        return original(inputs, *args, **options)
+        original(encoding_pass)
 
-    monkeypatch.setattr("encode_once.extract.pipeline.encode_inputs", changing)
+    monkeypatch.setattr(encoding.EncodingPass, "encode", changing)
     report = encode(root, [LITE0], tmp_path / "store")
     assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
     assert [failure.reason for failure in report.failures] == ["changed"]
