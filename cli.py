@@ -416,13 +416,12 @@ def verify(
       encode-once store verify --repair
     """
     from encode_once.cache import maintenance
-    from encode_once.cache.verify import verify as find_problems
 
     opened = existing_store(store)
     if repair:
         for line in maintenance.repair(opened, features):
             say(f"set aside {line}")
-    problems = find_problems(opened, features)
+    problems = maintenance.verify(opened, features)
     if recompute and not problems:
         from encode_once.extract.reencode import recompute as encode_again
         from encode_once.extract.trust import Trust

@@ -1,6 +1,6 @@
-"""Whose captions: those of a table, those a captioner wrote of its images, or both joined.
+"""The captions that a feature is made of: a table's, those a captioner generated, or both joined.
 
-A captioner is an encoder of images whose output `text` holds, as a row of UTF-8 bytes, what it says of each.
+A captioner is an encoder of images. Its output `text` holds a caption of each image, as a row of UTF-8 bytes.
 """
 
 from collections.abc import Iterable
@@ -18,56 +18,55 @@ from encode_once.cache.table import Table
 
 
 def captioner_feature(captions: str, store: Store) -> Feature | None:
-    """What the captioner of these captions wrote; None where they are the table's own.
+    """The feature that holds the generated captions; None if `captions` are the table's.
 
     Raises:
-        UnknownFeatureError: the store has nothing of that captioner.
-        UsageError: it writes no captions.
+        UnknownFeatureError: the store has no captions by that captioner.
+        UsageError: the encoder generates no captions.
     """
-    writer = captioner(captions)
-    if writer is None:
+    encoder = captioner(captions)
+    if encoder is None:
         return None
-    written = store.feature(str(FeatureName(writer, TEXT)))
-    if len(written) and not written.holds_texts:
-        raise UsageError(f"{writer} writes no captions: {written.name} holds vectors")
-    return written
+    feature = store.feature(str(FeatureName(encoder, TEXT)))
+    if len(feature) and not feature.holds_texts:
+        raise UsageError(f"{encoder} writes no captions: {feature.name} holds vectors")
+    return feature
 
 
 def text_keys(texts: Iterable[str]) -> Keys:
-    """The content keys of captions, (n, 16); `NO_KEY` where one is empty."""
+    """The content keys of captions, (n, 16); `NO_KEY` for an empty one."""
     return pack(content_key(text.encode()) if text else NO_KEY for text in texts)
 
 
 def read_texts(feature: Feature, keys: Keys) -> list[str]:
-    """What a captioner wrote of images, by their keys (n, 16); "" where it wrote nothing."""
+    """The captions generated for images, by the images' keys (n, 16); "" where there is none."""
     rows = feature.find(keys)
-    there = np.flatnonzero(rows >= 0)
-    values, offsets = feature.take_ragged(rows[there])
-    written, texts = values.tobytes(), [""] * len(keys)
-    for row, (start, end) in zip(there, pairwise(offsets.tolist()), strict=True):
-        texts[row] = written[start:end].decode()
+    stored = np.flatnonzero(rows >= 0)
+    values, offsets = feature.take_ragged(rows[stored])
+    content, texts = values.tobytes(), [""] * len(keys)
+    for row, (start, end) in zip(stored, pairwise(offsets.tolist()), strict=True):
+        texts[row] = content[start:end].decode()
     return texts
 
 
-def with_captions(table: Table, captions: str, written: Feature | None) -> Table:
-    """The table with those captions in the place of its own.
+def with_captions(table: Table, captions: str, generated_by: Feature | None) -> Table:
+    """The table with its captions replaced.
 
-    A row has none where the captioner wrote none, or has not seen the image yet; of two joined, the one that
-    is there stands alone. To each of several captions the generated one is joined.
+    A row without a generated caption, whose image may not have been captioned yet, has none. If captions are
+    joined and one of the two is missing, the other is used alone. If a row has several captions, the
+    generated one is appended to each.
 
     Args:
         captions: "table", "CAPTIONER" or "table+CAPTIONER".
-        written: what `captioner_feature` these captions finds.
+        generated_by: the `captioner_feature` of these captions.
     """
-    if written is None:
+    if generated_by is None:
         return table
-    generated = read_texts(written, table.keys("image"))
+    generated = read_texts(generated_by, table.keys("image"))
     columns = [generated]
     if captions.startswith(JOINED):
-        columns = [
-            [joined(*both) for both in zip(table.captions, generated, strict=True)],
-            *(_joined_if_any(own, generated) for own in table.more_captions),
-        ]
+        first = [join(*texts) for texts in zip(table.captions, generated, strict=True)]
+        columns = [first, *(_join_present(column, generated) for column in table.more_captions)]
     keys = [text_keys(texts) for texts in columns]
     return replace(
         table,
@@ -78,21 +77,22 @@ def with_captions(table: Table, captions: str, written: Feature | None) -> Table
     )
 
 
-def _joined_if_any(own: list[str], generated: list[str]) -> list[str]:
-    """Further captions with the generated ones behind them, where there is a further one."""
-    return [joined(*both) if both[0] else "" for both in zip(own, generated, strict=True)]
+def _join_present(own: list[str], generated: list[str]) -> list[str]:
+    """Join further captions with the generated ones, except where a row has no further caption."""
+    return [join(*texts) if texts[0] else "" for texts in zip(own, generated, strict=True)]
 
 
-def joined(own: str, generated: str) -> str:
+def join(own: str, generated: str) -> str:
     """Two captions of an image as one text."""
     return f"{own.rstrip(' .')}. {generated}" if own and generated else own or generated
 
 
 def all_captioned_tables(store: Store) -> list[Table]:
-    """The tables of a store, then the same with every other kind of captions that it holds texts for."""
+    """The store's tables, then the same tables with all other kinds of captions that the store holds."""
     tables = store.tables()
-    features = [store.feature(name) for name in store.features()]
-    kinds = [(how, one) for one in features if one.holds_texts for how in ("", JOINED)]
-    return tables + [
-        with_captions(table, f"{how}{one.encoder}", one) for how, one in kinds for table in tables
-    ]
+    result = list(tables)
+    for feature in map(store.feature, store.features()):
+        if feature.holds_texts:
+            for captions in (feature.encoder, JOINED + feature.encoder):
+                result += [with_captions(table, captions, feature) for table in tables]
+    return result

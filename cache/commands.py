@@ -7,6 +7,7 @@ import click
 
 from encode_once.cache import Store, StoreError, describe, maintenance
 from encode_once.cache import export as exports
+from encode_once.cache.merge import merge as merge_stores
 from encode_once.cache.options import (
     Verbs,
     existing_store,
@@ -108,7 +109,7 @@ def merge(others: Sequence[str], store: str) -> None:
     """
     refused = 0
     for other in others:
-        merged = maintenance.merge(Store(store), existing_store(other))
+        merged = merge_stores(Store(store), existing_store(other))
         say_changes(merged.changes, f"added from {other}")
         warn(merged.notes)
         for line in merged.refused:

@@ -1,12 +1,12 @@
-"""What can go wrong, as a small tree of classes.
+"""All errors of this project.
 
-Every error of this project is an `EncodeOnceError` and also the built-in it refines, so that
-`except FileNotFoundError` works as a stranger expects. A message says what was found, where, and what to
-do: the command line prints it as one line and exits with 1.
+Each is an `EncodeOnceError` and also a built-in error, so that `except FileNotFoundError` works as expected.
+Its message says what was found, where, and what to do; the command line prints it as one line.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from textwrap import shorten
 
 
@@ -19,11 +19,11 @@ class DataError(EncodeOnceError, ValueError):
 
 
 class UsageError(DataError):
-    """A name, option or value that does not exist; the message says which do. Exit status 2."""
+    """A name, option or value that does not exist; the message suggests one that does. Exit status 2."""
 
 
 class MissingDataError(DataError, FileNotFoundError):
-    """A file or folder that was asked for is not there."""
+    """A file or folder does not exist."""
 
 
 class StoreError(EncodeOnceError, OSError):
@@ -31,21 +31,21 @@ class StoreError(EncodeOnceError, OSError):
 
 
 class DamagedError(StoreError):
-    """A file of the store is not as it was written."""
+    """A file of the store has changed since it was written."""
 
 
 class SpecMismatchError(StoreError):
-    """A feature would mix vectors made in two different ways."""
+    """A feature would mix vectors of two different specs."""
 
 
 class UnknownFeatureError(UsageError, KeyError):
-    """The store holds no feature of that name."""
+    """The store has no feature of that name."""
 
     __str__ = Exception.__str__  # KeyError would print the message quoted
 
 
 class MissingRowsError(StoreError, KeyError):
-    """Rows were asked for that the feature does not hold."""
+    """The feature lacks some of the requested rows."""
 
     __str__ = Exception.__str__
 
@@ -60,11 +60,20 @@ def brief(message: object) -> str:
 
 
 def unknown_name(
-    kind: str, name: str, known: Iterable[str], error: type[UsageError] = UsageError
+    kind: str, name: str, names: Iterable[str], error: type[UsageError] = UsageError
 ) -> UsageError:
-    """The error for a name that is not among the known ones: with the nearest of them, or all."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, 1)
-    choice = f"choose from {', '.join(known)}" if known else "there is none yet"
-    hint = f"did you mean {near[0]!r}?" if near else choice
+    """The error for a name that is not in `names`; its message suggests the closest name, or lists all."""
+    names = list(names)
+    close = difflib.get_close_matches(name, names, 1)
+    choice = f"choose from {', '.join(names)}" if names else "there is none yet"
+    hint = f"did you mean {close[0]!r}?" if close else choice
     return error(f"unknown {kind} {name!r}: {hint}")
+
+
+@contextmanager
+def collected(messages: list[str]) -> Iterator[None]:
+    """Continue after an `EncodeOnceError` in the block; its message is appended to `messages`."""
+    try:
+        yield
+    except EncodeOnceError as error:
+        messages.append(str(error))

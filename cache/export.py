@@ -51,13 +51,13 @@ def export(selection: Selection, kind: str, path: Path) -> None:
 
 
 def _npy(selection: Selection, path: Path) -> None:
-    feature, shape = selection.feature, selection.feature.shape(selection.rows)
+    feature, shape = selection.feature, selection.feature.shape_of(selection.rows)
     lengths = []
     with replacing(path) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", shape.dtype, (shape.vectors, shape.dim))
         start = 0
         for some in chunks(shape):
-            _, values, some_lengths = feature.chunk(selection.rows[some])
+            _, values, some_lengths = feature.block(selection.rows[some])
             out[start : start + len(values)] = values
             start += len(values)
             if some_lengths is not None:
@@ -73,7 +73,7 @@ def _npy(selection: Selection, path: Path) -> None:
 def _safetensors(selection: Selection, path: Path) -> None:
     from safetensors.numpy import save_file
 
-    keys, values, lengths = selection.feature.chunk(selection.rows)
+    keys, values, lengths = selection.feature.block(selection.rows)
     arrays = {"values": np.ascontiguousarray(values), "keys": np.ascontiguousarray(keys)}
     if lengths is not None:
         arrays["offsets"] = offsets_of(lengths)
@@ -87,7 +87,7 @@ def _parquet(selection: Selection, path: Path) -> None:
         from pyarrow.parquet import ParquetWriter
     except ImportError as error:
         raise DataError("parquet needs pyarrow: pip install 'encode-once[parquet]'") from error
-    feature, shape = selection.feature, selection.feature.shape(selection.rows)
+    feature, shape = selection.feature, selection.feature.shape_of(selection.rows)
     vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dim)
     schema = pa.schema(
         {"id": pa.string(), "key": pa.binary(16), "vector": pa.list_(vector) if shape.ragged else vector},
@@ -95,7 +95,7 @@ def _parquet(selection: Selection, path: Path) -> None:
     )
     with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
         for some in chunks(shape):
-            keys, values, lengths = feature.chunk(selection.rows[some])
+            keys, values, lengths = feature.block(selection.rows[some])
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
             if lengths is not None:
                 column = pa.ListArray.from_arrays(offsets_of(lengths).astype("i4"), column)

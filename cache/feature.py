@@ -1,57 +1,62 @@
-"""One feature: a folder of sealed parts, the spec that made them, and the inputs that failed."""
+"""One feature: a folder of sealed parts, their spec, and the inputs that failed."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
-from encode_once.cache.format.failures import Failure, add_failures, keep_failures, read_failures
-from encode_once.cache.format.feature_writer import FeatureWriter, seal_left_behind
+from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
+from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished
 from encode_once.cache.format.locks import locked
-from encode_once.cache.format.part import Part, Rows, Shape, Values, offsets_of, ranges
+from encode_once.cache.format.part import Part, RowBlock, RowIndex, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import KEY_BYTES, KeyIndex, Keys, Shard, Spec, pack, spec_key
+from encode_once.cache.keys import KeyIndex, Keys, Shard, Spec, pack, spec_key
 from encode_once.cache.names import OWN, FeatureName
 
-if TYPE_CHECKING:
-    from encode_once.cache.store import Store
-
 JOURNAL = "failures.jsonl"
-Files = dict[Path, tuple[int, int, int]]  # path → inode, size, time of modification in nanoseconds
-LOOKS = 5  # at a folder whose parts another process is just replacing
+FileStats = dict[Path, tuple[int, int, int]]  # path → inode, size, modification time in nanoseconds
+MAX_LISTINGS = 5  # of a folder while another process replaces its parts
 
 
 class Feature:
     """One output of one encoder: a vector, or a sequence of vectors, for each content key.
 
-    It may be pickled, and used after a fork: it holds no handle of the HDF5 library.
+    It can be pickled, and used after a fork: it holds no handle of the HDF5 library.
+
+    Args:
+        name: its name in the store.
+        folder: where rows are added.
+        create_store: called before anything is written; raises `StoreError` if the store is read-only.
+        base: a folder of further rows, which is only read.
     """
 
-    def __init__(self, store: "Store", name: str) -> None:
-        self.store, self.name = store, name
-        self.folder = store.path / "features" / name  # where rows are added
+    def __init__(
+        self, name: str, folder: Path, create_store: Callable[[], None], base: Path | None = None
+    ) -> None:
+        self.name, self.folder = name, folder
+        self._create_store, self._base = create_store, base
         self._parts: list[Part] = []
-        self._files: Files = {}
+        self._files: FileStats = {}
         self.reload()
 
-    def __reduce__(self) -> tuple[type["Feature"], tuple["Store", str]]:
-        return Feature, (self.store, self.name)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Feature, (self.name, self.folder, self._create_store, self._base)
 
     @property
     def _folders(self) -> list[Path]:
-        """Where its rows are: in the store, and in the store that this one has as its base."""
-        base = [self.store.base.path / "features" / self.name] if self.store.base else []
-        return [folder for folder in (self.folder, *base) if (folder / "spec.json").exists()]
+        """The folders that have rows of it."""
+        folders = [self.folder, *([self._base] if self._base else [])]
+        return [folder for folder in folders if (folder / "spec.json").exists()]
 
-    def _list_files(self) -> Files:
-        """Its specs and parts by path, in order, each with inode, size and time of modification."""
+    def _list_files(self) -> FileStats:
+        """The stats of its specs and parts, in order."""
         return {
             Path(file.path): (file.stat().st_ino, file.stat().st_size, file.stat().st_mtime_ns)
             for folder in self._folders
@@ -61,13 +66,13 @@ class Feature:
 
     @property
     def is_current(self) -> bool:
-        """Whether its specs and parts are on disk as they were when it was opened or last reloaded."""
+        """Whether its specs and parts have not changed on disk since it was opened or reloaded."""
         with suppress(FileNotFoundError):
             return self._files == self._list_files()
         return False
 
     def reload(self) -> None:
-        """Look again at what is on disk. Rows keep their numbers while no part vanishes."""
+        """Read the current parts. Rows keep their numbers unless a part has been removed."""
         if self._files and self.is_current:
             return
         records = [FeatureRecord.read(folder) for folder in self._folders] or [
@@ -81,10 +86,9 @@ class Feature:
                 )
         self._files, self._parts = self._open_parts()
         self.starts = np.cumsum([0, *(part.rows for part in self._parts)])  # the first row of each part
-        no_keys = np.empty((0, KEY_BYTES), np.uint8)
-        self.keys: Keys = np.concatenate([no_keys, *(part.keys for part in self._parts)])  # of all rows
+        self.keys: Keys = np.concatenate([pack([]), *(part.keys for part in self._parts)])  # of all rows
         self.__dict__.pop("_index", None)
-        # What the first rows decided; None while there are none.
+        # Decided by the first rows; None until then.
         self.ragged: bool | None = None
         self.dim: int | None = None
         self.dtype: np.dtype[Any] | None = None
@@ -98,10 +102,10 @@ class Feature:
     def _index(self) -> KeyIndex:
         return KeyIndex(self.keys)
 
-    def _open_parts(self) -> tuple[Files, list[Part]]:
-        """What is on disk, and the parts: those opened before, which never change, then new ones."""
-        for _ in range(LOOKS):
-            with suppress(FileNotFoundError):  # compacted since the folder was listed
+    def _open_parts(self) -> tuple[FileStats, list[Part]]:
+        """The stats of its files, and its parts: those already open, which never change, then new ones."""
+        for _ in range(MAX_LISTINGS):
+            with suppress(FileNotFoundError):  # a part was compacted after the folder was listed
                 files = self._list_files()
                 opened = {
                     part.path: part
@@ -110,35 +114,35 @@ class Feature:
                 }
                 paths = [path for path in files if path.suffix == ".h5" and path not in opened]
                 return files, [*opened.values(), *(Part(path, self.key) for path in paths)]
-        raise StoreError(f"{self.folder}: its parts keep vanishing")
+        raise StoreError(f"{self.folder}: its parts keep changing")
 
     def __len__(self) -> int:
-        """How many contents have vectors here."""
+        """The number of distinct contents that have vectors."""
         return len(self._index)
 
     @property
     def spec(self) -> Spec:
-        """All that decides the values."""
+        """The settings that decide the values."""
         return self.record.spec
 
     @property
     def modality(self) -> str:
-        """Which of a sample's contents it encodes: "image" or "caption"."""
+        """The kind of content that it encodes: "image" or "caption"."""
         return str(self.spec["modality"])
 
     @property
     def holds_texts(self) -> bool:
-        """Whether its rows are texts, as bytes of UTF-8, rather than vectors."""
+        """Whether its rows are texts, as UTF-8 bytes, instead of vectors."""
         return self.dtype == np.uint8
 
     @property
     def encoder(self) -> str:
-        """The encoder it is an output of."""
+        """The encoder that made it."""
         return FeatureName.parse(self.name, OWN).encoder
 
     @property
     def output(self) -> str:
-        """Which of the encoder's outputs it is."""
+        """The name of the encoder's output."""
         return FeatureName.parse(self.name, OWN).output
 
     @property
@@ -153,38 +157,38 @@ class Feature:
 
     @property
     def weights_file(self) -> str | None:
-        """The local file of weights the first rows were made with, if any."""
+        """The local file of weights that made the first rows; None if there was none."""
         return self.record.provenance.get("weights_file")
 
     @property
     def nbytes(self) -> int:
-        """Bytes on disk."""
+        """Size of its parts, in bytes."""
         return sum(part.nbytes for part in self._parts)
 
     def add_provenance(self, provenance: Mapping[str, str]) -> None:
-        """Tell beside the spec what else is known of how the next rows are made."""
-        told = {**self.record.provenance, **provenance}
-        if told != self.record.provenance:
+        """Record provenance, such as library versions, for rows written from now on."""
+        merged = {**self.record.provenance, **provenance}
+        if merged != self.record.provenance:
             self._begin_writing()
-            self.record = replace(self.record, provenance=told)
+            self.record = replace(self.record, provenance=merged)
             self.record.write(self.folder)
             self._files = self._list_files()
 
     def _begin_writing(self) -> None:
-        """Make the feature's folder, where only the base of its store has the feature.
+        """Make the feature's folder if only the base has it.
 
         Raises:
-            StoreError: the store is only read.
+            StoreError: the store is read-only.
         """
-        self.store.create()
+        self._create_store()
         if not (self.folder / "spec.json").exists():
             self.record.write(self.folder)
 
     def check(self, spec: Spec) -> None:
-        """Refuse to go on where `spec` is not this feature's.
+        """Refuse another spec than the stored one.
 
         Raises:
-            SpecMismatchError: with every line in which they differ.
+            SpecMismatchError: the message lists all differences.
         """
         if spec_key(spec) != self.key:
             differing = [
@@ -198,102 +202,99 @@ class Feature:
             )
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
-        """Which of these contents, (n, 16), have vectors here, (n,)."""
+        """Whether each content, (n, 16), has a vector, (n,)."""
         return np.greater_equal(self.find(keys), 0)
 
-    def find(self, keys: Keys) -> NDArray[np.intp]:
-        """The row of each of these contents, (n,) for `take`, or -1 where it has no vector here."""
+    def find(self, keys: Keys) -> RowIndex:
+        """The row of each content, (n,), for `take`; -1 if it has no vector."""
         first = int(self._index.find(keys[:1])[0]) if len(keys) else -1
         if first >= 0 and np.array_equal(keys, self.keys[first : first + len(keys)]):
-            return np.arange(first, first + len(keys))  # they lie here as they are asked for
+            return np.arange(first, first + len(keys))  # consecutive rows
         return self._index.find(keys)
 
     def read(self, keys: Keys) -> Values:
-        """Vectors of these contents, (n, d) in the stored dtype; mapped, not copied, where they lie in order.
+        """Vectors of contents, (n, d) in the stored dtype; mapped, not copied, if the rows are consecutive.
 
         Raises:
-            MissingRowsError: some are not here.
-            DamagedError: some are not as they were written.
+            MissingRowsError: a content has no vector.
+            DamagedError: a row has changed since it was written.
         """
-        return self.take(self._find(keys))
+        return self.take(self._find_all(keys))
 
-    def take(self, rows: NDArray[np.intp]) -> Values:
-        """Vectors (n, d) of rows that `find` gave, as `read` returns them."""
+    def take(self, rows: RowIndex) -> Values:
+        """Vectors (n, d) of rows returned by `find`; like `read`."""
         if self.ragged:
             raise DataError(f"{self.name} holds a sequence a row: use read_ragged")
         if len(rows) and (np.diff(rows) == 1).all():
             part, start = self._part_of(rows[0])
             if rows[-1] - start < part.rows:
-                return part.run(int(rows[0] - start), int(rows[-1] - start) + 1)
+                return part.consecutive(int(rows[0] - start), int(rows[-1] - start) + 1)
         if len(self._parts) == 1:
             return self._parts[0].gather(rows)
         values = self._no_values(len(rows))
-        for part, mine, local in self._by_part(rows):
-            values[mine] = part.gather(local)
+        for part, places, local in self._by_part(rows):
+            values[places] = part.gather(local)
         return values
 
     def read_ragged(self, keys: Keys) -> tuple[Values, NDArray[np.intp]]:
-        """Sequences of these contents: values (total, d) and offsets (n + 1,).
+        """Sequences of contents: values (total, d) and offsets (n + 1,).
 
         Row i is values[offsets[i]:offsets[i + 1]].
 
         Raises:
-            MissingRowsError: some are not here.
-            DamagedError: some are not as they were written.
+            MissingRowsError: a content has no vector.
+            DamagedError: a row has changed since it was written.
         """
-        return self.take_ragged(self._find(keys))
+        return self.take_ragged(self._find_all(keys))
 
-    def take_ragged(self, rows: NDArray[np.intp]) -> tuple[Values, NDArray[np.intp]]:
-        """Sequences of rows that `find` gave, as `read_ragged` returns them."""
+    def take_ragged(self, rows: RowIndex) -> tuple[Values, NDArray[np.intp]]:
+        """Sequences of rows returned by `find`; like `read_ragged`."""
         if self.ragged is False:
             raise DataError(f"{self.name} holds one vector a row: use read")
         lengths = np.zeros(len(rows), np.intp)
-        pieces: list[tuple[NDArray[np.intp], Values]] = []
-        for part, mine, local in self._by_part(rows):
-            values, lengths[mine] = part.gather_ragged(local)
-            pieces.append((mine, values))
+        pieces: list[tuple[RowIndex, Values]] = []
+        for part, places, local in self._by_part(rows):
+            values, lengths[places] = part.gather_ragged(local)
+            pieces.append((places, values))
         offsets = offsets_of(lengths)
         if len(pieces) == 1:
             return pieces[0][1], offsets
         values = self._no_values(int(offsets[-1]))
-        for mine, some in pieces:
-            values[ranges(offsets[mine], lengths[mine])] = some
+        for places, piece in pieces:
+            values[ranges(offsets[places], lengths[places])] = piece
         return values, offsets
 
     def lengths(self) -> NDArray[np.intp]:
-        """How long the sequence of each row is, (rows,)."""
+        """The length of each row's sequence, (rows,)."""
         return np.concatenate([np.empty(0, np.intp), *(part.lengths() for part in self._parts)])
 
-    def chunk(self, rows: NDArray[np.intp]) -> Rows:
-        """Keys and vectors of rows that `find` gave, and lengths where the feature is ragged."""
+    def block(self, rows: RowIndex) -> RowBlock:
+        """Keys and vectors of rows returned by `find`, and lengths if the feature is ragged."""
         if not self.ragged:
             return self.keys[rows], self.take(rows), None
         values, offsets = self.take_ragged(rows)
         return self.keys[rows], values, np.diff(offsets)
 
-    def shape(self, rows: NDArray[np.intp]) -> Shape:
-        """The shape of a part with room for exactly these rows."""
-        first = self._parts[0].shape
-        vectors = len(rows)
-        if first.ragged:
-            vectors = int(self.lengths()[rows].sum())
-        return replace(first, rows=len(rows), vectors=vectors)
+    def shape_of(self, rows: RowIndex) -> Shape:
+        """The shape of a part of exactly these rows."""
+        vectors = int(self.lengths()[rows].sum()) if self.ragged else len(rows)
+        return replace(self._parts[0].shape, rows=len(rows), vectors=vectors)
 
     def _part_of(self, row: int) -> tuple[Part, int]:
         number = int(np.searchsorted(self.starts, row, "right")) - 1
         return self._parts[number], int(self.starts[number])
 
-    def _by_part(self, rows: NDArray[np.intp]) -> Iterator[tuple[Part, NDArray[np.intp], NDArray[np.intp]]]:
-        """Each part that has some of these rows, which of them, and their numbers in the part."""
+    def _by_part(self, rows: RowIndex) -> Iterator[tuple[Part, RowIndex, RowIndex]]:
+        """Each part that has any of the rows, their places in `rows`, and their numbers in the part."""
         for part, start in zip(self._parts, self.starts, strict=False):
-            mine = np.flatnonzero((start <= rows) & (rows < start + part.rows))
-            if len(mine):
-                yield part, mine, rows[mine] - start
+            places = np.flatnonzero((start <= rows) & (rows < start + part.rows))
+            if len(places):
+                yield part, places, rows[places] - start
 
     def _no_values(self, vectors: int) -> Values:
         return np.empty((vectors, self.dim or 0), self.dtype or np.float16)
 
-    def _find(self, keys: Keys) -> NDArray[np.intp]:
+    def _find_all(self, keys: Keys) -> RowIndex:
         rows = self.find(keys)
         lacking = int((rows < 0).sum())
         if lacking:
@@ -301,40 +302,44 @@ class Feature:
         return rows
 
     def failures(self) -> dict[bytes, Failure]:
-        """Inputs that were tried and have no vector, by content key."""
+        """Inputs that failed and have no vector, by content key."""
         failed: dict[bytes, Failure] = {}
         for folder in reversed(self._folders):
             failed |= read_failures(folder / JOURNAL)
-        there = self.has(pack(failed))
-        return {key: failure for (key, failure), done in zip(failed.items(), there, strict=True) if not done}
+        stored = self.has(pack(failed))
+        return {key: failure for (key, failure), has in zip(failed.items(), stored, strict=True) if not has}
 
     def record_failures(self, failures: Collection[Failure]) -> None:
-        """Note inputs that have no vector, and why."""
+        """Record inputs that have no vector."""
         if failures:
             self._begin_writing()
             add_failures(self.folder / JOURNAL, failures)
 
     def forget_overcome_failures(self) -> None:
-        """Drop the failures of contents that have vectors by now: those may go, and must be encoded then."""
+        """Drop the failures of contents that have vectors now.
+
+        Needed before such vectors are dropped: otherwise the failure would count again, and the content would
+        not be encoded again.
+        """
         self._begin_writing()
-        keep_failures(self.folder / JOURNAL, self.failures().values())
+        write_failures(self.folder / JOURNAL, self.failures().values())
 
     @contextmanager
     def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:
-        """Add rows; those whose `append` returned are kept however the block ends, even by SIGKILL.
+        """Open for appending; appended batches are kept however the block ends, even by SIGKILL.
 
         Args:
-            rows: about how many will come.
-            shard: which of several writers at a time this is; by default the only one.
+            rows: the approximate number of rows to come.
+            shard: of several concurrent writers, the shard of this one; by default it is the only writer.
 
         Raises:
             StoreBusyError: another process is writing this feature, or this shard of it.
-            StoreError: the store is only read.
+            StoreError: the store is read-only.
         """
         self._begin_writing()
         shard = shard or Shard()
         with locked(self.folder / f"{shard}.lock", self.name):
-            seal_left_behind(self, str(shard))
+            seal_unfinished(self.folder, self.name, self.record.header, str(shard))
             self.reload()
             writer = FeatureWriter(self, str(shard), rows)
             try:

@@ -1,81 +1,141 @@
-"""Keeping a store in order: compact it, drop what is damaged or no table needs, take in another store."""
+"""Keep a store in order: verify and repair it, compact it, drop the rows that no table needs."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from filecmp import cmp
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.captions import all_captioned_tables
-from encode_once.cache.errors import DamagedError, DataError, EncodeOnceError, StoreError
-from encode_once.cache.feature import Feature
+from encode_once.cache.errors import DamagedError, StoreError, collected
+from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.atomic import writing
-from encode_once.cache.format.failures import read_failures
-from encode_once.cache.format.feature_writer import left_behind, part_name, settle
+from encode_once.cache.format.feature_writer import settle, unfinished_files
 from encode_once.cache.format.locks import all_locked
-from encode_once.cache.format.part import Part, chunks
-from encode_once.cache.format.part_writer import copy_rows, new_part
+from encode_once.cache.format.part import Part, RowIndex, part_files
+from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import KeyIndex, Keys, Shard, first_occurrences, pack, present
+from encode_once.cache.keys import KeyIndex, Keys, first_occurrences, pack, present
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table
-from encode_once.cache.verify import part_files
+
+
+def verify(store: Store, names: Sequence[str] = ()) -> list[str]:
+    """Read every byte of a store, or of some of its features; one line for each problem."""
+    problems: list[str] = []
+    for name in names or store.features():
+        problems += _feature_problems(store, name)
+    for path in store.table_files():
+        with collected(problems):
+            load_table(path)
+    return problems + store.files.problems()
+
+
+def _feature_problems(store: Store, name: str) -> list[str]:
+    folder = store.folder(name)
+    problems: list[str] = []
+    with collected(problems):
+        key = FeatureRecord.read(folder).key
+        for path in part_files(folder):
+            with collected(problems):
+                problems += Part(path, key).problems()
+        if not problems:
+            store.feature(name)  # raises if its parts do not have the same shape
+    return problems
+
+
+def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
+    """Copy the intact rows of damaged files, and rename these to `.damaged`. One line for each file.
+
+    The next extract encodes the missing rows and writes the missing tables.
+    """
+    _check_replaceable(store)
+    lines = []
+    for name in names or store.features():
+        folder = store.folder(name)
+        record = FeatureRecord.read(folder)
+        with all_locked(folder, name):
+            for path in part_files(folder):
+                rows = _intact_rows(path, record.key)
+                if rows is not None:
+                    if len(rows):
+                        copy_rows(Part(path, record.key), rows, folder / part_name(), record.header)
+                    # A content that failed once may have lost its vector now: it must be tried again.
+                    (folder / JOURNAL).unlink(missing_ok=True)
+                    lines.append(f"{_rename_damaged(path)}: {len(rows)} sound rows kept")
+    for path in store.table_files():
+        try:
+            load_table(path)
+        except DamagedError:
+            lines.append(f"{_rename_damaged(path)}: run extract to recreate this table")
+    return lines
+
+
+def _intact_rows(path: Path, feature_key: str) -> RowIndex | None:
+    """The rows of a part that have not changed since they were written; None if the whole part has not."""
+    try:
+        part = Part(path, feature_key)
+        return np.flatnonzero(part.sound(0, part.rows)) if part.problems() else None
+    except DamagedError:
+        return np.empty(0, np.intp)
+
+
+def _rename_damaged(path: Path) -> Path:
+    with writing(path):
+        return path.replace(path.with_name(f"{path.name}.damaged"))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What was done to a feature, or would be."""
+    """How a feature was changed, or would be."""
 
     feature: str
-    rows: int  # dropped or taken in
-    nbytes: int  # that the feature takes more, or less, on disk
+    rows: int  # dropped or added
+    nbytes: int  # by which its size on disk grew
 
 
 def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
-    """Put each feature's rows into one part, each content once, in the order of the store's tables.
+    """Rewrite each feature as one part, with each content once, in the order of the store's tables.
 
-    A table's vectors then lie in one piece, which `fit` maps instead of copying.
+    The vectors of a table are then consecutive, so that `fit` maps instead of copying them.
     """
-    _check_own(store)
+    _check_replaceable(store)
     tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
-        with _alone(store, name) as feature:
-            before, nbytes = len(feature.keys), feature.nbytes
-            wanted = feature.find(_contents(tables, feature))
-            rows = np.concatenate([wanted[wanted >= 0], np.arange(before)])
+        with _opened_alone(store, name) as feature:
+            size, nbytes = len(feature.keys), feature.nbytes
+            of_tables = feature.find(_contents(tables, feature))
+            rows = np.concatenate([of_tables[of_tables >= 0], np.arange(size)])
             rows = rows[first_occurrences(feature.keys[rows])]
-            if len(feature.parts) > 1 or not np.array_equal(rows, np.arange(before)):
+            if len(feature.parts) > 1 or not np.array_equal(rows, np.arange(size)):
                 _replace(feature, feature.parts, rows)
             feature.reload()
-            changes.append(Change(name, before - len(rows), feature.nbytes - nbytes))
+            changes.append(Change(name, size - len(rows), feature.nbytes - nbytes))
     return changes
 
 
 def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool = False) -> list[Change]:
-    """Drop the rows whose contents stand in no table, or only count them.
+    """Count, or delete, the rows whose contents are in no table.
 
-    What a captioner wrote of a table's image is a caption of the table, too: alone, and joined to its own.
+    Generated captions of a table's images count as captions of the table, alone and joined to its own.
     """
     if delete:
-        _check_own(store)
+        _check_replaceable(store)
     tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
-        with _alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
+        with _opened_alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
             nbytes = feature.nbytes
-            needed = KeyIndex(_contents(tables, feature)).find(feature.keys) >= 0
-            dropped = int((~needed).sum())
+            is_needed = KeyIndex(_contents(tables, feature)).find(feature.keys) >= 0
+            dropped = int((~is_needed).sum())
             if delete and dropped:
                 feature.forget_overcome_failures()
                 for part, first in zip(feature.parts, feature.starts.tolist(), strict=False):
-                    mine = needed[first : first + part.rows]
-                    if not mine.all():
-                        _replace(feature, [part], first + np.flatnonzero(mine))
+                    of_part = is_needed[first : first + part.rows]
+                    if not of_part.all():
+                        _replace(feature, [part], first + np.flatnonzero(of_part))
             feature.reload()
             changes.append(Change(name, dropped, feature.nbytes - nbytes))
     return changes
@@ -88,199 +148,30 @@ def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     return keys[first_occurrences(keys)]
 
 
-def _check_own(store: Store) -> None:
-    """Refuse to replace parts in a store that is only read, or that shows those of another store, too."""
+def _check_replaceable(store: Store) -> None:
+    """Refuse to replace files of a read-only store, or of a store with a base."""
     store.check_writable()
     if store.base:
         raise StoreError(f"{store.path} shows rows of {store.base.path}, too: open each store by itself")
 
 
 @contextmanager
-def _alone(store: Store, name: str) -> Iterator[Feature]:
-    """The feature, with what dead writers left behind sealed, and no writer beside this one.
+def _opened_alone(store: Store, name: str) -> Iterator[Feature]:
+    """The feature without any other writer, after the committed rows of dead writers are sealed.
 
-    It is opened for this alone: where parts are replaced, rows change their numbers.
+    It is shared with no reader: where parts are replaced, rows change their numbers.
     """
-    store.folder(name)
-    feature = Feature(store, name)
+    feature = store.open_feature(name)
     with all_locked(feature.folder, feature.name):
-        for unfinished in left_behind(feature.folder):
-            settle(unfinished, feature)
+        for path in unfinished_files(feature.folder):
+            settle(path, feature.record.header)
         feature.reload()
         yield feature
 
 
-def _replace(feature: Feature, parts: Sequence[Part], rows: NDArray[np.intp]) -> None:
-    """Put one part with these rows of a feature in the place of some of its parts."""
-    if len(rows):
-        part, shape = feature.folder / part_name(), feature.shape(rows)
-        with new_part(_temporary(part), part, shape, feature.record.header) as writer:
-            for some in chunks(shape):
-                writer.append(*feature.chunk(rows[some]))
-    for replaced in parts:
-        with writing(replaced.path):
-            replaced.path.unlink()
-
-
-def _temporary(part: Path) -> Path:
-    return part.with_suffix(f".h5.{Shard()}.new")
-
-
-@dataclass(frozen=True)
-class Merged:
-    """What came of a merge."""
-
-    changes: list[Change]
-    refused: list[str]  # what was not taken in, as it is damaged or a symbolic link, one line each
-    notes: list[str]  # tables of theirs left out for ours of the same source
-
-
-def merge(store: Store, other: Store) -> Merged:
-    """Add another store's rows, also those a writer there has not sealed, its failures and its tables.
-
-    Nothing of this store is replaced: of a content, or of a table's source, that both have, ours stays. What
-    is added is checked first; damaged parts and tables, and those behind symbolic links, are left out.
-
-    Raises:
-        SpecMismatchError: a feature was made another way there; nothing has been taken in then.
-    """
-    if not other.exists or store.path.resolve() == other.path.resolve():
-        raise DataError(f"{other.path} is no other store: name one that extract has filled")
-    result = Merged([], [], [])
-    records = {}
-    links = _linked_folders(other.path / "features")
-    for link in links:
-        with _refusing(result.refused):
-            _unlinked(link, other)
-    for name in other.features():
-        if not any((other.path / "features" / name).is_relative_to(link) for link in links):
-            with _refusing(result.refused):
-                records[name] = FeatureRecord.read(_unlinked(other.folder(name) / "spec.json", other).parent)
-    ours = store.features()
-    for name, record in records.items():
-        if name in ours:
-            store.feature(name).check(record.spec)
-    for name, record in records.items():
-        result.changes.append(_merge_feature(store, other, name, record, result.refused))
-    _merge_tables(store, other, result)
-    return result
-
-
-def _merge_feature(
-    store: Store, other: Store, name: str, record: FeatureRecord, refused: list[str]
-) -> Change:
-    ours = store.declare(name, record.spec, record.provenance)
-    folder = other.folder(name)
-    with ours.writer(0):
-        before, nbytes = len(ours), ours.nbytes
-        for path in part_files(folder):
-            source = None
-            with _refusing(refused):
-                source = _checked_part(_unlinked(path, other), ours)
-            if source:
-                rows = _lacking(source, ours)
-                part = ours.folder / part_name()  # never theirs: ours may have a part of that name
-                copy_rows(source, rows, _temporary(part), part, ours.record.header)
-                ours.reload()
-        with _refusing(refused):
-            ours.record_failures(read_failures(_unlinked(folder / "failures.jsonl", other)).values())
-        return Change(name, len(ours) - before, ours.nbytes - nbytes)
-
-
-def _lacking(source: Part, ours: Feature) -> NDArray[np.intp]:
-    """The rows of a part whose contents have no vector here, each content once."""
-    rows = np.flatnonzero(~ours.has(source.keys))
-    return rows[first_occurrences(source.keys[rows])]
-
-
-def _checked_part(path: Path, ours: Feature) -> Part | None:
-    """A part to take rows from, or None where ours has them all.
-
-    Raises:
-        DamagedError: it is not as it was written, or its rows are of another shape than ours.
-    """
-    source = Part(path, ours.key)
-    if not len(_lacking(source, ours)):
-        return None
-    if problems := source.problems():
-        raise DamagedError("; ".join(problems))
-    kind = source.shape.ragged, source.shape.dim, np.dtype(source.shape.dtype)
-    if ours.dim is not None and kind != (ours.ragged, ours.dim, ours.dtype):
-        raise DamagedError(f"{source.path} holds rows of another shape than {ours.name} here")
-    return source
-
-
-def _merge_tables(store: Store, other: Store, result: Merged) -> None:
-    ours = {path.name: path for path in store.table_files()}
-    for path in other.table_files():
-        table = None
-        with _refusing(result.refused):
-            table = load_table(_unlinked(path, other))
-        if table and (name := f"{table.name}.h5") not in ours:
-            store.save(table)  # written by us: what else a crafted file holds stays outside
-        elif table and not cmp(path, ours[name], shallow=False):
-            result.notes.append(f"{path} is not as ours of the same source, {ours[name]}: ours is kept")
-
-
-@contextmanager
-def _refusing(refused: list[str]) -> Iterator[None]:
-    """Go on after an error of what is to be taken in, which is left out."""
-    try:
-        yield
-    except EncodeOnceError as error:
-        refused.append(str(error))
-
-
-def _linked_folders(root: Path) -> list[Path]:
-    """The folders below one that are symbolic links; what is behind them is not listed."""
-    folders = (Path(top) / name for top, names, _ in os.walk(root) for name in names)
-    return [folder for folder in folders if folder.is_symlink()]
-
-
-def _unlinked(path: Path, store: Store) -> Path:
-    """A path in a store, refused where a symbolic link leads elsewhere."""
-    if path.resolve() != store.path.resolve() / path.relative_to(store.path):
-        raise DamagedError(f"{path} is a symbolic link, or behind one: put the files themselves there")
-    return path
-
-
-def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
-    """Keep every sound row; set aside, as `.damaged`, what else there was. One line for each such file.
-
-    The next extract encodes what is lacking then, and writes tables anew.
-    """
-    _check_own(store)
-    told = []
-    for name in names or store.features():
-        folder = store.folder(name)
-        record = FeatureRecord.read(folder)
-        with all_locked(folder, name):
-            for path in part_files(folder):
-                rows = _sound_rows(path, record.key)
-                if rows is not None:
-                    if len(rows):
-                        part = folder / part_name()
-                        copy_rows(Part(path, record.key), rows, _temporary(part), part, record.header)
-                    # A content that failed once may have lost its vector now: it must be tried again.
-                    (folder / "failures.jsonl").unlink(missing_ok=True)
-                    told.append(f"{_set_aside(path)}: {len(rows)} sound rows kept")
-    for path in store.table_files():
-        try:
-            load_table(path)
-        except DamagedError:
-            told.append(f"{_set_aside(path)}: extract again to have this table back")
-    return told
-
-
-def _sound_rows(path: Path, feature_key: str) -> NDArray[np.intp] | None:
-    """The rows of a part that are as they were written, or None where all of it is."""
-    try:
-        part = Part(path, feature_key)
-        return np.flatnonzero(part.sound(0, part.rows)) if part.problems() else None
-    except DamagedError:
-        return np.empty(0, np.intp)
-
-
-def _set_aside(path: Path) -> Path:
-    with writing(path):
-        return path.replace(path.with_name(f"{path.name}.damaged"))
+def _replace(feature: Feature, parts: Sequence[Part], rows: RowIndex) -> None:
+    """Replace parts of a feature by one part with these rows."""
+    copy_rows(feature, rows, feature.folder / part_name(), feature.record.header)
+    for part in parts:
+        with writing(part.path):
+            part.path.unlink()

@@ -1,4 +1,4 @@
-"""The feature store: a folder of features and of the tables they serve (the format is in SPEC.md)."""
+"""The feature store: a folder of features and of the tables that they belong to (see SPEC.md)."""
 
 import json
 import os
@@ -19,18 +19,18 @@ from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
 
 KIND = "encode-once store", 2
-OURS = "store.json", "files.sqlite"  # what a writer that died first of all may have left
-NAME = re.compile(r"\w[\w.:+=@-]*(/\w[\w.:+=@-]*)+")  # encoder/output, each a plain folder name
+FIRST_FILES = "store.json", "files.sqlite"  # may be left by a writer that died before creating the store
+STORED_NAME = re.compile(r"\w[\w.:+=@-]*(/\w[\w.:+=@-]*)+")  # each component is a plain folder name
 
 
 class Store:
-    """The features kept under one folder.
+    """The features and tables in one folder.
 
     Args:
-        path: the folder. It is made when the first feature is declared.
-        read_only: whatever would write raises `StoreError`.
-        base: a store that is only read. Its features are found here, too, with the rows of both; what is
-            written goes to `path`. A feature of both must have the same spec.
+        path: the folder; it is created when something is first written.
+        read_only: every method that would write raises `StoreError`.
+        base: another store, which is only read. Its features appear in this store with the rows of both;
+            new rows are written to `path`. A feature that both have must have the same spec.
 
     Raises:
         StoreError: the folder is not a store, or one of an unknown version.
@@ -48,37 +48,38 @@ class Store:
         self._marker = self.path / "store.json"
         if self._marker.exists():
             try:
-                found = json.loads(self._marker.read_text(encoding="utf-8"))
-                kind = found["format"], found["version"]
+                content = json.loads(self._marker.read_text(encoding="utf-8"))
+                kind = content["format"], content["version"]
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise StoreError(f"{self._marker} cannot be read: {error}") from error
             check_version(self.path, kind, KIND)
-        elif self.path.is_dir() and not all(one.name.startswith(OURS) for one in self.path.iterdir()):
+        elif self.path.is_dir() and any(not p.name.startswith(FIRST_FILES) for p in self.path.iterdir()):
             raise StoreError(
                 f"{self.path} holds other things and no store.json: choose an empty or new folder"
             )
 
     def __repr__(self) -> str:
-        more = [", read_only=True"] * self.read_only + [f", base={self.base!r}"] * (self.base is not None)
-        return f"Store({str(self.path)!r}{''.join(more)})"
+        read_only = ", read_only=True" if self.read_only else ""
+        base = f", base={self.base!r}" if self.base else ""
+        return f"Store({str(self.path)!r}{read_only}{base})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Store, self.path, read_only=self.read_only, base=self.base), ()
 
     def check_writable(self) -> None:
-        """Refuse to write into a store that is only read.
+        """Refuse to write into a read-only store.
 
         Raises:
-            StoreError: it is.
+            StoreError: the store is read-only.
         """
         if self.read_only:
             raise StoreError(f"{self.path} is opened for reading only: name another --store to write into")
 
     def create(self) -> None:
-        """Make the folder, if it is not there.
+        """Create the store on disk unless it exists.
 
         Raises:
-            StoreError: it is only read.
+            StoreError: the store is read-only.
         """
         self.check_writable()
         if not self._marker.exists():
@@ -86,65 +87,65 @@ class Store:
 
     @property
     def exists(self) -> bool:
-        """Whether anything has been kept here yet."""
+        """Whether the store exists on disk."""
         return self._marker.exists()
 
     @property
     def files(self) -> FileIndex:
-        """Keys of input files that have not changed since they were read."""
+        """The keys of input files that have not changed since they were read."""
         base = self.base.files if self.base else None
         return FileIndex(self.path / "files.sqlite", read_only=self.read_only, base=base)
 
     def save(self, table: Table, sources: Sequence[SourceFile] | None = None) -> None:
-        """Keep a table whose contents this store's rows belong to, in the place of an earlier state of it.
+        """Save a table; it replaces an earlier table of the same source.
 
         Args:
-            sources: the files it was read from, as they were then; by default as they are now.
+            sources: the files it was read from, as they were when read; by default as they are now.
 
         Raises:
-            StoreError: the store is only read.
+            StoreError: the store is read-only.
         """
         self.create()
         save_table(table, self._table_path(table), self.sources(table) if sources is None else sources)
 
     def sources(self, table: Table) -> list[SourceFile]:
-        """The files a table was read from, as they are now."""
+        """The current state of the files that a table was read from."""
         return source_files((table.source, *table.more_sources), self.files)
 
     def is_outdated(self, table: Table | TableHeader) -> bool:
-        """Whether a file that a table was read from holds something else by now, whatever its time says."""
+        """Whether the content of a file that a saved table was read from has changed."""
         path = self._table_path(table)
         sources = read_header(path).sources
         if sources is not None:
             return any(source.has_changed for source in sources)
-        kept, old = path.stat().st_mtime_ns, load_table(path)  # before version 4, only its own time is known
+        saved, old = path.stat().st_mtime_ns, load_table(path)  # before version 4, sources are not recorded
         paths = map(Path, (old.source, *old.more_sources))
-        return any(source.exists() and source.stat().st_mtime_ns > kept for source in paths)
+        return any(source.exists() and source.stat().st_mtime_ns > saved for source in paths)
 
     def _table_path(self, table: Table | TableHeader) -> Path:
         return self.path / "tables" / f"{table.name}.h5"
 
     def table_files(self) -> list[Path]:
-        """Where the tables are kept, by name."""
+        """The files of the saved tables, sorted by name."""
         return sorted((self.path / "tables").glob("*.h5"))
 
     def headers(self) -> list[TableHeader]:
-        """What there is to say of the tables kept, by name, without reading their rows."""
+        """The headers of the saved tables, sorted by name; does not read their rows."""
         return [read_header(path) for path in self.table_files()]
 
     def load(self, header: TableHeader) -> Table:
-        """The table of one of `headers`."""
+        """The saved table of a header."""
         return load_table(self._table_path(header))
 
     def tables(self) -> list[Table]:
-        """The tables kept, by name, with all their rows: to choose one, `headers` are enough."""
+        """All saved tables with their rows, sorted by name; to choose one, use `headers`."""
         return [load_table(path) for path in self.table_files()]
 
     def table(self, name: str | None = None) -> Table:
-        """The table of that name, or the only one.
+        """The table of that name; by default the only one.
 
         Raises:
-            UsageError: there is none, or several.
+            UsageError: there is no such table, or more than one.
         """
         headers = {header.name: header for header in self.headers()}
         if name is None and len(headers) == 1:
@@ -156,46 +157,52 @@ class Store:
         return self.load(headers[name])
 
     def features(self) -> list[str]:
-        """Names of the features held, sorted."""
+        """The names of all features, sorted."""
         root = self.path / "features"
         names = {str(spec.parent.relative_to(root)) for spec in root.glob("**/spec.json")}
         return sorted(names | set(self.base.features() if self.base else ()))
 
     def folder(self, name: str) -> Path:
-        """Where a feature that is there is kept.
+        """The folder of a feature.
 
         Raises:
             UnknownFeatureError: the store has none of that name.
         """
         stores = [self, self.base] if self.base else [self]
         folders = [store.path / "features" / name for store in stores]
-        if NAME.fullmatch(name):
+        if STORED_NAME.fullmatch(name):
             for folder in folders:
                 if (folder / "spec.json").exists():
                     return folder
         raise unknown_name(f"feature of {self.path}", name, self.features(), UnknownFeatureError)
 
     def feature(self, name: str) -> Feature:
-        """A feature that is there; opened once, and again when its files have changed.
+        """A feature of the store; it is opened once, and again when its files have changed.
 
         Raises:
             UnknownFeatureError: the store has none of that name.
             SpecMismatchError: the base has it with another spec.
         """
-        self.folder(name)
         opened = self._opened.get(name)
         if opened is None or not opened.is_current:
-            opened = self._opened[name] = Feature(self, name)
+            opened = self._opened[name] = self.open_feature(name)
         return opened
 
+    def open_feature(self, name: str) -> Feature:
+        """A feature that no other caller uses; raises as `feature` does."""
+        self.folder(name)
+        folder = Path("features") / name
+        base = self.base.path / folder if self.base else None
+        return Feature(name, self.path / folder, self.create, base)
+
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
-        """The feature of that name and spec, made if it is not there or has no rows yet.
+        """The feature of that name and spec; it is created if it does not exist or has no rows yet.
 
         Raises:
-            SpecMismatchError: the store holds that name with another spec; the message shows the difference.
-            StoreError: the feature is not there, and the store is only read.
+            SpecMismatchError: the stored feature has another spec; the message lists the differences.
+            StoreError: the feature does not exist, and the store is read-only.
         """
-        if not NAME.fullmatch(name):
+        if not STORED_NAME.fullmatch(name):
             raise DataError(f"{name!r} is no feature name: encoder/output, of letters, digits and _.:+=@-")
         folder = self.path / "features" / name
         if name in self.features():
@@ -205,7 +212,7 @@ class Store:
                 feature.check(spec)
                 return feature
             self.check_writable()
-            (folder / "failures.jsonl").unlink(missing_ok=True)  # of the spec that never gave a row
+            (folder / "failures.jsonl").unlink(missing_ok=True)  # of the other spec
         self.create()
         FeatureRecord.new(name, spec, provenance or {}).write(folder)
         return self.feature(name)

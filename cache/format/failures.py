@@ -1,4 +1,4 @@
-"""The inputs that were tried and have no vector, and why: a journal of one line each."""
+"""The inputs that failed and have no vector: a journal with one JSON object per line."""
 
 import json
 import os
@@ -23,7 +23,7 @@ class Failure:
 def read_failures(journal: Path) -> dict[bytes, Failure]:
     """The last failure of each content.
 
-    A line that cannot be read is passed over: that input will be tried again.
+    Unreadable lines are skipped: those inputs will be tried again.
     """
     failed = {}
     lines = journal.read_text(encoding="utf-8", errors="replace").split("\n") if journal.exists() else []
@@ -38,18 +38,18 @@ def read_failures(journal: Path) -> dict[bytes, Failure]:
     return failed
 
 
-def keep_failures(journal: Path, failures: Iterable[Failure]) -> None:
-    """Let the journal hold these alone."""
+def write_failures(journal: Path, failures: Iterable[Failure]) -> None:
+    """Replace the journal's content."""
     with replacing(journal) as temporary:
         temporary.write_text("".join(map(_line, failures)), encoding="utf-8")
 
 
 def add_failures(journal: Path, failures: Iterable[Failure]) -> None:
-    """Note failures, on disk when this returns."""
+    """Append failures; they are on disk when this returns."""
     lines = "".join(map(_line, failures))
     if lines:
         with writing(journal), journal.open("a", encoding="utf-8") as file:
-            file.write("\n" + lines)  # on a line of its own, even after one that a kill tore
+            file.write("\n" + lines)  # a kill may have left an incomplete line without its end
             file.flush()
             os.fsync(file.fileno())
 

@@ -1,11 +1,10 @@
-"""Adding rows to a feature, a part after another, so that whatever was appended stays."""
+"""Append rows to a feature, one part after another, so that every appended batch is kept."""
 
 import os
-import uuid
+from collections.abc import Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,74 +13,83 @@ from encode_once.cache.errors import DataError, StoreBusyError, StoreError
 from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Shape, Values
-from encode_once.cache.format.part_writer import PartWriter, seal
+from encode_once.cache.format.part_writer import PartWriter, part_name, seal
+from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import Keys, first_occurrences
 
-if TYPE_CHECKING:
-    from encode_once.cache.feature import Feature
-
 PART_BYTES = 1 << 30  # a part is sealed when its vectors reach this size
-GUESSED_LENGTH = 128  # vectors a sequence; room that stays empty takes no disk and is cut off when sealed
+ASSUMED_LENGTH = 128  # vectors per sequence; unused capacity takes no disk space and is cut off by sealing
 
 
-def part_name() -> str:
-    """A name no other part has; those made later come later."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.h5"
+class Appendable(Protocol):
+    """What a `FeatureWriter` needs of the feature."""
+
+    name: str
+    folder: Path
+    record: FeatureRecord
+    dim: int | None
+
+    def has(self, keys: Keys) -> NDArray[np.bool_]:
+        """Whether each key, (n, 16), has a row already, (n,)."""
 
 
 class FeatureWriter:
-    """Appends batches to a feature. Made by `Feature.writer`, for one thread of one process."""
+    """Appends batches to a feature; for one thread of one process. Opened by `Feature.writer`."""
 
-    def __init__(self, feature: "Feature", writer: str, rows: int) -> None:
+    def __init__(self, feature: Appendable, writer: str, rows: int) -> None:
         self._feature, self._writer, self._expected = feature, writer, rows
+        self._dim = feature.dim
         self._process = os.getpid()
         self._part: PartWriter | None = None
 
     def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
         """Add rows: keys (n, 16) and values (n, d); with lengths (n,), sequences as (lengths.sum(), d).
 
-        A key that the feature had before, or that comes twice in the batch, is stored once.
+        A key that the feature already has, or that the batch repeats, is stored once.
 
         Raises:
-            DataError: shapes that do not fit, NaN or infinity.
-            StoreError: the disk is full, or fails; what was appended before is kept.
+            DataError: shapes do not match, or values are NaN or infinite.
+            StoreError: the disk is full or fails; batches appended before are kept.
         """
         if os.getpid() != self._process:
             raise StoreError(f"{self._feature.name}: a writer stays in the process that opened it")
-        new = np.zeros(len(keys), np.bool_)
-        new[first_occurrences(keys)] = True
-        new &= ~self._feature.has(keys)
+        is_new = np.zeros(len(keys), np.bool_)
+        is_new[first_occurrences(keys)] = True
+        is_new &= ~self._feature.has(keys)
         if lengths is not None:
-            values, lengths = values[np.repeat(new, lengths)], lengths[new]
+            values, lengths = values[np.repeat(is_new, lengths)], lengths[is_new]
         else:
-            values = values[new]
-        keys = keys[new]
+            values = values[is_new]
+        keys = keys[is_new]
         if not np.isfinite(values).all():
             raise DataError(f"{self._feature.name}: NaN or infinity is never stored")
-        expected = len(keys) if lengths is None else int(lengths.sum())
-        if values.ndim != 2 or len(values) != expected or self._feature.dim not in (None, values.shape[1]):
-            raise DataError(f"{self._feature.name}: values of shape {values.shape} for {expected} vectors")
+        vectors = len(keys) if lengths is None else int(lengths.sum())
+        if values.ndim != 2 or len(values) != vectors or self._dim not in (None, values.shape[1]):
+            raise DataError(f"{self._feature.name}: values of shape {values.shape} for {vectors} vectors")
         if len(keys):
-            self._room(len(keys), len(values), values, lengths is not None).append(keys, values, lengths)
+            self._dim = values.shape[1]
+            self._part_for(len(keys), values, lengths is not None).append(keys, values, lengths)
 
-    def _room(self, rows: int, vectors: int, values: Values, ragged: bool) -> PartWriter:
-        """A part with room for the batch."""
+    def _part_for(self, rows: int, values: Values, ragged: bool) -> PartWriter:
+        """A part with capacity for the batch."""
+        vectors = len(values)
         if self._part and not self._part.has_room(rows, vectors):
             self.close()
         if not self._part:
-            room = max(vectors, PART_BYTES // max(1, values[:1].nbytes))
+            limit = max(vectors, PART_BYTES // max(1, values[:1].nbytes))
             shape = Shape(
-                rows=max(rows, min(room, self._expected)),
-                vectors=max(vectors, min(room, self._expected * (GUESSED_LENGTH if ragged else 1))),
+                rows=max(rows, min(limit, self._expected)),
+                vectors=max(vectors, min(limit, self._expected * (ASSUMED_LENGTH if ragged else 1))),
                 dim=values.shape[1],
                 dtype=values.dtype.newbyteorder("<").str,
                 ragged=ragged,
             )
-            self._part = self._open(self._feature.folder / f"{part_name()}.{self._writer}.partial", shape)
+            self._part = self._new_part(shape)
         return self._part
 
-    def _open(self, partial: Path, shape: Shape) -> PartWriter:
-        """A part in progress; it has that name only once its stamp is on disk."""
+    def _new_part(self, shape: Shape) -> PartWriter:
+        """A part in progress; it is renamed to .partial only once its stamp is on disk."""
+        partial = self._feature.folder / f"{part_name()}.{self._writer}.partial"
         part = PartWriter(partial.with_suffix(".new"), shape, self._feature.record.header)
         with writing(partial):
             part.path = part.path.replace(partial)
@@ -89,41 +97,36 @@ class FeatureWriter:
         return part
 
     def close(self) -> None:
-        """Seal the part being written."""
+        """Seal the part in progress."""
         part, self._part = self._part, None
         if part:
             part.close()
             self._expected = max(0, self._expected - part.rows)
-            seal(part.path, sealed_path(part.path), self._feature.record.header)
+            seal(part.path, self._feature.record.header)
 
 
-def sealed_path(partial: Path) -> Path:
-    """PART.h5 of PART.h5.WRITER.partial."""
-    return partial.with_suffix("").with_suffix("")
-
-
-def seal_left_behind(feature: "Feature", writer: str) -> None:
-    """Seal what writers that died have committed.
-
-    Those are the writer of this name, whose lock the caller holds, and others whose lock is free.
-    """
-    for unfinished in left_behind(feature.folder):
-        owner = unfinished.with_suffix("").suffix[1:]
-        if owner == writer:
-            settle(unfinished, feature)
-        else:
-            with suppress(StoreBusyError), locked(feature.folder / f"{owner}.lock", feature.name):
-                settle(unfinished, feature)
-
-
-def left_behind(folder: Path) -> list[Path]:
-    """What writers have in progress in a feature's folder, or had when they died."""
+def unfinished_files(folder: Path) -> list[Path]:
+    """Files in a feature's folder that a writer has in progress, or had when it died."""
     return sorted([*folder.glob("*.partial"), *folder.glob("*.new")])
 
 
-def settle(unfinished: Path, feature: "Feature") -> None:
-    """Seal what a dead writer committed to one file; the caller holds its lock."""
-    if unfinished.suffix == ".partial" and unfinished.exists():  # it may have been settled meanwhile
-        seal(unfinished, sealed_path(unfinished), feature.record.header)
-    with writing(unfinished):
-        unfinished.unlink(missing_ok=True)
+def seal_unfinished(folder: Path, name: str, header: Mapping[str, str], writer: str) -> None:
+    """Seal the committed rows of dead writers.
+
+    These are `writer`, whose lock the caller holds, and all others whose lock is free.
+    """
+    for path in unfinished_files(folder):
+        owner = path.with_suffix("").suffix[1:]
+        if owner == writer:
+            settle(path, header)
+        else:
+            with suppress(StoreBusyError), locked(folder / f"{owner}.lock", name):
+                settle(path, header)
+
+
+def settle(path: Path, header: Mapping[str, str]) -> None:
+    """Seal the committed rows of a dead writer's file, and delete it; the caller holds its lock."""
+    if path.suffix == ".partial" and path.exists():  # another process may have sealed it meanwhile
+        seal(path, header)
+    with writing(path):
+        path.unlink(missing_ok=True)

@@ -1,11 +1,11 @@
-"""One part file of a feature: plain HDF5, contiguous, checked (the format is in SPEC.md). Here it is read.
+"""Read one part file of a feature: plain HDF5 with contiguous datasets and checksums (see SPEC.md).
 
-HDF5 itself has no say in that: the stamp tells where each dataset lies, and the file is mapped.
+Reading does not use the HDF5 library: the file is mapped, and its stamp says where each dataset starts.
 """
 
 import mmap
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
@@ -22,29 +22,30 @@ from encode_once.cache.keys import KEY_BYTES, Keys
 
 KIND = "encode-once part", 2
 DTYPES = ("<f2", "<f4", "|u1")
-BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many rows that lie together
-COPY_BYTES = 1 << 26
-Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8, d = 1, where rows are texts
-Rows = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths where they are ragged
+BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many consecutive rows
+COPY_BYTES = 1 << 26  # of vectors that a copy keeps in memory
+Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8 with d = 1 if rows are texts
+RowIndex = NDArray[np.intp]
+RowBlock = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths if they are ragged
 
 
 def offsets_of(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Where each of several runs starts, and the last one ends, (n + 1,)."""
+    """The start of each sequence, and the end of the last, (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.intp)])
 
 
 def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
-    """start, start + 1, … of each of several runs, one after another, (lengths.sum(),)."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+    """start, start + 1, … of each sequence, concatenated, (lengths.sum(),)."""
+    preceding = np.cumsum(lengths) - lengths
+    return np.repeat(starts - preceding, lengths) + np.arange(lengths.sum())
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How many rows a part has room for, and of what kind."""
+    """The capacity of a part, and the kind of its rows."""
 
     rows: int
-    vectors: int  # equals `rows`, or the sum of the rows' lengths where the feature is ragged
+    vectors: int  # equals `rows`, or the sum of the rows' lengths if the feature is ragged
     dim: int
     dtype: str
     ragged: bool
@@ -55,7 +56,7 @@ class Shape:
         return self.dim * np.dtype(self.dtype).itemsize
 
     def datasets(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Name → (shape, dtype) of every dataset a part of this shape holds."""
+        """Name → (shape, dtype) of each dataset of a part."""
         blocks = -(-self.vectors * self.vector_bytes // BLOCK_BYTES)
         return {
             "keys": ((self.rows, KEY_BYTES), "|u1"),
@@ -65,20 +66,24 @@ class Shape:
         } | ({"offsets": ((self.rows + 1,), "<u8")} if self.ragged else {})
 
     def check(self) -> None:
-        """Raise ValueError where this cannot be a part's shape, whoever wrote it."""
+        """Refuse what a part cannot be, since the file may be crafted.
+
+        Raises:
+            ValueError: a size or the dtype is impossible.
+        """
         sizes = self.rows, self.vectors, self.dim
         if not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes) or self.dtype not in DTYPES:
             raise ValueError(f"impossible shape {self}")
 
 
 class Part:
-    """A part's committed rows: `keys` (n, 16), mapped `values` (n, d) or (total, d), `offsets` (n + 1,).
+    """The committed rows of a part: `keys` (n, 16), mapped `values` (n, d) or (total, d), `offsets` (n + 1,).
 
-    Its stamp, keys, checksums and offsets are checked when it is opened, each row's values when first read.
+    The stamp, keys, checksums and offsets are verified when it is opened, each row's values when first read.
 
     Raises:
-        StoreError: of another format, version or feature.
-        DamagedError: not as it was written.
+        StoreError: another format, version or feature.
+        DamagedError: the file has changed since it was written.
     """
 
     def __init__(self, path: Path, feature_key: str) -> None:
@@ -106,7 +111,7 @@ class Part:
             self._block_sums = self._mapped("block_sums")
             self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
             self.values: Values = self._mapped("values")[: self.vectors]
-            self._found_sound = np.zeros(self.rows, np.bool_)
+            self._is_verified = np.zeros(self.rows, np.bool_)
             whole = self._is_whole()
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise DamagedError(f"{path} is cut short, or its stamp is no part's ({error})") from error
@@ -119,14 +124,14 @@ class Part:
         return flat.reshape(dimensions)
 
     def _is_whole(self) -> bool:
-        found = {"keys": self.keys, "sums": self._sums}
+        arrays = {"keys": self.keys, "sums": self._sums}
         if self.offsets is not None:
-            found["offsets"] = self.offsets
+            arrays["offsets"] = self.offsets
         sealed = self.stamp["sealed"]
         if sealed:
-            found["block_sums"] = self._block_sums
+            arrays["block_sums"] = self._block_sums
         return (
-            {name: checksum(array) for name, array in found.items()}
+            {name: checksum(array) for name, array in arrays.items()}
             == {name: sum_ for name, sum_ in self.stamp["checksums"].items() if name != "rest"}
             and (not sealed or len(self.content) == self.stamp["size"])
             and (sealed or self.path.suffix != ".h5")
@@ -140,17 +145,17 @@ class Part:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the file."""
+        """Size of the file, in bytes."""
         return len(self.content)
 
-    def run(self, first: int, end: int) -> Values:
+    def consecutive(self, first: int, end: int) -> Values:
         """The vectors of rows first … end - 1, mapped, not copied.
 
         Raises:
-            DamagedError: one of them is not as it was written.
+            DamagedError: a row has changed since it was written.
         """
         start, stop = self._span(first, end)
-        if not self._found_sound[first:end].all():
+        if not self._is_verified[first:end].all():
             size = self.shape.vector_bytes
             if self.stamp["sealed"] and (stop - start) * size > 2 * BLOCK_BYTES:  # fewer, longer checksums
                 blocks = slice(start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES))
@@ -159,43 +164,43 @@ class Part:
                 sound = self.sound(first, end)
             if not sound.all():
                 raise self._damaged(first, end)
-            self._found_sound[first:end] = True
+            self._is_verified[first:end] = True
         return self.values[start:stop]
 
-    def gather(self, rows: NDArray[np.intp]) -> Values:
+    def gather(self, rows: RowIndex) -> Values:
         """The vectors of these rows, (n, d), of a part that is not ragged.
 
         Raises:
-            DamagedError: one of them is not as it was written.
+            DamagedError: a row has changed since it was written.
         """
         values = self.values.take(rows, axis=0)
-        new = np.flatnonzero(~self._found_sound[rows])
+        new = np.flatnonzero(~self._is_verified[rows])
         if len(new):
-            self._check(rows[new], values if len(new) == len(rows) else values[new])
+            self._verify(rows[new], values if len(new) == len(rows) else values[new])
         return values
 
-    def _check(self, rows: NDArray[np.intp], vectors: Iterable[Values]) -> None:
+    def _verify(self, rows: RowIndex, vectors: Iterable[Values]) -> None:
         """Compare each row's vectors with its checksum."""
         if (checksums(vectors) != self._sums[rows]).any():
             raise self._damaged(int(rows.min()), int(rows.max()) + 1)
-        self._found_sound[rows] = True
+        self._is_verified[rows] = True
 
-    def gather_ragged(self, rows: NDArray[np.intp]) -> tuple[Values, NDArray[np.intp]]:
+    def gather_ragged(self, rows: RowIndex) -> tuple[Values, NDArray[np.intp]]:
         """The sequences of these rows, (total, d), and their lengths (n,), of a part that is ragged.
 
         Raises:
-            DamagedError: one of them is not as it was written.
+            DamagedError: a row has changed since it was written.
         """
         assert self.offsets is not None
         starts = self.offsets[rows].astype(np.intp)
         lengths = self.offsets[rows + 1].astype(np.intp) - starts
         values = self.values.take(ranges(starts, lengths), axis=0)
-        if not self._found_sound[rows].all():
-            self._check(rows, (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist())))
+        if not self._is_verified[rows].all():
+            self._verify(rows, (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist())))
         return values, lengths
 
     def sound(self, first: int, end: int) -> NDArray[np.bool_]:
-        """Which of the rows first … end - 1 are as they were written."""
+        """Whether each of the rows first … end - 1 is as it was written, (end - first,)."""
         start, stop = self._span(first, end)
         rows: Any = self.values[start:stop]
         if self.offsets is not None:
@@ -208,7 +213,7 @@ class Part:
         return int(self.offsets[first]), int(self.offsets[end])
 
     def blocks(self, which: slice = slice(None)) -> Iterator[memoryview]:
-        """The values' bytes, block by block."""
+        """The values' bytes, in the blocks of `block_sums`."""
         values: Any = self.values
         content = memoryview(values).cast("B") if self.values.size else memoryview(b"")
         for start in range(0, len(content), BLOCK_BYTES)[which]:
@@ -221,56 +226,63 @@ class Part:
         )
 
     def lengths(self) -> NDArray[np.intp]:
-        """How many vectors each row of a ragged part has, (n,)."""
+        """The number of vectors of each row of a ragged part, (n,)."""
         assert self.offsets is not None
         return np.diff(self.offsets).astype(np.intp)
 
-    def chunk(self, rows: NDArray[np.intp]) -> Rows:
+    def shape_of(self, rows: RowIndex) -> Shape:
+        """The shape of a part of exactly these rows."""
+        vectors = len(rows) if self.offsets is None else int(self.lengths()[rows].sum())
+        return replace(self.shape, rows=len(rows), vectors=vectors)
+
+    def block(self, rows: RowIndex) -> RowBlock:
         """The contents of these rows, in their order.
 
         Raises:
-            DamagedError: one of them is not as it was written.
+            DamagedError: a row has changed since it was written.
         """
         if self.offsets is None:
             return self.keys[rows], self.gather(rows), None
         return self.keys[rows], *self.gather_ragged(rows)
 
     def problems(self) -> list[str]:
-        """Everything that is wrong with it, one line each: all bytes are read."""
-        found = []
-        unsound = np.flatnonzero(~self.sound(0, self.rows))
-        if len(unsound):
-            found.append(f"{self.path}: {len(unsound)} of {self.rows} rows damaged, the first {unsound[0]}")
+        """Read all bytes; one line for each problem."""
+        problems = []
+        damaged = np.flatnonzero(~self.sound(0, self.rows))
+        if len(damaged):
+            problems.append(
+                f"{self.path}: {len(damaged)} of {self.rows} rows damaged, the first {damaged[0]}"
+            )
         step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
         vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
-        if not all(np.isfinite(some).all() for some in vectors):
-            found.append(f"{self.path}: holds NaN or infinity")
+        if not all(np.isfinite(piece).all() for piece in vectors):
+            problems.append(f"{self.path}: holds NaN or infinity")
         if not self.stamp["sealed"]:
-            return found
+            return problems
         if (checksums(self.blocks()) != self._block_sums).any():
-            found.append(f"{self.path}: blocks damaged")
+            problems.append(f"{self.path}: blocks damaged")
         places = self.stamp["places"]
         if checksum_of_rest(self.content, self.shape, places) != self.stamp["checksums"].get("rest"):
-            return [*found, f"{self.path}: its HDF5 structure is damaged"]
-        return found + self._hdf5_problems()  # only now that it is known to be what was written
+            return [*problems, f"{self.path}: its HDF5 structure is damaged"]
+        return problems + self._hdf5_problems()  # HDF5 may crash on a file that was not verified
 
     def _hdf5_problems(self) -> list[str]:
-        """Where the HDF5 library would read other datasets than the stamp tells."""
-        found = []
+        """Datasets that the HDF5 library reads differently from the stamp."""
+        problems = []
         try:
             with h5py.File(self.path, "r") as file:
                 for name, (dimensions, dtype) in self.shape.datasets().items():
                     dataset, place = file[name], self.stamp["places"][name]
-                    here = not dataset.size or dataset.id.get_offset() == place
-                    if not here or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
-                        found.append(f"{self.path}: HDF5 has another {name} than the stamp")
+                    in_place = not dataset.size or dataset.id.get_offset() == place
+                    if not in_place or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
+                        problems.append(f"{self.path}: HDF5 has another {name} than the stamp")
         except (OSError, KeyError) as error:
-            found.append(f"{self.path}: HDF5 cannot read it: {error}")
-        return found
+            problems.append(f"{self.path}: HDF5 cannot read it: {error}")
+        return problems
 
 
 def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> str:
-    """The checksum of all that is neither stamp nor dataset: HDF5's own structure, and padding."""
+    """The checksum of all bytes outside the stamp and the datasets: HDF5's own structure, and padding."""
     view = memoryview(content)
     rest, at = xxhash.xxh3_64(), STAMP_BYTES
     for name, (dimensions, dtype) in sorted(shape.datasets().items(), key=lambda item: places[item[0]]):
@@ -283,7 +295,12 @@ def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> s
 
 
 def chunks(shape: Shape) -> Iterator[slice]:
-    """The rows of a part, in pieces that memory holds easily."""
+    """The rows of a part, in slices of at most about `COPY_BYTES`."""
     step = max(1, COPY_BYTES * shape.rows // max(1, shape.vectors * shape.vector_bytes))
     for start in range(0, shape.rows, step):
         yield slice(start, start + step)
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The parts in a feature's folder, sealed and in progress."""
+    return sorted([*folder.glob("*.h5"), *folder.glob("*.partial")])

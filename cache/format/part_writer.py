@@ -1,17 +1,19 @@
-"""Writing one part file: laid out at its full size, filled batch by batch, sealed (see SPEC.md).
+"""Write one part file: create it at its full size, fill it in batches, seal it (see SPEC.md).
 
-HDF5 keeps no journal: a writer that dies while the library holds the file open can lose all of it. So h5py
-only lays a part out, empty and closed; rows then go straight to the datasets' places in the file, and the
-stamp, written last, says how many of them count. Whatever moment a writer dies, the file opens.
+HDF5 keeps no journal: a writer that dies while the library has a file open can lose all of it. So h5py only
+creates the empty part and closes it. Rows are then written at the datasets' places in the file, and last the
+stamp, which says how many of them are committed. So the file can be read whenever its writer dies.
 """
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+import uuid
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -21,14 +23,23 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.header import SLOTS, STAMP_BYTES, checksum, checksums, write_at, write_stamp
-from encode_once.cache.format.part import KIND, Part, Shape, Values, checksum_of_rest, chunks
-from encode_once.cache.keys import KEY_BYTES, Keys
+from encode_once.cache.format.part import (
+    KIND,
+    Part,
+    RowBlock,
+    RowIndex,
+    Shape,
+    Values,
+    checksum_of_rest,
+    chunks,
+)
+from encode_once.cache.keys import KEY_BYTES, Keys, Shard
 
 PAGE = 4096  # datasets start on pages, so that they can be mapped
 
 
 def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, int]:
-    """Create an empty part, every dataset allocated in one piece, nothing filled in; the datasets' places."""
+    """Create an empty part with contiguous, unfilled datasets; return their places in the file."""
     with h5py.File(
         path,
         "w",
@@ -50,12 +61,12 @@ def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, i
 
 
 class PartWriter:
-    """Appends rows to a part of its own; a batch counts once `append` has returned.
+    """Creates a part and appends rows to it; a batch is committed once `append` has returned.
 
     Args:
-        path: the file to make.
-        shape: its room.
-        header: `feature`, `feature_key` and whatever else makes the file understandable on its own.
+        path: the file to create.
+        shape: its capacity.
+        header: `feature`, `feature_key` and other attributes that describe the file.
     """
 
     def __init__(self, path: Path, shape: Shape, header: Mapping[str, str]) -> None:
@@ -90,14 +101,14 @@ class PartWriter:
         }
 
     def has_room(self, rows: int, vectors: int) -> bool:
-        """Whether that many more rows and vectors fit in."""
+        """Whether that many more rows and vectors fit."""
         return self.rows + rows <= self.shape.rows and self.vectors + vectors <= self.shape.vectors
 
     def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
         """Add rows: keys (n, 16), values (n, d) or, with lengths (n,), (lengths.sum(), d).
 
         Raises:
-            StoreError: the disk is full, or fails. What was appended before is kept.
+            StoreError: the disk is full or fails; batches appended before are kept.
         """
         values = np.ascontiguousarray(values, self.shape.dtype)
         new: dict[str, Any] = {"keys": np.ascontiguousarray(keys)}
@@ -113,7 +124,7 @@ class PartWriter:
             self._write("values", self.vectors * self.shape.vector_bytes, values)
             if lengths is not None:
                 self._write("offsets", (self.rows + 1) * 8, new["offsets"])
-            os.fdatasync(self._descriptor)  # the rows are on disk before the stamp that makes them count
+            os.fdatasync(self._descriptor)  # rows must be on disk before the stamp that commits them
             self.rows, self.vectors = self.rows + len(keys), self.vectors + len(values)
             for name, array in new.items():
                 self._checksums[name].update(array)
@@ -125,50 +136,59 @@ class PartWriter:
             write_at(self._descriptor, self._places[name] + offset, array)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._descriptor)
 
 
-@contextmanager
-def new_part(temporary: Path, part: Path, shape: Shape, header: Mapping[str, str]) -> Iterator[PartWriter]:
-    """A writer of a part that is there, sealed, once the block has ended; after an error there is none."""
-    writer = PartWriter(temporary, shape, header)
+class RowSource(Protocol):
+    """A part or a feature to copy rows from."""
+
+    def shape_of(self, rows: RowIndex) -> Shape:
+        """The shape of a part of exactly these rows."""
+
+    def block(self, rows: RowIndex) -> RowBlock:
+        """The contents of these rows, in their order."""
+
+
+def part_name() -> str:
+    """A unique file name; later names sort after earlier ones."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}.h5"
+
+
+def copy_rows(
+    source: RowSource, rows: RowIndex, part: Path, header: Mapping[str, str], writer: str = str(Shard())
+) -> None:
+    """Make a sealed part of some rows of a source; no rows make no part, and neither does an error.
+
+    writer: whose lock the caller holds.
+    """
+    if not len(rows):
+        return
+    shape, temporary = source.shape_of(rows), part.with_name(f"{part.name}.{writer}.new")
     try:
-        try:
-            yield writer
-        finally:
-            writer.close()
+        with closing(PartWriter(temporary, shape, header)) as target:
+            for piece in chunks(shape):
+                target.append(*source.block(rows[piece]))
         _finish(Part(temporary, header["feature_key"]), part)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def copy_rows(
-    source: Part, rows: NDArray[np.intp], temporary: Path, part: Path, header: Mapping[str, str]
-) -> None:
-    """Make a part of some rows of another; none where there is no row."""
-    vectors = len(rows) if source.offsets is None else int(source.lengths()[rows].sum())
-    shape = replace(source.shape, rows=len(rows), vectors=vectors)
-    if len(rows):
-        with new_part(temporary, part, shape, header) as writer:
-            for some in chunks(shape):
-                writer.append(*source.chunk(rows[some]))
-
-
-def seal(partial: Path, part: Path, header: Mapping[str, str]) -> None:
-    """Turn what a writer committed, whether it finished or died, into a part of exactly that many rows."""
+def seal(partial: Path, header: Mapping[str, str]) -> None:
+    """Turn the committed rows of PART.h5.WRITER.partial into PART.h5; the caller holds the writer's lock."""
     source = Part(partial, header["feature_key"])
+    part, writer = partial.with_suffix("").with_suffix(""), partial.with_suffix("").suffix[1:]
     if source.rows and (source.rows, source.vectors) == (source.shape.rows, source.shape.vectors):
         _finish(source, part)
         return
-    copy_rows(source, np.arange(source.rows), partial.with_suffix(".new"), part, header)
+    copy_rows(source, np.arange(source.rows), part, header, writer)
     with writing(partial):
         partial.unlink()
 
 
 def _finish(source: Part, part: Path) -> None:
-    """Check a full part as it reads, complete its checksums, and give it its final name."""
+    """Read a full part back, complete its checksums, and rename it to its final name."""
     if not source.sound(0, source.rows).all():
         raise DamagedError(f"{source.path} does not read as it was written: the disk may be failing")
     with writing(part):

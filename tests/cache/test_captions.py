@@ -6,8 +6,8 @@ import pytest
 from encode_once.cache import NO_KEY, Store, Table, UnknownFeatureError, UsageError, content_key
 from encode_once.cache.captions import all_captioned_tables, captioner_feature, read_texts, with_captions
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact, drop_unreferenced, merge
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import compact, drop_unreferenced, verify
+from encode_once.cache.merge import merge
 
 WRITTEN = {"0": "a dog", "1": "ein Hund läuft 🐕", "2": ""}  # image → caption; "3" has not been seen
 

@@ -14,8 +14,7 @@ from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
 from encode_once.cache.format.part import KIND
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import repair
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import repair, verify
 
 SPEC = {"modality": "image", "weights": "w"}
 ROWS = 40

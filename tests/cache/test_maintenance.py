@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from encode_once.cache import DataError, Failure, SpecMismatchError, Store, Table, content_key
 from encode_once.cache.format import feature_writer as cache_writer
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact, drop_unreferenced, merge
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import compact, drop_unreferenced, verify
+from encode_once.cache.merge import merge
 from encode_once.cli import main
 
 SPEC = {"modality": "image", "weights": "w"}

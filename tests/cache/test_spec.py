@@ -11,7 +11,7 @@ import xxhash
 
 from encode_once.cache import Store, Table, content_key
 from encode_once.cache.keys import pack
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import verify
 
 
 def blake(content):

@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from encode_once.cache import Failure, Shard, Store, StoreBusyError, Table, content_key
 from encode_once.cache.format import feature_writer as cache_writer
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact, drop_unreferenced, merge, repair
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
+from encode_once.cache.merge import merge
 
 NAMES = range(12)
 CONTENTS = st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=6)

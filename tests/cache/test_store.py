@@ -28,8 +28,8 @@ from encode_once.cache import (
 from encode_once.cache import feature as feature_module
 from encode_once.cache.format import feature_writer as writer_module
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact, drop_unreferenced, repair
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
+from encode_once.cache.merge import merge
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -126,6 +126,14 @@ def test_nan_and_infinity_are_never_stored(store, bad):
     with pytest.raises(DataError, match="never stored"):
         fill(feature, [1, 2], np.array([[1.0, 2.0], [bad, 0.0]], np.float16))
     assert len(store.feature("e/o")) == 0
+
+
+def test_batches_of_another_width_are_refused(store):
+    with store.declare("e/o", SPEC).writer(2) as writer:
+        writer.append(keys_of(1), np.ones((1, 2), np.float16))
+        with pytest.raises(DataError, match="shape"):
+            writer.append(keys_of(2), np.ones((1, 3), np.float16))
+    assert len(store.feature("e/o")) == 1
 
 
 def test_another_spec_under_the_same_name_is_refused_with_the_difference(store):
@@ -315,6 +323,14 @@ def test_nothing_writes_to_a_store_that_is_only_read(base, write):
     before = files_of(base)
     with pytest.raises(StoreError, match="opened for reading only"):
         write(base)
+    assert files_of(base) == before
+
+
+def test_tables_alone_are_not_merged_into_a_store_that_is_only_read(base, store):
+    store.save(TABLE)  # which `base` has, so that there is nothing to add
+    before = files_of(base)
+    with pytest.raises(StoreError, match="opened for reading only"):
+        merge(base, store)
     assert files_of(base) == before
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from encode_once.cache import Store, StoreError
 from encode_once.cache.format import feature_writer as cache_writer
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import verify
 from encode_once.extract import encode
 from tests.crash.workload import arguments, committed, readable, vectors_file
 

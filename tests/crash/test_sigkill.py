@@ -5,7 +5,7 @@ import signal
 import time
 
 from encode_once.cache import Store
-from encode_once.cache.verify import verify
+from encode_once.cache.maintenance import verify
 from tests.crash.workload import arguments, committed, readable, vectors_file
 
 ROWS = 16

@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.cache import Store
-from encode_once.cache.format.part import Part
+from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.verify import part_files
 from tests.conftest import WORDS
 
 ROOT = Path(__file__).parents[2]
@@ -71,7 +70,7 @@ def committed(path):
         folder, rows = Store(path).folder(name), {}
         for part_file in part_files(folder):
             part = Part(part_file, FeatureRecord.read(folder).key)
-            rows |= _bytes(*part.chunk(np.arange(part.rows)))
+            rows |= _bytes(*part.block(np.arange(part.rows)))
         found[name] = rows
     return found
 
@@ -79,7 +78,7 @@ def committed(path):
 def readable(path):
     """The same of the rows that any reader has."""
     features = [Store(path).feature(name) for name in Store(path).features()]
-    return {one.name: _bytes(*one.chunk(np.arange(len(one.keys)))) for one in features if len(one)}
+    return {one.name: _bytes(*one.block(np.arange(len(one.keys)))) for one in features if len(one)}
 
 
 def _bytes(keys, values, lengths):

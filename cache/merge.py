@@ -1,0 +1,141 @@
+"""Add the content of another store, such as one that `extract --shard` filled on another machine."""
+
+import os
+from dataclasses import dataclass, field
+from filecmp import cmp
+from pathlib import Path
+
+import numpy as np
+
+from encode_once.cache.errors import DamagedError, DataError, collected
+from encode_once.cache.feature import JOURNAL, Feature
+from encode_once.cache.format.failures import read_failures
+from encode_once.cache.format.part import Part, RowIndex, part_files
+from encode_once.cache.format.part_writer import copy_rows, part_name
+from encode_once.cache.format.spec_file import FeatureRecord
+from encode_once.cache.keys import first_occurrences
+from encode_once.cache.maintenance import Change
+from encode_once.cache.store import Store
+from encode_once.cache.table import load_table
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What was added to a store, and what was left out."""
+
+    changes: list[Change] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)  # a line for each damaged or symbolically linked file
+    notes: list[str] = field(default_factory=list)  # a line for each table that differs from the store's own
+
+
+def merge(store: Store, other: Store) -> MergeResult:
+    """Add another store's rows, including unsealed ones, its failures and its tables.
+
+    Nothing in `store` is replaced: of a content, or a table's source, that both have, its own is kept. Files
+    are verified before they are added; damaged ones, and those behind symbolic links, are left out.
+
+    Raises:
+        DataError: `other` is empty, or the same store.
+        SpecMismatchError: the stores have different specs of a feature; nothing has been added.
+        StoreError: `store` is read-only.
+    """
+    if not other.exists or store.path.resolve() == other.path.resolve():
+        raise DataError(f"{other.path} is no other store: name one that extract has filled")
+    store.check_writable()
+    result = MergeResult()
+    records = {}
+    links = _linked_folders(other.path / "features")
+    for link in links:
+        with collected(result.refused):
+            _check_no_link(link, other)
+    for name in other.features():
+        if not any((other.path / "features" / name).is_relative_to(link) for link in links):
+            with collected(result.refused):
+                folder = other.folder(name)
+                _check_no_link(folder / "spec.json", other)
+                records[name] = FeatureRecord.read(folder)
+    own = store.features()
+    for name, record in records.items():
+        if name in own:
+            store.feature(name).check(record.spec)
+    for name, record in records.items():
+        result.changes.append(_merge_feature(store, other, name, record, result.refused))
+    _merge_tables(store, other, result)
+    return result
+
+
+def _merge_feature(
+    store: Store, other: Store, name: str, record: FeatureRecord, refused: list[str]
+) -> Change:
+    feature = store.declare(name, record.spec, record.provenance)
+    folder = other.folder(name)
+    with feature.writer(0):
+        size, nbytes = len(feature), feature.nbytes
+        for path in part_files(folder):
+            part = None
+            with collected(refused):
+                _check_no_link(path, other)
+                part = _checked_part(path, feature)
+            if part:
+                rows = _missing_rows(part, feature)
+                new = feature.folder / part_name()  # the feature may have a part of the other's name
+                copy_rows(part, rows, new, feature.record.header)
+                feature.reload()
+        failures = {}
+        with collected(refused):
+            _check_no_link(folder / JOURNAL, other)
+            failures = read_failures(folder / JOURNAL)
+        feature.record_failures(failures.values())
+        return Change(name, len(feature) - size, feature.nbytes - nbytes)
+
+
+def _missing_rows(part: Part, feature: Feature) -> RowIndex:
+    """The rows of a part whose contents have no vector in the feature, each content once."""
+    rows = np.flatnonzero(~feature.has(part.keys))
+    return rows[first_occurrences(part.keys[rows])]
+
+
+def _checked_part(path: Path, feature: Feature) -> Part | None:
+    """A part to take rows from; None if the feature has them all.
+
+    Raises:
+        DamagedError: the part has changed since it was written, or its rows have another shape.
+    """
+    part = Part(path, feature.key)
+    if not len(_missing_rows(part, feature)):
+        return None
+    if problems := part.problems():
+        raise DamagedError("; ".join(problems))
+    kind = part.shape.ragged, part.shape.dim, np.dtype(part.shape.dtype)
+    if feature.dim is not None and kind != (feature.ragged, feature.dim, feature.dtype):
+        raise DamagedError(f"{path} holds rows of another shape than {feature.name} here")
+    return part
+
+
+def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:
+    own = {path.name: path for path in store.table_files()}
+    for path in other.table_files():
+        table = None
+        with collected(result.refused):
+            _check_no_link(path, other)
+            table = load_table(path)
+        if table and (name := f"{table.name}.h5") not in own:
+            store.save(table)  # saved again, as the other file may be crafted
+        elif table and not cmp(path, own[name], shallow=False):
+            result.notes.append(f"{path} is not as ours of the same source, {own[name]}: ours is kept")
+
+
+def _linked_folders(root: Path) -> list[Path]:
+    """All folders below `root` that are symbolic links; those are not searched."""
+    folders = (Path(top) / name for top, names, _ in os.walk(root) for name in names)
+    return [folder for folder in folders if folder.is_symlink()]
+
+
+def _check_no_link(path: Path, store: Store) -> None:
+    """Refuse a path in a store that leads elsewhere.
+
+    Raises:
+        DamagedError: the path, or a folder above it, is a symbolic link.
+    """
+    if path.resolve() != store.path.resolve() / path.relative_to(store.path):
+        raise DamagedError(f"{path} is a symbolic link, or behind one: put the files themselves there")
