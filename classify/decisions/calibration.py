@@ -16,13 +16,13 @@ from scipy.special import expit, logit
 
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix
+from encode_once.classify.platt import fit_lines
 
 METHODS = ("sigmoid", "isotonic", "temperature")
 CLOSEST = 1e-6  # of a score to 0 or 1 where it is calibrated: surer ones count as no surer
 FINEST = 1e-12  # the same where scores are only compared with cuts
 UNCHANGED = (0.0, 1.0)  # intercept and slope
 PRECISION = 4.0  # 1 / variance of either, before any row is seen
-STEPS, SMALL = 50, 1e-8
 
 
 def logits(scores: NDArray[Any], closest: float = CLOSEST) -> FloatArray:
@@ -64,36 +64,21 @@ class Calibration:
 def _lines(z: FloatArray, labels: LabelMatrix, intercept: bool) -> FloatArray:
     """Each class's intercept and slope (c, 2), of logits and labels (n, c).
 
-    A class that is true of no row, or of all, tells nothing, and is left as it is. No score is turned round:
-    where the slope would be negative, it is 0.
+    A class whose labels are all equal keeps its scores. No score is turned round: where the slope would be
+    negative, it is 0.
     """
-    free = np.tile([intercept, True], (z.shape[1], 1))
-    lines = _newton(z, labels, np.tile(UNCHANGED, (z.shape[1], 1)), free)
-    turned = lines[:, 1] < 0
+    prior = np.array(UNCHANGED)[:, None]
+    start = np.tile(prior, z.shape[1])
+    free = np.tile([[intercept], [True]], z.shape[1])
+    lines = fit_lines(z, labels, start, prior, PRECISION, free)
+    turned = lines[1] < 0
     if turned.any():
-        lines[turned, 1], free[turned, 1] = 0, False
-        lines[turned] = _newton(z[:, turned], labels[:, turned], lines[turned], free[turned])
-    lines[labels.all(axis=0) | ~labels.any(axis=0)] = UNCHANGED
-    return lines
-
-
-def _newton(z: FloatArray, labels: LabelMatrix, lines: FloatArray, free: BoolArray) -> FloatArray:
-    """The likeliest lines (c, 2) from those given on, where free (c, 2) to move."""
-    for _ in range(STEPS):
-        p = expit(lines[:, 0] + lines[:, 1] * z)
-        excess, weight = p - labels, p * (1 - p)
-        gradient = np.stack([excess.sum(axis=0), (excess * z).sum(axis=0)], axis=1)
-        gradient += PRECISION * (lines - UNCHANGED)
-        across = (weight * z).sum(axis=0)
-        curvature = np.stack([weight.sum(axis=0), across, across, (weight * z**2).sum(axis=0)], axis=1)
-        curvature = curvature.reshape(-1, 2, 2) * (free[:, :, None] & free[:, None, :]) + PRECISION * np.eye(
-            2
+        lines[1, turned], free[1, turned] = 0, False
+        lines[:, turned] = fit_lines(
+            z[:, turned], labels[:, turned], lines[:, turned], prior, PRECISION, free[:, turned]
         )
-        step = np.linalg.solve(curvature, (gradient * free)[..., None])[..., 0]
-        lines = lines - np.clip(step, -1, 1)  # far off, the whole step may lead astray
-        if np.abs(step).max(initial=0) < SMALL:
-            break
-    return lines
+    constant = labels.all(axis=0) | ~labels.any(axis=0)
+    return np.where(constant, prior, lines).T
 
 
 def _isotonic(z: FloatArray, y: BoolArray) -> FloatArray:

@@ -81,8 +81,8 @@ def test_a_cached_row_is_compared_with_the_others_only(given):
     X, Y, prompts = problem(n=40, frequencies=[0.4, 0.3, 0.2, 0, 0])
     Y[0, 3] = True  # a class of a single row has no prototype without it
     made = head(prompts=prompts if given else None)
-    cached = made._keep(X, Y, unit(prompts) if given else None)
-    compared = made._compared(X, Y, [6.0], cached)
+    cached = made._fill_cache(X, Y, unit(prompts) if given else None)
+    compared = made._compare(X, Y, [6.0], cached)
     rows = made.rows_.astype(float)
     votes = [affinity(rows, Y, query, 6.0, without=place) for place, query in enumerate(rows)]
     np.testing.assert_allclose(compared.affinities[6.0], votes, atol=2e-3)

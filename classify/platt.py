@@ -1,0 +1,37 @@
+"""Platt scaling (1999): a logistic regression on one column for each class, with normal priors."""
+
+from typing import Any
+
+from array_api_compat import array_namespace
+
+Array = Any  # NumPy's or torch's, on any device; in float64
+
+MAX_STEPS = 50
+CONVERGED = 1e-8  # step below which the lines no longer change
+LONGEST_STEP = 1.0  # far from the optimum Newton's whole step may lead away from it
+TINY = 1e-12  # the least divisor
+
+
+def fit_lines(
+    z: Array, labels: Array, start: Array, prior: Array, precision: Array, free: Array | None = None
+) -> Array:
+    """Intercepts and slopes, (2, c), that map scores z (n, c) to logits of labels (n, c) in [0, 1].
+
+    They minimise Σ BCE(intercept + slope z, labels) + ½ Σ precision (line - prior)², by Newton's method. The
+    prior and its precision broadcast to (2, c); where `free` (2, c) is False, a line stays as in `start`.
+    """
+    xp = array_namespace(z)
+    lines, free = start, xp.ones_like(start) if free is None else free
+    for _ in range(MAX_STEPS):
+        p = (1 + xp.tanh((lines[0] + lines[1] * z) / 2)) / 2
+        error, weight = p - labels, p * (1 - p)
+        gradient = xp.stack([xp.sum(error, axis=0), xp.sum(error * z, axis=0)])
+        gradient = free * (gradient + precision * (lines - prior))
+        curvature = xp.stack([xp.sum(weight, axis=0), xp.sum(weight * z**2, axis=0)]) + precision
+        mixed = xp.sum(weight * z, axis=0) * free[0] * free[1]
+        determinant = xp.clip(xp.prod(curvature, axis=0) - mixed**2, min=TINY)
+        step = (xp.flip(curvature, axis=0) * gradient - mixed * xp.flip(gradient, axis=0)) / determinant
+        lines = lines - xp.clip(step, min=-LONGEST_STEP, max=LONGEST_STEP)
+        if bool((xp.abs(step) < CONVERGED).all()):
+            break
+    return lines
