@@ -261,7 +261,7 @@ def _of_labels(held: _Held) -> list[Finding]:
 
 def _of_rarity(run: Run) -> Iterator[Finding]:
     """Classes with fewer positives than `ENOUGH` among the rows that thresholds are tuned on."""
-    tuned = run.eval if run.spec.tune_on == "eval" else run.tune
+    tuned = run.eval if run.spec.tune_on == "eval" else run.validation
     for name, many in zip(run.record.classes, tuned.labels.sum(axis=0).tolist(), strict=True):
         if many < ENOUGH:
             off = min(0.98 / max(many, 1) ** 0.5, 1.0)

@@ -232,5 +232,5 @@ def _write_run(path: Path, rows: int, classes: int) -> None:
     ids = [f"{row:012}.jpg" for row in range(rows)]
     kept = ScoredRows(ids, *scored(rows, classes), keys=pack(content_key(name.encode()) for name in ids))
     run.record = replace(run.record, classes=[f"class {k}" for k in range(classes)])
-    run.tune, run.eval, run.decision = kept, kept, DecisionSpec("none").fit(kept.scores, kept.labels)
+    run.validation, run.eval, run.decision = kept, kept, DecisionSpec("none").fit(kept.scores, kept.labels)
     run.save(*measure_kept(run))

@@ -38,7 +38,7 @@ class Trial:
     @classmethod
     def of(cls, spec: FitSpec, run: Run) -> "Trial":
         """The trial whose run this is."""
-        evaluation, rule, validation = evaluate_kept(run), run.decision, run.tune
+        evaluation, rule, validation = evaluate_kept(run), run.decision, run.validation
         probabilities = rule.probabilities(validation.scores)
         predictions = rule.choose(probabilities)
         return cls(

@@ -47,7 +47,7 @@ def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
     Raises:
         DataError: scores that are no probabilities.
     """
-    run.decision = decide(spec, run.tune, run.eval, run.spec.tune_on)
+    run.decision = decide(spec, run.validation, run.eval, run.spec.tune_on)
     return measure_kept(run)
 
 
@@ -100,7 +100,7 @@ def _tuned_on(run: Run) -> str:
         return f"eval: the {len(run.eval.ids)} rows it is measured on"
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
-    return f"inner: {len(run.tune.ids)} of the training rows"
+    return f"inner: {len(run.validation.ids)} of the training rows"
 
 
 def compare_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -152,7 +152,7 @@ class Run:
     spec: FitSpec
     record: RunRecord
     model: Model
-    tune: ScoredRows
+    validation: ScoredRows
     eval: ScoredRows
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
@@ -176,7 +176,7 @@ class Run:
         with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
             file["classes"] = self.record.classes
             file["fitted_on"] = self.fitted_on
-            for name, rows in (("tune", self.tune), ("eval", self.eval)):
+            for name, rows in (("tune", self.validation), ("eval", self.eval)):
                 group = file.create_group(name)
                 group["ids"], group["keys"] = rows.ids, rows.keys
                 group["scores"], group["labels"] = rows.scores, rows.labels

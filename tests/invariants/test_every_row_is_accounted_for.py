@@ -44,7 +44,7 @@ def test_a_run_was_fitted_tuned_or_measured_on_every_row_of_its_table(data, tmp_
     store = data.save(tmp_path)
     run, metrics = fit(store, "linear", split=split, run=tmp_path / "run", options={"Cs": [0.1]})
     keys = content_keys(*store.tables())
-    evaluated, tuned = (KeyIndex(rows.keys).find(keys) >= 0 for rows in (run.eval, run.tune))
+    evaluated, tuned = (KeyIndex(rows.keys).find(keys) >= 0 for rows in (run.eval, run.validation))
     seen = run.has_seen(keys)
     assert len(run.eval.ids) == evaluated.sum() == metrics["n"]
     if split == "kfold:3":

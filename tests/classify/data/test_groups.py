@@ -98,7 +98,7 @@ def test_doubles_are_fitted_tuned_and_measured_on_together(doubled, tmp_path, sp
     run, _ = fit(doubled(), "linear", split=split, run=tmp_path / "run")
     assert json.loads((run.path / "run.json").read_text())["groups"] == "content"
     assert run.record.warnings == []
-    evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
+    evaluated, tuned = set(run.eval.ids), set(run.validation.ids)
     for row, other in PAIRS:
         for some in (evaluated, tuned):
             assert (f"0-{row}.jpg" in some) == (f"0-{other}.jpg" in some)

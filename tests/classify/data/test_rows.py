@@ -56,6 +56,6 @@ def test_of_rows_tuned_on_none_is_measured_on(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", split="tail:100", run=tmp_path / "inner")
     assert not run.has_seen(run.eval.keys).any()
-    assert run.has_seen(run.tune.keys).all()
+    assert run.has_seen(run.validation.keys).all()
     run, _ = fit(store, "linear", split="tail:100", tune_on="eval", run=tmp_path / "eval")
     assert run.has_seen(run.eval.keys).all()

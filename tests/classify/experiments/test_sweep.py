@@ -247,7 +247,7 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
     assert len(tried) == 4
 
     def inner(run):
-        return retune(replace(run, eval=run.tune), DecisionSpec("macro"))[0]["macro_f1"]
+        return retune(replace(run, eval=run.validation), DecisionSpec("macro"))[0]["macro_f1"]
 
     assert best["inner_macro_f1"] == pytest.approx(max(map(inner, tried)))
     assert sweep(store, ["mlp", "linear"], **asked) == rows

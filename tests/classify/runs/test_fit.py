@@ -79,7 +79,7 @@ def test_the_metrics_are_scikit_learns_on_the_kept_scores(fitted):
 def test_no_row_is_both_evaluated_and_fitted_or_tuned_on(fitted):
     store, run, _ = fitted
     (table,) = store.tables()
-    evaluated, tuned = set(run.eval.ids), set(run.tune.ids)
+    evaluated, tuned = set(run.eval.ids), set(run.validation.ids)
     assert not evaluated & tuned
     seen = run.has_seen(content_keys(table))
     assert {one for one, was in zip(table.ids, seen, strict=True) if not was} == evaluated

@@ -177,5 +177,5 @@ def test_a_run_that_decides_by_more_than_cuts_is_refused_with_what_to_do(filled,
         DataError, match=r"decides by more than thresholds .*--decide thresholds --calibrate none"
     ):
         exporting.export(made, tmp_path / "model.onnx")
-    made.decision = DecisionSpec("micro").fit(made.tune.scores, made.tune.labels)
+    made.decision = DecisionSpec("micro").fit(made.validation.scores, made.validation.labels)
     assert exporting.export(made, tmp_path / "model.onnx") < 1e-5

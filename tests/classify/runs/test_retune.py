@@ -58,7 +58,7 @@ TUNINGS = [
 def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on, said):
     run = a_run(tune_on)
     metrics, predictions = retune(run, tuning)
-    source = run.eval if tune_on == "eval" else run.tune
+    source = run.eval if tune_on == "eval" else run.validation
     expected = tuning.fit(source.scores, source.labels)
     np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
     np.testing.assert_array_equal(predictions, expected(run.eval.scores))
@@ -146,7 +146,7 @@ def test_a_run_is_compared_under_each_rule_and_keeps_its_own():
     assert [row["thresholds"] for row in rows] == [*COMPARED_RULES]
     for row, spec in zip(rows, COMPARED_RULES.values(), strict=True):
         assert (row["run"], row["head"]) == ("run", "linear")
-        predictions = spec.fit(run.tune.scores, run.tune.labels)(run.eval.scores)
+        predictions = spec.fit(run.validation.scores, run.validation.labels)(run.eval.scores)
         for average in ("micro", "macro", "samples"):
             expected = f1_score(run.eval.labels, predictions, average=average, zero_division=0)
             assert row[f"{average}_f1"] == pytest.approx(expected)
