@@ -238,7 +238,7 @@ def evaluate(
 
 def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encoding) -> list["Evaluation"]:
     """Measure runs on other data, in one store for all runs that read the same one."""
-    from encode_once.classify.runs.predict import choose_split, judge, store_for
+    from encode_once.classify.runs.predict import choose_split, evaluate, store_for
 
     evaluations = []
     trust = encoding.trusted(runs)
@@ -251,7 +251,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
             tables = encoding.encode(run, data, stores[path], trust).tables
             labelled = [table for table in tables if table.labels is not None]
             table = choose_split(labelled or tables, split, "train")
-            evaluation, warnings = judge(run, stores[path], table)
+            evaluation, warnings = evaluate(run, stores[path], table)
             warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
             evaluations.append(evaluation)
     return evaluations

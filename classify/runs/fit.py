@@ -117,6 +117,7 @@ def fit(
         evaluated,
         keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
         decide(spec.tuning, validation, evaluated, spec.tune_on),
+        fitted.model.head.history,
     )
     metrics, predictions = measure_kept(result)
     result.save(metrics, predictions)

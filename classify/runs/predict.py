@@ -1,4 +1,4 @@
-"""A run applied to other rows: their labels, and what they are worth where the truth is known."""
+"""Apply a run to other rows: predict their labels, and evaluate it where the true labels are known."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,6 @@ from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageE
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
-from encode_once.classify.arrays import Groups
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
@@ -27,13 +26,13 @@ from encode_once.classify.runs.run import Run
 
 @contextmanager
 def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator[Store]:
-    """A store to predict from, in which rows that it lacks can be encoded.
+    """A store to predict from, to which missing rows can be added.
 
-    The store that a run was fitted from is only read, and so is `store` where it cannot be written. On top of
-    it is a scratch store in the run's folder or, where that cannot be written either, in a temporary one.
+    The store that the run was fitted from is only read; added rows are written to a scratch store on top of
+    it, in the run's folder or, if that cannot be written, in a temporary one.
 
     Args:
-        store: to be read and added to instead.
+        store: read and extended instead; if it cannot be written, it is only read as well.
     """
     if store is not None and is_writable(Path(store)):
         yield Store(store)
@@ -47,64 +46,64 @@ def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator
 
 
 def differences(run: Run, store: Store) -> list[str]:
-    """Which of the features that a run was fitted on a store has by that name, but made another way, and how.
+    """How features of the store differ from those of the same name that the run was fitted on.
 
-    Those it has not at all are for `extract` to bring.
+    Features that the store lacks are no difference: `extract` adds them.
     """
-    record, held = run.record, set(store.features())
-    needed = {name.stored: source for name, source in record.names.items()}
-    needed |= {str(FeatureName(name, TEXT)): source for name, source in record.captioners.items()}
-    found = []
-    for name in needed.keys() & held:
+    needed = {name.stored: feature for name, feature in run.record.names.items()}
+    needed |= {str(FeatureName(name, TEXT)): feature for name, feature in run.record.captioners.items()}
+    lines = []
+    for name in needed.keys() & {*store.features()}:
         try:
             store.feature(name).check(needed[name].spec)
         except SpecMismatchError as error:
-            found.append(f"{run.path} was fitted on another {name}: {error}")
-    return sorted(found)
+            lines.append(f"{run.path} was fitted on another {name}: {error}")
+    return sorted(lines)
 
 
 def check(run: Run, store: Store) -> None:
-    """Refuse a store whose features are not those that a run was fitted on.
+    """Refuse a store whose features are not those that the run was fitted on.
 
     Raises:
-        SpecMismatchError: with all in which they differ.
+        SpecMismatchError: with all differences.
     """
-    if found := differences(run, store):
-        raise SpecMismatchError("; ".join(found))
+    if lines := differences(run, store):
+        raise SpecMismatchError("; ".join(lines))
 
 
 def sources(run: Run, store: Store) -> list[FeatureSource]:
-    """The features a run needs, from a store that has them as the run knew them.
+    """The features of a run, read from a store.
 
     Raises:
-        UnknownFeatureError, SpecMismatchError: the store has not, or others of the same name.
+        UnknownFeatureError: the store lacks a feature.
+        SpecMismatchError: the store has another feature of that name.
     """
     check(run, store)
-    found: list[FeatureSource] = []
-    for name, source in run.record.features.items():
-        one = find_feature(store, name)
-        if source is None or isinstance(one, LearnedFeature):
-            found.append(LearnedFeature(name, run.model.vectorisers[name]))
+    features: list[FeatureSource] = []
+    for name, fitted in run.record.features.items():
+        feature = find_feature(store, name)
+        if fitted is None or isinstance(feature, LearnedFeature):
+            features.append(LearnedFeature(name, run.model.vectorisers[name]))
         else:
-            found.append(replace(one, length=source.length))
-    return found
+            features.append(replace(feature, length=fitted.length))
+    return features
 
 
-def choose_split(tables: Sequence[Table], wanted: str, *usual: str) -> Table:
-    """The table of that split; for "auto" the first of the usual ones that is there, or else the first.
+def choose_split(tables: Sequence[Table], split: str, *defaults: str) -> Table:
+    """The table of a split; for "auto" that of the first default that exists, or else the first table.
 
-    A split such as "test2017" is found as "test" where only one begins so.
+    "test" also chooses a split such as "test2017", if it is the only one that begins so.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is no such split.
     """
-    for name in usual if wanted == "auto" else [wanted]:
+    for name in defaults if split == "auto" else [split]:
         exact = [table for table in tables if table.split == name]
         alike = [table for table in tables if table.split.startswith(name)]
         if len(exact or alike) == 1:
             return (exact or alike)[0]
-    if wanted != "auto":
-        raise unknown_name(f"split of {tables[0].source}", wanted, [table.split for table in tables])
+    if split != "auto":
+        raise unknown_name(f"split of {tables[0].source}", split, [table.split for table in tables])
     return tables[0]
 
 
@@ -134,23 +133,14 @@ def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], 
     return run.model.scores(matrix), matrix
 
 
-def evaluate(run: Run, store: Store, table: Table) -> tuple[Metrics, list[str]]:
-    """The metrics of a labelled table, without the rows that the run was fitted or tuned on.
+def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
+    """Evaluate a run on the rows of a labelled table that it was not fitted or tuned on, and list warnings.
 
-    A row is left out, and counted in a warning, if its content key (see `rows`) is that of such a row.
-
-    Raises:
-        DataError: no labels, or no such row.
-    """
-    judged, warnings = judge(run, store, table)
-    return judged.metrics, warnings
-
-
-def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
-    """The same, with the rows and what the run says of each.
+    Rows with the content key (see `rows`) of a fitted or tuned row are left out, and counted in a warning.
 
     Raises:
-        DataError: no labels, or no such row.
+        DataError: the table has no labels, or no rows that the run has not seen.
+        MissingRowsError: rows that were never extracted.
     """
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
@@ -170,10 +160,16 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
     unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
+    try:
+        groups = Grouping.parse(run.spec.groups, store, table).of(table)
+    except UsageError:
+        groups = Grouping(CONTENT).of(table)
+        warnings.append(
+            f"intervals keep rows of equal content together: {table.source} has nothing for "
+            f"--groups {run.spec.groups}"
+        )
     labels = featuring.label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
-    groups, warned = _groups(run, store, table)
-    warnings += warned
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
     probabilities = run.decision.probabilities(rows.scores)
     predictions = run.decision.choose(probabilities)
@@ -183,15 +179,3 @@ def judge(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
         "tuned_on": "the run's own rows",
     }
     return Evaluation(str(run.path), classes, rows, probabilities, predictions, metrics), warnings
-
-
-def _groups(run: Run, store: Store, table: Table) -> tuple[Groups, list[str]]:
-    """Which rows of a table belong together by the run's `--groups`, (n,); a warning where it cannot say."""
-    spec = run.spec.groups
-    try:
-        return Grouping.parse(spec, store, table).of(table), []
-    except UsageError:
-        told = (
-            f"intervals keep rows of equal content together: {table.source} has nothing for --groups {spec}"
-        )
-        return Grouping(CONTENT).of(table), [told]

@@ -1,22 +1,23 @@
-"""A fitted model as a folder of plain files: `runs/NAME` (its contents are listed in README). No pickle.
+"""A run: a fitted model as a folder of plain files, `runs/NAME`. No pickle.
 
-run.json             what was asked for, and everything needed to repeat it
+run.json             the spec, and everything else that is needed to repeat the run
 weights.safetensors  the standardisation and what the head learned
-scores.h5            groups `tune` and `eval`: ids (n,), content keys (n, 16), scores and labels (n, classes);
-                     of cross-validation the fold (n,) whose model gave the scores; where any is missing,
-                     which features are (n, features); and which rows belong together, `groups` (n,). Once,
-                     `classes` and `fitted_on`: the content keys (m, 16) of the rows it was fitted or tuned
-                     on, which evaluation leaves out
-thresholds.json      how scores become labels: what was asked for, and a threshold a label. Of
-                     cross-validation also `folds`: the same of each fold, which labelled its rows of `eval`
-metrics.json         what the thresholds reach on `eval`
-predictions.csv      the labels they give to the rows of `eval`
+history.csv          a row for each epoch, see `heads.history.Epoch`; only the header if the head has none
+scores.h5            groups `tune` (the validation rows) and `eval`: ids (n,), content keys (n, 16), scores
+                     and labels (n, classes). If cross-validated, `folds` (n,): the fold whose model gave
+                     the scores. If a vector is missing, `missing` (n, features). If rows belong together,
+                     `groups` (n,). At the top `classes`, and `fitted_on`: the content keys (m, 16) of the
+                     rows that the run was fitted or tuned on, which evaluation leaves out
+thresholds.json      the decision rule: what was asked for, and a threshold for each label. If cross-validated
+                     also `folds`: the rule of each fold, which labelled its rows of `eval`
+metrics.json         the metrics of the decision rule on `eval`
+predictions.csv      its labels for the rows of `eval`
 """
 
 import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,8 @@ class FittedFeature:
     key: str
     spec: Spec
     dim: int
-    weights_file: str | None = None  # where the encoder's local weights were
-    captions: str = OWN  # whose, where it is a feature of captions
+    weights_file: str | None = None  # the encoder's local weights
+    captions: str = OWN  # the kind of captions, if it encodes captions
     length: int = 1  # of its sequences, as the head takes them
 
     @classmethod
@@ -124,15 +125,10 @@ class Model:
     mean: NDArray[np.float32]  # (d,)
     scale: NDArray[np.float32]  # (d,)
     head: Head
-    vectorisers: Mapping[str, Vectoriser]  # feature → what makes it of captions, where that was learned
-
-    @property
-    def history(self) -> Sequence[Epoch]:
-        """The course of the training, epoch by epoch; empty for a model that was loaded or has no epochs."""
-        return self.head.history
+    vectorisers: Mapping[str, Vectoriser]  # by the name of the learned feature
 
     def standardise(self, X: MatrixLike) -> Standardised:
-        """Features (n, d) as the head takes them; a missing vector (NaN) becomes the average one."""
+        """Features (n, d) as the head takes them; a missing vector (NaN) is replaced by the training mean."""
         return Standardised(X, self.mean, self.scale)
 
     def scores(self, X: MatrixLike) -> NDArray[np.float32]:
@@ -156,6 +152,7 @@ class Run:
     eval: ScoredRows
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
+    history: Sequence[Epoch] = ()
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -167,7 +164,7 @@ class Run:
         return KeyIndex(self.fitted_on).find(keys) >= 0
 
     def save(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
-        """Write the folder; `run.json` comes last, so a folder that has one is whole."""
+        """Write the folder. `run.json` is written last, so a folder that has it is whole."""
         check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
@@ -186,13 +183,17 @@ class Run:
                     group["missing"] = rows.missing
                 if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
                     group["groups"] = rows.groups
+        with replacing(self.path / "history.csv") as temporary, temporary.open("w", newline="") as csv_file:
+            writer = csv.writer(csv_file, lineterminator="\n")
+            writer.writerow(field.name for field in fields(Epoch))
+            writer.writerows(astuple(epoch) for epoch in self.history)
         self.save_decision(metrics, predictions)
         content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
-        del content["data"]  # which `table` says
+        del content["data"]  # the same as `table`
         write_json(self.path / "run.json", content)
 
     def save_decision(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
-        """Write the decision and what follows from it: the metrics and the predictions."""
+        """Write the decision rule and what depends on it: the metrics and the predictions."""
         write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)
         rows = self.eval
@@ -208,9 +209,9 @@ class Run:
         predictions: NDArray[np.bool_],
         missing: NDArray[np.bool_] | None,
     ) -> None:
-        """Write a table of the labels, (n, c), each row's joined by the separator.
+        """Write predictions (n, c) as CSV, each row's labels joined by the separator.
 
-        Where rows lack features (n, features), a third column names those: there the average stood in.
+        If features are missing (n, features), a third column names those that the training mean replaced.
         """
         columns = {"Labels": (self.record.classes, predictions)}
         if missing is not None and missing.any():
@@ -218,20 +219,20 @@ class Run:
         with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([id_column, *columns])
-            for row, one in enumerate(ids):
-                named = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
-                writer.writerow([one, *map(self.record.label_separator.join, named)])
+            for row, row_id in enumerate(ids):
+                cells = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
+                writer.writerow([row_id, *map(self.record.label_separator.join, cells)])
 
 
 def check_place(path: Path) -> None:
     """Refuse to write a run over anything but a run.
 
     Raises:
-        DataError: the folder holds other things.
+        DataError: the folder holds something else.
     """
-    ours = ("run.json", "weights.safetensors")  # an interrupted fit leaves the second alone, or part of it
+    files = ("run.json", "weights.safetensors")  # an interrupted fit leaves only the second, or a part of it
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
-    if path.is_file() or (names and not any(name.startswith(ours) for name in names)):
+    if path.is_file() or (names and not any(name.startswith(files) for name in names)):
         raise DataError(f"{path} is there and is no run: name another folder with --run")
 
 
@@ -259,24 +260,25 @@ def load_run(path: str | Path) -> Run:
         raise MissingDataError(f"{path} is no run: it has no run.json")
     try:
         content = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        kind = content["format"], content["version"]
-        if kind != (FORMAT, VERSION):
+        name, version = content["format"], content["version"]
+        if (name, version) != (FORMAT, VERSION):
             raise RunError(
-                f"{path} holds version {kind[1]} of {kind[0]!r}, but this program reads version {VERSION} of "
+                f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
                 f"{FORMAT!r} only: fit it again"
             )
         spec, record = _spec(content), _record(content)
         model = _model(spec, record, load_file(path / "weights.safetensors"))
         with h5py.File(path / "scores.h5", "r") as file:
-            tune, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
+            validation, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
-        chosen = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
-        decision = DecisionRule.of_json(chosen, record.classes)
+        thresholds = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
+        decision = DecisionRule.of_json(thresholds, record.classes)
+        history = _read_history(path / "history.csv")
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         if isinstance(error, EncodeOnceError):
             raise
         raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-    return Run(path, spec, record, model, tune, evaluated, fitted_on, decision)
+    return Run(path, spec, record, model, validation, evaluated, fitted_on, decision, history)
 
 
 def _spec(content: Mapping[str, Any]) -> FitSpec:
@@ -287,17 +289,19 @@ def _spec(content: Mapping[str, Any]) -> FitSpec:
 
 
 def _record(content: Mapping[str, Any]) -> RunRecord:
-    """The rest of it."""
-    features = {name: entry and FittedFeature(**entry) for name, entry in content["features"].items()}
-    captioners = {name: FittedFeature(**entry) for name, entry in content["captioners"].items()}
+    """The record in the content of `run.json`."""
+    features = {
+        name: FittedFeature(**feature) if feature else None for name, feature in content["features"].items()
+    }
+    captioners = {name: FittedFeature(**feature) for name, feature in content["captioners"].items()}
     values = {field.name: content[field.name] for field in fields(RunRecord)}
     return RunRecord(**values | {"features": features, "captioners": captioners})
 
 
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:
-    """All that a model learned, as the arrays of one file."""
-    learned: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
-    arrays = {"mean": model.mean, "scale": model.scale, **states.joined(learned)}
+    """Everything a model learned, as named arrays."""
+    parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
+    arrays = {"mean": model.mean, "scale": model.scale, **states.joined(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -319,6 +323,17 @@ def _shapes(record: RunRecord, vectorisers: Mapping[str, Vectoriser]) -> dict[st
         name: (feature.length, feature.dim) if feature else vectorisers[name].shape
         for name, feature in record.features.items()
     }
+
+
+def _read_history(path: Path) -> list[Epoch]:
+    """The epochs in the file; none for a run that was written before there was such a file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [
+            Epoch(int(model), int(epoch), float(loss), float(validation), float(score) if score else None)
+            for model, epoch, loss, validation, score in [*csv.reader(file)][1:]
+        ]
 
 
 def _read_scored(group: h5py.Group) -> ScoredRows:

@@ -7,7 +7,7 @@ from encode_once.cache import UsageError
 from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit, load_run, sweep
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.runs.predict import judge
+from encode_once.classify.runs.predict import evaluate
 from encode_once.classify.spec import FitSpec
 
 
@@ -128,12 +128,12 @@ def test_other_data_is_grouped_as_the_run_was_or_by_content_which_is_reported(do
     store = by_fours(doubled())
     (table,) = store.tables()
     run, _ = fit(store, "linear", groups="by", split="tail:200", run=tmp_path / "run")
-    judged, warnings = judge(run, store, table)
-    assert together(judged.rows.groups) == together(run.eval.groups)
+    evaluation, warnings = evaluate(run, store, table)
+    assert together(evaluation.rows.groups) == together(run.eval.groups)
     assert not any("--groups" in line for line in warnings)
     del table.columns["by"]
-    judged, warnings = judge(run, store, table)
-    assert together(judged.rows.groups) == []
+    evaluation, warnings = evaluate(run, store, table)
+    assert together(evaluation.rows.groups) == []
     assert warnings[-1].startswith("intervals keep rows of equal content together")
     assert "nothing for --groups by" in warnings[-1]
 

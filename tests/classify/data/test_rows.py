@@ -36,9 +36,9 @@ def test_a_training_image_with_another_caption_is_not_measured_on(filled, tmp_pa
     table.captions = [f"{caption} Indeed." for caption in table.captions]
     table.caption_keys = pack(content_key(caption.encode()) for caption in table.captions)
     table.ids = [f"other-{name}" for name in table.ids]
-    again, warnings = evaluate(run, store, table)
-    assert again["n"] == 100
-    assert again["micro_f1"] == metrics["micro_f1"]
+    evaluation, warnings = evaluate(run, store, table)
+    assert evaluation.metrics["n"] == 100
+    assert evaluation.metrics["micro_f1"] == metrics["micro_f1"]
     assert any(line.startswith("300 of 400 rows are left out") for line in warnings)
 
 
@@ -49,7 +49,9 @@ def test_without_images_a_row_is_known_by_its_first_caption(filled, tmp_path):
     store.save(table)
     run, _ = fit(store, "linear", features=["e/text"], split="tail:100", run=tmp_path / "run")
     table.caption_keys[:50] = table.caption_keys[350:]
-    assert evaluate(run, store, table)[0]["n"] == 150  # of 50 captions that were held out, and 100 rows
+    assert (
+        evaluate(run, store, table)[0].metrics["n"] == 150
+    )  # of 50 captions that were held out, and 100 rows
 
 
 def test_of_rows_tuned_on_none_is_measured_on(filled, tmp_path):

@@ -241,7 +241,7 @@ def test_a_run_with_prompts_takes_features_as_they_are(filled, tmp_path):
     assert not loaded.model.mean.any()
     assert (loaded.model.scale == 1).all()
     assert metrics["mAP"] > 0.75
-    assert evaluate(loaded, store, table)[0]["mAP"] == pytest.approx(metrics["mAP"], abs=1e-6)
+    assert evaluate(loaded, store, table)[0].metrics["mAP"] == pytest.approx(metrics["mAP"], abs=1e-6)
     assert json.loads((run.path / "run.json").read_text())["options"]["classes"] == run.record.classes
     ordered = prompts[[2, 3, 1, 0, 4]]  # 9, 10, cat, dog, traffic light
     options["prompts"] = ordered

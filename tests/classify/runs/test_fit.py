@@ -47,6 +47,7 @@ def test_a_run_is_the_files_of_the_contract(fitted):
         "scores.h5",
         "predictions.csv",
         "weights.safetensors",
+        "history.csv",
     }
     assert json.loads((run.path / "metrics.json").read_text()) == metrics
     assert set(metrics) >= KEYS
@@ -127,6 +128,18 @@ def test_a_loaded_run_scores_as_the_fitted_one(filled, tmp_path, head):
     np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
 
 
+@pytest.mark.parametrize(("head", "epochs_of"), [("linear", []), ("mlp", [3, 3])])
+def test_the_history_of_the_training_is_saved(filled, tmp_path, head, epochs_of):
+    options = {"epochs": 3, "members": 2} if epochs_of else {}
+    run, _ = fit(filled(), head, options=options, run=tmp_path / "run")
+    with (run.path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    epochs = [(int(row["model"]), int(row["epoch"])) for row in rows]
+    assert epochs == [(model, epoch) for model, n in enumerate(epochs_of) for epoch in range(1, n + 1)]
+    assert list(load_run(run.path).history) == list(run.history)
+    assert len(run.history) == len(rows)
+
+
 def test_the_same_seed_gives_the_same_run(filled, tmp_path):
     store = filled()
     first, _ = fit(store, "mlp", run=tmp_path / "a", seed=3)
@@ -151,9 +164,9 @@ def test_another_table_is_measured_over_the_rows_the_run_has_not_seen(filled, tm
     store = filled()
     run, metrics = fit(store, "linear", run=tmp_path / "run")
     (table,) = store.tables()
-    again, warnings = evaluate(run, store, table)
-    assert again["n"] == 40
-    assert again["micro_f1"] == pytest.approx(metrics["micro_f1"])
+    evaluation, warnings = evaluate(run, store, table)
+    assert evaluation.metrics["n"] == 40
+    assert evaluation.metrics["micro_f1"] == pytest.approx(metrics["micro_f1"])
     assert any("360 of 400 rows are left out" in warning for warning in warnings)
     table.labels[0] = ("unicorn", *table.labels[0])
     assert any("unicorn" in warning for warning in evaluate(run, store, table)[1])

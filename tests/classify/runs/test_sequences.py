@@ -59,7 +59,7 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
     assert warnings == run.record.warnings
     assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
-    assert evaluate(loaded, store, table)[0]["n"] == 40
+    assert evaluate(loaded, store, table)[0].metrics["n"] == 40
 
 
 def test_what_sequences_tell_is_learned_and_folds_are_scored_by_others(store, tmp_path):
