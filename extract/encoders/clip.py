@@ -18,6 +18,7 @@ from encode_once.extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
+    beginning,
     cut_remarks,
     identity,
     seeded_weights,
@@ -166,10 +167,14 @@ class ClipCaptions(Tower):
     def prepare(self, item: str) -> Any:
         tokenizer, longer = self._tokenizers
         blank, longer_blank = self._blank
-        ids = tokenizer([item])[0]  # (context,)
+        text = beginning(item, self._checkpoint.context_length)
+        ids = tokenizer([text])[0]  # (context,)
         # Padding differs between tokenizers. But a caption that was cut fills the whole context, and one
         # token more if the context is one token longer.
-        if ids[-2] != blank[-2] and (longer([item])[0] != longer_blank).sum() > (ids != blank).sum():
+        full = ids[-2] != blank[-2]
+        if len(text) < len(item) or (
+            full and (longer([text])[0] != longer_blank).sum() > (ids != blank).sum()
+        ):
             self._cut.append(item)  # list.append is atomic
         return ids
 

@@ -20,6 +20,7 @@ from encode_once.extract.encoders.base import (
     Tower,
     Vectors,
     arithmetic,
+    beginning,
     cut_remarks,
     file_identity,
     seeded_weights,
@@ -114,13 +115,15 @@ class TransformerCaptions(Tower):
         self._model = model.float().eval().to(self.device)  # also for files in half precision
 
     def prepare(self, item: str) -> Any:
-        ids = self._tokenizer(item, truncation=True, max_length=self._context)["input_ids"]
+        text = beginning(item, self._context)
+        ids = self._tokenizer(text, truncation=True, max_length=self._context)["input_ids"]
         if not ids:  # possible only if the tokenizer adds no special tokens
             raise InputError("no-token", "the tokenizer finds no token in it")
+        longer = ids
         if len(ids) == self._context:
-            longer = self._longer(item, truncation=True, max_length=self._context + 1)["input_ids"]
-            if len(longer) > self._context:
-                self._cut.append(item)  # list.append is atomic
+            longer = self._longer(text, truncation=True, max_length=self._context + 1)["input_ids"]
+        if len(text) < len(item) or len(longer) > self._context:
+            self._cut.append(item)  # list.append is atomic
         return ids  # a list of token ids
 
     def remarks(self) -> list[str]:

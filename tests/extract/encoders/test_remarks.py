@@ -1,6 +1,7 @@
 """Captions that do not fit into a text tower's context are counted, by whatever tokenizer it has."""
 
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import open_clip
@@ -82,6 +83,17 @@ def test_transformers_counts_captions_with_more_words_than_room(bert):
     assert tower.remarks() == []
     tower.prepare("cat " * 7)
     assert tower.remarks() == ["1 caption is longer than 8 tokens and was cut"]
+
+
+@pytest.mark.parametrize("name", ["open_clip:tiny-own", "open_clip:tiny-bert", "bert-base"])
+def test_a_caption_of_10_mb_is_cut_before_it_is_tokenized(architectures, bert, name):
+    tower = text_tower(name, weights="random" if "clip" in name else str(bert))
+    expected = tower.prepare("cat dog " * 4)
+    started = time.perf_counter()
+    ids = tower.prepare("cat dog " * 1_250_000)
+    assert time.perf_counter() - started < 2
+    assert list(ids) == list(expected)
+    assert tower.remarks() == ["2 captions are longer than 8 tokens and were cut"]
 
 
 @pytest.mark.parametrize("name", ["open_clip:tiny-bert", "bert-base"])
