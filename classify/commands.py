@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -410,9 +411,9 @@ def bench_fit(
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.heads import contest
-    from encode_once.classify.bench.synthetic import made_up
+    from encode_once.classify.bench.synthetic import synthetic_store
 
-    stored: AbstractContextManager[str | Path] = made_up(rows, dim) if rows else nullcontext(store)
+    stored: AbstractContextManager[str | Path] = synthetic_store(rows, dim) if rows else nullcontext(store)
     results = []
     with stored as path:
         for row in contest(path, names, options=by_head(settings), **options):
@@ -438,10 +439,10 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
       encode-once bench split --rows 30000 --classes 19 --store store
     """
     from encode_once.cache.text_table import table_text
-    from encode_once.classify.bench.splits import contest, made_up_labels
+    from encode_once.classify.bench.splits import contest, synthetic_labels
     from encode_once.classify.data import features
 
-    tables = {"made up": made_up_labels(rows, classes)}
+    tables = {"synthetic": synthetic_labels(rows, classes)}
     if store is not None:
         table = features.choose_table(existing_store(store), data)
         assert table.labels is not None
@@ -456,26 +457,42 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
               help="Size of the synthetic scores; repeatable.")  # fmt: skip
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
               help="Rounds; seconds are their medians.")  # fmt: skip
-@click.option("--problems", default=1000, show_default=True, type=click.IntRange(1),
-              help="Small problems on which `samples` is compared with brute force.")  # fmt: skip
 @json_option
-def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, problems: int, as_json: bool) -> None:
-    """Time thresholds, compared with loops of scikit-learn's f1_score and a NumPy grid; time the command.
+def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, as_json: bool) -> None:
+    """Time thresholds, compared with scikit-learn's precision_recall_curve.
 
     \b
     Examples:
       encode-once bench tune
-      encode-once bench tune --size 3000 5 --problems 100
+      encode-once bench tune --size 3000 5
     """
     from encode_once.cache.text_table import table_text
-    from encode_once.classify.bench.thresholds import command, gaps, speed
+    from encode_once.classify.bench.thresholds import speed
 
-    tables = []
-    for rows, classes in sizes:
-        say(f"{rows} × {classes}: scikit-learn's loops first")
-        tables.append([*speed(rows, classes, repeats)])
-    tables += [[command(*size, min(repeats, 3)) for size in sizes], gaps(problems)]
+    tables = [[*speed(rows, classes, repeats)] for rows, classes in sizes]
     print_result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
+
+
+@click.command("start")
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
+              help="Rounds; figures are their medians.")  # fmt: skip
+@json_option
+def bench_start(repeats: int, as_json: bool) -> None:
+    """Measure the start of commands on a small store and run: seconds and peak memory, next to Python alone.
+
+    \b
+    Example:
+      encode-once bench start
+    """
+    from encode_once.cache.bench.start import start
+    from encode_once.cache.text_table import table_text
+    from encode_once.classify import fit as fit_head
+    from encode_once.classify.bench.synthetic import synthetic_store
+
+    with synthetic_store(1000, 16) as store, TemporaryDirectory() as folder:
+        run, _ = fit_head(store, "linear", run=Path(folder) / "run")
+        results = start(run.path, store, repeats)
+    print_result(results, as_json, lambda: table_text(results))
 
 
 @click.command("thresholds")
@@ -498,12 +515,12 @@ def bench_thresholds(
     """
     from encode_once.cache.text_table import markdown_text, table_text
     from encode_once.classify import load_run
-    from encode_once.classify.bench.rules import held_out, text
+    from encode_once.classify.bench.rules import text, unseen_f1
 
     results: list[dict[str, Any]] = []
     for run in runs:
         say(run)
-        results += held_out(load_run(run), repeats, rows, seed)
+        results += unseen_f1(load_run(run), repeats, rows, seed)
     print_result(results, as_json, lambda: text(results, markdown_text if md else table_text))
 
 
@@ -542,4 +559,4 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
 
 
 verbs = (fit, tune, export_run, report, sweep, ablate, audit)
-benches = (bench_fit, bench_split, bench_tune, bench_thresholds, bench_cuts, bench_intervals)
+benches = (bench_fit, bench_split, bench_tune, bench_start, bench_thresholds, bench_cuts, bench_intervals)

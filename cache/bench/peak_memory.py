@@ -1,4 +1,4 @@
-"""How much memory some work needs at most, measured in a process of its own."""
+"""The peak memory of a function call, measured in a separate process."""
 
 import threading
 from collections.abc import Callable
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
-INTERVAL = 0.005  # seconds between two looks
+INTERVAL = 0.005  # seconds between two readings
 
 
 def with_peak_memory(work: Callable[..., Result], *args: Any, **options: Any) -> tuple[Result, int]:
-    """What `work` returns, run in a new process, and the most bytes by which it made that process grow.
+    """What `work` returns when run in a new process, and the bytes by which that process grew at its peak.
 
-    Counted is anonymous memory (Linux's RssAnon): pages of mapped files, which the system takes back when it
-    needs them, are not. `work` must be a function of a module.
+    Only anonymous memory counts (Linux's RssAnon), not pages of mapped files, which the system can take back
+    at any time. `work` must be a function of a module.
     """
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
         return process.submit(_measured, work, args, options).result()

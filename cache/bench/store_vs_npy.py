@@ -1,9 +1,8 @@
-"""The store beside plain npy files: the same rows, in the same run."""
+"""The store next to plain npy files: the same rows, in the same run."""
 
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -12,28 +11,29 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache.bench.peak_memory import with_peak_memory
+from encode_once.cache.bench.stopwatch import timed
 from encode_once.cache.feature import Feature
 from encode_once.cache.file_index import FileIndex, Stat
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.store import Store
 
 REPEATS = 7
-BATCH = 512  # rows a commit
+BATCH = 512  # rows per commit
 RANDOM_ROWS = 4096
-Task = tuple[str, Callable[[], Any], Callable[[], Any], int]  # what, ours, npy's, the bytes of its rows
+Task = tuple[str, Callable[[], Any], Callable[[], Any], int]  # name, ours, npy's, bytes of its rows
 
 
 def against_npy(rows: int = 200_000, dim: int = 768, folder: str | None = None) -> list[dict[str, Any]]:
-    """A record a task: milliseconds of the store and of npy, medians of several runs in turn."""
-    with tempfile.TemporaryDirectory(dir=folder) as place:
-        return [_measured(*task) for task in _tasks(Path(place), rows, dim)]
+    """A row per task: milliseconds of the store and of npy, medians of several runs in turn."""
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
+        return [_measured(*task) for task in _tasks(Path(temporary), rows, dim)]
 
 
-def _tasks(place: Path, rows: int, dim: int) -> list[Task]:
+def _tasks(folder: Path, rows: int, dim: int) -> list[Task]:
     rng = np.random.default_rng(0)
     values = rng.standard_normal((rows, dim), np.float32).astype(np.float16)
     keys = rng.integers(0, 256, (rows, KEY_BYTES), np.uint8)
-    npy, path = place / "rows.npy", place / "store"
+    npy, path = folder / "rows.npy", folder / "store"
 
     def write_npy() -> None:
         mapped = np.lib.format.open_memmap(npy, "w+", values.dtype, values.shape)
@@ -60,10 +60,10 @@ def _tasks(place: Path, rows: int, dim: int) -> list[Task]:
     write()
     ours, theirs = opened(), mapped()
     new, new_maps = iter([opened() for _ in range(2 * REPEATS)]), iter([mapped() for _ in range(REPEATS)])
-    shuffled, some = rng.permutation(rows), rng.integers(0, rows, RANDOM_ROWS)
-    for order in (slice(None), shuffled, some):
-        assert np.array_equal(ours.read(keys[order]), values[order]), "these are other rows"
-    size, part = values.nbytes, values[some].nbytes
+    shuffled, sample = rng.permutation(rows), rng.integers(0, rows, RANDOM_ROWS)
+    for order in (slice(None), shuffled, sample):
+        assert np.array_equal(ours.read(keys[order]), values[order]), "the store returned other rows"
+    size, part = values.nbytes, values[sample].nbytes
     random = f"{RANDOM_ROWS:,} random rows"
     return [
         ("read all, first time; npy: load", lambda: next(new).read(keys), load, size),
@@ -72,19 +72,19 @@ def _tasks(place: Path, rows: int, dim: int) -> list[Task]:
         ("all, shuffled; npy: map", lambda: ours.read(keys[shuffled]), lambda: theirs[shuffled], size),
         (
             f"{random}, first time; npy: map",
-            lambda: next(new).read(keys[some]),
-            lambda: next(new_maps)[some],
+            lambda: next(new).read(keys[sample]),
+            lambda: next(new_maps)[sample],
             part,
         ),
-        (f"{random}, again; npy: map", lambda: ours.read(keys[some]), lambda: theirs[some], part),
+        (f"{random}, again; npy: map", lambda: ours.read(keys[sample]), lambda: theirs[sample], part),
         ("open; npy: map", opened, mapped, 0),
         (f"write, a commit each {BATCH} rows; npy: map, flush", write, write_npy, size),
     ]
 
 
 def _measured(task: str, ours: Callable[[], Any], npy: Callable[[], Any], size: int) -> dict[str, Any]:
-    times = [(_seconds(ours), _seconds(npy)) for _ in range(REPEATS)]
-    us, them = (median(one) for one in zip(*times, strict=True))
+    times = [(timed(ours)[0], timed(npy)[0]) for _ in range(REPEATS)]
+    us, them = map(median, zip(*times, strict=True))
     return {
         "task": task,
         "ms": 1000 * us,
@@ -95,14 +95,8 @@ def _measured(task: str, ours: Callable[[], Any], npy: Callable[[], Any], size: 
     }
 
 
-def _seconds(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def stat_check(files: int = 1_000_000) -> dict[str, Any]:
-    """How long, and in how much memory, the keys of unchanged files are found; there are only their names."""
+    """Seconds and memory to look up the keys of unchanged files; the files need not exist."""
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "files.sqlite"
         stats = _stats(files)
@@ -117,6 +111,6 @@ def _stats(files: int) -> dict[str, Stat]:
 
 def _check(index: Path, files: int) -> float:
     stats = _stats(files)
-    started = time.perf_counter()
-    assert len(FileIndex(index).find(stats)) == files
-    return time.perf_counter() - started
+    seconds, keys = timed(lambda: FileIndex(index).find(stats))
+    assert len(keys) == files
+    return seconds

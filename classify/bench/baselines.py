@@ -1,4 +1,4 @@
-"""Other libraries as one would use them without this project, on the rows that our heads get."""
+"""Other libraries with their usual settings, on the rows that our heads get."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +15,8 @@ from sklearn.neural_network import MLPClassifier
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.heads.base import Head
 
-STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C: that of best micro F1 on the inner rows is taken
-NAMES = {  # head → its peer
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)  # scikit-learn's C; the best by micro F1 of the validation rows is used
+NAMES = {  # head → its baseline
     "linear": "scikit-learn logistic regression",
     "mlp": "scikit-learn MLPClassifier",
     "knn": "scikit-learn KNeighborsClassifier",
@@ -28,9 +28,9 @@ NAMES = {  # head → its peer
 def fit(
     name: str, head: Head | None, seed: int, X: Vectors, Y: LabelMatrix, X_val: Vectors, Y_val: LabelMatrix
 ) -> Callable[[Vectors], Scores]:
-    """What scores rows (m, d) as (m, c) after the peer of a head learned the labels Y (n, c) of X (n, d).
+    """A head's baseline fitted on X (n, d) and Y (n, c): a function from rows (m, d) to scores (m, c).
 
-    The head, not fitted, says what is to be alike: the layers of `mlp`.
+    head: the unfitted head, whose layers the baseline of `mlp` has, too.
     """
     models = _models(name, head, seed)
 
@@ -44,11 +44,11 @@ def fit(
 
 
 def _models(name: str, head: Any, seed: int) -> list[Any]:
-    """The peer at every strength it is to choose from, most often one."""
+    """The models to choose from."""
     match name:
         case "linear":
-            every = (LogisticRegression(C=C, max_iter=1000) for C in STRENGTHS)
-            return [OneVsRestClassifier(model, n_jobs=-1) for model in every]
+            binary = (LogisticRegression(C=C, max_iter=1000) for C in STRENGTHS)
+            return [OneVsRestClassifier(model, n_jobs=-1) for model in binary]
         case "mlp":
             return [MLPClassifier(head.hidden, early_stopping=True, random_state=seed)]
         case "knn":
@@ -60,9 +60,9 @@ def _models(name: str, head: Any, seed: int) -> list[Any]:
 
 
 def _probabilities(model: Any, X: Vectors) -> Scores:
-    """Probabilities (n, c): some models give them so, others a list of (n, 2) or, of one value, (n, 1)."""
-    found = model.predict_proba(X)
-    if not isinstance(found, list):
-        return np.asarray(found, np.float32)
-    true = [each @ values for each, values in zip(found, model.classes_, strict=True)]
-    return np.stack(true, axis=1).astype(np.float32)
+    """Probabilities (n, c); some models return them as c arrays (n, 2), or (n, 1) for a constant class."""
+    outputs = model.predict_proba(X)
+    if not isinstance(outputs, list):
+        return np.asarray(outputs, np.float32)
+    positive = [output @ values for output, values in zip(outputs, model.classes_, strict=True)]
+    return np.stack(positive, axis=1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Whether intervals and guarantees keep their promise: simulations in which the population is known."""
+"""Simulations on a known population: how often intervals and guarantees hold."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from encode_once.classify.arrays import FloatArray, LabelMatrix, Scores
-from encode_once.classify.bench.synthetic import scored
+from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.evaluation.metrics import Metrics, measure
 
-POPULATION = 200_000  # rows that stand for all there are
-DRAWS = 200  # of each interval: the quantiles of more are little better
+POPULATION = 200_000  # rows that represent the whole population
+DRAWS = 200  # per interval: more draws hardly improve the quantiles
 FREQUENCIES = 0.5, 0.005  # of the classes, from the first to the last
-SEPARATION, SPREAD = 2.0, 0.4  # mean and deviation over classes of how far positives lie above negatives
+SEPARATION, SPREAD = 2.0, 0.4  # mean and deviation over classes of the distance of positives from negatives
 THRESHOLD = 0.3
-UNSEEN = 30_000  # rows that thresholds are judged on
+UNSEEN = 30_000  # rows that tuned thresholds are applied to
 TARGETS = ("precision:0.9", "recall:0.9")
 
 Row = dict[str, Any]
@@ -27,41 +27,41 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class World:
-    """A population of rows with scores of a model: normal or heavy-tailed, each class with its separation."""
+    """A population of rows with the scores of a model, normal or heavy-tailed, of several classes."""
 
     classes: int
     heavy: bool = False
 
     @property
     def name(self) -> str:
-        """What its scores are like."""
+        """The distribution of its scores."""
         return "logistic scores" if self.heavy else "normal scores"
 
     def rows(self, n: int, rng: np.random.Generator) -> tuple[LabelMatrix, Scores]:
-        """Labels and scores (n, c) of n rows of it."""
-        apart = SEPARATION + SPREAD * np.random.default_rng(self.classes).standard_normal(self.classes)
+        """Labels and scores (n, c) of n random rows."""
+        separation = SEPARATION + SPREAD * np.random.default_rng(self.classes).standard_normal(self.classes)
         frequencies = np.geomspace(*FREQUENCIES, self.classes)
         labels = rng.random((n, self.classes), np.float32) < frequencies
         shape = (n, self.classes)
         noise = rng.logistic(0, 3**0.5 / np.pi, shape) if self.heavy else rng.standard_normal(shape)
-        z = noise + apart * (labels - 0.5)
-        return labels, expit(apart * z + logit(frequencies)).astype(np.float32)
+        z = noise + separation * (labels - 0.5)
+        return labels, expit(separation * z + logit(frequencies)).astype(np.float32)
 
 
 def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1) -> Iterator[Row]:
-    """How many of the intervals of samples of n rows hold the population's figure: a row a metric.
+    """The share of intervals of samples of n rows that hold the population's figure: a row per metric.
 
-    copies: how many times each row is in a sample; its copies are one group.
+    copies: how often each row is in a sample; its copies are one group.
     """
     names = [*map(str, range(world.classes))]
     population, scores = world.rows(POPULATION, np.random.default_rng([seed, 1]))
     whole = measure(population, scores >= THRESHOLD, scores, names)
     class_f1, ap = (np.array([row[name] for row in whole["per_class"]]) for name in ("f1", "ap"))
     rng = np.random.default_rng([seed, 2])
-    found = []  # (repeats, metrics, 5)
+    coverages = []  # (repeats, metrics, 5)
     for repeat in range(repeats):
-        once, scores = world.rows(n // copies, rng)
-        labels, scores = np.repeat(once, copies, axis=0), np.repeat(scores, copies, axis=0)
+        labels, scores = world.rows(n // copies, rng)
+        labels, scores = np.repeat(labels, copies, axis=0), np.repeat(scores, copies, axis=0)
         predictions = scores >= THRESHOLD
         groups = np.repeat(np.arange(n // copies), copies)
         figures = measure(labels, predictions, scores, names)
@@ -71,8 +71,8 @@ def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1)
             "macro_f1": class_f1[(labels | predictions).any(axis=0)].sum() / world.classes,
             "mAP": ap[labels.any(axis=0)].mean(),
         }
-        found.append([_coverage(draws[name], figures[name], truth[name]) for name in METRICS])
-    for name, values in zip(METRICS, np.array(found, dtype=np.float64).mean(axis=0), strict=True):
+        coverages.append([_coverage(draws[name], figures[name], truth[name]) for name in METRICS])
+    for name, values in zip(METRICS, np.array(coverages, dtype=np.float64).mean(axis=0), strict=True):
         covered, above, below, width, bias = values.tolist()
         yield {
             "population": world.name,
@@ -98,12 +98,12 @@ def _coverage(draws: FloatArray, figure: float | None, truth: float | None) -> l
 
 
 def guarantees(tuned_on: int, repeats: int = 20, classes: int = 19) -> Iterator[Row]:
-    """How many classes miss the target on unseen rows, with the guarantee and without: a row each.
+    """The share of classes that miss the target on unseen rows, with the guarantee and without it.
 
-    `missing` is the share of all classes, those never predicted being no miss of precision, and
-    `missing, of predicted` that of those which are predicted; `precision` and `recall` are means over the
-    classes predicted in unseen rows, and `expected` is the mean, over all classes, of what thresholds.json
-    expects of the other measure, beside `real`, what it is.
+    `missing` is the share of all classes; a class that is never predicted does not miss a precision.
+    `missing, of predicted` is the share of the classes that are predicted. `precision` and `recall` are means
+    over the classes predicted in unseen rows. `expected` is the mean over all classes of the other measure as
+    thresholds.json expects it, `real` as it is.
     """
     for objective in TARGETS:
         for shrink in (True, False):
@@ -120,11 +120,11 @@ def guarantees(tuned_on: int, repeats: int = 20, classes: int = 19) -> Iterator[
             }
 
 
-def _once(tuning: DecisionSpec, tuned_on: int, classes: int, seed: int) -> dict[str, float]:
-    measured, _, share = tuning.objective.partition(":")
-    tuning_scores, tuning_labels = scored(tuned_on, classes, seed)
-    unseen, truth = scored(UNSEEN, classes, UNSEEN + seed)
-    thresholds = tuning.fit(tuning_scores, tuning_labels).thresholds
+def _once(spec: DecisionSpec, tuned_on: int, classes: int, seed: int) -> dict[str, float]:
+    measured, _, share = spec.objective.partition(":")
+    tuning_scores, tuning_labels = synthetic_scores(tuned_on, classes, seed)
+    unseen, truth = synthetic_scores(UNSEEN, classes, UNSEEN + seed)
+    thresholds = spec.fit(tuning_scores, tuning_labels).thresholds
     precision, recall = _reached(unseen >= thresholds, truth)
     target, other = (precision, recall) if measured == "precision" else (recall, precision)
     missing, predicted = target < float(share), ~np.isnan(precision)
@@ -142,7 +142,7 @@ def _once(tuning: DecisionSpec, tuned_on: int, classes: int, seed: int) -> dict[
 
 
 def _reached(predicted: LabelMatrix, labels: LabelMatrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision and recall of each class, (c,); NaN where nothing is predicted, or nothing true."""
+    """Precision and recall of each class, (c,); NaN for a class that is never predicted, or never true."""
     hits = (predicted & labels).sum(axis=0)
     sizes = (predicted.sum(axis=0), labels.sum(axis=0))
     precision, recall = (np.where(size > 0, hits / np.maximum(size, 1), np.nan) for size in sizes)

@@ -1,6 +1,5 @@
-"""Our stratified splits beside iterative-stratification's: their time, and how even label shares come out."""
+"""Stratified splits next to iterative-stratification: seconds, and how even the label shares are."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
@@ -10,23 +9,24 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import DataError
+from encode_once.cache.bench.stopwatch import timed
 from encode_once.classify.arrays import LabelMatrix, RowIndex
 from encode_once.classify.data import splits
 
 SPECS = ("stratified:0.1", "kfold:5")
 SEEDS = range(5)
-FREQUENCIES = 0.4, 0.001  # of the made-up classes, from the first to the last
+FREQUENCIES = 0.4, 0.001  # of the synthetic classes, from the first to the last
 
 
-def made_up_labels(rows: int, classes: int, seed: int = 0) -> LabelMatrix:
-    """Labels (rows, classes) from common to rare; some rows have many, as where there is much to be seen."""
+def synthetic_labels(rows: int, classes: int, seed: int = 0) -> LabelMatrix:
+    """Labels (rows, classes) from common to rare; some rows have many, as pictures of busy scenes do."""
     rng = np.random.default_rng(seed)
     busy = rng.gamma(2, 0.5, (rows, 1))
     return np.asarray(rng.random((rows, classes), np.float32) < busy * np.geomspace(*FREQUENCIES, classes))
 
 
 def contest(name: str, labels: LabelMatrix, specs: Sequence[str] = SPECS) -> Iterator[dict[str, Any]]:
-    """A row a SPEC: the median seconds of both over `SEEDS`, and how uneven label shares are on average.
+    """A row per SPEC: the median seconds of both over `SEEDS`, and how uneven label shares are on average.
 
     `uneven` is in hundred thousandths, see `unevenness`.
 
@@ -47,21 +47,16 @@ def contest(name: str, labels: LabelMatrix, specs: Sequence[str] = SPECS) -> Ite
         }
 
 
-def unevenness(labels: LabelMatrix, held: Sequence[RowIndex]) -> float:
-    """How far a label's share of held-out rows is from its share of all, the mean over labels and sets."""
+def unevenness(labels: LabelMatrix, folds: Sequence[RowIndex]) -> float:
+    """How far a label's share of the eval rows is from its share of all, the mean over labels and folds."""
     whole = labels.mean(axis=0)
-    return float(np.mean([np.abs(labels[rows].mean(axis=0) - whole).mean() for rows in held]))
+    return float(np.mean([np.abs(labels[rows].mean(axis=0) - whole).mean() for rows in folds]))
 
 
 def _over_seeds(labels: LabelMatrix, split: Callable[[int], Sequence[RowIndex]]) -> tuple[float, float]:
     """The median seconds of a split, and its mean unevenness."""
-    seconds, uneven = [], []
-    for seed in SEEDS:
-        started = time.perf_counter()
-        held = split(seed)
-        seconds.append(time.perf_counter() - started)
-        uneven.append(unevenness(labels, held))
-    return median(seconds), float(np.mean(uneven))
+    seconds, folds = zip(*(timed(partial(split, seed)) for seed in SEEDS), strict=True)
+    return median(seconds), float(np.mean([unevenness(labels, rows) for rows in folds]))
 
 
 def _peer(spec: str, labels: LabelMatrix, seed: int) -> list[RowIndex]:
@@ -75,4 +70,4 @@ def _peer(spec: str, labels: LabelMatrix, seed: int) -> list[RowIndex]:
     else:
         splitter = library.MultilabelStratifiedShuffleSplit(1, test_size=float(amount), random_state=seed)
     Y = labels.astype(int)
-    return [held for _, held in splitter.split(Y, Y)]
+    return [rows for _, rows in splitter.split(Y, Y)]

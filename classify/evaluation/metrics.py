@@ -115,8 +115,14 @@ def measure(
 
 def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
     """F1 from true positives and size, the number predicted plus the number true; 0 where both are 0."""
-    found: FloatArray = 2 * hits / np.maximum(size, 1)
-    return found
+    return np.asarray(2 * hits / np.maximum(size, 1))
+
+
+def average_f1(labels: LabelMatrix, predictions: LabelMatrix, average: str) -> float:
+    """The "micro", "macro" or "samples" average of F1, of labels and predictions (n, c)."""
+    axis = {"micro": None, "macro": 0, "samples": 1}[average]
+    size = labels.sum(axis=axis) + predictions.sum(axis=axis)
+    return float(f1((labels & predictions).sum(axis=axis), size).mean())
 
 
 def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:

@@ -4,7 +4,7 @@ from sklearn.metrics import f1_score
 
 from encode_once.cache.text_table import table_text
 from encode_once.classify import fit
-from encode_once.classify.bench.rules import AVERAGES, EXACT, ONE, RULES, held_out, text
+from encode_once.classify.bench.rules import AVERAGES, EXACT, RULES, SINGLE, text, unseen_f1
 from encode_once.classify.decisions.rule import DecisionSpec
 
 
@@ -14,7 +14,7 @@ def run(filled, tmp_path):
 
 
 def test_each_rule_is_judged_on_the_rows_it_was_not_tuned_on(run):
-    rows = list(held_out(run, repeats=2, few=40, seed=5))
+    rows = list(unseen_f1(run, repeats=2, few=40, seed=5))
     assert [(row["tuned on"], row["rule"]) for row in rows] == [
         (many, rule) for many in (200, 40) for rule in RULES
     ]
@@ -33,27 +33,27 @@ def test_each_rule_is_judged_on_the_rows_it_was_not_tuned_on(run):
 
 
 def test_differences_are_paired_and_have_their_standard_errors(run):
-    rows = {row["rule"]: row["macro"] for row in held_out(run, repeats=4, few=400)}
-    one, exact, ours = rows[ONE], rows[EXACT], rows["shrunk cuts"]
-    assert ours[f"less {ONE}"] == pytest.approx(ours["mean"] - one["mean"])
+    rows = {row["rule"]: row["macro"] for row in unseen_f1(run, repeats=4, few=400)}
+    one, exact, ours = rows[SINGLE], rows[EXACT], rows["shrunk thresholds"]
+    assert ours[f"less {SINGLE}"] == pytest.approx(ours["mean"] - one["mean"])
     assert ours[f"less {EXACT}"] == pytest.approx(ours["mean"] - exact["mean"])
-    assert one[f"less {ONE}"] is None
-    assert one[f"less {EXACT}"] == pytest.approx(-exact[f"less {ONE}"])
-    assert one[f"error, less {EXACT}"] == pytest.approx(exact[f"error, less {ONE}"])
+    assert one[f"less {SINGLE}"] is None
+    assert one[f"less {EXACT}"] == pytest.approx(-exact[f"less {SINGLE}"])
+    assert one[f"error, less {EXACT}"] == pytest.approx(exact[f"error, less {SINGLE}"])
 
 
 def test_a_half_that_is_no_more_than_the_few_is_tuned_on_once(run):
-    assert {row["tuned on"] for row in held_out(run, repeats=2, few=1000)} == {200}
+    assert {row["tuned on"] for row in unseen_f1(run, repeats=2, few=1000)} == {200}
 
 
 def test_the_rules_are_what_people_ask_for():
-    assert RULES["shrunk cuts"]("samples") == DecisionSpec("samples")
+    assert RULES["shrunk thresholds"]("samples") == DecisionSpec("samples")
     assert RULES[EXACT]("micro") == DecisionSpec("micro", shrink=False)
-    assert RULES[ONE]("macro") == DecisionSpec("global-macro")
+    assert RULES[SINGLE]("macro") == DecisionSpec("global-macro")
 
 
 def test_the_tables_have_a_line_a_rule_and_say_what_is_in_brackets(run):
-    rows = list(held_out(run, repeats=2, few=40))
+    rows = list(unseen_f1(run, repeats=2, few=40))
     told = text(rows, table_text)
     assert told.count(f"{run.path}, tuned on") == 2
     assert all(told.count(f"\n{rule}  ") == 2 for rule in RULES)

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DataError
-from encode_once.classify.bench.splits import contest, made_up_labels, unevenness
+from encode_once.classify.bench.splits import contest, synthetic_labels, unevenness
 from encode_once.classify.data.splits import folds
 
 
 def test_both_are_timed_and_measured_on_the_same_labels():
-    labels = made_up_labels(500, 6)
-    for row, spec in zip(contest("made up", labels), ("stratified:0.1", "kfold:5"), strict=True):
-        assert row["labels"] == "made up, 500 × 6"
+    labels = synthetic_labels(500, 6)
+    for row, spec in zip(contest("synthetic", labels), ("stratified:0.1", "kfold:5"), strict=True):
+        assert row["labels"] == "synthetic, 500 × 6"
         assert row["split"] == spec
         assert row["times as fast"] == pytest.approx(row["peer's seconds"] / row["seconds"])
         ours = [unevenness(labels, folds(spec, labels, {}, seed)) for seed in range(5)]
@@ -26,8 +26,8 @@ def test_unevenness_is_how_far_shares_are_from_those_of_all():
     )
 
 
-def test_made_up_classes_go_from_common_to_rare():
-    frequencies = made_up_labels(50_000, 10).mean(axis=0)
+def test_synthetic_store_classes_go_from_common_to_rare():
+    frequencies = synthetic_labels(50_000, 10).mean(axis=0)
     assert np.all(np.diff(frequencies) < 0)
     assert 0.3 < frequencies[0] < 0.4
     assert frequencies[-1] == pytest.approx(0.001, rel=0.3)
@@ -36,4 +36,4 @@ def test_made_up_classes_go_from_common_to_rare():
 def test_without_the_peer_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "iterstrat.ml_stratifiers", None)
     with pytest.raises(DataError, match="pip install iterative-stratification"):
-        next(contest("made up", made_up_labels(100, 3)))
+        next(contest("synthetic", synthetic_labels(100, 3)))

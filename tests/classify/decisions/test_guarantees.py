@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
 from encode_once.classify.bench.intervals import guarantees
-from encode_once.classify.bench.synthetic import scored
+from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.guarantees import MISSES, _pass_by_row
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
@@ -110,17 +110,17 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
 @pytest.mark.parametrize("objective", ["precision:0.9", "global-recall:0.5", "precision:1", "recall:0"])
 def test_a_decision_with_a_guarantee_survives_json(objective):
     classes = [*map(str, range(5))]
-    decision = DecisionSpec(objective).fit(*scored(400, 5))
+    decision = DecisionSpec(objective).fit(*synthetic_scores(400, 5))
     told = json.loads(json.dumps(decision.as_json(classes), allow_nan=False))
     again = DecisionRule.of_json(told, classes)
     assert again.as_json(classes) == told
-    assert again.told == decision.summary
+    assert again.summary == decision.summary
     del told["guarantee"]  # of a run of an earlier version
     assert DecisionRule.of_json(told, classes).estimate.guarantee is None
 
 
 def test_the_optimum_on_the_tuning_rows_is_kept_where_it_is_asked_for():
-    scores, labels = scored(500, 6)
+    scores, labels = synthetic_scores(500, 6)
     for objective in ("precision:0.9", "global-recall:0.9"):
         decision = DecisionSpec(objective, shrink=False).fit(scores, labels)
         np.testing.assert_array_equal(decision.thresholds, tune(scores, labels, objective))
@@ -130,10 +130,10 @@ def test_the_optimum_on_the_tuning_rows_is_kept_where_it_is_asked_for():
 
 @pytest.mark.parametrize("objective", ["global-precision:0.9", "global-recall:0.9"])
 def test_one_threshold_holds_for_all_classes_together(objective):
-    unseen, truth = scored(30_000, 10, 999)
+    unseen, truth = synthetic_scores(30_000, 10, 999)
     missed = 0
     for seed in range(40):
-        predicted = unseen >= DecisionSpec(objective).fit(*scored(1000, 10, seed)).thresholds
+        predicted = unseen >= DecisionSpec(objective).fit(*synthetic_scores(1000, 10, seed)).thresholds
         size = predicted.sum() if "precision" in objective else truth.sum()
         missed += (predicted & truth).sum() < 0.9 * size
     assert missed <= 10  # 4 and three standard errors of 1.9
