@@ -440,13 +440,13 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.splits import contest, synthetic_labels
-    from encode_once.classify.data import features
+    from encode_once.classify.data.labels import choose_table, class_names, label_matrix
 
     tables = {"synthetic": synthetic_labels(rows, classes)}
     if store is not None:
-        table = features.choose_table(existing_store(store), data)
+        table = choose_table(existing_store(store), data)
         assert table.labels is not None
-        tables[table.source] = features.label_matrix(table.labels, features.class_names(table.labels))
+        tables[table.source] = label_matrix(table.labels, class_names(table.labels))
     results = [row for name, labels in tables.items() for row in contest(name, labels)]
     print_result(results, as_json, lambda: table_text(results))
 

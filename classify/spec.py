@@ -17,6 +17,7 @@ from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
+from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.decisions.rule import DecisionSpec
 
@@ -80,7 +81,7 @@ class FitSpec:
         Raises:
             EncodeOnceError: a name, the store or the table cannot be used.
         """
-        table = table or featuring.choose_table(store, self.data)
+        table = table or choose_table(store, self.data)
         references = featuring.choose(store, self.features)
         decisive = {
             "head": self.head,

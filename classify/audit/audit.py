@@ -32,6 +32,7 @@ from encode_once.classify.audit import cross_split as leaks
 from encode_once.classify.audit.cross_split import like
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
+from encode_once.classify.data.labels import choose_table, label_matrix
 from encode_once.classify.data.rows import content_keys, match
 from encode_once.classify.runs.predict import sources
 from encode_once.classify.runs.run import Run
@@ -110,9 +111,9 @@ class _Held:
     def of(cls, run: Run, device: str) -> "_Held":
         record, warnings = run.record, list[str]()
         store = Store(record.store)
-        table = featuring.choose_table(store, record.table)
+        table = choose_table(store, record.table)
         assert table.labels is not None
-        evaluated, labels = run.eval, featuring.label_matrix(table.labels, record.classes)
+        evaluated, labels = run.eval, label_matrix(table.labels, record.classes)
         # Rows of the same content may be on both sides of the split: id and labels say which is which.
         names, table_names = (
             [(name, row.tobytes()) for name, row in zip(ids, labels_of, strict=True)]

@@ -19,10 +19,12 @@ from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores
 from encode_once.classify.bench import baselines
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.data import duplicates, splits
-from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.matrix import RowView, Standardised
+from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
 from encode_once.classify.heads.base import Head
@@ -96,7 +98,7 @@ class _Race:
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
         """Features and labels of a store's table, split as `fit` splits them."""
-        samples = featuring.samples(store, features, featuring.choose_table(store, data))
+        samples = load_samples(store, features, choose_table(store, data))
         X, Y = samples.X, samples.Y
         keys = content_keys(samples.table)
         groups = duplicates.exact(keys)
@@ -122,7 +124,7 @@ class _Race:
 
     def baseline(self, name: str, head: Head | None, shapes: Sequence[tuple[int, int]]) -> Scorer:
         """The baseline of a head, fitted on features standardised in blocks of these shapes."""
-        X = Standardised(self.X, *featuring.standardisation(RowView(self.X, self.train), shapes))
+        X = Standardised(self.X, *standardisation(RowView(self.X, self.train), shapes))
         parts = ((X[rows], self.Y[rows]) for rows in (self.train, self.validation))
         score = baselines.fit(name, head, self.seed, *next(parts), *next(parts))
         return lambda rows: score(X[rows])

@@ -1,15 +1,13 @@
-"""Features that are read when they are asked for, so that no step holds more rows than it works on."""
+"""Views of matrices that are read when rows are asked for, so that no step holds more rows than it uses."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from encode_once.classify.arrays import IntArray, RowIndex, Vectors
 
 CHUNK = 2048  # rows read at a time where all are needed
-NUMBERS = 2**23  # read at a time at most, where rows are long
+CHUNK_NUMBERS = 2**23  # numbers read at a time, where rows are long
 
 
 class MatrixLike(Protocol):
@@ -25,7 +23,7 @@ class MatrixLike(Protocol):
 
 @dataclass(frozen=True)
 class RowView:
-    """Some rows of a matrix, in any order, repeats allowed; nothing is copied."""
+    """Selected rows of a matrix, in any order, repeats allowed; nothing is copied."""
 
     X: MatrixLike  # (n, d)
     rows: RowIndex  # (m,)
@@ -43,7 +41,7 @@ class RowView:
 
 @dataclass(frozen=True)
 class ColumnView:
-    """Some columns of a matrix; the others are read, too, and dropped."""
+    """Selected columns of a matrix; the others are read as well, and dropped."""
 
     X: MatrixLike  # (n, d)
     columns: IntArray  # (m,)
@@ -59,29 +57,7 @@ class ColumnView:
         return self.X[rows][:, self.columns]
 
 
-@dataclass(frozen=True)
-class Standardised:
-    """A matrix as heads take it: columns of mean 0, where the average vector stands in for a missing one."""
-
-    X: MatrixLike  # (n, d); NaN where a vector is missing
-    mean: Vectors  # (d,)
-    scale: Vectors  # (d,)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.X.shape
-
-    def __len__(self) -> int:
-        return len(self.X)
-
-    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
-        standard = self.X[rows] - self.mean
-        standard /= self.scale
-        standard[np.isnan(standard)] = 0
-        return standard
-
-
 def chunks(n: int, d: int = 1) -> Iterator[slice]:
-    """Slices that part n rows of d numbers into chunks; there is one, if an empty one, even of no rows."""
-    rows = min(CHUNK, max(NUMBERS // max(d, 1), 1))
+    """Slices that divide n rows of d numbers into chunks; of no rows there is one, empty, chunk."""
+    rows = min(CHUNK, max(CHUNK_NUMBERS // max(d, 1), 1))
     return (slice(start, start + rows) for start in range(0, max(n, 1), rows))

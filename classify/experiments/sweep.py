@@ -10,6 +10,7 @@ from encode_once.cache import Store
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.labels import choose_table
 from encode_once.classify.decisions.exact import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS
@@ -59,7 +60,7 @@ def sweep(
         raise unknown_name("metric", by, METRICS)
     store = store if isinstance(store, Store) else Store(store)
     features = [reference.name for reference in featuring.choose(store, shared.features)]
-    runner = TrialRunner(store, Path(folder), featuring.choose_table(store, shared.data))
+    runner = TrialRunner(store, Path(folder), choose_table(store, shared.data))
     specs = all_specs(shared, names, feature_sets(features, subsets), grid, seeds)
     results = []
     for number, spec in enumerate(specs, start=1):

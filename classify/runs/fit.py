@@ -17,13 +17,15 @@ from numpy.typing import NDArray
 
 from encode_once.cache import Keys, Store, Table
 from encode_once.classify import heads
-from encode_once.classify.data import features as featuring
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, StoredFeature
 from encode_once.classify.data.groups import Grouping
+from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.standardise import standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.checks import check_scores
@@ -64,7 +66,7 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    samples = featuring.samples(store, spec.features, table or featuring.choose_table(store, spec.data))
+    samples = load_samples(store, spec.features, table or choose_table(store, spec.data))
     table = samples.table
     keys = content_keys(table)
     grouping = Grouping.parse(spec.groups, store, table)
@@ -173,7 +175,7 @@ class HeadFitter:
         if head.takes_raw:
             mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         else:
-            mean, scale = featuring.standardisation(X_train, [*X.shapes.values()])
+            mean, scale = standardisation(X_train, [*X.shapes.values()])
         model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_train), self.Y[train], model.standardise(X_val), self.Y[validation])
         scored = self._scored(model, X, validation)

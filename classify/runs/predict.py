@@ -18,6 +18,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
+from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
@@ -157,7 +158,7 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
             "image or, without an image, the same caption"
         )
     classes = run.record.classes
-    unknown = sorted(set(featuring.class_names(table.labels)) - set(classes))
+    unknown = sorted(set(class_names(table.labels)) - set(classes))
     if unknown:
         warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
     try:
@@ -168,7 +169,7 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
             f"intervals keep rows of equal content together: {table.source} has nothing for "
             f"--groups {run.spec.groups}"
         )
-    labels = featuring.label_matrix(table.labels, classes)[~seen]
+    labels = label_matrix(table.labels, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
     probabilities = run.decision.probabilities(rows.scores)

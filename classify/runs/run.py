@@ -34,7 +34,8 @@ from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify import heads
 from encode_once.classify.data import text as corpus
-from encode_once.classify.data.matrix import MatrixLike, Standardised
+from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.evaluation import ScoredRows

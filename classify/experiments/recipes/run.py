@@ -12,6 +12,7 @@ from encode_once.classify import fit
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data import text as corpus
+from encode_once.classify.data.labels import choose_table
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.runs.retune import measure_kept, retune
@@ -73,7 +74,7 @@ class RecipeRunner:
         Raises:
             DataError: the store has none of the data, or several.
         """
-        return featuring.choose_table(self.store, self.data)
+        return choose_table(self.store, self.data)
 
     @cached_property
     def _table_or_none(self) -> Table | None:

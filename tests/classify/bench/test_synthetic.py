@@ -7,7 +7,8 @@ from sklearn.metrics import f1_score
 
 from encode_once.cache import Store
 from encode_once.classify.bench.synthetic import CLASSES, FREQUENCIES, synthetic_scores, synthetic_store
-from encode_once.classify.data.features import choose, class_names, label_matrix, load
+from encode_once.classify.data.features import choose, load
+from encode_once.classify.data.labels import class_names, label_matrix
 
 
 def arrays(rows, dim, seed=0):

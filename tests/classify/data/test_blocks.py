@@ -10,8 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from encode_once.cache import Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify.data.blocks import Matrix, StoredBlock
-from encode_once.classify.data.features import standardisation
-from encode_once.classify.data.matrix import Standardised
+from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.heads.torch.networks import split
 
 KEYS = pack(content_key(bytes([row])) for row in range(10))

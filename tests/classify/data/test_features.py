@@ -15,14 +15,8 @@ from encode_once.cache import (
     content_key,
 )
 from encode_once.cache.keys import pack
-from encode_once.classify.data.features import (
-    StoredFeature,
-    choose,
-    choose_table,
-    class_names,
-    label_matrix,
-    load,
-)
+from encode_once.classify.data.features import StoredFeature, choose, load
+from encode_once.classify.data.labels import choose_table, class_names, label_matrix
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.runs.predict import choose_split
 

@@ -10,8 +10,8 @@ from encode_once.cache import Feature, Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, predict
 from encode_once.classify.data.blocks import Matrix, StoredBlock
-from encode_once.classify.data.features import standardisation
-from encode_once.classify.data.matrix import ColumnView, RowView, Standardised, chunks
+from encode_once.classify.data.matrix import ColumnView, RowView, chunks
+from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.heads import make
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
@@ -88,7 +88,7 @@ def test_chunks_part_the_rows_and_there_is_always_one(monkeypatch, n):
 @pytest.mark.parametrize(("d", "size"), [(1, 3), (4, 3), (5, 2), (12, 1), (100, 1), (0, 3)])
 def test_chunks_of_long_rows_are_smaller(monkeypatch, d, size):
     monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK", 3)
-    monkeypatch.setattr("encode_once.classify.data.matrix.NUMBERS", 12)
+    monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK_NUMBERS", 12)
     parts = [np.arange(7)[part] for part in chunks(7, d)]
     assert len(parts[0]) == size
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(7))

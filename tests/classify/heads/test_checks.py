@@ -6,8 +6,9 @@ import torch
 
 from encode_once.cache.errors import DataError
 from encode_once.classify import fit, heads
-from encode_once.classify.data import features as featuring
+from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.samples import load_samples
 from encode_once.classify.heads import HEADS
 from encode_once.classify.heads.checks import check_scores, require_finite
 from encode_once.classify.runs.fit import HeadFitter
@@ -100,7 +101,7 @@ def test_classes_too_rare_to_be_judged_alone_are_judged_together():
 def learner(filled):
     """A function that prepares a head of that name to be fitted on a store's rows."""
     store = filled(n=100)
-    samples = featuring.samples(store, (), featuring.choose_table(store, None))
+    samples = load_samples(store, (), choose_table(store, None))
 
     def make(name):
         table = samples.table

@@ -10,9 +10,9 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.data.features import standardisation
-from encode_once.classify.data.matrix import RowView, Standardised
+from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.splits import inner
+from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import linear
 from encode_once.classify.heads.linear import Linear, _Problem

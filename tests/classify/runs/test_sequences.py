@@ -5,7 +5,7 @@ import pytest
 
 from encode_once.cache import DataError, Failure
 from encode_once.classify import evaluate, fit, load_run, predict
-from encode_once.classify.data.features import class_names, label_matrix
+from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.heads import HEADS
 
 QUICK = {"epochs": 3, "width": 8, "hidden": 4, "device": "cpu", "progress": False}
