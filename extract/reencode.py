@@ -23,7 +23,7 @@ TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FeatureCheck:
     """Stored rows of a feature compared with the same rows encoded again."""
 
     feature: str
@@ -44,7 +44,7 @@ def recompute(
     device: str = "auto",
     seed: int = 0,
     trust: Trust | None = None,
-) -> list[Comparison]:
+) -> list[FeatureCheck]:
     """Encode up to `rows` random rows of each feature again.
 
     Raises:
@@ -70,7 +70,7 @@ def recompute(
 
 def _compare(
     store: Store, tower: Tower, features: dict[str, Feature], rows: int, device: str, seed: int
-) -> list[Comparison]:
+) -> list[FeatureCheck]:
     for output, feature in features.items():
         feature.check(tower.specs[output])
     _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality, Shard())
@@ -95,7 +95,7 @@ def _compare(
             vectors.extend(np.asarray(vector).astype(STORED) for vector in encoded[output])
     keys = pack(item.key for item, _ in sample)
     return [
-        Comparison(feature.name, len(sample), max(map(_distance, _stored(feature, keys), again[output])))
+        FeatureCheck(feature.name, len(sample), max(map(_distance, _stored(feature, keys), again[output])))
         for output, feature in features.items()
     ]
 

@@ -10,6 +10,7 @@ import click
 from encode_once.cache import EncodeOnceError
 from encode_once.extract.demo.scenes import compose
 
+ENCODERS = ("efficientnet-lite0", "glove-50")
 MODALITIES = {
     "image": ["efficientnet-lite0/pooled"],
     "caption": ["glove-50/mean"],
@@ -30,31 +31,15 @@ def run_demo(folder: Path, scenes: int) -> None:
     if not (data / "train.csv").exists():
         click.echo(f"Composing {scenes} images in {data} …")
         compose(data, scenes, eval_rows=eval_rows)
-    _run(
-        "extract",
-        "--encoder",
-        "efficientnet-lite0",
-        "--encoder",
-        "glove-50",
-        "--data",
-        data,
-        "--store",
-        store,
-    )
+    encoders = [word for encoder in ENCODERS for word in ("--encoder", encoder)]
+    _run("extract", *encoders, "--data", data, "--store", store)
     trained = []
     for head in HEADS:
         for modality, features in MODALITIES.items():
             trained.append(runs / f"{head}-{modality}")
             inputs = [word for feature in features for word in ("--features", feature)]
-            options: list[str | Path] = [
-                "--store",
-                store,
-                "--split",
-                f"tail:{eval_rows}",
-                "--run",
-                trained[-1],
-            ]
-            _run("fit", "--head", head, *inputs, *options, quiet=True)
+            split = ["--split", f"tail:{eval_rows}"]
+            _run("fit", "--head", head, *inputs, "--store", store, *split, "--run", trained[-1], quiet=True)
     _run("report", *trained)
     _run("predict", trained[-1], "--data", data, "-o", folder / "predictions.csv")
     click.echo(

@@ -1,6 +1,7 @@
 """The demo's data: scenes composed from Twemoji images, with captions that describe only a part of each."""
 
 import csv
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -34,201 +35,23 @@ OWN_WORD = 0.25  # probability that the name is the picture's own word, not one 
 
 @dataclass(frozen=True)
 class Category:
-    """A label: its frequency, its words in captions, and its pictures.
-
-    Pictures are identified by their code points, as Twemoji names its files, each with a word that fits only
-    this picture. Those in `evaluation` are in no training scene. They were chosen so that efficientnet-lite0
-    can recognise most of them from the others: the demo's scores do not rank encoders.
-    """
+    """A label, as `emoji.toml` describes it."""
 
     frequency: float  # relative to the other categories
-    words: tuple[str, ...]  # that fit every picture
-    train: dict[str, str]
-    evaluation: dict[str, str]
+    words: list[str]  # that fit every picture
+    train: dict[str, str]  # picture → word that fits only this one
+    evaluation: dict[str, str]  # pictures that are in no training scene
 
 
-CATEGORIES = {
-    "person": Category(
-        frequency=14,
-        words=("person",),
-        train={
-            "1f6b6": "man",
-            "1f9cd-200d-2642-fe0f": "man",
-            "1f9cd-200d-2640-fe0f": "woman",
-            "1f57a": "dancer",
-            "1f468": "man",
-            "1f469": "woman",
-            "1f466": "boy",
-            "1f467": "girl",
-            "1f475": "grandmother",
-            "1f46e": "policeman",
-            "1f482": "guard",
-            "1f470": "bride",
-            "1f3c3": "runner",
-            "1f64b": "boy",
-            "1f481": "girl",
-            "1f468-200d-1f373": "chef",
-            "1f469-200d-1f692": "woman",
-            "1f469-200d-1f33e": "farmer",
-            "1f468-200d-2695-fe0f": "doctor",
-            "1f9d5": "woman",
-            "1f9d4": "man",
-            "1f93e": "athlete",
-        },
-        evaluation={
-            "1f6b6-200d-2640-fe0f": "woman",
-            "1f3c3-200d-2640-fe0f": "girl",
-            "1f474": "grandfather",
-            "1f478": "princess",
-            "1f477": "worker",
-            "1f935": "man",
-            "1f468-200d-1f527": "man",
-            "1f3cc": "golfer",
-            "1f471": "boy",
-            "1f645": "woman",
-        },
-    ),
-    "bicycle": Category(
-        frequency=4,
-        words=("bicycle",),
-        train={"1f6b2": "bike", "1f6b4": "racing bike", "1f6b5": "mountain bike"},
-        evaluation={"1f6b4-200d-2640-fe0f": "racing bike", "1f6b5-200d-2642-fe0f": "mountain bike"},
-    ),
-    "car": Category(
-        frequency=7,
-        words=("car", "automobile"),
-        train={
-            "1f697": "hatchback",
-            "1f698": "sedan",
-            "1f695": "taxi",
-            "1f694": "police car",
-            "1f699": "jeep",
-            "1f3ce": "racing car",
-        },
-        evaluation={"1f696": "taxi", "1f693": "police car"},
-    ),
-    "motorcycle": Category(
-        frequency=2.5,
-        words=("motorcycle", "motorbike"),
-        train={"1f6f5": "motor scooter"},
-        evaluation={"1f3cd": "racing motorcycle"},
-    ),
-    "airplane": Category(
-        frequency=3,
-        words=("airplane", "plane", "aircraft"),
-        train={"1f6e9": "propeller plane", "1f6eb": "jet"},
-        evaluation={"2708": "jet", "1f6ec": "airliner"},
-    ),
-    "bus": Category(
-        frequency=3,
-        words=("bus",),
-        train={"1f68d": "school bus", "1f68e": "trolleybus", "1f690": "minibus"},
-        evaluation={"1f68c": "coach"},
-    ),
-    "train": Category(
-        frequency=3,
-        words=("train",),
-        train={
-            "1f682": "steam locomotive",
-            "1f683": "railway carriage",
-            "1f684": "bullet train",
-            "1f686": "express train",
-            "1f69f": "monorail",
-            "1f68a": "commuter train",
-        },
-        evaluation={"1f687": "subway", "1f688": "tram", "1f68b": "streetcar", "1f69e": "mountain railway"},
-    ),
-    "truck": Category(
-        frequency=3.5,
-        words=("truck",),
-        train={"1f69b": "lorry", "1f6fb": "pickup", "1f691": "ambulance"},
-        evaluation={"1f69a": "lorry", "1f692": "fire engine"},
-    ),
-    "boat": Category(
-        frequency=3,
-        words=("boat",),
-        train={"26f5": "sailboat", "1f6a2": "ship", "1f6a4": "speedboat", "26f4": "ferry", "1f6f6": "canoe"},
-        evaluation={"1f6f3": "ship", "1f6e5": "motorboat"},
-    ),
-    "traffic light": Category(
-        frequency=2,
-        words=("traffic light",),
-        train={"1f6a5": "stoplight"},
-        evaluation={"1f6a6": "traffic signal"},
-    ),
-    "stop sign": Category(  # Twemoji has only one; the variants are similar signs
-        frequency=1.5,
-        words=("stop sign", "road sign"),
-        train={"1f6d1": "octagonal sign", "1f6ab": "prohibition sign"},
-        evaluation={"26d4": "street sign"},
-    ),
-    "bird": Category(
-        frequency=5,
-        words=("bird",),
-        train={
-            "1f426": "robin",
-            "1f427": "penguin",
-            "1f424": "chick",
-            "1f413": "rooster",
-            "1f985": "eagle",
-            "1f989": "owl",
-            "1f99c": "parrot",
-            "1f9a2": "swan",
-            "1f9a9": "flamingo",
-            "1f414": "hen",
-            "1f423": "chick",
-            "1f54a": "dove",
-        },
-        evaluation={
-            "1f426-200d-2b1b": "blackbird",
-            "1f425": "chick",
-            "1f986": "duck",
-            "1fabf": "goose",
-            "1f983": "turkey",
-        },
-    ),
-    "cat": Category(
-        frequency=4.5,
-        words=("cat", "kitty"),
-        train={"1f408": "tabby", "1f408-200d-2b1b": "kitten", "1f63a": "pussycat", "1f63f": "tomcat"},
-        evaluation={"1f63c": "tomcat", "1f431": "kitten"},
-    ),
-    "dog": Category(
-        frequency=5,
-        words=("dog",),
-        train={"1f429": "poodle", "1f9ae": "retriever", "1f415-200d-1f9ba": "labrador", "1f436": "puppy"},
-        evaluation={"1f415": "hound"},
-    ),
-    "horse": Category(
-        frequency=2.5,
-        words=("horse",),
-        train={"1f434": "mare", "1f3a0": "pony", "1f3c7": "racehorse"},
-        evaluation={"1f40e": "stallion"},
-    ),
-    "sheep": Category(
-        frequency=2,
-        words=("sheep",),
-        train={"1f411": "ewe"},
-        evaluation={"1f40f": "ram"},
-    ),
-}
+_EMOJI = tomllib.loads(Path(__file__).with_name("emoji.toml").read_text(encoding="utf-8"))
+CATEGORIES = {name: Category(**fields) for name, fields in _EMOJI["categories"].items()}
+RIDDEN: list[str] = _EMOJI["ridden"]  # pictures with a rider: their scenes also have the label person
+CLUTTER: list[str] = _EMOJI["clutter"].split()  # pictures without a category
 WORDS = {
     picture: (category.words, own_word)
     for category in CATEGORIES.values()
     for picture, own_word in (category.train | category.evaluation).items()
 }
-RIDDEN = {  # pictures with a rider: their scenes also have the label person
-    "1f6b4",
-    "1f6b4-200d-2640-fe0f",
-    "1f6b5",
-    "1f6b5-200d-2642-fe0f",
-    "1f3c7",
-}
-CLUTTER = (  # pictures without a category, many look similar to one: wolf, zebra, goat, bat, helicopter …
-    "1f981 1f42f 1f98a 1f43a 1f993 1f98c 1f984 1facf 1f410 1f999 1f404 1f416 1f430 1f43b 1f412 1f987 1f996 "
-    "1f681 1f680 1f6f8 1f69c 1f6f4 1f6f9 1f6a0 1f6a7 1f6a8 1f68f 26a0 1f17f 1f4ee 1f916 26c4 1f3e0 1f3e2 "
-    "1f332 1f334 1f33b 2601 1f525 26f0 1f354 1f382 26bd 1f3c0 1f388 1f3b8 1f4fa 1fa91 1f392 2602"
-).split()
 
 OPENINGS = ("", "", "", "there is ", "a picture of ")
 JOINTS = (" and ", " next to ", " near ", " with ", " beside ")
