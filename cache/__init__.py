@@ -1,4 +1,4 @@
-"""The feature store: vectors by content key, in plain HDF5. Knows nothing of encoders or heads."""
+"""The feature store: vectors by content key, in plain HDF5. It is independent of encoders and heads."""
 
 from encode_once.cache.errors import (
     DamagedError,

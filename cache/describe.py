@@ -1,29 +1,27 @@
-"""What a store holds, as records that a person or a program can read."""
+"""The content of a store as records for programs, and as text for people."""
 
 from typing import Any
 
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.feature import Feature
-from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.store import Store
 from encode_once.cache.text_table import table_text
 
 
 def features(store: Store) -> list[dict[str, Any]]:
-    """A record a feature: its rows, size, key, and when and with what it was made. Damaged ones say so."""
-    return [_brief(store, name) for name in store.features()]
-
-
-def _brief(store: Store, name: str) -> dict[str, Any]:
-    try:
-        return describe(store.feature(name)) | {"problem": None}
-    except EncodeOnceError as error:
-        return {"feature": name, "problem": str(error)}
+    """A record for each feature, see `describe`; `problem` is None, or why the feature cannot be opened."""
+    records = []
+    for name in store.features():
+        try:
+            records.append(describe(store.feature(name)) | {"problem": None})
+        except EncodeOnceError as error:
+            records.append({"feature": name, "problem": str(error)})
+    return records
 
 
 def describe(feature: Feature) -> dict[str, Any]:
-    """All that is known of a feature beside its rows."""
-    record: FeatureRecord = feature.record
+    """All metadata of a feature: size, spec, key, and when and with which libraries it was made."""
+    record = feature.record
     return {
         "feature": feature.name,
         "rows": len(feature),
@@ -41,7 +39,7 @@ def describe(feature: Feature) -> dict[str, Any]:
 
 
 def tables(store: Store) -> list[dict[str, Any]]:
-    """A record a table: what it is called here, where it was read from, and its size."""
+    """A record for each table: its name in the store, its source and its size."""
     return [
         {
             "table": header.name,
@@ -54,33 +52,35 @@ def tables(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def listing(found: dict[str, Any]) -> str:
-    """Features, then tables, for a person."""
-    shown = [
+def listing(content: dict[str, list[dict[str, Any]]]) -> str:
+    """The records of features and tables as text."""
+    rows = [
         {
-            "feature": one["feature"],
-            "rows": f"{one['rows']:,}",
-            "dim": one["dim"],
-            "MB": f"{one['bytes'] / 1e6:,.1f}",
-            "failed": one["failed"],
-            "key": one["key"][:8],
-            "made": one["created"][:10],
-            "with": " ".join(f"{library} {version}" for library, version in one["provenance"].items()),
+            "feature": record["feature"],
+            "rows": f"{record['rows']:,}",
+            "dim": record["dim"],
+            "MB": f"{record['bytes'] / 1e6:,.1f}",
+            "failed": record["failed"],
+            "key": record["key"][:8],
+            "made": record["created"][:10],
+            "with": " ".join(f"{library} {version}" for library, version in record["provenance"].items()),
         }
-        for one in found["features"]
-        if not one["problem"]
+        for record in content["features"]
+        if not record["problem"]
     ]
-    problems = [f"{one['feature']}: {one['problem']}" for one in found["features"] if one["problem"]]
-    blocks = [table_text(rows) for rows in (shown, found["tables"]) if rows]
+    problems = [
+        f"{record['feature']}: {record['problem']}" for record in content["features"] if record["problem"]
+    ]
+    blocks = [table_text(block) for block in (rows, content["tables"]) if block]
     return "\n\n".join(blocks + problems) or "nothing yet: run extract"
 
 
-def text(found: dict[str, Any]) -> str:
-    """A feature's record for a person, nested records indented."""
+def text(record: dict[str, Any]) -> str:
+    """A feature's record as text, nested records indented."""
     lines = []
-    for name, value in found.items():
+    for name, value in record.items():
         if isinstance(value, dict):
-            lines += [f"{name}:", *(f"  {inner}: {told}" for inner, told in value.items())]
+            lines += [f"{name}:", *(f"  {key}: {entry}" for key, entry in value.items())]
         else:
             lines.append(f"{name}: {value}")
     return "\n".join(lines)

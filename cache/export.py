@@ -1,4 +1,4 @@
-"""A feature as a file of another format, a row for each row of a table that has a vector."""
+"""Export a feature to a file of another format."""
 
 import json
 from collections.abc import Callable
@@ -6,40 +6,42 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import replacing
-from encode_once.cache.format.part import chunks, offsets_of
+from encode_once.cache.format.part import RowIndex, chunks, offsets_of
 from encode_once.cache.table import Table
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Rows of a feature, and what they are called."""
+    """Rows of a feature, and their names in the exported file."""
 
     feature: Feature
-    rows: NDArray[np.intp]
+    rows: RowIndex
     ids: list[str]
 
 
 def select(feature: Feature, table: Table | None) -> Selection:
-    """The rows of a table that have a vector, by their ids; without a table every row, by its content key.
+    """The rows of a table that have a vector, by id; without a table every row, by content key.
 
-    A row of several captions has a vector for each: first come the rows' first captions, then their second.
+    A row with several captions has a vector for each: those of all first captions precede those of all second
+    captions.
     """
     if not len(feature):
         raise DataError(f"{feature.name} has no rows to export")
     if table is None:
         return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
     rows = feature.find(np.concatenate(table.all_keys(feature.modality)))
-    there = np.flatnonzero(rows >= 0)
-    return Selection(feature, rows[there], [table.ids[row % len(table)] for row in there])
+    stored = np.flatnonzero(rows >= 0)
+    return Selection(feature, rows[stored], [table.ids[place % len(table)] for place in stored])
 
 
 def export(selection: Selection, kind: str, path: Path) -> None:
-    """Write `path` whole, or not at all; npy writes `PATH.ids.txt`, and offsets where ragged, beside it.
+    """Write `path` completely or not at all.
+
+    "npy" also writes `PATH.ids.txt` and, for a ragged feature, `PATH.offsets.npy`.
 
     Raises:
         UsageError: an unknown kind.
@@ -56,18 +58,18 @@ def _npy(selection: Selection, path: Path) -> None:
     with replacing(path) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", shape.dtype, (shape.vectors, shape.dim))
         start = 0
-        for some in chunks(shape):
-            _, values, some_lengths = feature.block(selection.rows[some])
+        for piece in chunks(shape):
+            _, values, piece_lengths = feature.block(selection.rows[piece])
             out[start : start + len(values)] = values
             start += len(values)
-            if some_lengths is not None:
-                lengths.append(some_lengths)
+            if piece_lengths is not None:
+                lengths.append(piece_lengths)
         out.flush()
     if shape.ragged:
         with replacing(Path(f"{path}.offsets.npy")) as temporary, temporary.open("wb") as file:
             np.save(file, offsets_of(np.concatenate(lengths)))
     with replacing(Path(f"{path}.ids.txt")) as temporary:
-        temporary.write_text("".join(f"{one}\n" for one in selection.ids), encoding="utf-8")
+        temporary.write_text("".join(f"{id_}\n" for id_ in selection.ids), encoding="utf-8")
 
 
 def _safetensors(selection: Selection, path: Path) -> None:
@@ -94,15 +96,15 @@ def _parquet(selection: Selection, path: Path) -> None:
         metadata={"feature": feature.name},
     )
     with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
-        for some in chunks(shape):
-            keys, values, lengths = feature.block(selection.rows[some])
+        for piece in chunks(shape):
+            keys, values, lengths = feature.block(selection.rows[piece])
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
             if lengths is not None:
                 column = pa.ListArray.from_arrays(offsets_of(lengths).astype("i4"), column)
             binary = pa.FixedSizeBinaryArray.from_buffers(
                 pa.binary(16), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
             )
-            writer.write_table(pa.table([pa.array(selection.ids[some]), binary, column], schema=schema))
+            writer.write_table(pa.table([pa.array(selection.ids[piece]), binary, column], schema=schema))
 
 
 KINDS: dict[str, Callable[[Selection, Path], None]] = {

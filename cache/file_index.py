@@ -1,8 +1,8 @@
-"""Which key an unchanged file has, without reading it again.
+"""The content keys of files that have not changed, without reading them again.
 
-A row says: the file of this path, size and modification time had this key. An image in a container is known
-by the path `CONTAINER::WHERE` with the container's size and time. Losing the index costs one
-reading of the files, nothing else; so a damaged one is thrown away, and a damaged row passed over.
+The index maps a path, size and modification time to a key. An image in a container has the path
+`CONTAINER::WHERE`, and the container's size and time. The index can be deleted: the files are then read once
+more. So a damaged index is deleted, and a damaged row skipped.
 """
 
 import os
@@ -21,68 +21,69 @@ from encode_once.cache.format.atomic import writing
 
 Result = TypeVar("Result")
 Stat = tuple[int, int]  # size in bytes, modification time in nanoseconds
-# A file modified later than this before it was hashed may change within one tick of its clock.
+# A file that was modified less than this before it was hashed could change again without changing its time.
 SETTLED_NS = 2_000_000_000
-PATHS = 500  # asked for in one query; SQLite before 3.32 takes 999 variables
-ROW_BYTES = 100  # about what a row takes on disk
+PATHS_PER_QUERY = 500  # SQLite before 3.32 allows 999 variables
+ROW_BYTES = 100  # approximate size of a row on disk
 
 
 def stat_of(path: str | os.PathLike[str]) -> Stat:
-    """What a change of the file would change.
+    """The file's size and modification time, one of which changes when its content does.
 
     Raises:
-        OSError: there is no such file, or it may not be looked at.
+        OSError: the file does not exist, or may not be accessed.
     """
-    found = os.stat(path)  # noqa: PTH116 — a million times: Path objects would cost more than the call
-    return found.st_size, found.st_mtime_ns
+    result = os.stat(path)  # noqa: PTH116 — for a million files, Path objects would cost more than the call
+    return result.st_size, result.st_mtime_ns
 
 
 class FileIndex:
-    """The keys of files seen before, kept in SQLite beside the store.
+    """The keys of files, in an SQLite database.
 
     Args:
-        path: the database; made when the first key is remembered.
-        read_only: it is only read, and where it cannot be read it has no rows.
-        base: an index of which this one has the newer rows; it is only read.
+        path: the database; created when the first key is added.
+        read_only: never write; a database that cannot be read counts as empty.
+        base: another index, which is only read; rows of this index take precedence.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False, base: "FileIndex | None" = None) -> None:
         self._path, self._read_only, self._base = path, read_only, base
 
     def find(self, stats: Mapping[str, Stat]) -> dict[str, bytes]:
-        """Keys of those files, given by absolute path, that are as they were when they were hashed.
+        """The keys of the files, by absolute path, that have not changed since they were hashed.
 
-        Few files are looked up by path; for about half of the index or more, reading all of it is faster.
+        For more than about half of the index, reading all of it is faster than looking up paths.
         """
         keys: dict[str, bytes] = {}
         if stats and self._path.exists():
 
-            def look(connection: sqlite3.Connection) -> dict[str, bytes]:
+            def select(connection: sqlite3.Connection) -> dict[str, bytes]:
                 return _unchanged(self._rows(connection, stats), stats)
 
-            keys = self._transaction(look, {})
+            keys = self._transaction(select, {})
         if self._base and (others := {path: stat for path, stat in stats.items() if path not in keys}):
             keys |= self._base.find(others)
         return keys
 
     def _rows(self, connection: sqlite3.Connection, paths: Collection[str]) -> Iterable[tuple[Any, ...]]:
-        """The rows of these paths, among others perhaps."""
+        """The rows of these paths, and possibly others."""
         query = "SELECT path, size, mtime_ns, key, checksum FROM keys_of_files"
         if 2 * ROW_BYTES * len(paths) > self._path.stat().st_size:
             return connection.execute(query)
-        ordered = sorted(map(os.fsencode, paths))  # as the primary key is: neighbours lie on one page
-        chunks = (ordered[start : start + PATHS] for start in range(0, len(ordered), PATHS))
+        ordered = sorted(map(os.fsencode, paths))  # as the primary key is, so that queries read few pages
+        starts = range(0, len(ordered), PATHS_PER_QUERY)
+        chunks = (ordered[start : start + PATHS_PER_QUERY] for start in starts)
         return chain.from_iterable(
             connection.execute(f"{query} WHERE path IN ({', '.join('?' * len(chunk))})", chunk)
             for chunk in chunks
         )
 
     def remember(self, files: Iterable[tuple[str, Stat, bytes]]) -> None:
-        """Note the keys of files (absolute path, its stat before it was read, key)."""
-        before = time.time_ns() - SETTLED_NS
-        rows = [(os.fsencode(path), *stat, key) for path, stat, key in files if stat[1] < before]
+        """Add the keys of files: absolute path, stat before it was read, key."""
+        settled = time.time_ns() - SETTLED_NS
+        rows = [(os.fsencode(path), *stat, key) for path, stat, key in files if stat[1] < settled]
         if not rows or self._read_only:
-            return  # an index only saves time: what it lacks is read again
+            return
         self._transaction(
             lambda connection: connection.executemany(
                 "INSERT OR REPLACE INTO keys_of_files VALUES (?, ?, ?, ?, ?)",
@@ -92,39 +93,39 @@ class FileIndex:
         )
 
     def problems(self) -> list[str]:
-        """What is wrong with the index, one line each."""
+        """One line for each problem of the database."""
         if not self._path.exists():
             return []
         try:
             with closing(sqlite3.connect(self._path, timeout=30)) as connection:
-                found = [row for (row,) in connection.execute("PRAGMA integrity_check") if row != "ok"]
+                messages = [row for (row,) in connection.execute("PRAGMA integrity_check") if row != "ok"]
         except sqlite3.Error as error:
-            found = [str(error)]
-        return [f"{self._path}: {one}; the next extract makes it anew" for one in found]
+            messages = [str(error)]
+        return [f"{self._path}: {message}; the next extract recreates it" for message in messages]
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], Result], nothing: Result) -> Result:
-        """Do something with the index, made if it is not there, or is damaged.
+    def _transaction(self, work: Callable[[sqlite3.Connection], Result], default: Result) -> Result:
+        """Run `work` on the database, which is created if it is missing or damaged.
 
-        `nothing` is the result where an index that is only read cannot be.
+        `default` is returned if the index is read-only and the database cannot be read.
         """
         if self._read_only:
             with suppress(sqlite3.Error, OSError):
                 uri = f"{self._path.absolute().as_uri()}?mode=ro"
                 with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
                     return work(connection)
-            return nothing
+            return default
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             try:
                 return self._attempt(work)
-            except sqlite3.OperationalError:  # a full disk, a read-only folder: not the index's fault
+            except sqlite3.OperationalError:  # a full disk or a read-only folder: the database is not damaged
                 raise
             except sqlite3.DatabaseError:
                 self._path.unlink()
                 return self._attempt(work)
         except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self._path}: {error}. It may be deleted: it spares reading files") from error
+            raise StoreError(f"{self._path}: {error}. It may be deleted: it only saves time") from error
 
     def _attempt(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
         with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
@@ -136,7 +137,7 @@ class FileIndex:
 
 
 def _unchanged(rows: Iterable[tuple[Any, ...]], stats: Mapping[str, Stat]) -> dict[str, bytes]:
-    """The keys of the sound rows whose files are as they were, by path."""
+    """Path → key of the intact rows whose stat is that of `stats`."""
     keys = {}
     for raw, size, mtime_ns, key, checksum in rows:
         if checksum == _checksum(raw, size, mtime_ns, key):
@@ -149,5 +150,5 @@ def _unchanged(rows: Iterable[tuple[Any, ...]], stats: Mapping[str, Stat]) -> di
 def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes:
     try:
         return xxhash.xxh3_64_digest(b"%b %d %d %b" % (path, size, mtime_ns, key))
-    except TypeError:  # of other types, as only a damaged row is
+    except TypeError:  # another type, which only a damaged row has
         return b""

@@ -1,4 +1,4 @@
-"""State of the whole process. All functions but `keep_freed_memory` restore it."""
+"""Change the state of the whole process; all functions except `keep_freed_memory` restore it."""
 
 import ctypes
 import os

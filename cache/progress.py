@@ -1,4 +1,4 @@
-"""The progress bar of all rooms."""
+"""The progress bar of all commands."""
 
 from typing import ClassVar
 
@@ -6,6 +6,6 @@ from tqdm import tqdm
 
 
 class ProgressBar(tqdm):  # type: ignore[misc]  # tqdm is untyped
-    """tqdm's, without the thread that it would leave running in the process."""
+    """tqdm without its monitor thread, which would remain in the process."""
 
     monitor_interval: ClassVar[int] = 0

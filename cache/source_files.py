@@ -1,4 +1,4 @@
-"""The files a table was read from, as they were then: has one of them changed since?"""
+"""Record the files that a table was read from, to detect that one of them has changed."""
 
 import hashlib
 import os
@@ -9,41 +9,42 @@ from pathlib import Path
 from encode_once.cache.file_index import FileIndex, Stat, stat_of
 from encode_once.cache.keys import KEY_BYTES, content_key
 
-FOLDER = 0, 0  # in place of a folder's size and time: those say nothing of the files in it
-TEXT = ".txt"  # the files of a folder of images whose contents a table holds
+FOLDER = 0, 0  # in place of a folder's size and time, which do not depend on the files in it
+TEXT = ".txt"  # suffix of the files in a folder of images whose contents are in the table
 
 
 @dataclass(frozen=True)
 class SourceFile:
     """A file, or a folder of images and texts, that a table was read from.
 
-    The key of a folder is that of the names of its files, with size and time of each text.
+    A folder's key is that of its files' names, with the size and time of each text file.
     """
 
     path: str
-    size: int  # in bytes; 0 of a folder
-    mtime_ns: int  # 0 of a folder
+    size: int  # in bytes; 0 for a folder
+    mtime_ns: int  # 0 for a folder
     key: str  # content key, in hexadecimal
 
     @property
     def has_changed(self) -> bool:
-        """Whether it holds something else by now; one that cannot be read any more has not changed.
+        """Whether its content has changed; a file that cannot be read counts as unchanged.
 
-        A file of the same size and time is taken for the same. Of another, the content decides.
+        A file of the same size and time counts as unchanged too; of any other file, the key is compared.
         """
         try:
             stat = _stat(self.path)
-            same_stat = stat == (self.size, self.mtime_ns) != FOLDER
-            return not same_stat and _key(self.path).hex() != self.key
+            if stat == (self.size, self.mtime_ns) and stat != FOLDER:
+                return False
+            return _key(self.path).hex() != self.key
         except OSError:
             return False
 
 
 def source_files(paths: Iterable[str], index: FileIndex) -> list[SourceFile]:
-    """Those files as they are now; one that is not there is left out.
+    """The current state of files; those that do not exist are left out.
 
     Raises:
-        OSError: one cannot be read.
+        OSError: a file cannot be read.
     """
     stats = {path: _stat(path) for path in paths if Path(path).exists()}
     keys = index.find(stats)
@@ -62,6 +63,6 @@ def _key(path: str) -> bytes:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=KEY_BYTES)).digest()
     with os.scandir(path) as entries:
-        files = sorted((one.name, one.path) for one in entries if one.is_file())
-    listing = [(name, stat_of(one) if name.lower().endswith(TEXT) else None) for name, one in files]
+        files = sorted((entry.name, entry.path) for entry in entries if entry.is_file())
+    listing = [(name, stat_of(file) if name.lower().endswith(TEXT) else None) for name, file in files]
     return content_key(repr(listing).encode("utf-8", "surrogateescape"))

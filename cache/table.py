@@ -1,4 +1,4 @@
-"""A table of samples: what each row's image, caption and labels are, and the keys of their contents."""
+"""A table of samples: the image, captions and labels of each row, and their content keys."""
 
 import json
 from collections.abc import Sequence
@@ -18,47 +18,47 @@ from encode_once.cache.keys import Keys, content_key
 from encode_once.cache.source_files import SourceFile
 
 KIND = "encode-once table", 4
-SINCE = 2  # the oldest version that is read: it had one caption a row, and one file a table
-WITH_CAPTIONS = 3  # the first version with several of each
-WITH_HEADER = 4  # the first version with a header ahead of HDF5
+SINCE = 2  # the oldest version that is read; it has one caption per row, and one source file
+WITH_CAPTIONS = 3  # the first version with several of both
+WITH_HEADER = 4  # the first version with a header before the HDF5 content
 
 
 @dataclass
 class Table:
-    """Rows of a user's data, column by column; every list has one entry a row, in the input's order.
+    """Rows of a user's data as columns; every list has one entry per row, in the input's order.
 
-    A row's vectors are found by the keys of its contents, never by its id: `image_keys[i]` is the key of the
-    image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` where the row has none.
-    A row of several captions has its first in `captions`, its second in `more_captions[0]`, and so on.
+    A row's vectors are found by its content keys, never by its id: `image_keys[i]` is the key of the image's
+    bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` if the row has none. The first
+    caption of a row is in `captions`, the second in `more_captions[0]`, and so on.
     """
 
-    source: str  # absolute path of the file or folder the table was read from
+    source: str  # absolute path of the file or folder that the table was read from
     ids: list[str]
-    images: list[str]  # path of each image, or CONTAINER::WHERE it lies in one; "" where the row has none
-    captions: list[str]  # "" where the row has none
+    images: list[str]  # path of each image, or CONTAINER::WHERE in a container; "" if the row has none
+    captions: list[str]  # "" if the row has none
     labels: list[tuple[str, ...]] | None  # None: an unlabelled table; (): a row without labels
     id_column: str = "ImageID"
     label_separator: str = " "
     columns: dict[str, list[str]] = field(default_factory=dict)  # the table's other columns, as text
     image_keys: Keys | None = None  # (n, 16) uint8
     caption_keys: Keys | None = None  # (n, 16) uint8
-    split: str = "train"  # what the data calls these rows: train, test, val2017 …
+    split: str = "train"  # the data's name for these rows: train, test, val2017 …
     more_sources: list[str] = field(default_factory=list)  # further files it was read from, such as shards
-    more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" where a row has fewer
-    more_caption_keys: list[Keys] = field(default_factory=list)  # of each of these, (n, 16) uint8
+    more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" if a row has fewer
+    more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def name(self) -> str:
-        """What a store calls this table: readable, and one for each source."""
+        """Its name in a store: readable, and unique for each source."""
         return name_of(self.source)
 
     def keys(self, modality: str) -> Keys:
         """Keys of the rows' images, or of their first captions, (n, 16)."""
         keys = {"image": self.image_keys, "caption": self.caption_keys}[modality]
-        assert keys is not None, "a table's keys are there once its contents have been read"
+        assert keys is not None, "the keys are set when the contents are read"
         return keys
 
     def all_keys(self, modality: str) -> Keys:
@@ -74,50 +74,50 @@ class Table:
 
 
 def name_of(source: str) -> str:
-    """What a store calls the table of that source."""
+    """The name in a store of the table with that source."""
     path, key = Path(source), content_key(source.encode("utf-8", "surrogateescape"))
     return f"{path.parent.name}-{path.stem}-{key.hex()[:8]}"
 
 
 @dataclass(frozen=True)
 class TableHeader:
-    """What is needed to choose among tables, read without their rows."""
+    """A table's metadata, which is read without its rows."""
 
     source: str
     split: str
     rows: int
     labelled: bool
-    sources: list[SourceFile] | None = None  # all it was read from; None: written before that was kept
+    sources: list[SourceFile] | None = None  # all files it was read from; None before version 4
 
     @property
     def name(self) -> str:
-        """What a store calls this table."""
+        """Its name in a store."""
         return name_of(self.source)
 
 
 def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
-    """Store texts as one run of UTF-8 bytes and n + 1 offsets."""
-    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may hold any bytes
+    """Write texts as concatenated UTF-8 bytes and n + 1 offsets."""
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may contain any bytes
     packed = group.create_group(name)
     packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
     packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
 
 
 def _get_texts(packed: h5py.Group) -> list[str]:
-    run, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
-    if run.isascii():  # then places in bytes are places in the text, and it is decoded at once
-        text = run.decode("ascii")
+    content, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
+    if content.isascii():  # a byte is a character: all can be decoded at once, which is faster
+        text = content.decode("ascii")
         return [text[start:end] for start, end in pairwise(offsets)]
-    return [run[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
+    return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
 
 
 def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
-    """Write a table with its keys, whole or not at all, and what the files it was read from are like."""
+    """Write a table, its keys and the state of its source files, completely or not at all."""
     header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
     text = json.dumps(asdict(header)).encode()
-    room = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 begins at a power of two
-    content = BytesIO()  # HDF5 writes to memory: where the disk is full, it would crash when it closes a file
-    with h5py.File(content, "w", userblock_size=room) as file:
+    user_block = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 requires a power of two
+    content = BytesIO()  # HDF5 would crash when it closes a file on a full disk
+    with h5py.File(content, "w", userblock_size=user_block) as file:
         _put(table, file)
     content.seek(STAMP_BYTES)
     content.write(text)
@@ -127,11 +127,11 @@ def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> 
 
 
 def read_header(path: Path) -> TableHeader:
-    """The header of a table written by `save_table`; of an earlier version, from all of the table.
+    """Read the header of a table written by `save_table`; for an earlier version, reads the whole table.
 
     Raises:
-        StoreError: the file is not one, or of another version.
-        DamagedError: its header is not as it was written.
+        StoreError: the file is not a table, or of another version.
+        DamagedError: the header has changed since it was written.
     """
     try:
         stamp = read_stamp(path, KIND, SINCE)
@@ -144,7 +144,7 @@ def read_header(path: Path) -> TableHeader:
         if checksum(text) != stamp["header"]["checksum"]:
             raise DamagedError(f"{path} is damaged")
         record = json.loads(text)
-        return TableHeader(**{**record, "sources": [SourceFile(**one) for one in record["sources"]]})
+        return TableHeader(**{**record, "sources": [SourceFile(**source) for source in record["sources"]]})
     except (OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, StoreError):
             raise
@@ -163,7 +163,7 @@ def _put(table: Table, file: h5py.File) -> None:
         _put_texts(file, f"more_captions/{number}", texts)
     _put_texts(file, "column_names", list(table.columns))
     for number, texts in enumerate(table.columns.values()):
-        _put_texts(file, f"columns/{number}", texts)  # its own name may not be one HDF5 takes
+        _put_texts(file, f"columns/{number}", texts)  # HDF5 does not allow every column name
     if table.labels is not None:
         names = sorted({label for row in table.labels for label in row})
         number_of = {name: number for number, name in enumerate(names)}
@@ -177,8 +177,8 @@ def load_table(path: Path) -> Table:
     """Read a table written by `save_table`.
 
     Raises:
-        StoreError: the file is not one, or of another version.
-        DamagedError: it is not as it was written.
+        StoreError: the file is not a table, or of another version.
+        DamagedError: the file has changed since it was written.
     """
     try:
         check_whole(path, KIND, SINCE)

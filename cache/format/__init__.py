@@ -1,1 +1,1 @@
-"""The files of a store: how parts, specs and journals are laid out, written and read."""
+"""The files of a feature: parts, specs, journals of failures and locks."""

@@ -1,4 +1,4 @@
-"""Writing files that are either whole or not there."""
+"""Write files completely or not at all."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from encode_once.cache.errors import StoreError, brief
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Around what writes to a store: an error of the disk becomes one line that says what to do."""
+    """Turn a disk error in the block into a `StoreError` that says what to do."""
     try:
         yield
     except StoreError:
@@ -22,12 +22,12 @@ def writing(path: Path) -> Iterator[None]:
         reason = brief(error.strerror or error)
         raise StoreError(
             f"{path} cannot be written ({reason}). What was committed is kept: "
-            "make room, or mend the place, and run the same command again"
+            "free disk space or fix the disk, then run the same command again"
         ) from error
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new names in a folder survive a power cut."""
+    """Make renames and new files in a folder survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -36,7 +36,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder or, where it is not there, in the nearest above it."""
+    """Whether files can be created in a folder or, if it does not exist, in its nearest existing parent."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     try:
@@ -48,9 +48,9 @@ def is_writable(folder: Path) -> bool:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path to write; put it in the place of `path` once it is whole and on disk.
+    """Yield a temporary path to write; then rename it to `path`, once its content is on disk.
 
-    A reader sees the old file or the new one, never a part of either. On an error the old one stays.
+    A reader sees the complete old file or the complete new one. After an error the old one remains.
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with writing(path):
@@ -62,11 +62,11 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
             sync_folder(path.parent)
         finally:
-            with suppress(OSError):  # the place may have vanished
+            with suppress(OSError):  # the folder may have been removed
                 temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write `content` as readable JSON, whole or not at all."""
+    """Write `content` as readable JSON, completely or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

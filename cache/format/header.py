@@ -1,8 +1,8 @@
-"""The stamp: what a file of ours says of itself, as text ahead of its HDF5 content.
+"""The stamp: a checksummed header, as text before the HDF5 content of a file.
 
-HDF5 cannot tell a damaged file from a whole one, and a crafted one can crash its library. So each file starts
-with a user block, which HDF5 leaves to others, that says where everything is and has its checksum. Files are
-checked, and parts are read, by that alone.
+HDF5 does not detect damage, and a crafted file can crash its library. So each file starts with a user block,
+which HDF5 ignores, with the place and the checksum of everything else. Files are verified, and parts are
+read, using only this block.
 """
 
 import hashlib
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import DamagedError, StoreError
 
 Stamp = Mapping[str, Any]
-SLOT_BYTES = 4096  # a page: what a disk writes at once, mostly
-SLOTS = 2  # written in turn, so that one is whole whenever the power goes
+SLOT_BYTES = 4096  # a page, which most disks write at once
+SLOTS = 2  # written alternately, so that one is intact if the power fails
 STAMP_BYTES = SLOTS * SLOT_BYTES
 MAGIC = b"encode-once stamp "
 
@@ -36,7 +36,7 @@ def checksums(pieces: Iterable[Any]) -> NDArray[np.uint64]:
 
 
 def write_stamp(descriptor: int, stamp: Stamp, slots: Iterable[int] = range(SLOTS)) -> None:
-    """Write a stamp, whose `commit` counts up, to slots of the file."""
+    """Write a stamp to slots of the file; its `commit` is greater than that of earlier stamps."""
     text = json.dumps(stamp).encode().ljust(SLOT_BYTES - len(MAGIC) - 34) + b"\n"
     block = MAGIC + _digest(text) + b"\n" + text
     if len(block) != SLOT_BYTES:
@@ -46,27 +46,27 @@ def write_stamp(descriptor: int, stamp: Stamp, slots: Iterable[int] = range(SLOT
 
 
 def read_stamp(path: Path, kind: tuple[str, int], since: int | None = None) -> dict[str, Any]:
-    """The stamp of a file of that format and version, or one of an earlier version from `since` on.
+    """Read the stamp of a file of that format, of that version or of earlier ones from `since` on.
 
     Raises:
-        DamagedError: no slot is as it was written.
-        StoreError: it is a file of another format or version.
+        DamagedError: no slot is intact.
+        StoreError: another format or version.
     """
     with path.open("rb") as file:
         blocks = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
-    whole = [stamp for stamp in map(_parse, blocks) if stamp is not None]
-    if not whole:
+    stamps = [stamp for stamp in map(_parse, blocks) if stamp is not None]
+    if not stamps:
         raise DamagedError(f"{path} is damaged, or was not written by this program")
-    stamp = max(whole, key=lambda stamp: int(stamp.get("commit", 0)))
+    stamp = max(stamps, key=lambda stamp: int(stamp.get("commit", 0)))
     check_version(path, (stamp.get("format"), stamp.get("version")), kind, since)
     return stamp
 
 
 def stamp_whole(path: Path, kind: tuple[str, int], more: Stamp | None = None) -> None:
-    """Stamp a closed HDF5 file that was made with a user block: one checksum for all that follows.
+    """Write the stamp of a closed HDF5 file with a user block, with one checksum for all that follows.
 
     Args:
-        more: what else the stamp says.
+        more: further entries of the stamp.
     """
     with path.open("r+b") as file:
         stamp = {"format": kind[0], "version": kind[1], "checksum": _checksum_of_content(file)}
@@ -74,11 +74,11 @@ def stamp_whole(path: Path, kind: tuple[str, int], more: Stamp | None = None) ->
 
 
 def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> None:
-    """Refuse a file that `stamp_whole` did not stamp, or that has changed since; versions as `read_stamp`.
+    """Verify a file that `stamp_whole` stamped; `since` as in `read_stamp`.
 
     Raises:
-        StoreError: of another format or version.
-        DamagedError: not as it was written.
+        StoreError: another format or version.
+        DamagedError: the file has changed since it was written.
     """
     stamp = read_stamp(path, kind, since)
     with path.open("rb") as file:
@@ -88,10 +88,10 @@ def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> 
 
 def _checksum_of_content(file: BinaryIO) -> str:
     file.seek(STAMP_BYTES)
-    found = xxhash.xxh3_64()
+    digest = xxhash.xxh3_64()
     while piece := file.read(1 << 20):
-        found.update(piece)
-    return found.hexdigest()
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _digest(text: bytes) -> bytes:
@@ -107,14 +107,18 @@ def _parse(block: bytes) -> dict[str, Any] | None:
 
 
 def check_version(
-    path: Path, found: tuple[Any, Any], known: tuple[str, int], since: int | None = None
+    path: Path, actual: tuple[Any, Any], expected: tuple[str, int], since: int | None = None
 ) -> None:
-    """Refuse a file of another format, or of a version not from `since` to the known one, with the remedy."""
-    (kind, version), (wanted, current) = found, known
-    if kind == wanted and version in range(since or current, current + 1):
+    """Compare a file's format and version with the expected ones; `since` is the oldest readable version.
+
+    Raises:
+        StoreError: another format or version; the message says what to do.
+    """
+    (kind, version), (expected_kind, current) = actual, expected
+    if kind == expected_kind and version in range(since or current, current + 1):
         return
-    if kind != wanted:
-        raise StoreError(f"{path} is no {wanted}, but {kind!r}")
+    if kind != expected_kind:
+        raise StoreError(f"{path} is no {expected_kind}, but {kind!r}")
     if isinstance(version, int) and version < current:
         remedy = "It is older and has no checksums: extract again into a new --store"
     else:
@@ -123,7 +127,7 @@ def check_version(
 
 
 def write_at(descriptor: int, place: int, content: Any) -> None:
-    """Write all of a buffer at a place of a file."""
+    """Write a whole buffer at a place in a file."""
     rest = memoryview(content).cast("B")
     while len(rest):
         written = os.pwrite(descriptor, rest, place)

@@ -1,4 +1,4 @@
-"""Who may write: one process at a time under each name, as the system knows it."""
+"""Locks that let one process at a time write under each name."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from encode_once.cache.keys import Shard
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock of that path, or refuse at once.
+    """Hold the lock at that path; do not wait for it.
 
-    The system frees the lock of a process that died. Where a file system has no locks, filelock keeps a
-    marker instead, and knows a dead owner by its process, that one's start, its host and the host's boot.
+    The system releases the lock of a process that dies. On a file system without locks, filelock writes a
+    marker instead, and detects a dead owner by its process, start time, host and the host's boot.
 
     Raises:
-        StoreBusyError: another process holds it; the message says which.
+        StoreBusyError: another process holds the lock; the message says which.
     """
     lock = FileLock(path, timeout=0, thread_local=False)
     owner = path.with_suffix(".owner")
@@ -32,7 +32,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
             lock.acquire()
         except Timeout as error:
             raise StoreBusyError(
-                f"another process is writing {what} ({_told(owner)}): let it end, "
+                f"another process is writing {what} ({_describe(owner)}): let it end, "
                 "share the work with --shard, or use another --store"
             ) from error
     try:
@@ -50,10 +50,10 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def all_locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold the lock of every writer of a feature's folder, and that of the one that writes alone.
+    """Hold the locks of all writers of a feature's folder, including the default one.
 
     Raises:
-        StoreBusyError: one of them is at work.
+        StoreBusyError: a writer is active.
     """
     with ExitStack() as locks:
         for path in sorted({folder / f"{Shard()}.lock", *folder.glob("*.lock")}):
@@ -65,9 +65,9 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _told(owner: Path) -> str:
+def _describe(owner: Path) -> str:
     try:
-        found = json.loads(owner.read_text(encoding="utf-8"))
-        return f"process {found['pid']} on {found['host']} since {found['since']}"
+        record = json.loads(owner.read_text(encoding="utf-8"))
+        return f"process {record['pid']} on {record['host']} since {record['since']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return "it has not said which"
+        return "which one is not recorded"

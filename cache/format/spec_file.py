@@ -1,4 +1,4 @@
-"""What a feature is: the file `spec.json` in its folder."""
+"""The file `spec.json` in a feature's folder: its spec and provenance."""
 
 import json
 from collections.abc import Collection, Iterable, Mapping
@@ -13,13 +13,13 @@ from encode_once.cache.keys import Spec, spec_key
 
 @dataclass(frozen=True)
 class EncoderRecord:
-    """What a store or a run records of an encoder: the specs of its features, and its local weights."""
+    """What a store or a run records about an encoder: its local weights, and its features' specs."""
 
     weights_file: str | None = None
     specs: Collection[Spec] = ()
 
     def hashes(self, name: str) -> set[str]:
-        """What the specs say under a name such as "weights", where they say anything."""
+        """The values that the specs have under a name such as "weights"."""
         return {str(spec[name]) for spec in self.specs if name in spec}
 
 
@@ -34,26 +34,26 @@ def encoder_records(features: Iterable[tuple[str, str | None, Spec]]) -> dict[st
 
 @dataclass(frozen=True)
 class FeatureRecord:
-    """What `spec.json` says of a feature."""
+    """The content of `spec.json`."""
 
     feature: str
     key: str
     spec: Spec
-    provenance: Mapping[str, str]  # versions, files: what is told, not compared
+    provenance: Mapping[str, str]  # library versions, files: recorded, but not compared
     created: str
 
     @classmethod
     def new(cls, feature: str, spec: Spec, provenance: Mapping[str, str]) -> "FeatureRecord":
-        """That of a feature that begins now."""
+        """The record of a feature that is created now."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(feature, spec_key(spec), dict(spec), dict(provenance), now)
 
     @classmethod
     def read(cls, folder: Path) -> "FeatureRecord":
-        """That of the feature in a folder.
+        """Read the record in a feature's folder.
 
         Raises:
-            StoreError: it is not there, or not as it was written.
+            StoreError: the file cannot be read, or its key is not that of its spec.
         """
         try:
             record = cls(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
@@ -65,12 +65,12 @@ class FeatureRecord:
         return record
 
     def write(self, folder: Path) -> None:
-        """Make it that of a folder."""
+        """Write the record to a feature's folder."""
         write_json(folder / "spec.json", asdict(self))
 
     @property
     def header(self) -> dict[str, str]:
-        """The attributes that make a part understandable on its own."""
+        """The attributes that describe a part file."""
         return {
             "feature": self.feature,
             "feature_key": self.key,

@@ -112,7 +112,7 @@ def test_a_broken_note_of_the_owner_does_no_harm(store, owner):
     feature = store.declare("e/o", SPEC)
     with feature.writer(1):
         (feature.folder / "0-of-1.owner").write_text(owner)
-        with pytest.raises(StoreBusyError, match="has not said which"), feature.writer(1):
+        with pytest.raises(StoreBusyError, match="which one is not recorded"), feature.writer(1):
             pass
 
 
