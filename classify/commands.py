@@ -184,9 +184,9 @@ def export_run(run: str, output: Path) -> None:
       encode-once export runs/mlp -o model.onnx
     """
     from encode_once.classify import load_run
-    from encode_once.classify.runs.onnx_export import export as write
+    from encode_once.classify.runs.onnx_export import export_onnx
 
-    difference = write(load_run(run), output)
+    difference = export_onnx(load_run(run), output)
     say(f"{output}: scores differ from the run's by {difference:.1e} at most")
 
 

@@ -95,7 +95,7 @@ def library(folder):
     from encode_once.cache import Store
     from encode_once.classify import fit, load_run
     from encode_once.classify.decisions.rule import DecisionSpec
-    from encode_once.classify.runs.onnx_export import export
+    from encode_once.classify.runs.onnx_export import export_onnx
     from encode_once.extract import encode
     from encode_once.extract.reencode import recompute
 
@@ -110,7 +110,7 @@ def library(folder):
             store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, tuning=tuning
         )
         if head in ("linear", "mlp"):
-            export(run, folder / f"{head}.onnx")
+            export_onnx(run, folder / f"{head}.onnx")
     model = load_run(folder / "mlp").model
     assert len(model.scores(model.mean[None])) == 1
     fit(store, "linear", features=["word2vec:8/mean"], run=folder / "captions")

@@ -135,7 +135,9 @@ def test_the_history_of_the_training_is_saved(filled, tmp_path, head, epochs_of)
     with (run.path / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     epochs = [(int(row["model"]), int(row["epoch"])) for row in rows]
-    assert sorted(epochs) == [(model, epoch) for model, n in enumerate(epochs_of) for epoch in range(1, n + 1)]
+    assert sorted(epochs) == [
+        (model, epoch) for model, n in enumerate(epochs_of) for epoch in range(1, n + 1)
+    ]
     assert list(load_run(run.path).history) == list(run.history)
     assert len(run.history) == len(rows)
 

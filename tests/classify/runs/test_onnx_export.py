@@ -1,4 +1,4 @@
-"""A run in another program's hands: one ONNX file, run by onnxruntime alone."""
+"""An exported run: one ONNX file, run by onnxruntime alone."""
 
 import csv
 import json
@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from encode_once.cache import DataError, Failure
 from encode_once.classify import DecisionSpec, fit, load_run
-from encode_once.classify.runs import onnx_export as exporting
+from encode_once.classify.heads.linear import Linear
+from encode_once.classify.runs.onnx_export import ExportError, export_onnx
 from encode_once.cli import main
 
 SMALL = {"epochs": 2, "device": "cpu", "progress": False}
@@ -37,23 +38,22 @@ def store(filled):
 
 
 def stored(store, names, length):
-    """What plain h5py reads of the store, as the exported file takes it: (n, d), NaN where there is none."""
+    """The features as the exported file takes them, read with plain h5py: (n, d), NaN if missing."""
     blocks = []
     (table,) = store.tables()
     for name in names:
         (part,) = (store.path / "features" / name).glob("*.h5")
         with h5py.File(part) as file:
-            place = {key.tobytes(): row for row, key in enumerate(file["keys"][()])}
+            rows = {key.tobytes(): row for row, key in enumerate(file["keys"][()])}
             values = file["values"][()].astype(np.float32)
             ragged = "offsets" in file
             offsets = file["offsets"][()] if ragged else np.arange(len(values) + 1)
         size = length if ragged else 1
         block = np.full((len(table), size, values.shape[1]), np.nan, np.float32)
         for row, key in enumerate(table.keys("image")):
-            if key.tobytes() in place:
-                at = place[key.tobytes()]
-                found = values[offsets[at] : offsets[at + 1]]
-                block[row, : len(found)] = found
+            if key.tobytes() in rows:
+                start, end = offsets[rows[key.tobytes()] :][:2]
+                block[row, : end - start] = values[start:end]
         blocks.append(block.reshape(len(table), -1))
     return np.concatenate(blocks, axis=1)
 
@@ -81,31 +81,31 @@ def session(path):
 def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_path, head, features, options):
     fit(store, head, features=features, split="random:0.3", options=options, run=tmp_path / "run")
     run = load_run(tmp_path / "run")
-    assert exporting.export(run, tmp_path / "model.onnx") <= 1e-5
-    at_work = session(tmp_path / "model.onnx")
-    (given,) = at_work.get_inputs()
-    assert (given.name, given.type, given.shape[1]) == ("features", "tensor(float)", len(run.model.mean))
+    assert export_onnx(run, tmp_path / "model.onnx") <= 1e-5
+    model = session(tmp_path / "model.onnx")
+    (features_input,) = model.get_inputs()
+    assert (features_input.name, features_input.type) == ("features", "tensor(float)")
+    assert features_input.shape[1] == len(run.model.mean)
     (table,) = store.tables()
     X = stored(store, features, run.shapes.get("e/tokens", (1, 0))[0])
     assert np.isnan(X[:3, :8]).all()
-    scores, labels = at_work.run(["scores", "labels"], {"features": X})
+    scores, labels = model.run(["scores", "labels"], {"features": X})
     assert labels.dtype == bool
     np.testing.assert_array_equal(labels, scores >= run.decision.thresholds)
-    place = {one: row for row, one in enumerate(table.ids)}
-    held = [place[one] for one in run.eval.ids]
-    np.testing.assert_allclose(scores[held], run.eval.scores, atol=1e-5)
+    evaluated = [table.ids.index(row_id) for row_id in run.eval.ids]
+    np.testing.assert_allclose(scores[evaluated], run.eval.scores, atol=1e-5)
 
     clear = (np.abs(run.eval.scores - run.decision.thresholds) > 1e-5).all(axis=1)
     assert clear.mean() > 0.9
     with (run.path / "predictions.csv").open() as file:
-        kept = [row["Labels"] for row in csv.DictReader(file)]
+        saved = [row["Labels"] for row in csv.DictReader(file)]
     classes = np.array(run.record.classes)
-    for row, sure, named in zip(labels[held], clear, kept, strict=True):
-        assert not sure or ";".join(classes[row]) == named
+    for row, is_clear, names in zip(labels[evaluated], clear, saved, strict=True):
+        assert not is_clear or ";".join(classes[row]) == names
     for size in (1, 7):
-        some = at_work.run(["scores"], {"features": X[:size]})[0]
-        np.testing.assert_allclose(some, scores[:size], atol=1e-6)
-    nothing = at_work.run(["scores"], {"features": np.full((2, X.shape[1]), np.nan, np.float32)})[0]
+        (first,) = model.run(["scores"], {"features": X[:size]})
+        np.testing.assert_allclose(first, scores[:size], atol=1e-6)
+    nothing = model.run(["scores"], {"features": np.full((2, X.shape[1]), np.nan, np.float32)})[0]
     assert np.isfinite(nothing).all()
 
 
@@ -115,16 +115,16 @@ def fitted(store, tmp_path):
     return load_run(tmp_path / "run")
 
 
-def test_the_file_says_what_goes_in_and_what_comes_out(store, fitted, tmp_path):
-    exporting.export(fitted, tmp_path / "model.onnx")
-    told = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
-    assert (told["head"], told["objective"]) == ("linear", "micro")
-    assert json.loads(told["classes"]) == fitted.record.classes
+def test_the_metadata_describe_features_classes_and_thresholds(store, fitted, tmp_path):
+    export_onnx(fitted, tmp_path / "model.onnx")
+    metadata = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert (metadata["head"], metadata["objective"]) == ("linear", "micro")
+    assert json.loads(metadata["classes"]) == fitted.record.classes
     assert (
-        json.loads(told["thresholds"])
+        json.loads(metadata["thresholds"])
         == json.loads((tmp_path / "run/thresholds.json").read_text())["thresholds"]
     )
-    assert json.loads(told["features"]) == [
+    assert json.loads(metadata["features"]) == [
         {"name": name, "key": store.feature(name).key, "length": 1, "width": 8, "first_column": first}
         for name, first in (("e/image", 0), ("e/text", 8))
     ]
@@ -132,13 +132,13 @@ def test_the_file_says_what_goes_in_and_what_comes_out(store, fitted, tmp_path):
 
 @pytest.mark.parametrize("head", ["knn", "forest", "gbm", "stack", "label-rnn"])
 def test_other_heads_are_refused_with_those_that_can(store, tmp_path, head):
-    few = {
+    options = {
         "forest": {"trees": 2},
         "gbm": {"rounds": 2},
         "stack": {"heads": ["linear"] * 2},
         "label-rnn": {**SMALL, "width": 8, "hidden": 8},
     }
-    fit(store, head, features=VECTORS, options=few.get(head, {}), run=tmp_path / "run")
+    fit(store, head, features=VECTORS, options=options.get(head, {}), run=tmp_path / "run")
     result = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 1
     assert result.stderr.strip().count("\n") == 0
@@ -150,17 +150,16 @@ def test_other_heads_are_refused_with_those_that_can(store, tmp_path, head):
 def test_without_onnxruntime_one_line_says_what_to_install(fitted, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(DataError, match=r"pip install 'encode-once\[onnxruntime\]'"):
-        exporting.export(fitted, tmp_path / "model.onnx")
+        export_onnx(fitted, tmp_path / "model.onnx")
 
 
-def test_a_file_that_gives_other_scores_is_not_put_in_place(fitted, tmp_path, monkeypatch):
-    (tmp_path / "model.onnx").write_text("what was there")
-    network = exporting._network(fitted.model.head)
-    network.bias.data = network.bias.data + 1e-3
-    monkeypatch.setattr(exporting, "_network", lambda head: network)
-    with pytest.raises(exporting.ExportError, match="its scores differ from the run's"):
-        exporting.export(fitted, tmp_path / "model.onnx")
-    assert (tmp_path / "model.onnx").read_text() == "what was there"
+def test_a_file_that_gives_other_scores_is_not_written(fitted, tmp_path, monkeypatch):
+    (tmp_path / "model.onnx").write_text("an older file")
+    original = Linear.predict_proba
+    monkeypatch.setattr(Linear, "predict_proba", lambda head, X: original(head, X) + np.float32(1e-3))
+    with pytest.raises(ExportError, match="its scores differ from the run's"):
+        export_onnx(fitted, tmp_path / "model.onnx")
+    assert (tmp_path / "model.onnx").read_text() == "an older file"
 
 
 def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
@@ -171,11 +170,11 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
 
 
-def test_a_run_that_decides_by_more_than_cuts_is_refused_with_what_to_do(filled, tmp_path):
-    made, _ = fit(filled(), "linear", tuning=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
+def test_a_run_that_decides_by_more_than_thresholds_is_refused_with_what_to_do(filled, tmp_path):
+    run, _ = fit(filled(), "linear", tuning=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
     with pytest.raises(
         DataError, match=r"decides by more than thresholds .*--decide thresholds --calibrate none"
     ):
-        exporting.export(made, tmp_path / "model.onnx")
-    made.decision = DecisionSpec("micro").fit(made.validation.scores, made.validation.labels)
-    assert exporting.export(made, tmp_path / "model.onnx") < 1e-5
+        export_onnx(run, tmp_path / "model.onnx")
+    run.decision = DecisionSpec("micro").fit(run.validation.scores, run.validation.labels)
+    assert export_onnx(run, tmp_path / "model.onnx") < 1e-5
