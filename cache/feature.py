@@ -42,7 +42,7 @@ class Feature:
     ) -> None:
         self.name, self.folder = name, folder
         self._create_store, self._base = create_store, base
-        self._parts: list[Part] = []
+        self.parts: list[Part] = []  # sealed, in the order of their rows
         self._files: FileStats = {}
         self.reload()
 
@@ -84,19 +84,18 @@ class Feature:
                 raise SpecMismatchError(
                     f"{self.folder} was made another way than {folder}: delete it, or use another --store"
                 )
-        self._files, self._parts = self._open_parts()
-        self.starts = np.cumsum([0, *(part.rows for part in self._parts)])  # the first row of each part
-        self.keys: Keys = np.concatenate([pack([]), *(part.keys for part in self._parts)])  # of all rows
+        self._files, self.parts = self._open_parts()
+        self.starts = np.cumsum([0, *(part.rows for part in self.parts)])  # the first row of each part
+        self.keys: Keys = np.concatenate([pack([]), *(part.keys for part in self.parts)])  # of all rows
         self.__dict__.pop("_index", None)
-        # Decided by the first rows; None until then.
-        self.ragged: bool | None = None
-        self.dim: int | None = None
-        self.dtype: np.dtype[Any] | None = None
-        for part in self._parts:
-            kind = part.shape.ragged, part.shape.dim, np.dtype(part.shape.dtype)
-            if self.dim is not None and kind != (self.ragged, self.dim, self.dtype):
+        for part in self.parts:
+            if part.shape.kind != self.parts[0].shape.kind:
                 raise StoreError(f"{part.path} holds rows of another shape than the parts before it")
-            self.ragged, self.dim, self.dtype = kind
+        # Decided by the first rows; None until then.
+        first = self.parts[0].shape if self.parts else None
+        self.ragged = first.ragged if first else None
+        self.dim = first.dim if first else None
+        self.dtype = np.dtype(first.dtype) if first else None
 
     @cached_property
     def _index(self) -> KeyIndex:
@@ -109,7 +108,7 @@ class Feature:
                 files = self._list_files()
                 opened = {
                     part.path: part
-                    for part in self._parts
+                    for part in self.parts
                     if part.path in files and files[part.path] == self._files[part.path]
                 }
                 paths = [path for path in files if path.suffix == ".h5" and path not in opened]
@@ -151,11 +150,6 @@ class Feature:
         return self.record.key
 
     @property
-    def parts(self) -> list[Part]:
-        """The sealed parts, in the order of their rows."""
-        return self._parts
-
-    @property
     def weights_file(self) -> str | None:
         """The local file of weights that made the first rows; None if there was none."""
         return self.record.provenance.get("weights_file")
@@ -163,7 +157,7 @@ class Feature:
     @property
     def nbytes(self) -> int:
         """Size of its parts, in bytes."""
-        return sum(part.nbytes for part in self._parts)
+        return sum(part.nbytes for part in self.parts)
 
     def add_provenance(self, provenance: Mapping[str, str]) -> None:
         """Record provenance, such as library versions, for rows written from now on."""
@@ -229,8 +223,8 @@ class Feature:
             part, start = self._part_of(rows[0])
             if rows[-1] - start < part.rows:
                 return part.consecutive(int(rows[0] - start), int(rows[-1] - start) + 1)
-        if len(self._parts) == 1:
-            return self._parts[0].gather(rows)
+        if len(self.parts) == 1:
+            return self.parts[0].gather(rows)
         values = self._no_values(len(rows))
         for part, places, local in self._by_part(rows):
             values[places] = part.gather(local)
@@ -266,7 +260,7 @@ class Feature:
 
     def lengths(self) -> NDArray[np.intp]:
         """The length of each row's sequence, (rows,)."""
-        return np.concatenate([np.empty(0, np.intp), *(part.lengths() for part in self._parts)])
+        return np.concatenate([np.empty(0, np.intp), *(part.lengths() for part in self.parts)])
 
     def block(self, rows: RowIndex) -> RowBlock:
         """Keys and vectors of rows returned by `find`, and lengths if the feature is ragged."""
@@ -278,15 +272,15 @@ class Feature:
     def shape_of(self, rows: RowIndex) -> Shape:
         """The shape of a part of exactly these rows."""
         vectors = int(self.lengths()[rows].sum()) if self.ragged else len(rows)
-        return replace(self._parts[0].shape, rows=len(rows), vectors=vectors)
+        return replace(self.parts[0].shape, rows=len(rows), vectors=vectors)
 
     def _part_of(self, row: int) -> tuple[Part, int]:
         number = int(np.searchsorted(self.starts, row, "right")) - 1
-        return self._parts[number], int(self.starts[number])
+        return self.parts[number], int(self.starts[number])
 
     def _by_part(self, rows: RowIndex) -> Iterator[tuple[Part, RowIndex, RowIndex]]:
         """Each part that has any of the rows, their places in `rows`, and their numbers in the part."""
-        for part, start in zip(self._parts, self.starts, strict=False):
+        for part, start in zip(self.parts, self.starts, strict=False):
             places = np.flatnonzero((start <= rows) & (rows < start + part.rows))
             if len(places):
                 yield part, places, rows[places] - start

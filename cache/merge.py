@@ -106,8 +106,7 @@ def _checked_part(path: Path, feature: Feature) -> Part | None:
         return None
     if problems := part.problems():
         raise DamagedError("; ".join(problems))
-    kind = part.shape.ragged, part.shape.dim, np.dtype(part.shape.dtype)
-    if feature.dim is not None and kind != (feature.ragged, feature.dim, feature.dtype):
+    if feature.parts and part.shape.kind != feature.parts[0].shape.kind:
         raise DamagedError(f"{path} holds rows of another shape than {feature.name} here")
     return part
 

@@ -51,6 +51,11 @@ class Shape:
     ragged: bool
 
     @property
+    def kind(self) -> tuple[bool, int, str]:
+        """What all parts of a feature have in common."""
+        return self.ragged, self.dim, self.dtype
+
+    @property
     def vector_bytes(self) -> int:
         """Bytes of one vector."""
         return self.dim * np.dtype(self.dtype).itemsize

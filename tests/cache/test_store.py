@@ -29,7 +29,6 @@ from encode_once.cache import feature as feature_module
 from encode_once.cache.format import feature_writer as writer_module
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
-from encode_once.cache.merge import merge
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -323,14 +322,6 @@ def test_nothing_writes_to_a_store_that_is_only_read(base, write):
     before = files_of(base)
     with pytest.raises(StoreError, match="opened for reading only"):
         write(base)
-    assert files_of(base) == before
-
-
-def test_tables_alone_are_not_merged_into_a_store_that_is_only_read(base, store):
-    store.save(TABLE)  # which `base` has, so that there is nothing to add
-    before = files_of(base)
-    with pytest.raises(StoreError, match="opened for reading only"):
-        merge(base, store)
     assert files_of(base) == before
 
 
