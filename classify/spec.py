@@ -88,7 +88,7 @@ class FitSpec:
             "options": heads.defaults_of(self.head) | self.head_options,
             "features": [(reference.name, _keys(reference)) for reference in references],
             "split": self.split,
-            "groups": Grouping.parse(self.groups, store, table).decides,
+            "groups": Grouping.parse(self.groups, store, table).identity,
             "tune_on": self.tune_on,
             "seed": self.seed,
             "ids": table.ids,

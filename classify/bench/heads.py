@@ -104,7 +104,7 @@ class _Race:
         groups = duplicates.exact(keys)
         evaluated = splits.folds(split, Y, samples.table.columns, seed, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
-        train, validation = splits.inner(Y, rows, INNER, seed, groups)
+        train, validation = splits.validation_split(Y, rows, INNER, seed, groups)
         return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:

@@ -1,8 +1,8 @@
-"""Which rows are the same or nearly so: equal contents by their keys, and vectors that point alike.
+"""Duplicates: rows of equal content, and rows whose vectors have a cosine near 1.
 
-All pairs are compared, exactly, in blocks of matrix products: n²d operations for n vectors (n, d). On 2 cores
-9,000 of 1,280 numbers take 0.9 s, 30,000 of 768 take 4.5 s, and ten times as many a hundred times that;
-memory is that of the vectors, twice, and of a block. Millions would need an index of approximate neighbours.
+All pairs are compared exactly, in blocks of matrix products: n²d operations for vectors (n, d). On 2 cores
+9,000 vectors of 1,280 numbers take 0.9 s, 30,000 of 768 take 4.5 s, and ten times as many rows take 100 times
+as long. Memory holds the vectors twice, and a block. Millions of rows would need approximate neighbours.
 """
 
 from collections.abc import Iterator
@@ -20,43 +20,44 @@ if TYPE_CHECKING:
     import torch
 
 BLOCK = 2048  # rows by columns of cosines at a time: 17 MB
-ROUNDING = 1e-6  # by which float32 may have a cosine too small: a row has 1 with itself
+ROUNDING = 1e-6  # of cosines in float32, so that a row has at least 1 with itself
 
 
 def exact(keys: Keys) -> Groups:
-    """Of each row the first with the same content key, (n,), keys (n, 16); of one without content, itself."""
+    """The first row with the same content key, (n,), for keys (n, 16); the row itself without content."""
     return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
 def near(X: Vectors, similarity: float, device: str = "auto") -> Groups:
-    """Groups of rows that a chain of pairs of at least that cosine connects; X is (n, d), see `pairs`."""
+    """Groups of rows of X (n, d) that are connected by a chain of pairs with at least that cosine."""
     groups = np.arange(len(X))
     for rows, others, _ in pairs(X, similarity, device=device):
         groups = _connected(groups[rows], groups[others], len(X))[groups]
     return groups
 
 
-def joined(one: Groups, other: Groups) -> Groups:
-    """Groups of rows that are together in either of two groupings, or through a chain of them."""
-    first, second = (np.unique(groups, return_inverse=True)[1] for groups in (one, other))
-    return _connected(first, second + len(one), 2 * len(one))[first]
+def join(first: Groups, second: Groups) -> Groups:
+    """Groups of rows that are together in either grouping, or through a chain of both."""
+    n = len(first)
+    first, second = (np.unique(groups, return_inverse=True)[1] for groups in (first, second))
+    return _connected(first, second + n, 2 * n)[first]
 
 
 def pairs(
     X: Vectors, similarity: float, others: Vectors | None = None, device: str = "auto"
 ) -> Iterator[tuple[Groups, Groups, Vectors]]:
-    """Pairs of rows of X (n, d) with at least that cosine, a block at a time: first and second rows, cosines.
+    """Yield pairs of rows of X (n, d) with at least that cosine, by blocks: first rows, second rows, cosines.
 
-    A pair comes once, its first row before its second. Given `others` (m, d), the second rows are of these. A
-    vector with NaN, or of zeros alone, is of no pair.
+    Each pair is yielded once, with its first row before its second. If `others` (m, d) is given, the second
+    rows are from it. A vector that has a NaN or is all zeros is in no pair.
     """
-    import torch  # here, so that duplicates by key need no torch
+    import torch  # duplicates by key do not need it
 
     from encode_once.classify.device import choose_device
 
-    place = choose_device(device)
-    first = _directions(X).to(place)
-    second = first if others is None else _directions(others).to(place)
+    torch_device = choose_device(device)
+    first = _unit_vectors(X).to(torch_device)
+    second = first if others is None else _unit_vectors(others).to(torch_device)
     for start, other in product(range(0, len(first), BLOCK), range(0, len(second), BLOCK)):
         if others is None and other < start:
             continue
@@ -66,15 +67,15 @@ def pairs(
             alike.triu_(diagonal=1)
         if alike.any():
             rows, columns = torch.nonzero(alike, as_tuple=True)
-            found = cosines[rows, columns].cpu().numpy()
-            yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), np.minimum(found, 1)
+            similarities = np.minimum(cosines[rows, columns].cpu().numpy(), 1)
+            yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), similarities
 
 
-def _directions(X: Vectors) -> "torch.Tensor":
-    """Vectors (n, d) of length 1; NaN where there is none."""
+def _unit_vectors(X: Vectors) -> "torch.Tensor":
+    """The vectors (n, d) scaled to length 1; NaN where they are zero."""
     import torch
 
-    vectors = torch.from_numpy(np.array(X, np.float32))  # a copy, to be divided in its place
+    vectors = torch.from_numpy(np.array(X, np.float32))  # a copy, divided in place
     return vectors.div_(vectors.norm(dim=1, keepdim=True))
 
 

@@ -1,7 +1,7 @@
 """Which rows are the same: one definition for splits, evaluation on other data, comparisons and audits.
 
-Two rows are the same if they have the same image or, where they have no image, the same first caption. Ids,
-labels and further captions do not matter: a caption that was edited does not make another row of an image.
+Two rows are the same if they have the same image or, without images, the same first caption. Ids, labels and
+further captions do not matter: an edited caption does not make another row of an image.
 """
 
 from collections import defaultdict
@@ -15,7 +15,7 @@ from encode_once.classify.arrays import RowIndex
 
 
 def content_keys(table: Table) -> Keys:
-    """Each row's key, (n, 16): rows are the same if theirs are equal; `NO_KEY` without image and caption."""
+    """A key for each row, (n, 16): equal for the same row; `NO_KEY` for a row without image and caption."""
     images = table.keys("image")
     return np.where(present(images)[:, None], images, table.keys("caption"))
 
@@ -23,10 +23,10 @@ def content_keys(table: Table) -> Keys:
 def match(
     keys: Keys, names: Sequence[Hashable], other_keys: Keys, other_names: Sequence[Hashable]
 ) -> RowIndex:
-    """The position of each row (n,) among m others, by content keys (n, 16) and (m, 16); -1 if it has none.
+    """The position of each of n rows among m others, by content keys (n, 16) and (m, 16); -1 if it is absent.
 
-    No two rows get the same position. Where several rows have the same content, those of equal names are
-    matched first, and then the rest in order.
+    No two rows get the same position. Of several rows with the same content, those of equal names are
+    matched first, and the rest in order.
     """
     positions = np.full(len(keys), -1)
     contents = [key.tobytes() for key in keys]
@@ -53,10 +53,10 @@ def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Has
 def image_and_caption_keys(table: Table) -> Keys:
     """A key, (n, 16), of a row's image and all its captions.
 
-    For the identity of a whole table, in which any edit counts. It does not say which rows are the same.
+    It identifies the contents of a table, in which any edit counts; use `content_keys` to compare rows.
     """
     captions = table.all_keys("caption")
     contents = np.concatenate([table.keys("image"), *captions], axis=1)  # (n, (1 + k) 16)
-    # Without the empty places of captions that only other rows have; the first caption's always counts.
+    # Trailing captions that only other rows have are left out; the first caption always counts.
     ends = KEY_BYTES * (1 + np.maximum(captions.any(axis=2).sum(axis=0), 1))
     return pack(content_key(row[:end].tobytes()) for row, end in zip(contents, ends.tolist(), strict=True))

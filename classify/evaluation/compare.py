@@ -181,9 +181,9 @@ def _with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     groups = groupings[0]
     for other in groupings[1:]:
         if not np.array_equal(groups, other):
-            from encode_once.classify.data.duplicates import joined  # imports torch, rarely needed
+            from encode_once.classify.data.duplicates import join  # imports torch, rarely needed
 
-            groups = joined(groups, other)
+            groups = join(groups, other)
     return [replace(evaluation, rows=replace(evaluation.rows, groups=groups)) for evaluation in evaluations]
 
 

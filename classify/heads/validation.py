@@ -4,7 +4,7 @@ import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.matrix import MatrixLike, RowView
-from encode_once.classify.data.splits import inner
+from encode_once.classify.data.splits import validation_split
 
 
 def with_validation(
@@ -13,5 +13,5 @@ def with_validation(
     """Train rows and validation rows; without validation rows, a tenth of the train rows is set aside."""
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val
-    rows, validation = inner(Y, np.arange(len(Y)), seed=seed)
+    rows, validation = validation_split(Y, np.arange(len(Y)), seed=seed)
     return RowView(X, rows), Y[rows], RowView(X, validation), Y[validation]

@@ -168,7 +168,7 @@ class HeadFitter:
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
-        train, validation = splits.inner(self.Y, rows, INNER, self.seed, self.groups)
+        train, validation = splits.validation_split(self.Y, rows, INNER, self.seed, self.groups)
         X = self.X.fitted(train)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, X_val = RowView(X, train), RowView(X, validation)

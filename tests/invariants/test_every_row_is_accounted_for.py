@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from encode_once.cache.keys import KeyIndex
 from encode_once.classify import fit
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.splits import folds, inner
+from encode_once.classify.data.splits import folds, validation_split
 from tests.conftest import picture
 
 LITE0, GLOVE = "efficientnet-lite0", "glove-50"
@@ -35,7 +35,7 @@ def test_train_validation_and_eval_partition_the_rows(seed, n, spec, largest):
     if spec.startswith("kfold"):
         assert sorted(evaluated) == [*range(n)]
     for held in parts:
-        train, validation = inner(Y, np.setdiff1d(np.arange(n), held), 0.2, seed, together)
+        train, validation = validation_split(Y, np.setdiff1d(np.arange(n), held), 0.2, seed, together)
         assert sorted(np.concatenate([train, validation, held])) == [*range(n)]
 
 

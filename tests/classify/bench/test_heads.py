@@ -14,7 +14,7 @@ from encode_once.classify.bench.baselines import NAMES, STRENGTHS
 from encode_once.classify.bench.heads import contest, memory
 from encode_once.classify.data.features import choose, load
 from encode_once.classify.data.labels import class_names, label_matrix
-from encode_once.classify.data.splits import inner
+from encode_once.classify.data.splits import validation_split
 from encode_once.classify.runs.fit import INNER
 
 HELD = np.arange(300, 400)
@@ -32,7 +32,7 @@ def plain(filled):
         store = filled()
         (table,) = store.tables()
         X, Y = load(choose(store, features), table)[:], label_matrix(table.labels, class_names(table.labels))
-        fitted, tuned = inner(Y, np.arange(300), INNER, 0)
+        fitted, tuned = validation_split(Y, np.arange(300), INNER, 0)
         return store, StandardScaler().fit(X[fitted]).transform(X), Y, fitted, tuned
 
     return parts

@@ -9,17 +9,17 @@ from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit
 from encode_once.classify.audit.audit import audit
 from encode_once.classify.data import duplicates
-from encode_once.classify.data.duplicates import exact, joined, near, pairs
+from encode_once.classify.data.duplicates import exact, join, near, pairs
 from encode_once.classify.device import choose_device
 
 
-def same_partition(one, other):
-    """Whether two numberings of rows group them alike."""
-    return len(set(zip(one, other, strict=True))) == len(set(one)) == len(set(other))
+def same_partition(first, second):
+    """Whether two numberings of rows form the same groups."""
+    return len(set(zip(first, second, strict=True))) == len(set(first)) == len(set(second))
 
 
 def vectors(seed, n, d, copies):
-    """Vectors of random directions and lengths, some of them noisy copies of others."""
+    """Vectors of random directions and lengths, of which `copies` are noisy copies of others."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d)).astype(np.float32)
     of, to = rng.integers(n, size=(2, copies))
@@ -27,7 +27,7 @@ def vectors(seed, n, d, copies):
     return (X * rng.uniform(0.1, 10, (n, 1))).astype(np.float32)
 
 
-def test_vectors_are_compared_on_the_device_asked_for(filled, tmp_path, monkeypatch):
+def test_vectors_are_compared_on_the_requested_device(filled, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "encode_once.classify.device.choose_device",
@@ -41,7 +41,7 @@ def test_vectors_are_compared_on_the_device_asked_for(filled, tmp_path, monkeypa
     assert asked[2:] == ["auto"]
 
 
-def test_rows_of_equal_content_are_one_group_and_without_content_alone():
+def test_rows_of_equal_content_are_a_group_and_rows_without_content_are_alone():
     keys = pack([content_key(b"a"), NO_KEY, content_key(b"b"), content_key(b"a"), NO_KEY])
     assert exact(keys).tolist() == [0, 1, 2, 0, 4]
 
@@ -57,18 +57,18 @@ def test_pairs_are_those_of_the_whole_matrix_of_cosines(seed, n, similarity, blo
     X = vectors(seed, n, 5, n // 3).astype(np.float64)
     unit = X / np.linalg.norm(X, axis=1, keepdims=True)
     cosines = np.triu(unit @ unit.T, k=1)
-    wanted = {(i, j) for i, j in zip(*np.nonzero(cosines >= similarity), strict=True)}
+    expected = {(i, j) for i, j in zip(*np.nonzero(cosines >= similarity), strict=True)}
     doubtful = {(i, j) for i, j in zip(*np.nonzero(np.abs(cosines - similarity) < 1e-5), strict=True)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "BLOCK", block)
-        found = [
+        yielded = [
             (i, j, c)
             for rows, others, values in pairs(X.astype(np.float32), similarity)
             for i, j, c in zip(rows.tolist(), others.tolist(), values.tolist(), strict=True)
         ]
-    assert len({(i, j) for i, j, _ in found}) == len(found)
-    assert {(i, j) for i, j, _ in found} ^ wanted <= doubtful
-    for i, j, cosine in found:
+    assert len({(i, j) for i, j, _ in yielded}) == len(yielded)
+    assert {(i, j) for i, j, _ in yielded} ^ expected <= doubtful
+    for i, j, cosine in yielded:
         assert cosine == pytest.approx(cosines[i, j], abs=1e-5)
 
 
@@ -78,25 +78,25 @@ def test_near_rows_are_the_single_linkage_clusters(seed, n, block):
     X = vectors(seed, n, 6, n // 2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "BLOCK", block)
-        found = near(X, 0.9)
-    assert same_partition(found, fcluster(linkage(X.astype(float), "single", "cosine"), 0.1, "distance"))
+        groups = near(X, 0.9)
+    assert same_partition(groups, fcluster(linkage(X.astype(float), "single", "cosine"), 0.1, "distance"))
 
 
 def test_rows_of_two_sets_are_paired_across():
     X = np.eye(3, dtype=np.float32)
-    found = [*pairs(X, 0.9, np.array([[0, 2, 0], [0, 0, 0], [0, 0, 1], [3, 0, 0]], np.float32))]
-    assert [(rows.tolist(), others.tolist()) for rows, others, _ in found] == [([0, 1, 2], [3, 0, 2])]
+    blocks = [*pairs(X, 0.9, np.array([[0, 2, 0], [0, 0, 0], [0, 0, 1], [3, 0, 0]], np.float32))]
+    assert [(rows.tolist(), others.tolist()) for rows, others, _ in blocks] == [([0, 1, 2], [3, 0, 2])]
 
 
-def test_a_row_without_a_vector_is_of_no_pair():
+def test_a_row_without_a_vector_is_in_no_pair():
     X = np.ones((5, 4), np.float32)
     X[1], X[3, 2] = 0, np.nan
     assert same_partition(near(X, 0.5), [0, 1, 0, 2, 0])
     assert np.isnan(X[3, 2])
-    assert not X[1].any()  # what was given is as it was
+    assert not X[1].any()  # the argument is unchanged
 
 
-def test_rows_that_are_equal_are_alike_at_a_cosine_of_1():
+def test_equal_directions_are_together_at_a_cosine_of_1():
     X = np.random.default_rng(0).normal(size=(50, 768)).astype(np.float32)
     assert same_partition(near(np.r_[X, 3 * X], 1.0), np.r_[np.arange(50), np.arange(50)])
 
@@ -104,10 +104,9 @@ def test_rows_that_are_equal_are_alike_at_a_cosine_of_1():
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
 def test_joined_groups_are_those_that_chains_of_both_connect(rows):
-    one, other = np.array(rows).T
-    found = joined(one, other)
+    first, second = np.array(rows).T
     expected = np.arange(len(rows))
     for _ in rows:  # each row takes the least number of all that share a group with it
-        for groups in (one, other):
+        for groups in (first, second):
             expected = np.array([expected[groups == group].min() for group in groups])
-    assert same_partition(found, expected)
+    assert same_partition(join(first, second), expected)

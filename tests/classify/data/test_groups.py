@@ -13,14 +13,14 @@ from encode_once.classify.spec import FitSpec
 
 @pytest.fixture
 def doubled(filled):
-    """A function that makes a store whose rows 100 to 149 hold the contents of rows 0 to 49."""
+    """A function that makes a store whose rows 100 to 149 duplicate rows 0 to 49."""
 
-    def make(**changed):
+    def make(**changes):
         store = filled()
         (table,) = store.tables()
         table.image_keys[100:150] = table.image_keys[:50]
         table.caption_keys[100:150] = table.caption_keys[:50]
-        for name, value in changed.items():
+        for name, value in changes.items():
             setattr(table, name, value)
         store.save(table)
         return store
@@ -34,15 +34,15 @@ def groups_of(store, spec):
 
 
 def together(groups):
-    """The groups of several rows, each as its rows."""
-    found = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
-    return sorted(rows for rows in found if len(rows) > 1)
+    """The rows of each group of several rows."""
+    members = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
+    return sorted(rows for rows in members if len(rows) > 1)
 
 
 PAIRS = [[row, 100 + row] for row in range(50)]
 
 
-def test_rows_of_one_image_are_together_whatever_their_captions(doubled):
+def test_rows_of_the_same_image_are_together_whatever_their_captions(doubled):
     store = doubled()
     (table,) = store.tables()
     table.caption_keys[100:150] = table.caption_keys[200:250]
@@ -51,12 +51,12 @@ def test_rows_of_one_image_are_together_whatever_their_captions(doubled):
     assert together(groups_of(store, "none")) == []
 
 
-def test_without_images_rows_of_one_caption_are_together(doubled):
+def test_without_images_rows_of_the_same_caption_are_together(doubled):
     store = doubled(image_keys=pack([NO_KEY] * 400))
     assert together(groups_of(store, "content")) == PAIRS
 
 
-def test_rows_of_one_name_in_a_column_are_together_and_doubles_too(doubled):
+def test_rows_of_equal_values_in_a_column_are_together_and_duplicates_as_well(doubled):
     people = [""] * 400
     people[0], people[7], people[300] = "ann", "bob", "ann"
     store = doubled(columns={"by": people})
@@ -64,7 +64,7 @@ def test_rows_of_one_name_in_a_column_are_together_and_doubles_too(doubled):
     assert together(groups_of(store, "by")) == expected
 
 
-def test_rows_near_one_another_are_together(filled):
+def test_near_duplicates_are_together(filled):
     store = filled()
     (table,) = store.tables()
     X = np.array(store.feature("e/image").read(table.keys("image")), np.float64)
@@ -81,40 +81,40 @@ def test_rows_near_one_another_are_together(filled):
         ("prt", "did you mean 'part'"),
         ("e/image", "did you mean 'e/image:0.95'"),
         ("e/imag:0.9", "did you mean 'e/image'"),
-        ("e/image:1.5", "a cosine above 0, and at most 1"),
-        ("e/image:nan", "a cosine above 0, and at most 1"),
+        ("e/image:1.5", "a cosine above 0, at most 1"),
+        ("e/image:nan", "a cosine above 0, at most 1"),
         ("tfidf:100", "a cosine above 0"),
         ("tfidf:100:0.9", "not a feature of one vector a row"),
     ],
 )
-def test_what_groups_nothing_is_refused_with_a_hint(filled, spec, message, tmp_path):
+def test_a_spec_without_groups_is_an_error_with_a_hint(filled, spec, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         fit(filled(), "linear", groups=spec, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("split", ["stratified:0.2", "random:0.2", "kfold:4"])
-def test_doubles_are_fitted_tuned_and_measured_on_together(doubled, tmp_path, split):
+def test_duplicates_are_fitted_tuned_and_evaluated_together(doubled, tmp_path, split):
     run, _ = fit(doubled(), "linear", split=split, run=tmp_path / "run")
     assert json.loads((run.path / "run.json").read_text())["groups"] == "content"
     assert run.record.warnings == []
     evaluated, tuned = set(run.eval.ids), set(run.validation.ids)
     for row, other in PAIRS:
-        for some in (evaluated, tuned):
-            assert (f"0-{row}.jpg" in some) == (f"0-{other}.jpg" in some)
+        for ids in (evaluated, tuned):
+            assert (f"0-{row}.jpg" in ids) == (f"0-{other}.jpg" in ids)
     if split == "kfold:4":
         assert np.array_equal(run.eval.folds[:50], run.eval.folds[100:150])
 
 
 def by_fours(store):
-    """The store, with a column that has every four rows belong together."""
+    """The store, with a column that groups the rows by fours."""
     (table,) = store.tables()
     table.columns["by"] = [str(row // 4) for row in range(len(table))]
     store.save(table)
     return store
 
 
-def test_a_run_keeps_which_of_its_rows_belong_together_for_its_intervals(doubled, tmp_path):
+def test_a_run_stores_the_groups_of_its_eval_rows(doubled, tmp_path):
     fit(doubled(), "linear", split="kfold:4", run=tmp_path / "content")
     assert together(load_run(tmp_path / "content").eval.groups) == PAIRS
     fit(doubled(), "linear", groups="none", run=tmp_path / "none")
@@ -124,7 +124,7 @@ def test_a_run_keeps_which_of_its_rows_belong_together_for_its_intervals(doubled
     assert together(kept) == np.arange(200).reshape(50, 4).tolist()
 
 
-def test_other_data_is_grouped_as_the_run_was_or_by_content_which_is_reported(doubled, tmp_path):
+def test_other_data_is_grouped_like_the_run_or_else_by_content_with_a_warning(doubled, tmp_path):
     store = by_fours(doubled())
     (table,) = store.tables()
     run, _ = fit(store, "linear", groups="by", split="tail:200", run=tmp_path / "run")
@@ -138,19 +138,19 @@ def test_other_data_is_grouped_as_the_run_was_or_by_content_which_is_reported(do
     assert "nothing for --groups by" in warnings[-1]
 
 
-def test_a_split_that_parts_doubles_all_the_same_says_so(doubled, tmp_path):
+def test_a_split_that_divides_duplicates_causes_a_warning(doubled, tmp_path):
     store = doubled()
     run, metrics = fit(store, "linear", split="tail:300", run=tmp_path / "run")
-    assert metrics["warnings"] == ["50 of the 300 rows held out by tail:300 are duplicates of training rows"]
+    assert metrics["warnings"] == ["50 of the 300 eval rows of tail:300 are duplicates of train rows"]
     run, _ = fit(store, "linear", split="tail:300", groups="none", run=tmp_path / "run")
     assert load_run(run.path).record.warnings == []
 
 
-def test_which_rows_stay_together_decides_what_a_run_is(doubled, tmp_path):
+def test_the_groups_are_part_of_the_identity_of_a_run(doubled, tmp_path):
     store = doubled()
     specs = ("content", "none", "part", "e/image:0.9", "e/text:0.9")
-    found = {FitSpec("linear", groups=spec).identity(store) for spec in specs}
-    assert len(found) == len(specs)
+    identities = {FitSpec("linear", groups=spec).identity(store) for spec in specs}
+    assert len(identities) == len(specs)
     assert FitSpec("linear").identity(store) == FitSpec("linear", groups="content").identity(store)
     for spec in ("content", "none"):
         (row,) = sweep(store, ["linear"], groups=spec, folder=tmp_path / "sweep")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.data.splits import folds, inner, straddling, stratified
+from encode_once.classify.data.splits import folds, straddling, stratified, validation_split
 
 
 def random_labels(seed, n, c):
@@ -14,9 +14,9 @@ def random_labels(seed, n, c):
     return rng.random((n, c)) < rng.beta(0.5, 5, size=c)
 
 
-def share_deviation(labels, held_out):
-    """How far the labels' shares among held-out rows lie from their shares among all, on average."""
-    return np.mean([np.abs(labels[rows].mean(axis=0) - labels.mean(axis=0)).mean() for rows in held_out])
+def share_deviation(labels, row_sets):
+    """The mean absolute difference between the labels' shares in the sets and their shares in all rows."""
+    return np.mean([np.abs(labels[rows].mean(axis=0) - labels.mean(axis=0)).mean() for rows in row_sets])
 
 
 problem = st.tuples(st.integers(0, 10_000), st.integers(20, 300), st.integers(1, 12))
@@ -49,32 +49,32 @@ def test_label_shares_deviate_no_more_than_those_of_iterative_stratification(spe
             peer = MultilabelStratifiedShuffleSplit(1, test_size=amount, random_state=seed)
         ours.append(share_deviation(labels, folds(spec, labels, {}, seed)))
         theirs.append(share_deviation(labels, [rows for _, rows in peer.split(labels, labels.astype(int))]))
-    assert np.mean(ours) <= np.mean(theirs) + 0.1 / 1_000  # a tenth of a row: ten draws tell no less
+    assert np.mean(ours) <= np.mean(theirs) + 0.1 / 1_000  # a tenth of a row: ten draws resolve no less
 
 
 @pytest.mark.parametrize("before", [0, 62, 70])
-def test_each_label_set_is_spread_too(before):
-    """Holding out ten times {0, 1} and {2} would balance the single labels just as well."""
+def test_each_label_set_is_spread_over_the_folds(before):
+    """Ten rows of {0, 1} and ten of {2} would balance the single labels just as well."""
     sets = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]], dtype=bool)
-    labels = np.pad(np.repeat(sets, 100, axis=0), ((0, 0), (before, 0)))  # further labels, which none has
-    (held,) = folds("stratified:0.1", labels, {})
-    assert np.bincount(held // 100, minlength=4).tolist() == pytest.approx([10] * 4, abs=1)
+    labels = np.pad(np.repeat(sets, 100, axis=0), ((0, 0), (before, 0)))  # more labels, which no row has
+    (rows,) = folds("stratified:0.1", labels, {})
+    assert np.bincount(rows // 100, minlength=4).tolist() == pytest.approx([10] * 4, abs=1)
 
 
 @pytest.mark.parametrize("spec", ["stratified:0.13", "random:0.13", "tail:13", "tail:0.13", "kfold:7"])
 def test_sizes_are_exact_and_the_same_seed_gives_the_same_rows(spec):
     labels = random_labels(1, 100, 5)
-    held = folds(spec, labels, {}, seed=3)
+    row_sets = folds(spec, labels, {}, seed=3)
     if spec.startswith("kfold"):
-        assert sorted(np.concatenate(held)) == list(range(100))
-        assert {len(rows) for rows in held} == {14, 15}
+        assert sorted(np.concatenate(row_sets)) == list(range(100))
+        assert {len(rows) for rows in row_sets} == {14, 15}
     else:
-        assert [len(rows) for rows in held] == [13]
-    for rows, again in zip(held, folds(spec, labels, {}, seed=3), strict=True):
+        assert [len(rows) for rows in row_sets] == [13]
+    for rows, again in zip(row_sets, folds(spec, labels, {}, seed=3), strict=True):
         assert np.array_equal(rows, again)
         assert np.all(np.diff(rows) > 0)
     if not spec.startswith("tail"):
-        assert not np.array_equal(held[0], folds(spec, labels, {}, seed=4)[0])
+        assert not np.array_equal(row_sets[0], folds(spec, labels, {}, seed=4)[0])
 
 
 def test_tail_is_the_last_rows():
@@ -94,23 +94,23 @@ def test_a_column_marks_the_rows(word):
     [
         ("stratifid:0.1", "did you mean 'stratified:0.1'"),
         ("prt", "did you mean 'part'"),
-        ("part", "column 'part' says 'maybe' in row 2"),
-        ("none", "holds out 0 of 10"),
+        ("part", "column 'part' has 'maybe' in row 2"),
+        ("none", "makes 0 of 10"),
         ("stratified:1.0", "a fraction between 0 and 1"),
         ("random:0", "a fraction between 0 and 1"),
         ("random:nan", "a fraction between 0 and 1"),
         ("stratified", "a fraction between 0 and 1"),
-        ("stratified:0.01", "holds out 0 of 10"),
-        ("tail:ten", "a whole number"),
-        ("tail:0", "holds out 0 of 10"),
-        ("tail:10", "holds out 10 of 10"),
-        ("tail:11", "holds out 10 of 10"),
+        ("stratified:0.01", "makes 0 of 10"),
+        ("tail:ten", "an integer is required"),
+        ("tail:0", "makes 0 of 10"),
+        ("tail:10", "makes 10 of 10"),
+        ("tail:11", "makes 10 of 10"),
         ("kfold:1", "2 to 10 folds"),
         ("kfold:11", "2 to 10 folds"),
-        ("kfold:2.5", "a whole number"),
+        ("kfold:2.5", "an integer is required"),
     ],
 )
-def test_what_cannot_be_split_is_refused_with_the_reason(spec, message):
+def test_a_split_that_is_impossible_is_an_error_with_the_reason(spec, message):
     columns = {"part": ["train", "maybe"] * 5, "none": ["train"] * 10}
     with pytest.raises(DataError, match=message):
         folds(spec, np.zeros((10, 2), dtype=bool), columns)
@@ -118,20 +118,21 @@ def test_what_cannot_be_split_is_refused_with_the_reason(spec, message):
 
 @settings(max_examples=50, deadline=None)
 @given(problem=problem, seed=st.integers(0, 99))
-def test_inner_parts_the_training_rows(problem, seed):
+def test_the_validation_split_divides_the_rows(problem, seed):
     labels = random_labels(*problem)
     rows = np.arange(len(labels))[::2]
-    fit, tuning = inner(labels, rows, 0.2, seed)
-    assert len(tuning) == round(0.2 * len(rows))
-    assert sorted([*fit, *tuning]) == rows.tolist()
+    train, validation = validation_split(labels, rows, 0.2, seed)
+    assert len(validation) == round(0.2 * len(rows))
+    assert sorted([*train, *validation]) == rows.tolist()
     assert all(
-        np.array_equal(a, b) for a, b in zip((fit, tuning), inner(labels, rows, 0.2, seed), strict=True)
+        np.array_equal(a, b)
+        for a, b in zip((train, validation), validation_split(labels, rows, 0.2, seed), strict=True)
     )
 
 
-def test_inner_needs_a_row_on_each_side():
-    with pytest.raises(DataError, match="can be set apart"):
-        inner(np.zeros((10, 2), dtype=bool), np.arange(3), 0.1)
+def test_the_validation_split_needs_a_row_on_each_side():
+    with pytest.raises(DataError, match="can be set aside"):
+        validation_split(np.zeros((10, 2), dtype=bool), np.arange(3), 0.1)
 
 
 def random_groups(seed, n, largest):
@@ -147,17 +148,18 @@ def random_groups(seed, n, largest):
     largest=st.integers(1, 6),
     spec=st.sampled_from(["stratified:0.2", "random:0.2", "kfold:4"]),
 )
-def test_a_group_is_never_parted(problem, largest, spec):
+def test_a_group_is_never_divided(problem, largest, spec):
     labels = random_labels(*problem)
     groups = random_groups(problem[0], len(labels), largest)
-    held = folds(spec, labels, {}, 0, groups)
-    for rows in held:
+    row_sets = folds(spec, labels, {}, 0, groups)
+    for rows in row_sets:
         assert straddling(rows, groups) == 0
     if spec == "kfold:4":
-        assert sorted(np.concatenate(held)) == list(range(len(labels)))
-    fit, tuning = inner(labels, np.setdiff1d(np.arange(len(labels)), held[0]), 0.2, 0, groups)
-    assert not set(groups[fit]) & set(groups[tuning])
-    assert sorted([*fit, *tuning, *held[0]]) == list(range(len(labels)))
+        assert sorted(np.concatenate(row_sets)) == list(range(len(labels)))
+    others = np.setdiff1d(np.arange(len(labels)), row_sets[0])
+    train, validation = validation_split(labels, others, 0.2, 0, groups)
+    assert not set(groups[train]) & set(groups[validation])
+    assert sorted([*train, *validation, *row_sets[0]]) == list(range(len(labels)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -174,7 +176,7 @@ def test_groups_of_one_row_change_nothing(problem, seed, spec):
 
 
 @pytest.mark.parametrize("spec", ["stratified:0.1", "random:0.1", "kfold:5"])
-def test_sizes_are_exact_where_enough_rows_are_alone(spec):
+def test_sizes_are_exact_with_enough_single_rows(spec):
     labels = random_labels(5, 600, 8)
     groups = np.where(np.arange(600) < 200, np.arange(600) // 4, np.arange(600))
     size = 120 if spec == "kfold:5" else 60
@@ -183,18 +185,18 @@ def test_sizes_are_exact_where_enough_rows_are_alone(spec):
 
 
 @pytest.mark.parametrize("spec", ["stratified:0.2", "kfold:5"])
-def test_label_shares_hold_with_groups_and_groups_have_their_share(spec):
-    """A third of the rows come in fours of equal labels: to half a row as balanced as if they did not."""
+def test_labels_and_groups_are_balanced_together(spec):
+    """A third of the rows are in groups of four equal rows: shares are within half a row of those without."""
     labels = random_labels(11, 3_000, 20)
     groups = np.where(np.arange(3_000) < 1_000, np.arange(3_000) // 4, np.arange(3_000))
     labels[:1_000] = np.repeat(labels[:1_000:4], 4, axis=0)
-    held = folds(spec, labels, {}, 0, groups)
-    assert share_deviation(labels, held) <= share_deviation(labels, folds(spec, labels, {})) + 0.5 / 600
-    for rows in held:
+    row_sets = folds(spec, labels, {}, 0, groups)
+    assert share_deviation(labels, row_sets) <= share_deviation(labels, folds(spec, labels, {})) + 0.5 / 600
+    for rows in row_sets:
         assert np.sum(rows < 1_000) == pytest.approx(200, abs=20)
 
 
-def test_groups_without_lone_rows_come_near_the_sizes():
+def test_sizes_are_nearly_met_without_single_rows():
     labels = random_labels(2, 1_000, 10)
     groups = np.arange(1_000) // 7
     for rows in folds("kfold:5", labels, {}, 0, groups):
@@ -203,15 +205,15 @@ def test_groups_without_lone_rows_come_near_the_sizes():
     assert 100 - 7 < len(rows) <= 100
 
 
-def test_large_groups_are_held_out_at_random_as_often_as_small_ones():
-    """Were groups met row by row, one of 50 rows would nearly always come first."""
+def test_large_groups_are_drawn_as_often_as_small_ones():
+    """Drawn row by row, a group of 50 rows would nearly always come first."""
     groups = np.r_[np.zeros(50, int), np.arange(1, 451)]
-    held = [folds("random:0.2", np.zeros((500, 1), bool), {}, seed, groups)[0] for seed in range(200)]
-    assert np.mean([0 in rows for rows in held]) == pytest.approx(0.2, abs=0.1)
+    drawn = [folds("random:0.2", np.zeros((500, 1), bool), {}, seed, groups)[0] for seed in range(200)]
+    assert np.mean([0 in rows for rows in drawn]) == pytest.approx(0.2, abs=0.1)
 
 
 @pytest.mark.parametrize("spec", ["tail:4", "part"])
-def test_rows_held_out_by_place_or_column_are_as_said_and_straddling_ones_counted(spec):
+def test_tail_and_columns_may_divide_groups_and_straddling_rows_are_counted(spec):
     columns = {"part": ["train"] * 6 + ["val"] * 4}
     groups = np.array([0, 1, 2, 3, 4, 5, 0, 6, 6, 1])
     (rows,) = folds(spec, np.zeros((10, 1), dtype=bool), columns, 0, groups)
@@ -219,10 +221,10 @@ def test_rows_held_out_by_place_or_column_are_as_said_and_straddling_ones_counte
     assert straddling(rows, groups) == 2
 
 
-def test_groups_that_leave_no_choice_are_told():
-    labels, one = np.zeros((10, 1), dtype=bool), np.zeros(10, int)
+def test_groups_that_leave_no_choice_are_an_error():
+    labels, groups = np.zeros((10, 1), dtype=bool), np.zeros(10, int)
     for spec in ("stratified:0.2", "random:0.2", "kfold:2"):
         with pytest.raises(DataError, match="of 10 rows in 1 groups that stay together"):
-            folds(spec, labels, {}, 0, one)
-    with pytest.raises(DataError, match="10 training rows in 1 groups"):
-        inner(labels, np.arange(10), 0.2, 0, one)
+            folds(spec, labels, {}, 0, groups)
+    with pytest.raises(DataError, match="10 train rows in 1 groups"):
+        validation_split(labels, np.arange(10), 0.2, 0, groups)

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, f1_score, log_loss
 from torch import nn
 
 from encode_once.cache.errors import UsageError
-from encode_once.classify.data.splits import inner
+from encode_once.classify.data.splits import validation_split
 from encode_once.classify.device import choose_device
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
@@ -99,7 +99,7 @@ def test_rows_are_held_out_where_none_are_given_to_validate_on(rows):
         assert kept is given
     for some in ((None, None), (X_val, None), (None, Y_val)):
         X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, *some, seed=3)
-        fit, held = inner(Y, np.arange(800), seed=3)
+        fit, held = validation_split(Y, np.arange(800), seed=3)
         for got, expected in ((X_fit, X[fit]), (Y_fit, Y[fit]), (X_held, X[held]), (Y_held, Y[held])):
             np.testing.assert_array_equal(got[:], expected)
 
