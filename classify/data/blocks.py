@@ -1,4 +1,4 @@
-"""What a matrix of samples is made of: for each feature a block of columns, read as rows are asked for."""
+"""The blocks of columns that make up a matrix of samples, one a feature, read when rows are asked for."""
 
 import math
 import sys
@@ -12,17 +12,16 @@ from numpy.typing import NDArray
 
 from encode_once.cache import Feature
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
-from encode_once.classify.data import text as corpus
-from encode_once.classify.data.text import Vectoriser
+from encode_once.classify.data.text import Vectoriser, make_vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
 
 
 class Block(Protocol):
-    """One feature of n samples: `length` vectors of `width` numbers each; of no sequence, the length is 1."""
+    """A feature of n samples, each with up to `length` vectors of `width` numbers; 1 without sequences."""
 
     @property
     def name(self) -> str:
-        """As `fit --features` has it."""
+        """The name as `fit --features` takes it."""
         ...
 
     @property
@@ -32,21 +31,21 @@ class Block(Protocol):
 
     @property
     def vectoriser(self) -> Vectoriser | None:
-        """What makes it of captions, where it is learned from captions and has been."""
+        """What turns captions into vectors, if the feature is learned and has been fitted."""
         ...
 
     def __len__(self) -> int: ...
 
     def take(self, rows: RowIndex) -> Vectors:
-        """Those samples, (m, length, width): NaN behind the end of a sequence, and where one has none."""
+        """The samples of these rows, (m, length, width): NaN after a sequence's end and where missing."""
         ...
 
     def missing(self) -> BoolArray:
-        """Which samples have nothing of this feature, (n,)."""
+        """Which samples lack this feature, (n,)."""
         ...
 
     def fitted(self, rows: RowIndex) -> "Block":
-        """This block, having learned from those samples whatever it has to learn."""
+        """A copy that is fitted on these rows, if there is anything to learn."""
         ...
 
 
@@ -56,10 +55,10 @@ class StoredBlock:
 
     name: str
     feature: Feature
-    # (k, n): the feature's row of each of a sample's k captions, or of its image; -1 for none. A sample of
-    # several captions has the mean of their vectors, or their sequences one behind the other.
+    # (k, n): the feature's row of each sample's k captions, or of its image; -1 for none. Vectors of several
+    # captions are averaged, their sequences joined.
     rows: RowIndex
-    length: int  # sequences are cut to it
+    length: int  # longer sequences are cut
     vectoriser: None = None
 
     @property
@@ -76,39 +75,41 @@ class StoredBlock:
         return self
 
     def take(self, rows: RowIndex) -> Vectors:
-        found = self.rows[:, rows]  # (k, m)
-        return self._sequences(found) if self.feature.ragged else self._vectors(found)[:, None]
+        feature_rows = self.rows[:, rows]  # (k, m)
+        return self._sequences(feature_rows) if self.feature.ragged else self._vectors(feature_rows)[:, None]
 
-    def _vectors(self, found: RowIndex) -> Vectors:
-        vectors = np.full((found.shape[1], self.shape[1]), np.nan, np.float32)
-        there = found >= 0
-        if len(found) == 1:
-            vectors[there[0]] = _float32(self.feature.take(found[0, there[0]]))
+    def _vectors(self, rows: RowIndex) -> Vectors:
+        """The mean vectors (m, width) of the feature's rows (k, m)."""
+        vectors = np.full((rows.shape[1], self.shape[1]), np.nan, np.float32)
+        present = rows >= 0
+        if len(rows) == 1:
+            vectors[present[0]] = _float32(self.feature.take(rows[0, present[0]]))
             return vectors
-        vectors[there.any(axis=0)] = 0
-        for row, has in zip(found, there, strict=True):
-            vectors[has] += _float32(self.feature.take(row[has]))
-        vectors /= np.maximum(there.sum(axis=0), 1)[:, None]
+        vectors[present.any(axis=0)] = 0
+        for caption, has_vector in zip(rows, present, strict=True):
+            vectors[has_vector] += _float32(self.feature.take(caption[has_vector]))
+        vectors /= np.maximum(present.sum(axis=0), 1)[:, None]
         return vectors
 
-    def _sequences(self, found: RowIndex) -> Vectors:
-        sequences = np.full((found.shape[1], *self.shape), np.nan, np.float32)
-        ends = np.zeros(found.shape[1], np.intp)  # of what each sample has so far
-        for row in found:
-            there = np.flatnonzero(row >= 0)
-            values, offsets = self.feature.take_ragged(row[there])
+    def _sequences(self, rows: RowIndex) -> Vectors:
+        """The joined sequences (m, length, width) of the feature's rows (k, m)."""
+        sequences = np.full((rows.shape[1], *self.shape), np.nan, np.float32)
+        ends = np.zeros(rows.shape[1], np.intp)  # where the next sequence of each sample starts
+        for caption in rows:
+            samples = np.flatnonzero(caption >= 0)
+            values, offsets = self.feature.take_ragged(caption[samples])
             lengths = np.diff(offsets)
-            sample = np.repeat(there, lengths)  # whose each vector is, (total,)
+            sample = np.repeat(samples, lengths)  # the sample of each vector, (total,)
             place = np.arange(len(values)) - np.repeat(offsets[:-1], lengths) + ends[sample]
             fits = place < self.length
             sequences[sample[fits], place[fits]] = _float32(values)[fits]
-            ends[there] += lengths
+            ends[samples] += lengths
         return sequences
 
 
 @dataclass(frozen=True)
 class TextBlock:
-    """A feature of captions that is learned from those of the training rows, such as tf-idf."""
+    """A feature that is learned from the captions of the train rows, such as tf-idf."""
 
     name: str
     texts: Sequence[str]  # (n,)
@@ -125,11 +126,11 @@ class TextBlock:
         return np.array([not text for text in self.texts], np.bool_)
 
     def fitted(self, rows: RowIndex) -> "TextBlock":
-        return replace(self, vectoriser=corpus.make(self.name).fit([self.texts[row] for row in rows]))
+        return replace(self, vectoriser=make_vectoriser(self.name).fit([self.texts[row] for row in rows]))
 
     @cached_property
     def _blocks(self) -> CaptionVectors:
-        assert self.vectoriser is not None, "a vectoriser learns before it gives vectors"
+        assert self.vectoriser is not None, "fit the vectoriser first"
         return self.vectoriser.transform(self.texts)
 
     def take(self, rows: RowIndex) -> Vectors:
@@ -154,7 +155,7 @@ class Matrix:
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
-        """Feature → length and width of its block; the blocks' columns are d together."""
+        """Feature → length and width of its block; the blocks have d columns in all."""
         return {block.name: block.shape for block in self.blocks}
 
     @property
@@ -165,20 +166,20 @@ class Matrix:
         return len(self.blocks[0])
 
     def __getitem__(self, rows: slice | RowIndex) -> Vectors:
-        """Those rows, (m, d); NaN where one has no vector of a feature."""
-        wanted = np.arange(len(self))[rows]
-        taken = [block.take(wanted).reshape(len(wanted), math.prod(block.shape)) for block in self.blocks]
-        return taken[0] if len(taken) == 1 else np.concatenate(taken, axis=1)
+        """These rows, (m, d); NaN where a row lacks a feature."""
+        indices = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        parts = [block.take(indices).reshape(len(indices), math.prod(block.shape)) for block in self.blocks]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
 
     @property
     def vectorisers(self) -> dict[str, Vectoriser]:
-        """Feature → what makes it of captions, for those that are learned from captions."""
+        """Feature → what turns captions into its vectors, for features that are learned from captions."""
         return {block.name: block.vectoriser for block in self.blocks if block.vectoriser}
 
     def missing(self) -> BoolArray:
-        """Which samples have nothing of which feature, (n, features)."""
+        """Which samples lack which feature, (n, features)."""
         return np.stack([block.missing() for block in self.blocks], axis=1)
 
     def fitted(self, rows: RowIndex) -> "Matrix":
-        """This matrix, its blocks having learned from those samples what they have to learn."""
+        """A copy whose blocks are fitted on these rows."""
         return replace(self, blocks=[block.fitted(rows) for block in self.blocks])

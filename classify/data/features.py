@@ -11,9 +11,8 @@ from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify.arrays import RowIndex
-from encode_once.classify.data import text as corpus
 from encode_once.classify.data.blocks import Block, Matrix, StoredBlock, TextBlock
-from encode_once.classify.data.text import Vectoriser
+from encode_once.classify.data.text import Vectoriser, is_learned, make_vectoriser
 
 
 @dataclass(frozen=True)
@@ -118,8 +117,8 @@ def find_feature(store: Store, name: str) -> FeatureSource:
         DataError: the feature holds texts.
         UsageError: captions are given for a feature of images, or the size of a learned feature is wrong.
     """
-    if corpus.is_corpus(name):
-        corpus.make(name)
+    if is_learned(name):
+        make_vectoriser(name)  # raises if the size is wrong
         return LearnedFeature(name)
     parsed = FeatureName.parse(name, OWN if name in store.features() else None)
     feature = store.feature(parsed.stored)

@@ -33,10 +33,9 @@ from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify import heads
-from encode_once.classify.data import text as corpus
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.standardise import Standardised
-from encode_once.classify.data.text import Vectoriser
+from encode_once.classify.data.text import Vectoriser, make_vectoriser
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
@@ -310,7 +309,7 @@ def _model(spec: FitSpec, record: RunRecord, arrays: Mapping[str, NDArray[Any]])
     """The inverse of `_arrays`."""
     vectorisers = {}
     for name in record.features.keys() - record.stored.keys():
-        vectorisers[name] = corpus.make(name)
+        vectorisers[name] = make_vectoriser(name)
         vectorisers[name].load_state(states.part(arrays, name))
     shapes = _shapes(record, vectorisers)
     head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))

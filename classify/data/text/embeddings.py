@@ -1,7 +1,7 @@
 """Word vectors learned from the captions by gensim: word2vec and fastText.
 
-They are rounded to float16 as soon as they are learned, so that a run keeps exactly what its head was
-fitted on, in half the space.
+They are rounded to float16 as soon as they are learned, so that a run stores exactly what its head was fitted
+on, in half the space.
 """
 
 import logging
@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,16 +21,16 @@ from encode_once.classify.arrays import State, Vectors
 from encode_once.classify.data.text.sparse import CaptionVectors, MeanVectors, TokenVectors, WordSequences
 from encode_once.classify.data.text.words import pack, unpack, words
 
-LEAST = 2  # times a word occurs, at the least, to be learned
-EPOCHS = 5  # of 27,000 captions, 20 took four times as long and were no better (micro F1 .787 both)
-BUCKETS = 20_000  # rows of fastText's table of n-grams; 2,000,000 by default
+MIN_COUNT = 2  # of a word, to be learned
+EPOCHS = 5  # on 27,000 captions, 20 took four times as long and were not better (micro F1 .787 both)
+BUCKETS = 20_000  # rows of fastText's table of n-grams; gensim's default is 2,000,000
 SHORTEST, LONGEST = 3, 6  # characters of an n-gram
 
 
 class Embedding(ABC):
-    """Vectors of `width` dimensions of words, `pooling` "mean" or "tokens" over a caption.
+    """Word vectors of `width` dimensions, by `pooling` averaged ("mean") or one by one ("tokens").
 
-    Learned from each word's neighbours (skip-gram) or from their sum (CBOW), the same for the same seed.
+    Learned from each word's neighbours (skip-gram) or their sum (CBOW); equal seeds give equal vectors.
     """
 
     shape: tuple[int, int]
@@ -43,10 +44,10 @@ class Embedding(ABC):
     def fit(self, captions: Sequence[str]) -> "Embedding":
         """Learn the vectors of the captions' words."""
         sentences = [words(caption) for caption in captions]
-        if max(Counter(word for one in sentences for word in one).values(), default=0) < LEAST:
+        if max(Counter(chain.from_iterable(sentences)).values(), default=0) < MIN_COUNT:
             raise DataError(
-                f"word vectors are learned from words that occur {LEAST} times or more: "
-                f"the {len(captions)} captions given have none"
+                f"word vectors are learned from words that occur at least {MIN_COUNT} times: "
+                f"the {len(captions)} captions of the train rows have none"
             )
         with _quiet():
             self._learn(sentences)
@@ -56,92 +57,92 @@ class Embedding(ABC):
         return self
 
     def transform(self, captions: Sequence[str]) -> CaptionVectors:
-        """The captions' words as numbers, with the vectors of all that occur."""
+        """The captions as sequences of word numbers, with the vectors of all words that occur."""
         numbered = WordSequences(*self._number([words(caption) for caption in captions]))
         return MeanVectors(numbered) if self.pooling == "mean" else TokenVectors(numbered, self.shape[0])
 
     def state(self) -> State:
-        """The words, a line each in UTF-8, their vectors (words, d), and the shape of a block (2,)."""
+        """The words, one a line in UTF-8, their vectors (words, d), and the shape of a block (2,)."""
         return {"words": pack(list(self.words_)), "vectors": self.vectors_, "shape": np.array(self.shape)}
 
     def load_state(self, state: State) -> None:
-        """Take up what another learned."""
-        self._know(unpack(state["words"]), state["vectors"])
+        """Restore what another vectoriser learned."""
+        self._set_words(unpack(state["words"]), state["vectors"])
         length, width = state["shape"].tolist()
         self.shape = length, width
 
     @abstractmethod
     def _learn(self, sentences: Sequence[Sequence[str]]) -> None:
-        """Set the words and their vectors."""
+        """Learn the words and their vectors, and store them by `_set_words`."""
 
     def _model(self, name: str, sentences: Sequence[Sequence[str]], **options: int) -> Any:
-        """gensim's model of that name, trained. With more than one worker no two runs were alike."""
+        """A trained model of gensim. One worker: with more, runs differ in spite of the seed."""
         return getattr(_gensim(), name)(
             sentences,
             vector_size=self.width,
             sg=int(self.skip_gram),
-            min_count=LEAST,
+            min_count=MIN_COUNT,
             epochs=EPOCHS,
             seed=self.seed,
             workers=1,
             **options,
         )
 
-    def _know(self, vocabulary: Sequence[str], vectors: NDArray[np.floating]) -> None:
+    def _set_words(self, vocabulary: Sequence[str], vectors: NDArray[np.floating]) -> None:
         self.words_ = {word: number for number, word in enumerate(vocabulary)}
         self.vectors_ = vectors.astype(np.float16)  # (words, d)
 
     def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Vectors]:
-        """Each sentence's words that have a vector as numbers, and the vectors (words, d)."""
-        known = [[self.words_[word] for word in one if word in self.words_] for one in sentences]
-        return known, self.vectors_.astype(np.float32)
+        """The numbers of each sentence's words that have a vector, and the vectors (words, d)."""
+        numbers = [[self.words_[word] for word in words if word in self.words_] for words in sentences]
+        return numbers, self.vectors_.astype(np.float32)
 
 
 class Word2Vec(Embedding):
-    """Mikolov et al., 2013. A word it has not learned has no vector and is passed over."""
+    """Mikolov et al., 2013. A word that was not learned is skipped."""
 
     def _learn(self, sentences: Sequence[Sequence[str]]) -> None:
         learned = self._model("Word2Vec", sentences).wv
-        self._know(learned.index_to_key, learned.vectors)
+        self._set_words(learned.index_to_key, learned.vectors)
 
 
 class FastText(Embedding):
-    """Bojanowski et al., 2017. A word's n-grams have vectors too, so a word it has not learned has theirs."""
+    """Bojanowski et al., 2017. A word that was not learned gets the mean of its n-grams' vectors."""
 
     def state(self) -> State:
-        """As of any embedding, and the vectors of the n-grams (buckets, d)."""
+        """As `Embedding.state`, and the vectors of the n-grams (buckets, d)."""
         return super().state() | {"ngrams": self.ngrams_}
 
     def load_state(self, state: State) -> None:
-        """Take up what another learned."""
+        """Restore what another vectoriser learned."""
         super().load_state(state)
         self.ngrams_ = state["ngrams"]
 
     def _learn(self, sentences: Sequence[Sequence[str]]) -> None:
         options = {"bucket": BUCKETS, "min_n": SHORTEST, "max_n": LONGEST}
         learned = self._model("FastText", sentences, **options).wv
-        self._know(learned.index_to_key, learned.vectors)
+        self._set_words(learned.index_to_key, learned.vectors)
         self.ngrams_ = learned.vectors_ngrams.astype(np.float16)
 
     def _number(self, sentences: Sequence[Sequence[str]]) -> tuple[list[list[int]], Vectors]:
-        new = dict.fromkeys(word for one in sentences for word in one if word not in self.words_)
+        new = dict.fromkeys(word for word in chain.from_iterable(sentences) if word not in self.words_)
         numbers = self.words_ | {word: len(self.words_) + n for n, word in enumerate(new)}
-        made = [self._vector(word) for word in new]
-        vectors = np.concatenate([self.vectors_.astype(np.float32), *made])
-        return [[numbers[word] for word in one] for one in sentences], vectors
+        new_vectors = [self._vector(word) for word in new]
+        vectors = np.concatenate([self.vectors_.astype(np.float32), *new_vectors])
+        return [[numbers[word] for word in words] for words in sentences], vectors
 
     def _vector(self, word: str) -> Vectors:
-        """A new word's vector, (1, d): the mean of its n-grams'. Words of two letters have n-grams: `<at`."""
+        """The vector (1, d) of a new word. Even words of two letters have n-grams, such as `<at`."""
         buckets = _gensim().fasttext.ft_ngram_hashes(word, SHORTEST, LONGEST, len(self.ngrams_))
         mean: Vectors = self.ngrams_[buckets].mean(axis=0, dtype=np.float32, keepdims=True)
         return mean
 
 
 def _gensim() -> Any:
-    """gensim's models.
+    """The module gensim.models.
 
     Raises:
-        DataError: it is not installed.
+        DataError: gensim is not installed.
     """
     try:
         return import_module("gensim.models")
@@ -151,7 +152,7 @@ def _gensim() -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without gensim's warnings that few captions are few."""
+    """Hide gensim's warnings about few captions."""
     logger = logging.getLogger("gensim")
     level = logger.level
     logger.setLevel(logging.ERROR)

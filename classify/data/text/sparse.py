@@ -1,4 +1,4 @@
-"""Captions held sparse, or as numbers of words: dense only for the rows that are asked for."""
+"""Captions as sparse weights or numbers of words, which become vectors only for rows that are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,36 +11,36 @@ from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 
 
 class CaptionVectors(Protocol):
-    """A block of vectors, (length, width), of each of n captions."""
+    """A block of vectors (length, width) for each of n captions."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: RowIndex) -> Vectors:
-        """Those blocks, (m, length, width): vectors first, then NaN; all NaN where a caption has nothing."""
+        """The blocks of these rows, (m, length, width): vectors, then NaN; all NaN without words."""
         ...
 
 
 @dataclass(frozen=True)
 class WordWeights:
-    """A weight for each word of a vocabulary, most of them 0; blocks are (1, words)."""
+    """A weight for each word of the vocabulary, most of them 0; blocks are (1, words)."""
 
     matrix: Any  # (n, words) scipy.sparse CSR, float32
-    there: BoolArray  # (n,): which captions have a word, known or not
+    has_words: BoolArray  # (n,): which captions have words, in the vocabulary or not
 
     def __len__(self) -> int:
-        return len(self.there)
+        return len(self.has_words)
 
     def take(self, rows: RowIndex) -> Vectors:
         blocks: Vectors = self.matrix[rows].toarray()
-        blocks[~self.there[rows]] = np.nan
+        blocks[~self.has_words[rows]] = np.nan
         return blocks[:, None]
 
 
 class WordSequences:
-    """Captions as numbers of words, end to end, and the words' vectors (words, d)."""
+    """Captions as numbers of words, joined to one array, and the words' vectors (words, d)."""
 
     def __init__(self, numbers: Sequence[Sequence[int]], vectors: Vectors) -> None:
-        self.sizes = np.array([len(one) for one in numbers], np.intp)  # (n,)
+        self.sizes = np.array([len(caption) for caption in numbers], np.intp)  # (n,)
         self.starts = np.cumsum(self.sizes) - self.sizes  # (n,)
         self.numbers = np.fromiter(chain.from_iterable(numbers), np.int32)  # (total,)
         self.vectors = vectors
@@ -48,16 +48,16 @@ class WordSequences:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def words(self, rows: RowIndex, most: int) -> tuple[BoolArray, Vectors]:
-        """Which of `most` places those rows fill, (m, most), and the vectors there, row by row, (k, d)."""
-        places = np.arange(most)
+    def words(self, rows: RowIndex, length: int) -> tuple[BoolArray, Vectors]:
+        """Which of `length` places these rows fill, (m, length), and the vectors, row by row, (k, d)."""
+        places = np.arange(length)
         filled = places < self.sizes[rows][:, None]
         return filled, self.vectors[self.numbers[(self.starts[rows][:, None] + places)[filled]]]
 
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """The vectors of a caption's words one by one, the first `length` of them; blocks are (length, d)."""
+    """The vectors of the first `length` words of a caption; blocks are (length, d)."""
 
     captions: WordSequences
     length: int
@@ -85,10 +85,10 @@ class MeanVectors:
         sizes = self.captions.sizes[rows]
         _, vectors = self.captions.words(rows, int(sizes.max(initial=0)))
         blocks = np.full((len(rows), 1, vectors.shape[1]), np.nan, np.float32)
-        there = sizes > 0
-        if there.any():
+        has_words = sizes > 0
+        if has_words.any():
             first = np.cumsum(sizes) - sizes
-            # Summed in each caption's order, so that it does not matter which others are asked for.
-            sums = np.add.reduceat(vectors, first[there], axis=0)
-            blocks[there, 0] = sums / sizes[there, None].astype(np.float32)
+            # Summed caption by caption, so that a mean does not depend on the other rows.
+            sums = np.add.reduceat(vectors, first[has_words], axis=0)
+            blocks[has_words, 0] = sums / sizes[has_words, None].astype(np.float32)
         return blocks

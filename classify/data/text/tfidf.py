@@ -1,4 +1,4 @@
-"""tf-idf: how often a caption has each of the most frequent words, weighed by how rare they are."""
+"""tf-idf: the counts of the most frequent words in a caption, weighted by how rare the words are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from encode_once.classify.data.text.words import pack, unpack, words
 
 
 class TfIdf:
-    """scikit-learn's, of unit length, over the `size` most frequent words of the captions, or all of fewer.
+    """scikit-learn's tf-idf, of unit length, over at most the `size` most frequent words of the captions.
 
-    Without its English stop words: of the 100 most frequent words of COCO's captions they are a third, and
-    micro F1 without them is .039 better. A caption of none but words that do not count is all 0: that too
-    says something of it. One without words is NaN.
+    English stop words are left out: they are a third of the 100 most frequent words of COCO's captions, and
+    micro F1 without them is .039 better. A caption with words, but none of the vocabulary, is all 0, which
+    is informative; a caption without words is NaN.
     """
 
     shape: tuple[int, int]
@@ -31,24 +31,24 @@ class TfIdf:
             self.vectoriser_.fit(captions)
         except ValueError as error:  # an empty vocabulary
             raise DataError(
-                f"tfidf learns from captions' words: the {len(captions)} captions given have none"
+                f"tfidf learns from words: the {len(captions)} captions of the train rows have none"
             ) from error
         self.shape = 1, len(self.vectoriser_.vocabulary_)
         return self
 
     def transform(self, captions: Sequence[str]) -> WordWeights:
-        """Blocks of one vector, a column a word."""
-        there = np.fromiter((bool(words(caption)) for caption in captions), np.bool_)
-        # One more than there are: scikit-learn refuses none at all.
-        return WordWeights(self.vectoriser_.transform([*captions, ""])[:-1], there)
+        """Blocks of one vector with a column for each word."""
+        has_words = np.fromiter((bool(words(caption)) for caption in captions), np.bool_)
+        # An extra caption, because scikit-learn rejects an empty list.
+        return WordWeights(self.vectoriser_.transform([*captions, ""])[:-1], has_words)
 
     def state(self) -> State:
-        """The words, a line each in UTF-8, and their weights (words,)."""
+        """The words, one a line in UTF-8, and their weights (words,)."""
         vocabulary = self.vectoriser_.get_feature_names_out().tolist()
         return {"words": pack(vocabulary), "idf": self.vectoriser_.idf_}
 
     def load_state(self, state: State) -> None:
-        """Take up what another learned."""
+        """Restore what another vectoriser learned."""
         vocabulary = unpack(state["words"])
         self.vectoriser_ = _vectorizer(vocabulary=vocabulary)
         self.vectoriser_.idf_ = state["idf"]

@@ -11,8 +11,8 @@ from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Stor
 from encode_once.classify import fit
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data import text as corpus
 from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.text import is_learned
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.runs.retune import measure_kept, retune
@@ -118,8 +118,8 @@ class RecipeRunner:
     def _is_stored(self, name: str, table: Table | None) -> bool:
         """Whether no row of the table waits for the feature, and at least one row has it."""
         if table is None:
-            return corpus.is_corpus(name) or name in self.store.features()
-        if corpus.is_corpus(name):
+            return is_learned(name) or name in self.store.features()
+        if is_learned(name):
             return any(table.captions)
         try:
             return not featuring.find_feature(self.store, name).block(table).missing().all()
@@ -128,7 +128,7 @@ class RecipeRunner:
 
     def _lacks(self, name: str) -> str:
         """Why a feature that is not stored cannot be encoded; empty if it can."""
-        if corpus.is_corpus(name):
+        if is_learned(name):
             return f"{name}: there are no captions"
         return self.provider.lacks(name) if self.provider else f"{name}: not in {self.store.path}"
 

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.classify import heads, load_run
-from encode_once.classify.data import text as corpus
+from encode_once.classify.data.text import is_learned, make_vectoriser
 from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, find, load
 from encode_once.classify.experiments.recipes.run import RecipeRunner, failed
 from encode_once.classify.experiments.recipes.tables import listing, markdown, text
@@ -85,8 +85,8 @@ def test_a_recipe_names_what_there_is(recipe):
         if recipe.options["combiner"] != MEAN:
             heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
     assert recipe.spec.tuning.objective == recipe.objective
-    for name in filter(corpus.is_corpus, recipe.possible_features):
-        corpus.make(name)
+    for name in filter(is_learned, recipe.possible_features):
+        make_vectoriser(name)
     of_file = {feature for variant in load(recipe.path) for feature in variant.features}
     assert set(recipe.instead) <= of_file
     assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.possible_features)
