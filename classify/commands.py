@@ -469,7 +469,7 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, as_json: bool) ->
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.thresholds import speed
 
-    tables = [[*speed(rows, classes, repeats)] for rows, classes in sizes]
+    tables = [speed(rows, classes, repeats) for rows, classes in sizes]
     print_result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 

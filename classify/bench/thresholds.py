@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -19,42 +20,40 @@ SHRUNK = ("macro", "micro", "samples")
 PEER = "precision_recall_curve and argmax"
 
 
-def speed(rows: int, classes: int, repeats: int = 5) -> Iterator[dict[str, Any]]:
-    """Median seconds of each way to tune on synthetic scores (rows, classes), and the F1 reached on these.
+def speed(rows: int, classes: int, repeats: int = 5) -> list[dict[str, Any]]:
+    """Seconds of each way to tune on synthetic scores (rows, classes), and the F1 reached on these.
 
     The peer comes first: scikit-learn's exact thresholds of best F1 per class. `× peer` is how many times as
-    fast a way with the same result is.
+    fast a way with the same result is. Seconds are medians of rounds in which every way runs once.
     """
     scores, labels = synthetic_scores(rows, classes)
-    ways: list[tuple[str, str, Callable[[], Any]]] = [(PEER, "macro", partial(from_curves, scores, labels))]
-    ways += [("tune", objective, partial(tune, scores, labels, objective)) for objective in OBJECTIVES]
-    ways += [("tune, shrunk", name, partial(_shrunk, scores, labels, name)) for name in SHRUNK]
-    ways += [(f"tune, torch on {device}", "macro", work) for device, work in _torch(scores, labels)]
-    peer_seconds = None
-    for way, objective, work in ways:
-        seconds, thresholds = timed(work, repeats)
-        peer_seconds = peer_seconds or seconds
-        exact_macro = objective == "macro" and way not in (PEER, "tune, shrunk")
-        yield {
+    ways: dict[tuple[str, str], Callable[[], Any]] = {
+        (PEER, "macro"): lambda: scores >= from_curves(scores, labels)
+    }
+    for objective in OBJECTIVES:
+        ways["tune", objective] = partial(_tuned, scores, labels, objective)
+    for objective in SHRUNK:
+        ways["tune, shrunk", objective] = partial(_decided, scores, labels, DecisionSpec(objective))
+    for device, X, Y in _tensors(scores, labels):
+        ways[f"tune, torch on {device}", "macro"] = partial(_tuned, X, Y, "macro")
+    ways["expected-f1", "samples"] = partial(_decided, scores, labels, DecisionSpec(decide="expected-f1"))
+
+    rounds = [{way: timed(work) for way, work in ways.items()} for _ in range(repeats)]
+    seconds = {way: median(results[way][0] for results in rounds) for way in ways}
+    peer = seconds[PEER, "macro"]
+    same = {way for way in ways if way[1] == "macro" and way[0] not in (PEER, "tune, shrunk")}
+    return [
+        {
             "rows": rows,
             "classes": classes,
             "way": way,
             "objective": objective,
-            "seconds": seconds,
-            "× peer": peer_seconds / seconds if exact_macro else None,
-            "F1": average_f1(labels, scores >= thresholds, objective.removeprefix("global-")),
+            "seconds": seconds[way, objective],
+            "× peer": peer / seconds[way, objective] if (way, objective) in same else None,
+            "F1": average_f1(labels, np.asarray(predictions), objective.removeprefix("global-")),
         }
-    spec = DecisionSpec(decide="expected-f1")
-    seconds, predictions = timed(lambda: spec.fit(scores, labels)(scores), repeats)
-    yield {
-        "rows": rows,
-        "classes": classes,
-        "way": "expected-f1",
-        "objective": "samples",
-        "seconds": seconds,
-        "× peer": None,
-        "F1": average_f1(labels, predictions, "samples"),
-    }
+        for (way, objective), (_, predictions) in rounds[-1].items()
+    ]
 
 
 def from_curves(scores: Scores, labels: LabelMatrix) -> FloatArray:
@@ -67,18 +66,19 @@ def from_curves(scores: Scores, labels: LabelMatrix) -> FloatArray:
     return np.array(best, np.float64)
 
 
-def _shrunk(scores: Scores, labels: LabelMatrix, objective: str) -> FloatArray:
-    return DecisionSpec(objective).fit(scores, labels).thresholds
+def _tuned(scores: Any, labels: Any, objective: str) -> Any:
+    """Predictions (n, c) by tuned thresholds, in the host's memory."""
+    predictions = scores >= tune(scores, labels, objective)
+    return predictions if isinstance(predictions, np.ndarray) else predictions.cpu()
 
 
-def _torch(scores: Scores, labels: LabelMatrix) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Tuning of tensors that are on each kind of device already."""
+def _decided(scores: Scores, labels: LabelMatrix, spec: DecisionSpec) -> LabelMatrix:
+    return spec.fit(scores, labels)(scores)
+
+
+def _tensors(scores: Scores, labels: LabelMatrix) -> Iterator[tuple[str, Any, Any]]:
+    """Scores and labels on each kind of device."""
     import torch
 
     for device in ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]:
-        tensors = [torch.from_numpy(table).to(device) for table in (scores, labels)]
-        yield device, partial(_tuned_tensors, *tensors)
-
-
-def _tuned_tensors(scores: Any, labels: Any) -> Any:
-    return tune(scores, labels, "macro").cpu().numpy()  # the copy waits for the device
+        yield device, torch.from_numpy(scores).to(device), torch.from_numpy(labels).to(device)

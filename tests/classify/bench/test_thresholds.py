@@ -8,7 +8,7 @@ from encode_once.classify.evaluation.metrics import average_f1
 
 
 def test_each_objective_is_timed_and_the_exact_peer_reaches_the_same():
-    rows = list(speed(400, 3, repeats=1))
+    rows = speed(400, 3, repeats=1)
     scores, labels = synthetic_scores(400, 3)
     figures = {(row["way"], row["objective"]): row for row in rows}
     for objective in OBJECTIVES:
