@@ -43,7 +43,10 @@ def test_the_arrows_between_the_rooms_hold(room):
 
 # Inside a room a folder, or a module next to the folders, imports only what stands before it.
 ORDER = {
-    "extract": ["images", "readers", "encoders", "pipeline", "demo", "bench", "commands"],
+    "extract": [
+        "images", "readers", "encoders", "workers", "report", "pipeline", "trust", "provider", "reencode",
+        "demo", "bench", "commands",
+    ],
     "classify": [
         "arrays", "data", "heads", "decisions", "spec", "evaluation", "runs", "experiments", "audit", "bench",
         "commands",

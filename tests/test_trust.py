@@ -1,4 +1,4 @@
-"""What a store, a run or a recipe names is not run or opened unless the user says so (docs/security.md)."""
+"""Code and files that a store, a run or a recipe names are used only with consent (docs/security.md)."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def hash_of(path):
 
 @pytest.fixture
 def gift(folder, run):
-    """A run of 60 rows with code of its own in its folder, and a store of the same encoder."""
+    """A run of 60 rows with an encoder's code in its folder, and a store of that encoder."""
     folder(60)
     Path("gift").mkdir()
     Path("gift/p.py").write_text(CODE)
@@ -168,7 +168,7 @@ def test_code_in_a_crafted_store_does_not_run(run, tmp_path):
 
 
 def test_the_code_that_runs_is_the_code_that_was_hashed(gift, run):
-    """An import would run a compiled file beside it, whose time and size fit, instead of the source."""
+    """An import would run a compiled file of the same time and size instead of the source."""
     source = Path("gift/p.py")
     stat = source.stat()
     source.write_text(CODE.replace('Path("CODE_RAN")', 'Path("EVIL_RAN")'))
@@ -225,7 +225,7 @@ def test_another_weights_file_is_not_used_even_with_trust(with_weights, run):
 @pytest.mark.parametrize(
     "encoder", ["onnx:secret", "transformers:secret", "captioner:secret", "open_clip:local-dir:secret/x"]
 )
-def test_a_file_that_an_encoders_name_leads_to_is_not_opened(plain, run, opened, encoder):
+def test_a_file_in_an_encoders_name_is_not_opened(plain, run, opened, encoder):
     if encoder.startswith("onnx"):
         Path("secret").write_text("root:x:0:0")
     else:
@@ -241,7 +241,7 @@ def test_a_file_that_an_encoders_name_leads_to_is_not_opened(plain, run, opened,
     line = line_of(run("predict", "gift", "--store", "new", status=1))
     assert "gift names a file of weights to open: secret" in line
     assert not any("secret" in path for path in opened)
-    run("predict", "gift", "--store", "new", "--trust", status=1)  # it is not what was recorded
+    run("predict", "gift", "--store", "new", "--trust", status=1)  # its hash is not the recorded hash
 
 
 def test_trust_without_data_is_refused(plain, run):
@@ -281,7 +281,7 @@ def test_code_in_a_folder_of_transformers_does_not_run(folder, run, monkeypatch,
     folder(4)
     Path("models").mkdir()
     classes = ("Config", "Tokenizer", "Processor", "Model", "ModelForImageTextToText")
-    module = f"evil_{encoder[:4]}"  # transformers imports one of a name once
+    module = f"evil_{encoder[:4]}"  # transformers imports each module name once
     config = {"model_type": "strange", "auto_map": {f"Auto{name}": f"{module}.X" for name in classes}}
     for name in ("config", "tokenizer_config", "processor_config", "preprocessor_config"):
         Path(f"models/{name}.json").write_text(json.dumps(config))
@@ -290,7 +290,9 @@ def test_code_in_a_folder_of_transformers_does_not_run(folder, run, monkeypatch,
     Path(f"models/{module}.py").write_text(
         'from pathlib import Path\nPath("CODE_RAN").touch()\nclass X: pass\n'
     )
-    monkeypatch.setattr("builtins.input", lambda *_: "y")  # what transformers asks a person at a terminal
+    monkeypatch.setattr(
+        "builtins.input", lambda *_: "y"
+    )  # the answer to transformers' question at a terminal
     with pytest.raises(WeightsError, match="could not be loaded"):
         encode("input", [encoder], "store", progress=False)
     assert not RAN.exists()

@@ -56,7 +56,7 @@ def test_an_image_is_decoded_once_for_all_encoders(folder, tmp_path, decoded):
     assert len(decoded) == 5
 
 
-def test_several_encoders_at_once_give_what_each_gives_alone(folder, tmp_path):
+def test_several_encoders_at_once_give_the_same_vectors_as_one_at_a_time(folder, tmp_path):
     root = folder(5)
     together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
     encode(root, [LITE0, ARCH], together, weights={ARCH: "random"}, batch_size=2, workers=3)
@@ -122,7 +122,7 @@ def mixed(tmp_path):
     return root
 
 
-def test_bad_images_are_named_and_the_good_ones_encoded(mixed, tmp_path):
+def test_bad_images_are_reported_and_good_images_encoded(mixed, tmp_path):
     store = Store(tmp_path / "store")
     report = encode(mixed, [LITE0], store)
     assert counts(report, f"{LITE0}/pooled") == (len(GOOD), 0, len(BAD) + 1)
@@ -232,7 +232,7 @@ def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, mo
     assert [failure.reason for failure in report.failures] == ["changed"]
 
 
-def test_an_image_replaced_by_one_of_the_same_size_and_time_is_encoded_once_that_is_noticed(folder, tmp_path):
+def test_a_replaced_image_of_the_same_size_and_time_is_noticed_when_it_is_read(folder, tmp_path):
     root, store = folder(4), tmp_path / "store"
     image, moment = root / "data" / "1.png", 1_600_000_000
     contents = [saved(picture(seed), "PNG") for seed in (70, 71)]
@@ -240,7 +240,7 @@ def test_an_image_replaced_by_one_of_the_same_size_and_time_is_encoded_once_that
     first, second = (content.ljust(longest, b"\0") for content in contents)
     image.write_bytes(first)
     os.utime(image, (moment, moment))
-    encode(root, [GLOVE], store)  # all that is kept of the image is its key
+    encode(root, [GLOVE], store)  # only the image's key is stored
     image.write_bytes(second)
     os.utime(image, (moment, moment))
     report = encode(root, [LITE0], store)
@@ -250,7 +250,7 @@ def test_an_image_replaced_by_one_of_the_same_size_and_time_is_encoded_once_that
     assert counts(report, f"{LITE0}/pooled") == (1, 3, 0)
     (table,) = Store(store).tables()
     assert table.keys("image")[1].tobytes() == content_key(second)
-    image.write_bytes(first)  # and what was said of the old content has not stayed
+    image.write_bytes(first)  # the failure of the old content is not recorded
     os.utime(image, (moment + 1, moment + 1))
     assert counts(encode(root, [LITE0], store), f"{LITE0}/pooled") == (1, 3, 0)
 
@@ -269,7 +269,7 @@ def test_a_table_edited_while_its_images_are_read_is_outdated(folder, tmp_path, 
     assert store.is_outdated(store.table())
 
 
-def test_an_encoder_of_both_modalities_takes_captions_alone_as_prompts_are(tmp_path):
+def test_an_encoder_of_both_modalities_encodes_a_table_of_prompts(tmp_path):
     rows = [f"{name},a photo of a {name}" for name in ("cat", "dog")]
     (tmp_path / "prompts.csv").write_text("\n".join(["ImageID,Caption", *rows]) + "\n")
     store = Store(tmp_path / "store")

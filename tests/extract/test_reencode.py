@@ -15,7 +15,7 @@ def store(folder, tmp_path):
     return Store(tmp_path / "store")
 
 
-def test_what_an_encoder_gives_again_agrees(store):
+def test_rows_encoded_again_agree(store):
     comparisons = recompute(store, 4)
     assert {comparison.feature for comparison in comparisons} == set(store.features())
     for comparison in comparisons:
@@ -24,7 +24,7 @@ def test_what_an_encoder_gives_again_agrees(store):
         assert comparison.worst < TOLERANCE / 4
 
 
-def test_rows_that_were_made_otherwise_do_not(store):
+def test_altered_rows_do_not_agree(store):
     spec = store.feature("glove-50/mean").record
     keys, values, _ = store.feature("glove-50/mean").chunk(np.arange(6))
     other = Store(store.path.with_name("other"))
@@ -37,7 +37,7 @@ def test_rows_that_were_made_otherwise_do_not(store):
     assert comparison.worst == pytest.approx(1 / 11, rel=0.01)
 
 
-def test_inputs_that_changed_are_passed_over(store, tmp_path):
+def test_changed_inputs_are_skipped(store, tmp_path):
     for row in range(5):
         picture(100 + row).save(tmp_path / "input" / "data" / f"{row}.png")
     (comparison,) = recompute(store, 6, [f"{ARCH}/image"])
@@ -47,7 +47,7 @@ def test_inputs_that_changed_are_passed_over(store, tmp_path):
         recompute(store, 6, [f"{ARCH}/image"])
 
 
-def test_an_encoder_that_is_another_by_now_is_told(store, monkeypatch):
+def test_an_encoder_with_another_spec_is_an_error(store, monkeypatch):
     monkeypatch.setattr("encode_once.extract.encoders.glove.TOKENIZING", "split at spaces")
     with pytest.raises(SpecMismatchError, match="tokenizer: stored"):
         recompute(store, 2, ["glove-50/mean"])

@@ -1,4 +1,4 @@
-"""The inner loop: order, threads, memory and interruption; with towers of a few lines."""
+"""The inner loop with small towers: order, threads, memory and interruption."""
 
 import os
 import signal
@@ -77,7 +77,7 @@ class LittleMemory(Mean):
 
 @pytest.fixture
 def extract_by(monkeypatch, tmp_path):
-    """A function that extracts by towers of the tests; the store."""
+    """A function that extracts with towers of a test and returns the store."""
 
     def extract(root, *towers, **settings):
         by_name = {f"tower{number}": tower for number, tower in enumerate(towers)}
@@ -95,7 +95,7 @@ def mean_colours(number):
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("commit_seconds", [0, 0.05, 10])
-def test_rows_lie_in_the_order_of_the_table_whichever_batch_is_done_first(
+def test_rows_are_stored_in_the_order_of_the_table_whichever_batch_is_done_first(
     folder, extract_by, workers, commit_seconds, monkeypatch
 ):
     monkeypatch.setattr(encoding, "COMMIT_SECONDS", commit_seconds)
@@ -118,7 +118,7 @@ def test_few_inputs_are_shared_among_the_workers(folder, extract_by):
     assert tower.batches == [2, 2, 2, 2]
 
 
-def test_batches_become_smaller_where_memory_is_short(folder, extract_by):
+def test_batches_become_smaller_if_memory_is_short(folder, extract_by):
     tower = LittleMemory()
     store = extract_by(folder(40), tower, workers=1, batch_size=16)
     np.testing.assert_allclose(
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_cleanly_with_everything_committed(folder, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # What a shell put in the background, as CI may be, passes on that it ignores Ctrl-C.
+        # A shell's background jobs, which CI may be, inherit that Ctrl-C is ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(8):  # the eighth input is begun, so seven are done

@@ -5,7 +5,7 @@ from encode_once.extract.bench.throughput import rates, text
 TINY, OTHER = "timm:test_vit", "timm:test_resnet"
 
 
-def test_the_limit_is_what_the_parts_leave_on_shared_cores(folder):
+def test_on_shared_cores_the_seconds_of_the_parts_add_up_to_the_limit(folder):
     result = rates(str(folder(9)), [TINY], weights={TINY: "random"}, device="cpu", images=6, repeats=1)
     assert result["images"] == 6
     assert result["limit_per_s"] == pytest.approx(

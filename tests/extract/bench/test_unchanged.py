@@ -3,7 +3,7 @@ from encode_once.extract import encode
 from encode_once.extract.bench.unchanged import memory, unchanged
 
 
-def test_what_is_unchanged_is_measured_with_the_encoders_of_the_store(folder, tmp_path):
+def test_an_unchanged_extraction_is_timed_with_the_stores_encoders(folder, tmp_path):
     root, store = folder(5), Store(tmp_path / "store")
     encode(root, ["glove-50"], store)
     result = unchanged(str(root), str(store.path))

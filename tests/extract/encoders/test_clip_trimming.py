@@ -1,4 +1,4 @@
-"""CLIP's captions without the padding behind them: the same vectors as open_clip's padded ones."""
+"""CLIP's captions without padding have the same vectors as open_clip's padded captions."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -80,7 +80,7 @@ def text_tower(arch, **changes):
     ("arch", "pooling", "end"), [("MobileCLIP-B", "argmax", 199), ("ViT-H-14-worldwide", "eos", 2)]
 )
 def test_a_separate_text_tower_is_trimmed_too(arch, pooling, end):
-    """The end-of-text token is the highest number of a caption, or the one the architecture names."""
+    """The end-of-text token is the highest number of a caption, or given by the architecture."""
     tower = text_tower(arch, eos_id=end)
     assert tower.pool_type == pooling
     ids = torch.zeros(3, tower.context_length, dtype=torch.long)

@@ -60,7 +60,7 @@ def test_an_invalid_encoder_is_an_error_with_its_cause(working_folder, name, mes
         encoders.towers(name, Options())
 
 
-def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
+def test_a_package_adds_encoders_through_an_entry_point(monkeypatch):
     tower, info = SimpleNamespace(specs={}), object()
     family = SimpleNamespace(ENCODERS={"theirs": info}, towers=lambda *_: [tower])
     monkeypatch.setattr(EntryPoint, "load", lambda _: family)
@@ -70,7 +70,7 @@ def test_a_package_brings_its_encoders_as_an_entry_point(monkeypatch):
     assert ("theirs", info) in encoders.listed()
 
 
-def test_an_encoder_named_by_its_file_is_called_the_same_wherever_that_lies(tmp_path, monkeypatch):
+def test_an_encoders_name_does_not_contain_the_folder_of_its_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "yolo.onnx").touch()

@@ -1,4 +1,4 @@
-"""A detector's three outputs equal torchvision's own parts, taken one after another, an image at a time."""
+"""A detector's three outputs equal those of torchvision's parts, called one after another for one image."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +14,7 @@ from tests.conftest import picture
 from tests.extract.encoders.test_torchvision_models import every_score, random_model, with_small_input
 
 IMAGES = [picture(seed, size) for seed, size in enumerate([(64, 48), (40, 60)])]
-# Those that test_torchvision_models leaves out, and what their last layer must be multiplied by for scores
+# Detectors that test_torchvision_models leaves out, and factors of their last layer that give scores
 # neither 0 nor 1.
 DETECTORS = {"frcnn-v2": 1.0, "frcnn-mobilenet": 0.125, "fcos": 4.0}
 
@@ -28,7 +28,7 @@ def quick(model):
 
 @pytest.fixture(scope="module", params=DETECTORS)
 def detector(request, tmp_path_factory):
-    """A name, our tower of a local checkpoint, and torchvision's model with the same weights."""
+    """Name, tower with a local checkpoint, and torchvision's model with the same weights."""
     name = request.param
     torch.set_num_threads(1)
     seen = torch.stack([to_tensor(image.resize((128, 128))) for image in IMAGES])
@@ -57,7 +57,7 @@ def test_all_three_outputs_equal_torchvision(detector):
     hook = tower._model.backbone.register_forward_hook(lambda *_: passes.append(1))
     outputs = encoded(tower, IMAGES)
     hook.remove()
-    assert len(passes) == len(IMAGES)  # one pass an image for all of them
+    assert len(passes) == len(IMAGES)  # one pass per image for all outputs
 
     expected = {output: np.zeros((len(IMAGES), 91)) for output in tower.specs}
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_all_three_outputs_equal_torchvision(detector):
     assert (dense[:, 1:] > outputs["scores"][:, 1:]).any()
 
 
-def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypatch):
+def test_counts_are_numbers_of_kept_boxes_that_score_half_or_more(detector, monkeypatch):
     _, tower, _ = detector
     kept = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
     monkeypatch.setattr(tower._model, "forward", lambda _: [kept])
@@ -88,8 +88,10 @@ def test_counts_are_of_the_boxes_kept_that_score_half_or_more(detector, monkeypa
     assert outputs["scores"][0, [3, 17, 90]].tolist() == pytest.approx([0.9, 0.3, 1.0])
 
 
-@pytest.mark.parametrize("detector", ["frcnn-mobilenet"], indirect=True)  # a quick one: all share that part
-def test_threads_that_share_a_detector_get_what_each_gets_alone(detector):
+@pytest.mark.parametrize(
+    "detector", ["frcnn-mobilenet"], indirect=True
+)  # a quick detector: all share this code
+def test_threads_may_share_a_detector(detector):
     _, tower, _ = detector
     images = [picture(seed) for seed in range(6)]
     alone = [encoded(tower, [image])["dense-scores"] for image in images]

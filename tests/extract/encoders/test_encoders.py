@@ -87,7 +87,7 @@ def region_means(grid):
     return [grid[:, cut(height, i), cut(width, j)].mean((1, 2)) for i in range(4) for j in range(4)]
 
 
-def test_regions_of_clip_are_those_of_open_clips_patches(folder, tmp_path, clip_weights):
+def test_regions_of_clip_are_means_of_open_clips_patches(folder, tmp_path, clip_weights):
     root, store = folder(3), Store(tmp_path / "store")
     name = f"open_clip:{ARCH}"
     encode(root, [f"{name}/regions", name], store, weights={name: str(clip_weights)}, device="cpu")
@@ -114,7 +114,7 @@ def test_regions_of_clip_are_those_of_open_clips_patches(folder, tmp_path, clip_
     "model", ["test_vit", "test_efficientnet", "test_resnet", "swin_tiny_patch4_window7_224"]
 )
 def test_regions_of_timm_average_to_the_pooled_vector_of_networks_that_pool_by_the_mean(model):
-    """A transformer's, a CNN's and Swin's feature maps have three forms; each is cut into the same."""
+    """Feature maps of a transformer, a CNN and Swin have three layouts, but the same regions."""
     name = f"timm:{model}"
     (tower,) = towers(name, Options("random", regions=True))
     tower.load("cpu")
@@ -130,7 +130,7 @@ def test_regions_of_timm_average_to_the_pooled_vector_of_networks_that_pool_by_t
     mean, std = (torch.tensor(values)[:, None, None] for values in (tower.mean, tower.std))
     with torch.no_grad():
         _, (grid,) = library.eval().forward_intermediates((normalised - mean) / std, indices=1, norm=True)
-        if model == "test_efficientnet":  # timm gives its blocks' end; after that comes one more convolution
+        if model == "test_efficientnet":  # timm's map is that of the last block, before one more convolution
             grid = library.bn2(library.conv_head(grid))
     for regions, expected in zip(outputs["regions"], grid.numpy(), strict=True):
         np.testing.assert_allclose(
@@ -138,7 +138,7 @@ def test_regions_of_timm_average_to_the_pooled_vector_of_networks_that_pool_by_t
         )
 
 
-def test_where_there_are_no_regions_asking_for_them_is_an_error():
+def test_requesting_regions_that_an_encoder_has_not_is_an_error():
     for name in ("glove-50", "resnet50"):
         with pytest.raises(UnknownEncoderError, match="gives no regions"):
             towers(name, Options(regions=True))
@@ -154,7 +154,7 @@ def test_a_compiled_network_gives_the_same_vectors():
 
 
 @pytest.mark.real
-def test_efficientnet_lite0_knows_a_zebra(shared):
+def test_efficientnet_lite0_recognises_zebras(shared):
     """The mapped weights are the trained ones: photographs with a zebra are mostly ImageNet's class 340."""
     (tower,) = towers("efficientnet-lite0", Options())
     tower.load("cpu")
@@ -210,7 +210,7 @@ def glove_tower(tmp_path, text=GLOVE, name="glove-50", dim=50):
         ("a dog’s cat", ["dog", "cat"]),
     ],
 )
-def test_glove_looks_up_the_words_it_knows(tmp_path, caption, words):
+def test_glove_looks_up_the_words_of_its_vocabulary(tmp_path, caption, words):
     tower = glove_tower(tmp_path)
     vectors = {line.split()[0]: [float(x) for x in line.split()[1:]] for line in GLOVE.splitlines()}
     expected = np.array([vectors[word] for word in words])
@@ -228,7 +228,7 @@ def test_a_caption_without_known_words_has_no_vector(folder, tmp_path):
     assert {failure.reason for failure in report.failures} == {"no-known-word"}
 
 
-def test_the_packaged_glove_is_the_real_one():
+def test_the_packaged_glove_has_the_published_vectors():
     (tower,) = towers("glove-50", Options())
     tower.load("cpu")
 
@@ -253,7 +253,7 @@ def test_an_unknown_encoder_is_an_error_with_the_closest_name():
         ("clip-vit-b32", "nowhere.pt", "nowhere.pt: No such file"),
     ],
 )
-def test_missing_weights_are_one_line_with_the_remedy(name, weights, message):
+def test_missing_weights_are_an_error_of_one_line_with_the_remedy(name, weights, message):
     with pytest.raises(WeightsError, match=message):
         towers(name, Options(weights=weights))
 
@@ -276,8 +276,8 @@ def test_random_weights_are_never_used_silently(folder, tmp_path):
     assert "RANDOM" in store.feature(f"open_clip:{ARCH}/image").spec["weights"]
 
 
-def test_the_settings_published_with_weights_go_with_a_local_file_of_them():
-    """A SigLIP file given by hand is still preprocessed as SigLIP, and OpenAI's CLIP keeps its activation."""
+def test_a_local_file_of_published_weights_keeps_their_published_settings():
+    """SigLIP keeps its preprocessing with a local file, and OpenAI's CLIP its activation."""
     image, _ = towers("siglip-b16", Options(weights="random"))
     assert "squash" in image.specs["image"]["preprocess"]
     assert "(0.5, 0.5, 0.5)" in image.specs["image"]["preprocess"]

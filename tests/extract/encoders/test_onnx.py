@@ -1,4 +1,4 @@
-"""An ONNX file's features equal onnxruntime called by hand on a picture prepared with plain numpy."""
+"""An ONNX file's features equal those of onnxruntime for an image that numpy prepared."""
 
 import builtins
 import csv
@@ -52,7 +52,7 @@ def model(path, shape, output, nodes, constants=(), metadata=None, **save):
 
 
 def embedding(path, size=32, batch="batch", **save):
-    """Every pixel counts: averaged over 4 × 4 pixels, then a linear layer to 7 numbers."""
+    """Averages over 4 × 4 pixels, then a linear layer to 7 numbers: every pixel has an influence."""
     cells = 3 * (size // 4) ** 2
     constants = {"w": np.random.default_rng(0).normal(size=(cells, 7)).astype(np.float32)}
     nodes = [
@@ -64,7 +64,7 @@ def embedding(path, size=32, batch="batch", **save):
 
 
 def detector(path, shape, size=64, offset=0.0, batch=1, metadata=None):
-    """Not a trained one: each of its numbers is a sigmoid of a weighted sum over the picture."""
+    """An untrained detector: each output is a sigmoid of a weighted sum over the image."""
     rows = (
         np.random.default_rng(1).normal(size=(3 * (size // 8) ** 2, int(np.prod(shape)))).astype(np.float32)
     )
@@ -156,7 +156,7 @@ def test_yolox_in_a_store(folder, tmp_path):
 
 @pytest.mark.real
 @pytest.mark.skipif(not YOLOX_NANO.exists(), reason="no shared weights")
-def test_yolox_sees_the_zebras(shared):
+def test_yolox_detects_zebras(shared):
     with (shared / "coco19-9k/train.csv").open() as file:
         named = [row["ImageID"] for row in csv.DictReader(file) if "zebra" in row["Caption"].lower()][:12]
     images = [Image.open(shared / "coco19-9k/data" / name).convert("RGB") for name in named]
@@ -172,7 +172,7 @@ CELLS = 8 * 8 + 4 * 4 + 2 * 2  # of strides 8, 16 and 32 on 64 × 64 pixels
     [("YOLOX", (CELLS, 8)), ("YOLOv5", (3 * CELLS, 8)), ("YOLOv8", (7, CELLS)), ("YOLOv8", (100, CELLS))],
 )
 @pytest.mark.parametrize("batch", [1, "n"])
-def test_each_family_of_detectors_is_told_by_its_shapes(tmp_path, family, shape, batch):
+def test_families_of_detectors_are_recognised_by_their_shapes(tmp_path, family, shape, batch):
     path = detector(tmp_path / "yolo.onnx", shape, batch=batch)
     onnx_tower = tower(path)
     assert onnx_tower.specs["scores"]["architecture"] == family
@@ -254,7 +254,7 @@ def test_a_file_of_unknown_layout_is_refused_in_one_line(tmp_path, make, message
     assert "\n" not in str(caught.value)
 
 
-def test_objectness_that_is_always_one_is_not_yolox(tmp_path):
+def test_a_file_whose_objectness_is_always_one_is_not_yolox(tmp_path):
     shape = [1, CELLS, 8]
     values = np.random.default_rng(0).uniform(size=shape).astype(np.float32)
     values[..., 4] = 1

@@ -1,4 +1,4 @@
-"""Captions that do not fit into a text tower's context are counted, by whatever tokenizer it has."""
+"""Captions that are longer than a text tower's context are counted, with any tokenizer."""
 
 import json
 import time
@@ -20,7 +20,7 @@ WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "dog", "cat"]
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
-    """The folder of a small BERT with room for 8 tokens."""
+    """The folder of a small BERT with a context of 8 tokens."""
     folder = tmp_path_factory.mktemp("models") / "bert"
     size = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=8, **size)).save_pretrained(folder)
@@ -31,7 +31,7 @@ def bert(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def architectures(bert, tmp_path_factory):
-    """Small CLIPs with room for 8 tokens: with open_clip's own tokenizer, and with one of transformers'."""
+    """Small CLIPs with a context of 8 tokens: with open_clip's own tokenizer, and transformers'."""
     folder = tmp_path_factory.mktemp("configs")
     of_transformers = {"vocab_size": 16, "hf_tokenizer_name": str(bert), "pool_type": "last"}
     for name, text in {"own": {"vocab_size": 49408}, "bert": of_transformers}.items():
@@ -47,7 +47,7 @@ def text_tower(name, **options):
 
 
 @pytest.mark.parametrize("name", ["own", "bert"])
-def test_clip_counts_captions_with_more_words_than_room(architectures, name):
+def test_clip_counts_captions_longer_than_its_context(architectures, name):
     tower = text_tower(f"open_clip:tiny-{name}", weights="random")
     for words in range(7):  # six fit between the start and the end of a text
         assert len(tower.prepare("dog " * words)) == 8
@@ -58,8 +58,8 @@ def test_clip_counts_captions_with_more_words_than_room(architectures, name):
     assert tower.remarks() == ["2 captions are longer than 8 tokens and were cut"]
 
 
-def test_siglips_padding_that_is_also_its_end_is_no_token(architectures):
-    """SigLIP pads with its end-of-text: of a caption that fits, and of one cut, the last id is the same."""
+def test_siglips_padding_is_not_counted(architectures):
+    """SigLIP pads with its end-of-text token, so the last id may be that of a longer caption."""
     tower = text_tower("open_clip:tiny-own", weights="random")
 
     def tokenizer(context):
@@ -76,7 +76,7 @@ def test_siglips_padding_that_is_also_its_end_is_no_token(architectures):
     assert len(tower.remarks()) == 1
 
 
-def test_transformers_counts_captions_with_more_words_than_room(bert):
+def test_transformers_counts_captions_longer_than_its_context(bert):
     tower = text_tower("bert-base", weights=str(bert))
     for words in range(7):
         tower.prepare("dog " * words)
@@ -97,7 +97,7 @@ def test_a_caption_of_10_mb_is_cut_before_it_is_tokenized(architectures, bert, n
 
 
 @pytest.mark.parametrize("name", ["open_clip:tiny-bert", "bert-base"])
-def test_threads_count_and_tokenize_like_a_single_thread(architectures, bert, name):
+def test_threads_count_and_tokenize_like_one_thread(architectures, bert, name):
     tower = text_tower(name, weights="random" if "clip" in name else str(bert))
     captions = ["dog " * (words % 14) for words in range(700)]
     with ThreadPoolExecutor(8) as pool:
@@ -106,7 +106,7 @@ def test_threads_count_and_tokenize_like_a_single_thread(architectures, bert, na
     assert tower.remarks() == [f"{50 * 7} captions are longer than 8 tokens and were cut"]
 
 
-def test_extract_warns_once_of_what_it_encoded(folder, tmp_path, bert):
+def test_extract_warns_only_of_captions_that_it_encodes(folder, tmp_path, bert):
     root = folder(3)
     long = "dog " * 9
     (root / "train.csv").write_text(

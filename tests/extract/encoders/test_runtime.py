@@ -1,4 +1,4 @@
-"""Torch and onnxruntime give the same vectors; what is asked for, or is faster, runs."""
+"""Torch and onnxruntime give the same vectors; the requested or the faster one runs."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ OPTIONS = Options("random", backend="onnxruntime")
 
 @pytest.fixture(autouse=True)
 def exports(tmp_path, monkeypatch):
-    """A folder of its own for what is exported."""
+    """A temporary folder for exported networks."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
@@ -66,7 +66,7 @@ def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, imag
 
 
 @torch.inference_mode()
-def test_an_export_is_kept_and_used_again_for_the_same_specs_alone(network, run, images, monkeypatch):
+def test_an_export_is_cached_for_its_specs(network, run, images, monkeypatch):
     first, _ = choose(network, run, images, Options(backend="onnxruntime"), 0)
     (kept,) = backends.exports_folder().glob("*.onnx")
     monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported again"))
@@ -82,7 +82,7 @@ def test_an_export_is_kept_and_used_again_for_the_same_specs_alone(network, run,
 
 
 @torch.inference_mode()
-def test_a_damaged_export_is_made_anew(network, run, images):
+def test_a_damaged_export_is_replaced(network, run, images):
     choose(network, run, images, Options(backend="onnxruntime"), 0)
     (kept,) = backends.exports_folder().glob("*.onnx")
     kept.write_bytes(kept.read_bytes()[:100])
@@ -92,21 +92,21 @@ def test_a_damaged_export_is_made_anew(network, run, images):
 
 
 @torch.inference_mode()
-def test_few_inputs_are_not_worth_an_export(network, run, images, monkeypatch):
+def test_networks_are_not_exported_for_few_inputs(network, run, images, monkeypatch):
     monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
     assert choose(network, run, images, Options(backend="auto"), MANY - 1) == (run, "torch")
     assert choose(network, run, images, Options(backend="torch"), MANY) == (run, "torch")
     assert choose(network, run, images, Options(precision="bfloat16"), MANY) == (run, "torch")
 
 
-def test_onnxruntime_does_not_pass_for_another_precision(network, run, images):
+def test_onnxruntime_with_another_precision_is_an_error(network, run, images):
     with pytest.raises(WeightsError, match="not in bfloat16"):
         choose(network, run, images, Options(precision="bfloat16", backend="onnxruntime"), MANY)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("faster", ["torch", "onnxruntime"])
-def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
+def test_auto_chooses_the_faster(network, run, images, monkeypatch, faster):
     slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
     chosen, name = choose(network, run, images, Options(backend="auto"), MANY)
@@ -115,7 +115,7 @@ def test_auto_takes_the_faster(network, run, images, monkeypatch, faster):
 
 
 @torch.inference_mode()
-def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, monkeypatch):
+def test_auto_uses_torch_if_the_export_fails(network, run, images, monkeypatch):
     def impossible(*_):
         raise ImportError("no module named onnxruntime")
 
@@ -126,7 +126,7 @@ def test_where_onnxruntime_cannot_auto_stays_with_torch(network, run, images, mo
 
 
 @torch.inference_mode()
-def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
+def test_a_runtime_with_different_vectors_is_not_used(network, run, images, monkeypatch):
     monkeypatch.setattr(backends, "_exported", lambda *_: lambda batch: tuple(v * 1.001 for v in run(batch)))
     monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
     assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
@@ -134,7 +134,7 @@ def test_other_vectors_are_never_taken(network, run, images, monkeypatch):
         choose(network, run, images, Options(backend="onnxruntime"), 0)
 
 
-def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
+def test_both_runtimes_store_the_same_rows(folder, tmp_path):
     root, rows = folder(5), {}
     for backend in ("torch", "onnxruntime"):
         encode(root, [TINY], tmp_path / backend, weights={TINY: "random"}, backend=backend)
@@ -147,7 +147,7 @@ def test_an_extraction_by_either_gives_the_same_rows(folder, tmp_path):
 
 
 @torch.inference_mode()
-def test_what_cannot_be_exported_is_told_in_a_line_and_stdout_is_left_to_the_results(capfd):
+def test_a_failed_export_is_an_error_of_one_line_and_prints_nothing_to_stdout(capfd):
     network = torch.nn.Module()
     network.forward = lambda pixels: (torch.linalg.eigvals(pixels.float()[0, 0]).abs(),)
     square = torch.zeros(1, 3, 4, 4, dtype=torch.uint8)
@@ -160,7 +160,7 @@ def test_what_cannot_be_exported_is_told_in_a_line_and_stdout_is_left_to_the_res
 
 
 @torch.inference_mode()
-def test_transformers_are_exported_and_their_fast_path_is_left_as_it_was():
+def test_transformers_are_exported_and_torchs_fast_path_is_restored():
     (tower,) = [one for one in towers("open_clip:ViT-S-32-alt", OPTIONS) if one.modality == "image"]
     tower.load("cpu")
     assert tower.backend == "onnxruntime"

@@ -45,7 +45,7 @@ def random_state(architecture, images, **settings):
 
 
 def random_model(architecture, images, **settings):
-    """A model whose batch norms have seen images: without, a deep random network answers 0 to all."""
+    """A model whose batch norms have seen images; otherwise all outputs of a deep random network are 0."""
     torch.manual_seed(3)
     model = get_model(architecture, weights=None, **settings)
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
@@ -95,7 +95,7 @@ def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path
 
 
 @pytest.mark.parametrize("name", FAMILIES["torchvision_models"])
-def test_every_network_has_the_vector_its_classifier_reads(name):
+def test_pooled_is_the_input_of_the_classifier(name):
     tower = loaded(name)
     outputs = encoded(tower, IMAGES[:1], 1)
     dims = [f"{output} {vectors.shape[1]}" for output, vectors in outputs.items()]
@@ -106,7 +106,7 @@ def test_every_network_has_the_vector_its_classifier_reads(name):
     assert all("RANDOM" in spec["weights"] for spec in tower.specs.values())
 
 
-def test_a_spec_says_the_preprocessing():
+def test_a_spec_contains_the_preprocessing():
     (tower,) = towers("resnet50", Options())
     assert tower.specs["pooled"] == {
         "modality": "image",
@@ -147,7 +147,7 @@ def telling(state):
     for key, value in state.items():
         if key.endswith("cls_score.weight") or "classification_head.module_list" in key:
             value.mul_(0.3)
-        elif key.endswith("bn1.running_var"):  # beside torchvision's 1e-5
+        elif key.endswith("bn1.running_var"):  # torchvision's default is 1e-5
             value.mul_(1e-4)
         elif key.endswith("bn1.weight"):
             value.mul_(1e-2)
@@ -174,7 +174,7 @@ def in_float64(model):
 
 
 def every_score(name, model, image):
-    """The scores (n, 91) of all boxes there are, by torchvision's parts in turn."""
+    """The scores (n, 91) of all boxes, by torchvision's parts."""
     pixels = torchvision.transforms.functional.to_tensor(image).to(next(model.parameters()).dtype)
     inputs, _ = model.transform([pixels])
     features = model.backbone(inputs.tensors)
@@ -221,7 +221,7 @@ def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAMILIES["detection"])
-def test_every_detector_says_what_it_is(name):
+def test_specs_of_detectors(name):
     (tower,) = towers(name, Options())
     pooling = {
         "scores": "highest score a class of boxes >= 0.05, 100 an image",

@@ -65,7 +65,7 @@ def features(tower, captions):
 
 
 def by_hand(folder, captions, context):
-    """Caption → its tokens (length, d), by the library itself, one at a time and so without padding."""
+    """Caption → its tokens (length, d) by the library, one caption at a time and so without padding."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModel.from_pretrained(folder).eval()
     with torch.no_grad():
@@ -96,7 +96,7 @@ def test_minilm_equals_transformers(minilm):
         np.testing.assert_allclose(pooled, right.mean(0) / np.linalg.norm(right.mean(0)), rtol=0, atol=1e-5)
 
 
-def test_minilm_knows_a_paraphrase(minilm):
+def test_minilm_recognises_a_paraphrase(minilm):
     dog, paraphrase, kitchen, plane = features(
         minilm,
         [
@@ -110,7 +110,7 @@ def test_minilm_knows_a_paraphrase(minilm):
     assert max(dog @ kitchen, dog @ plane) < 0.3
 
 
-def test_neighbours_and_order_change_nothing(bert):
+def test_vectors_do_not_depend_on_the_batch(bert):
     tower = loaded("bert-base", weights=str(bert))
     forwards, backwards = features(tower, CAPTIONS), features(tower, CAPTIONS[::-1])
     np.testing.assert_allclose(forwards["pooled"], backwards["pooled"][::-1], rtol=0, atol=1e-5)
@@ -132,7 +132,7 @@ def test_captions_go_through_the_pipeline(folder, tmp_path, bert):
     np.testing.assert_allclose(outputs, expected, rtol=2e-3, atol=2e-3)
 
 
-def test_the_spec_says_all_that_decides_the_values(bert, tmp_path):
+def test_the_spec_contains_everything_that_determines_the_values(bert, tmp_path):
     def spec(folder=bert, output="pooled", **options):
         (tower,) = towers("bert-base", Options(weights=str(folder), **options))
         return tower.specs[output]
@@ -163,7 +163,7 @@ def test_the_spec_says_all_that_decides_the_values(bert, tmp_path):
         assert {name for name in first if changed[name] != first[name]} == {part}
 
 
-def test_names_on_the_hub_are_their_own_identity():
+def test_models_on_the_hub_are_identified_by_their_names():
     (tower,) = towers("bert-base", Options())
     assert tower.specs["pooled"]["weights"] == "huggingface:bert-base-uncased"
     (tower,) = towers("transformers:org/model", Options(weights="random"))
@@ -171,7 +171,7 @@ def test_names_on_the_hub_are_their_own_identity():
     assert "RANDOM" in tower.specs["tokens"]["weights"]
 
 
-def test_minilm_says_that_its_mean_has_norm_1(minilm):
+def test_the_spec_of_minilm_contains_the_normalisation(minilm):
     assert minilm.specs["pooled"]["pooling"].endswith("|L2 norm 1")
     assert "L2" not in minilm.specs["tokens"]["pooling"]
 
@@ -189,7 +189,7 @@ def test_an_unreachable_hub_is_one_line_with_the_remedy(weights):
         loaded("bert-base", weights=weights)
 
 
-def test_half_precision_files_compute_in_full(bert, tmp_path):
+def test_half_precision_files_compute_in_float32(bert, tmp_path):
     half = tmp_path / "half"
     shutil.copytree(bert, half)
     BertModel.from_pretrained(bert).half().save_pretrained(half)
@@ -209,14 +209,14 @@ def test_half_precision_files_compute_in_full(bert, tmp_path):
         (("vocab.txt", "tokenizer_config.json"), r"has no tokenizer\*\.json"),
     ],
 )
-def test_a_folder_that_lacks_something_says_what(bert, missing, message):
+def test_an_incomplete_folder_is_an_error_that_names_the_missing_files(bert, missing, message):
     for file in (missing,) if isinstance(missing, str) else missing:
         (bert / file).unlink()
     with pytest.raises(WeightsError, match=message):
         towers("bert-base", Options(weights=str(bert)))
 
 
-def test_wrong_weights_are_one_error(bert):
+def test_weights_of_another_model_are_an_error(bert):
     with pytest.raises(WeightsError, match="nowhere: no such folder; bert-base needs a folder with config"):
         towers("bert-base", Options(weights="nowhere"))
     with pytest.raises(WeightsError, match="no such folder"):
@@ -226,8 +226,8 @@ def test_wrong_weights_are_one_error(bert):
         loaded("bert-base", weights=str(bert))
 
 
-def test_weights_are_never_random_in_silence(bert):
-    """The library fills in what a file lacks: here two of the layers of the config."""
+def test_missing_layers_are_an_error(bert):
+    """transformers would fill in random numbers for layers that a file lacks, here two of the config's."""
     config = json.loads((bert / "config.json").read_text()) | {"num_hidden_layers": 4}
     (bert / "config.json").write_text(json.dumps(config))
     with pytest.raises(WeightsError, match=r"weights are missing: encoder\.layer\.2"):

@@ -99,7 +99,7 @@ def test_members_of_an_unchanged_container_are_not_read_again(container, tmp_pat
     assert sorted(read) == sorted(sources)
 
 
-def test_a_container_that_is_gone_or_replaced_is_told(container):
+def test_a_missing_or_replaced_container_is_an_error(container):
     path, sources = container
     assert read_file(sources[3]) == IMAGES[3]
     path.write_bytes(path.read_bytes()[:40])
@@ -110,20 +110,20 @@ def test_a_container_that_is_gone_or_replaced_is_told(container):
         read_file(sources[3])
 
 
-def test_a_container_with_fewer_rows_now_is_told(tmp_path):
+def test_a_container_that_lost_rows_is_an_error(tmp_path):
     sources = parquet_file(tmp_path / "x.parquet")
     parquet.write_table(pa.table({"image": IMAGES[:2]}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="no longer has a row 49"):
         read_file(sources[49])
 
 
-def test_a_row_without_an_image_is_told(tmp_path):
+def test_a_row_without_an_image_is_an_error(tmp_path):
     parquet.write_table(pa.table({"image": [None, b"x"]}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="row 0 of the container has no image"):
         read_file(members.cell(str(tmp_path / "x.parquet"), "image", 0))
 
 
-def test_a_plain_file_may_be_called_anything(tmp_path):
+def test_a_plain_file_may_have_any_name(tmp_path):
     path = tmp_path / "x::y.tar"
     path.write_bytes(b"content")
     assert read_file(str(path)) == b"content"

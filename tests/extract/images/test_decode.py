@@ -24,20 +24,20 @@ def pixels(content):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_usual_formats_become_rgb(format):
+def test_common_formats_become_rgb(format):
     image = picture(0)
     decoded = decode(saved(image, format))
     assert decoded.mode == "RGB"
     assert decoded.size == image.size
-    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(image)).mean() < 25  # JPEG and GIF lose some
+    assert np.abs(np.asarray(decoded).astype(int) - np.asarray(image)).mean() < 25  # JPEG and GIF are lossy
 
 
-def test_a_lossless_picture_is_unchanged():
+def test_a_lossless_image_is_unchanged():
     np.testing.assert_array_equal(pixels(saved(picture(1), "PNG")), np.asarray(picture(1)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright(orientation):
+def test_images_are_turned_upright(orientation):
     image = picture(2)
     turned = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[
         orientation
@@ -65,7 +65,7 @@ def test_sixteen_bits_keep_their_high_eight():
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-def test_what_is_transparent_is_white(mode):
+def test_transparent_pixels_become_white(mode):
     image = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
     if mode == "P":
         indexed = Image.new("P", (8, 8), 3)
@@ -82,12 +82,12 @@ def test_an_animation_is_its_first_frame():
     assert pixels(content)[0, 0].tolist() == [255, 0, 0]
 
 
-def test_one_pixel_is_a_picture():
+def test_an_image_of_one_pixel_is_decoded():
     assert decode(saved(Image.new("RGB", (1, 1), "red"), "PNG")).size == (1, 1)
 
 
 def huge_png(width, height):
-    """A PNG's header and a little data: what a decompression bomb begins with."""
+    """A PNG's header and a little data: the beginning of a decompression bomb."""
 
     def chunk(kind, body):
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
@@ -117,7 +117,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_files_have_a_typed_reason(name):
+def test_broken_files_fail_with_a_typed_reason(name):
     content, reason = BROKEN[name]
     with pytest.raises(InputError) as caught:
         decode(content)
@@ -126,7 +126,7 @@ def test_broken_files_have_a_typed_reason(name):
 
 
 @given(st.integers(0, len(JPEG) - 1), st.integers(1, 255), st.booleans())
-def test_any_damage_gives_a_picture_or_a_reason(place, change, png):
+def test_any_damaged_file_gives_an_image_or_a_reason(place, change, png):
     content = bytearray(PNG if png else JPEG)
     place %= len(content)
     content[place] ^= change
@@ -147,7 +147,7 @@ def test_any_damage_gives_a_picture_or_a_reason(place, change, png):
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 600))
-def test_a_jpeg_is_reduced_as_far_as_twice_the_pixels_needed_are_left(width, height, needed):
+def test_a_jpeg_is_reduced_while_twice_the_requested_pixels_remain(width, height, needed):
     if max(width, height) > 256 * min(width, height):
         return
     content = saved(Image.new("RGB", (width, height)), "JPEG")
@@ -156,7 +156,7 @@ def test_a_jpeg_is_reduced_as_far_as_twice_the_pixels_needed_are_left(width, hei
     assert decode(content, needed).size == (-(-width // by), -(-height // by))
 
 
-def test_a_reduced_picture_looks_the_same_at_the_size_it_is_needed_in():
+def test_a_reduced_image_looks_the_same_at_the_requested_size():
     large = Image.new("RGB", (4 * 500, 4 * 400))
     for row in range(4):
         for column in range(4):
@@ -182,12 +182,12 @@ def test_other_formats_and_small_jpegs_are_never_reduced(format):
     np.testing.assert_array_equal(np.asarray(decode(content, 224)), np.asarray(decode(content)))
 
 
-def test_a_reduced_picture_is_turned_upright_and_made_rgb():
+def test_a_reduced_image_is_turned_upright_and_converted_to_rgb():
     exif = Image.Exif()
     exif[0x0112] = 6
     assert decode(saved(Image.new("L", (800, 400)), "JPEG", exif=exif), 50).size == (100, 200)
     assert decode(saved(Image.new("CMYK", (800, 800)), "JPEG"), 50).mode == "RGB"
 
 
-def test_what_is_no_image_is_not_reduced():
+def test_a_file_that_is_no_image_is_not_reduced():
     assert reduction(b"", 10) == reduction(b"no image", 10) == 1

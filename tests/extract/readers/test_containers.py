@@ -1,4 +1,4 @@
-"""The same samples give the same tables and the same keys, whatever container they come in."""
+"""The same samples give the same tables and the same keys in every container."""
 
 import hashlib
 import tracemalloc
@@ -39,7 +39,7 @@ def with_keys(root, place):
 
 
 def rows(table):
-    """What a table says of its samples, as plain values."""
+    """The samples of a table as plain values."""
     captions = zip(table.captions, *table.more_captions, strict=True)
     keys = np.concatenate([*table.all_keys("image"), *table.all_keys("caption")], axis=1)
     labels = table.labels or [()] * len(table)
@@ -47,7 +47,7 @@ def rows(table):
 
 
 def expected(samples):
-    """The same, from the samples themselves."""
+    """The same values, from the samples themselves."""
     width = max(1, *(len(sample.captions) for sample in samples))
 
     def key(content):
@@ -62,7 +62,7 @@ def expected(samples):
 
 
 def written(tmp_path, name, splits):
-    """The data in that container; the plain folder has no "val", which it calls "test"."""
+    """The data in that container; in the plain folder the split "val" is called "test"."""
     if name == "csv_folder":
         return csv_folder(tmp_path / name, {"train": splits["train"], "test": splits["val"]})
     return WRITERS[name](tmp_path / name, splits)
@@ -109,7 +109,7 @@ samples = st.lists(
 @pytest.mark.parametrize("name", WRITERS)
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(samples)
-def test_whatever_the_samples_hold_they_are_the_plain_folders(tmp_path_factory, name, drawn):
+def test_any_samples_are_read_as_from_the_plain_folder(tmp_path_factory, name, drawn):
     tmp_path = tmp_path_factory.mktemp(name)
     generated = [Sample(f"{n}.jpg", *sample) for n, sample in enumerate(drawn)]
     generated[0] = Sample("0.jpg", b"x", ["a"], ["b c", "d"])
@@ -119,12 +119,12 @@ def test_whatever_the_samples_hold_they_are_the_plain_folders(tmp_path_factory, 
 
 
 @pytest.mark.parametrize("name", ["csv_folder", *WRITERS])
-def test_reading_needs_about_a_kilobyte_a_row(tmp_path, name):
+def test_reading_takes_about_a_kilobyte_per_row(tmp_path, name):
     n = 1000
     text = "as long as captions are, some fifty characters"
     generated = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
     root = written(tmp_path, name, {"train": generated, "val": generated[:2]})
-    inputs.read(root)  # what is imported once does not count
+    inputs.read(root)  # imports do not count
     held_whole = sum(path.stat().st_size for path in root.glob("annotations/*"))  # JSON, while it is parsed
     tracemalloc.start()
     try:

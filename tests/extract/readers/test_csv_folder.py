@@ -64,7 +64,7 @@ def error(path: Path, **options) -> str:
 # ------------------------------------------------------------------------------------- well-formed tables
 
 
-def test_a_well_formed_table_is_read_as_csv_says(train):
+def test_a_well_formed_table_is_read_according_to_rfc_4180(train):
     path = train(
         '\ufeff caption ,"Split",imageid,LABELS\r\n'
         '"a ""red"" car,\r\nparked",x,0.jpg,1 19\r\n'
@@ -84,7 +84,7 @@ def test_a_well_formed_table_is_read_as_csv_says(train):
     assert table.caption_keys is None
 
 
-def test_further_captions_stand_in_numbered_columns(train):
+def test_further_captions_are_in_numbered_columns(train):
     path = train("ImageID,caption 3,Caption,Caption10,CAPTION2,Captioned\n0,c,a,d,b,x\n1,, ,,e,y\n")
     table, _ = read_table(path, None)
     assert table.captions == ["a", "e"]  # the first column with this name
@@ -99,7 +99,7 @@ def captions_of(special: str, without: str = ""):
 
 
 @given(captions_of('",\r\n ab1'), st.sampled_from(["", "\ufeff"]), st.booleans())
-def test_whatever_a_csv_writer_writes_is_read_back(captions, mark, caption_last):
+def test_the_output_of_a_csv_writer_is_read_back(captions, mark, caption_last):
     captions = ["a", *captions]
     order = [0, 1, 2] if caption_last else [2, 0, 1]
     file = io.StringIO(newline="")
@@ -113,7 +113,7 @@ def test_whatever_a_csv_writer_writes_is_read_back(captions, mark, caption_last)
     assert table.columns == {"note": captions}
 
 
-def test_a_caption_longer_than_csv_allows_by_default(train):
+def test_a_caption_may_be_longer_than_the_default_limit_of_csv(train):
     caption = '"x", ' * 50_000
     table, warnings = read_table(train('ImageID,Caption\n0,"' + caption.replace('"', '""') + '"\n'), None)
     assert table.captions == [caption]
@@ -148,7 +148,7 @@ def test_unescaped_captions_are_read_literally_unless_they_are_csv(captions, lab
 
 
 @given(st.text(st.sampled_from('ab,,""\n\n'), min_size=5, max_size=40))
-def test_nothing_but_punctuation_is_ever_left_out(body):
+def test_only_punctuation_is_ever_dropped(body):
     with tempfile.TemporaryDirectory() as folder:
         try:
             table, _ = read_text(f'ImageID,Caption\n0,"x"\n{body}', folder)
@@ -158,7 +158,7 @@ def test_nothing_but_punctuation_is_ever_left_out(body):
     assert re.sub('[,"\n]', "", kept) == "0x" + re.sub('[,"\n]', "", body)
 
 
-def test_what_unescaped_quotes_look_like(train):
+def test_unescaped_quotes(train):
     path = train(
         HEADER
         + '0.jpg,1 2,"A sign reads "stop""\n'
@@ -200,7 +200,7 @@ def test_what_unescaped_quotes_look_like(train):
         ('0,1,"a "b" c"\n1,1,"\n', 3, "closing quote is missing"),
     ],
 )
-def test_what_fits_neither_grammar_is_an_error(train, rows, line, what):
+def test_a_table_that_fits_neither_grammar_is_an_error(train, rows, line, what):
     message = error(train(HEADER + rows))
     assert message.startswith(f"train.csv:{line}: ")
     assert what in message
@@ -208,13 +208,13 @@ def test_what_fits_neither_grammar_is_an_error(train, rows, line, what):
     assert "save the table with a CSV writer" in message
 
 
-def test_unescaped_quotes_need_the_caption_last(train):
+def test_unescaped_quotes_need_the_caption_in_the_last_column(train):
     message = error(train('Caption,ImageID\n"fine",0\n"a "b" c",1\n'))
     assert message.startswith("train.csv:3: not well-formed CSV")
     assert "only where Caption is the last column" in message
 
 
-# --------------------------------------------------------------------------------- what is wrong with a file
+# --------------------------------------------------------------------------------- faulty files
 
 
 @pytest.mark.parametrize(
@@ -238,13 +238,13 @@ def test_unescaped_quotes_need_the_caption_last(train):
         (b"ImageID,Caption\n0, \n", "train.csv: ", "neither captions nor an image folder"),
     ],
 )  # fmt: skip
-def test_a_faulty_table_is_named_with_its_line(train, content, starts, holds):
+def test_the_error_of_a_faulty_table_names_file_and_line(train, content, starts, holds):
     message = error(train(content))
     assert message.startswith(starts)
     assert holds in message
 
 
-def test_a_table_or_folder_that_is_not_there(tmp_path, train):
+def test_a_missing_table_or_folder_is_an_error(tmp_path, train):
     with pytest.raises(MissingDataError, match=r"nowhere\.csv: no such table"):
         read_table(tmp_path / "nowhere.csv", None)
     with pytest.raises(DataError, match="cannot be read"):
@@ -276,7 +276,7 @@ def test_labels(train, cells, option, labels, separator):
     assert warnings == []
 
 
-def test_labels_that_could_be_read_in_two_ways(train):
+def test_ambiguous_label_separators_are_an_error(train):
     path = train(HEADER + "0,a,x\n1,a;b,x\n2,a|b,x\n3,a;b,x\n")
     message = error(path)
     assert message.startswith("train.csv:4: the labels contain '|', but ';' at train.csv:3; ")
@@ -317,7 +317,7 @@ def test_images_are_found_by_name_or_else_by_stem(tmp_path, train):
     ]
 
 
-def test_a_stem_that_two_images_share(tmp_path, train):
+def test_a_stem_that_two_images_share_is_an_error(tmp_path, train):
     images = add_images(tmp_path / "images", "0.jpg", "1.png", "1.jpg")
     with pytest.raises(DataError, match=r"train\.csv:3: '1' matches 1\.jpg and 1\.png in"):
         read_table(train("ImageID\n0\n1\n"), images)
@@ -333,7 +333,7 @@ def test_an_id_must_not_lead_out_of_the_image_folder(tmp_path, train, stray):
         read_table(train(f"ImageID\n0.jpg\n{stray}\n"), images)
 
 
-def test_ids_that_match_no_image_at_all(tmp_path, train):
+def test_ids_that_match_no_image_are_an_error(tmp_path, train):
     images = add_images(tmp_path / "images", "img_0.jpg")
     path = train("ImageID,Caption\n0,a\n1,b\n")
     with pytest.raises(
@@ -375,7 +375,7 @@ def test_an_unlabelled_test_table_alone_and_without_images(tmp_path):
     assert warnings == []
 
 
-def test_what_a_data_folder_must_hold(tmp_path):
+def test_a_folder_without_tables_is_an_error(tmp_path):
     with pytest.raises(MissingDataError, match=r"neither train\.csv nor any .* a data folder contains"):
         read_folder(tmp_path)
     write(tmp_path / "train.csv", "ImageID,Caption\n0,a\n")
@@ -392,7 +392,7 @@ needs_data = pytest.mark.skipif(
 
 @pytest.mark.real
 @needs_data
-def test_the_competitions_tables_are_read_to_the_character():
+def test_the_tables_of_the_competition_are_read_to_the_character():
     folder = SHARED / "coco19"
     tables, warnings = read_folder(folder)
     train, test = tables["train"], tables["test"]
@@ -427,7 +427,7 @@ def test_the_competitions_tables_are_read_to_the_character():
 
 @pytest.mark.real
 @needs_data
-def test_the_well_formed_part_tells_the_same():
+def test_the_well_formed_part_has_the_same_captions():
     tables, warnings = read_folder(SHARED / "coco19-9k")
     part = tables["train"]
     whole = read_folder(SHARED / "coco19")[0]["train"]

@@ -42,7 +42,7 @@ def test_an_unknown_folder_is_an_error_that_lists_the_accepted_kinds(tmp_path):
     assert "no such file or folder" in error(tmp_path / "nowhere", MissingDataError)
 
 
-def test_a_folder_that_may_be_read_in_two_ways_names_both(tmp_path):
+def test_a_folder_that_can_be_read_in_two_ways_is_an_error_that_names_both(tmp_path):
     web_dataset(tmp_path / "x", {"train": SAMPLES})
     (tmp_path / "x" / "train.jsonl").write_text('{"id": 1, "text": "a"}\n')
     message = error(tmp_path / "x")
@@ -52,7 +52,7 @@ def test_a_folder_that_may_be_read_in_two_ways_names_both(tmp_path):
     assert read(tmp_path / "x" / "train.jsonl")[0]["train"].ids == ["1"]
 
 
-def test_a_plain_data_folder_is_one_whatever_else_lies_there(tmp_path):
+def test_train_csv_has_precedence_over_other_containers(tmp_path):
     root = web_dataset(tmp_path / "x", {"images": SAMPLES})
     for name in ("train.jsonl", "instances_train.json", "0.jpg", "state.json"):
         (root / name).touch()
@@ -63,7 +63,7 @@ def test_a_plain_data_folder_is_one_whatever_else_lies_there(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["coco", "tar", "photos"])
-def test_columns_are_named_only_of_tables(tmp_path, name):
+def test_columns_can_be_named_for_tables_only(tmp_path, name):
     writer = {"coco": coco, "tar": web_dataset}.get(
         name, lambda root, splits: captioned_images(root, SAMPLES)
     )
@@ -98,13 +98,13 @@ def write_coco(root, **content):
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories share"),
     ],
 )  # fmt: skip
-def test_bad_coco(tmp_path, content, what):
+def test_faulty_coco_is_an_error(tmp_path, content, what):
     message = error(write_coco(tmp_path / "c", **content))
     assert message.startswith("annotations/instances_train.json")
     assert what in message
 
 
-def test_coco_that_is_cut_off(tmp_path):
+def test_truncated_coco_is_an_error(tmp_path):
     path = write_coco(tmp_path / "c") / "annotations" / "instances_train.json"
     path.write_text(path.read_text()[:30])
     assert "instances_train.json: not COCO's JSON (JSONDecodeError" in error(tmp_path / "c")
@@ -120,7 +120,7 @@ def test_coco_images_without_annotations_or_files_are_kept_and_counted(tmp_path)
 
 
 @pytest.mark.parametrize("folder", ["train", "images/train", "images", "data", "."])
-def test_where_coco_keeps_its_images(tmp_path, folder):
+def test_folders_of_cocos_images(tmp_path, folder):
     root = coco(tmp_path / "c", {"train": SAMPLES})
     (root / "train").rename(tmp_path / "moved")
     (root / folder).parent.mkdir(exist_ok=True)
@@ -132,7 +132,7 @@ def test_where_coco_keeps_its_images(tmp_path, folder):
     assert elsewhere["train"].images[0] == str((tmp_path / "moved" / "0.jpg").resolve())
 
 
-def test_one_file_of_coco_with_its_captions_beside(tmp_path):
+def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
     root = coco(tmp_path / "c", {"train": SAMPLES, "val": SAMPLES[:2]})
     tables, _ = read(root / "annotations" / "instances_val.json")
     assert list(tables) == ["val"]
@@ -164,18 +164,18 @@ def test_one_file_of_coco_with_its_captions_beside(tmp_path):
         ("a.parquet", "PAR1 but no more", "not a parquet file, or damaged"),
     ],
 )  # fmt: skip
-def test_bad_tables(tmp_path, name, text, what):
+def test_faulty_tables_are_an_error(tmp_path, name, text, what):
     (tmp_path / name).write_text(text)
     assert what in error(tmp_path / name)
 
 
-def test_a_column_that_is_not_there_is_named_with_the_nearest(tmp_path):
+def test_a_missing_column_is_an_error_that_suggests_the_closest(tmp_path):
     (tmp_path / "a.csv").write_text("id,title\n1,b\n")
     columns = Columns(captions=("titel",))
     assert "did you mean 'title'" in error(tmp_path / "a.csv", UsageError, columns=columns)
 
 
-def test_named_columns_win_over_guessed_ones(tmp_path):
+def test_named_columns_have_precedence_over_guessed_columns(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "x.jpg").touch()
     (tmp_path / "train.csv").write_text("id,path,where,text,alt,title,tags,kind\n7,no,x.jpg,t,a,b,c,d;e\n")
@@ -190,7 +190,7 @@ def test_named_columns_win_over_guessed_ones(tmp_path):
     assert warnings == []
 
 
-def test_cells_may_be_numbers_lists_texts_or_nothing(tmp_path):
+def test_cells_may_be_numbers_lists_texts_or_null(tmp_path):
     rows = {
         "id": [10, 11, 12, 13],
         "text": ["a", None, "", "d"],
@@ -207,7 +207,7 @@ def test_cells_may_be_numbers_lists_texts_or_nothing(tmp_path):
     assert plain(warnings) == ["rows without a label: 1", "rows with an empty caption: 2"]
 
 
-def test_the_labels_of_train_say_what_separates_those_of_all_splits(tmp_path):
+def test_the_label_separator_of_train_applies_to_all_splits(tmp_path):
     for split, labels in (("test", "a b"), ("train", "a b|c"), ("val", "a;c")):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": 1, "text": "a", "tags": labels}) + "\n")
     tables, _ = read(tmp_path)
@@ -225,7 +225,7 @@ def test_files_of_a_split_must_have_the_same_columns(tmp_path):
     assert error(tmp_path).startswith("train-1.jsonl: its columns differ from those of train-0.jsonl")
 
 
-def test_files_that_are_no_split_are_named_and_not_read(tmp_path):
+def test_a_warning_names_files_that_are_no_split(tmp_path):
     (tmp_path / "val.jsonl").write_text('{"id": 1, "text": "a"}\n')
     (tmp_path / "sample_submission.csv").write_text("x\n")
     tables, warnings = read(tmp_path)
@@ -235,7 +235,7 @@ def test_files_that_are_no_split_are_named_and_not_read(tmp_path):
     ]
 
 
-def test_label_names_that_hold_every_mark_ask_for_one(tmp_path):
+def test_label_names_with_every_separator_are_an_error(tmp_path):
     labels = ["a b", "c;d", "e|f", "g, h"]
     (tmp_path / "x.jsonl").write_text(json.dumps({"id": 1, "text": "a", "labels": labels}) + "\n")
     assert "--label-separator" in error(tmp_path / "x.jsonl")
@@ -247,7 +247,7 @@ def test_label_names_that_hold_every_mark_ask_for_one(tmp_path):
 # ---------------------------------------------------------------------------------------- captioned images
 
 
-def test_texts_without_an_image_and_stems_of_two_images(tmp_path):
+def test_texts_must_match_exactly_one_image(tmp_path):
     root = captioned_images(tmp_path / "photos", SAMPLES)
     (root / "README.txt").write_text("x")
     _, warnings = read(root)
@@ -258,13 +258,13 @@ def test_texts_without_an_image_and_stems_of_two_images(tmp_path):
     assert error(root).startswith("0.txt: matches 0.jpg and 0.png")
 
 
-def test_a_text_that_is_no_utf8_is_named_with_its_line(tmp_path):
+def test_a_text_that_is_not_utf8_is_an_error_with_its_line(tmp_path):
     root = captioned_images(tmp_path / "photos", SAMPLES)
     (root / "3.txt").write_bytes(b"fine\n\xe9\n")
     assert error(root).startswith("3.txt:2: byte 0xe9 is not UTF-8")
 
 
-def test_blank_lines_of_a_text_are_no_captions(tmp_path):
+def test_blank_lines_are_no_captions(tmp_path):
     root = captioned_images(tmp_path / "photos", SAMPLES)
     (root / "0.txt").write_bytes(b"\n one\r\n  \r\ntwo")
     table = read(root)[0]["train"]
@@ -299,11 +299,11 @@ def archive(path, *files, **odd):
         ([], "x.tar: the archive contains no samples"),
     ],
 )
-def test_bad_members(tmp_path, files, what):
+def test_faulty_members_are_an_error(tmp_path, files, what):
     assert what in error(archive(tmp_path / "x.tar", *files))
 
 
-def test_members_that_are_no_files_or_mean_nothing_are_counted(tmp_path):
+def test_members_that_are_not_read_are_counted(tmp_path):
     files = [("a/0.jpg", b"x"), ("a/0.seg.png", b"y"), ("a/._0.jpg", b"z"), ("b.cls", b"3 4\n")]
     path = archive(tmp_path / "x.tar", *files, link=tarfile.SYMTYPE, folder=tarfile.DIRTYPE)
     tables, warnings = read(path)
@@ -368,7 +368,7 @@ def test_a_dataset_without_rows_is_an_error(tmp_path):
         assert "no rows" in error(tmp_path / "h")
 
 
-def test_class_numbers_become_names_and_minus_one_none(tmp_path):
+def test_class_numbers_become_names_and_minus_one_no_label(tmp_path):
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["cat", "hot dog"])}
     )
@@ -381,7 +381,7 @@ def test_class_numbers_become_names_and_minus_one_none(tmp_path):
         assert table.ids == ["0", "1", "2"]
 
 
-def test_images_that_a_dataset_only_names_are_read_from_their_files(tmp_path):
+def test_images_that_a_dataset_stores_by_path_are_read_from_their_files(tmp_path):
     (tmp_path / "0.jpg").write_bytes(b"content")
     dataset = datasets.Dataset.from_dict({"image": [str(tmp_path / "0.jpg")], "text": ["a"]})
     dataset.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "h"))
@@ -390,7 +390,7 @@ def test_images_that_a_dataset_only_names_are_read_from_their_files(tmp_path):
     assert contents.read_file(table.images[0]) == b"content"
 
 
-def test_a_dataset_that_is_not_whole_is_named(tmp_path):
+def test_an_incomplete_dataset_is_an_error(tmp_path):
     root = hugging_face(tmp_path / "h", {"train": SAMPLES})
     shard = root / "train" / "data-00001-of-00002.arrow"
     content = shard.read_bytes()

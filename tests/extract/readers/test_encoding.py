@@ -1,4 +1,4 @@
-"""Vectors of the same samples are encoded once, whatever containers they come in, and serve all of them."""
+"""Samples are encoded once, in whatever containers they are, and all containers use the same vectors."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ def matrix(store, table):
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])
-def test_another_container_encodes_nothing_and_has_the_same_features(plain, tmp_path, name):
+def test_the_same_samples_in_another_container_encode_nothing(plain, tmp_path, name):
     store, table = plain
     if name == "captioned_images":
         root = captioned_images(tmp_path / name, SAMPLES)
@@ -65,7 +65,7 @@ def test_another_container_encodes_nothing_and_has_the_same_features(plain, tmp_
 
 
 @pytest.mark.parametrize("name", ["web_dataset", "parquet_bytes", "hugging_face"])
-def test_images_within_a_container_are_encoded_as_files_are(plain, tmp_path, name):
+def test_images_within_a_container_are_encoded_like_files(plain, tmp_path, name):
     store, table = plain
     root = WRITERS[name](tmp_path / name, {"train": SAMPLES})
     report = encode(root, ["efficientnet-lite0"], tmp_path / "store", progress=False, workers=3)
@@ -73,7 +73,7 @@ def test_images_within_a_container_are_encoded_as_files_are(plain, tmp_path, nam
     np.testing.assert_array_equal(vectors, store.feature(LITE0).read(table.keys("image")))
 
 
-def test_further_captions_are_needed_compacted_and_exported(tmp_path):
+def test_further_captions_are_encoded_compacted_and_exported(tmp_path):
     root = csv_folder(tmp_path / "input", {"train": SAMPLES})
     store = Store(tmp_path / "store")
     for samples in (SAMPLES[:4], SAMPLES[4:], SAMPLES):
@@ -107,7 +107,7 @@ def predicted():
         return list(csv.reader(file))
 
 
-def test_the_verbs_take_any_container(tmp_path, monkeypatch):
+def test_commands_accept_any_container(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     samples = [
         Sample(f"{n}.png", image(n % 8), [f"a {word} {n}"], [word.replace("bus", "school bus")])
@@ -135,7 +135,7 @@ def test_the_verbs_take_any_container(tmp_path, monkeypatch):
     assert "did you mean 'said'" in wrong.stderr
 
 
-def test_python_takes_the_same_options(tmp_path):
+def test_python_accepts_the_same_options(tmp_path):
     (tmp_path / "x.csv").write_text("nr,said\n1,a dog\n")
     report = encode(
         tmp_path / "x.csv",

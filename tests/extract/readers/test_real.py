@@ -1,4 +1,4 @@
-"""Real photographs and captions in every container: what the plain folder says of them."""
+"""Real photographs and captions are read from every container as from the plain folder."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def real(shared):
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])
-def test_real_samples_are_the_plain_folders_in_every_container(real, tmp_path, name):
+def test_real_samples_are_read_as_from_the_plain_folder(real, tmp_path, name):
     table, samples = real
     if name == "captioned_images":
         root = captioned_images(tmp_path / name, samples)
@@ -40,6 +40,6 @@ def test_real_samples_are_the_plain_folders_in_every_container(real, tmp_path, n
     for read_table in (table, converted):
         assert contents.add_keys(read_table, FileIndex(tmp_path / "files.sqlite"), 2) == {}
     if name == "captioned_images":
-        converted.labels = table.labels  # which texts beside images do not have
+        converted.labels = table.labels  # captioned folders have no labels
     assert rows(converted) == rows(table)
     assert converted.label_separator == " " or name in ("tsv", "parquet_bytes", "plain_tar")

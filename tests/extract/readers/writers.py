@@ -99,7 +99,7 @@ def json_lines(root, splits):
 
 
 def parquet_paths(root, splits):
-    """Two files a split, the images' paths absolute."""
+    """Two files per split, with absolute paths of the images."""
     for split, samples in splits.items():
         images = _images(root.with_name(root.name + "-images"), samples)
         root.mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def parquet_paths(root, splits):
 
 
 def parquet_bytes(root, splits):
-    """The images within, three rows a row group."""
+    """With the images' bytes, three rows per row group."""
     root.mkdir()
     for split, samples in splits.items():
         table = pa.table(
@@ -134,7 +134,7 @@ def parquet_bytes(root, splits):
 
 
 def web_dataset(root, splits):
-    """Two shards a split, as the webdataset library writes them; several captions stand in the JSON."""
+    """Two shards per split, as the webdataset library writes them; several captions are in the JSON."""
     from webdataset import TarWriter
 
     root.mkdir()
@@ -153,7 +153,7 @@ def web_dataset(root, splits):
 
 
 def plain_tar(root, splits):
-    """One archive a split, as `tar -cf` writes it."""
+    """One archive per split, as `tar -cf` writes it."""
     root.mkdir()
     for split, samples in splits.items():
         with tarfile.open(root / f"{split}.tar", "w") as archive:
@@ -170,7 +170,7 @@ def plain_tar(root, splits):
 
 
 def hugging_face(root, splits):
-    """As the datasets library saves it: images within, labels as a list of ClassLabel."""
+    """As the datasets library saves it: with the images' bytes, labels as a list of ClassLabel."""
     import datasets
 
     names = sorted({label for samples in splits.values() for sample in samples for label in sample.labels})
