@@ -1,11 +1,8 @@
-import os
-
 import numpy as np
 import pytest
 
 from encode_once.cache import (
     NO_KEY,
-    DataError,
     Failure,
     MissingRowsError,
     Store,
@@ -16,12 +13,11 @@ from encode_once.cache import (
 )
 from encode_once.cache.keys import pack
 from encode_once.classify.data.features import StoredFeature, choose, load
-from encode_once.classify.data.labels import choose_table, class_names, label_matrix
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.runs.predict import choose_split
 
 
-def test_features_stand_side_by_side_in_the_tables_order(filled):
+def test_features_are_side_by_side_in_the_order_of_the_table(filled):
     store = filled(20)
     (table,) = store.tables()
     chosen = choose(store, ["e/text", "e/image"])
@@ -35,7 +31,7 @@ def test_features_stand_side_by_side_in_the_tables_order(filled):
     assert matrix.warnings == []
 
 
-def test_by_default_every_feature_with_a_vector_a_row_is_taken(filled):
+def test_by_default_all_features_with_one_vector_a_row_are_chosen(filled):
     store = filled(5)
     tokens = store.declare("e/tokens", {"modality": "caption"})
     with tokens.writer(1) as writer:
@@ -47,7 +43,7 @@ def test_by_default_every_feature_with_a_vector_a_row_is_taken(filled):
         choose(store, ["e/txt"])
 
 
-def test_rows_never_extracted_are_an_error_and_failed_ones_a_warning(filled):
+def test_rows_that_were_not_extracted_are_an_error_and_failed_rows_a_warning(filled):
     store = filled(10, missing={3, 4})
     (table,) = store.tables()
     chosen = choose(store, ["e/image"])
@@ -61,7 +57,7 @@ def test_rows_never_extracted_are_an_error_and_failed_ones_a_warning(filled):
     assert "2 of 10 rows have no vector" in matrix.warnings[0]
 
 
-def test_random_weights_are_said_again_when_they_are_used(filled):
+def test_features_of_random_weights_cause_a_warning(filled):
     store = filled(5)
     (table,) = store.tables()
     feature = store.declare("r/image", {"modality": "image", "weights": "RANDOM(seed=0)"})
@@ -72,39 +68,8 @@ def test_random_weights_are_said_again_when_they_are_used(filled):
     ]
 
 
-def test_classes_come_in_natural_order():
-    assert class_names([("10", "9"), ("b2", "b10", "a")]) == ["9", "10", "a", "b2", "b10"]
-
-
-def test_labels_that_are_no_class_are_left_out():
-    Y = label_matrix([("a", "x"), (), ("b", "a")], ["a", "b"])
-    assert Y.tolist() == [[True, False], [False, False], [True, True]]
-
-
-def test_the_table_is_the_only_labelled_one_or_the_one_named(filled, tmp_path):
-    store = filled(5)
-    assert choose_table(store, None).source.endswith("data/train.csv")
-    filled(5, source="more/train.csv", seed=1)
-    with pytest.raises(DataError, match="2 tables with labels"):
-        choose_table(store, None)
-    assert choose_table(store, tmp_path / "more").source.endswith("more/train.csv")
-    with pytest.raises(DataError, match="no table with labels"):
-        choose_table(store, tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="run extract first"):
-        choose_table(Store(tmp_path / "new"), None)
-
-
-def test_a_table_edited_since_is_refused(filled, tmp_path):
-    store = filled(5)
-    source = tmp_path / "data" / "train.csv"
-    source.write_text("edited")
-    os.utime(source, (1.6e9, 1.6e9))
-    with pytest.raises(DataError, match="changed since"):
-        choose_table(store, None)
-
-
 def captioned(tmp_path, captions):
-    """A store with a vector for each caption but those that begin with "bad", and a table of these rows."""
+    """A feature, a table of these captions, and their vectors; captions that begin with "bad" have failed."""
     store = Store(tmp_path / "store")
     feature = store.declare("e/text", {"modality": "caption"})
     distinct = [text for text in dict.fromkeys(t for row in captions for t in row) if text]
@@ -134,7 +99,7 @@ def table_of_captions(captions):
     )
 
 
-def test_a_sample_of_several_captions_has_the_mean_of_their_vectors(tmp_path):
+def test_the_vectors_of_several_captions_are_averaged(tmp_path):
     captions = [("a", "b", "c"), ("b", "", ""), ("a", "bad 1", ""), ("bad 2", "c", "a"), ("bad 2", "", "")]
     feature, table, vectors = captioned(tmp_path, captions)
     matrix = load([StoredFeature(feature)], table)
@@ -145,43 +110,21 @@ def test_a_sample_of_several_captions_has_the_mean_of_their_vectors(tmp_path):
         for row in (captions[0], captions[0], *captions[1:4])
     ]
     np.testing.assert_allclose(X[:5], expected, atol=1e-6)
-    np.testing.assert_array_equal(X[2], vectors["b"])  # one caption: its vector, to the bit
+    np.testing.assert_array_equal(X[2], vectors["b"])  # exactly the vector of its only caption
     assert np.isnan(X[5]).all()
     assert (len(matrix), matrix.shape) == (5, (5, 4))
     assert "1 of 5 rows have no vector" in matrix.warnings[0]
 
 
-def test_a_further_caption_that_was_never_extracted_is_an_error(tmp_path):
+def test_a_second_caption_that_was_not_extracted_is_an_error(tmp_path):
     feature, _, _ = captioned(tmp_path, [("a", "b")])
     table = table_of_captions([("a", "b"), ("a", "new"), ("new", "newer")])
     with pytest.raises(MissingRowsError, match="e/text lacks 2 of the 3 rows"):
         load([StoredFeature(feature)], table)
 
 
-def test_the_key_of_image_and_captions_covers_all_of_them_and_nothing_else():
-    one = image_and_caption_keys(table_of_captions([("a",), ("",)]))
-    padded = image_and_caption_keys(table_of_captions([("a", ""), ("", ""), ("a", "b"), ("b", "a")]))
-    image, caption = bytes(16), content_key(b"a")
-    assert bytes(one[0]) == content_key(image + caption)  # as it was before rows had several
-    assert bytes(padded[2]) == content_key(image + caption + content_key(b"b"))
-    np.testing.assert_array_equal(one, padded[:2])
-    assert len(np.unique(padded, axis=0)) == 4
-
-
-def test_of_several_splits_the_one_called_train_is_learned_from(filled, tmp_path):
-    store = filled(5)
-    (table,) = store.tables()
-    val = tmp_path / "data" / "val.csv"
-    val.touch()
-    table.source, table.split = str(val), "val"
-    store.save(table)
-    assert choose_table(store, None).split == "train"
-    assert choose_table(store, tmp_path / "data").split == "train"
-    assert choose_table(store, val).split == "val"
-
-
 @pytest.mark.parametrize(
-    ("splits", "wanted", "found"),
+    ("splits", "requested", "expected"),
     [
         (["train", "test"], "auto", "test"),
         (["train", "val"], "auto", "train"),
@@ -192,11 +135,23 @@ def test_of_several_splits_the_one_called_train_is_learned_from(filled, tmp_path
         (["test-a", "test-b", "train"], "auto", "train"),
     ],
 )
-def test_which_split_is_predicted(splits, wanted, found):
+def test_which_split_is_predicted(splits, requested, expected):
     tables = [Table("/d/x", [], [], [], None, split=split) for split in splits]
-    assert choose_split(tables, wanted, "test", "train").split == found
+    assert choose_split(tables, requested, "test", "train").split == expected
 
 
-def test_a_split_that_is_not_there_is_named_with_those_that_are():
+def test_a_missing_split_is_an_error_with_the_existing_ones():
     with pytest.raises(UsageError, match="unknown split of /d/x 'test': choose from train"):
         choose_split([Table("/d/x", [], [], [], None)], "test")
+
+
+def test_the_key_of_image_and_captions_covers_all_of_them_and_nothing_else():
+    single = image_and_caption_keys(table_of_captions([("a",), ("",)]))
+    padded = image_and_caption_keys(table_of_captions([("a", ""), ("", ""), ("a", "b"), ("b", "a")]))
+    image, caption = bytes(16), content_key(b"a")
+    assert bytes(single[0]) == content_key(
+        image + caption
+    )  # as in stores that were written before tables had several captions
+    assert bytes(padded[2]) == content_key(image + caption + content_key(b"b"))
+    np.testing.assert_array_equal(single, padded[:2])
+    assert len(np.unique(padded, axis=0)) == 4

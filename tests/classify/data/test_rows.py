@@ -15,8 +15,8 @@ def keys_of(rows):
 
 
 @given(rows=LETTERS, others=LETTERS)
-def test_as_many_rows_as_can_be_are_matched_by_content_and_of_these_by_name(rows, others):
-    names, other_names = ([name for _, name in of] for of in (rows, others))
+def test_rows_are_matched_by_content_and_among_equal_contents_by_name(rows, others):
+    names, other_names = ([name for _, name in table] for table in (rows, others))
     positions = match(keys_of(rows), names, keys_of(others), other_names)
     matched = np.flatnonzero(positions >= 0)
     assert len(set(positions[matched])) == len(matched)
@@ -29,7 +29,7 @@ def test_as_many_rows_as_can_be_are_matched_by_content_and_of_these_by_name(rows
         assert sum(pair == (row, row) for pair in pairs) == min(rows.count(row), others.count(row))
 
 
-def test_a_training_image_with_another_caption_is_not_measured_on(filled, tmp_path):
+def test_a_train_image_with_another_caption_is_not_evaluated(filled, tmp_path):
     store = filled()
     run, metrics = fit(store, "linear", features=["e/image"], split="tail:100", run=tmp_path / "run")
     (table,) = store.tables()
@@ -42,19 +42,18 @@ def test_a_training_image_with_another_caption_is_not_measured_on(filled, tmp_pa
     assert any(line.startswith("300 of 400 rows are left out") for line in warnings)
 
 
-def test_without_images_a_row_is_known_by_its_first_caption(filled, tmp_path):
+def test_without_images_a_row_is_identified_by_its_first_caption(filled, tmp_path):
     store = filled()
     (table,) = store.tables()
     table.image_keys[:] = 0
     store.save(table)
     run, _ = fit(store, "linear", features=["e/text"], split="tail:100", run=tmp_path / "run")
     table.caption_keys[:50] = table.caption_keys[350:]
-    assert (
-        evaluate(run, store, table)[0].metrics["n"] == 150
-    )  # of 50 captions that were held out, and 100 rows
+    # The 100 eval rows, and 50 rows that now have captions of eval rows.
+    assert evaluate(run, store, table)[0].metrics["n"] == 150
 
 
-def test_of_rows_tuned_on_none_is_measured_on(filled, tmp_path):
+def test_a_run_has_seen_the_rows_that_it_was_tuned_on(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", split="tail:100", run=tmp_path / "inner")
     assert not run.has_seen(run.eval.keys).any()
