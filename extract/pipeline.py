@@ -14,7 +14,7 @@ from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
-from encode_once.extract.encoders.base import RANDOM, Modality, Options, Tower
+from encode_once.extract.encoders.base import RANDOM, Modality, Options
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import Columns, read
@@ -83,21 +83,20 @@ def encode(
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
-    towers = []
+    jobs = []
     for requested, (name, file) in resolved.items():
         tower_precision = _precision(name, store, device, precision)
         options = Options(file, tower_precision, backend, compiled, regions=regions[requested])
-        towers += [(name, tower, file) for tower in encoders.towers(name, options)]
-    _check_captioners(captions, towers)
-    random = dict.fromkeys(name for name, _, file in towers if file == RANDOM)
+        jobs += [Job(name, tower, store, file) for tower in encoders.towers(name, options)]
+    _check_captioners(captions, jobs)
+    random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
 
     started = time.perf_counter()  # after the encoders' libraries are imported
     tables, read_warnings = read(data, columns=columns, images=images, label_separator=label_separator)
     report = Report(list(tables.values()), warnings=warnings + read_warnings)
     generated = any(map(captioner, captions))
-    towers = _with_data(towers, report, generated=generated)
-    jobs = [Job(name, tower, store, file) for name, tower, file in towers]
+    jobs = _with_data(jobs, report, generated=generated)
     unreadable: dict[str, InputError] = {}
     sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
@@ -124,9 +123,7 @@ def encode(
     return report
 
 
-def _with_data(
-    towers: Sequence[tuple[str, Tower, str | None]], report: Report, *, generated: bool
-) -> list[tuple[str, Tower, str | None]]:
+def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[Job]:
     """Drop towers whose modality is absent from the data, if their encoder has another tower.
 
     So CLIP can encode a table with only captions or only images. `generated`: whether captions are generated.
@@ -138,16 +135,16 @@ def _with_data(
     }
     if generated:
         modalities.add("caption")
-    used = {name for name, tower, _ in towers if tower.modality in modalities}
-    kept = []
-    for name, tower, file in towers:
-        if name in used and tower.modality not in modalities:
+    with_data = [job for job in jobs if job.tower.modality in modalities]
+    encoders_with_data = {job.encoder for job in with_data}
+    for job in jobs:
+        if job.encoder not in encoders_with_data:
+            with_data.append(job)  # it has nothing to encode, which is an error
+        elif job not in with_data:
             report.warnings.append(
-                f"{report.tables[0].source} has no {tower.modality}s: {name} encodes the rest"
+                f"{report.tables[0].source} has no {job.tower.modality}s: {job.encoder} encodes the rest"
             )
-        else:
-            kept.append((name, tower, file))
-    return kept
+    return with_data
 
 
 def _passes(
@@ -201,9 +198,9 @@ def _renamed(captions: str, resolved: Mapping[str, tuple[str, str | None]]) -> s
     return with_captioner(captions, resolved[captioner(captions) or ""][0])
 
 
-def _check_captioners(captions: Sequence[str], towers: Sequence[tuple[str, Tower, str | None]]) -> None:
+def _check_captioners(captions: Sequence[str], jobs: Sequence[Job]) -> None:
     """Raise if an encoder that generates no captions is used as a captioner."""
-    writers = {name for name, tower, _ in towers if tower.modality == "image" and TEXT in tower.specs}
+    writers = {job.encoder for job in jobs if job.tower.modality == "image" and TEXT in job.names}
     for writer in filter(None, map(captioner, captions)):
         if writer not in writers:
             raise UsageError(

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import Failure, Feature, Keys, Shard, Spec, Store, Table, content_key, spec_key
+from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import first_occurrences, pack, present
 from encode_once.cache.names import FeatureName
@@ -106,21 +106,6 @@ def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -
     return keys[requested], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
 
-def _stored_feature(store: Store, name: str, spec: Spec) -> Feature | None:
-    """The feature, if the store has it; one without rows may still be declared with another spec.
-
-    Raises:
-        SpecMismatchError: the store has rows of it with another spec.
-    """
-    if name not in store.features():
-        return None
-    feature = store.feature(name)
-    if not len(feature) and feature.key != spec_key(spec):
-        return None
-    feature.check(spec)
-    return feature
-
-
 def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
     """A tower's batch size on a device, and the maximum number of concurrent batches."""
     on_gpu = device.startswith("cuda")
@@ -133,15 +118,23 @@ Results = dict[str, list[tuple[Input, NDArray[Any] | InputError]]]
 
 
 class Job:
-    """A tower that encodes the inputs missing in its features, which are declared once it is loaded."""
+    """A tower that encodes the inputs missing in its features, which are declared once it is loaded.
+
+    Raises:
+        SpecMismatchError: the store has rows of a feature with another spec.
+    """
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
-        self.encoder, self.tower, self._store, self._weights = encoder, tower, store, weights
+        self.encoder, self.tower, self.weights, self._store = encoder, tower, weights, store
         self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
-        self._features: dict[str, Feature] = {}  # by output; those that are stored
+        self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
+        stored = store.features()
         for output, spec in tower.specs.items():
-            if feature := _stored_feature(store, self.names[output], spec):
-                self._features[output] = feature
+            if self.names[output] in stored:
+                feature = store.feature(self.names[output])
+                if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
+                    feature.check(spec)
+                    self._features[output] = feature
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
         self._committed = time.monotonic()
@@ -181,7 +174,7 @@ class Job:
     def open(self, settings: EncodeSettings, cleanup: ExitStack) -> None:
         """Declare the features, and open them for writing."""
         provenance = self.tower.provenance()
-        first = provenance | ({"weights_file": self._weights} if self._weights else {})
+        first = provenance | ({"weights_file": self.weights} if self.weights else {})
         for output, spec in self.tower.specs.items():
             feature = self._features[output] = self._store.declare(self.names[output], spec, first)
             feature.add_provenance(provenance)
