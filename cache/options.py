@@ -11,7 +11,10 @@ import click
 from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
 from encode_once.cache.store import Store
 
+REPORTED = (EncodeOnceError, OSError, MemoryError)  # errors that the command line prints as one line
 INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
+
+LESS_MEMORY = "use fewer rows, features or classes, or a smaller --batch-size"
 
 Command = Callable[..., Any]
 
@@ -25,6 +28,8 @@ class Verbs(click.Group):
             return super().invoke(ctx)
         except UsageError as error:
             raise click.UsageError(str(error), ctx) from error
+        except MemoryError as error:
+            raise click.ClickException(f"out of memory ({error}); {LESS_MEMORY}") from error
         except (EncodeOnceError, OSError) as error:
             raise click.ClickException(str(error)) from error
         except KeyboardInterrupt:

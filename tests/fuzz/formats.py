@@ -1,0 +1,481 @@
+"""The formats that are fuzzed: a small valid file of each, how it is broken, and what reads it."""
+
+import csv
+import io
+import json
+import os
+import sqlite3
+import tarfile
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import load, save
+
+from encode_once.cache import Store, content_key
+from encode_once.cache.describe import features, listing, tables
+from encode_once.cache.format import header, part
+from encode_once.cache.maintenance import repair
+from encode_once.cache.table import KIND as TABLE
+from encode_once.cache.verify import verify
+from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import decode
+from encode_once.extract.images.hashing import add_keys
+from encode_once.extract.readers import read
+from tests.conftest import WORDS, picture
+from tests.fuzz import mutations
+
+ROWS = 12
+CAPTIONS = [f"a {WORDS[row % 6]} and a {WORDS[row // 2 % 6]}, {row}" for row in range(ROWS)]
+LABELS = [f"{WORDS[row % 6]} {WORDS[row // 2 % 6]}" for row in range(ROWS)]
+
+
+@dataclass(frozen=True)
+class Format:
+    """prepare(folder): write valid files; mutate(rng, folder): break one; use(folder): what reads it."""
+
+    prepare: Callable
+    mutate: Callable
+    use: Callable
+
+
+def _pictures(folder):
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for row in range(ROWS):
+        path = folder / "data" / f"{row}.png"
+        picture(row, (24, 16)).save(path)
+        os.utime(path, (1e9, 1e9))  # keys of files that were changed a moment ago are not kept
+
+
+def _records():
+    return [
+        {"id": str(row), "image": f"data/{row}.png", "caption": CAPTIONS[row], "labels": LABELS[row].split()}
+        for row in range(ROWS)
+    ]
+
+
+def read_data(path):
+    """Read a data folder or file, hash its contents and save its tables, as `extract` does."""
+    store = Store(path.parent / "fresh-store")
+    for table in read(path)[0].values():
+        add_keys(table, store.files, 1)
+        store.save(table)
+    tables(store)
+
+
+def data_file(name, content, mutate):
+    """A file of data next to its images."""
+
+    def prepare(folder):
+        _pictures(folder)
+        (folder / name).write_bytes(content())
+
+    return Format(
+        prepare,
+        lambda rng, folder: _rewrite(folder / name, lambda valid: mutate(rng, valid)),
+        lambda folder: read_data(folder / name if Path(name).suffix not in (".csv",) else folder),
+    )
+
+
+def _rewrite(path, change):
+    path.write_bytes(change(path.read_bytes()))
+
+
+def either(*ways):
+    """One of several ways to break a file, drawn for each input."""
+    return lambda rng, content: rng.choice(ways)(rng, content)
+
+
+def json_tree(rng, content):
+    """Break the tree of a JSON text."""
+    return mutations.of_json(rng, json.loads(content))
+
+
+def json_line(rng, content):
+    """Break the tree of one line of JSON lines."""
+    lines = [line for line in content.splitlines() if line.strip()]
+    row = rng.randrange(len(lines))
+    lines[row] = mutations.of_json(rng, json.loads(lines[row]))
+    return b"\n".join(lines) + b"\n"
+
+
+def _csv(separator):
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, delimiter=separator)
+    writer.writerow(["ImageID", "Labels", "Caption"])
+    writer.writerows(zip([f"{row}.png" for row in range(ROWS)], LABELS, CAPTIONS, strict=True))
+    return buffer.getvalue().encode()
+
+
+def _json_lines():
+    return b"\n".join(json.dumps(record).encode() for record in _records())
+
+
+def _coco():
+    return json.dumps({
+        "info": {"year": 2017},
+        "images": [{"id": row, "file_name": f"data/{row}.png"} for row in range(ROWS)],
+        "categories": [{"id": number, "name": word} for number, word in enumerate(WORDS)],
+        "annotations": [
+            {"id": row, "image_id": row, "category_id": row % 6, "caption": CAPTIONS[row]}
+            for row in range(ROWS)
+        ],
+    }).encode()  # fmt: skip
+
+
+def _webdataset():
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for row in range(ROWS):
+            png = io.BytesIO()
+            picture(row, (24, 16)).save(png, "png")
+            record = json.dumps({"labels": LABELS[row].split()}).encode()
+            for suffix, content in (
+                ("png", png.getvalue()),
+                ("txt", CAPTIONS[row].encode()),
+                ("json", record),
+            ):
+                member = tarfile.TarInfo(f"{row:03}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def tar_member(rng, content):
+    """Break one member of an archive: its name, type, size or content."""
+    source, target = tarfile.open(fileobj=io.BytesIO(content)), io.BytesIO()  # noqa: SIM115
+    members = source.getmembers()
+    chosen = rng.randrange(len(members))
+    with tarfile.open(
+        fileobj=target, mode="w", format=rng.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+    ) as archive:
+        for number, member in enumerate(members):
+            inside = source.extractfile(member).read()
+            if number == chosen:
+                match rng.randrange(5):
+                    case 0:
+                        member.name = rng.choice(
+                            [
+                                "../x.png",
+                                "/etc/x.png",
+                                "a" * 300 + ".png",
+                                ".png",
+                                "x",
+                                "é.png",
+                                "a\x1b[31m.png",
+                            ]
+                        )
+                    case 1:
+                        member.type = rng.choice(
+                            [
+                                tarfile.SYMTYPE,
+                                tarfile.LNKTYPE,
+                                tarfile.FIFOTYPE,
+                                tarfile.CHRTYPE,
+                                tarfile.DIRTYPE,
+                            ]
+                        )
+                        member.linkname = rng.choice(["/etc/passwd", member.name, ""])
+                    case 2 if member.name.endswith("json"):
+                        inside = json_tree(rng, inside)
+                    case _:
+                        inside = mutations.of_bytes(rng, inside)
+                member.size = len(inside) if member.isreg() else 0
+            archive.addfile(member, io.BytesIO(inside) if member.isreg() else None)
+    return target.getvalue()
+
+
+def _parquet(columns=None):
+    buffer = io.BytesIO()
+    pq.write_table(
+        pa.table(columns or {key: [record[key] for record in _records()] for key in _records()[0]}), buffer
+    )
+    return buffer.getvalue()
+
+
+def parquet_table(rng, content):
+    """Write the table with columns of other types, names and metadata, of those that parquet can hold."""
+    while True:
+        try:
+            return _odd_parquet(rng, content)
+        except (pa.ArrowException, TypeError):
+            continue
+
+
+def _odd_parquet(rng, content):
+    columns = pq.read_table(io.BytesIO(content)).to_pydict()
+    name = rng.choice(list(columns))
+    kinds = [
+        lambda value: str(value).encode(), lambda value: {"a": 1}, lambda value: [("a", 1)],
+        lambda value: None, lambda value: float("nan"), lambda value: rng.randrange(-5, 5),
+        lambda value: [[str(value)]],
+        lambda value: {"bytes": str(value).encode(), "path": None}, lambda value: rng.random() < 0.5,
+        lambda value: [None, 1.5], lambda value: np.datetime64("2020-01-01"), lambda value: b"\xff\xfe",
+    ]  # fmt: skip
+    kind = rng.choice(kinds)
+    columns[name] = [kind(value) for value in columns[name]]
+    table = pa.table(columns)
+    if rng.random() < 0.3:
+        table = table.rename_columns([rng.choice(["a", "", "id", column]) for column in table.column_names])
+    if rng.random() < 0.3:
+        features = {"info": {"features": {name: {"names": ["a"], "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": mutations.of_json(rng, features)})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def _image(kind):
+    buffer = io.BytesIO()
+    picture(1, (40, 32)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def _decode(path):
+    try:
+        decode(path.read_bytes(), 16)
+    except InputError as error:
+        raise OSError(str(error)) from error
+
+
+def image(kind):
+    """An image, read by the decoder."""
+    return Format(
+        lambda folder: (folder / "image").write_bytes(_image(kind)),
+        lambda rng, folder: _rewrite(folder / "image", lambda valid: mutations.of_bytes(rng, valid)),
+        lambda folder: _decode(folder / "image"),
+    )
+
+
+def _word_vectors(folder):
+    lines = (
+        f"{word} {' '.join(str(round(np.sin(n + i), 3)) for i in range(50))}\n"
+        for n, word in enumerate(WORDS)
+    )
+    (folder / "vectors.txt").write_text("".join(lines))
+
+
+def _load_word_vectors(folder):
+    from encode_once.extract.encoders.base import Options
+    from encode_once.extract.encoders.glove import towers
+
+    (tower,) = towers("glove-50", Options(weights=str(folder / "vectors.txt")))
+    tower.load("cpu")
+    try:
+        tower.encode([tower.prepare("a dog and a cat")])
+    except InputError as error:
+        raise OSError(str(error)) from error
+
+
+# ------------------------------------------------------------------------------------------- files of a store
+
+
+def _store(folder):
+    """A store of two features of 12 rows, with a failure."""
+    from encode_once.cache import Failure
+
+    _pictures(folder)
+    (folder / "train.csv").write_bytes(_csv(","))
+    store = Store(folder / "store")
+    (table,) = read(folder)[0].values()
+    add_keys(table, store.files, 1)
+    store.save(table, store.sources(table))
+    rng = np.random.default_rng(0)
+    for name, modality in (("colours/mean", "image"), ("words/mean", "caption")):
+        feature = store.declare(name, {"modality": modality})
+        with feature.writer(3) as writer:
+            writer.append(table.keys(modality), rng.normal(size=(ROWS, 3)).astype(np.float32))
+    store.feature("colours/mean").record_failures([Failure(content_key(b"x").hex(), "corrupt", "x", "y")])
+
+
+def use_store(folder):
+    """List, verify, read and repair a store."""
+    store = Store(folder / "store")
+    listing({"features": features(store), "tables": tables(store)})
+    verify(store)
+    for table in store.tables():
+        add_keys(table, store.files, 1)
+        for name in store.features():
+            feature = store.feature(name)
+            rows = feature.find(table.keys(feature.modality))
+            feature.read(feature.keys[: max(0, int(rows.max()) + 1)])
+            feature.failures()
+    repair(store)
+
+
+def store_file(pattern, mutate):
+    """A file of a store."""
+
+    def break_it(rng, folder):
+        (path,) = (folder / "store").glob(pattern)
+        mutate(rng, path)
+
+    return Format(_store, break_it, use_store)
+
+
+def whole(change):
+    """Break a file through its content as bytes."""
+    return lambda rng, path: _rewrite(path, lambda valid: change(rng, valid))
+
+
+def stamped_hdf5(kind):
+    """Break the HDF5 content or the stamp of a file, and write a checksum that fits."""
+
+    def mutate(rng, path):
+        if rng.random() < 0.5:
+            stamp = header.read_stamp(path, kind)
+            broken = json.loads(
+                mutations.of_json(rng, stamp)[:3000] if rng.random() < 0 else _shallow(rng, stamp)
+            )
+            with path.open("r+b") as file:
+                header.write_stamp(file.fileno(), broken)
+        elif rng.random() < 0.7:
+            try:
+                mutations.of_hdf5(rng, path, path.parent / "outside")
+            except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+                return
+            if kind is TABLE:
+                header.stamp_whole(path, kind, {"header": header.read_stamp(path, kind)["header"]})
+        else:
+            _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
+
+    return mutate
+
+
+def _shallow(rng, tree):
+    """A mutated JSON text that fits into a stamp."""
+    while len(text := mutations.of_json(rng, tree)) > 3500:
+        pass
+    return text
+
+
+def sqlite(rng, path):
+    """Break the database of known files: its bytes, its schema or its rows."""
+    if rng.random() < 0.4:
+        return _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
+    with sqlite3.connect(path) as database:
+        names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+        if not names:
+            return None
+        table = rng.choice(names)
+        match rng.randrange(4):
+            case 0:
+                database.execute(f'drop table "{table}"')
+            case 1:
+                database.execute(f'alter table "{table}" rename to other')
+                database.execute(
+                    f'create view "{table}" as '
+                    "with recursive n(i) as (select 1 union all select i + 1 from n) "
+                    "select i as path, i as size, i as mtime_ns, i as key, i as checksum from n"
+                )
+            case 2:
+                columns = [row[1] for row in database.execute(f'pragma table_info("{table}")')]
+                database.execute(
+                    f'update "{table}" set "{rng.choice(columns)}" = ?',
+                    [rng.choice([None, "x", b"", 2**62, 1.5])],
+                )
+            case 3:
+                database.execute(f"pragma user_version = {rng.randrange(100)}")
+    return None
+
+
+# --------------------------------------------------------------------------------------------- files of a run
+
+
+def _run(head):
+    def prepare(folder):
+        from encode_once.classify import fit
+        from encode_once.classify.spec import FitSpec
+
+        _store(folder)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            spec = FitSpec(head=head, features=("colours/mean",), split="kfold:2")
+            fit(folder / "store", spec, run=folder / "run")
+
+    return prepare
+
+
+def use_run(folder):
+    """Load a run, measure it, tune it again, label the rows of the store with it, and report it."""
+    from encode_once.classify import load_run, retune
+    from encode_once.classify.runs.predict import label
+    from encode_once.classify.runs.retune import compare_rules, evaluate_kept
+
+    run = load_run(folder / "run")
+    evaluate_kept(run)
+    retune(run, run.decision.spec)
+    compare_rules([run])
+    store = Store(folder / "store", read_only=True)
+    label(run, store, store.tables()[0], folder / "predictions.csv")
+
+
+def run_file(name, mutate, head="linear"):
+    """A file of a run."""
+    return Format(_run(head), lambda rng, folder: mutate(rng, folder / "run" / name), use_run)
+
+
+def hdf5(rng, path):
+    """Break an HDF5 file that has no stamp."""
+    if rng.random() < 0.4:
+        _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
+        return
+    try:
+        mutations.of_hdf5(rng, path, path.parent / "outside")
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+        return
+
+
+def safetensors(rng, content):
+    """Break the header, or the numbers, of a safetensors file."""
+    size = int.from_bytes(content[:8], "little")
+    tree, values = json.loads(content[8 : 8 + size]), bytearray(content[8 + size :])
+    if rng.random() < 0.5:
+        place = rng.randrange(0, len(values) - 3, 4)
+        values[place : place + 4] = np.float32(rng.choice([np.nan, np.inf, 1e38, -0.0])).tobytes()
+        text = content[8 : 8 + size]
+    else:
+        text = mutations.of_json(rng, tree)
+    return len(text).to_bytes(8, "little") + text + bytes(values)
+
+
+def booster(rng, content):
+    """Break the text of a LightGBM model inside a safetensors file."""
+    arrays = load(content)
+    name = rng.choice([name for name in arrays if "booster" in name])
+    text = rng.choice([mutations.of_bytes, mutations.of_lines])(rng, arrays[name].tobytes())
+    return save(arrays | {name: np.frombuffer(text, np.uint8)})
+
+
+BYTES = mutations.of_bytes
+FORMATS = {
+    "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines)),
+    "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
+    "jsonl": data_file("rows.jsonl", _json_lines, either(BYTES, json_line)),
+    "coco": data_file("instances_train2017.json", _coco, either(BYTES, json_tree, json_tree)),
+    "webdataset": data_file("000.tar", _webdataset, either(BYTES, tar_member, tar_member)),
+    "parquet": data_file("rows.parquet", _parquet, either(BYTES, parquet_table, parquet_table)),
+    **{kind: image(kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")},
+    "word vectors": Format(
+        _word_vectors,
+        lambda rng, folder: _rewrite(
+            folder / "vectors.txt", lambda valid: either(BYTES, mutations.of_lines)(rng, valid)
+        ),
+        _load_word_vectors,
+    ),
+    "store.json": store_file("store.json", whole(either(BYTES, json_tree, json_tree))),
+    "spec.json": store_file("features/colours/mean/spec.json", whole(either(BYTES, json_tree, json_tree))),
+    "failures.jsonl": store_file("features/colours/mean/failures.jsonl", whole(either(BYTES, json_line))),
+    "part": store_file("features/colours/mean/*.h5", stamped_hdf5(part.KIND)),
+    "table": store_file("tables/*.h5", stamped_hdf5(TABLE)),
+    "files.sqlite": store_file("files.sqlite", sqlite),
+    "run.json": run_file("run.json", whole(either(BYTES, json_tree, json_tree, json_tree))),
+    "thresholds.json": run_file("thresholds.json", whole(either(BYTES, json_tree, json_tree))),
+    "scores.h5": run_file("scores.h5", hdf5),
+    "weights.safetensors": run_file("weights.safetensors", whole(either(BYTES, safetensors))),
+    "LightGBM text": run_file("weights.safetensors", whole(booster), head="gbm"),
+}  # fmt: skip
