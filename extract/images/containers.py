@@ -7,6 +7,7 @@ decoded here or written to disk: the bytes, and so the content key, are those of
 
 import bisect
 import re
+import stat
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
@@ -49,10 +50,12 @@ def read(source: str) -> bytes:
 
     Raises:
         OSError: the file cannot be read.
-        DataError: the container has changed since the source was created.
+        DataError: the file is not a regular file, or the container has changed since the source was created.
     """
     match = MEMBER.fullmatch(source)
     if not match:
+        if not stat.S_ISREG(Path(source).stat().st_mode):  # reading a pipe or a device may never end
+            raise DataError("not a regular file")
         return Path(source).read_bytes()
     container, position = match.groups()
     if container.endswith(".tar"):

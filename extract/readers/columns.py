@@ -2,11 +2,11 @@
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encode_once.cache.errors import UsageError, unknown_name
+from encode_once.cache.errors import DataError, UsageError, unknown_name
 
 # Common names of columns, in lower case and without blanks, "_" and "-".
 IDS = "imageid id key sampleid uid"
@@ -55,7 +55,7 @@ class Roles:
     label: str | None
 
 
-def roles(path: Path, names: Sequence[str], embedded: Iterable[str], columns: Columns) -> Roles:
+def roles(path: Path, names: Sequence[str], embedded: Collection[str], columns: Columns) -> Roles:
     """Find the columns by the user's names or by common names.
 
     Args:
@@ -65,6 +65,7 @@ def roles(path: Path, names: Sequence[str], embedded: Iterable[str], columns: Co
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
+        DataError: a column of texts holds bytes.
     """
 
     def chosen(name: str) -> str:
@@ -83,12 +84,16 @@ def roles(path: Path, names: Sequence[str], embedded: Iterable[str], columns: Co
 
     option = "--image-column"
     embedded_image = guessed(option, IMAGES, embedded) if columns.image is None else None
-    return Roles(
+    result = Roles(
         column("--id-column", columns.id, IDS),
         embedded_image or column(option, columns.image, IMAGES),
         [chosen(name) for name in columns.captions] or _captions(path, names),
         column("--label-column", columns.label, LABELS),
     )
+    for name in (result.id, result.label, *result.captions):
+        if name in embedded:
+            raise DataError(f"{path}: the column {name!r} holds bytes or images; save it as strings")
+    return result
 
 
 def _captions(path: Path, names: Sequence[str]) -> list[str]:

@@ -127,3 +127,11 @@ def test_a_plain_file_may_have_any_name(tmp_path):
     path = tmp_path / "x::y.tar"
     path.write_bytes(b"content")
     assert read_file(str(path)) == b"content"
+
+
+def test_a_pipe_or_a_device_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "0.jpg")
+    (tmp_path / "1.jpg").symlink_to("/dev/zero")
+    for name in ("0.jpg", "1.jpg"):
+        with pytest.raises(InputError, match="not a regular file"):
+            read_file(str(tmp_path / name))

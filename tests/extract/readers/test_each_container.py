@@ -207,6 +207,13 @@ def test_cells_may_be_numbers_lists_texts_or_null(tmp_path):
     assert plain(warnings) == ["rows without a label: 1", "rows with an empty caption: 2"]
 
 
+@pytest.mark.parametrize("column", ["id", "caption", "labels"])
+def test_a_column_of_bytes_is_not_read_as_text(tmp_path, column):
+    rows = {name: [b"a", b"b"] if name == column else ["a", "b"] for name in ("id", "caption", "labels")}
+    parquet.write_table(pa.table(rows), tmp_path / "x.parquet")
+    assert error(tmp_path / "x.parquet").startswith(f"x.parquet: the column '{column}' holds bytes or images")
+
+
 def test_the_label_separator_of_train_applies_to_all_splits(tmp_path):
     for split, labels in (("test", "a b"), ("train", "a b|c"), ("val", "a;c")):
         (tmp_path / f"{split}.jsonl").write_text(json.dumps({"id": 1, "text": "a", "tags": labels}) + "\n")
