@@ -1,4 +1,4 @@
-"""Damaged, foreign and crafted files: our error or no harm, never a wrong row, never a crash."""
+"""Damaged, foreign and crafted files cause an error or no harm, never a wrong row, never a crash."""
 
 import json
 import os
@@ -45,7 +45,7 @@ def fill(store):
 
 
 def check_no_wrong_row(path):
-    """Use all of a store, as far as it lets us: whatever it gives is right. True if it gave everything."""
+    """Read a store and check everything that can be read; whether that is everything."""
     whole = True
 
     def attempt(use):
@@ -58,28 +58,28 @@ def check_no_wrong_row(path):
 
     def dense():
         feature = Store(path).feature("e/dense")
-        there = feature.has(KEYS)
+        stored = feature.has(KEYS)
         if not len(feature):
-            return False  # and it knows no width
-        np.testing.assert_array_equal(feature.read(KEYS[there]), DENSE[there])  # in order: mapped
-        np.testing.assert_array_equal(feature.read(KEYS[there][::-1]), DENSE[there][::-1])
-        return there.all()
+            return False  # its width is unknown
+        np.testing.assert_array_equal(feature.read(KEYS[stored]), DENSE[stored])  # consecutive: mapped
+        np.testing.assert_array_equal(feature.read(KEYS[stored][::-1]), DENSE[stored][::-1])
+        return stored.all()
 
     def ragged():
         feature = Store(path).feature("e/ragged")
-        there = feature.has(KEYS)
-        values, offsets = feature.read_ragged(KEYS[there])
+        stored = feature.has(KEYS)
+        values, offsets = feature.read_ragged(KEYS[stored])
         pieces = np.split(SEQUENCES, np.cumsum(LENGTHS)[:-1])
-        np.testing.assert_array_equal(np.diff(offsets), LENGTHS[there])
-        expected = [piece for piece, has in zip(pieces, there, strict=True) if has]
+        np.testing.assert_array_equal(np.diff(offsets), LENGTHS[stored])
+        expected = [piece for piece, has in zip(pieces, stored, strict=True) if has]
         np.testing.assert_array_equal(values, np.concatenate(expected) if expected else values[:0])
         assert feature.failures().keys() <= {content_key(b"bad")} or len(feature.failures()) == 1
-        return there.all()
+        return stored.all()
 
     def files():
-        known = Store(path).files.find(STATS)
-        assert known.items() <= dict(zip(STATS, map(bytes, KEYS), strict=True)).items()
-        return len(known) == ROWS
+        keys = Store(path).files.find(STATS)
+        assert keys.items() <= dict(zip(STATS, map(bytes, KEYS), strict=True)).items()
+        return len(keys) == ROWS
 
     def tables():
         for table in Store(path).tables():
@@ -87,8 +87,8 @@ def check_no_wrong_row(path):
             assert (table.ids, table.images, table.labels) == (TABLE.ids, TABLE.images, TABLE.labels)
         return True
 
-    found = [attempt(use) for use in (dense, ragged, files, tables)]
-    return whole and all(found)
+    results = [attempt(use) for use in (dense, ragged, files, tables)]
+    return whole and all(results)
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +100,17 @@ def whole(tmp_path_factory):
     return store.path
 
 
+@pytest.fixture
+def copy(whole, tmp_path):
+    """The path of a store with every kind of file."""
+    return shutil.copytree(whole, tmp_path / "store")
+
+
 def every_file(path):
     return sorted(file for file in Path(path).rglob("*") if file.is_file() and file.stat().st_size)
 
 
-def flipped(path, at, mask):
+def flip(path, at, mask):
     with path.open("r+b") as file:
         file.seek(at)
         byte = file.read(1)[0]
@@ -113,20 +119,17 @@ def flipped(path, at, mask):
 
 
 def positions(size, rng):
-    """Every byte of what is dense in meaning, a sample of the rest."""
+    """All bytes of a small file; of a larger one, the first and a random sample."""
     return range(size) if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
 
 
-def test_a_flipped_byte_gives_no_wrong_row(whole, tmp_path):
-    """In every file; in larger ones at a sample of places."""
+def test_a_flipped_byte_gives_no_wrong_row(copy):
     rng = np.random.default_rng(0)
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
     detected = tried = 0
     for file in every_file(copy):
         original = file.read_bytes()
         for at in positions(len(original), rng):
-            flipped(file, at, int(rng.integers(1, 256)))
+            flip(file, at, int(rng.integers(1, 256)))
             detected += not check_no_wrong_row(copy)
             tried += 1
             file.write_bytes(original)
@@ -134,25 +137,23 @@ def test_a_flipped_byte_gives_no_wrong_row(whole, tmp_path):
     assert detected > 500
 
 
-def test_verify_sees_every_flipped_byte_of_parts_and_tables(whole, tmp_path):
+def test_verify_sees_every_flipped_byte_of_parts_and_tables(copy):
     rng = np.random.default_rng(1)
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
     for file in [*copy.rglob("*.h5")]:
         original = file.read_bytes()
         for at in rng.integers(STAMP_BYTES, len(original), 60).tolist():
-            flipped(file, at, int(rng.integers(1, 256)))
+            flip(file, at, int(rng.integers(1, 256)))
             assert verify(Store(copy)) != [], f"{file} at {at}"
             file.write_bytes(original)
 
 
 def test_a_flipped_byte_of_what_a_dead_writer_left_gives_no_wrong_row(tmp_path):
-    """The next writer seals it, or says that it is damaged; `repair` keeps what is sound."""
+    """The next writer seals its rows, or reports damage; then `repair` keeps the intact ones."""
     store = Store(tmp_path / "store")
     dense, ragged = store.declare("e/dense", SPEC), store.declare("e/ragged", SPEC)
-    with dense.writer(ROWS + 1) as one, ragged.writer(ROWS + 1) as other:
-        one.append(KEYS, DENSE)
-        other.append(KEYS, SEQUENCES, LENGTHS)
+    with dense.writer(ROWS + 1) as dense_writer, ragged.writer(ROWS + 1) as ragged_writer:
+        dense_writer.append(KEYS, DENSE)
+        ragged_writer.append(KEYS, SEQUENCES, LENGTHS)
         shutil.copytree(store.path, tmp_path / "left", ignore=shutil.ignore_patterns("*.lock", "*.owner"))
     rng = np.random.default_rng(2)
     for file in [*tmp_path.glob("left/**/*.partial")]:
@@ -160,7 +161,7 @@ def test_a_flipped_byte_of_what_a_dead_writer_left_gives_no_wrong_row(tmp_path):
         for at in [*rng.integers(0, STAMP_BYTES, 20), *rng.integers(STAMP_BYTES, size, 60)]:
             copy = tmp_path / "copy"
             shutil.copytree(tmp_path / "left", copy)
-            flipped(copy / file.relative_to(tmp_path / "left"), int(at), int(rng.integers(1, 256)))
+            flip(copy / file.relative_to(tmp_path / "left"), int(at), int(rng.integers(1, 256)))
             for name in ("e/dense", "e/ragged"):
                 try:
                     with Store(copy).feature(name).writer(0):
@@ -189,13 +190,12 @@ def parts(path, feature="e/dense"):
     return sorted(Path(path).glob(f"features/{feature}/*.h5"))
 
 
-def crafted(path, **changes):
-    """A part whose stamp says something else, with the right digest."""
+def craft(path, **changes):
+    """Change the stamp of a part, with the right digest."""
     (part,) = parts(path)
     stamp = read_stamp(part, KIND)
     with part.open("r+b") as file:
         write_stamp(file.fileno(), stamp | changes)
-    return stamp
 
 
 SHAPE = {"rows": ROWS, "vectors": ROWS, "dim": 6, "dtype": "<f2", "ragged": False}
@@ -227,17 +227,15 @@ SHAPE = {"rows": ROWS, "vectors": ROWS, "dim": 6, "dtype": "<f2", "ragged": Fals
     ],
     ids=str,
 )
-def test_a_crafted_stamp_is_refused(whole, tmp_path, changes):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
-    crafted(copy, **changes)
+def test_a_crafted_stamp_is_refused(copy, changes):
+    craft(copy, **changes)
     with pytest.raises(DamagedError):
         Store(copy).feature("e/dense")
     assert verify(Store(copy)) != []
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"format": "a recipe"}, "no encode-once part"),
         ({"version": 1}, "older"),
@@ -245,40 +243,34 @@ def test_a_crafted_stamp_is_refused(whole, tmp_path, changes):
         ({"feature_key": "0" * 32, "feature": "e/other"}, "another feature"),
     ],
 )
-def test_a_part_of_another_kind_is_told(whole, tmp_path, changes, told):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
-    crafted(copy, **changes)
-    with pytest.raises(StoreError, match=told):
+def test_a_part_of_another_kind_is_refused(copy, changes, message):
+    craft(copy, **changes)
+    with pytest.raises(StoreError, match=message):
         Store(copy).feature("e/dense")
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100, b"\x89HDF\r\n\x1a\n" + bytes(5000), "hdf5"])
-def test_a_foreign_file_never_reaches_the_hdf5_library(whole, tmp_path, content, monkeypatch):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
+def test_a_foreign_file_never_reaches_the_hdf5_library(copy, content, monkeypatch):
     for file in (parts(copy)[0], next(copy.glob("tables/*.h5"))):
         if content == "hdf5":
-            with h5py.File(file, "w") as made:
-                made["values"] = np.zeros((3, 6))
+            with h5py.File(file, "w") as hdf5:
+                hdf5["values"] = np.zeros((3, 6))
         else:
             file.write_bytes(content)
-    monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("HDF5 was given a file nobody checked"))
+    monkeypatch.setattr(h5py, "File", lambda *_, **__: pytest.fail("HDF5 opened an unverified file"))
     with pytest.raises(DamagedError, match="not written by this program"):
         Store(copy).feature("e/dense")
     with pytest.raises(DamagedError, match="not written by this program"):
         Store(copy).tables()
 
 
-def test_repair_loses_the_damaged_row_alone(whole, tmp_path):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
+def test_repair_drops_only_the_damaged_row(copy):
     for name in ("e/dense", "e/ragged"):
         (part,) = parts(copy, name)
         places = read_stamp(part, KIND)["places"]
-        flipped(part, places["values"] + 17 * 6 * 2, 1)
-    told = repair(Store(copy))
-    assert [line.partition(": ")[2] for line in told] == ["39 sound rows kept"] * 2
+        flip(part, places["values"] + 17 * 6 * 2, 1)
+    lines = repair(Store(copy))
+    assert [line.partition(": ")[2] for line in lines] == ["39 sound rows kept"] * 2
     assert verify(Store(copy)) == []
     check_no_wrong_row(copy)
     assert np.flatnonzero(~Store(copy).feature("e/dense").has(KEYS)).tolist() == [17]
@@ -286,9 +278,7 @@ def test_repair_loses_the_damaged_row_alone(whole, tmp_path):
     assert len([*copy.rglob("*.damaged")]) == 2
 
 
-def test_repair_sets_aside_what_tells_nothing(whole, tmp_path):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
+def test_repair_renames_files_without_intact_rows(copy):
     parts(copy)[0].write_bytes(b"nothing")
     (table,) = copy.glob("tables/*.h5")
     table.write_bytes(b"nothing")
@@ -298,7 +288,7 @@ def test_repair_sets_aside_what_tells_nothing(whole, tmp_path):
     assert Store(copy).tables() == []
 
 
-def test_a_damaged_stat_index_is_seen_by_verify(tmp_path):
+def test_a_damaged_file_index_is_reported(tmp_path):
     index = FileIndex(tmp_path / "files.sqlite")
     index.remember([("/a", (1, 2), content_key(b"a"))])
     assert index.problems() == []
@@ -307,15 +297,13 @@ def test_a_damaged_stat_index_is_seen_by_verify(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "encode-once store"}', "\udc80"])
-def test_a_broken_store_json_is_told(tmp_path, content):
+def test_a_broken_store_json_is_reported(tmp_path, content):
     (tmp_path / "store.json").write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(StoreError, match=r"store\.json cannot be read"):
         Store(tmp_path)
 
 
-def test_an_altered_spec_is_told(whole, tmp_path):
-    copy = tmp_path / "store"
-    shutil.copytree(whole, copy)
+def test_an_altered_spec_is_reported(copy):
     spec = copy / "features/e/dense/spec.json"
     record = json.loads(spec.read_text())
     record["spec"]["weights"] = "others"

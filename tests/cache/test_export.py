@@ -6,8 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors import safe_open
 
-from encode_once.cache import DataError, Store, Table, UsageError, content_key
-from encode_once.cache import describe as overview
+from encode_once.cache import DataError, Store, Table, UsageError, content_key, describe
 from encode_once.cache.export import export, select
 from encode_once.cache.format import part as parts_module
 from encode_once.cache.keys import pack
@@ -49,8 +48,8 @@ def test_npy(store, tmp_path):
 def test_npy_of_sequences(store, tmp_path):
     export(select(store.feature("e/ragged"), store.table()), "npy", tmp_path / "x.npy")
     values, offsets = np.load(tmp_path / "x.npy"), np.load(tmp_path / "x.npy.offsets.npy")
-    found = [values[a:b].tolist() for a, b in pairwise(offsets)]
-    assert found == [sequences()[row] for row in ORDER]
+    exported = [values[a:b].tolist() for a, b in pairwise(offsets)]
+    assert exported == [sequences()[row] for row in ORDER]
 
 
 def test_safetensors(store, tmp_path):
@@ -74,18 +73,18 @@ def test_parquet(store, tmp_path):
         read = pq.read_table(tmp_path / "x").to_pydict()
         assert read["id"] == [f"row {row}" for row in ORDER]
         assert read["key"] == [KEYS[row].tobytes() for row in ORDER]
-        found = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
-        assert found == [expected[row] for row in ORDER]
+        vectors = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
+        assert vectors == [expected[row] for row in ORDER]
 
 
-def test_without_a_table_rows_are_named_by_their_content(store, tmp_path):
+def test_without_a_table_rows_are_named_by_their_content_key(store, tmp_path):
     selection = select(store.feature("e/dense"), None)
     export(selection, "npy", tmp_path / "x.npy")
     np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), DENSE)
     assert selection.ids == [key.tobytes().hex() for key in KEYS]
 
 
-def test_what_cannot_be_exported_is_told(store, tmp_path):
+def test_errors_of_export_and_of_its_table(store, tmp_path):
     selection = select(store.feature("e/dense"), store.table())
     with pytest.raises(UsageError, match="did you mean 'parquet'"):
         export(selection, "parqet", tmp_path / "x")
@@ -98,22 +97,22 @@ def test_what_cannot_be_exported_is_told(store, tmp_path):
         store.table()
 
 
-def test_the_overview_has_every_feature_and_table(store):
-    dense, ragged = overview.features(store)
+def test_every_feature_and_table_is_described(store):
+    dense, ragged = describe.features(store)
     assert (dense["feature"], dense["rows"], dense["dim"], dense["ragged"]) == ("e/dense", ROWS, 5, False)
     assert (ragged["rows"], ragged["ragged"], ragged["provenance"]) == (ROWS, True, {"torch": "9"})
     assert dense["key"] == store.feature("e/dense").key
     assert dense["bytes"] == sum(part.stat().st_size for part in store.path.glob("features/e/dense/*.h5"))
-    (table,) = overview.tables(store)
+    (table,) = describe.tables(store)
     assert (table["source"], table["rows"], table["labelled"]) == ("/d/train.csv", ROWS - 1, False)
 
 
 def test_a_damaged_feature_does_not_hide_the_others(store):
     (part,) = store.path.glob("features/e/dense/*.h5")
     part.write_bytes(b"nothing")
-    dense, ragged = overview.features(store)
+    dense, ragged = describe.features(store)
     assert "damaged" in dense["problem"]
     assert ragged["problem"] is None
-    told = overview.listing({"features": [dense, ragged], "tables": []})
-    assert "e/ragged" in told
-    assert "damaged" in told
+    text = describe.listing({"features": [dense, ragged], "tables": []})
+    assert "e/ragged" in text
+    assert "damaged" in text

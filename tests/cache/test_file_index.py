@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from encode_once.cache import StoreError, content_key
-from encode_once.cache import file_index as stat_index
+from encode_once.cache import file_index as module
 from encode_once.cache.file_index import SETTLED_NS, FileIndex, stat_of
 
 
@@ -23,7 +23,7 @@ def old_file(path, content=b"x", age_ns=10 * SETTLED_NS):
     return str(path)
 
 
-def test_an_unchanged_file_is_known(index, tmp_path):
+def test_the_key_of_an_unchanged_file_is_returned(index, tmp_path):
     path = old_file(tmp_path / "a")
     index.remember([(path, stat_of(path), content_key(b"x"))])
     assert index.find({path: stat_of(path)}) == {path: content_key(b"x")}
@@ -31,20 +31,20 @@ def test_an_unchanged_file_is_known(index, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["size", "time"])
-def test_a_changed_file_is_not(index, tmp_path, change):
+def test_the_key_of_a_changed_file_is_not_returned(index, tmp_path, change):
     path = old_file(tmp_path / "a")
     index.remember([(path, stat_of(path), content_key(b"x"))])
     old_file(tmp_path / "a", b"xy" if change == "size" else b"y", age_ns=5 * SETTLED_NS)
     assert index.find({path: stat_of(path)}) == {}
 
 
-def test_a_file_that_may_still_be_written_is_not_remembered(index, tmp_path):
+def test_a_recently_modified_file_is_not_added(index, tmp_path):
     path = old_file(tmp_path / "a", age_ns=0)
     index.remember([(path, stat_of(path), content_key(b"x"))])
     assert index.find({path: stat_of(path)}) == {}
 
 
-def test_a_broken_index_is_made_anew(index, tmp_path):
+def test_a_damaged_database_is_recreated(index, tmp_path):
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 100)
     path = old_file(tmp_path / "a")
     assert index.find({path: stat_of(path)}) == {}
@@ -52,7 +52,7 @@ def test_a_broken_index_is_made_anew(index, tmp_path):
     assert index.find({path: stat_of(path)}) == {path: content_key(b"x")}
 
 
-def test_a_damaged_row_is_passed_over(index, tmp_path):
+def test_a_damaged_row_is_skipped(index, tmp_path):
     path = old_file(tmp_path / "a")
     index.remember([(path, stat_of(path), content_key(b"x"))])
     with closing(sqlite3.connect(tmp_path / "files.sqlite")) as connection, connection:
@@ -60,7 +60,7 @@ def test_a_damaged_row_is_passed_over(index, tmp_path):
     assert index.find({path: stat_of(path)}) == {}
 
 
-def test_an_index_that_cannot_be_written_is_told(tmp_path):
+def test_a_database_that_cannot_be_written_is_an_error(tmp_path):
     (tmp_path / "files.sqlite").mkdir()
     with pytest.raises(StoreError, match=r"files\.sqlite"):
         FileIndex(tmp_path / "files.sqlite").find({"/a": (1, 2)})
@@ -68,7 +68,7 @@ def test_an_index_that_cannot_be_written_is_told(tmp_path):
         FileIndex(tmp_path / "files.sqlite").remember([("/a", (1, 2), content_key(b"x"))])
 
 
-def test_any_path_a_file_system_knows_can_be_remembered(index, tmp_path):
+def test_any_path_of_a_file_system_can_be_added(index, tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg")
     old_file(Path(path))
     index.remember([(path, stat_of(path), content_key(b"x"))])
@@ -80,26 +80,26 @@ KEYS = {path: content_key(path.encode()) for path in STATS}
 
 
 @pytest.mark.parametrize("row_bytes", [0, 10**9], ids=["by path", "all of it"])
-@pytest.mark.parametrize("asked", [1, 499, 500, 501, 1200])
-def test_few_paths_and_many_are_found_alike(index, monkeypatch, row_bytes, asked):
-    monkeypatch.setattr(stat_index, "ROW_BYTES", row_bytes)
+@pytest.mark.parametrize("count", [1, 499, 500, 501, 1200])
+def test_few_paths_and_many_are_found_alike(index, monkeypatch, row_bytes, count):
+    monkeypatch.setattr(module, "ROW_BYTES", row_bytes)
     index.remember((path, stat, KEYS[path]) for path, stat in STATS.items())
-    paths = [*STATS][::-1][:asked]
+    paths = [*STATS][::-1][:count]
     changed = {paths[0]: (0, 1), "/d/never.jpg": (1, 1)}
-    found = index.find({path: STATS[path] for path in paths} | changed)
-    assert found == {path: KEYS[path] for path in paths[1:]}
+    keys = index.find({path: STATS[path] for path in paths} | changed)
+    assert keys == {path: KEYS[path] for path in paths[1:]}
 
 
 def test_a_few_paths_of_many_are_looked_up_by_path(index, monkeypatch):
     index.remember((path, stat, KEYS[path]) for path, stat in STATS.items())
     checked = []
-    original = stat_index._checksum
-    monkeypatch.setattr(stat_index, "_checksum", lambda *row: checked.append(row) or original(*row))
+    original = module._checksum
+    monkeypatch.setattr(module, "_checksum", lambda *row: checked.append(row) or original(*row))
     assert index.find({"/d/7.jpg": (7, 7)}) == {"/d/7.jpg": KEYS["/d/7.jpg"]}
     assert len(checked) == 1
 
 
-def test_an_index_that_is_only_read_is_neither_made_nor_changed(index, tmp_path):
+def test_a_read_only_index_is_neither_created_nor_changed(index, tmp_path):
     reader = FileIndex(tmp_path / "files.sqlite", read_only=True)
     reader.remember([("/a", (1, 2), KEYS["/d/1.jpg"])])
     assert reader.find({"/a": (1, 2)}) == {}

@@ -1,8 +1,7 @@
-"""Stores between processes: started in any way, reading, writing, waiting, dying."""
+"""Stores shared by processes that read, write and are killed."""
 
 import errno
 import fcntl
-import json
 import multiprocessing
 import os
 import pickle
@@ -36,17 +35,17 @@ def read_sum(feature):
 
 def write_shard(path, number):
     shard = Shard(number, 3)
-    mine = shard.has(KEYS)
+    is_own = shard.has(KEYS)
     feature = Store(path).declare("e/o", SPEC)
     with feature.writer(60, shard) as writer:
-        for row in np.flatnonzero(mine):
+        for row in np.flatnonzero(is_own):
             writer.append(KEYS[row : row + 1], VALUES[row : row + 1])
-    return int(mine.sum())
+    return int(is_own.sum())
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_features_cross_into_processes_however_these_start(store, method):
-    """As arguments, and inherited; no handle of HDF5 goes with them."""
+def test_features_can_be_sent_to_processes_of_any_start_method(store, method):
+    """As arguments, and inherited; they hold no handle of HDF5."""
     feature = store.declare("e/o", SPEC)
     with feature.writer(60) as writer:
         writer.append(KEYS, VALUES)
@@ -64,7 +63,7 @@ def test_several_writers_share_the_work_by_shards(store, method):
     np.testing.assert_array_equal(store.feature("e/o").read(KEYS), VALUES)
 
 
-def test_a_feature_pickles_as_its_place(store):
+def test_a_feature_is_pickled_without_its_rows(store):
     feature = store.declare("e/o", SPEC)
     with feature.writer(60) as writer:
         writer.append(KEYS, VALUES)
@@ -86,29 +85,15 @@ def test_readers_read_while_a_writer_writes(store):
     np.testing.assert_array_equal(reader.read(KEYS), VALUES)
 
 
-def test_a_reader_goes_on_with_what_it_has_while_parts_are_replaced(store):
+def test_a_second_writer_learns_which_process_is_the_first(store):
     feature = store.declare("e/o", SPEC)
-    for rows in (slice(0, 30), slice(30, 60)):
-        with feature.writer(30) as writer:
-            writer.append(KEYS[rows], VALUES[rows])
-    reader = store.feature("e/o")
-    compact(store)
-    np.testing.assert_array_equal(reader.read(KEYS), VALUES)
-    assert len(store.feature("e/o").parts) == 1
-
-
-def test_a_second_writer_is_told_who_the_first_is(store):
-    feature = store.declare("e/o", SPEC)
-    with (
-        feature.writer(1),
-        pytest.raises(StoreBusyError, match=f"process {os.getpid()} on"),
-        feature.writer(1),
-    ):
-        pass
+    with feature.writer(1), pytest.raises(StoreBusyError, match=f"process {os.getpid()} on"):
+        feature.writer(1).__enter__()
+    assert not (feature.folder / "0-of-1.owner").exists()
 
 
 @pytest.mark.parametrize("owner", ["", "{", "[]", '{"pid": 1}'])
-def test_a_broken_note_of_the_owner_does_no_harm(store, owner):
+def test_a_broken_owner_file_is_ignored(store, owner):
     feature = store.declare("e/o", SPEC)
     with feature.writer(1):
         (feature.folder / "0-of-1.owner").write_text(owner)
@@ -118,13 +103,13 @@ def test_a_broken_note_of_the_owner_does_no_harm(store, owner):
 
 def test_writers_of_different_shards_do_not_wait_for_each_other(store):
     feature = store.declare("e/o", SPEC)
-    with feature.writer(1, Shard(0, 2)) as one, feature.writer(1, Shard(1, 2)) as other:
-        one.append(KEYS[:1], VALUES[:1])
-        other.append(KEYS[1:2], VALUES[1:2])
+    with feature.writer(1, Shard(0, 2)) as first, feature.writer(1, Shard(1, 2)) as second:
+        first.append(KEYS[:1], VALUES[:1])
+        second.append(KEYS[1:2], VALUES[1:2])
     assert store.feature("e/o").has(KEYS).sum() == 2
 
 
-def test_upkeep_waits_for_no_writer_but_refuses(store):
+def test_maintenance_refuses_to_run_beside_a_writer(store):
     feature = store.declare("e/o", SPEC)
     with feature.writer(1, Shard(1, 2)), pytest.raises(StoreBusyError):
         compact(store)
@@ -157,7 +142,7 @@ from tests.cache.test_processes import KEYS, VALUES, SPEC
 feature = Store(sys.argv[1]).declare("e/o", SPEC)
 with feature.writer(60) as writer:
     writer.append(KEYS[:20], VALUES[:20])
-    print("held", flush=True)
+    print("locked", flush=True)
     if sys.argv[3] == "hold":
         time.sleep(600)
 """
@@ -175,24 +160,24 @@ def hold(store, system, then):
 
 @pytest.mark.parametrize("system", ["flock", "no flock"])
 def test_a_dead_owner_is_recognised(store, system):
-    """Also where the file system has no locks, and a marker of the owner is left behind."""
+    """Also on a file system without locks, where the owner leaves a marker behind."""
     first = hold(store, system, "hold")
-    assert first.stdout.readline() == "held\n"
+    assert first.stdout.readline() == "locked\n"
     second = hold(store, system, "end")
-    told = second.communicate()[1]
+    stderr = second.communicate()[1]
     assert second.returncode == 1
-    assert f"process {first.pid} on" in told
+    assert f"process {first.pid} on" in stderr
     first.send_signal(signal.SIGKILL)
     first.wait()
     third = hold(store, system, "end")
-    assert third.communicate()[0] == "held\n"
+    assert third.communicate()[0] == "locked\n"
     assert third.returncode == 0
     np.testing.assert_array_equal(store.feature("e/o").read(KEYS[:20]), VALUES[:20])
 
 
 @pytest.mark.filterwarnings("ignore:flock not supported")
 def test_an_owner_of_another_boot_is_dead(store, monkeypatch):
-    """A marker whose process number is alive again, but was another process before the machine restarted."""
+    """A marker with the number of a living process, which was another one before the machine restarted."""
 
     def no_flock(*_):
         raise OSError(errno.ENOSYS, "no locks here")
@@ -213,11 +198,3 @@ def test_an_owner_of_another_boot_is_dead(store, monkeypatch):
         sleeper.kill()
         sleeper.wait()
     assert store.feature("e/o").has(KEYS).sum() == 1
-
-
-def test_the_lock_says_who_holds_it_while_it_is_held(store):
-    feature = store.declare("e/o", SPEC)
-    owner = feature.folder / "0-of-1.owner"
-    with feature.writer(1):
-        assert json.loads(owner.read_text())["pid"] == os.getpid()
-    assert not owner.exists()

@@ -1,4 +1,4 @@
-"""A store read with h5py, JSON and SPEC.md alone."""
+"""Read and write a store with only h5py, JSON and SPEC.md."""
 
 import hashlib
 import itertools
@@ -19,14 +19,14 @@ def blake(content):
 
 
 def stamp_of(path, kind):
-    """What a file says of itself, as the page says."""
-    counting = []
+    """The stamp of a file, read as SPEC.md says."""
+    valid = []
     with path.open("rb") as file:
         for _ in range(2):
             head, _, text = file.read(4096).partition(b"\n")
             if head == b"encode-once stamp " + blake(text).hex().encode():
-                counting.append(json.loads(text))
-    stamp = max(counting, key=lambda stamp: stamp.get("commit", 0))
+                valid.append(json.loads(text))
+    stamp = max(valid, key=lambda stamp: stamp.get("commit", 0))
     assert (stamp["format"], stamp["version"]) == kind
     return stamp
 
@@ -36,7 +36,7 @@ def xxh3(content):
 
 
 def read_rows(folder, key):
-    """Content key → vectors, as the page says."""
+    """Content key → vectors, read as SPEC.md says."""
     spec = json.loads((folder / "spec.json").read_text())
     canonical = json.dumps(spec["spec"], sort_keys=True, separators=(",", ":")).encode()
     assert spec["key"] == blake(canonical).hex() == key
@@ -63,7 +63,7 @@ def read_rows(folder, key):
     return rows
 
 
-def test_the_page_is_enough_to_read_a_feature(tmp_path):
+def test_the_specification_is_enough_to_read_a_feature(tmp_path):
     store = Store(tmp_path / "store")
     rng = np.random.default_rng(0)
     for name, lengths in (("a/dense", None), ("b/c/ragged", np.array([2, 1, 3]))):
@@ -77,7 +77,7 @@ def test_the_page_is_enough_to_read_a_feature(tmp_path):
             np.testing.assert_array_equal(rows[blake(text)], piece)
 
 
-def test_the_page_is_enough_to_read_a_table(tmp_path):
+def test_the_specification_is_enough_to_read_a_table(tmp_path):
     store = Store(tmp_path / "store")
     keys = pack(blake(text.encode()) for text in ("x", "ÿ"))
     labels = [("b", "a"), ()]
@@ -119,11 +119,10 @@ def test_the_page_is_enough_to_read_a_table(tmp_path):
         assert [bytes(key) for key in file["more_caption_keys"][0]] == [bytes(16), blake(b"z")]
         names, numbers = texts("labels/names"), file["labels/numbers"][()]
         offsets = file["labels/offsets"][()]
-        found = [tuple(names[i] for i in numbers[a:b]) for a, b in itertools.pairwise(offsets)]
-        assert found == labels
+        assert [tuple(names[i] for i in numbers[a:b]) for a, b in itertools.pairwise(offsets)] == labels
 
 
-def test_a_store_holds_nothing_the_page_does_not_name(tmp_path):
+def test_all_files_of_a_store_are_in_the_specification(tmp_path):
     store = Store(tmp_path / "store")
     feature = store.declare("a/b", {"modality": "image"})
     with feature.writer(1) as writer:
@@ -138,7 +137,7 @@ def test_a_store_holds_nothing_the_page_does_not_name(tmp_path):
 
 
 def write_part(path, key, keys, values):
-    """A sealed part, written with h5py, JSON and the page."""
+    """Write a sealed part with h5py and JSON, as SPEC.md says."""
     sums = np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in values], "<u8")
     raw = values.tobytes()
     blocks = [xxhash.xxh3_64_intdigest(raw[at : at + 2**20]) for at in range(0, len(raw), 2**20)]
@@ -175,7 +174,7 @@ def write_part(path, key, keys, values):
     path.write_bytes(content)
 
 
-def test_the_page_is_enough_to_write_a_feature(tmp_path):
+def test_the_specification_is_enough_to_write_a_feature(tmp_path):
     store = tmp_path / "store"
     folder = store / "features" / "a" / "b"
     folder.mkdir(parents=True)
@@ -191,7 +190,7 @@ def test_the_page_is_enough_to_write_a_feature(tmp_path):
     assert verify(Store(store)) == []
 
 
-def test_the_page_is_enough_to_read_texts(tmp_path):
+def test_the_specification_is_enough_to_read_texts(tmp_path):
     store = Store(tmp_path / "store")
     feature = store.declare("a/text", {"modality": "image"})
     texts = ["ein Hund", "", "ÿ 🐕"]

@@ -1,4 +1,4 @@
-"""Whatever is done to stores, in whatever order, they hold what a plain dict would."""
+"""After any sequence of operations, a store holds the same rows as a dict."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from encode_once.cache import Failure, Shard, Store, StoreBusyError, Table, content_key
-from encode_once.cache.format import feature_writer as cache_writer
+from encode_once.cache.format import feature_writer
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
 from encode_once.cache.merge import merge
@@ -30,19 +30,19 @@ def key(name):
 
 
 def vectors(name, ragged):
-    """What the encoder gives for a content, (length, 3)."""
+    """The encoder's output for a content, (length, 3)."""
     rng = np.random.default_rng(name)
     return rng.normal(size=(rng.integers(0, 4) if ragged else 1, 3)).astype(np.float16)
 
 
 class Stores(RuleBasedStateMachine):
-    """Two stores of the same two features, and what each should hold."""
+    """Two stores with the same two features, and their expected contents."""
 
     @initialize()
     def start(self):
         self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(cache_writer, "PART_BYTES", 30)  # five dense rows
+        self.patch.setattr(feature_writer, "PART_BYTES", 30)  # five dense rows
         self.rows = {(store, feature): {} for store in "ab" for feature in FEATURES}
         self.failed = {(store, feature): set() for store in "ab" for feature in FEATURES}
         self.tables = {"a": {}, "b": {}}
@@ -55,7 +55,7 @@ class Stores(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def store(self, name):
-        return Store(self.folder / name)  # opened anew each time, as by another process
+        return Store(self.folder / name)  # opened each time, as by another process
 
     def feature(self, store, name):
         return self.store(store).declare(name, {"modality": "caption", "output": name})
@@ -63,10 +63,10 @@ class Stores(RuleBasedStateMachine):
     def write(self, feature, names, shard=None, batch=2):
         with feature.writer(len(names), shard) as writer:
             for start in range(0, len(names), batch):
-                some = names[start : start + batch]
-                pieces = [vectors(name, FEATURES[feature.name]) for name in some]
+                part = names[start : start + batch]
+                pieces = [vectors(name, FEATURES[feature.name]) for name in part]
                 lengths = np.array([len(piece) for piece in pieces]) if FEATURES[feature.name] else None
-                writer.append(pack(map(key, some)), np.concatenate(pieces), lengths)
+                writer.append(pack(map(key, part)), np.concatenate(pieces), lengths)
 
     def expect(self, store, feature, names):
         self.rows[store, feature].update({name: vectors(name, FEATURES[feature]) for name in names})
@@ -80,13 +80,13 @@ class Stores(RuleBasedStateMachine):
     @rule(store=STORES, feature=st.sampled_from([*FEATURES]), names=CONTENTS, number=st.integers(0, 2))
     def encode_a_shard(self, store, feature, names, number):
         shard = Shard(number, 3)
-        mine = [name for name, has in zip(names, shard.has(pack(map(key, names))), strict=True) if has]
-        self.write(self.feature(store, feature), mine, shard)
-        self.expect(store, feature, mine)
+        own = [name for name, has in zip(names, shard.has(pack(map(key, names))), strict=True) if has]
+        self.write(self.feature(store, feature), own, shard)
+        self.expect(store, feature, own)
 
     @rule(store=STORES, feature=st.sampled_from([*FEATURES]), names=CONTENTS, whole=st.booleans())
     def encode_and_be_killed(self, store, feature, names, whole):
-        """By SIGKILL, between two batches or with a batch half written."""
+        """By SIGKILL, between two batches or while a batch is written."""
         pid = os.fork()
         if pid == 0:
             try:
@@ -94,7 +94,7 @@ class Stores(RuleBasedStateMachine):
                     pieces = [vectors(name, FEATURES[feature]) for name in names]
                     lengths = np.array([len(piece) for piece in pieces]) if FEATURES[feature] else None
                     if not whole:
-                        cache_writer.PartWriter._stamp = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+                        feature_writer.PartWriter._stamp = lambda _: os.kill(os.getpid(), signal.SIGKILL)
                     writer.append(pack(map(key, names)), np.concatenate(pieces), lengths)
                     os.kill(os.getpid(), signal.SIGKILL)
             finally:
@@ -119,7 +119,7 @@ class Stores(RuleBasedStateMachine):
 
     @rule(store=STORES, source=st.sampled_from("st"), names=CONTENTS)
     def save_a_table(self, store, source, names):
-        """A new table, or one whose rows were renamed, changed, added or removed."""
+        """A new table, or one with renamed, changed, added or removed rows."""
         keys = pack(map(key, names))
         ids = [str(name) for name in names]
         table = Table(
@@ -156,7 +156,7 @@ class Stores(RuleBasedStateMachine):
                 self.rows[store, change.feature] = {name: rows[name] for name in rows if name in needed}
 
     @rule(store=STORES)
-    def repair_what_is_whole(self, store):
+    def repair_an_intact_store(self, store):
         assert repair(self.store(store)) == []
 
     @precondition(lambda self: hasattr(self, "rows"))
@@ -165,20 +165,20 @@ class Stores(RuleBasedStateMachine):
         for (store, name), rows in self.rows.items():
             feature = self.feature(store, name)
             assert len(feature) == len(rows)
-            assert feature.has(pack(map(key, NAMES))).tolist() == [one in rows for one in NAMES]
+            assert feature.has(pack(map(key, NAMES))).tolist() == [name in rows for name in NAMES]
             assert set(feature.failures()) == set(map(key, self.failed[store, name]))
             if rows:
                 keys, expected = pack(map(key, rows)), np.concatenate(list(rows.values()))
                 if FEATURES[name]:
                     values, offsets = feature.read_ragged(keys)
-                    assert np.diff(offsets).tolist() == [len(one) for one in rows.values()]
+                    assert np.diff(offsets).tolist() == [len(sequence) for sequence in rows.values()]
                 else:
                     values = feature.read(keys)
                 np.testing.assert_array_equal(values, expected)
 
     @precondition(lambda self: hasattr(self, "rows"))
     @invariant()
-    def stores_are_as_they_were_written(self):
+    def stores_are_intact(self):
         assert verify(self.store("a")) == verify(self.store("b")) == []
 
 

@@ -41,21 +41,21 @@ def table_of(rows, labelled=True, more=0):
 
 
 def keys_of(captions):
-    return pack(content_key(one.encode()) if one else NO_KEY for one in captions)
+    return pack(content_key(text.encode()) if text else NO_KEY for text in captions)
 
 
 @settings(deadline=None)
 @given(rows, st.booleans(), st.integers(0, 2))
-def test_a_table_comes_back_as_it_was(tmp_path_factory, rows, labelled, more):
+def test_a_saved_table_is_loaded_unchanged(tmp_path_factory, rows, labelled, more):
     path = tmp_path_factory.mktemp("tables") / "t.h5"
     table = table_of(rows, labelled, more)
     save_table(table, path)
-    found = load_table(path)
+    loaded = load_table(path)
     for name in COLUMNS:
-        assert getattr(found, name) == getattr(table, name)
-    assert (found.keys("image") == table.keys("image")).all()
-    assert found.all_keys("caption").shape == (1 + more, len(rows), 16)
-    assert (found.all_keys("caption") == table.all_keys("caption")).all()
+        assert getattr(loaded, name) == getattr(table, name)
+    assert (loaded.keys("image") == table.keys("image")).all()
+    assert loaded.all_keys("caption").shape == (1 + more, len(rows), 16)
+    assert (loaded.all_keys("caption") == table.all_keys("caption")).all()
 
 
 def test_a_table_of_version_2_is_read_with_one_caption_a_row(tmp_path):
@@ -68,12 +68,12 @@ def test_a_table_of_version_2_is_read_with_one_caption_a_row(tmp_path):
         del file.attrs["split"]
         file.attrs["version"] = 2
     stamp_whole(path, ("encode-once table", 2))
-    found = load_table(path)
-    assert (found.ids, found.captions, found.more_captions, found.split) == (["a"], ["x"], [], "train")
-    assert (found.all_keys("caption") == table.all_keys("caption")).all()
+    loaded = load_table(path)
+    assert (loaded.ids, loaded.captions, loaded.more_captions, loaded.split) == (["a"], ["x"], [], "train")
+    assert (loaded.all_keys("caption") == table.all_keys("caption")).all()
 
 
-def test_a_table_of_a_version_to_come_is_refused(tmp_path):
+def test_a_table_of_a_later_version_is_refused(tmp_path):
     save_table(table_of([]), tmp_path / "t.h5")
     stamp_whole(tmp_path / "t.h5", ("encode-once table", 5))
     with pytest.raises(StoreError, match="update this one"):
@@ -96,8 +96,8 @@ def sources(tmp_path):
 @pytest.mark.parametrize("content", ["new", "longer"])
 @pytest.mark.parametrize("seconds", [-(10**6), 1, 10**6], ids=["older", "newer", "future"])
 @pytest.mark.parametrize("changed", [0, 1])
-def test_a_table_is_outdated_when_one_of_its_files_holds_something_else(sources, content, seconds, changed):
-    """Whatever time `cp -p`, `rsync -t` or `unzip` gave the file."""
+def test_a_table_is_outdated_if_the_content_of_a_source_has_changed(sources, content, seconds, changed):
+    """For any time that `cp -p`, `rsync -t` or `unzip` may set."""
     files, store, table = sources
     assert not store.is_outdated(table)
     moment = files[changed].stat().st_mtime_ns + seconds * 10**9
@@ -109,7 +109,7 @@ def test_a_table_is_outdated_when_one_of_its_files_holds_something_else(sources,
 
 
 @pytest.mark.parametrize("seconds", [-(10**6), 10**6])
-def test_a_file_of_another_time_and_the_same_content_has_not_changed(sources, seconds):
+def test_a_table_is_not_outdated_if_only_the_time_of_a_source_has_changed(sources, seconds):
     files, store, table = sources
     moment = files[0].stat().st_mtime_ns + seconds * 10**9
     files[0].write_text("new")
@@ -134,7 +134,7 @@ def test_a_table_of_version_3_is_outdated_when_a_file_is_newer(sources):
 
 
 @pytest.mark.parametrize("change", ["caption", "new caption", "new image"])
-def test_a_folder_has_changed_when_a_text_or_the_names_of_its_files_have(tmp_path, change):
+def test_a_table_is_outdated_if_a_text_or_a_file_name_of_its_folder_has_changed(tmp_path, change):
     folder = tmp_path / "images"
     folder.mkdir()
     for name in ("0.jpg", "0.txt", "1.jpg"):
@@ -153,7 +153,7 @@ def test_a_folder_has_changed_when_a_text_or_the_names_of_its_files_have(tmp_pat
 
 @settings(deadline=None)
 @given(rows, st.booleans(), st.integers(0, 300))
-def test_headers_say_what_the_tables_say_without_reading_them(tmp_path_factory, rows, labelled, more):
+def test_headers_are_read_without_the_tables(tmp_path_factory, rows, labelled, more):
     store = Store(tmp_path_factory.mktemp("tables") / "store")
     table = table_of(rows, labelled, 1)
     table.more_sources = [f"/data/é{number}.csv" for number in range(more)]
@@ -165,7 +165,7 @@ def test_headers_say_what_the_tables_say_without_reading_them(tmp_path_factory, 
     assert store.load(header).ids == store.table(header.name).ids == table.ids
 
 
-def test_only_the_table_that_is_asked_for_is_read(tmp_path, monkeypatch):
+def test_only_the_requested_table_is_read(tmp_path, monkeypatch):
     store = Store(tmp_path / "store")
     for number in range(3):
         table = table_of([("a", "", "x", [], "")])
@@ -180,7 +180,7 @@ def test_only_the_table_that_is_asked_for_is_read(tmp_path, monkeypatch):
     assert read == [table.name]
 
 
-def test_a_damaged_header_is_noticed(sources):
+def test_a_damaged_header_is_detected(sources):
     _, store, _ = sources
     (path,) = store.table_files()
     content = path.read_bytes()
@@ -191,15 +191,8 @@ def test_a_damaged_header_is_noticed(sources):
                 read()
 
 
-def test_a_store_keeps_the_last_state_of_each_table(tmp_path):
+def test_a_saved_table_replaces_the_one_of_the_same_source(tmp_path):
     store = Store(tmp_path / "store")
     store.save(table_of([("a", "", "x", [], "")]))
     store.save(table_of([("b", "", "x", [], "")]))
     assert [table.ids for table in store.tables()] == [["b"]]
-
-
-def test_a_file_that_is_no_table_is_refused(tmp_path):
-    with h5py.File(tmp_path / "t.h5", "w"):
-        pass
-    with pytest.raises(StoreError, match="not written by this program"):
-        load_table(tmp_path / "t.h5")

@@ -3,14 +3,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.workload import Nursery
+from tests.crash.workload import ForkServer
 
 MEMORY = Path("/dev/shm")
 
 
 @pytest.fixture
 def tmp_path(tmp_path):
-    """A folder in memory where there is one: neither kills nor injected faults need the disk's slow syncs."""
+    """A folder in memory, if possible: kills and injected faults do not need the disk's slow syncs."""
     if not MEMORY.is_dir():
         yield tmp_path
         return
@@ -19,7 +19,7 @@ def tmp_path(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    one = Nursery()
-    yield one
-    one.close()
+def fork_server():
+    processes = ForkServer()
+    yield processes
+    processes.close()

@@ -1,4 +1,4 @@
-"""An error of the disk at each write, sync and rename: one clear line, nothing lost, the next run goes on."""
+"""A disk error at each write, sync and rename: one clear line, nothing lost, and the next run continues."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from encode_once.cache import Store, StoreError
-from encode_once.cache.format import feature_writer as cache_writer
+from encode_once.cache.format import feature_writer
 from encode_once.cache.maintenance import verify
 from encode_once.extract import encode
 from tests.crash.workload import arguments, committed, readable, vectors_file
@@ -19,7 +19,7 @@ ROWS = 2
 
 
 class Disk:
-    """Counts the calls that write, and lets those numbered `bad` fail; a short write comes back half done."""
+    """Counts the calls that write; calls with a number in `bad` fail, or write only half of the data."""
 
     def __init__(self, monkeypatch):
         self.calls, self.bad, self.error = 0, range(0), errno.ENOSPC
@@ -50,7 +50,7 @@ def disk(monkeypatch):
 @pytest.fixture
 def run(folder, tmp_path, monkeypatch):
     """A function that extracts captions into a store."""
-    monkeypatch.setattr(cache_writer, "PART_BYTES", 500)  # two parts of the dense feature
+    monkeypatch.setattr(feature_writer, "PART_BYTES", 500)  # two parts of the dense feature
     data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path))}
 
     def extract(store):
@@ -61,21 +61,21 @@ def run(folder, tmp_path, monkeypatch):
 
 @pytest.fixture
 def acknowledged(monkeypatch):
-    """Feature → keys of the rows whose `append` has returned."""
+    """Feature → keys of the rows for which `append` has returned."""
     keys = {}
-    original = cache_writer.FeatureWriter.append
+    original = feature_writer.FeatureWriter.append
 
     def append(self, new, *args):
         original(self, new, *args)
         keys.setdefault(self._feature.name, set()).update(key.tobytes() for key in new)
 
-    monkeypatch.setattr(cache_writer.FeatureWriter, "append", append)
+    monkeypatch.setattr(feature_writer.FeatureWriter, "append", append)
     return keys
 
 
-@pytest.mark.parametrize("stays", [False, True], ids=["once", "from then on"])
+@pytest.mark.parametrize("persists", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
-def test_a_fault_at_any_write_loses_nothing(run, disk, acknowledged, tmp_path, error, stays):
+def test_a_fault_at_any_write_loses_nothing(run, disk, acknowledged, tmp_path, error, persists):
     run(tmp_path / "whole")
     points, whole = disk.calls, readable(tmp_path / "whole")
     assert points > 40
@@ -84,26 +84,26 @@ def test_a_fault_at_any_write_loses_nothing(run, disk, acknowledged, tmp_path, e
     for point in range(points):
         store = tmp_path / f"store-{point}"
         acknowledged.clear()
-        disk.fail(range(point, sys.maxsize if stays else point + 1), error)
+        disk.fail(range(point, sys.maxsize if persists else point + 1), error)
         try:
             run(store)
-        except StoreError as told:
+        except StoreError as error_of_run:
             failed += 1
-            assert "\n" not in str(told)
-            assert os.strerror(error) in str(told)
+            assert "\n" not in str(error_of_run)
+            assert os.strerror(error) in str(error_of_run)
         disk.fail(range(0), None)
         kept = committed(store)
         for name, keys in acknowledged.items():
-            assert keys <= kept[name].keys(), "a row whose append returned is gone"
+            assert keys <= kept[name].keys(), "a row is missing although append returned"
         for name, rows in kept.items():
             assert rows.items() <= whole[name].items(), "a row is wrong"
         run(store)
         assert readable(store) == whole
         assert verify(Store(store)) == []
-    assert failed > points / 2  # a file that could not be removed, or said who writes, is no failure
+    assert failed > points / 2  # it is no failure if a file cannot be removed, or an owner file written
 
 
-def test_short_writes_are_gone_on_with(run, disk, tmp_path):
+def test_short_writes_are_completed(run, disk, tmp_path):
     run(tmp_path / "whole")
     disk.fail(range(sys.maxsize), None)
     run(tmp_path / "store")
@@ -111,14 +111,14 @@ def test_short_writes_are_gone_on_with(run, disk, tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 50, 5_000, 20_000, 40_000])
-def test_a_file_that_may_not_grow_is_told_in_one_line(nursery, folder, tmp_path, size):
-    """A limit of the system, which also holds for what HDF5 and SQLite write."""
-    store, told = tmp_path / "store", tmp_path / "told"
+def test_a_limit_of_the_file_size_is_reported_in_one_line(fork_server, folder, tmp_path, size):
+    """The system's limit also holds for files that HDF5 and SQLite write."""
+    store, stderr = tmp_path / "store", tmp_path / "stderr"
     args = arguments(folder(ROWS), store, vectors_file(tmp_path))
-    told.touch()
-    assert nursery.run(args, largest_file=size, told=told) == 1
-    assert "Traceback" not in told.read_text()
-    assert size < 100 or told.read_text().splitlines()[-1].startswith("Error: ")
-    assert nursery.run(args) == 0
+    stderr.touch()
+    assert fork_server.run(args, largest_file=size, stderr=stderr) == 1
+    assert "Traceback" not in stderr.read_text()
+    assert size < 100 or stderr.read_text().splitlines()[-1].startswith("Error: ")
+    assert fork_server.run(args) == 0
     assert {len(rows) for rows in readable(store).values()} == {ROWS}
     assert verify(Store(store)) == []

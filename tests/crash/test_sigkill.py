@@ -1,4 +1,4 @@
-"""Real `extract` processes killed at random moments: what was committed stays, what is finished is exact."""
+"""Kill real `extract` processes at random moments: committed rows remain, and the final store is exact."""
 
 import random
 import signal
@@ -11,13 +11,13 @@ from tests.crash.workload import arguments, committed, readable, vectors_file
 ROWS = 16
 
 
-def test_no_kill_loses_or_changes_a_committed_row(nursery, folder, tmp_path, request):
-    """As many kills as --kills says, of as many extractions as that takes to finish."""
-    wanted = request.config.getoption("--kills")
+def test_no_kill_loses_or_changes_a_committed_row(fork_server, folder, tmp_path, request):
+    """--kills sets the number of kills, which are spread over several extractions."""
+    target = request.config.getoption("--kills")
     data, vectors = folder(ROWS), vectors_file(tmp_path)
     for name in ("warm-up", "uninterrupted"):
         started = time.monotonic()
-        assert nursery.run(arguments(data, tmp_path / name, vectors)) == 0
+        assert fork_server.run(arguments(data, tmp_path / name, vectors)) == 0
         longest = time.monotonic() - started
     whole = committed(tmp_path / "uninterrupted")
     assert {len(rows) for rows in whole.values()} == {ROWS}
@@ -25,16 +25,16 @@ def test_no_kill_loses_or_changes_a_committed_row(nursery, folder, tmp_path, req
     rng = random.Random(0)
     kills = finished = 0
     store, before = tmp_path / "store-0", {}
-    while kills < wanted or not finished:
-        kill_after = rng.uniform(0, longest) if kills < wanted else None
-        status = nursery.run(arguments(data, store, vectors), kill_after)
+    while kills < target or not finished:
+        kill_after = rng.uniform(0, longest) if kills < target else None
+        status = fork_server.run(arguments(data, store, vectors), kill_after)
         after = committed(store)
         for name, rows in after.items():
             assert rows.items() <= whole[name].items(), "a row is wrong"
         for name, rows in before.items():
             assert rows.items() <= after[name].items(), "a committed row is gone, or changed"
         for name, rows in readable(store).items():
-            assert rows.items() <= after[name].items(), "a reader got what was never committed"
+            assert rows.items() <= after[name].items(), "a reader saw a row that was not committed"
         if status == 0:
             assert readable(store) == whole
             assert verify(Store(store)) == []

@@ -1,4 +1,4 @@
-"""The extraction whose crashes are tested: a pooled image feature, a dense and a ragged caption feature."""
+"""The extraction of the crash tests: an image feature, and a dense and a ragged caption feature."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ENCODERS = ("glove-100", "timm:test_vit")
 
 
 def vectors_file(folder):
-    """GloVe's format with the few words that the captions of the tests hold."""
+    """A file in GloVe's format with the words of the test captions."""
     rng = np.random.default_rng(0)
     path = folder / "vectors.txt"
     lines = (f"{word} {' '.join(map(str, rng.normal(size=100)))}\n" for word in ["a", "and", *WORDS])
@@ -28,19 +28,19 @@ def vectors_file(folder):
 
 
 def arguments(data, store, vectors):
-    """Of `cli.py`. One input a batch: a row's last bits may depend on its neighbours in a batch."""
-    chosen = [word for name in ENCODERS for word in ("--encoder", name)]
+    """Arguments of `cli.py`. One input per batch, as the last bits of a row may depend on the other rows."""
+    encoders = [word for name in ENCODERS for word in ("--encoder", name)]
     weights = ["--weights", f"glove-100={vectors}", "--weights", "timm:test_vit=random"]
     small = ["--batch-size", "1", "--workers", "1", "--device", "cpu"]
-    return ["extract", "--data", str(data), "--store", str(store), *chosen, *weights, *small]
+    return ["extract", "--data", str(data), "--store", str(store), *encoders, *weights, *small]
 
 
-class Nursery:
-    """Runs `extract` processes; see nursery.py."""
+class ForkServer:
+    """Runs `extract` processes; see fork_server.py."""
 
     def __init__(self):
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crash.nursery"],
+            [sys.executable, "-m", "tests.crash.fork_server"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -48,13 +48,21 @@ class Nursery:
             text=True,
         )
 
-    def run(self, args, kill_after=None, largest_file=None, told=os.devnull):
-        """Run `cli.py`; its exit status, negative for a signal.
+    def run(self, args, kill_after=None, largest_file=None, stderr=os.devnull):
+        """Run `cli.py`; returns its exit status, negative for a signal.
 
-        It may be killed after some seconds, write no file beyond some bytes, and tell stderr to a file.
+        Args:
+            kill_after: seconds after which it is killed.
+            largest_file: limit of the size of all files that it writes, in bytes.
+            stderr: file for its stderr.
         """
-        asked = {"args": args, "kill_after": kill_after, "largest_file": largest_file, "told": str(told)}
-        self._process.stdin.write(json.dumps(asked) + "\n")
+        request = {
+            "args": args,
+            "kill_after": kill_after,
+            "largest_file": largest_file,
+            "stderr": str(stderr),
+        }
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
 
@@ -64,21 +72,21 @@ class Nursery:
 
 
 def committed(path):
-    """Feature → content key → bytes of each committed row, sealed or not; the store may not be there yet."""
-    found = {}
+    """Feature → content key → bytes of each committed row, sealed or not; the store may not exist yet."""
+    features = {}
     for name in Store(path).features():
         folder, rows = Store(path).folder(name), {}
         for part_file in part_files(folder):
             part = Part(part_file, FeatureRecord.read(folder).key)
             rows |= _bytes(*part.block(np.arange(part.rows)))
-        found[name] = rows
-    return found
+        features[name] = rows
+    return features
 
 
 def readable(path):
-    """The same of the rows that any reader has."""
+    """The same for the rows that a reader sees."""
     features = [Store(path).feature(name) for name in Store(path).features()]
-    return {one.name: _bytes(*one.block(np.arange(len(one.keys)))) for one in features if len(one)}
+    return {f.name: _bytes(*f.block(np.arange(len(f.keys)))) for f in features if len(f)}
 
 
 def _bytes(keys, values, lengths):
