@@ -8,8 +8,7 @@ from PIL import Image
 
 from encode_once.cache import DataError, SpecMismatchError, Store, content_key
 from encode_once.cache.export import export, select
-from encode_once.extract import encode, pipeline
-from encode_once.extract import workers as encoding
+from encode_once.extract import encode, pipeline, workers
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import WeightsError
 from tests.conftest import picture
@@ -23,13 +22,13 @@ ARCH = "open_clip:ViT-S-32-alt"
 def decoded(monkeypatch):
     """How many images are decoded."""
     calls = []
-    original = encoding.decode
+    original = workers.decode
 
     def counting(content, shorter_side):
         calls.append(content)
         return original(content, shorter_side)
 
-    monkeypatch.setattr(encoding, "decode", counting)
+    monkeypatch.setattr(workers, "decode", counting)
     return calls
 
 
@@ -220,13 +219,13 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
 
 def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, monkeypatch):
     root = folder(3)
-    original = encoding.EncodingPass.encode
+    original = workers.EncodingPass.encode
 
     def changing(encoding_pass):
         (root / "data" / "1.png").write_bytes(saved(picture(70), "PNG"))
         original(encoding_pass)
 
-    monkeypatch.setattr(encoding.EncodingPass, "encode", changing)
+    monkeypatch.setattr(workers.EncodingPass, "encode", changing)
     report = encode(root, [LITE0], tmp_path / "store")
     assert counts(report, f"{LITE0}/pooled") == (2, 0, 1)
     assert [failure.reason for failure in report.failures] == ["changed"]

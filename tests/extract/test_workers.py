@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 from encode_once.cache import Store
-from encode_once.extract import encode, encoders
-from encode_once.extract import workers as encoding
+from encode_once.extract import encode, encoders, workers
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
 
@@ -93,13 +92,13 @@ def mean_colours(number):
     return [pixels.mean((0, 1)) / 255 for pixels in pictures]
 
 
-@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("commit_seconds", [0, 0.05, 10])
 def test_rows_are_stored_in_the_order_of_the_table_whichever_batch_is_done_first(
-    folder, extract_by, workers, commit_seconds, monkeypatch
+    folder, extract_by, threads, commit_seconds, monkeypatch
 ):
-    monkeypatch.setattr(encoding, "COMMIT_SECONDS", commit_seconds)
-    store = extract_by(folder(30), Uneven(), workers=workers, batch_size=2)
+    monkeypatch.setattr(workers, "COMMIT_SECONDS", commit_seconds)
+    store = extract_by(folder(30), Uneven(), workers=threads, batch_size=2)
     (table,), feature = store.tables(), store.feature("tower0/mean")
     np.testing.assert_array_equal(feature.keys, table.keys("image"))
     np.testing.assert_allclose(feature.read(table.keys("image")), mean_colours(30), atol=1e-3)
@@ -143,8 +142,8 @@ def test_a_large_jpeg_is_decoded_once_for_each_scale(folder, extract_by, monkeyp
     Image.new("RGB", (400, 400), "red").save(root / "data" / "0.jpg")
     (root / "train.csv").write_text("ImageID,Labels\n0.jpg,red\n")
     sizes, towers = [], [Mean(), Mean()]
-    original = encoding.decode
-    monkeypatch.setattr(encoding, "decode", lambda *args: sizes.append(args) or original(*args))
+    original = workers.decode
+    monkeypatch.setattr(workers, "decode", lambda *args: sizes.append(args) or original(*args))
     for tower, shorter_side in zip(towers, needed, strict=True):
         tower.shorter_side = shorter_side
     extract_by(root, *towers)

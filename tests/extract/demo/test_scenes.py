@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encode_once.cache.errors import DataError, MissingDataError
-from encode_once.extract import readers as inputs
+from encode_once.extract import readers
 from encode_once.extract.demo import scenes
 from encode_once.extract.demo.scenes import CATEGORIES, CLUTTER, RIDDEN, compose
 
@@ -101,7 +101,7 @@ def test_captions_name_only_labels_of_their_scene(composed: Path) -> None:
 
 
 def test_the_projects_reader_reads_all_of_it(composed: Path) -> None:
-    tables, warnings = inputs.read(composed)
+    tables, warnings = readers.read(composed)
     table = tables["train"]
     assert warnings == []
     assert table.labels == [tuple(row["Labels"].split(";")) for row in rows_of(composed)]

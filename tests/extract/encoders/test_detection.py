@@ -62,8 +62,8 @@ def test_all_three_outputs_equal_torchvision(detector):
     expected = {output: np.zeros((len(IMAGES), 91)) for output in tower.specs}
     with torch.no_grad():
         for row, image in enumerate(IMAGES):
-            kept = model([to_tensor(image)])[0]
-            for label, score in zip(kept["labels"].tolist(), kept["scores"].tolist(), strict=True):
+            boxes = model([to_tensor(image)])[0]
+            for label, score in zip(boxes["labels"].tolist(), boxes["scores"].tolist(), strict=True):
                 expected["scores"][row, label] = max(expected["scores"][row, label], score)
                 expected["counts"][row, label] += score >= 0.5
             expected["dense-scores"][row, 1:] = every_score(name, model, image).amax(0)[1:]
@@ -80,8 +80,8 @@ def test_all_three_outputs_equal_torchvision(detector):
 
 def test_counts_are_numbers_of_kept_boxes_that_score_half_or_more(detector, monkeypatch):
     _, tower, _ = detector
-    kept = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
-    monkeypatch.setattr(tower._model, "forward", lambda _: [kept])
+    boxes = {"labels": torch.tensor([3, 3, 3, 17, 90]), "scores": torch.tensor([0.9, 0.5, 0.49, 0.3, 1.0])}
+    monkeypatch.setattr(tower._model, "forward", lambda _: [boxes])
     tower._seen.best = torch.zeros(91)
     outputs = encoded(tower, IMAGES[:1])
     assert {label: n for label, n in enumerate(outputs["counts"][0]) if n} == {3: 2, 90: 1}

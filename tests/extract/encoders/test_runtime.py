@@ -6,12 +6,11 @@ import torch
 
 from encode_once.cache import Store
 from encode_once.extract import encode
-from encode_once.extract.encoders import runtime as backends
-from encode_once.extract.encoders import towers
+from encode_once.extract.encoders import runtime, towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import WeightsError
 
-MANY = backends.MIN_INPUTS
+MANY = runtime.MIN_INPUTS
 TINY = "timm:test_efficientnet"
 OPTIONS = Options("random", backend="onnxruntime")
 
@@ -49,7 +48,7 @@ def pixels(number):
 
 
 def choose(network, run, images, options, expected):
-    return backends.choose(network, run, images, options, expected, SPECS)
+    return runtime.choose(network, run, images, options, expected, SPECS)
 
 
 SPECS = {"pooled": {"weights": "a"}, "half": {"weights": "a"}}
@@ -68,24 +67,24 @@ def test_onnxruntime_gives_the_vectors_of_torch_for_any_batch(network, run, imag
 @torch.inference_mode()
 def test_an_export_is_cached_for_its_specs(network, run, images, monkeypatch):
     first, _ = choose(network, run, images, Options(backend="onnxruntime"), 0)
-    (kept,) = backends.exports_folder().glob("*.onnx")
-    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported again"))
+    (exported,) = runtime.exports_folder().glob("*.onnx")
+    monkeypatch.setattr(runtime, "_export", lambda *_: pytest.fail("exported again"))
     again, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
     assert name == "onnxruntime"
     torch.testing.assert_close(again(images), first(images))
     monkeypatch.undo()
-    monkeypatch.setattr(backends, "exports_folder", lambda: kept.parent)
-    backends.choose(
+    monkeypatch.setattr(runtime, "exports_folder", lambda: exported.parent)
+    runtime.choose(
         network, run, images, Options(backend="onnxruntime"), 0, {**SPECS, "half": {"weights": "b"}}
     )
-    assert len(list(kept.parent.iterdir())) == 2
+    assert len(list(exported.parent.iterdir())) == 2
 
 
 @torch.inference_mode()
 def test_a_damaged_export_is_replaced(network, run, images):
     choose(network, run, images, Options(backend="onnxruntime"), 0)
-    (kept,) = backends.exports_folder().glob("*.onnx")
-    kept.write_bytes(kept.read_bytes()[:100])
+    (exported,) = runtime.exports_folder().glob("*.onnx")
+    exported.write_bytes(exported.read_bytes()[:100])
     chosen, name = choose(network, run, images, Options(backend="onnxruntime"), 0)
     assert name == "onnxruntime"
     torch.testing.assert_close(chosen(images), network(images), atol=1e-5, rtol=1e-4)
@@ -93,7 +92,7 @@ def test_a_damaged_export_is_replaced(network, run, images):
 
 @torch.inference_mode()
 def test_networks_are_not_exported_for_few_inputs(network, run, images, monkeypatch):
-    monkeypatch.setattr(backends, "_export", lambda *_: pytest.fail("exported for few inputs"))
+    monkeypatch.setattr(runtime, "_export", lambda *_: pytest.fail("exported for few inputs"))
     assert choose(network, run, images, Options(backend="auto"), MANY - 1) == (run, "torch")
     assert choose(network, run, images, Options(backend="torch"), MANY) == (run, "torch")
     assert choose(network, run, images, Options(precision="bfloat16"), MANY) == (run, "torch")
@@ -108,7 +107,7 @@ def test_onnxruntime_with_another_precision_is_an_error(network, run, images):
 @pytest.mark.parametrize("faster", ["torch", "onnxruntime"])
 def test_auto_chooses_the_faster(network, run, images, monkeypatch, faster):
     slower = {True: 1, False: 2} if faster == "torch" else {True: 2, False: 1}
-    monkeypatch.setattr(backends, "_seconds", lambda measured, _: slower[measured is run])
+    monkeypatch.setattr(runtime, "_seconds", lambda measured, _: slower[measured is run])
     chosen, name = choose(network, run, images, Options(backend="auto"), MANY)
     assert name == faster
     assert (chosen is run) == (faster == "torch")
@@ -119,7 +118,7 @@ def test_auto_uses_torch_if_the_export_fails(network, run, images, monkeypatch):
     def impossible(*_):
         raise ImportError("no module named onnxruntime")
 
-    monkeypatch.setattr(backends, "_exported", impossible)
+    monkeypatch.setattr(runtime, "_exported", impossible)
     assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
     with pytest.raises(WeightsError, match=r"pip install 'encode-once\[onnxruntime\]'"):
         choose(network, run, images, Options(backend="onnxruntime"), 0)
@@ -127,8 +126,8 @@ def test_auto_uses_torch_if_the_export_fails(network, run, images, monkeypatch):
 
 @torch.inference_mode()
 def test_a_runtime_with_different_vectors_is_not_used(network, run, images, monkeypatch):
-    monkeypatch.setattr(backends, "_exported", lambda *_: lambda batch: tuple(v * 1.001 for v in run(batch)))
-    monkeypatch.setattr(backends, "_seconds", lambda measured, _: 2 if measured is run else 1)
+    monkeypatch.setattr(runtime, "_exported", lambda *_: lambda batch: tuple(v * 1.001 for v in run(batch)))
+    monkeypatch.setattr(runtime, "_seconds", lambda measured, _: 2 if measured is run else 1)
     assert choose(network, run, images, Options(backend="auto"), MANY) == (run, "torch")
     with pytest.raises(WeightsError, match="differ from torch's"):
         choose(network, run, images, Options(backend="onnxruntime"), 0)
@@ -161,7 +160,7 @@ def test_a_failed_export_is_an_error_of_one_line_and_prints_nothing_to_stdout(ca
 
 @torch.inference_mode()
 def test_transformers_are_exported_and_torchs_fast_path_is_restored():
-    (tower,) = [one for one in towers("open_clip:ViT-S-32-alt", OPTIONS) if one.modality == "image"]
+    (tower,) = [t for t in towers("open_clip:ViT-S-32-alt", OPTIONS) if t.modality == "image"]
     tower.load("cpu")
     assert tower.backend == "onnxruntime"
     assert torch.backends.mha.get_fastpath_enabled()

@@ -12,8 +12,7 @@ from pyarrow import parquet
 from encode_once.cache import Table, content_key
 from encode_once.cache.file_index import FileIndex
 from encode_once.extract.errors import InputError
-from encode_once.extract.images import containers as members
-from encode_once.extract.images import hashing as contents
+from encode_once.extract.images import containers, hashing
 from encode_once.extract.images.hashing import read_file
 
 IMAGES = [bytes([n]) * (n + 1) for n in range(50)]
@@ -26,7 +25,7 @@ def tar(path):
             member.size = len(content)
             archive.addfile(member, io.BytesIO(content))
     with tarfile.open(path) as archive:
-        return [members.in_tar(str(path), m.name, m.offset_data, m.size) for m in archive.getmembers()]
+        return [containers.in_tar(str(path), m.name, m.offset_data, m.size) for m in archive.getmembers()]
 
 
 def struct_of(images):
@@ -35,7 +34,7 @@ def struct_of(images):
 
 def parquet_file(path):
     parquet.write_table(pa.table({"image": IMAGES, "n": range(50)}), path, row_group_size=7)
-    return [members.cell(str(path), "image", n) for n in range(50)]
+    return [containers.cell(str(path), "image", n) for n in range(50)]
 
 
 def arrow_file(path, writer=pa.ipc.new_stream):
@@ -43,7 +42,7 @@ def arrow_file(path, writer=pa.ipc.new_stream):
     with pa.OSFile(str(path), "wb") as file, writer(file, batches[0].schema) as stream:
         for batch in batches:
             stream.write_batch(batch)
-    return [members.cell(str(path), "image", n) for n in range(50)]
+    return [containers.cell(str(path), "image", n) for n in range(50)]
 
 
 def random_access_arrow_file(path):
@@ -83,19 +82,19 @@ def test_members_of_an_unchanged_container_are_not_read_again(container, tmp_pat
     long_ago = 10**18
     os.utime(path, ns=(long_ago, long_ago))
     index, table = FileIndex(tmp_path / "files.sqlite"), table_of(sources)
-    assert contents.add_keys(table, index, 3) == {}
+    assert hashing.add_keys(table, index, 3) == {}
     keys = [content_key(content) for content in IMAGES]
     assert list(map(bytes, table.image_keys)) == keys
-    monkeypatch.setattr(members, "read", lambda _: pytest.fail("a member was read again"))
+    monkeypatch.setattr(containers, "read", lambda _: pytest.fail("a member was read again"))
     again = table_of(sources)
-    assert contents.add_keys(again, index, 3) == {}
+    assert hashing.add_keys(again, index, 3) == {}
     assert list(map(bytes, again.image_keys)) == keys
     monkeypatch.undo()
     os.utime(path, ns=(long_ago, long_ago + 10**9))
     read = []
-    original = members.read
-    monkeypatch.setattr(members, "read", lambda source: read.append(source) or original(source))
-    contents.add_keys(table_of(sources), index, 3)
+    original = containers.read
+    monkeypatch.setattr(containers, "read", lambda source: read.append(source) or original(source))
+    hashing.add_keys(table_of(sources), index, 3)
     assert sorted(read) == sorted(sources)
 
 
@@ -120,7 +119,7 @@ def test_a_container_that_lost_rows_is_an_error(tmp_path):
 def test_a_row_without_an_image_is_an_error(tmp_path):
     parquet.write_table(pa.table({"image": [None, b"x"]}), tmp_path / "x.parquet")
     with pytest.raises(InputError, match="row 0 of the container has no image"):
-        read_file(members.cell(str(tmp_path / "x.parquet"), "image", 0))
+        read_file(containers.cell(str(tmp_path / "x.parquet"), "image", 0))
 
 
 def test_a_plain_file_may_have_any_name(tmp_path):

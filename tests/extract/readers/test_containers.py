@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from encode_once.cache.file_index import FileIndex
-from encode_once.extract import readers as inputs
-from encode_once.extract.images import hashing as contents
+from encode_once.extract import readers
+from encode_once.extract.images import hashing
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
 
 SAMPLES = {
@@ -32,9 +32,9 @@ SAMPLES = {
 
 
 def with_keys(root, place):
-    tables, warnings = inputs.read(root)
+    tables, warnings = readers.read(root)
     for table in tables.values():
-        assert contents.add_keys(table, FileIndex(place / "files.sqlite"), 4) == {}
+        assert hashing.add_keys(table, FileIndex(place / "files.sqlite"), 4) == {}
     return tables, warnings
 
 
@@ -124,11 +124,11 @@ def test_reading_takes_about_a_kilobyte_per_row(tmp_path, name):
     text = "as long as captions are, some fifty characters"
     generated = [Sample(f"{row}.jpg", b"%d" % row, [f"{text} {row}"], ["dog", "cat"]) for row in range(n)]
     root = written(tmp_path, name, {"train": generated, "val": generated[:2]})
-    inputs.read(root)  # imports do not count
+    readers.read(root)  # imports do not count
     held_whole = sum(path.stat().st_size for path in root.glob("annotations/*"))  # JSON, while it is parsed
     tracemalloc.start()
     try:
-        inputs.read(root)
+        readers.read(root)
         assert tracemalloc.get_traced_memory()[1] < 1200 * n + held_whole
     finally:
         tracemalloc.stop()

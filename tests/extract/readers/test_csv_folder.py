@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache.errors import DataError, MissingDataError
-from encode_once.extract import readers as inputs
+from encode_once.extract import readers
 from encode_once.extract.readers.csv_folder import read_samples
 from encode_once.extract.readers.samples import tables
 
@@ -22,7 +22,7 @@ HEADER = "ImageID,Labels,Caption\n"
 
 
 def read_folder(data, label_separator=None):
-    return inputs.read(data, label_separator=label_separator)
+    return readers.read(data, label_separator=label_separator)
 
 
 def read_table(path, images, *, label_separator=None):
@@ -154,8 +154,8 @@ def test_only_punctuation_is_ever_dropped(body):
             table, _ = read_text(f'ImageID,Caption\n0,"x"\n{body}', folder)
         except DataError:
             return
-    kept = "".join(cell for row in zip(table.ids, table.captions, strict=True) for cell in row)
-    assert re.sub('[,"\n]', "", kept) == "0x" + re.sub('[,"\n]', "", body)
+    text = "".join(cell for row in zip(table.ids, table.captions, strict=True) for cell in row)
+    assert re.sub('[,"\n]', "", text) == "0x" + re.sub('[,"\n]', "", body)
 
 
 def test_unescaped_quotes(train):

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import parquet
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError
-from encode_once.extract.images import hashing as contents
+from encode_once.extract.images import hashing
 from encode_once.extract.readers import Columns, read
 from tests.extract.readers.writers import Sample, captioned_images, coco, hugging_face, web_dataset
 
@@ -394,7 +394,7 @@ def test_images_that_a_dataset_stores_by_path_are_read_from_their_files(tmp_path
     dataset.cast_column("image", datasets.Image()).save_to_disk(str(tmp_path / "h"))
     table = read(tmp_path / "h")[0]["train"]
     assert table.ids == ["0.jpg"]
-    assert contents.read_file(table.images[0]) == b"content"
+    assert hashing.read_file(table.images[0]) == b"content"
 
 
 def test_an_incomplete_dataset_is_an_error(tmp_path):

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from encode_once.cache import Store, content_key
 from encode_once.cache.maintenance import compact, drop_unreferenced
-from encode_once.classify.data import features as featuring
+from encode_once.classify.data import features
 from encode_once.cli import main
 from encode_once.extract import Columns, encode
 from tests.conftest import WORDS, picture
@@ -49,7 +49,7 @@ def plain(tmp_path_factory):
 
 
 def matrix(store, table):
-    return featuring.load([featuring.StoredFeature(store.feature(name)) for name in (LITE0, GLOVE)], table)[:]
+    return features.load([features.StoredFeature(store.feature(name)) for name in (LITE0, GLOVE)], table)[:]
 
 
 @pytest.mark.parametrize("name", [*WRITERS, "captioned_images"])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from encode_once.cache.file_index import FileIndex
-from encode_once.extract import readers as inputs
-from encode_once.extract.images import hashing as contents
+from encode_once.extract import readers
+from encode_once.extract.images import hashing
 from tests.extract.readers.test_containers import rows
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images
 
@@ -17,7 +17,7 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def real(shared):
     """The plain folder's first rows with their keys, and the same as samples."""
-    table = inputs.read(shared / "coco19-9k")[0]["train"]
+    table = readers.read(shared / "coco19-9k")[0]["train"]
     for column in (table.ids, table.images, table.captions, table.labels):
         del column[ROWS:]
     samples = [
@@ -36,9 +36,9 @@ def test_real_samples_are_read_as_from_the_plain_folder(real, tmp_path, name):
         root = captioned_images(tmp_path / name, samples)
     else:
         root = WRITERS[name](tmp_path / name, {"train": samples})
-    converted = inputs.read(root)[0]["train"]
+    converted = readers.read(root)[0]["train"]
     for read_table in (table, converted):
-        assert contents.add_keys(read_table, FileIndex(tmp_path / "files.sqlite"), 2) == {}
+        assert hashing.add_keys(read_table, FileIndex(tmp_path / "files.sqlite"), 2) == {}
     if name == "captioned_images":
         converted.labels = table.labels  # captioned folders have no labels
     assert rows(converted) == rows(table)
