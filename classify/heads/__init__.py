@@ -35,10 +35,10 @@ def make(name: str, **options: Any) -> Head:
     Raises:
         UsageError: the name or an option is unknown; the message suggests the nearest one.
     """
-    known = options_of(name)
+    valid = options_of(name)
     for option in options:
-        if option not in known:
-            raise unknown_name(f"option of head {name!r}", option, known)
+        if option not in valid:
+            raise unknown_name(f"option of head {name!r}", option, valid)
     return class_of(name)(**{**HEADS[name][2], **options})
 
 

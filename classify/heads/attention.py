@@ -1,4 +1,4 @@
-"""Class queries that attend to regions, words and whole vectors alike."""
+"""Class queries that attend to regions, words and whole vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,18 @@ from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch.head import TorchHead
 from encode_once.classify.heads.torch.networks import Shapes, split
 
+PLACE_STD = 0.02  # of the initial embeddings of places, as in BERT
+
 
 @dataclass(eq=False, repr=False)
 class Attention(TorchHead):
-    """One query a class looks at all vectors of a sample, as in ML-Decoder (Ridnik et al., WACV 2023).
+    """One query for each class attends to all vectors of a sample: ML-Decoder (Ridnik et al., WACV 2023).
 
-    Every vector of every feature is a token: projected to `width`, with an embedding of its place. A label's
-    logit is linear in what its query found.
+    Every vector of every feature is a token: projected to `width`, plus an embedding of its place. The logit
+    of a class is linear in the output of its query.
 
-    shapes: length and width of each feature's block of X's columns; by default all are one vector.
-    layers, attention_heads: of the decoder; queries do not see one another.
+    shapes: length and width of each feature's block of X's columns; by default X is one vector.
+    layers, attention_heads: of the decoder, in which queries do not attend to each other.
     """
 
     SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "layers": Range(1, 3)}
@@ -35,7 +37,7 @@ class Attention(TorchHead):
 
     def _network(self, d: int, c: int) -> "ClassQueries":
         return ClassQueries(
-            [(length, width) for length, width in self.shapes or [(1, d)]],
+            self.shapes or [(1, d)],
             c,
             self.width,
             self.layers,
@@ -65,29 +67,29 @@ class ClassQueries(nn.Module):
         self.shapes = shapes
         self.input_dropout = nn.Dropout(input_dropout)
         self.projections = nn.ModuleList(nn.Linear(w, width) for _, w in shapes)
-        self.places = nn.ParameterList(torch.randn(length, width) * 0.02 for length, _ in shapes)
-        self.nothing = nn.Parameter(torch.zeros(1, 1, width))  # to look at where a sample has no token
+        self.places = nn.ParameterList(torch.randn(length, width) * PLACE_STD for length, _ in shapes)
+        self.nothing = nn.Parameter(torch.zeros(1, 1, width))  # the token of samples without any other
         self.queries = nn.Parameter(torch.randn(c, width))
-        self.steps = nn.ModuleList(Look(width, heads, dropout) for _ in range(layers))
+        self.steps = nn.ModuleList(DecoderLayer(width, heads, dropout) for _ in range(layers))
         self.weights = nn.Parameter(torch.randn(c, width) * width**-0.5)
         self.bias = nn.Parameter(torch.zeros(c))
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, c)."""
         b = X.shape[0]  # len(X) would be a constant in a network that is exported
-        tokens, there = [self.nothing.expand(b, -1, -1)], [X.new_ones(b, 1, dtype=torch.bool)]
+        tokens, present = [self.nothing.expand(b, -1, -1)], [X.new_ones(b, 1, dtype=torch.bool)]
         blocks = split(X, self.shapes)
         for (block, filled), project, places in zip(blocks, self.projections, self.places, strict=True):
             tokens.append(project(self.input_dropout(block)) + places[: block.shape[1]])
-            there.append(filled)
-        found = self.queries.expand(b, -1, -1)  # (b, c, width)
-        for look in self.steps:
-            found = look(found, torch.cat(tokens, dim=1), torch.cat(there, dim=1))
-        return (found * self.weights).sum(dim=2) + self.bias
+            present.append(filled)
+        outputs = self.queries.expand(b, -1, -1)  # (b, c, width)
+        for layer in self.steps:
+            outputs = layer(outputs, torch.cat(tokens, dim=1), torch.cat(present, dim=1))
+        return (outputs * self.weights).sum(dim=2) + self.bias
 
 
-class Look(nn.Module):
-    """A decoder layer without attention among the queries."""
+class DecoderLayer(nn.Module):
+    """A transformer decoder layer without self-attention of the queries."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -98,8 +100,8 @@ class Look(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, queries: Tensor, tokens: Tensor, there: Tensor) -> Tensor:
-        """(b, c, width); tokens (b, length, width), of which those are `there` (b, length)."""
-        seen, _ = self.attend(queries, tokens, tokens, key_padding_mask=~there, need_weights=False)
-        found = self.norms[0](queries + self.dropout(seen))
-        return self.norms[1](found + self.dropout(self.think(found)))
+    def forward(self, queries: Tensor, tokens: Tensor, present: Tensor) -> Tensor:
+        """(b, c, width), for tokens (b, length, width) that are `present` (b, length)."""
+        attended, _ = self.attend(queries, tokens, tokens, key_padding_mask=~present, need_weights=False)
+        outputs = self.norms[0](queries + self.dropout(attended))
+        return self.norms[1](outputs + self.dropout(self.think(outputs)))

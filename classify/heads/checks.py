@@ -1,4 +1,4 @@
-"""What every fitted head has to pass: finite numbers, and scores that say something about each class."""
+"""Checks of fitted heads: numbers are finite, and scores are informative for each class."""
 
 from collections.abc import Sequence
 from math import prod
@@ -15,21 +15,24 @@ from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Scor
 if TYPE_CHECKING:
     import torch
 
-FEWEST = 10  # validation rows; of fewer nothing is concluded
-FLAT = 1e-6  # spread of a class's scores, relative to the highest, that is rounding
-SURE = 3.0  # standard errors by which a class must be worse than its frequency
-CHANCE = 2.0  # standard errors above chance up to which a ranking counts as none
-NAMED = 3  # classes named in a warning
-LEAST = 1e-7  # probability whose logarithm is taken
+MIN_ROWS = 10  # validation rows; fewer allow no conclusion
+FLAT = 1e-6  # range of a class's scores, relative to the highest, that may be rounding
+WORSE = 3.0  # standard errors by which a class must be worse than its frequency
+CHANCE = 2.0  # standard errors above chance within which a ranking is no better than chance
+MAX_NAMED = 3  # classes named in a warning
+CLIP = 1e-7  # probabilities are clipped to [CLIP, 1 - CLIP] for their logarithms
 
 Array = TypeVar("Array", bound="torch.Tensor | NDArray[Any]")
 
 
 def require_finite(values: Array, what: str) -> Array:
-    """The same values; DataError where one is NaN or infinite.
+    """Return the values if all are finite.
 
-    NaN compares false: a search for the least loss passes over it silently and keeps what it started from.
-    So whatever a factorisation or a training loop returns goes through here before it is compared.
+    NaN compares false, so that a search for the least loss would skip it silently and keep its start. Call
+    this on results of factorisations and training loops before they are compared.
+
+    Raises:
+        DataError: a value is NaN or infinite.
     """
     finite = np.isfinite(values) if isinstance(values, np.ndarray) else values.isfinite()
     if not finite.all():
@@ -43,32 +46,32 @@ def require_finite(values: Array, what: str) -> Array:
 def check_scores(
     head: str, classes: Sequence[str], scores: Scores, Y: LabelMatrix, Y_train: LabelMatrix
 ) -> list[str]:
-    """Warnings about a head whose scores on the validation rows say nothing about some classes.
+    """Warnings about classes for which the scores of the validation rows are not informative.
 
-    A class is reported where all rows get the same score, although it varies among the train rows; and where
-    the scores are worse than the class's frequency would be: a mean log loss above that of the frequency by 3
-    standard errors, from a ranking within 2 standard errors of chance, or below it. (Scores that rank well
-    at a wrong level, as those under a weighted loss, are put right by thresholds and calibration.) Where
-    none is reported, all classes are judged together, as each may have too few positives.
+    A class is reported if all rows have the same score, although the class varies among the train rows; and
+    if its scores are worse than its frequency: their mean log loss is higher by 3 standard errors, and their
+    ranking not better than chance by 2 standard errors. (Scores that rank well at a wrong level, as after
+    training with a weighted loss, are corrected by thresholds and calibration.) If no class is reported, all
+    are tested together, because each alone may have too few positives.
 
     Args:
-        head: its name.
-        classes: names of the c classes.
-        scores: probabilities of the validation rows, (n, c).
+        head: the name of the head.
+        classes: the names of the c classes.
+        scores: of the validation rows, (n, c).
         Y: labels of the validation rows, (n, c).
         Y_train: labels of the train rows, (m, c).
 
     Raises:
         DataError: a score is NaN or infinite.
     """
-    bad = ~np.asarray(np.isfinite(scores).all(axis=0))
-    require_finite(scores, f"scores of head {head} for {_named(classes, bad)} on the validation rows")
-    if len(Y) < FEWEST:
+    not_finite = ~np.asarray(np.isfinite(scores).all(axis=0))
+    require_finite(scores, f"scores of head {head} for {_named(classes, not_finite)} on the validation rows")
+    if len(Y) < MIN_ROWS:
         return []
     frequencies = (Y_train.sum(axis=0) + 0.5) / (len(Y_train) + 1)
     varies = Y_train.any(axis=0) & ~Y_train.all(axis=0)
     constant = varies & (np.ptp(scores, axis=0) <= FLAT * scores.max(axis=0))
-    worse = ~constant & _behind(scores, Y, frequencies)
+    worse = ~constant & _uninformative(scores, Y, frequencies)
     warnings = []
     if constant.any():
         positives = Y_train[:, constant].sum(axis=0)
@@ -77,7 +80,7 @@ def check_scores(
             f"{positives.min()} to {positives.max()} positives in {len(Y_train)} train rows: it has learned "
             "nothing about them; add rows with these labels or try another --head"
         )
-    if not (constant | worse).any() and _behind(scores, Y, frequencies, together=True)[0]:
+    if not (constant | worse).any() and _uninformative(scores, Y, frequencies, together=True)[0]:
         worse = np.ones_like(worse)
     if worse.any():
         loss, prior = (_log_loss(p, Y)[:, worse].mean() for p in (scores, frequencies))
@@ -89,34 +92,37 @@ def check_scores(
     return warnings
 
 
-def _behind(scores: Scores, Y: LabelMatrix, frequencies: FloatArray, together: bool = False) -> BoolArray:
-    """Which classes are scored worse than by their frequencies and ranked no better than by chance, (c,).
+def _uninformative(
+    scores: Scores, Y: LabelMatrix, frequencies: FloatArray, together: bool = False
+) -> BoolArray:
+    """Which classes have scores worse than their frequencies and a ranking no better than chance, (c,).
 
-    The losses are compared row by row, the ranking is the Mann-Whitney test. With `together` (1,), of the
-    classes' sums of both.
+    Losses are compared row by row; rankings are tested by Mann and Whitney. With `together` both are summed
+    over the classes, and the result is (1,).
     """
     n = len(Y)
     excess = _log_loss(scores, Y) - _log_loss(frequencies, Y)  # (n, c)
     positives = Y.sum(axis=0)
     pairs = positives * (n - positives)
-    right = (rankdata(scores, axis=0) * Y).sum(axis=0) - positives * (positives + 1) / 2  # of the pairs
-    advantage, variance = right - pairs / 2, pairs * (n + 1) / 12
+    ranked_right = (rankdata(scores, axis=0) * Y).sum(axis=0) - positives * (positives + 1) / 2  # pairs
+    advantage, variance = ranked_right - pairs / 2, pairs * (n + 1) / 12
     if together:
         excess = excess.sum(axis=1, keepdims=True)
         advantage, variance = advantage.sum(keepdims=True), variance.sum(keepdims=True)
-    worse = excess.mean(axis=0) > SURE * excess.std(axis=0, ddof=1) / np.sqrt(n)
-    behind: BoolArray = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
-    return behind
+    worse = excess.mean(axis=0) > WORSE * excess.std(axis=0, ddof=1) / np.sqrt(n)
+    uninformative: BoolArray = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
+    return uninformative
 
 
 def _log_loss(p: NDArray[Any], Y: LabelMatrix) -> FloatArray:
     """The log loss of probabilities (n, c) or (c,) for each row and class, (n, c)."""
-    p = np.asarray(p, np.float64).clip(LEAST, 1 - LEAST)
+    p = np.asarray(p, np.float64).clip(CLIP, 1 - CLIP)
     loss: FloatArray = -xlogy(Y, p) - xlogy(~Y, 1 - p)
     return loss
 
 
 def _named(classes: Sequence[str], which: BoolArray) -> str:
-    names = [name for name, is_one in zip(classes, which, strict=True) if is_one]
-    more = ", …" if len(names) > NAMED else ""
-    return f"{len(names)} of {len(classes)} classes ({', '.join(names[:NAMED])}{more})"
+    """How many classes, and the names of the first."""
+    names = [classes[c] for c in np.flatnonzero(which).tolist()]
+    more = ", …" if len(names) > MAX_NAMED else ""
+    return f"{len(names)} of {len(classes)} classes ({', '.join(names[:MAX_NAMED])}{more})"

@@ -17,12 +17,12 @@ from encode_once.classify.heads.validation import with_validation
 
 @dataclass(eq=False, repr=False)
 class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """scikit-learn's forest of trees that each tell all classes: a leaf says how often a label occurs in it.
+    """scikit-learn's forest, whose trees predict all classes: each leaf holds the share of every label.
 
-    Of thousands of columns a tree takes seconds and sees little in each; so trees are grown on `components`
-    principal components and a ridge regression of each class (`classify.heads.projection`), whose strength is
-    chosen on the validation rows, a tenth of the rows where none are given. Splitting by the squared error of
-    0 and 1 is splitting by Gini's impurity.
+    On thousands of columns a tree takes seconds, and each column says little. So trees are grown on
+    `components` principal components and a ridge regression of each class (`classify.heads.projection`),
+    whose strength is chosen on the validation rows. For labels of 0 and 1 the squared error is the Gini
+    impurity.
     """
 
     SPACE: ClassVar[Space] = {
@@ -51,11 +51,11 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             n_jobs=self.jobs,
             random_state=self.seed,
         ).fit(projection.project(X, center, axes), Y if Y.shape[1] > 1 else Y[:, 0])
-        grown = [one.tree_ for one in forest.estimators_]
-        starts = np.cumsum([0, *(tree.node_count for tree in grown)])
+        trees = [estimator.tree_ for estimator in forest.estimators_]
+        starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         children = [
-            np.where(side < 0, -1, side + start)  # as numbers among the nodes of all trees
-            for tree, start in zip(grown, starts, strict=False)
+            np.where(side < 0, -1, side + start)  # as indices among the nodes of all trees
+            for tree, start in zip(trees, starts, strict=False)
             for side in (tree.children_left, tree.children_right)
         ]
         self.state_ = {
@@ -64,14 +64,14 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             "roots": starts[:-1].astype(np.int32),
             "left": np.concatenate(children[::2]).astype(np.int32),
             "right": np.concatenate(children[1::2]).astype(np.int32),
-            "feature": np.concatenate([tree.feature for tree in grown]).astype(np.int32),
-            "threshold": np.concatenate([tree.threshold for tree in grown]),
-            "shares": np.concatenate([tree.value[:, :, 0] for tree in grown]).astype(np.float16),
+            "feature": np.concatenate([tree.feature for tree in trees]).astype(np.int32),
+            "threshold": np.concatenate([tree.threshold for tree in trees]),
+            "shares": np.concatenate([tree.value[:, :, 0] for tree in trees]).astype(np.float16),
         }
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d): the mean of the trees' leaves."""
+        """Probabilities (n, c) of the classes for the rows X (n, d): the mean of the trees' leaves."""
         tree = self.state_
         Z = projection.project(X, tree["center"], tree["axes"])
         scores = np.zeros((len(Z), tree["shares"].shape[1]), np.float32)
@@ -92,5 +92,5 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return self.state_
 
     def load_state(self, state: State) -> None:
-        """Take up what another forest learned."""
+        """Restore what another head learned."""
         self.state_ = dict(state)

@@ -1,4 +1,4 @@
-"""Features of several modalities, vectors and sequences, each read in its own way and then fused."""
+"""Features of several modalities, vectors and sequences, which are read and then fused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +9,25 @@ from torch import nn
 from encode_once.classify.heads.mlp import layers
 from encode_once.classify.heads.search_space import Space
 from encode_once.classify.heads.torch.head import TorchHead
-from encode_once.classify.heads.torch.networks import Joined
+from encode_once.classify.heads.torch.networks import FusedFeatures
 
 
 @dataclass(eq=False, repr=False)
 class Fused(TorchHead):
-    """Readers, a fusion, then linear layers: see `classify.heads.torch.networks`.
+    """Readers of features, a fusion, then linear layers: see `classify.heads.torch.networks`.
 
-    The heads `bilstm`, `bigru` and `transformer` read sequences so, and set them side by side with vectors;
-    `concat`, `bilinear`, `mutan` and `gated` fuse vectors, and means of sequences, so. Either may be set
-    together with the other.
+    The heads `bilstm`, `bigru` and `transformer` set the reader of sequences and concatenate; `concat`,
+    `bilinear`, `mutan` and `gated` set the fusion, of vectors and means of sequences. Both options can be
+    combined.
 
-    shapes: length and width of each feature's block of X's columns; by default all are one vector.
-    reader: of sequences: "mean", "bilstm", "bigru" or "transformer", of `hidden` units (each way) in so many
-        `rnn_layers`; `attention` is of the recurrent ones.
+    shapes: length and width of each feature's block of X's columns; by default X is one vector.
+    reader: of sequences: "mean", "bilstm", "bigru" or "transformer", with `rnn_layers` layers of `hidden`
+        units (in each direction); `attention` pools the outputs of the recurrent ones.
     fusion: "concat", "bilinear", "mutan" or "gated".
-    width: of the projected vectors and, but for "concat", of what they are fused to; 0 leaves vectors as they
-        are.
-    hidden_layers: widths of layers between the fusion and the output; `batch_norm` is under the first.
-    drop_feature: in training, the share of features that are taken for missing.
+    width: of the projected vectors and, except for "concat", of the fused vector; 0 leaves vectors
+        unprojected.
+    hidden_layers: widths of layers between the fusion and the output; `batch_norm` precedes the first.
+    drop_feature: the share of features to drop at random in training.
     """
 
     SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "hidden": [64, 128, 256]}
@@ -45,9 +45,9 @@ class Fused(TorchHead):
     input_dropout: float = 0.2
     drop_feature: float = 0.0
 
-    def _joined(self, d: int) -> Joined:
-        return Joined(
-            [(length, width) for length, width in self.shapes or [(1, d)]],
+    def _joined(self, d: int) -> FusedFeatures:
+        return FusedFeatures(
+            self.shapes or [(1, d)],
             self.reader,
             self.fusion,
             width=self.width,

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees: LightGBM, a booster a class, on a projection of the features."""
+"""Gradient-boosted trees: a LightGBM booster for each class, on a projection of the features."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -18,12 +18,12 @@ from encode_once.classify.heads.validation import with_validation
 
 @dataclass(eq=False, repr=False)
 class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """For each class a LightGBM booster, stopped by its log loss on the validation rows.
+    """A LightGBM booster for each class, stopped by its log loss on the validation rows.
 
-    LightGBM knows one output a booster; all share one table of binned columns. These are `components`
+    A booster has a single output; all boosters share one table of binned columns. These are `components`
     principal components of the features and a ridge regression of each class (`classify.heads.projection`):
-    of thousands of columns a class takes twenty seconds. Without validation rows a tenth of the rows is held
-    out. A class that is the same in all rows has that for its probability.
+    on thousands of columns a class would take twenty seconds. A class that is constant in the train rows has
+    no booster, and that constant as its score.
     """
 
     SPACE: ClassVar[Space] = {
@@ -62,7 +62,7 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         Z = projection.project(X, self.center_, self.axes_)
         scores = np.tile(self.frequencies_, (len(Z), 1))
         for c, booster in enumerate(self.boosters_):
@@ -80,7 +80,7 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return {"center": self.center_, "axes": self.axes_, "frequencies": self.frequencies_, **texts}
 
     def load_state(self, state: State) -> None:
-        """Take up what another head learned."""
+        """Restore what another head learned."""
         self.center_, self.axes_, self.frequencies_ = state["center"], state["axes"], state["frequencies"]
         texts = (state.get(f"booster.{c}") for c in range(len(self.frequencies_)))
         self.history = []

@@ -1,4 +1,4 @@
-"""The nearest rows vote: exact k nearest neighbours, every k and weighting tried in one pass."""
+"""Exact k nearest neighbours; all values of k and of the temperature are tried in one pass."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,18 +19,20 @@ from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.validation import with_validation
 
 METRICS = ("cosine", "l2")
-QUERIES = 256  # rows asked at a time: their neighbours' labels are (256, k, c)
+QUERIES = 256  # rows compared at a time: their neighbours' labels are (256, k, c)
 
 
 @dataclass(eq=False, repr=False)
 class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """A label's probability is its share of the votes of the k nearest rows and of one average row.
+    """The probability of a class is its share of the votes of the k nearest rows and an average row.
 
-    A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance to
-    the nearest row and `spread` the mean distance between the nearest and the last of the largest k; at
-    temperature infinity all weigh the same. The k and the temperature are those of least BCE on the
-    validation rows, a tenth of the rows where none are given: of all classes together, as few rows tell
-    little of a rare one. `metric` is "cosine" or "l2".
+    A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance of
+    the nearest row, and `spread` the mean difference between the distances of the nearest and of the k-th row
+    for the largest k. At an infinite temperature all votes are equal. k and the temperature minimise the BCE
+    of the validation rows over all classes together, because a rare class has too few rows to choose by.
+
+    ks, temperatures: the values to try.
+    metric: "cosine" or "l2".
     """
 
     ks: Sequence[int] = (5, 10, 20, 40, 80, 160)
@@ -42,19 +44,19 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "KNN":
-        """Keep the rows X (n, d) with their labels Y (n, c); choose k and temperature."""
+        """Store the rows X (n, d) with their labels Y (n, c); choose k and the temperature."""
         if self.metric not in METRICS:
             raise unknown_name("metric", self.metric, METRICS)
-        X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, X_val, Y_val, self.seed)
-        self._keep(X_fit, Y_fit)
-        ks = sorted({min(k, len(X_fit)) for k in self.ks})
-        self._choose(X_held, Y_held, ks)
+        X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
+        self._store(X_train, Y_train)
+        ks = sorted({min(k, len(X_train)) for k in self.ks})
+        self._choose(X_validation, Y_validation, ks)
         if X_val is None:
-            self._keep(X, Y)
+            self._store(X, Y)
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         labels = on_device(self.labels_, choose_device(self.device))
         temperature, k = float(self.temperature_[0]), int(self.k_[0])
         parts = []
@@ -64,58 +66,60 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return np.concatenate(parts)
 
     def state(self) -> State:
-        """The rows (n, d) float16 with their labels (n, c), the spread, k and temperature, each (1,)."""
+        """The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,)."""
         names = ("rows", "labels", "spread", "k", "temperature")
         return {name: getattr(self, f"{name}_") for name in names}
 
     def load_state(self, state: State) -> None:
-        """Take up what another head kept and chose."""
+        """Restore what another head learned."""
         for name, array in state.items():
             setattr(self, f"{name}_", array)
 
-    def _keep(self, X: MatrixLike, Y: LabelMatrix) -> None:
+    def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
         self.rows_ = require_finite(rows, "rows of head knn as float16")
         self.labels_ = np.asarray(Y, np.bool_)
 
     def _comparable(self, rows: Vectors) -> Tensor:
-        given = torch.as_tensor(rows)
-        return normalize(given) if self.metric == "cosine" else given
+        vectors = torch.as_tensor(rows)
+        return normalize(vectors) if self.metric == "cosine" else vectors
 
     def _neighbours(self, X: MatrixLike, k: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """For some rows of X at a time, the distances (m, k) to the nearest rows kept, and which they are."""
+        """Distances (m, k) of the next m rows of X to the nearest stored rows, and the indices of these."""
         device = choose_device(self.device)
-        kept = torch.as_tensor(self.rows_).to(device).float()
-        squares = (kept * kept).sum(1, keepdim=True)  # (n, 1)
+        stored = torch.as_tensor(self.rows_).to(device).float()
+        squares = (stored * stored).sum(1, keepdim=True)  # (n, 1)
         for part in chunks(len(X)):
             for rows in torch.split(self._comparable(X[part]).to(device), QUERIES):
-                # |a - b|² = |a|² + |b|² - 2ab; of vectors of length 1 half of it is 1 - cosine. With the long
-                # side first a CPU multiplies matrices a third faster.
-                far = torch.addmm(squares, kept, rows.T, alpha=-2).T.contiguous()  # (m, n), lacking |a|²
-                nearest = far.topk(k, largest=False)
+                # |a - b|² = |a|² + |b|² - 2ab, which is 2 (1 - cosine) for vectors of length 1. With the long
+                # side first, a CPU multiplies matrices a third faster.
+                partial = torch.addmm(
+                    squares, stored, rows.T, alpha=-2
+                ).T.contiguous()  # (m, n), without |a|²
+                nearest = partial.topk(k, largest=False)
                 distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
 
     def _choose(self, X: MatrixLike, Y: LabelMatrix, ks: Sequence[int]) -> None:
-        """Set the spread, k and temperature, (1,) each."""
-        found = list(self._neighbours(X, ks[-1]))
-        spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in found])
+        """Set the spread, k and the temperature, (1,) each."""
+        neighbours = list(self._neighbours(X, ks[-1]))
+        spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in neighbours])
         require_finite(spans, "distances of the validation rows to the rows of head knn")
         self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
         device = choose_device(self.device)
         labels, truth = on_device(self.labels_, device), on_device(Y, device)
         settings = list(product(self.temperatures, ks))
         loss = np.zeros(len(settings))
-        done = 0
-        for distances, rows in found:
-            wanted = truth[done : done + len(rows)]
+        start = 0
+        for distances, rows in neighbours:
+            Y_part = truth[start : start + len(rows)]
             shares = [
                 share
                 for temperature in self.temperatures
                 for share in self._shares(distances, labels[rows], labels.mean(0), temperature, ks)
             ]
-            loss += [float(binary_cross_entropy(share, wanted, reduction="sum")) for share in shares]
-            done += len(rows)
+            loss += [float(binary_cross_entropy(share, Y_part, reduction="sum")) for share in shares]
+            start += len(rows)
         require_finite(loss, "validation losses of head knn")
         temperature, k = settings[int(loss.argmin())]
         self.k_, self.temperature_ = np.array([k], np.int64), np.array([temperature], np.float32)
@@ -123,7 +127,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _shares(
         self, distances: Tensor, labels: Tensor, average: Tensor, temperature: float, ks: Sequence[int]
     ) -> list[Tensor]:
-        """For each k the labels' shares (m, c) of the votes of k neighbours with labels (m, k, c)."""
+        """For each k the classes' shares (m, c) of the votes of k neighbours with labels (m, k, c)."""
         spread = float(self.spread_[0])
         weights = torch.exp(-(distances - distances[:, :1]) / (temperature * spread))[..., None]
         votes, total = (weights * labels).cumsum(1), weights.cumsum(1)

@@ -1,4 +1,4 @@
-"""A decoder that writes a sample's labels one after the other, the most frequent first."""
+"""A decoder that writes the labels of a sample one after another, the most frequent first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,20 +10,21 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from encode_once.classify.heads.fused import Fused
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.networks import Joined
+from encode_once.classify.heads.torch.networks import FusedFeatures
 from encode_once.classify.heads.torch.training import Criterion
 
-CERTAIN = 1e-6  # as near to 0 and 1 as a probability comes, for its logit
+CLIP = 1e-6  # probabilities are clipped to [CLIP, 1 - CLIP] for their logits
 
 
 @dataclass(eq=False, repr=False)
 class LabelRNN(Fused):
     """A recurrent decoder of label sets (Wang et al.'s CNN-RNN, CVPR 2016), whose scores are marginals.
 
-    Labels come in one order, from frequent to rare, and none before one that was written: so every set has
-    one sequence, and its probability is the product of the steps'. A label's score is the share of the sets
-    that hold it among the `beam` likeliest ones, weighed by their probabilities. The options of `Fused` say
-    how the sample is read; `loss` does not apply: it is the negative log-likelihood of the set.
+    Labels are written in a fixed order, from frequent to rare, so that every set has exactly one sequence,
+    whose probability is the product of its steps. The score of a label is the share of the sets that contain
+    it among the `beam` likeliest sets, weighted by their probabilities. The options of `Fused` determine how
+    a sample is read. Training minimises the negative log-likelihood of the set, whatever `loss` is; the
+    validation loss of the history is that of the marginals.
     """
 
     LOSSES: ClassVar[Sequence[str]] = ()
@@ -44,13 +45,13 @@ class LabelRNN(Fused):
 class LabelDecoder(nn.Module):
     """Rows (b, d) → the logits of the labels' marginal probabilities (b, c).
 
-    Within, labels are numbered by their rank in `order` (c,); c itself starts a sequence, or ends it.
+    Inside, labels are numbered by their rank in `order` (c,); c starts a sequence and ends it.
     """
 
     order: Tensor
     may_follow: Tensor
 
-    def __init__(self, joined: Joined, c: int, hidden: int, beam: int) -> None:
+    def __init__(self, joined: FusedFeatures, c: int, hidden: int, beam: int) -> None:
         super().__init__()
         self.c, self.beam = c, beam
         self.joined = joined
@@ -60,7 +61,7 @@ class LabelDecoder(nn.Module):
         self.next = nn.Linear(2 * hidden, c + 1)
         self.register_buffer("order", torch.arange(c))
         later = torch.arange(c)[None] > torch.arange(c)[:, None]
-        later = torch.cat([later, torch.ones(1, c, dtype=torch.bool)])  # of the start: all
+        later = torch.cat([later, torch.ones(1, c, dtype=torch.bool)])  # after the start: all
         ends = torch.ones(c + 1, 1, dtype=torch.bool)
         self.register_buffer(
             "may_follow", torch.cat([later, ends], dim=1), persistent=False
@@ -71,7 +72,7 @@ class LabelDecoder(nn.Module):
         ranked = Y[:, self.order].bool()
         steps = int(ranked.sum(1).max()) + 1
         places = torch.arange(self.c, device=X.device).expand_as(ranked)
-        labels = torch.where(ranked, places, self.c).sort(dim=1).values  # then c, which ends
+        labels = torch.where(ranked, places, self.c).sort(dim=1).values  # ranks, then c, the end
         ended = torch.full_like(labels[:, :1], self.c)
         labels = torch.cat([labels, ended], dim=1)[:, :steps]
         total = X.new_zeros(())
@@ -84,7 +85,7 @@ class LabelDecoder(nn.Module):
         return total / len(X)
 
     def _step(self, context: Tensor, state: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
-        """From states (b, h) and the labels before (b,): new states, and what follows, (b, c + 1)."""
+        """From states (b, h) and last labels (b,): new states, and logits of the next label, (b, c + 1)."""
         state = self.cell(self.words(last), state)
         logits = self.next(torch.cat([context, state], dim=1))
         return state, logits.masked_fill(~self.may_follow[last], -torch.inf)
@@ -96,10 +97,10 @@ class LabelDecoder(nn.Module):
         state = context
         last = torch.full((b * beam,), c, device=X.device)
         ended = torch.zeros(b, beam, dtype=torch.bool, device=X.device)
-        held = X.new_zeros(b, beam, c + 1)  # the labels of each set, and whether it ended
+        sets = X.new_zeros(b, beam, c + 1)  # the labels of each set, and whether it has ended
         log_p = X.new_full((b, beam), -torch.inf)
-        log_p[:, 0] = 0  # all beams are the same yet: one counts
-        stay = one_hot(torch.tensor(c), c + 1).to(X).log()  # what has ended goes on as it is
+        log_p[:, 0] = 0  # all beams are still equal: only the first counts
+        stay = one_hot(torch.tensor(c), c + 1).to(X).log()  # a set that has ended stays as it is
         for _ in range(c + 1):
             if (ended | log_p.isinf()).all():
                 break
@@ -109,9 +110,7 @@ class LabelDecoder(nn.Module):
             origin, label = chosen // (c + 1), chosen % (c + 1)
             rows = (torch.arange(b, device=X.device)[:, None] * beam + origin).flatten()
             state, last = state[rows], label.flatten()
-            held = (held.flatten(0, 1)[rows].view(b, beam, c + 1) + one_hot(label, c + 1)).clamp(max=1)
-            ended = held[..., c] > 0
-        marginals = (log_p.softmax(1)[..., None] * held[..., :c]).sum(1)
-        return torch.empty_like(marginals).index_copy(
-            1, self.order, marginals.clamp(CERTAIN, 1 - CERTAIN).logit()
-        )
+            sets = (sets.flatten(0, 1)[rows].view(b, beam, c + 1) + one_hot(label, c + 1)).clamp(max=1)
+            ended = sets[..., c] > 0
+        marginals = (log_p.softmax(1)[..., None] * sets[..., :c]).sum(1)
+        return torch.empty_like(marginals).index_copy(1, self.order, marginals.clamp(CLIP, 1 - CLIP).logit())

@@ -1,6 +1,7 @@
-"""Fewer columns for trees: the principal components of the features, and a ridge regression of each class.
+"""Fewer columns for trees: principal components of the features, and a ridge regression of each class.
 
-A tree looks at one column at a time; what tells a class is spread over hundreds. The regressions gather it.
+A tree splits by one column at a time, but what indicates a class is spread over hundreds of columns. The
+regressions gather it.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ from encode_once.classify.arrays import LabelMatrix, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.checks import require_finite
 
-RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # shares of the columns' mean variance
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 
 
 def learn(
@@ -17,28 +18,28 @@ def learn(
 ) -> tuple[Vectors, Vectors]:
     """Center (d,) and axes (p + c, d) of rows X (n, d) with labels Y (n, c); see `project`.
 
-    The axes are up to p = `components` principal ones, then the weights of c regressions, whose ridge is the
-    one of least squared error on the validation rows.
+    The axes are at most p = `components` principal axes, and the weights of c regressions. The ridge has the
+    least squared error on the validation rows.
     """
     n, d = X.shape
     frequencies = Y.mean(axis=0)
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n)) / n
     covariance, with_labels = np.zeros((d, d)), np.zeros((d, Y.shape[1]))
-    with np.errstate(over="ignore", invalid="ignore"):  # reported in one line below
+    with np.errstate(over="ignore", invalid="ignore"):  # reported below
         for part in chunks(n):
             Z = (X[part] - center).astype(np.float32)
             covariance += Z.T @ Z / n
             with_labels += Z.T @ (Y[part] - frequencies).astype(np.float32) / n
     require_finite(covariance, "covariances of the features")
-    variances, axes = np.linalg.eigh(covariance)  # of both, the largest come last
-    variances, along = variances.clip(min=0)[:, None], axes.T @ with_labels  # (d, 1), (d, c)
+    variances, axes = np.linalg.eigh(covariance)  # in ascending order
+    variances, projected = variances.clip(min=0)[:, None], axes.T @ with_labels  # (d, 1), (d, c)
     ridges = [variances.mean() * share + np.finfo(np.float32).tiny for share in RIDGES]
     errors = np.zeros(len(ridges))
     for part in chunks(len(X_val)):
-        Z, truth = (X_val[part] - center) @ axes, Y_val[part] - frequencies
-        errors += [((Z @ (along / (variances + ridge)) - truth) ** 2).sum() for ridge in ridges]
+        Z, centred = (X_val[part] - center) @ axes, Y_val[part] - frequencies
+        errors += [((Z @ (projected / (variances + ridge)) - centred) ** 2).sum() for ridge in ridges]
     require_finite(errors, "validation errors of the ridge regressions")
-    weights = axes @ (along / (variances + ridges[int(errors.argmin())]))  # (d, c)
+    weights = axes @ (projected / (variances + ridges[int(errors.argmin())]))  # (d, c)
     principal = axes[:, ::-1][:, : min(components, n, d)]
     return center.astype(np.float32), np.hstack([principal, weights]).T.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""What `sweep --search` may try of a head's options: a mapping `SPACE` in its class, option → values."""
+"""The values that `sweep --search` tries: option → values, as `SPACE` of a head's class."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from low to high, whole ones where both are; with `log`, even in the logarithm."""
+    """Numbers from low to high, integers if both are; with `log`, uniform in the logarithm."""
 
     low: float
     high: float
     log: bool = False
 
 
-Space = Mapping[str, Range | Sequence[Any]]  # a sequence holds the values there are
+Space = Mapping[str, Range | Sequence[Any]]  # a sequence lists all values

@@ -19,23 +19,23 @@ from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.networks import Shapes
 from encode_once.classify.heads.validation import with_validation
 
-LIMITS = 1e-4  # of probabilities, for their logits
+CLIP = 1e-4  # scores are clipped to [CLIP, 1 - CLIP] for their logits
 MEAN = "mean"
 
 
 @dataclass(eq=False, repr=False)
 class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Heads whose out-of-fold scores another head, `combiner`, learns to weigh (Wolpert, 1992).
+    """Heads whose out-of-fold scores are the input of another head, the combiner (Wolpert, 1992).
 
-    The combiner sees the logits of each training row by heads that were fitted on the other folds; then the
-    heads are fitted on all training rows. The combiner "mean" averages logits and learns nothing: then each
-    head is fitted once.
+    The combiner is fitted on the logits of each train row by heads that were fitted on the other folds; then
+    the heads are fitted on all train rows. The combiner "mean" averages logits and is not fitted, so that
+    each head is fitted once.
 
-    shapes: length and width of each feature's block of X's columns; by default all are one vector.
-    heads: their names, one a part; by default `bigru` where a feature holds sequences, else `mlp`.
-    parts: the features each head takes, by their numbers from 0; by default each feature is a part.
-    options: of each head, in their order.
-    combiner, combiner_options: the head over the scores: `linear`, `bilinear`, any other, or "mean".
+    shapes: length and width of each feature's block of X's columns; by default X is one vector.
+    heads: the name of the head for each part; by default `bigru` if a feature holds sequences, else `mlp`.
+    parts: the features that each head takes, by their indices; by default each feature is a part.
+    options: of each head, in the order of `heads`.
+    combiner, combiner_options: the head over the scores, or "mean".
     """
 
     shapes: Shapes | None = None
@@ -53,7 +53,9 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
-        combiner = None if self.combiner == MEAN else self._new_combiner()  # a wrong name is told at once
+        combiner = (
+            None if self.combiner == MEAN else self._new_combiner()
+        )  # raises early if its name is unknown
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
         if combiner:
             logits = self._out_of_fold(X, Y, X_val, Y_val)
@@ -61,7 +63,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d)."""
+        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         logits = self._logits(self.heads_, X)
         if self.combiner != MEAN:
             return self.combiner_.predict_proba(logits)
@@ -73,19 +75,19 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         learned = {str(i): head for i, head in enumerate(self.heads_)}
         if self.combiner != MEAN:
             learned["combiner"] = self.combiner_
-        return {"size": self.size_, **states.joined(learned)}
+        return {"size": self.size_, **states.merge(learned)}
 
     def load_state(self, state: State) -> None:
-        """Take up what another stack of the same options learned."""
+        """Restore what another stack of the same options learned."""
 
-        def loaded(head: Head, who: str) -> Head:
-            head.load_state(states.part(state, who))
+        def load(head: Head, owner: str) -> Head:
+            head.load_state(states.state_of(owner, state))
             return head
 
         self.size_ = state["size"]
-        self.heads_ = [loaded(head, str(i)) for i, head in enumerate(self._new_heads())]
+        self.heads_ = [load(head, str(i)) for i, head in enumerate(self._new_heads())]
         if self.combiner != MEAN:
-            self.combiner_ = loaded(self._new_combiner(), "combiner")
+            self.combiner_ = load(self._new_combiner(), "combiner")
 
     @property
     def _shapes(self) -> Shapes:
@@ -104,16 +106,18 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             raise DataError(
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
-        made = [
-            make(name, **with_shapes(name, {"seed": self.seed, **some}, self._of(part)))
-            for name, some, part in zip(names, options, parts, strict=True)
+        heads = [
+            make(name, **with_shapes(name, {"seed": self.seed, **head_options}, self._shapes_of(part)))
+            for name, head_options, part in zip(names, options, parts, strict=True)
         ]
-        for name, head in zip(names, made, strict=True):
+        for name, head in zip(names, heads, strict=True):
             if head.takes_raw:
-                raise DataError(f"head {name} takes vectors as they are, and those of stack are standardised")
-        return made
+                raise DataError(
+                    f"head {name} takes features that are not standardised, but those of stack are"
+                )
+        return heads
 
-    def _of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
+    def _shapes_of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
         return {f"feature {i}": (self._shapes[i][0], self._shapes[i][1]) for i in part}
 
     def _new_combiner(self) -> Head:
@@ -134,10 +138,10 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def _out_of_fold(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> Vectors:
         """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
-        for held in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
-            rows = np.setdiff1d(np.arange(len(Y)), held)
-            fitted = self._fitted(RowView(X, rows), Y[rows], X_val, Y_val)
-            logits[held] = self._logits(fitted, RowView(X, held))
+        for fold in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
+            others = np.setdiff1d(np.arange(len(Y)), fold)
+            fitted = self._fitted(RowView(X, others), Y[others], X_val, Y_val)
+            logits[fold] = self._logits(fitted, RowView(X, fold))
         return logits
 
     def _logits(self, fitted: Sequence[Head], X: MatrixLike) -> Vectors:
@@ -147,5 +151,5 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             require_finite(head.predict_proba(self._columns(X, part)), f"scores of head {i} of the stack")
             for i, (head, part) in enumerate(pairs)
         ]
-        logits: Vectors = logit(np.concatenate(scores, axis=1).clip(LIMITS, 1 - LIMITS))
+        logits: Vectors = logit(np.concatenate(scores, axis=1).clip(CLIP, 1 - CLIP))
         return logits

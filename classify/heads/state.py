@@ -1,4 +1,4 @@
-"""What several heads or vectorisers learned, as named arrays: put together, and parted again."""
+"""Merge and split the states of several heads or vectorisers."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -7,24 +7,26 @@ from numpy.typing import NDArray
 
 from encode_once.classify.arrays import State
 
-SIGN = "|"  # behind a name; heads and features have none in theirs
+SEPARATOR = "|"  # between owner and array; it cannot occur in the names of heads and features
 
 
 class Stateful(Protocol):
-    """What has learned something."""
+    """A head or a vectoriser."""
 
     def state(self) -> State:
-        """What it learned, as named arrays."""
+        """What was learned, as named arrays."""
         ...
 
 
-def joined(learned: Mapping[str, Stateful]) -> State:
-    """The states of all, each array as NAME|ARRAY."""
-    states = {name: one.state() for name, one in learned.items()}
-    return {f"{who}{SIGN}{name}": array for who, state in states.items() for name, array in state.items()}
+def merge(owners: Mapping[str, Stateful]) -> State:
+    """The states of all owners, each array as OWNER|ARRAY."""
+    states = {name: owner.state() for name, owner in owners.items()}
+    return {
+        f"{owner}{SEPARATOR}{name}": array for owner, state in states.items() for name, array in state.items()
+    }
 
 
-def part(arrays: Mapping[str, NDArray[Any]], who: str) -> State:
-    """The state of one of them."""
-    own = f"{who}{SIGN}"
-    return {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+def state_of(owner: str, merged: Mapping[str, NDArray[Any]]) -> State:
+    """The state of an owner among merged states."""
+    prefix = f"{owner}{SEPARATOR}"
+    return {name.removeprefix(prefix): array for name, array in merged.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Rows that a head is validated on, where the caller names none."""
+"""Validation rows for a head that is fitted without any."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from encode_once.classify.data.splits import validation_split
 def with_validation(
     X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None, seed: int
 ) -> tuple[MatrixLike, LabelMatrix, MatrixLike, LabelMatrix]:
-    """Train rows and validation rows; without validation rows, a tenth of the train rows is set aside."""
+    """Train rows and validation rows; a tenth of the rows is set aside if X_val or Y_val is None."""
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val
     rows, validation = validation_split(Y, np.arange(len(Y)), seed=seed)

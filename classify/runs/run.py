@@ -301,7 +301,7 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
 def _arrays(model: Model) -> dict[str, NDArray[Any]]:
     """Everything a model learned, as named arrays."""
     parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
-    arrays = {"mean": model.mean, "scale": model.scale, **states.joined(parts)}
+    arrays = {"mean": model.mean, "scale": model.scale, **states.merge(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -310,10 +310,10 @@ def _model(spec: FitSpec, record: RunRecord, arrays: Mapping[str, NDArray[Any]])
     vectorisers = {}
     for name in record.features.keys() - record.stored.keys():
         vectorisers[name] = make_vectoriser(name)
-        vectorisers[name].load_state(states.part(arrays, name))
+        vectorisers[name].load_state(states.state_of(name, arrays))
     shapes = _shapes(record, vectorisers)
     head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
-    head.load_state(states.part(arrays, "head"))
+    head.load_state(states.state_of("head", arrays))
     return Model(arrays["mean"], arrays["scale"], head, vectorisers)
 
 

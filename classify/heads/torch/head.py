@@ -1,4 +1,4 @@
-"""What every torch head has in common: how it is trained, scored, kept."""
+"""The base of all torch heads: training, scores and state."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ from encode_once.classify.heads.validation import with_validation
 
 @dataclass(eq=False, repr=False)
 class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """A network under BCE or another loss, stopped by a score on the validation rows.
+    """A network that minimises BCE or another loss, stopped by its score on the validation rows.
 
-    Without validation rows a tenth of the rows is held out. A subclass is a dataclass, too, whose fields are
-    its further options, and gives the network in `_network`.
+    A subclass is a dataclass as well, whose fields are its further options, and returns its network from
+    `_network`.
 
-    epochs, batch_size: of the training rows; batches are smaller where there would be fewer than 50 an epoch.
-    learning_rate: the highest. Of several, each trains networks of its own on the same batches, and the one
-        of best score is kept.
-    members: so many networks are trained at once, from other first weights; their logits are averaged.
-    weight_decay, optimiser: "adamw", "adam" (there the decay is an L2 penalty), "adadelta", or "sgd", with
-        Nesterov's momentum of 0.9.
-    schedule: "cosine", "linear" or "constant", after the rate rose for `warm_up` epochs.
-    patience: so many epochs without a better score end the training.
+    epochs, batch_size: of the train rows; batches are smaller if an epoch would have fewer than 50.
+    learning_rate: the highest. If there are several, each trains its own networks on the same batches, and
+        that with the best score is kept.
+    members: networks to train at once, from different initial weights; their logits are averaged.
+    weight_decay, optimiser: "adamw", "adam" (where the decay is an L2 penalty), "adadelta", or "sgd" with
+        Nesterov momentum 0.9.
+    schedule: "cosine", "linear" or "constant", after a warm-up of `warm_up` epochs.
+    patience: epochs without a better score after which training stops.
     stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
     loss, label_smoothing: see `classify.heads.torch.losses`.
     """
@@ -75,19 +75,19 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         device = choose_device(self.device)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
-        tried = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
-        rates = np.repeat([float(rate) for rate in tried], self.members)
+        choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
+        lrs = np.repeat([float(lr) for lr in choices], self.members)
         with seeded(self.seed, device):
-            networks = [self._network(*self.size_.tolist()).to(device) for _ in rates]
+            networks = [self._network(*self.size_.tolist()).to(device) for _ in lrs]
             for network in networks:
                 self._prepare(network, on_device(frequencies, device))
             criterion = self._criterion(loss)
-            self.history = train(networks, X, Y, X_val, Y_val, rates.tolist(), config, criterion, loss)
+            self.history = train(networks, X, Y, X_val, Y_val, lrs.tolist(), config, criterion, loss)
         scores = np.reshape([epoch.validation_score for epoch in self.history], (-1, len(networks)))
-        of_rates = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
-        if np.isinf(of_rates).all():
-            raise DataError(f"training diverged at learning rate {max(tried)}: try a lower one")
-        best = int(of_rates.argmax()) * self.members
+        score_of_lr = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
+        if np.isinf(score_of_lr).all():
+            raise DataError(f"training diverged at learning rate {max(choices)}: try a lower one")
+        best = int(score_of_lr.argmax()) * self.members
         self.network_ = Average(networks[best : best + self.members])
         return self
 
@@ -104,9 +104,11 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         return {"size": self.size_, **weights}
 
     def load_state(self, state: State) -> None:
-        """Take up what another head of the same options learned."""
+        """Restore what another head of the same options learned."""
         self.size_ = state["size"]
-        with seeded(self.seed, torch.device("cpu")):  # replaced below, but random numbers are drawn for them
+        with seeded(
+            self.seed, torch.device("cpu")
+        ):  # initial weights draw random numbers, although they are replaced
             self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
         self.network_.to(choose_device(self.device))
         weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
@@ -114,10 +116,10 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
 
     @abstractmethod
     def _network(self, d: int, c: int) -> nn.Module:
-        """A new network that maps (b, d) to logits (b, c)."""
+        """A new network from rows (b, d) to logits (b, c)."""
 
     def _prepare(self, network: nn.Module, frequencies: Tensor) -> None:
-        """Start from the classes' frequencies (c,): the last parameter is the output's bias (c,)."""
+        """Initialise the output bias (c,), which is the last parameter, by the class frequencies (c,)."""
         *_, output_bias = network.parameters()
         output_bias.data = frequencies.logit()
 
@@ -127,7 +129,7 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
 
 
 class Average(nn.Module):
-    """The mean of what networks say."""
+    """The mean of the networks' logits."""
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What training makes small: losses of logits against 0/1 labels, by name."""
+"""Losses of logits against labels in [0, 1], by name."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,24 +10,24 @@ from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, mu
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import LabelMatrix
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # of logits and labels, both (n, c); one number
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
 
-MAX_WEIGHT = 100.0  # of a positive, however rare: one row must not decide a step
+MAX_WEIGHT = 100.0  # of a positive, so that a single row does not dominate a step
 FOCUS = 2.0  # γ of the focal loss
 FOCUS_POSITIVE, FOCUS_NEGATIVE, MARGIN = 1.0, 4.0, 0.05  # of the asymmetric loss
 
 
 def focal(logits: Tensor, Y: Tensor) -> Tensor:
-    """BCE in which a label told with probability p counts (1 - p)^γ (Lin et al., ICCV 2017), without α."""
+    """BCE where a label predicted with probability p is weighted by (1 - p)^γ (Lin et al., ICCV 2017)."""
     missed = (Y - logits.sigmoid()).abs()
     cross_entropy = binary_cross_entropy_with_logits(logits, Y, reduction="none")
     return (missed**FOCUS * cross_entropy).mean()
 
 
 def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
-    """The focal loss with a γ for positives and one for negatives, and a margin (Ridnik et al., ICCV 2021).
+    """The focal loss with different γ for positives and negatives, and a margin (Ridnik et al., ICCV 2021).
 
-    A negative of probability p is taken for one of p - margin, and for nothing below that.
+    The probability p of a negative is replaced by p - margin, at least 0.
     """
     p = logits.sigmoid()
     shifted = (p - MARGIN).clamp(min=0)
@@ -37,7 +37,7 @@ def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
 
 
 def positive_weights(Y: LabelMatrix) -> Tensor:
-    """How many negatives there are for each positive of a class, (c,): the weights of `bce+pos_weight`."""
+    """The ratio of negatives to positives of each class, (c,): the weights of `bce+pos_weight`."""
     positives = Y.sum(axis=0)
     return torch.tensor((len(Y) - positives) / positives.clip(min=1), dtype=torch.float32).clamp(
         max=MAX_WEIGHT
@@ -55,10 +55,10 @@ NAMES = (*PLAIN, WEIGHTED)
 
 
 def make(name: str, Y: LabelMatrix, smoothing: float = 0.0) -> Loss:
-    """The loss of that name, for training labels Y (n, c).
+    """The loss of that name for train labels Y (n, c). A smoothing s replaces 0 and 1 by s/2 and 1 - s/2.
 
-    With a `smoothing` of s, the labels 0 and 1 are told as s/2 and 1 - s/2.
-    Raises DataError for a name there is not.
+    Raises:
+        UsageError: the name is unknown.
     """
     if name not in NAMES:
         raise unknown_name("loss", name, NAMES)

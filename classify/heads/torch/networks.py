@@ -1,7 +1,8 @@
-"""Torch modules that heads are put together from: readers of one feature, and fusions of what they read.
+"""Torch modules that heads are composed of: readers of a feature, and fusions of several features.
 
-A reader makes of a feature's block (b, length, width) one vector (b, w) a sample; `there` (b, length) says
-which of its places hold anything. A fusion makes one of these vectors, given which are there, (b, features).
+A reader turns the block of a feature (b, length, width) into one vector a sample, (b, w); `present`
+(b, length) marks the places that hold a vector. A fusion combines the vectors of all features; its `present`
+(b, features) marks those that a sample has.
 """
 
 import math
@@ -14,50 +15,51 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from encode_once.cache.errors import unknown_name
 
 Shapes = Sequence[tuple[int, int]]  # length and width of each feature's block
+ATTENTION_HEADS = 4  # of a transformer reader
 
 
 def split(X: Tensor, shapes: Shapes) -> list[tuple[Tensor, Tensor]]:
-    """Of rows (b, d), each feature's block (b, length, width), and which of its places hold anything.
+    """Each feature's block (b, length, width) of rows (b, d), and which of its places hold a vector.
 
-    A sample's vector that is missing, and the places behind the end of its sequence, are zeros to the last
-    number: nothing that is there is (see `Standardised`). Places at the end that no row has are cut off, but
-    not in a network that is exported, for any rows.
+    A missing vector, and places after the end of a sequence, are exactly zero; a present vector never is (see
+    `Standardised`). Places after the longest sequence are cut off, except in an exported network, which must
+    accept any rows.
     """
-    found = []
+    pairs = []
     blocks = torch.split(X, [length * width for length, width in shapes], dim=1)
     for (length, width), columns in zip(shapes, blocks, strict=True):
         block = columns.reshape(-1, length, width)
-        there = block.ne(0).any(dim=2)
+        present = block.ne(0).any(dim=2)
         if length > 1 and not torch.onnx.is_in_onnx_export():
-            longest = max(int(there.any(dim=0).nonzero().max()) + 1 if there.any() else 1, 1)
-            block, there = block[:, :longest], there[:, :longest]
-        found.append((block, there))
-    return found
+            longest = max(int(present.any(dim=0).nonzero().max()) + 1 if present.any() else 1, 1)
+            block, present = block[:, :longest], present[:, :longest]
+        pairs.append((block, present))
+    return pairs
 
 
-def mean_of(block: Tensor, there: Tensor) -> Tensor:
-    """The mean vector (b, width) of the places that hold one; zeros where none does."""
-    return (block * there[..., None]).sum(1) / there.sum(1).clamp(min=1)[:, None]
+def mean_of(block: Tensor, present: Tensor) -> Tensor:
+    """The mean vector (b, width) of the places that hold one; zeros if none does."""
+    return (block * present[..., None]).sum(1) / present.sum(1).clamp(min=1)[:, None]
 
 
 class Mean(nn.Module):
-    """The mean of a sequence, or the only vector; projected to `width` under GELU, or as it is for 0."""
+    """The mean of a sequence or the only vector, projected to `width` with GELU; unchanged if width is 0."""
 
     def __init__(self, shape: tuple[int, int], width: int) -> None:
         super().__init__()
         self.width = width or shape[1]
         self.project = nn.Sequential(nn.Linear(shape[1], width), nn.GELU()) if width else nn.Identity()
 
-    def forward(self, block: Tensor, there: Tensor) -> Tensor:
+    def forward(self, block: Tensor, present: Tensor) -> Tensor:
         """(b, width)."""
-        projected: Tensor = self.project(mean_of(block, there))
+        projected: Tensor = self.project(mean_of(block, present))
         return projected
 
 
 class Recurrent(nn.Module):
-    """An LSTM or a GRU both ways over packed sequences; its last states, or its outputs under attention.
+    """A bidirectional LSTM or GRU over packed sequences: its last states, or its outputs under attention.
 
-    Attention weighs the outputs h by softmax(v · tanh(W h)) (Yang et al., NAACL 2016).
+    Attention weights the outputs h by softmax(v · tanh(W h)) (Yang et al., NAACL 2016).
     """
 
     def __init__(
@@ -74,10 +76,10 @@ class Recurrent(nn.Module):
             else None
         )
 
-    def forward(self, block: Tensor, there: Tensor) -> Tensor:
+    def forward(self, block: Tensor, present: Tensor) -> Tensor:
         """(b, 2 hidden)."""
         places = torch.arange(1, block.shape[1] + 1, device=block.device)
-        lengths = (there * places).amax(dim=1).clamp(min=1)
+        lengths = (present * places).amax(dim=1).clamp(min=1)
         packed = pack_padded_sequence(block, lengths.cpu(), batch_first=True, enforce_sorted=False)
         outputs, state = self.rnn(packed)
         if self.weigh is None:
@@ -90,68 +92,68 @@ class Recurrent(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Transformer layers over the places, told apart by sines (Vaswani et al., 2017); their mean."""
+    """The mean of transformer layers with sinusoidal positions (Vaswani et al., 2017)."""
 
     def __init__(self, width: int, hidden: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.width = 2 * hidden
         self.project = nn.Linear(width, self.width)
         layer = nn.TransformerEncoderLayer(
-            self.width, 4, 2 * self.width, dropout, "gelu", batch_first=True, norm_first=True
+            self.width, ATTENTION_HEADS, 2 * self.width, dropout, "gelu", batch_first=True, norm_first=True
         )
         norm = nn.LayerNorm(self.width)
         self.layers = nn.TransformerEncoder(layer, layers, norm, enable_nested_tensor=False)
 
-    def forward(self, block: Tensor, there: Tensor) -> Tensor:
+    def forward(self, block: Tensor, present: Tensor) -> Tensor:
         """(b, 2 hidden)."""
         tokens = self.project(block) + sines(block.shape[1], self.width).to(block.device)
-        seen = there.clone()
-        seen[:, 0] = True  # attention to nothing at all is not a number
-        return mean_of(self.layers(tokens, src_key_padding_mask=~seen), seen)
+        attended = present.clone()
+        attended[:, 0] = True  # attention to no token would be NaN
+        return mean_of(self.layers(tokens, src_key_padding_mask=~attended), attended)
 
 
 def sines(length: int, width: int) -> Tensor:
-    """Sines and cosines of the places, (length, width)."""
+    """Sinusoidal positions, (length, width)."""
     rates = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=2).flatten(1)[:, :width]
 
 
-def side_by_side(vectors: Sequence[Tensor], there: Tensor) -> Tensor:
-    """(b, Σ wᵢ); zeros where a vector is missing."""
-    return torch.cat([vector * there[:, i, None] for i, vector in enumerate(vectors)], dim=1)
+def concatenate(vectors: Sequence[Tensor], present: Tensor) -> Tensor:
+    """The vectors side by side, (b, Σ wᵢ); zeros where a vector is missing."""
+    return torch.cat([vector * present[:, i, None] for i, vector in enumerate(vectors)], dim=1)
 
 
 class Concat(nn.Module):
-    """Side by side."""
+    """The vectors side by side."""
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
         self.width = sum(widths)
 
-    def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
+    def forward(self, vectors: Sequence[Tensor], present: Tensor) -> Tensor:
         """(b, Σ wᵢ)."""
-        return side_by_side(vectors, there)
+        return concatenate(vectors, present)
 
 
 class Bilinear(nn.Module):
-    """xᵀ W y for each of `width` matrices W; of more vectors, that of the result and the next, and so on.
+    """xᵀ W y for each of `width` matrices W; the result is fused with the third vector, and so on.
 
-    Where one is missing the other is projected alone.
+    If either is missing, the other is only projected.
     """
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
         self.width = width
-        self.alone = nn.ModuleList(nn.Linear(one, width) for one in widths)
+        self.alone = nn.ModuleList(nn.Linear(w, width) for w in widths)
         self.pairs = nn.ModuleList(nn.Bilinear(width, width, width) for _ in widths[1:])
 
-    def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
+    def forward(self, vectors: Sequence[Tensor], present: Tensor) -> Tensor:
         """(b, width)."""
         first, *others = [project(vector) for project, vector in zip(self.alone, vectors, strict=True)]
-        fused, any_yet = first * there[:, :1], there[:, :1]
+        fused, any_yet = first * present[:, :1], present[:, :1]
         for i, (pair, other) in enumerate(zip(self.pairs, others, strict=True), start=1):
-            has = there[:, i, None]
+            has = present[:, i, None]
             alone = torch.where(has, other, fused)
             fused = torch.where(any_yet & has, pair(fused, other), alone)
             any_yet = any_yet | has
@@ -169,34 +171,35 @@ class Mutan(nn.Module):
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
         self.width = width
-        self.projections = nn.ModuleList(nn.Linear(one, self.RANK * width) for one in widths)
+        self.projections = nn.ModuleList(nn.Linear(w, self.RANK * width) for w in widths)
 
-    def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
+    def forward(self, vectors: Sequence[Tensor], present: Tensor) -> Tensor:
         """(b, width)."""
-        product = vectors[0].new_ones(there.shape[0], self.RANK * self.width)
+        product = vectors[0].new_ones(present.shape[0], self.RANK * self.width)
         for i, (project, vector) in enumerate(zip(self.projections, vectors, strict=True)):
-            product = product * torch.where(there[:, i, None], project(vector).tanh(), 1.0)
+            product = product * torch.where(present[:, i, None], project(vector).tanh(), 1.0)
         return product.view(-1, self.RANK, self.width).sum(1)
 
 
 class Gated(nn.Module):
-    """Σᵢ gᵢ ∘ tanh(Wᵢ vᵢ), the gates g a softmax over those that are there (Arevalo et al., 2017)."""
+    """Σᵢ gᵢ ∘ tanh(Wᵢ vᵢ), with gates g, a softmax over present vectors (Arevalo et al., 2017)."""
 
     def __init__(self, widths: Sequence[int], width: int) -> None:
         super().__init__()
         self.width = width
-        self.projections = nn.ModuleList(nn.Linear(one, width) for one in widths)
+        self.projections = nn.ModuleList(nn.Linear(w, width) for w in widths)
         self.gates = nn.Linear(sum(widths), len(widths) * width)
 
-    def forward(self, vectors: Sequence[Tensor], there: Tensor) -> Tensor:
+    def forward(self, vectors: Sequence[Tensor], present: Tensor) -> Tensor:
         """(b, width)."""
         pairs = zip(self.projections, vectors, strict=True)
         values = torch.stack([project(vector).tanh() for project, vector in pairs], dim=1)
-        gates = self.gates(side_by_side(vectors, there)).view(-1, len(vectors), self.width)
-        gates = gates.masked_fill(~there[..., None], -torch.inf).softmax(dim=1)
-        return (gates.nan_to_num() * values).sum(1)  # NaN where none is there
+        gates = self.gates(concatenate(vectors, present)).view(-1, len(vectors), self.width)
+        gates = gates.masked_fill(~present[..., None], -torch.inf).softmax(dim=1)
+        return (gates.nan_to_num() * values).sum(1)  # NaN if no vector is present
 
 
+DEFAULT_WIDTH = 256
 READERS = ("mean", "bilstm", "bigru", "transformer")
 FUSIONS: dict[str, type[Concat | Bilinear | Mutan | Gated]] = {
     "concat": Concat,
@@ -206,10 +209,11 @@ FUSIONS: dict[str, type[Concat | Bilinear | Mutan | Gated]] = {
 }
 
 
-class Joined(nn.Module):
-    """Rows (b, d) → one vector (b, width): each feature read, then fused.
+class FusedFeatures(nn.Module):
+    """Rows (b, d) → one vector (b, width): each feature is read, then all are fused.
 
     reader: of sequences, one of `READERS`; single vectors are projected.
+    width: of projected and fused vectors; 0 leaves vectors unprojected and fuses them to `DEFAULT_WIDTH`.
     """
 
     def __init__(
@@ -234,29 +238,29 @@ class Joined(nn.Module):
         self.shapes, self.drop_feature = shapes, drop_feature
         self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
-        def of(shape: tuple[int, int]) -> Mean | Transformer | Recurrent:
+        def make_reader(shape: tuple[int, int]) -> Mean | Transformer | Recurrent:
             if reader == "mean" or shape[0] == 1:
                 return Mean(shape, width)
             if reader == "transformer":
                 return Transformer(shape[1], hidden, layers, dropout)
             return Recurrent(reader, shape[1], hidden, layers, attention, dropout)
 
-        readers = [of(shape) for shape in shapes]
+        readers = [make_reader(shape) for shape in shapes]
         self.readers = nn.ModuleList(readers)
-        fused = FUSIONS[fusion]([one.width for one in readers], width or 256)
+        fused = FUSIONS[fusion]([reader.width for reader in readers], width or DEFAULT_WIDTH)
         self.fusion, self.width = fused, fused.width
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, width)."""
-        vectors, there = [], []
+        vectors, present = [], []
         for reader, (block, places) in zip(self.readers, split(X, self.shapes), strict=True):
             vectors.append(self.dropout(reader(self.input_dropout(block), places)))
-            there.append(places.any(dim=1))
-        return self.fusion(vectors, self._kept(torch.stack(there, dim=1)))
+            present.append(places.any(dim=1))
+        return self.fusion(vectors, self._drop_features(torch.stack(present, dim=1)))
 
-    def _kept(self, there: Tensor) -> Tensor:
-        """Which features are there, in training some left out, but never the last of a sample."""
+    def _drop_features(self, present: Tensor) -> Tensor:
+        """In training, drop features at random, but never all that a sample has."""
         if not (self.training and self.drop_feature):
-            return there
-        kept = there & (torch.rand(there.shape, device=there.device) >= self.drop_feature)
-        return torch.where(kept.any(dim=1, keepdim=True), kept, there)
+            return present
+        kept = present & (torch.rand(present.shape, device=present.device) >= self.drop_feature)
+        return torch.where(kept.any(dim=1, keepdim=True), kept, present)

@@ -1,4 +1,4 @@
-"""The one training loop of every torch head: early stopping on validation rows, the best weights restored."""
+"""The training loop of all torch heads, with early stopping on validation rows."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.progress import ProgressBar
@@ -20,24 +18,24 @@ from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import on_device
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.torch.losses import Loss
+from encode_once.classify.heads.torch.scores import SCORES, Score
 
-LEAST_BATCHES = 50  # an epoch; with fewer a small table would end before it has been learned
+MIN_BATCHES = 50  # an epoch; with fewer, training on a small table would end too early
 
-Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # of a model, rows (b, d) and labels (b, c)
-Score = Callable[[Tensor, Tensor], float]  # of logits and labels, both (n, c); higher is better
+Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, rows (b, d), labels (b, c) → loss
 
 
 def fill(tensor: Tensor, X: MatrixLike | LabelMatrix) -> Tensor:
-    """The tensor (n, d), given the values of X chunk by chunk."""
+    """The tensor (n, d), filled with X chunk by chunk."""
     for part in chunks(*X.shape):
         tensor[part] = torch.as_tensor(X[part])
     return tensor
 
 
 def gatherer(X: MatrixLike | LabelMatrix, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """What gives rows of X, by their numbers (m,) on the device, as float32 there.
+    """A function from row indices (m,) on the device to these rows of X as float32 on the device.
 
-    A CUDA device keeps all of X if that takes less than half of its free memory; else each call reads anew.
+    A CUDA device holds all of X if that takes less than half of its free memory; otherwise each call reads X.
     """
     if device.type == "cuda" and 4 * math.prod(X.shape) < torch.cuda.mem_get_info(device)[0] / 2:
         return fill(torch.empty(X.shape, device=device), X).__getitem__
@@ -46,66 +44,13 @@ def gatherer(X: MatrixLike | LabelMatrix, device: torch.device) -> Callable[[Ten
 
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Within it torch's random numbers follow from the seed; after it the caller's go on undisturbed."""
+    """Seed torch's random numbers within the context, and restore the caller's after it."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-def mean_f1(logits: Tensor, Y: Tensor) -> float:
-    """The mean of micro F1 and macro F1 at a cut of 0.5, over the classes that occur in Y."""
-    return (micro_f1(logits, Y) + macro_f1(logits, Y)) / 2
-
-
-def micro_f1(logits: Tensor, Y: Tensor) -> float:
-    """Micro F1 at a cut of 0.5."""
-    hits, sizes = _agreement(logits, Y)
-    return float(hits.sum() / sizes.sum().clamp(min=1))
-
-
-def macro_f1(logits: Tensor, Y: Tensor) -> float:
-    """Macro F1 at a cut of 0.5, over the classes that occur in Y; micro F1 where none does."""
-    hits, sizes = _agreement(logits, Y)
-    occurs = Y.any(0)
-    return float((hits[occurs] / sizes[occurs]).mean()) if occurs.any() else micro_f1(logits, Y)
-
-
-def samples_f1(logits: Tensor, Y: Tensor) -> float:
-    """The mean of the rows' F1 at a cut of 0.5; 0 for a row without labels."""
-    hits, sizes = _agreement(logits.T, Y.T)
-    return float((hits / sizes.clamp(min=1)).mean())
-
-
-def mean_ap(logits: Tensor, Y: Tensor) -> float:
-    """The mean average precision of the classes that occur in Y; 0 where none does."""
-    occurs = Y.any(0)
-    if not occurs.any():
-        return 0.0
-    return float(average_precision_score(Y[:, occurs].cpu().numpy(), logits[:, occurs].cpu().numpy()))
-
-
-def negative_bce(logits: Tensor, Y: Tensor) -> float:
-    """Minus the BCE: the less loss the better."""
-    return -float(binary_cross_entropy_with_logits(logits, Y))
-
-
-def _agreement(logits: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each class, twice the labels rightly given, and the labels given and true together, (c,) both."""
-    predicted = (logits >= 0).float()
-    return 2 * (predicted * Y).sum(0), predicted.sum(0) + Y.sum(0)
-
-
-SCORES: dict[str, Score] = {
-    "f1": mean_f1,
-    "micro": micro_f1,
-    "macro": macro_f1,
-    "samples": samples_f1,
-    "mAP": mean_ap,
-    "loss": negative_bce,
-}
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {  # from the share of the steps after the warm-up
@@ -190,7 +135,7 @@ def train(
     score = score or SCORES[config.stop_by]
     device = next(models[0].parameters()).device
     features, labels, truth = gatherer(X, device), gatherer(Y, device), on_device(Y_val, device)
-    batch_size = min(config.batch_size, max(len(X) // LEAST_BATCHES, 2))  # batch norm needs two rows
+    batch_size = min(config.batch_size, max(len(X) // MIN_BATCHES, 2))  # batch norm needs two rows
     batches = max(len(X) // batch_size, 1)
     groups = [
         {"params": list(model.parameters()), "lr": lr}

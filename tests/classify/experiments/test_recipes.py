@@ -14,7 +14,8 @@ from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, f
 from encode_once.classify.experiments.recipes.run import RecipeRunner, failed
 from encode_once.classify.experiments.recipes.tables import listing, markdown, text
 from encode_once.classify.heads.stack import MEAN
-from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES, SCORES
+from encode_once.classify.heads.torch.scores import SCORES
+from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES
 
 DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
 SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear

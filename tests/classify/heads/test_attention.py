@@ -10,13 +10,13 @@ SHAPES = [(1, 3), (5, 2)]
 
 @pytest.fixture
 def rows():
-    """Rows of a vector and a sequence of so many tokens each; the vector is missing where -1 is written."""
+    """Rows of a vector and a sequence of tokens, and the sequences' lengths; two rows lack the vector."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(6, 3 + 10)).astype(np.float32)
     lengths = [3, 5, 1, 0, 2, 0]
     for row, length in zip(X, lengths, strict=True):
         row[3 + 2 * length :] = 0
-    X[4:, :3] = 0  # one has tokens alone, one nothing at all
+    X[4:, :3] = 0  # the fifth row has only tokens, the sixth nothing
     return X, lengths
 
 
@@ -26,11 +26,11 @@ def network(layers):
 
 
 @pytest.mark.parametrize("layers", [1, 2])
-def test_each_sample_is_looked_at_by_torchs_attention_on_its_own_tokens_alone(rows, layers):
+def test_each_sample_attends_to_its_own_tokens_only(rows, layers):
     X, lengths = rows
     net = network(layers)
     nn.init.normal_(net.nothing)
-    found = net(torch.from_numpy(X))
+    logits = net(torch.from_numpy(X))
     for i, length in enumerate(lengths):
         tokens = [net.nothing[0]]
         if X[i, :3].any():
@@ -39,11 +39,11 @@ def test_each_sample_is_looked_at_by_torchs_attention_on_its_own_tokens_alone(ro
         tokens = torch.cat([*tokens, net.projections[1](sequence) + net.places[1][:length]])
         queries = net.queries
         for step in net.steps:
-            seen, _ = step.attend(queries, tokens, tokens)
-            queries = step.norms[0](queries + seen)
+            attended, _ = step.attend(queries, tokens, tokens)
+            queries = step.norms[0](queries + attended)
             queries = step.norms[1](queries + step.think(queries))
         expected = torch.stack([q @ w + b for q, w, b in zip(queries, net.weights, net.bias, strict=True)])
-        torch.testing.assert_close(found[i], expected, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(logits[i], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_sample_without_a_token_has_finite_scores_and_gradients(rows):
@@ -53,7 +53,7 @@ def test_a_sample_without_a_token_has_finite_scores_and_gradients(rows):
     assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
-def test_a_token_tells_a_label_wherever_it_stands():
+def test_a_token_indicates_a_label_at_any_place():
     rng = np.random.default_rng(1)
     n, length = 400, 6
     tokens = np.zeros((n, length, 3), np.float32)

@@ -16,8 +16,8 @@ from encode_once.classify.runs.fit import HeadFitter
 CLASSES = ["cat", "dog", "tree"]
 
 
-def drawn(seed, n=200, spread=1.0):
-    """Honest probabilities (n, 3) and labels drawn from them."""
+def calibrated(seed, n=200, spread=1.0):
+    """Calibrated probabilities (n, 3) and labels drawn from them."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(n, 3)) * spread - [0, 1, 2]
     p = (1 / (1 + np.exp(-logits))).astype(np.float32)
@@ -25,7 +25,7 @@ def drawn(seed, n=200, spread=1.0):
 
 
 @pytest.mark.parametrize("array", [np.array, torch.tensor])
-def test_what_is_not_finite_is_an_error(array):
+def test_values_that_are_not_finite_are_an_error(array):
     values = array([1.0, np.nan, -np.inf])
     with pytest.raises(DataError, match="weights of head x: 2 of 3 values are NaN or infinite"):
         require_finite(values, "weights of head x")
@@ -33,14 +33,14 @@ def test_what_is_not_finite_is_an_error(array):
 
 
 def test_scores_that_are_not_finite_name_the_head_and_the_class():
-    scores, Y = drawn(0)
+    scores, Y = calibrated(0)
     scores[3, 1] = np.nan
     with pytest.raises(DataError, match=r"scores of head mlp for 1 of 3 classes \(dog\)"):
         check_scores("mlp", CLASSES, scores, Y, Y)
 
 
 def test_constant_scores_are_reported_with_the_classes_and_their_positives():
-    scores, Y = drawn(0)
+    scores, Y = calibrated(0)
     train = Y.copy()
     train[:, 1], train[:4, 1] = False, True
     scores[:, 1] = 0.5
@@ -51,23 +51,23 @@ def test_constant_scores_are_reported_with_the_classes_and_their_positives():
 
 
 @pytest.mark.parametrize("value", [False, True])
-def test_a_class_that_is_the_same_in_all_train_rows_may_be_constant(value):
-    scores, Y = drawn(0)
+def test_a_class_that_is_constant_in_the_train_rows_may_have_constant_scores(value):
+    scores, Y = calibrated(0)
     scores[:, 1] = value
     Y[:, 1] = value
     assert check_scores("gbm", CLASSES, scores, Y, Y) == []
 
 
 @pytest.mark.parametrize("spread", [0.01, 1.0])
-def test_honest_probabilities_are_never_reported(spread):
-    """Also where there is nothing to learn, so that they are but noise around the frequencies."""
+def test_calibrated_probabilities_are_never_reported(spread):
+    """Not even if there is nothing to learn, so that they are only noise around the frequencies."""
     for seed in range(100):
-        scores, Y = drawn(seed, spread=spread)
+        scores, Y = calibrated(seed, spread=spread)
         assert check_scores("mlp", CLASSES, scores, Y, Y) == [], seed
 
 
 def test_scores_against_the_labels_are_worse_than_the_frequencies():
-    scores, Y = drawn(1)
+    scores, Y = calibrated(1)
     scores[:, 0] = 1 - scores[:, 0]
     (warning,) = check_scores("mlp", CLASSES, scores, Y, Y)
     assert "worse than the class frequencies for 1 of 3 classes (cat)" in warning
@@ -75,20 +75,22 @@ def test_scores_against_the_labels_are_worse_than_the_frequencies():
 
 
 def test_confident_noise_is_worse_than_the_frequencies():
-    _, Y = drawn(1)
+    _, Y = calibrated(1)
     scores = np.random.default_rng(5).choice([0.01, 0.99], size=Y.shape).astype(np.float32)
     assert "3 of 3 classes (cat, dog, tree)" in check_scores("mlp", CLASSES, scores, Y, Y)[0]
 
 
 def test_a_wrong_level_of_a_good_ranking_is_not_reported():
-    """As under a weighted loss: thresholds and calibration put it right."""
-    scores, Y = drawn(1)
+    """As after training with a weighted loss: thresholds and calibration correct it."""
+    scores, Y = calibrated(1)
     assert check_scores("mlp", CLASSES, scores**0.1, Y, Y) == []
 
 
-def test_classes_too_rare_to_be_judged_alone_are_judged_together():
+def test_classes_too_rare_to_be_tested_alone_are_tested_together():
     rng = np.random.default_rng(0)
-    Y = rng.permuted(np.eye(30, 60, dtype=bool) | np.eye(30, 60, 30, dtype=bool), axis=0)  # 1 of 30 rows each
+    Y = rng.permuted(
+        np.eye(30, 60, dtype=bool) | np.eye(30, 60, 30, dtype=bool), axis=0
+    )  # each in 1 of 30 rows
     scores = rng.choice([0.03, 0.1], size=Y.shape).astype(np.float32)
     names = [str(number) for number in range(60)]
     for k in range(60):
@@ -98,8 +100,8 @@ def test_classes_too_rare_to_be_judged_alone_are_judged_together():
 
 
 @pytest.fixture
-def learner(filled):
-    """A function that prepares a head of that name to be fitted on a store's rows."""
+def fitter(filled):
+    """A function from the name of a head to its fitter on the rows of a store."""
     store = filled(n=100)
     samples = load_samples(store, (), choose_table(store, None))
 
@@ -112,15 +114,15 @@ def learner(filled):
 
 
 @pytest.mark.parametrize("name", HEADS)
-def test_every_head_is_checked_where_runs_fit_it(name, learner, monkeypatch):
-    kind = type(heads.make(name))
-    monkeypatch.setattr(kind, "fit", lambda self, *_: self)
-    monkeypatch.setattr(kind, "predict_proba", lambda _, X: np.full((len(X), 5), 0.5, np.float32))
-    (warning,) = learner(name).fit(np.arange(100)).warnings
+def test_every_head_is_checked_when_a_run_fits_it(name, fitter, monkeypatch):
+    head_class = heads.class_of(name)
+    monkeypatch.setattr(head_class, "fit", lambda self, *_: self)
+    monkeypatch.setattr(head_class, "predict_proba", lambda _, X: np.full((len(X), 5), 0.5, np.float32))
+    (warning,) = fitter(name).fit(np.arange(100)).warnings
     assert f"head {name} gives all validation rows the same score for 5 of 5 classes (9, 10, cat" in warning
-    monkeypatch.setattr(kind, "predict_proba", lambda _, X: np.full((len(X), 5), np.nan, np.float32))
+    monkeypatch.setattr(head_class, "predict_proba", lambda _, X: np.full((len(X), 5), np.nan, np.float32))
     with pytest.raises(DataError, match=f"scores of head {name} for 5 of 5 classes"):
-        learner(name).fit(np.arange(100))
+        fitter(name).fit(np.arange(100))
 
 
 @pytest.mark.parametrize("split", ["stratified:0.1", "kfold:2"])

@@ -23,13 +23,13 @@ OPTIONS = {
     "attention": {"width": 32, "device": "cpu", "progress": False},
 }
 OF_FUSED = {"width": 64, "hidden": 32, "device": "cpu", "progress": False, "learning_rate": 0.005}
-# The least average precision: neighbours tell less of a linear function, a decoder needs more rows.
+# The least average precision: knn approximates a linear function less well, a decoder needs more rows.
 LEARNED = {"knn": 0.75, "label-rnn": 0.7, "attention": 0.8}
 
 
 @pytest.fixture(scope="module")
 def data():
-    """600 rows of 20 features, of which three labels are noisy linear functions; a fourth never occurs."""
+    """600 rows of 20 features; three labels are noisy linear functions, and the fourth never occurs."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(600, 20)).astype(np.float32)
     logits = X @ rng.normal(size=(20, 4)) + rng.normal(size=(600, 4)) - [0, 1, 2, np.inf]
@@ -48,7 +48,7 @@ def head(name):
 
 @pytest.fixture
 def quick(head):
-    """The same, for what does not hang on how much was learned."""
+    """The same with few epochs, for tests that do not depend on how much is learned."""
     return head.set_params(epochs=2) if "epochs" in head.get_params() else head
 
 
@@ -64,7 +64,7 @@ def test_the_constructor_only_stores_its_options(head):
     assert clone(head).get_params() == options
 
 
-def test_fit_learns_what_there_is_to_learn(head, data, learned):
+def test_fit_learns_the_labels(head, data, learned):
     X, Y = data
     assert head.fit(X[:400], Y[:400], X[400:500], Y[400:500]) is head
     scores = head.predict_proba(X[500:])
@@ -88,7 +88,7 @@ def test_labels_may_be_bool_or_integers(quick, data):
     assert np.array_equal(scores, again.predict_proba(X))
 
 
-def test_the_seed_decides_and_the_callers_random_numbers_go_on(quick, data):
+def test_equal_seeds_give_equal_scores_and_the_callers_random_numbers_are_restored(quick, data):
     X, Y = data
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -98,7 +98,7 @@ def test_the_seed_decides_and_the_callers_random_numbers_go_on(quick, data):
     assert np.array_equal(scores, clone(quick).fit(X, Y).predict_proba(X))
 
 
-def test_what_was_learned_survives_a_file(quick, data):
+def test_a_head_loaded_from_a_file_gives_equal_scores(quick, data):
     X, Y = data
     scores = quick.fit(X, Y).predict_proba(X)
     state = load(save({name: np.ascontiguousarray(array) for name, array in quick.state().items()}))
@@ -107,14 +107,14 @@ def test_what_was_learned_survives_a_file(quick, data):
     assert np.array_equal(other.predict_proba(X), scores)
 
 
-def test_fitting_again_forgets_what_was_learned_before(quick, data):
+def test_fitting_again_starts_from_scratch(quick, data):
     X, Y = data
     scores = clone(quick).fit(X, Y).predict_proba(X)
     assert np.array_equal(quick.fit(X[:, :5], ~Y[:, :2]).fit(X, Y).predict_proba(X), scores)
 
 
 @pytest.mark.parametrize("value", [np.inf, 1e30])
-def test_values_no_head_can_compute_with_are_an_error_and_no_garbage(quick, data, value):
+def test_extreme_values_are_an_error_or_give_informative_scores(quick, data, value):
     X, Y = data
     X = X[:150].copy()
     X[::3, 4] = value
@@ -138,7 +138,7 @@ def test_trees_are_fitted_without_importing_torch(name, filled, tmp_path):
     assert process.returncode == 0, process.stderr
 
 
-def test_unknown_names_name_the_nearest():
+def test_unknown_names_are_an_error_with_the_nearest_name():
     with pytest.raises(DataError, match="unknown head 'linaer': did you mean 'linear'"):
         make("linaer")
     with pytest.raises(DataError, match="unknown option of head 'mlp' 'hiden': did you mean 'hidden'"):

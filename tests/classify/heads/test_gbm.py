@@ -14,12 +14,12 @@ def problem(n=600, d=20, c=3):
 
 
 @pytest.mark.filterwarnings("ignore:The argument 'eval_set' is deprecated")
-def test_each_class_is_a_booster_of_its_own_stopped_on_the_validation_rows():
+def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
     X, Y = problem()
     X, Y, X_val, Y_val = X[:400], Y[:400], X[400:], Y[400:]
     scores = GBM(jobs=1, seed=5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
-    how = projection.learn(X, Y, X_val, Y_val, 32)
-    Z, Z_val = projection.project(X, *how), projection.project(X_val, *how)
+    learned = projection.learn(X, Y, X_val, Y_val, 32)
+    Z, Z_val = projection.project(X, *learned), projection.project(X_val, *learned)
     for c in range(3):
         booster = lightgbm.LGBMClassifier(
             n_estimators=300,
@@ -37,7 +37,7 @@ def test_each_class_is_a_booster_of_its_own_stopped_on_the_validation_rows():
         np.testing.assert_allclose(scores[:, c], booster.predict_proba(Z_val)[:, 1], atol=1e-6)
 
 
-def test_a_class_that_is_the_same_in_all_rows_has_that_for_its_probability():
+def test_a_constant_class_has_that_constant_as_its_score():
     X, Y = problem()
     Y = np.column_stack([Y[:, 0], np.ones(len(Y), bool), np.zeros(len(Y), bool)])
     head = GBM(jobs=1).fit(X, Y)

@@ -11,28 +11,28 @@ from encode_once.classify.heads.knn import KNN
 
 def problem(seed, n, d=6, c=3):
     rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n, d)).astype(np.float16).astype(np.float32)  # as they are kept
+    X = rng.normal(size=(n, d)).astype(np.float16).astype(np.float32)  # float16 is stored
     Y = X @ rng.normal(size=(d, c)) + rng.normal(size=(n, c)) > np.linspace(-1, 1, c)
     Y[:2], Y[2:4] = True, False
     return X, Y
 
 
 def neighbours(X, queries, k, metric):
-    """Distances and numbers of the k nearest rows, by scikit-learn."""
+    """Distances and indices of the k nearest rows, by scikit-learn."""
     if metric == "cosine":
-        X, queries = (one / np.linalg.norm(one, axis=1, keepdims=True) for one in (X, queries))
-        X = X.astype(np.float16)  # as they are kept
-    found = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X.astype(np.float64))
-    distances, rows = found.kneighbors(queries.astype(np.float64))
+        X, queries = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (X, queries))
+        X = X.astype(np.float16)  # as stored
+    index = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(X.astype(np.float64))
+    distances, rows = index.kneighbors(queries.astype(np.float64))
     return distances**2 / 2 if metric == "cosine" else distances, rows
 
 
 def shares(X, Y, queries, k, temperature, metric, spread):
-    """The definition, neighbour by neighbour."""
+    """The definition, row by row."""
     scores = np.empty((len(queries), Y.shape[1]))
-    for one, far, near in zip(scores, *neighbours(X, queries, k, metric), strict=True):
-        weights = np.exp(-(far - far[0]) / (temperature * spread))
-        one[:] = ((weights[:, None] * Y[near]).sum(0) + Y.mean(0)) / (weights.sum() + 1)
+    for row, distances, near in zip(scores, *neighbours(X, queries, k, metric), strict=True):
+        weights = np.exp(-(distances - distances[0]) / (temperature * spread))
+        row[:] = ((weights[:, None] * Y[near]).sum(0) + Y.mean(0)) / (weights.sum() + 1)
     return scores
 
 
@@ -74,7 +74,7 @@ def test_k_and_temperature_are_those_of_least_loss_on_the_validation_rows(metric
     assert max(losses.values()) > 1.05 * min(losses.values())
 
 
-def test_without_validation_rows_all_rows_are_kept():
+def test_without_validation_rows_all_rows_are_stored():
     X, Y = problem(4, 100)
     assert len(KNN(device="cpu").fit(X, Y).rows_) == 100
     assert len(KNN(device="cpu").fit(X[:80], Y[:80], X[80:], Y[80:]).rows_) == 80
@@ -86,12 +86,12 @@ def test_more_neighbours_than_rows_are_all_rows():
     np.testing.assert_allclose(head.predict_proba(X[:3]), np.tile(Y.mean(0), (3, 1)), rtol=1e-5)
 
 
-def test_an_unknown_metric_is_told():
+def test_an_unknown_metric_is_an_error():
     with pytest.raises(DataError, match="did you mean 'cosine'"):
         KNN(metric="cosin").fit(*problem(0, 20))
 
 
-def test_rows_beyond_float16_are_an_error_and_no_infinite_distances():
+def test_rows_beyond_float16_are_an_error():
     X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * 1e6
     with pytest.raises(DataError, match=r"rows of head knn as float16: .* of 120 values are NaN or infinite"):
         KNN(metric="l2", device="cpu").fit(X, X[:, :2] > 0, X, X[:, :2] > 0)

@@ -21,11 +21,11 @@ CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
 
 def problem(seed, n, d, c=3):
-    """Correlated features of unequal scale and mean, and labels from rare to common."""
+    """Correlated features of different scales and means, and labels from rare to common."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n, d)) @ rng.normal(size=(d, d)) * rng.lognormal(size=d) + rng.normal(size=d)
     Y = X @ rng.normal(size=(d, c)) / X.std() + rng.logistic(size=(n, c)) > np.linspace(-2, 3, c)
-    Y[:2], Y[2:4] = True, False  # both happen in every class
+    Y[:2], Y[2:4] = True, False  # both occur in every class
     return X.astype(np.float32), Y
 
 
@@ -52,20 +52,20 @@ def test_all_classes_share_the_strength_of_least_validation_loss():
     head = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X, Y, X_val, Y_val)
     shared = CS[int(np.mean(losses, axis=1).argmin())]
     np.testing.assert_allclose(head.C_, shared)
-    assert {CS[best] for best in np.argmin(losses, axis=0)} > {shared}  # some class alone would differ
+    assert {CS[best] for best in np.argmin(losses, axis=0)} > {shared}  # a class alone would differ
 
 
 def test_weaker_penalties_are_not_tried_once_the_validation_loss_rises(monkeypatch):
     X, Y = problem(1, 400, 30)
-    tried, solve = [], _Problem.solve
-    monkeypatch.setattr(_Problem, "solve", lambda self, C, tol: tried.append(C) or solve(self, C, tol))
+    solved, solve = [], _Problem.solve
+    monkeypatch.setattr(_Problem, "solve", lambda self, C, tol: solved.append(C) or solve(self, C, tol))
     head = Linear(Cs=CS[::-1], device="cpu").fit(X[200:], Y[200:], X[:200], Y[:200])
     best = CS.index(pytest.approx(head.C_[0]))
-    assert tried == [*CS[: best + 2]]
-    assert len(tried) < len(CS)
+    assert solved == [*CS[: best + 2]]
+    assert len(solved) < len(CS)
 
 
-def test_without_validation_rows_a_part_serves_to_choose_and_all_rows_are_fitted():
+def test_without_validation_rows_a_part_chooses_the_strength_and_all_rows_are_fitted():
     X, Y = problem(2, 400, 30)
     head = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X, Y)
     rows, validation = validation_split(Y, np.arange(400), seed=0)
@@ -86,7 +86,7 @@ def test_classes_that_do_not_converge_are_counted_in_a_warning(monkeypatch):
         assert "not converged for 2 of 3 classes after 1 steps at C = 10," in warning
 
 
-def test_separable_and_constant_classes_end_in_finite_scores():
+def test_separable_and_constant_classes_have_finite_scores():
     X = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
     Y = np.hstack([X > 0, np.zeros_like(X, dtype=bool), np.ones_like(X, dtype=bool)])
     scores = Linear(Cs=[1e6], device="cpu").fit(X, Y, X, Y).predict_proba(X)
@@ -100,7 +100,7 @@ def mean_objective(X, y, w, b, C):
 
 
 def degenerate_problem(seed):
-    """Fewer rows than columns: duplicated, constant and nearly dependent ones, of tiny and huge scales."""
+    """Fewer rows than columns, which may be duplicated, constant, nearly dependent, tiny or huge."""
     rng = np.random.default_rng(seed)
     n = int(rng.integers(20, 80))
     d = int(rng.integers(n + 1, 4 * n))
@@ -137,17 +137,17 @@ def test_with_fewer_rows_than_columns_the_objective_is_scikit_learns(first):
 
 
 def test_factorisations_are_in_float64_and_of_the_shorter_side(monkeypatch):
-    solve, asked = torch.linalg.eigh, []
+    solve, calls = torch.linalg.eigh, []
 
     def eigh(matrix):
-        asked.append((matrix.dtype, *matrix.shape))
+        calls.append((matrix.dtype, *matrix.shape))
         return solve(matrix)
 
     monkeypatch.setattr(torch.linalg, "eigh", eigh)
     for n, d in ((30, 2000), (200, 20)):
         X, Y = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32), np.arange(n)[:, None] % 2 > 0
         Linear(Cs=[1.0], device="cpu").fit(X, Y, X, Y)
-    assert asked == [(torch.float64, 30, 30), (torch.float64, 20, 20)]
+    assert calls == [(torch.float64, 30, 30), (torch.float64, 20, 20)]
 
 
 def test_a_factorisation_that_returns_nan_is_an_error(monkeypatch):
@@ -162,13 +162,13 @@ def test_a_factorisation_that_returns_nan_is_an_error(monkeypatch):
 
 
 def test_saturated_rare_classes_stay_finite_under_weak_penalties():
-    """The mean of p(1 - p) all but vanishes where one row of 300 has the label and columns are many."""
+    """The mean of p(1 - p) almost vanishes for a label of one row in 300 and many columns."""
     rng = np.random.default_rng(0)
     X = (rng.random((300, 1500)) < 0.01).astype(np.float32)
     X = ((X - X.mean(0)) / np.maximum(X.std(0), 1e-3)).astype(np.float32)
     Y = np.zeros((300, 20), bool)
     Y[np.arange(15), np.arange(15)] = True
-    Y[:, 19] = True  # p is exactly 1 in the end
+    Y[:, 19] = True  # p becomes exactly 1
     problem = _Problem(X, torch.tensor(Y).float())
     for C in (0.01, 1.0, 10.0, 1e4):
         layer, _ = problem.solve(C, 1e-4)

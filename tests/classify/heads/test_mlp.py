@@ -7,7 +7,7 @@ from encode_once.classify.heads.mlp import MLP
 
 @pytest.fixture(scope="module")
 def data():
-    """A label that no linear head can find: whether two features agree in sign."""
+    """A label that no linear head can learn, whether two features agree in sign, and a linear one."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1_000, 4)).astype(np.float32)
     return X, np.stack([X[:, 0] * X[:, 1] > 0, X[:, 2] > 0], axis=1)
@@ -36,7 +36,7 @@ def test_hidden_layers_learn_what_a_linear_head_cannot(data):
     assert correct[(32,)].min() > 0.9
 
 
-def test_options_may_come_from_json(data):
+def test_options_can_come_from_json(data):
     X, Y = data
     scores = MLP(hidden=(8, 8), epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
     again = MLP(hidden=[8, 8], epochs=2, device="cpu", progress=False).fit(X, Y).predict_proba(X)
@@ -45,15 +45,15 @@ def test_options_may_come_from_json(data):
 
 @pytest.mark.parametrize("residual", [True, False])
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_steps_of_one_width_are_added_to_where_that_is_asked(batch_norm, residual, data):
+def test_layers_of_equal_width_are_residual_if_requested(batch_norm, residual, data):
     X, Y = data
     options = {"epochs": 2, "device": "cpu", "progress": False}
     head = MLP(hidden=(4, 6, 6), batch_norm=batch_norm, residual=residual, **options).fit(X, Y)
     state = {n.removeprefix("networks.0."): array.astype(float) for n, array in head.state().items()}
-    found = X.astype(float)
+    layer = X.astype(float)
     for i, added in enumerate([residual, False, residual]):
         prefix = f"1.{i}.step" if added else f"1.{i}"
-        step = found @ state[f"{prefix}.0.weight"].T + state[f"{prefix}.0.bias"]
+        step = layer @ state[f"{prefix}.0.weight"].T + state[f"{prefix}.0.bias"]
         if batch_norm:
             norm = {
                 name: state[f"{prefix}.1.{name}"]
@@ -62,6 +62,6 @@ def test_steps_of_one_width_are_added_to_where_that_is_asked(batch_norm, residua
             step = (step - norm["running_mean"]) / np.sqrt(norm["running_var"] + 1e-5)
             step = step * norm["weight"] + norm["bias"]
         step = step * (1 + erf(step / np.sqrt(2))) / 2
-        found = found + step if added else step
-    expected = expit(found @ state["2.weight"].T + state["2.bias"])
+        layer = layer + step if added else step
+    expected = expit(layer @ state["2.weight"].T + state["2.bias"])
     assert head.predict_proba(X) == pytest.approx(expected, abs=1e-5)

@@ -30,12 +30,12 @@ def test_the_axes_are_principal_components_then_ridge_regressions(seed, n, d, p)
     scale = X.astype(np.float64).var(axis=0).mean()
     models = [Ridge(alpha=share * scale * n).fit(X.astype(np.float64), Y) for share in projection.RIDGES]
     errors = [((model.predict(X_val) - Y_val) ** 2).sum() for model in models]
-    found = Z[:, kept:] + Y.mean(axis=0)
-    assert ((found - Y_val) ** 2).sum() == pytest.approx(min(errors), rel=1e-3)
-    np.testing.assert_allclose(found, models[int(np.argmin(errors))].predict(X_val), atol=5e-3)
+    predictions = Z[:, kept:] + Y.mean(axis=0)
+    assert ((predictions - Y_val) ** 2).sum() == pytest.approx(min(errors), rel=1e-3)
+    np.testing.assert_allclose(predictions, models[int(np.argmin(errors))].predict(X_val), atol=5e-3)
 
 
-def test_columns_that_do_not_vary_are_no_trouble():
+def test_constant_columns_give_finite_axes():
     X, Y = np.zeros((20, 4), np.float32), np.arange(20)[:, None] % 2 == 0
     center, axes = projection.learn(X, Y, X, Y, 2)
     assert np.isfinite(center).all()

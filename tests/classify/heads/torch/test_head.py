@@ -27,7 +27,7 @@ def data():
 
 
 @pytest.mark.parametrize("name", [name for name in TORCH if name != "label-rnn"])
-def test_training_starts_from_the_labels_frequencies(name, data):
+def test_training_starts_from_the_class_frequencies(name, data):
     X, Y = data
     head = small(name, learning_rate=0.0, batch_size=300).fit(X, Y, X, Y)
     frequencies = (Y.sum(0) + 0.5) / 301
@@ -38,7 +38,7 @@ def test_training_starts_from_the_labels_frequencies(name, data):
     np.testing.assert_allclose(bias.detach(), logit(frequencies), rtol=1e-5)
 
 
-def test_the_loss_and_the_smoothing_are_those_asked_for(data):
+def test_the_options_loss_and_smoothing_are_used(data):
     X, Y = data
     scores = {}
     for name in NAMES:
@@ -46,20 +46,20 @@ def test_the_loss_and_the_smoothing_are_those_asked_for(data):
         smooth = small("concat", loss=name, label_smoothing=0.3).fit(X, Y).predict_proba(X)
         assert not np.allclose(smooth, scores[name])
     assert scores["bce+pos_weight"][:, 2].mean() > scores["bce"][:, 2].mean()  # a rare label
-    for name in set(NAMES) - {"bce", "soft-margin"}:  # these two are one
+    for name in set(NAMES) - {"bce", "soft-margin"}:  # these two are equal
         assert not np.allclose(scores[name], scores["bce"], atol=1e-3)
     np.testing.assert_allclose(scores["soft-margin"], scores["bce"], atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["mlp", "attention", "label-rnn"])
-def test_of_several_rates_the_best_on_the_validation_rows_is_kept(name, data):
+def test_of_several_learning_rates_the_best_on_the_validation_rows_is_kept(name, data):
     X, Y = data
-    given = X[:200], Y[:200], X[200:], Y[200:]
-    head = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*given)
+    parts = X[:200], Y[:200], X[200:], Y[200:]
+    head = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*parts)
     assert head.get_params()["learning_rate"] == [1e-9, 0.02]
-    untrained = small(name, learning_rate=1e-9).fit(*given)
+    untrained = small(name, learning_rate=1e-9).fit(*parts)
     assert not np.allclose(head.predict_proba(X), untrained.predict_proba(X), atol=1e-3)
-    again = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*given)
+    again = small(name, learning_rate=[1e-9, 0.02], stop_by="mAP").fit(*parts)
     np.testing.assert_array_equal(again.predict_proba(X), head.predict_proba(X))
     other = small(name)
     other.load_state(head.state())
@@ -77,13 +77,13 @@ def test_of_several_rates_the_best_on_the_validation_rows_is_kept(name, data):
         ({"fusion": "mutn"}, "unknown fusion 'mutn': did you mean 'mutan'"),
     ],
 )
-def test_unknown_names_are_told_when_it_is_fitted(options, message, data):
+def test_unknown_names_are_an_error_of_fit(options, message, data):
     with pytest.raises(UsageError, match=message):
         small("concat", **options).fit(*data)
 
 
 @pytest.mark.parametrize("name", TORCH)
-def test_a_rate_too_high_is_told(name, data):
+def test_divergence_at_a_high_learning_rate_is_an_error(name, data):
     with pytest.raises(DataError, match="training diverged at learning rate 1e"):
         small(name, learning_rate=1e38, optimiser="sgd", warm_up=0.0).fit(*data)
 
@@ -99,7 +99,7 @@ def test_the_logits_of_members_are_averaged(name, data):
     np.testing.assert_allclose(head.predict_proba(X), each.mean(0).sigmoid(), atol=1e-6)
 
 
-def test_layers_and_batch_norm_stand_between_the_fusion_and_the_output(data):
+def test_layers_and_batch_norm_are_between_the_fusion_and_the_output(data):
     X, Y = data
     head = small("concat", hidden_layers=[5, 4], batch_norm=True, shapes=[(1, 2), (1, 4)]).fit(X, Y)
     state = {n.removeprefix("networks.0."): value.astype(float) for n, value in head.state().items()}
@@ -111,15 +111,15 @@ def test_layers_and_batch_norm_stand_between_the_fusion_and_the_output(data):
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
     joined = [gelu(linear(x, f"0.readers.{i}.project.0")) for i, x in enumerate((X[:, :2], X[:, 2:]))]
-    found = np.concatenate(joined, axis=1)
-    found = (found - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
-    found = found * state["1.weight"] + state["1.bias"]
-    found = gelu(linear(gelu(linear(found, "2.0.0")), "2.1.0"))
-    np.testing.assert_allclose(head.predict_proba(X), expit(linear(found, "3")), atol=1e-5)
+    hidden = np.concatenate(joined, axis=1)
+    hidden = (hidden - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
+    hidden = hidden * state["1.weight"] + state["1.bias"]
+    hidden = gelu(linear(gelu(linear(hidden, "2.0.0")), "2.1.0"))
+    np.testing.assert_allclose(head.predict_proba(X), expit(linear(hidden, "3")), atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mutan", "gated"])
-def test_vectors_may_stay_as_they_are(fusion, data):
+def test_vectors_can_stay_unprojected(fusion, data):
     X, Y = data
     head = Fused(shapes=[(1, 2), (1, 4)], fusion=fusion, width=0, **QUICK).fit(X, Y)
     assert head.network_.networks[0][0].width == (6 if fusion == "concat" else 256)

@@ -43,30 +43,30 @@ ORACLES = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_loss_is_what_its_name_says(name, batch):
+def test_each_loss_equals_its_oracle(name, batch):
     logits, Y = batch
     truth = torch.tensor(Y).double()
     assert float(make(name, Y)(logits, truth)) == pytest.approx(float(ORACLES[name](logits, truth)), rel=1e-6)
 
 
 @pytest.mark.parametrize("name", ["bce", "soft-margin"])
-def test_smoothed_labels_are_told_less_surely(name, batch):
+def test_smoothing_moves_labels_towards_a_half(name, batch):
     logits, Y = batch
-    told = torch.tensor(np.where(Y, 0.9, 0.1))
+    smoothed = torch.tensor(np.where(Y, 0.9, 0.1))
     loss = make(name, Y, smoothing=0.2)(logits, torch.tensor(Y).double())
-    assert float(loss) == pytest.approx(float(ORACLES[name](logits, told)))
+    assert float(loss) == pytest.approx(float(ORACLES[name](logits, smoothed)))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("name", NAMES)
-def test_gradients_are_finite_however_sure_the_logits(name, smoothing):
+def test_gradients_are_finite_for_extreme_logits(name, smoothing):
     logits = torch.tensor([[-100.0, -20, 0, 20, 100]] * 2, requires_grad=True)
     Y = torch.tensor([[0.0] * 5, [1.0] * 5])
     loss = make(name, Y.bool().numpy(), smoothing)(logits, Y)
     loss.backward()
     assert loss.isfinite()
     assert logits.grad.isfinite().all()
-    if not smoothing and name != "asymmetric":  # whose margin forgives a negative of p < 0.05
+    if not smoothing and name != "asymmetric":  # its margin ignores negatives of p < 0.05
         assert (logits.grad[0] >= 0).all()
         assert (logits.grad[1] <= 0).all()
 

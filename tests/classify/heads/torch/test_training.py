@@ -9,14 +9,13 @@ from torch import nn
 from encode_once.cache.errors import UsageError
 from encode_once.classify.data.splits import validation_split
 from encode_once.classify.device import choose_device
+from encode_once.classify.heads.torch.scores import SCORES, mean_f1
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
-    SCORES,
     TrainingConfig,
     logits,
     lr_factor,
-    mean_f1,
     seeded,
     train,
 )
@@ -32,14 +31,14 @@ def bce(model, X, Y):
 
 @pytest.fixture
 def rows():
-    """Training and validation rows of one linear label in three."""
+    """Train and validation rows with three linear labels."""
     X = np.random.default_rng(0).normal(size=(820, 5)).astype(np.float32)
     Y = X[:, :3] > 0.5
     return X[:800], Y[:800], X[800:], Y[800:]
 
 
 def weights_after(scores, rows, *, patience, epochs=10):
-    """The weights after each epoch, those train leaves, when the epochs reach these scores."""
+    """The weights after each epoch, if these are the scores, and the weights that `train` leaves."""
     with seeded(0, torch.device("cpu")):
         model = nn.Linear(5, 3)
         seen = []
@@ -57,12 +56,12 @@ def weights_after(scores, rows, *, patience, epochs=10):
 @pytest.mark.parametrize(
     ("scores", "best", "epochs"),
     [
-        ([1, 3, 2, 2, 2, 9], 1, 4),  # two epochs without a better one: the last is never reached
-        ([1, 2, 1, 3, 3, 3], 3, 6),  # an equal score is no better one
+        ([1, 3, 2, 2, 2, 9], 1, 4),  # two epochs without a better score: the last is not reached
+        ([1, 2, 1, 3, 3, 3], 3, 6),  # an equal score is not better
         ([5, 4, 3, 2, 1, 0], 0, 3),
     ],
 )
-def test_training_stops_when_it_no_longer_improves_and_restores_the_best(rows, scores, best, epochs):
+def test_training_stops_without_improvement_and_restores_the_best_weights(rows, scores, best, epochs):
     seen, final = weights_after([*scores, *[0] * 10], rows, patience=2)
     assert len(seen) == epochs
     assert torch.equal(final, seen[best])
@@ -93,19 +92,19 @@ def test_one_epoch_equals_a_plain_torch_loop(rows):
     assert torch.allclose(model.weight, plain.weight, atol=1e-6)
 
 
-def test_rows_are_held_out_where_none_are_given_to_validate_on(rows):
+def test_validation_rows_are_set_aside_unless_they_are_given(rows):
     X, Y, X_val, Y_val = rows
-    for given, kept in zip(rows, with_validation(*rows, seed=0), strict=True):
-        assert kept is given
-    for some in ((None, None), (X_val, None), (None, Y_val)):
-        X_fit, Y_fit, X_held, Y_held = with_validation(X, Y, *some, seed=3)
-        fit, held = validation_split(Y, np.arange(800), seed=3)
-        for got, expected in ((X_fit, X[fit]), (Y_fit, Y[fit]), (X_held, X[held]), (Y_held, Y[held])):
-            np.testing.assert_array_equal(got[:], expected)
+    for before, after in zip(rows, with_validation(*rows, seed=0), strict=True):
+        assert after is before
+    for incomplete in ((None, None), (X_val, None), (None, Y_val)):
+        train_part, val_part = validation_split(Y, np.arange(800), seed=3)
+        expected = X[train_part], Y[train_part], X[val_part], Y[val_part]
+        for part, array in zip(with_validation(X, Y, *incomplete, seed=3), expected, strict=True):
+            np.testing.assert_array_equal(part[:], array)
 
 
 @pytest.mark.parametrize(("n", "size"), [(800, 16), (830, 17), (400, 8), (99, 3), (10, 2), (1, 1)])
-def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n, size):
+def test_small_tables_have_smaller_batches_of_at_least_two_rows(rows, n, size):
     model = nn.Linear(5, 3)
     seen = []
     model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])) if model.training else None)
@@ -116,7 +115,7 @@ def test_small_tables_are_cut_into_smaller_batches_of_two_rows_at_least(rows, n,
     assert sum(seen) == n
 
 
-def test_the_rate_rises_to_its_full_height_and_falls_as_its_schedule_says():
+def test_the_learning_rate_rises_and_then_follows_its_schedule():
     for name, falls in (
         ("cosine", (1 + np.cos(np.linspace(0, np.pi, 91))) / 2),
         ("linear", np.linspace(1, 0, 91)),
@@ -190,7 +189,7 @@ def network():
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimiser):
+def test_each_network_is_trained_as_if_it_were_alone(rows, optimiser):
     first = network()
 
     def trained(rates):
@@ -207,7 +206,7 @@ def test_each_learning_rate_has_a_network_that_is_as_trained_alone(rows, optimis
             torch.testing.assert_close(model.state_dict()[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_the_network_of_each_rate_is_left_at_its_best_epoch(rows):
+def test_each_network_is_left_at_its_best_epoch(rows):
     models = [nn.Linear(5, 3) for _ in RATES]
     scores = iter([1, 2, 3, 5, 9, 2, 8, 7, 6])  # of three networks in three epochs
     seen = []
@@ -268,7 +267,7 @@ def test_training_that_diverges_scores_minus_infinity(rows, stop_by, rates):
     assert {epoch.validation_score for epoch in history} == {-np.inf}
 
 
-def test_a_rate_that_diverges_leaves_the_others_alone(rows):
+def test_a_network_that_diverges_does_not_affect_the_others(rows):
     models = [nn.Sequential(nn.Linear(5, 9), nn.Linear(9, 3)) for _ in range(2)]
     config = TrainingConfig(2, 16, optimiser="sgd", progress=False)
     for epoch in train(models, *rows, [1e30, 0.01], config, bce, LOSS):
@@ -314,14 +313,14 @@ def test_the_scores_to_stop_by_are_scikit_learns(occurring):
     assert got == pytest.approx(expected)
 
 
-def test_without_any_label_there_is_a_score_still():
+def test_scores_are_defined_without_any_label():
     nothing = torch.full((3, 2), -1.0), torch.zeros(3, 2)
     assert {name: score(*nothing) for name, score in SCORES.items() if name != "loss"} == dict.fromkeys(
         ["f1", "micro", "macro", "samples", "mAP"], 0.0
     )
 
 
-def test_mean_f1_leaves_out_classes_that_do_not_occur():
+def test_mean_f1_ignores_classes_that_do_not_occur():
     rng = np.random.default_rng(0)
     Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
     Y[:, 4] = False
@@ -343,7 +342,7 @@ def test_logits_are_computed_in_evaluation_mode_chunk_by_chunk(monkeypatch, n):
     assert not model.training
 
 
-def test_seeded_repeats_and_leaves_the_callers_random_numbers_alone():
+def test_seeded_repeats_and_restores_the_callers_random_numbers():
     torch.manual_seed(1)
     expected = torch.rand(2)
     torch.manual_seed(1)
@@ -355,6 +354,6 @@ def test_seeded_repeats_and_leaves_the_callers_random_numbers_alone():
     assert torch.equal(torch.rand(2), expected)
 
 
-def test_auto_is_the_gpu_where_there_is_one():
+def test_auto_is_the_gpu_if_there_is_one():
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,62 @@
+"""Scores of logits on validation rows, by which training is stopped."""
+
+from collections.abc import Callable
+
+from sklearn.metrics import average_precision_score
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+Score = Callable[[Tensor, Tensor], float]  # logits and labels, both (n, c) → a number to maximise
+
+
+def mean_f1(logits: Tensor, Y: Tensor) -> float:
+    """The mean of micro F1 and macro F1 at a threshold of 0.5, over the classes that occur in Y."""
+    return (micro_f1(logits, Y) + macro_f1(logits, Y)) / 2
+
+
+def micro_f1(logits: Tensor, Y: Tensor) -> float:
+    """Micro F1 at a threshold of 0.5."""
+    hits, sizes = _counts(logits, Y)
+    return float(hits.sum() / sizes.sum().clamp(min=1))
+
+
+def macro_f1(logits: Tensor, Y: Tensor) -> float:
+    """Macro F1 at a threshold of 0.5, over the classes that occur in Y; micro F1 if none does."""
+    hits, sizes = _counts(logits, Y)
+    occurs = Y.any(0)
+    return float((hits[occurs] / sizes[occurs]).mean()) if occurs.any() else micro_f1(logits, Y)
+
+
+def samples_f1(logits: Tensor, Y: Tensor) -> float:
+    """The mean of the rows' F1 at a threshold of 0.5; 0 for a row without labels."""
+    hits, sizes = _counts(logits.T, Y.T)
+    return float((hits / sizes.clamp(min=1)).mean())
+
+
+def mean_ap(logits: Tensor, Y: Tensor) -> float:
+    """The mean average precision of the classes that occur in Y; 0 if none does."""
+    occurs = Y.any(0)
+    if not occurs.any():
+        return 0.0
+    return float(average_precision_score(Y[:, occurs].cpu().numpy(), logits[:, occurs].cpu().numpy()))
+
+
+def negative_bce(logits: Tensor, Y: Tensor) -> float:
+    """Minus the BCE."""
+    return -float(binary_cross_entropy_with_logits(logits, Y))
+
+
+def _counts(logits: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
+    """For each class twice its true positives, and the number of predicted plus true labels, both (c,)."""
+    predicted = (logits >= 0).float()
+    return 2 * (predicted * Y).sum(0), predicted.sum(0) + Y.sum(0)
+
+
+SCORES: dict[str, Score] = {
+    "f1": mean_f1,
+    "micro": micro_f1,
+    "macro": macro_f1,
+    "samples": samples_f1,
+    "mAP": mean_ap,
+    "loss": negative_bce,
+}
