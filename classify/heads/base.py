@@ -23,6 +23,7 @@ class Head(ABC):
 
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
+    STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
     history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
     warnings: Sequence[str] = ()  # of the last `fit`
 
@@ -47,10 +48,11 @@ class Head(ABC):
     def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the classes for the rows X (n, d)."""
 
-    @abstractmethod
     def state(self) -> State:
         """What was learned, as named arrays."""
+        return {name: getattr(self, f"{name}_") for name in self.STATE}
 
-    @abstractmethod
     def load_state(self, state: State) -> None:
         """Restore what a head of the same options learned: its scores are then the same."""
+        for name in self.STATE:
+            setattr(self, f"{name}_", state[name])

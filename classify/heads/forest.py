@@ -92,5 +92,4 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return self.state_
 
     def load_state(self, state: State) -> None:
-        """Restore what another head learned."""
         self.state_ = dict(state)

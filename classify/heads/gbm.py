@@ -62,7 +62,6 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         Z = projection.project(X, self.center_, self.axes_)
         scores = np.tile(self.frequencies_, (len(Z), 1))
         for c, booster in enumerate(self.boosters_):
@@ -80,7 +79,6 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return {"center": self.center_, "axes": self.axes_, "frequencies": self.frequencies_, **texts}
 
     def load_state(self, state: State) -> None:
-        """Restore what another head learned."""
         self.center_, self.axes_, self.frequencies_ = state["center"], state["axes"], state["frequencies"]
         texts = (state.get(f"booster.{c}") for c in range(len(self.frequencies_)))
         self.history = []

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -35,6 +36,9 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     metric: "cosine" or "l2".
     """
 
+    # The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,).
+    STATE: ClassVar[Sequence[str]] = ("rows", "labels", "spread", "k", "temperature")
+
     ks: Sequence[int] = (5, 10, 20, 40, 80, 160)
     temperatures: Sequence[float] = (0.1, 0.2, 0.4, float("inf"))
     metric: str = "cosine"
@@ -56,7 +60,6 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         labels = on_device(self.labels_, choose_device(self.device))
         temperature, k = float(self.temperature_[0]), int(self.k_[0])
         parts = []
@@ -64,16 +67,6 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             (shares,) = self._shares(distances, labels[rows], labels.mean(0), temperature, [k])
             parts.append(shares.cpu().numpy())
         return np.concatenate(parts)
-
-    def state(self) -> State:
-        """The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,)."""
-        names = ("rows", "labels", "spread", "k", "temperature")
-        return {name: getattr(self, f"{name}_") for name in names}
-
-    def load_state(self, state: State) -> None:
-        """Restore what another head learned."""
-        for name, array in state.items():
-            setattr(self, f"{name}_", array)
 
     def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])

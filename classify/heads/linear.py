@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from encode_once.classify.arrays import LabelMatrix, Scores, State
+from encode_once.classify.arrays import LabelMatrix, Scores
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -34,6 +35,9 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     Cs: the values to try.
     tolerance: see `_Problem.solve`.
     """
+
+    # The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,).
+    STATE: ClassVar[Sequence[str]] = ("coef", "intercept", "C")
 
     Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     tolerance: float = 1e-4
@@ -60,18 +64,9 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(len(X))])
         scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
         return scores
-
-    def state(self) -> State:
-        """The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,)."""
-        return {"coef": self.coef_, "intercept": self.intercept_, "C": self.C_}
-
-    def load_state(self, state: State) -> None:
-        """Restore what another head learned."""
-        self.coef_, self.intercept_, self.C_ = state["coef"], state["intercept"], state["C"]
 
     def _problem(self, X: MatrixLike, Y: LabelMatrix) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)))

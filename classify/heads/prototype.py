@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from encode_once.cache.errors import UsageError
-from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, State, Vectors
+from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -46,6 +47,12 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     alphas, betas: the values to try.
     classes: the names of Y's columns.
     """
+
+    # Prototypes (c, d), cached rows (m, d) float16 with their labels (m, c), β (1,), what cosines and
+    # affinities are multiplied by, (2,), and the slopes, intercepts and frequencies of the classes, (c,).
+    STATE: ClassVar[Sequence[str]] = (
+        "prototypes", "rows", "labels", "beta", "scale", "slope", "intercept", "frequencies",
+    )  # fmt: skip
 
     prompts: Prompts | None = None
     shots: int | None = None
@@ -92,7 +99,6 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         device = choose_device(self.device)
         slope, intercept = on_device(self.slope_, device), on_device(self.intercept_, device)
         frequencies = on_device(self.frequencies_, device)
@@ -101,20 +107,6 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             scores = (_blend(cosines, affinities, self.scale_) * slope + intercept).sigmoid()
             parts.append(torch.where(has_vector[:, None], scores, frequencies).cpu().numpy())
         return np.concatenate(parts)
-
-    def state(self) -> State:
-        """Prototypes (c, d), cached rows (m, d) float16 with their labels (m, c), β (1,), and the rest.
-
-        The rest is what cosines and affinities are multiplied by, (2,), and the slopes, intercepts and
-        frequencies of the classes, (c,) each.
-        """
-        names = ("prototypes", "rows", "labels", "beta", "scale", "slope", "intercept", "frequencies")
-        return {name: getattr(self, f"{name}_") for name in names}
-
-    def load_state(self, state: State) -> None:
-        """Restore what another head learned."""
-        for name, array in state.items():
-            setattr(self, f"{name}_", array)
 
     def _fill_cache(self, X: MatrixLike, Y: LabelMatrix, prompts: Vectors | None) -> "_Cache":
         """Set the cached rows, the prototypes and the frequencies."""

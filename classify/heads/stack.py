@@ -63,7 +63,6 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the classes for the rows X (n, d)."""
         logits = self._logits(self.heads_, X)
         if self.combiner != MEAN:
             return self.combiner_.predict_proba(logits)
@@ -78,8 +77,6 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         return {"size": self.size_, **states.merge(learned)}
 
     def load_state(self, state: State) -> None:
-        """Restore what another stack of the same options learned."""
-
         def load(head: Head, owner: str) -> Head:
             head.load_state(states.state_of(owner, state))
             return head

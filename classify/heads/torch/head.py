@@ -92,7 +92,6 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of the labels of the rows X (n, d)."""
         if not len(X):
             return np.empty((0, self.size_[1]), np.float32)
         scores: Scores = logits(self.network_, X).sigmoid().cpu().numpy()
@@ -104,7 +103,6 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         return {"size": self.size_, **weights}
 
     def load_state(self, state: State) -> None:
-        """Restore what another head of the same options learned."""
         self.size_ = state["size"]
         with seeded(
             self.seed, torch.device("cpu")

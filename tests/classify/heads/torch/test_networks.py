@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from encode_once.cache.errors import UsageError
 from encode_once.classify.heads.torch.networks import (
     FUSIONS,
     Bilinear,
@@ -215,10 +214,3 @@ def test_features_are_dropped_only_in_training_and_never_all_of_a_sample(share, 
         1 - share + share**3, abs=0.06
     )  # if all were drawn, none is dropped
     assert torch.equal(joined.eval()._drop_features(present), present)
-
-
-def test_unknown_readers_and_fusions_name_the_nearest():
-    with pytest.raises(UsageError, match="unknown reader 'bilstn': did you mean 'bilstm'"):
-        FusedFeatures([(1, 2)], "bilstn", "concat", **OPTIONS)
-    with pytest.raises(UsageError, match="unknown fusion 'gatd': did you mean 'gated'"):
-        FusedFeatures([(1, 2)], "mean", "gatd", **OPTIONS)

@@ -3,13 +3,11 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, f1_score, log_loss
+from sklearn.metrics import log_loss
 from torch import nn
 
-from encode_once.cache.errors import UsageError
 from encode_once.classify.data.splits import validation_split
-from encode_once.classify.device import choose_device
-from encode_once.classify.heads.torch.scores import SCORES, mean_f1
+from encode_once.classify.heads.torch.scores import SCORES
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
@@ -71,25 +69,6 @@ def test_training_ends_after_its_epochs(rows):
     seen, final = weights_after(range(10), rows, patience=2, epochs=3)
     assert len(seen) == 3
     assert torch.equal(final, seen[-1])
-
-
-def test_one_epoch_equals_a_plain_torch_loop(rows):
-    X, Y = torch.from_numpy(rows[0]), torch.from_numpy(rows[1]).float()
-    with seeded(3, torch.device("cpu")):
-        model = nn.Linear(5, 3)
-        train([model], *rows, [0.01], TrainingConfig(epochs=1, **OPTIONS), bce, LOSS)
-    with seeded(3, torch.device("cpu")):
-        plain = nn.Linear(5, 3)
-        order = torch.randperm(800)
-        optimiser = torch.optim.AdamW(plain.parameters(), weight_decay=0.0)
-        for step in range(50):
-            optimiser.param_groups[0]["lr"] = 0.01 * (step + 1) / 50
-            batch = order[16 * step : 16 * step + 16]
-            p = plain(X[batch]).sigmoid()
-            optimiser.zero_grad()
-            (-(Y[batch] * p.log() + (1 - Y[batch]) * (1 - p).log()).mean()).backward()
-            optimiser.step()
-    assert torch.allclose(model.weight, plain.weight, atol=1e-6)
 
 
 def test_validation_rows_are_set_aside_unless_they_are_given(rows):
@@ -275,61 +254,6 @@ def test_a_network_that_diverges_does_not_affect_the_others(rows):
     assert all(value.isfinite().all() for value in models[1].state_dict().values())
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        ({"optimiser": "adma"}, "unknown optimiser 'adma': did you mean 'adam'"),
-        ({"schedule": "cosin"}, "unknown schedule 'cosin': did you mean 'cosine'"),
-        ({"stop_by": "mAp"}, "unknown stop_by 'mAp': did you mean 'mAP'"),
-    ],
-)
-def test_unknown_names_are_told_with_the_nearest(option, message):
-    with pytest.raises(UsageError, match=message):
-        TrainingConfig(1, 16, **option)
-
-
-@pytest.mark.parametrize("occurring", [[0, 1, 2, 3, 5], [4]])
-def test_the_scores_to_stop_by_are_scikit_learns(occurring):
-    rng = np.random.default_rng(1)
-    Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
-    Y[:, [c for c in range(6) if c not in occurring]] = False
-    Y[3] = False
-    scores[3] = -1  # neither labels nor predictions
-
-    def f1(average, **options):
-        return f1_score(Y, scores >= 0, average=average, zero_division=0, **options)
-
-    expected = {
-        "micro": f1("micro"),
-        "macro": f1("macro", labels=occurring),
-        "f1": (f1("micro") + f1("macro", labels=occurring)) / 2,
-        "samples": f1("samples"),
-        "mAP": np.mean([average_precision_score(Y[:, c], scores[:, c]) for c in occurring]),
-        "loss": -np.mean(
-            [log_loss(Y[:, c], 1 / (1 + np.exp(-scores[:, c])), labels=[False, True]) for c in range(6)]
-        ),
-    }
-    got = {name: SCORES[name](torch.tensor(scores), torch.tensor(Y).double()) for name in SCORES}
-    assert got == pytest.approx(expected)
-
-
-def test_scores_are_defined_without_any_label():
-    nothing = torch.full((3, 2), -1.0), torch.zeros(3, 2)
-    assert {name: score(*nothing) for name, score in SCORES.items() if name != "loss"} == dict.fromkeys(
-        ["f1", "micro", "macro", "samples", "mAP"], 0.0
-    )
-
-
-def test_mean_f1_ignores_classes_that_do_not_occur():
-    rng = np.random.default_rng(0)
-    Y, scores = rng.random((50, 6)) < 0.3, rng.normal(size=(50, 6))
-    Y[:, 4] = False
-    expected = f1_score(Y, scores >= 0, average="micro")
-    expected += f1_score(Y, scores >= 0, average="macro", labels=[0, 1, 2, 3, 5])
-    assert mean_f1(torch.tensor(scores), torch.tensor(Y).float()) == pytest.approx(expected / 2)
-    assert mean_f1(torch.full((3, 2), -1.0), torch.zeros(3, 2)) == 0.0
-
-
 @pytest.mark.parametrize("n", [0, 2, 3, 10])
 def test_logits_are_computed_in_evaluation_mode_chunk_by_chunk(monkeypatch, n):
     monkeypatch.setattr("encode_once.classify.data.matrix.CHUNK", 3)
@@ -352,8 +276,3 @@ def test_seeded_repeats_and_restores_the_callers_random_numbers():
             draws.append(torch.rand(2))
     assert torch.equal(*draws)
     assert torch.equal(torch.rand(2), expected)
-
-
-def test_auto_is_the_gpu_if_there_is_one():
-    assert choose_device("cpu").type == "cpu"
-    assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
