@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from encode_once.classify.runs.predict import evaluate, predict
     from encode_once.classify.runs.retune import measure_kept, retune
     from encode_once.classify.runs.run import Run, load_run
+    from encode_once.classify.spec import FitSpec
 
 __all__ = [
     "DecisionSpec",
+    "FitSpec",
     "Run",
     "ablate",
     "evaluate",
@@ -29,8 +31,9 @@ __all__ = [
 ]  # fmt: skip
 
 _MODULES = {
-    "Run": "runs.run",
     "DecisionSpec": "decisions.rule",
+    "FitSpec": "spec",
+    "Run": "runs.run",
     "ablate": "experiments.ablation",
     "evaluate": "runs.predict",
     "fit": "runs.fit",

@@ -1,4 +1,4 @@
-"""What a run is asked for, and the identity that shows that an existing run is that one."""
+"""What a run is asked for, and the identity by which an existing run is recognised."""
 
 import hashlib
 import json

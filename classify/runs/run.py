@@ -237,7 +237,7 @@ def check_place(path: Path) -> None:
 
 
 def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None:
-    """The first of the folders that holds a whole run, and one of that identity if it is given."""
+    """The run in the first of the folders that holds a whole run, of this identity if it is given."""
     for folder in folders:
         try:
             run = load_run(folder)

@@ -1,4 +1,4 @@
-"""Stores of learnable rows whose vectors, captions and labels a test may change row by row."""
+"""Stores of learnable rows whose vectors, captions and labels a test can change row by row."""
 
 from dataclasses import dataclass, field
 
@@ -42,9 +42,9 @@ class Data:
         return data
 
     def caption(self, row, rng):
-        """What the labels of a row say, among words that say nothing; no two rows have the same."""
-        true = [rng.choice(WORDS[c]) for c in np.flatnonzero(self.labels[row])]
-        return " ".join([*rng.permutation([*true, *rng.choice(OTHERS, 4)]), f"number{row}"])
+        """Words that depend on the labels of the row, among random ones; every caption is different."""
+        telling = [rng.choice(WORDS[c]) for c in np.flatnonzero(self.labels[row])]
+        return " ".join([*rng.permutation([*telling, *rng.choice(OTHERS, 4)]), f"number{row}"])
 
     def save(self, folder):
         """The store of these rows and their table."""

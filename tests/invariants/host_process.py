@@ -1,7 +1,7 @@
-"""Run by test_host_process.py in a process of its own: does what a program with this library in it does.
+"""Use the library as a host program does. test_host_process.py runs this in a separate process.
 
-`python -m tests.invariants.host_process CASE FOLDER` prints, as JSON, what of the process's state differs
-after the case from before, as pairs of texts.
+`python -m tests.invariants.host_process CASE FOLDER` prints what the case changed in the process, as JSON:
+name → state before and after.
 """
 
 import csv
@@ -37,10 +37,10 @@ from PIL import Image, ImageFile
 
 
 def state():
-    """What a library might change of its process: texts by name."""
+    """The state of the process that a library might change, as texts by name."""
     umask = os.umask(0o022)
     os.umask(umask)
-    loggers = (one for _, one in sorted(logging.root.manager.loggerDict.items()))
+    loggers = (logger for _, logger in sorted(logging.root.manager.loggerDict.items()))
     state = {
         "logging is disabled": logging.root.manager.disable,
         "root logger": (logging.root.level, logging.root.handlers),
@@ -84,7 +84,7 @@ def state():
 
 
 def imports(folder):
-    """What `import` alone does."""
+    """Only import."""
     from encode_once import cache, classify, cli, extract
 
     assert cache.__all__, (classify, cli, extract)
@@ -117,7 +117,7 @@ def library(folder):
 
 
 def command_line(folder):
-    """The commands, as a program runs them that has them in it, and errors, too."""
+    """Run commands inside the process, also ones that fail."""
     from click.testing import CliRunner
 
     from encode_once.cli import main

@@ -34,13 +34,13 @@ def test_train_validation_and_eval_partition_the_rows(seed, n, spec, largest):
     assert len(evaluated) == len(set(evaluated.tolist()))
     if spec.startswith("kfold"):
         assert sorted(evaluated) == [*range(n)]
-    for held in parts:
-        train, validation = validation_split(Y, np.setdiff1d(np.arange(n), held), 0.2, seed, together)
-        assert sorted(np.concatenate([train, validation, held])) == [*range(n)]
+    for part in parts:
+        train, validation = validation_split(Y, np.setdiff1d(np.arange(n), part), 0.2, seed, together)
+        assert sorted(np.concatenate([train, validation, part])) == [*range(n)]
 
 
 @pytest.mark.parametrize("split", ["part", "stratified:0.25", "random:0.3", "tail:50", "kfold:3"])
-def test_a_run_was_fitted_tuned_or_measured_on_every_row_of_its_table(data, tmp_path, split):
+def test_every_row_of_the_table_is_fitted_validated_or_evaluated_on(data, tmp_path, split):
     store = data.save(tmp_path)
     run, metrics = fit(store, "linear", split=split, run=tmp_path / "run", options={"Cs": [0.1]})
     keys = content_keys(*store.tables())
@@ -59,7 +59,7 @@ def test_a_run_was_fitted_tuned_or_measured_on_every_row_of_its_table(data, tmp_
 
 @pytest.fixture
 def flawed(folder):
-    """Twelve rows: one image broken, one absent, two the same; one caption empty, two the same."""
+    """Twelve rows: one image is broken, one absent, two are equal; one caption is empty, two are equal."""
     root = folder(12)
     (root / "data" / "3.png").write_bytes(b"this is no picture")
     (root / "data" / "5.png").unlink()
@@ -73,21 +73,21 @@ def flawed(folder):
 
 
 def counts(report):
-    return {name: tuple(one[key] for key in ("encoded", "present", "failed"))
-            for name, one in report["features"].items()}  # fmt: skip
+    return {name: tuple(numbers[key] for key in ("encoded", "present", "failed"))
+            for name, numbers in report["features"].items()}  # fmt: skip
 
 
-def test_what_is_asked_of_an_extraction_was_encoded_there_or_failed(flawed, run):
+def test_every_input_of_an_extraction_is_encoded_present_or_failed(flawed, run):
     words = ("extract", "--encoder", f"{LITE0},{GLOVE}", "--json", "--data", flawed)
     first, second = (json.loads(run(*words, status=1).stdout) for _ in range(2))
     assert first["samples"] == second["samples"] == 12
     assert counts(first).keys() == counts(second).keys()
     for name, (encoded, present, failed) in counts(first).items():
-        asked_for = 12 if name.startswith(LITE0) else 11  # nothing is asked for of an empty caption
-        assert encoded + present + failed == asked_for
+        inputs = 12 if name.startswith(LITE0) else 11  # an empty caption is no input
+        assert encoded + present + failed == inputs
         assert failed == (2 if name.startswith(LITE0) else 0)
         assert counts(second)[name] == (0, encoded + present, failed)
-    assert {one["input"].rpartition("/")[2] for one in first["failures"]} == {"3.png", "5.png"}
+    assert {failure["input"].rpartition("/")[2] for failure in first["failures"]} == {"3.png", "5.png"}
 
 
 def test_every_row_is_predicted_once_and_in_order(folder, flawed, run, tmp_path):

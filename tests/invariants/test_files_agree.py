@@ -1,4 +1,4 @@
-"""Labels and metrics follow from scores.h5 and thresholds.json: recomputed here without any of our code."""
+"""Labels and metrics follow from scores.h5 and thresholds.json: recomputed without the product's code."""
 
 import csv
 import json
@@ -57,7 +57,7 @@ def probabilities_of(rule, scores, classes):
 
 
 def expected_f1(p, chosen):
-    """Of a set of labels, if the labels are independent: the mean over all 2^c truths."""
+    """The expected F1 of a set of independent labels: the mean over all 2^c truths."""
     total = 0.0
     for truth in product([0, 1], repeat=len(p)):
         chance = np.prod(np.where(truth, p, 1 - p))
@@ -74,7 +74,7 @@ def labels_of(rule, p, classes):
         for row in range(n):
             order = np.argsort(-p[row].astype(float), kind="stable")
             sets = [np.isin(np.arange(c), order[:k]) for k in range(1, most + 1)]
-            values = [expected_f1(p[row].astype(float), one) for one in sets]
+            values = [expected_f1(p[row].astype(float), chosen_set) for chosen_set in sets]
             chosen[row] = sets[np.flatnonzero(values >= max(values) - 1e-12)[0]]
     else:
         thresholds = np.array([rule["thresholds"][name] for name in classes])
@@ -89,7 +89,7 @@ def labels_of(rule, p, classes):
 
 
 def check(path):
-    """Whether predictions.csv and metrics.json are what scores.h5 and thresholds.json give."""
+    """Assert that predictions.csv and metrics.json follow from scores.h5 and thresholds.json."""
     rule = json.loads((path / "thresholds.json").read_text())
     metrics = json.loads((path / "metrics.json").read_text())
     with h5py.File(path / "scores.h5") as file:
@@ -102,10 +102,10 @@ def check(path):
         assert sorted(set(fold_of)) == [*range(len(rules))]
     else:
         rules, fold_of = [rule], np.zeros(len(scores), int)
-    for number, one in enumerate(rules):
+    for number, fold_rule in enumerate(rules):
         rows = fold_of == number
-        likely = probabilities_of(one, scores[rows], classes)
-        p[rows], chosen[rows] = likely, labels_of(one, likely, classes)
+        p[rows] = probabilities_of(fold_rule, scores[rows], classes)
+        chosen[rows] = labels_of(fold_rule, p[rows], classes)
 
     with (path / "predictions.csv").open(newline="") as file:
         _, *rows = csv.reader(file)

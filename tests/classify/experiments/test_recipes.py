@@ -1,6 +1,8 @@
 """Recipes: their files, what they run on, and the rows they add."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,3 +263,14 @@ def test_corpus_features_need_captions(filled, place):
     store.save(table)
     (resolved,) = RecipeRunner(store).prepare([recipe])
     assert "no captions" in resolved.lacks
+
+
+def test_recipe_list_imports_neither_torch_nor_libraries_of_models(folder):
+    folder(3)
+    code = (
+        "import sys; from click.testing import CliRunner; from encode_once.cli import main; "
+        "result = CliRunner().invoke(main, ['recipe', 'list']); assert not result.exit_code; "
+        "print(*{'torch', 'sklearn', 'open_clip', 'timm', 'torchvision', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr

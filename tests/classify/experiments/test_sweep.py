@@ -34,22 +34,22 @@ def folder(tmp_path):
 @pytest.fixture
 def fits(monkeypatch):
     """The folders of the runs that were fitted."""
-    made = []
+    folders = []
 
     def counted(*args, **options):
-        made.append(options["run"])
+        folders.append(options["run"])
         return fit(*args, **options)
 
     monkeypatch.setattr(trial, "fit", counted)
-    return made
+    return folders
 
 
-def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, tmp_path):
+def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_path):
     store = filled()
     rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", tuning="micro", folder=folder)
     sets = [["e/image"], ["e/text"], ["e/image", "e/text"]]
-    asked = sorted(itertools.product(["linear", "knn"], sets))
-    assert sorted((row["head"], row["features"]) for row in rows) == asked
+    expected = sorted(itertools.product(["linear", "knn"], sets))
+    assert sorted((row["head"], row["features"]) for row in rows) == expected
     for row in rows:
         run, metrics = fit(
             store,
@@ -66,8 +66,8 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
         assert load_run(row["run"]).eval.ids == run.eval.ids
         assert row["seconds"] > 0
         assert row["error"] is None
-    found = [row["micro_f1"] for row in rows]
-    assert found == sorted(found, reverse=True)
+    ranked = [row["micro_f1"] for row in rows]
+    assert ranked == sorted(ranked, reverse=True)
     assert json.loads((folder / "leaderboard.json").read_text()) == rows
     table = (folder / "leaderboard.md").read_text()
     assert table.startswith(
@@ -76,7 +76,7 @@ def test_each_row_is_a_run_of_its_own_on_the_same_held_out_rows(filled, folder, 
     assert "100 rows (tail:100); thresholds maximise micro; tuned on inner: 30 of the training rows" in table
 
 
-def test_settings_are_tried_each_with_each_and_so_are_seeds(filled, folder):
+def test_all_combinations_of_options_and_seeds_are_fitted(filled, folder):
     grid = {"knn": {"metric": ["cosine", "l2"], "ks": [[5], [9, 11]]}}
     rows = sweep(filled(), ["knn", "linear"], grid=grid, seeds=2, folder=folder, by="mAP")
     options = [row["settings"] for row in rows if row["head"] == "knn"]
@@ -89,7 +89,7 @@ def test_settings_are_tried_each_with_each_and_so_are_seeds(filled, folder):
     assert len({tuple(load_run(row["run"]).eval.ids) for row in rows}) == 1
 
 
-def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, folder, fits):
+def test_existing_runs_are_not_fitted_again_even_for_other_thresholds(filled, folder, fits):
     store = filled()
     first = sweep(store, ["linear"], subsets=True, folder=folder)
     assert len(fits) == 3
@@ -102,10 +102,10 @@ def test_what_is_there_is_not_fitted_again_even_for_other_thresholds(filled, fol
         assert row["samples_f1"] == retune(run, DecisionSpec(objective))[0]["samples_f1"]
 
 
-def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
+def test_other_options_rows_or_labels_are_fitted_again(filled, folder, fits):
     store = filled()
-    for some in ({}, {"split": "tail:50"}, {"grid": {"linear": {"tolerance": [0.01]}}}):
-        sweep(store, ["linear"], folder=folder, **some)
+    for change in ({}, {"split": "tail:50"}, {"grid": {"linear": {"tolerance": [0.01]}}}):
+        sweep(store, ["linear"], folder=folder, **change)
     assert len(set(fits)) == 3
     table = store.tables()[0]
     table.labels[0] = ("cat", "dog", "9")
@@ -114,7 +114,7 @@ def test_other_settings_rows_or_vectors_are_fitted_anew(filled, folder, fits):
     assert len(set(fits)) == 4
 
 
-def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(filled, folder):
+def test_a_trial_that_fails_is_a_row_with_its_error_and_the_others_go_on(filled, folder):
     store = filled()
     grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], "many"]}}
     rows = sweep(store, ["knn"], grid=grid, folder=folder)
@@ -127,7 +127,7 @@ def test_what_fails_is_a_row_with_its_reason_and_the_others_go_on(filled, folder
     assert "failed: knn" in (folder / "leaderboard.md").read_text()
 
 
-def test_a_head_that_cannot_take_sequences_is_a_row_beside_one_that_can(filled, folder):
+def test_a_head_that_cannot_take_sequences_is_a_row_with_its_error(filled, folder):
     store = filled()
     keys = store.tables()[0].keys("caption")
     with store.declare("e/tokens", {"modality": "caption"}).writer(len(keys)) as writer:
@@ -153,7 +153,7 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"names": ["liner"]}, "did you mean 'linear'"),
         ({"features": ["e/imag"]}, "did you mean 'e/image'"),
@@ -165,13 +165,13 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
         ({"trials": 2, "names": ["mlp"], "split": "kfold:3"}, "kfold:3"),
     ],
 )
-def test_wrong_names_are_told_before_anything_is_fitted(filled, folder, fits, wrong, told):
-    with pytest.raises(UsageError, match=told):
+def test_wrong_names_are_errors_before_anything_is_fitted(filled, folder, fits, wrong, message):
+    with pytest.raises(UsageError, match=message):
         sweep(filled(), **{"names": ["linear"], "folder": folder, **wrong})
     assert not fits
 
 
-def test_the_order_is_that_of_the_objective_s_metric():
+def test_the_objective_decides_the_metric_that_ranks():
     assert metric_of(DecisionSpec("global-samples")) == "samples_f1"
     assert metric_of(DecisionSpec("macro", decide="expected-f1")) == "samples_f1"
     for name in ("none", "weighted", "precision:0.9"):
@@ -184,7 +184,7 @@ def whole_runs(folder):
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/run.json")}
 
 
-def test_a_killed_sweep_goes_on_with_the_same_command(filled, folder, tmp_path):
+def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     store = filled()
     words = ["sweep", "--head", "knn", "--head", "linear", "--subsets", "--split", "tail:100"]
     words += ["--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
@@ -212,7 +212,7 @@ def test_a_killed_sweep_goes_on_with_the_same_command(filled, folder, tmp_path):
         assert {**row, "run": 0, "seconds": 0} == {**same, "run": 0, "seconds": 0}
 
 
-def test_a_run_of_which_a_kill_left_a_part_is_fitted(filled, folder, fits):
+def test_a_partly_written_run_is_fitted_again(filled, folder, fits):
     store = filled()
     (row,) = sweep(store, ["linear"], folder=folder)
     run = Path(row["run"])
@@ -225,18 +225,18 @@ def test_a_run_of_which_a_kill_left_a_part_is_fitted(filled, folder, fits):
 
 
 @pytest.mark.parametrize("name", heads.HEADS)
-def test_what_a_head_lets_a_search_try_are_options_of_its_own(name):
+def test_search_spaces_and_losses_belong_to_options_of_the_head(name):
     space = heads.class_of(name).SPACE
     assert set(space) <= set(heads.options_of(name))
-    for there in space.values():
-        assert there.low < there.high if isinstance(there, Range) else len(there) > 1
+    for values in space.values():
+        assert values.low < values.high if isinstance(values, Range) else len(values) > 1
     assert set(heads.class_of(name).LOSSES) == set() or "loss" in heads.options_of(name)
 
 
-def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folder, fits):
+def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
     store = filled()
-    asked = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100"}
-    rows = sweep(store, ["mlp", "linear"], **asked)
+    settings = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100"}
+    rows = sweep(store, ["mlp", "linear"], **settings)
     assert {row["head"] for row in rows} == {"mlp", "linear"}
     assert len(fits) == 4 + 1
     (best,) = [row for row in rows if row["head"] == "mlp"]
@@ -246,19 +246,19 @@ def test_a_search_chooses_by_the_rows_that_thresholds_are_tuned_on(filled, folde
     tried = [load_run(path) for path in folder.glob("mlp*")]
     assert len(tried) == 4
 
-    def inner(run):
+    def validation_f1(run):
         return retune(replace(run, eval=run.validation), DecisionSpec("macro"))[0]["macro_f1"]
 
-    assert best["inner_macro_f1"] == pytest.approx(max(map(inner, tried)))
-    assert sweep(store, ["mlp", "linear"], **asked) == rows
+    assert best["inner_macro_f1"] == pytest.approx(max(map(validation_f1, tried)))
+    assert sweep(store, ["mlp", "linear"], **settings) == rows
     assert len(fits) == 5
-    sweep(store, ["mlp"], **{**asked, "trials": 5})
+    sweep(store, ["mlp"], **{**settings, "trials": 5})
     assert len(fits) == 6
 
 
-def test_an_interrupted_search_comes_to_the_same(filled, folder, tmp_path, monkeypatch):
+def test_an_interrupted_search_has_the_same_result(filled, folder, tmp_path, monkeypatch):
     store = filled()
-    asked = {"grid": QUICK, "trials": 3, "split": "tail:100"}
+    settings = {"grid": QUICK, "trials": 3, "split": "tail:100"}
     calls = []
 
     def interrupted(*args, **options):
@@ -269,10 +269,10 @@ def test_an_interrupted_search_comes_to_the_same(filled, folder, tmp_path, monke
 
     monkeypatch.setattr(trial, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sweep(store, ["mlp"], folder=folder, **asked)
-    (row,) = sweep(store, ["mlp"], folder=folder, **asked)
+        sweep(store, ["mlp"], folder=folder, **settings)
+    (row,) = sweep(store, ["mlp"], folder=folder, **settings)
     assert len(calls) == 4
-    (undisturbed,) = sweep(store, ["mlp"], folder=tmp_path / "other", **asked)
+    (undisturbed,) = sweep(store, ["mlp"], folder=tmp_path / "other", **settings)
     assert (row["settings"], row["mAP"]) == (undisturbed["settings"], undisturbed["mAP"])
 
 
@@ -297,7 +297,7 @@ def test_the_command_prints_the_leaderboard(filled, folder):
     assert "1/2 knn metric=l2 on e/image + e/text: macro_f1 0." in result.stderr
 
 
-def test_where_all_fails_so_does_the_command(filled, folder):
+def test_the_command_fails_if_all_trials_fail(filled, folder):
     words = ["sweep", "--head", "knn", "--set", "knn.metric=wrong", "--folder", folder, "--json", "--store"]
     result = CliRunner().invoke(cli.main, [*map(str, words), str(filled().path)])
     assert result.exit_code == 1

@@ -1,4 +1,4 @@
-"""A run on other rows: what is missing there, and a store whose features are not the run's."""
+"""A run applied to other rows: missing features, and a store with other features of the same name."""
 
 import csv
 import shutil
@@ -15,7 +15,7 @@ from encode_once.classify.runs.predict import check, differences, label
 from encode_once.cli import main
 
 
-def fails(store, rows):
+def record_failures(store, rows):
     (table,) = store.tables()
     keys = [table.keys("image")[row].tobytes().hex() for row in rows]
     store.feature("e/image").record_failures([Failure(key, "empty", "", "") for key in keys])
@@ -31,7 +31,7 @@ def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     other = filled(50, missing={5, 6}, name="other", seed=1)
-    table = fails(other, (5, 6))
+    table = record_failures(other, (5, 6))
     (warning,) = label(run, other, table, tmp_path / "out.csv")
     assert "e/image: 2 of 50 rows have no vector" in warning
     header, *rows = read(tmp_path / "out.csv")
@@ -40,10 +40,10 @@ def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
     assert {n: row[2] for n, row in enumerate(rows) if row[2]} == {5: "e/image", 6: "e/image"}
     scores, _ = predict(run, other, table)
     classes = np.array(run.record.classes)
-    assert [row[1] for row in rows] == [";".join(classes[one]) for one in run.decision(scores)]
+    assert [row[1] for row in rows] == [";".join(classes[labels]) for labels in run.decision(scores)]
 
 
-def test_several_missing_features_are_joined_as_labels_are(filled, tmp_path):
+def test_the_names_of_missing_features_are_joined_like_labels(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     (table,) = store.tables()
@@ -61,9 +61,9 @@ def test_without_missing_vectors_predictions_have_the_two_columns_of_the_contrac
 
 
 @pytest.mark.parametrize("split", ["tail:40", "kfold:3"])
-def test_the_kept_predictions_name_them_too_and_so_they_do_after_retuning(filled, tmp_path, split):
+def test_the_predictions_of_a_run_name_missing_features_also_after_retuning(filled, tmp_path, split):
     store = filled(missing={370, 380})
-    fails(store, (370, 380))
+    record_failures(store, (370, 380))
     run, _ = fit(store, "linear", split=split, run=tmp_path / "run")
     before = read(run.path / "predictions.csv")
     assert before[0] == ["ImageID", "Labels", "Missing"]
@@ -75,8 +75,8 @@ def test_the_kept_predictions_name_them_too_and_so_they_do_after_retuning(filled
 
 
 @pytest.fixture
-def remade(filled, tmp_path):
-    """A run, and its store, whose image feature has been made anew another way since."""
+def replaced(filled, tmp_path):
+    """A run whose store now has another image feature of the same name."""
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     shutil.rmtree(store.path / "features" / "e" / "image")
@@ -87,36 +87,36 @@ def remade(filled, tmp_path):
     return run
 
 
-TOLD = r"run was fitted on another e/image: .*weights: stored v2, asked for –"
+DIFFERENCE = r"run was fitted on another e/image: .*weights: stored v2, asked for –"
 
 
-def test_a_store_whose_features_were_made_anew_is_refused_with_what_differs(remade):
-    store = Store(remade.record.store)
-    with pytest.raises(SpecMismatchError, match=TOLD):
-        check(remade, store)
-    with pytest.raises(SpecMismatchError, match=TOLD):
-        predict(remade, store, *store.tables())
+def test_a_store_with_another_feature_is_refused_with_the_difference(replaced):
+    store = Store(replaced.record.store)
+    with pytest.raises(SpecMismatchError, match=DIFFERENCE):
+        check(replaced, store)
+    with pytest.raises(SpecMismatchError, match=DIFFERENCE):
+        predict(replaced, store, *store.tables())
 
 
 @pytest.mark.parametrize("words", [["evaluate", "--data"], ["predict", "--data"]])
-def test_it_is_refused_before_anything_is_encoded(remade, tmp_path, monkeypatch, words):
+def test_it_is_refused_before_anything_is_encoded(replaced, tmp_path, monkeypatch, words):
     monkeypatch.setattr(extract, "encode", lambda *_, **__: pytest.fail("something was encoded"))
     verb, *more = words
-    result = CliRunner().invoke(main, [verb, str(remade.path), *more, str(tmp_path)])
+    result = CliRunner().invoke(main, [verb, str(replaced.path), *more, str(tmp_path)])
     assert result.exit_code == 1
     assert "weights: stored v2, asked for –" in result.stderr
     assert result.stderr.strip().count("\n") == 0
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
-def test_what_rests_on_kept_scores_goes_on_and_tells_it(remade, verb):
-    result = CliRunner().invoke(main, [verb, str(remade.path)])
+def test_commands_that_need_only_the_saved_scores_continue_with_a_warning(replaced, verb):
+    result = CliRunner().invoke(main, [verb, str(replaced.path)])
     assert result.exit_code == 0
     assert "warning: " in result.stderr
     assert "weights: stored v2" in result.stderr
 
 
-def test_a_store_that_is_gone_or_as_it_was_differs_in_nothing(filled, tmp_path):
+def test_an_unchanged_or_absent_store_has_no_differences(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     assert differences(run, store) == differences(run, Store(tmp_path / "gone")) == []

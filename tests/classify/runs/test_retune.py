@@ -6,11 +6,9 @@ from sklearn.metrics import f1_score
 
 from encode_once.cache.keys import content_key, pack
 from encode_once.classify import measure_kept, retune
-from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.evaluation import ScoredRows
-from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.runs.retune import COMPARED_RULES, compare_rules, tuned_on_eval
 from encode_once.classify.runs.run import Model, Run, RunRecord
 from encode_once.classify.spec import FitSpec
@@ -24,7 +22,7 @@ def scored(seed, n=60, folds=None):
     return ScoredRows(ids, scores, labels, folds, keys=pack(content_key(name.encode()) for name in ids))
 
 
-def a_run(tune_on="inner", folds=None):
+def make_run(tune_on="inner", folds=None):
     spec = FitSpec("linear", split="tail:60", tune_on=tune_on)
     record = RunRecord(
         {}, ["a", "b", "c"], "store", "train.csv", "ImageID", " ", created="", warnings=["a warning"]
@@ -54,9 +52,9 @@ TUNINGS = [
 
 
 @pytest.mark.parametrize("tuning", TUNINGS, ids=str)
-@pytest.mark.parametrize(("tune_on", "said"), [("inner", "inner: 60 of"), ("eval", "eval: the 60 rows")])
-def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on, said):
-    run = a_run(tune_on)
+@pytest.mark.parametrize(("tune_on", "tuned_on"), [("inner", "inner: 60 of"), ("eval", "eval: the 60 rows")])
+def test_the_decision_rule_is_fitted_on_the_rows_that_the_metrics_name(tuning, tune_on, tuned_on):
+    run = make_run(tune_on)
     metrics, predictions = retune(run, tuning)
     source = run.eval if tune_on == "eval" else run.validation
     expected = tuning.fit(source.scores, source.labels)
@@ -65,28 +63,28 @@ def test_decisions_come_from_the_rows_they_are_said_to_come_from(tuning, tune_on
     assert run.decision.spec == tuning
     assert metrics["objective"] == (tuning.objective if tuning.decide == "thresholds" else "expected-f1")
     assert metrics["decided"] == str(tuning)
-    assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else said)
+    assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else tuned_on)
     assert tuned_on_eval(run) == (tune_on == "eval" and tuning.objective != "none")
     assert_measured(metrics, predictions, run)
 
 
 @pytest.mark.parametrize("tuning", TUNINGS[:-1], ids=str)
-def test_no_row_of_a_cross_validation_has_a_say_in_its_own_labels(tuning):
+def test_a_cross_validated_row_does_not_affect_its_own_labels(tuning):
     folds = np.arange(60) % 4
-    run = a_run(folds=folds)
+    run = make_run(folds=folds)
     metrics, predictions = retune(run, tuning)
     for fold in range(4):
-        others, mine = folds != fold, folds == fold
-        decided = tuning.fit(run.eval.scores[others], run.eval.labels[others])
-        np.testing.assert_array_equal(predictions[mine], decided(run.eval.scores[mine]))
-    kept = tuning.fit(run.eval.scores, run.eval.labels)
-    np.testing.assert_array_equal(run.decision.thresholds, kept.thresholds)
+        others, rows = folds != fold, folds == fold
+        rule = tuning.fit(run.eval.scores[others], run.eval.labels[others])
+        np.testing.assert_array_equal(predictions[rows], rule(run.eval.scores[rows]))
+    rule = tuning.fit(run.eval.scores, run.eval.labels)
+    np.testing.assert_array_equal(run.decision.thresholds, rule.thresholds)
     assert "out-of-fold" in metrics["tuned_on"]
     assert_measured(metrics, predictions, run)
 
 
-def test_a_kept_decision_is_measured_as_it_is():
-    run = a_run()
+def test_a_saved_decision_rule_is_measured_unchanged():
+    run = make_run()
     run.decision = DecisionRule(DecisionSpec(), ThresholdEstimate(np.array([0.2, 0.9, 0.4])))
     metrics, predictions = measure_kept(run)
     np.testing.assert_array_equal(predictions, run.eval.scores >= [0.2, 0.9, 0.4])
@@ -96,42 +94,16 @@ def test_a_kept_decision_is_measured_as_it_is():
     assert_measured(metrics, predictions, run)
 
 
-def test_each_class_tells_its_cut_and_how_far_to_trust_it():
-    metrics, _ = retune(run := a_run(), DecisionSpec("macro"))
-    assert list(metrics["per_class"][0])[:3] == ["label", "threshold", "interval"]
-    for row, cut, ends in zip(
-        metrics["per_class"], run.decision.thresholds, run.decision.estimate.intervals, strict=True
-    ):
-        assert row["threshold"] == cut
-        assert row["interval"] == ends.tolist()
-    metrics, _ = retune(run, DecisionSpec(decide="expected-f1"))
-    assert all(row["threshold"] is row["interval"] is None for row in metrics["per_class"])
-
-
-def test_calibrated_scores_are_what_is_measured():
-    run = a_run()
+def test_metrics_are_those_of_the_calibrated_scores():
+    run = make_run()
     before, _ = retune(run, DecisionSpec("none"))
     after, _ = retune(run, DecisionSpec(calibrate="sigmoid"))
     assert after["calibration_error"] < before["calibration_error"]
     assert after["mAP"] == pytest.approx(before["mAP"])  # a rising function changes no ranking
 
 
-def test_no_row_has_a_say_in_its_own_probability():
-    run = a_run(folds=np.arange(60) % 4)
-    metrics, _ = retune(run, DecisionSpec(calibrate="isotonic"))
-    likely = np.empty_like(run.eval.scores)
-    for fold in range(4):
-        mine = run.eval.folds == fold
-        learned = Calibration.fitted("isotonic", run.eval.scores[~mine], run.eval.labels[~mine])
-        likely[mine] = learned(run.eval.scores[mine])
-    expected = measure(run.eval.labels, likely > 0.5, likely, run.record.classes)
-    for name in ("calibration_error", "mAP", "ranking_loss"):
-        assert metrics[name] == pytest.approx(expected[name])
-    assert metrics["calibration_error"] > 0.01
-
-
-def test_a_fixed_cut_is_tuned_on_nothing():
-    run = a_run(tune_on="eval")
+def test_a_fixed_threshold_is_tuned_on_nothing():
+    run = make_run(tune_on="eval")
     metrics, predictions = retune(run, DecisionSpec("at:0.375"))
     assert metrics["decided"] == "0.375 is the threshold of every class"
     assert (predictions == (run.eval.scores >= 0.375)).all()
@@ -139,7 +111,7 @@ def test_a_fixed_cut_is_tuned_on_nothing():
 
 
 def test_a_run_is_compared_under_each_rule_and_keeps_its_own():
-    run = a_run()
+    run = make_run()
     before = run.decision
     rows = compare_rules([run])
     assert run.decision is before

@@ -12,7 +12,7 @@ QUICK = {"epochs": 3, "width": 8, "hidden": 4, "device": "cpu", "progress": Fals
 
 
 def with_tokens(store, lengths, missing=(), longest=None):
-    """The store with a sequence of each row's caption, whose tokens tell the first three labels."""
+    """The store with a sequence of each row's caption, whose tokens predict the first three labels."""
     (table,) = store.tables()
     rng = np.random.default_rng(4)
     Y = label_matrix(table.labels, class_names(table.labels))[:, :3]
@@ -20,11 +20,11 @@ def with_tokens(store, lengths, missing=(), longest=None):
         (4 * Y[row] * rng.random((n, 3)) + rng.normal(size=(n, 3))).astype(np.float16)[:longest]
         for row, n in enumerate(lengths)
     ]
-    there = [row for row in range(len(table)) if row not in missing]
+    present = [row for row in range(len(table)) if row not in missing]
     feature = store.declare("e/tokens", {"modality": "caption"})
-    with feature.writer(len(there)) as writer:
-        sizes = np.array([len(tokens[row]) for row in there])
-        writer.append(table.keys("caption")[there], np.concatenate([tokens[row] for row in there]), sizes)
+    with feature.writer(len(present)) as writer:
+        sizes = np.array([len(tokens[row]) for row in present])
+        writer.append(table.keys("caption")[present], np.concatenate([tokens[row] for row in present]), sizes)
     feature.record_failures(
         Failure(table.keys("caption")[row].tobytes().hex(), "empty", "", "") for row in missing
     )
@@ -36,7 +36,7 @@ FEATURES = ["e/image", "e/tokens"]
 
 @pytest.fixture
 def store(filled):
-    """400 rows with a vector and a sequence of up to 5 tokens; two have none of these."""
+    """400 rows with a vector and a sequence of up to 5 tokens; in two rows the sequence is missing."""
     return with_tokens(filled(), np.arange(400) % 6, missing={7, 8})
 
 
@@ -55,36 +55,36 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     assert loaded.record.features["e/image"].length == 1
     scores, warnings = predict(loaded, store, table)
     np.testing.assert_allclose(scores, predict(run, store, table)[0], rtol=1e-5)
-    place = {one: row for row, one in enumerate(table.ids)}
-    np.testing.assert_allclose(scores[[place[one] for one in run.eval.ids]], run.eval.scores, atol=1e-5)
+    evaluated = [table.ids.index(row_id) for row_id in run.eval.ids]
+    np.testing.assert_allclose(scores[evaluated], run.eval.scores, atol=1e-5)
     assert warnings == run.record.warnings
     assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
     assert evaluate(loaded, store, table)[0].metrics["n"] == 40
 
 
-def test_what_sequences_tell_is_learned_and_folds_are_scored_by_others(store, tmp_path):
+def test_a_head_learns_from_sequences_and_scores_each_fold_out_of_fold(store, tmp_path):
     store, _ = store
     options = {**QUICK, "epochs": 8, "learning_rate": 0.01, "dropout": 0.1}
     run, metrics = fit(
         store, "bigru", features=["e/tokens"], split="kfold:2", options=options, run=tmp_path / "run"
     )
     assert metrics["n"] == 400
-    lengths = np.array([int(one.removesuffix(".jpg").split("-")[1]) % 6 for one in run.eval.ids])
+    lengths = np.array([int(row_id.removesuffix(".jpg").split("-")[1]) % 6 for row_id in run.eval.ids])
     long = lengths > 2
     right = ((run.eval.scores > 0.5) == run.eval.labels)[:, :3]
     assert right[long].mean() > 0.85
     assert right[long].mean() > right[lengths == 0].mean() + 0.1
 
 
-def test_a_longer_sequence_is_cut_at_prediction_to_the_length_of_the_run(store, filled, tmp_path):
+def test_a_longer_sequence_is_truncated_at_prediction_to_the_length_of_the_run(store, filled, tmp_path):
     store, _ = store
     run, _ = fit(store, "bigru", features=FEATURES, options=QUICK, run=tmp_path / "run")
     lengths = np.arange(60) % 9
     longer, table = with_tokens(filled(60, name="longer", seed=1), lengths)
-    cut, _ = with_tokens(filled(60, name="cut", seed=1), lengths, longest=5)
+    truncated, _ = with_tokens(filled(60, name="truncated", seed=1), lengths, longest=5)
     assert max(longer.feature("e/tokens").lengths()) == 8
     scores, _ = predict(load_run(run.path), longer, table)
-    np.testing.assert_array_equal(scores, predict(run, cut, table)[0])
+    np.testing.assert_array_equal(scores, predict(run, truncated, table)[0])
     shorter, table = with_tokens(filled(60, name="shorter", seed=2), [1] * 60)
     assert np.isfinite(predict(run, shorter, table)[0]).all()
 
@@ -106,8 +106,8 @@ def test_sequences_of_one_token_are_vectors(filled, tmp_path):
     assert scores.shape == (400, 5)
 
 
-def test_heads_are_named_that_can_take_sequences(store, tmp_path):
-    with pytest.raises(DataError) as told:
+def test_the_error_names_the_heads_that_take_sequences(store, tmp_path):
+    with pytest.raises(DataError) as raised:
         fit(store[0], "linear", features=FEATURES, run=tmp_path / "run")
-    able = str(told.value).split("cannot take; ")[1].removesuffix(" can").split(", ")
+    able = str(raised.value).split("cannot take; ")[1].removesuffix(" can").split(", ")
     assert set(able) == set(HEADS) - {"linear", "mlp", "knn", "prototype", "forest", "gbm"}

@@ -1,4 +1,4 @@
-"""The rows a model is measured on do not affect it: whatever is put in their place, it stays as it is."""
+"""Arbitrary changes to the eval rows leave the model that is measured on them bit-identical."""
 
 import json
 from copy import deepcopy
@@ -36,7 +36,7 @@ def few_epochs(monkeypatch):
 
 
 def changed(data, rows, kind, seed=1):
-    """The same data with other vectors, captions or labels in these rows: far larger ones, or longer ones."""
+    """The data with other, far larger vectors, longer captions or other labels in these rows."""
     other, rng = deepcopy(data), np.random.default_rng(seed)
     for row in rows:
         if kind in ("vectors", "all"):
@@ -60,17 +60,18 @@ def fitted(data, folder, head, split, tune="macro"):
 
 
 def learned(run):
-    """Every array of the model, the thresholds, and the validation rows' scores and labels, as bytes."""
-    found = {name: array.tobytes() for name, array in load_file(run.path / "weights.safetensors").items()}
-    found["thresholds"] = (run.path / "thresholds.json").read_bytes()
+    """All that a run learned: arrays, history, thresholds, and scores of the validation rows, as bytes."""
+    content = {name: array.tobytes() for name, array in load_file(run.path / "weights.safetensors").items()}
+    for name in ("thresholds.json", "history.csv"):
+        content[name] = (run.path / name).read_bytes()
     with h5py.File(run.path / "scores.h5") as file:
-        found |= {name: array[()].tobytes() for name, array in file["tune"].items() if name != "ids"}
-    return found
+        content |= {name: array[()].tobytes() for name, array in file["tune"].items() if name != "ids"}
+    return content
 
 
 @pytest.mark.parametrize("split", ["part", "tail:40"])
 @pytest.mark.parametrize("head", HEADS)
-def test_all_that_is_learned_is_the_same_whatever_the_evaluated_rows_are(data, tmp_path, head, split):
+def test_changes_to_the_eval_rows_leave_everything_learned_bit_identical(data, tmp_path, head, split):
     evaluated = np.arange(120, 160) if split == "tail:40" else np.arange(0, 160, 4)
     whole = fitted(data, tmp_path / "whole", head, split)
     before = learned(whole)
@@ -81,11 +82,11 @@ def test_all_that_is_learned_is_the_same_whatever_the_evaluated_rows_are(data, t
         assert before.keys() == after.keys()
         assert [name for name in before if before[name] != after[name]] == []
         if kind in ("vectors", "all"):
-            assert not np.array_equal(whole.eval.scores, run.eval.scores)  # the change was one
+            assert not np.array_equal(whole.eval.scores, run.eval.scores)  # the rows did change
 
 
 @pytest.mark.parametrize(("kind", "affected"), [("vectors", "mean"), ("captions", "tfidf:30")])
-def test_the_check_sees_what_changes_in_the_rows_that_are_learned_from(data, tmp_path, kind, affected):
+def test_changes_to_the_train_rows_are_noticed(data, tmp_path, kind, affected):
     before = learned(fitted(data, tmp_path / "whole", "linear", "part"))
     after = learned(fitted(changed(data, range(1, 160, 4), kind), tmp_path / kind, "linear", "part"))
     assert any(before[name] != after[name] for name in before if name.startswith(affected))
