@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import Keys, Store, Table
 from encode_once.classify import heads
+from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import FeatureSource, LearnedFeature, StoredFeature
+from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
 from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.matrix import RowView
@@ -88,17 +88,9 @@ def fit(
         evaluated, warnings = fitter.out_of_fold(folds)
         validation, fitted = evaluated, fitter.fit(rows)
         warnings += fitted.warnings
-    names = tuple(reference.name for reference in samples.references)
     record = RunRecord(
-        features={
-            reference.name: _record(reference, fitted.X.shapes[reference.name][0])
-            for reference in samples.references
-        },
-        captioners={
-            reference.written.encoder: FittedFeature.of(reference.written)
-            for reference in samples.references
-            if isinstance(reference, StoredFeature) and reference.written
-        },
+        features=_features(samples.references, fitted.X),
+        captioners=_captioners(samples.references),
         classes=samples.classes,
         store=str(store.path.resolve()),
         table=table.source,
@@ -112,7 +104,7 @@ def fit(
     )
     result = Run(
         path,
-        replace(spec, features=names, options=options, data=table.source),
+        replace(spec, features=tuple(record.features), options=options, data=table.source),
         record,
         fitted.model,
         validation,
@@ -126,11 +118,20 @@ def fit(
     return result, metrics
 
 
-def _record(reference: FeatureSource, length: int) -> FittedFeature | None:
-    """The run's record of a stored feature whose sequences have that length; None for a learned one."""
-    if isinstance(reference, LearnedFeature):
-        return None
-    return FittedFeature.of(reference.feature, reference.captions, length)
+def _features(references: Sequence[FeatureSource], X: Matrix) -> dict[str, FittedFeature | None]:
+    """The features by name, with the length of their sequences in X; None for a feature that is learned."""
+    return {
+        reference.name: FittedFeature.of(reference.feature, reference.captions, X.shapes[reference.name][0])
+        if isinstance(reference, StoredFeature)
+        else None
+        for reference in references
+    }
+
+
+def _captioners(references: Sequence[FeatureSource]) -> dict[str, FittedFeature]:
+    """By encoder, the features of texts that captioners wrote for the features."""
+    written = [reference.written for reference in references if isinstance(reference, StoredFeature)]
+    return {feature.encoder: FittedFeature.of(feature) for feature in written if feature}
 
 
 def _free_place(head: str) -> Path:
@@ -156,15 +157,15 @@ class HeadFitter:
     head: str
     options: Mapping[str, Any]
     X: Matrix  # (n, d)
-    Y: NDArray[np.bool_]  # (n, c)
+    Y: LabelMatrix  # (n, c)
     ids: list[str]
     keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
-    groups: NDArray[np.intp] | None = None  # (n,): rows of equal number are fitted on or tuned on together
+    groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
 
-    def fit(self, rows: NDArray[np.intp]) -> Fitted:
-        """Fit a model on the rows, except an inner part that validates: it stops the model and is tuned on.
+    def fit(self, rows: RowIndex) -> Fitted:
+        """Fit a model on the rows, except an inner part: the validation rows, which stop the training.
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
@@ -184,17 +185,17 @@ class HeadFitter:
         warnings = [*head.warnings, *doubts]
         return Fitted(model, X, scored, warnings)
 
-    def scored(self, fitted: Fitted, rows: NDArray[np.intp]) -> ScoredRows:
+    def scored(self, fitted: Fitted, rows: RowIndex) -> ScoredRows:
         """The rows with the model's scores and their labels."""
         return self._scored(fitted.model, fitted.X, rows)
 
-    def _scored(self, model: Model, X: Matrix, rows: NDArray[np.intp]) -> ScoredRows:
+    def _scored(self, model: Model, X: Matrix, rows: RowIndex) -> ScoredRows:
         scores = model.scores(RowView(X, rows))
         groups = None if self.groups is None else self.groups[rows]
         ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
         return ScoredRows(ids, scores, self.Y[rows], missing=missing, groups=groups, keys=self.keys[rows])
 
-    def out_of_fold(self, folds: Sequence[NDArray[np.intp]]) -> tuple[ScoredRows, list[str]]:
+    def out_of_fold(self, folds: Sequence[RowIndex]) -> tuple[ScoredRows, list[str]]:
         """All rows, each scored by a model that has not seen its fold; and the warnings about the models."""
         warnings: list[str] = []
         scores = np.empty(self.Y.shape, np.float32)

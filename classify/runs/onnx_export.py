@@ -8,7 +8,6 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from encode_once.cache import DataError, EncodeOnceError
@@ -16,6 +15,7 @@ from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
 from encode_once.cache.process import silenced
 from encode_once.classify import heads
+from encode_once.classify.arrays import Vectors
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
 from encode_once.classify.heads.linear import Linear
@@ -150,7 +150,7 @@ def _network(head: Linear | TorchHead) -> nn.Module:
     return network
 
 
-def _example(run: Run) -> NDArray[np.float32]:
+def _example(run: Run) -> Vectors:
     """Random rows (n, d): first whole ones, then ones with sequences of all lengths and missing features.
 
     The last row has no feature at all.
@@ -169,7 +169,7 @@ def _example(run: Run) -> NDArray[np.float32]:
     return rows
 
 
-def _difference(run: Run, session: Any, rows: NDArray[np.float32]) -> float:
+def _difference(run: Run, session: Any, rows: Vectors) -> float:
     """The largest difference of a score from the run's; infinite if a label contradicts its score."""
     scores, labels = session.run(["scores", "labels"], {"features": rows})
     expected = run.model.scores(rows)
@@ -178,7 +178,7 @@ def _difference(run: Run, session: Any, rows: NDArray[np.float32]) -> float:
     return float(np.abs(scores - expected).max())
 
 
-def _onnx(module: ExportedRun, rows: NDArray[np.float32]) -> bytes:
+def _onnx(module: ExportedRun, rows: Vectors) -> bytes:
     """The content of the file, for any number of rows."""
     # With parameters that need gradients, torch does not use its fast path for attention, which ONNX lacks.
     module.eval().requires_grad_()

@@ -8,12 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
+from encode_once.classify.arrays import Scores
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
@@ -108,7 +108,7 @@ def choose_split(tables: Sequence[Table], split: str, *defaults: str) -> Table:
     return tables[0]
 
 
-def predict(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], list[str]]:
+def predict(run: Run, store: Store, table: Table) -> tuple[Scores, list[str]]:
     """Probabilities (n, c) of a table's rows, and warnings about rows that lack a vector.
 
     Raises:
@@ -129,7 +129,7 @@ def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
     return matrix.warnings
 
 
-def _scored(run: Run, store: Store, table: Table) -> tuple[NDArray[np.float32], Matrix]:
+def _scored(run: Run, store: Store, table: Table) -> tuple[Scores, Matrix]:
     matrix = featuring.load(sources(run, store), table)
     return run.model.scores(matrix), matrix
 

@@ -23,7 +23,6 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -33,6 +32,7 @@ from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify import heads
+from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser, make_vectoriser
@@ -122,8 +122,8 @@ class RunRecord:
 class Model:
     """A fitted head with the standardisation of its features."""
 
-    mean: NDArray[np.float32]  # (d,)
-    scale: NDArray[np.float32]  # (d,)
+    mean: Vectors  # (d,)
+    scale: Vectors  # (d,)
     head: Head
     vectorisers: Mapping[str, Vectoriser]  # by the name of the learned feature
 
@@ -131,7 +131,7 @@ class Model:
         """Features (n, d) as the head takes them; a missing vector (NaN) is replaced by the training mean."""
         return Standardised(X, self.mean, self.scale)
 
-    def scores(self, X: MatrixLike) -> NDArray[np.float32]:
+    def scores(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of features (n, d)."""
         return self.head.predict_proba(self.standardise(X))
 
@@ -159,11 +159,11 @@ class Run:
         """Feature → length and width of its block of columns, side by side in this order."""
         return _shapes(self.record, self.model.vectorisers)
 
-    def has_seen(self, keys: Keys) -> NDArray[np.bool_]:
+    def has_seen(self, keys: Keys) -> BoolArray:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on."""
         return KeyIndex(self.fitted_on).find(keys) >= 0
 
-    def save(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
+    def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the folder. `run.json` is written last, so a folder that has it is whole."""
         check_place(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ class Run:
         del content["data"]  # the same as `table`
         write_json(self.path / "run.json", content)
 
-    def save_decision(self, metrics: Metrics, predictions: NDArray[np.bool_]) -> None:
+    def save_decision(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the decision rule and what depends on it: the metrics and the predictions."""
         write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)
@@ -206,8 +206,8 @@ class Run:
         path: Path,
         id_column: str,
         ids: Sequence[str],
-        predictions: NDArray[np.bool_],
-        missing: NDArray[np.bool_] | None,
+        predictions: LabelMatrix,
+        missing: BoolArray | None,
     ) -> None:
         """Write predictions (n, c) as CSV, each row's labels joined by the separator.
 
@@ -298,14 +298,14 @@ def _record(content: Mapping[str, Any]) -> RunRecord:
     return RunRecord(**values | {"features": features, "captioners": captioners})
 
 
-def _arrays(model: Model) -> dict[str, NDArray[Any]]:
+def _arrays(model: Model) -> State:
     """Everything a model learned, as named arrays."""
     parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
     arrays = {"mean": model.mean, "scale": model.scale, **states.merge(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _model(spec: FitSpec, record: RunRecord, arrays: Mapping[str, NDArray[Any]]) -> Model:
+def _model(spec: FitSpec, record: RunRecord, arrays: State) -> Model:
     """The inverse of `_arrays`."""
     vectorisers = {}
     for name in record.features.keys() - record.stored.keys():

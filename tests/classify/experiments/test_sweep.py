@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from encode_once import cli
-from encode_once.cache import DataError, Failure, UsageError
+from encode_once.cache import DataError, Failure, Store, UsageError
 from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
@@ -87,6 +87,18 @@ def test_all_combinations_of_options_and_seeds_are_fitted(filled, folder):
     assert len(rows) == 8 + 2
     assert [row["mAP"] for row in rows] == sorted((row["mAP"] for row in rows), reverse=True)
     assert len({tuple(load_run(row["run"]).eval.ids) for row in rows}) == 1
+
+
+def test_the_table_is_read_once_for_all_trials(filled, folder, monkeypatch):
+    store, load, headers = filled(), Store.load, []
+
+    def counted(store, header):
+        headers.append(header)
+        return load(store, header)
+
+    monkeypatch.setattr(Store, "load", counted)
+    sweep(store, ["knn"], subsets=True, folder=folder)
+    assert len(headers) == 1
 
 
 def test_existing_runs_are_not_fitted_again_even_for_other_thresholds(filled, folder, fits):
