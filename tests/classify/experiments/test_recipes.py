@@ -198,7 +198,7 @@ def test_a_recipe_that_cannot_run_does_not_stop_the_others(filled, place):
 
 def test_a_fit_that_fails_is_a_row_with_its_error(filled, place):
     row = run_recipe(filled(), a_recipe(split="tail:400"), place)
-    assert "holds out 400 of 400" in row["lacks"]
+    assert "makes 400 of 400 rows eval rows" in row["lacks"]
 
 
 def test_missing_features_are_encoded_once_for_all_recipes(filled, place):
