@@ -1,108 +1,116 @@
-"""Rows of tables that double others: across the parts of a run, where labels differ, in another table."""
+"""Duplicate rows: across the parts of a run, with different labels, and in another table."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Table
 from encode_once.cache.keys import KeyIndex, Keys, present
-from encode_once.classify.arrays import Groups, Vectors
+from encode_once.classify.arrays import Groups, IntArray, Vectors
 from encode_once.classify.data import duplicates
 from encode_once.classify.data.rows import content_keys
 
-MOST = 1_000_000  # near pairs: more than a person, or a list, can hold
+MAX_PAIRS = 1_000_000  # near-duplicates: more than a person can check
 
 
 class Pair(NamedTuple):
-    """A row, and the place of a row it doubles."""
+    """A row and its duplicate."""
 
     row: int
     other: int
     cosine: float = 1.0
-    exact: bool = True  # the same content, not only near vectors
+    exact: bool = True  # of the same content, not only with similar vectors
 
 
 def within(
-    table: Table, parts: NDArray[np.intp], X: Vectors | None, near: float, device: str = "auto"
+    table: Table, parts: IntArray, X: Vectors | None, near: float, device: str = "auto"
 ) -> tuple[list[Pair], list[Pair]]:
-    """Leaks and contradictions: of each row at most one of either, with the row it is most alike.
+    """Leaks and contradictions: for each row at most one of either, with its most similar duplicate.
 
-    A leak is a row whose double is of another part, (n,), the lower of which is the double's; a contradiction
-    a row whose double has other labels. Of rows of one content, the double is one with the labels that most
-    of them have. Near rows are those of X (n, d), where there is one.
+    A leak is a row whose duplicate belongs to a lower part (n,); a contradiction is a row whose duplicate has
+    other labels. Among rows of equal content, the duplicate is a row with the most frequent labels.
+    Near-duplicates are those of the vectors X (n, d), if there are any.
 
     Raises:
-        DataError: a million pairs of rows are as near as that.
+        DataError: more than `MAX_PAIRS` near-duplicates.
     """
-    sets = [frozenset(row) for row in table.labels or []]
+    label_sets = [frozenset(row) for row in table.labels or []]
     content = duplicates.exact(content_keys(table))
     leaks, contradictions = list[Pair](), list[Pair]()
-    for members in _several(content):
-        first = min(members, key=lambda row: parts[row])
-        leaks += [Pair(row, first) for row in members if parts[row] != parts[first]]
-        (usual, _), *_ = Counter(sets[row] for row in members).most_common(1)
-        model = next(row for row in members if sets[row] == usual)
-        contradictions += [Pair(row, model) for row in members if sets[row] != usual]
+    for rows in _repeated(content):
+        first = min(rows, key=lambda row: parts[row])
+        leaks += [Pair(row, first) for row in rows if parts[row] != parts[first]]
+        (usual, _), *_ = Counter(label_sets[row] for row in rows).most_common(1)
+        model = next(row for row in rows if label_sets[row] == usual)
+        contradictions += [Pair(row, model) for row in rows if label_sets[row] != usual]
     for pair in [] if X is None else _near(X, near, device):
         if content[pair.row] == content[pair.other]:
             continue
-        one, other = sorted(pair[:2], key=lambda row: -parts[row])
-        pair = pair._replace(row=one, other=other)
-        leaks += [pair] * bool(parts[one] != parts[other])
-        contradictions += [pair] * (sets[one] != sets[other])
+        row, other = sorted(pair[:2], key=lambda row: -parts[row])
+        pair = pair._replace(row=row, other=other)
+        if parts[row] != parts[other]:
+            leaks.append(pair)
+        if label_sets[row] != label_sets[other]:
+            contradictions.append(pair)
     return _closest(leaks), _closest(contradictions)
 
 
 def across(
-    keys: Keys, known: Keys, X: Vectors | None, known_X: Vectors | None, near: float, device: str = "auto"
+    keys: Keys,
+    other_keys: Keys,
+    X: Vectors | None,
+    other_X: Vectors | None,
+    near: float,
+    device: str = "auto",
 ) -> list[Pair]:
-    """Rows, by content keys (m, 16) and vectors (m, d), each with the one of n known rows it is most alike.
+    """Rows, by content keys (m, 16) and vectors (m, d), each with its most similar duplicate of n others.
 
     Raises:
-        DataError: a million pairs of rows are as near as that.
+        DataError: more than `MAX_PAIRS` near-duplicates.
     """
-    found = np.where(present(keys), KeyIndex(known).find(keys), -1)
-    pairs = [Pair(row, int(found[row])) for row in np.flatnonzero(found >= 0).tolist()]
-    if X is not None and known_X is not None:
-        pairs += _near(X, near, device, known_X)
+    others = np.where(present(keys), KeyIndex(other_keys).find(keys), -1)
+    pairs = [Pair(row, int(others[row])) for row in np.flatnonzero(others >= 0).tolist()]
+    if X is not None and other_X is not None:
+        pairs += _near(X, near, device, other_X)
     return _closest(pairs)
 
 
-def like(pair: Pair, table: Table, other: Table) -> str:
-    """How a row of one table is like one of the other: `the same image as 7.jpg`."""
+def likeness(pair: Pair, table: Table, other: Table) -> str:
+    """How a row of a table is like a row of another: `the same image as 7.jpg`."""
     name = other.ids[pair.other]
     if not pair.exact:
         return f"looks like {name} (cosine {pair.cosine:.3f})"
-    what = "image" if table.keys("image")[pair.row].any() else "caption"
-    return f"the same {what} as {name}"
+    content = "image" if table.keys("image")[pair.row].any() else "caption"
+    return f"the same {content} as {name}"
 
 
-def _several(groups: Groups) -> Iterator[Sequence[int]]:
-    """The rows of each group of more than one."""
+def _repeated(groups: Groups) -> Iterator[Sequence[int]]:
+    """The rows of each group with more than one row."""
     order = np.argsort(groups, kind="stable")
     ends = np.flatnonzero(np.diff(groups[order])) + 1
     yield from (rows.tolist() for rows in np.split(order, ends) if len(rows) > 1)
 
 
 def _near(X: Vectors, near: float, device: str, others: Vectors | None = None) -> Iterator[Pair]:
-    """Pairs of rows of X (n, d), or of one of X and one of others (m, d), as near as that."""
-    many = 0
+    """Near-duplicates among the rows of X (n, d), or between these and others (m, d)."""
+    count = 0
     for rows, columns, cosines in duplicates.pairs(X, near, others, device):
-        many += len(rows)
-        if many > MOST:
-            raise DataError(f"more than {MOST:,} pairs of rows have a cosine of {near}: ask for a higher one")
+        count += len(rows)
+        if count > MAX_PAIRS:
+            raise DataError(
+                f"more than {MAX_PAIRS:,} pairs of rows have a cosine of {near}: ask for a higher one"
+            )
         for row, other, cosine in zip(rows.tolist(), columns.tolist(), cosines.tolist(), strict=True):
             yield Pair(row, other, cosine, exact=False)
 
 
 def _closest(pairs: Iterable[Pair]) -> list[Pair]:
-    """Of each row the pair with the row it is most alike; the same content comes before all others."""
+    """For each row the pair with its most similar duplicate; equal content comes first."""
     closest: dict[int, Pair] = {}
     for pair in pairs:
-        known = closest.get(pair.row)
-        if known is None or (pair.exact, pair.cosine) > (known.exact, known.cosine):
+        best = closest.get(pair.row)
+        if best is None or (pair.exact, pair.cosine) > (best.exact, best.cosine):
             closest[pair.row] = pair
     return list(closest.values())

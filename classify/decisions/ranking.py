@@ -1,7 +1,7 @@
-"""Scores in descending order, and the cuts there are between them: of NumPy arrays, or tensors on any device.
+"""Scores in descending order and the thresholds between them, for NumPy arrays and torch tensors.
 
-All that thresholds can do to a class is to take its k highest scores, k = 0 .. m, and of these k only those
-at which the k-th score differs from the next, because equal scores are taken or left together.
+A threshold selects the k highest scores of a class, k = 0 .. m. Only those k count at which the k-th score
+differs from the next, because equal scores are selected together.
 """
 
 from dataclasses import dataclass
@@ -10,53 +10,51 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the one, none the other; JSON holds both
+ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the first, none the second; both fit in JSON
 
-Array = Any  # of NumPy or torch; what is done with it is in the Python array API standard
+Array = Any  # of NumPy or torch, used through the Python array API standard
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Groups of scores (g, m), such as classes, each from the highest to the lowest, with the labels.
-
-    `runs` says that the scores consist of sorted runs, which a stable sort is quicker to merge.
-    """
+    """Groups of scores, such as classes, with their labels and their order from the highest score down."""
 
     scores: Array  # (g, m) float64
     labels: Array  # (g, m) bool
-    runs: bool = False
+    order: Array  # (g, m): positions of the highest, the second … score of each group
+
+    @classmethod
+    def of(cls, scores: Array, labels: Array, runs: bool = False) -> "Ranking":
+        """Sort groups (g, m). runs: the scores consist of sorted runs, which a stable sort merges faster."""
+        order = array_namespace(scores).argsort(-scores, axis=1, stable=runs)
+        return cls(scores, labels, order)
 
     @classmethod
     def of_classes(cls, scores: Array, labels: Array) -> "Ranking":
-        """A group a class, of tables (n, c)."""
+        """Each class of tables (n, c) as a group."""
         xp = array_namespace(scores, labels)
-        return cls(_turned(xp.astype(scores, xp.float64)), _turned(xp.astype(labels, xp.bool)))
-
-    @cached_property
-    def order(self) -> Array:
-        """Where the highest, the second … score of each group is, (g, m)."""
-        return array_namespace(self.scores).argsort(-self.scores, axis=1, stable=self.runs)
+        return cls.of(_transposed(xp.astype(scores, xp.float64)), _transposed(xp.astype(labels, xp.bool)))
 
     @cached_property
     def sorted(self) -> Array:
-        """The scores (g, m) in that order."""
+        """The scores (g, m) in descending order."""
         return array_namespace(self.scores).take_along_axis(self.scores, self.order, axis=1)
 
     @cached_property
     def tied(self) -> Array:
-        """Whether to take the k highest would part equal scores, (g, m + 1)."""
+        """Whether selecting the k highest would separate equal scores, (g, m + 1)."""
         xp = array_namespace(self.scores)
         ends = xp.zeros_like(self.labels[:, :1])
         return xp.concat([ends, self.sorted[:, :-1] == self.sorted[:, 1:], ends], axis=1)
 
     @cached_property
     def tp(self) -> Array:
-        """How many of the k highest scores are of positives, k = 0 .. m, (g, m + 1)."""
+        """The number of positives among the k highest scores, k = 0 .. m, (g, m + 1)."""
         return self.totals(self.labels)
 
     @property
     def p(self) -> Array:
-        """How many positives there are, (g, 1)."""
+        """The number of positives, (g, 1)."""
         return self.tp[:, -1:]
 
     @property
@@ -65,14 +63,14 @@ class Ranking:
         return array_namespace(self.tp).arange(self.tp.shape[1], device=self.tp.device)
 
     def totals(self, values: Array) -> Array:
-        """What the k highest scores of a group add up to, k = 0 .. m: values (g, m) -> (g, m + 1)."""
+        """Sums of values (g, m) over the k highest scores, k = 0 .. m, (g, m + 1)."""
         xp = array_namespace(values)
         ranked = xp.take_along_axis(values, self.order, axis=1)
-        kind = xp.int64 if values.dtype == xp.bool else None
-        return xp.cumulative_sum(ranked, axis=1, dtype=kind, include_initial=True)
+        dtype = xp.int64 if values.dtype == xp.bool else None
+        return xp.cumulative_sum(ranked, axis=1, dtype=dtype, include_initial=True)
 
     def best(self, totals: Array, rounding: float = 0) -> Array:
-        """The k of each group, (g,), where totals (g, m + 1) are greatest; of several the smallest.
+        """The smallest k of each group, (g,), at which totals (g, m + 1) are greatest.
 
         Totals that differ by no more than `rounding` are equal.
         """
@@ -81,36 +79,34 @@ class Ranking:
         equal = ~self.tied & (totals >= xp.max(allowed, axis=1, keepdims=True) - rounding)
         return xp.argmax(xp.astype(equal, xp.int8), axis=1)
 
-    def cuts(self, k: Array) -> Array:
-        """The thresholds (g,) that take the k highest scores of each group: midway to the next score."""
+    def thresholds(self, k: Array) -> Array:
+        """The thresholds (g,) that select the k highest scores of each group: halfway to the next score."""
         xp = array_namespace(self.scores)
         groups, m = xp.arange(k.shape[0], device=k.device), self.scores.shape[1]
-        taken, left = self.sorted[groups, k - 1], self.sorted[groups, xp.where(k < m, k, m - 1)]
-        middle = (taken + left) / 2
-        # Halfway between neighbouring floats rounds to one of them, and must not be the one to leave out.
-        middle = xp.where(middle > left, middle, taken)
-        return xp.where(k == 0, NEVER, xp.where(k == m, ALWAYS, middle))
+        lowest, next_score = self.sorted[groups, k - 1], self.sorted[groups, xp.where(k < m, k, m - 1)]
+        halfway = (lowest + next_score) / 2
+        # Between neighbouring floats, halfway may round down to the score that must not be selected.
+        halfway = xp.where(halfway > next_score, halfway, lowest)
+        return xp.where(k == 0, NEVER, xp.where(k == m, ALWAYS, halfway))
 
     def group(self, number: int) -> "Ranking":
-        """One group alone."""
-        one = slice(number, number + 1)
-        alone = Ranking(self.scores[one, :], self.labels[one, :])
-        vars(alone).update(order=self.order[one, :], sorted=self.sorted[one, :], tied=self.tied[one, :])
-        return alone
+        """A single group."""
+        only = slice(number, number + 1)
+        return Ranking(self.scores[only, :], self.labels[only, :], self.order[only, :])
 
     def together(self) -> "Ranking":
         """All groups as one, (1, g m), in the order of the groups and, within them, of their ranks."""
         xp = array_namespace(self.scores)
         ranked = xp.take_along_axis(self.labels, self.order, axis=1)
-        return Ranking(xp.reshape(self.sorted, (1, -1)), xp.reshape(ranked, (1, -1)), runs=True)
+        return Ranking.of(xp.reshape(self.sorted, (1, -1)), xp.reshape(ranked, (1, -1)), runs=True)
 
-    def turned(self) -> "Ranking":
-        """What is at one place in all groups, as a group: (m, g)."""
-        return Ranking(_turned(self.scores), _turned(self.labels))
+    def transposed(self) -> "Ranking":
+        """The i-th elements of all groups as group i: (m, g)."""
+        return Ranking.of(_transposed(self.scores), _transposed(self.labels))
 
 
-def _turned(table: Array) -> Array:
-    """A table (n, c) as (c, n), each row in one piece."""
+def _transposed(table: Array) -> Array:
+    """A table (n, c) as (c, n), with each row contiguous."""
     xp = array_namespace(table)
-    flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # to flatten is to copy in that order
+    flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # flattening copies in that order
     return xp.reshape(flat, (table.shape[1], table.shape[0]))

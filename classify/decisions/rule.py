@@ -1,19 +1,20 @@
-"""From scores to labels: what is asked for, and the rule that scores and labels then decided."""
+"""From scores to labels: the specification of a decision rule, and the rule that scores and labels give."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError, unknown_name
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.decisions import guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
-from encode_once.classify.decisions.exact import ALWAYS, NEVER, Objective, tune
+from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
+from encode_once.classify.decisions.objectives import Objective
+from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
 RULES = ("thresholds", "expected-f1")
@@ -22,15 +23,18 @@ CALIBRATIONS = ("auto", "none", *METHODS)
 
 @dataclass(frozen=True)
 class DecisionSpec:
-    """How labels are to follow from scores.
+    """How labels follow from scores.
 
-    objective: what thresholds maximise, one of `classify.decisions.exact.NAMES`.
-    shrink: have them hold on unseen rows, not be optimal on those they are tuned on.
-    decide: "thresholds", or "expected-f1": each row's set of labels of the greatest expected F1.
-    calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
-    at_least, at_most: labels a row. Thresholds are tuned as if there were no such bounds; then those labels
-        are added that are nearest to their threshold, or taken away that are least above it.
-    Raises UsageError: there is no such thing.
+    Args:
+        objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`.
+        shrink: tune thresholds for unseen rows; False: the exact optimum on the tuning rows.
+        decide: "thresholds", or "expected-f1": each row's label set of greatest expected F1.
+        calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
+        at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
+            to their thresholds are added, or those least above theirs are dropped.
+
+    Raises:
+        UsageError: unknown value.
     """
 
     objective: str = "macro"
@@ -51,13 +55,13 @@ class DecisionSpec:
 
     @property
     def calibration(self) -> str:
-        """The method that scores are calibrated by, or "none"."""
+        """The method by which scores are calibrated, or "none"."""
         usual = "sigmoid" if self.decide == "expected-f1" else "none"
         return usual if self.calibrate == "auto" else self.calibrate
 
     @property
     def learns(self) -> bool:
-        """Whether it takes scores and labels to decide the rule: 0.5 for all does not."""
+        """Whether the rule depends on scores and labels; 0.5 for all classes does not."""
         return self.calibration != "none" or (
             self.decide == "thresholds" and Objective.of(self.objective).fixed is None
         )
@@ -65,42 +69,45 @@ class DecisionSpec:
     def __str__(self) -> str:
         objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
-            told = ["sets of the greatest expected F1"]
+            parts = ["sets of the greatest expected F1"]
         elif objective.fixed is not None:
-            told = [f"{objective.fixed:g} is the threshold of every class"]
+            parts = [f"{objective.fixed:g} is the threshold of every class"]
         elif objective.measure in ("precision", "recall") and self.shrink:
-            whose = "in all classes together" if objective.one_cut else "of each class"
-            told = [
-                f"thresholds hold a {objective.measure} of {float(objective.share):g} {whose} on unseen rows"
-            ]
-            told += [f"with {1 - MISSES:.0%} confidence"]
+            target = f"a {objective.measure} of {float(objective.share):g}"
+            classes = "in all classes together" if objective.shared else "of each class"
+            parts = [f"thresholds hold {target} {classes} on unseen rows, with {1 - MISSES:.0%} confidence"]
         else:
-            told = [f"thresholds maximise {self.objective}"]
-            told += ["exactly"] if not self.shrink else []
-        told += [f"scores calibrated by {self.calibration}"] if self.calibration != "none" else []
-        told += [f"{self.at_least} or more labels a row"] if self.at_least else []
-        told += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
-        return ", ".join(told)
+            parts = [f"thresholds maximise {self.objective}"]
+            parts += [] if self.shrink else ["exactly"]
+        parts += [f"scores calibrated by {self.calibration}"] if self.calibration != "none" else []
+        parts += [f"{self.at_least} or more labels a row"] if self.at_least else []
+        parts += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
+        return ", ".join(parts)
 
-    def fit(self, scores: NDArray[Any], labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
-        """The rule that scores and labels (n, c) decide; `intervals`: with how far to trust its thresholds.
+    def fit(self, scores: Scores, labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
+        """The rule for scores and labels (n, c).
 
-        Raises DataError: as `thresholds.tune`.
+        intervals: also compute the thresholds' intervals and expected loss.
+
+        Raises:
+            DataError: shapes that do not match, scores that are NaN or outside [0, 1].
         """
-        calibration = None
+        calibration, values = None, scores.astype(np.float64)
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-            scores = calibration(scores)
+            values = calibration(scores)
         objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
-            return DecisionRule(self, ThresholdEstimate(np.full(labels.shape[1], np.nan)), calibration)
-        if not (intervals or self.shrink):
-            return DecisionRule(self, ThresholdEstimate(tune(scores, labels, objective)), calibration)
-        return DecisionRule(self, estimate(scores, labels, objective, self.shrink), calibration)
+            thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
+        elif intervals or self.shrink:
+            thresholds = estimate(values, labels, objective, self.shrink)
+        else:
+            thresholds = ThresholdEstimate(tune(values, labels, objective))
+        return DecisionRule(self, thresholds, calibration)
 
 
 class ClassThreshold(TypedDict):
-    """The threshold of a class and its 95 % interval; None where there is none."""
+    """The threshold of a class and its 95 % interval; None if there is none."""
 
     threshold: float | None
     interval: list[float] | None
@@ -116,25 +123,43 @@ class RuleSummary(TypedDict):
 
 @dataclass(frozen=True)
 class DecisionRule:
-    """What makes labels of scores, and what it was tuned for."""
+    """A rule from scores to labels, and the specification it was fitted for."""
 
     spec: DecisionSpec
     estimate: ThresholdEstimate
     calibration: Calibration | None = None
-    folds: tuple[
-        "DecisionRule", ...
-    ] = ()  # of cross-validated rows: each fold's rule, learned from the others
+    folds: tuple["DecisionRule", ...] = ()  # in cross-validation: each fold's rule, fitted on the others
 
     @property
-    def thresholds(self) -> NDArray[np.float64]:
-        """Of calibrated scores, (c,); NaN under the rule expected-f1, which has none."""
+    def thresholds(self) -> FloatArray:
+        """Thresholds (c,) of the calibrated scores; NaN for the rule expected-f1, which has none."""
         return self.estimate.thresholds
 
     @property
     def by_thresholds_alone(self) -> bool:
-        """Whether a label hangs on its own score and threshold, and on nothing else."""
-        asked = self.spec
-        return asked.decide == "thresholds" and not (self.calibration or asked.at_least or asked.at_most)
+        """Whether each label depends only on its own score and threshold."""
+        spec = self.spec
+        return spec.decide == "thresholds" and not (self.calibration or spec.at_least or spec.at_most)
+
+    def __call__(self, scores: Scores) -> LabelMatrix:
+        """The labels (n, c) of rows with scores (n, c)."""
+        return self.choose(self.probabilities(scores))
+
+    def probabilities(self, scores: Scores) -> Probabilities:
+        """Scores (n, c) as float64, calibrated if the rule does that."""
+        return self.calibration(scores) if self.calibration else scores.astype(np.float64)
+
+    def choose(self, probabilities: Probabilities) -> LabelMatrix:
+        """The labels (n, c) of rows with probabilities (n, c)."""
+        spec = self.spec
+        if spec.decide == "expected-f1":
+            chosen, margins = best_sets(probabilities, spec.at_most), probabilities
+        else:
+            chosen = probabilities >= self.thresholds
+            if not spec.at_least and spec.at_most is None:
+                return chosen
+            margins = logits(probabilities, FINEST) - logits(self.thresholds, FINEST)
+        return _bounded(chosen, margins, spec.at_least, spec.at_most)
 
     @property
     def summary(self) -> RuleSummary:
@@ -148,15 +173,13 @@ class DecisionRule:
 
     def _guarantee_text(self, reached: Guarantee) -> str:
         """What a guarantee costs: expected means, and the number of classes it leaves out."""
-        thresholds = self.thresholds
-        objective = Objective.of(self.spec.objective)
-        other = "recall" if objective.measure == "precision" else "precision"
-        values = reached.recall if other == "recall" else reached.precision
+        of_precision = Objective.of(self.spec.objective).measure == "precision"
+        other, values = ("recall", reached.recall) if of_precision else ("precision", reached.precision)
+        c = len(self.thresholds)
+        never, always = int((self.thresholds >= NEVER).sum()), int((self.thresholds <= ALWAYS).sum())
         parts = []
         if not np.isnan(values).all():
             parts.append(f"expected {other} {np.nanmean(values):.3f}, the mean over classes")
-        c = len(thresholds)
-        never, always = int((thresholds >= NEVER).sum()), int((thresholds <= ALWAYS).sum())
         if never:
             parts.append(f"{never} of {c} classes never predicted, as no threshold passes the test")
         if always:
@@ -168,81 +191,64 @@ class DecisionRule:
         return "; ".join(parts)
 
     def per_class(self) -> list[ClassThreshold]:
-        """The threshold of each class, with its bootstrap interval if the rule was fitted with intervals."""
+        """The threshold of each class, with its interval if the rule was fitted with intervals."""
         intervals = self.estimate.intervals
-        known = np.full((len(self.thresholds), 2), np.nan) if intervals is None else intervals
+        if intervals is None:
+            intervals = np.full((len(self.thresholds), 2), np.nan)
         return [
             {
                 "threshold": None if np.isnan(threshold) else float(threshold),
                 "interval": None if np.isnan(ends).any() else ends.tolist(),
             }
-            for threshold, ends in zip(self.thresholds, known, strict=True)
+            for threshold, ends in zip(self.thresholds, intervals, strict=True)
         ]
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """`thresholds.json`: what was asked for, and for each class what was found; the same of each fold."""
+        """`thresholds.json`: the specification, each class's threshold, and the same for each fold."""
         per_class = dict(zip(classes, self.per_class(), strict=True))
-        learned = self.calibration and [one.tolist() for one in self.calibration.learned]
+        guarantee, calibration = self.estimate.guarantee, None
+        if self.calibration:
+            parameters = (values.tolist() for values in self.calibration.parameters)
+            calibration = dict(zip(classes, parameters, strict=True))
         return {
             **asdict(self.spec),
-            "thresholds": {name: one["threshold"] for name, one in per_class.items()},
-            "intervals": {name: one["interval"] for name, one in per_class.items()},
+            "thresholds": {name: row["threshold"] for name, row in per_class.items()},
+            "intervals": {name: row["interval"] for name, row in per_class.items()},
             "expected_loss": self.estimate.loss,
-            "guarantee": self.estimate.guarantee
-            and guarantees.as_json(
-                Objective.of(self.spec.objective), self.thresholds, self.estimate.guarantee, [*classes]
-            ),
+            "guarantee": guarantees.as_json(self.spec.objective, self.thresholds, guarantee, classes)
+            if guarantee
+            else None,
             "calibrated_by": self.spec.calibration,
-            "calibration": learned and dict(zip(classes, learned, strict=True)),
+            "calibration": calibration,
             "folds": [fold.as_json(classes) for fold in self.folds],
         }
 
     @classmethod
-    def of_json(cls, told: Mapping[str, Any], classes: Sequence[str]) -> "DecisionRule":
-        """The decision that `as_json` tells."""
-        tuning = DecisionSpec(**{one.name: told[one.name] for one in fields(DecisionSpec)})
-        guarantee = told.get("guarantee")
-        reached = [
-            np.array([guarantee[f"expected_{name}"][label] for label in classes], dtype=np.float64)
-            for name in ("precision", "recall")
-            if guarantee
-        ]
-        found = ThresholdEstimate(
-            np.array([told["thresholds"][name] for name in classes], dtype=np.float64),
-            np.array([told["intervals"][name] or [np.nan, np.nan] for name in classes]),
-            told["expected_loss"],
-            guarantee and Guarantee(*reached),
+    def of_json(cls, content: Mapping[str, Any], classes: Sequence[str]) -> "DecisionRule":
+        """The inverse of `as_json`."""
+        spec = DecisionSpec(**{field.name: content[field.name] for field in fields(DecisionSpec)})
+        guarantee, calibration = content.get("guarantee"), content["calibration"]
+        thresholds = ThresholdEstimate(
+            np.array([content["thresholds"][name] for name in classes], dtype=np.float64),
+            np.array([content["intervals"][name] or [np.nan, np.nan] for name in classes]),
+            content["expected_loss"],
+            guarantees.of_json(guarantee, classes) if guarantee else None,
         )
-        learned = told["calibration"]
-        curves = learned and Calibration(told["calibrated_by"], [np.array(learned[name]) for name in classes])
-        folds = tuple(cls.of_json(fold, classes) for fold in told["folds"])
-        return cls(tuning, found, curves, folds)
-
-    def probabilities(self, scores: NDArray[Any]) -> NDArray[Any]:
-        """Scores (n, c), calibrated if that is part of it."""
-        return self.calibration(scores) if self.calibration else scores
-
-    def __call__(self, scores: NDArray[Any]) -> LabelMatrix:
-        """The labels (n, c) of rows with these scores (n, c)."""
-        return self.choose(self.probabilities(scores))
-
-    def choose(self, likely: NDArray[Any]) -> LabelMatrix:
-        """The labels (n, c) of rows whose `probabilities` are these (n, c)."""
-        tuning = self.spec
-        if tuning.decide == "expected-f1":
-            return _bounded(best_sets(likely, tuning.at_most), likely, tuning.at_least, tuning.at_most)
-        margins = logits(likely, FINEST) - logits(self.thresholds, FINEST)
-        return _bounded(likely >= self.thresholds, margins, tuning.at_least, tuning.at_most)
+        if calibration:
+            parameters = [np.array(calibration[name]) for name in classes]
+            calibration = Calibration(content["calibrated_by"], parameters)
+        folds = tuple(cls.of_json(fold, classes) for fold in content["folds"])
+        return cls(spec, thresholds, calibration, folds)
 
 
-def _bounded(chosen: LabelMatrix, margins: NDArray[Any], at_least: int, at_most: int | None) -> LabelMatrix:
-    """Chosen labels (n, c), and in rows of too few or too many those of the greatest margins (n, c)."""
+def _bounded(chosen: LabelMatrix, margins: Probabilities, at_least: int, at_most: int | None) -> LabelMatrix:
+    """Chosen labels (n, c); rows with too few or too many get those of the greatest margins (n, c)."""
     c = chosen.shape[1]
     counts = chosen.sum(axis=1)
-    wanted = np.clip(counts, min(at_least, c), c if at_most is None else at_most)
-    if (wanted == counts).all():
+    allowed = np.clip(counts, min(at_least, c), c if at_most is None else at_most)
+    if (allowed == counts).all():
         return chosen
-    order = np.lexsort((-margins, ~chosen))  # those chosen come first, whatever rounding did to margins
+    order = np.lexsort((-margins, ~chosen))  # chosen labels come first, however margins were rounded
     bounded = np.empty_like(chosen)
-    np.put_along_axis(bounded, order, np.arange(c) < wanted[:, None], axis=1)
+    np.put_along_axis(bounded, order, np.arange(c) < allowed[:, None], axis=1)
     return bounded

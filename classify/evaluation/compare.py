@@ -215,7 +215,7 @@ def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArr
             better += [change["label"]] if low > 0 else []
             worse += [change["label"]] if high < 0 else []
     differing = changed.any(axis=1)
-    own, other = (_closeness(one.rows.labels, one.predictions)[differing] for one in (run, first))
+    own, other = (_closeness(side.rows.labels, side.predictions)[differing] for side in (run, first))
     return {
         "run": run.run,
         "to": first.run,

@@ -1,26 +1,26 @@
-"""How far a figure may be off by the luck of which rows were evaluated: bootstrap intervals.
+"""Bootstrap intervals: how much a figure depends on which rows were evaluated.
 
-**What an interval is for.** The model and its thresholds are fixed, the eval rows are a sample. The interval
-covers, 95 times in 100, what the figure would be on the whole population that the rows come from. It does not
-cover the luck of fitting; several seeds do. Classes of which the eval rows show nothing cannot be judged: mAP
-is over the classes with positives among the eval rows, and a class that is neither true nor predicted in any
-of them counts 0 in macro F1, in the figure as in its interval. `bench intervals` measures the coverage.
+**Meaning.** The model and its thresholds are fixed, the eval rows are a sample. In 95 of 100 samples, the
+interval contains the figure for the whole population that the rows come from. It does not cover the chance in
+fitting; several seeds do. Classes that do not occur in the eval rows cannot be measured: mAP is over the
+classes with positives among the eval rows, and a class that is neither true nor predicted in any of them
+counts 0 in macro F1, in the figure as in its interval. `bench intervals` measures the coverage.
 
-**Draws.** The rows are weighted at random, with exponential weights, a thousand times: the Bayesian bootstrap
-(Rubin, 1981). Drawing rows with replacement would leave a class with k positives without any in a share
-exp(-k) of the draws, which lowers macro F1 and changes the classes that mAP is over; so its percentiles, and
-BCa's, leave out the figure itself where classes are rare. Rows of one group (`--groups`) share a weight. No
-draw is looked at by itself: counts of true positives of all draws are one product of matrices, and so is
-average precision.
+**Draws.** The rows get random exponential weights a thousand times: the Bayesian bootstrap (Rubin, 1981). If
+rows were drawn with replacement instead, a class with k positives would have none in a share exp(-k) of the
+draws, which lowers macro F1 and changes the classes that mAP is over; with rare classes, percentile and BCa
+intervals would not even contain the figure itself. Rows of a group (`--groups`) share a weight. Draws are not
+computed one by one: the true positives of all draws are one matrix product, and so is average precision.
 
 **Rare classes** need two corrections, which shift and widen the draws of the averages over classes.
 
-1. Variance. Let m rows be informative about a class: for F1 the true or predicted, for average precision the
-   positive ones. Its draws have too small a variance D, and none with m = 1: exponential weights give a mean
-   of m numbers the variance s² / (m + 1), where s² itself is too small by (m - 1) / m. So u = D m (m + 1) /
-   (m - 1) estimates the variance that a row brings, with m - 1 degrees of freedom. It is shrunk to the mean
-   of the classes by `PRIOR` further degrees, and v = u / m replaces D. As v is itself uncertain, the draws
-   are stretched from the normal to Student's distribution, with degrees of freedom by Satterthwaite (1946).
+1. Variance. Let m rows be informative about a class: for F1 the true or predicted rows, for average precision
+   the positive ones. The variance D of its draws is too small, and 0 if m = 1: exponential weights give a
+   mean of m numbers the variance s² / (m + 1), where s² itself is too small by (m - 1) / m. So
+   u = D m (m + 1) / (m - 1) estimates the variance that a row contributes, with m - 1 degrees of freedom. It
+   is shrunk toward the mean of the classes by `PRIOR` further degrees, and v = u / m replaces D. Because v is
+   uncertain, too, the draws are stretched from the normal to Student's distribution, with degrees of freedom
+   by Satterthwaite (1946).
 2. Bias. Given that m rows of a class are true or predicted, its true positives are Bin(m, J), J being the
    Jaccard index, and F1 = 2 J / (1 + J) is concave: its expectation is off by F1''(J) Var(J) / 2, which is
    -(1 + J) / 2 times the variance v of F1. Average precision is too high, because each positive counts itself
@@ -28,8 +28,8 @@ average precision.
 
 Two models on the same rows are compared by the interval of their difference over the same draws.
 
-The calibration error has no interval: it is an average of absolute values, and the luck of a draw adds to
-those. Its draws lie above the figure itself: about .022, where the figure is .016, for 3,000 rows of a class
+The calibration error has no interval: it is an average of absolute values, which the noise of a draw
+increases. Its draws lie above the figure itself: about .022 for a figure of .016, for 3,000 rows of a class
 whose scores are true probabilities.
 """
 
@@ -56,9 +56,9 @@ from encode_once.classify.evaluation.metrics import (
 )
 
 DRAWS, LEVEL = 1000, 0.95
-TOGETHER = 100  # draws at a time: W of 10,000 rows takes 4 MB
-PRIOR = 4  # degrees of freedom by which a class's variance is shrunk to the mean of the classes
-DOUBT = 0.15  # standard error of a correction of bias, in units of it: the binormal model is only a model
+CHUNK = 100  # draws at a time: W of 10,000 rows takes 4 MB
+PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class's variance is shrunk
+BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the binormal model is not exact
 # Shown in tables of several runs.
 METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
 ALL: tuple[MetricName, ...] = (
@@ -79,9 +79,9 @@ def resampled(
 ) -> dict[str, FloatArray]:
     """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
-    labels, predictions and scores are (n, c). groups (n,): rows of equal number are drawn together; by
-    default every row is drawn by itself. What is 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN
-    without any positive. The same n, groups, draws and seed give the same draws.
+    labels, predictions and scores are (n, c). groups (n,): rows with equal numbers are drawn together; by
+    default every row is drawn alone. 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN without any
+    positive. Equal n, groups, draws and seeds give equal draws.
     """
     n = len(labels)
     group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -101,7 +101,7 @@ def resampled(
         parts.append(
             _of_counts(*((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
-            | {AP: np.array([one.average_precision(W) for one in rankings]).reshape(-1, W.shape[1]).T}
+            | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     drawn |= _corrected_f1(drawn, labels, predictions, group)
@@ -125,21 +125,21 @@ def interval(values: FloatArray, figure: float | None) -> list[float] | None:
 
 
 def differences(ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Ours less theirs of each metric on every draw; both are of the same rows."""
+    """Ours minus theirs for each metric on every draw; both are of the same rows."""
     return {name: ours[name] - theirs[name] for name in ours}
 
 
 def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
-    """RowWeights of rows (n, up to `TOGETHER`) whose group numbers, (n,), are 0, 1, …"""
+    """RowWeights of rows (n, up to `CHUNK`) whose group numbers, (n,), are 0, 1, …"""
     rng = np.random.default_rng(seed)
     n, g = len(group), group.max() + 1
-    for start in range(0, draws, TOGETHER):
-        W = rng.standard_exponential((min(TOGETHER, draws - start), g), np.float32).T[group]
+    for start in range(0, draws, CHUNK):
+        W = rng.standard_exponential((min(CHUNK, draws - start), g), np.float32).T[group]
         yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
 
 
 def _of_counts(hits: FloatArray, predicted: FloatArray, support: FloatArray) -> dict[str, FloatArray]:
-    """What follows from the weighted counts of each draw and class, (draws, c)."""
+    """Metrics from the weighted counts of each draw and class, (draws, c)."""
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
     return {
@@ -159,7 +159,7 @@ def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
 def _corrected_f1(
     drawn: Mapping[str, FloatArray], labels: LabelMatrix, predictions: LabelMatrix, group: Groups
 ) -> Any:
-    """The draws of macro and weighted F1, shifted and widened as the module says."""
+    """The draws of macro and weighted F1, with the corrections for rare classes."""
     hits, either, support = (t.sum(axis=0) for t in (labels & predictions, labels | predictions, labels))
     class_f1, jaccard = f1(hits, hits + either), hits / np.maximum(either, 1)
     of_draws = drawn[CLASS_F1].var(axis=0)
@@ -174,26 +174,26 @@ def _corrected_f1(
 
 
 def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any], group: Groups) -> FloatArray:
-    """The draws of mAP, of those of average precision (draws, classes with positives), in the same way."""
-    known = labels.any(axis=0)
-    if not known.any():
+    """The corrected draws of mAP, from those of average precision (draws, classes with positives)."""
+    has_positives = labels.any(axis=0)
+    if not has_positives.any():
         return np.full(len(drawn), np.nan)
-    labels, scores = labels[:, known], scores[:, known]
+    labels, scores = labels[:, has_positives], scores[:, has_positives]
     precisions = []
     for truth, of_class in zip(labels.T, scores.T, strict=True):
         order = np.argsort(-of_class)
         precisions.append(average_precision(truth[order], of_class[order]))
     positives = _groups_with(labels, group)
     of_draws = drawn.var(axis=0)
-    parts = np.stack([of_draws, _class_variances(of_draws, positives)]) / known.sum() ** 2
+    parts = np.stack([of_draws, _class_variances(of_draws, positives)]) / has_positives.sum() ** 2
     bias = float(_ap_bias(labels, scores, positives, int(group.max()) + 1).mean())
     return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, positives)
 
 
 def _corrected(drawn: FloatArray, figure: float, bias: float, parts: FloatArray, m: IntArray) -> FloatArray:
-    """Draws (draws,) about the figure less its bias, and wider.
+    """Draws (draws,) with the figure minus its bias as their mean, and a greater variance.
 
-    parts (2, c) is what each class adds to the variance: D, and the v that replaces it. m is (c,).
+    parts (2, c): what each class adds to the variance, D and the v that replaces it. m is (c,).
     """
     variance = drawn.var()
     if variance < 1e-12:  # rounding
@@ -201,39 +201,39 @@ def _corrected(drawn: FloatArray, figure: float, bias: float, parts: FloatArray,
     uncertain = (parts[1] ** 2 / (np.maximum(m - 1, 0) + PRIOR)).sum()
     freedom = parts[1].sum() ** 2 / uncertain if uncertain else np.inf
     stretch = stdtrit(freedom, (1 + LEVEL) / 2) / ndtri((1 + LEVEL) / 2)
-    more = max(parts[1].sum() - parts[0].sum(), 0) + (DOUBT * bias) ** 2
+    more = max(parts[1].sum() - parts[0].sum(), 0) + (BIAS_ERROR * bias) ** 2
     wider = stretch * np.sqrt((variance + more) / variance)
     return np.asarray(figure - bias + (drawn - drawn.mean()) * wider)
 
 
 def _groups_with(rows: BoolArray, group: Groups) -> IntArray:
-    """How many groups have any of a class's rows, (c,), of rows (n, c)."""
+    """The number of groups with a row of each class, (c,), for rows (n, c)."""
     if group.max() + 1 == len(group):
         return np.asarray(rows.sum(axis=0), np.intp)
     return np.array([len(np.unique(group[column])) for column in rows.T])
 
 
 def _class_variances(of_draws: FloatArray, m: IntArray) -> FloatArray:
-    """v of the module, (c,), of the variances of draws and the numbers m of informative groups of rows."""
+    """The corrected variances v, (c,), from those of the draws and the numbers m of informative groups."""
     freedom = np.maximum(m - 1, 0)
     single = of_draws * m * (m + 1) / np.maximum(freedom, 1)
     trust = freedom / (freedom + PRIOR)
     usual = float(trust @ single) / max(float(trust.sum()), 1e-12)
     shrunk = (PRIOR * usual + freedom * single) / (PRIOR + freedom)
     variances = np.where(m > 0, shrunk / np.maximum(m, 1), 0.0)
-    return np.where(m == 1, np.maximum(variances, of_draws), variances)  # draws of negatives vary, too
+    return np.where(m == 1, np.maximum(variances, of_draws), variances)  # weights of negatives vary, too
 
 
 def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> FloatArray:
-    """By how much average precision is too high on average, (c,), for classes with p positives among n rows.
+    """The bias of average precision, (c,), for classes with p positives among n rows.
 
-    The model is binormal: on some scale, scores of negatives are N(0, 1) and those of positives N(d, 1). A
-    positive that a share F of the negatives exceed lies at z = -Φ⁻¹(F) there, so the mean of a class's z is
-    an estimate of d with variance 1 / p; d is shrunk to the mean of the classes by empirical Bayes, and the
-    bias averaged over what stays uncertain. Let T(x), F(x) be the shares of positives and negatives above a
-    positive x. The population's average precision is the mean over x of p T / (p T + q F), q = n - p. In a
-    sample, R - 1 ~ Bin(p - 1, T) other positives and N ~ Bin(q, F) negatives are above x, and since
-    1 / (R + N) is the integral of u^(R + N - 1) over u = 0 .. 1,
+    The model is binormal: on a suitable scale, scores of negatives are N(0, 1) and of positives N(d, 1). A
+    positive that a share F of the negatives exceeds is at z = -Φ⁻¹(F), so the mean of a class's z is an
+    estimate of d with variance 1 / p; d is shrunk toward the mean of the classes by empirical Bayes, and the
+    bias is averaged over the remaining uncertainty. Let T(x), F(x) be the shares of positives and negatives
+    above a positive x. The population's average precision is the mean over x of p T / (p T + q F), with
+    q = n - p. In a sample, R - 1 ~ Bin(p - 1, T) other positives and N ~ Bin(q, F) negatives are above x, and
+    since 1 / (R + N) is the integral of u^(R + N - 1) over u = 0 .. 1,
 
         E[R / (R + N)] = ∫ (b^(p - 1) + u (p - 1) T b^(p - 2)) (1 - F (1 - u))^q du,   b = 1 - T (1 - u).
     """
@@ -284,7 +284,7 @@ class RankedClass:
 
     @classmethod
     def of(cls, labels: LabelMatrix, scores: NDArray[Any]) -> "RankedClass":
-        """Of one class with positives; labels and scores are (n,)."""
+        """labels and scores (n,) are those of a class with positives."""
         order = np.argsort(-scores).astype(np.int32)
         truth, falling = labels[order], -scores[order]
         ends = np.unique(np.searchsorted(falling, falling[truth], side="right"))

@@ -1,8 +1,8 @@
-"""How well predictions and scores match the labels: the figures of `metrics.json`.
+"""The metrics of `metrics.json`: how well predictions and scores match the labels.
 
-Counts are taken once for all averages of F1, and each class is sorted once, for its average precision and its
-calibration. scikit-learn has all but the last, too, and is what the tests compare them with; on 40,000 rows ×
-80 classes it takes 2.8 s where this takes 0.4.
+All averages of F1 use the same counts, and each class is sorted once, for its average precision and its
+calibration error. scikit-learn has all but the last, too, and is the tests' oracle; on 40,000 rows × 80
+classes it takes 2.8 s, this module 0.4 s.
 """
 
 from collections.abc import Sequence
@@ -67,14 +67,14 @@ def measure(
 ) -> Metrics:
     """All required metrics of predictions and scores, which may be raw or calibrated.
 
-    labels, predictions and scores are (n, c), names (c,). What is 0/0 counts as 0, as with
-    scikit-learn's zero_division=0: a class that is nowhere true or predicted lowers macro F1, and a row
-    without labels or predictions lowers samples F1. Average precision has no meaning for a class without
-    positives: there `ap` is None, and mAP is the mean over the others, None if there are none.
+    labels, predictions and scores are (n, c), names (c,). 0/0 counts as 0, as with
+    scikit-learn's zero_division=0: a class that is never true or predicted lowers macro F1, and a row without
+    labels and predictions lowers samples F1. A class without positives has no average precision: its `ap` is
+    None, and mAP is the mean over the other classes, or None without any.
 
     `precision` and `recall` are micro-averaged. `subset_accuracy` is the share of rows whose labels are all
-    right, `hamming_loss` that of wrong entries (row, class). `coverage_error` and `ranking_loss` are means of
-    `coverages` and `ranking_losses`, `calibration_error` is the mean over the classes.
+    correct, `hamming_loss` the share of wrong cells (row, class). `coverage_error` and `ranking_loss` are the
+    means of `coverages` and `ranking_losses`, `calibration_error` is the mean over the classes.
     """
     n, c = labels.shape
     hit = labels & predictions
@@ -82,14 +82,14 @@ def measure(
     class_f1 = f1(hits, predicted + support)
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
     ap, calibration = _of_rankings(labels, scores)
-    known = support > 0
+    has_positives = support > 0
     per_class: list[ClassMetrics] = [
         {
             "label": names[k],
             "precision": float(precision[k]),
             "recall": float(recall[k]),
             "f1": float(class_f1[k]),
-            "ap": float(ap[k]) if known[k] else None,
+            "ap": float(ap[k]) if has_positives[k] else None,
             "support": int(support[k]),
             "calibration_error": float(calibration[k]),
         }
@@ -100,7 +100,7 @@ def measure(
         "macro_f1": float(class_f1.mean()),
         "weighted_f1": float(class_f1 @ support / max(support.sum(), 1)),
         "samples_f1": float(row_f1(labels, predictions).mean()),
-        "mAP": float(ap[known].mean()) if known.any() else None,
+        "mAP": float(ap[has_positives].mean()) if has_positives.any() else None,
         "precision": float(hits.sum() / max(predicted.sum(), 1)),
         "recall": float(hits.sum() / max(support.sum(), 1)),
         "subset_accuracy": float((labels == predictions).all(axis=1).mean()),
@@ -131,29 +131,27 @@ def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
 
 
 def coverages(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
-    """How far down each row's scores one has to go to meet all its labels, (n,); 0 for a row without any.
+    """The rank of each row's lowest scored label, (n,); 0 for a row without labels.
 
-    Equal scores are met together. The mean is scikit-learn's `coverage_error` (Tsoumakas et al., Mining
+    Equal scores share the lowest rank. The mean is scikit-learn's `coverage_error` (Tsoumakas et al., Mining
     Multi-label Data, 2010, who count from 0).
     """
     lowest = np.where(labels, scores, np.inf).min(axis=1, keepdims=True)
-    found: FloatArray = (scores >= lowest).sum(axis=1).astype(np.float64)
-    return found
+    return np.asarray((scores >= lowest).sum(axis=1), np.float64)
 
 
 def ranking_losses(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
-    """Of each row's pairs of a true and a false label, the share where the false one scores as high, (n,).
+    """The share of each row's pairs of a true and a false label in which the false one scores as high, (n,).
 
     0 for a row without such pairs. The mean is scikit-learn's `label_ranking_loss` (Tsoumakas et al., 2010).
     """
     wrong = np.zeros(len(labels))
     of_false = np.where(labels, -np.inf, scores)
-    for k, there in enumerate(labels.T):
-        rows = np.flatnonzero(there)
+    for k, truth in enumerate(labels.T):
+        rows = np.flatnonzero(truth)
         wrong[rows] += (of_false[rows] >= scores[rows, k, None]).sum(axis=1)
     positives = labels.sum(axis=1)
-    found: FloatArray = wrong / np.maximum(positives * (labels.shape[1] - positives), 1)
-    return found
+    return np.asarray(wrong / np.maximum(positives * (labels.shape[1] - positives), 1))
 
 
 def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
@@ -162,30 +160,33 @@ def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[Flo
     orders = np.argsort(-by_class, axis=1)
     ranked = [(labels[order, k], by_class[k, order]) for k, order in enumerate(orders)]
     return (
-        np.array([average_precision(*one) for one in ranked]),
-        np.array([calibration_error(*one) for one in ranked]),
+        np.array([average_precision(*of_class) for of_class in ranked]),
+        np.array([calibration_error(*of_class) for of_class in ranked]),
     )
 
 
 def average_precision(labels: LabelMatrix, scores: NDArray[np.floating]) -> float:
     """The mean, over the positives, of the precision among the rows that score as high or higher.
 
-    labels and scores (n,) are of one class, the highest score first. NaN where there is no positive.
+    labels and scores (n,) are of one class, the highest score first. NaN without positives.
     """
     if not labels.any():
         return float("nan")
-    reached = np.searchsorted(-scores, -scores[labels], side="right")  # how many score as high as a positive
+    reached = np.searchsorted(
+        -scores, -scores[labels], side="right"
+    )  # how many rows score at least as high as each positive
     return float((labels.cumsum()[reached - 1] / reached).mean())
 
 
 def calibration_error(labels: LabelMatrix, scores: NDArray[np.floating], bins: int = BINS) -> float:
-    """The expected calibration error of one class in bins of equal mass: 0 where scores are what they say.
+    """The expected calibration error of one class in bins of equal mass: 0 for calibrated scores.
 
-    labels and scores (n,) are in the order of the scores, which are cut into `bins` groups of n / bins rows.
-    The error is Σ (rows of the bin / n) · |its mean score − its share of positives|. Rows of equal scores all
-    go where the first of them is, so it does not hang on the order of the rows. Bins of equal mass are those
-    of Nguyen & O'Connor (EMNLP 2015), class by class as by Nixon et al. (Measuring Calibration in Deep
-    Learning, 2019). Of few rows it is never 0: a bin's share of positives differs from the truth by chance.
+    labels and scores (n,) are in the order of the scores, which are divided into `bins` groups of n / bins
+    rows. The error is Σ (rows of the bin / n) · |its mean score − its share of positives|. Rows with equal
+    scores belong to the bin of the first of them, so the result does not depend on the order of the rows.
+    Bins of equal mass are those of Nguyen & O'Connor (EMNLP 2015), one class at a time as by Nixon et al.
+    (Measuring Calibration in Deep Learning, 2019). With few rows it is never 0, because a bin's share of
+    positives varies by chance.
     """
     places = np.arange(len(scores))
     places[1:][scores[1:] == scores[:-1]] = 0

@@ -17,40 +17,38 @@ from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.splits import validation_split
 from encode_once.classify.runs.fit import INNER
 
-HELD = np.arange(300, 400)
+EVAL = np.arange(300, 400)
 
 
-def race(store, *names, **how):
-    return list(contest(store.path, names, split="tail:100", **how))
+def race(store, *names, **options):
+    return list(contest(store.path, names, split="tail:100", **options))
 
 
 @pytest.fixture
 def plain(filled):
-    """A store, and plain arrays of it: standardised X, Y, and the rows fitted and tuned on."""
+    """A store and its plain arrays: standardised X, Y, and the train and validation rows."""
 
     def parts(*features):
         store = filled()
         (table,) = store.tables()
         X, Y = load(choose(store, features), table)[:], label_matrix(table.labels, class_names(table.labels))
-        fitted, tuned = validation_split(Y, np.arange(300), INNER, 0)
-        return store, StandardScaler().fit(X[fitted]).transform(X), Y, fitted, tuned
+        train, validation = validation_split(Y, np.arange(300), INNER, 0)
+        return store, StandardScaler().fit(X[train]).transform(X), Y, train, validation
 
     return parts
 
 
-def best_regression(X, Y, fitted, tuned):
-    """Labels of all rows by the logistic regressions of the strength of best micro F1 on the tuned rows."""
-    every = [
-        np.stack(
-            [LogisticRegression(C=C, max_iter=1000).fit(X[fitted], y).predict(X) for y in Y[fitted].T], 1
-        )
+def best_regression(X, Y, train, validation):
+    """Predictions by the logistic regressions whose strength has the best micro F1 on the validation rows."""
+    candidates = [
+        np.stack([LogisticRegression(C=C, max_iter=1000).fit(X[train], y).predict(X) for y in Y[train].T], 1)
         for C in STRENGTHS
     ]
-    return max(every, key=lambda labels: f1_score(Y[tuned], labels[tuned], average="micro"))
+    return max(candidates, key=lambda labels: f1_score(Y[validation], labels[validation], average="micro"))
 
 
-def test_every_model_is_judged_on_the_same_rows_as_a_run_and_as_plain_scikit_learn(plain, tmp_path):
-    store, X, Y, fitted, tuned = plain()
+def test_figures_equal_those_of_a_run_and_of_plain_scikit_learn(plain, tmp_path):
+    store, X, Y, train, validation = plain()
     rows = race(store, "linear")
     assert [row["model"] for row in rows] == [
         "scikit-learn logistic regression",
@@ -67,9 +65,9 @@ def test_every_model_is_judged_on_the_same_rows_as_a_run_and_as_plain_scikit_lea
             assert row[f"{average} F1, 0.5"] == pytest.approx(at_half)
             assert row[f"{average} F1, per class"] == pytest.approx(metrics[f"{average}_f1"])
 
-    labels = best_regression(X, Y, fitted, tuned)
+    labels = best_regression(X, Y, train, validation)
     for average in ("micro", "macro"):
-        reached = f1_score(Y[HELD], labels[HELD], average=average)
+        reached = f1_score(Y[EVAL], labels[EVAL], average=average)
         assert rows[0][f"{average} F1, 0.5"] == pytest.approx(reached)
 
 
@@ -83,46 +81,47 @@ PEERS = {
 
 @pytest.mark.parametrize("head", PEERS)
 def test_plain_adds_the_heads_own_library_with_its_own_figures(plain, head):
-    store, X, Y, fitted, _ = plain("e/image")
+    store, X, Y, train, _ = plain("e/image")
     options = {
         "mlp": {"hidden": [16, 8], "epochs": 1, "progress": False},
         "forest": {"trees": 5},
         "gbm": {"rounds": 5},
     }
-    chosen = {name: given for name, given in options.items() if name == head}
-    rows = race(store, head, features=["e/image"], plain=True, options=chosen)
+    own_options = {name: values for name, values in options.items() if name == head}
+    rows = race(store, head, features=["e/image"], plain=True, options=own_options)
     assert [row["model"] for row in rows] == [NAMES["linear"], NAMES[head], head]
 
     def predicted(y):
-        return PEERS[head]().fit(X[fitted], y).predict(X[HELD])
+        return PEERS[head]().fit(X[train], y).predict(X[EVAL])
 
-    one_at_a_time = head == "gbm"
-    labels = np.stack([predicted(y) for y in Y[fitted].T], 1) if one_at_a_time else predicted(Y[fitted])
+    one_vs_rest = head == "gbm"
+    labels = np.stack([predicted(y) for y in Y[train].T], 1) if one_vs_rest else predicted(Y[train])
     for average in ("micro", "macro"):
-        reached = f1_score(Y[HELD], labels, average=average)
+        reached = f1_score(Y[EVAL], labels, average=average)
         assert rows[1][f"{average} F1, 0.5"] == pytest.approx(reached, abs=0.02)  # a share may be exactly ½
 
 
-def test_a_head_is_compared_with_its_own_peer(filled):
+def test_a_head_is_compared_with_its_own_baseline(filled):
     rows = race(filled(), "linear", "knn", "forest", plain=True, options={"forest": {"trees": 5}})
-    took = {row["model"]: row["seconds"] + row["seconds to score"] for row in rows}
+    seconds = {row["model"]: row["seconds"] + row["seconds to score"] for row in rows}
     ratios = {row["model"]: row["times as fast"] for row in rows if row["times as fast"] is not None}
     assert ratios == pytest.approx(
         {
-            "linear, at the same strengths": took[NAMES["linear"]] / took["linear, at the same strengths"],
-            "linear": took[NAMES["linear"]] / took["linear"],
-            "knn": took[NAMES["knn"]] / took["knn"],
-            "forest": took[NAMES["forest"]] / took["forest"],
+            "linear, at the same strengths": seconds[NAMES["linear"]]
+            / seconds["linear, at the same strengths"],
+            "linear": seconds[NAMES["linear"]] / seconds["linear"],
+            "knn": seconds[NAMES["knn"]] / seconds["knn"],
+            "forest": seconds[NAMES["forest"]] / seconds["forest"],
         }
     )
 
 
 @pytest.mark.filterwarnings("ignore:Label")
-def test_a_class_that_no_row_fitted_on_has_is_scored_by_every_peer(filled):
+def test_a_class_without_train_rows_is_scored_by_every_baseline(filled):
     store = filled()
     (table,) = store.tables()
     table.labels[:399] = [
-        tuple(one for one in labels if one in ("cat", "dog")) for labels in table.labels[:399]
+        tuple(name for name in labels if name in ("cat", "dog")) for labels in table.labels[:399]
     ]
     table.labels[399] = ("rare",)
     store.save(table)
@@ -132,7 +131,7 @@ def test_a_class_that_no_row_fitted_on_has_is_scored_by_every_peer(filled):
     assert all(0 < row["micro F1, 0.5"] < 1 for row in rows)
 
 
-def test_options_of_a_head_that_does_not_compete_are_told(filled):
+def test_options_of_a_head_that_is_not_measured_are_refused(filled):
     with pytest.raises(DataError, match="mlp"):
         race(filled(), "linear", options={"mlp": {"epochs": 1}})
     with pytest.raises(DataError, match="option of head 'linear'"):

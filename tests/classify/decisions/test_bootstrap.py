@@ -6,13 +6,14 @@ from scipy.special import expit
 
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import logits
-from encode_once.classify.decisions.exact import Objective, ranked, tune
+from encode_once.classify.decisions.exact import ranked, tune
+from encode_once.classify.decisions.objectives import Objective
 from tests.classify.decisions.test_shrinkage import AVERAGES, f1, rows
 
 
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 400), steps=st.integers(1, 50))
-def test_bins_part_no_equal_scores_and_lose_no_row(seed, n, steps):
+def test_bins_keep_equal_scores_together_and_count_every_row(seed, n, steps):
     rng = np.random.default_rng(seed)
     scores, labels = rng.integers(0, steps + 1, (n, 2)) / steps, rng.random((n, 2)) < 0.4
     bins = Bins.of(ranked(scores, labels))
@@ -25,8 +26,8 @@ def test_bins_part_no_equal_scores_and_lose_no_row(seed, n, steps):
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-def test_curves_are_highest_at_the_optimal_cuts_and_in_units_of_f(average):
-    """Moving one class's cut changes the F of all rows by as much as its curve falls."""
+def test_curves_peak_at_the_optimal_thresholds_in_units_of_f(average):
+    """Moving a class's threshold changes the F of all rows by as much as its curve falls."""
     scores, labels = rows(200, c=4)
     objective = Objective.of(average)
     exact = tune(scores, labels, objective)
@@ -36,20 +37,20 @@ def test_curves_are_highest_at_the_optimal_cuts_and_in_units_of_f(average):
     for c in range(4):
         reached = []
         for z in bins.z[c]:
-            cuts = exact.copy()
-            cuts[c] = expit(z)
-            reached.append(f1(scores, labels, cuts, average))
-        reached, mine = np.array(reached)[1:-1], values[c, 1:-1]  # at its ends a curve takes none, or all
+            thresholds = exact.copy()
+            thresholds[c] = expit(z)
+            reached.append(f1(scores, labels, thresholds, average))
+        reached, curve = np.array(reached)[1:-1], values[c, 1:-1]  # the ends predict none, or all
         edge = reached.argmax()
-        assert edge == mine.argmax()
-        near = reached > best - 0.02  # further off, the others' best cuts would change, too
+        assert edge == curve.argmax()
+        near = reached > best - 0.02  # further off, the best thresholds of the others would change, too
         fallen = reached[edge] - reached[near]
-        np.testing.assert_allclose(mine[edge] - mine[near], fallen, rtol=0.15, atol=1e-6)
+        np.testing.assert_allclose(curve[edge] - curve[near], fallen, rtol=0.15, atol=1e-6)
 
 
 @pytest.mark.parametrize("average", AVERAGES)
-def test_drawn_cuts_spread_as_those_of_rows_drawn_again(average):
-    """Beside the plain bootstrap, of all but a class so rare that some draws have none of it to be found."""
+def test_drawn_thresholds_spread_as_those_of_resampled_rows(average):
+    """Compared with the plain bootstrap, except for a class so rare that some draws have none of it."""
     scores, labels = rows(1500, c=4)
     objective = Objective.of(average)
     bins = Bins.of(ranked(scores, labels))

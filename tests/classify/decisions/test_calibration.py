@@ -15,7 +15,7 @@ from encode_once.classify.decisions.calibration import METHODS, PRECISION, Calib
 
 
 def skewed(n=4000, seed=0):
-    """Scores that are too sure of themselves, each class in its way: (scores, labels, probabilities)."""
+    """Overconfident scores, each class in a different way: (scores, labels, probabilities)."""
     rng = np.random.default_rng(seed)
     truth = expit(rng.normal([-2, -1, 0], [1, 2, 1.5], size=(n, 3)))
     labels = rng.random(truth.shape) < truth
@@ -39,26 +39,26 @@ class Scorer(ClassifierMixin, BaseEstimator):
 @pytest.mark.parametrize(("method", "close"), [("sigmoid", 0.01), ("isotonic", 1e-6), ("temperature", 0.01)])
 def test_probabilities_are_those_of_scikit_learn(method, close):
     scores, labels, _ = skewed()
-    if method == "temperature":  # with an intercept theirs would not be one
+    if method == "temperature":  # which has no intercept
         scores, labels = scores[:, 1:2], labels[:, 1:2]
-    found = Calibration.fitted(method, scores, labels)(scores)
+    calibrated = Calibration.fitted(method, scores, labels)(scores)
     for c in range(labels.shape[1]):
         z = logits(scores[:, c : c + 1])
         scorer = FrozenEstimator(Scorer().fit(z, labels[:, c]))
-        theirs = CalibratedClassifierCV(scorer, method=method).fit(z, labels[:, c]).predict_proba(z)[:, 1]
-        np.testing.assert_allclose(found[:, c], theirs, atol=close)
+        expected = CalibratedClassifierCV(scorer, method=method).fit(z, labels[:, c]).predict_proba(z)[:, 1]
+        np.testing.assert_allclose(calibrated[:, c], expected, atol=close)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_unseen_rows_come_nearer_their_probabilities(method):
+def test_scores_of_unseen_rows_come_closer_to_their_probabilities(method):
     scores, labels, _ = skewed()
-    unseen, labels_there, truth = skewed(seed=1)
+    unseen, unseen_labels, truth = skewed(seed=1)
     calibrated = Calibration.fitted(method, scores, labels)(unseen)
     assert calibrated.shape == unseen.shape
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
     assert np.abs(calibrated - truth).mean() < np.abs(unseen - truth).mean()
     for c in range(3):
-        assert log_loss(labels_there[:, c], calibrated[:, c]) < log_loss(labels_there[:, c], unseen[:, c])
+        assert log_loss(unseen_labels[:, c], calibrated[:, c]) < log_loss(unseen_labels[:, c], unseen[:, c])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,7 +70,7 @@ def test_scores_keep_their_order(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_class_of_one_truth_keeps_its_scores(method):
+def test_a_class_with_constant_labels_keeps_its_scores(method):
     scores, labels, _ = skewed(100)
     labels[:, 0], labels[:, 1] = False, True
     calibrated = Calibration.fitted(method, scores, labels)(scores)
@@ -79,7 +79,7 @@ def test_a_class_of_one_truth_keeps_its_scores(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_scores_that_say_the_contrary_are_levelled_not_turned_round(method):
+def test_scores_that_predict_the_opposite_are_flattened_not_reversed(method):
     scores, labels, _ = skewed(300)
     calibrated = Calibration.fitted(method, scores, ~labels)(np.sort(scores, axis=0))
     assert (np.diff(calibrated, axis=0) >= 0).all()
@@ -93,7 +93,7 @@ def test_scores_that_say_the_contrary_are_levelled_not_turned_round(method):
     method=st.sampled_from(METHODS),
 )
 def test_any_scores_and_labels_can_be_calibrated(seed, n, sharp, method):
-    """Separable classes, scores of 0 and 1, one row."""
+    """Such as separable classes, scores of 0 and 1, or a single row."""
     rng = np.random.default_rng(seed)
     labels = rng.random((n, 3)) < 0.4
     scores = expit(sharp * (labels - 0.5 + rng.normal(0, 0.5, labels.shape)))
@@ -101,11 +101,11 @@ def test_any_scores_and_labels_can_be_calibrated(seed, n, sharp, method):
     assert ((calibrated >= 0) & (calibrated <= 1)).all()
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_lines_are_where_the_posterior_is_highest(turned):
-    """Beside scipy's general minimiser, of the same likelihood and prior; no slope is negative."""
+@pytest.mark.parametrize("reverse", [False, True])
+def test_lines_are_where_the_posterior_is_highest(reverse):
+    """Compared with scipy's general minimiser of the same posterior; no slope is negative."""
     scores, labels, _ = skewed(200)
-    scores = 1 - scores if turned else scores
+    scores = 1 - scores if reverse else scores
     z = logits(scores[:, 0])
 
     def loss(line):
@@ -113,21 +113,21 @@ def test_lines_are_where_the_posterior_is_highest(turned):
         likelihood = np.logaddexp(0, np.where(labels[:, 0], -logit_of, logit_of)).sum()
         return likelihood + PRECISION / 2 * (line[0] ** 2 + (line[1] - 1) ** 2)
 
-    found = Calibration.fitted("sigmoid", scores, labels).learned[0]
+    line = Calibration.fitted("sigmoid", scores, labels).parameters[0]
     np.testing.assert_allclose(
-        found, minimize(loss, [0.0, 1.0], bounds=[(None, None), (0, None)]).x, atol=1e-3
+        line, minimize(loss, [0.0, 1.0], bounds=[(None, None), (0, None)]).x, atol=1e-3
     )
 
 
-def test_isotonic_steps_may_take_any_form():
+def test_isotonic_functions_may_have_any_rising_shape():
     rng = np.random.default_rng(0)
     scores = rng.random((5000, 1))
     labels = rng.random(scores.shape) < np.where(scores > 0.6, 0.9, 0.2)
-    found = Calibration.fitted("isotonic", scores, labels)(np.array([[0.1], [0.5], [0.7], [0.9]]))
-    assert found[:, 0] == pytest.approx([0.2, 0.2, 0.9, 0.9], abs=0.06)
-    theirs = IsotonicRegression(out_of_bounds="clip").fit(scores[:, 0], labels[:, 0])
+    calibrated = Calibration.fitted("isotonic", scores, labels)(np.array([[0.1], [0.5], [0.7], [0.9]]))
+    assert calibrated[:, 0] == pytest.approx([0.2, 0.2, 0.9, 0.9], abs=0.06)
+    expected = IsotonicRegression(out_of_bounds="clip").fit(scores[:, 0], labels[:, 0])
     of_training = Calibration.fitted("isotonic", scores, labels)(scores)
-    np.testing.assert_allclose(of_training[:, 0], theirs.predict(scores[:, 0]), atol=1e-6)
+    np.testing.assert_allclose(of_training[:, 0], expected.predict(scores[:, 0]), atol=1e-6)
 
 
 def test_zeros_and_ones_are_finite():

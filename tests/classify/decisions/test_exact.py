@@ -12,7 +12,8 @@ from sklearn.metrics import fbeta_score
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.bench.synthetic import synthetic_scores
-from encode_once.classify.decisions.exact import NAMES, Objective, tune
+from encode_once.classify.decisions.exact import tune
+from encode_once.classify.decisions.objectives import NAMES, Objective
 
 AVERAGES = ["macro", "weighted", "micro", "samples"]
 BETAS = ["", "-f2", "-f0.5"]
@@ -30,7 +31,7 @@ def problems(draw, max_rows=7, max_classes=3):
 
 
 def f(labels, predictions, average, beta=1.0):
-    """scikit-learn's, which is too slow to try all combinations of cuts with."""
+    """scikit-learn's is too slow to try all combinations of thresholds."""
     axis = {"micro": None, "samples": 1}.get(average, 0)
     size = beta**2 * labels.sum(axis) + predictions.sum(axis)
     scores = (1 + beta**2) * (labels & predictions).sum(axis) / np.where(size > 0, size, 1)
@@ -47,13 +48,15 @@ def test_the_f_of_these_tests_is_that_of_scikit_learn(average, beta, problem):
     assert f(labels, scores >= 0.5, average, beta) == pytest.approx(expected)
 
 
-def all_cuts(scores):
+def all_thresholds(scores):
     """Every value at which predictions can change, and one that predicts nothing."""
     return [*np.unique(scores).astype(np.float64), 2.0]
 
 
-def best_of_all_cuts(scores, labels, average, beta):
-    columns = [[scores[:, c] >= cut for cut in all_cuts(scores[:, c])] for c in range(scores.shape[1])]
+def best_of_all_thresholds(scores, labels, average, beta):
+    columns = [
+        [scores[:, c] >= tried for tried in all_thresholds(scores[:, c])] for c in range(scores.shape[1])
+    ]
     return max(f(labels, np.column_stack(choice), average, beta) for choice in itertools.product(*columns))
 
 
@@ -65,20 +68,20 @@ def beta_of(suffix):
 @pytest.mark.parametrize("beta", BETAS)
 @settings(max_examples=60, deadline=None)
 @given(problem=problems(max_rows=5))
-def test_own_cuts_reach_the_best_of_all_combinations(average, beta, problem):
+def test_thresholds_per_class_reach_the_best_of_all_combinations(average, beta, problem):
     scores, labels = problem
     reached = f(labels, scores >= tune(scores, labels, average + beta), average, beta_of(beta))
-    assert reached == pytest.approx(best_of_all_cuts(scores, labels, average, beta_of(beta)), abs=1e-12)
+    assert reached == pytest.approx(best_of_all_thresholds(scores, labels, average, beta_of(beta)), abs=1e-12)
 
 
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("beta", BETAS)
 @settings(max_examples=60, deadline=None)
 @given(problem=problems())
-def test_a_global_cut_reaches_the_best_of_all_cuts(average, beta, problem):
+def test_a_shared_threshold_reaches_the_best_of_all_thresholds(average, beta, problem):
     scores, labels = problem
     thresholds = tune(scores, labels, f"global-{average}{beta}")
-    best = max(f(labels, scores >= cut, average, beta_of(beta)) for cut in all_cuts(scores))
+    best = max(f(labels, scores >= tried, average, beta_of(beta)) for tried in all_thresholds(scores))
     assert f(labels, scores >= thresholds, average, beta_of(beta)) == pytest.approx(best, abs=1e-12)
     assert len(set(thresholds)) == 1
 
@@ -86,19 +89,19 @@ def test_a_global_cut_reaches_the_best_of_all_cuts(average, beta, problem):
 @pytest.mark.parametrize("beta", BETAS)
 @settings(max_examples=60, deadline=None)
 @given(problem=problems())
-def test_samples_never_falls_below_its_starts_and_no_single_cut_improves_it(beta, problem):
+def test_samples_is_no_worse_than_its_starts_and_no_single_threshold_improves_it(beta, problem):
     scores, labels = problem
     thresholds = tune(scores, labels, f"samples{beta}")
 
-    def reached(cuts):
-        return f(labels, scores >= cuts, "samples", beta_of(beta))
+    def reached(tried):
+        return f(labels, scores >= tried, "samples", beta_of(beta))
 
     for start in ("global-samples", "micro", "macro"):
         assert reached(thresholds) >= reached(tune(scores, labels, start + beta)) - 1e-12
     for c, class_scores in enumerate(scores.T):
-        for cut in all_cuts(class_scores):
+        for tried in all_thresholds(class_scores):
             changed = thresholds.copy()
-            changed[c] = cut
+            changed[c] = tried
             assert reached(changed) <= reached(thresholds) + 1e-9
 
 
@@ -108,37 +111,37 @@ def test_samples_reaches_the_optimum_of_nearly_all_small_problems():
         levels = rng.random(6) ** 4  # many are low, as for rare classes, and shared by several rows
         scores, labels = levels[rng.integers(6, size=(6, 3))], rng.random((6, 3)) < 0.4
         reached = f(labels, scores >= tune(scores, labels, "samples"), "samples")
-        gaps.append(best_of_all_cuts(scores, labels, "samples", 1) - reached)
+        gaps.append(best_of_all_thresholds(scores, labels, "samples", 1) - reached)
     assert np.mean(np.array(gaps) < 1e-9) > 0.98
     assert max(gaps) < 0.02
 
 
 @settings(max_examples=100, deadline=None)
 @given(problem=problems(max_classes=2), share=st.sampled_from(["0.9", "0.7", "0.5", "0.3", "1", "0"]))
-def test_precision_and_recall_at_the_least(problem, share):
+def test_precision_and_recall_are_reached_with_the_most_of_the_other(problem, share):
     """Exactly, as fractions: 7 of 10 is a precision of 0.7."""
     scores, labels = problem
     for c in range(labels.shape[1]):
         of_class = scores[:, c : c + 1], labels[:, c : c + 1]
         possible = []
-        for cut in all_cuts(of_class[0]):
-            on = of_class[0] >= cut
+        for tried in all_thresholds(of_class[0]):
+            on = of_class[0] >= tried
             tp, k, p = int((on & of_class[1]).sum()), int(on.sum()), int(of_class[1].sum())
             possible.append((tp, k, p))
 
-        def taken(name, one=of_class):
-            on = one[0] >= tune(*one, name)
-            return int((on & one[1]).sum()), int(on.sum())
+        def counts(name, of_class=of_class):
+            on = of_class[0] >= tune(*of_class, name)
+            return int((on & of_class[1]).sum()), int(on.sum())
 
         precise = [(tp, -k) for tp, k, _ in possible if tp >= Fraction(share) * k]
-        tp, k = taken(f"precision:{share}")
-        assert (tp, -k) == max(precise)  # the most recall and, of several such cuts, the fewest predicted
-        tp, k = taken(f"recall:{share}")
+        tp, k = counts(f"precision:{share}")
+        assert (tp, -k) == max(precise)  # the most recall and, if several have it, the fewest predictions
+        tp, k = counts(f"recall:{share}")
         if not of_class[1].any():
             assert k == 0
             continue
-        found = [(Fraction(tp, max(k, 1)), tp) for tp, k, p in possible if tp >= Fraction(share) * p]
-        assert (Fraction(tp, max(k, 1)), tp) == max(found)
+        complete = [(Fraction(tp, max(k, 1)), tp) for tp, k, p in possible if tp >= Fraction(share) * p]
+        assert (Fraction(tp, max(k, 1)), tp) == max(complete)
 
 
 @settings(max_examples=50, deadline=None)
@@ -156,9 +159,8 @@ def test_global_precision_and_recall_are_of_all_predictions_together(problem, sh
 def test_classes_without_positives_are_never_predicted_and_without_negatives_always(objective, problem):
     scores, labels = problem
     thresholds = tune(scores, labels, objective)
-    one, zero = np.ones_like(scores), np.zeros_like(scores)
-    assert not (one >= thresholds)[:, ~labels.any(axis=0)].any()
-    assert (zero >= thresholds)[:, labels.all(axis=0)].all()
+    assert (thresholds[~labels.any(axis=0)] > 1).all()
+    assert (thresholds[labels.all(axis=0)] <= 0).all()
 
 
 @pytest.mark.parametrize("objective", NAMES)
@@ -178,12 +180,12 @@ def test_float32_float64_and_torch_agree_and_survive_json(objective, problem):
 
 
 @pytest.mark.parametrize("objective", [*AVERAGES, "global-macro", "global-samples"])
-def test_torch_finds_the_same_cuts_on_more_rows(objective):
+def test_torch_finds_the_same_thresholds_on_more_rows(objective):
     rng = np.random.default_rng(0)
     labels = rng.random((3000, 8)) < rng.beta(1, 6, size=8)
     scores = np.round(0.3 * labels + 0.7 * rng.random(labels.shape), 3).astype(np.float32)
-    found = tune(torch.from_numpy(scores), torch.from_numpy(labels), objective)
-    np.testing.assert_array_equal(found.numpy(), tune(scores, labels, objective))
+    of_torch = tune(torch.from_numpy(scores), torch.from_numpy(labels), objective)
+    np.testing.assert_array_equal(of_torch.numpy(), tune(scores, labels, objective))
 
 
 @pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
@@ -196,7 +198,7 @@ def test_numpy_and_torch_break_this_tie_alike(tensor):
 
 
 def exact_f(labels, predictions, average):
-    """The sum of the groups' F1, weighted where the average is, as a fraction."""
+    """The sum of the groups' F1, with the average's weights, as a fraction."""
     axis = {"micro": None, "samples": 1}.get(average, 0)
     tp, k, p = (np.atleast_1d(x.sum(axis)).tolist() for x in (labels & predictions, predictions, labels))
     weights = p if average == "weighted" else [1] * len(p)
@@ -210,11 +212,11 @@ def exact_f(labels, predictions, average):
 def test_of_equal_global_thresholds_the_one_that_predicts_fewest_is_taken(average, tensor, problem):
     scores, labels = problem
     expected = max(
-        (scores >= cut for cut in all_cuts(scores)),
+        (scores >= tried for tried in all_thresholds(scores)),
         key=lambda predictions: (exact_f(labels, predictions, average), -predictions.sum()),
     )
-    found = np.asarray(tune(tensor(scores), tensor(labels), f"global-{average}"))
-    np.testing.assert_array_equal(scores >= found, expected)
+    thresholds = np.asarray(tune(tensor(scores), tensor(labels), f"global-{average}"))
+    np.testing.assert_array_equal(scores >= thresholds, expected)
 
 
 @pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
@@ -222,13 +224,13 @@ def test_of_equal_global_thresholds_the_one_that_predicts_fewest_is_taken(averag
 @given(problem=problems(max_rows=12))
 def test_of_equal_thresholds_of_a_class_the_one_that_predicts_fewest_is_taken(tensor, problem):
     scores, labels = problem
-    found = np.asarray(tune(tensor(scores), tensor(labels), "macro"))
-    for mine, truth, threshold in zip(scores.T, labels.T, found, strict=True):
+    thresholds = np.asarray(tune(tensor(scores), tensor(labels), "macro"))
+    for of_class, truth, threshold in zip(scores.T, labels.T, thresholds, strict=True):
         expected = max(
-            (mine >= cut for cut in all_cuts(mine)),
+            (of_class >= tried for tried in all_thresholds(of_class)),
             key=lambda predictions: (exact_f(truth, predictions, "micro"), -predictions.sum()),
         )
-        np.testing.assert_array_equal(mine >= threshold, expected)
+        np.testing.assert_array_equal(of_class >= threshold, expected)
 
 
 def test_torch_divides_counts_in_float64():
@@ -242,8 +244,8 @@ def test_torch_divides_counts_in_float64():
 def test_a_beta_of_many_digits_overflows_no_integer():
     """Its numerators and denominators are large, and there are many rows of many classes."""
     scores, labels = synthetic_scores(40_000, 80)
-    own, one = (scores >= tune(scores, labels, f"{cut}micro-f0.333") for cut in ("", "global-"))
-    assert f(labels, own, "micro", 0.333) >= f(labels, one, "micro", 0.333) > 0.8
+    per_class, shared = (scores >= tune(scores, labels, f"{kind}micro-f0.333") for kind in ("", "global-"))
+    assert f(labels, per_class, "micro", 0.333) >= f(labels, shared, "micro", 0.333) > 0.8
 
 
 def test_inputs_are_left_as_they_are():
@@ -254,7 +256,7 @@ def test_inputs_are_left_as_they_are():
     np.testing.assert_array_equal((scores, labels), before)
 
 
-def test_a_cut_lies_midway_between_the_scores_it_parts():
+def test_a_threshold_lies_halfway_between_the_scores_it_separates():
     scores = np.array([[0.2], [0.4], [0.8], [0.9]])
     labels = np.array([[False], [False], [True], [True]])
     for objective in set(NAMES) - {"none", "at:0.4", "samples", "global-samples"}:
@@ -283,13 +285,14 @@ def test_an_unknown_objective_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("objective", "cut"), [("none", 0.5), ("at:0.375", 0.375), ("at:0", 0), ("at:.4", 0.4), ("macro", None)]
+    ("objective", "threshold"),
+    [("none", 0.5), ("at:0.375", 0.375), ("at:0", 0), ("at:.4", 0.4), ("macro", None)],
 )
-def test_fixed_cuts(objective, cut):
-    assert Objective.of(objective).fixed == cut
-    if cut is not None:
+def test_fixed_thresholds(objective, threshold):
+    assert Objective.of(objective).fixed == threshold
+    if threshold is not None:
         scores = np.array([[0.1, 0.2], [0.9, 0.8]])
-        assert tune(scores, scores > 0.5, objective).tolist() == [cut, cut]
+        assert tune(scores, scores > 0.5, objective).tolist() == [threshold, threshold]
 
 
 @pytest.mark.parametrize(
@@ -308,7 +311,7 @@ def test_fixed_cuts(objective, cut):
         ],
     ],
 )
-def test_no_such_objective(objective):
+def test_unknown_objectives_are_refused(objective):
     with pytest.raises(DataError, match="unknown objective"):
         Objective.of(objective)
 

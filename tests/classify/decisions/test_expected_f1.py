@@ -13,14 +13,14 @@ chances = arrays(np.float64, st.tuples(st.just(1), st.integers(1, 5)), elements=
 
 
 def expectations(p):
-    """Every set of labels and its expected F1, over all the label sets that a row may have."""
+    """Each set of labels and its expected F1, by enumeration of all label sets of a row."""
     every = np.array(list(product([False, True], repeat=len(p))))
     likely = np.where(every, p, 1 - p).prod(axis=1)
-    found = {}
+    expected = {}
     for chosen in every:
         f1 = 2 * (every & chosen).sum(axis=1) / np.maximum(every.sum(axis=1) + chosen.sum(), 1)
-        found[tuple(chosen.tolist())] = likely @ f1
-    return found
+        expected[tuple(chosen.tolist())] = likely @ f1
+    return expected
 
 
 @settings(max_examples=150, deadline=None)
@@ -33,17 +33,17 @@ def test_no_set_of_labels_has_a_greater_expected_f1(p, at_most):
     assert 1 <= sum(chosen) <= (at_most or 5)
 
 
-def test_rows_are_decided_one_by_one_whatever_the_chunks(monkeypatch):
+def test_chunks_do_not_change_the_sets(monkeypatch):
     p = np.random.default_rng(0).random((50, 6)) ** 3
     whole = best_sets(p)
-    monkeypatch.setattr(expected_f1, "CELLS", 100)  # two rows a chunk
+    monkeypatch.setattr(expected_f1, "CELLS", 100)  # two rows per chunk
     np.testing.assert_array_equal(best_sets(p), whole)
     np.testing.assert_array_equal(np.concatenate([best_sets(row[None]) for row in p]), whole)
     assert best_sets(p[:0]).shape == (0, 6)
 
 
-def test_sets_are_better_than_cuts_where_probabilities_are_true():
-    """The sampled F1 of labels drawn from the probabilities themselves, against the best of many cuts."""
+def test_sets_are_better_than_a_threshold_for_calibrated_probabilities():
+    """On labels drawn from the probabilities themselves, compared with the best of many thresholds."""
     rng = np.random.default_rng(1)
     p = rng.beta(0.3, 1.5, size=(20_000, 8))
     labels = rng.random(p.shape) < p
@@ -52,4 +52,6 @@ def test_sets_are_better_than_cuts_where_probabilities_are_true():
         size = labels.sum(axis=1) + chosen.sum(axis=1)
         return np.mean(2 * (labels & chosen).sum(axis=1) / np.maximum(size, 1))
 
-    assert samples_f1(best_sets(p)) > 0.01 + max(samples_f1(p >= cut) for cut in np.arange(0.1, 0.6, 0.02))
+    assert samples_f1(best_sets(p)) > 0.01 + max(
+        samples_f1(p >= threshold) for threshold in np.arange(0.1, 0.6, 0.02)
+    )

@@ -1,4 +1,4 @@
-"""Precision and recall that hold on unseen rows: against SciPy's exact interval, and in a simulation."""
+"""Guaranteed precision and recall, compared with SciPy's exact interval and in a simulation."""
 
 import json
 
@@ -22,7 +22,7 @@ def bound(hits, size):
 
 
 def certified(scores, labels, objective):
-    """The thresholds as one would write them for one class, by SciPy: how many scores they take."""
+    """How many scores a class's threshold selects, computed plainly with SciPy."""
     order = np.argsort(-scores, kind="stable")
     ranked, truth = scores[order], labels[order]
     measure, share = objective.split(":")
@@ -48,29 +48,29 @@ def certified(scores, labels, objective):
     seed=st.integers(0, 10_000),
     n=st.integers(1, 60),
     steps=st.integers(1, 200),
-    often=st.floats(0, 1),
+    frequency=st.floats(0, 1),
     objective=st.sampled_from(["precision:0.5", "precision:0.8", "recall:0.5", "recall:0.9"]),
 )
-def test_thresholds_are_those_of_scipys_exact_bound(seed, n, steps, often, objective):
+def test_thresholds_are_those_of_scipys_exact_bound(seed, n, steps, frequency, objective):
     rng = np.random.default_rng(seed)
-    labels = rng.random((n, 2)) < often
+    labels = rng.random((n, 2)) < frequency
     scores = np.round((0.5 * labels + 0.5 * rng.random((n, 2))) * steps) / steps
-    found = DecisionSpec(objective).fit(scores, labels).thresholds
+    thresholds = DecisionSpec(objective).fit(scores, labels).thresholds
     for k in range(2):
-        assert (scores[:, k] >= found[k]).sum() == certified(scores[:, k], labels[:, k], objective)
+        assert (scores[:, k] >= thresholds[k]).sum() == certified(scores[:, k], labels[:, k], objective)
 
 
 def test_the_sequence_of_tests_stops_at_the_first_that_fails():
-    """4 of 4 pass, 4 of 5 do not, 34 of 35 would again: the best of many tests may pass by luck."""
+    """4 of 4 pass, 4 of 5 fail, 34 of 35 would pass again: the best of many tests may pass by chance."""
     labels = np.ones((40, 1), bool)
     labels[4] = labels[35:] = False
     scores = np.linspace(0.9, 0.1, 40)[:, None]
-    found = DecisionSpec("precision:0.5").fit(scores, labels)(scores)
-    assert found.sum() == 4 == certified(scores[:, 0], labels[:, 0], "precision:0.5")
+    predictions = DecisionSpec("precision:0.5").fit(scores, labels)(scores)
+    assert predictions.sum() == 4 == certified(scores[:, 0], labels[:, 0], "precision:0.5")
 
 
 def test_at_most_the_stated_share_of_classes_misses_on_unseen_rows():
-    """Without the guarantee more than half of them do; what it costs is expected as it is."""
+    """Without the guarantee about half of them miss; the expected cost is the real one."""
     for row in guarantees(1000, repeats=10, classes=19):
         assert row["tuned on"] == 1000
         if row["guarantee"] == "yes":
@@ -80,14 +80,14 @@ def test_at_most_the_stated_share_of_classes_misses_on_unseen_rows():
             assert row["missing"] > 0.45, row
 
 
-def test_what_cannot_be_reached_is_never_or_always_and_counted():
+def test_classes_with_too_few_positives_are_never_or_always_predicted_and_counted():
     """20 positives of as many rows cannot prove .9, as .9²⁰ = .12; 22 can."""
     labels = np.ones((60, 3), bool)
     labels[20:, 0] = labels[22:, 1] = labels[:, 2] = False
     scores = np.where(labels, 0.8, 0.2) - np.arange(60)[:, None] / 1000
-    decision = DecisionSpec("precision:0.9").fit(scores, labels)
-    assert decision(scores).sum(axis=0).tolist() == [0, 22, 0]
-    guarantee = decision.as_json(["few", "enough", "none"])["guarantee"]
+    rule = DecisionSpec("precision:0.9").fit(scores, labels)
+    assert rule(scores).sum(axis=0).tolist() == [0, 22, 0]
+    guarantee = rule.as_json(["few", "enough", "none"])["guarantee"]
     assert guarantee == {
         "measure": "precision",
         "at_least": 0.9,
@@ -97,39 +97,39 @@ def test_what_cannot_be_reached_is_never_or_always_and_counted():
         "expected_precision": {"few": None, "enough": 1.0, "none": None},
         "expected_recall": {"few": 0.0, "enough": 1.0, "none": None},
     }
-    assert decision.summary["guarantee"].startswith("expected recall 0.500")
-    assert "2 of 3 classes never predicted" in decision.summary["guarantee"]
-    assert "--no-shrink" in decision.summary["guarantee"]
-    decision = DecisionSpec("recall:0.9").fit(scores, labels)
-    assert decision(scores).sum(axis=0).tolist() == [60, 22, 0]
-    guarantee = decision.as_json(["few", "enough", "none"])["guarantee"]
+    assert rule.summary["guarantee"].startswith("expected recall 0.500")
+    assert "2 of 3 classes never predicted" in rule.summary["guarantee"]
+    assert "--no-shrink" in rule.summary["guarantee"]
+    rule = DecisionSpec("recall:0.9").fit(scores, labels)
+    assert rule(scores).sum(axis=0).tolist() == [60, 22, 0]
+    guarantee = rule.as_json(["few", "enough", "none"])["guarantee"]
     assert (guarantee["never"], guarantee["always"]) == (["none"], ["few"])
-    assert "1 of 3 classes predicted in every row" in decision.summary["guarantee"]
+    assert "1 of 3 classes predicted in every row" in rule.summary["guarantee"]
 
 
 @pytest.mark.parametrize("objective", ["precision:0.9", "global-recall:0.5", "precision:1", "recall:0"])
-def test_a_decision_with_a_guarantee_survives_json(objective):
+def test_a_guarantee_survives_json(objective):
     classes = [*map(str, range(5))]
-    decision = DecisionSpec(objective).fit(*synthetic_scores(400, 5))
-    told = json.loads(json.dumps(decision.as_json(classes), allow_nan=False))
-    again = DecisionRule.of_json(told, classes)
-    assert again.as_json(classes) == told
-    assert again.summary == decision.summary
-    del told["guarantee"]  # of a run of an earlier version
-    assert DecisionRule.of_json(told, classes).estimate.guarantee is None
+    rule = DecisionSpec(objective).fit(*synthetic_scores(400, 5))
+    content = json.loads(json.dumps(rule.as_json(classes), allow_nan=False))
+    again = DecisionRule.of_json(content, classes)
+    assert again.as_json(classes) == content
+    assert again.summary == rule.summary
+    del content["guarantee"]  # of a run of an earlier version
+    assert DecisionRule.of_json(content, classes).estimate.guarantee is None
 
 
-def test_the_optimum_on_the_tuning_rows_is_kept_where_it_is_asked_for():
+def test_no_shrink_keeps_the_optimum_on_the_tuning_rows():
     scores, labels = synthetic_scores(500, 6)
     for objective in ("precision:0.9", "global-recall:0.9"):
-        decision = DecisionSpec(objective, shrink=False).fit(scores, labels)
-        np.testing.assert_array_equal(decision.thresholds, tune(scores, labels, objective))
-        assert decision.as_json([*"abcdef"])["guarantee"] is None
-        assert decision.summary["decided"].endswith("exactly")
+        rule = DecisionSpec(objective, shrink=False).fit(scores, labels)
+        np.testing.assert_array_equal(rule.thresholds, tune(scores, labels, objective))
+        assert rule.as_json([*"abcdef"])["guarantee"] is None
+        assert rule.summary["decided"].endswith("exactly")
 
 
 @pytest.mark.parametrize("objective", ["global-precision:0.9", "global-recall:0.9"])
-def test_one_threshold_holds_for_all_classes_together(objective):
+def test_a_shared_threshold_holds_for_all_classes_together(objective):
     unseen, truth = synthetic_scores(30_000, 10, 999)
     missed = 0
     for seed in range(40):
@@ -139,14 +139,14 @@ def test_one_threshold_holds_for_all_classes_together(objective):
     assert missed <= 10  # 4 and three standard errors of 1.9
 
 
-def test_rows_of_several_scores_count_as_one():
-    """Sums of squares by row, against adding up the rows of the first k again for every k."""
+def test_several_scores_of_a_row_count_as_one():
+    """Incremental sums of squares by row, compared with summing the first k scores again for every k."""
     rng = np.random.default_rng(0)
     steps, rows, start = rng.normal(0.05, 1, 50), rng.integers(0, 8, 50), rng.normal(size=8)
-    for begin in (None, start):
+    for begin in (np.zeros(8), start):
         expected = []
         for k in range(51):
-            sums = np.bincount(rows[:k], steps[:k], minlength=8) + (0 if begin is None else begin)
+            sums = np.bincount(rows[:k], steps[:k], minlength=8) + begin
             expected.append(norm.sf(sums.sum() / max(np.sqrt((sums**2).sum()), 1e-6)) <= MISSES)
         assert _pass_by_row(steps, rows, begin).tolist() == expected
     assert 0 < sum(expected) < 51

@@ -14,8 +14,8 @@ from encode_once.classify.evaluation.metrics import average_precision, measure, 
 
 
 @pytest.fixture
-def held_out():
-    """A function that makes labels, predictions and scores of rows; scores are rounded, so some are equal."""
+def eval_rows():
+    """A function that makes labels, predictions and scores; scores are rounded, so that there are ties."""
 
     def make(n=120, c=6, seed=0):
         rng = np.random.default_rng(seed)
@@ -33,12 +33,12 @@ def weights(n, draws, seed=0, groups=None):
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_every_figure_is_that_of_scikit_learn_on_weighted_rows(held_out, monkeypatch, grouped):
-    """Those that are corrected are so by one shift and one factor, the same for all draws."""
-    monkeypatch.setattr(intervals, "TOGETHER", 16)
-    labels, predictions, scores = held_out()
+def test_every_draw_equals_scikit_learn_on_weighted_rows(eval_rows, monkeypatch, grouped):
+    """Corrected metrics are shifted and scaled by the same amounts in all draws."""
+    monkeypatch.setattr(intervals, "CHUNK", 16)
+    labels, predictions, scores = eval_rows()
     groups = np.arange(120) // 3 if grouped else None
-    found = resampled(labels, predictions, scores, groups, draws=40)
+    drawn = resampled(labels, predictions, scores, groups, draws=40)
     expected = {name: [] for name in (*ALL, CLASS_F1)}
     for weight in weights(120, 40, groups=groups):
         assert weight.sum() == pytest.approx(120, rel=1e-5)
@@ -60,36 +60,36 @@ def test_every_figure_is_that_of_scikit_learn_on_weighted_rows(held_out, monkeyp
     assert labels.any(axis=0).all()
     for name, values in expected.items():
         if name in ("macro_f1", "weighted_f1", "mAP"):
-            assert np.corrcoef(found[name], values)[0, 1] > 1 - 1e-5, name
-            assert found[name].std() >= np.std(values)
+            assert np.corrcoef(drawn[name], values)[0, 1] > 1 - 1e-5, name
+            assert drawn[name].std() >= np.std(values)
         else:
-            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+            np.testing.assert_allclose(drawn[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-def test_rows_of_a_group_share_their_weight():
+def test_rows_of_a_group_share_a_weight():
     drawn = weights(12, 30, groups=np.arange(12) // 4)
     assert (drawn[:, ::4] == drawn[:, 1::4]).all()
     assert len(np.unique(drawn[0])) == 3
 
 
-def test_groups_widen_intervals(held_out):
-    """Rows four times over are no more than they are once: intervals equal those of one of each."""
-    once = held_out(200)
+def test_groups_widen_intervals(eval_rows):
+    """Four copies of each row carry no more information than one: the intervals are the same."""
+    once = eval_rows(200)
     fourfold = [np.repeat(table, 4, axis=0) for table in once]
     alone = resampled(*fourfold)
     grouped = resampled(*fourfold, groups=np.repeat(np.arange(200), 4))
-    of_one = resampled(*once)
+    single = resampled(*once)
     for name in set(ALL) - {"coverage_error"}:
         narrow, wide, expected = (
-            np.diff(np.quantile(drawn[name], [0.025, 0.975]))[0] for drawn in (alone, grouped, of_one)
+            np.diff(np.quantile(drawn[name], [0.025, 0.975]))[0] for drawn in (alone, grouped, single)
         )
         assert wide > 1.5 * narrow, name
         assert wide == pytest.approx(expected, rel=0.1), name
 
 
 @pytest.mark.parametrize("name", ["micro_f1", "samples_f1", "recall"])
-def test_where_no_class_is_rare_an_interval_is_that_of_scipys_bca(held_out, name):
-    labels, predictions, scores = held_out(400)
+def test_without_rare_classes_an_interval_equals_scipys_bca(eval_rows, name):
+    labels, predictions, scores = eval_rows(400)
 
     def figure(rows):
         truth, predicted = labels[rows], predictions[rows]
@@ -114,13 +114,13 @@ def test_where_no_class_is_rare_an_interval_is_that_of_scipys_bca(held_out, name
     n=st.integers(1, 30),
     c=st.integers(1, 6),
     steps=st.integers(1, 20),
-    often=st.floats(0, 1),
+    frequency=st.floats(0, 1),
     together=st.integers(1, 30),
 )
-def test_every_interval_contains_its_figure(seed, n, c, steps, often, together):
-    """Rare classes, empty ones and full ones, ties, one row, one group."""
+def test_every_interval_contains_its_figure(seed, n, c, steps, frequency, together):
+    """Including rare, empty and full classes, ties, and a single row or group."""
     rng = np.random.default_rng(seed)
-    labels, scores = rng.random((n, c)) < often, (rng.integers(0, steps + 1, (n, c)) / steps)
+    labels, scores = rng.random((n, c)) < frequency, (rng.integers(0, steps + 1, (n, c)) / steps)
     predictions = scores >= 0.5
     figures = measure(labels, predictions, scores, [*map(str, range(c))])
     with warnings.catch_warnings():
@@ -136,7 +136,7 @@ def test_every_interval_contains_its_figure(seed, n, c, steps, often, together):
             assert ends[1] <= 1 or name == "coverage_error"
 
 
-def test_the_bias_of_average_precision_is_what_a_simulation_of_the_model_finds():
+def test_the_bias_of_average_precision_equals_a_simulation_of_the_model():
     rng = np.random.default_rng(0)
     n, d = 200, 2.0
     for p in (1, 3, 20):
@@ -148,20 +148,20 @@ def test_the_bias_of_average_precision_is_what_a_simulation_of_the_model_finds()
         x = rng.standard_normal(200_000) + d
         T, F = norm.sf(x - d), norm.sf(x)
         expected = np.mean(sampled) - np.mean(p * T / (p * T + (n - p) * F))
-        found = intervals._binormal_bias(np.array([d]), np.array([p]), n)[0]
-        assert found == pytest.approx(expected, abs=0.012)
-        assert found > 0.01
+        bias = intervals._binormal_bias(np.array([d]), np.array([p]), n)[0]
+        assert bias == pytest.approx(expected, abs=0.012)
+        assert bias > 0.01
 
 
-def test_a_class_of_many_rows_keeps_its_variance_and_one_of_a_single_row_has_that_of_the_others():
+def test_the_variance_of_a_class_is_shrunk_only_if_it_has_few_rows():
     variances = intervals._class_variances(np.array([0.01, 0.02, 0.0, 0.0]), np.array([10_000, 3, 1, 0]))
     assert variances[0] == pytest.approx(0.01, rel=0.01)
     assert variances[2] > variances[1] > 0.02
     assert variances[3] == 0
 
 
-def test_the_same_rows_and_seed_are_drawn_alike(held_out):
-    first, again, other = (resampled(*held_out(), draws=50, seed=seed) for seed in (0, 0, 1))
+def test_equal_rows_and_seeds_give_equal_draws(eval_rows):
+    first, again, other = (resampled(*eval_rows(), draws=50, seed=seed) for seed in (0, 0, 1))
     assert {*METRICS} < {*ALL}
     for name in first:
         assert np.array_equal(first[name], again[name])
@@ -172,32 +172,32 @@ def test_without_any_positive_there_is_no_average_precision():
     nothing = np.zeros((20, 3), bool)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = resampled(nothing, nothing, np.zeros((20, 3), np.float32), draws=10)
-        assert interval(found["mAP"], None) is None
-    assert interval(found["micro_f1"], 0.0) == [0, 0]
+        drawn = resampled(nothing, nothing, np.zeros((20, 3), np.float32), draws=10)
+        assert interval(drawn["mAP"], None) is None
+    assert interval(drawn["micro_f1"], 0.0) == [0, 0]
 
 
 def test_an_interval_is_the_middle_95_percent_and_the_figure():
     values = np.arange(1001.0)
-    low, high = 24.05, 975.95  # 2.5 % of 1002 gaps between draws are below the one, and above the other
+    low, high = 24.05, 975.95  # 2.5 % of the 1002 gaps between draws lie outside each end
     assert interval(values, 500.0) == pytest.approx([low, high])
     assert interval(values, 1.0) == pytest.approx([1, high])
     assert interval(values, 999.0) == pytest.approx([low, 999])
     assert interval(values, None) is None
 
 
-def test_95_percent_of_intervals_hold_the_populations_figure_rare_classes_included():
-    """Percentiles of rows drawn with replacement held macro F1 66, and mAP 51 times in 100."""
+def test_95_percent_of_intervals_contain_the_populations_figure_even_with_rare_classes():
+    """Percentile intervals of rows drawn with replacement contained macro F1 in 66 %, and mAP in 51 %."""
     rows = [*coverage(World(20), 300, 80)]
     assert [row["metric"] for row in rows] == [*METRICS]
     for row in rows:
-        assert row["covered"] >= 0.87, row  # 95 less three standard errors of 2.4
+        assert row["covered"] >= 0.87, row  # 95 minus three standard errors of 2.4
         assert row["width"] < 0.2
     assert abs(rows[-1]["figure's bias"]) > 0.01, "no class is rare enough to matter"
 
 
-def test_a_paired_difference_is_narrower_than_its_parts(held_out):
-    labels, predictions, scores = held_out(300)
+def test_a_paired_difference_is_narrower_than_its_parts(eval_rows):
+    labels, predictions, scores = eval_rows(300)
     worse = predictions.copy()
     worse[:10] = False
     ours, theirs = resampled(labels, predictions, scores), resampled(labels, worse, scores)
@@ -208,12 +208,12 @@ def test_a_paired_difference_is_narrower_than_its_parts(held_out):
         assert not values.any()
 
 
-def test_a_class_that_is_better_shows_in_the_differences_of_that_class_alone(held_out):
-    labels, predictions, scores = held_out(300)
+def test_an_improved_class_changes_only_its_own_differences(eval_rows):
+    labels, predictions, scores = eval_rows(300)
     better = predictions.copy()
     better[:, 4] = labels[:, 4]
     ours, theirs = resampled(labels, better, scores), resampled(labels, predictions, scores)
-    found = differences(ours, theirs)[CLASS_F1]
-    assert found.shape == (1000, 6)
-    assert interval(found[:, 4], 1.0)[0] > 0
-    assert not np.delete(found, 4, axis=1).any()
+    changes = differences(ours, theirs)[CLASS_F1]
+    assert changes.shape == (1000, 6)
+    assert interval(changes[:, 4], 1.0)[0] > 0
+    assert not np.delete(changes, 4, axis=1).any()

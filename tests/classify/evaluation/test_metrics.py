@@ -50,7 +50,7 @@ def average_precision(true, scores):
 
 
 def expected_calibration_error(true, scores, bins=15):
-    """By the definition: n / bins rows each, in falling order, equal scores with the first of them."""
+    """By definition: n / bins rows per bin, in descending order, equal scores in the bin of the first."""
     order = sorted(range(len(true)), key=lambda row: -scores[row])
     places = [[scores[row] for row in order].index(score) for score in scores]
     members = [[row for row in order if places[row] * bins // len(true) == b] for b in range(bins)]
@@ -59,7 +59,7 @@ def expected_calibration_error(true, scores, bins=15):
 
 @settings(max_examples=200, deadline=None)
 @given(result=results())
-def test_every_figure_equals_its_definition(result):
+def test_every_metric_equals_its_definition(result):
     labels, predictions, scores = result
     n, c = labels.shape
     metrics = measured(labels, predictions, scores)
@@ -98,8 +98,8 @@ def test_every_figure_equals_its_definition(result):
 
 @settings(max_examples=60, deadline=None)
 @given(result=results().filter(lambda result: result[0].shape[1] > 1))
-def test_every_figure_is_that_of_scikit_learn(result):
-    """scikit-learn takes a lone column for a binary problem, so there are two classes or more."""
+def test_every_metric_equals_scikit_learns(result):
+    """With two classes or more, because scikit-learn takes a single column for a binary problem."""
     labels, predictions, scores = result
     metrics = measured(labels, predictions, scores)
     for average in ("micro", "macro", "weighted", "samples"):
@@ -109,9 +109,9 @@ def test_every_figure_is_that_of_scikit_learn(result):
     by_class = np.transpose(sklearn.precision_recall_fscore_support(labels, predictions, **settings))
     for row, figures in zip(metrics["per_class"], by_class, strict=True):
         assert [row[name] for name in ("precision", "recall", "f1", "support")] == pytest.approx(figures)
-    some = labels.any(axis=0)
-    if some.any():
-        expected = sklearn.average_precision_score(labels[:, some], scores[:, some], average="macro")
+    present = labels.any(axis=0)
+    if present.any():
+        expected = sklearn.average_precision_score(labels[:, present], scores[:, present], average="macro")
         assert metrics["mAP"] == pytest.approx(expected)
     assert metrics["subset_accuracy"] == pytest.approx(sklearn.accuracy_score(labels, predictions))
     assert metrics["hamming_loss"] == pytest.approx(sklearn.hamming_loss(labels, predictions))
@@ -119,8 +119,8 @@ def test_every_figure_is_that_of_scikit_learn(result):
     assert metrics["ranking_loss"] == pytest.approx(sklearn.label_ranking_loss(labels, scores))
 
 
-def some_rows(n=300, c=5, seed=0):
-    """Of each class some positives, and in each row a label that is true and one that is not; few ties."""
+def random_rows(n=300, c=5, seed=0):
+    """Rows with true and false labels each, classes with positives, and few ties."""
     rng = np.random.default_rng(seed)
     labels = rng.random((n, c)) < np.linspace(0.1, 0.6, c)
     labels = labels[labels.any(axis=1) & ~labels.all(axis=1)]
@@ -128,12 +128,12 @@ def some_rows(n=300, c=5, seed=0):
     return labels, scores >= 0.5, scores
 
 
-def test_figures_are_those_of_torchmetrics():
-    labels, predictions, scores = some_rows()
+def test_metrics_equal_those_of_torchmetrics():
+    labels, predictions, scores = random_rows()
     metrics = measured(labels, predictions, scores)
-    truth, given_scores, given_labels = (torch.from_numpy(one) for one in (labels, scores, predictions))
+    truth, tensor, predicted = (torch.from_numpy(table) for table in (labels, scores, predictions))
     for average in ("micro", "macro", "weighted"):
-        expected = torchmetrics.multilabel_f1_score(given_labels.int(), truth.int(), 5, average=average)
+        expected = torchmetrics.multilabel_f1_score(predicted.int(), truth.int(), 5, average=average)
         assert metrics[f"{average}_f1"] == pytest.approx(expected.item(), abs=1e-6)
     of_scores = {
         "mAP": torchmetrics.multilabel_average_precision,
@@ -143,18 +143,18 @@ def test_figures_are_those_of_torchmetrics():
         "hamming_loss": torchmetrics.multilabel_hamming_distance,
     }
     for name, function in of_scores.items():
-        expected = function(given_scores, truth.int(), 5)
+        expected = function(tensor, truth.int(), 5)
         assert metrics[name] == pytest.approx(expected.item(), abs=1e-5), name
 
 
 def test_the_calibration_error_is_that_of_scikit_learns_curve_over_quantiles():
-    labels, predictions, scores = (table[:150] for table in some_rows())  # 10 rows a bin, no scores alike
+    labels, predictions, scores = (table[:150] for table in random_rows())  # 10 rows per bin, no equal scores
     for k, row in enumerate(measured(labels, predictions, scores)["per_class"]):
-        truth, said = calibration_curve(labels[:, k], scores[:, k], n_bins=15, strategy="quantile")
-        assert row["calibration_error"] == pytest.approx(np.abs(truth - said).mean())
+        truth, mean_scores = calibration_curve(labels[:, k], scores[:, k], n_bins=15, strategy="quantile")
+        assert row["calibration_error"] == pytest.approx(np.abs(truth - mean_scores).mean())
 
 
-def test_scores_that_are_what_they_say_have_next_to_no_calibration_error():
+def test_calibrated_scores_have_almost_no_calibration_error():
     rng = np.random.default_rng(0)
     scores = np.sort(rng.random(200_000))
     labels = rng.random(200_000) < scores
@@ -162,12 +162,12 @@ def test_scores_that_are_what_they_say_have_next_to_no_calibration_error():
     assert calibration_error(labels, scores**2) == pytest.approx(1 / 2 - 1 / 3, abs=0.01)
 
 
-def test_no_figure_hangs_on_the_order_of_the_rows():
-    labels, predictions, scores = some_rows()
+def test_no_metric_depends_on_the_order_of_the_rows():
+    labels, predictions, scores = random_rows()
     scores = scores.round(1)
     order = np.random.default_rng(1).permutation(len(labels))
-    one, other = (measured(labels[rows], predictions[rows], scores[rows]) for rows in (slice(None), order))
-    for row, same in zip([one, *one["per_class"]], [other, *other["per_class"]], strict=True):
+    first, second = (measured(labels[rows], predictions[rows], scores[rows]) for rows in (slice(None), order))
+    for row, same in zip([first, *first["per_class"]], [second, *second["per_class"]], strict=True):
         assert {name: row[name] for name in row if name != "per_class"} == pytest.approx(
             {name: same[name] for name in same if name != "per_class"}
         )

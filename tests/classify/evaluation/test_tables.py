@@ -10,7 +10,7 @@ def run(filled, tmp_path):
     return fit(filled(), "linear", run=tmp_path / "run")
 
 
-def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
+def test_metrics_have_a_line_per_class_and_then_the_averages(run):
     _, metrics = run
     *classes, _, about, averages, errors = metrics_text(metrics).splitlines()
     for line, row in zip(classes[1:], metrics["per_class"], strict=True):
@@ -21,16 +21,16 @@ def test_metrics_are_told_a_line_a_class_and_then_the_averages(run):
     assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors
 
 
-def test_intervals_are_told_below_where_there_are_any(run):
-    made, metrics = run
-    found = evaluate_kept(made).with_intervals()
-    *same, last = metrics_text(found).splitlines()
-    assert same == metrics_text(metrics).splitlines()
-    low, high = found["intervals"]["micro_f1"]
+def test_intervals_are_a_further_line(run):
+    fitted, metrics = run
+    with_intervals = evaluate_kept(fitted).with_intervals()
+    *first, last = metrics_text(with_intervals).splitlines()
+    assert first == metrics_text(metrics).splitlines()
+    low, high = with_intervals["intervals"]["micro_f1"]
     assert last.startswith(f"95 % intervals: micro_f1 {low:.3f} … {high:.3f}  macro_f1")
 
 
-def test_what_has_no_value_is_told_as_a_dash(run):
+def test_a_missing_value_is_a_dash(run):
     _, metrics = run
-    told = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
-    assert told.count("mAP –") == 2
+    text = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
+    assert text.count("mAP –") == 2
