@@ -148,7 +148,7 @@ def _float32(values: NDArray[np.generic]) -> Vectors:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Blocks side by side, one row a sample, (n, d); `matrix[rows]` reads those rows."""
+    """Blocks side by side, one row a sample, (n, d); `matrix[rows]` reads the rows."""
 
     blocks: Sequence[Block]
     warnings: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Features by name: stored ones, and those that a run learns from captions."""
+"""Features by name: stored features, and features that a run learns from captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

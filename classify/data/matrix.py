@@ -6,12 +6,12 @@ from typing import Protocol
 
 from encode_once.classify.arrays import IntArray, RowIndex, Vectors
 
-CHUNK = 2048  # rows read at a time where all are needed
-CHUNK_NUMBERS = 2**23  # numbers read at a time, where rows are long
+CHUNK = 2048  # rows read at a time when all are needed
+CHUNK_NUMBERS = 2**23  # numbers read at a time, which limits chunks of long rows
 
 
 class MatrixLike(Protocol):
-    """A matrix (n, d) whose rows come as float32 when they are asked for. Such an ndarray is one."""
+    """A matrix (n, d) whose rows come as float32 when they are asked for. A float32 ndarray is one."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -58,6 +58,6 @@ class ColumnView:
 
 
 def chunks(n: int, d: int = 1) -> Iterator[slice]:
-    """Slices that divide n rows of d numbers into chunks; of no rows there is one, empty, chunk."""
+    """Slices that divide n rows of d numbers into chunks; zero rows make one empty chunk."""
     rows = min(CHUNK, max(CHUNK_NUMBERS // max(d, 1), 1))
     return (slice(start, start + rows) for start in range(0, max(n, 1), rows))

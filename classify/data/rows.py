@@ -26,7 +26,7 @@ def match(
     """The position of each of n rows among m others, by content keys (n, 16) and (m, 16); -1 if it is absent.
 
     No two rows get the same position. Of several rows with the same content, those of equal names are
-    matched first, and the rest in order.
+    matched first, then the rest in order.
     """
     positions = np.full(len(keys), -1)
     contents = [key.tobytes() for key in keys]

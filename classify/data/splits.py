@@ -28,8 +28,8 @@ def folds(
         labels: (n, c).
         columns: the table's other columns, name → n texts.
         seed: of the random order.
-        groups: rows of equal number stay together, and sizes are as near to those asked for as that allows.
-            `tail` and columns may divide groups: see `straddling`.
+        groups: rows of equal number stay together, and the sizes are met as nearly as that allows. `tail` and
+            columns may divide groups: see `straddling`.
 
     Raises:
         DataError: the SPEC or column is unknown, the column has other words, or all rows or none are chosen.
@@ -69,7 +69,7 @@ def validation_split(
 ) -> tuple[RowIndex, RowIndex]:
     """Divide rows into train rows and a stratified fraction of validation rows; both keep the order.
 
-    labels (n, c) and groups (n,), which stay together, are those of the whole table.
+    labels (n, c) and groups (n,), which stay together, belong to the whole table.
 
     Raises:
         DataError: either part would be empty.

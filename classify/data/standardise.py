@@ -52,9 +52,9 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[V
 
 
 def _means(X: MatrixLike, center: FloatArray | None, shapes: Sequence[tuple[int, int]]) -> FloatArray:
-    """Means (d,) of X's entries, or of their squared distances to a center (d,), without those that are NaN.
+    """Means (d,) of X's entries, or of their squared distances to a center (d,), ignoring NaN.
 
-    A mean is NaN where all entries are. (StandardScaler.partial_fit returns NaN for a column that is all NaN
+    The mean of a column without numbers is NaN. (StandardScaler.partial_fit returns NaN for a column that is all NaN
     in a single chunk.)
     """
     total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])

@@ -70,7 +70,7 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         return scores
 
     def state(self) -> State:
-        """The projection, each class's frequency, and its booster in LightGBM's own text, UTF-8."""
+        """The projection, each class's frequency, and its booster as LightGBM's text in UTF-8."""
         texts = {
             f"booster.{c}": np.frombuffer(booster.model_to_string().encode(), np.uint8)
             for c, booster in enumerate(self.boosters_)

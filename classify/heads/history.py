@@ -11,4 +11,4 @@ class Epoch:
     epoch: int  # from 1
     loss: float  # the mean over the train rows, while the epoch changed the weights
     validation_loss: float  # the same loss, of the validation rows after the epoch
-    validation_score: float | None  # what `stop_by` names; -inf where training diverged, None without such
+    validation_score: float | None  # by `stop_by`, -inf if a logit is not finite; None for boosters

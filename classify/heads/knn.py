@@ -84,11 +84,9 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         squares = (stored * stored).sum(1, keepdim=True)  # (n, 1)
         for part in chunks(len(X)):
             for rows in torch.split(self._comparable(X[part]).to(device), QUERIES):
-                # |a - b|² = |a|² + |b|² - 2ab, which is 2 (1 - cosine) for vectors of length 1. With the long
-                # side first, a CPU multiplies matrices a third faster.
-                partial = torch.addmm(
-                    squares, stored, rows.T, alpha=-2
-                ).T.contiguous()  # (m, n), without |a|²
+                # |a - b|² = |a|² + |b|² - 2ab, which is 2 (1 - cosine) for vectors of length 1; |a|² is added
+                # to the k nearest only. With the long side first, a CPU multiplies a third faster.
+                partial = torch.addmm(squares, stored, rows.T, alpha=-2).T.contiguous()  # (m, n)
                 nearest = partial.topk(k, largest=False)
                 distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices

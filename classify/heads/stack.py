@@ -53,13 +53,13 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
-        combiner = (
-            None if self.combiner == MEAN else self._new_combiner()
-        )  # raises early if its name is unknown
+        combiner = None if self.combiner == MEAN else self._new_combiner()  # first, to raise before fitting
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
         if combiner:
             logits = self._out_of_fold(X, Y, X_val, Y_val)
             self.combiner_ = combiner.fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
+        fitted = [*self.heads_, *([combiner] if combiner else [])]
+        self.warnings = [warning for head in fitted for warning in head.warnings]
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
@@ -110,7 +110,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         for name, head in zip(names, heads, strict=True):
             if head.takes_raw:
                 raise DataError(
-                    f"head {name} takes features that are not standardised, but those of stack are"
+                    f"head {name} needs features that are not standardised, but stack standardises them"
                 )
         return heads
 

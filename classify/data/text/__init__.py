@@ -28,7 +28,7 @@ class Vectoriser(Protocol):
     shape: tuple[int, int]  # (length, width) of a caption's block; the length of a single vector is 1
 
     def fit(self, captions: Sequence[str]) -> "Vectoriser":
-        """Learn from captions, which are those of the train rows.
+        """Learn from the captions of the train rows.
 
         Raises:
             DataError: the captions have too few words, or a library is missing.
@@ -79,7 +79,7 @@ def make_vectoriser(name: str, seed: int = 0) -> Vectoriser:
 
 
 def _parts(name: str) -> tuple[str, str, str]:
-    """Family, size and pooling of `word2vec:150/mean`; empty strings for those that are absent."""
+    """Family, size and pooling of `word2vec:150/mean`; an absent part is empty."""
     front, _, pooling = name.partition("/")
     family, _, size = front.partition(":")
     return family, size, pooling
