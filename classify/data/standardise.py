@@ -54,8 +54,8 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[V
 def _means(X: MatrixLike, center: FloatArray | None, shapes: Sequence[tuple[int, int]]) -> FloatArray:
     """Means (d,) of X's entries, or of their squared distances to a center (d,), ignoring NaN.
 
-    The mean of a column without numbers is NaN. (StandardScaler.partial_fit returns NaN for a column that is all NaN
-    in a single chunk.)
+    The mean of a column without numbers is NaN. (StandardScaler.partial_fit returns NaN for a column that is
+    all NaN in a single chunk.)
     """
     total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for part in chunks(*X.shape):

@@ -109,9 +109,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         ]
         for name, head in zip(names, heads, strict=True):
             if head.takes_raw:
-                raise DataError(
-                    f"head {name} needs features that are not standardised, but stack standardises them"
-                )
+                raise DataError(f"head {name} cannot be part of a stack, whose features are standardised")
         return heads
 
     def _shapes_of(self, part: Sequence[int]) -> dict[str, tuple[int, int]]:
