@@ -1,4 +1,4 @@
-"""Runs on sequences, regions and what is learned of captions: from extract to the labels of new rows."""
+"""Runs on sequences, regions and learned features: from extract to the labels of new rows."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ def files_of(folder):
 
 @pytest.fixture
 def new(tmp_path):
-    """A folder of new rows: one as usual, one with a longer caption than any, one that says nothing known."""
+    """A folder of new rows: a usual one, one with the longest caption, one of unknown words."""
     root = tmp_path / "new"
     (root / "data").mkdir(parents=True)
     captions = ["a dog and a boat", "a cat and a bus and a dog and a car and a bird and a boat", "zzyzx"]
@@ -49,14 +49,13 @@ def new(tmp_path):
         ("gated", ["efficientnet-lite0/pooled", REGIONS, TFIDF], ["width=8"], {"efficientnet-lite0"}),
     ],
 )
-def test_new_rows_are_encoded_as_a_run_needs_them_and_labelled(
-    folder, new, run, head, features, options, encoded
-):
+def test_new_rows_are_encoded_and_labelled(folder, new, run, head, features, options, encoded):
     folder(60)
     run("extract", "--encoder", "efficientnet-lite0/regions", "--encoder", "glove-50")
-    wanted = [word for name in features for word in ("--features", name)]
-    how = [] if options is None else [*TINY, *(word for one in options for word in ("--set", one))]
-    run("fit", "--head", head, *wanted, *how, "--run", "run")
+    words = [word for name in features for word in ("--features", name)]
+    if options is not None:
+        words += [*TINY, *(word for option in options for word in ("--set", option))]
+    run("fit", "--head", head, *words, "--run", "run")
     before = files_of("store")
     result = run("predict", "run", "--data", new, "-o", "out.csv")
     with open("out.csv") as file:
@@ -69,11 +68,10 @@ def test_new_rows_are_encoded_as_a_run_needs_them_and_labelled(
     metrics = json.loads(run("evaluate", "run", "--data", new, "--json").stdout)
     assert metrics["n"] == 3
     assert files_of("store") == before
-
     run("export", "run", "-o", "model.onnx")
 
 
-def test_a_new_row_without_its_image_is_labelled_by_its_caption_and_flagged(folder, new, run):
+def test_a_new_row_without_an_image_is_labelled_by_its_caption_and_marked(folder, new, run):
     folder(60)
     run("extract", "--encoder", "efficientnet-lite0/regions", "--encoder", "glove-50")
     run("fit", "--head", "concat", "--features", REGIONS, "--features", TOKENS, *TINY, "--run", "run")
@@ -88,19 +86,21 @@ def test_a_new_row_without_its_image_is_labelled_by_its_caption_and_flagged(fold
 
 
 def test_the_same_rows_get_the_same_scores_from_new_files(folder, run, tmp_path):
-    """What a run keeps of its held-out rows, and what it gives to the same contents in another folder."""
+    """The eval rows of a run, and the same contents in another folder."""
     root = folder(60)
     run("extract", "--encoder", "efficientnet-lite0/regions", "--encoder", "glove-50")
-    wanted = ("--features", REGIONS, "--features", TOKENS, "--features", TFIDF)
-    run("fit", "--head", "bilstm", *wanted, *TINY, "--set", "hidden=8", "--split", "tail:12", "--run", "run")
+    features = ("--features", REGIONS, "--features", TOKENS, "--features", TFIDF)
+    run(
+        "fit", "--head", "bilstm", *features, *TINY, "--set", "hidden=8", "--split", "tail:12", "--run", "run"
+    )
     root.rename(tmp_path / "moved")
     run("predict", "run", "--data", "moved", "-o", "out.csv", "--store", "another")
     with open("out.csv") as out, open("run/predictions.csv") as kept:
-        labels, held = (
+        predicted, expected = (
             {row["ImageID"]: row["Labels"] for row in csv.DictReader(file)} for file in (out, kept)
         )
-    agree = [labels[one] == held[one] for one in held]
-    assert np.mean(agree) >= 11 / 12  # a score may lie on its threshold
+    agree = [predicted[name] == labels for name, labels in expected.items()]
+    assert np.mean(agree) >= 11 / 12  # a score may equal its threshold
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def fitted(folder, run):
     return run
 
 
-def test_the_store_of_a_run_is_as_it_was_after_other_data_was_measured(fitted, new, monkeypatch):
+def test_evaluating_other_data_does_not_change_the_store_of_a_run(fitted, new, monkeypatch):
     before = files_of("store")
     result = fitted("evaluate", "run", "--data", new)
     assert "efficientnet-lite0/pooled: 3, glove-50/mean: 3" in result.stderr
@@ -120,35 +120,35 @@ def test_the_store_of_a_run_is_as_it_was_after_other_data_was_measured(fitted, n
     assert "--store DIR" in result.stderr
     assert files_of("store") == before
     assert Store("run/store").tables() == []
-    fitted("fit", "--head", "linear")  # the store knows one table still
+    fitted("fit", "--head", "linear")  # the store still has only one table
     monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("encoded twice"))
-    assert "rows encoded" not in fitted("predict", "run", "--data", new).stderr
+    assert "encoded rows" not in fitted("predict", "run", "--data", new).stderr
     assert files_of("store") == before
 
 
 def test_runs_of_one_store_encode_the_same_rows_once(fitted, new):
     fitted("fit", "--head", "prototype", "--run", "other")
     result = fitted("evaluate", "run", "other", "--data", new)
-    assert result.stderr.count("rows encoded") == 1
+    assert result.stderr.count("encoded rows") == 1
     assert not Path("other/store").exists()
 
 
-def test_a_store_that_is_named_is_added_to_and_keeps_no_table(fitted, new):
+def test_new_rows_are_added_to_a_named_store_without_their_table(fitted, new):
     before = files_of("store")
-    fitted("predict", "run", "--data", new, "--store", "mine")
+    fitted("predict", "run", "--data", new, "--store", "new-store")
     assert files_of("store") == before
     assert not Path("run/store").exists()
-    assert len(Store("mine").feature("glove-50/mean")) == 3
-    assert Store("mine").tables() == []
+    assert len(Store("new-store").feature("glove-50/mean")) == 3
+    assert Store("new-store").tables() == []
 
 
-def test_data_that_the_store_has_leaves_no_trace(fitted):
+def test_predicting_stored_rows_writes_nothing(fitted):
     before = files_of(".")
     fitted("predict", "run", "-o", "out.csv")
     assert files_of(".").keys() - before.keys() <= {Path("out.csv"), Path("run/store/files.sqlite")}
 
 
-def test_features_are_opened_once_a_command(fitted, monkeypatch):
+def test_a_command_opens_each_feature_once(fitted, monkeypatch):
     opened = []
     original = feature.Part
     monkeypatch.setattr(feature, "Part", lambda path, key: opened.append(path) or original(path, key))
@@ -159,7 +159,7 @@ def test_features_are_opened_once_a_command(fitted, monkeypatch):
         assert {path.parent.name for path in opened} >= {"mean", "pooled"}
 
 
-def test_a_run_that_cannot_be_written_keeps_new_rows_for_the_command_alone(fitted, new, monkeypatch):
+def test_new_rows_are_discarded_if_the_run_cannot_be_written(fitted, new, monkeypatch):
     monkeypatch.setattr(predicting, "is_writable", lambda folder: False)
     before = files_of("store"), files_of("run")
     result = fitted("predict", "run", "--data", new, "-o", "out.csv")
@@ -185,25 +185,25 @@ def unwritable():
         path.chmod(mode)
 
 
-# Root may write whatever the mode says, unless it gives that up.
-MODES_COUNT = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override"]
+# Root can write to any file, unless it drops this capability.
+AS_USER = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override"]
 
 
-@pytest.mark.skipif(bool(MODES_COUNT) and not shutil.which("setpriv"), reason="no setpriv")
+@pytest.mark.skipif(bool(AS_USER) and not shutil.which("setpriv"), reason="no setpriv")
 @pytest.mark.parametrize("folders", [["store"], ["store", "run"]])
-def test_a_store_that_may_only_be_read_is_predicted_from(fitted, new, unwritable, folders):
+def test_a_read_only_store_can_be_predicted_from(fitted, new, unwritable, folders):
     before = files_of("store"), files_of("run")
     unwritable(*folders)
     words = ["-m", "cli", "predict", "run", "--data", new, "-o", "labels.csv", "--store", "store"]
     result = subprocess.run(
-        [*MODES_COUNT, sys.executable, *map(str, words)],
+        [*AS_USER, sys.executable, *map(str, words)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stderr
-    kept = "kept in run/store" if "run" not in folders else "run cannot be written"
-    assert kept in result.stderr
+    message = "kept in run/store" if "run" not in folders else "run cannot be written"
+    assert message in result.stderr
     with open("labels.csv") as file:
         assert len(list(csv.reader(file))) == 4
     assert files_of("store") == before[0]
