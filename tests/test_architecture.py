@@ -48,8 +48,8 @@ ORDER = {
         "demo", "bench", "commands",
     ],
     "classify": [
-        "arrays", "data", "heads", "decisions", "spec", "evaluation", "runs", "experiments", "audit", "bench",
-        "commands",
+        "arrays", "device", "platt", "data", "heads", "decisions", "spec", "evaluation", "runs",
+        "experiments", "audit", "bench", "commands",
     ],
 }  # fmt: skip
 
