@@ -1,7 +1,6 @@
 """Metrics and comparisons of runs as text for a terminal."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from encode_once.cache.text_table import cell_text, interval_text, table_text
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
@@ -82,7 +81,7 @@ def _change_text(change: Change) -> str:
     return with_interval(change["difference"], change["interval"], "+")
 
 
-def about(metrics: Mapping[str, Any]) -> str:
+def about(metrics: Metrics) -> str:
     """The rows that metrics are of, and what their thresholds were tuned for and on."""
     rows, split, decided, tuned_on = (metrics["n"], metrics["split"], metrics["decided"], metrics["tuned_on"])
     return f"{rows} rows ({split}); {decided}; tuned on {tuned_on}"

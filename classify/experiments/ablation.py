@@ -81,8 +81,11 @@ def variants(spec: FitSpec) -> Iterator[tuple[str, FitSpec]]:
 
 def _changes(trial: Trial, whole: Trial) -> dict[str, Any]:
     """How far each metric is from that of the whole run, with intervals; None if fitting failed."""
-    if trial.error:
+    if trial.metrics is None or whole.metrics is None:
         return with_intervals({}, {}, CHANGE)
-    names = [name for name in METRICS if whole.metrics[name] is not None]
-    changes: dict[str, float] = {name: trial.metrics[name] - whole.metrics[name] for name in names}
+    changes: dict[str, float] = {}
+    for name in METRICS:
+        value, before = trial.metrics[name], whole.metrics[name]
+        if value is not None and before is not None:
+            changes[name] = value - before
     return with_intervals(changes, differences(trial.draws, whole.draws), CHANGE)

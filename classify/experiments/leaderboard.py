@@ -1,13 +1,14 @@
 """The tables of `sweep` and `ablate`: on the terminal, as Markdown and as JSON."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.tables import about, with_interval
 from encode_once.classify.spec import FitSpec
 
@@ -32,7 +33,7 @@ def text(rows: Sequence[Row]) -> str:
     return "\n".join([table_text(_cells(rows)), *_failures(rows)])
 
 
-def save(folder: Path, name: str, rows: Sequence[Row], metrics: Mapping[str, Any]) -> None:
+def save(folder: Path, name: str, rows: Sequence[Row], metrics: Metrics | None) -> None:
     """Write NAME.json and NAME.md, which says on which rows the metrics were measured."""
     write_json(folder / f"{name}.json", rows)
     parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(metrics)] if metrics else [])]

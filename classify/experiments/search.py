@@ -14,6 +14,7 @@ from typing import Any
 
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import heads
+from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
 from encode_once.classify.heads.search_space import Range, Space
@@ -35,7 +36,7 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
-def best(runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log) -> Trial:
+def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: Log) -> Trial:
     """The best of a number of trials; options that the spec sets are not varied.
 
     Metrics on the eval rows do not affect the choice. A head without options to search is fitted once.
@@ -51,7 +52,7 @@ def best(runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log) -> 
 
 
 def _best(
-    optuna: Any, space: Space, runner: TrialRunner, spec: FitSpec, trials: int, by: str, log: Log
+    optuna: Any, space: Space, runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: Log
 ) -> Trial:
     runner.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
@@ -67,7 +68,7 @@ def _best(
         options = {name: _suggested(asked, name, values) for name, values in space.items()}
         asked.set_user_attr("options", options)
         trial = runner.attempt(_with(spec, options))
-        score = trial.validation.get(by)
+        score = trial.validation[by] if trial.validation else None
         outcome = trial.error or f"{by} {score or 0:.3f} on the validation rows"
         log(f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}")
         study.tell(asked, score, state=failed if score is None else complete)

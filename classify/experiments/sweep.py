@@ -14,6 +14,7 @@ from encode_once.classify.data.labels import choose_table
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.metrics import MetricName, Metrics
 from encode_once.classify.experiments import leaderboard, search
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
 from encode_once.classify.spec import FitSpec
@@ -55,30 +56,36 @@ def sweep(
     grid = grid or {}
     shared = FitSpec(**fields)
     _check(names, grid, shared.split, trials)
-    by = by or metric_of(shared.tuning)
-    if by not in METRICS:
-        raise unknown_name("metric", by, METRICS)
+    metric = next((name for name in METRICS if name == by), None) if by else metric_of(shared.tuning)
+    if metric is None:
+        raise unknown_name("metric", str(by), METRICS)
     store = store if isinstance(store, Store) else Store(store)
     features = [reference.name for reference in featuring.choose(store, shared.features)]
     runner = TrialRunner(store, Path(folder), choose_table(store, shared.data))
     specs = all_specs(shared, names, feature_sets(features, subsets), grid, seeds)
     results = []
     for number, spec in enumerate(specs, start=1):
-        trial = search.best(runner, spec, trials, by, log) if trials else runner.attempt(spec)
-        outcome = f"failed: {trial.error}" if trial.error else f"{by} {trial.metrics[by] or 0:.3f}"
+        trial = search.best(runner, spec, trials, metric, log) if trials else runner.attempt(spec)
+        outcome = (
+            f"failed: {trial.error}" if trial.error else f"{metric} {_value(trial.metrics, metric) or 0:.3f}"
+        )
         log(f"{number}/{len(specs)} {leaderboard.title(trial.spec)}: {outcome}")
         results.append(trial)
-    results.sort(key=lambda trial: trial.metrics.get(by) or -1, reverse=True)
-    rows = [_row(trial, by) for trial in results]
+    results.sort(key=lambda trial: _value(trial.metrics, metric) or -1, reverse=True)
+    rows = [_row(trial, metric) for trial in results]
     leaderboard.save(Path(folder), "leaderboard", rows, results[0].metrics)
     return rows
 
 
-def metric_of(tuning: DecisionSpec) -> str:
+def metric_of(tuning: DecisionSpec) -> MetricName:
     """The metric that a decision rule maximises; micro F1 if that is not one of `METRICS`."""
     sets = tuning.decide == "expected-f1"
-    name = "samples_f1" if sets else f"{Objective.of(tuning.objective).measure}_f1"
-    return name if name in METRICS else "micro_f1"
+    objective = "samples_f1" if sets else f"{Objective.of(tuning.objective).measure}_f1"
+    return next((name for name in METRICS if name == objective), "micro_f1")
+
+
+def _value(metrics: Metrics | None, name: MetricName) -> float | None:
+    return metrics[name] if metrics else None
 
 
 def feature_sets(names: Sequence[str], subsets: bool) -> list[tuple[str, ...]]:
@@ -114,7 +121,7 @@ def _check(names: Sequence[str], grid: Grid, split: str, trials: int) -> None:
         search.check(names, split)
 
 
-def _row(trial: Trial, by: str) -> dict[str, Any]:
+def _row(trial: Trial, by: MetricName) -> dict[str, Any]:
     spec = trial.spec
     row = {"head": spec.head, "features": list(spec.features), "settings": dict(spec.options)}
-    return row | trial.figures() | {f"inner_{by}": trial.validation.get(by)}
+    return row | trial.figures() | {f"inner_{by}": _value(trial.validation, by)}

@@ -13,6 +13,7 @@ from encode_once.classify.arrays import FloatArray
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import evaluate_kept, retune
@@ -29,9 +30,9 @@ class Trial:
     spec: FitSpec
     run: str  # its folder
     error: str | None = None
-    metrics: Mapping[str, Any] = field(default_factory=dict)  # `metrics.json`
+    metrics: Metrics | None = None  # of the eval rows
     draws: dict[str, FloatArray] = field(default_factory=dict)  # by metric: its value on each draw
-    validation: Mapping[str, Any] = field(default_factory=dict)  # the metrics of the validation rows
+    validation: Metrics | None = None  # of the validation rows
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
 
@@ -53,10 +54,10 @@ class Trial:
 
     def figures(self) -> dict[str, Any]:
         """Each metric with its interval; then seconds, folder, warnings and error."""
-        return with_intervals(self.metrics, self.draws) | {
+        return with_intervals(self.metrics or {}, self.draws) | {
             "seconds": self.seconds,
             "run": self.run,
-            "warnings": self.metrics.get("warnings", []),
+            "warnings": self.metrics["warnings"] if self.metrics else [],
             "error": self.error,
         }
 
