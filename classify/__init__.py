@@ -17,17 +17,8 @@ if TYPE_CHECKING:
     from encode_once.classify.spec import FitSpec
 
 __all__ = [
-    "DecisionSpec",
-    "FitSpec",
-    "Run",
-    "ablate",
-    "evaluate",
-    "fit",
-    "load_run",
-    "measure_kept",
-    "predict",
-    "retune",
-    "sweep",
+    "DecisionSpec", "FitSpec", "Run", "ablate", "evaluate", "fit", "load_run", "measure_kept", "predict",
+    "retune", "sweep",
 ]  # fmt: skip
 
 _MODULES = {

@@ -133,7 +133,7 @@ class _Race:
         """A head, fitted as `fit` does."""
         fitter = HeadFitter(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
         fitted = fitter.fit(self.rows)
-        return lambda rows: fitter.scored(fitted, rows).scores
+        return lambda rows: fitter.scored(fitted.model, fitted.X, rows).scores
 
 
 def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:

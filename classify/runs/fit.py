@@ -82,7 +82,8 @@ def fit(
     if len(folds) == 1:
         rows = np.setdiff1d(np.arange(len(table)), folds[0])
         fitted = fitter.fit(rows)
-        validation, evaluated, warnings = fitted.validation, fitter.scored(fitted, folds[0]), fitted.warnings
+        validation, warnings = fitted.validation, fitted.warnings
+        evaluated = fitter.scored(fitted.model, fitted.X, folds[0])
     else:
         rows = np.arange(len(table))
         evaluated, warnings = fitter.out_of_fold(folds)
@@ -179,17 +180,14 @@ class HeadFitter:
             mean, scale = standardisation(X_train, [*X.shapes.values()])
         model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_train), self.Y[train], model.standardise(X_val), self.Y[validation])
-        scored = self._scored(model, X, validation)
+        scored = self.scored(model, X, validation)
         classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
         doubts = check_scores(self.head, classes, scored.scores, scored.labels, self.Y[train])
         warnings = [*head.warnings, *doubts]
         return Fitted(model, X, scored, warnings)
 
-    def scored(self, fitted: Fitted, rows: RowIndex) -> ScoredRows:
-        """The rows with the model's scores and their labels."""
-        return self._scored(fitted.model, fitted.X, rows)
-
-    def _scored(self, model: Model, X: Matrix, rows: RowIndex) -> ScoredRows:
+    def scored(self, model: Model, X: Matrix, rows: RowIndex) -> ScoredRows:
+        """The rows with the model's scores and their labels; X (n, d) as the model takes it."""
         scores = model.scores(RowView(X, rows))
         groups = None if self.groups is None else self.groups[rows]
         ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
@@ -202,7 +200,7 @@ class HeadFitter:
         fold_of = np.empty(len(self.Y), np.intp)
         for number, rows in enumerate(folds):
             fitted = self.fit(np.setdiff1d(np.arange(len(self.Y)), rows))
-            scores[rows] = self.scored(fitted, rows).scores
+            scores[rows] = fitted.model.scores(RowView(fitted.X, rows))
             fold_of[rows] = number
             warnings += [f"fold {number + 1} of {len(folds)}: {line}" for line in fitted.warnings]
         missing = self.X.missing()
