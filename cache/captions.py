@@ -29,7 +29,7 @@ def captioner_feature(captions: str, store: Store) -> Feature | None:
         return None
     feature = store.feature(str(FeatureName(encoder, TEXT)))
     if len(feature) and not feature.holds_texts:
-        raise UsageError(f"{encoder} writes no captions: {feature.name} holds vectors")
+        raise UsageError(f"{encoder} generates no captions: {feature.name} contains vectors")
     return feature
 
 

@@ -82,7 +82,7 @@ class Feature:
         for record, folder in zip(records[1:], self._folders[1:], strict=True):
             if record.key != self.record.key:
                 raise SpecMismatchError(
-                    f"{self.folder} was made another way than {folder}: delete it, or use another --store"
+                    f"{self.folder} has another spec than {folder}: delete it, or use another --store"
                 )
         self._files, self.parts = self._open_parts()
         self.starts = np.cumsum([0, *(part.rows for part in self.parts)])  # the first row of each part
@@ -90,7 +90,7 @@ class Feature:
         self.__dict__.pop("_index", None)
         for part in self.parts:
             if part.shape.kind != self.parts[0].shape.kind:
-                raise StoreError(f"{part.path} holds rows of another shape than the parts before it")
+                raise StoreError(f"{part.path} has rows of another shape than the parts before it")
         # Decided by the first rows; None until then.
         first = self.parts[0].shape if self.parts else None
         self.ragged = first.ragged if first else None
@@ -191,7 +191,7 @@ class Feature:
                 if self.spec.get(name) != spec.get(name)
             ]
             raise SpecMismatchError(
-                f"{self.name} in this store was made another way ({'; '.join(differing)}): "
+                f"{self.name} in this store has another spec ({'; '.join(differing)}): "
                 "ask for it as stored, or use another --store"
             )
 
@@ -218,7 +218,7 @@ class Feature:
     def take(self, rows: RowIndex) -> Values:
         """Vectors (n, d) of rows returned by `find`; like `read`."""
         if self.ragged:
-            raise DataError(f"{self.name} holds a sequence a row: use read_ragged")
+            raise DataError(f"{self.name} has a sequence per row: use read_ragged")
         if len(rows) and (np.diff(rows) == 1).all():
             part, start = self._part_of(rows[0])
             if rows[-1] - start < part.rows:
@@ -244,7 +244,7 @@ class Feature:
     def take_ragged(self, rows: RowIndex) -> tuple[Values, NDArray[np.intp]]:
         """Sequences of rows returned by `find`; like `read_ragged`."""
         if self.ragged is False:
-            raise DataError(f"{self.name} holds one vector a row: use read")
+            raise DataError(f"{self.name} has one vector per row: use read")
         lengths = np.zeros(len(rows), np.intp)
         pieces: list[tuple[RowIndex, Values]] = []
         for part, places, local in self._by_part(rows):

@@ -152,7 +152,7 @@ def _check_replaceable(store: Store) -> None:
     """Refuse to replace files of a read-only store, or of a store with a base."""
     store.check_writable()
     if store.base:
-        raise StoreError(f"{store.path} shows rows of {store.base.path}, too: open each store by itself")
+        raise StoreError(f"{store.path} includes the rows of {store.base.path}: open each store separately")
 
 
 @contextmanager

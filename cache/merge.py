@@ -40,7 +40,7 @@ def merge(store: Store, other: Store) -> MergeResult:
         StoreError: `store` is read-only.
     """
     if not other.exists or store.path.resolve() == other.path.resolve():
-        raise DataError(f"{other.path} is no other store: name one that extract has filled")
+        raise DataError(f"{other.path} is not another store: name a store that extract has filled")
     store.check_writable()
     result = MergeResult()
     records = {}
@@ -107,7 +107,7 @@ def _checked_part(path: Path, feature: Feature) -> Part | None:
     if problems := part.problems():
         raise DamagedError("; ".join(problems))
     if feature.parts and part.shape.kind != feature.parts[0].shape.kind:
-        raise DamagedError(f"{path} holds rows of another shape than {feature.name} here")
+        raise DamagedError(f"{path} has rows of another shape than {feature.name} in this store")
     return part
 
 
@@ -121,7 +121,9 @@ def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:
         if table and (name := f"{table.name}.h5") not in own:
             store.save(table)  # saved again, as the other file may be crafted
         elif table and not cmp(path, own[name], shallow=False):
-            result.notes.append(f"{path} is not as ours of the same source, {own[name]}: ours is kept")
+            result.notes.append(
+                f"{path} differs from {own[name]}, the table of the same source, which is kept"
+            )
 
 
 def _linked_folders(root: Path) -> list[Path]:
@@ -137,4 +139,4 @@ def _check_no_link(path: Path, store: Store) -> None:
         DamagedError: the path, or a folder above it, is a symbolic link.
     """
     if path.resolve() != store.path.resolve() / path.relative_to(store.path):
-        raise DamagedError(f"{path} is a symbolic link, or behind one: put the files themselves there")
+        raise DamagedError(f"{path} is a symbolic link, or behind one: copy the files there instead")

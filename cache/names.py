@@ -51,10 +51,14 @@ class FeatureName:
         return self.stored if self.output == REGIONS else self.encoder
 
     @property
+    def captioner(self) -> str | None:
+        """The encoder that generates its captions; None if they are the table's."""
+        return captioner(self.captions)
+
+    @property
     def encoders(self) -> list[str]:
-        """The encoders it needs: its own, and the one that generates its captions."""
-        writer = captioner(self.captions)
-        return [self.encoder, *([writer] if writer else [])]
+        """All encoders that it needs."""
+        return [self.encoder, *([self.captioner] if self.captioner else [])]
 
 
 def captioner(captions: str) -> str | None:

@@ -55,7 +55,7 @@ class Store:
             check_version(self.path, kind, KIND)
         elif self.path.is_dir() and any(not p.name.startswith(FIRST_FILES) for p in self.path.iterdir()):
             raise StoreError(
-                f"{self.path} holds other things and no store.json: choose an empty or new folder"
+                f"{self.path} contains other files and no store.json: choose an empty or new folder"
             )
 
     def __repr__(self) -> str:
@@ -151,7 +151,7 @@ class Store:
         if name is None and len(headers) == 1:
             (name,) = headers
         if name is None:
-            raise UsageError(f"{self.path} knows {len(headers)} tables: name one of {', '.join(headers)}")
+            raise UsageError(f"{self.path} has {len(headers)} tables: choose one of {', '.join(headers)}")
         if name not in headers:
             raise unknown_name(f"table of {self.path}", name, headers)
         return self.load(headers[name])
@@ -203,7 +203,9 @@ class Store:
             StoreError: the feature does not exist, and the store is read-only.
         """
         if not STORED_NAME.fullmatch(name):
-            raise DataError(f"{name!r} is no feature name: encoder/output, of letters, digits and _.:+=@-")
+            raise DataError(
+                f"{name!r} is not a feature name: write encoder/output, with letters, digits and _.:+=@-"
+            )
         folder = self.path / "features" / name
         if name in self.features():
             feature = self.feature(name)

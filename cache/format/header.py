@@ -118,7 +118,7 @@ def check_version(
     if kind == expected_kind and version in range(since or current, current + 1):
         return
     if kind != expected_kind:
-        raise StoreError(f"{path} is no {expected_kind}, but {kind!r}")
+        raise StoreError(f"{path} is not an {expected_kind}, but {kind!r}")
     if isinstance(version, int) and version < current:
         remedy = "It is older and has no checksums: extract again into a new --store"
     else:

@@ -261,7 +261,7 @@ class Part:
         step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
         vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
         if not all(np.isfinite(piece).all() for piece in vectors):
-            problems.append(f"{self.path}: holds NaN or infinity")
+            problems.append(f"{self.path}: contains NaN or infinity")
         if not self.stamp["sealed"]:
             return problems
         if (checksums(self.blocks()) != self._block_sums).any():

@@ -98,7 +98,7 @@ class RunRecord:
     @property
     def requested(self) -> list[str]:
         """The values of `extract --encoder` that make all features."""
-        captioners = (encoder for name in self.names for encoder in name.encoders[1:])
+        captioners = (name.captioner for name in self.names if name.captioner)
         return list(dict.fromkeys([*(name.requested for name in self.names), *captioners, *self.captioners]))
 
     @property

@@ -78,7 +78,7 @@ def test_texts_are_looked_up_by_their_captioner(store):
         captioner_feature("writr", store)
     with store.declare("clip/text", {"modality": "caption"}).writer(1) as writer:
         writer.append(image_keys("0"), np.ones((1, 2), np.float16))
-    with pytest.raises(UsageError, match="clip writes no captions"):
+    with pytest.raises(UsageError, match="clip generates no captions"):
         captioner_feature("table+clip", store)
 
 

@@ -237,7 +237,7 @@ def test_a_crafted_stamp_is_refused(copy, changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": "a recipe"}, "no encode-once part"),
+        ({"format": "a recipe"}, "not an encode-once part"),
         ({"version": 1}, "older"),
         ({"version": 3}, "newer encode-once"),
         ({"feature_key": "0" * 32, "feature": "e/other"}, "another feature"),

@@ -93,7 +93,7 @@ def test_errors_of_export_and_of_its_table(store, tmp_path):
     with pytest.raises(UsageError, match="unknown table"):
         store.table("other")
     store.save(Table("/e/train.csv", [], [], [], None, image_keys=KEYS[:0], caption_keys=KEYS[:0]))
-    with pytest.raises(UsageError, match="2 tables: name one of"):
+    with pytest.raises(UsageError, match="2 tables: choose one of"):
         store.table()
 
 

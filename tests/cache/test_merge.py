@@ -71,9 +71,9 @@ def test_merge_adds_the_committed_rows_of_an_open_writer(stores):
 def test_a_store_is_not_merged_with_itself_or_an_empty_one(stores):
     a, b = stores
     fill(a, range(4))
-    with pytest.raises(DataError, match="no other store"):
+    with pytest.raises(DataError, match="not another store"):
         merge(a, a)
-    with pytest.raises(DataError, match="no other store"):
+    with pytest.raises(DataError, match="not another store"):
         merge(a, b)
 
 
