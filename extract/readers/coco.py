@@ -4,7 +4,6 @@ A row is an image; its id is the file's name. Its labels are the category names 
 included, without repetition and in the order of the annotations; its captions are those of its annotations.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import folder_with
+from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import RawSplit, tables
 
 ABOUT = (
@@ -57,7 +57,12 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     """
     if options.columns.named:
         raise UsageError(f"{data} is COCO's JSON: it has no columns to name")
-    parts = [_samples(split, paths, options) for split, paths in sorted(_files(data).items())]
+    parts = []
+    for split, paths in sorted(_files(data).items()):
+        try:
+            parts.append(_samples(split, paths, options))
+        except (TypeError, KeyError) as error:  # a value has another type than in COCO's format
+            raise DataError(f"{paths[0]}: not COCO's JSON ({error!r})") from error
     return tables(parts, options.label_separator)
 
 
@@ -75,8 +80,12 @@ class _Annotation(NamedTuple):
 def _slim(record: dict[str, Any]) -> Any:
     """Drop what is not needed of a JSON object during parsing: outlines take much memory."""
     if "image_id" in record:
-        return _Annotation(record["image_id"], record.get("category_id"), record.get("caption"))
-    return _Image(record["id"], record["file_name"]) if "file_name" in record else record
+        return _Annotation(record["image_id"], record.get("category_id"), _text(record.get("caption")))
+    return _Image(record["id"], str(record["file_name"])) if "file_name" in record else record
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _samples(split: str, paths: Sequence[Path], options: ReadOptions) -> RawSplit:
@@ -152,8 +161,7 @@ def _categories(path: Path, entries: Sequence[Any]) -> dict[int | str, str]:
 
 def _parsed(path: Path) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8") as file:
-            content = json.load(file, object_hook=_slim)
+        content = parse(path.read_bytes(), _slim)
         if not isinstance(content.get("images"), list):
             raise DataError(f"{path}: it has no list of images; expected COCO's JSON")
         return dict(content)

@@ -4,7 +4,6 @@ In a column of images, stored as bytes or as the struct of `bytes` and `path` of
 cells are the sources of the images: their bytes are not read.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 from encode_once.cache.errors import DataError, brief
 from encode_once.extract.images import containers
 from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
+from encode_once.extract.readers.json_text import parse
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def _open_json_lines(path: Path) -> TableFile:
 
 def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line)
+        record = parse(line)
     except ValueError as error:
         raise DataError(f"{path}:{number}: not JSON ({error}); each line must be an object") from error
     if not isinstance(record, dict):
@@ -132,8 +132,11 @@ def import_pyarrow(path: Path) -> Any:
 def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]) -> TableFile:
     """A table with an arrow schema; `read(column)` returns cells, `read(column, part)` a field of structs."""
     pa = import_pyarrow(path)
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", "{}"))
-    features = metadata.get("info", {}).get("features", {})
+    try:
+        metadata = parse((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = dict(metadata.get("info", {}).get("features", {}))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: its metadata of Hugging Face datasets is damaged ({error})") from error
     embedded: dict[str, Callable[[], list[Any]]] = {}
     plain = []
     for column_field in schema:

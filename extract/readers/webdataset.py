@@ -9,7 +9,6 @@ The id is the image's path in the archive; without an image, the common part of 
 archives of a split have names that differ in a number: `train-000.tar`, `train-001.tar` …
 """
 
-import json
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from encode_once.cache.table import Table
 from encode_once.extract.images import containers
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import IMAGE_SUFFIXES
+from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import Labels, RawSplit, captions_of, labels_of, tables
 
 ABOUT = (
@@ -148,7 +148,7 @@ def _add_member(
     elif suffix == "cls":
         sample.labels = sample.labels or content().decode().strip()
     elif suffix == "json":
-        record = json.loads(content())
+        record = parse(content())
         sample.captions = captions_of(record.get("caption", [])) + captions_of(record.get("captions", []))
         for key in ("label", "labels"):
             if key in record:

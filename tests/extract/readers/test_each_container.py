@@ -95,6 +95,12 @@ def write_coco(root, **content):
         ({"images": [{"id": 1}]}, "images contains {'id': 1}, which is not in COCO's format"),
         ({"images": []}, "list of images is empty"),
         ({"images": None}, "no list of images"),
+        ({"images": [{"id": [1], "file_name": "0.jpg"}]}, "not COCO's JSON"),
+        ({"annotations": None}, "not COCO's JSON"),
+        ({"annotations": [{"image_id": [1], "caption": "a"}]}, "not COCO's JSON"),
+        ({"annotations": [{"image_id": 1, "caption": "\ud800"}]}, "half a surrogate pair"),
+        ({"categories": "abc"}, "not COCO's JSON"),
+        ({"categories": [None]}, "not COCO's JSON"),
         ({"categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]}, "two categories share"),
     ],
 )  # fmt: skip
@@ -150,6 +156,8 @@ def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
     [
         ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: not JSON"),
         ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: not an object"),
+        ("a.jsonl", '{"id": 1, "text": "\\ud800"}\n', "a.jsonl:1: not JSON (it contains half a"),
+        pytest.param("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON (it is nested too deeply)", id="nested"),
         ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": 1, "text": "b"}\n', "a.jsonl:3: the id '1' is already"),
         ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' have equivalent"),
         ("a.tsv", "id\ttext\n1\ta\tb\n", "a.tsv:2: not well-formed"),
@@ -212,6 +220,18 @@ def test_a_column_of_bytes_is_not_read_as_text(tmp_path, column):
     rows = {name: [b"a", b"b"] if name == column else ["a", "b"] for name in ("id", "caption", "labels")}
     parquet.write_table(pa.table(rows), tmp_path / "x.parquet")
     assert error(tmp_path / "x.parquet").startswith(f"x.parquet: the column '{column}' holds bytes or images")
+
+
+def test_pairs_of_surrogates_are_characters(tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": 1, "text": "a 🐕"}) + "\n")
+    assert read(tmp_path / "x.jsonl")[0]["x"].captions == ["a 🐕"]
+
+
+@pytest.mark.parametrize("metadata", [b"x", b"[1]", b'{"info": null}'])
+def test_damaged_metadata_of_hugging_face_is_an_error(tmp_path, metadata):
+    table = pa.table({"id": ["a"], "caption": ["b"]})
+    parquet.write_table(table.replace_schema_metadata({b"huggingface": metadata}), tmp_path / "x.parquet")
+    assert "its metadata of Hugging Face datasets is damaged" in error(tmp_path / "x.parquet")
 
 
 def test_the_label_separator_of_train_applies_to_all_splits(tmp_path):
