@@ -177,7 +177,7 @@ def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
     leaks, contradictions = cross_split.within(table, parts, vectors, near, audited.device)
     for pair in leaks:
         alike = likeness(pair, table, table)
-        why = f"held out, but {alike}, which the run was fitted on"
+        why = f"an eval row, but {alike}, which the run was fitted on"
         if audited.cross_validated:
             why = f"in fold {parts[pair.row] + 1}, but {alike}, in fold {parts[pair.other] + 1}"
         yield _finding(table, "leak", pair.cosine, pair.row, why=why, **_other(table, pair.other))
@@ -241,8 +241,8 @@ def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
         return []
     if not audited.cross_validated:
         audited.warnings.append(
-            f"label errors are looked for among the {len(rows.ids)} rows held out; "
-            "of a run of --split kfold:5, among all"
+            f"label errors are looked for among the {len(rows.ids)} eval rows only; "
+            "with --split kfold:5 these are all rows"
         )
     varying = np.flatnonzero(rows.labels.any(axis=0) & ~rows.labels.all(axis=0))
     if not len(varying):

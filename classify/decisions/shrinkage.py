@@ -1,4 +1,4 @@
-"""Thresholds for unseen rows: each class's own is shrunk toward a shared one, the more the less its rows say.
+"""Thresholds for unseen rows: each class's own is shrunk toward a shared one, more so for rare classes.
 
 A threshold tuned on a class with ten positives fits those ten. How far it would move on other rows is
 estimated by the bootstrap: the class is redrawn and tuned again, many times. Let z_c be the mean logit of its

@@ -143,7 +143,7 @@ def _check(evaluations: Sequence[Evaluation]) -> None:
     for other in evaluations[1:]:
         if differing := set(first.classes) ^ set(other.classes):
             raise DataError(
-                f"{other.run} and {first.run} do not know the same classes: only one of them has "
+                f"{other.run} and {first.run} have different classes: only one of them has "
                 f"{', '.join(sorted(differing))}. Fit both on the same labels"
             )
 
@@ -158,7 +158,7 @@ def _on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[li
     if any(len(evaluation.rows.ids) > n for evaluation in evaluations):
         counts = ", ".join(f"{len(evaluation.rows.ids)} of {evaluation.run}" for evaluation in evaluations)
         if not n or not anyway:
-            hint = "fit them with the same --split" + (", or say --anyway" if n else "")
+            hint = "fit them with the same --split" + (", or pass --anyway" if n else "")
             raise DataError(f"only {n} evaluated rows are in all runs ({counts}): {hint}")
         caveats.append(f"compared on the {n} rows that are in all runs ({counts})")
     subsets = [
@@ -193,7 +193,7 @@ def _check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
     if tuned_here and not anyway:
         raise DataError(
             f"thresholds of {', '.join(tuned_here)} were tuned on the very rows of the comparison, which "
-            "flatters: fit with --tune-on inner, or say --anyway"
+            "flatters: fit with --tune-on inner, or pass --anyway"
         )
     return [f"{name}: its thresholds were tuned on these rows, which flatters it" for name in tuned_here]
 

@@ -130,7 +130,7 @@ def differences(ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]
 
 
 def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
-    """RowWeights of rows (n, up to `CHUNK`) whose group numbers, (n,), are 0, 1, …"""
+    """Weights of rows (n, up to `CHUNK`) whose group numbers, (n,), are 0, 1, …"""
     rng = np.random.default_rng(seed)
     n, g = len(group), group.max() + 1
     for start in range(0, draws, CHUNK):

@@ -74,7 +74,7 @@ def comparison_text(comparison: Comparison) -> str:
     lines = [f"caveat: {caveat}" for caveat in comparison["caveats"]]
     lines += [f"{comparison['n']} rows; in brackets 95 % intervals, of differences paired ones"]
     lines += [table_text(figures), "", table_text(changes), "", table_text(counts), "", *named]
-    return "\n".join([*lines, f"of equal runs, too, about {c / 20:.1f} of {c} classes seem better or worse"])
+    return "\n".join([*lines, f"expect about {c / 20:.1f} of {c} classes to differ by chance"])
 
 
 def _change_text(change: Change) -> str:

@@ -150,13 +150,13 @@ def test_eval_rows_with_duplicates_among_train_rows_are_leaks_reported_once_each
     assert leaks["train-580"] == (
         "train-80",
         1,
-        "held out, but the same image as train-80, which the run was fitted on",
+        "an eval row, but the same image as train-80, which the run was fitted on",
     )
     assert leaks["train-591"][0] == "train-90"
     assert "looks like train-90 (cosine 1.000)" in leaks["train-591"][2]
     assert len(findings["leak"]) == 4
     assert not findings["duplicate"]
-    assert any("among the 50 rows held out" in line for line in warnings)
+    assert any("among the 50 eval rows" in line for line in warnings)
 
 
 def test_duplicates_in_different_folds_are_leaks(data, checked):

@@ -5,7 +5,6 @@ from sklearn.metrics import f1_score
 from encode_once.cache.text_table import table_text
 from encode_once.classify import fit
 from encode_once.classify.bench.rules import AVERAGES, EXACT, RULES, SINGLE, text, unseen_f1
-from encode_once.classify.decisions.rule import DecisionSpec
 
 
 @pytest.fixture
@@ -44,12 +43,6 @@ def test_differences_are_paired_and_have_their_standard_errors(run):
 
 def test_a_half_smaller_than_the_few_is_tuned_on_once(run):
     assert {row["tuned on"] for row in unseen_f1(run, repeats=2, few=1000)} == {200}
-
-
-def test_the_rules_have_the_specs_that_they_name():
-    assert RULES["shrunk thresholds"]("samples") == DecisionSpec("samples")
-    assert RULES[EXACT]("micro") == DecisionSpec("micro", shrink=False)
-    assert RULES[SINGLE]("macro") == DecisionSpec("global-macro")
 
 
 def test_the_tables_have_a_line_per_rule_and_explain_the_brackets(run):

@@ -263,10 +263,6 @@ def test_a_threshold_lies_halfway_between_the_scores_it_separates():
         assert tune(scores, labels, objective) == pytest.approx([0.6])
 
 
-def test_none_is_one_half():
-    assert tune(np.array([[0.1, 0.9]]), np.array([[True, False]]), "none").tolist() == [0.5, 0.5]
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -0.1, 1.1])
 def test_scores_that_are_no_probabilities_are_refused(bad):
     with pytest.raises(DataError, match="NaN or outside"):
@@ -314,8 +310,3 @@ def test_fixed_thresholds(objective, threshold):
 def test_unknown_objectives_are_refused(objective):
     with pytest.raises(DataError, match="unknown objective"):
         Objective.of(objective)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_name_is_an_objective(name):
-    assert Objective.of(name).name == name

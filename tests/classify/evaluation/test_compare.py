@@ -137,7 +137,7 @@ def test_runs_without_a_shared_row_are_always_refused():
 
 def test_thresholds_tuned_on_the_compared_rows_are_allowed_only_on_request():
     runs = [evaluation("first"), evaluation("tuned", 0.1, tuned_here=True)]
-    with pytest.raises(DataError, match=r"thresholds of tuned were .*--tune-on inner, or say --anyway"):
+    with pytest.raises(DataError, match=r"thresholds of tuned were .*--tune-on inner, or pass --anyway"):
         against_first(runs)
     comparison, _ = against_first(runs, anyway=True)
     assert [run["tuned_on_these_rows"] for run in comparison["runs"]] == [False, True]
