@@ -25,14 +25,14 @@ from encode_once.classify.evaluation.metrics import MetricName, Metrics, row_f1
 MIN_DIFFERING_ROWS = 5  # in which two runs differ in a class, for the class to be named as better or worse
 
 
-class Change(TypedDict):
+class MetricChange(TypedDict):
     """A run's figure minus the first run's, with the paired interval; None where either has no figure."""
 
     difference: float | None
     interval: list[float] | None
 
 
-class ClassChange(Change):
+class ClassChange(MetricChange):
     """The change of a class's F1."""
 
     label: str
@@ -50,7 +50,7 @@ class Difference(TypedDict):
 
     run: str
     to: str
-    metrics: dict[MetricName, Change]
+    metrics: dict[MetricName, MetricChange]
     per_class: list[ClassChange]
     better: list[str]  # labels of the classes whose F1 is higher, beyond its interval
     worse: list[str]
@@ -200,7 +200,7 @@ def _check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
 
 def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArray]) -> Difference:
     """draws: of the differences."""
-    metrics: dict[MetricName, Change] = {
+    metrics: dict[MetricName, MetricChange] = {
         name: _change(run.metrics[name], first.metrics[name], draws[name]) for name in intervals.ALL
     }
     rows = zip(run.metrics["per_class"], first.metrics["per_class"], draws[CLASS_F1].T, strict=True)
@@ -229,7 +229,7 @@ def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArr
     }
 
 
-def _change(own: float | None, other: float | None, draws: FloatArray) -> Change:
+def _change(own: float | None, other: float | None, draws: FloatArray) -> MetricChange:
     difference = None if own is None or other is None else own - other
     return {"difference": difference, "interval": intervals.interval(draws, difference)}
 

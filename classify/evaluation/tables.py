@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from encode_once.cache.text_table import cell_text, interval_text, table_text
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
-from encode_once.classify.evaluation.compare import Change, Comparison
+from encode_once.classify.evaluation.compare import Comparison, MetricChange
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
 
 SUMMARY: tuple[MetricName, ...] = (
@@ -77,7 +77,7 @@ def comparison_text(comparison: Comparison) -> str:
     return "\n".join([*lines, f"expect about {c / 20:.1f} of {c} classes to differ by chance"])
 
 
-def _change_text(change: Change) -> str:
+def _change_text(change: MetricChange) -> str:
     return with_interval(change["difference"], change["interval"], "+")
 
 
