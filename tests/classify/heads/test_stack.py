@@ -168,6 +168,11 @@ def test_options_and_the_seed_are_passed_to_the_heads(data):
             "option of head 'linear'",
         ),
         ({"heads": ["knn", "knn"], "folds": 1}, DataError, "kfold:1"),
+        (
+            {"heads": ["prototype", "knn"], "options": [{"prompts": np.eye(2, 4)}, {}]},
+            DataError,
+            "head prototype cannot be part of a stack",
+        ),
     ],
 )
 def test_options_that_do_not_fit_together_are_an_error(data, options, error, message):

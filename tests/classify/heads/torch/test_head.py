@@ -88,6 +88,20 @@ def test_divergence_at_a_high_learning_rate_is_an_error(name, data):
         small(name, learning_rate=1e38, optimiser="sgd", warm_up=0.0).fit(*data)
 
 
+def test_the_history_has_every_rate_and_member_and_the_scores_of_the_kept_networks(data):
+    X, Y = data
+    head = small("mlp", members=2, learning_rate=[1e-9, 0.02], stop_by="loss")
+    history = head.fit(X[:200], Y[:200], X[200:], Y[200:]).history
+    assert [(epoch.epoch, epoch.model) for epoch in history] == [(e, m) for e in (1, 2) for m in range(4)]
+    kept = [max(e.validation_score for e in history if e.model == model) for model in (2, 3)]
+    with torch.no_grad():
+        logits = [network(torch.from_numpy(X[200:])) for network in head.network_.networks]
+    losses = [
+        nn.functional.binary_cross_entropy_with_logits(z, torch.from_numpy(Y[200:]).float()) for z in logits
+    ]
+    assert kept == pytest.approx([-float(loss) for loss in losses], rel=1e-5)
+
+
 @pytest.mark.parametrize("name", ["mlp", "label-rnn"])
 def test_the_logits_of_members_are_averaged(name, data):
     X, Y = data
