@@ -10,7 +10,8 @@ import numpy as np
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import replacing
-from encode_once.cache.format.part import RowIndex, chunks, offsets_of
+from encode_once.cache.format.part import chunks, offsets_of
+from encode_once.cache.keys import RowIndex
 from encode_once.cache.table import Table
 
 

@@ -15,9 +15,9 @@ from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchEr
 from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
 from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished
 from encode_once.cache.format.locks import locked
-from encode_once.cache.format.part import Part, RowBlock, RowIndex, Shape, Values, offsets_of, ranges
+from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import KeyIndex, Keys, Shard, Spec, pack, spec_key
+from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_key
 from encode_once.cache.names import OWN, FeatureName
 
 JOURNAL = "failures.jsonl"
@@ -230,7 +230,7 @@ class Feature:
             values[places] = part.gather(local)
         return values
 
-    def read_ragged(self, keys: Keys) -> tuple[Values, NDArray[np.intp]]:
+    def read_ragged(self, keys: Keys) -> tuple[Values, Offsets]:
         """Sequences of contents: values (total, d) and offsets (n + 1,).
 
         Row i is values[offsets[i]:offsets[i + 1]].
@@ -241,7 +241,7 @@ class Feature:
         """
         return self.take_ragged(self._find_all(keys))
 
-    def take_ragged(self, rows: RowIndex) -> tuple[Values, NDArray[np.intp]]:
+    def take_ragged(self, rows: RowIndex) -> tuple[Values, Offsets]:
         """Sequences of rows returned by `find`; like `read_ragged`."""
         if self.ragged is False:
             raise DataError(f"{self.name} has one vector per row: use read")
@@ -258,7 +258,7 @@ class Feature:
             values[ranges(offsets[places], lengths[places])] = piece
         return values, offsets
 
-    def lengths(self) -> NDArray[np.intp]:
+    def lengths(self) -> Lengths:
         """The length of each row's sequence, (rows,)."""
         return np.concatenate([np.empty(0, np.intp), *(part.lengths() for part in self.parts)])
 

@@ -56,11 +56,7 @@ class FileIndex:
         """
         keys: dict[str, bytes] = {}
         if stats and self._path.exists():
-
-            def select(connection: sqlite3.Connection) -> dict[str, bytes]:
-                return _unchanged(self._rows(connection, stats), stats)
-
-            keys = self._transaction(select, {})
+            keys = self._transaction(lambda connection: _unchanged(self._rows(connection, stats), stats), {})
         if self._base and (others := {path: stat for path, stat in stats.items() if path not in keys}):
             keys |= self._base.find(others)
         return keys

@@ -12,6 +12,7 @@ from encode_once.cache.errors import UsageError
 
 KEY_BYTES = 16
 Keys = NDArray[np.uint8]  # (n, 16)
+RowIndex = NDArray[np.intp]  # (n,): numbers of rows
 Spec = Mapping[str, str | int | float | bool]  # the readable settings that decide a feature's values
 NO_KEY = bytes(KEY_BYTES)  # the key of absent content
 
@@ -40,7 +41,7 @@ def _halves(keys: Keys) -> NDArray[np.uint64]:
     return np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)  # (n, 2)
 
 
-def _sorted_distinct(keys: Keys) -> NDArray[np.intp]:
+def _sorted_distinct(keys: Keys) -> RowIndex:
     """The first row of each distinct key, sorted by the keys' two halves."""
     halves = _halves(keys)
     order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: equal keys stay in row order
@@ -50,7 +51,7 @@ def _sorted_distinct(keys: Keys) -> NDArray[np.intp]:
     return np.asarray(order[is_first])
 
 
-def first_occurrences(keys: Keys) -> NDArray[np.intp]:
+def first_occurrences(keys: Keys) -> RowIndex:
     """The first row of each distinct key, in row order."""
     return np.sort(_sorted_distinct(keys))
 
@@ -89,7 +90,7 @@ class KeyIndex:
         """The number of distinct keys."""
         return len(self._rows)
 
-    def find(self, keys: Keys) -> NDArray[np.intp]:
+    def find(self, keys: Keys) -> RowIndex:
         """The first row of each key, (n,); -1 if it is absent."""
         high, low = _halves(keys).T.copy()
         order = np.argsort(high)  # sorted queries use the processor's cache: 4 times as fast for 10^6 keys

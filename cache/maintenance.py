@@ -13,10 +13,10 @@ from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.atomic import writing
 from encode_once.cache.format.feature_writer import settle, unfinished_files
 from encode_once.cache.format.locks import all_locked
-from encode_once.cache.format.part import Part, RowIndex, part_files
+from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import KeyIndex, Keys, first_occurrences, pack, present
+from encode_once.cache.keys import KeyIndex, Keys, RowIndex, first_occurrences, pack, present
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table
 

@@ -10,10 +10,10 @@ import numpy as np
 from encode_once.cache.errors import DamagedError, DataError, collected
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.failures import read_failures
-from encode_once.cache.format.part import Part, RowIndex, part_files
+from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import first_occurrences
+from encode_once.cache.keys import RowIndex, first_occurrences
 from encode_once.cache.maintenance import Change
 from encode_once.cache.store import Store
 from encode_once.cache.table import load_table

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import DataError, StoreBusyError, StoreError
 from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.locks import locked
-from encode_once.cache.format.part import Shape, Values
+from encode_once.cache.format.part import Lengths, Shape, Values
 from encode_once.cache.format.part_writer import PartWriter, part_name, seal
 from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import Keys, first_occurrences
@@ -42,7 +42,7 @@ class FeatureWriter:
         self._process = os.getpid()
         self._part: PartWriter | None = None
 
-    def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
+    def append(self, keys: Keys, values: Values, lengths: Lengths | None = None) -> None:
         """Add rows: keys (n, 16) and values (n, d); with lengths (n,), sequences as (lengths.sum(), d).
 
         A key that the feature already has, or that the batch repeats, is stored once.

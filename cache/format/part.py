@@ -18,23 +18,24 @@ from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.header import STAMP_BYTES, checksum, checksums, read_stamp
-from encode_once.cache.keys import KEY_BYTES, Keys
+from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
 
 KIND = "encode-once part", 2
 DTYPES = ("<f2", "<f4", "|u1")
 BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many consecutive rows
 COPY_BYTES = 1 << 26  # of vectors that a copy keeps in memory
 Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8 with d = 1 if rows are texts
-RowIndex = NDArray[np.intp]
-RowBlock = tuple[Keys, Values, NDArray[np.intp] | None]  # keys, vectors, and lengths if they are ragged
+Lengths = NDArray[np.intp]  # (n,): vectors per row of a ragged feature
+Offsets = NDArray[np.intp]  # (n + 1,): the start of each row's vectors, and the end of the last
+RowBlock = tuple[Keys, Values, Lengths | None]  # lengths only if the feature is ragged
 
 
-def offsets_of(lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+def offsets_of(lengths: Lengths) -> Offsets:
     """The start of each sequence, and the end of the last, (n + 1,)."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.intp)])
 
 
-def ranges(starts: NDArray[np.intp], lengths: NDArray[np.intp]) -> NDArray[np.intp]:
+def ranges(starts: NDArray[np.intp], lengths: Lengths) -> NDArray[np.intp]:
     """start, start + 1, … of each sequence, concatenated, (lengths.sum(),)."""
     preceding = np.cumsum(lengths) - lengths
     return np.repeat(starts - preceding, lengths) + np.arange(lengths.sum())
@@ -190,7 +191,7 @@ class Part:
             raise self._damaged(int(rows.min()), int(rows.max()) + 1)
         self._is_verified[rows] = True
 
-    def gather_ragged(self, rows: RowIndex) -> tuple[Values, NDArray[np.intp]]:
+    def gather_ragged(self, rows: RowIndex) -> tuple[Values, Lengths]:
         """The sequences of these rows, (total, d), and their lengths (n,), of a part that is ragged.
 
         Raises:
@@ -230,7 +231,7 @@ class Part:
             "rows, and the next extract encodes them again"
         )
 
-    def lengths(self) -> NDArray[np.intp]:
+    def lengths(self) -> Lengths:
         """The number of vectors of each row of a ragged part, (n,)."""
         assert self.offsets is not None
         return np.diff(self.offsets).astype(np.intp)

@@ -25,15 +25,15 @@ from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.header import SLOTS, STAMP_BYTES, checksum, checksums, write_at, write_stamp
 from encode_once.cache.format.part import (
     KIND,
+    Lengths,
     Part,
     RowBlock,
-    RowIndex,
     Shape,
     Values,
     checksum_of_rest,
     chunks,
 )
-from encode_once.cache.keys import KEY_BYTES, Keys, Shard
+from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, Shard
 
 PAGE = 4096  # datasets start on pages, so that they can be mapped
 
@@ -104,7 +104,7 @@ class PartWriter:
         """Whether that many more rows and vectors fit."""
         return self.rows + rows <= self.shape.rows and self.vectors + vectors <= self.shape.vectors
 
-    def append(self, keys: Keys, values: Values, lengths: NDArray[np.intp] | None = None) -> None:
+    def append(self, keys: Keys, values: Values, lengths: Lengths | None = None) -> None:
         """Add rows: keys (n, 16), values (n, d) or, with lengths (n,), (lengths.sum(), d).
 
         Raises:
