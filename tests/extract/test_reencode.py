@@ -26,7 +26,7 @@ def test_rows_encoded_again_agree(store):
 
 def test_altered_rows_do_not_agree(store):
     spec = store.feature("glove-50/mean").record
-    keys, values, _ = store.feature("glove-50/mean").chunk(np.arange(6))
+    keys, values, _ = store.feature("glove-50/mean").block(np.arange(6))
     other = Store(store.path.with_name("other"))
     for table in store.tables():
         other.save(table)
