@@ -19,9 +19,8 @@ from safetensors.numpy import load, save
 from encode_once.cache import Store, content_key
 from encode_once.cache.describe import features, listing, tables
 from encode_once.cache.format import header, part
-from encode_once.cache.maintenance import repair
+from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.table import KIND as TABLE
-from encode_once.cache.verify import verify
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import decode
 from encode_once.extract.images.hashing import add_keys
