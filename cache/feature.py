@@ -113,7 +113,9 @@ class Feature:
                 }
                 paths = [path for path in files if path.suffix == ".h5" and path not in opened]
                 return files, [*opened.values(), *(Part(path, self.key) for path in paths)]
-        raise StoreError(f"{self.folder}: its parts keep changing")
+        raise StoreError(
+            f"{self.folder}: another process keeps replacing its parts; try again when it has finished"
+        )
 
     def __len__(self) -> int:
         """The number of distinct contents that have vectors."""

@@ -68,7 +68,7 @@ class Shard:
         """Parse `i/n` with i from 1 to n; 0 is another name for n, for counting from 0."""
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and int(number) <= int(count) != 0):
-            raise UsageError(f"--shard {text}: say I/N, as 1/4, 2/4, 3/4 and 4/4 on four machines")
+            raise UsageError(f"--shard {text}: write I/N, such as 1/4, 2/4, 3/4 and 4/4 on four machines")
         return cls(int(number) % int(count), int(count))
 
     def __str__(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
-from encode_once.cache.feature import Feature
+from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.header import check_version
@@ -214,7 +214,7 @@ class Store:
                 feature.check(spec)
                 return feature
             self.check_writable()
-            (folder / "failures.jsonl").unlink(missing_ok=True)  # of the other spec
+            (folder / JOURNAL).unlink(missing_ok=True)  # of the other spec
         self.create()
         FeatureRecord.new(name, spec, provenance or {}).write(folder)
         return self.feature(name)
