@@ -102,9 +102,10 @@ class _Race:
         X, Y = samples.X, samples.Y
         keys = content_keys(samples.table)
         groups = duplicates.exact(keys)
-        evaluated = splits.folds(split, Y, samples.table.columns, seed, groups)[0]
+        draws = splits.row_draws(keys, samples.table.ids, seed)
+        evaluated = splits.folds(split, Y, samples.table.columns, draws, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
-        train, validation = splits.validation_split(Y, rows, INNER, seed, groups)
+        train, validation = splits.validation_split(Y, rows, INNER, draws, groups)
         return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:

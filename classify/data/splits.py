@@ -1,9 +1,17 @@
-"""Eval rows by a split SPEC, and validation rows among the train rows."""
+"""Eval rows by a split SPEC, and validation rows among the train rows.
 
+Which rows are chosen depends on a number drawn for each row from its content and the seed, not on the rows'
+order: a shuffled table has the same split. A row's number does not depend on the other rows either, so that
+rows appended to a table leave nearly all others on their side of the split.
+"""
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import xxhash
 
+from encode_once.cache import Keys
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex
 
@@ -12,11 +20,30 @@ EVAL_WORDS = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1"
 TRAIN_WORDS = frozenset({"train", "0", "false", ""})
 
 
+def row_draws(keys: Keys, ids: Sequence[str], seed: int) -> FloatArray:
+    """A uniform number in [0, 1) for each row, (n,), from its content key (n, 16) and the seed.
+
+    Rows of equal content have different numbers; their ids decide which of them has which.
+    """
+    draws = np.empty(len(keys))
+    occurrences: Counter[bytes] = Counter()
+    for row in sorted(range(len(ids)), key=ids.__getitem__):
+        key = keys[row].tobytes()
+        draws[row] = xxhash.xxh3_64_intdigest(key + occurrences[key].to_bytes(8), seed) / 2**64
+        occurrences[key] += 1
+    return draws
+
+
+def position_draws(n: int, seed: int) -> FloatArray:
+    """The same for rows that only their position identifies."""
+    return np.random.default_rng(seed).random(n)
+
+
 def folds(
     spec: str,
     labels: LabelMatrix,
     columns: Mapping[str, Sequence[str]],
-    seed: int = 0,
+    draws: FloatArray,
     groups: Groups | None = None,
 ) -> list[RowIndex]:
     """The eval rows, ascending: k sets of them for `kfold:k`, one set for any other SPEC.
@@ -27,7 +54,7 @@ def folds(
             rows, and those of `TRAIN_WORDS` all others.
         labels: (n, c).
         columns: the table's other columns, name → n texts.
-        seed: of the random order.
+        draws: (n,), see `row_draws`.
         groups: rows of equal number stay together, and the sizes are met as nearly as that allows. `tail` and
             columns may divide groups: see `straddling`.
 
@@ -35,7 +62,6 @@ def folds(
         DataError: the SPEC or column is unknown, the column has other words, or all rows or none are chosen.
     """
     n = len(labels)
-    rng = np.random.default_rng(seed)
     rule, _, argument = spec.partition(":")
     if spec in columns:
         row_sets = [_marked(spec, columns[spec])]
@@ -43,13 +69,13 @@ def folds(
         k = _integer(spec, argument)
         if not 2 <= k <= n:
             raise DataError(f"split {spec!r}: {n} rows can be divided into 2 to {n} folds")
-        fold = stratified(labels, np.bincount(np.arange(n) % k), rng, groups)
+        fold = stratified(labels, np.bincount(np.arange(n) % k), draws, groups)
         row_sets = [np.flatnonzero(fold == j) for j in range(k)]
     elif rule == "stratified":
         size = _size(spec, argument, n)
-        row_sets = [np.flatnonzero(stratified(labels, [n - size, size], rng, groups))]
+        row_sets = [np.flatnonzero(stratified(labels, [n - size, size], draws, groups))]
     elif rule == "random":
-        row_sets = [_random(_size(spec, argument, n), rng.permutation(n), groups)]
+        row_sets = [_random(_size(spec, argument, n), draws, groups)]
     elif rule == "tail":
         size = _integer(spec, argument) if "." not in argument else _size(spec, argument, n)
         row_sets = [np.arange(max(n - size, 0), n)]
@@ -65,11 +91,11 @@ def folds(
 
 
 def validation_split(
-    labels: LabelMatrix, rows: RowIndex, fraction: float = 0.1, seed: int = 0, groups: Groups | None = None
+    labels: LabelMatrix, rows: RowIndex, fraction: float, draws: FloatArray, groups: Groups | None = None
 ) -> tuple[RowIndex, RowIndex]:
     """Divide rows into train rows and a stratified fraction of validation rows; both keep the order.
 
-    labels (n, c) and groups (n,), which stay together, belong to the whole table.
+    labels (n, c), draws (n,) and groups (n,), which stay together, belong to the whole table.
 
     Raises:
         DataError: either part would be empty.
@@ -79,7 +105,7 @@ def validation_split(
     chosen = np.zeros(len(rows), np.bool_)
     if 0 < size < len(rows):
         sizes = [len(rows) - size, size]
-        chosen = stratified(labels[rows], sizes, np.random.default_rng(seed), own_groups) == 1
+        chosen = stratified(labels[rows], sizes, draws[rows], own_groups) == 1
     if not chosen.any() or chosen.all():
         raise DataError(
             f"of {len(rows)} train rows{_in_groups(own_groups)} no {fraction:.0%} can be set aside for "
@@ -97,44 +123,48 @@ def straddling(eval_rows: RowIndex, groups: Groups) -> int:
 def stratified(
     labels: LabelMatrix,
     sizes: Sequence[int] | IntArray,
-    rng: np.random.Generator,
+    draws: FloatArray,
     groups: Groups | None = None,
 ) -> IntArray:
     """The fold of each row, (n,), of folds with exactly these sizes and, nearly, equal shares of each label.
 
     Iterative stratification (Sechidis, Tsoumakas and Vlahavas, ECML PKDD 2011). As there, the label with the
     fewest unassigned rows is next, and each of its rows goes to the fold that needs it most. Unlike there,
-    all rows of the label are dealt at once, in the order of their label sets, so that each set is spread over
-    the folds as well; and no fold is dealt more rows than it has room for.
+    all rows of the label are dealt at once, those of each label set by their draws, so that each set is
+    spread over the folds as well; and no fold is dealt more rows than it has room for.
 
+    draws: (n,), which decide what the labels leave open; see `row_draws`.
     groups: (n,), rows of equal number go to the same fold. Groups are dealt first; single rows then make up
     for what groups could not balance. With few single rows the sizes may not be met.
     """
     n = len(labels)
     if sum(sizes) != n:
         raise DataError(f"folds of {sum(sizes)} rows in all cannot hold {n}")
-    order = rng.permutation(n)
+    order = np.argsort(draws)
     order = order[_by_label_set(labels[order])]
+    draws = draws[order]
     # A last label that every row has: it is dealt last, and what a fold needs of it is its free places.
     Y = np.column_stack([labels[order], np.ones(n, dtype=bool)])
     left = Y.sum(axis=0)  # (c + 1,)
     needs = np.outer(sizes, left) / n  # (k, c + 1): rows of each label that each fold still lacks
     fold = np.full(n, -1)
     if groups is not None:
-        fold = _deal_groups(Y, groups[order], needs, rng)
+        fold = _deal_groups(Y, groups[order], needs, draws)
         left = Y[fold < 0].sum(axis=0)
     while left.any():
         label = np.where(left, left, n + 1).argmin()
         rows = np.flatnonzero((fold < 0) & Y[:, label])
-        fold[rows] = _deal(needs[:, label], needs[:, -1], len(rows), rng)
+        counts = _deal(needs[:, label], needs[:, -1], len(rows))
+        turns = np.argsort(_places_in_set(Y[rows], draws[rows]))
+        fold[rows[turns]] = np.repeat(np.arange(len(counts)), counts)
         dealt = np.stack([Y[rows[fold[rows] == j]].sum(axis=0) for j in range(len(needs))])
         needs -= dealt
         left -= dealt.sum(axis=0)
     return fold[np.argsort(order)]
 
 
-def _deal(needs: FloatArray, room: FloatArray, m: int, rng: np.random.Generator) -> IntArray:
-    """The folds of m rows in turn, given what each fold needs and its free places, both (k,).
+def _deal(needs: FloatArray, room: FloatArray, m: int) -> IntArray:
+    """How many of m rows each fold gets, (k,), given what each fold needs and its free places, both (k,).
 
     Giving row after row to the fold with the greatest need is the same as taking the m highest of the levels
     need, need - 1, need - 2 … of all folds; of equal levels, that of the fold with more room.
@@ -142,13 +172,20 @@ def _deal(needs: FloatArray, room: FloatArray, m: int, rng: np.random.Generator)
     turns = np.arange(m)
     levels = np.where(turns < room[:, None], needs[:, None] - turns, -np.inf)  # (k, m)
     highest = np.lexsort((-np.repeat(room, m), -levels.ravel()))[:m]
-    counts = np.bincount(highest // m, minlength=len(needs))
-    # Each fold's turns are spaced evenly over the m rows.
-    places = np.concatenate([(np.arange(count) + rng.random()) / max(count, 1) for count in counts])
-    return np.repeat(np.arange(len(counts)), counts)[np.argsort(places)]
+    return np.bincount(highest // m, minlength=len(needs))
 
 
-def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, rng: np.random.Generator) -> IntArray:
+def _places_in_set(Y: LabelMatrix, draws: FloatArray) -> FloatArray:
+    """The place of each row in its label set, (m,) in [0, 1]; the rows are in the order of set and draw."""
+    starts = np.append(True, (Y[1:] != Y[:-1]).any(axis=1))
+    first = np.flatnonzero(starts)
+    set_of = np.cumsum(starts) - 1
+    sizes = np.diff(np.append(first, len(Y)))
+    places: FloatArray = (np.arange(len(Y)) - first[set_of] + draws) / sizes[set_of]
+    return places
+
+
+def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, draws: FloatArray) -> IntArray:
     """The fold of each row of a group of several, -1 of single rows; `needs` is updated in place.
 
     Y is (n, c + 1), needs (k, c + 1). With E the initial needs, the distance of a split from the balanced one
@@ -156,7 +193,7 @@ def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, rng: np.rand
     needs)/E over that fold's E, which is its share of the rows times the labels' totals. So each group, the
     largest first, goes to the fold with room for it where the change is least.
     """
-    fold = np.full(len(Y), -1)
+    fold: IntArray = np.full(len(Y), -1)
     _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     several = np.flatnonzero(sizes > 1)
     if not len(several):
@@ -165,8 +202,8 @@ def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, rng: np.rand
     ends = np.cumsum(sizes)
     total = np.maximum(Y.sum(axis=0), 1)
     shares = np.maximum(needs[:, -1:] / len(Y), 1e-9)  # (k, 1); a fold of no rows has no room anyway
-    several = rng.permutation(several)
-    for g in several[np.argsort(-sizes[several], kind="stable")]:
+    group_draws = _group_draws(group, draws)
+    for g in several[np.lexsort((group_draws[several], -sizes[several]))]:
         members = rows[ends[g] - sizes[g] : ends[g]]
         counts = Y[members].sum(axis=0)  # (c + 1,)
         room = needs[:, -1]
@@ -185,13 +222,21 @@ def _by_label_set(labels: LabelMatrix) -> RowIndex:
     return np.lexsort(whole.T[::-1].astype(np.uint64)) if whole.size else np.arange(len(labels))
 
 
-def _random(size: int, order: RowIndex, groups: Groups | None) -> RowIndex:
-    """The first `size` rows of an order, sorted; with groups, all groups that fit, by their first rows."""
+def _group_draws(group: Groups, draws: FloatArray) -> FloatArray:
+    """A uniform number for each group, (groups,), from the least draw of its rows."""
+    least = np.ones(group.max() + 1)
+    np.minimum.at(least, group, draws)
+    # The chance that the least of so many uniform numbers is smaller is uniform again.
+    return np.asarray(1 - (1 - least) ** np.bincount(group), np.float64)
+
+
+def _random(size: int, draws: FloatArray, groups: Groups | None) -> RowIndex:
+    """The `size` rows of least draw, ascending; with groups, all that fit, in order of their draws."""
     if groups is None:
-        return np.sort(order[:size])
-    _, first, group, sizes = np.unique(groups, return_index=True, return_inverse=True, return_counts=True)
+        return np.sort(np.argsort(draws)[:size])
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     chosen = np.zeros(len(sizes), np.bool_)
-    for g in np.argsort(np.argsort(order)[first]):
+    for g in np.argsort(_group_draws(group, draws)):
         if sizes[g] <= size:
             chosen[g] = True
             size -= sizes[g]

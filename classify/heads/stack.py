@@ -133,7 +133,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def _out_of_fold(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> Vectors:
         """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
-        for fold in splits.folds(f"kfold:{self.folds}", Y, {}, self.seed):
+        for fold in splits.folds(f"kfold:{self.folds}", Y, {}, splits.position_draws(len(Y), self.seed)):
             others = np.setdiff1d(np.arange(len(Y)), fold)
             fitted = self._fitted(RowView(X, others), Y[others], X_val, Y_val)
             logits[fold] = self._logits(fitted, RowView(X, fold))

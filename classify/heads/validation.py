@@ -4,7 +4,9 @@ import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.matrix import MatrixLike, RowView
-from encode_once.classify.data.splits import validation_split
+from encode_once.classify.data.splits import position_draws, validation_split
+
+FRACTION = 0.1
 
 
 def with_validation(
@@ -13,5 +15,6 @@ def with_validation(
     """Train rows and validation rows; a tenth of the rows is set aside if X_val or Y_val is None."""
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val
-    rows, validation = validation_split(Y, np.arange(len(Y)), seed=seed)
+    draws = position_draws(len(Y), seed)
+    rows, validation = validation_split(Y, np.arange(len(Y)), FRACTION, draws)
     return RowView(X, rows), Y[rows], RowView(X, validation), Y[validation]

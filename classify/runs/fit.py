@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 
 from encode_once.cache import Keys, Store, Table
 from encode_once.classify import heads
-from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex
+from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
@@ -78,7 +79,7 @@ def fit(
     fitter = HeadFitter(
         spec.head, options, samples.X, samples.Y, table.ids, keys, spec.seed, groups, samples.classes
     )
-    folds = splits.folds(spec.split, samples.Y, table.columns, spec.seed, groups)
+    folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     if len(folds) == 1:
         rows = np.setdiff1d(np.arange(len(table)), folds[0])
         fitted = fitter.fit(rows)
@@ -165,12 +166,18 @@ class HeadFitter:
     groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
 
+    @cached_property
+    def draws(self) -> FloatArray:
+        """A number for each row, (n,), that decides on which side of splits it is."""
+        return splits.row_draws(self.keys, self.ids, self.seed)
+
     def fit(self, rows: RowIndex) -> Fitted:
         """Fit a model on the rows, except an inner part: the validation rows, which stop the training.
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
-        train, validation = splits.validation_split(self.Y, rows, INNER, self.seed, self.groups)
+        rows = rows[np.argsort(self.draws[rows])]  # a shuffled table gives the same model
+        train, validation = splits.validation_split(self.Y, rows, INNER, self.draws, self.groups)
         X = self.X.fitted(train)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, X_val = RowView(X, train), RowView(X, validation)

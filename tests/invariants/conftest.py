@@ -46,28 +46,29 @@ class Data:
         telling = [rng.choice(WORDS[c]) for c in np.flatnonzero(self.labels[row])]
         return " ".join([*rng.permutation([*telling, *rng.choice(OTHERS, 4)]), f"number{row}"])
 
-    def save(self, folder):
-        """The store of these rows and their table."""
+    def save(self, folder, order=None):
+        """The store of these rows and their table, in this order."""
         source = folder / "data" / "train.csv"
         source.parent.mkdir(parents=True, exist_ok=True)
         source.touch()
-        n = len(self.labels)
+        order = np.arange(len(self.labels)) if order is None else order
+        captions = [self.captions[row] for row in order]
         keys = {
-            "image": pack(content_key(f"image {row}".encode()) for row in range(n)),
-            "caption": pack(content_key(caption.encode()) for caption in self.captions),
+            "image": pack(content_key(f"image {row}".encode()) for row in order),
+            "caption": pack(content_key(caption.encode()) for caption in captions),
         }
         store = Store(folder / "store")
         for name, modality, vectors in (("e/image", "image", self.image), ("e/text", "caption", self.text)):
-            with store.declare(name, {"modality": modality}).writer(n) as writer:
-                writer.append(keys[modality], vectors.astype(np.float16))
+            with store.declare(name, {"modality": modality}).writer(len(order)) as writer:
+                writer.append(keys[modality], vectors[order].astype(np.float16))
         store.save(
             Table(
                 source=str(source),
-                ids=[f"{row}.jpg" for row in range(n)],
-                images=[f"{row}.jpg" for row in range(n)],
-                captions=self.captions,
-                labels=[tuple(np.array(CLASSES)[row].tolist()) for row in self.labels],
-                columns=self.columns,
+                ids=[f"{row}.jpg" for row in order],
+                images=[f"{row}.jpg" for row in order],
+                captions=captions,
+                labels=[tuple(np.array(CLASSES)[self.labels[row]].tolist()) for row in order],
+                columns={name: [values[row] for row in order] for name, values in self.columns.items()},
                 image_keys=keys["image"],
                 caption_keys=keys["caption"],
             )

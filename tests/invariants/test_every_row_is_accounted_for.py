@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from encode_once.cache.keys import KeyIndex
 from encode_once.classify import fit
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.splits import folds, validation_split
+from encode_once.classify.data.splits import folds, position_draws, validation_split
 from tests.conftest import picture
 
 LITE0, GLOVE = "efficientnet-lite0", "glove-50"
@@ -29,13 +29,14 @@ def test_train_validation_and_eval_partition_the_rows(seed, n, spec, largest):
     Y = rng.random((n, 3)) < [0.5, 0.3, 0.1]
     together = largest and rng.integers(n // largest + 1, size=n)  # groups of about that many rows
     columns = {"part": rng.permutation(["val"] * 10 + ["train"] * (n - 10)).tolist()}
-    parts = folds(spec, Y, columns, seed, together)
+    draws = position_draws(n, seed)
+    parts = folds(spec, Y, columns, draws, together)
     evaluated = np.concatenate(parts)
     assert len(evaluated) == len(set(evaluated.tolist()))
     if spec.startswith("kfold"):
         assert sorted(evaluated) == [*range(n)]
     for part in parts:
-        train, validation = validation_split(Y, np.setdiff1d(np.arange(n), part), 0.2, seed, together)
+        train, validation = validation_split(Y, np.setdiff1d(np.arange(n), part), 0.2, draws, together)
         assert sorted(np.concatenate([train, validation, part])) == [*range(n)]
 
 

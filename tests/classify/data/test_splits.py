@@ -3,15 +3,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
+from scipy.stats import kstest
 
+from encode_once.cache import content_key
 from encode_once.cache.errors import DataError
-from encode_once.classify.data.splits import folds, straddling, stratified, validation_split
+from encode_once.cache.keys import pack
+from encode_once.classify.data import splits
+from encode_once.classify.data.splits import position_draws, row_draws, straddling, stratified
 
 
 def random_labels(seed, n, c):
     """Labels from rare to common, some rows without any."""
     rng = np.random.default_rng(seed)
     return rng.random((n, c)) < rng.beta(0.5, 5, size=c)
+
+
+def folds(spec, labels, columns=(), seed=0, groups=None):
+    """The folds of rows that their position identifies."""
+    return splits.folds(spec, labels, dict(columns), position_draws(len(labels), seed), groups)
+
+
+def validation_split(labels, rows, fraction, seed=0, groups=None):
+    return splits.validation_split(labels, rows, fraction, position_draws(len(labels), seed), groups)
 
 
 def share_deviation(labels, row_sets):
@@ -30,9 +43,9 @@ def test_stratified_folds_have_exactly_their_sizes(problem, sizes, seed):
     labels = labels[: sum(sizes)]
     if sum(sizes) > len(labels):
         with pytest.raises(DataError, match="cannot hold"):
-            stratified(labels, sizes, np.random.default_rng(seed))
+            stratified(labels, sizes, position_draws(len(labels), seed))
         return
-    fold = stratified(labels, sizes, np.random.default_rng(seed))
+    fold = stratified(labels, sizes, position_draws(len(labels), seed))
     assert np.bincount(fold, minlength=len(sizes)).tolist() == sizes
 
 
@@ -47,7 +60,7 @@ def test_label_shares_deviate_no_more_than_those_of_iterative_stratification(spe
             peer = MultilabelStratifiedKFold(int(amount), shuffle=True, random_state=seed)
         else:
             peer = MultilabelStratifiedShuffleSplit(1, test_size=amount, random_state=seed)
-        ours.append(share_deviation(labels, folds(spec, labels, {}, seed)))
+        ours.append(share_deviation(labels, folds(spec, labels, (), seed)))
         theirs.append(share_deviation(labels, [rows for _, rows in peer.split(labels, labels.astype(int))]))
     assert np.mean(ours) <= np.mean(theirs) + 0.1 / 1_000  # a tenth of a row: ten draws resolve no less
 
@@ -57,24 +70,70 @@ def test_each_label_set_is_spread_over_the_folds(before):
     """Ten rows of {0, 1} and ten of {2} would balance the single labels just as well."""
     sets = np.array([[1, 1, 0], [0, 0, 1], [1, 0, 1], [0, 0, 0]], dtype=bool)
     labels = np.pad(np.repeat(sets, 100, axis=0), ((0, 0), (before, 0)))  # more labels, which no row has
-    (rows,) = folds("stratified:0.1", labels, {})
+    (rows,) = folds("stratified:0.1", labels)
     assert np.bincount(rows // 100, minlength=4).tolist() == pytest.approx([10] * 4, abs=1)
 
 
 @pytest.mark.parametrize("spec", ["stratified:0.13", "random:0.13", "tail:13", "tail:0.13", "kfold:7"])
 def test_sizes_are_exact_and_the_same_seed_gives_the_same_rows(spec):
     labels = random_labels(1, 100, 5)
-    row_sets = folds(spec, labels, {}, seed=3)
+    row_sets = folds(spec, labels, (), seed=3)
     if spec.startswith("kfold"):
         assert sorted(np.concatenate(row_sets)) == list(range(100))
         assert {len(rows) for rows in row_sets} == {14, 15}
     else:
         assert [len(rows) for rows in row_sets] == [13]
-    for rows, again in zip(row_sets, folds(spec, labels, {}, seed=3), strict=True):
+    for rows, again in zip(row_sets, folds(spec, labels, (), seed=3), strict=True):
         assert np.array_equal(rows, again)
         assert np.all(np.diff(rows) > 0)
     if not spec.startswith("tail"):
-        assert not np.array_equal(row_sets[0], folds(spec, labels, {}, seed=4)[0])
+        assert not np.array_equal(row_sets[0], folds(spec, labels, (), seed=4)[0])
+
+
+def contents(rows):
+    """Content keys and ids of rows with these numbers; every third row is a copy of the one before it."""
+    return pack(content_key(b"%d" % (row - (row % 3 == 2))) for row in rows), [f"{row:05}" for row in rows]
+
+
+@settings(max_examples=50)
+@given(
+    problem=problem,
+    seed=st.integers(0, 99),
+    spec=st.sampled_from(["stratified:0.2", "random:0.2", "kfold:4"]),
+    together=st.booleans(),
+)
+def test_a_shuffled_table_has_the_same_split(problem, seed, spec, together):
+    labels = random_labels(*problem)
+    n = len(labels)
+    numbers = np.random.default_rng(seed).permutation(n)
+    chosen = []
+    for rows in (np.arange(n), numbers):
+        groups = np.unique(rows // 4, return_inverse=True)[1] if together else None
+        row_sets = splits.folds(spec, labels[rows], {}, row_draws(*contents(rows), seed), groups)
+        chosen.append([sorted(rows[part].tolist()) for part in row_sets])
+    assert chosen[0] == chosen[1]
+
+
+@pytest.mark.parametrize(("spec", "least"), [("random:0.1", 0.93), ("stratified:0.1", 0.93)])
+def test_appended_rows_leave_others_on_their_side(spec, least):
+    """Of 5,000 rows, 500 more leave nearly all that were eval rows among the eval rows."""
+    remaining = []
+    for seed in range(5):
+        labels, numbers = random_labels(seed, 5_500, 10), np.arange(5_500)
+        before, after = (
+            splits.folds(spec, labels[:n], {}, row_draws(*contents(numbers[:n]), seed))[0]
+            for n in (5_000, 5_500)
+        )
+        remaining.append(np.isin(before, after).mean())
+    assert np.mean(remaining) > least
+
+
+def test_draws_are_uniform_depend_on_the_seed_and_differ_for_copies():
+    keys, ids = contents(range(3_000))
+    draws = row_draws(keys, ids, 0)
+    assert len(set(draws.tolist())) == 3_000
+    assert kstest(draws, "uniform").pvalue > 0.01
+    assert abs(np.corrcoef(draws, row_draws(keys, ids, 1))[0, 1]) < 0.1
 
 
 def test_tail_is_the_last_rows():
@@ -151,7 +210,7 @@ def random_groups(seed, n, largest):
 def test_a_group_is_never_divided(problem, largest, spec):
     labels = random_labels(*problem)
     groups = random_groups(problem[0], len(labels), largest)
-    row_sets = folds(spec, labels, {}, 0, groups)
+    row_sets = folds(spec, labels, (), 0, groups)
     for rows in row_sets:
         assert straddling(rows, groups) == 0
     if spec == "kfold:4":
@@ -171,7 +230,7 @@ def test_a_group_is_never_divided(problem, largest, spec):
 def test_groups_of_one_row_change_nothing(problem, seed, spec):
     labels = random_labels(*problem)
     alone = np.random.default_rng(seed).permutation(len(labels))
-    for rows, same in zip(folds(spec, labels, {}, seed), folds(spec, labels, {}, seed, alone), strict=True):
+    for rows, same in zip(folds(spec, labels, (), seed), folds(spec, labels, (), seed, alone), strict=True):
         assert np.array_equal(rows, same)
 
 
@@ -181,7 +240,7 @@ def test_sizes_are_exact_with_enough_single_rows(spec):
     groups = np.where(np.arange(600) < 200, np.arange(600) // 4, np.arange(600))
     size = 120 if spec == "kfold:5" else 60
     for seed in range(5):
-        assert {len(rows) for rows in folds(spec, labels, {}, seed, groups)} == {size}
+        assert {len(rows) for rows in folds(spec, labels, (), seed, groups)} == {size}
 
 
 @pytest.mark.parametrize("spec", ["stratified:0.2", "kfold:5"])
@@ -190,8 +249,8 @@ def test_labels_and_groups_are_balanced_together(spec):
     labels = random_labels(11, 3_000, 20)
     groups = np.where(np.arange(3_000) < 1_000, np.arange(3_000) // 4, np.arange(3_000))
     labels[:1_000] = np.repeat(labels[:1_000:4], 4, axis=0)
-    row_sets = folds(spec, labels, {}, 0, groups)
-    assert share_deviation(labels, row_sets) <= share_deviation(labels, folds(spec, labels, {})) + 0.5 / 600
+    row_sets = folds(spec, labels, (), 0, groups)
+    assert share_deviation(labels, row_sets) <= share_deviation(labels, folds(spec, labels)) + 0.5 / 600
     for rows in row_sets:
         assert np.sum(rows < 1_000) == pytest.approx(200, abs=20)
 
@@ -199,16 +258,16 @@ def test_labels_and_groups_are_balanced_together(spec):
 def test_sizes_are_nearly_met_without_single_rows():
     labels = random_labels(2, 1_000, 10)
     groups = np.arange(1_000) // 7
-    for rows in folds("kfold:5", labels, {}, 0, groups):
+    for rows in folds("kfold:5", labels, (), 0, groups):
         assert len(rows) == pytest.approx(200, abs=7)
-    (rows,) = folds("random:0.1", labels, {}, 0, groups)
+    (rows,) = folds("random:0.1", labels, (), 0, groups)
     assert 100 - 7 < len(rows) <= 100
 
 
 def test_large_groups_are_drawn_as_often_as_small_ones():
     """Drawn row by row, a group of 50 rows would nearly always come first."""
     groups = np.r_[np.zeros(50, int), np.arange(1, 451)]
-    drawn = [folds("random:0.2", np.zeros((500, 1), bool), {}, seed, groups)[0] for seed in range(200)]
+    drawn = [folds("random:0.2", np.zeros((500, 1), bool), (), seed, groups)[0] for seed in range(200)]
     assert np.mean([0 in rows for rows in drawn]) == pytest.approx(0.2, abs=0.1)
 
 
@@ -225,6 +284,6 @@ def test_groups_that_leave_no_choice_are_an_error():
     labels, groups = np.zeros((10, 1), dtype=bool), np.zeros(10, int)
     for spec in ("stratified:0.2", "random:0.2", "kfold:2"):
         with pytest.raises(DataError, match="of 10 rows in 1 groups that stay together"):
-            folds(spec, labels, {}, 0, groups)
+            folds(spec, labels, (), 0, groups)
     with pytest.raises(DataError, match="10 train rows in 1 groups"):
         validation_split(labels, np.arange(10), 0.2, 0, groups)

@@ -11,7 +11,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.data.matrix import RowView
-from encode_once.classify.data.splits import validation_split
+from encode_once.classify.data.splits import position_draws, validation_split
 from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads import linear
@@ -68,7 +68,7 @@ def test_weaker_penalties_are_not_tried_once_the_validation_loss_rises(monkeypat
 def test_without_validation_rows_a_part_chooses_the_strength_and_all_rows_are_fitted():
     X, Y = problem(2, 400, 30)
     head = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X, Y)
-    rows, validation = validation_split(Y, np.arange(400), seed=0)
+    rows, validation = validation_split(Y, np.arange(400), 0.1, position_draws(400, 0))
     chosen = Linear(Cs=CS, tolerance=1e-6, device="cpu").fit(X[rows], Y[rows], X[validation], Y[validation])
     assert np.array_equal(head.C_, chosen.C_)
     for k in range(Y.shape[1]):
@@ -205,7 +205,7 @@ def test_medical_with_fewer_rows_than_columns(shared, seed):
     """300 notes of 1,449 words: float32 eigenvalues were NaN for seed 2, and all scores 0.5."""
     X, Y = medical(shared, "train")
     X_test, Y_test = medical(shared, "test")
-    rows, validation = validation_split(Y, np.arange(len(Y)), seed=seed)
+    rows, validation = validation_split(Y, np.arange(len(Y)), 0.1, position_draws(len(Y), seed))
     assert len(rows) < X.shape[1]
     standard = [Standardised(matrix, *standardisation(X[rows], [(1, X.shape[1])])) for matrix in (X, X_test)]
     fit_part, val_part = (RowView(standard[0], part) for part in (rows, validation))

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import log_loss
 from torch import nn
 
-from encode_once.classify.data.splits import validation_split
+from encode_once.classify.data.splits import position_draws, validation_split
 from encode_once.classify.heads.torch.scores import SCORES
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
@@ -76,7 +76,7 @@ def test_validation_rows_are_set_aside_unless_they_are_given(rows):
     for before, after in zip(rows, with_validation(*rows, seed=0), strict=True):
         assert after is before
     for incomplete in ((None, None), (X_val, None), (None, Y_val)):
-        train_part, val_part = validation_split(Y, np.arange(800), seed=3)
+        train_part, val_part = validation_split(Y, np.arange(800), 0.1, position_draws(800, 3))
         expected = X[train_part], Y[train_part], X[val_part], Y[val_part]
         for part, array in zip(with_validation(X, Y, *incomplete, seed=3), expected, strict=True):
             np.testing.assert_array_equal(part[:], array)
