@@ -65,7 +65,7 @@ def test_inside_a_room_imports_point_to_what_comes_before(room):
     between = [(a, b, position(a), position(b)) for a, b in import_graph.edges()]
     inside = [edge for edge in between if None not in edge]
     assert len(inside) > len(order)
-    assert [f"{a} imports {b}" for a, b, here, there in inside if here < there] == []
+    assert [f"{a} imports {b}" for a, b, place, imported in inside if place < imported] == []
 
 
 def test_no_module_imports_itself_through_others():

@@ -9,20 +9,20 @@ CLASSES = ["cat", "dog", "traffic light", "10", "9"]
 
 @pytest.fixture
 def filled(tmp_path):
-    """A function that fills a store with a learnable table: two features, each knowing some classes."""
+    """A function that fills a store with a learnable table: two features, each of several classes."""
 
     def make(n=400, missing=(), name="store", source="data/train.csv", seed=0):
         rng = np.random.default_rng(seed)
         Y = rng.random((n, 5)) < [0.5, 0.3, 0.2, 0.3, 0.15]
         labels = [tuple(np.array(CLASSES)[row].tolist()) for row in Y]
         names = [f"{seed}-{row}" for row in range(n)]
-        keys = pack(content_key(one.encode()) for one in names)
+        keys = pack(content_key(name.encode()) for name in names)
         source = tmp_path / source
         source.parent.mkdir(exist_ok=True)
         source.touch()
         table = Table(
             source=str(source),
-            ids=[f"{one}.jpg" for one in names],
+            ids=[f"{name}.jpg" for name in names],
             images=names,
             captions=names,
             labels=labels,
@@ -32,13 +32,13 @@ def filled(tmp_path):
             caption_keys=keys,
         )
         store = Store(tmp_path / name)
-        for feature_name, modality, known in (("e/image", "image", 3), ("e/text", "caption", 5)):
+        for feature_name, modality, learnable in (("e/image", "image", 3), ("e/text", "caption", 5)):
             X = rng.normal(size=(n, 8)).astype(np.float32)
-            X[:, :known] += 2.5 * Y[:, :known]
+            X[:, :learnable] += 2.5 * Y[:, :learnable]
             feature = store.declare(feature_name, {"modality": modality})
-            there = np.array([row not in missing or modality == "caption" for row in range(n)])
+            has_vector = np.array([row not in missing or modality == "caption" for row in range(n)])
             with feature.writer(n) as writer:
-                writer.append(keys[there], X[there].astype(np.float16))
+                writer.append(keys[has_vector], X[has_vector].astype(np.float16))
         store.save(table)
         return store
 

@@ -1,0 +1,58 @@
+"""Names and words that the project does not use: see CONTRIBUTING.md."""
+
+import ast
+import re
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("cache", "classify", "docs", "extract", "tests")
+NOT_NAMES = {*"one found told some mine there how made held known wanted".split()}
+NOT_WORDS = re.compile(r"\b(told|anew|mends?|mended)\b", re.IGNORECASE)
+
+
+def files(*suffixes):
+    paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    return [*paths, *(path for path in ROOT.glob("*") if path.suffix in suffixes)]
+
+
+def bound_names(tree):
+    """(name, line) of all that a module binds: variables, parameters, functions and classes."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, node.lineno
+        elif isinstance(node, ast.arg):
+            yield node.arg, node.lineno
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node.lineno
+
+
+def test_variables_are_named_after_their_type_or_role():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for path in files(".py")
+        for name, line in bound_names(ast.parse(path.read_text(encoding="utf-8")))
+        if name.strip("_") in NOT_NAMES
+    ]
+    assert wrong == []
+
+
+def test_words_that_must_be_read_twice_are_absent():
+    lines = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in files(".py", ".md", ".toml")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if NOT_WORDS.search(line) and path != Path(__file__)
+    ]
+    assert lines == []
+
+
+def test_a_class_name_occurs_once_in_the_program():
+    names = Counter(
+        node.name
+        for path in files(".py")
+        if "tests" not in path.relative_to(ROOT).parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert [name for name, count in names.items() if count > 1] == []
