@@ -1,0 +1,146 @@
+"""Read files that others may have written: regular files only, bounded, and every error in one line."""
+
+import json
+import os
+import stat
+import types
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, get_args, get_origin, get_type_hints
+
+from encode_once.cache.errors import DamagedError, EncodeOnceError, StoreError, brief
+
+T = TypeVar("T")
+JSON_BYTES = 1 << 26  # the largest JSON file that is read
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFLNK: "a symbolic link",
+}
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a symbolic link is not followed, and a pipe not waited for.
+
+    Raises:
+        FileNotFoundError: there is nothing at the path.
+        DamagedError: the path is not a regular file.
+        StoreError: the file cannot be opened.
+    """
+    return os.fdopen(open_descriptor(path, os.O_RDONLY), "rb")
+
+
+def open_descriptor(path: Path, flags: int) -> int:
+    """The same with flags of `os.open`; returns the descriptor."""
+    try:
+        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if path.is_symlink() or path.is_dir():
+            raise not_regular(path) from error
+        raise StoreError(f"{path} cannot be opened ({error.strerror})") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise not_regular(path)
+    return descriptor
+
+
+def not_regular(path: Path) -> DamagedError:
+    """The error for a path that is something else than a regular file."""
+    kind = KINDS.get(stat.S_IFMT(path.lstat().st_mode), "something else")
+    return DamagedError(f"{path} is {kind}, not a file: remove it, or put the file itself there")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn every error of the block, which reads the file, into an error of one line that names it.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        DamagedError: its content is not what it should be.
+        StoreError: the disk or the memory fails.
+    """
+    try:
+        yield
+    except (EncodeOnceError, FileNotFoundError):
+        raise
+    except MemoryError as error:
+        raise StoreError(f"{path} cannot be read: out of memory") from error
+    except OSError as error:
+        if error.errno is None:  # the HDF5 library's error for damaged content
+            raise damaged(path, error) from error
+        raise StoreError(f"{path} cannot be read ({error.strerror})") from error
+    except Exception as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> DamagedError:
+    """The error for a file whose content has caused `error`."""
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return DamagedError(f"{path} cannot be read: it is damaged ({kind}{brief(error)})")
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        DamagedError: it is not a regular file, not JSON, or too large.
+        StoreError: the disk fails.
+    """
+    with reading(path), open_regular(path) as file:
+        content = file.read(JSON_BYTES + 1)
+        if len(content) > JSON_BYTES:
+            raise DamagedError(f"{path} cannot be read: it has more than {JSON_BYTES:,} bytes")
+        return json.loads(content.decode("utf-8"))
+
+
+def typed(kind: type[T], tree: Any) -> T:
+    """An instance of a dataclass, or another type, from a JSON tree whose types are checked.
+
+    Raises:
+        ValueError: a value has another type, is missing, or is not a field.
+    """
+    value: T = _typed(kind, tree, kind.__name__)
+    return value
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin is types.UnionType:
+        for option in args:
+            try:
+                return _typed(option, value, where)
+            except ValueError:
+                continue
+    elif is_dataclass(hint) and isinstance(value, dict):
+        hints = _hints(hint)
+        if unknown := value.keys() - hints.keys():
+            raise ValueError(f"{where} has an unknown entry {min(unknown)!r}")
+        required = {field.name for field in fields(hint) if field.default is MISSING}
+        if missing := required - value.keys():
+            raise ValueError(f"{where} has no {min(missing)!r}")
+        return hint(**{name: _typed(hints[name], value[name], name) for name in value})
+    elif origin is list and isinstance(value, list):
+        return [_typed(args[0], entry, where) for entry in value]
+    elif origin in (dict, Mapping) and isinstance(value, dict):
+        return {name: _typed(args[1], entry, str(name)) for name, entry in value.items()}
+    elif hint is float and type(value) in (int, float):
+        return float(value)
+    elif hint in (str, int, bool, type(None)) and type(value) is (hint or type(None)):
+        return value
+    raise ValueError(f"{where} is {brief(repr(value))}")
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)

@@ -1,0 +1,152 @@
+"""Open HDF5 files that others may have written.
+
+HDF5 can lead out of a file: to other files through external storage, external links and virtual data sets. A
+file can also declare a shape of any size, or contain itself. So every file is checked as a whole before any of
+its data is read: it has only groups and data sets of plain types that are stored in the file itself, uncompressed
+and contiguous, each under one name, and together no larger than the file.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from encode_once.cache.format.files import open_regular, reading
+
+DEPTH = 8  # of nested groups; the library recurses
+NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
+COMPACT_BYTES = 1 << 16  # the most that HDF5 stores in a data set's header
+TEXT = np.dtype(
+    [("length", "<u4"), ("heap", "<u8"), ("index", "<u4")]
+)  # a text of variable length in the file
+
+
+@contextmanager
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file for reading; an error in the block is of one line and names the file.
+
+    Raises:
+        FileNotFoundError: the file does not exist.
+        DamagedError: the path is not a regular file, or the file is not HDF5, leads out of itself, or has types or
+            sizes that this program does not write.
+        StoreError: the disk or the memory fails.
+    """
+    with reading(path), open_regular(path) as content, h5py.File(content, "r") as file:
+        _check(file, content)
+        yield file
+
+
+def read_array(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> NDArray[Any]:
+    """A data set of numbers.
+
+    Args:
+        kinds: of NumPy types, such as "f" for floats or "iu" for integers.
+        shape: with None where any length is right.
+
+    Raises:
+        ValueError: there is no such data set, or it has another type or shape.
+    """
+    dataset = _dataset(group, name)
+    lengths = zip(dataset.shape, shape, strict=False)
+    fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in lengths)
+    if dataset.dtype.kind not in kinds or not fits:
+        raise ValueError(f"{name} has the type {dataset.dtype} and the shape {dataset.shape}")
+    array: NDArray[Any] = dataset[()]
+    return array
+
+
+def read_texts(group: h5py.Group, name: str) -> list[str]:
+    """A data set of texts, (n,).
+
+    Raises:
+        ValueError: there is no such data set, or it has another type or shape.
+    """
+    dataset = _dataset(group, name)
+    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
+        raise ValueError(f"{name} has the type {dataset.dtype} and the shape {dataset.shape}")
+    return [text.decode() for text in dataset[()]]
+
+
+def read_attribute(group: h5py.Group, name: str, kind: type[str] | type[int]) -> Any:
+    """A text or an integer.
+
+    Raises:
+        ValueError: there is no such attribute, or it has another type.
+    """
+    if name not in group.attrs:
+        raise ValueError(f"there is no attribute {name}")
+    stored = group.attrs.get_id(name)
+    is_right = h5py.check_string_dtype(stored.dtype) if kind is str else stored.dtype.kind in "iu"
+    if not is_right or stored.shape != ():
+        raise ValueError(f"the attribute {name} has the type {stored.dtype} and the shape {stored.shape}")
+    value = group.attrs[name]
+    return value if kind is str else int(value)
+
+
+def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    dataset = group.get(name)
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError(f"there is no data set {name}")
+    return dataset
+
+
+def _check(file: h5py.File, content: BinaryIO) -> None:
+    """Refuse what leads out of the file, and what would not fit into it.
+
+    Raises:
+        ValueError: the message says what.
+    """
+    size = os.fstat(content.fileno()).st_size
+    room, addresses = size, {h5py.h5o.get_info(file.id).addr}
+    pending: list[tuple[h5py.Group, int]] = [(file, 1)]
+    while pending:
+        group, depth = pending.pop()
+        for name in group:
+            if group.id.links.get_info(name.encode("utf-8", "surrogateescape")).type != h5py.h5l.TYPE_HARD:
+                raise ValueError(f"{name} is a link")
+            entry = group[name]
+            address = h5py.h5o.get_info(entry.id).addr
+            if address in addresses or depth == DEPTH:
+                raise ValueError(f"{name} occurs twice, or is nested too deeply")
+            addresses.add(address)
+            if isinstance(entry, h5py.Group):
+                pending.append((entry, depth + 1))
+            else:
+                room -= _stored_bytes(entry, content, size)
+                if room < 0:
+                    raise ValueError("its data sets are larger than the file")
+
+
+def _stored_bytes(dataset: Any, content: BinaryIO, size: int) -> int:
+    """The number of bytes that a data set takes, with its texts.
+
+    Raises:
+        ValueError: it has a type, storage or size that this program does not write.
+    """
+    if not isinstance(dataset, h5py.Dataset):
+        raise ValueError("it has an entry that is neither a group nor a data set")
+    layout, name = dataset.id.get_create_plist(), dataset.name
+    is_plain = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not layout.get_nfilters()
+    if not is_plain or layout.get_external_count():
+        raise ValueError(f"{name} is compressed, in pieces, or stored elsewhere")
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.kind == "O"
+    if not (is_text or dataset.dtype.kind in NUMBERS) or dataset.shape is None:
+        raise ValueError(f"{name} has the type {dataset.dtype}")
+    entry_bytes = TEXT.itemsize if is_text else dataset.dtype.itemsize
+    start, used = dataset.id.get_offset(), prod(dataset.shape) * entry_bytes
+    if layout.get_layout() == h5py.h5d.COMPACT:
+        start = None
+    if (used > COMPACT_BYTES or is_text) and start is None and used:
+        raise ValueError(f"{name} of shape {dataset.shape} is not in the file")
+    if start is not None and start + used > size:
+        raise ValueError(f"{name} of shape {dataset.shape} is larger than the file")
+    if is_text and used:
+        content.seek(start)
+        used += int(np.frombuffer(content.read(used), TEXT)["length"].sum(dtype=np.uint64))
+    return used
