@@ -5,7 +5,7 @@ import os
 import stat
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -114,31 +114,29 @@ def typed(kind: type[T], tree: Any) -> T:
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
-    if hint is Any:
-        return value
     if origin is types.UnionType:
         for option in args:
-            try:
+            with suppress(ValueError):
                 return _typed(option, value, where)
-            except ValueError:
-                continue
-    elif is_dataclass(hint) and isinstance(value, dict):
-        hints = _hints(hint)
-        if unknown := value.keys() - hints.keys():
-            raise ValueError(f"{where} has an unknown entry {min(unknown)!r}")
-        required = {field.name for field in fields(hint) if field.default is MISSING}
-        if missing := required - value.keys():
-            raise ValueError(f"{where} has no {min(missing)!r}")
-        return hint(**{name: _typed(hints[name], value[name], name) for name in value})
-    elif origin is list and isinstance(value, list):
-        return [_typed(args[0], entry, where) for entry in value]
-    elif origin in (dict, Mapping) and isinstance(value, dict):
+    elif isinstance(value, dict) and is_dataclass(hint):
+        return _instance(hint, value, where)
+    elif isinstance(value, dict) and origin in (dict, Mapping):
         return {name: _typed(args[1], entry, str(name)) for name, entry in value.items()}
-    elif hint is float and type(value) in (int, float):
-        return float(value)
-    elif hint in (str, int, bool, type(None)) and type(value) is (hint or type(None)):
-        return value
+    elif isinstance(value, list) and origin is list:
+        return [_typed(args[0], entry, where) for entry in value]
+    elif type(value) is hint or (hint is float and type(value) is int):
+        return hint(value) if value is not None else None
     raise ValueError(f"{where} is {brief(repr(value))}")
+
+
+def _instance(kind: Any, tree: dict[str, Any], where: str) -> Any:
+    hints = _hints(kind)
+    for name in tree.keys() - hints.keys():
+        raise ValueError(f"{where} has an unknown entry {name!r}")
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in tree:
+            raise ValueError(f"{where} has no {field.name}")
+    return kind(**{name: _typed(hints[name], entry, name) for name, entry in tree.items()})
 
 
 @cache

@@ -1,8 +1,8 @@
 """Open HDF5 files that others may have written.
 
-HDF5 can lead out of a file: to other files through external storage, external links and virtual data sets. A
-file can also declare a shape of any size, or contain itself. So every file is checked as a whole before any of
-its data is read: it has only groups and data sets of plain types that are stored in the file itself, uncompressed
+HDF5 can lead out of a file: to other files through external storage, external links and virtual data sets.
+A file can also declare a shape of any size, or contain itself. So every file is checked as a whole before its
+data is read: it has only groups and data sets of plain types that are stored in the file itself, uncompressed
 and contiguous, each under one name, and together no larger than the file.
 """
 
@@ -33,8 +33,8 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        DamagedError: the path is not a regular file, or the file is not HDF5, leads out of itself, or has types or
-            sizes that this program does not write.
+        DamagedError: the path is not a regular file, or the file is not HDF5, leads out of itself, or has
+            types or sizes that this program does not write.
         StoreError: the disk or the memory fails.
     """
     with reading(path), open_regular(path) as content, h5py.File(content, "r") as file:
@@ -139,13 +139,11 @@ def _stored_bytes(dataset: Any, content: BinaryIO, size: int) -> int:
     if not (is_text or dataset.dtype.kind in NUMBERS) or dataset.shape is None:
         raise ValueError(f"{name} has the type {dataset.dtype}")
     entry_bytes = TEXT.itemsize if is_text else dataset.dtype.itemsize
-    start, used = dataset.id.get_offset(), prod(dataset.shape) * entry_bytes
-    if layout.get_layout() == h5py.h5d.COMPACT:
-        start = None
-    if (used > COMPACT_BYTES or is_text) and start is None and used:
+    used: int = prod(dataset.shape) * entry_bytes
+    start: int = dataset.id.get_offset() or 0  # 0 if the data has no place of its own
+    is_compact = layout.get_layout() == h5py.h5d.COMPACT and not is_text and used <= COMPACT_BYTES
+    if used and not is_compact and not 0 < start <= size - used:
         raise ValueError(f"{name} of shape {dataset.shape} is not in the file")
-    if start is not None and start + used > size:
-        raise ValueError(f"{name} of shape {dataset.shape} is larger than the file")
     if is_text and used:
         content.seek(start)
         used += int(np.frombuffer(content.read(used), TEXT)["length"].sum(dtype=np.uint64))
