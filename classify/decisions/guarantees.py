@@ -35,8 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtr
-from scipy.stats import binom
+from scipy.special import bdtrc, ndtr
 
 from encode_once.classify.arrays import BoolArray, FloatArray, RowIndex
 from encode_once.classify.decisions.objectives import Objective
@@ -90,7 +89,7 @@ def _certified_k(ranking: Ranking, group: int, objective: Objective, rows: RowIn
     tested = np.searchsorted(tp, np.arange(1, p + 1)) if recall else _sequence(m, share)
     untied = np.where(ranking.tied[group], m, np.arange(m + 1))
     tested = np.unique(np.minimum.accumulate(untied[::-1])[::-1][tested])  # equal scores go together
-    passed = binom.sf(tp[tested] - 1, p if recall else tested, share) <= MISSES if share else tested > 0
+    passed = bdtrc(tp[tested] - 1, p if recall else tested, share) <= MISSES if share else tested > 0
     if rows is not None:
         hits = np.diff(tp)
         start = -share * np.bincount(rows, hits).astype(np.float64) if recall else np.zeros(rows.max() + 1)

@@ -20,7 +20,6 @@ gets immediately.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities
@@ -105,13 +104,16 @@ def _shrunk(z: FloatArray, support: FloatArray, shared: FloatArray) -> tuple[Flo
 
 
 def between_variance(estimates: FloatArray, variances: FloatArray) -> float:
-    """τ² of estimates and their variances (k,), for which their weighted squared deviations sum to k - 1."""
+    """τ² of estimates and their variances (k,), for which their weighted squared deviations sum to k - 1.
 
-    def excess(spread: float) -> float:
+    That sum falls with τ² and is convex, so Newton's method rises from 0 to the root.
+    """
+    spread, before = 0.0, -1.0
+    while spread > before and len(estimates) > 1:
+        before = spread
         precisions = 1 / (variances + spread)
-        centre = estimates @ precisions / precisions.sum()
-        return float(precisions @ (estimates - centre) ** 2) - (len(estimates) - 1)
-
-    if len(estimates) < 2 or excess(0) <= 0:
-        return 0.0
-    return float(brentq(excess, 0, np.ptp(estimates) ** 2 * len(estimates)))
+        deviations = estimates - estimates @ precisions / precisions.sum()
+        excess = precisions @ deviations**2 - (len(estimates) - 1)
+        if excess > 0:
+            spread += float(excess / ((precisions * deviations) @ (precisions * deviations)))
+    return spread

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
-from scipy.stats import rankdata
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Scores
@@ -100,6 +99,8 @@ def _uninformative(
     Losses are compared row by row; rankings are tested by Mann and Whitney. With `together` both are summed
     over the classes, and the result is (1,).
     """
+    from scipy.stats import rankdata  # takes a second to import
+
     n = len(Y)
     excess = _log_loss(scores, Y) - _log_loss(frequencies, Y)  # (n, c)
     positives = Y.sum(axis=0)

@@ -108,7 +108,7 @@ def fit(
         path,
         replace(spec, features=tuple(record.features), options=options, data=table.source),
         record,
-        fitted.model,
+        lambda: fitted.model,
         validation,
         evaluated,
         keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],

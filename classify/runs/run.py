@@ -16,14 +16,16 @@ predictions.csv      its labels for the rows of `eval`
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, field, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
@@ -142,17 +144,27 @@ class Run:
 
     spec: what was asked for, with features, options and table as they were chosen. Its decision rule is the
         one asked for at first; `decision` is the current one.
+    load_model: builds the model, which takes seconds and much memory; the same one each time.
     """
 
     path: Path
     spec: FitSpec
     record: RunRecord
-    model: Model
+    load_model: Callable[[], Model] = field(repr=False)
     validation: ScoredRows
     eval: ScoredRows
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
     history: Sequence[Epoch] = ()
+
+    @property
+    def model(self) -> Model:
+        """The fitted model.
+
+        Raises:
+            RunError: the weights do not fit the head or the features.
+        """
+        return self.load_model()
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:
@@ -166,10 +178,11 @@ class Run:
     def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the folder. `run.json` is written last, so a folder that has it is whole."""
         check_place(self.path)
+        weights = _arrays(self.model)  # read before the folder changes, which may be their own
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
         with replacing(self.path / "weights.safetensors") as temporary:
-            save_file(_arrays(self.model), temporary)
+            save_file(weights, temporary)
         with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
             file["classes"] = self.record.classes
             file["fitted_on"] = self.fitted_on
@@ -258,7 +271,7 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     if not (path / "run.json").exists():
         raise MissingDataError(f"{path} is no run: it has no run.json")
-    try:
+    with _reading(path):
         content = json.loads((path / "run.json").read_text(encoding="utf-8"))
         name, version = content["format"], content["version"]
         if (name, version) != (FORMAT, VERSION):
@@ -267,18 +280,26 @@ def load_run(path: str | Path) -> Run:
                 f"{FORMAT!r} only: fit it again"
             )
         spec, record = _spec(content), _record(content)
-        model = _model(spec, record, load_file(path / "weights.safetensors"))
+        with safe_open(path / "weights.safetensors", "numpy"):  # checks the header and the file's size
+            load_model = cache(lambda: _load_model(path, spec, record))
         with h5py.File(path / "scores.h5", "r") as file:
             validation, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
             fitted_on = file["fitted_on"][()]
         thresholds = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
         decision = DecisionRule.of_json(thresholds, record.classes)
         history = _read_history(path / "history.csv")
+    return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an error of reading a run's folder into a `RunError`."""
+    try:
+        yield
+    except EncodeOnceError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        if isinstance(error, EncodeOnceError):
-            raise
         raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-    return Run(path, spec, record, model, validation, evaluated, fitted_on, decision, history)
 
 
 def _spec(content: Mapping[str, Any]) -> FitSpec:
@@ -303,6 +324,12 @@ def _arrays(model: Model) -> State:
     parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
     arrays = {"mean": model.mean, "scale": model.scale, **states.merge(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _load_model(path: Path, spec: FitSpec, record: RunRecord) -> Model:
+    """Read the model of the run in a folder."""
+    with _reading(path):
+        return _model(spec, record, load_file(path / "weights.safetensors"))
 
 
 def _model(spec: FitSpec, record: RunRecord, arrays: State) -> Model:

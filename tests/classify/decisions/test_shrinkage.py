@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from encode_once.classify.decisions.exact import tune
@@ -144,3 +145,19 @@ def test_the_between_variance_is_the_spread_that_variances_do_not_explain():
     assert between_variance(estimates, variances) == pytest.approx(0.7, abs=0.1)
     assert between_variance(np.array([1.0, 1.0, 1.0]), np.ones(3)) == 0
     assert between_variance(np.array([1.0]), np.ones(1)) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_between_variance_is_the_root_of_its_equation(seed):
+    rng = np.random.default_rng(seed)
+    k = rng.integers(2, 60)
+    variances = np.exp(rng.uniform(-8, 3, size=k))
+    estimates = rng.standard_t(2, size=k) * 10.0 ** rng.integers(-3, 4)
+
+    def excess(spread):
+        precisions = 1 / (variances + spread)
+        return precisions @ (estimates - np.average(estimates, weights=precisions)) ** 2 - (k - 1)
+
+    end = np.ptp(estimates) ** 2 * k
+    expected = brentq(excess, 0, end, xtol=1e-14, rtol=1e-14) if excess(0) > 0 else 0
+    assert between_variance(estimates, variances) == pytest.approx(expected, rel=1e-9, abs=1e-12)

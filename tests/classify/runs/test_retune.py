@@ -31,7 +31,7 @@ def make_run(tune_on="inner", folds=None):
     evaluated = scored(1, folds=folds)
     tuned = evaluated if folds is not None else scored(0)
     decision = DecisionSpec().fit(tuned.scores, tuned.labels)
-    return Run(Path("run"), spec, record, model, tuned, evaluated, None, decision)
+    return Run(Path("run"), spec, record, lambda: model, tuned, evaluated, None, decision)
 
 
 def assert_measured(metrics, predictions, run):
