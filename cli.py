@@ -74,7 +74,7 @@ def recipe() -> None:
 
 @main.group(cls=Verbs)
 def bench() -> None:
-    """Measure this machine, next to a peer in the same run."""
+    """Benchmark this machine against a reference in the same run."""
 
 
 main.add_command(store)
@@ -87,7 +87,9 @@ for room in (extract, classify):
 
 
 trust_option = click.option(
-    "--trust", is_flag=True, help="Use code and weights files named there, if they have the recorded hash."
+    "--trust",
+    is_flag=True,
+    help="Use the code and weights files that the run or store names, if their hashes match.",
 )
 
 
@@ -434,8 +436,8 @@ def verify(
     for problem in problems:
         click.echo(problem)
     if problems:
-        raise StoreError(f"{store} is not as it was written: {len(problems)} problems, listed above")
-    say(f"{store}: all is as it was written")
+        raise StoreError(f"{store}: {len(problems)} problems (see above); --repair sets damaged files aside")
+    say(f"{store}: no problems found")
 
 
 @bench.command("store")

@@ -38,7 +38,9 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
     tuned = json.loads(run("tune", "runs/mlp", "--objective", "micro", "--json").stdout)
     assert tuned["objective"] == "micro"
     tuned = json.loads(run("tune", "runs/mlp", "--at-least", 1, "--at-most", 2, "--json").stdout)
-    assert tuned["decided"] == "thresholds maximise micro, 1 or more labels a row, 2 or fewer labels a row"
+    assert (
+        tuned["decided"] == "thresholds maximise micro, 1 or more labels per row, 2 or fewer labels per row"
+    )
     tuned = json.loads(run("tune", "runs/mlp", "--at-least", 0, "--at-most", 0, "--json").stdout)
     assert tuned["decided"] == "thresholds maximise micro"
     evaluated = json.loads(run("evaluate", "runs/mlp", "--json").stdout)

@@ -28,7 +28,7 @@ from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
 from encode_once.classify.heads.base import Head
-from encode_once.classify.runs.fit import INNER, HeadFitter, fit
+from encode_once.classify.runs.fit import HeadFitter, fit
 
 Row = dict[str, Any]
 Scorer = Callable[[RowIndex], Scores]  # rows (m,) → their scores (m, c)
@@ -105,7 +105,7 @@ class _Race:
         draws = splits.row_draws(keys, samples.table.ids, seed)
         evaluated = splits.folds(split, Y, samples.table.columns, draws, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
-        train, validation = splits.validation_split(Y, rows, INNER, draws, groups)
+        train, validation = splits.validation_split(Y, rows, splits.VALIDATION_FRACTION, draws, groups)
         return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:

@@ -1,4 +1,4 @@
-"""The blocks of columns that make up a matrix of samples, one a feature, read when rows are asked for."""
+"""The blocks of columns that make up a matrix of samples, one per feature, read when rows are asked for."""
 
 import math
 import sys

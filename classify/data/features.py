@@ -91,7 +91,7 @@ FeatureSource = StoredFeature | LearnedFeature
 
 
 def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
-    """The features of these names; without names, every feature of the store with one vector a row.
+    """The features of these names; without names, every feature of the store with one vector per row.
 
     Raises:
         UnknownFeatureError: the store has no feature of that name.

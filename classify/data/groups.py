@@ -31,7 +31,7 @@ class Grouping:
         All but `none` keep rows of equal content together.
 
         Raises:
-            UsageError: the column or feature is unknown, or the feature has several vectors a row.
+            UsageError: the column or feature is unknown, or the feature has several vectors per row.
         """
         if spec in (CONTENT, NONE, *table.columns):
             return cls(spec)
@@ -44,7 +44,7 @@ class Grouping:
             raise UsageError(f"--groups {spec}: a cosine above 0, at most 1, is required after the colon")
         feature = featuring.find_feature(store, name)
         if not isinstance(feature, StoredFeature) or feature.feature.ragged:
-            raise UsageError(f"--groups {spec}: {name} is not a feature of one vector a row")
+            raise UsageError(f"--groups {spec}: {name} is not a feature of one vector per row")
         return cls(spec, feature, similarity)
 
     @property

@@ -18,6 +18,7 @@ from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatri
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
 EVAL_WORDS = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})
 TRAIN_WORDS = frozenset({"train", "0", "false", ""})
+VALIDATION_FRACTION = 0.1  # of the rows that are not eval rows: they stop training and set thresholds
 
 
 def row_draws(keys: Keys, ids: Sequence[str], seed: int) -> FloatArray:

@@ -80,8 +80,8 @@ class DecisionSpec:
             parts = [f"thresholds maximise {self.objective}"]
             parts += [] if self.shrink else ["exactly"]
         parts += [f"scores calibrated by {self.calibration}"] if self.calibration != "none" else []
-        parts += [f"{self.at_least} or more labels a row"] if self.at_least else []
-        parts += [f"{self.at_most} or fewer labels a row"] if self.at_most is not None else []
+        parts += [f"{self.at_least} or more labels per row"] if self.at_least else []
+        parts += [f"{self.at_most} or fewer labels per row"] if self.at_most is not None else []
         return ", ".join(parts)
 
     def fit(self, scores: Scores, labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":

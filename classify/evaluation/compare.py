@@ -16,6 +16,7 @@ import numpy as np
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.format.atomic import replacing
 from encode_once.classify.arrays import FloatArray, LabelMatrix
+from encode_once.classify.data.duplicates import join
 from encode_once.classify.data.rows import match
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation
@@ -181,8 +182,6 @@ def _with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     groups = groupings[0]
     for other in groupings[1:]:
         if not np.array_equal(groups, other):
-            from encode_once.classify.data.duplicates import join  # imports torch, rarely needed
-
             groups = join(groups, other)
     return [replace(evaluation, rows=replace(evaluation.rows, groups=groups)) for evaluation in evaluations]
 

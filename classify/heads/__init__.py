@@ -79,5 +79,5 @@ def with_shapes(
     sequences = [feature for feature, (length, _) in shapes.items() if length > 1]
     if sequences:
         able = ", ".join(head for head in HEADS if "shapes" in options_of(head))
-        raise DataError(f"{sequences[0]} holds a sequence a row, which head {name} cannot take; {able} can")
+        raise DataError(f"{sequences[0]} holds a sequence per row, which head {name} cannot take; {able} can")
     return dict(options)

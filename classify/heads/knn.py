@@ -55,7 +55,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self._store(X_train, Y_train)
         ks = sorted({min(k, len(X_train)) for k in self.ks})
         self._choose(X_validation, Y_validation, ks)
-        if X_val is None:
+        if X_val is None or Y_val is None:
             self._store(X, Y)
         return self
 

@@ -111,7 +111,7 @@ class _Problem:
     and p(1 - p) along b. It preconditions the conjugate gradients of `solve`.
 
         n ≥ d   ZᵀZ / n = V diag(s²) Vᵀ, a (d, d) eigenproblem. Any orthonormal V is exact, and s² only
-                conditions, so that four rows a column are enough to find them.
+                conditions, so that four rows per column are enough to find them.
         n < d   the dual: Zᵀ = Q R with Q (d, n), and RRᵀ / n = QᵀZᵀZQ / n = U diag(s²) Uᵀ, an (n, n)
                 eigenproblem; V = Q U. Nothing of size (d, d) is built. Q, unlike Zᵀ U / s from the
                 eigenvectors of ZZᵀ, stays orthonormal where rows depend on each other and s is 0.

@@ -1,4 +1,4 @@
-"""Cosines to one prototype a class, blended with the labels of cached rows: zero-shot or few-shot."""
+"""Cosines to one prototype per class, blended with the labels of cached rows: zero-shot or few-shot."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -4,9 +4,7 @@ import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.matrix import MatrixLike, RowView
-from encode_once.classify.data.splits import position_draws, validation_split
-
-FRACTION = 0.1
+from encode_once.classify.data.splits import VALIDATION_FRACTION, position_draws, validation_split
 
 
 def with_validation(
@@ -16,5 +14,5 @@ def with_validation(
     if X_val is not None and Y_val is not None:
         return X, Y, X_val, Y_val
     draws = position_draws(len(Y), seed)
-    rows, validation = validation_split(Y, np.arange(len(Y)), FRACTION, draws)
+    rows, validation = validation_split(Y, np.arange(len(Y)), VALIDATION_FRACTION, draws)
     return RowView(X, rows), Y[rows], RowView(X, validation), Y[validation]

@@ -34,8 +34,6 @@ from encode_once.classify.runs.retune import decide, measure_kept
 from encode_once.classify.runs.run import FittedFeature, Model, Run, RunRecord, check_place
 from encode_once.classify.spec import FitSpec, code_key
 
-INNER = 0.1  # share of the training rows that validates: for early stopping, model choice and thresholds
-
 
 def fit(
     store: Store | str | os.PathLike[str] = "store",
@@ -177,7 +175,9 @@ class HeadFitter:
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
         rows = rows[np.argsort(self.draws[rows])]  # a shuffled table gives the same model
-        train, validation = splits.validation_split(self.Y, rows, INNER, self.draws, self.groups)
+        train, validation = splits.validation_split(
+            self.Y, rows, splits.VALIDATION_FRACTION, self.draws, self.groups
+        )
         X = self.X.fitted(train)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, X_val = RowView(X, train), RowView(X, validation)

@@ -1,6 +1,6 @@
 """Torch modules that heads are composed of: readers of a feature, and fusions of several features.
 
-A reader turns the block of a feature (b, length, width) into one vector a sample, (b, w); `present`
+A reader turns the block of a feature (b, length, width) into one vector per sample, (b, w); `present`
 (b, length) marks the places that hold a vector. A fusion combines the vectors of all features; its `present`
 (b, features) marks those that a sample has.
 """

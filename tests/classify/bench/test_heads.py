@@ -15,8 +15,7 @@ from encode_once.classify.bench.heads import contest, memory
 from encode_once.classify.data.features import choose, load
 from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.splits import row_draws, validation_split
-from encode_once.classify.runs.fit import INNER
+from encode_once.classify.data.splits import VALIDATION_FRACTION, row_draws, validation_split
 
 EVAL = np.arange(300, 400)
 
@@ -34,7 +33,7 @@ def plain(filled):
         (table,) = store.tables()
         X, Y = load(choose(store, features), table)[:], label_matrix(table.labels, class_names(table.labels))
         train, validation = validation_split(
-            Y, np.arange(300), INNER, row_draws(content_keys(table), table.ids, 0)
+            Y, np.arange(300), VALIDATION_FRACTION, row_draws(content_keys(table), table.ids, 0)
         )
         return store, StandardScaler().fit(X[train]).transform(X), Y, train, validation
 

@@ -84,7 +84,7 @@ def test_near_duplicates_are_together(filled):
         ("e/image:1.5", "a cosine above 0, at most 1"),
         ("e/image:nan", "a cosine above 0, at most 1"),
         ("tfidf:100", "a cosine above 0"),
-        ("tfidf:100:0.9", "not a feature of one vector a row"),
+        ("tfidf:100:0.9", "not a feature of one vector per row"),
     ],
 )
 def test_a_spec_without_groups_is_an_error_with_a_hint(filled, spec, message, tmp_path):

@@ -135,7 +135,7 @@ def test_thresholds_may_be_far_below_one_in_a_million():
         (DecisionSpec("none"), "0.5 is the threshold of every class", False),
         (
             DecisionSpec("at:0.4", at_least=1),
-            "0.4 is the threshold of every class, 1 or more labels a row",
+            "0.4 is the threshold of every class, 1 or more labels per row",
             False,
         ),
         (

@@ -148,7 +148,7 @@ def test_a_head_that_cannot_take_sequences_is_a_row_with_its_error(filled, folde
         store, ["linear", "bigru"], features=["e/text", "e/tokens"], grid={"bigru": OF_GRU}, folder=folder
     )
     assert (able["head"], able["error"]) == ("bigru", None)
-    assert "e/tokens holds a sequence a row, which head linear cannot take" in unable["error"]
+    assert "e/tokens holds a sequence per row, which head linear cannot take" in unable["error"]
 
 
 def test_cross_validated_rows_are_all_measured(filled, folder):

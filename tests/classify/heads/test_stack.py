@@ -187,7 +187,7 @@ def test_a_sequence_is_read_by_bigru_and_refused_by_linear(data):
     assert [type(head).__name__ for head in stack.heads_] == ["MLP", "Fused"]
     assert stack.heads_[1].reader == "bigru"
     assert stack.heads_[1].shapes == [(3, 2)]
-    with pytest.raises(DataError, match="feature 1 holds a sequence a row, which head linear cannot take"):
+    with pytest.raises(DataError, match="feature 1 holds a sequence per row, which head linear cannot take"):
         Stack(shapes, heads=["linear", "linear"]).fit(X, Y)
 
 

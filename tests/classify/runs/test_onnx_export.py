@@ -24,7 +24,7 @@ ALL = [*VECTORS, "e/tokens"]
 
 @pytest.fixture
 def store(filled):
-    """A store of two vectors a row and a sequence of 0 to 5; the first three images failed."""
+    """A store of two vectors per row and a sequence of 0 to 5; the first three images failed."""
     store = filled(300, missing={0, 1, 2})
     (table,) = store.tables()
     keys = table.keys("image")

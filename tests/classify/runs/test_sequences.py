@@ -92,7 +92,7 @@ def test_a_longer_sequence_is_truncated_at_prediction_to_the_length_of_the_run(s
 @pytest.mark.parametrize("head", ["linear", "mlp", "knn", "forest", "gbm"])
 def test_a_sequence_is_refused_by_heads_of_vectors(store, tmp_path, head):
     with pytest.raises(
-        DataError, match=f"e/tokens holds a sequence a row, which head {head} cannot take; bilstm, "
+        DataError, match=f"e/tokens holds a sequence per row, which head {head} cannot take; bilstm, "
     ):
         fit(store[0], head, features=FEATURES, run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
