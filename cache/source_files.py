@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encode_once.cache.file_index import FileIndex, Stat, stat_of
+from encode_once.cache.input_files import open_regular
 from encode_once.cache.keys import KEY_BYTES, content_key
 
 FOLDER = 0, 0  # in place of a folder's size and time, which do not depend on the files in it
@@ -60,7 +61,7 @@ def _stat(path: str) -> Stat:
 
 def _key(path: str) -> bytes:
     if not Path(path).is_dir():
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=KEY_BYTES)).digest()
     with os.scandir(path) as entries:
         files = sorted((entry.name, entry.path) for entry in entries if entry.is_file())

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import Spec, content_key
+from encode_once.cache.input_files import read_regular
 from encode_once.extract.errors import WeightsError
 
 Modality = Literal["image", "caption"]
@@ -142,7 +142,7 @@ def file_identity(path: str) -> str:
         WeightsError: the file cannot be read.
     """
     try:
-        return bytes_identity(Path(path).read_bytes())
+        return bytes_identity(read_regular(path))
     except OSError as error:
         raise WeightsError(f"--weights {path}: {error.strerror}") from error
 

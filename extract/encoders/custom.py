@@ -5,6 +5,7 @@ from pathlib import Path
 from types import ModuleType
 
 from encode_once.cache.errors import brief, unknown_name
+from encode_once.cache.input_files import read_regular
 from encode_once.extract.encoders.base import Options, Tower, bytes_identity
 from encode_once.extract.errors import UnknownEncoderError
 
@@ -36,7 +37,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     """
     path, class_name = file_of(name), name.rpartition(":")[2]
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise UnknownEncoderError(f"{path} cannot be imported: {error.strerror}") from error
     classes: dict[str, Callable[[Options], Tower]] = {

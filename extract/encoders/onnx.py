@@ -15,12 +15,12 @@ spec records the preprocessing used.
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL.Image import Image
 
+from encode_once.cache.input_files import read_regular
 from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
 from encode_once.extract.encoders.weights import weights_errors
@@ -237,7 +237,7 @@ def _session(file: str, device: str) -> Any:
     except ImportError as error:
         raise WeightsError(f"{PREFIX}… needs: pip install onnxruntime") from error
     try:
-        content = Path(file).read_bytes()
+        content = read_regular(file)
     except OSError as error:
         raise WeightsError(f"{PREFIX}{file}: {error.strerror}") from error
     if EXTERNAL_DATA.search(content):

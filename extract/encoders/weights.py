@@ -12,11 +12,11 @@ def weights_errors(problem: str, remedy: str = "") -> Iterator[None]:
     """Turn any error into a WeightsError: "problem (error); remedy".
 
     Hubs, files, state dicts and onnxruntime raise errors that have no common class. A WeightsError passes
-    unchanged: it has its own remedy.
+    unchanged: it has its own remedy. So does a MemoryError, which says nothing about the weights.
     """
     try:
         yield
-    except WeightsError:
+    except (WeightsError, MemoryError):
         raise
     except Exception as error:
         message = f"{problem} ({brief(error)})"

@@ -6,8 +6,8 @@ decoded here or written to disk: the bytes, and so the content key, are those of
 """
 
 import bisect
+import os
 import re
-import stat
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
@@ -18,10 +18,11 @@ from typing import Any
 from encode_once.cache import DataError
 from encode_once.cache.errors import brief
 from encode_once.cache.file_index import Stat, stat_of
+from encode_once.cache.input_files import IMAGE_MB, check_regular, check_size, open_regular, read_regular
 
 MEMBER = re.compile(r"(.+\.(?:tar|parquet|arrow))::(.+)", re.DOTALL)
-IN_TAR = re.compile(r".*@(\d+)\+(\d+)", re.DOTALL)
-CELL = re.compile(r"(.*)\[(\d+)\]", re.DOTALL)
+IN_TAR = re.compile(r".*@(\d{1,18})\+(\d{1,18})", re.DOTALL)
+CELL = re.compile(r"(.*)\[(\d{1,18})\]", re.DOTALL)
 FILE_FORMAT = b"ARROW1"  # start of arrow's random access files, not of streams
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 MAX_OPEN = 16  # containers kept open
@@ -49,22 +50,25 @@ def read(source: str) -> bytes:
     """The bytes of an image, from a file or a container. Thread-safe.
 
     Raises:
-        OSError: the file cannot be read.
-        DataError: the file is not a regular file, or the container has changed since the source was created.
+        OSError: the file cannot be read, is not a regular file, or the image is larger than IMAGE_MB allows.
+        DataError: the container has changed since the source was created, or is damaged.
     """
     match = MEMBER.fullmatch(source)
     if not match:
-        if not stat.S_ISREG(Path(source).stat().st_mode):  # reading a pipe or a device may never end
-            raise DataError("not a regular file")
-        return Path(source).read_bytes()
+        return read_regular(source, IMAGE_MB)
     container, position = match.groups()
     if container.endswith(".tar"):
         return _read_tar(container, position)
     column, row = _parsed(CELL, source, position)
+    check_regular(container)
     try:
-        return _open(container, stat_of(container)).image(column, int(row))
-    except (ValueError, KeyError) as error:  # pyarrow's, or ours
+        content = _open(container, stat_of(container)).image(column, int(row))
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # pyarrow may raise anything for damaged files
         raise DataError(f"{container}: {brief(error)}") from error
+    check_size(len(content), IMAGE_MB, source)
+    return content
 
 
 def _parsed(pattern: re.Pattern[str], source: str, position: str) -> tuple[str, ...]:
@@ -75,13 +79,14 @@ def _parsed(pattern: re.Pattern[str], source: str, position: str) -> tuple[str, 
 
 
 def _read_tar(container: str, position: str) -> bytes:
-    offset, size = map(int, _parsed(IN_TAR, f"{container}::{position}", position))
-    with Path(container).open("rb") as file:
+    source = f"{container}::{position}"
+    offset, size = map(int, _parsed(IN_TAR, source, position))
+    check_size(size, IMAGE_MB, source)
+    with open_regular(container) as file:
+        if offset + size > os.fstat(file.fileno()).st_size:
+            raise DataError(f"{container} ends within this image: it was truncated; get the archive again")
         file.seek(offset)
-        content = file.read(size)
-    if len(content) < size:
-        raise DataError(f"{container} ends within this image: it was truncated; get the archive again")
-    return content
+        return file.read(size)
 
 
 class _OpenTable:
@@ -128,16 +133,20 @@ def arrow_batches(path: Path) -> list[Any]:
     """
     import pyarrow as pa
 
-    mapped = pa.memory_map(str(path))
+    check_regular(path)
     try:
+        mapped = pa.memory_map(str(path))
         if mapped.read(len(FILE_FORMAT)) == FILE_FORMAT:
             file = pa.ipc.open_file(mapped)
-            return [file.get_batch(number) for number in range(file.num_record_batches)]
-        mapped.seek(0)
-        batches = list(pa.ipc.open_stream(mapped))
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path} is not an arrow file: {error}") from error
-    mapped.seek(max(0, mapped.size() - len(END_OF_STREAM)))
-    if mapped.read() != END_OF_STREAM:
-        raise DataError(f"{path} has no end mark: it was truncated; write it again")
+            batches = [file.get_batch(number) for number in range(file.num_record_batches)]
+        else:
+            mapped.seek(0)
+            batches = list(pa.ipc.open_stream(mapped))
+            mapped.seek(max(0, mapped.size() - len(END_OF_STREAM)))
+            if mapped.read() != END_OF_STREAM:
+                raise DataError(f"{path} has no end mark: it was truncated; write it again")
+        for batch in batches:
+            batch.validate(full=True)  # pyarrow would read wherever damaged offsets lead
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is not an arrow file: {brief(error)}") from error
     return batches

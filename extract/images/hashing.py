@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from encode_once.cache import NO_KEY, DataError, Table, content_key
+from encode_once.cache import NO_KEY, Table, content_key
 from encode_once.cache.captions import text_keys
+from encode_once.cache.errors import brief
 from encode_once.cache.file_index import FileIndex, Stat, stat_of
 from encode_once.cache.keys import pack
 from encode_once.extract.errors import InputError
@@ -23,8 +24,8 @@ def _file_errors() -> Iterator[None]:
         raise InputError("missing", "no such file") from error
     except OSError as error:
         raise InputError("unreadable", error.strerror or str(error)) from error
-    except DataError as error:
-        raise InputError("unreadable", str(error)) from error
+    except ValueError as error:  # of a container, or a null byte in the name
+        raise InputError("unreadable", brief(error)) from error
 
 
 def read_file(path: str) -> bytes:

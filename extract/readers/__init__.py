@@ -9,9 +9,11 @@ from pathlib import Path
 from types import ModuleType
 
 from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers import captioned_folder, coco, csv_folder, hf_datasets, table, webdataset
 from encode_once.extract.readers.columns import Columns, ReadOptions
+from encode_once.extract.readers.errors import BadRows, file_errors
 
 __all__ = ["CONTAINERS", "Columns", "accepted", "read"]
 
@@ -31,6 +33,7 @@ def read(
     columns: Columns | None = None,
     images: str | os.PathLike[str] | None = None,
     label_separator: str | None = None,
+    skip_bad_rows: bool = False,
 ) -> tuple[dict[str, Table], list[str]]:
     """Read the tables of the data: split name → table, and a warning for each kind of problem.
 
@@ -39,15 +42,30 @@ def read(
         columns: names of a table's columns; by default they are guessed.
         images: the folder of the images; by default it is searched next to the table.
         label_separator: between the labels of a row; by default it is inferred from the labels.
+        skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
-        DataError: several containers match, or the data cannot be read. No row is ever dropped.
+        DataError: several containers match, or the data cannot be read.
     """
     data = Path(data)
     if not data.exists():
         raise MissingDataError(f"{data}: no such file or folder; {accepted()}")
-    options = ReadOptions(columns or Columns(), Path(images) if images else None, label_separator)
+    bad_rows = BadRows(skip_bad_rows)
+    options = ReadOptions(columns or Columns(), Path(images) if images else None, label_separator, bad_rows)
+    with file_errors(data):
+        if not data.is_dir():
+            check_regular(data)
+        tables, warnings = _container(data, options).read(data, options)
+    return tables, warnings + bad_rows.warnings
+
+
+def _container(data: Path, options: ReadOptions) -> ModuleType:
+    """The container that the data is in.
+
+    Raises:
+        MissingDataError: none. DataError: several.
+    """
     matches = [container for container in CONTAINERS if container.recognises(data, options)]
     if not matches:
         raise MissingDataError(f"{data}: contains neither train.csv nor any other input; {accepted()}")
@@ -59,10 +77,7 @@ def read(
             f"{data} can be read in {len(matches)} ways ({layouts}): give the path of a single file, "
             "or move the others"
         )
-    tables: dict[str, Table]
-    warnings: list[str]
-    tables, warnings = matches[0].read(data, options)
-    return tables, warnings
+    return matches[0]
 
 
 def accepted() -> str:

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError
+from encode_once.cache.input_files import TEXT_MB
 from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
@@ -40,7 +41,7 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
         if len(images) > 1:
             raise DataError(f"{path}: matches {' and '.join(sorted(images))}; rename one of them")
         if images:
-            captions[images[0]] = [line.rstrip("\r\n") for line in read_lines(Path(path))]
+            captions[images[0]] = [line.rstrip("\r\n") for line in read_lines(Path(path), TEXT_MB)]
         else:
             stray.append(path)
     ids = sorted((name for names in folder.pictures.values() for name in names), key=_natural)
@@ -55,6 +56,10 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     if stray:
         part.warnings.append(
             f"texts without an image of the same name: {len(stray)} (first: {min(stray)}); they are not read"
+        )
+    if folder.folders:
+        part.warnings.append(
+            f"{data}: folders: {len(folder.folders)} (first: {min(folder.folders)!r}); they are not read"
         )
     return tables([part], options.label_separator)
 

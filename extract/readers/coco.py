@@ -5,14 +5,17 @@ included, without repetition and in the order of the annotations; its captions a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import Any, NamedTuple
 
 from encode_once.cache.errors import DataError, UsageError, brief
+from encode_once.cache.input_files import read_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.image_lookup import folder_with
+from encode_once.extract.readers.errors import BadRows, file_errors
+from encode_once.extract.readers.image_lookup import Folder, folder_with
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import RawSplit, tables
 
@@ -39,7 +42,9 @@ def _files(data: Path) -> dict[str, list[Path]]:
         captions = data.with_name(f"captions_{match[2]}.json")
         return {match[2]: [data, captions] if captions != data and captions.is_file() else [data]}
     splits: dict[str, list[Path]] = {}
-    for path in sorted([*data.glob("annotations/*.json"), *data.glob("*.json")], key=_instances_first):
+    folders = (data / "annotations", data)
+    files = [folder / name for folder in folders for name in Folder.listed(folder).files]
+    for path in sorted((path for path in files if path.suffix == ".json"), key=_instances_first):
         if match := NAME.fullmatch(path.stem):
             splits.setdefault(match[2], []).append(path)
     return splits
@@ -59,33 +64,40 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
         raise UsageError(f"{data} is COCO's JSON: it has no columns to name")
     parts = []
     for split, paths in sorted(_files(data).items()):
-        try:
-            parts.append(_samples(split, paths, options))
-        except (TypeError, KeyError) as error:  # a value has another type than in COCO's format
-            raise DataError(f"{paths[0]}: not COCO's JSON ({error!r})") from error
+        parts.append(_samples(split, paths, options))
     return tables(parts, options.label_separator)
 
 
 class _Image(NamedTuple):
-    id: int | str
-    name: str
+    id: Any
+    name: Any
+
+    @property
+    def problem(self) -> str:
+        if type(self.id) in (int, str) and isinstance(self.name, str):
+            return ""
+        return f"the id {self.id!r} and the file name {self.name!r}"
 
 
 class _Annotation(NamedTuple):
-    image: int | str
-    category: int | str | None
-    caption: str | None
+    image: Any
+    category: Any
+    caption: Any
+
+    @property
+    def problem(self) -> str:
+        if type(self.image) not in (int, str):
+            return f"the image {self.image!r}"
+        if type(self.category) not in (int, str, NoneType):
+            return f"the category {self.category!r}"
+        return "" if type(self.caption) in (str, NoneType) else f"the caption {self.caption!r}"
 
 
 def _slim(record: dict[str, Any]) -> Any:
     """Drop what is not needed of a JSON object during parsing: outlines take much memory."""
     if "image_id" in record:
-        return _Annotation(record["image_id"], record.get("category_id"), _text(record.get("caption")))
-    return _Image(record["id"], str(record["file_name"])) if "file_name" in record else record
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+        return _Annotation(record["image_id"], record.get("category_id"), record.get("caption"))
+    return _Image(record.get("id"), record["file_name"]) if "file_name" in record else record
 
 
 def _samples(split: str, paths: Sequence[Path], options: ReadOptions) -> RawSplit:
@@ -94,24 +106,28 @@ def _samples(split: str, paths: Sequence[Path], options: ReadOptions) -> RawSpli
     captions: dict[int | str, list[str]] = {}
     labels: dict[int | str, list[str]] = {}
     labelled = False
+    bad: set[int | str] = set()  # images with an annotation that cannot be read
     for path in paths:
         content = _parsed(path)
         categories = _categories(path, content.get("categories", []))
         labelled |= bool(categories)
-        for image in _entries(path, content, "images", _Image):
+        for image in _entries(path, content, "images", _Image, options.bad_rows):
             if names.setdefault(image.id, image.name) != image.name or first.get(image.id) == path:
                 raise DataError(
                     f"{path}: two images have the id {image.id!r}: {names[image.id]!r}, {image.name!r}"
                 )
             first.setdefault(image.id, path)
-        for annotation in _entries(path, content, "annotations", _Annotation):
+        for annotation in _entries(path, content, "annotations", _Annotation, options.bad_rows):
             image_id = annotation.image
-            if image_id not in names:
-                raise DataError(f"{path}: an annotation has the image {image_id!r}, which is not listed")
+            if problem := _unlisted(annotation, names, categories):
+                options.bad_rows.add(DataError(f"{path}: {problem}"))
+                bad.add(image_id)
+                continue
             if annotation.caption is not None:
                 captions.setdefault(image_id, []).append(annotation.caption)
             if annotation.category is not None:
-                labels.setdefault(image_id, []).append(_name(path, categories, annotation))
+                labels.setdefault(image_id, []).append(categories[annotation.category])
+    names = {image: name for image, name in names.items() if image not in bad}
     if not names:
         raise DataError(f"{paths[0]}: its list of images is empty")
     ids = list(names.values())
@@ -134,38 +150,58 @@ def _samples(split: str, paths: Sequence[Path], options: ReadOptions) -> RawSpli
     )
 
 
-def _entries(path: Path, content: dict[str, Any], name: str, kind: type[Any]) -> list[Any]:
+def _entries(
+    path: Path, content: dict[str, Any], name: str, kind: type[Any], bad_rows: BadRows
+) -> Iterator[Any]:
+    """The entries of a list that are in COCO's format."""
     entries = content.get(name, [])
-    invalid = next((entry for entry in entries if not isinstance(entry, kind)), None)
-    if invalid is not None:
-        raise DataError(f"{path}: {name} contains {brief(invalid)}, which is not in COCO's format")
-    return list(entries)
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: {name} is not a list")
+    for number, entry in enumerate(entries):
+        problem = entry.problem if isinstance(entry, kind) else brief(repr(entry))
+        if problem:
+            bad_rows.add(
+                DataError(f"{path}: {name}[{number}] has {brief(problem)}, which is not in COCO's format")
+            )
+        else:
+            yield entry
 
 
-def _name(path: Path, categories: Mapping[Any, str], annotation: _Annotation) -> str:
-    if annotation.category not in categories:
-        raise DataError(
-            f"{path}: an annotation of the image {annotation.image!r} has the category "
-            f"{annotation.category!r}, which is not listed"
-        )
-    return categories[annotation.category]
+def _unlisted(annotation: _Annotation, images: Collection[Any], categories: Collection[Any]) -> str:
+    """Which image or category of an annotation the file does not list; empty if there is none."""
+    if annotation.image not in images:
+        return f"an annotation has the image {annotation.image!r}, which is not listed"
+    if annotation.category is not None and annotation.category not in categories:
+        category = f"the category {annotation.category!r}, which is not listed"
+        return f"an annotation of the image {annotation.image!r} has {category}"
+    return ""
 
 
-def _categories(path: Path, entries: Sequence[Any]) -> dict[int | str, str]:
+def _categories(path: Path, entries: Any) -> dict[int | str, str]:
     """Id → name, or the id if there is no name."""
-    names = {category["id"]: str(category.get("name", category["id"])) for category in entries}
+    if not isinstance(entries, list):
+        raise DataError(f"{path}: categories is not a list")
+    names = {}
+    for number, category in enumerate(entries):
+        fields = category if isinstance(category, dict) else {}
+        name = fields.get("name", fields.get("id"))
+        if type(fields.get("id")) not in (int, str) or type(name) not in (int, str):
+            raise DataError(
+                f"{path}: categories[{number}] has {brief(repr(category))}, which is not in COCO's format"
+            )
+        names[fields["id"]] = str(name)
     if len(set(names.values())) < len(entries):
         raise DataError(f"{path}: two categories share an id or a name; rename one of them")
     return names
 
 
 def _parsed(path: Path) -> dict[str, Any]:
+    with file_errors(path):
+        text = read_regular(path)
     try:
-        content = parse(path.read_bytes(), _slim)
-        if not isinstance(content.get("images"), list):
-            raise DataError(f"{path}: it has no list of images; expected COCO's JSON")
-        return dict(content)
-    except (ValueError, KeyError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: not COCO's JSON ({error!r})") from error
+        content = parse(text, _slim)
+    except ValueError as error:
+        raise DataError(f"{path}: not COCO's JSON ({brief(repr(error))})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("images"), list):
+        raise DataError(f"{path}: it has no list of images; expected COCO's JSON")
+    return content

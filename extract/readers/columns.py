@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
+from encode_once.extract.readers.errors import BadRows
 
 # Common names of columns, in lower case and without blanks, "_" and "-".
 IDS = "imageid id key sampleid uid"
@@ -38,11 +39,13 @@ class ReadOptions:
 
     `images` is the folder that image names are relative to; by default it is searched next to the table.
     `label_separator` is what separates labels in a text; by default it is inferred from the texts.
+    `bad_rows` decides what happens to rows that cannot be read.
     """
 
     columns: Columns = field(default_factory=Columns)
     images: Path | None = None
     label_separator: str | None = None
+    bad_rows: BadRows = field(default_factory=BadRows)
 
 
 @dataclass(frozen=True)

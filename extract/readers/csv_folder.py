@@ -4,6 +4,7 @@ Columns are `ImageID`, `Labels` (required only in `train.csv`), `Caption`, and `
 further captions; see `csv_grammar` for the syntax. Ids are names of image files, with or without suffix.
 """
 
+import os
 import re
 import textwrap
 from collections.abc import Sequence
@@ -32,7 +33,12 @@ CAPTION = re.compile(r"caption ?\d*")  # matched against casefolded names
 
 def recognises(data: Path, options: ReadOptions) -> bool:
     """Whether one of the tables exists and the user named no columns."""
-    return not options.columns.named and any((data / f"{split}.csv").is_file() for split in SPLITS)
+    return not options.columns.named and any(_exists(data / f"{split}.csv") for split in SPLITS)
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is something other than a folder; a broken link counts, so that it is reported."""
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
@@ -48,7 +54,7 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     parts = []
     for split in SPLITS:
         path = data / f"{split}.csv"
-        if path.is_file():
+        if _exists(path):
             required = ("ImageID", "Labels") if split == "train" else ("ImageID",)
             parts.append(read_samples(path, required, root))
     return tables(parts, options.label_separator)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.cache.input_files import Limit, read_regular
 
 REMEDY = "save the table with a CSV writer, which doubles the quotes inside a field"
 
@@ -45,14 +46,14 @@ class Fault:
     reason: str
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, limit: Limit | None = None) -> list[str]:
     """The file's lines including line breaks: \\n, \\r\\n or \\r, as for the csv module and in editors."""
     try:
-        raw = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        raw = read_regular(path, limit).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise MissingDataError(f"{path}: no such table; give the folder that contains it") from None
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); it must be a readable file") from error
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     try:
         text = raw.decode()
         bad = raw.find(b"\0")  # valid UTF-8, but occurs only in UTF-16 and in binary files

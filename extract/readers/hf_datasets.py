@@ -1,12 +1,14 @@
 """A folder written by `save_to_disk` of Hugging Face's `datasets`: arrow files, listed in JSON files."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, brief
+from encode_once.cache.input_files import read_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import tables
 from encode_once.extract.readers.table import samples_of
 from encode_once.extract.readers.table_files import open_arrow
@@ -25,12 +27,15 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".
     """
     if (data / "dataset_dict.json").is_file():
-        folders = {split: data / split for split in _parsed(data / "dataset_dict.json", "splits")}
+        with file_errors(data / "dataset_dict.json"):
+            folders = {split: data / split for split in _parsed(data / "dataset_dict.json", "splits")}
     else:
-        folders = {_parsed(data / "state.json", "_split") or "train": data}
+        folders = {str(_parsed(data / "state.json", "_split") or "train"): data}
     parts = []
     for split, folder in folders.items():
-        paths = [folder / file["filename"] for file in _parsed(folder / "state.json", "_data_files")]
+        state = folder / "state.json"
+        with file_errors(state):
+            paths = [folder / file["filename"] for file in _parsed(state, "_data_files")]
         if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
         parts.append(samples_of(split, list(map(open_arrow, paths)), data, options))
@@ -39,8 +44,8 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
 
 def _parsed(path: Path, name: str) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))[name]
+        return parse(read_regular(path))[name]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path}: not in the format of save_to_disk ({error!r}); save the dataset again"
+            f"{path}: not in the format of save_to_disk ({brief(repr(error))}); save the dataset again"
         ) from error

@@ -1,9 +1,10 @@
 """Find the image files of samples by listing folders, without accessing each file."""
 
+import errno
 import os
 import posixpath
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from encode_once.cache.errors import DataError, MissingDataError
 
 # To recognise images among other files; a sample that gives a file's full name may use any suffix.
 IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 @dataclass
 class Folder:
-    """The files directly in a folder."""
+    """The files and folders directly in a folder; links are followed."""
 
-    files: dict[str, str]  # name → path
+    files: dict[str, str]  # name → path; links, pipes and so on count as files: to read them is an error
+    folders: list[str] = field(default_factory=list)  # names
 
     @classmethod
     def listed(cls, path: Path) -> "Folder":
@@ -28,10 +31,18 @@ class Folder:
         """
         try:
             with os.scandir(path) as entries:
-                return cls({entry.name: entry.path for entry in entries if entry.is_file()})
-        except (FileNotFoundError, NotADirectoryError):
-            return cls({})  # the row is reported as a row without image
+                listed = cls({})
+                for entry in entries:
+                    if entry.is_dir():
+                        listed.folders.append(entry.name)
+                    else:
+                        listed.files[entry.name] = entry.path
+                return listed
+        except ValueError:  # a null byte
+            return cls({})
         except OSError as error:
+            if error.errno in NO_FOLDER:
+                return cls({})  # the row is reported as a row without image
             raise DataError(
                 f"{path}: cannot be listed ({error.strerror}); make the folder readable"
             ) from error

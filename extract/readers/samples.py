@@ -1,11 +1,13 @@
 """Build tables from the samples that a container's reader returns, and collect warnings."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, brief
+from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.readers.image_lookup import Images
 
@@ -32,6 +34,24 @@ class RawSplit:
     columns: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
+    def without(self, rows: Collection[int]) -> "RawSplit":
+        """The same split without these rows."""
+        kept = [row for row in range(len(self.ids)) if row not in rows]
+
+        def of(column: Sequence[Any] | None) -> Any:
+            return None if column is None else [column[row] for row in kept]
+
+        return replace(
+            self,
+            where=lambda row: self.where(kept[row]),
+            ids=of(self.ids),
+            captions=of(self.captions),
+            labels=of(self.labels),
+            names=of(self.names),
+            images=of(self.images),
+            columns={name: of(cells) for name, cells in self.columns.items()},
+        )
+
     def warn(self, problem: str, rows: list[int], consequence: str) -> None:
         """Add a warning about these rows, if there are any."""
         if rows:
@@ -50,7 +70,10 @@ def tables(parts: Sequence[RawSplit], label_separator: str | None) -> tuple[dict
     """
     parts = sorted(parts, key=lambda part: not part.split.startswith("train"))
     for part in parts:
+        if not part.ids:
+            raise DataError(f"{part.files[0]}: none of its rows can be read")
         _check_ids(part)
+        _check_lengths(part)
     separator = _separator(parts, label_separator)
     labels = [_split_labels(part, separator) for part in parts]
     captions = [_by_column(part) for part in parts]
@@ -89,6 +112,24 @@ def _check_ids(part: RawSplit) -> None:
                 f"{part.where(row)}: the id {row_id!r} is already used by {part.where(first[row_id])}; "
                 "rename or remove one of the two rows"
             )
+
+
+def _check_lengths(part: RawSplit) -> None:
+    megabytes = limit_mb(TEXT_MB)
+    columns: list[Iterable[Labels]] = [
+        part.ids,
+        part.labels or (),
+        part.captions or (),
+        *part.columns.values(),
+    ]
+    for column in columns:
+        for row, texts in enumerate(column):
+            longest = len(texts) if isinstance(texts, str) else max(map(len, texts), default=0)
+            if longest > megabytes << 20:
+                raise DataError(
+                    f"{part.where(row)}: a text of {longest:,} characters, more than the limit of "
+                    f"{megabytes} MB; {TEXT_MB[0]} raises it"
+                )
 
 
 # ---------------------------------------------------------------------------------------------- the labels
@@ -176,8 +217,23 @@ def _find_images(parts: Sequence[RawSplit]) -> list[str]:
     return warnings
 
 
+@dataclass(frozen=True)
+class BadCell:
+    """A cell whose value its column does not allow."""
+
+    problem: str
+
+
 def text_of(cell: object) -> str:
-    """A cell as text: "" for None or NaN, "1" for 1.0 (integer columns with gaps contain floats)."""
+    """A cell as text: "" for None or NaN, "1" for 1.0 (integer columns with gaps contain floats).
+
+    Raises:
+        DataError: it is a list, an object or bytes, or a `BadCell`; the message is the end of a sentence.
+    """
+    if isinstance(cell, BadCell):
+        raise DataError(cell.problem)
+    if isinstance(cell, list | tuple | dict | bytes):
+        raise DataError(f"has {brief(repr(cell))}, where a text or a number is expected")
     if cell is None or cell != cell:  # NaN
         return ""
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

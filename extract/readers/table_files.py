@@ -4,16 +4,19 @@ In a column of images, stored as bytes or as the struct of `bytes` and `path` of
 cells are the sources of the images: their bytes are not read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from encode_once.cache.errors import DataError, brief
+from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
 from encode_once.extract.images import containers
 from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
+from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.samples import BadCell
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,37 @@ class TableFile:
     # Column of images → a function that reads their file names, (rows,).
     embedded: Mapping[str, Callable[[], list[Any]]] = field(default_factory=dict)
 
+    def cells(self, name: str) -> list[Any]:
+        """The cells of a column, (rows,); of a column of images, their sources.
 
-def open_table(path: Path) -> TableFile:
+        Raises:
+            DataError: they cannot be read.
+        """
+        with file_errors(self.path):
+            return self.column(name)
+
+    def image_names(self, name: str) -> list[Any]:
+        """The file names in a column of images, (rows,).
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        with file_errors(self.path):
+            return self.embedded[name]()
+
+
+def open_table(path: Path, bad_rows: BadRows) -> TableFile:
     """Open a file; its suffix determines the format.
 
     Raises:
         DataError: the file is not well-formed, or pyarrow is missing.
     """
-    return OPENERS[path.suffix.lower()](path)
+    with file_errors(path):
+        check_regular(path)
+        return OPENERS[path.suffix.lower()](path, bad_rows)
 
 
-def _open_text(path: Path) -> TableFile:
+def _open_text(path: Path, bad_rows: BadRows) -> TableFile:
     records, fault = read_csv(read_lines(path), "\t" if path.suffix.lower() == ".tsv" else ",")
     if fault:
         raise DataError(f"{path}:{fault.line}: not well-formed ({fault.reason}); {REMEDY}")
@@ -58,13 +81,17 @@ def _open_text(path: Path) -> TableFile:
     )
 
 
-def _open_json_lines(path: Path) -> TableFile:
+def _open_json_lines(path: Path, bad_rows: BadRows) -> TableFile:
     lines: list[int] = []
     cells: dict[str, list[Any]] = {}
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                record = _object(path, number, line)
+    with open_regular(path) as file:
+        for number, line in enumerate(_lines(file), 1):
+            if line is None or line.strip():
+                try:
+                    record = _object(path, number, line)
+                except DataError as error:
+                    bad_rows.add(error)
+                    continue
                 for name in record.keys() - cells.keys():
                     cells[name] = [None] * len(lines)
                 lines.append(number)
@@ -76,7 +103,24 @@ def _open_json_lines(path: Path) -> TableFile:
     )
 
 
-def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _lines(file: BinaryIO) -> Iterator[bytes | None]:
+    """The lines of a file; None for a line that is longer than the limit."""
+    most = limit_mb(TEXT_MB) << 20
+    while line := file.readline(most + 1):
+        if len(line) <= most:
+            yield line
+        else:
+            yield None
+            while line and not line.endswith(b"\n"):
+                line = file.readline(most)
+
+
+def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
+    if line is None:
+        name, _ = TEXT_MB
+        raise DataError(
+            f"{path}:{number}: a line of more than {limit_mb(TEXT_MB)} MB; {name} raises the limit"
+        )
     try:
         record = parse(line)
     except ValueError as error:
@@ -86,29 +130,28 @@ def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
     return record
 
 
-def _open_parquet(path: Path) -> TableFile:
+def _open_parquet(path: Path, bad_rows: BadRows) -> TableFile:
     import_pyarrow(path)
     from pyarrow.parquet import ParquetFile
 
     try:
         file = ParquetFile(path)
+        schema = file.schema_arrow
     except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a parquet file, or damaged ({error}); get it again") from error
+        raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
         return [cell[part] if cell else None for cell in cells.to_pylist()] if part else cells.to_pylist()
 
-    return _of_arrow(path, file.metadata.num_rows, file.schema_arrow, read)
+    return _of_arrow(path, file.metadata.num_rows, schema, read)
 
 
 def open_arrow(path: Path) -> TableFile:
     """Open an arrow file by memory mapping."""
     pyarrow = import_pyarrow(path)
-    try:
+    with file_errors(path):
         batches = containers.arrow_batches(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({brief(error)}); write the dataset again") from error
     if not batches:
         raise DataError(f"{path}: the table has no rows")
     table = pyarrow.Table.from_batches(batches)
@@ -136,7 +179,12 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
         metadata = parse((schema.metadata or {}).get(b"huggingface", b"{}"))
         features = dict(metadata.get("info", {}).get("features", {}))
     except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: its metadata of Hugging Face datasets is damaged ({error})") from error
+        raise DataError(
+            f"{path}: its metadata of Hugging Face datasets is damaged ({brief(error)})"
+        ) from error
+    if len(set(schema.names)) < len(schema.names):
+        raise DataError(f"{path}: two columns share a name; rename one of them")
+    class_names = {name: _class_names(path, name, features.get(name)) for name in schema.names}
     embedded: dict[str, Callable[[], list[Any]]] = {}
     plain = []
     for column_field in schema:
@@ -151,26 +199,38 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
     def column(name: str) -> list[Any]:
         if name in embedded:
             return [containers.cell(str(path.resolve()), name, row) for row in range(rows)]
-        names = _class_names(features.get(name))
+        names = class_names[name]
         return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
 
     return TableFile(path, rows, schema.names, column, lambda row: f"{path}, row {row}", plain, embedded)
 
 
-def _class_names(feature: Any) -> list[str] | None:
-    """The class names of a ClassLabel feature, or of a list of ClassLabels."""
+def _class_names(path: Path, column: str, feature: Any) -> list[str] | None:
+    """The class names of a ClassLabel feature, or of a list of ClassLabels.
+
+    Raises:
+        DataError: they are not a list of texts.
+    """
     while isinstance(feature, dict) and feature.get("_type") in ("Sequence", "List", "LargeList"):
-        feature = feature["feature"]
-    return feature["names"] if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+        feature = feature.get("feature")
+    if not isinstance(feature, dict) or feature.get("_type") != "ClassLabel":
+        return None
+    names = feature.get("names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: the class names of the column {column!r} are not a list of texts")
+    return names
 
 
-def _class_labels(cell: Any, names: list[str]) -> list[str]:
+def _class_labels(cell: Any, names: list[str]) -> list[str] | BadCell:
     """The names of the class numbers in a cell; None and -1 mean no label."""
-    numbers = cell if isinstance(cell, list) else [cell]
-    return [names[number] for number in numbers if number is not None and number >= 0]
+    numbers = [number for number in (cell if isinstance(cell, list) else [cell]) if number is not None]
+    for number in numbers:
+        if type(number) is not int or not -1 <= number < len(names):
+            return BadCell(f"has the class {brief(repr(number))}, where there are {len(names)} classes")
+    return [names[number] for number in numbers if number >= 0]
 
 
-OPENERS: dict[str, Callable[[Path], TableFile]] = {
+OPENERS: dict[str, Callable[[Path, BadRows], TableFile]] = {
     ".csv": _open_text,
     ".tsv": _open_text,
     ".jsonl": _open_json_lines,

@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, brief
+from encode_once.cache.input_files import TEXT_MB, check_size, open_regular
 from encode_once.cache.table import Table
 from encode_once.extract.images import containers
 from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.image_lookup import IMAGE_SUFFIXES
+from encode_once.extract.readers.errors import BadRows, file_errors
+from encode_once.extract.readers.image_lookup import IMAGE_SUFFIXES, Folder
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import Labels, RawSplit, captions_of, labels_of, tables
 
@@ -40,8 +42,8 @@ def recognises(data: Path, options: ReadOptions) -> bool:
 
 
 def _archives(data: Path) -> list[Path]:
-    paths = sorted(data.iterdir()) if data.is_dir() else [data]
-    return [path for path in paths if path.name.lower().endswith((".tar", *COMPRESSED)) and path.is_file()]
+    paths = [data / name for name in sorted(Folder.listed(data).files)] if data.is_dir() else [data]
+    return [path for path in paths if path.name.lower().endswith((".tar", *COMPRESSED))]
 
 
 def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
@@ -56,7 +58,7 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     for path in _archives(data.resolve()):
         shard = SHARD.fullmatch(path.stem)
         splits.setdefault((shard[1] or "train") if shard else path.stem, []).append(path)
-    parts = [_samples(split, paths) for split, paths in splits.items()]
+    parts = [_samples(split, paths, options.bad_rows) for split, paths in splits.items()]
     return tables(parts, options.label_separator)
 
 
@@ -76,9 +78,12 @@ class _Sample:
         return [*(text for text in self.texts if text not in self.captions), *self.captions]
 
 
-def _samples(split: str, paths: list[Path]) -> RawSplit:
+def _samples(split: str, paths: list[Path], bad_rows: BadRows) -> RawSplit:
     warnings: list[str] = []
-    samples = [sample for path in paths for sample in _of_archive(path, warnings)]
+    samples = []
+    for path in paths:
+        with file_errors(path):
+            samples += _of_archive(path, warnings, bad_rows)
     if not samples:
         raise DataError(f"{paths[0]}: the archive contains no samples")
     captions = [sample.all_captions for sample in samples]
@@ -98,11 +103,12 @@ def _samples(split: str, paths: list[Path]) -> RawSplit:
     return part
 
 
-def _of_archive(path: Path, warnings: list[str]) -> list[_Sample]:
+def _of_archive(path: Path, warnings: list[str], bad_rows: BadRows) -> list[_Sample]:
     """The samples of an archive, in the order of their first members."""
     samples: dict[str, _Sample] = {}
     seen: set[str] = set()
     ignored: set[str] = set()  # suffixes
+    bad: set[str] = set()  # keys of samples with a member that cannot be read
     for member, content in _members(path, warnings):
         name = member.name.removeprefix("./")
         key, suffix = _split(name)
@@ -114,15 +120,17 @@ def _of_archive(path: Path, warnings: list[str]) -> list[_Sample]:
             if not _add_member(sample, name, suffix, member, content):
                 ignored.add(suffix)
                 continue
-        except (ValueError, TypeError, AttributeError, tarfile.TarError, OSError) as error:
+        except (ValueError, tarfile.TarError, OSError) as error:
             if isinstance(error, DataError):
                 raise
-            raise DataError(f"{path}, member {name!r}: cannot be read ({error}); write it again") from error
+            reason = brief((isinstance(error, OSError) and error.strerror) or error)
+            bad_rows.add(DataError(f"{path}, member {name!r}: cannot be read ({reason}); write it again"))
+            bad.add(key)
         samples[key] = sample
     if ignored:
         suffixes = brief(", ".join(f"*.{suffix}" for suffix in sorted(ignored)))
         warnings.append(f"{path}: members that are not read: {suffixes}")
-    return list(samples.values())
+    return [sample for key, sample in samples.items() if key not in bad]
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -149,10 +157,15 @@ def _add_member(
         sample.labels = sample.labels or content().decode().strip()
     elif suffix == "json":
         record = parse(content())
-        sample.captions = captions_of(record.get("caption", [])) + captions_of(record.get("captions", []))
-        for key in ("label", "labels"):
-            if key in record:
-                sample.labels = labels_of(record[key])
+        if not isinstance(record, dict):
+            raise ValueError("it is not an object")
+        try:
+            sample.captions = captions_of(record.get("caption", [])) + captions_of(record.get("captions", []))
+            for key in ("label", "labels"):
+                if key in record:
+                    sample.labels = labels_of(record[key])
+        except DataError as error:
+            raise ValueError(f"a caption or label {error}") from error
     else:
         return False
     return True
@@ -164,28 +177,39 @@ def _members(path: Path, warnings: list[str]) -> Iterator[tuple[tarfile.TarInfo,
     Raises:
         DataError: the file is compressed, not a tar archive, damaged or truncated.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if path.suffix.lower() != ".tar" or file.read(6).startswith(MAGIC):
             raise DataError(
                 f"{path}: is compressed, so single images cannot be read; decompress it to a .tar"
             )
     links = 0
     try:
-        with tarfile.open(path, "r:") as archive:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            start = -1
             while member := archive.next():
+                if not start < member.offset <= member.offset_data <= archive.offset:
+                    raise tarfile.ReadError(f"the member {member.name!r} has a negative size")
+                start = member.offset
                 archive.members.clear()  # type: ignore[attr-defined]  # otherwise it keeps all members
                 if member.isreg() and not member.issparse():
                     yield member, partial(_content, archive, member)
                 elif not member.isdir():
                     links += 1
             end = archive.offset
-    except (tarfile.TarError, OSError) as error:
-        raise DataError(f"{path}: damaged or truncated ({error}); get the archive again") from error
+    except (tarfile.TarError, ValueError, OverflowError, OSError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path}: damaged or truncated ({brief(error)}); get the archive again") from error
     if links:
         warnings.append(
             f"{path}: members that are not regular files, such as links: {links}; they are not read"
         )
-    with path.open("rb") as file:
+    _check_end(path, end, warnings)
+
+
+def _check_end(path: Path, end: int, warnings: list[str]) -> None:
+    """Check that a mark of zeros follows the last member, which ends at byte `end`."""
+    with open_regular(path) as file:
         file.seek(end)
         end_mark = file.read(BLOCK)
     if any(end_mark):
@@ -198,6 +222,7 @@ def _members(path: Path, warnings: list[str]) -> Iterator[tuple[tarfile.TarInfo,
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Like `archive.extractfile(member).read()`, in half the time."""
+    check_size(member.size, TEXT_MB, member.name)
     file = archive.fileobj
     assert file is not None, "an archive that is read is open"
     file.seek(member.offset_data)
