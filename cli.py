@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.modules["encode_once"] = module_from_spec(_SPEC)
     _SPEC.loader.exec_module(sys.modules["encode_once"])
 
-from encode_once.cache import DataError, Store, StoreError, UsageError
+from encode_once.cache import Store, StoreError, UsageError
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
     Verbs,
@@ -42,6 +42,7 @@ from encode_once.cache.options import (
     warn,
 )
 from encode_once.cache.process import keep_freed_memory
+from encode_once.cache.terminal import one_line, printable
 from encode_once.classify import commands as classify
 from encode_once.extract import commands as extract
 from encode_once.extract.commands import (
@@ -394,7 +395,7 @@ def recipe_run(
         rows.append(runner.run(resolved, runs, split, refit=refit))
     print_result(rows, as_json, lambda: markdown(rows) if md else text(rows))
     if lines := failed(names, recipes, rows):
-        raise DataError("\n".join(lines))
+        raise click.ClickException(printable("\n".join(lines)))
 
 
 @store.command()
@@ -434,7 +435,7 @@ def verify(
             say(line)
             problems += [] if result.agrees else [f"{line}: more than arithmetic explains"]
     for problem in problems:
-        click.echo(problem)
+        click.echo(one_line(problem))
     if problems:
         raise StoreError(f"{store}: {len(problems)} problems (see above); --repair sets damaged files aside")
     say(f"{store}: no problems found")

@@ -10,11 +10,12 @@ import click
 
 from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
 from encode_once.cache.store import Store
+from encode_once.cache.terminal import one_line, printable
 
 REPORTED = (EncodeOnceError, OSError, MemoryError)  # errors that the command line prints as one line
 INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
 
-LESS_MEMORY = "use fewer rows, features or classes, or a smaller --batch-size"
+LESS_MEMORY = "use fewer rows, features or classes, a smaller --batch-size or fewer --workers"
 
 Command = Callable[..., Any]
 
@@ -27,19 +28,20 @@ class Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except UsageError as error:
-            raise click.UsageError(str(error), ctx) from error
+            raise click.UsageError(one_line(str(error)), ctx) from error
         except MemoryError as error:
-            raise click.ClickException(f"out of memory ({error}); {LESS_MEMORY}") from error
+            detail = f" ({one_line(str(error))})" if str(error) else ""
+            raise click.ClickException(f"out of memory{detail}; {LESS_MEMORY}") from error
         except (EncodeOnceError, OSError) as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
             say("interrupted; stored rows are kept: run the same command to continue")
             ctx.exit(INTERRUPTED)
 
 
 def say(message: str) -> None:
-    """Print a message on stderr."""
-    click.echo(message, err=True)
+    """Print a message of one line on stderr."""
+    click.echo(one_line(message), err=True)
 
 
 def warn(messages: Sequence[str]) -> None:
@@ -50,7 +52,7 @@ def warn(messages: Sequence[str]) -> None:
 
 def print_result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print a command's result on stdout, as JSON or as text."""
-    click.echo(json.dumps(content, indent=1) if as_json else text())
+    click.echo(json.dumps(content, indent=1) if as_json else printable(text()))
 
 
 def existing_store(path: str) -> Store:

@@ -6,6 +6,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from encode_once.cache.terminal import one_line
+
 Row = Mapping[str, Any]  # column → text, number, None, or an interval as a list of two floats
 
 
@@ -32,7 +34,7 @@ def cell_text(value: Any) -> str:
     """A value as tables show it."""
     if isinstance(value, list):
         return interval_text(value)
-    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
+    return "–" if value is None else f"{value:.3f}" if isinstance(value, float) else one_line(str(value))
 
 
 def interval_text(ends: Sequence[float] | None, sign: str = "") -> str:

@@ -33,12 +33,13 @@ backend_option = click.option(
 )
 
 
-def table_inputs(images: str | None, **columns: Any) -> dict[str, Any]:
-    """Arguments of `extract.encode` for the columns and folders of a table."""
+def table_inputs(images: str | None, skip_bad_rows: bool, **columns: Any) -> dict[str, Any]:
+    """Arguments of `extract.encode` for the columns, folders and rows of a table."""
     from encode_once.extract import Columns
 
     names = ("id", "image", "caption", "label")
-    return {"columns": Columns(*(columns[f"{name}_column"] for name in names)), "images": images}
+    chosen = Columns(*(columns[f"{name}_column"] for name in names))
+    return {"columns": chosen, "images": images, "skip_bad_rows": skip_bad_rows}
 
 
 INPUT_OPTIONS = (
@@ -47,6 +48,7 @@ INPUT_OPTIONS = (
     click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
     click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
     click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
+    click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, with a warning."),
 )
 input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
 

@@ -13,7 +13,7 @@ from encode_once.cache.keys import pack
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.errors import InputError
-from encode_once.extract.images.decode import large_photos
+from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
@@ -82,7 +82,7 @@ def _compare(
         if len(sample) == rows:
             break
         try:
-            with large_photos():
+            with quiet_pillow():
                 sample.append((inputs[i], inputs[i].open().prepared(tower)))
         except InputError:  # the file is missing or has changed
             continue

@@ -25,7 +25,7 @@ from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
-from encode_once.extract.images.decode import decode, large_photos, reduction
+from encode_once.extract.images.decode import decode, quiet_pillow, reduction
 from encode_once.extract.images.hashing import hash_again, read_file
 
 STORED = np.float16
@@ -305,7 +305,7 @@ class EncodingPass:
             return
         with ExitStack() as cleanup:
             cleanup.enter_context(torch_threads(1))
-            cleanup.enter_context(large_photos())
+            cleanup.enter_context(quiet_pillow())
             bar = cleanup.enter_context(self._progress("encoding"))
             for job in self._expected:
                 job.open(settings, cleanup)

@@ -19,7 +19,7 @@ from encode_once.extract.encoders.base import Options, Tower, torch_threads
 from encode_once.extract.encoders.clip import ClipCaptions
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.runtime import plain_attention
-from encode_once.extract.images.decode import decode, large_photos
+from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.readers import read
@@ -77,7 +77,7 @@ def rates(
     towers = [(name, tower) for name, tower in all_towers if tower.modality == "image"]
     if not towers:
         raise UsageError(f"{', '.join(names)} encodes no images")
-    with tempfile.TemporaryDirectory() as folder, torch_threads(1), large_photos():
+    with tempfile.TemporaryDirectory() as folder, torch_threads(1), quiet_pillow():
         store = Store(Path(folder) / "keys")
         add_keys(table, store.files, _cores())
         _, inputs = distinct_inputs([table], "image", Shard())

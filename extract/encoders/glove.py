@@ -3,17 +3,27 @@
 import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from encode_once.extract.encoders.base import Options, Sequences, Tower, Vectors, file_identity
+from encode_once.extract.encoders.base import (
+    Options,
+    Sequences,
+    Tower,
+    Vectors,
+    beginning,
+    cut_remarks,
+    file_identity,
+)
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import InputError, WeightsError
 
 # GloVe's vocabulary is lower case and, like the Stanford tokenizer, splits "don't" into do + n't and "man's"
 # into man + 's. Punctuation is ignored: it says nothing about the content of an image.
 WORD = re.compile(r"n't\b|'(?:s|m|re|ve|ll|d)\b|\w+?(?=n't\b)|\w+(?:-\w+)*")
+CONTEXT = 4096  # vectors of a caption: about 1 MB; captions have tens of words, and articles some thousands
 TOKENIZING = f"lower|findall({WORD.pattern})|unknown: split at hyphens, else dropped"
 
 
@@ -34,6 +44,7 @@ class GloveCaptions(Tower):
         self._name, self._dim = name, int(name.removeprefix("glove-"))
         self._file = options.weights or self._packaged()
         spec = {"encoder": "glove", "weights": file_identity(self._file), "tokenizer": TOKENIZING}
+        self._cut: list[str] = []  # captions longer than the context
         super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
 
     def _packaged(self) -> str:
@@ -54,15 +65,23 @@ class GloveCaptions(Tower):
             raise WeightsError(f"--weights {path} hold {self._vectors.shape[1]}-d vectors, not {self._dim}-d")
 
     def prepare(self, item: str) -> Vectors:
-        rows = [self._rows[word] for word in self._words(item) if word in self._rows]
+        text = beginning(item, CONTEXT)
+        words = (self._rows[word] for word in self._words(text) if word in self._rows)
+        rows = list(islice(words, CONTEXT))
+        if len(text) < len(item) or next(words, None) is not None:
+            self._cut.append(item)  # list.append is atomic
         if not rows:
             raise InputError("no-known-word", f"none of its words has a vector in {Path(self._file).name}")
         vectors: Vectors = self._vectors[rows].astype(np.float32)
         return vectors  # (words, d)
 
     def _words(self, caption: str) -> Iterator[str]:
-        for word in WORD.findall(caption.lower().replace("’", "'")):
+        for match in WORD.finditer(caption.lower().replace("’", "'")):
+            word = match[0]
             yield from [word] if word in self._rows else word.split("-")
+
+    def remarks(self) -> list[str]:
+        return cut_remarks(len(self._cut), CONTEXT)
 
     def encode(self, batch: Sequence[Vectors]) -> Mapping[str, Vectors | Sequences]:
         return {"mean": np.stack([words.mean(axis=0) for words in batch]), "tokens": list(batch)}

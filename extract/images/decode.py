@@ -23,13 +23,16 @@ DECODING = "decode|exif_transpose|first_frame|16bit>>8|alpha_over_white|rgb"
 
 
 @contextmanager
-def large_photos() -> Iterator[None]:
-    """Suppress Pillow's warning about images of between half of MAX_PIXELS and MAX_PIXELS: large photos.
+def quiet_pillow() -> Iterator[None]:
+    """Suppress Pillow's warnings: of large photos, between half of MAX_PIXELS and MAX_PIXELS, and of damage.
+
+    They name no file, and what matters is an `InputError`.
 
     Warning filters belong to the process: enter this around the threads that decode, not in each of them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
 
 
@@ -48,7 +51,7 @@ def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
 
     Raises:
         InputError: with reason "empty", "not-an-image", "too-large", "too-narrow", "truncated",
-            "corrupt" or "unsupported".
+            "corrupt", "unsupported" or "out-of-memory".
     """
     if not content:
         raise InputError("empty", "the file has no bytes")
@@ -71,6 +74,8 @@ def decode(content: bytes, shorter_side: int | None = None) -> Image.Image:
         raise InputError("not-an-image", f"not one of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise InputError("too-large", f"more than {MAX_PIXELS:,} pixels") from error
+    except MemoryError as error:
+        raise InputError("out-of-memory", "decoding it takes too much; use fewer --workers") from error
     except Exception as error:  # decoders may raise anything for damaged bytes
         truncated = "truncated" in str(error) or isinstance(error, EOFError)
         raise InputError(

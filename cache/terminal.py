@@ -1,0 +1,24 @@
+"""Text that is safe to print: names in other people's files may contain commands for the terminal."""
+
+import re
+
+# Control characters, marks that reverse the direction of what follows, and bytes of names that are not UTF-8.
+UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def one_line(text: str) -> str:
+    """The text with every such character as an escape sequence of Python, line breaks too."""
+    return UNSAFE.sub(lambda match: _escaped(match[0]), text)
+
+
+def printable(text: str) -> str:
+    """The same for a text of several lines: line breaks stay."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python represents a byte of a name that is not UTF-8
+        code -= 0xDC00
+    return SHORT.get(character) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
