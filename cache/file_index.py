@@ -8,8 +8,8 @@ more. So a damaged index is deleted, and a damaged row skipped.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +18,8 @@ import xxhash
 
 from encode_once.cache.errors import StoreError
 from encode_once.cache.format.atomic import writing
+from encode_once.cache.format.files import not_regular
+from encode_once.cache.keys import KEY_BYTES
 
 Result = TypeVar("Result")
 Stat = tuple[int, int]  # size in bytes, modification time in nanoseconds
@@ -25,6 +27,22 @@ Stat = tuple[int, int]  # size in bytes, modification time in nanoseconds
 SETTLED_NS = 2_000_000_000
 PATHS_PER_QUERY = 500  # SQLite before 3.32 allows 999 variables
 ROW_BYTES = 100  # approximate size of a row on disk
+MAX_CELL = 1 << 20  # bytes
+SCHEMA = (
+    "CREATE TABLE keys_of_files (path BLOB PRIMARY KEY, size INTEGER,"
+    " mtime_ns INTEGER, key BLOB, checksum BLOB) WITHOUT ROWID"
+)
+# Errors of the disk or of its permissions: the database is not damaged.
+DISK_ERRORS = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_AUTH,
+}
 
 
 def stat_of(path: str | os.PathLike[str]) -> Stat:
@@ -90,11 +108,13 @@ class FileIndex:
 
     def problems(self) -> list[str]:
         """One line for each problem of the database."""
-        if not self._path.exists():
+        if not os.path.lexists(self._path):
             return []
         try:
-            with closing(sqlite3.connect(self._path, timeout=30)) as connection:
+            with self._connected("mode=ro") as connection:
                 messages = [row for (row,) in connection.execute("PRAGMA integrity_check") if row != "ok"]
+        except StoreError as error:
+            return [str(error)]
         except sqlite3.Error as error:
             messages = [str(error)]
         return [f"{self._path}: {message}; the next extract recreates it" for message in messages]
@@ -105,46 +125,65 @@ class FileIndex:
         `default` is returned if the index is read-only and the database cannot be read.
         """
         if self._read_only:
-            with suppress(sqlite3.Error, OSError):
-                uri = f"{self._path.absolute().as_uri()}?mode=ro"
-                with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
-                    return work(connection)
+            with suppress(sqlite3.Error, OSError), self._connected("mode=ro") as connection:
+                return work(connection)
             return default
         with writing(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             try:
                 return self._attempt(work)
-            except sqlite3.OperationalError:  # a full disk or a read-only folder: the database is not damaged
-                raise
-            except sqlite3.DatabaseError:
-                self._path.unlink()
+            except sqlite3.Error as error:
+                if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in DISK_ERRORS:
+                    raise
+                self._path.unlink()  # damaged
                 return self._attempt(work)
+        except StoreError:
+            raise
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self._path}: {error}. It may be deleted: it only saves time") from error
 
     def _attempt(self, work: Callable[[sqlite3.Connection], Result]) -> Result:
-        with closing(sqlite3.connect(self._path, timeout=30)) as connection, connection:
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS keys_of_files (path BLOB PRIMARY KEY, size INTEGER,"
-                " mtime_ns INTEGER, key BLOB, checksum BLOB) WITHOUT ROWID"
-            )
+        with self._connected("mode=rwc") as connection, connection:
             return work(connection)
+
+    @contextmanager
+    def _connected(self, mode: str) -> Iterator[sqlite3.Connection]:
+        """A connection to the database, once it is known to have our table and nothing else.
+
+        A view, a trigger or a generated column of a crafted database would run in our queries.
+
+        Raises:
+            DamagedError: the database, or its journal, is not a regular file.
+            sqlite3.DatabaseError: it has something else.
+        """
+        for suffix in ("", "-journal", "-wal", "-shm"):
+            path = Path(f"{self._path}{suffix}")
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+                raise not_regular(path)
+        uri = f"{self._path.absolute().as_uri()}?{mode}"
+        with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
+            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
+            schema = connection.execute("SELECT sql FROM sqlite_master").fetchall()
+            if not schema and mode != "mode=ro":
+                connection.execute(SCHEMA)
+            elif schema != [(SCHEMA,)]:
+                raise sqlite3.DatabaseError("it has other tables than this program makes")
+            yield connection
 
 
 def _unchanged(rows: Iterable[tuple[Any, ...]], stats: Mapping[str, Stat]) -> dict[str, bytes]:
     """Path → key of the intact rows whose stat is that of `stats`."""
     keys = {}
     for raw, size, mtime_ns, key, checksum in rows:
-        if checksum == _checksum(raw, size, mtime_ns, key):
+        if checksum is not None and checksum == _checksum(raw, size, mtime_ns, key) and len(key) == KEY_BYTES:
             path = os.fsdecode(raw)
             if stats.get(path) == (size, mtime_ns):
                 keys[path] = key
     return keys
 
 
-def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes:
-    try:
-        return xxhash.xxh3_64_digest(b"%b %d %d %b" % (path, size, mtime_ns, key))
-    except TypeError:  # another type, which only a damaged row has
-        return b""
+def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes | None:
+    if (type(path), type(size), type(mtime_ns), type(key)) != (bytes, int, int, bytes):
+        return None  # the row is damaged
+    return xxhash.xxh3_64_digest(b"%b %d %d %b" % (path, size, mtime_ns, key))

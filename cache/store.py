@@ -1,6 +1,5 @@
 """The feature store: a folder of features and of the tables that they belong to (see SPEC.md)."""
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError,
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.files import read_json, reading
 from encode_once.cache.format.header import check_version
 from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import Spec, spec_key
@@ -47,12 +47,10 @@ class Store:
         self._opened: dict[str, Feature] = {}
         self._marker = self.path / "store.json"
         if self._marker.exists():
-            try:
-                content = json.loads(self._marker.read_text(encoding="utf-8"))
+            with reading(self._marker):
+                content = read_json(self._marker)
                 kind = content["format"], content["version"]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise StoreError(f"{self._marker} cannot be read: {error}") from error
-            check_version(self.path, kind, KIND)
+            check_version(self._marker, kind, KIND)
         elif self.path.is_dir() and any(not p.name.startswith(FIRST_FILES) for p in self.path.iterdir()):
             raise StoreError(
                 f"{self.path} contains other files and no store.json: choose an empty or new folder"

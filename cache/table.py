@@ -10,11 +10,14 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
-from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.files import open_regular, reading, typed
+from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_attribute
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
-from encode_once.cache.keys import Keys, content_key
+from encode_once.cache.keys import KEY_BYTES, Keys, content_key
 from encode_once.cache.source_files import SourceFile
 
 KIND = "encode-once table", 4
@@ -95,6 +98,14 @@ class TableHeader:
         return name_of(self.source)
 
 
+@dataclass(frozen=True)
+class HeaderPlace:
+    """The stamp's entry for the header."""
+
+    bytes: int
+    checksum: str
+
+
 def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
     """Write texts as concatenated UTF-8 bytes and n + 1 offsets."""
     encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may contain any bytes
@@ -103,12 +114,39 @@ def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
     packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
 
 
-def _get_texts(packed: h5py.Group) -> list[str]:
-    content, offsets = packed["bytes"][()].tobytes(), packed["offsets"][()].tolist()
+def _get_texts(group: h5py.Group, name: str, rows: int | None = None) -> list[str]:
+    """Texts written by `_put_texts`.
+
+    Raises:
+        ValueError: they have another type, or another number than `rows`.
+    """
+    content = read_array(group, f"{name}/bytes", "u", (None,)).tobytes()
+    offsets = _offsets(group, name, len(content), rows).tolist()
     if content.isascii():  # a byte is a character: all can be decoded at once, which is faster
         text = content.decode("ascii")
         return [text[start:end] for start, end in pairwise(offsets)]
     return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
+
+
+def _offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArray[np.uint64]:
+    """The offsets of a group, (rows + 1,), which rise from 0 to `end`.
+
+    Raises:
+        ValueError: they do not.
+    """
+    offsets = read_array(group, f"{name}/offsets", "u", (None if rows is None else rows + 1,))
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError(f"the offsets of {name} are not rising from 0 to {end}")
+    return offsets
+
+
+def _get_labels(group: h5py.Group, rows: int) -> list[tuple[str, ...]]:
+    names, numbers = _get_texts(group, "labels/names"), read_array(group, "labels/numbers", "u", (None,))
+    offsets = _offsets(group, "labels", len(numbers), rows).tolist()
+    if len(numbers) and numbers.max() >= len(names):
+        raise ValueError("the number of a label has no name")
+    numbers = numbers.tolist()
+    return [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
 
 
 def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
@@ -133,22 +171,18 @@ def read_header(path: Path) -> TableHeader:
         StoreError: the file is not a table, or of another version.
         DamagedError: the header has changed since it was written.
     """
-    try:
+    with reading(path):
         stamp = read_stamp(path, KIND, SINCE)
         if stamp["version"] < WITH_HEADER:
             table = load_table(path)
             return TableHeader(table.source, table.split, len(table), table.labels is not None)
-        with path.open("rb") as file:
+        place = typed(HeaderPlace, stamp["header"])
+        with open_regular(path) as file:
             file.seek(STAMP_BYTES)
-            text = file.read(min(stamp["header"]["bytes"], path.stat().st_size))
-        if checksum(text) != stamp["header"]["checksum"]:
+            text = file.read(min(max(place.bytes, 0), path.stat().st_size))
+        if checksum(text) != place.checksum:
             raise DamagedError(f"{path} is damaged")
-        record = json.loads(text)
-        return TableHeader(**{**record, "sources": [SourceFile(**source) for source in record["sources"]]})
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise _unreadable(path, error) from error
+        return typed(TableHeader, json.loads(text))
 
 
 def _put(table: Table, file: h5py.File) -> None:
@@ -180,43 +214,31 @@ def load_table(path: Path) -> Table:
         StoreError: the file is not a table, or of another version.
         DamagedError: the file has changed since it was written.
     """
-    try:
-        check_whole(path, KIND, SINCE)
-        with h5py.File(path, "r") as file:
-            labels = None
-            if "labels" in file:
-                classes, numbers = _get_texts(file["labels/names"]), file["labels/numbers"][()].tolist()
-                offsets = file["labels/offsets"][()].tolist()
-                labels = [tuple(classes[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
-            names = _get_texts(file["column_names"])
-            columns = {name: _get_texts(file[f"columns/{i}"]) for i, name in enumerate(names)}
-            more: dict[str, Any] = {"split": Path(file.attrs["source"]).stem}
-            if file.attrs["version"] >= WITH_CAPTIONS:
-                keys = list(file["more_caption_keys"][()])
-                more = {
-                    "split": file.attrs["split"],
-                    "more_sources": _get_texts(file["more_sources"]),
-                    "more_captions": [_get_texts(file[f"more_captions/{i}"]) for i in range(len(keys))],
-                    "more_caption_keys": keys,
-                }
-            return Table(
-                source=file.attrs["source"],
-                ids=_get_texts(file["ids"]),
-                images=_get_texts(file["images"]),
-                captions=_get_texts(file["captions"]),
-                labels=labels,
-                id_column=file.attrs["id_column"],
-                label_separator=file.attrs["label_separator"],
-                columns=columns,
-                image_keys=file["image_keys"][()],
-                caption_keys=file["caption_keys"][()],
-                **more,
-            )
-    except (OSError, KeyError, ValueError) as error:
-        if isinstance(error, StoreError):
-            raise
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"{path} cannot be read: {error}. Extract the data again.")
+    check_whole(path, KIND, SINCE)
+    with open_hdf5(path) as file:
+        ids = _get_texts(file, "ids")
+        rows = len(ids)
+        names = _get_texts(file, "column_names")
+        source = read_attribute(file, "source", str)
+        more: dict[str, Any] = {"split": Path(source).stem}
+        if read_attribute(file, "version", int) >= WITH_CAPTIONS:
+            keys = list(read_array(file, "more_caption_keys", "u", (None, rows, KEY_BYTES)))
+            more = {
+                "split": read_attribute(file, "split", str),
+                "more_sources": _get_texts(file, "more_sources"),
+                "more_captions": [_get_texts(file, f"more_captions/{i}", rows) for i in range(len(keys))],
+                "more_caption_keys": keys,
+            }
+        return Table(
+            source=source,
+            ids=ids,
+            images=_get_texts(file, "images", rows),
+            captions=_get_texts(file, "captions", rows),
+            labels=_get_labels(file, rows) if "labels" in file else None,
+            id_column=read_attribute(file, "id_column", str),
+            label_separator=read_attribute(file, "label_separator", str),
+            columns={name: _get_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
+            image_keys=read_array(file, "image_keys", "u", (rows, KEY_BYTES)),
+            caption_keys=read_array(file, "caption_keys", "u", (rows, KEY_BYTES)),
+            **more,
+        )

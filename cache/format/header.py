@@ -17,6 +17,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.format.files import open_regular, reading
 
 Stamp = Mapping[str, Any]
 SLOT_BYTES = 4096  # a page, which most disks write at once
@@ -50,14 +51,14 @@ def read_stamp(path: Path, kind: tuple[str, int], since: int | None = None) -> d
 
     Raises:
         DamagedError: no slot is intact.
-        StoreError: another format or version.
+        StoreError: another format or version, or the file cannot be read.
     """
-    with path.open("rb") as file:
+    with reading(path), open_regular(path) as file:
         blocks = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
-    stamps = [stamp for stamp in map(_parse, blocks) if stamp is not None]
-    if not stamps:
-        raise DamagedError(f"{path} is damaged, or was not written by this program")
-    stamp = max(stamps, key=lambda stamp: int(stamp.get("commit", 0)))
+        stamps = [stamp for stamp in map(_parse, blocks) if stamp is not None]
+        if not stamps:
+            raise DamagedError(f"{path} is damaged, or was not written by this program")
+        stamp = max(stamps, key=lambda stamp: int(stamp.get("commit", 0)))
     check_version(path, (stamp.get("format"), stamp.get("version")), kind, since)
     return stamp
 
@@ -81,7 +82,7 @@ def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> 
         DamagedError: the file has changed since it was written.
     """
     stamp = read_stamp(path, kind, since)
-    with path.open("rb") as file:
+    with reading(path), open_regular(path) as file:
         if stamp.get("checksum") != _checksum_of_content(file):
             raise DamagedError(f"{path} is damaged")
 
@@ -115,11 +116,13 @@ def check_version(
         StoreError: another format or version; the message says what to do.
     """
     (kind, version), (expected_kind, current) = actual, expected
-    if kind == expected_kind and version in range(since or current, current + 1):
+    if kind == expected_kind and type(version) is int and (since or current) <= version <= current:
         return
     if kind != expected_kind:
         raise StoreError(f"{path} is not an {expected_kind}, but {kind!r}")
-    if isinstance(version, int) and version < current:
+    if type(version) is not int:
+        raise DamagedError(f"{path} was altered: {version!r} is no version number")
+    if version < current:
         remedy = "It is older and has no checksums: extract again into a new --store"
     else:
         remedy = "A newer encode-once wrote it: update this one"

@@ -1,6 +1,5 @@
 """Locks that let one process at a time write under each name."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -11,7 +10,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from encode_once.cache.errors import StoreBusyError
-from encode_once.cache.format.atomic import writing
+from encode_once.cache.format.atomic import write_json, writing
+from encode_once.cache.format.files import not_regular, read_json
 from encode_once.cache.keys import Shard
 
 
@@ -25,6 +25,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         StoreBusyError: another process holds the lock; the message says which.
     """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise not_regular(path)
     lock = FileLock(path, timeout=0, thread_local=False)
     owner = path.with_suffix(".owner")
     with writing(path):
@@ -36,11 +38,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
                 "share the work with --shard, or use another --store"
             ) from error
     try:
-        with writing(owner):
-            owner.write_text(
-                json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}) + "\n",
-                encoding="utf-8",
-            )
+        write_json(owner, {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()})
         yield
     finally:
         with suppress(OSError):
@@ -67,7 +65,7 @@ def _now() -> str:
 
 def _describe(owner: Path) -> str:
     try:
-        record = json.loads(owner.read_text(encoding="utf-8"))
+        record = read_json(owner)
         return f"process {record['pid']} on {record['host']} since {record['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError):
         return "which one is not recorded"

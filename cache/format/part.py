@@ -11,12 +11,13 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.errors import DamagedError, StoreError, collected
+from encode_once.cache.format.files import open_regular, reading, typed
+from encode_once.cache.format.hdf5 import open_hdf5
 from encode_once.cache.format.header import STAMP_BYTES, checksum, checksums, read_stamp
 from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
 
@@ -78,8 +79,44 @@ class Shape:
             ValueError: a size or the dtype is impossible.
         """
         sizes = self.rows, self.vectors, self.dim
-        if not all(type(size) is int and 0 <= size < 1 << 48 for size in sizes) or self.dtype not in DTYPES:
+        if not all(0 <= size < 1 << 48 for size in sizes) or not self.dim or self.dtype not in DTYPES:
             raise ValueError(f"impossible shape {self}")
+
+
+@dataclass(frozen=True)
+class PartStamp:
+    """The stamp of a part; see SPEC.md."""
+
+    format: str
+    version: int
+    feature: str
+    feature_key: str
+    sealed: bool
+    commit: int
+    rows: int
+    vectors: int
+    shape: Shape
+    places: dict[str, int]
+    checksums: dict[str, str]
+    size: int | None = None  # of a sealed part's file
+
+    def check(self) -> None:
+        """Refuse numbers that do not fit together, since the file may be crafted.
+
+        Raises:
+            ValueError: a number is impossible.
+        """
+        self.shape.check()
+        committed, capacity = (self.rows, self.vectors), (self.shape.rows, self.shape.vectors)
+        fits = 0 <= self.rows <= self.shape.rows and 0 <= self.vectors <= self.shape.vectors
+        if (
+            not fits
+            or (self.sealed and committed != capacity)
+            or self.places.keys() != self.shape.datasets().keys()
+        ):
+            raise ValueError(f"{committed} rows and vectors in {self.shape}")
+        if not self.shape.ragged and self.rows != self.vectors:
+            raise ValueError(f"{self.rows} rows with {self.vectors} vectors")
 
 
 class Part:
@@ -94,23 +131,13 @@ class Part:
 
     def __init__(self, path: Path, feature_key: str) -> None:
         self.path = path
-        try:
-            self._open(feature_key)
-        except (FileNotFoundError, StoreError):
-            raise
-        except OSError as error:
-            raise StoreError(f"{path} cannot be read ({error.strerror or error})") from error
-
-    def _open(self, feature_key: str) -> None:
-        path = self.path
-        self.stamp = read_stamp(path, KIND)
-        if self.stamp.get("feature_key") != feature_key:
-            raise StoreError(f"{path} belongs to another feature ({self.stamp.get('feature')})")
-        try:
-            self.shape = Shape(**self.stamp["shape"])
-            self.shape.check()
-            self.rows, self.vectors = int(self.stamp["rows"]), int(self.stamp["vectors"])
-            with path.open("rb") as file:
+        with reading(path):
+            self.stamp = typed(PartStamp, read_stamp(path, KIND))
+            self.stamp.check()
+            if self.stamp.feature_key != feature_key:
+                raise StoreError(f"{path} belongs to another feature ({self.stamp.feature})")
+            self.shape, self.rows, self.vectors = self.stamp.shape, self.stamp.rows, self.stamp.vectors
+            with open_regular(path) as file:
                 self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self.keys: Keys = self._mapped("keys")[: self.rows]
             self._sums = self._mapped("sums")[: self.rows]
@@ -119,30 +146,26 @@ class Part:
             self.values: Values = self._mapped("values")[: self.vectors]
             self._is_verified = np.zeros(self.rows, np.bool_)
             whole = self._is_whole()
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise DamagedError(f"{path} is cut short, or its stamp is no part's ({error})") from error
         if not whole:
             raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")
 
     def _mapped(self, name: str) -> NDArray[Any]:
         dimensions, dtype = self.shape.datasets()[name]
-        flat = np.frombuffer(self.content, dtype, prod(dimensions), self.stamp["places"][name])
+        flat = np.frombuffer(self.content, dtype, prod(dimensions), self.stamp.places[name])
         return flat.reshape(dimensions)
 
     def _is_whole(self) -> bool:
         arrays = {"keys": self.keys, "sums": self._sums}
         if self.offsets is not None:
             arrays["offsets"] = self.offsets
-        sealed = self.stamp["sealed"]
+        sealed = self.stamp.sealed
         if sealed:
             arrays["block_sums"] = self._block_sums
         return (
             {name: checksum(array) for name, array in arrays.items()}
-            == {name: sum_ for name, sum_ in self.stamp["checksums"].items() if name != "rest"}
-            and (not sealed or len(self.content) == self.stamp["size"])
+            == {name: sum_ for name, sum_ in self.stamp.checksums.items() if name != "rest"}
+            and (not sealed or len(self.content) == self.stamp.size)
             and (sealed or self.path.suffix != ".h5")
-            and len(self.keys) == self.rows
-            and len(self.values) == self.vectors
             and (self.offsets is None or self._offsets_fit(self.offsets))
         )
 
@@ -163,7 +186,7 @@ class Part:
         start, stop = self._span(first, end)
         if not self._is_verified[first:end].all():
             size = self.shape.vector_bytes
-            if self.stamp["sealed"] and (stop - start) * size > 2 * BLOCK_BYTES:  # fewer, longer checksums
+            if self.stamp.sealed and (stop - start) * size > 2 * BLOCK_BYTES:  # fewer, longer checksums
                 blocks = slice(start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES))
                 sound = checksums(self.blocks(blocks)) == self._block_sums[blocks]
             else:
@@ -263,27 +286,24 @@ class Part:
         vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
         if not all(np.isfinite(piece).all() for piece in vectors):
             problems.append(f"{self.path}: contains NaN or infinity")
-        if not self.stamp["sealed"]:
+        if not self.stamp.sealed:
             return problems
         if (checksums(self.blocks()) != self._block_sums).any():
             problems.append(f"{self.path}: blocks damaged")
-        places = self.stamp["places"]
-        if checksum_of_rest(self.content, self.shape, places) != self.stamp["checksums"].get("rest"):
+        rest = checksum_of_rest(self.content, self.shape, self.stamp.places)
+        if rest != self.stamp.checksums.get("rest"):
             return [*problems, f"{self.path}: its HDF5 structure is damaged"]
         return problems + self._hdf5_problems()  # HDF5 may crash on a file that was not verified
 
     def _hdf5_problems(self) -> list[str]:
         """Datasets that the HDF5 library reads differently from the stamp."""
-        problems = []
-        try:
-            with h5py.File(self.path, "r") as file:
-                for name, (dimensions, dtype) in self.shape.datasets().items():
-                    dataset, place = file[name], self.stamp["places"][name]
-                    in_place = not dataset.size or dataset.id.get_offset() == place
-                    if not in_place or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
-                        problems.append(f"{self.path}: HDF5 has another {name} than the stamp")
-        except (OSError, KeyError) as error:
-            problems.append(f"{self.path}: HDF5 cannot read it: {error}")
+        problems: list[str] = []
+        with collected(problems), open_hdf5(self.path) as file:
+            for name, (dimensions, dtype) in self.shape.datasets().items():
+                dataset, place = file[name], self.stamp.places[name]
+                in_place = not dataset.size or dataset.id.get_offset() == place
+                if not in_place or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
+                    problems.append(f"{self.path}: HDF5 has another {name} than the stamp")
         return problems
 
 

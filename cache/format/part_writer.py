@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -195,7 +195,7 @@ def _finish(source: Part, part: Path) -> None:
         descriptor = os.open(source.path, os.O_RDWR)
         try:
             block_sums = checksums(source.blocks())
-            places = source.stamp["places"]
+            places = source.stamp.places
             if block_sums.size:
                 write_at(descriptor, places["block_sums"], block_sums)
             os.fsync(descriptor)
@@ -203,14 +203,14 @@ def _finish(source: Part, part: Path) -> None:
                 "block_sums": checksum(block_sums),
                 "rest": checksum_of_rest(source.content, source.shape, places),
             }
-            stamp = {
-                **source.stamp,
-                "sealed": True,
-                "commit": source.stamp["commit"] + 1,
-                "size": len(source.content),
-                "checksums": source.stamp["checksums"] | more,
-            }
-            write_stamp(descriptor, stamp)
+            stamp = replace(
+                source.stamp,
+                sealed=True,
+                commit=source.stamp.commit + 1,
+                size=len(source.content),
+                checksums=source.stamp.checksums | more,
+            )
+            write_stamp(descriptor, asdict(stamp))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

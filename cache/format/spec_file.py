@@ -6,9 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.files import read_json, reading, typed
 from encode_once.cache.keys import Spec, spec_key
+
+MODALITIES = "image", "caption"
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,17 @@ class FeatureRecord:
         """Read the record in a feature's folder.
 
         Raises:
-            StoreError: the file cannot be read, or its key is not that of its spec.
+            FileNotFoundError: there is no such file.
+            DamagedError: it has another content than a record, or its key is not that of its spec.
+            StoreError: the disk fails.
         """
-        try:
-            record = cls(**json.loads((folder / "spec.json").read_text(encoding="utf-8")))
-            altered = record.key != spec_key(record.spec) or not isinstance(record.provenance, dict)
-        except (OSError, ValueError, TypeError) as error:
-            raise StoreError(f"{folder / 'spec.json'} cannot be read: {error}") from error
-        if altered:
-            raise DamagedError(f"{folder / 'spec.json'} was altered: its key is not that of its spec")
+        path = folder / "spec.json"
+        with reading(path):
+            record = typed(cls, read_json(path))
+            if record.spec.get("modality") not in MODALITIES:
+                raise ValueError(f"the modality of its spec is none of {', '.join(MODALITIES)}")
+        if record.key != spec_key(record.spec):
+            raise DamagedError(f"{path} was altered: its key is not that of its spec")
         return record
 
     def write(self, folder: Path) -> None:
