@@ -20,6 +20,7 @@ from encode_once.cache import Store, content_key
 from encode_once.cache.describe import features, listing, tables
 from encode_once.cache.format import header, part
 from encode_once.cache.maintenance import repair, verify
+from encode_once.cache.options import REPORTED
 from encode_once.cache.table import KIND as TABLE
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import decode
@@ -292,10 +293,23 @@ def _store(folder):
 
 
 def use_store(folder):
-    """List, verify, read and repair a store."""
+    """List, verify, read and repair a store; each must end, whether the others can read it or not."""
     store = Store(folder / "store")
+    errors = []
+    for use in (list_store, verify, read_store, repair, verify):
+        try:
+            use(store)
+        except REPORTED as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
+def list_store(store):
     listing({"features": features(store), "tables": tables(store)})
-    verify(store)
+
+
+def read_store(store):
     for table in store.tables():
         add_keys(table, store.files, 1)
         for name in store.features():
@@ -303,7 +317,6 @@ def use_store(folder):
             rows = feature.find(table.keys(feature.modality))
             feature.read(feature.keys[: max(0, int(rows.max()) + 1)])
             feature.failures()
-    repair(store)
 
 
 def store_file(pattern, mutate):
@@ -335,7 +348,7 @@ def stamped_hdf5(kind):
         elif rng.random() < 0.7:
             try:
                 mutations.of_hdf5(rng, path, path.parent / "outside")
-            except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+            except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError):
                 return
             if kind is TABLE:
                 header.stamp_whole(path, kind, {"header": header.read_stamp(path, kind)["header"]})
@@ -374,7 +387,7 @@ def sqlite(rng, path):
             case 2:
                 columns = [row[1] for row in database.execute(f'pragma table_info("{table}")')]
                 database.execute(
-                    f'update "{table}" set "{rng.choice(columns)}" = ?',
+                    f'update or ignore "{table}" set "{rng.choice(columns)}" = ?',
                     [rng.choice([None, "x", b"", 2**62, 1.5])],
                 )
             case 3:
@@ -425,7 +438,7 @@ def hdf5(rng, path):
         return
     try:
         mutations.of_hdf5(rng, path, path.parent / "outside")
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError):
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError):
         return
 
 
