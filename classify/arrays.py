@@ -1,9 +1,13 @@
-"""Array types of `classify`, each with one dtype, for n rows, c classes and d columns."""
+"""Array types of `classify`, each with one dtype, for n rows, c classes and d columns; checks of values."""
 
+from reprlib import repr as shortened
 from typing import Any
 
 import numpy as np
+from array_api_compat import array_namespace, is_torch_array
 from numpy.typing import NDArray
+
+from encode_once.cache.errors import DataError
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -16,3 +20,61 @@ RowIndex = NDArray[np.intp]  # (m,): positions of rows
 Groups = NDArray[np.intp]  # (n,): rows with equal numbers belong together
 RowWeights = NDArray[np.float32]  # (n, draws): the weight of each row in each bootstrap draw, 1 on average
 State = dict[str, NDArray[Any]]  # what a head or a vectoriser learned, by name; any dtypes
+
+
+def as_labels(labels: Any, rows: int | None = None, classes: int | None = None) -> Any:
+    """Labels as a bool array (n, c): of NumPy, or a tensor if they are one. A bool array is not copied.
+
+    Args:
+        labels: bool, or 0 and 1 of any dtype, dense or scipy.sparse.
+        rows, classes: the required n and c; None if any number above 0 will do.
+
+    Raises:
+        DataError: another value or shape.
+    """
+    if hasattr(labels, "tocsr"):
+        labels = labels.tocsr(copy=True)
+        labels.sum_duplicates()
+        as_labels(labels.data[:, None] if labels.nnz else [[False]])
+        labels = labels.astype(np.bool_).toarray()
+    labels = _as_table(labels, "labels", "biufO", rows, classes)
+    xp = array_namespace(labels)
+    if labels.dtype == xp.bool:
+        return labels
+    wrong = ~xp.astype((labels == 0) | (labels == 1), xp.bool)
+    if wrong.any():
+        raise DataError(
+            f"labels must be 0 or 1: {int(wrong.sum())} of {wrong.shape[0] * wrong.shape[1]} values are not, "
+            f"such as {shortened(labels[wrong].tolist()[0])}"
+        )
+    return xp.astype(labels, xp.bool)
+
+
+def as_scores(scores: Any, labels: LabelMatrix) -> NDArray[np.floating[Any]]:
+    """Scores of rows with these labels (n, c) as floating-point numbers of the same shape.
+
+    Raises:
+        DataError: another shape, or a score that is NaN, infinite or no number.
+    """
+    scores = _as_table(scores, "scores", "biuf", *labels.shape)
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        wrong = int((~np.isfinite(scores)).sum())
+        raise DataError(f"scores must be finite: {wrong} of {scores.size} values are NaN or infinite")
+    return np.asarray(scores)
+
+
+def _as_table(values: Any, what: str, kinds: str, rows: int | None, classes: int | None) -> Any:
+    """Values as an array with that many rows and classes, and a dtype of these kinds."""
+    expected = f"({rows or 'rows'}, {classes or 'classes'})"
+    try:
+        table = values if is_torch_array(values) else np.asarray(values)
+    except ValueError:  # rows of different lengths
+        raise DataError(f"{what} must be a table {expected}, with equally long rows") from None
+    n, c = table.shape if table.ndim == 2 else (0, 0)
+    if not n or not c or n != (rows or n) or c != (classes or c):
+        raise DataError(f"{what} must be a table {expected}, not of the shape {tuple(table.shape)}")
+    if getattr(table.dtype, "kind", "f") not in kinds:
+        raise DataError(f"{what} must be numbers, not of the type {table.dtype}")
+    return table

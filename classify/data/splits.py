@@ -13,7 +13,7 @@ import xxhash
 
 from encode_once.cache import Keys
 from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex
+from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex, as_labels
 
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
 EVAL_WORDS = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})
@@ -60,8 +60,10 @@ def folds(
             columns may divide groups: see `straddling`.
 
     Raises:
-        DataError: the SPEC or column is unknown, the column has other words, or all rows or none are chosen.
+        DataError: the SPEC or column is unknown, the column has other words, or all rows or none are chosen;
+            labels are not 0 or 1.
     """
+    labels = as_labels(labels)
     n = len(labels)
     rule, _, argument = spec.partition(":")
     if spec in columns:
@@ -99,8 +101,9 @@ def validation_split(
     labels (n, c), draws (n,) and groups (n,), which stay together, belong to the whole table.
 
     Raises:
-        DataError: either part would be empty.
+        DataError: either part would be empty; labels are not 0 or 1.
     """
+    labels = as_labels(labels)
     size = round(fraction * len(rows))
     own_groups = None if groups is None else groups[rows]
     chosen = np.zeros(len(rows), np.bool_)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Probabilities, Scores
+from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.platt import fit_lines
 
 METHODS = ("sigmoid", "isotonic", "temperature")
@@ -50,6 +50,10 @@ class Calibration:
         if method == "isotonic":
             return cls(method, [_isotonic(z, y) for z, y in zip(logits(scores).T, labels.T, strict=True)])
         return cls(method, [*_lines(logits(scores), labels, intercept=method == "sigmoid")])
+
+    def of_classes(self, classes: IntArray) -> "Calibration":
+        """The same with these classes, in this order."""
+        return Calibration(self.method, [self.parameters[c] for c in classes])
 
     def __call__(self, scores: Scores) -> Probabilities:
         """The probabilities (n, c) for scores (n, c)."""

@@ -13,12 +13,14 @@ numbers, which IEEE 754 rounds correctly; sums of F, whose rounding depends on t
 units of 2^-50 or more (`Units`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from array_api_compat import array_namespace
 
 from encode_once.cache.errors import DataError
+from encode_once.classify.arrays import as_labels
+from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Array, Ranking
 
@@ -49,7 +51,8 @@ def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
     class without positives is never predicted, and a class without negatives always.
 
     Raises:
-        DataError: unknown objective, shapes that do not match, scores that are NaN or outside [0, 1].
+        DataError: unknown objective, shapes that do not match, scores that are NaN or outside [0, 1], labels
+            that are not 0 or 1.
     """
     objective = Objective.of(objective) if isinstance(objective, str) else objective
     return solve(ranked(scores, labels), objective)
@@ -57,6 +60,7 @@ def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
 
 def ranked(scores: Array, labels: Array) -> Ranking:
     """Scores and labels (n, c) for `solve`. Raises DataError as `tune` does."""
+    labels = as_labels(labels)
     if scores.ndim != 2 or scores.shape != labels.shape or 0 in scores.shape:
         shapes = ", ".join(str(tuple(table.shape)) for table in (scores, labels))
         raise DataError(f"scores and labels must share one shape (rows, classes): {shapes}")
@@ -113,16 +117,20 @@ def _samples(ranking: Ranking, objective: Objective) -> Array:
     xp = array_namespace(ranking.scores)
     p, n = ranking.p[:, 0], ranking.scores.shape[1]
     units, reached = Units(n), -1
+    classes, _ = canonical_order(ranking.scores, ranking.labels)
     for start in (_shared_samples, _micro, _macro):
         thresholds = xp.where(p == 0, NEVER, xp.where(p == n, ALWAYS, start(ranking, objective)))
-        k, total = _ascend(ranking, ranking.scores >= thresholds[:, None], objective, units)
+        on = ranking.scores >= thresholds[:, None]
+        k, total = _ascend(ranking, on, objective, units, classes.tolist())
         if reached < 0 or total > reached + units.rounding:
             reached, best = total, k
     return ranking.thresholds(best)
 
 
-def _ascend(ranking: Ranking, on: Array, objective: Objective, units: Units) -> tuple[Array, int]:
-    """Change one class's threshold after another until none improves samples F.
+def _ascend(
+    ranking: Ranking, on: Array, objective: Objective, units: Units, classes: Sequence[int]
+) -> tuple[Array, int]:
+    """Change one class's threshold after another, in the order given, until none improves samples F.
 
     Returns how many scores each class selects (c,), and the sum of the rows' F in units.
 
@@ -134,11 +142,11 @@ def _ascend(ranking: Ranking, on: Array, objective: Objective, units: Units) -> 
     labels = ranking.labels
     k, p = xp.sum(on, axis=1), xp.sum(labels, axis=0)
     tp, size = xp.sum(on & labels, axis=0), xp.sum(on, axis=0)  # (n,) each
-    groups = [ranking.group(c) for c in range(labels.shape[0])]
+    groups = {c: ranking.group(c) for c in classes}
     improved = True
     while improved:
         improved = False
-        for c, group in enumerate(groups):
+        for c, group in groups.items():
             truth = xp.astype(labels[c, :], tp.dtype)
             tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], size.dtype)
             gains = units.of(objective.f(tp + truth, size + 1, p)) - units.of(objective.f(tp, size, p))

@@ -8,7 +8,8 @@ b of the others be true, each number a sum of independent labels (a Poisson bino
     Σ_a Σ_b  2 a / (k + a + b)  P(a of the k)  P(b of the others),
 
 and the best set is the best over k (Jansche, ACL 2007). That costs c³ / 6 products per row. The empty set has
-an F1 of 0, as 0/0 counts as 0, so every row gets a label.
+an F1 of 0, as 0/0 counts as 0, so every row gets a label. Of equal sets, the smallest is chosen; of equally
+likely labels, the first.
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy as np
 from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities
 
 CELLS = 2**24  # float64 numbers of a chunk of rows
+ROUNDING = 1e-12  # by which the expected F1 of equally good sets may differ
 
 
 def best_sets(probabilities: Probabilities, at_most: int | None = None) -> LabelMatrix:
@@ -30,7 +32,8 @@ def best_sets(probabilities: Probabilities, at_most: int | None = None) -> Label
         chunk = probabilities[start : start + rows].astype(np.float64)
         order = np.argsort(-chunk, axis=1, kind="stable")
         values = expected_f1(np.take_along_axis(chunk, order, axis=1), min(at_most or c, c))
-        selected = np.arange(c) <= values.argmax(axis=1)[:, None]
+        best = (values >= values.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
+        selected = np.arange(c) <= best[:, None]
         np.put_along_axis(chosen[start : start + rows], order, selected, axis=1)
     return chosen
 

@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrc, ndtr
 
-from encode_once.classify.arrays import BoolArray, FloatArray, RowIndex
+from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, RowIndex
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Ranking
 
@@ -51,6 +51,10 @@ class Guarantee:
 
     precision: FloatArray  # NaN where nothing is predicted
     recall: FloatArray  # NaN for a class without positives
+
+    def of_classes(self, classes: IntArray) -> "Guarantee":
+        """The same with these classes, in this order."""
+        return Guarantee(self.precision[classes], self.recall[classes])
 
 
 def certified(ranking: Ranking, objective: Objective) -> tuple[FloatArray, Guarantee]:

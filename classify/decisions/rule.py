@@ -7,9 +7,18 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from encode_once.cache.errors import UsageError, unknown_name
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities, Scores
+from encode_once.classify.arrays import (
+    FloatArray,
+    IntArray,
+    LabelMatrix,
+    Probabilities,
+    Scores,
+    as_labels,
+    as_scores,
+)
 from encode_once.classify.decisions import guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
+from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
@@ -85,13 +94,30 @@ class DecisionSpec:
         return ", ".join(parts)
 
     def fit(self, scores: Scores, labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
-        """The rule for scores and labels (n, c).
+        """The rule for scores and labels (n, c), whatever the order of rows and classes.
 
         intervals: also compute the thresholds' intervals and expected loss.
 
         Raises:
-            DataError: shapes that do not match, scores that are NaN or outside [0, 1].
+            DataError: shapes that do not match, scores that are NaN or outside [0, 1], labels that are not 0
+                or 1.
         """
+        labels = as_labels(labels)
+        scores = as_scores(scores, labels)
+        rows, classes = canonical_order(scores, labels)
+        block = np.ix_(rows, classes)
+        rule = self._fitted(scores[block], labels[block], intervals)
+        frequent = np.argsort(-labels.sum(axis=0)[classes], kind="stable")
+        places = np.argsort(classes)
+        return DecisionRule(
+            self,
+            rule.estimate.of_classes(places),
+            rule.calibration and rule.calibration.of_classes(places),
+            precedence=classes[frequent],
+        )
+
+    def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
+        """The rule for scores and labels in canonical order."""
         calibration, values = None, scores.astype(np.float64)
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
@@ -129,6 +155,8 @@ class DecisionRule:
     estimate: ThresholdEstimate
     calibration: Calibration | None = None
     folds: tuple["DecisionRule", ...] = ()  # in cross-validation: each fold's rule, fitted on the others
+    # Classes, (c,), the most frequent first: of labels that are equally good in a row, the first are chosen.
+    precedence: IntArray | None = None
 
     @property
     def thresholds(self) -> FloatArray:
@@ -151,15 +179,18 @@ class DecisionRule:
 
     def choose(self, probabilities: Probabilities) -> LabelMatrix:
         """The labels (n, c) of rows with probabilities (n, c)."""
-        spec = self.spec
-        if spec.decide == "expected-f1":
-            chosen, margins = best_sets(probabilities, spec.at_most), probabilities
+        spec, thresholds = self.spec, self.thresholds
+        by_thresholds = spec.decide == "thresholds"
+        if by_thresholds and not spec.at_least and spec.at_most is None:
+            return np.asarray(probabilities >= thresholds)
+        order = np.arange(len(thresholds)) if self.precedence is None else self.precedence
+        probabilities, thresholds = probabilities[:, order], thresholds[order]
+        if by_thresholds:
+            chosen = probabilities >= thresholds
+            margins = logits(probabilities, FINEST) - logits(thresholds, FINEST)
         else:
-            chosen = probabilities >= self.thresholds
-            if not spec.at_least and spec.at_most is None:
-                return chosen
-            margins = logits(probabilities, FINEST) - logits(self.thresholds, FINEST)
-        return _bounded(chosen, margins, spec.at_least, spec.at_most)
+            chosen, margins = best_sets(probabilities, spec.at_most), probabilities
+        return _bounded(chosen, margins, spec.at_least, spec.at_most)[:, np.argsort(order)]
 
     @property
     def summary(self) -> RuleSummary:
@@ -214,6 +245,7 @@ class DecisionRule:
             **asdict(self.spec),
             "thresholds": {name: row["threshold"] for name, row in per_class.items()},
             "intervals": {name: row["interval"] for name, row in per_class.items()},
+            "precedence": None if self.precedence is None else [classes[c] for c in self.precedence],
             "expected_loss": self.estimate.loss,
             "guarantee": guarantees.as_json(self.spec.objective, self.thresholds, guarantee, classes)
             if guarantee
@@ -238,7 +270,10 @@ class DecisionRule:
             parameters = [np.array(calibration[name]) for name in classes]
             calibration = Calibration(content["calibrated_by"], parameters)
         folds = tuple(cls.of_json(fold, classes) for fold in content["folds"])
-        return cls(spec, thresholds, calibration, folds)
+        names = content.get("precedence")
+        places = {name: c for c, name in enumerate(classes)}
+        precedence = None if names is None else np.array([places[name] for name in names], np.intp)
+        return cls(spec, thresholds, calibration, folds, precedence)
 
 
 def _bounded(chosen: LabelMatrix, margins: Probabilities, at_least: int, at_most: int | None) -> LabelMatrix:

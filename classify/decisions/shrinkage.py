@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities
+from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, Probabilities
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import FINEST, logits
 from encode_once.classify.decisions.exact import ranked, solve
@@ -41,6 +41,15 @@ class ThresholdEstimate:
     intervals: FloatArray | None = None  # (c, 2): 95 %, given the model; NaN for fewer than 2 positives
     loss: float | None = None  # how much lower F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
     guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
+
+    def of_classes(self, classes: IntArray) -> "ThresholdEstimate":
+        """The same with these classes, in this order."""
+        return ThresholdEstimate(
+            self.thresholds[classes],
+            None if self.intervals is None else self.intervals[classes],
+            self.loss,
+            None if self.guarantee is None else self.guarantee.of_classes(classes),
+        )
 
 
 def estimate(
@@ -63,21 +72,16 @@ def estimate(
         return ThresholdEstimate(exact)
     bins = Bins.of(ranking)
     curve = CURVES[objective.measure](bins, exact, objective)
-    drawn = bins.drawn(curve)  # (draws, c, bins + 1)
-    z = bins.logits_at(drawn.argmax(axis=2))  # (draws, c)
+    z, of_draws = bins.best(curve)  # (draws, c) and (draws,)
     deviations = np.zeros(z.shape[1])
     if shrink:
         shared = logits(solve(ranking, replace(objective, shared=True)), FINEST)[0]
-        of_draws = bins.shared_thresholds(drawn)  # (draws,)
         z, deviations = _shrunk(z, bins.support, shared + of_draws - of_draws.mean())
-    spread = z + deviations * np.random.default_rng(0).standard_normal(z.shape)
-    edges = bins.edges_at(z)[..., None]
-    on_own_rows = np.take_along_axis(drawn, edges, axis=2)  # what a draw's thresholds reach on its rows
-    on_all_rows = np.take_along_axis(curve(bins.positives, bins.negatives)[None], edges, axis=2)
+    spread = z + deviations * bins.deviates()
     return ThresholdEstimate(
         expit(z.mean(axis=0)) if shrink else exact,
         np.where(bins.support[:, None] > 1, expit(np.quantile(spread, OUTSIDE, axis=0)).T, np.nan),
-        max(float((on_own_rows - on_all_rows).sum(axis=1).mean()), 0.0),
+        max(bins.optimism(curve, z), 0.0),
     )
 
 

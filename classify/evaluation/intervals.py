@@ -44,7 +44,16 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, stdtrit
 
-from encode_once.classify.arrays import BoolArray, FloatArray, Groups, IntArray, LabelMatrix, RowWeights
+from encode_once.classify.arrays import (
+    BoolArray,
+    FloatArray,
+    Groups,
+    IntArray,
+    LabelMatrix,
+    RowWeights,
+    as_labels,
+    as_scores,
+)
 from encode_once.classify.decisions.shrinkage import between_variance
 from encode_once.classify.evaluation.metrics import (
     MetricName,
@@ -82,7 +91,12 @@ def resampled(
     labels, predictions and scores are (n, c). groups (n,): rows with equal numbers are drawn together; by
     default every row is drawn alone. 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN without any
     positive. Equal n, groups, draws and seeds give equal draws.
+
+    Raises:
+        DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
+    labels = as_labels(labels)
+    predictions, scores = as_labels(predictions, *labels.shape), as_scores(scores, labels)
     n = len(labels)
     group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
     rankings = [RankedClass.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]

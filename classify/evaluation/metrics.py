@@ -11,7 +11,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix
+from encode_once.classify.arrays import FloatArray, LabelMatrix, as_labels, as_scores
 
 BINS = 15  # of the calibration error
 
@@ -75,7 +75,12 @@ def measure(
     `precision` and `recall` are micro-averaged. `subset_accuracy` is the share of rows whose labels are all
     correct, `hamming_loss` the share of wrong cells (row, class). `coverage_error` and `ranking_loss` are the
     means of `coverages` and `ranking_losses`, `calibration_error` is the mean over the classes.
+
+    Raises:
+        DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
+    labels = as_labels(labels, classes=len(names))
+    predictions, scores = as_labels(predictions, *labels.shape), as_scores(scores, labels)
     n, c = labels.shape
     hit = labels & predictions
     hits, predicted, support = (table.sum(axis=0) for table in (hit, predictions, labels))  # (c,) each

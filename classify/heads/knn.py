@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -51,6 +51,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         """Store the rows X (n, d) with their labels Y (n, c); choose k and the temperature."""
         if self.metric not in METRICS:
             raise unknown_name("metric", self.metric, METRICS)
+        Y = as_labels(Y, len(X))
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
         self._store(X_train, Y_train)
         ks = sorted({min(k, len(X_train)) for k in self.ks})
@@ -71,7 +72,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
         self.rows_ = require_finite(rows, "rows of head knn as float16")
-        self.labels_ = np.asarray(Y, np.bool_)
+        self.labels_ = Y
 
     def _comparable(self, rows: Vectors) -> Tensor:
         vectors = torch.as_tensor(rows)

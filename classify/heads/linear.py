@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from encode_once.classify.arrays import LabelMatrix, Scores
+from encode_once.classify.arrays import LabelMatrix, Scores, as_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -48,6 +48,7 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
+        Y = as_labels(Y, len(X))
         C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
             layer, unsolved = self._problem(X, Y).solve(C, self.tolerance)

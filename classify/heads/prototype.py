@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from encode_once.cache.errors import UsageError
-from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors
+from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors, as_labels
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -75,10 +75,9 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             raise UsageError(
                 "head prototype with shots=0 needs prompts: there is nothing else to compare with"
             )
-        prompts = None
+        Y, prompts = as_labels(Y, len(X)), None
         if self.prompts is not None:
             prompts = read_prompts(self.prompts, self.classes, X.shape[1], Y.shape[1])
-        Y = np.asarray(Y, np.bool_)
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
         cache = self._fill_cache(X_train, Y_train, prompts)
         pairs = [(alpha, beta) for alpha in self.alphas for beta in (self.betas if alpha else self.betas[:1])]

@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, State
+from encode_once.classify.arrays import LabelMatrix, Scores, State, as_labels
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -69,6 +69,7 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "TorchHead":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
+        Y = as_labels(Y, len(X))
         config = TrainingConfig.of(self)
         loss = losses.make(self.loss, Y, self.label_smoothing)
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)

@@ -55,7 +55,7 @@ def test_drawn_thresholds_spread_as_those_of_resampled_rows(average):
     objective = Objective.of(average)
     bins = Bins.of(ranked(scores, labels))
     curve = CURVES[average](bins, tune(scores, labels, objective), objective)
-    ours = bins.logits_at(bins.drawn(curve).argmax(axis=2))
+    ours, _ = bins.best(curve)
     rng = np.random.default_rng(0)
     picks = (rng.integers(len(scores), size=len(scores)) for _ in range(100))
     plain = logits(np.array([tune(scores[pick], labels[pick], objective) for pick in picks]))
