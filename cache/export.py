@@ -70,7 +70,9 @@ def _npy(selection: Selection, path: Path) -> None:
         with replacing(Path(f"{path}.offsets.npy")) as temporary, temporary.open("wb") as file:
             np.save(file, offsets_of(np.concatenate(lengths)))
     with replacing(Path(f"{path}.ids.txt")) as temporary:
-        temporary.write_text("".join(f"{id_}\n" for id_ in selection.ids), encoding="utf-8")
+        temporary.write_text(
+            "".join(f"{id_}\n" for id_ in selection.ids), encoding="utf-8", errors="surrogateescape"
+        )
 
 
 def _safetensors(selection: Selection, path: Path) -> None:

@@ -186,9 +186,10 @@ def read_header(path: Path) -> TableHeader:
 
 
 def _put(table: Table, file: h5py.File) -> None:
-    file.attrs.update({"format": KIND[0], "version": KIND[1], "source": table.source})
-    file.attrs.update({"id_column": table.id_column, "label_separator": table.label_separator})
-    file.attrs["split"] = table.split
+    file.attrs.update({"format": KIND[0], "version": KIND[1]})
+    for name in ("source", "id_column", "label_separator", "split"):
+        text = getattr(table, name).encode("utf-8", "surrogateescape")  # paths may contain any bytes
+        file.attrs.create(name, text, dtype=h5py.string_dtype())
     for name in ("ids", "images", "captions", "more_sources"):
         _put_texts(file, name, getattr(table, name))
     file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")

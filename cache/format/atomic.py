@@ -70,4 +70,6 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` as readable JSON, completely or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        # A path that is not UTF-8 contains half surrogates, which become their JSON escapes.
+        temporary.write_bytes(text.encode("utf-8", "backslashreplace"))

@@ -124,7 +124,10 @@ def write_differences(
     labels, classes = first.rows.labels, np.array(first.classes)
     closeness = np.stack([_closeness(labels, run.predictions) for run in evaluations])  # (runs, n)
     differing = np.any([(run.predictions != first.predictions).any(axis=1) for run in evaluations], axis=0)
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([id_column, "Labels", *(run.run for run in evaluations), "Closest"])
         for row in np.flatnonzero(differing):

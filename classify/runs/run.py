@@ -229,7 +229,10 @@ class Run:
         columns = {"Labels": (self.record.classes, predictions)}
         if missing is not None and missing.any():
             columns["Missing"] = ([*self.record.features], missing)
-        with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        with (
+            replacing(path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([id_column, *columns])
             for row, row_id in enumerate(ids):

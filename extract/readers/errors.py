@@ -41,7 +41,7 @@ class BadRows:
             DataError: rows are not to be left out.
         """
         if not self.skip:
-            raise error
+            raise DataError(f"{error}; --skip-bad-rows leaves such rows out") from error
         self._errors.append(error)
 
     @property

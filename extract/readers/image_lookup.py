@@ -33,7 +33,7 @@ class Folder:
             with os.scandir(path) as entries:
                 listed = cls({})
                 for entry in entries:
-                    if entry.is_dir():
+                    if _is_folder(entry):
                         listed.folders.append(entry.name)
                     else:
                         listed.files[entry.name] = entry.path
@@ -56,6 +56,13 @@ class Folder:
             if suffix.lower() in IMAGE_SUFFIXES and not name.startswith("."):  # macOS creates "._0.jpg"
                 pictures.setdefault(stem, []).append(name)
         return pictures
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 class Images:
