@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -114,6 +114,8 @@ def typed(kind: type[T], tree: Any) -> T:
 
 def _typed(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
     if origin is types.UnionType:
         for option in args:
             with suppress(ValueError):
@@ -122,7 +124,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
         return _instance(hint, value, where)
     elif isinstance(value, dict) and origin in (dict, Mapping):
         return {name: _typed(args[1], entry, str(name)) for name, entry in value.items()}
-    elif isinstance(value, list) and origin is list:
+    elif isinstance(value, list) and origin in (list, Sequence):
         return [_typed(args[0], entry, where) for entry in value]
     elif type(value) is hint or (hint is float and type(value) is int):
         return hint(value) if value is not None else None

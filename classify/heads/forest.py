@@ -92,4 +92,22 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return self.state_
 
     def load_state(self, state: State) -> None:
+        """Restore what a forest learned.
+
+        Raises:
+            ValueError: the nodes form no trees, or split by columns that are not there.
+        """
+        left, right, feature = state["left"], state["right"], state["feature"]
+        nodes, inner = np.arange(len(left)), left >= 0
+        for children in (left, right):
+            below = (children > nodes) & (children < len(nodes))  # so that every path ends
+            if not np.array_equal(inner, children >= 0) or not below[inner].all():
+                raise ValueError("the nodes of the forest are no trees")
+        roots, columns = state["roots"], feature[inner]
+        if not ((roots >= 0) & (roots < len(nodes))).all() or not len(roots):
+            raise ValueError("the forest has no roots")
+        if not ((columns >= 0) & (columns < len(state["axes"]))).all():
+            raise ValueError("the forest splits by columns that are not there")
+        if len(state["threshold"]) != len(nodes) or len(state["shares"]) != len(nodes):
+            raise ValueError("the forest lacks thresholds or shares")
         self.state_ = dict(state)

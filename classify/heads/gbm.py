@@ -11,6 +11,7 @@ from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.booster_text import checked
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
@@ -83,7 +84,10 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         texts = (state.get(f"booster.{c}") for c in range(len(self.frequencies_)))
         self.history = []
         self.boosters_ = [
-            None if text is None else lightgbm.Booster(model_str=text.tobytes().decode()) for text in texts
+            None
+            if text is None
+            else lightgbm.Booster(model_str=checked(text.tobytes().decode(), len(self.axes_)))
+            for text in texts
         ]
 
     def _booster(self, c: int, table: Any, validation: Any) -> Any:

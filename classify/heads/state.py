@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from encode_once.classify.arrays import State
 
 SEPARATOR = "|"  # between owner and array; it cannot occur in the names of heads and features
+MAY_BE_INFINITE = ("temperature",)  # arrays of a state; at an infinite temperature all neighbours vote alike
 
 
 class Stateful(Protocol):

@@ -15,9 +15,7 @@ predictions.csv      its labels for the rows of `eval`
 """
 
 import csv
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -25,11 +23,12 @@ from typing import Any
 
 import h5py
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.format.files import typed
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
@@ -38,19 +37,27 @@ from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, V
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser, make_vectoriser
-from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
+from encode_once.classify.runs.reading import (
+    RunError,
+    read_history,
+    read_json,
+    read_rule,
+    read_scores,
+    read_weights,
+    reading,
+)
 from encode_once.classify.spec import FitSpec
 
 FORMAT, VERSION = "encode-once run", 4
-
-
-class RunError(EncodeOnceError, OSError):
-    """A run's folder cannot be read."""
+WEIGHTS = "weights.safetensors"
+UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
+MODALITIES = ("image", "caption")
 
 
 @dataclass(frozen=True)
@@ -206,13 +213,18 @@ class Run:
         write_json(self.path / "run.json", content)
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix) -> None:
-        """Write the decision rule and what depends on it: the metrics and the predictions."""
+        """Write the decision rule and what depends on it: the metrics and the predictions.
+
+        If the program is killed in between, `load_run` refuses the run until this has succeeded.
+        """
+        (self.path / UNFINISHED).touch()
         write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)
         rows = self.eval
         self.write_predictions(
             self.path / "predictions.csv", self.record.id_column, rows.ids, predictions, rows.missing
         )
+        (self.path / UNFINISHED).unlink()
 
     def write_predictions(
         self,
@@ -264,8 +276,12 @@ def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None
     return None
 
 
-def load_run(path: str | Path) -> Run:
-    """Read a run's folder.
+def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
+    """Read a run's folder; the model is built when it is first used.
+
+    Args:
+        interrupted: also read a run whose decision rule was being written when the program was killed: it has
+            the old rule or the new one, but its metrics and predictions may be those of the other.
 
     Raises:
         MissingDataError: there is no run there.
@@ -274,52 +290,42 @@ def load_run(path: str | Path) -> Run:
     path = Path(path)
     if not (path / "run.json").exists():
         raise MissingDataError(f"{path} is no run: it has no run.json")
-    with _reading(path):
-        content = json.loads((path / "run.json").read_text(encoding="utf-8"))
-        name, version = content["format"], content["version"]
-        if (name, version) != (FORMAT, VERSION):
-            raise RunError(
-                f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
-                f"{FORMAT!r} only: fit it again"
-            )
-        spec, record = _spec(content), _record(content)
-        with safe_open(path / "weights.safetensors", "numpy"):  # checks the header and the file's size
-            load_model = cache(lambda: _load_model(path, spec, record))
-        with h5py.File(path / "scores.h5", "r") as file:
-            validation, evaluated = _read_scored(file["tune"]), _read_scored(file["eval"])
-            fitted_on = file["fitted_on"][()]
-        thresholds = json.loads((path / "thresholds.json").read_text(encoding="utf-8"))
-        decision = DecisionRule.of_json(thresholds, record.classes)
-        history = _read_history(path / "history.csv")
+    if (path / UNFINISHED).exists() and not interrupted:
+        raise RunError(f"{path} has files of two decision rules, as a command was interrupted: tune it again")
+    content = read_json(path / "run.json")
+    with reading(path / "run.json"):
+        spec, record = _parsed(path, content)
+    with reading(path / WEIGHTS), safe_open(path / WEIGHTS, "numpy"):  # checks its header and size
+        load_model = cache(lambda: _load_model(path / WEIGHTS, spec, record))
+    scores = read_scores(path / "scores.h5", record.classes, len(record.features))
+    folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
+    decision = read_rule(path / "thresholds.json", record.classes, folds)
+    history = read_history(path / "history.csv")
+    validation, evaluated, fitted_on = scores.validation, scores.eval, scores.fitted_on
     return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history)
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn an error of reading a run's folder into a `RunError`."""
-    try:
-        yield
-    except EncodeOnceError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read ({error}): fit it again") from error
-
-
-def _spec(content: Mapping[str, Any]) -> FitSpec:
-    """The spec in the content of `run.json`."""
-    names = [field.name for field in fields(FitSpec) if field.name != "data"]
-    tuning = DecisionSpec(**content["tuning"])
-    return FitSpec(**{name: content[name] for name in names} | {"tuning": tuning, "data": content["table"]})
-
-
-def _record(content: Mapping[str, Any]) -> RunRecord:
-    """The record in the content of `run.json`."""
-    features = {
-        name: FittedFeature(**feature) if feature else None for name, feature in content["features"].items()
-    }
-    captioners = {name: FittedFeature(**feature) for name, feature in content["captioners"].items()}
-    values = {field.name: content[field.name] for field in fields(RunRecord)}
-    return RunRecord(**values | {"features": features, "captioners": captioners})
+def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
+    """The spec and the record in the content of `run.json`."""
+    name, version = content["format"], content["version"]
+    if (name, version) != (FORMAT, VERSION):
+        raise RunError(
+            f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
+            f"{FORMAT!r} only: fit it again"
+        )
+    spec = {field.name: content[field.name] for field in fields(FitSpec) if field.name != "data"}
+    record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
+    if len(set(record.classes)) < len(record.classes) or not record.classes:
+        raise ValueError("classes occur twice, or there are none")
+    features = [*record.stored.values(), *record.captioners.values()]
+    paths = [record.store, *(feature.weights_file or "" for feature in features)]
+    if any("\0" in text for text in paths):
+        raise ValueError("a path holds the character 0")
+    for feature in features:
+        if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
+            raise ValueError("a feature has no modality, width or length")
+    assert record.encoders is not None  # raises for a name that is none
+    return typed(FitSpec, spec | {"features": [*record.features], "data": record.table}), record
 
 
 def _arrays(model: Model) -> State:
@@ -330,21 +336,28 @@ def _arrays(model: Model) -> State:
 
 
 def _load_model(path: Path, spec: FitSpec, record: RunRecord) -> Model:
-    """Read the model of the run in a folder."""
-    with _reading(path):
-        return _model(spec, record, load_file(path / "weights.safetensors"))
-
-
-def _model(spec: FitSpec, record: RunRecord, arrays: State) -> Model:
-    """The inverse of `_arrays`."""
-    vectorisers = {}
-    for name in record.features.keys() - record.stored.keys():
-        vectorisers[name] = make_vectoriser(name)
-        vectorisers[name].load_state(states.state_of(name, arrays))
-    shapes = _shapes(record, vectorisers)
-    head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
-    head.load_state(states.state_of("head", arrays))
-    return Model(arrays["mean"], arrays["scale"], head, vectorisers)
+    """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run."""
+    with reading(path):
+        arrays = read_weights(path)
+        vectorisers = {}
+        for name in record.features.keys() - record.stored.keys():
+            vectorisers[name] = make_vectoriser(name)
+            vectorisers[name].load_state(states.state_of(name, arrays))
+            vectorisers[name].transform(["a caption"]).take(np.arange(1))
+        shapes = _shapes(record, vectorisers)
+        d = sum(length * width for length, width in shapes.values())
+        mean, scale = arrays["mean"], arrays["scale"]
+        if {(mean.shape, mean.dtype), (scale.shape, scale.dtype)} != {((d,), np.dtype(np.float32))}:
+            raise ValueError(f"mean and scale are not of {d} columns")
+        if not (scale > 0).all():
+            raise ValueError("scale is not positive")
+        head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
+        head.load_state(states.state_of("head", arrays))
+        model = Model(mean, scale, head, vectorisers)
+        scores = model.scores(np.stack([mean, np.full(d, np.nan, np.float32)]))
+        if scores.shape != (2, len(record.classes)) or not np.isfinite(scores).all():
+            raise ValueError(f"it does not score {len(record.classes)} classes")
+        return model
 
 
 def _shapes(record: RunRecord, vectorisers: Mapping[str, Vectoriser]) -> dict[str, tuple[int, int]]:
@@ -353,26 +366,3 @@ def _shapes(record: RunRecord, vectorisers: Mapping[str, Vectoriser]) -> dict[st
         name: (feature.length, feature.dim) if feature else vectorisers[name].shape
         for name, feature in record.features.items()
     }
-
-
-def _read_history(path: Path) -> list[Epoch]:
-    """The epochs in the file; none for a run that was written before there was such a file."""
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return [
-            Epoch(int(model), int(epoch), float(loss), float(validation), float(score) if score else None)
-            for model, epoch, loss, validation, score in [*csv.reader(file)][1:]
-        ]
-
-
-def _read_scored(group: h5py.Group) -> ScoredRows:
-    return ScoredRows(
-        ids=[text.decode() for text in group["ids"][()]],
-        keys=group["keys"][()],
-        scores=group["scores"][()],
-        labels=group["labels"][()],
-        folds=group["folds"][()] if "folds" in group else None,
-        missing=group["missing"][()] if "missing" in group else None,
-        groups=group["groups"][()] if "groups" in group else None,
-    )

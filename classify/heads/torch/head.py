@@ -104,13 +104,27 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         return {"size": self.size_, **weights}
 
     def load_state(self, state: State) -> None:
+        """Restore what a network learned.
+
+        Raises:
+            ValueError: the weights are not those of the network that the options describe.
+        """
         self.size_ = state["size"]
+        weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
+        if any(getattr(self, option, 0) > len(weights) for option in ("members", "layers", "rnn_layers")):
+            raise ValueError(f"{len(weights)} arrays are too few for the networks and layers of the options")
+        with torch.device("meta"):  # without memory, until the shapes are known to be right
+            expected = Average(
+                [self._network(*self.size_.tolist()) for _ in range(self.members)]
+            ).state_dict()
+        shapes = {name: (value.shape, value.dtype) for name, value in weights.items()}
+        if shapes != {name: (value.shape, value.dtype) for name, value in expected.items()}:
+            raise ValueError("the weights are not those of the network that the options describe")
         with seeded(
             self.seed, torch.device("cpu")
         ):  # initial weights draw random numbers, although they are replaced
             self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
         self.network_.to(choose_device(self.device))
-        weights = {name: torch.as_tensor(value) for name, value in state.items() if name != "size"}
         self.network_.load_state_dict(weights)
 
     @abstractmethod

@@ -1,0 +1,218 @@
+"""Read the files of a run that others may have written: checked types, shapes and values.
+
+Any bytes give a valid value, or one `RunError` that names the file.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from encode_once.cache import EncodeOnceError
+from encode_once.cache.format import files
+from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_texts
+from encode_once.cache.keys import KEY_BYTES, Keys
+from encode_once.classify.arrays import FloatArray, State
+from encode_once.classify.decisions.rule import DecisionRule
+from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.heads.history import Epoch
+from encode_once.classify.heads.state import MAY_BE_INFINITE, SEPARATOR
+
+ROUNDING = 1e-5  # how far a score may be outside of [0, 1]
+
+
+class RunError(EncodeOnceError, OSError):
+    """A run's folder cannot be read."""
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn every error of the block, which reads the file, into a `RunError` of one line that names it."""
+    try:
+        with files.reading(path):
+            yield
+    except RunError:
+        raise
+    except FileNotFoundError as error:
+        raise RunError(f"{path} is missing: fit it again") from error
+    except EncodeOnceError as error:
+        message = " ".join(str(error).split())
+        named = message if message.startswith(str(path)) else f"{path} cannot be read ({message})"
+        raise RunError(f"{named}: fit it again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file."""
+    with reading(path):
+        content = files.read_json(path)
+        json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        if not isinstance(content, dict):
+            raise ValueError(f"it is {type(content).__name__}, not an object")
+        return content
+
+
+# ------------------------------------------------------------------------------------------- thresholds.json
+
+
+@dataclass(frozen=True)
+class _GuaranteeFile:
+    measure: str
+    at_least: float
+    confidence: float
+    never: list[str]
+    always: list[str]
+    expected_precision: dict[str, float | None]
+    expected_recall: dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _RuleFile:
+    """The types in `thresholds.json`; `DecisionSpec` checks the values of its own fields."""
+
+    objective: str
+    shrink: bool
+    decide: str
+    calibrate: str
+    at_least: int
+    at_most: int | None
+    thresholds: dict[str, float | None]
+    intervals: dict[str, list[float] | None]
+    expected_loss: float | None
+    guarantee: _GuaranteeFile | None
+    calibrated_by: str
+    calibration: dict[str, list[float]] | dict[str, list[list[float]]] | None
+    folds: list["_RuleFile"]
+
+
+def read_rule(path: Path, classes: Sequence[str], folds: int) -> DecisionRule:
+    """The decision rule in `thresholds.json` of a run with these classes, and that many folds or 0."""
+    content = read_json(path)
+    with reading(path):
+        files.typed(_RuleFile, content)
+        rule = DecisionRule.of_json(content, classes)
+        _check_rule(rule, len(classes))
+        if len(rule.folds) not in (0, folds):
+            raise ValueError(f"it has {len(rule.folds)} folds, and scores.h5 {folds}")
+        for fold in rule.folds:
+            _check_rule(fold, len(classes))
+            if fold.spec != rule.spec or fold.folds:
+                raise ValueError("a fold has another rule, or folds")
+        return rule
+
+
+def _check_rule(rule: DecisionRule, c: int) -> None:
+    estimate, calibration = rule.estimate, rule.calibration
+    has_thresholds = rule.spec.decide == "thresholds"
+    if not (np.isfinite(estimate.thresholds) if has_thresholds else np.isnan(estimate.thresholds)).all():
+        raise ValueError(f"its thresholds do not fit the rule {rule.spec.decide!r}")
+    intervals = estimate.intervals
+    if intervals is not None and intervals.shape != (c, 2):
+        raise ValueError("an interval has not two ends")
+    if (calibration.method if calibration else "none") != rule.spec.calibration:
+        raise ValueError(f"its scores are not calibrated by {rule.spec.calibration}")
+    for values in calibration.parameters if calibration else ():
+        _check_calibration(rule.spec.calibration, values)
+
+
+def _check_calibration(method: str, values: FloatArray) -> None:
+    isotonic = method == "isotonic"
+    fits = values.ndim == 1 + isotonic and len(values) == 2 and values.size
+    if not fits or not np.isfinite(values).all():
+        raise ValueError(f"it has no {method} calibration of every class")
+    if isotonic and (np.diff(values[0]) < 0).any():
+        raise ValueError("the corners of a calibration do not rise")
+
+
+# ------------------------------------------------------------------------------------------------ scores.h5
+
+
+@dataclass(frozen=True)
+class KeptScores:
+    """The content of `scores.h5`."""
+
+    validation: ScoredRows
+    eval: ScoredRows
+    fitted_on: Keys
+
+
+def read_scores(path: Path, classes: Sequence[str], features: int) -> KeptScores:
+    """The content of `scores.h5` of a run with these classes, and that many features."""
+    with reading(path), open_hdf5(path) as file:
+        if read_texts(file, "classes") != list(classes):
+            raise ValueError("its classes are not those of run.json")
+        fitted_on = read_array(file, "fitted_on", "u", (None, KEY_BYTES)).astype(np.uint8, casting="no")
+        validation = _scored_rows(file, "tune", len(classes), features)
+        return KeptScores(validation, _scored_rows(file, "eval", len(classes), features), fitted_on)
+
+
+def _scored_rows(file: h5py.File, name: str, c: int, features: int) -> ScoredRows:
+    group = file.get(name)
+    if not isinstance(group, h5py.Group):
+        raise ValueError(f"there is no group {name}")
+    ids = read_texts(group, "ids")
+    n = len(ids)
+    scores = read_array(group, "scores", "f", (n, c))
+    if not ((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)).all():  # NaN is neither
+        raise ValueError(f"scores of {name} are not between 0 and 1")
+    if not n:
+        raise ValueError(f"{name} has no rows")
+
+    def optional(dataset: str, kinds: str, shape: tuple[int, ...]) -> NDArray[Any] | None:
+        return read_array(group, dataset, kinds, shape) if dataset in group else None
+
+    folds, missing = optional("folds", "iu", (n,)), optional("missing", "b", (n, features))
+    if folds is not None and not (folds.max() < n and {*folds.tolist()} == {*range(int(folds.max()) + 1)}):
+        raise ValueError(f"folds of {name} are not numbered from 0")
+    return ScoredRows(
+        ids=ids,
+        keys=read_array(group, "keys", "u", (n, KEY_BYTES)).astype(np.uint8, casting="no"),
+        scores=scores,
+        labels=_booleans(read_array(group, "labels", "b", (n, c))),
+        folds=folds,
+        missing=None if missing is None else _booleans(missing),
+        groups=optional("groups", "iu", (n,)),
+    )
+
+
+def _booleans(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    if (values.view(np.uint8) > 1).any():
+        raise ValueError("a label is neither 0 nor 1")
+    return values
+
+
+# --------------------------------------------------------------------------------------- weights and history
+
+
+def read_weights(path: Path) -> State:
+    """The arrays in `weights.safetensors`, without NaN and infinity."""
+    with reading(path), files.open_regular(path):
+        arrays: Mapping[str, NDArray[Any]] = load_file(path)
+        for name, values in arrays.items():
+            if values.dtype == np.bool_:
+                _booleans(values)
+            elif not np.isfinite(values).all() and name.rpartition(SEPARATOR)[2] not in MAY_BE_INFINITE:
+                raise ValueError(f"{name} holds NaN or infinity")
+            elif np.isnan(values).any():
+                raise ValueError(f"{name} holds NaN")
+        return dict(arrays)
+
+
+def read_history(path: Path) -> list[Epoch]:
+    """The epochs in `history.csv`; none for a run that was written before there was such a file."""
+    if not path.exists():
+        return []
+    with reading(path), files.open_regular(path) as file:
+        _, *rows = csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+        return [
+            Epoch(int(model), int(epoch), float(loss), float(validation), float(score) if score else None)
+            for model, epoch, loss, validation, score in rows
+        ]
