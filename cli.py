@@ -423,7 +423,7 @@ def verify(
     opened = existing_store(store)
     if repair:
         for line in maintenance.repair(opened, features):
-            say(f"set aside {line}")
+            say(line)
     problems = maintenance.verify(opened, features)
     if recompute and not problems:
         from encode_once.extract.reencode import recompute as encode_again

@@ -43,8 +43,7 @@ def list_(store: str, as_json: bool) -> None:
     Example:
       encode-once store list --store store
     """
-    opened = existing_store(store)
-    content = {"features": describe.features(opened), "tables": describe.tables(opened)}
+    content = describe.contents(existing_store(store))
     print_result(content, as_json, lambda: describe.listing(content))
 
 

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from encode_once.cache.errors import EncodeOnceError
+from encode_once.cache.errors import EncodeOnceError, collected
 from encode_once.cache.feature import Feature
 from encode_once.cache.store import Store
+from encode_once.cache.table import read_header
 from encode_once.cache.text_table import table_text
 
 
@@ -31,6 +32,7 @@ def describe(feature: Feature) -> dict[str, Any]:
         "bytes": feature.nbytes,
         "parts": len(feature.parts),
         "failed": len(feature.failures()),
+        "missing": feature.missing_parts(),
         "key": record.key,
         "created": record.created,
         "provenance": dict(record.provenance),
@@ -38,22 +40,20 @@ def describe(feature: Feature) -> dict[str, Any]:
     }
 
 
-def tables(store: Store) -> list[dict[str, Any]]:
-    """A record for each table: its name in the store, its source and its size."""
-    return [
-        {
-            "table": header.name,
-            "source": header.source,
-            "split": header.split,
-            "rows": header.rows,
-            "labelled": header.labelled,
-        }
-        for header in store.headers()
-    ]
+def contents(store: Store) -> dict[str, list[Any]]:
+    """A record for each feature, see `features`, and for each table; a line for each problem of the store."""
+    problems, tables = store.problems(), []
+    with collected(problems):
+        for path in store.table_files():
+            with collected(problems):
+                header = read_header(path)
+                record = {"table": header.name, "source": header.source, "split": header.split}
+                tables.append(record | {"rows": header.rows, "labelled": header.labelled})
+    return {"features": features(store), "tables": tables, "problems": problems}
 
 
-def listing(content: dict[str, list[dict[str, Any]]]) -> str:
-    """The records of features and tables as text."""
+def listing(content: dict[str, list[Any]]) -> str:
+    """The `contents` of a store as text."""
     rows = [
         {
             "feature": record["feature"],
@@ -71,8 +71,9 @@ def listing(content: dict[str, list[dict[str, Any]]]) -> str:
     problems = [
         f"{record['feature']}: {record['problem']}" for record in content["features"] if record["problem"]
     ]
+    problems += [line for record in content["features"] for line in record.get("missing", ())]
     blocks = [table_text(block) for block in (rows, content["tables"]) if block]
-    return "\n\n".join(blocks + problems) or "nothing yet: run extract"
+    return "\n\n".join(blocks + problems + content["problems"]) or "nothing yet: run extract"
 
 
 def text(record: dict[str, Any]) -> str:

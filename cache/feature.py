@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
 from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
 from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished
+from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import FeatureRecord
@@ -42,6 +43,7 @@ class Feature:
     ) -> None:
         self.name, self.folder = name, folder
         self._create_store, self._base = create_store, base
+        self.inventory = _inventory_of(folder, name)
         self.parts: list[Part] = []  # sealed, in the order of their rows
         self._files: FileStats = {}
         self.reload()
@@ -63,6 +65,15 @@ class Feature:
             for file in sorted(os.scandir(folder), key=lambda file: file.name)
             if file.name == "spec.json" or file.name.endswith(".h5")
         }
+
+    def missing_parts(self) -> list[str]:
+        """One line for each part that is gone, although this program has not removed it."""
+        return [line for folder in self._folders for line in _inventory_of(folder, self.name).report(folder)]
+
+    def note_parts(self) -> None:
+        """Bring the inventory up to date; the caller holds a lock of the feature."""
+        own = {part.path: part.rows for part in self.parts if part.path.parent == self.folder}
+        self.inventory.add(self.record, own)
 
     @property
     def is_current(self) -> bool:
@@ -337,9 +348,16 @@ class Feature:
         with locked(self.folder / f"{shard}.lock", self.name):
             seal_unfinished(self.folder, self.name, self.record.header, str(shard))
             self.reload()
+            self.note_parts()
             writer = FeatureWriter(self, str(shard), rows)
             try:
                 yield writer
             finally:
                 writer.close()
                 self.reload()
+                self.note_parts()
+
+
+def _inventory_of(folder: Path, name: str) -> Inventory:
+    """The inventory of a feature in STORE/features/NAME."""
+    return Inventory(folder.parents[name.count("/") + 1], name)

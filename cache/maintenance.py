@@ -8,27 +8,31 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.cache.captions import all_captioned_tables
-from encode_once.cache.errors import DamagedError, StoreError, collected
+from encode_once.cache.errors import DamagedError, StoreBusyError, StoreError, collected
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.atomic import writing
+from encode_once.cache.format.failures import read_failures
 from encode_once.cache.format.feature_writer import settle, unfinished_files
+from encode_once.cache.format.files import check_no_link
+from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.locks import all_locked
 from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
-from encode_once.cache.format.spec_file import FeatureRecord
+from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, first_occurrences, pack, present
-from encode_once.cache.store import Store
+from encode_once.cache.store import Store, restore_record
 from encode_once.cache.table import Table, load_table
 
 
 def verify(store: Store, names: Sequence[str] = ()) -> list[str]:
     """Read every byte of a store, or of some of its features; one line for each problem."""
-    problems: list[str] = []
+    problems = store.problems()
     for name in names or store.features():
         problems += _feature_problems(store, name)
-    for path in store.table_files():
-        with collected(problems):
-            load_table(path)
+    with collected(problems):
+        for path in store.table_files():
+            with collected(problems):
+                load_table(path)
     return problems + store.files.problems()
 
 
@@ -41,34 +45,78 @@ def _feature_problems(store: Store, name: str) -> list[str]:
             with collected(problems):
                 problems += Part(path, key).problems()
         if not problems:
-            store.feature(name)  # raises if its parts do not have the same shape
+            feature = store.feature(name)  # raises if its parts do not have the same shape
+            feature.failures()
+            problems += feature.missing_parts()
     return problems
 
 
 def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
-    """Copy the intact rows of damaged files, and rename these to `.damaged`. One line for each file.
+    """Make a damaged store readable again; one line for each change.
 
-    The next extract encodes the missing rows and writes the missing tables.
+    The intact rows of damaged files are copied, and these files renamed to `.damaged`. Lost specs are
+    restored from the inventory, and lost parts forgotten. The next extract encodes the missing rows and
+    writes the missing tables.
     """
     _check_replaceable(store)
-    lines = []
+    lines = [_restore(store, name) for name in store.lost_features()]
     for name in names or store.features():
-        folder = store.folder(name)
-        record = FeatureRecord.read(folder)
-        with all_locked(folder, name):
-            for path in part_files(folder):
-                rows = _intact_rows(path, record.key)
-                if rows is not None:
-                    if len(rows):
-                        copy_rows(Part(path, record.key), rows, folder / part_name(), record.header)
-                    # A content that failed once may have lost its vector now: it must be tried again.
-                    (folder / JOURNAL).unlink(missing_ok=True)
-                    lines.append(f"{_rename_damaged(path)}: {len(rows)} sound rows kept")
-    for path in store.table_files():
         try:
-            load_table(path)
+            lines += _repair_feature(store, name)
+        except StoreBusyError:
+            raise
+        except StoreError as error:
+            lines.append(str(error))
+    with collected(lines):
+        for path in store.table_files():
+            try:
+                load_table(path)
+            except DamagedError:
+                lines.append(f"{_set_aside(path)}: run extract to recreate this table")
+    return lines
+
+
+def _restore(store: Store, name: str) -> str:
+    """Restore the spec of a lost feature if any of its parts is left, otherwise forget the feature."""
+    folder, inventory = store.path / "features" / name, Inventory(store.path, name)
+    check_no_link(folder, store.path)
+    if part_files(folder) and restore_record(folder, inventory):
+        return f"restored {folder / SPEC_FILE}"
+    inventory.forget()
+    return f"forgot {name}, of which nothing is left"
+
+
+def _repair_feature(store: Store, name: str) -> list[str]:
+    folder, inventory = store.folder(name), Inventory(store.path, name)
+    lines: list[str] = []
+    try:
+        record = FeatureRecord.read(folder)
+    except DamagedError:
+        if inventory.record is None:
+            raise
+        lines = [f"{_set_aside(folder / SPEC_FILE)}: restored from the inventory"]
+        restore_record(folder, inventory)
+        record = FeatureRecord.read(folder)
+    with all_locked(folder, name):
+        for path in part_files(folder):
+            rows = _intact_rows(path, record.key)
+            if rows is not None:
+                if len(rows):
+                    copy_rows(Part(path, record.key), rows, folder / part_name(), record.header)
+                # A content that failed once may have lost its vector now: it must be tried again.
+                (folder / JOURNAL).unlink(missing_ok=True)
+                inventory.drop([path.name])
+                lines.append(f"{_set_aside(path)}: {len(rows)} sound rows kept")
+        for part in inventory.missing(folder):
+            (folder / JOURNAL).unlink(missing_ok=True)
+            lines.append(f"forgot {folder / part}, which is gone, with {inventory.rows(part)}: run extract")
+            inventory.drop([part])
+        try:
+            read_failures(folder / JOURNAL)
         except DamagedError:
-            lines.append(f"{_rename_damaged(path)}: run extract to recreate this table")
+            lines.append(f"{_set_aside(folder / JOURNAL)}: its inputs will be tried again")
+        feature = store.open_feature(name)
+        feature.note_parts()
     return lines
 
 
@@ -81,9 +129,10 @@ def _intact_rows(path: Path, feature_key: str) -> RowIndex | None:
         return np.empty(0, np.intp)
 
 
-def _rename_damaged(path: Path) -> Path:
+def _set_aside(path: Path) -> str:
+    """Rename a file to `.damaged`; says so."""
     with writing(path):
-        return path.replace(path.with_name(f"{path.name}.damaged"))
+        return f"set aside {path.replace(path.with_name(f'{path.name}.damaged'))}"
 
 
 @dataclass(frozen=True)
@@ -166,12 +215,15 @@ def _opened_alone(store: Store, name: str) -> Iterator[Feature]:
         for path in unfinished_files(feature.folder):
             settle(path, feature.record.header)
         feature.reload()
+        feature.note_parts()
         yield feature
+        feature.note_parts()
 
 
 def _replace(feature: Feature, parts: Sequence[Part], rows: RowIndex) -> None:
     """Replace parts of a feature by one part with these rows."""
     copy_rows(feature, rows, feature.folder / part_name(), feature.record.header)
+    feature.inventory.drop([part.path.name for part in parts])
     for part in parts:
         with writing(part.path):
             part.path.unlink()

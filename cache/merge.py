@@ -1,6 +1,5 @@
 """Add the content of another store, such as one that `extract --shard` filled on another machine."""
 
-import os
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
@@ -10,6 +9,8 @@ import numpy as np
 from encode_once.cache.errors import DamagedError, DataError, collected
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.format.failures import read_failures
+from encode_once.cache.format.files import check_no_link
+from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
@@ -44,16 +45,11 @@ def merge(store: Store, other: Store) -> MergeResult:
     store.check_writable()
     result = MergeResult()
     records = {}
-    links = _linked_folders(other.path / "features")
-    for link in links:
-        with collected(result.refused):
-            _check_no_link(link, other)
+    result.refused.extend(other.problems())
     for name in other.features():
-        if not any((other.path / "features" / name).is_relative_to(link) for link in links):
-            with collected(result.refused):
-                folder = other.folder(name)
-                _check_no_link(folder / "spec.json", other)
-                records[name] = FeatureRecord.read(folder)
+        with collected(result.refused):
+            records[name] = FeatureRecord.read(other.folder(name))
+            result.notes.extend(Inventory(other.path, name).report(other.folder(name)))
     own = store.features()
     for name, record in records.items():
         if name in own:
@@ -74,7 +70,7 @@ def _merge_feature(
         for path in part_files(folder):
             part = None
             with collected(refused):
-                _check_no_link(path, other)
+                check_no_link(path, other.path)
                 part = _checked_part(path, feature)
             if part:
                 rows = _missing_rows(part, feature)
@@ -83,7 +79,6 @@ def _merge_feature(
                 feature.reload()
         failures = {}
         with collected(refused):
-            _check_no_link(folder / JOURNAL, other)
             failures = read_failures(folder / JOURNAL)
         feature.record_failures(failures.values())
         return Change(name, len(feature) - size, feature.nbytes - nbytes)
@@ -113,10 +108,13 @@ def _checked_part(path: Path, feature: Feature) -> Part | None:
 
 def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:
     own = {path.name: path for path in store.table_files()}
-    for path in other.table_files():
+    paths: list[Path] = []
+    with collected(result.refused):
+        paths = other.table_files()
+    for path in paths:
         table = None
         with collected(result.refused):
-            _check_no_link(path, other)
+            check_no_link(path, other.path)
             table = load_table(path)
         if table and (name := f"{table.name}.h5") not in own:
             store.save(table)  # saved again, as the other file may be crafted
@@ -124,19 +122,3 @@ def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:
             result.notes.append(
                 f"{path} differs from {own[name]}, the table of the same source, which is kept"
             )
-
-
-def _linked_folders(root: Path) -> list[Path]:
-    """All folders below `root` that are symbolic links; those are not searched."""
-    folders = (Path(top) / name for top, names, _ in os.walk(root) for name in names)
-    return [folder for folder in folders if folder.is_symlink()]
-
-
-def _check_no_link(path: Path, store: Store) -> None:
-    """Refuse a path in a store that leads elsewhere.
-
-    Raises:
-        DamagedError: the path, or a folder above it, is a symbolic link.
-    """
-    if path.resolve() != store.path.resolve() / path.relative_to(store.path):
-        raise DamagedError(f"{path} is a symbolic link, or behind one: copy the files there instead")

@@ -11,9 +11,11 @@ from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError,
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.atomic import write_json
-from encode_once.cache.format.files import read_json, reading
+from encode_once.cache.format.files import check_no_link, read_json, reading
 from encode_once.cache.format.header import check_version
-from encode_once.cache.format.spec_file import FeatureRecord
+from encode_once.cache.format.inventory import FOLDER as INVENTORY
+from encode_once.cache.format.inventory import Inventory
+from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import Spec, spec_key
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
@@ -125,7 +127,9 @@ class Store:
 
     def table_files(self) -> list[Path]:
         """The files of the saved tables, sorted by name."""
-        return sorted((self.path / "tables").glob("*.h5"))
+        folder = self.path / "tables"
+        check_no_link(folder, self.path)
+        return sorted(folder.glob("*.h5"))
 
     def headers(self) -> list[TableHeader]:
         """The headers of the saved tables, sorted by name; does not read their rows."""
@@ -156,9 +160,30 @@ class Store:
 
     def features(self) -> list[str]:
         """The names of all features, sorted."""
-        root = self.path / "features"
-        names = {str(spec.parent.relative_to(root)) for spec in root.glob("**/spec.json")}
-        return sorted(names | set(self.base.features() if self.base else ()))
+        names, _ = _named_folders(self.path / "features")
+        return sorted({*names, *(self.base.features() if self.base else ())})
+
+    def lost_features(self) -> list[str]:
+        """The names of features that the store once had, and whose spec.json is gone."""
+        names, _ = _named_folders(self.path / INVENTORY)
+        return [name for name in names if not os.path.lexists(self._feature_folder(name) / SPEC_FILE)]
+
+    def problems(self) -> list[str]:
+        """One line for each feature that is lost, and for each folder that is a link, unreadable or stray.
+
+        Features behind such folders are not in `features`.
+        """
+        problems = self.base.problems() if self.base else []
+        for folder in ("features", INVENTORY, "tables"):
+            problems += _named_folders(self.path / folder)[1]
+        return problems + [
+            f"{self._feature_folder(name)} has no spec.json, but was a feature of this store: "
+            "run extract, or forget it by store verify --repair"
+            for name in self.lost_features()
+        ]
+
+    def _feature_folder(self, name: str) -> Path:
+        return self.path / "features" / name
 
     def folder(self, name: str) -> Path:
         """The folder of a feature.
@@ -169,8 +194,9 @@ class Store:
         stores = [self, self.base] if self.base else [self]
         folders = [store.path / "features" / name for store in stores]
         if STORED_NAME.fullmatch(name):
-            for folder in folders:
-                if (folder / "spec.json").exists():
+            for store, folder in zip(stores, folders, strict=True):
+                if (folder / SPEC_FILE).exists():
+                    check_no_link(folder, store.path)
                     return folder
         raise unknown_name(f"feature of {self.path}", name, self.features(), UnknownFeatureError)
 
@@ -204,7 +230,10 @@ class Store:
             raise DataError(
                 f"{name!r} is not a feature name: write encoder/output, with letters, digits and _.:+=@-"
             )
-        folder = self.path / "features" / name
+        folder = self._feature_folder(name)
+        check_no_link(folder, self.path)
+        if name in self.lost_features() and any(folder.glob("*.h5*")):
+            restore_record(folder, Inventory(self.path, name))
         if name in self.features():
             feature = self.feature(name)
             in_base = self.base and name in self.base.features()
@@ -214,5 +243,41 @@ class Store:
             self.check_writable()
             (folder / JOURNAL).unlink(missing_ok=True)  # of the other spec
         self.create()
-        FeatureRecord.new(name, spec, provenance or {}).write(folder)
+        record = FeatureRecord.new(name, spec, provenance or {})
+        record.write(folder)
+        Inventory(self.path, name).add(record, {})
         return self.feature(name)
+
+
+def restore_record(folder: Path, inventory: Inventory) -> bool:
+    """Restore the spec.json of a feature from its inventory; whether there is a copy.
+
+    Raises:
+        StoreError: the copy cannot be read, or the disk fails.
+    """
+    record = inventory.record
+    if record:
+        record.write(folder)
+    return record is not None
+
+
+def _named_folders(root: Path) -> tuple[list[str], list[str]]:
+    """The features with a spec.json below a folder, and a line for each folder that is not searched."""
+    names: list[str] = []
+    problems: list[str] = []
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            problems.append(f"{error.filename} cannot be read ({error.strerror})")
+
+    if root.is_symlink():
+        return [], [f"{root} is a symbolic link: move the folder itself there"]
+    for top, folders, files in os.walk(root, onerror=unreadable):
+        name = os.path.relpath(top, root)
+        links = [Path(top, folder) for folder in folders if Path(top, folder).is_symlink()]
+        problems += [f"{link} is a symbolic link: move the folder itself there" for link in links]
+        if SPEC_FILE in files and STORED_NAME.fullmatch(name):
+            names.append(name)
+        elif SPEC_FILE in files:
+            problems.append(f"{top} is not the folder of a feature: move it out of the store")
+    return sorted(names), sorted(problems)

@@ -58,6 +58,16 @@ def not_regular(path: Path) -> DamagedError:
     return DamagedError(f"{path} is {kind}, not a file: remove it, or put the file itself there")
 
 
+def check_no_link(path: Path, root: Path) -> None:
+    """Refuse a path below `root` that leads elsewhere; `root` itself may be behind a link.
+
+    Raises:
+        DamagedError: the path, or a folder between it and `root`, is a symbolic link.
+    """
+    if path.resolve() != root.resolve() / path.relative_to(root):
+        raise DamagedError(f"{path} is a symbolic link, or behind one: put the files themselves there")
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn every error of the block, which reads the file, into an error of one line that names it.

@@ -6,12 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from encode_once.cache.errors import DamagedError
+from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import read_json, reading, typed
 from encode_once.cache.keys import Spec, spec_key
 
 MODALITIES = "image", "caption"
+SPEC_FILE = "spec.json"
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,12 @@ class FeatureRecord:
         """Read the record in a feature's folder.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            DamagedError: it has another content than a record, or its key is not that of its spec.
-            StoreError: the disk fails.
+            DamagedError: the file has another content than a record, or its key is not that of its spec.
+            StoreError: there is no such file, or the disk fails.
         """
-        path = folder / "spec.json"
+        path = folder / SPEC_FILE
+        if not path.exists():
+            raise StoreError(f"{path} is gone: store verify --repair restores it")
         with reading(path):
             record = typed(cls, read_json(path))
             if record.spec.get("modality") not in MODALITIES:
@@ -71,7 +73,7 @@ class FeatureRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record to a feature's folder."""
-        write_json(folder / "spec.json", asdict(self))
+        write_json(folder / SPEC_FILE, asdict(self))
 
     @property
     def header(self) -> dict[str, str]:

@@ -32,7 +32,10 @@ class StoredFeature:
     @property
     def remarks(self) -> list[str]:
         """Warnings for whoever uses the feature."""
-        return [
+        missing = [
+            line for feature in (self.feature, self.written) if feature for line in feature.missing_parts()
+        ]
+        return missing + [
             f"{feature.name} has RANDOM weights: its {what} mean nothing"
             for feature, what in ((self.feature, "vectors"), (self.written, "texts"))
             if feature and str(feature.spec.get("weights")).startswith("RANDOM")

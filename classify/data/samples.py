@@ -29,6 +29,8 @@ def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:
     """
     references = choose(store, names)
     X = load(references, table)
+    if not names:
+        X.warnings[:0] = store.problems()  # features that may be meant, too
     assert table.labels is not None
     classes = class_names(table.labels)
     if not classes:

@@ -103,16 +103,17 @@ def test_every_feature_and_table_is_described(store):
     assert (ragged["rows"], ragged["ragged"], ragged["provenance"]) == (ROWS, True, {"torch": "9"})
     assert dense["key"] == store.feature("e/dense").key
     assert dense["bytes"] == sum(part.stat().st_size for part in store.path.glob("features/e/dense/*.h5"))
-    (table,) = describe.tables(store)
+    (table,) = describe.contents(store)["tables"]
     assert (table["source"], table["rows"], table["labelled"]) == ("/d/train.csv", ROWS - 1, False)
 
 
 def test_a_damaged_feature_does_not_hide_the_others(store):
     (part,) = store.path.glob("features/e/dense/*.h5")
     part.write_bytes(b"nothing")
-    dense, ragged = describe.features(store)
+    content = describe.contents(store)
+    dense, ragged = content["features"]
     assert "damaged" in dense["problem"]
     assert ragged["problem"] is None
-    text = describe.listing({"features": [dense, ragged], "tables": []})
+    text = describe.listing(content)
     assert "e/ragged" in text
     assert "damaged" in text

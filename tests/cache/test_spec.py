@@ -132,8 +132,12 @@ def test_all_files_of_a_store_are_in_the_specification(tmp_path):
         for at, _, files in os.walk(store.path)
         for name in files
     }
-    names = {name for name in names if not name.endswith(".h5")}
-    assert names <= {"store.json", "features/a/b/spec.json", "features/a/b/0-of-1.lock"}
+    (part,) = (name for name in names if name.endswith(".h5"))
+    note = f"inventory/a/b/{os.path.basename(part)}.json"
+    small = {"store.json", "features/a/b/spec.json", "features/a/b/0-of-1.lock", "inventory/a/b/spec.json"}
+    assert names == {part, note, *small}
+    with open(store.path / note) as file:
+        assert json.load(file) == {"rows": 1}
 
 
 def write_part(path, key, keys, values):

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
 from encode_once.cache import Store, content_key
-from encode_once.cache.describe import features, listing, tables
+from encode_once.cache.describe import contents, listing
 from encode_once.cache.format import header, part
 from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.options import REPORTED
@@ -64,7 +64,7 @@ def read_data(path):
     for table in read(path)[0].values():
         add_keys(table, store.files, 1)
         store.save(table)
-    tables(store)
+    store.headers()
 
 
 def data_file(name, content, mutate):
@@ -306,7 +306,7 @@ def use_store(folder):
 
 
 def list_store(store):
-    listing({"features": features(store), "tables": tables(store)})
+    listing(contents(store))
 
 
 def read_store(store):
