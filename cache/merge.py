@@ -26,7 +26,7 @@ class MergeResult:
 
     changes: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # a line for each damaged or symbolically linked file
-    notes: list[str] = field(default_factory=list)  # a line for each table that differs from the store's own
+    notes: list[str] = field(default_factory=list)  # tables that differ from the store's own, lost parts
 
 
 def merge(store: Store, other: Store) -> MergeResult:
