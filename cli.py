@@ -126,6 +126,8 @@ class Encoding:
 
         check(run, store)
         record = run.record
+        if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
+            warn([f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"])
         report = encode(
             data,
             record.requested,
@@ -214,6 +216,7 @@ def evaluate(
     from encode_once.classify.evaluation import compare
     from encode_once.classify.evaluation.tables import comparison_text, metrics_text
     from encode_once.classify.runs.predict import differences as feature_differences
+    from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.runs.retune import evaluate_kept
 
     if len(runs) == 1 and (differences or anyway):
@@ -223,7 +226,7 @@ def evaluate(
     loaded = [load_run(run) for run in runs]
     if data is None:
         for run in loaded:
-            warn(feature_differences(run, Store(run.record.store)))
+            warn(feature_differences(run, fitted_store(run)))
         evaluations = [evaluate_kept(run) for run in loaded]
     else:
         evaluations = _evaluate_on(loaded, data, table, encoding)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from encode_once.cache import DataError, Store
+from encode_once.cache import DataError
 from encode_once.cache.options import (
     Command,
     Setting,
@@ -101,6 +101,7 @@ seed_option = click.option("--seed", default=0, show_default=True)
     help="Rows to tune on: inner, or eval as some reports do.",
 )
 @click.option("--run", type=click.Path(), help="Folder to write. [default: runs/HEAD, or the next free one]")
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
 @table_option
 @store_option
 @seed_option
@@ -111,6 +112,7 @@ seed_option = click.option("--seed", default=0, show_default=True)
 def fit(
     store: str,
     run: str | None,
+    overwrite: bool,
     settings: Sequence[tuple[str, Any]],
     decision: dict[str, Any],
     as_json: bool,
@@ -139,7 +141,7 @@ def fit(
     from encode_once.classify.spec import FitSpec
 
     spec = FitSpec(**options, tuning=DecisionSpec(**decision), options=dict(settings))
-    fitted, metrics = fit_head(store, spec, run=run)
+    fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say(f"{fitted.path}: {spec.head} on {', '.join(fitted.spec.features)}, {fitted.record.seconds:.1f} s")
@@ -164,7 +166,7 @@ def tune(run: str, decision: dict[str, Any], as_json: bool) -> None:
     from encode_once.classify.evaluation.tables import metrics_text
 
     DecisionSpec(**decision)  # fail on an unknown name before anything is read
-    loaded = load_run(run)
+    loaded = load_run(run, interrupted=True)
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
     loaded.save_decision(metrics, predictions)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
@@ -202,7 +204,7 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify import load_run
-    from encode_once.classify.runs.predict import differences
+    from encode_once.classify.runs.predict import differences, fitted_store
     from encode_once.classify.runs.retune import compare_rules
 
     folders = [path for path in runs if Path(path).is_dir() and not (Path(path) / "run.json").exists()]
@@ -212,7 +214,7 @@ def report(runs: Sequence[str], as_json: bool) -> None:
     loaded = [load_run(path) for path in runs]
     for run in loaded:
         warn([f"{run.path}: {line}" for line in run.record.warnings])
-        warn(differences(run, Store(run.record.store)))
+        warn(differences(run, fitted_store(run)))
     rows = compare_rules(loaded)
     print_result(rows, as_json, lambda: table_text(rows))
 

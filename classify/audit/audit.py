@@ -111,7 +111,7 @@ class _AuditedTable:
     @classmethod
     def of(cls, run: Run, device: str) -> "_AuditedTable":
         record, warnings = run.record, list[str]()
-        store = Store(record.store)
+        store = Store(record.store, read_only=True)
         table = choose_table(store, record.table)
         assert table.labels is not None
         evaluated, labels = run.eval, label_matrix(table.labels, record.classes)

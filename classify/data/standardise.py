@@ -37,7 +37,8 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[V
     If all columns had variance 1, a feature of 1,280 columns would drown one of 50: heads that shrink weights
     or drop inputs pay for each column. So the columns of a feature of width w get a variance in proportion to
     1/w, and 1 on average over all columns. All places of a sequence count as rows of the same w columns. NaN
-    is ignored; a constant column keeps its scale.
+    is ignored; a constant column keeps its scale. A column without numbers has mean 0 and an infinite scale:
+    whatever it holds later becomes 0, as a missing vector does.
 
     Args:
         shapes: length and width of each feature's block of X's columns.
@@ -48,6 +49,8 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[V
     shares = np.sqrt(widths.sum() / (len(widths) * widths))  # (features,)
     share = np.repeat(shares, [length * width for length, width in shapes])
     scale = np.sqrt(np.where(variance > 0, variance, 1)) / share
+    unseen = np.isnan(mean)
+    mean, scale = np.where(unseen, 0, mean), np.where(unseen, np.inf, scale)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import DataError, Store
+from encode_once.cache import DataError
 from encode_once.classify import heads
 from encode_once.classify.data.labels import choose_table
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
-from encode_once.classify.runs.predict import sources
+from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec, code_key
 
@@ -42,7 +42,7 @@ def ablate(
     """
     if isinstance(prompts := run.spec.options.get("prompts"), str) and not trust:
         raise DataError(f"{run.path} names a file to open: {prompts}; pass --trust if it is yours")
-    store, folder = Store(run.record.store), Path(folder or run.path / "ablation")
+    store, folder = fitted_store(run), Path(folder or own_folder(run, "ablation"))
     sources(run, store)  # raises if a feature is not what it was
     if run.record.code != code_key():
         raise DataError(

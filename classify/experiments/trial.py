@@ -102,7 +102,7 @@ class TrialRunner:
             return Trial(spec, str(place), brief(f"{type(error).__name__}: {error}"))
 
     def _run(self, spec: FitSpec, place: Path) -> Run:
-        run = find_run([place]) or fit(self.store, spec, run=place, table=self.table)[0]
+        run = find_run([place]) or fit(self.store, spec, run=place, overwrite=True, table=self.table)[0]
         if run.decision.spec != spec.tuning:
             run.save_decision(*retune(run, spec.tuning))
         return run

@@ -40,6 +40,7 @@ def fit(
     spec: FitSpec | str = "mlp",
     *,
     run: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     table: Table | None = None,
     **fields: Any,
 ) -> tuple[Run, Metrics]:
@@ -49,6 +50,7 @@ def fit(
         store: where the features are.
         spec: what to fit, or only the name of the head.
         run: the folder to write; by default `runs/HEAD`, or the first free one of `runs/HEAD-2`, …
+        overwrite: replace a run that is in the folder.
         table: the table to learn from, if it is loaded already.
         fields: with the name of a head, the other fields of a `FitSpec`.
 
@@ -56,12 +58,12 @@ def fit(
         The run, and its metrics on the eval rows.
 
     Raises:
-        EncodeOnceError: a name, the store or the table cannot be used.
+        EncodeOnceError: a name, the store or the table cannot be used, or the folder holds a run.
     """
     store = store if isinstance(store, Store) else Store(store)
     spec = FitSpec(spec, **fields) if isinstance(spec, str) else spec
     path = Path(run) if run is not None else _free_place(spec.head)
-    check_place(path)
+    check_place(path, overwrite)
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported

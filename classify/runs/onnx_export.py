@@ -157,7 +157,7 @@ def _example(run: Run) -> Vectors:
     """
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(ROWS, len(run.model.mean))).astype(np.float32)
-    rows = rows * run.model.scale + np.nan_to_num(run.model.mean)
+    rows = rows * run.model.scale + run.model.mean
     first = 0
     for length, width in run.shapes.values():
         block = rows[:, first : first + length * width].reshape(ROWS, length, width)

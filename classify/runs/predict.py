@@ -22,6 +22,7 @@ from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.run import Run
 
 
@@ -29,21 +30,43 @@ from encode_once.classify.runs.run import Run
 def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator[Store]:
     """A store to predict from, to which missing rows can be added.
 
-    The store that the run was fitted from is only read; added rows are written to a scratch store on top of
-    it, in the run's folder or, if that cannot be written, in a temporary one.
+    The store that the run was fitted from is only read, if it is there; added rows are written to a scratch
+    store on top of it, in the run's folder or, if that cannot be written, in a temporary one.
 
     Args:
         store: read and extended instead; if it cannot be written, it is only read as well.
+
+    Raises:
+        RunError: the scratch store is a link, or holds links.
     """
     if store is not None and is_writable(Path(store)):
         yield Store(store)
         return
-    base, scratch = Store(store or run.record.store, read_only=True), run.path / "store"
+    read = fitted_store(run) if store is None else Store(store, read_only=True)
+    base, scratch = read if read.exists else None, own_folder(run, "store")
     if is_writable(scratch):
         yield Store(scratch, base=base)
         return
     with TemporaryDirectory(prefix="encode-once-") as folder:
         yield Store(folder, base=base)
+
+
+def fitted_store(run: Run) -> Store:
+    """The store that `run.json` names, which may be any path: it is only read."""
+    return Store(run.record.store, read_only=True)
+
+
+def own_folder(run: Run, name: str) -> Path:
+    """A folder inside the run's that is written into, and may not lead out of it.
+
+    Raises:
+        RunError: it is a link, or holds links.
+    """
+    folder = run.path / name
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            raise RunError(f"{path} is a symbolic link, which is not followed: remove it, or name a folder")
+    return folder
 
 
 def differences(run: Run, store: Store) -> list[str]:

@@ -15,6 +15,7 @@ predictions.csv      its labels for the rows of `eval`
 """
 
 import csv
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cache
@@ -28,7 +29,7 @@ from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.format.atomic import replacing, write_json
-from encode_once.cache.format.files import typed
+from encode_once.cache.format.files import open_descriptor, typed
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
@@ -58,6 +59,7 @@ FORMAT, VERSION = "encode-once run", 4
 WEIGHTS = "weights.safetensors"
 UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
 MODALITIES = ("image", "caption")
+INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ class Run:
 
     def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the folder. `run.json` is written last, so a folder that has it is whole."""
-        check_place(self.path)
+        check_place(self.path, overwrite=True)
         weights = _arrays(self.model)  # read before the folder changes, which may be their own
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
@@ -217,7 +219,7 @@ class Run:
 
         If the program is killed in between, `load_run` refuses the run until this has succeeded.
         """
-        (self.path / UNFINISHED).touch()
+        os.close(open_descriptor(self.path / UNFINISHED, os.O_WRONLY | os.O_CREAT))
         write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
         write_json(self.path / "metrics.json", metrics)
         rows = self.eval
@@ -252,12 +254,14 @@ class Run:
                 writer.writerow([row_id, *map(self.record.label_separator.join, cells)])
 
 
-def check_place(path: Path) -> None:
-    """Refuse to write a run over anything but a run.
+def check_place(path: Path, overwrite: bool) -> None:
+    """Refuse to write a run over anything but the remains of an interrupted fit or, with `overwrite`, a run.
 
     Raises:
         DataError: the folder holds something else.
     """
+    if not overwrite and (path / "run.json").exists():
+        raise DataError(f"{path} holds a run: replace it with --overwrite, or name another folder with --run")
     files = ("run.json", "weights.safetensors")  # an interrupted fit leaves only the second, or a part of it
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
     if path.is_file() or (names and not any(name.startswith(files) for name in names)):
@@ -331,7 +335,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
 def _arrays(model: Model) -> State:
     """Everything a model learned, as named arrays."""
     parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
-    arrays = {"mean": model.mean, "scale": model.scale, **states.merge(parts)}
+    arrays = {"mean": model.mean, "scale": np.minimum(model.scale, INFINITE), **states.merge(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -353,7 +357,7 @@ def _load_model(path: Path, spec: FitSpec, record: RunRecord) -> Model:
             raise ValueError("scale is not positive")
         head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
         head.load_state(states.state_of("head", arrays))
-        model = Model(mean, scale, head, vectorisers)
+        model = Model(mean, np.where(scale == INFINITE, np.float32(np.inf), scale), head, vectorisers)
         scores = model.scores(np.stack([mean, np.full(d, np.nan, np.float32)]))
         if scores.shape != (2, len(record.classes)) or not np.isfinite(scores).all():
             raise ValueError(f"it does not score {len(record.classes)} classes")

@@ -217,7 +217,7 @@ class RecipeRunner:
         folders = [] if refit else [path, *sorted(place.glob(f"{recipe.file}-*{suffix}"))]
         run = find_run(folders, spec.identity(self.store, self.table))
         if run is None:
-            run, _ = fit(self.store, spec, run=path, table=self.table)
+            run, _ = fit(self.store, spec, run=path, overwrite=True, table=self.table)
         elif run.path != path or run.decision.spec != spec.tuning:
             run = replace(run, path=path)
             run.save(*retune(run, spec.tuning))
