@@ -100,7 +100,7 @@ class Setting(click.ParamType):  # type: ignore[type-arg]  # generic in new vers
         """Split the text at its first `=`."""
         name, equals, text = value.partition("=")
         if not equals:
-            self.fail(f"{value}: say {self.name}", param, ctx)
+            self.fail(f"{value}: expected {self.name}", param, ctx)
         return name, json_or_text(text)
 
 

@@ -231,7 +231,7 @@ class HeadSetting(click.ParamType):  # type: ignore[type-arg]
         name, content = Setting().convert(value, param, ctx)
         head, dot, option = name.partition(".")
         if not dot:
-            self.fail(f"{value}: say {self.name}", param, ctx)
+            self.fail(f"{value}: expected {self.name}", param, ctx)
         return head, option, self.parsed(content)
 
     def parsed(self, content: Any) -> Any:

@@ -63,7 +63,7 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
         elif len(encoders) == 1:
             by_encoder[encoders[0]] = text
         else:
-            raise UsageError(f"--weights {text}: say whose, as ENCODER={text}")
+            raise UsageError(f"--weights {text} could be for any of several encoders: write ENCODER={text}")
     return by_encoder
 
 

@@ -86,7 +86,7 @@ def test_runs_are_compared_on_the_eval_rows_of_all(extracted, folder, run):
         features = ("--features", "efficientnet-lite0/pooled") if name == "b" else ()
         run("fit", "--head", "linear", "--split", split, *features, "--run", f"runs/{name}")
     result = run("evaluate", "runs/a", "runs/b", "--differences", "out.csv")
-    assert "less runs/a" in result.stdout
+    assert "minus runs/a" in result.stdout
     with open("out.csv") as file:
         header, *rows = csv.reader(file)
     assert header == ["ImageID", "Labels", "runs/a", "runs/b", "Closest"]
@@ -154,8 +154,8 @@ def test_wrong_usage_has_status_2_and_a_hint(folder, run, words, message):
         (["extract", "--encoder", "glove-50", "--data", "nowhere"], "nowhere"),
         (["extract", "--encoder", "glove-100"], "--weights glove.6B.100d.txt"),
         (["fit"], "run extract first"),
-        (["evaluate", "runs/none"], "is no run"),
-        (["predict", "runs/none"], "is no run"),
+        (["evaluate", "runs/none"], "is not a run"),
+        (["predict", "runs/none"], "is not a run"),
     ],
 )
 def test_a_failure_is_one_line_with_status_1(folder, run, words, message):

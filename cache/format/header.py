@@ -121,7 +121,7 @@ def check_version(
     if kind != expected_kind:
         raise StoreError(f"{path} is not an {expected_kind}, but {kind!r}")
     if type(version) is not int:
-        raise DamagedError(f"{path} was altered: {version!r} is no version number")
+        raise DamagedError(f"{path} was altered: {version!r} is not a version number")
     if version < current:
         remedy = "It is older and has no checksums: extract again into a new --store"
     else:

@@ -51,7 +51,7 @@ def comparison_text(comparison: Comparison) -> str:
         for run in runs
     ]
     changes = [
-        {f"less {difference['to']}": difference["run"]}
+        {f"minus {difference['to']}": difference["run"]}
         | {name: _change_text(difference["metrics"][name]) for name in COMPARED}
         for difference in differences
     ]
@@ -72,7 +72,7 @@ def comparison_text(comparison: Comparison) -> str:
             named += [f"{difference['run']} is {word} in {', '.join(labels)}"] if labels else []
     c = len(runs[0]["per_class"])
     lines = [f"caveat: {caveat}" for caveat in comparison["caveats"]]
-    lines += [f"{comparison['n']} rows; in brackets 95 % intervals, of differences paired ones"]
+    lines += [f"{comparison['n']} rows; brackets: 95 % intervals (paired for differences)"]
     lines += [table_text(figures), "", table_text(changes), "", table_text(counts), "", *named]
     return "\n".join([*lines, f"expect about {c / 20:.1f} of {c} classes to differ by chance"])
 

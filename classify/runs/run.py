@@ -265,7 +265,7 @@ def check_place(path: Path, overwrite: bool) -> None:
     files = ("run.json", "weights.safetensors")  # an interrupted fit leaves only the second, or a part of it
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
     if path.is_file() or (names and not any(name.startswith(files) for name in names)):
-        raise DataError(f"{path} is there and is no run: name another folder with --run")
+        raise DataError(f"{path} exists and is not a run: choose another folder with --run")
 
 
 def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None:
@@ -293,7 +293,7 @@ def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
     """
     path = Path(path)
     if not (path / "run.json").exists():
-        raise MissingDataError(f"{path} is no run: it has no run.json")
+        raise MissingDataError(f"{path} is not a run: it has no run.json")
     if (path / UNFINISHED).exists() and not interrupted:
         raise RunError(f"{path} has files of two decision rules, as a command was interrupted: tune it again")
     content = read_json(path / "run.json")

@@ -133,7 +133,7 @@ def load(path: Path) -> list[Recipe]:
     except FileNotFoundError as error:
         raise MissingDataError(f"{path} is not there") from error
     except ValueError as error:
-        raise DataError(f"{path} is no TOML file: {error}") from error
+        raise DataError(f"{path} is not a TOML file: {error}") from error
     variants = content.pop("variants", {})
     options = content.pop("options", {})
     if not variants:

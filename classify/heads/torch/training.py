@@ -149,7 +149,7 @@ def train(
     history: list[Epoch] = []
     best_scores, epochs_without_gain = [-math.inf] * len(models), 0
     best_weights = [model.state_dict() for model in models]
-    hidden = None if config.progress else True  # None: only if stderr is no terminal
+    hidden = None if config.progress else True  # None: only if stderr is not a terminal
     with ProgressBar(total=steps, unit="batch", leave=False, disable=hidden) as bar:
         for epoch in range(1, config.epochs + 1):
             for model in models:

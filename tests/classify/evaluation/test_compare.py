@@ -221,7 +221,7 @@ def test_the_text_names_runs_differences_and_classes():
     text = comparison_text(comparison)
     low, high = comparison["differences"][0]["metrics"]["micro_f1"]["interval"]
     assert f"({low:+.3f} … {high:+.3f})" in text
-    assert "less first" in text
+    assert "minus first" in text
     assert "other is better in bee" in text
     assert "other is worse in dog" in text
     assert "about 0.2 of 4 classes" in text

@@ -221,7 +221,7 @@ def test_the_code_key_changes_with_any_line_of_the_package(tmp_path):
 
 def test_a_folder_without_a_run_and_a_damaged_run_are_errors(fitted, tmp_path):
     _, run, _ = fitted
-    with pytest.raises(MissingDataError, match="is no run"):
+    with pytest.raises(MissingDataError, match="is not a run"):
         load_run(tmp_path / "nowhere")
     (run.path / "weights.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(RunError, match="fit it again"):
