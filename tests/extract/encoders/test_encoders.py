@@ -143,6 +143,7 @@ def test_requesting_regions_that_an_encoder_has_not_is_an_error():
             towers(name, Options(regions=True))
 
 
+@pytest.mark.real  # a minute of compiling
 def test_a_compiled_network_gives_the_same_vectors():
     outputs = []
     for compiled in (False, True):

@@ -193,7 +193,13 @@ def every_score(name, model, image):
     return 1 / (1 + torch.exp(-logits))
 
 
-@pytest.mark.parametrize("name", ["frcnn", "frcnn-mobilenet-320", "retinanet", "ssd"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "frcnn-mobilenet-320",
+        *(pytest.param(name, marks=pytest.mark.real) for name in ("frcnn", "retinanet", "ssd")),
+    ],
+)
 def test_a_detector_and_its_file_equal_torchvision(name, site, tmp_path):
     architecture = model_name(name)
     to_tensor = torchvision.transforms.functional.to_tensor
