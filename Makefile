@@ -10,7 +10,10 @@ NUMERICAL := tests/extract/encoders tests/classify/heads tests/classify/decision
   tests/classify/data/test_duplicates.py tests/classify/runs/test_onnx_export.py
 ROUNDS ?= 3
 
-.PHONY: demo test numerical-tests other-processors other-python fuzz-tests lint real install clean
+INPUTS ?= 10000
+FUZZ ?= fuzz.json
+
+.PHONY: demo test numerical-tests other-processors other-python fuzz-tests fuzz lint real install clean
 
 ifeq ($(PY),$(VENV)/bin/python)
 install: $(VENV)/.installed
@@ -59,6 +62,9 @@ fuzz-tests: install      ## the tests that draw their examples, ROUNDS times wit
 	  echo "== round $$round: pytest --hypothesis-profile=fresh --hypothesis-seed=$$seed"; \
 	  $(RUN) -m pytest -m 'hypothesis and not real' -n auto --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
 	done
+
+fuzz: install            ## INPUTS broken files of each format to what reads them; the table goes to $(FUZZ)
+	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
 real: install            ## checks on the real data in $COCO19, skipped where there is none
 	$(RUN) -m pytest -m real

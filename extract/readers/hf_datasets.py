@@ -27,19 +27,31 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
     The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".
     """
     if (data / "dataset_dict.json").is_file():
-        with file_errors(data / "dataset_dict.json"):
-            folders = {split: data / split for split in _parsed(data / "dataset_dict.json", "splits")}
+        listing = data / "dataset_dict.json"
+        with file_errors(listing):
+            folders = {split: _inside(listing, split) for split in _parsed(listing, "splits")}
     else:
         folders = {str(_parsed(data / "state.json", "_split") or "train"): data}
     parts = []
     for split, folder in folders.items():
         state = folder / "state.json"
         with file_errors(state):
-            paths = [folder / file["filename"] for file in _parsed(state, "_data_files")]
+            paths = [_inside(state, file["filename"]) for file in _parsed(state, "_data_files")]
         if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
         parts.append(samples_of(split, list(map(open_arrow, paths)), data, options))
     return tables(parts, options.label_separator)
+
+
+def _inside(listing: Path, name: str) -> Path:
+    """The file or folder that is listed, next to the list.
+
+    Raises:
+        DataError: the name leads elsewhere.
+    """
+    if name == ".." or Path(name).name != name:
+        raise DataError(f"{listing}: the name {name!r} leads out of the folder; save the dataset again")
+    return listing.with_name(name)
 
 
 def _parsed(path: Path, name: str) -> Any:

@@ -59,12 +59,23 @@ def _records():
 
 
 def read_data(path):
-    """Read a data folder or file, hash its contents and save its tables, as `extract` does."""
+    """Read a data folder or file, hash its contents and save its tables, as `extract` does.
+
+    Once with its bad rows left out, and once without. A refusal must name the file.
+    """
     store = Store(path.parent / "fresh-store")
-    for table in read(path)[0].values():
-        add_keys(table, store.files, 1)
-        store.save(table)
+    refusals = []
+    for skip_bad_rows in (True, False):
+        try:
+            for table in read(path, skip_bad_rows=skip_bad_rows)[0].values():
+                add_keys(table, store.files, 1)
+                store.save(table)
+        except REPORTED as error:
+            refusals.append(error)
     store.headers()
+    if refusals:
+        assert str(path) in str(refusals[-1]), f"no file is named: {refusals[-1]}"
+        raise refusals[-1]
 
 
 def data_file(name, content, mutate):
@@ -145,6 +156,22 @@ def _webdataset():
     return buffer.getvalue()
 
 
+def tar_header(rng, content):
+    """Write another size, type or number into the header of a member, with the right checksum."""
+    content = bytearray(content)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        start = rng.choice([member.offset for member in archive.getmembers()])
+    place, width = rng.choice([(100, 8), (124, 12), (124, 12), (124, 12), (136, 12), (156, 1), (345, 155)])
+    size = rng.choice([-1, -512, -1536, 2**33, 2**62, 2**80])
+    content[start + place : start + place + width] = rng.choice([
+        bytes([255 if size < 0 else 128]) + (size % (1 << 88)).to_bytes(11), b"7" * width, b"-1\0",
+        b"\0" * width, rng.randbytes(width), bytes([rng.choice(b"01234567xgLKSMVDN")]),
+    ])[:width].ljust(width, b"\0")  # fmt: skip
+    content[start + 148 : start + 156] = b" " * 8
+    content[start + 148 : start + 156] = b"%06o\0 " % sum(content[start : start + 512])
+    return bytes(content)
+
+
 def tar_member(rng, content):
     """Break one member of an archive: its name, type, size or content."""
     source, target = tarfile.open(fileobj=io.BytesIO(content)), io.BytesIO()  # noqa: SIM115
@@ -167,6 +194,10 @@ def tar_member(rng, content):
                                 "x",
                                 "é.png",
                                 "a\x1b[31m.png",
+                                "a\0b.png",
+                                "a\nb.png",
+                                "\udcff.png",
+                                "y@0+99999999999999999999.png",
                             ]
                         )
                     case 1:
@@ -222,11 +253,38 @@ def _odd_parquet(rng, content):
     if rng.random() < 0.3:
         table = table.rename_columns([rng.choice(["a", "", "id", column]) for column in table.column_names])
     if rng.random() < 0.3:
-        features = {"info": {"features": {name: {"names": ["a"], "_type": "ClassLabel"}}}}
+        label = {"names": ["a"], "_type": "ClassLabel"}
+        feature = rng.choice([label, {"_type": "Sequence", "feature": label}, {"_type": "List"}])
+        features = {"info": {"features": {name: feature}}}
         table = table.replace_schema_metadata({"huggingface": mutations.of_json(rng, features)})
     buffer = io.BytesIO()
     pq.write_table(table, buffer)
     return buffer.getvalue()
+
+
+def _dataset(folder):
+    """A folder in the format of `save_to_disk`."""
+    columns = {key: [record[key] for record in _records()] for key in ("id", "caption")}
+    columns["image"] = [{"bytes": _image("png"), "path": f"{row}.png"} for row in range(ROWS)]
+    columns["labels"] = [[row % 6] for row in range(ROWS)]
+    label = {"_type": "Sequence", "feature": {"_type": "ClassLabel", "names": WORDS}}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"labels": label}}})}
+    table = pa.table(columns).replace_schema_metadata(metadata)
+    data = folder / "saved"
+    data.mkdir()
+    with pa.OSFile(str(data / "x.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table, 5)
+    (data / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "x.arrow"}], "_split": "train"})
+    )
+
+
+def dataset(rng, folder):
+    """Break the list of files, or the arrow file, of a saved dataset."""
+    if rng.random() < 0.3:
+        _rewrite(folder / "saved" / "state.json", lambda valid: json_tree(rng, valid))
+    else:
+        _rewrite(folder / "saved" / "x.arrow", lambda valid: mutations.of_bytes(rng, valid))
 
 
 def _image(kind):
@@ -469,8 +527,9 @@ FORMATS = {
     "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
     "jsonl": data_file("rows.jsonl", _json_lines, either(BYTES, json_line)),
     "coco": data_file("instances_train2017.json", _coco, either(BYTES, json_tree, json_tree)),
-    "webdataset": data_file("000.tar", _webdataset, either(BYTES, tar_member, tar_member)),
+    "webdataset": data_file("000.tar", _webdataset, either(BYTES, tar_member, tar_member, tar_header)),
     "parquet": data_file("rows.parquet", _parquet, either(BYTES, parquet_table, parquet_table)),
+    "saved dataset": Format(_dataset, dataset, lambda folder: read_data(folder / "saved")),
     **{kind: image(kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")},
     "word vectors": Format(
         _word_vectors,

@@ -10,7 +10,9 @@ DEEP = "\u0000deep\u0000"  # stands for brackets nested deeper than any parser r
 ODD_VALUES = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 1e308, float("nan"), float("inf"), 0.5,
     "", " ", "a", "0", "\ud800", "\x00", "\x1b[31m", "../../etc/passwd", "/dev/zero",
-    "x" * 5000, "é", "NaN", [], {}, [[]], [None], [1, "a", None], {"a": 1}, {"": None}, [{}], DEEP,
+    "x" * 5000, "é", "NaN",
+    "x.tar::y@0+99999999999999999999", "x.parquet::y[99999999999999999999]",
+    [], {}, [[]], [None], [1, "a", None], {"a": 1}, {"": None}, [{}], DEEP,
 ]  # fmt: skip
 ODD_TEXTS = [
     b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b'"', b'""', b"'", b"\r", b"\r\n", b"\n\n", b",", b",,,",

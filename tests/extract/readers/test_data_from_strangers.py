@@ -256,6 +256,12 @@ def test_an_archive_with_impossible_sizes_is_refused(tmp_path, size):
     assert error(tmp_path / "x.tar").startswith("x.tar: damaged")
 
 
+@pytest.mark.parametrize("name", ["../x.arrow", "/dev/zero", "..", "", 5])
+def test_a_saved_dataset_reads_only_its_own_files(tmp_path, name):
+    (tmp_path / "state.json").write_text(json.dumps({"_data_files": [{"filename": name}], "_split": None}))
+    assert error(tmp_path).startswith("state.json: ")
+
+
 def test_a_damaged_arrow_file_is_refused(tmp_path):
     samples = [Sample(f"{n}.jpg", b"x" * 30, [f"caption {n}"], ["dog"]) for n in range(20)]
     root = hugging_face(tmp_path / "x", {"train": samples})
