@@ -7,8 +7,8 @@ import pytest
 from tests.fuzz.formats import FORMATS
 from tests.fuzz.run import attempt
 
-INPUTS = 30
-SLOW = {"run.json", "thresholds.json", "scores.h5", "weights.safetensors", "LightGBM text"}  # `make fuzz` only
+INPUTS = 25
+SLOW = {"run.json", "thresholds.json", "scores.h5", "weights.safetensors", "LightGBM text"}
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if name not in SLOW])
