@@ -20,6 +20,12 @@ def content_keys(table: Table) -> Keys:
     return np.where(present(images)[:, None], images, table.keys("caption"))
 
 
+def content_order(keys: Keys, ids: Sequence[str]) -> RowIndex:
+    """An order of rows, (n,), that depends on their contents alone; ids decide between equal contents."""
+    contents = [key.tobytes() for key in keys]
+    return np.array(sorted(range(len(keys)), key=lambda row: (contents[row], ids[row])), np.intp)
+
+
 def match(
     keys: Keys, names: Sequence[Hashable], other_keys: Keys, other_names: Sequence[Hashable]
 ) -> RowIndex:

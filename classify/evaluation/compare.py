@@ -17,7 +17,7 @@ from encode_once.cache import DataError, UsageError
 from encode_once.cache.format.atomic import replacing
 from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.data.duplicates import join
-from encode_once.classify.data.rows import match
+from encode_once.classify.data.rows import content_order, match
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.intervals import CLASS_F1
@@ -89,7 +89,8 @@ def against_first(
     caveats += _check_tuning(evaluations, anyway)
     evaluations = _with_shared_groups(evaluations)
     first, *others = evaluations
-    draws = [evaluation.draws() for evaluation in evaluations]
+    order = content_order(first.rows.keys, first.rows.ids)  # the same for all, so that draws are paired
+    draws = [evaluation.draws(order) for evaluation in evaluations]
     runs: list[ComparedRun] = [
         {
             "run": evaluation.run,

@@ -15,6 +15,7 @@ from encode_once.classify.arrays import (
     RowIndex,
     Scores,
 )
+from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.metrics import Metrics, measure
@@ -45,9 +46,17 @@ class Evaluation:
     metrics: Metrics
     tuned_here: bool = False  # whether the thresholds were tuned on these rows
 
-    def draws(self) -> dict[str, FloatArray]:
-        """Each metric on each bootstrap draw of the rows, see `intervals.resampled`."""
-        return intervals.resampled(self.rows.labels, self.predictions, self.probabilities, self.rows.groups)
+    def draws(self, order: RowIndex | None = None) -> dict[str, FloatArray]:
+        """Each metric on each bootstrap draw of the rows, see `intervals.resampled`.
+
+        order: in which the rows are drawn, by default that of their contents.
+        """
+        if order is None:
+            order = content_order(self.rows.keys, self.rows.ids)
+        rows = self.rows
+        return intervals.resampled(
+            rows.labels, self.predictions, self.probabilities, rows.groups, order=order
+        )
 
     def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> Metrics:
         """The metrics with their 95 % intervals under the key `intervals`."""

@@ -50,10 +50,12 @@ from encode_once.classify.arrays import (
     Groups,
     IntArray,
     LabelMatrix,
+    RowIndex,
     RowWeights,
     as_labels,
     as_scores,
 )
+from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.shrinkage import between_variance
 from encode_once.classify.evaluation.metrics import (
     MetricName,
@@ -66,6 +68,7 @@ from encode_once.classify.evaluation.metrics import (
 
 DRAWS, LEVEL = 1000, 0.95
 CHUNK = 100  # draws at a time: W of 10,000 rows takes 4 MB
+CLASSES = 500  # at a time in integrals: each of their arrays takes 6 MB
 PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class's variance is shrunk
 BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the binormal model is not exact
 # Shown in tables of several runs.
@@ -85,6 +88,7 @@ def resampled(
     groups: Groups | None = None,
     draws: int = DRAWS,
     seed: int = 0,
+    order: RowIndex | None = None,
 ) -> dict[str, FloatArray]:
     """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
@@ -92,13 +96,19 @@ def resampled(
     default every row is drawn alone. 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN without any
     positive. Equal n, groups, draws and seeds give equal draws.
 
+    order: the rows (n,) in the order in which weights are drawn for them, by default as they come. With an
+    order that depends on the rows' contents, such as `rows.content_order`, results depend on nothing else.
+
     Raises:
         DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
     labels = as_labels(labels)
     predictions, scores = as_labels(predictions, *labels.shape), as_scores(scores, labels)
     n = len(labels)
-    group = np.arange(n) if groups is None else np.unique(groups, return_inverse=True)[1]
+    order = np.arange(n) if order is None else order
+    _, classes = canonical_order(scores, labels + 2 * predictions)
+    labels, predictions, scores = (table[np.ix_(order, classes)] for table in (labels, predictions, scores))
+    group = _numbered(np.arange(n) if groups is None else groups[order])
     rankings = [RankedClass.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]
     by_row = {
         "samples_f1": row_f1(labels, predictions),
@@ -120,6 +130,7 @@ def resampled(
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     drawn |= _corrected_f1(drawn, labels, predictions, group)
     drawn["mAP"] = _corrected_map(drawn.pop(AP), labels, scores, group)
+    drawn[CLASS_F1] = drawn[CLASS_F1][:, np.argsort(classes)]
     return {
         name: values if name in UNBOUNDED else np.clip(values, 0, 1)
         for name, values in ((name, drawn[name]) for name in (*ALL, CLASS_F1))
@@ -141,6 +152,12 @@ def interval(values: FloatArray, figure: float | None) -> list[float] | None:
 def differences(ours: Mapping[str, FloatArray], theirs: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
     """Ours minus theirs for each metric on every draw; both are of the same rows."""
     return {name: ours[name] - theirs[name] for name in ours}
+
+
+def _numbered(groups: Groups) -> Groups:
+    """The groups (n,) with the numbers 0, 1, … in the order of their first rows."""
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[group], np.intp)
 
 
 def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
@@ -272,6 +289,9 @@ def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> 
 
 def _binormal_bias(d: FloatArray, positives: IntArray, n: int) -> FloatArray:
     """The bias of average precision (c,) for separations d (c,)."""
+    if len(d) > CLASSES:
+        blocks = (slice(start, start + CLASSES) for start in range(0, len(d), CLASSES))
+        return np.concatenate([_binormal_bias(d[block], positives[block], n) for block in blocks])
     x, of_x = hermegauss(48)
     of_x /= of_x.sum()
     T, F = ndtr(-x)[:, None], ndtr(-(x + d[:, None]))[..., None]  # (48, 1), (c, 48, 1)

@@ -9,6 +9,7 @@ import pytest
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.keys import content_key, pack
+from encode_once.classify.data.rows import content_order
 from encode_once.classify.evaluation.compare import against_first, write_differences
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.intervals import ALL, interval, resampled
@@ -62,7 +63,8 @@ def test_the_classes_where_a_run_is_better_and_worse_are_named():
 def test_metrics_are_those_of_the_run_alone_and_differences_those_of_the_same_draws():
     runs = [evaluation("first"), evaluation("other", 0.1)]
     comparison, _ = against_first(runs)
-    draws = [resampled(run.rows.labels, run.predictions, run.probabilities) for run in runs]
+    order = content_order(runs[0].rows.keys, runs[0].rows.ids)
+    draws = [resampled(run.rows.labels, run.predictions, run.probabilities, order=order) for run in runs]
     for compared, run, own_draws in zip(comparison["runs"], runs, draws, strict=True):
         assert {name: compared[name] for name in run.metrics} == run.metrics
         assert compared["intervals"] == {name: interval(own_draws[name], run.metrics[name]) for name in ALL}

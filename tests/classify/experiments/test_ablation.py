@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from encode_once import cli
 from encode_once.cache import DataError
 from encode_once.classify import ablate, fit, load_run
+from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
@@ -19,7 +20,8 @@ QUICK = {"epochs": 2, "hidden": [16], "progress": False, "device": "cpu", "loss"
 
 
 def draws_of(run):
-    return resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
+    predictions, order = run.decision(run.eval.scores), content_order(run.eval.keys, run.eval.ids)
+    return resampled(run.eval.labels, predictions, run.eval.scores, order=order)
 
 
 def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from encode_once import cli
 from encode_once.cache import DataError, Failure, Store, UsageError
 from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
+from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
@@ -59,7 +60,8 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
             tuning="micro",
             run=tmp_path / "alone",
         )
-        draws = resampled(run.eval.labels, run.eval.scores >= run.decision.thresholds, run.eval.scores)
+        predictions, order = run.decision(run.eval.scores), content_order(run.eval.keys, run.eval.ids)
+        draws = resampled(run.eval.labels, predictions, run.eval.scores, order=order)
         for name in METRICS:
             assert row[name] == metrics[name]
             assert row[f"{name}_interval"] == interval(draws[name], row[name])
@@ -157,7 +159,8 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
     run = load_run(row["run"])
     assert len(run.eval.ids) == 400
     metrics, predictions = measure_kept(run)
-    draws = resampled(run.eval.labels, predictions, run.eval.scores)
+    order = content_order(run.eval.keys, run.eval.ids)
+    draws = resampled(run.eval.labels, predictions, run.eval.scores, order=order)
     assert (row["macro_f1"], row["macro_f1_interval"]) == (
         metrics["macro_f1"],
         interval(draws["macro_f1"], metrics["macro_f1"]),
