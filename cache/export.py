@@ -9,7 +9,7 @@ import numpy as np
 
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.cache.feature import Feature
-from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.atomic import replacing, reserve
 from encode_once.cache.format.part import chunks, offsets_of
 from encode_once.cache.keys import RowIndex
 from encode_once.cache.table import Table
@@ -58,6 +58,8 @@ def _npy(selection: Selection, path: Path) -> None:
     lengths = []
     with replacing(path) as temporary:
         out = np.lib.format.open_memmap(temporary, "w+", shape.dtype, (shape.vectors, shape.dim))
+        with temporary.open("r+b") as file:
+            reserve(file.fileno())
         start = 0
         for piece in chunks(shape):
             _, values, piece_lengths = feature.block(selection.rows[piece])

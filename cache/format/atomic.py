@@ -1,5 +1,6 @@
 """Write files completely or not at all."""
 
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -24,6 +25,29 @@ def writing(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({reason}). What was committed is kept: "
             "free disk space or fix the disk, then run the same command again"
         ) from error
+
+
+def write_at(descriptor: int, place: int, content: Any) -> None:
+    """Write a whole buffer at a place in a file."""
+    rest = memoryview(content).cast("B")
+    while len(rest):
+        written = os.pwrite(descriptor, rest, place)
+        rest, place = rest[written:], place + written
+
+
+def reserve(descriptor: int) -> None:
+    """Reserve disk space for the holes of a file: to map a hole on a full tmpfs kills the process.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    size = os.fstat(descriptor).st_size
+    if size and hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # the file system has no such call
+                raise
 
 
 def sync_folder(folder: Path) -> None:

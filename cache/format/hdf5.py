@@ -9,6 +9,7 @@ and contiguous, each under one name, and together no larger than the file.
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +18,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from encode_once.cache.format.atomic import write_at
 from encode_once.cache.format.files import open_regular, reading
 
 DEPTH = 8  # of nested groups; the library recurses
@@ -40,6 +42,45 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     with reading(path), open_regular(path) as content, h5py.File(content, "r") as file:
         _check(file, content)
         yield file
+
+
+class _Target(FileIO):
+    """A new file that keeps errors instead of raising them: HDF5 cannot close a file after a failed write."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666), "r+")
+        self.error: OSError | None = None
+
+    def write(self, content: Any) -> int:
+        """Write all of the content."""
+        place, content = self.tell(), memoryview(content).cast("B")
+        try:
+            write_at(self.fileno(), place, content)
+        except OSError as error:
+            self.error = self.error or error
+        return self.seek(place + len(content)) - place
+
+    def truncate(self, size: int | None = None) -> int:
+        """Change the file's size."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+@contextmanager
+def create_hdf5(path: Path, **options: Any) -> Iterator[h5py.File]:
+    """Create an HDF5 file, with options of `h5py.File`.
+
+    Raises:
+        OSError: the disk is full or fails.
+    """
+    with _Target(path) as target:
+        with h5py.File(target, "w", **options) as file:
+            yield file
+        if target.error:
+            raise target.error
 
 
 def read_array(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> NDArray[Any]:

@@ -7,7 +7,6 @@ read, using only this block.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,6 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError, StoreError
+from encode_once.cache.format.atomic import write_at
 from encode_once.cache.format.files import open_regular, reading
 
 Stamp = Mapping[str, Any]
@@ -127,11 +127,3 @@ def check_version(
     else:
         remedy = "A newer encode-once wrote it: update this one"
     raise StoreError(f"{path} is {kind} version {version}; this program reads version {current}. {remedy}")
-
-
-def write_at(descriptor: int, place: int, content: Any) -> None:
-    """Write a whole buffer at a place in a file."""
-    rest = memoryview(content).cast("B")
-    while len(rest):
-        written = os.pwrite(descriptor, rest, place)
-        rest, place = rest[written:], place + written

@@ -143,6 +143,8 @@ class Part:
             self._sums = self._mapped("sums")[: self.rows]
             self._block_sums = self._mapped("block_sums")
             self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
+            if self.offsets is not None and not self.rows:
+                self.offsets = np.zeros(1, "<u8")  # a hole in the file, which a full tmpfs cannot map
             self.values: Values = self._mapped("values")[: self.vectors]
             self._is_verified = np.zeros(self.rows, np.bool_)
             whole = self._is_whole()

@@ -21,8 +21,10 @@ import xxhash
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError
-from encode_once.cache.format.atomic import sync_folder, writing
-from encode_once.cache.format.header import SLOTS, STAMP_BYTES, checksum, checksums, write_at, write_stamp
+from encode_once.cache.format.atomic import reserve, sync_folder, write_at, writing
+from encode_once.cache.format.files import open_descriptor
+from encode_once.cache.format.hdf5 import create_hdf5, open_hdf5
+from encode_once.cache.format.header import SLOTS, STAMP_BYTES, checksum, checksums, write_stamp
 from encode_once.cache.format.part import (
     KIND,
     Lengths,
@@ -40,9 +42,8 @@ PAGE = 4096  # datasets start on pages, so that they can be mapped
 
 def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, int]:
     """Create an empty part with contiguous, unfilled datasets; return their places in the file."""
-    with h5py.File(
+    with create_hdf5(
         path,
-        "w",
         libver="v110",
         userblock_size=STAMP_BYTES,
         alignment_threshold=1,
@@ -56,7 +57,7 @@ def _lay_out(path: Path, shape: Shape, header: Mapping[str, str]) -> dict[str, i
             created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             space = h5py.h5s.create_simple(dimensions)
             h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)), space, created)
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         return {name: file[name].id.get_offset() or 0 for name in shape.datasets()}
 
 
@@ -78,7 +79,7 @@ class PartWriter:
         self._identity = {name: header[name] for name in ("feature", "feature_key")}
         with writing(path):
             self._places = _lay_out(path, shape, header)
-            self._descriptor = os.open(path, os.O_RDWR)
+            self._descriptor = open_descriptor(path, os.O_RDWR)
             try:
                 write_stamp(self._descriptor, self._stamp())
                 os.fsync(self._descriptor)
@@ -189,11 +190,12 @@ def seal(partial: Path, header: Mapping[str, str]) -> None:
 
 def _finish(source: Part, part: Path) -> None:
     """Read a full part back, complete its checksums, and rename it to its final name."""
-    if not source.sound(0, source.rows).all():
-        raise DamagedError(f"{source.path} does not read as it was written: the disk may be failing")
     with writing(part):
-        descriptor = os.open(source.path, os.O_RDWR)
+        descriptor = open_descriptor(source.path, os.O_RDWR)
         try:
+            reserve(descriptor)
+            if not source.sound(0, source.rows).all():
+                raise DamagedError(f"{source.path} does not read as it was written: the disk may be failing")
             block_sums = checksums(source.blocks())
             places = source.stamp.places
             if block_sums.size:
