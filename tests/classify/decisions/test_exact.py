@@ -197,12 +197,45 @@ def test_numpy_and_torch_break_this_tie_alike(tensor):
     assert tune(tensor(scores), tensor(labels), "global-samples").tolist() == [0.125] * 3
 
 
-def exact_f(labels, predictions, average):
-    """The sum of the groups' F1, with the average's weights, as a fraction."""
+def exact_f(labels, predictions, average, beta=1):
+    """The sum of the groups' F, with the average's weights, as a fraction."""
     axis = {"micro": None, "samples": 1}.get(average, 0)
     tp, k, p = (np.atleast_1d(x.sum(axis)).tolist() for x in (labels & predictions, predictions, labels))
     weights = p if average == "weighted" else [1] * len(p)
-    return sum(w * Fraction(2 * t, max(q + r, 1)) for w, t, q, r in zip(weights, tp, k, p, strict=True))
+    square = Fraction(beta) ** 2
+    counts = zip(weights, tp, k, p, strict=True)
+    return sum(w * (1 + square) * t / (square * r + q) if t else 0 for w, t, q, r in counts)
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_numpy_and_torch_break_the_ties_of_many_small_problems_alike(objective):
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        shape, levels = rng.integers(1, [8, 5]), rng.integers(1, 5)
+        scores, labels = rng.integers(0, levels + 1, shape) / levels, rng.random(shape) < rng.random()
+        of_torch = tune(torch.from_numpy(scores), torch.from_numpy(labels), objective)
+        np.testing.assert_array_equal(of_torch.numpy(), tune(scores, labels, objective))
+
+
+@pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+@pytest.mark.parametrize("beta", BETAS)
+def test_of_equal_combinations_of_thresholds_the_one_that_predicts_fewest_is_taken(average, tensor, beta):
+    """Compared with all combinations, by exact fractions; F-beta with weights of classes, too."""
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        shape, levels = rng.integers(1, [7, 4]), rng.integers(1, 4)
+        scores, labels = rng.integers(0, levels + 1, shape) / levels, rng.random(shape) < rng.random()
+        columns = [[column >= tried for tried in all_thresholds(column)] for column in scores.T]
+        combinations = [np.column_stack(choice) for choice in itertools.product(*columns)]
+        reached = [exact_f(labels, on, average, beta_of(beta)) for on in combinations]
+        best = [on for on, value in zip(combinations, reached, strict=True) if value == max(reached)]
+        if average == "weighted":  # a class without positives has no weight: the rule is that of its own F
+            labelled = labels.any(axis=0)
+            best = [on & labelled for on in best]
+        thresholds = np.asarray(tune(tensor(scores), tensor(labels), average + beta))
+        np.testing.assert_array_equal(scores >= thresholds, min(best, key=np.sum))
+        assert all((on >= min(best, key=np.sum)).all() for on in best)
 
 
 @pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
