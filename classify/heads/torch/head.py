@@ -1,9 +1,9 @@
 """The base of all torch heads: training, scores and state."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -117,8 +117,7 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             expected = Average(
                 [self._network(*self.size_.tolist()) for _ in range(self.members)]
             ).state_dict()
-        shapes = {name: (value.shape, value.dtype) for name, value in weights.items()}
-        if shapes != {name: (value.shape, value.dtype) for name, value in expected.items()}:
+        if _shapes(weights) != _shapes(expected):
             raise ValueError("the weights are not those of the network that the options describe")
         with seeded(
             self.seed, torch.device("cpu")
@@ -151,3 +150,8 @@ class Average(nn.Module):
     def forward(self, X: Tensor) -> Tensor:
         """(b, c)."""
         return torch.stack([network(X) for network in self.networks]).mean(0)
+
+
+def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:
+    """The shape and type of each array; files have numbers, such as batch norm's count, as arrays of one."""
+    return {name: (tuple(value.shape) or (1,), value.dtype) for name, value in weights.items()}
