@@ -9,6 +9,7 @@ from typing import Any
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
+from encode_once.extract.readers.errors import is_too_sparse
 from encode_once.extract.readers.image_lookup import Images
 
 Labels = str | Sequence[str]  # of a row: a text to be split, or a list of names
@@ -72,6 +73,8 @@ def tables(parts: Sequence[RawSplit], label_separator: str | None) -> tuple[dict
     for part in parts:
         if not part.ids:
             raise DataError(f"{part.files[0]}: none of its rows can be read")
+        if "\0" in part.split + part.id_column:
+            raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
         _check_ids(part)
         _check_lengths(part)
     separator = _separator(parts, label_separator)
@@ -195,6 +198,11 @@ def _by_column(part: RawSplit) -> list[list[str]]:
     blank = [row for row, captions in enumerate(rows) if not captions]
     part.warn("rows with an empty caption", blank, "they are kept without a caption")
     columns = max(1, *map(len, rows)) if rows else 1
+    if is_too_sparse(len(rows), columns, sum(map(len, rows))):
+        longest = max(range(len(rows)), key=lambda row: len(rows[row]))
+        raise DataError(
+            f"{part.where(longest)}: {columns:,} captions, where other rows have few; remove some"
+        )
     return [[row[i] if i < len(row) else "" for row in rows] for i in range(columns)]
 
 

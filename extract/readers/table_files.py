@@ -7,6 +7,7 @@ cells are the sources of the images: their bytes are not read.
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,7 +15,7 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
 from encode_once.extract.images import containers
 from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
-from encode_once.extract.readers.errors import BadRows, file_errors
+from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import BadCell
 
@@ -84,6 +85,7 @@ def _open_text(path: Path, bad_rows: BadRows) -> TableFile:
 def _open_json_lines(path: Path, bad_rows: BadRows) -> TableFile:
     lines: list[int] = []
     cells: dict[str, list[Any]] = {}
+    values = 0
     with open_regular(path) as file:
         for number, line in enumerate(_lines(file), 1):
             if line is None or line.strip():
@@ -95,6 +97,11 @@ def _open_json_lines(path: Path, bad_rows: BadRows) -> TableFile:
                 for name in record.keys() - cells.keys():
                     cells[name] = [None] * len(lines)
                 lines.append(number)
+                values += len(record)
+                if is_too_sparse(len(lines), len(cells), values):
+                    raise DataError(
+                        f"{path}:{number}: {len(cells):,} names so far; give all rows the same names"
+                    )
                 for name, column in cells.items():
                     column.append(record.get(name))
     plain = [name for name, column in cells.items() if not any(isinstance(c, list | dict) for c in column)]
@@ -122,9 +129,10 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
             f"{path}:{number}: a line of more than {limit_mb(TEXT_MB)} MB; {name} raises the limit"
         )
     try:
-        record = parse(line)
+        record = parse(line.rstrip())
     except ValueError as error:
-        raise DataError(f"{path}:{number}: not JSON ({error}); each line must be an object") from error
+        reason = f"{error.msg}, column {error.colno}" if isinstance(error, JSONDecodeError) else brief(error)
+        raise DataError(f"{path}:{number}: not JSON ({reason}); each line must be an object") from error
     if not isinstance(record, dict):
         raise DataError(f"{path}:{number}: not an object; each line must be an object with named values")
     return record
@@ -140,11 +148,15 @@ def _open_parquet(path: Path, bad_rows: BadRows) -> TableFile:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
 
+    rows = file.metadata.num_rows
+    if is_too_sparse(rows, 1, path.stat().st_size):
+        raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
+
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
         return [cell[part] if cell else None for cell in cells.to_pylist()] if part else cells.to_pylist()
 
-    return _of_arrow(path, file.metadata.num_rows, schema, read)
+    return _of_arrow(path, rows, schema, read)
 
 
 def open_arrow(path: Path) -> TableFile:

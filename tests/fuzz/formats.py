@@ -23,7 +23,7 @@ from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.options import REPORTED
 from encode_once.cache.table import KIND as TABLE
 from encode_once.extract.errors import InputError
-from encode_once.extract.images.decode import decode
+from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import read
 from tests.conftest import WORDS, picture
@@ -295,7 +295,8 @@ def _image(kind):
 
 def _decode(path):
     try:
-        decode(path.read_bytes(), 16)
+        with quiet_pillow():
+            decode(path.read_bytes(), 16)
     except InputError as error:
         raise OSError(str(error)) from error
 

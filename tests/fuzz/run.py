@@ -7,6 +7,7 @@ number: `--only NUMBER` repeats it.
 
 import argparse
 import json
+import logging
 import multiprocessing
 import random
 import resource
@@ -29,6 +30,7 @@ def feed(name, seed, numbers, folder, results):
     """In a process of its own: for each number (number, outcome, detail), and at the end the peak memory."""
     from tests.fuzz.formats import FORMATS
 
+    logging.disable()  # as the command line does
     form = FORMATS[name]
     (folder / "valid").mkdir()
     form.prepare(folder / "valid")

@@ -14,7 +14,7 @@ from encode_once.extract import encode
 from encode_once.extract.encoders.base import file_identity
 from encode_once.extract.errors import InputError, WeightsError
 from encode_once.extract.images import hashing
-from encode_once.extract.readers import read
+from encode_once.extract.readers import Columns, read
 from tests.conftest import picture
 from tests.extract.readers.test_each_container import archive, error
 from tests.extract.readers.writers import Sample, coco, csv_folder, hugging_face
@@ -218,6 +218,24 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     columns = pa.table([["a"], ["b"], ["c"]], names=["id", "text", "text"])
     parquet.write_table(columns, tmp_path / "x.parquet")
     assert error(tmp_path / "x.parquet") == "x.parquet: two columns share a name; rename one of them"
+
+
+def test_small_files_that_would_take_much_memory_are_refused(tmp_path):
+    lines(tmp_path / "names.jsonl", *({f"name {row}": 1} for row in range(20_000)))
+    assert "names.jsonl:3163: 3,163 names so far" in error(tmp_path / "names.jsonl")
+    records = ({"id": row, "text": "a" if row else ["a"] * 10_000} for row in range(20_000))
+    lines(tmp_path / "captions.jsonl", *records)
+    assert error(tmp_path / "captions.jsonl").startswith(
+        "captions.jsonl:1: 10,000 captions, where other rows"
+    )
+    table(tmp_path / "nulls.parquet", id=pa.nulls(20_000_000, pa.string()))
+    assert "declares 20,000,000 rows" in error(tmp_path / "nulls.parquet")
+
+
+def test_a_column_name_with_a_null_byte_is_refused(tmp_path):
+    columns = Columns(id="a\0")
+    lines(tmp_path / "x.jsonl", {"a\0": 1, "text": "a dog"})
+    assert "contains a null byte" in error(tmp_path / "x.jsonl", columns=columns)
 
 
 def test_an_image_name_with_a_null_byte_fails_alone(tmp_path):

@@ -158,7 +158,7 @@ def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
-        ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: not JSON"),
+        ("a.jsonl", '{"id": 1}\n{"id": 2\n', "a.jsonl:2: not JSON (Expecting ',' delimiter, column 9)"),
         ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: not an object"),
         ("a.jsonl", '{"id": 1, "text": "\\ud800"}\n', "a.jsonl:1: not JSON (it contains half a"),
         pytest.param("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON (it is nested too deeply)", id="nested"),
