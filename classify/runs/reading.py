@@ -54,7 +54,8 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file."""
     with reading(path):
         content = files.read_json(path)
-        json.dumps(content, ensure_ascii=False).encode()  # fails for half a surrogate pair
+        # Fails for half a surrogate pair, unless it stands for a byte of a path that is not UTF-8.
+        json.dumps(content, ensure_ascii=False).encode("utf-8", "surrogateescape")
         if not isinstance(content, dict):
             raise ValueError(f"it is {type(content).__name__}, not an object")
         return content

@@ -9,7 +9,7 @@ import numpy as np
 DEEP = "\u0000deep\u0000"  # stands for brackets nested deeper than any parser recurses
 ODD_VALUES = [
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**30, 1e308, float("nan"), float("inf"), 0.5,
-    "", " ", "a", "0", "\ud800", "\x00", "\x1b[31m", "../../etc/passwd", "/dev/zero",
+    "", " ", "a", "0", "\ud800", "\udcff", "\x00", "\x1b[31m", "../../etc/passwd", "/dev/zero",
     "x" * 5000, "é", "NaN",
     "x.tar::y@0+99999999999999999999", "x.parquet::y[99999999999999999999]",
     [], {}, [[]], [None], [1, "a", None], {"a": 1}, {"": None}, [{}], DEEP,
