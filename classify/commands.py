@@ -140,7 +140,7 @@ def fit(
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.spec import FitSpec
 
-    spec = FitSpec(**options, tuning=DecisionSpec(**decision), options=dict(settings))
+    spec = FitSpec(**options, decision=DecisionSpec(**decision), options=dict(settings))
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
@@ -306,7 +306,7 @@ def sweep(
     from encode_once.classify import DecisionSpec
     from encode_once.classify import sweep as fit_all
 
-    rows = fit_all(**options, tuning=DecisionSpec(**decision), grid=by_head(settings), log=say)
+    rows = fit_all(**options, decision=DecisionSpec(**decision), grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
 
 

@@ -37,7 +37,7 @@ class FitSpec:
         options: of the head. Arrays and paths are stored as JSON values.
         split: the eval rows, a SPEC of `classify.data.splits`.
         groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
-        tuning: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
+        decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         data: the data folder whose table to learn from, if the store has several.
         seed: of the split, the inner part and the head.
@@ -51,7 +51,7 @@ class FitSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     split: str = "stratified:0.1"
     groups: str = CONTENT
-    tuning: DecisionSpec = field(default_factory=DecisionSpec)
+    decision: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
     data: str | None = None
     seed: int = 0
@@ -59,9 +59,9 @@ class FitSpec:
     def __post_init__(self) -> None:
         if self.tune_on not in TUNE_ON:
             raise unknown_name("--tune-on", self.tune_on, TUNE_ON)
-        tuning = DecisionSpec(self.tuning) if isinstance(self.tuning, str) else self.tuning
+        decision = DecisionSpec(self.decision) if isinstance(self.decision, str) else self.decision
         options = {name: _as_json(value) for name, value in self.options.items()}
-        for name, value in (("tuning", tuning), ("options", options), ("features", tuple(self.features))):
+        for name, value in (("decision", decision), ("options", options), ("features", tuple(self.features))):
             object.__setattr__(self, name, value)  # the class is frozen
 
     @property

@@ -49,7 +49,7 @@ def ablate(
             f"{run.path} was fitted by another version of this program, so its variants cannot be compared "
             "with it: fit it again"
         )
-    spec = replace(run.spec, tuning=run.decision.spec)
+    spec = replace(run.spec, decision=run.decision.spec)
     runner = TrialRunner(store, folder, choose_table(store, spec.data))
     whole = Trial.of(spec, run)
     rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]

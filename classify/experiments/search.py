@@ -57,7 +57,7 @@ def _best(
     runner.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
         storage=f"sqlite:///{runner.folder.resolve() / 'search.sqlite'}",
-        study_name=f"{runner.place(spec).name} {json.dumps(asdict(spec.tuning), sort_keys=True)} {by}",
+        study_name=f"{runner.place(spec).name} {json.dumps(asdict(spec.decision), sort_keys=True)} {by}",
         direction="maximize",
         load_if_exists=True,
     )

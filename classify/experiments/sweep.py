@@ -45,7 +45,7 @@ def sweep(
         trials: number of settings of each head that Optuna tries, if the head has options to search.
         by: the metric that ranks, of `classify.evaluation.intervals.METRICS`; by default the objective's.
         log: called with a line about each result.
-        fields: of the `FitSpec` that all runs share: features, split, groups, tuning, data.
+        fields: of the `FitSpec` that all runs share: features, split, groups, decision, data.
 
     Returns:
         A row for each: head, features, settings, each metric with its 95 % interval, seconds, run and error.
@@ -56,7 +56,7 @@ def sweep(
     grid = grid or {}
     shared = FitSpec(**fields)
     _check(names, grid, shared.split, trials)
-    metric = next((name for name in METRICS if name == by), None) if by else metric_of(shared.tuning)
+    metric = next((name for name in METRICS if name == by), None) if by else metric_of(shared.decision)
     if metric is None:
         raise unknown_name("metric", str(by), METRICS)
     store = store if isinstance(store, Store) else Store(store)
@@ -77,10 +77,10 @@ def sweep(
     return rows
 
 
-def metric_of(tuning: DecisionSpec) -> MetricName:
+def metric_of(decision: DecisionSpec) -> MetricName:
     """The metric that a decision rule maximises; micro F1 if that is not one of `METRICS`."""
-    sets = tuning.decide == "expected-f1"
-    objective = "samples_f1" if sets else f"{Objective.of(tuning.objective).measure}_f1"
+    sets = decision.decide == "expected-f1"
+    objective = "samples_f1" if sets else f"{Objective.of(decision.objective).measure}_f1"
     return next((name for name in METRICS if name == objective), "micro_f1")
 
 

@@ -103,6 +103,6 @@ class TrialRunner:
 
     def _run(self, spec: FitSpec, place: Path) -> Run:
         run = find_run([place]) or fit(self.store, spec, run=place, overwrite=True, table=self.table)[0]
-        if run.decision.spec != spec.tuning:
-            run.save_decision(*retune(run, spec.tuning))
+        if run.decision.spec != spec.decision:
+            run.save_decision(*retune(run, spec.decision))
         return run

@@ -112,7 +112,7 @@ def fit(
         validation,
         evaluated,
         keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
-        decide(spec.tuning, validation, evaluated, spec.tune_on),
+        decide(spec.decision, validation, evaluated, spec.tune_on),
         fitted.model.head.history,
     )
     metrics, predictions = measure_kept(result)

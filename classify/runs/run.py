@@ -211,6 +211,7 @@ class Run:
             writer.writerows(astuple(epoch) for epoch in self.history)
         self.save_decision(metrics, predictions)
         content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
+        content["tuning"] = content.pop("decision")  # its name in the file
         del content["data"]  # the same as `table`
         write_json(self.path / "run.json", content)
 
@@ -317,7 +318,8 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
             f"{FORMAT!r} only: fit it again"
         )
-    spec = {field.name: content[field.name] for field in fields(FitSpec) if field.name != "data"}
+    content = content | {"decision": content["tuning"], "data": content["table"]}
+    spec = {field.name: content[field.name] for field in fields(FitSpec)}
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
         raise ValueError("classes occur twice, or there are none")
@@ -329,7 +331,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")
     assert record.encoders is not None  # raises for a name that is none
-    return typed(FitSpec, spec | {"features": [*record.features], "data": record.table}), record
+    return typed(FitSpec, spec | {"features": [*record.features]}), record
 
 
 def _arrays(model: Model) -> State:

@@ -104,10 +104,10 @@ def library(folder):
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
     assert recompute(store, 2, [f"{encoder}/pooled"])
-    tuning = DecisionSpec("macro", shrink=False, decide="thresholds", calibrate="none")
+    decision = DecisionSpec("macro", shrink=False, decide="thresholds", calibrate="none")
     for head, options in {"linear": {}, "mlp": {"epochs": 2}, "gbm": {}, "forest": {}, "knn": {}}.items():
         run, _ = fit(
-            store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, tuning=tuning
+            store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, decision=decision
         )
         if head in ("linear", "mlp"):
             export_onnx(run, folder / f"{head}.onnx")

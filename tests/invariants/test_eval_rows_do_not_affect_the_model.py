@@ -54,7 +54,7 @@ def fitted(data, folder, head, split, tune="macro"):
     features, options = HEADS[head]
     store = data.save(folder)
     run, _ = fit(
-        store, head, features=features, split=split, tuning=tune, options=options, run=folder / "run"
+        store, head, features=features, split=split, decision=tune, options=options, run=folder / "run"
     )
     return run
 
@@ -113,19 +113,19 @@ def test_a_folds_model_has_not_seen_the_fold(data, tmp_path, head, kind):
         assert not np.array_equal(run.eval.scores[replaced], whole.eval.scores[replaced])
 
 
-@pytest.mark.parametrize("tuning", [DecisionSpec(), DecisionSpec("micro", shrink=False),
+@pytest.mark.parametrize("decision", [DecisionSpec(), DecisionSpec("micro", shrink=False),
                                     DecisionSpec(calibrate="isotonic"),
                                     DecisionSpec(decide="expected-f1")], ids=str)  # fmt: skip
-def test_a_folds_thresholds_and_calibration_have_not_seen_the_fold(data, tmp_path, tuning):
+def test_a_folds_thresholds_and_calibration_have_not_seen_the_fold(data, tmp_path, decision):
     run = fitted(data, tmp_path, "linear", "kfold:3")
-    retune(run, tuning)
+    retune(run, decision)
     before = run.decision.as_json(run.record.classes)["folds"]
     scores, labels, rng = run.eval.scores.copy(), run.eval.labels.copy(), np.random.default_rng(0)
     for fold in range(3):
         rows = run.eval.folds == fold
         run.eval.scores[rows] = rng.random((rows.sum(), 4))
         run.eval.labels[rows] = rng.random((rows.sum(), 4)) < 0.5
-        retune(run, tuning)
+        retune(run, decision)
         after = run.decision.as_json(run.record.classes)["folds"]
         assert json.dumps(after[fold]) == json.dumps(before[fold])
         assert all(after[other] != before[other] for other in range(3) if other != fold)

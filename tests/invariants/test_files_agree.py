@@ -136,22 +136,22 @@ def test_labels_and_metrics_follow_from_scores_and_thresholds(data, tmp_path, sp
     path = tmp_path / "run"
     fit(data.save(tmp_path), "linear", split=split, tune_on=tune_on, run=path, options={"Cs": [0.1]})
     assert bool(check(path)["folds"]) == (split == "kfold:3" and tune_on == "inner")
-    for tuning in RULES:
+    for decision in RULES:
         run = load_run(path)
-        run.save_decision(*retune(run, tuning))
+        run.save_decision(*retune(run, decision))
         rule = check(path)
-        cross_validated = split == "kfold:3" and tune_on == "inner" and tuning.learns
+        cross_validated = split == "kfold:3" and tune_on == "inner" and decision.learns
         assert len(rule["folds"]) == (3 if cross_validated else 0)
 
 
-@pytest.mark.parametrize("tuning", RULES[::4], ids=str)
-def test_the_files_that_fit_writes_agree_as_those_of_tune_do(data, tmp_path, tuning):
+@pytest.mark.parametrize("decision", RULES[::4], ids=str)
+def test_the_files_that_fit_writes_agree_as_those_of_tune_do(data, tmp_path, decision):
     for split in ("part", "kfold:4"):
         path = tmp_path / split.partition(":")[0]
-        fit(data.save(tmp_path), "linear", split=split, tuning=tuning, run=path, options={"Cs": [0.1]})
+        fit(data.save(tmp_path), "linear", split=split, decision=decision, run=path, options={"Cs": [0.1]})
         check(path)
         before = (path / "thresholds.json").read_bytes()
         run = load_run(path)
-        run.save_decision(*retune(run, tuning))
+        run.save_decision(*retune(run, decision))
         assert (path / "thresholds.json").read_bytes() == before
         check(path)

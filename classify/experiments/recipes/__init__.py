@@ -65,9 +65,9 @@ class Recipe:
     @property
     def spec(self) -> FitSpec:
         """What it asks to fit."""
-        tuning = DecisionSpec(self.objective, decide=self.decide)
+        decision = DecisionSpec(self.objective, decide=self.decide)
         return FitSpec(
-            self.head, self.features, self.options, self.split, tuning=tuning, tune_on=self.tune_on
+            self.head, self.features, self.options, self.split, decision=decision, tune_on=self.tune_on
         )
 
     @property

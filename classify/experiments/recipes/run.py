@@ -218,9 +218,9 @@ class RecipeRunner:
         run = find_run(folders, spec.identity(self.store, self.table))
         if run is None:
             run, _ = fit(self.store, spec, run=path, overwrite=True, table=self.table)
-        elif run.path != path or run.decision.spec != spec.tuning:
+        elif run.path != path or run.decision.spec != spec.decision:
             run = replace(run, path=path)
-            run.save(*retune(run, spec.tuning))
+            run.save(*retune(run, spec.decision))
         return run, *measure_kept(run)
 
 

@@ -87,7 +87,7 @@ def test_a_recipe_names_what_there_is(recipe):
         assert len(recipe.options["heads"]) == len(parts)
         if recipe.options["combiner"] != MEAN:
             heads.make(recipe.options["combiner"], **recipe.options.get("combiner_options", {}))
-    assert recipe.spec.tuning.objective == recipe.objective
+    assert recipe.spec.decision.objective == recipe.objective
     for name in filter(is_learned, recipe.possible_features):
         make_vectoriser(name)
     of_file = {feature for variant in load(recipe.path) for feature in variant.features}

@@ -47,7 +47,7 @@ def fits(monkeypatch):
 
 def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_path):
     store = filled()
-    rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", tuning="micro", folder=folder)
+    rows = sweep(store, ["linear", "knn"], subsets=True, split="tail:100", decision="micro", folder=folder)
     sets = [["e/image"], ["e/text"], ["e/image", "e/text"]]
     expected = sorted(itertools.product(["linear", "knn"], sets))
     assert sorted((row["head"], row["features"]) for row in rows) == expected
@@ -57,7 +57,7 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
             row["head"],
             features=row["features"],
             split="tail:100",
-            tuning="micro",
+            decision="micro",
             run=tmp_path / "alone",
         )
         predictions, order = run.decision(run.eval.scores), content_order(run.eval.keys, run.eval.ids)
@@ -109,7 +109,7 @@ def test_existing_runs_are_not_fitted_again_even_for_other_thresholds(filled, fo
     assert len(fits) == 3
     assert sweep(store, ["linear"], subsets=True, folder=folder) == first
     for objective in ("samples", "none", "at:0.3"):
-        (row,) = sweep(store, ["linear"], tuning=objective, folder=folder)
+        (row,) = sweep(store, ["linear"], decision=objective, folder=folder)
         assert len(fits) == 3
         run = load_run(row["run"])
         assert run.decision.spec == DecisionSpec(objective)
@@ -174,7 +174,7 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
         ({"features": ["e/imag"]}, "did you mean 'e/image'"),
         ({"grid": {"linear": {"tolerence": [1]}}}, "did you mean 'tolerance'"),
         ({"grid": {"mlp": {"epochs": [1]}}}, "unknown head of a setting 'mlp'"),
-        ({"tuning": "macroo"}, "did you mean 'macro'"),
+        ({"decision": "macroo"}, "did you mean 'macro'"),
         ({"by": "f1"}, "unknown metric 'f1'"),
         ({"trials": 2}, "nothing to search of linear; there is of mlp"),
         ({"trials": 2, "names": ["mlp"], "split": "kfold:3"}, "kfold:3"),

@@ -159,7 +159,7 @@ def test_missing_vectors_are_replaced_and_reported(filled, tmp_path):
     ("options", "error"),
     [
         ({"spec": "mlpp"}, UsageError),
-        ({"tuning": "makro"}, UsageError),
+        ({"decision": "makro"}, UsageError),
         ({"split": "tial:5"}, UsageError),
         ({"tune_on": "everything"}, UsageError),
         ({"options": {"widht": 3}}, UsageError),

@@ -111,7 +111,7 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
 
 @pytest.fixture
 def fitted(store, tmp_path):
-    fit(store, "linear", features=VECTORS, tuning="micro", run=tmp_path / "run")
+    fit(store, "linear", features=VECTORS, decision="micro", run=tmp_path / "run")
     return load_run(tmp_path / "run")
 
 
@@ -171,7 +171,7 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
 
 
 def test_a_run_that_decides_by_more_than_thresholds_is_refused_with_what_to_do(filled, tmp_path):
-    run, _ = fit(filled(), "linear", tuning=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
+    run, _ = fit(filled(), "linear", decision=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
     with pytest.raises(
         DataError, match=r"decides by more than thresholds .*--decide thresholds --calibrate none"
     ):

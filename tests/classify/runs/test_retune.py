@@ -51,33 +51,33 @@ TUNINGS = [
 ]
 
 
-@pytest.mark.parametrize("tuning", TUNINGS, ids=str)
+@pytest.mark.parametrize("decision", TUNINGS, ids=str)
 @pytest.mark.parametrize(("tune_on", "tuned_on"), [("inner", "inner: 60 of"), ("eval", "eval: the 60 rows")])
-def test_the_decision_rule_is_fitted_on_the_rows_that_the_metrics_name(tuning, tune_on, tuned_on):
+def test_the_decision_rule_is_fitted_on_the_rows_that_the_metrics_name(decision, tune_on, tuned_on):
     run = make_run(tune_on)
-    metrics, predictions = retune(run, tuning)
+    metrics, predictions = retune(run, decision)
     source = run.eval if tune_on == "eval" else run.validation
-    expected = tuning.fit(source.scores, source.labels)
+    expected = decision.fit(source.scores, source.labels)
     np.testing.assert_array_equal(run.decision.thresholds, expected.thresholds)
     np.testing.assert_array_equal(predictions, expected(run.eval.scores))
-    assert run.decision.spec == tuning
-    assert metrics["objective"] == (tuning.objective if tuning.decide == "thresholds" else "expected-f1")
-    assert metrics["decided"] == str(tuning)
-    assert metrics["tuned_on"].startswith("nothing" if tuning.objective == "none" else tuned_on)
-    assert tuned_on_eval(run) == (tune_on == "eval" and tuning.objective != "none")
+    assert run.decision.spec == decision
+    assert metrics["objective"] == (decision.objective if decision.decide == "thresholds" else "expected-f1")
+    assert metrics["decided"] == str(decision)
+    assert metrics["tuned_on"].startswith("nothing" if decision.objective == "none" else tuned_on)
+    assert tuned_on_eval(run) == (tune_on == "eval" and decision.objective != "none")
     assert_measured(metrics, predictions, run)
 
 
-@pytest.mark.parametrize("tuning", TUNINGS[:-1], ids=str)
-def test_a_cross_validated_row_does_not_affect_its_own_labels(tuning):
+@pytest.mark.parametrize("decision", TUNINGS[:-1], ids=str)
+def test_a_cross_validated_row_does_not_affect_its_own_labels(decision):
     folds = np.arange(60) % 4
     run = make_run(folds=folds)
-    metrics, predictions = retune(run, tuning)
+    metrics, predictions = retune(run, decision)
     for fold in range(4):
         others, rows = folds != fold, folds == fold
-        rule = tuning.fit(run.eval.scores[others], run.eval.labels[others])
+        rule = decision.fit(run.eval.scores[others], run.eval.labels[others])
         np.testing.assert_array_equal(predictions[rows], rule(run.eval.scores[rows]))
-    rule = tuning.fit(run.eval.scores, run.eval.labels)
+    rule = decision.fit(run.eval.scores, run.eval.labels)
     np.testing.assert_array_equal(run.decision.thresholds, rule.thresholds)
     assert "out-of-fold" in metrics["tuned_on"]
     assert_measured(metrics, predictions, run)
