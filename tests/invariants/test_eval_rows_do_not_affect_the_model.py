@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from encode_once.classify import fit, retune
 from encode_once.classify.data.text import embeddings
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.spec import FitSpec
 from tests.invariants.conftest import WORDS, Data
 
 CORPUS = ["tfidf:30", "word2vec:4/mean"]
@@ -53,9 +54,8 @@ def changed(data, rows, kind, seed=1):
 def fitted(data, folder, head, split, tune="macro"):
     features, options = HEADS[head]
     store = data.save(folder)
-    run, _ = fit(
-        store, head, features=features, split=split, decision=tune, options=options, run=folder / "run"
-    )
+    spec = FitSpec(head, features, options, split, decision=tune)
+    run, _ = fit(store, spec, run=folder / "run", overwrite=True)
     return run
 
 

@@ -70,7 +70,9 @@ def checked(tmp_path):
 
     def check(store, near=0.95, **options):
         options = {"split": "kfold:3", "features": ["e/image"], **options}
-        run, _ = fit(store, "linear", data=tmp_path / "train.csv", run=tmp_path / "run", **options)
+        run, _ = fit(
+            store, "linear", data=tmp_path / "train.csv", run=tmp_path / "run", overwrite=True, **options
+        )
         findings, warnings = audit(run, near)
         return {kind: [row for row in findings if row.kind == kind] for kind in KINDS}, warnings
 

@@ -142,7 +142,7 @@ def test_a_split_that_divides_duplicates_causes_a_warning(doubled, tmp_path):
     store = doubled()
     run, metrics = fit(store, "linear", split="tail:300", run=tmp_path / "run")
     assert metrics["warnings"] == ["50 of the 300 eval rows of tail:300 are duplicates of train rows"]
-    run, _ = fit(store, "linear", split="tail:300", groups="none", run=tmp_path / "run")
+    run, _ = fit(store, "linear", split="tail:300", groups="none", run=tmp_path / "run-2")
     assert load_run(run.path).record.warnings == []
 
 
