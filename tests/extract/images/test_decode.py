@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from encode_once.extract.errors import InputError
-from encode_once.extract.images.decode import decode, reduction
+from encode_once.extract.images.decode import decode, quiet_pillow, reduction
 from tests.conftest import picture
 
 
@@ -123,6 +124,25 @@ def test_broken_files_fail_with_a_typed_reason(name):
         decode(content)
     assert caught.value.reason == reason
     assert str(caught.value)
+
+
+def test_an_image_that_does_not_fit_into_memory_fails_alone(monkeypatch):
+    def exhausted(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.Image, "convert", exhausted)
+    with pytest.raises(InputError, match="fewer --workers") as caught:
+        decode(saved(Image.new("L", (4, 4)), "PNG"))
+    assert caught.value.reason == "out-of-memory"
+
+
+def test_warnings_of_pillow_are_not_shown(recwarn):
+    tiff = saved(picture(3, (20, 15)), "TIFF")
+    with quiet_pillow():
+        for place in range(len(tiff) - 200, len(tiff)):
+            with suppress(InputError):
+                decode(tiff[:place] + b"\xff" + tiff[place + 1 :])
+    assert not recwarn.list
 
 
 @given(st.integers(0, len(JPEG) - 1), st.integers(1, 255), st.booleans())
