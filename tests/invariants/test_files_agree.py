@@ -68,6 +68,10 @@ def expected_f1(p, chosen):
 def labels_of(rule, p, classes):
     """The labels (n, c) that a rule of thresholds.json gives rows of probabilities p (n, c)."""
     n, c = p.shape
+    precedence = np.array(
+        [classes.index(name) for name in rule["precedence"]]
+    )  # decides between equal labels
+    p, classes = p[:, precedence], [classes[k] for k in precedence]
     most = c if rule["at_most"] is None else rule["at_most"]
     if rule["decide"] == "expected-f1":
         chosen, margins = np.zeros((n, c), bool), p
@@ -85,7 +89,7 @@ def labels_of(rule, p, classes):
         size = min(max(chosen[row].sum(), rule["at_least"]), most)
         order = sorted(range(c), key=lambda k: (not chosen[row, k], -margins[row, k]))
         chosen[row] = np.isin(np.arange(c), order[:size])
-    return chosen
+    return chosen[:, np.argsort(precedence)]
 
 
 def check(path):
