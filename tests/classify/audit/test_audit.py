@@ -69,7 +69,7 @@ def checked(tmp_path):
     """A function that fits on a store and returns the audit's findings by kind, and its warnings."""
 
     def check(store, near=0.95, **options):
-        options = {"split": "kfold:3", "features": ["e/image"], "overwrite": True, **options}
+        options = {"split": "kfold:3", "features": ["e/image"], **options}
         run, _ = fit(
             store, "linear", data=tmp_path / "train.csv", run=tmp_path / "run", overwrite=True, **options
         )
