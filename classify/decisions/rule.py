@@ -257,7 +257,11 @@ class DecisionRule:
 
     @classmethod
     def of_json(cls, content: Mapping[str, Any], classes: Sequence[str]) -> "DecisionRule":
-        """The inverse of `as_json`."""
+        """The inverse of `as_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: the content is not that of a rule for these classes.
+        """
         spec = DecisionSpec(**{field.name: content[field.name] for field in fields(DecisionSpec)})
         guarantee, calibration = content.get("guarantee"), content["calibration"]
         thresholds = ThresholdEstimate(
@@ -270,9 +274,12 @@ class DecisionRule:
             parameters = [np.array(calibration[name]) for name in classes]
             calibration = Calibration(content["calibrated_by"], parameters)
         folds = tuple(cls.of_json(fold, classes) for fold in content["folds"])
-        names = content.get("precedence")
-        places = {name: c for c, name in enumerate(classes)}
-        precedence = None if names is None else np.array([places[name] for name in names], np.intp)
+        precedence, names = None, content.get("precedence")
+        if names is not None:
+            places = {name: c for c, name in enumerate(classes)}
+            precedence = np.array([places[name] for name in names], np.intp)
+            if len(names) != len(classes) or len(set(names)) != len(names):
+                raise ValueError("precedence must name each class once")
         return cls(spec, thresholds, calibration, folds, precedence)
 
 

@@ -99,6 +99,13 @@ def test_a_rule_survives_json(decide, calibrate, objective):
     np.testing.assert_array_equal(reverse.probabilities(scores[:, ::-1]), rule.probabilities(scores)[:, ::-1])
 
 
+@pytest.mark.parametrize("precedence", [CLASSES[:3], [*CLASSES[:3], "cat"], [*CLASSES, "cat"]])
+def test_a_precedence_that_does_not_name_each_class_once_is_refused(precedence):
+    content = DecisionSpec().fit(*rows()).as_json(CLASSES)
+    with pytest.raises(ValueError, match="each class once"):
+        DecisionRule.of_json({**content, "precedence": precedence}, CLASSES)
+
+
 def test_intervals_are_by_class_and_none_if_unknown():
     content = DecisionSpec("macro").fit(*rows()).as_json(CLASSES)
     low, high = content["intervals"]["cat"]
