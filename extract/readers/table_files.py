@@ -15,9 +15,11 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
 from encode_once.extract.images import containers
 from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
-from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
+from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import BadCell
+
+MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
 
 
 @dataclass(frozen=True)
@@ -139,12 +141,13 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
 
 
 def _open_parquet(path: Path, bad_rows: BadRows) -> TableFile:
-    import_pyarrow(path)
+    pa = import_pyarrow(path)
     from pyarrow.parquet import ParquetFile
 
     try:
-        file = ParquetFile(path)
-        schema = file.schema_arrow
+        schema = ParquetFile(path).schema_arrow
+        texts = [column.name for column in schema if pa.types.is_string(column.type)]
+        file = ParquetFile(path, read_dictionary=texts)  # a text that many rows share is in memory once
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
 
@@ -154,9 +157,28 @@ def _open_parquet(path: Path, bad_rows: BadRows) -> TableFile:
 
     def read(column: str, part: str = "") -> list[Any]:
         cells = file.read(columns=[f"{column}.{part}" if part else column])[column]
+        if column in texts:
+            cells = _expanded(path, column, cells)
         return [cell[part] if cell else None for cell in cells.to_pylist()] if part else cells.to_pylist()
 
     return _of_arrow(path, rows, schema, read)
+
+
+def _expanded(path: Path, column: str, cells: Any) -> Any:
+    """A column of texts, each of which is stored once, with a text in each row.
+
+    Raises:
+        DataError: it would take far more memory than the file.
+    """
+    from pyarrow import compute, string
+
+    lengths = (compute.binary_length(chunk.dictionary).take(chunk.indices) for chunk in cells.chunks)
+    nbytes = sum(compute.sum(of_chunk).as_py() or 0 for of_chunk in lengths)
+    if nbytes > max(MUCH_TEXT, SPARSE * path.stat().st_size):
+        raise DataError(
+            f"{path}: the column {column!r} repeats long texts, {nbytes >> 20:,} MB in all; shorten them"
+        )
+    return cells.cast(string())
 
 
 def open_arrow(path: Path) -> TableFile:

@@ -139,7 +139,7 @@ def test_an_image_that_does_not_fit_into_memory_fails_alone(monkeypatch):
 def test_warnings_of_pillow_are_not_shown(recwarn):
     tiff = saved(picture(3, (20, 15)), "TIFF")
     with quiet_pillow():
-        for place in range(len(tiff) - 200, len(tiff)):
+        for place in range(8, 208):  # the tags
             with suppress(InputError):
                 decode(tiff[:place] + b"\xff" + tiff[place + 1 :])
     assert not recwarn.list

@@ -37,8 +37,8 @@ def table(path, metadata=None, **columns):
 def failures(data, tmp_path):
     """Image → the error of reading it."""
     (rows,) = read(data)[0].values()
-    found = hashing.add_keys(rows, FileIndex(tmp_path / "files.sqlite"), 2)
-    return {os.path.basename(path): (error.reason, str(error)) for path, error in found.items()}
+    errors = hashing.add_keys(rows, FileIndex(tmp_path / "files.sqlite"), 2)
+    return {os.path.basename(path): (error.reason, str(error)) for path, error in errors.items()}
 
 
 # ---------------------------------------------------------------------------------- what is no regular file
@@ -230,6 +230,10 @@ def test_small_files_that_would_take_much_memory_are_refused(tmp_path):
     )
     table(tmp_path / "nulls.parquet", id=pa.nulls(20_000_000, pa.string()))
     assert "declares 20,000,000 rows" in error(tmp_path / "nulls.parquet")
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int32()), ["x" * (1 << 20)])
+    columns = pa.table({"id": list(map(str, range(2000))), "text": texts})
+    parquet.write_table(columns, tmp_path / "texts.parquet", store_schema=False)
+    assert "the column 'text' repeats long texts, 2,000 MB in all" in error(tmp_path / "texts.parquet")
 
 
 def test_a_column_name_with_a_null_byte_is_refused(tmp_path):
@@ -242,9 +246,9 @@ def test_an_image_name_with_a_null_byte_fails_alone(tmp_path):
     picture(0).save(tmp_path / "0.png")
     names = ["0.png", "a\0.png", "a\0b/c.png", "x" * 300 + "/0.png"]
     path = lines(tmp_path / "x.jsonl", *({"id": n, "image": name} for n, name in enumerate(names)))
-    found = failures(path, tmp_path)
-    assert found["a\0.png"] == ("unreadable", "embedded null byte")
-    assert len(found) == 3
+    errors = failures(path, tmp_path)
+    assert errors["a\0.png"] == ("unreadable", "embedded null byte")
+    assert len(errors) == 3
 
 
 @pytest.mark.parametrize(
