@@ -140,6 +140,10 @@ def _offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArra
     return offsets
 
 
+def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> Keys:
+    return read_array(group, name, "u", shape).astype(np.uint8, casting="no")
+
+
 def _get_labels(group: h5py.Group, rows: int) -> list[tuple[str, ...]]:
     names, numbers = _get_texts(group, "labels/names"), read_array(group, "labels/numbers", "u", (None,))
     offsets = _offsets(group, "labels", len(numbers), rows).tolist()
@@ -223,7 +227,7 @@ def load_table(path: Path) -> Table:
         source = read_attribute(file, "source", str)
         more: dict[str, Any] = {"split": Path(source).stem}
         if read_attribute(file, "version", int) >= WITH_CAPTIONS:
-            keys = list(read_array(file, "more_caption_keys", "u", (None, rows, KEY_BYTES)))
+            keys = list(_get_keys(file, "more_caption_keys", (None, rows, KEY_BYTES)))
             more = {
                 "split": read_attribute(file, "split", str),
                 "more_sources": _get_texts(file, "more_sources"),
@@ -239,7 +243,7 @@ def load_table(path: Path) -> Table:
             id_column=read_attribute(file, "id_column", str),
             label_separator=read_attribute(file, "label_separator", str),
             columns={name: _get_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
-            image_keys=read_array(file, "image_keys", "u", (rows, KEY_BYTES)),
-            caption_keys=read_array(file, "caption_keys", "u", (rows, KEY_BYTES)),
+            image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
+            caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
             **more,
         )

@@ -24,6 +24,7 @@ from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
 KIND = "encode-once part", 2
 DTYPES = ("<f2", "<f4", "|u1")
 BLOCK_BYTES = 1 << 20  # of values under one checksum, for reading many consecutive rows
+INFINITE_HALF = 0x7C00  # the bits of infinity as float16; those of NaN are greater
 COPY_BYTES = 1 << 26  # of vectors that a copy keeps in memory
 Values = NDArray[Any]  # (vectors, d), float16 or float32; uint8 with d = 1 if rows are texts
 Lengths = NDArray[np.intp]  # (n,): vectors per row of a ragged feature
@@ -193,7 +194,7 @@ class Part:
                 sound = checksums(self.blocks(blocks)) == self._block_sums[blocks]
             else:
                 sound = self.sound(first, end)
-            if not sound.all():
+            if not sound.all() or not all_finite(self.values[start:stop]):
                 raise self._damaged(first, end)
             self._is_verified[first:end] = True
         return self.values[start:stop]
@@ -207,12 +208,13 @@ class Part:
         values = self.values.take(rows, axis=0)
         new = np.flatnonzero(~self._is_verified[rows])
         if len(new):
-            self._verify(rows[new], values if len(new) == len(rows) else values[new])
+            unverified = values if len(new) == len(rows) else values[new]
+            self._verify(rows[new], unverified, unverified)
         return values
 
-    def _verify(self, rows: RowIndex, vectors: Iterable[Values]) -> None:
-        """Compare each row's vectors with its checksum."""
-        if (checksums(vectors) != self._sums[rows]).any():
+    def _verify(self, rows: RowIndex, values: Values, by_row: Iterable[Values]) -> None:
+        """Compare each row's vectors with its checksum, and refuse NaN, which another program may write."""
+        if not all_finite(values) or (checksums(by_row) != self._sums[rows]).any():
             raise self._damaged(int(rows.min()), int(rows.max()) + 1)
         self._is_verified[rows] = True
 
@@ -227,16 +229,20 @@ class Part:
         lengths = self.offsets[rows + 1].astype(np.intp) - starts
         values = self.values.take(ranges(starts, lengths), axis=0)
         if not self._is_verified[rows].all():
-            self._verify(rows, (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist())))
+            by_row = (values[a:b] for a, b in pairwise(offsets_of(lengths).tolist()))
+            self._verify(rows, values, by_row)
         return values, lengths
 
     def sound(self, first: int, end: int) -> NDArray[np.bool_]:
-        """Whether each of the rows first … end - 1 is as it was written, (end - first,)."""
+        """Whether each of the rows first … end - 1 is as it was written, and finite, (end - first,)."""
         start, stop = self._span(first, end)
         rows: Any = self.values[start:stop]
         if self.offsets is not None:
             rows = (self.values[a:b] for a, b in pairwise(self.offsets[first : end + 1].tolist()))
-        return np.asarray(checksums(rows) == self._sums[first:end])
+        sound = np.asarray(checksums(rows) == self._sums[first:end])
+        if not all_finite(self.values[start:stop]):
+            sound &= [all_finite(self.values[slice(*self._span(row, row + 1))]) for row in range(first, end)]
+        return sound
 
     def _span(self, first: int, end: int) -> tuple[int, int]:
         if self.offsets is None:
@@ -284,9 +290,7 @@ class Part:
             problems.append(
                 f"{self.path}: {len(damaged)} of {self.rows} rows damaged, the first {damaged[0]}"
             )
-        step = max(1, COPY_BYTES // max(1, self.shape.vector_bytes))
-        vectors = (self.values[first : first + step] for first in range(0, self.vectors, step))
-        if not all(np.isfinite(piece).all() for piece in vectors):
+        if not all_finite(self.values):
             problems.append(f"{self.path}: contains NaN or infinity")
         if not self.stamp.sealed:
             return problems
@@ -307,6 +311,20 @@ class Part:
                 if not in_place or (dataset.shape, dataset.dtype.str) != (dimensions, dtype):
                     problems.append(f"{self.path}: HDF5 has another {name} than the stamp")
         return problems
+
+
+def all_finite(values: Values) -> bool:
+    """Whether no value is NaN or infinite; for float16 by its bits, which is ten times as fast as NumPy."""
+    step = max(1, BLOCK_BYTES // max(1, values[:1].nbytes))
+    for first in range(0, len(values), step):
+        piece = values[first : first + step]
+        if piece.dtype == np.float16 and piece.flags.c_contiguous:
+            without_sign = piece.view(np.uint16) << 1
+            if without_sign.max(initial=0) >= INFINITE_HALF << 1:
+                return False
+        elif not np.isfinite(piece).all():
+            return False
+    return True
 
 
 def checksum_of_rest(content: Any, shape: Shape, places: Mapping[str, int]) -> str:

@@ -22,7 +22,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -30,6 +29,7 @@ from safetensors.numpy import save_file
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.format.files import open_descriptor, typed
+from encode_once.cache.format.hdf5 import create_hdf5
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
@@ -192,7 +192,7 @@ class Run:
         (self.path / "run.json").unlink(missing_ok=True)
         with replacing(self.path / "weights.safetensors") as temporary:
             save_file(weights, temporary)
-        with replacing(self.path / "scores.h5") as temporary, h5py.File(temporary, "w") as file:
+        with replacing(self.path / "scores.h5") as temporary, create_hdf5(temporary) as file:
             file["classes"] = self.record.classes
             file["fitted_on"] = self.fitted_on
             for name, rows in (("tune", self.validation), ("eval", self.eval)):

@@ -11,8 +11,9 @@ import pytest
 
 from encode_once.cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
 from encode_once.cache.file_index import FileIndex
+from encode_once.cache.format import part as part_module
 from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
-from encode_once.cache.format.part import KIND
+from encode_once.cache.format.part import KIND, all_finite
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import repair, verify
 
@@ -262,6 +263,43 @@ def test_a_foreign_file_never_reaches_the_hdf5_library(copy, content, monkeypatc
         Store(copy).feature("e/dense")
     with pytest.raises(DamagedError, match="not written by this program"):
         Store(copy).tables()
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_value_that_is_not_finite_is_found(value, dtype):
+    values = np.random.default_rng(0).normal(size=(3000, 300)).astype(dtype)
+    values[0, :2] = np.finfo(dtype).max, np.finfo(dtype).min
+    assert all_finite(values)
+    assert all_finite(values[:0])
+    values[2987, 17] = value
+    assert not all_finite(values)
+    assert not all_finite(values[:, 17:])
+
+
+def test_nan_with_the_right_checksums_is_refused_when_it_is_read(tmp_path, monkeypatch):
+    """As a program of somebody else may write it."""
+    store = Store(tmp_path / "store")
+    bad = DENSE.copy()
+    bad[7, 3] = np.nan
+    monkeypatch.setattr(np, "isfinite", np.ones_like)
+    monkeypatch.setattr(part_module, "all_finite", lambda values: True)
+    with store.declare("e/dense", SPEC).writer(ROWS) as writer:
+        writer.append(KEYS, bad)
+    with store.declare("e/ragged", SPEC).writer(ROWS) as writer:
+        writer.append(KEYS, bad, np.ones(ROWS, np.intp))
+    monkeypatch.undo()
+    for read in (
+        lambda: Store(store.path).feature("e/dense").read(KEYS),
+        lambda: Store(store.path).feature("e/dense").read(KEYS[::-1]),
+        lambda: Store(store.path).feature("e/ragged").read_ragged(KEYS),
+    ):
+        with pytest.raises(DamagedError, match="rows"):
+            read()
+    assert len([line for line in verify(store) if "NaN" in line]) == 2
+    repair(store)
+    assert verify(store) == []
+    assert Store(store.path).feature("e/ragged").has(KEYS).sum() == ROWS - 1
 
 
 def test_repair_drops_only_the_damaged_row(copy):

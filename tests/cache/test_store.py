@@ -188,7 +188,7 @@ def test_a_folder_with_other_files_is_no_store(tmp_path):
 
 @pytest.mark.parametrize(
     ("version", "remedy"),
-    [(1, "extract again into a new --store"), (99, "update this one"), ('"2"', "no version number")],
+    [(1, "extract again into a new --store"), (99, "update this one"), ('"2"', "not a version number")],
 )
 def test_a_store_of_another_version_is_refused_with_the_remedy(tmp_path, version, remedy):
     (tmp_path / "store.json").write_text(f'{{"format": "encode-once store", "version": {version}}}')

@@ -169,6 +169,7 @@ TABLES = {
     "falling offsets": replaced("labels/offsets", np.arange(13, dtype="u8")[::-1]),
     "keys of 3 rows": replaced("image_keys", np.zeros((3, 16), "u1")),
     "keys are floats": replaced("image_keys", np.zeros((12, 16), "f4")),
+    "keys are longer": replaced("image_keys", np.zeros((12, 16), "u4")),
     "captions of 3 rows": replaced("captions/offsets", np.array([0, 1, 2, 14], "u8")),
     "no captions": lambda file: file.__delitem__("captions"),
     "ids are a data set": replaced("ids", np.zeros(3)),
@@ -242,7 +243,7 @@ def test_a_crafted_store_json(path, content):
 @pytest.mark.parametrize("version", ['"2"', "2.0", "true", "[2]"])
 def test_a_version_that_is_no_number_is_not_taken_for_a_newer_one(path, version):
     (path / "store.json").write_text(f'{{"format": "encode-once store", "version": {version}}}')
-    with pytest.raises(EncodeOnceError, match="no version number"):
+    with pytest.raises(EncodeOnceError, match="not a version number"):
         Store(path)
 
 
