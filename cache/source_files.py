@@ -37,7 +37,7 @@ class SourceFile:
             if stat == (self.size, self.mtime_ns) and stat != FOLDER:
                 return False
             return _key(self.path).hex() != self.key
-        except OSError:
+        except (OSError, ValueError):  # a null byte in a crafted path
             return False
 
 

@@ -14,6 +14,7 @@ from encode_once.cache import EncodeOnceError, Failure, Store, content_key, desc
 from encode_once.cache.format.header import checksum, read_stamp, stamp_whole
 from encode_once.cache.format.part import KIND
 from encode_once.cache.maintenance import repair, verify
+from encode_once.cache.source_files import SourceFile
 from encode_once.cache.table import KIND as TABLE
 from encode_once.cache.table import Table
 from tests.cache.rows import KEYS, VALUES, fill
@@ -388,3 +389,14 @@ def test_a_stray_folder_is_named_as_that(path):
     (line,) = verify(Store(path))
     assert "a b/mean is not the folder of a feature" in line
     assert Store(path).features() == ["e/o", "f/o"]
+
+
+@pytest.mark.parametrize(
+    "source", ["/dev/zero", "pipe", "/nowhere", "a\0b", "x" * 5000, "", "/proc/self/mem"]
+)
+def test_a_crafted_source_of_a_table_is_not_waited_for(path, tmp_path, source):
+    os.mkfifo(tmp_path / "pipe")
+    source = str(tmp_path / source) if source == "pipe" else source
+    table = Store(path).tables()[0]
+    Store(path).save(table, [SourceFile(source, 5, 5, "00" * 16)])
+    assert not Store(path).is_outdated(table)
