@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import replacing
-from encode_once.cache.format.files import open_regular, reading, typed
+from encode_once.cache.format.files import open_without_links, reading, typed
 from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_attribute
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key
@@ -181,7 +181,7 @@ def read_header(path: Path) -> TableHeader:
             table = load_table(path)
             return TableHeader(table.source, table.split, len(table), table.labels is not None)
         place = typed(HeaderPlace, stamp["header"])
-        with open_regular(path) as file:
+        with open_without_links(path) as file:
             file.seek(STAMP_BYTES)
             text = file.read(min(max(place.bytes, 0), path.stat().st_size))
         if checksum(text) != place.checksum:

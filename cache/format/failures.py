@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from encode_once.cache.format.atomic import replacing, writing
-from encode_once.cache.format.files import open_descriptor, open_regular, reading, typed
+from encode_once.cache.format.files import open_descriptor, open_without_links, reading, typed
 from encode_once.cache.keys import KEY_BYTES
 
 LINE_BYTES = 1 << 20  # of a longer line, each piece is a line that cannot be read
@@ -34,7 +34,7 @@ def read_failures(journal: Path) -> dict[bytes, Failure]:
         StoreError: the disk fails.
     """
     failed = {}
-    with suppress(FileNotFoundError), reading(journal), open_regular(journal) as file:
+    with suppress(FileNotFoundError), reading(journal), open_without_links(journal) as file:
         while line := file.readline(LINE_BYTES):
             with suppress(ValueError, RecursionError):
                 failure = typed(Failure, json.loads(line))

@@ -25,7 +25,7 @@ KINDS = {
 }
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_without_links(path: Path) -> BinaryIO:
     """Open a regular file for reading; a symbolic link is not followed, and a pipe not waited for.
 
     Raises:
@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
         DamagedError: it is not a regular file, not JSON, or too large.
         StoreError: the disk fails.
     """
-    with reading(path), open_regular(path) as file:
+    with reading(path), open_without_links(path) as file:
         content = file.read(JSON_BYTES + 1)
         if len(content) > JSON_BYTES:
             raise DamagedError(f"{path} cannot be read: it has more than {JSON_BYTES:,} bytes")

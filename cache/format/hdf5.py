@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.format.atomic import write_at
-from encode_once.cache.format.files import open_regular, reading
+from encode_once.cache.format.files import open_without_links, reading
 
 DEPTH = 8  # of nested groups; the library recurses
 NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
@@ -39,7 +39,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
             types or sizes that this program does not write.
         StoreError: the disk or the memory fails.
     """
-    with reading(path), open_regular(path) as content, h5py.File(content, "r") as file:
+    with reading(path), open_without_links(path) as content, h5py.File(content, "r") as file:
         _check(file, content)
         yield file
 

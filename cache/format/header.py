@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.atomic import write_at
-from encode_once.cache.format.files import open_regular, reading
+from encode_once.cache.format.files import open_without_links, reading
 
 Stamp = Mapping[str, Any]
 SLOT_BYTES = 4096  # a page, which most disks write at once
@@ -53,7 +53,7 @@ def read_stamp(path: Path, kind: tuple[str, int], since: int | None = None) -> d
         DamagedError: no slot is intact.
         StoreError: another format or version, or the file cannot be read.
     """
-    with reading(path), open_regular(path) as file:
+    with reading(path), open_without_links(path) as file:
         blocks = [file.read(SLOT_BYTES) for _ in range(SLOTS)]
         stamps = [stamp for stamp in map(_parse, blocks) if stamp is not None]
         if not stamps:
@@ -82,7 +82,7 @@ def check_whole(path: Path, kind: tuple[str, int], since: int | None = None) -> 
         DamagedError: the file has changed since it was written.
     """
     stamp = read_stamp(path, kind, since)
-    with reading(path), open_regular(path) as file:
+    with reading(path), open_without_links(path) as file:
         if stamp.get("checksum") != _checksum_of_content(file):
             raise DamagedError(f"{path} is damaged")
 

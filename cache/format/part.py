@@ -16,7 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError, StoreError, collected
-from encode_once.cache.format.files import open_regular, reading, typed
+from encode_once.cache.format.files import open_without_links, reading, typed
 from encode_once.cache.format.hdf5 import open_hdf5
 from encode_once.cache.format.header import STAMP_BYTES, checksum, checksums, read_stamp
 from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
@@ -138,7 +138,7 @@ class Part:
             if self.stamp.feature_key != feature_key:
                 raise StoreError(f"{path} belongs to another feature ({self.stamp.feature})")
             self.shape, self.rows, self.vectors = self.stamp.shape, self.stamp.rows, self.stamp.vectors
-            with open_regular(path) as file:
+            with open_without_links(path) as file:
                 self.content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self.keys: Keys = self._mapped("keys")[: self.rows]
             self._sums = self._mapped("sums")[: self.rows]

@@ -198,7 +198,7 @@ def _booleans(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def read_weights(path: Path) -> State:
     """The arrays in `weights.safetensors`, without NaN and infinity."""
-    with reading(path), files.open_regular(path):
+    with reading(path), files.open_without_links(path):
         arrays: Mapping[str, NDArray[Any]] = load_file(path)
         for name, values in arrays.items():
             if values.dtype == np.bool_:
@@ -214,7 +214,7 @@ def read_history(path: Path) -> list[Epoch]:
     """The epochs in `history.csv`; none for a run that was written before there was such a file."""
     if not path.exists():
         return []
-    with reading(path), files.open_regular(path) as file:
+    with reading(path), files.open_without_links(path) as file:
         _, *rows = csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
         return [
             Epoch(int(model), int(epoch), float(loss), float(validation), float(score) if score else None)
