@@ -100,7 +100,7 @@ def _tuned_on(run: Run) -> str:
         return f"eval: the {len(run.eval.ids)} rows it is measured on"
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
-    return f"inner: {len(run.validation.ids)} of the training rows"
+    return f"{len(run.validation.ids)} validation rows"
 
 
 def compare_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
