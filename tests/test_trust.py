@@ -296,3 +296,32 @@ def test_code_in_a_folder_of_transformers_does_not_run(folder, run, monkeypatch,
     with pytest.raises(WeightsError, match="could not be loaded"):
         encode("input", [encoder], "store", progress=False)
     assert not RAN.exists()
+
+
+@pytest.mark.parametrize("words", ON_RUN, ids=lambda words: words[0])
+def test_a_store_that_a_run_names_is_only_read_and_named_in_a_warning(plain, run, tmp_path_factory, words):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "store"
+    shutil.move("store", elsewhere)
+    edit_run(lambda record: record.update(store=str(elsewhere)))
+    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    assert f"warning: gift names the store {elsewhere}" in run(*words).stderr
+    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+    assert str(elsewhere) not in run(*words, "--store", "new").stderr
+
+
+def test_a_folder_that_a_run_names_as_its_store_and_that_is_none_is_not_touched(plain, run):
+    Path("folder/features").mkdir(parents=True)
+    edit_run(lambda record: record.update(store="folder"))
+    run("predict", "gift", "--data", "input")
+    assert [path.name for path in Path("folder").rglob("*")] == ["features"]
+    assert Path("gift/store/store.json").exists()
+
+
+@pytest.mark.parametrize("place", ["gift/store", "gift/store/features", "gift/ablation"])
+def test_a_link_inside_a_run_is_not_written_through(plain, run, place):
+    Path("victim").mkdir()
+    Path(place).parent.mkdir(exist_ok=True)
+    Path(place).symlink_to(Path("victim").resolve())
+    words = ("ablate", "gift") if "ablation" in place else ("predict", "gift", "--data", "input")
+    assert place in line_of(run(*words, status=1))
+    assert not any(Path("victim").iterdir())

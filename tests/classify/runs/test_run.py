@@ -1,12 +1,21 @@
-"""Reading a run's folder."""
+"""Reading a run's folder, also one that a stranger wrote."""
 
+import os
+import shutil
 import subprocess
 import sys
 
+import h5py
+import lightgbm
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
-from encode_once.classify import fit
+from encode_once.cache import DataError
+from encode_once.classify import fit, load_run
 from encode_once.classify.bench.synthetic import synthetic_store
+from encode_once.classify.heads.booster_text import checked
+from encode_once.classify.runs.run import RunError
 
 HEAVY = {"torch", "sklearn", "lightgbm", "scipy.stats", "pandas"}
 
@@ -32,3 +41,127 @@ for words in {commands}:
     assert not imported, (words, imported)
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+
+
+@pytest.fixture(scope="module", params=["linear", "mlp", "gbm", "forest"])
+def valid(request, store, tmp_path_factory):
+    """A run's folder, which a test copies before it changes it."""
+    run, _ = fit(store, request.param, run=tmp_path_factory.mktemp("valid") / "run")
+    return run.path
+
+
+@pytest.fixture
+def copy(valid, tmp_path):
+    """A copy of the run's folder."""
+    return shutil.copytree(valid, tmp_path / "run")
+
+
+def assert_refused(path, file):
+    """Reading the run and its model raises one line that names the file."""
+    with pytest.raises(RunError) as caught:
+        _ = load_run(path).model
+    assert str(path / file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(copy, value):
+    arrays = load_file(copy / "weights.safetensors")
+    for name in arrays:
+        if arrays[name].dtype.kind == "f":
+            changed = arrays[name].copy()
+            changed.flat[0] = value
+            save_file(arrays | {name: changed}, copy / "weights.safetensors")
+            assert_refused(copy, "weights.safetensors")
+
+
+def test_weights_of_another_shape_are_refused(copy):
+    arrays = load_file(copy / "weights.safetensors")
+    for name, values in arrays.items():
+        if "booster" not in name and name != "head|C":
+            save_file(arrays | {name: np.zeros((3, 5, 2), values.dtype)}, copy / "weights.safetensors")
+            assert_refused(copy, "weights.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("eval/scores", lambda values: np.where(values < 2, np.nan, values)),
+        ("tune/scores", lambda values: values + 2),
+        ("tune/labels", lambda values: values[1:]),
+        ("eval/labels", lambda values: values.astype(np.uint8) * 2),
+        ("eval/keys", lambda values: values[:, :8]),
+        ("eval/ids", lambda values: values[:-1]),
+        ("fitted_on", lambda values: values.astype(float)),
+        ("classes", lambda values: values[::-1]),
+    ],
+)
+def test_scores_of_other_shapes_or_values_are_refused(copy, name, change):
+    with h5py.File(copy / "scores.h5", "r+") as file:
+        values = file[name][()]
+        del file[name]
+        file[name] = change(values)
+    assert_refused(copy, "scores.h5")
+
+
+def test_labels_that_are_neither_0_nor_1_are_refused(copy):
+    with h5py.File(copy / "scores.h5") as file:
+        offset, count = file["eval/labels"].id.get_offset(), file["eval/labels"].size
+    with (copy / "scores.h5").open("r+b") as raw:
+        raw.seek(offset)
+        raw.write(bytes([2]) * count)
+    assert_refused(copy, "scores.h5")
+
+
+@pytest.mark.parametrize("file", ["run.json", "thresholds.json", "scores.h5", "weights.safetensors"])
+def test_a_pipe_or_a_link_in_place_of_a_file_is_refused(copy, file):
+    (copy / file).rename(copy.parent / "moved")
+    (copy / file).symlink_to(copy.parent / "moved")
+    assert_refused(copy, file)
+    (copy / file).unlink()
+    os.mkfifo(copy / file)
+    assert_refused(copy, file)
+
+
+def test_a_run_is_replaced_only_with_overwrite(store, copy):
+    before = (copy / "run.json").read_bytes()
+    with pytest.raises(DataError, match="--overwrite"):
+        fit(store, "linear", run=copy)
+    assert (copy / "run.json").read_bytes() == before
+    run, _ = fit(store, "linear", run=copy, overwrite=True)
+    assert load_run(copy).record.created == run.record.created
+    (copy / "run.json").unlink()  # the remains of an interrupted fit are no run
+    fit(store, "linear", run=copy)
+
+
+@pytest.fixture
+def booster(store, tmp_path_factory):
+    """The text of a booster, and the number of its columns."""
+    run, _ = fit(store, "gbm", run=tmp_path_factory.mktemp("booster") / "run", options={"rounds": 5})
+    arrays = load_file(run.path / "weights.safetensors")
+    text = next(values for name, values in arrays.items() if "booster" in name)
+    return text.tobytes().decode(), len(arrays["head|axes"])
+
+
+def test_a_checked_booster_gives_the_same_scores(booster):
+    text, columns = booster
+    rows = np.random.default_rng(0).normal(size=(200, columns))
+    expected = lightgbm.Booster(model_str=text).predict(rows)
+    assert np.array_equal(lightgbm.Booster(model_str=checked(text, columns)).predict(rows), expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("num_leaves", "1e1"), ("num_leaves", "1000000000"), ("num_leaves", "-1"), ("num_cat", "1"),
+        ("left_child", "0"), ("right_child", "99999"), ("right_child", "-99999"), ("split_feature", "1000"),
+        ("split_feature", "-1"), ("threshold", "nan"), ("leaf_value", "1e999"), ("leaf_value", ""),
+        ("decision_type", "1"), ("is_linear", "1"),
+    ],
+)  # fmt: skip
+def test_a_mangled_booster_is_refused(booster, line, value):
+    text, columns = booster
+    start = text.index(f"\n{line}=") + len(line) + 2
+    end = min(text.find(" ", start) % len(text), text.index("\n", start))
+    with pytest.raises(ValueError, match=r"tree|numbers|finite"):
+        checked(text[:start] + value + text[end:], columns)
