@@ -59,6 +59,7 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
             split="tail:100",
             decision="micro",
             run=tmp_path / "alone",
+            overwrite=True,
         )
         predictions, order = run.decision(run.eval.scores), content_order(run.eval.keys, run.eval.ids)
         draws = resampled(run.eval.labels, predictions, run.eval.scores, order=order)
