@@ -309,12 +309,15 @@ def test_a_store_that_a_run_names_is_only_read_and_named_in_a_warning(plain, run
     assert str(elsewhere) not in run(*words, "--store", "new").stderr
 
 
-def test_a_folder_that_a_run_names_as_its_store_and_that_is_none_is_not_touched(plain, run):
-    Path("folder/features").mkdir(parents=True)
-    edit_run(lambda record: record.update(store="folder"))
-    run("predict", "gift", "--data", "input")
-    assert [path.name for path in Path("folder").rglob("*")] == ["features"]
-    assert Path("gift/store/store.json").exists()
+@pytest.mark.parametrize("content", [["absent"], ["other", "file"]])
+def test_what_a_run_names_as_its_store_and_is_none_is_not_written(plain, run, content):
+    if content[1:]:
+        Path("other").mkdir()
+        Path("other/file").touch()
+    edit_run(lambda record: record.update(store=content[0]))
+    run("predict", "gift", "--data", "input", status=1 if content[1:] else 0)
+    assert [path.name for path in Path(content[0]).rglob("*")] == content[1:]
+    run("predict", "gift", "--data", "input", "--store", "new")
 
 
 @pytest.mark.parametrize("place", ["gift/store", "gift/store/features", "gift/ablation"])
