@@ -28,7 +28,7 @@ from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.format.atomic import replacing, write_json
-from encode_once.cache.format.files import open_descriptor, open_regular, typed
+from encode_once.cache.format.files import open_descriptor, open_without_links, typed
 from encode_once.cache.format.hdf5 import create_hdf5
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
@@ -301,7 +301,11 @@ def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
     with reading(path / "run.json"):
         spec, record = _parsed(path, content)
     weights = path / WEIGHTS
-    with reading(weights), open_regular(weights), safe_open(weights, "numpy"):  # checks its header and size
+    with (
+        reading(weights),
+        open_without_links(weights),
+        safe_open(weights, "numpy"),
+    ):  # checks its header and size
         load_model = cache(lambda: _load_model(weights, spec, record))
     scores = read_scores(path / "scores.h5", record.classes, len(record.features))
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
