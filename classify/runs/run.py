@@ -301,11 +301,7 @@ def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
     with reading(path / "run.json"):
         spec, record = _parsed(path, content)
     weights = path / WEIGHTS
-    with (
-        reading(weights),
-        open_without_links(weights),
-        safe_open(weights, "numpy"),
-    ):  # checks its header and size
+    with reading(weights), open_without_links(weights), safe_open(weights, "numpy"):  # checks its header
         load_model = cache(lambda: _load_model(weights, spec, record))
     scores = read_scores(path / "scores.h5", record.classes, len(record.features))
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
