@@ -96,12 +96,14 @@ FeatureSource = StoredFeature | LearnedFeature
 def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
     """The features of these names; without names, every feature of the store with one vector per row.
 
+    The name of an encoder means its output `pooled` or, if it has none, its outputs of one vector per row.
+
     Raises:
         UnknownFeatureError: the store has no feature of that name.
         DataError: the store has no features, or a feature holds texts.
     """
     if names:
-        sources = (find_feature(store, name) for name in names)
+        sources = (find_feature(store, output) for name in names for output in _outputs(store, name))
         return list({source.name: source for source in sources}.values())
     features = [store.feature(name) for name in store.features()]
     chosen: list[FeatureSource] = [
@@ -110,6 +112,14 @@ def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
     return chosen
+
+
+def _outputs(store: Store, name: str) -> list[str]:
+    """The features that a name of `--features` means: itself, or the outputs of the encoder of that name."""
+    encoded = [feature for feature in map(FeatureName.parse, store.features()) if feature.encoder == name]
+    outputs = [str(feature) for feature in encoded if not store.feature(str(feature)).ragged]
+    pooled = [output for output in outputs if output.endswith("/pooled")]
+    return pooled or outputs or [name]
 
 
 def find_feature(store: Store, name: str) -> FeatureSource:

@@ -43,6 +43,19 @@ def test_by_default_all_features_with_one_vector_a_row_are_chosen(filled):
         choose(store, ["e/txt"])
 
 
+def test_an_encoders_name_means_its_pooled_output_or_its_outputs_of_one_vector_a_row(filled):
+    store = filled(5)
+    for name in ("cnn/logits", "cnn/pooled"):
+        store.declare(name, {"modality": "image"})
+    tokens = store.declare("e/tokens", {"modality": "caption"})
+    with tokens.writer(1) as writer:
+        writer.append(pack([content_key(b"x")]), np.ones((2, 3), np.float16), np.array([2]))
+    assert [feature.name for feature in choose(store, ["cnn"])] == ["cnn/pooled"]
+    assert [feature.name for feature in choose(store, ["e", "cnn"])] == ["e/image", "e/text", "cnn/pooled"]
+    with pytest.raises(UnknownFeatureError):
+        choose(store, ["cn"])
+
+
 def test_rows_that_were_not_extracted_are_an_error_and_failed_rows_a_warning(filled):
     store = filled(10, missing={3, 4})
     (table,) = store.tables()
