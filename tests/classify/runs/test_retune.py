@@ -52,7 +52,9 @@ TUNINGS = [
 
 
 @pytest.mark.parametrize("decision", TUNINGS, ids=str)
-@pytest.mark.parametrize(("tune_on", "tuned_on"), [("inner", "60 validation rows"), ("eval", "the 60 rows")])
+@pytest.mark.parametrize(
+    ("tune_on", "tuned_on"), [("inner", "60 validation rows"), ("eval", "eval: the 60 rows")]
+)
 def test_the_decision_rule_is_fitted_on_the_rows_that_the_metrics_name(decision, tune_on, tuned_on):
     run = make_run(tune_on)
     metrics, predictions = retune(run, decision)
