@@ -48,9 +48,11 @@ other-processors: install ## the same as other x86-64 processors compute: SSE, a
 	done
 
 other-python:            ## the same on Python 3.13, in an environment of its own
-	@python=$$(command -v python3.13 || ls -d ~/.pyenv/versions/3.13*/bin/python 2>/dev/null | tail -1); \
-	if [ -z "$$python" ]; then echo "== skipped: there is no python3.13"; exit 0; fi; \
-	set -e; "$$python" --version; \
+	@for python in python3.13 ~/.pyenv/versions/3.13*/bin/python none; do \
+	  "$$python" --version 2>/dev/null && break; \
+	done; \
+	if [ "$$python" = none ]; then echo "== skipped: there is no python3.13"; exit 0; fi; \
+	set -e; \
 	[ -e .venv-3.13/bin/python ] || "$$python" -m venv .venv-3.13; \
 	.venv-3.13/bin/python -m pip install --quiet uv; \
 	.venv-3.13/bin/uv pip install --quiet --python .venv-3.13/bin/python --editable '.[test]'; \
