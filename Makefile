@@ -9,6 +9,7 @@ export COCO19
 NUMERICAL := tests/extract/encoders tests/classify/heads tests/classify/decisions tests/classify/evaluation \
   tests/classify/data/test_duplicates.py tests/classify/runs/test_onnx_export.py
 ROUNDS ?= 3
+KILLS ?= 200
 
 INPUTS ?= 10000
 FUZZ ?= fuzz.json
@@ -69,7 +70,7 @@ fuzz: install            ## INPUTS broken files of each format to what reads the
 	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
 real: install            ## checks on the real data in $COCO19, skipped where there is none
-	$(RUN) -m pytest -m real
+	$(RUN) -m pytest -m real --kills $(KILLS)
 
 lint: install            ## style and types
 	$(RUN) -m ruff check .

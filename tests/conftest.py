@@ -20,7 +20,7 @@ SHARED = Path(os.environ.get("COCO19", "../shared"))
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=200, help="How often tests/crash kills an extraction.")
+    parser.addoption("--kills", type=int, default=200, help="How often tests/crash kills a command.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -14,7 +14,7 @@ from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.decisions.rule import DecisionSpec
 from tests.invariants.test_files_agree import check
 
-KILLS = 45
+KILLS_PER_RUN = 4  # of the option --kills, which counts those of a store: commands on runs take longer
 FITTED = ("weights.safetensors", "scores.h5")  # differ between seeds
 
 
@@ -35,7 +35,7 @@ def end_after(monkeypatch, last):
 
 
 @pytest.mark.real
-def test_no_kill_leaves_a_mixture_of_two_runs(fork_server, tmp_path):
+def test_no_kill_leaves_a_mixture_of_two_runs(request, fork_server, tmp_path):
     with synthetic_store(2000, 8) as store:
         words_of_fit = [
             "fit",
@@ -49,12 +49,13 @@ def test_no_kill_leaves_a_mixture_of_two_runs(fork_server, tmp_path):
             "--run",
         ]
         whole, run, rng = {}, tmp_path / "run", random.Random(0)
+        target = request.config.getoption("--kills") // KILLS_PER_RUN
         for seed in (0, 1):
             whole[seed] = tmp_path / f"seed-{seed}"
             assert fork_server.run([*words_of_fit, str(whole[seed]), "--seed", str(seed)]) == 0
         shutil.copytree(whole[0], run)
         kills, refused, seconds = dict.fromkeys(("fit", "tune", "report"), 0), 0, {}
-        while sum(kills.values()) < KILLS:
+        while sum(kills.values()) < target:
             verb, objective = min(kills, key=kills.get), rng.choice(["micro", "macro", "samples"])
             words = {
                 "fit": [*words_of_fit, str(run), "--seed", str(rng.randrange(2)), "--tune", objective],
