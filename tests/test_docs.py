@@ -150,7 +150,7 @@ def _glove(path):
 
 
 def run(words):
-    result = CliRunner().invoke(main, shlex.split(words) if isinstance(words, str) else words)
+    result = CliRunner().invoke(main, shlex.split(words))
     assert result.exit_code == 0, f"{words}: {result.output}"
 
 
@@ -164,15 +164,16 @@ def place(workspace, monkeypatch):
     return folder
 
 
-def execute(command):
+def outcome(command):
+    """The exit status of a command, and what it prints."""
     words = arguments(command)
     if words is not None:
-        return run(words)
+        result = CliRunner().invoke(main, words)
+        return result.exit_code, result.output
     program, *rest = shlex.split(command)
     assert program == "python", f"{command}: not a command of this project, nor in NOT_RUN"
     done = subprocess.run([sys.executable, *rest], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return None
+    return done.returncode, done.stderr
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if run_commands(page)], ids=name_of)
@@ -186,13 +187,15 @@ def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
             exec(compile(block, name_of(page), "exec"), names)
         for command in commands(language, block):
             if not (reason(command, NOT_RUN) or reason(command, SLOW)):
-                execute(command)
+                status, output = outcome(command)
+                assert status == 0, f"{command}: {output}"
 
 
 @pytest.mark.real
 @pytest.mark.parametrize("command", sorted(c for c in EXECUTED | MENTIONED if reason(c, SLOW)))
 def test_slow_commands_run(command, place):
-    execute(command)
+    status, output = outcome(command)
+    assert status == 0, output
 
 
 @pytest.mark.parametrize("command", sorted(EXECUTED | MENTIONED))
