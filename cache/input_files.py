@@ -8,19 +8,25 @@ import os
 import stat
 from io import BufferedReader
 
+from encode_once.cache.format.files import kind_of, open_at_once
+
 # Most bytes of an image, and of a text: a text file, a line, a member of an archive or a cell of a table.
 # 512 MB is about the largest image that is accepted, 179 million pixels, uncompressed.
 IMAGE_MB = "ENCODE_ONCE_MAX_IMAGE_MB", 512
 TEXT_MB = "ENCODE_ONCE_MAX_TEXT_MB", 64
 Limit = tuple[str, int]  # an environment variable, and its default in MB
 
-KINDS = (
-    (stat.S_ISDIR, errno.EISDIR, "a folder"),
-    (stat.S_ISFIFO, errno.EINVAL, "a named pipe"),
-    (stat.S_ISSOCK, errno.EINVAL, "a socket"),
-    (stat.S_ISCHR, errno.EINVAL, "a device"),
-    (stat.S_ISBLK, errno.EINVAL, "a device"),
-)
+
+def stat_file(path: str | os.PathLike[str]) -> os.stat_result:
+    """`os.stat`, which follows links.
+
+    Raises:
+        OSError: there is nothing at the path, it may not be accessed, or it is no path.
+    """
+    try:
+        return os.stat(path)  # noqa: PTH116 — called for a million files
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "embedded null byte", str(path)) from error
 
 
 def check_regular(path: str | os.PathLike[str]) -> None:
@@ -29,16 +35,14 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: it is something else, which the message names, or may not be accessed.
     """
-    try:
-        _check_mode(path, os.stat(path).st_mode)  # noqa: PTH116 — called for a million files
-    except ValueError as error:  # a null byte
-        raise OSError(errno.EINVAL, str(error), str(path)) from error
-
-
-def _check_mode(path: str | os.PathLike[str], mode: int) -> None:
+    mode = stat_file(path).st_mode
     if not stat.S_ISREG(mode):
-        number, kind = next((number, kind) for test, number, kind in KINDS if test(mode))
-        raise OSError(number, f"{kind}, not a regular file", str(path))
+        raise _refusal(path, mode)
+
+
+def _refusal(path: str | os.PathLike[str], mode: int) -> OSError:
+    number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+    return OSError(number, f"{kind_of(mode)}, not a regular file", str(path))
 
 
 def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
@@ -48,13 +52,7 @@ def open_regular(path: str | os.PathLike[str]) -> BufferedReader:
         OSError: as `check_regular`, or the file cannot be opened.
     """
     check_regular(path)  # before it is opened: that alone may rewind a tape, or wake a pipe's writer
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        _check_mode(path, os.fstat(descriptor).st_mode)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return os.fdopen(descriptor, "rb")
+    return os.fdopen(open_at_once(os.fspath(path), os.O_RDONLY, lambda mode: _refusal(path, mode)), "rb")
 
 
 def read_regular(path: str | os.PathLike[str], limit: Limit | None = None) -> bytes:

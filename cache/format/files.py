@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
@@ -17,12 +17,17 @@ T = TypeVar("T")
 JSON_BYTES = 1 << 26  # the largest JSON file that is read
 KINDS = {
     stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a pipe",
+    stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFLNK: "a symbolic link",
 }
+
+
+def kind_of(mode: int) -> str:
+    """What a path is, by its `st_mode`, if it is not a regular file."""
+    return KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 def open_without_links(path: Path) -> BinaryIO:
@@ -39,23 +44,43 @@ def open_without_links(path: Path) -> BinaryIO:
 def open_descriptor(path: Path, flags: int) -> int:
     """The same with flags of `os.open`; returns the descriptor."""
     try:
-        descriptor = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
+        return open_at_once(path, flags | os.O_NOFOLLOW, lambda mode: not_regular(path))
+    except (FileNotFoundError, DamagedError):
         raise
     except OSError as error:
         if path.is_symlink() or path.is_dir():
             raise not_regular(path) from error
         raise StoreError(f"{path} cannot be opened ({error.strerror})") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+
+
+def open_at_once(path: Path | str, flags: int, refusal: Callable[[int], Exception]) -> int:
+    """Open a regular file without waiting, as opening a pipe would; returns the descriptor.
+
+    Raises:
+        OSError: the path cannot be opened; what `refusal` makes of the mode of anything else than a file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
-        raise not_regular(path)
+        raise refusal(mode)
     return descriptor
 
 
 def not_regular(path: Path) -> DamagedError:
     """The error for a path that is something else than a regular file."""
-    kind = KINDS.get(stat.S_IFMT(path.lstat().st_mode), "something else")
+    kind = kind_of(path.lstat().st_mode)
     return DamagedError(f"{path} is {kind}, not a file: remove it, or put the file itself there")
+
+
+def check_regular_if_there(path: Path) -> None:
+    """Refuse a path at which there is something else than a regular file.
+
+    Raises:
+        DamagedError: there is, such as a symbolic link.
+    """
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise not_regular(path)
 
 
 def check_no_link(path: Path, root: Path) -> None:
@@ -137,7 +162,7 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
     elif isinstance(value, list) and origin in (list, Sequence):
         return [_typed(args[0], entry, where) for entry in value]
     elif type(value) is hint or (hint is float and type(value) is int):
-        return hint(value) if value is not None else None
+        return float(value) if hint is float else value
     raise ValueError(f"{where} is {brief(repr(value))}")
 
 

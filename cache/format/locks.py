@@ -11,7 +11,7 @@ from filelock import FileLock, Timeout
 
 from encode_once.cache.errors import StoreBusyError
 from encode_once.cache.format.atomic import write_json, writing
-from encode_once.cache.format.files import not_regular, read_json
+from encode_once.cache.format.files import check_regular_if_there, read_json
 from encode_once.cache.keys import Shard
 
 
@@ -25,8 +25,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     Raises:
         StoreBusyError: another process holds the lock; the message says which.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise not_regular(path)
+    check_regular_if_there(path)
     lock = FileLock(path, timeout=0, thread_local=False)
     owner = path.with_suffix(".owner")
     with writing(path):

@@ -24,7 +24,7 @@ def _file_errors() -> Iterator[None]:
         raise InputError("missing", "no such file") from error
     except OSError as error:
         raise InputError("unreadable", error.strerror or str(error)) from error
-    except ValueError as error:  # of a container, or a null byte in the name
+    except ValueError as error:  # of a container
         raise InputError("unreadable", brief(error)) from error
 
 
