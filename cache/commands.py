@@ -12,6 +12,7 @@ from encode_once.cache.options import (
     Verbs,
     existing_store,
     json_option,
+    output_option,
     print_result,
     say,
     store_option,
@@ -122,7 +123,7 @@ def merge(others: Sequence[str], store: str) -> None:
 @click.argument("feature")
 @store_option
 @click.option("--to", "kind", required=True, metavar="FORMAT", help="npy, parquet or safetensors.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="By default named as the feature.")
+@output_option(help="By default named as the feature.")
 @click.option("--table", help="Whose rows to write, as `store list` calls it; by default the only one.")
 def export(feature: str, store: str, kind: str, output: Path | None, table: str | None) -> None:
     """Write a feature to a file other programs read, a row for each row of a table.

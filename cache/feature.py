@@ -17,7 +17,7 @@ from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinish
 from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
-from encode_once.cache.format.spec_file import FeatureRecord
+from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_key
 from encode_once.cache.names import OWN, FeatureName
 
@@ -55,7 +55,7 @@ class Feature:
     def _folders(self) -> list[Path]:
         """The folders that have rows of it."""
         folders = [self.folder, *([self._base] if self._base else [])]
-        return [folder for folder in folders if (folder / "spec.json").exists()]
+        return [folder for folder in folders if (folder / SPEC_FILE).exists()]
 
     def _list_files(self) -> FileStats:
         """The stats of its specs and parts, in order."""
@@ -63,7 +63,7 @@ class Feature:
             Path(file.path): (file.stat().st_ino, file.stat().st_size, file.stat().st_mtime_ns)
             for folder in self._folders
             for file in sorted(os.scandir(folder), key=lambda file: file.name)
-            if file.name == "spec.json" or file.name.endswith(".h5")
+            if file.name == SPEC_FILE or file.name.endswith(".h5")
         }
 
     def missing_parts(self) -> list[str]:
@@ -118,9 +118,7 @@ class Feature:
             with suppress(FileNotFoundError):  # a part was compacted after the folder was listed
                 files = self._list_files()
                 opened = {
-                    part.path: part
-                    for part in self.parts
-                    if part.path in files and files[part.path] == self._files[part.path]
+                    part.path: part for part in self.parts if files.get(part.path) == self._files[part.path]
                 }
                 paths = [path for path in files if path.suffix == ".h5" and path not in opened]
                 return files, [*opened.values(), *(Part(path, self.key) for path in paths)]
@@ -188,7 +186,7 @@ class Feature:
             StoreError: the store is read-only.
         """
         self._create_store()
-        if not (self.folder / "spec.json").exists():
+        if not (self.folder / SPEC_FILE).exists():
             self.record.write(self.folder)
 
     def check(self, spec: Spec) -> None:

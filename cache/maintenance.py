@@ -78,7 +78,7 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
 
 def _restore(store: Store, name: str) -> str:
     """Restore the spec of a lost feature if any of its parts is left, otherwise forget the feature."""
-    folder, inventory = store.path / "features" / name, Inventory(store.path, name)
+    folder, inventory = store.feature_folder(name), Inventory(store.path, name)
     check_no_link(folder, store.path)
     if part_files(folder) and restore_record(folder, inventory):
         return f"restored {folder / SPEC_FILE}"
@@ -92,11 +92,12 @@ def _repair_feature(store: Store, name: str) -> list[str]:
     try:
         record = FeatureRecord.read(folder)
     except DamagedError:
-        if inventory.record is None:
+        restored = inventory.record
+        if restored is None:
             raise
         lines = [f"{_set_aside(folder / SPEC_FILE)}: restored from the inventory"]
-        restore_record(folder, inventory)
-        record = FeatureRecord.read(folder)
+        restored.write(folder)
+        record = restored
     with all_locked(folder, name):
         for path in part_files(folder):
             rows = _intact_rows(path, record.key)

@@ -68,12 +68,12 @@ def _merge_feature(
     with feature.writer(0):
         size, nbytes = len(feature), feature.nbytes
         for path in part_files(folder):
-            part = None
+            checked = None
             with collected(refused):
                 check_no_link(path, other.path)
-                part = _checked_part(path, feature)
-            if part:
-                rows = _missing_rows(part, feature)
+                checked = _missing_rows(path, feature)
+            if checked:
+                part, rows = checked
                 new = feature.folder / part_name()  # the feature may have a part of the other's name
                 copy_rows(part, rows, new, feature.record.header)
                 feature.reload()
@@ -84,26 +84,24 @@ def _merge_feature(
         return Change(name, len(feature) - size, feature.nbytes - nbytes)
 
 
-def _missing_rows(part: Part, feature: Feature) -> RowIndex:
-    """The rows of a part whose contents have no vector in the feature, each content once."""
-    rows = np.flatnonzero(~feature.has(part.keys))
-    return rows[first_occurrences(part.keys[rows])]
+def _missing_rows(path: Path, feature: Feature) -> tuple[Part, RowIndex] | None:
+    """An intact part and its rows whose contents have no vector in the feature, each content once.
 
-
-def _checked_part(path: Path, feature: Feature) -> Part | None:
-    """A part to take rows from; None if the feature has them all.
+    None if the feature has them all.
 
     Raises:
         DamagedError: the part has changed since it was written, or its rows have another shape.
     """
     part = Part(path, feature.key)
-    if not len(_missing_rows(part, feature)):
+    rows = np.flatnonzero(~feature.has(part.keys))
+    rows = rows[first_occurrences(part.keys[rows])]
+    if not len(rows):
         return None
     if problems := part.problems():
         raise DamagedError("; ".join(problems))
     if feature.parts and part.shape.kind != feature.parts[0].shape.kind:
         raise DamagedError(f"{path} has rows of another shape than {feature.name} in this store")
-    return part
+    return part, rows
 
 
 def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:

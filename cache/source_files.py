@@ -59,10 +59,19 @@ def _stat(path: str) -> Stat:
     return FOLDER if Path(path).is_dir() else stat_of(path)
 
 
+def file_key(path: str) -> bytes:
+    """The content key of a file, which is read a piece at a time.
+
+    Raises:
+        OSError: it is not a regular file, or cannot be read.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=KEY_BYTES)).digest()
+
+
 def _key(path: str) -> bytes:
     if not Path(path).is_dir():
-        with open_regular(path) as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=KEY_BYTES)).digest()
+        return file_key(path)
     with os.scandir(path) as entries:
         files = sorted((entry.name, entry.path) for entry in entries if entry.is_file())
     listing = [(name, stat_of(file) if name.lower().endswith(TEXT) else None) for name, file in files]

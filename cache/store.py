@@ -115,7 +115,7 @@ class Store:
     def is_outdated(self, table: Table | TableHeader) -> bool:
         """Whether the content of a file that a saved table was read from has changed."""
         path = self._table_path(table)
-        sources = read_header(path).sources
+        sources = (table if isinstance(table, TableHeader) else read_header(path)).sources
         if sources is not None:
             return any(source.has_changed for source in sources)
         saved, old = path.stat().st_mtime_ns, load_table(path)  # before version 4, sources are not recorded
@@ -166,7 +166,7 @@ class Store:
     def lost_features(self) -> list[str]:
         """The names of features that the store once had, and whose spec.json is gone."""
         names, _ = _named_folders(self.path / INVENTORY)
-        return [name for name in names if not os.path.lexists(self._feature_folder(name) / SPEC_FILE)]
+        return [name for name in names if not os.path.lexists(self.feature_folder(name) / SPEC_FILE)]
 
     def problems(self) -> list[str]:
         """One line for each feature that is lost, and for each folder that is a link, unreadable or stray.
@@ -177,12 +177,13 @@ class Store:
         for folder in ("features", INVENTORY, "tables"):
             problems += _named_folders(self.path / folder)[1]
         return problems + [
-            f"{self._feature_folder(name)} has no spec.json, but was a feature of this store: "
+            f"{self.feature_folder(name)} has no spec.json, but was a feature of this store: "
             "run extract, or forget it by store verify --repair"
             for name in self.lost_features()
         ]
 
-    def _feature_folder(self, name: str) -> Path:
+    def feature_folder(self, name: str) -> Path:
+        """Where a feature of that name is, or would be."""
         return self.path / "features" / name
 
     def folder(self, name: str) -> Path:
@@ -191,10 +192,9 @@ class Store:
         Raises:
             UnknownFeatureError: the store has none of that name.
         """
-        stores = [self, self.base] if self.base else [self]
-        folders = [store.path / "features" / name for store in stores]
         if STORED_NAME.fullmatch(name):
-            for store, folder in zip(stores, folders, strict=True):
+            for store in filter(None, (self, self.base)):
+                folder = store.feature_folder(name)
                 if (folder / SPEC_FILE).exists():
                     check_no_link(folder, store.path)
                     return folder
@@ -214,10 +214,9 @@ class Store:
 
     def open_feature(self, name: str) -> Feature:
         """A feature that no other caller uses; raises as `feature` does."""
-        self.folder(name)
-        folder = Path("features") / name
-        base = self.base.path / folder if self.base else None
-        return Feature(name, self.path / folder, self.create, base)
+        self.folder(name)  # raises if there is none
+        base = self.base.feature_folder(name) if self.base else None
+        return Feature(name, self.feature_folder(name), self.create, base)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec; it is created if it does not exist or has no rows yet.
@@ -230,9 +229,10 @@ class Store:
             raise DataError(
                 f"{name!r} is not a feature name: write encoder/output, with letters, digits and _.:+=@-"
             )
-        folder = self._feature_folder(name)
+        folder = self.feature_folder(name)
         check_no_link(folder, self.path)
-        if name in self.lost_features() and any(folder.glob("*.h5*")):
+        has_spec = os.path.lexists(folder / SPEC_FILE)
+        if not has_spec and any(folder.glob("*.h5*")) and name in self.lost_features():
             restore_record(folder, Inventory(self.path, name))
         if name in self.features():
             feature = self.feature(name)

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError
-from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.atomic import replacing, write_at
 from encode_once.cache.format.files import open_without_links, reading, typed
-from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_attribute
+from encode_once.cache.format.hdf5 import create_hdf5, open_hdf5, read_array, read_attribute
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key
 from encode_once.cache.source_files import SourceFile
@@ -158,13 +157,11 @@ def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> 
     header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
     text = json.dumps(asdict(header)).encode()
     user_block = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 requires a power of two
-    content = BytesIO()  # HDF5 would crash when it closes a file on a full disk
-    with h5py.File(content, "w", userblock_size=user_block) as file:
-        _put(table, file)
-    content.seek(STAMP_BYTES)
-    content.write(text)
     with replacing(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        with create_hdf5(temporary, userblock_size=user_block) as file:
+            _put(table, file)
+        with temporary.open("r+b") as target:
+            write_at(target.fileno(), STAMP_BYTES, text)
         stamp_whole(temporary, KIND, {"header": {"bytes": len(text), "checksum": checksum(text)}})
 
 

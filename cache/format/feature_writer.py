@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import DataError, StoreBusyError, StoreError
 from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.locks import locked
-from encode_once.cache.format.part import Lengths, Shape, Values
+from encode_once.cache.format.part import Lengths, Shape, Values, all_finite
 from encode_once.cache.format.part_writer import PartWriter, part_name, seal
 from encode_once.cache.format.spec_file import FeatureRecord
 from encode_once.cache.keys import Keys, first_occurrences
@@ -61,7 +61,7 @@ class FeatureWriter:
         else:
             values = values[is_new]
         keys = keys[is_new]
-        if not np.isfinite(values).all():
+        if not all_finite(values):
             raise DataError(f"{self._feature.name}: NaN or infinity is never stored")
         vectors = len(keys) if lengths is None else int(lengths.sum())
         if values.ndim != 2 or len(values) != vectors or self._dim not in (None, values.shape[1]):

@@ -52,13 +52,13 @@ class Inventory:
         Raises:
             StoreError: the disk fails.
         """
-        notes = self._notes()
+        noted = self._parts()
         check_no_link(self.folder, self._store)
-        if SPEC_FILE not in notes or self.record != record:
+        if self.record != record:
             record.write(self.folder)
         for part, rows in parts.items():
-            if part.name + SUFFIX not in notes:
-                write_json(self.folder / f"{part.name}{SUFFIX}", {"rows": rows})
+            if part.name not in noted:
+                write_json(self._note(part.name), {"rows": rows})
                 if not part.exists():  # another process has removed it meanwhile
                     self.drop([part.name])
 
@@ -68,8 +68,8 @@ class Inventory:
         Raises:
             StoreError: the disk fails.
         """
-        notes = self._notes()
-        paths = [self.folder / f"{part}{SUFFIX}" for part in parts if f"{part}{SUFFIX}" in notes]
+        noted = self._parts()
+        paths = [self._note(part) for part in parts if part in noted]
         if paths:
             check_no_link(self.folder, self._store)
             with writing(self.folder):
@@ -79,7 +79,7 @@ class Inventory:
 
     def forget(self) -> None:
         """Forget the feature and all its parts."""
-        self.drop([name.removesuffix(SUFFIX) for name in self._notes() if name != SPEC_FILE])
+        self.drop(self._parts())
         with writing(self.folder):
             (self.folder / SPEC_FILE).unlink(missing_ok=True)
             with suppress(OSError):  # it may have folders of other features
@@ -91,9 +91,8 @@ class Inventory:
         Raises:
             StoreError: the disk fails.
         """
-        parts = [name.removesuffix(SUFFIX) for name in self._notes() if name != SPEC_FILE]
-        gone = [part for part in parts if not os.path.lexists(folder / part)]
-        return [part for part in gone if (self.folder / f"{part}{SUFFIX}").exists()]  # not removed meanwhile
+        gone = [part for part in self._parts() if not os.path.lexists(folder / part)]
+        return [part for part in gone if self._note(part).exists()]  # not removed meanwhile
 
     def report(self, folder: Path) -> list[str]:
         """One line for each of the `missing` parts."""
@@ -104,14 +103,18 @@ class Inventory:
 
     def rows(self, part: str) -> str:
         """The noted number of rows of a part, in words."""
-        path = self.folder / f"{part}{SUFFIX}"
+        path = self._note(part)
         try:
             with reading(path):
                 return f"{typed(Note, read_json(path)).rows} rows"
         except OSError:
             return "an unknown number of rows"
 
-    def _notes(self) -> set[str]:
+    def _note(self, part: str) -> Path:
+        return self.folder / f"{part}{SUFFIX}"
+
+    def _parts(self) -> list[str]:
+        """The names of the noted parts, sorted."""
         with reading(self.folder):
             names = [path.name for path in self.folder.iterdir()] if self.folder.is_dir() else []
-        return {name for name in names if name == SPEC_FILE or name.endswith(f".h5{SUFFIX}")}
+        return sorted(name.removesuffix(SUFFIX) for name in names if name.endswith(f".h5{SUFFIX}"))

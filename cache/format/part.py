@@ -191,10 +191,11 @@ class Part:
             size = self.shape.vector_bytes
             if self.stamp.sealed and (stop - start) * size > 2 * BLOCK_BYTES:  # fewer, longer checksums
                 blocks = slice(start * size // BLOCK_BYTES, -(-stop * size // BLOCK_BYTES))
-                sound = checksums(self.blocks(blocks)) == self._block_sums[blocks]
+                as_written = (checksums(self.blocks(blocks)) == self._block_sums[blocks]).all()
+                is_sound = as_written and all_finite(self.values[start:stop])
             else:
-                sound = self.sound(first, end)
-            if not sound.all() or not all_finite(self.values[start:stop]):
+                is_sound = self.sound(first, end).all()
+            if not is_sound:
                 raise self._damaged(first, end)
             self._is_verified[first:end] = True
         return self.values[start:stop]
@@ -290,7 +291,7 @@ class Part:
             problems.append(
                 f"{self.path}: {len(damaged)} of {self.rows} rows damaged, the first {damaged[0]}"
             )
-        if not all_finite(self.values):
+        if len(damaged) and not all_finite(self.values):  # rows that are sound are finite
             problems.append(f"{self.path}: contains NaN or infinity")
         if not self.stamp.sealed:
             return problems

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import Spec, content_key
-from encode_once.cache.input_files import read_regular
+from encode_once.cache.source_files import file_key
 from encode_once.extract.errors import WeightsError
 
 Modality = Literal["image", "caption"]
@@ -142,7 +142,7 @@ def file_identity(path: str) -> str:
         WeightsError: the file cannot be read.
     """
     try:
-        return bytes_identity(read_regular(path))
+        return f"blake2b:{file_key(path).hex()}"
     except OSError as error:
         raise WeightsError(f"--weights {path}: {error.strerror}") from error
 

@@ -230,9 +230,11 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
         elif not pa.types.is_nested(kind):
             plain.append(name)
 
+    source = str(path.resolve())
+
     def column(name: str) -> list[Any]:
         if name in embedded:
-            return [containers.cell(str(path.resolve()), name, row) for row in range(rows)]
+            return [containers.cell(source, name, row) for row in range(rows)]
         names = class_names[name]
         return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
 

@@ -11,6 +11,7 @@ import pytest
 
 from encode_once.cache import DamagedError, EncodeOnceError, Failure, Store, StoreError, Table, content_key
 from encode_once.cache.file_index import FileIndex
+from encode_once.cache.format import feature_writer
 from encode_once.cache.format import part as part_module
 from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
 from encode_once.cache.format.part import KIND, all_finite
@@ -282,8 +283,8 @@ def test_nan_with_the_right_checksums_is_refused_when_it_is_read(tmp_path, monke
     store = Store(tmp_path / "store")
     bad = DENSE.copy()
     bad[7, 3] = np.nan
-    monkeypatch.setattr(np, "isfinite", np.ones_like)
-    monkeypatch.setattr(part_module, "all_finite", lambda values: True)
+    for module in (part_module, feature_writer):
+        monkeypatch.setattr(module, "all_finite", lambda values: True)
     with store.declare("e/dense", SPEC).writer(ROWS) as writer:
         writer.append(KEYS, bad)
     with store.declare("e/ragged", SPEC).writer(ROWS) as writer:
