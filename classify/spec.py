@@ -69,26 +69,33 @@ class FitSpec:
         """The options with which the head is made: the spec's seed, unless they have one."""
         return {"seed": self.seed, **self.options}
 
-    def identity(self, store: Store, table: Table | None = None) -> str:
+    def identity(
+        self,
+        store: Store,
+        table: Table | None = None,
+        references: Sequence[FeatureSource] = (),
+        grouping: Grouping | None = None,
+    ) -> str:
         """A hash of all that decides the scores of the run, including the program's code.
 
         A run of the same identity need not be fitted again. The decision rule does not count, and an option
         set to its default is the same as one left out.
 
         Args:
-            table: the table to learn from, if it is loaded already.
+            table, references, grouping: those that the spec names, if they are at hand already.
 
         Raises:
             EncodeOnceError: a name, the store or the table cannot be used.
         """
         table = table or choose_table(store, self.data)
-        references = featuring.choose(store, self.features)
+        references = references or featuring.choose(store, self.features)
+        grouping = grouping or Grouping.parse(self.groups, store, table)
         decisive = {
             "head": self.head,
             "options": heads.defaults_of(self.head) | self.head_options,
             "features": [(reference.name, _keys(reference)) for reference in references],
             "split": self.split,
-            "groups": Grouping.parse(self.groups, store, table).identity,
+            "groups": grouping.identity,
             "tune_on": self.tune_on,
             "seed": self.seed,
             "ids": table.ids,

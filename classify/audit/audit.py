@@ -18,6 +18,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
@@ -33,7 +34,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.labels import choose_table, label_matrix
 from encode_once.classify.data.rows import content_keys, match
-from encode_once.classify.runs.predict import sources
+from encode_once.classify.runs.predict import fitted_store, sources
 from encode_once.classify.runs.run import Run
 
 # With efficientnet-lite0, none of the 40 million pairs of 9,000 photographs of MS-COCO reaches .9. Of 300
@@ -111,7 +112,7 @@ class _AuditedTable:
     @classmethod
     def of(cls, run: Run, device: str) -> "_AuditedTable":
         record, warnings = run.record, list[str]()
-        store = Store(record.store, read_only=True)
+        store = fitted_store(run)
         table = choose_table(store, record.table)
         assert table.labels is not None
         evaluated, labels = run.eval, label_matrix(table.labels, record.classes)
@@ -139,6 +140,11 @@ class _AuditedTable:
     @property
     def cross_validated(self) -> bool:
         return self.run.eval.folds is not None
+
+    @cached_property
+    def own_vectors(self) -> Vectors | None:
+        """The `vectors` of the audited table itself."""
+        return self.vectors(self.table)
 
     def vectors(self, table: Table) -> Vectors | None:
         """Image vectors (n, d) whose cosines are the means of those of the run's image features, if any.
@@ -173,8 +179,7 @@ def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
     """Leaks and contradictions within the table."""
     table, parts = audited.table, audited.parts
     assert table.labels is not None
-    vectors = audited.vectors(table)
-    leaks, contradictions = cross_split.within(table, parts, vectors, near, audited.device)
+    leaks, contradictions = cross_split.within(table, parts, audited.own_vectors, near, audited.device)
     for pair in leaks:
         alike = likeness(pair, table, table)
         why = f"an eval row, but {alike}, which the run was fitted on"
@@ -204,7 +209,7 @@ def _leaks_of_other_tables(audited: _AuditedTable, near: float) -> Iterator[Find
         return
     all_rows = np.arange(len(audited.table))
     fitted = all_rows if audited.cross_validated else np.flatnonzero(audited.parts < 0)
-    fitted_keys, vectors = content_keys(audited.table)[fitted], audited.vectors(audited.table)
+    fitted_keys, vectors = content_keys(audited.table)[fitted], audited.own_vectors
     fitted_vectors = None if vectors is None else vectors[fitted]
     for table in map(audited.store.load, headers):
         try:

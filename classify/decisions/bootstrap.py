@@ -16,10 +16,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from encode_once.classify.arrays import BoolArray, FloatArray, IntArray
+from encode_once.classify.arrays import FloatArray, IntArray
 from encode_once.classify.decisions.calibration import FINEST, logits
 from encode_once.classify.decisions.objectives import Objective
-from encode_once.classify.decisions.ranking import Ranking
+from encode_once.classify.decisions.ranking import Ranking, next_untied
 
 BINS, DRAWS = 256, 100
 CELLS = 2**22  # (draws, classes, bins) at a time: 34 MB for each float64 array
@@ -42,7 +42,7 @@ class Bins:
         """The bins of classes (c, n): of one score each at the top, then wider and wider."""
         n = ranking.scores.shape[1]
         edges = np.unique(np.round(n * (np.arange(BINS + 1) / BINS) ** 3).astype(np.intp))
-        edges = _next_untied(ranking.tied)[:, edges]
+        edges = next_untied(ranking.tied)[:, edges]
         thresholds = np.stack([ranking.thresholds(k) for k in edges.T], axis=1)
         # `NEVER` and `ALWAYS` count as the highest and lowest score, so that their logits are no outliers.
         z = logits(np.clip(thresholds, ranking.sorted[:, -1:], ranking.sorted[:, :1]), FINEST)
@@ -122,13 +122,6 @@ class Curve(Protocol):
 
     def __call__(self, positives: NDArray[Any], negatives: NDArray[Any], classes: slice = ALL) -> FloatArray:
         """Positives and negatives per bin, (…, block, bins), of these classes → (…, block, bins + 1)."""
-
-
-def _next_untied(tied: BoolArray) -> IntArray:
-    """For each k = 0 .. n the next k at which equal scores are not separated, (c, n + 1)."""
-    n = tied.shape[1] - 1
-    untied = np.where(tied, n, np.arange(n + 1))
-    return np.minimum.accumulate(untied[:, ::-1], axis=1)[:, ::-1]
 
 
 def _totals(bins: NDArray[Any]) -> NDArray[Any]:

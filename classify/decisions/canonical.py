@@ -8,7 +8,7 @@ from array_api_compat import array_namespace
 
 from encode_once.classify.decisions.ranking import Array
 
-BLOCK = 2**22  # cells hashed at a time
+BLOCK = 2**22  # cells mixed at a time
 ROUNDS = 2
 FIRST, SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15  # of SplitMix64 (Steele et al., 2014), as int64
 
@@ -24,11 +24,15 @@ def canonical_order(scores: Array, labels: Array) -> tuple[Array, Array]:
     n, c = scores.shape
     step = max(BLOCK // c, 1)
     blocks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+    cells = [_cells(scores, labels, block) for block in blocks]
     rows = xp.zeros_like(labels[:, 0], dtype=xp.int64)
     for _ in range(ROUNDS):
-        by_block = (xp.sum(_mixed(_cells(scores, labels, b) + rows[b][:, None]), axis=0) for b in blocks)
+        by_block = (
+            xp.sum(_mixed(hashes + rows[block][:, None]), axis=0)
+            for hashes, block in zip(cells, blocks, strict=True)
+        )
         classes = sum(by_block, xp.zeros_like(labels[0, :], dtype=xp.int64))
-        rows = xp.concat([xp.sum(_mixed(_cells(scores, labels, b) + classes), axis=1) for b in blocks])
+        rows = xp.concat([xp.sum(_mixed(hashes + classes), axis=1) for hashes in cells])
     return xp.argsort(rows, stable=True), xp.argsort(classes, stable=True)
 
 

@@ -61,7 +61,7 @@ def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
 def ranked(scores: Array, labels: Array) -> Ranking:
     """Scores and labels (n, c) for `solve`. Raises DataError as `tune` does."""
     labels = as_labels(labels)
-    if scores.ndim != 2 or scores.shape != labels.shape or 0 in scores.shape:
+    if scores.shape != labels.shape:
         shapes = ", ".join(str(tuple(table.shape)) for table in (scores, labels))
         raise DataError(f"scores and labels must share one shape (rows, classes): {shapes}")
     if not array_namespace(scores, labels).all((scores >= 0) & (scores <= 1)):

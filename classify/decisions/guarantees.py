@@ -39,7 +39,7 @@ from scipy.special import bdtrc, ndtr
 
 from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, RowIndex
 from encode_once.classify.decisions.objectives import Objective
-from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Ranking
+from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Ranking, next_untied
 
 MISSES = 0.1  # δ: the greatest probability that a threshold misses its target on unseen rows
 STEP = 1.01  # ratio of successive k in long sequences: finer steps gain no recall
@@ -91,8 +91,7 @@ def _certified_k(ranking: Ranking, group: int, objective: Objective, rows: RowIn
     if p == 0:
         return 0
     tested = np.searchsorted(tp, np.arange(1, p + 1)) if recall else _sequence(m, share)
-    untied = np.where(ranking.tied[group], m, np.arange(m + 1))
-    tested = np.unique(np.minimum.accumulate(untied[::-1])[::-1][tested])  # equal scores go together
+    tested = np.unique(next_untied(ranking.tied[group])[tested])  # equal scores go together
     passed = bdtrc(tp[tested] - 1, p if recall else tested, share) <= MISSES if share else tested > 0
     if rows is not None:
         hits = np.diff(tp)

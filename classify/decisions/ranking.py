@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
+
+from encode_once.classify.arrays import BoolArray, IntArray
 
 ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the first, none the second; both fit in JSON
 
@@ -32,8 +35,8 @@ class Ranking:
     @classmethod
     def of_classes(cls, scores: Array, labels: Array) -> "Ranking":
         """Each class of tables (n, c) as a group."""
-        xp = array_namespace(scores, labels)
-        return cls.of(_transposed(xp.astype(scores, xp.float64)), _transposed(xp.astype(labels, xp.bool)))
+        xp = array_namespace(scores)
+        return cls.of(_transposed(xp.astype(scores, xp.float64)), _transposed(labels))
 
     @cached_property
     def sorted(self) -> Array:
@@ -110,3 +113,10 @@ def _transposed(table: Array) -> Array:
     xp = array_namespace(table)
     flat = xp.reshape(xp.permute_dims(table, (1, 0)), (-1,))  # flattening copies in that order
     return xp.reshape(flat, (table.shape[1], table.shape[0]))
+
+
+def next_untied(tied: BoolArray) -> IntArray:
+    """For each k = 0 .. m the next k at which equal scores are not separated; `tied` is (…, m + 1)."""
+    m = tied.shape[-1] - 1
+    untied = np.where(tied, m, np.arange(m + 1))
+    return np.minimum.accumulate(untied[..., ::-1], axis=-1)[..., ::-1]

@@ -118,14 +118,14 @@ class DecisionSpec:
 
     def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
         """The rule for scores and labels in canonical order."""
-        calibration, values = None, scores.astype(np.float64)
+        calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-            values = calibration(scores)
-        objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
-            thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
-        elif intervals or self.shrink:
+            return DecisionRule(self, ThresholdEstimate(np.full(labels.shape[1], np.nan)), calibration)
+        values = calibration(scores) if calibration else scores.astype(np.float64)
+        objective = Objective.of(self.objective)
+        if intervals or self.shrink:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))

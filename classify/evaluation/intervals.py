@@ -35,7 +35,7 @@ whose scores are true probabilities.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.polynomial.hermite_e import hermegauss
@@ -62,6 +62,7 @@ from encode_once.classify.evaluation.metrics import (
     average_precision,
     coverages,
     f1,
+    ranked_classes,
     ranking_losses,
     row_f1,
 )
@@ -73,10 +74,7 @@ PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class
 BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the binormal model is not exact
 # Shown in tables of several runs.
 METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
-ALL: tuple[MetricName, ...] = (
-    *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
-    *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss"),
-)
+ALL: tuple[MetricName, ...] = tuple(name for name in get_args(MetricName) if name != "calibration_error")
 UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
 
@@ -210,10 +208,7 @@ def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any],
     if not has_positives.any():
         return np.full(len(drawn), np.nan)
     labels, scores = labels[:, has_positives], scores[:, has_positives]
-    precisions = []
-    for truth, of_class in zip(labels.T, scores.T, strict=True):
-        order = np.argsort(-of_class)
-        precisions.append(average_precision(truth[order], of_class[order]))
+    precisions = [average_precision(*of_class) for of_class in ranked_classes(labels, scores)]
     positives = _groups_with(labels, group)
     of_draws = drawn.var(axis=0)
     parts = np.stack([of_draws, _class_variances(of_draws, positives)]) / has_positives.sum() ** 2

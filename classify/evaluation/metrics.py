@@ -125,14 +125,17 @@ def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
 
 def average_f1(labels: LabelMatrix, predictions: LabelMatrix, average: str) -> float:
     """The "micro", "macro" or "samples" average of F1, of labels and predictions (n, c)."""
-    axis = {"micro": None, "macro": 0, "samples": 1}[average]
-    size = labels.sum(axis=axis) + predictions.sum(axis=axis)
-    return float(f1((labels & predictions).sum(axis=axis), size).mean())
+    return float(_f1_along({"micro": None, "macro": 0, "samples": 1}[average], labels, predictions).mean())
 
 
 def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
     """F1 of each row's labels, (n,), of labels and predictions (n, c)."""
-    return f1((labels & predictions).sum(axis=1), labels.sum(axis=1) + predictions.sum(axis=1))
+    return _f1_along(1, labels, predictions)
+
+
+def _f1_along(axis: int | None, labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
+    size = labels.sum(axis=axis) + predictions.sum(axis=axis)
+    return f1((labels & predictions).sum(axis=axis), size)
 
 
 def coverages(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
@@ -161,13 +164,20 @@ def ranking_losses(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatAr
 
 def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
     """Average precision and calibration error of each class, (c,)."""
-    by_class = np.ascontiguousarray(scores.T)
-    orders = np.argsort(-by_class, axis=1)
-    ranked = [(labels[order, k], by_class[k, order]) for k, order in enumerate(orders)]
+    ranked = ranked_classes(labels, scores)
     return (
         np.array([average_precision(*of_class) for of_class in ranked]),
         np.array([calibration_error(*of_class) for of_class in ranked]),
     )
+
+
+def ranked_classes(
+    labels: LabelMatrix, scores: NDArray[np.floating]
+) -> list[tuple[LabelMatrix, NDArray[np.floating]]]:
+    """The labels and scores (n,) of each class, the highest score first."""
+    by_class = np.ascontiguousarray(scores.T)
+    orders = np.argsort(-by_class, axis=1)
+    return [(labels[order, k], by_class[k, order]) for k, order in enumerate(orders)]
 
 
 def average_precision(labels: LabelMatrix, scores: NDArray[np.floating]) -> float:

@@ -67,10 +67,11 @@ def check_scores(
     require_finite(scores, f"scores of head {head} for {_named(classes, not_finite)} on the validation rows")
     if len(Y) < MIN_ROWS:
         return []
-    frequencies = (Y_train.sum(axis=0) + 0.5) / (len(Y_train) + 1)
+    frequencies = class_frequencies(Y_train)
     varies = Y_train.any(axis=0) & ~Y_train.all(axis=0)
     constant = varies & (np.ptp(scores, axis=0) <= FLAT * scores.max(axis=0))
-    worse = ~constant & _uninformative(scores, Y, frequencies)
+    evidence = _evidence(scores, Y, frequencies)
+    worse = ~constant & _uninformative(*evidence)
     warnings = []
     if constant.any():
         positives = Y_train[:, constant].sum(axis=0)
@@ -79,7 +80,8 @@ def check_scores(
             f"{positives.min()} to {positives.max()} positives in {len(Y_train)} train rows: it has learned "
             "nothing about them; add rows with these labels or try another --head"
         )
-    if not (constant | worse).any() and _uninformative(scores, Y, frequencies, together=True)[0]:
+    together = [part.sum(axis=-1, keepdims=True) for part in evidence]
+    if not (constant | worse).any() and _uninformative(*together)[0]:
         worse = np.ones_like(worse)
     if worse.any():
         loss, prior = (_log_loss(p, Y)[:, worse].mean() for p in (scores, frequencies))
@@ -91,13 +93,18 @@ def check_scores(
     return warnings
 
 
-def _uninformative(
-    scores: Scores, Y: LabelMatrix, frequencies: FloatArray, together: bool = False
-) -> BoolArray:
-    """Which classes have scores worse than their frequencies and a ranking no better than chance, (c,).
+def class_frequencies(Y: LabelMatrix) -> FloatArray:
+    """The share of each class in the rows, (c,), smoothed so that none is 0 or 1."""
+    return (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
 
-    Losses are compared row by row; rankings are tested by Mann and Whitney. With `together` both are summed
-    over the classes, and the result is (1,).
+
+def _evidence(
+    scores: Scores, Y: LabelMatrix, frequencies: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """How much the loss of each score exceeds that of the frequencies, (n, c), and a rank test of each class.
+
+    The test is that of Mann and Whitney: the excess (c,) of pairs that are ranked right over those expected
+    by chance, and its variance (c,).
     """
     from scipy.stats import rankdata  # takes a second to import
 
@@ -106,10 +113,12 @@ def _uninformative(
     positives = Y.sum(axis=0)
     pairs = positives * (n - positives)
     ranked_right = (rankdata(scores, axis=0) * Y).sum(axis=0) - positives * (positives + 1) / 2  # pairs
-    advantage, variance = ranked_right - pairs / 2, pairs * (n + 1) / 12
-    if together:
-        excess = excess.sum(axis=1, keepdims=True)
-        advantage, variance = advantage.sum(keepdims=True), variance.sum(keepdims=True)
+    return excess, ranked_right - pairs / 2, pairs * (n + 1) / 12
+
+
+def _uninformative(excess: FloatArray, advantage: FloatArray, variance: FloatArray) -> BoolArray:
+    """Which classes have scores worse than their frequencies and a ranking no better than chance, (c,)."""
+    n = len(excess)
     worse = excess.mean(axis=0) > WORSE * excess.std(axis=0, ddof=1) / np.sqrt(n)
     uninformative: BoolArray = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
     return uninformative

@@ -63,9 +63,10 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     def predict_proba(self, X: MatrixLike) -> Scores:
         labels = on_device(self.labels_, choose_device(self.device))
         temperature, k = float(self.temperature_[0]), int(self.k_[0])
+        average = labels.mean(0)
         parts = []
         for distances, rows in self._neighbours(X, k):
-            (shares,) = self._shares(distances, labels[rows], labels.mean(0), temperature, [k])
+            (shares,) = self._shares(distances, labels[rows], average, temperature, [k])
             parts.append(shares.cpu().numpy())
         return np.concatenate(parts)
 
@@ -100,6 +101,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
         device = choose_device(self.device)
         labels, truth = on_device(self.labels_, device), on_device(Y, device)
+        average = labels.mean(0)
         settings = list(product(self.temperatures, ks))
         loss = np.zeros(len(settings))
         start = 0
@@ -108,7 +110,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             shares = [
                 share
                 for temperature in self.temperatures
-                for share in self._shares(distances, labels[rows], labels.mean(0), temperature, ks)
+                for share in self._shares(distances, labels[rows], average, temperature, ks)
             ]
             loss += [float(binary_cross_entropy(share, Y_part, reduction="sum")) for share in shares]
             start += len(rows)

@@ -79,10 +79,10 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         problem = self._problem(X, Y)
         device = problem.Y.device
         labels = on_device(Y_val, device)
+        rows = [on_device(X_val[part], device) for part in chunks(*X_val.shape)]
         best, best_loss = (0.0, problem.layer(), 0), torch.inf
         for C in sorted(self.Cs):
             layer, unsolved = problem.solve(C, self.tolerance)
-            rows = (on_device(X_val[part], device) for part in chunks(*X_val.shape))
             logits = torch.cat([torch.addmm(layer[-1], X_chunk, layer[:-1]) for X_chunk in rows])
             loss = require_finite(
                 binary_cross_entropy_with_logits(logits, labels), f"validation loss of head linear at C = {C}"

@@ -16,7 +16,7 @@ from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
-from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.checks import class_frequencies, require_finite
 from encode_once.classify.heads.leave_one_out import ClassSums
 from encode_once.classify.heads.prompts import Prompts, read_prompts
 from encode_once.classify.heads.validation import with_validation
@@ -89,7 +89,7 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             validation = self._compare(X_validation, Y_validation, self.betas)
             alpha, beta = _choose(pairs, compared, validation)
         if X_val is None or Y_val is None:
-            compared = self._compare(X, Y, self.betas, self._fill_cache(X, Y, prompts))
+            compared = self._compare(X, Y, [beta], self._fill_cache(X, Y, prompts))
         self.beta_ = np.array([beta], np.float32)
         self.scale_, slope, intercept = _calibrated(compared, alpha, beta)
         self.slope_, self.intercept_ = slope.cpu().numpy(), intercept.cpu().numpy()
@@ -118,7 +118,7 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         for part in chunks(*X_cached.shape) if len(cached) else ():
             self.rows_[part] = normalize(torch.as_tensor(X_cached[part])).half().numpy()
         self.labels_: LabelMatrix = Y[cached]
-        self.frequencies_ = ((Y.sum(axis=0) + 0.5) / (len(Y) + 1)).astype(np.float32)
+        self.frequencies_ = class_frequencies(Y).astype(np.float32)
         if prompts is not None:
             self.prototypes_ = prompts
             return _Cache(places)

@@ -25,7 +25,7 @@ from encode_once.classify.data.groups import Grouping
 from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.data.standardise import standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
@@ -69,29 +69,61 @@ def fit(
     started = time.perf_counter()  # by now the head's libraries are imported
     samples = load_samples(store, spec.features, table or choose_table(store, spec.data))
     table = samples.table
-    keys = content_keys(table)
     grouping = Grouping.parse(spec.groups, store, table)
-    identity = spec.identity(store, table)
+    identity = spec.identity(store, table, samples.references, grouping)
     options = spec.head_options
     if "classes" in heads.options_of(spec.head):
         options = {"classes": samples.classes, **options}
     groups = grouping.of(table, str(options.get("device", "auto")))
+    keys = content_keys(table)
     fitter = HeadFitter(
         spec.head, options, samples.X, samples.Y, table.ids, keys, spec.seed, groups, samples.classes
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
+    fitted, rows, evaluated = _fit_and_evaluate(fitter, folds)
+    warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
+    seconds = round(time.perf_counter() - started, 3)
+    record = _record(store, samples, fitted.X, identity, seconds, warnings)
+    result = Run(
+        path,
+        replace(spec, features=tuple(record.features), options=options, data=table.source),
+        record,
+        lambda: fitted.model,
+        fitted.validation,
+        evaluated,
+        keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
+        decide(spec.decision, fitted.validation, evaluated, spec.tune_on),
+        fitted.model.head.history,
+    )
+    metrics, predictions = measure_kept(result)
+    result.save(metrics, predictions)
+    return result, metrics
+
+
+def _fit_and_evaluate(
+    fitter: "HeadFitter", folds: Sequence[RowIndex]
+) -> tuple["Fitted", RowIndex, ScoredRows]:
+    """A fitted model, the rows it was given, and the scored eval rows.
+
+    In cross-validation the model is given all rows, and the out-of-fold scores both evaluate and validate.
+    """
+    all_rows = np.arange(len(fitter.Y))
     if len(folds) == 1:
-        rows = np.setdiff1d(np.arange(len(table)), folds[0])
+        rows = np.setdiff1d(all_rows, folds[0])
         fitted = fitter.fit(rows)
-        validation, warnings = fitted.validation, fitted.warnings
-        evaluated = fitter.scored(fitted.model, fitted.X, folds[0])
-    else:
-        rows = np.arange(len(table))
-        evaluated, warnings = fitter.out_of_fold(folds)
-        validation, fitted = evaluated, fitter.fit(rows)
-        warnings += fitted.warnings
-    record = RunRecord(
-        features=_features(samples.references, fitted.X),
+        return fitted, rows, fitter.scored(fitted.model, fitted.X, folds[0])
+    evaluated, warnings = fitter.out_of_fold(folds)
+    fitted = fitter.fit(all_rows)
+    fitted = replace(fitted, validation=evaluated, warnings=[*warnings, *fitted.warnings])
+    return fitted, all_rows, evaluated
+
+
+def _record(
+    store: Store, samples: Samples, X: Matrix, identity: str, seconds: float, warnings: list[str]
+) -> RunRecord:
+    table = samples.table
+    return RunRecord(
+        features=_features(samples.references, X),
         captioners=_captioners(samples.references),
         classes=samples.classes,
         store=str(store.path.resolve()),
@@ -99,25 +131,11 @@ def fit(
         id_column=table.id_column,
         label_separator=table.label_separator,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(time.perf_counter() - started, 3),
-        warnings=[*samples.X.warnings, *warnings, *grouping.warnings(spec.split, folds[0], groups)],
+        seconds=seconds,
+        warnings=warnings,
         identity=identity,
         code=code_key(),
     )
-    result = Run(
-        path,
-        replace(spec, features=tuple(record.features), options=options, data=table.source),
-        record,
-        lambda: fitted.model,
-        validation,
-        evaluated,
-        keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
-        decide(spec.decision, validation, evaluated, spec.tune_on),
-        fitted.model.head.history,
-    )
-    metrics, predictions = measure_kept(result)
-    result.save(metrics, predictions)
-    return result, metrics
 
 
 def _features(references: Sequence[FeatureSource], X: Matrix) -> dict[str, FittedFeature | None]:

@@ -116,8 +116,6 @@ def _check_rule(rule: DecisionRule, c: int) -> None:
     has_thresholds = rule.spec.decide == "thresholds"
     if not (np.isfinite(estimate.thresholds) if has_thresholds else np.isnan(estimate.thresholds)).all():
         raise ValueError(f"its thresholds do not fit the rule {rule.spec.decide!r}")
-    if rule.precedence is not None and sorted(rule.precedence.tolist()) != list(range(c)):
-        raise ValueError("its precedence does not name every class once")
     intervals = estimate.intervals
     if intervals is not None and intervals.shape != (c, 2):
         raise ValueError("an interval has not two ends")

@@ -190,7 +190,7 @@ class Run:
         weights = _arrays(self.model)  # read before the folder changes, which may be their own
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "run.json").unlink(missing_ok=True)
-        with replacing(self.path / "weights.safetensors") as temporary:
+        with replacing(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary)
         with replacing(self.path / "scores.h5") as temporary, create_hdf5(temporary) as file:
             file["classes"] = self.record.classes
@@ -263,7 +263,7 @@ def check_place(path: Path, overwrite: bool) -> None:
     """
     if not overwrite and (path / "run.json").exists():
         raise DataError(f"{path} holds a run: replace it with --overwrite, or name another folder with --run")
-    files = ("run.json", "weights.safetensors")  # an interrupted fit leaves only the second, or a part of it
+    files = ("run.json", WEIGHTS)  # an interrupted fit leaves only the second, or a part of it
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
     if path.is_file() or (names and not any(name.startswith(files) for name in names)):
         raise DataError(f"{path} exists and is not a run: choose another folder with --run")

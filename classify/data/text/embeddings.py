@@ -51,8 +51,7 @@ class Embedding(ABC):
             )
         with _quiet():
             self._learn(sentences)
-        numbers, _ = self._number(sentences)
-        length = 1 if self.pooling == "mean" else max(map(len, numbers))
+        length = 1 if self.pooling == "mean" else max(map(len, self._number(sentences)[0]))
         self.shape = length, self.width
         return self
 

@@ -220,7 +220,9 @@ class RecipeRunner:
             run, _ = fit(self.store, spec, run=path, overwrite=True, table=self.table)
         elif run.path != path or run.decision.spec != spec.decision:
             run = replace(run, path=path)
-            run.save(*retune(run, spec.decision))
+            metrics, predictions = retune(run, spec.decision)
+            run.save(metrics, predictions)
+            return run, metrics, predictions
         return run, *measure_kept(run)
 
 

@@ -15,6 +15,7 @@ from encode_once.classify.arrays import LabelMatrix, Scores, State, as_labels
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.checks import class_frequencies
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
@@ -75,7 +76,7 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
         device = choose_device(self.device)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
-        frequencies = (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+        frequencies = class_frequencies(Y)
         choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
         lrs = np.repeat([float(lr) for lr in choices], self.members)
         with seeded(self.seed, device):

@@ -1,7 +1,7 @@
 """The training loop of all torch heads, with early stopping on validation rows."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import partial
@@ -152,24 +152,14 @@ def train(
     hidden = None if config.progress else True  # None: only if stderr is not a terminal
     with ProgressBar(total=steps, unit="batch", leave=False, disable=hidden) as bar:
         for epoch in range(1, config.epochs + 1):
-            for model in models:
-                model.train()
-            total_losses = torch.zeros(len(models), device=device)
-            for rows in torch.tensor_split(torch.randperm(len(X), device=device), batches):
-                X_batch, Y_batch = features(rows), labels(rows)
-                optimiser.zero_grad()
-                losses = [criterion(model, X_batch, Y_batch) for model in models]
-                torch.autograd.backward(losses)
-                optimiser.step()
-                scheduler.step()
-                total_losses += torch.stack(losses).detach() * len(rows)
-                bar.update()
+            rows = torch.tensor_split(torch.randperm(len(X), device=device), batches)
+            data = ((features(batch), labels(batch)) for batch in rows)
+            losses = _train_epoch(models, data, criterion, optimiser, scheduler, bar)
             epochs_without_gain += 1
-            for number, (model, total_loss) in enumerate(zip(models, total_losses.tolist(), strict=True)):
+            for number, (model, train_loss) in enumerate(zip(models, losses, strict=True)):
                 outputs = logits(model, X_val)
                 reached = score(outputs, truth) if outputs.isfinite().all() else -math.inf
-                validation_loss = float(loss(outputs, truth))
-                history.append(Epoch(number, epoch, total_loss / len(X), validation_loss, reached))
+                history.append(Epoch(number, epoch, train_loss, float(loss(outputs, truth)), reached))
                 if reached > best_scores[number]:
                     best_scores[number], epochs_without_gain = reached, 0
                     best_weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
@@ -180,6 +170,30 @@ def train(
     for model, weights in zip(models, best_weights, strict=True):
         model.load_state_dict(weights)
     return history
+
+
+def _train_epoch(
+    models: Sequence[nn.Module],
+    batches: Iterable[tuple[Tensor, Tensor]],
+    criterion: Criterion,
+    optimiser: torch.optim.Optimizer,
+    scheduler: torch.optim.lr_scheduler.LRScheduler,
+    bar: ProgressBar,
+) -> list[float]:
+    """A step of all models on each batch; returns each model's mean loss of the rows."""
+    for model in models:
+        model.train()
+    totals, n = torch.zeros(len(models), device=next(models[0].parameters()).device), 0
+    for X, Y in batches:
+        optimiser.zero_grad()
+        losses = [criterion(model, X, Y) for model in models]
+        torch.autograd.backward(losses)
+        optimiser.step()
+        scheduler.step()
+        totals += torch.stack(losses).detach() * len(X)
+        n += len(X)
+        bar.update()
+    return [total / n for total in totals.tolist()]
 
 
 def logits(model: nn.Module, X: MatrixLike) -> Tensor:
