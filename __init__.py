@@ -9,8 +9,9 @@ Examples:
     >>> run, metrics = encode_once.fit("store", "mlp", run="runs/mlp")  # doctest: +SKIP
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
     from encode_once.cache import Store
@@ -31,13 +32,8 @@ __all__ = [
     "sweep",
 ]  # fmt: skip
 
-_ROOMS = {"Store": "cache", "Columns": "extract", "encode": "extract"}  # every other name is from classify
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_ROOMS.get(name, 'classify')}"), name)
+_ROOMS = {"Store": "cache", "Columns": "extract", "encode": "extract"}  # the rest: classify
+__getattr__ = lazy(__name__, {name: _ROOMS.get(name, "classify") for name in __all__})
 
 
 def __dir__() -> list[str]:

@@ -26,7 +26,7 @@ if __name__ == "__main__":
     sys.modules["encode_once"] = module_from_spec(_SPEC)
     _SPEC.loader.exec_module(sys.modules["encode_once"])
 
-from encode_once.cache import Store, StoreError, UsageError
+from encode_once.cache import StoreError, UsageError
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
     Verbs,
@@ -54,6 +54,7 @@ from encode_once.extract.commands import (
 )
 
 if TYPE_CHECKING:
+    from encode_once.cache import Store
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.classify.runs.run import Run
@@ -118,7 +119,7 @@ class Encoding:
         encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
         return Trust((), weights_by_encoder(encoders, self.weights), self.trust, say)
 
-    def encode(self, run: "Run", data: str, store: Store, trust: "Trust") -> "Report":
+    def encode(self, run: "Run", data: str, store: "Store", trust: "Trust") -> "Report":
         """Encode the features that a run needs; report what could not be encoded, and where the rest is."""
         from encode_once.classify.runs.predict import check
         from encode_once.extract import encode
@@ -144,7 +145,7 @@ class Encoding:
         return report
 
     @staticmethod
-    def _say_where_kept(run: "Run", store: Store, report: "Report") -> None:
+    def _say_where_kept(run: "Run", store: "Store", report: "Report") -> None:
         encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
         if not encoded or not store.base:
             return
@@ -314,7 +315,7 @@ def _recipe_runner(
     **options: Any,
 ) -> "tuple[RecipeRunner, Provider | None]":
     """Where recipes run, and the provider of features; None if there is no data to encode."""
-    from encode_once.cache.names import FeatureName
+    from encode_once.cache import FeatureName, Store
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.extract.encoders import named
     from encode_once.extract.provider import Provider

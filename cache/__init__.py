@@ -1,5 +1,7 @@
 """The feature store: vectors by content key, in plain HDF5. It is independent of encoders and heads."""
 
+from typing import TYPE_CHECKING
+
 from encode_once.cache.errors import (
     DamagedError,
     DataError,
@@ -12,12 +14,15 @@ from encode_once.cache.errors import (
     UnknownFeatureError,
     UsageError,
 )
-from encode_once.cache.feature import Feature
-from encode_once.cache.format.failures import Failure
-from encode_once.cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
+from encode_once.cache.lazy import lazy
 from encode_once.cache.names import FeatureName
-from encode_once.cache.store import Store
-from encode_once.cache.table import Table
+
+if TYPE_CHECKING:
+    from encode_once.cache.feature import Feature
+    from encode_once.cache.format.failures import Failure
+    from encode_once.cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
+    from encode_once.cache.store import Store
+    from encode_once.cache.table import Table
 
 __all__ = [
     "NO_KEY",
@@ -42,3 +47,19 @@ __all__ = [
     "content_key",
     "spec_key",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "Failure": "format.failures",
+        "Feature": "feature",
+        "Keys": "keys",
+        "NO_KEY": "keys",
+        "Shard": "keys",
+        "Spec": "keys",
+        "Store": "store",
+        "Table": "table",
+        "content_key": "keys",
+        "spec_key": "keys",
+    },
+)

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from encode_once.cache import Store, StoreError, describe, maintenance
-from encode_once.cache import export as exports
-from encode_once.cache.merge import merge as merge_stores
+from encode_once.cache import StoreError
 from encode_once.cache.options import (
     Verbs,
     existing_store,
@@ -19,6 +18,9 @@ from encode_once.cache.options import (
     warn,
 )
 
+if TYPE_CHECKING:
+    from encode_once.cache.maintenance import Change
+
 
 @click.group(cls=Verbs)
 def store() -> None:
@@ -28,7 +30,7 @@ def store() -> None:
 features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...")
 
 
-def say_changes(changes: Sequence[maintenance.Change], what: str) -> None:
+def say_changes(changes: "Sequence[Change]", what: str) -> None:
     """Print how many rows of each feature were changed, and by how many bytes."""
     for change in changes:
         say(f"{change.feature}: {change.rows} rows {what}, {change.nbytes:+,} bytes")
@@ -44,6 +46,8 @@ def list_(store: str, as_json: bool) -> None:
     Example:
       encode-once store list --store store
     """
+    from encode_once.cache import describe
+
     content = describe.contents(existing_store(store))
     print_result(content, as_json, lambda: describe.listing(content))
 
@@ -59,6 +63,8 @@ def info(feature: str, store: str, as_json: bool) -> None:
     Example:
       encode-once store info clip-vit-l/image
     """
+    from encode_once.cache import describe
+
     description = describe.describe(existing_store(store).feature(feature))
     print_result(description, as_json, lambda: describe.text(description))
 
@@ -73,6 +79,8 @@ def compact(features: Sequence[str], store: str) -> None:
     Example:
       encode-once store compact
     """
+    from encode_once.cache import maintenance
+
     say_changes(maintenance.compact(existing_store(store), features), "dropped (stored twice)")
 
 
@@ -90,6 +98,8 @@ def gc(features: Sequence[str], store: str, delete: bool) -> None:
       encode-once store gc
       encode-once store gc --delete
     """
+    from encode_once.cache import maintenance
+
     changes = maintenance.drop_unreferenced(existing_store(store), features, delete=delete)
     say_changes(changes, "dropped" if delete else "are in no table; --delete drops them")
 
@@ -107,9 +117,12 @@ def merge(others: Sequence[str], store: str) -> None:
     Example:
       encode-once store merge from-node-2 from-node-3
     """
+    from encode_once.cache import Store
+    from encode_once.cache.merge import merge as add
+
     refused = 0
     for other in others:
-        merged = merge_stores(Store(store), existing_store(other))
+        merged = add(Store(store), existing_store(other))
         say_changes(merged.changes, f"added from {other}")
         warn(merged.notes)
         for line in merged.refused:
@@ -133,6 +146,8 @@ def export(feature: str, store: str, kind: str, output: Path | None, table: str 
       encode-once store export clip-vit-l/image --to parquet
       encode-once store export glove-50/mean --to npy -o captions.npy
     """
+    from encode_once.cache import export as exports
+
     opened = existing_store(store)
     selection = exports.select(opened.feature(feature), opened.table(table))
     output = output or Path(f"{feature.replace('/', '-')}.{kind}")

@@ -4,13 +4,15 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
-from encode_once.cache.store import Store
 from encode_once.cache.terminal import one_line, printable
+
+if TYPE_CHECKING:
+    from encode_once.cache.store import Store
 
 REPORTED = (EncodeOnceError, OSError, MemoryError)  # errors that the command line prints as one line
 INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
@@ -55,12 +57,14 @@ def print_result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
     click.echo(json.dumps(content, indent=1) if as_json else printable(text()))
 
 
-def existing_store(path: str) -> Store:
+def existing_store(path: str) -> "Store":
     """The store in a folder.
 
     Raises:
         MissingDataError: the folder is not a store.
     """
+    from encode_once.cache.store import Store
+
     store = Store(path)
     if not store.exists:
         raise MissingDataError(f"{path} is not a store: run extract first")

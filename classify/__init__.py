@@ -3,8 +3,9 @@
 Names are imported when they are first used: reading a run needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
     from encode_once.classify.decisions.rule import DecisionSpec
@@ -21,22 +22,19 @@ __all__ = [
     "retune", "sweep",
 ]  # fmt: skip
 
-_MODULES = {
-    "DecisionSpec": "decisions.rule",
-    "FitSpec": "spec",
-    "Run": "runs.run",
-    "ablate": "experiments.ablation",
-    "evaluate": "runs.predict",
-    "fit": "runs.fit",
-    "load_run": "runs.run",
-    "measure_kept": "runs.retune",
-    "predict": "runs.predict",
-    "retune": "runs.retune",
-    "sweep": "experiments.sweep",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(
+    __name__,
+    {
+        "DecisionSpec": "decisions.rule",
+        "FitSpec": "spec",
+        "Run": "runs.run",
+        "ablate": "experiments.ablation",
+        "evaluate": "runs.predict",
+        "fit": "runs.fit",
+        "load_run": "runs.run",
+        "measure_kept": "runs.retune",
+        "predict": "runs.predict",
+        "retune": "runs.retune",
+        "sweep": "experiments.sweep",
+    },
+)

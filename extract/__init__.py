@@ -1,7 +1,8 @@
 """Stage 1: encode every image and caption once."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
     from encode_once.extract.pipeline import encode
@@ -10,10 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Report", "encode"]
 
-_MODULES = {"Columns": "readers", "Report": "report", "encode": "pipeline"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__ = lazy(
+    __name__,
+    {"Columns": "readers", "Report": "report", "encode": "pipeline"},
+)

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from encode_once.cache import DataError, Shard, UsageError
+from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
     data_option,
     device_option,
@@ -18,6 +18,9 @@ from encode_once.cache.options import (
     store_option,
     warn,
 )
+
+if TYPE_CHECKING:
+    from encode_once.cache import Shard
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
@@ -40,6 +43,13 @@ def table_inputs(images: str | None, skip_bad_rows: bool, **columns: Any) -> dic
     names = ("id", "image", "caption", "label")
     chosen = Columns(*(columns[f"{name}_column"] for name in names))
     return {"columns": chosen, "images": images, "skip_bad_rows": skip_bad_rows}
+
+
+def shard(text: str) -> "Shard":
+    """The share of the inputs that `I/N` names."""
+    from encode_once.cache import Shard
+
+    return Shard.parse(text)
 
 
 INPUT_OPTIONS = (
@@ -107,7 +117,7 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
     default="1/1",
     show_default=True,
     metavar="I/N",
-    type=Shard.parse,
+    type=shard,
     help="Share of the inputs to encode, as 1/4.",
 )
 @click.option(

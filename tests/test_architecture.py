@@ -98,10 +98,13 @@ LIGHT = [
 ]
 
 
-def test_reading_runs_and_stores_imports_neither_torch_nor_scikit_learn():
-    code = (
-        f"import sys, {', '.join(LIGHT)}; sys.exit(' '.join({{'torch', 'sklearn'}} & {{*sys.modules}}) or 0)"
-    )
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [(LIGHT, {"torch", "sklearn"}), (["encode_once.cli"], {"torch", "sklearn", "numpy", "h5py", "pandas"})],
+    ids=["reading runs and stores", "the help texts"],
+)
+def test_what_need_not_compute_starts_without_the_libraries_that_do(modules, absent):
+    code = f"import sys, {', '.join(modules)}; sys.exit(' '.join({absent} & {{*sys.modules}}) or 0)"
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (process.returncode, process.stderr) == (0, "")
 
