@@ -487,7 +487,7 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
       encode-once bench memory
     """
     from encode_once.cache.text_table import table_text
-    from encode_once.classify.bench.heads import memory as of_fit
+    from encode_once.classify.bench.race import memory as of_fit
     from encode_once.extract.bench.unchanged import memory as of_extract
 
     results = [of_extract(count) for count in rows]

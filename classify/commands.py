@@ -412,7 +412,7 @@ def bench_fit(
       encode-once bench fit --rows 30000 --plain --head mlp --head gbm --set mlp.hidden=[2048,1024]
     """
     from encode_once.cache.text_table import table_text
-    from encode_once.classify.bench.heads import contest
+    from encode_once.classify.bench.race import contest
     from encode_once.classify.bench.synthetic import synthetic_store
 
     stored: AbstractContextManager[str | Path] = synthetic_store(rows, dim) if rows else nullcontext(store)

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from encode_once.cache import DataError
 from encode_once.classify import fit
 from encode_once.classify.bench.baselines import NAMES, STRENGTHS
-from encode_once.classify.bench.heads import contest, memory
+from encode_once.classify.bench.race import contest, memory
 from encode_once.classify.data.features import choose, load
 from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.rows import content_keys
