@@ -1,9 +1,9 @@
-"""The peak memory of a function call, measured in a separate process."""
+"""The peak memory of a function call, measured in a separate process that may have a time limit."""
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,17 +11,51 @@ Result = TypeVar("Result")
 INTERVAL = 0.005  # seconds between two readings
 
 
-def with_peak_memory(work: Callable[..., Result], *args: Any, **options: Any) -> tuple[Result, int]:
+def with_peak_memory(
+    work: Callable[..., Result], *args: Any, limit: float | None = None, **options: Any
+) -> tuple[Result, int]:
     """What `work` returns when run in a new process, and the bytes by which that process grew at its peak.
 
     Only anonymous memory counts (Linux's RssAnon), not pages of mapped files, which the system can take back
     at any time. `work` must be a function of a module.
+
+    Args:
+        limit: seconds, with the start of the process, after which it is killed.
+
+    Raises:
+        TimeoutError: it was killed.
+        ChildProcessError: it ended without a result, as when the system kills it for its memory.
     """
-    with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(_measured, work, args, options).result()
+    context = get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send, args=(sender, work, args, options))
+    process.start()
+    sender.close()
+    try:
+        if not receiver.poll(limit):
+            raise TimeoutError(f"killed after {limit:g} s")
+        outcome = receiver.recv()
+    except EOFError:
+        process.join()
+        raise ChildProcessError(f"the process ended with status {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    result: tuple[Result, int] = outcome
+    return result
 
 
-def _measured(work: Callable[..., Result], args: Any, options: Any) -> tuple[Result, int]:
+def _send(sender: Connection, work: Callable[..., Any], args: Any, options: Any) -> None:
+    try:
+        sender.send(peak_memory_of(lambda: work(*args, **options)))
+    except Exception as error:  # raised again by the process that asked for the work
+        sender.send(error)
+
+
+def peak_memory_of(work: Callable[[], Result]) -> tuple[Result, int]:
+    """What `work` returns, and the bytes by which this process grew at its peak."""
     before = peak = _anonymous()
     ended = threading.Event()
 
@@ -33,7 +67,7 @@ def _measured(work: Callable[..., Result], args: Any, options: Any) -> tuple[Res
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        result = work(*args, **options)
+        result = work()
     finally:
         ended.set()
         watcher.join()

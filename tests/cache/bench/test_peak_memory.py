@@ -1,0 +1,28 @@
+import os
+import time
+
+import pytest
+
+from encode_once.cache import DataError
+from encode_once.cache.bench.peak_memory import with_peak_memory
+
+
+def refuse():
+    raise DataError("not this")
+
+
+def test_errors_are_raised_here():
+    with pytest.raises(DataError, match="not this"):
+        with_peak_memory(refuse)
+
+
+def test_a_function_that_takes_too_long_is_killed():
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"killed after 0\.5 s"):
+        with_peak_memory(time.sleep, 600, limit=0.5)
+    assert time.monotonic() - started < 60
+
+
+def test_a_process_that_dies_is_reported():
+    with pytest.raises(ChildProcessError, match="status 7"):
+        with_peak_memory(os._exit, 7)
