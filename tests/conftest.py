@@ -49,6 +49,19 @@ def picture(seed, size=(64, 48)):
 WORDS = ["dog", "cat", "car", "bus", "boat", "bird"]
 
 
+def vectors_file(path, dim=100):
+    """Write a file in GloVe's format with the words of the test captions; returns its path."""
+    rng = np.random.default_rng(0)
+    lines = (f"{word} {' '.join(map(str, rng.normal(size=dim)))}\n" for word in ["a", "and", *WORDS])
+    path.write_text("".join(lines))
+    return path
+
+
+def files_of(folder):
+    """Path → content of each file in a folder and its subfolders."""
+    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A function that makes a data folder of n rows, each labelled by what its caption names."""

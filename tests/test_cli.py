@@ -10,7 +10,7 @@ import pytest
 from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
-from tests.conftest import picture
+from tests.conftest import picture, vectors_file
 
 
 @pytest.fixture
@@ -332,9 +332,7 @@ def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, t
 
 def test_recipe_run_takes_weights(folder, recipe, run, tmp_path):
     folder(60)
-    words = "a and " + "dog cat car bus boat bird"
-    lines = [f"{word} {' '.join(['0.5'] * n + ['0.1'] * (100 - n))}" for n, word in enumerate(words.split())]
-    (tmp_path / "glove.txt").write_text("\n".join(lines) + "\n")
+    vectors_file(tmp_path / "glove.txt")
     rows = json.loads(run("recipe", "run", recipe, "--weights", "glove-100=glove.txt", "--json").stdout)
     assert [row["lacks"] for row in rows] == [None, None]
     result = run("recipe", "run", recipe, "--weights", "glove-101=glove.txt", status=2)

@@ -9,14 +9,13 @@ import sys
 from contextlib import redirect_stdout, suppress
 
 import click
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from encode_once.classify.heads import HEADS
 from encode_once.cli import main
 from encode_once.extract.encoders import listed
-from tests.conftest import WORDS, picture
+from tests.conftest import WORDS, picture, vectors_file
 from tests.doc_pages import (
     PAGES,
     ROOT,
@@ -56,7 +55,6 @@ def listed_commands(group, path=()):
 
 
 COMMANDS = dict(listed_commands(main))
-COMMANDS_OF_BENCH = main.commands["bench"].commands
 ALL_TEXT = "\n".join(map(text_of, PAGES))
 EXECUTED = {command for page in PAGES for command in run_commands(page)}
 MENTIONED = {command for page in PAGES for command in inline_commands(page)}
@@ -122,7 +120,7 @@ def workspace(tmp_path_factory):
     WRITERS["hugging_face"](root / "saved", {"train": [*samples(230, 8)]})
     captioned_images(root / "photos", [*samples(240, 4)])
     _parquet(root / "photos.parquet", [*samples(250, 8)])
-    _glove(root / "glove.6B.100d.txt")
+    vectors_file(root / "glove.6B.100d.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         run("extract --encoder efficientnet-lite0 --encoder glove-50")
@@ -141,12 +139,6 @@ def _parquet(path, samples):
         "tags": ["|".join(sample.labels) for sample in samples],
     }
     parquet.write_table(pa.table(columns), path)
-
-
-def _glove(path):
-    rng = np.random.default_rng(0)
-    lines = [f"{word} {' '.join(f'{x:.3f}' for x in rng.normal(size=100))}" for word in [*WORDS, "a", "and"]]
-    path.write_text("\n".join(lines) + "\n")
 
 
 def run(words):

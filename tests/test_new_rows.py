@@ -14,14 +14,10 @@ import pytest
 from encode_once.cache import Store, feature
 from encode_once.classify.runs import predict as predicting
 from encode_once.extract.encoders.base import Tower
-from tests.conftest import picture
+from tests.conftest import files_of, picture
 
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"
 TINY = ("--set", "epochs=1", "--set", "progress=false", "--set", "device=cpu")
-
-
-def files_of(folder):
-    return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
 @pytest.fixture

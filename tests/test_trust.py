@@ -13,7 +13,7 @@ from encode_once.cache import Store, content_key
 from encode_once.cache.keys import spec_key
 from encode_once.extract import encode
 from encode_once.extract.errors import WeightsError
-from tests.crash.workload import vectors_file
+from tests.conftest import files_of, vectors_file
 
 CODE = """
 from pathlib import Path
@@ -185,7 +185,7 @@ def test_the_code_that_runs_is_the_code_that_was_hashed(gift, run):
 def with_weights(folder, run, tmp_path):
     """A run in `gift` on features made with a local file of weights."""
     folder(60)
-    file = vectors_file(tmp_path)
+    file = vectors_file(tmp_path / "vectors.txt")
     run("extract", "--encoder", "glove-100", "--weights", file)
     run("fit", "--head", "linear", "--features", "glove-100/mean", "--run", "gift")
     return file
@@ -303,9 +303,9 @@ def test_a_store_that_a_run_names_is_only_read_and_named_in_a_warning(plain, run
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "store"
     shutil.move("store", elsewhere)
     edit_run(lambda record: record.update(store=str(elsewhere)))
-    before = {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()}
+    before = files_of(elsewhere)
     assert f"warning: gift names the store {elsewhere}" in run(*words).stderr
-    assert {path: path.read_bytes() for path in elsewhere.rglob("*") if path.is_file()} == before
+    assert files_of(elsewhere) == before
     assert str(elsewhere) not in run(*words, "--store", "new").stderr
 
 

@@ -23,6 +23,7 @@ from encode_once.cache import feature as feature_module
 from encode_once.cache.format import feature_writer as writer_module
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
+from tests.conftest import files_of
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -222,10 +223,6 @@ def test_a_reader_lists_the_parts_again_if_they_are_replaced_meanwhile(store, mo
 TABLE = Table("/d/train.csv", ["1"], [""], ["x"], None, image_keys=keys_of(1), caption_keys=keys_of(1))
 
 
-def files_of(store):
-    return {path: path.read_bytes() for path in store.path.rglob("*") if path.is_file()}
-
-
 def append(feature):
     with feature.writer(1) as writer:
         writer.append(keys_of(9), np.ones((1, 2), np.float16))
@@ -258,14 +255,14 @@ def base(tmp_path):
     ],
 )
 def test_nothing_writes_to_a_read_only_store(base, write):
-    before = files_of(base)
+    before = files_of(base.path)
     with pytest.raises(StoreError, match="opened for reading only"):
         write(base)
-    assert files_of(base) == before
+    assert files_of(base.path) == before
 
 
 def test_a_read_only_store_can_be_read(base):
-    before = files_of(base)
+    before = files_of(base.path)
     store = Store(base.path)
     assert base.features() == store.features()
     np.testing.assert_array_equal(base.feature("e/o").read(keys_of(2, 0)), [[4, 5], [0, 1]])
@@ -274,12 +271,12 @@ def test_a_read_only_store_can_be_read(base):
     assert [table.ids for table in base.tables()] == [["1"]]
     assert verify(base) == []
     assert drop_unreferenced(base)[0].rows == 2
-    assert files_of(base) == before
+    assert files_of(base.path) == before
     assert repr(base) == f"Store({str(base.path)!r}, read_only=True)"
 
 
 def test_a_store_with_a_base_has_the_rows_of_both_and_writes_to_its_own_folder(base, tmp_path):
-    before = files_of(base)
+    before = files_of(base.path)
     store = Store(tmp_path / "scratch", base=base)
     feature = store.declare("e/o", SPEC)
     assert store.features() == ["e/o", "e/p"]
@@ -296,7 +293,7 @@ def test_a_store_with_a_base_has_the_rows_of_both_and_writes_to_its_own_folder(b
     assert verify(alone) == []
     pickled = pickle.loads(pickle.dumps(feature))
     np.testing.assert_array_equal(pickled.read(keys_of(0, 7)), [[0, 1], [9, 9]])
-    assert files_of(base) == before
+    assert files_of(base.path) == before
     assert repr(store) == f"Store({str(tmp_path / 'scratch')!r}, base={base!r})"
 
 
@@ -311,10 +308,10 @@ def test_a_store_and_its_base_must_have_the_same_spec_of_a_feature(base, tmp_pat
 
 @pytest.mark.parametrize("change", [compact, repair, lambda store: drop_unreferenced(store, delete=True)])
 def test_parts_of_a_store_with_a_base_are_not_replaced(base, tmp_path, change):
-    before = files_of(base)
+    before = files_of(base.path)
     with pytest.raises(StoreError, match="open each store separately"):
         change(Store(tmp_path / "scratch", base=base))
-    assert files_of(base) == before
+    assert files_of(base.path) == before
 
 
 @pytest.fixture

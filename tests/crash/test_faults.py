@@ -11,7 +11,8 @@ from encode_once.cache import Store, StoreError
 from encode_once.cache.format import feature_writer
 from encode_once.cache.maintenance import verify
 from encode_once.extract import encode
-from tests.crash.workload import arguments, committed, readable, vectors_file
+from tests.conftest import vectors_file
+from tests.crash.workload import arguments, check_rows, committed, readable
 
 CALLS = [(os, "pwrite"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (os, "unlink")]
 CALLS += [(Path, "write_text")]
@@ -51,7 +52,7 @@ def disk(monkeypatch):
 def run(folder, tmp_path, monkeypatch):
     """A function that extracts captions into a store."""
     monkeypatch.setattr(feature_writer, "PART_BYTES", 500)  # two parts of the dense feature
-    data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path))}
+    data, weights = folder(ROWS), {"glove-100": str(vectors_file(tmp_path / "vectors.txt"))}
 
     def extract(store):
         return encode(data, ["glove-100"], store, weights=weights, batch_size=1, progress=False)
@@ -95,8 +96,7 @@ def test_a_fault_at_any_write_loses_nothing(run, disk, acknowledged, tmp_path, e
         kept = committed(store)
         for name, keys in acknowledged.items():
             assert keys <= kept[name].keys(), "a row is missing although append returned"
-        for name, rows in kept.items():
-            assert rows.items() <= whole[name].items(), "a row is wrong"
+        check_rows(whole, kept)
         run(store)
         assert readable(store) == whole
         assert verify(Store(store)) == []
@@ -114,7 +114,7 @@ def test_short_writes_are_completed(run, disk, tmp_path):
 def test_a_limit_of_the_file_size_is_reported_in_one_line(fork_server, folder, tmp_path, size):
     """The system's limit also holds for files that HDF5 and SQLite write."""
     store, stderr = tmp_path / "store", tmp_path / "stderr"
-    args = arguments(folder(ROWS), store, vectors_file(tmp_path))
+    args = arguments(folder(ROWS), store, vectors_file(tmp_path / "vectors.txt"))
     stderr.touch()
     assert fork_server.run(args, largest_file=size, stderr=stderr) == 1
     assert "Traceback" not in stderr.read_text()

@@ -10,7 +10,8 @@ import pytest
 from encode_once.cache import Store
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.maintenance import verify
-from tests.crash.workload import arguments, committed, readable, vectors_file
+from tests.conftest import vectors_file
+from tests.crash.workload import arguments, check_rows, committed, readable
 
 pytestmark = pytest.mark.real
 ROWS, MORE = 12, 4
@@ -83,10 +84,7 @@ class Killed:
     def check(self, whole, before):
         """Compare what the store has with a clean run, and with what it had; returns what it has."""
         after = committed(self.path)
-        for name, rows in after.items():
-            assert rows.items() <= whole[name].items(), "a row is wrong"
-        for name, rows in before.items():
-            assert rows.items() <= after[name].items(), "a row is gone, or changed"
+        check_rows(whole, after, before)
         problems = verify(Store(self.path))
         assert [line for line in problems if not self.damage or str(self.damage) not in line] == []
         return after
@@ -95,7 +93,7 @@ class Killed:
 def test_no_kill_of_any_operation_loses_or_changes_a_row(fork_server, folder, tmp_path, request):
     """--kills sets the number of kills, over all operations."""
     target, rng = request.config.getoption("--kills"), random.Random(0)
-    vectors = vectors_file(tmp_path)
+    vectors = vectors_file(tmp_path / "vectors.txt")
     folders = {"input": folder(ROWS), "more": folder(ROWS + MORE, "more"), "node": tmp_path / "node"}
     seconds = {}
 

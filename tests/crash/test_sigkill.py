@@ -6,7 +6,8 @@ import time
 
 from encode_once.cache import Store
 from encode_once.cache.maintenance import verify
-from tests.crash.workload import arguments, committed, readable, vectors_file
+from tests.conftest import vectors_file
+from tests.crash.workload import arguments, check_rows, committed, readable
 
 ROWS = 16
 
@@ -14,7 +15,7 @@ ROWS = 16
 def test_no_kill_loses_or_changes_a_committed_row(fork_server, folder, tmp_path, request):
     """--kills sets the number of kills, which are spread over several extractions."""
     target = request.config.getoption("--kills")
-    data, vectors = folder(ROWS), vectors_file(tmp_path)
+    data, vectors = folder(ROWS), vectors_file(tmp_path / "vectors.txt")
     for name in ("warm-up", "uninterrupted"):
         started = time.monotonic()
         assert fork_server.run(arguments(data, tmp_path / name, vectors)) == 0
@@ -29,10 +30,7 @@ def test_no_kill_loses_or_changes_a_committed_row(fork_server, folder, tmp_path,
         kill_after = rng.uniform(0, longest) if kills < target else None
         status = fork_server.run(arguments(data, store, vectors), kill_after)
         after = committed(store)
-        for name, rows in after.items():
-            assert rows.items() <= whole[name].items(), "a row is wrong"
-        for name, rows in before.items():
-            assert rows.items() <= after[name].items(), "a committed row is gone, or changed"
+        check_rows(whole, after, before)
         for name, rows in readable(store).items():
             assert rows.items() <= after[name].items(), "a reader saw a row that was not committed"
         if status == 0:

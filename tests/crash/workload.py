@@ -12,19 +12,9 @@ import numpy as np
 from encode_once.cache import Store
 from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.spec_file import FeatureRecord
-from tests.conftest import WORDS
 
 ROOT = Path(__file__).parents[2]
 ENCODERS = ("glove-100", "timm:test_vit/regions")
-
-
-def vectors_file(folder):
-    """A file in GloVe's format with the words of the test captions."""
-    rng = np.random.default_rng(0)
-    path = folder / "vectors.txt"
-    lines = (f"{word} {' '.join(map(str, rng.normal(size=100)))}\n" for word in ["a", "and", *WORDS])
-    path.write_text("".join(lines))
-    return path
 
 
 def arguments(data, store, vectors):
@@ -90,6 +80,14 @@ def readable(path):
     """The same for the rows that a reader sees."""
     features = [Store(path).feature(name) for name in Store(path).features()]
     return {f.name: _bytes(*f.block(np.arange(len(f.keys)))) for f in features if len(f)}
+
+
+def check_rows(whole, stored, before=None):
+    """Each stored row is a row of a clean run, `whole`, and each row of `before` is stored unchanged."""
+    for name, rows in stored.items():
+        assert rows.items() <= whole[name].items(), "a row is wrong"
+    for name, rows in (before or {}).items():
+        assert rows.items() <= stored[name].items(), "a committed row is gone, or changed"
 
 
 def _bytes(keys, values, lengths):
