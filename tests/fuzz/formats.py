@@ -9,7 +9,7 @@ import tarfile
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,7 @@ from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import read
-from tests.conftest import WORDS, picture
+from tests.conftest import WORDS, picture, vectors_file
 from tests.fuzz import mutations
 
 ROWS = 12
@@ -41,6 +41,33 @@ class Format:
     prepare: Callable
     mutate: Callable
     use: Callable
+
+
+def file_format(pattern, prepare, mutate, use):
+    """The format of the only file that the pattern matches; mutate(rng, path) breaks it."""
+
+    def break_file(rng, folder):
+        (path,) = folder.glob(pattern)
+        mutate(rng, path)
+
+    return Format(prepare, break_file, use)
+
+
+def whole(change):
+    """Break a file through its content: change(rng, content) returns other bytes."""
+    return lambda rng, path: path.write_bytes(change(rng, path.read_bytes()))
+
+
+BYTES = mutations.of_bytes
+break_bytes = whole(BYTES)
+
+
+def either(*ways):
+    """One of several ways to break a file, drawn for each input."""
+    return lambda rng, content: rng.choice(ways)(rng, content)
+
+
+# ---------------------------------------------------------------------------------- data, images and weights
 
 
 def _pictures(folder):
@@ -58,12 +85,12 @@ def _records():
     ]
 
 
-def read_data(path):
-    """Read a data folder or file, hash its contents and save its tables, as `extract` does.
+def read_data(folder, name):
+    """Read a data file, or the folder if the name is empty, hash its contents and save its tables.
 
-    Once with its bad rows left out, and once without. A refusal must name the file.
+    As `extract` does, first with bad rows left out and then without. A refusal must name the file.
     """
-    store = Store(path.parent / "fresh-store")
+    path, store = folder / name, Store(folder / "fresh-store")
     refusals = []
     for skip_bad_rows in (True, False):
         try:
@@ -78,27 +105,16 @@ def read_data(path):
         raise refusals[-1]
 
 
-def data_file(name, content, mutate):
+def data_file(name, content, change, read_folder=False):
     """A file of data next to its images."""
 
     def prepare(folder):
         _pictures(folder)
         (folder / name).write_bytes(content())
 
-    return Format(
-        prepare,
-        lambda rng, folder: _rewrite(folder / name, lambda valid: mutate(rng, valid)),
-        lambda folder: read_data(folder / name if Path(name).suffix not in (".csv",) else folder),
+    return file_format(
+        name, prepare, whole(change), lambda folder: read_data(folder, "" if read_folder else name)
     )
-
-
-def _rewrite(path, change):
-    path.write_bytes(change(path.read_bytes()))
-
-
-def either(*ways):
-    """One of several ways to break a file, drawn for each input."""
-    return lambda rng, content: rng.choice(ways)(rng, content)
 
 
 def json_tree(rng, content):
@@ -172,6 +188,13 @@ def tar_header(rng, content):
     return bytes(content)
 
 
+MEMBER_NAMES = [
+    "../x.png", "/etc/x.png", "a" * 300 + ".png", ".png", "x", "é.png", "a\x1b[31m.png", "a\0b.png",
+    "a\nb.png", "\udcff.png", "y@0+99999999999999999999.png",
+]  # fmt: skip
+MEMBER_TYPES = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE]
+
+
 def tar_member(rng, content):
     """Break one member of an archive: its name, type, size or content."""
     source, target = tarfile.open(fileobj=io.BytesIO(content)), io.BytesIO()  # noqa: SIM115
@@ -185,31 +208,9 @@ def tar_member(rng, content):
             if number == chosen:
                 match rng.randrange(5):
                     case 0:
-                        member.name = rng.choice(
-                            [
-                                "../x.png",
-                                "/etc/x.png",
-                                "a" * 300 + ".png",
-                                ".png",
-                                "x",
-                                "é.png",
-                                "a\x1b[31m.png",
-                                "a\0b.png",
-                                "a\nb.png",
-                                "\udcff.png",
-                                "y@0+99999999999999999999.png",
-                            ]
-                        )
+                        member.name = rng.choice(MEMBER_NAMES)
                     case 1:
-                        member.type = rng.choice(
-                            [
-                                tarfile.SYMTYPE,
-                                tarfile.LNKTYPE,
-                                tarfile.FIFOTYPE,
-                                tarfile.CHRTYPE,
-                                tarfile.DIRTYPE,
-                            ]
-                        )
+                        member.type = rng.choice(MEMBER_TYPES)
                         member.linkname = rng.choice(["/etc/passwd", member.name, ""])
                     case 2 if member.name.endswith("json"):
                         inside = json_tree(rng, inside)
@@ -282,9 +283,9 @@ def _dataset(folder):
 def dataset(rng, folder):
     """Break the list of files, or the arrow file, of a saved dataset."""
     if rng.random() < 0.3:
-        _rewrite(folder / "saved" / "state.json", lambda valid: json_tree(rng, valid))
+        whole(json_tree)(rng, folder / "saved" / "state.json")
     else:
-        _rewrite(folder / "saved" / "x.arrow", lambda valid: mutations.of_bytes(rng, valid))
+        break_bytes(rng, folder / "saved" / "x.arrow")
 
 
 def _image(kind):
@@ -303,19 +304,12 @@ def _decode(path):
 
 def image(kind):
     """An image, read by the decoder."""
-    return Format(
+    return file_format(
+        "image",
         lambda folder: (folder / "image").write_bytes(_image(kind)),
-        lambda rng, folder: _rewrite(folder / "image", lambda valid: mutations.of_bytes(rng, valid)),
+        break_bytes,
         lambda folder: _decode(folder / "image"),
     )
-
-
-def _word_vectors(folder):
-    lines = (
-        f"{word} {' '.join(str(round(np.sin(n + i), 3)) for i in range(50))}\n"
-        for n, word in enumerate(WORDS)
-    )
-    (folder / "vectors.txt").write_text("".join(lines))
 
 
 def _load_word_vectors(folder):
@@ -380,17 +374,7 @@ def read_store(store):
 
 def store_file(pattern, mutate):
     """A file of a store."""
-
-    def break_it(rng, folder):
-        (path,) = (folder / "store").glob(pattern)
-        mutate(rng, path)
-
-    return Format(_store, break_it, use_store)
-
-
-def whole(change):
-    """Break a file through its content as bytes."""
-    return lambda rng, path: _rewrite(path, lambda valid: change(rng, valid))
+    return file_format(f"store/{pattern}", _store, mutate, use_store)
 
 
 def stamped_hdf5(kind):
@@ -398,23 +382,25 @@ def stamped_hdf5(kind):
 
     def mutate(rng, path):
         if rng.random() < 0.5:
-            stamp = header.read_stamp(path, kind)
-            broken = json.loads(
-                mutations.of_json(rng, stamp)[:3000] if rng.random() < 0 else _shallow(rng, stamp)
-            )
+            broken = json.loads(_shallow(rng, header.read_stamp(path, kind)))
             with path.open("r+b") as file:
                 header.write_stamp(file.fileno(), broken)
         elif rng.random() < 0.7:
-            try:
-                mutations.of_hdf5(rng, path, path.parent / "outside")
-            except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError):
-                return
-            if kind is TABLE:
+            if _broke_hdf5(rng, path) and kind is TABLE:
                 header.stamp_whole(path, kind, {"header": header.read_stamp(path, kind)["header"]})
         else:
-            _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
+            break_bytes(rng, path)
 
     return mutate
+
+
+def _broke_hdf5(rng, path):
+    """Change the HDF5 content of a file; whether the HDF5 library did."""
+    try:
+        mutations.of_hdf5(rng, path, path.parent / "outside")
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError):
+        return False
+    return True
 
 
 def _shallow(rng, tree):
@@ -427,11 +413,12 @@ def _shallow(rng, tree):
 def sqlite(rng, path):
     """Break the database of known files: its bytes, its schema or its rows."""
     if rng.random() < 0.4:
-        return _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
+        break_bytes(rng, path)
+        return
     with sqlite3.connect(path) as database:
         names = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
         if not names:
-            return None
+            return
         table = rng.choice(names)
         match rng.randrange(4):
             case 0:
@@ -451,12 +438,12 @@ def sqlite(rng, path):
                 )
             case 3:
                 database.execute(f"pragma user_version = {rng.randrange(100)}")
-    return None
 
 
 # --------------------------------------------------------------------------------------------- files of a run
 
 
+@cache
 def _run(head):
     def prepare(folder):
         from encode_once.classify import fit
@@ -487,18 +474,12 @@ def use_run(folder):
 
 def run_file(name, mutate, head="linear"):
     """A file of a run."""
-    return Format(_run(head), lambda rng, folder: mutate(rng, folder / "run" / name), use_run)
+    return file_format(f"run/{name}", _run(head), mutate, use_run)
 
 
 def hdf5(rng, path):
     """Break an HDF5 file that has no stamp."""
-    if rng.random() < 0.4:
-        _rewrite(path, lambda valid: mutations.of_bytes(rng, valid))
-        return
-    try:
-        mutations.of_hdf5(rng, path, path.parent / "outside")
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError):
-        return
+    (break_bytes if rng.random() < 0.4 else _broke_hdf5)(rng, path)
 
 
 def safetensors(rng, content):
@@ -522,21 +503,19 @@ def booster(rng, content):
     return save(arrays | {name: np.frombuffer(text, np.uint8)})
 
 
-BYTES = mutations.of_bytes
 FORMATS = {
-    "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines)),
+    "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines), read_folder=True),
     "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
     "jsonl": data_file("rows.jsonl", _json_lines, either(BYTES, json_line)),
     "coco": data_file("instances_train2017.json", _coco, either(BYTES, json_tree, json_tree)),
     "webdataset": data_file("000.tar", _webdataset, either(BYTES, tar_member, tar_member, tar_header)),
     "parquet": data_file("rows.parquet", _parquet, either(BYTES, parquet_table, parquet_table)),
-    "saved dataset": Format(_dataset, dataset, lambda folder: read_data(folder / "saved")),
+    "saved dataset": Format(_dataset, dataset, lambda folder: read_data(folder, "saved")),
     **{kind: image(kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")},
-    "word vectors": Format(
-        _word_vectors,
-        lambda rng, folder: _rewrite(
-            folder / "vectors.txt", lambda valid: either(BYTES, mutations.of_lines)(rng, valid)
-        ),
+    "word vectors": file_format(
+        "vectors.txt",
+        lambda folder: vectors_file(folder / "vectors.txt", dim=50),
+        whole(either(BYTES, mutations.of_lines)),
         _load_word_vectors,
     ),
     "store.json": store_file("store.json", whole(either(BYTES, json_tree, json_tree))),

@@ -9,50 +9,56 @@ import argparse
 import json
 import logging
 import multiprocessing
+import os
 import random
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from datetime import date
 from pathlib import Path
 
 from encode_once.cache.options import REPORTED
+from tests.fuzz.formats import FORMATS
 
+ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30  # bytes of address space
 HANG = 30  # seconds
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
+FAULTS = ("tracebacks", "hangs", "aborts")
+COLUMNS = [
+    {"name": "format"},
+    *({"name": name, "format": ",d"} for name in ("inputs", "read", "refused")),
+    {"name": "refused with"},
+    *({"name": name, "format": ",d"} for name in (*FAULTS, "peak MB", "seconds")),
+]
 
 
-def feed(name, seed, numbers, folder, results):
-    """In a process of its own: for each number (number, outcome, detail), and at the end the peak memory."""
-    from tests.fuzz.formats import FORMATS
-
-    logging.disable()  # as the command line does
-    form = FORMATS[name]
-    (folder / "valid").mkdir()
+def prepare(form, folder):
+    """Write valid files of a format to `folder/valid` and read them, which also imports the libraries."""
+    (folder / "valid").mkdir(parents=True)
     form.prepare(folder / "valid")
-    form.use(
-        folder / "valid"
-    )  # a valid file must be read; the libraries are imported before memory is limited
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    for number in numbers:
-        results.send((number, "started", ""))
-        results.send((number, *attempt(form, random.Random(f"{seed} {name} {number}"), folder)))
-    results.send((None, "peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
+    form.use(folder / "valid")
 
 
-def attempt(form, rng, folder):
-    """Break a copy of the valid files and read it: ("read" | "refused" | "fault", the kind of error)."""
+def broken_copy(name, seed, number, folder):
+    """Replace `folder/broken` by a copy of the valid files, and break it; returns its path."""
     broken = folder / "broken"
     shutil.rmtree(broken, ignore_errors=True)
     shutil.copytree(folder / "valid", broken, symlinks=True)
-    form.mutate(rng, broken)
+    FORMATS[name].mutate(random.Random(f"{seed} {name} {number}"), broken)
+    return broken
+
+
+def attempt(name, seed, number, folder):
+    """Break a copy of the valid files and read it: ("read" | "refused" | "fault", the kind of error)."""
+    broken = broken_copy(name, seed, number, folder)
     try:
-        form.use(broken)
+        FORMATS[name].use(broken)
     except REPORTED as error:
         kind = type(error).__name__
         return ("refused", kind) if "\n" not in str(error).strip() else ("fault", f"{kind} of several lines")
@@ -60,6 +66,18 @@ def attempt(form, rng, folder):
         place = traceback.extract_tb(error.__traceback__)[-1]
         return "fault", f"{type(error).__name__} {Path(place.filename).name}:{place.lineno} {str(error)[:80]}"
     return "read", ""
+
+
+def feed(name, seed, numbers, folder, results):
+    """In another process: for each number (number, outcome, detail), and at the end the peak memory."""
+    logging.disable()  # as the command line does
+    prepare(FORMATS[name], folder)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    for number in numbers:
+        results.send((number, "started", ""))
+        results.send((number, *attempt(name, seed, number, folder)))
+    results.send((None, "peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
 
 
 def outcomes(name, seed, numbers):
@@ -113,50 +131,64 @@ def fuzz(name, seed, numbers):
         "inputs": len(numbers),
         "read": counts["read"],
         "refused": counts["refused"],
-        "by kind": ", ".join(f"{kind} {count}" for kind, count in refusals.most_common()),
+        "refused with": ", ".join(f"{kind} {count:,}" for kind, count in refusals.most_common()),
         "tracebacks": counts["fault"],
         "hangs": counts["hang"],
         "aborts": counts["abort"],
         "peak MB": peak,
-        "seconds": round(time.perf_counter() - started, 1),
+        "seconds": round(time.perf_counter() - started),
     }, faults
 
 
-def main():
-    from tests.fuzz.formats import FORMATS
+def results_of(path, options):
+    """The results file, as docs/tables.py reads it; continued if it is of the same command and commit."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT)
+    results = {
+        "title": "Broken files of each format: how many were read, refused in one line, or caused a fault",
+        "command": f"python -m tests.fuzz.run --inputs {options.inputs} --seed {options.seed}",
+        "machine": f"{os.cpu_count()} shared CPU cores",
+        "date": date.today().isoformat(),
+        "commit": commit.stdout.strip() or "unknown",
+        "columns": COLUMNS,
+        "rows": [],
+    }
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    is_same = all(earlier.get(key) == results[key] for key in ("command", "commit", "columns"))
+    return earlier if is_same else results
 
+
+def main(args=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("formats", nargs="*", metavar="FORMAT", help=f"of {', '.join(FORMATS)}; default: all")
     parser.add_argument("--inputs", type=int, default=10_000, help="number of inputs of each format")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--only", type=int, help="repeat this input and print its traceback")
-    parser.add_argument("--json", type=Path, help="also write the table to this file")
-    options = parser.parse_args()
+    parser.add_argument("--json", type=Path, help="results file; formats in it are not repeated")
+    options = parser.parse_args(args)
     names = options.formats or [*FORMATS]
     if options.only is not None:
         folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
-        form = FORMATS[names[0]]
-        (folder / "valid").mkdir()
-        form.prepare(folder / "valid")
-        shutil.copytree(folder / "valid", folder / "broken")
-        form.mutate(random.Random(f"{options.seed} {names[0]} {options.only}"), folder / "broken")
-        print(f"the broken files are in {folder / 'broken'}")
-        form.use(folder / "broken")
-        return
-    rows, faults = [], []
+        prepare(FORMATS[names[0]], folder)
+        broken = broken_copy(names[0], options.seed, options.only, folder)
+        print(f"the broken files are in {broken}")
+        FORMATS[names[0]].use(broken)
+        return 0
+    results = results_of(options.json, options) if options.json else {"rows": []}
+    complete = {row[0] for row in results["rows"]}
     for name in names:
-        row, new = fuzz(name, options.seed, range(options.inputs))
-        rows.append(row)
-        faults += new
+        if name in complete:
+            continue
+        row, faults = fuzz(name, options.seed, range(options.inputs))
+        results["rows"].append([row[column["name"]] for column in COLUMNS])
         print(json.dumps(row), flush=True)
-    kinds = Counter(fault.partition(": ")[2] for fault in faults)
-    for kind, count in kinds.most_common(40):
-        example = next(fault for fault in faults if fault.endswith(kind))
-        print(f"{count} × {example}", file=sys.stderr)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    sys.exit(bool(faults))
+        for kind, count in Counter(fault.partition(": ")[2] for fault in faults).most_common(40):
+            example = next(fault for fault in faults if fault.endswith(kind))
+            print(f"{count} × {example}", file=sys.stderr, flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(results, indent=1) + "\n")
+    places = [number for number, column in enumerate(COLUMNS) if column["name"] in FAULTS]
+    return int(any(row[place] for row in results["rows"] for place in places))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
