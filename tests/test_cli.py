@@ -10,6 +10,7 @@ import pytest
 from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
+from tests.cache.rows import flip
 from tests.conftest import picture, vectors_file
 
 
@@ -227,9 +228,7 @@ def test_verify_reports_damage_repair_sets_it_aside_and_extract_encodes_again(fo
     run(*GLOVE)
     assert "encoded again differ by" in run("store", "verify", "--recompute", "2").stderr
     (part,) = tmp_path.glob("store/features/glove-50/mean/*.h5")
-    content = bytearray(part.read_bytes())
-    content[read_stamp(part, KIND)["places"]["values"]] ^= 1
-    part.write_bytes(content)
+    flip(part, read_stamp(part, KIND)["places"]["values"])
     result = run("store", "verify", status=1)
     assert "1 of 3 rows damaged" in result.stdout
     result = run("store", "export", "glove-50/mean", "--to", "npy", status=1)

@@ -13,10 +13,11 @@ from encode_once.cache import DamagedError, EncodeOnceError, Failure, Store, Sto
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format import feature_writer
 from encode_once.cache.format import part as part_module
-from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp, write_stamp
+from encode_once.cache.format.header import SLOT_BYTES, STAMP_BYTES, read_stamp
 from encode_once.cache.format.part import KIND, all_finite
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import repair, verify
+from tests.cache.rows import craft, flip
 
 SPEC = {"modality": "image", "weights": "w"}
 ROWS = 40
@@ -112,14 +113,6 @@ def every_file(path):
     return sorted(file for file in Path(path).rglob("*") if file.is_file() and file.stat().st_size)
 
 
-def flip(path, at, mask):
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ mask]))
-
-
 def positions(size, rng):
     """All bytes of a small file; of a larger one, the first and a random sample."""
     return range(size) if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
@@ -192,14 +185,6 @@ def parts(path, feature="e/dense"):
     return sorted(Path(path).glob(f"features/{feature}/*.h5"))
 
 
-def craft(path, **changes):
-    """Change the stamp of a part, with the right digest."""
-    (part,) = parts(path)
-    stamp = read_stamp(part, KIND)
-    with part.open("r+b") as file:
-        write_stamp(file.fileno(), stamp | changes)
-
-
 SHAPE = {"rows": ROWS, "vectors": ROWS, "dim": 6, "dtype": "<f2", "ragged": False}
 
 
@@ -230,7 +215,7 @@ SHAPE = {"rows": ROWS, "vectors": ROWS, "dim": 6, "dtype": "<f2", "ragged": Fals
     ids=str,
 )
 def test_a_crafted_stamp_is_refused(copy, changes):
-    craft(copy, **changes)
+    craft(parts(copy)[0], **changes)
     with pytest.raises(DamagedError):
         Store(copy).feature("e/dense")
     assert verify(Store(copy)) != []
@@ -246,7 +231,7 @@ def test_a_crafted_stamp_is_refused(copy, changes):
     ],
 )
 def test_a_part_of_another_kind_is_refused(copy, changes, message):
-    craft(copy, **changes)
+    craft(parts(copy)[0], **changes)
     with pytest.raises(StoreError, match=message):
         Store(copy).feature("e/dense")
 
@@ -307,7 +292,7 @@ def test_repair_drops_only_the_damaged_row(copy):
     for name in ("e/dense", "e/ragged"):
         (part,) = parts(copy, name)
         places = read_stamp(part, KIND)["places"]
-        flip(part, places["values"] + 17 * 6 * 2, 1)
+        flip(part, places["values"] + 17 * 6 * 2)
     lines = repair(Store(copy))
     assert [line.partition(": ")[2] for line in lines] == ["39 sound rows kept"] * 2
     assert verify(Store(copy)) == []

@@ -14,7 +14,7 @@ from encode_once.cache import DataError, Failure, SpecMismatchError, Store, Stor
 from encode_once.cache.maintenance import verify
 from encode_once.cache.merge import merge
 from encode_once.cli import main
-from tests.cache.rows import KEYS, SPEC, VALUES, fill, save_table
+from tests.cache.rows import KEYS, SPEC, VALUES, fill, flip, save_table
 
 
 @pytest.fixture
@@ -98,9 +98,7 @@ def test_merge_adds_only_missing_rows(stores):
 
 
 def damage(path):
-    content = bytearray(path.read_bytes())
-    content[-20] ^= 255
-    path.write_bytes(content)
+    flip(path, -20, 255)
 
 
 def truncate(path):

@@ -12,12 +12,11 @@ import pytest
 
 from encode_once.cache import EncodeOnceError, Failure, Store, content_key, describe
 from encode_once.cache.format.header import checksum, read_stamp, stamp_whole
-from encode_once.cache.format.part import KIND
 from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.table import KIND as TABLE
 from encode_once.cache.table import Table
-from tests.cache.rows import KEYS, VALUES, fill
+from tests.cache.rows import KEYS, VALUES, craft, fill
 
 NESTED = "[" * 100_000 + "]" * 100_000
 
@@ -91,7 +90,7 @@ def write_slots(path, text):
 )
 def test_a_crafted_part(path, changes):
     part = file_of(path, "features/e/o/*.h5")
-    write_slots(part, json.dumps(read_stamp(part, KIND) | changes))
+    craft(part, **changes)
     check_named_and_set_aside(path, part)
 
 

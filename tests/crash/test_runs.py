@@ -37,17 +37,8 @@ def end_after(monkeypatch, last):
 @pytest.mark.real
 def test_no_kill_leaves_a_mixture_of_two_runs(request, fork_server, tmp_path):
     with synthetic_store(2000, 8) as store:
-        words_of_fit = [
-            "fit",
-            "--head",
-            "linear",
-            "--store",
-            str(store),
-            "--overwrite",
-            "--split",
-            "random:0.5",
-            "--run",
-        ]
+        words_of_fit = "fit --head linear --overwrite --split random:0.5 --store".split()
+        words_of_fit += [str(store), "--run"]
         whole, run, rng = {}, tmp_path / "run", random.Random(0)
         target = request.config.getoption("--kills") // KILLS_PER_RUN
         for seed in (0, 1):
