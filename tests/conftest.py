@@ -1,5 +1,7 @@
 import csv
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,22 @@ settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("fresh", print_blob=True, deadline=None)
 settings.load_profile("fixed")
 SHARED = Path(os.environ.get("COCO19", "../shared"))
+MEMORY = Path("/dev/shm")
+ENOUGH = 2**30  # bytes of it that must be free
+
+
+@pytest.fixture
+def tmp_path(tmp_path):
+    """A folder in memory, if possible: thousands of writes are synced, which a disk does slowly."""
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ENOUGH:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=200, help="How often tests/crash kills a command.")
+    parser.addoption("--kills", type=int, default=30, help="How often tests/crash kills a command.")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,12 +9,14 @@ from statistics import median
 from typing import Any
 
 import numpy as np
+import xxhash
 
 from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.bench.stopwatch import timed
 from encode_once.cache.feature import Feature
 from encode_once.cache.file_index import FileIndex, Stat
 from encode_once.cache.keys import KEY_BYTES
+from encode_once.cache.maintenance import verify
 from encode_once.cache.store import Store
 
 REPEATS = 7
@@ -63,6 +65,7 @@ def _tasks(folder: Path, rows: int, dim: int) -> list[Task]:
     shuffled, sample = rng.permutation(rows), rng.integers(0, rows, RANDOM_ROWS)
     for order in (slice(None), shuffled, sample):
         assert np.array_equal(ours.read(keys[order]), values[order]), "the store returned other rows"
+    assert verify(Store(path)) == [], "the store is damaged"
     size, part = values.nbytes, values[sample].nbytes
     random = f"{RANDOM_ROWS:,} random rows"
     return [
@@ -78,6 +81,12 @@ def _tasks(folder: Path, rows: int, dim: int) -> list[Task]:
         ),
         (f"{random}, again; npy: map", lambda: ours.read(keys[sample]), lambda: theirs[sample], part),
         ("open; npy: map", opened, mapped, 0),
+        (
+            "verify; npy: xxh3 of the file",
+            lambda: verify(Store(path)),
+            lambda: xxhash.xxh3_64_digest(mapped()),
+            size,
+        ),
         (f"write, a commit each {BATCH} rows; npy: map, flush", write, write_npy, size),
     ]
 

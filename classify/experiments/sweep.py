@@ -44,7 +44,7 @@ def sweep(
         seeds: number of seeds of each head: 0, 1, …; the eval rows stay the same.
         trials: number of settings of each head that Optuna tries, if the head has options to search.
         by: the metric that ranks, of `classify.evaluation.intervals.METRICS`; by default the objective's.
-        log: called with a line about each result.
+        log: called with a line about each result, and each feature that the store has lost.
         fields: of the `FitSpec` that all runs share: features, split, groups, decision, data.
 
     Returns:
@@ -61,6 +61,8 @@ def sweep(
         raise unknown_name("metric", str(by), METRICS)
     store = store if isinstance(store, Store) else Store(store)
     features = [reference.name for reference in featuring.choose(store, shared.features)]
+    for problem in () if shared.features else store.problems():  # with features that may be meant, too
+        log(f"warning: {problem}")
     runner = TrialRunner(store, Path(folder), choose_table(store, shared.data))
     specs = all_specs(shared, names, feature_sets(features, subsets), grid, seeds)
     results = []

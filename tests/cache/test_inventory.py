@@ -149,7 +149,7 @@ def test_the_inventory_is_not_written_through_a_link(store, tmp_path):
     assert any("symbolic link" in line for line in verify(Store(store.path)))
 
 
-def test_fit_warns_of_lost_features_and_parts(folder, run, tmp_path):
+def test_fit_and_sweep_warn_of_lost_features(folder, run, tmp_path):
     folder(24)
     run("extract", "--encoder", "glove-50", "--data", "input")
     run("extract", "--encoder", "timm:test_vit", "--weights", "timm:test_vit=random", "--data", "input")
@@ -160,3 +160,5 @@ def test_fit_warns_of_lost_features_and_parts(folder, run, tmp_path):
     assert "on timm:test_vit/pooled" in result.stderr
     warnings = json.loads((tmp_path / "b/run.json").read_text())["warnings"]
     assert any("glove-50/mean" in line for line in warnings)
+    result = run("sweep", "--head", "linear", "--folder", "s")
+    assert result.stderr.count("warning: store/features/glove-50/mean has no spec.json") == 1

@@ -1,7 +1,7 @@
 """Use the library as a host program does. test_host_process.py runs this in a separate process.
 
-`python -m tests.invariants.host_process CASE FOLDER` prints what the case changed in the process, as JSON:
-name → state before and after.
+`python -m tests.invariants.host_process FOLDER` prints what each case changed in the process, as JSON:
+case → name → state before and after.
 """
 
 import csv
@@ -83,14 +83,14 @@ def state():
     return {name: str(value) for name, value in state.items()}
 
 
-def imports(folder):
+def imports(data, folder):
     """Only import."""
     from encode_once import cache, classify, cli, extract
 
     assert cache.__all__, (classify, cli, extract)
 
 
-def library(folder):
+def library(data, folder):
     """The Python interface: encode by both backends, encode again, fit each kind of head, export."""
     from encode_once.cache import Store
     from encode_once.classify import fit, load_run
@@ -99,7 +99,7 @@ def library(folder):
     from encode_once.extract import encode
     from encode_once.extract.reencode import recompute
 
-    encoder, data, store = "timm:test_efficientnet", folder / "input", Store(folder / "store")
+    encoder, store = "timm:test_efficientnet", Store(folder / "store")
     encode(data, [encoder], store, weights={encoder: "random"}, backend="onnxruntime", progress=False)
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
@@ -116,7 +116,7 @@ def library(folder):
     fit(store, "linear", features=["word2vec:8/mean"], run=folder / "captions")
 
 
-def command_line(folder):
+def command_line(data, folder):
     """Run commands inside the process, also ones that fail."""
     from click.testing import CliRunner
 
@@ -126,8 +126,7 @@ def command_line(folder):
         result = CliRunner().invoke(main, [str(word) for word in words])
         assert result.exit_code == status, result.output
 
-    data, store = folder / "input", folder / "store"
-    encoder = "timm:test_efficientnet"
+    store, encoder = folder / "store", "timm:test_efficientnet"
     where = ["--store", store, "--data", data]
     run("extract", "--encoder", encoder, "--weights", "random", *where)
     run("extract", "--encoder", "no such encoder", *where, status=2)
@@ -142,10 +141,11 @@ def command_line(folder):
     run("store", "verify", "--recompute", "2", "--store", store)
 
 
-CASES = {"imports": imports, "library": library, "command_line": command_line}
-
 if __name__ == "__main__":
-    before = state()
-    CASES[sys.argv[1]](Path(sys.argv[2]))
-    after = state()
-    print(json.dumps({name: (before[name], after[name]) for name in before if before[name] != after[name]}))
+    changes = {}
+    for case in (imports, library, command_line):
+        before = state()
+        case(Path(sys.argv[1]) / "input", Path(sys.argv[1]) / case.__name__)
+        after = state()
+        changes[case.__name__] = {x: (before[x], after[x]) for x in before if before[x] != after[x]}
+    print(json.dumps(changes))

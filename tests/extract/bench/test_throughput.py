@@ -18,6 +18,7 @@ def test_on_shared_cores_the_seconds_of_the_parts_add_up_to_the_limit(folder):
     assert f"{result['end_to_end_over_limit']:.2f} of the limit" in text(result)
 
 
+@pytest.mark.real
 def test_scripts_give_the_same_vectors(folder):
     result = rates(
         str(folder(5)),

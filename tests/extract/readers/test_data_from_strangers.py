@@ -380,6 +380,7 @@ def test_names_that_are_not_utf8_work_in_every_command(folder, run, tmp_path):
     run("fit", "--head", "linear", "--data", name)
     run("predict", "runs/linear", "--data", name)
     run("evaluate", "runs/linear", "--data", name)
+    run("sweep", "--head", "linear", "--data", name, "--folder", f"{name}/runs")
     captioned = tmp_path / "photos"
     captioned.mkdir()
     picture(0).save(captioned / "0.png")
