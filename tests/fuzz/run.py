@@ -13,6 +13,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,8 @@ from tests.fuzz.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30  # bytes of address space
-HANG = 30  # seconds
+HANG = 30  # seconds of processor time for one input, so that a busy machine makes no difference
+BLOCKED = 600  # seconds without an answer, as when it waits for a pipe
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
 FAULTS = ("tracebacks", "hangs", "aborts")
 COLUMNS = [
@@ -76,6 +78,8 @@ def feed(name, seed, numbers, folder, results):
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
     for number in numbers:
         results.send((number, "started", ""))
+        end = int(time.process_time()) + HANG
+        resource.setrlimit(resource.RLIMIT_CPU, (end, resource.RLIM_INFINITY))
         results.send((number, *attempt(name, seed, number, folder)))
     results.send((None, "peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024))
 
@@ -103,13 +107,15 @@ def outcomes(name, seed, numbers):
 def received(connection, process):
     """Yield what a process sends; last, that it hangs or died, if it did."""
     try:
-        while connection.poll(HANG):
+        while connection.poll(BLOCKED):
             yield connection.recv()
         process.kill()
         yield None, "hang", ""
     except EOFError:
         process.join()
-        if process.exitcode:
+        if process.exitcode == -signal.SIGXCPU:
+            yield None, "hang", ""
+        elif process.exitcode:
             yield None, "abort", f"exit status {process.exitcode}"
 
 

@@ -1,15 +1,19 @@
 """A few broken files of every format: each is read, or refused in one line. `make fuzz` tries many more."""
 
+import itertools
 import json
+import os
+import random
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.fuzz.formats import FORMATS, use_store
-from tests.fuzz.run import MEMORY_DISK, ROOT, attempt, main, prepare
+from tests.fuzz.formats import FORMATS, Format, use_store
+from tests.fuzz.run import FAULTS, MEMORY_DISK, ROOT, attempt, fuzz, main, prepare
 
 INPUTS = 20
 OF_STORES = 8  # each takes three times as long: a store is verified, read and repaired
@@ -38,6 +42,28 @@ def test_broken_files_are_read_or_refused_in_one_line(name, prepared):
         if outcome == "fault":
             faults[number] = detail
     assert not faults, f"python -m tests.fuzz.run {name!r} --seed test --only {min(faults)}"
+
+
+def test_every_fault_is_counted_and_the_next_inputs_are_tried(monkeypatch):
+    endless = itertools.count(1)
+    uses = [lambda: None, lambda: 1 / 0, lambda: os._exit(3), lambda: all(endless), Path("/").read_bytes]
+    numbers = range(len(uses) + 1)
+    drawn = [str(random.Random(f"0 odd {number}").random()) for number in numbers]
+
+    def use(folder):
+        text = (folder / "drawn").read_text()
+        if text in drawn:
+            uses[drawn.index(text) % len(uses)]()
+
+    def write(text, folder):
+        (folder / "drawn").write_text(text)
+
+    odd = Format(partial(write, "valid"), lambda rng, folder: write(str(rng.random()), folder), use)
+    monkeypatch.setitem(FORMATS, "odd", odd)
+    monkeypatch.setattr("tests.fuzz.run.HANG", 1)
+    row, faults = fuzz("odd", "0", numbers)
+    assert [row[key] for key in ("read", "refused", *FAULTS)] == [2, 1, 1, 1, 1]
+    assert [fault.partition(":")[0] for fault in faults] == [f"odd {number}" for number in (1, 2, 3)]
 
 
 def test_a_results_file_is_continued_and_rendered(tmp_path):
