@@ -9,6 +9,7 @@ Array = Any  # NumPy's or torch's, on any device; in float64
 MAX_STEPS = 50
 CONVERGED = 1e-8  # step below which the lines no longer change
 LONGEST_STEP = 1.0  # far from the optimum Newton's whole step may lead away from it
+SHORTER, LONGER = 0.5, 1.2  # a class that turns back takes shorter steps, else longer ones (as in Rprop)
 TINY = 1e-12  # the least divisor
 
 
@@ -22,6 +23,7 @@ def fit_lines(
     """
     xp = array_namespace(z)
     lines, free = start, xp.ones_like(start) if free is None else free
+    last, limit = xp.zeros_like(start), xp.full_like(start[0], LONGEST_STEP)
     for _ in range(MAX_STEPS):
         p = (1 + xp.tanh((lines[0] + lines[1] * z) / 2)) / 2
         error, weight = p - labels, p * (1 - p)
@@ -31,7 +33,12 @@ def fit_lines(
         mixed = xp.sum(weight * z, axis=0) * free[0] * free[1]
         determinant = xp.clip(xp.prod(curvature, axis=0) - mixed**2, min=TINY)
         step = (xp.flip(curvature, axis=0) * gradient - mixed * xp.flip(gradient, axis=0)) / determinant
-        lines = lines - xp.clip(step, min=-LONGEST_STEP, max=LONGEST_STEP)
+        turned = (
+            xp.sum(step * last, axis=0) < 0
+        )  # with a constant limit some classes step to and fro for ever
+        limit = xp.clip(xp.where(turned, SHORTER * limit, LONGER * limit), max=LONGEST_STEP)
+        last = xp.clip(step, min=-limit, max=limit)
+        lines = lines - last
         if bool((xp.abs(step) < CONVERGED).all()):
             break
     return lines
