@@ -84,6 +84,13 @@ groups_option = click.option(
     metavar="SPEC",
     help="Rows to keep together in every split.",
 )
+scale_option = click.option(
+    "--scale",
+    default="auto",
+    show_default=True,
+    metavar="KIND",
+    help="Scale each column, all of a feature alike (feature), by idf, or none.",
+)
 table_option = click.option("--data", help="Data folder to learn from, if the store has several.")
 seed_option = click.option("--seed", default=0, show_default=True)
 
@@ -104,6 +111,7 @@ seed_option = click.option("--seed", default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
 @table_option
 @store_option
+@scale_option
 @seed_option
 @click.option(
     "--set", "settings", multiple=True, type=Setting(), metavar="OPTION=VALUE", help="Option of the head."
@@ -145,6 +153,9 @@ def fit(
     warn(fitted.record.warnings)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say(f"{fitted.path}: {spec.head} on {', '.join(fitted.spec.features)}, {fitted.record.seconds:.1f} s")
+    sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
+    if sparse and spec.scale == "auto":
+        say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
 
 
 @click.command()
@@ -281,6 +292,7 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @split_option
 @groups_option
 @decision_options("--tune")
+@scale_option
 @click.option(
     "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
 )

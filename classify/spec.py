@@ -19,6 +19,7 @@ from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.rows import image_and_caption_keys
+from encode_once.classify.data.standardise import SCALES
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
@@ -40,10 +41,11 @@ class FitSpec:
         decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         data: the data folder whose table to learn from, if the store has several.
+        scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the inner part and the head.
 
     Raises:
-        UsageError: unknown `tune_on`, objective or decision rule.
+        UsageError: unknown `tune_on`, `scale`, objective or decision rule.
     """
 
     head: str = "mlp"
@@ -54,11 +56,14 @@ class FitSpec:
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
     data: str | None = None
+    scale: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.tune_on not in TUNE_ON:
             raise unknown_name("--tune-on", self.tune_on, TUNE_ON)
+        if self.scale not in SCALES:
+            raise unknown_name("--scale", self.scale, SCALES)
         decision = DecisionSpec(self.decision) if isinstance(self.decision, str) else self.decision
         options = {name: _as_json(value) for name, value in self.options.items()}
         for name, value in (("decision", decision), ("options", options), ("features", tuple(self.features))):
@@ -97,6 +102,7 @@ class FitSpec:
             "split": self.split,
             "groups": grouping.identity,
             "tune_on": self.tune_on,
+            "scale": self.scale,
             "seed": self.seed,
             "ids": table.ids,
             "labels": table.labels,

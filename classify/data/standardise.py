@@ -1,12 +1,18 @@
 """Standardised columns, in which every feature has the same share of the variance."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encode_once.classify.arrays import FloatArray, RowIndex, Vectors
 from encode_once.classify.data.matrix import MatrixLike, chunks
+
+SCALES = ("auto", "column", "feature", "idf", "none")
+DENSE = 0.5  # share of numbers that are not 0, below which a feature is sparse
+LEAST = 1e-6  # share of rows, at which the inverse document frequency is cut
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,26 @@ class Standardised:
         return standard
 
 
-def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[Vectors, Vectors]:
+def choose_scales(X: MatrixLike, shapes: Sequence[tuple[int, int]], scale: str = "auto") -> list[str]:
+    """How the columns of each feature are scaled, as `--scale` has it.
+
+    "auto" keeps the proportions of a feature of which most numbers are 0: if all columns had variance 1, a
+    word that occurs in one row of 300 would count 17 there.
+
+    Args:
+        shapes: length and width of each feature's block of X's columns.
+    """
+    if scale != "auto":
+        return [scale] * len(shapes)
+    nonzero = _means(X, _is_nonzero, shapes)
+    ends = np.cumsum([length * width for length, width in shapes])[:-1]
+    shares = [np.nanmean(block) if not np.isnan(block).all() else 1.0 for block in np.split(nonzero, ends)]
+    return ["feature" if share < DENSE else "column" for share in shares]
+
+
+def standardisation(
+    X: MatrixLike, shapes: Sequence[tuple[int, int]], scales: Sequence[str] | None = None
+) -> tuple[Vectors, Vectors]:
     """Mean and scale (d,) that give every column mean 0, and every feature the same share of the variance.
 
     If all columns had variance 1, a feature of 1,280 columns would drown one of 50: heads that shrink weights
@@ -42,27 +67,55 @@ def standardisation(X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> tuple[V
 
     Args:
         shapes: length and width of each feature's block of X's columns.
+        scales: of each feature; by default "column".
+            "column" gives all columns of the feature the same variance, "feature" divides all by the same
+            number, "idf" does that after each is multiplied by its inverse document frequency, the logarithm
+            of the share of rows in which it is 0, and "none" leaves them as they are.
     """
-    mean = _means(X, None, shapes)
-    variance = _means(X, mean, shapes)
-    widths = np.array([width for _, width in shapes])
-    shares = np.sqrt(widths.sum() / (len(widths) * widths))  # (features,)
-    share = np.repeat(shares, [length * width for length, width in shapes])
-    scale = np.sqrt(np.where(variance > 0, variance, 1)) / share
+    scales = scales or ["column"] * len(shapes)
+    mean = _means(X, np.asarray, shapes)
+    variance = _means(X, lambda values: (values - mean) ** 2, shapes)
+    nonzero = _means(X, _is_nonzero, shapes) if "idf" in scales else np.ones(len(mean))
+    total = sum(width for _, width in shapes)
+    scale, start = np.empty(len(mean)), 0
+    for (length, width), kind in zip(shapes, scales, strict=True):
+        block = slice(start, start := start + length * width)
+        share = np.sqrt(total / (len(shapes) * width))
+        scale[block] = 1 if kind == "none" else _scales(kind, variance[block], nonzero[block]) / share
     unseen = np.isnan(mean)
     mean, scale = np.where(unseen, 0, mean), np.where(unseen, np.inf, scale)
     return mean.astype(np.float32), scale.astype(np.float32)
 
 
-def _means(X: MatrixLike, center: FloatArray | None, shapes: Sequence[tuple[int, int]]) -> FloatArray:
-    """Means (d,) of X's entries, or of their squared distances to a center (d,), ignoring NaN.
+def _scales(kind: str, variance: FloatArray, nonzero: FloatArray) -> FloatArray:
+    """What divides the columns of a feature (m,), so that their mean variance becomes 1.
+
+    nonzero: the share of rows in which each column is not 0, (m,).
+    """
+    if kind == "column":
+        return np.sqrt(np.where(variance > 0, variance, 1))
+    weights = 1 - np.log(np.maximum(nonzero, LEAST)) if kind == "idf" else np.ones(len(variance))
+    varying = variance > 0
+    whole = np.sqrt((variance * weights**2)[varying].mean()) if varying.any() else 1.0
+    return np.asarray(whole / weights)
+
+
+def _is_nonzero(values: Vectors) -> Vectors:
+    """1 or 0 for each number, and NaN for NaN."""
+    return np.where(np.isnan(values), values, values != 0).astype(np.float32)
+
+
+def _means(
+    X: MatrixLike, function: Callable[[Vectors], NDArray[Any]], shapes: Sequence[tuple[int, int]]
+) -> FloatArray:
+    """Means (d,) of a function of X's entries, ignoring NaN.
 
     The mean of a column without numbers is NaN. (StandardScaler.partial_fit returns NaN for a column that is
     all NaN in a single chunk.)
     """
     total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
     for part in chunks(*X.shape):
-        values = X[part] if center is None else (X[part] - center) ** 2
+        values = function(X[part])
         total += np.nansum(values, axis=0, dtype=np.float64)
         count += len(values) - np.isnan(values).sum(axis=0)
     with np.errstate(invalid="ignore"):

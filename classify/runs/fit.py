@@ -26,7 +26,7 @@ from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
-from encode_once.classify.data.standardise import standardisation
+from encode_once.classify.data.standardise import choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.checks import check_scores
@@ -77,13 +77,22 @@ def fit(
     groups = grouping.of(table, str(options.get("device", "auto")))
     keys = content_keys(table)
     fitter = HeadFitter(
-        spec.head, options, samples.X, samples.Y, table.ids, keys, spec.seed, groups, samples.classes
+        spec.head,
+        options,
+        samples.X,
+        samples.Y,
+        table.ids,
+        keys,
+        spec.seed,
+        groups,
+        samples.classes,
+        spec.scale,
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     fitted, rows, evaluated = _fit_and_evaluate(fitter, folds)
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
     seconds = round(time.perf_counter() - started, 3)
-    record = _record(store, samples, fitted.X, identity, seconds, warnings)
+    record = _record(store, samples, fitted, identity, seconds, warnings)
     result = Run(
         path,
         replace(spec, features=tuple(record.features), options=options, data=table.source),
@@ -119,11 +128,11 @@ def _fit_and_evaluate(
 
 
 def _record(
-    store: Store, samples: Samples, X: Matrix, identity: str, seconds: float, warnings: list[str]
+    store: Store, samples: Samples, fitted: "Fitted", identity: str, seconds: float, warnings: list[str]
 ) -> RunRecord:
     table = samples.table
     return RunRecord(
-        features=_features(samples.references, X),
+        features=_features(samples.references, fitted.X),
         captioners=_captioners(samples.references),
         classes=samples.classes,
         store=str(store.path.resolve()),
@@ -133,6 +142,7 @@ def _record(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds=seconds,
         warnings=warnings,
+        scales=fitted.scales,
         identity=identity,
         code=code_key(),
     )
@@ -168,6 +178,7 @@ class Fitted:
     X: Matrix
     validation: ScoredRows
     warnings: list[str]
+    scales: dict[str, str]  # by feature; empty if the head takes the features as they are
 
 
 @dataclass(frozen=True)
@@ -183,6 +194,7 @@ class HeadFitter:
     seed: int
     groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
+    scale: str = "auto"  # see `standardise.choose_scales`
 
     @cached_property
     def draws(self) -> FloatArray:
@@ -202,16 +214,19 @@ class HeadFitter:
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, X_val = RowView(X, train), RowView(X, validation)
         if head.takes_raw:
-            mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
+            scales, mean, scale = {}, np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         else:
-            mean, scale = standardisation(X_train, [*X.shapes.values()])
+            shapes = [*X.shapes.values()]
+            kinds = choose_scales(X_train, shapes, self.scale)
+            mean, scale = standardisation(X_train, shapes, kinds)
+            scales = dict(zip(X.shapes, kinds, strict=True))
         model = Model(mean, scale, head, X.vectorisers)
         head.fit(model.standardise(X_train), self.Y[train], model.standardise(X_val), self.Y[validation])
         scored = self.scored(model, X, validation)
         classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
         doubts = check_scores(self.head, classes, scored.scores, scored.labels, self.Y[train])
         warnings = [*head.warnings, *doubts]
-        return Fitted(model, X, scored, warnings)
+        return Fitted(model, X, scored, warnings, scales)
 
     def scored(self, model: Model, X: Matrix, rows: RowIndex) -> ScoredRows:
         """The rows with the model's scores and their labels; X (n, d) as the model takes it."""

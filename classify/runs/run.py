@@ -93,6 +93,7 @@ class RunRecord:
     seconds: float = 0.0
     warnings: list[str] = field(default_factory=list)
     captioners: dict[str, FittedFeature] = field(default_factory=dict)  # by encoder
+    scales: dict[str, str] = field(default_factory=dict)  # by feature, see `standardise.standardisation`
     identity: str = ""  # `FitSpec.identity`
     code: str = ""  # `spec.code_key` of the program that fitted it
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler
 
-from encode_once.classify.data.standardise import Standardised, standardisation
+from encode_once.classify.data.standardise import Standardised, choose_scales, standardisation
 from encode_once.classify.heads.torch.networks import split
 
 
@@ -32,6 +33,45 @@ def test_a_feature_without_any_vector_becomes_zeros():
         mean, scale = standardisation(X, [(1, 1), (1, 1)])
         rows = Standardised(np.array([[1, np.nan], [3, 5]], np.float32), mean, scale)[:]
     assert rows.tolist() == [[-1, 0], [1, 0]]
+
+
+def words(rng, n=200, d=30):
+    """Rows of 0 and 1 in which later columns are rarer; each column has a 1."""
+    X = (rng.random((n, d)) < 0.5 / np.arange(1, d + 1)).astype(np.float32)
+    X[:d] += np.eye(d, dtype=np.float32) * (X[:d].sum(axis=0) == 0)
+    return X
+
+
+def test_only_columns_of_a_dense_feature_are_scaled_apart_unless_asked_for():
+    rng = np.random.default_rng(0)
+    dense, sparse = rng.normal(size=(200, 3)), words(rng)
+    half = np.where(np.arange(200)[:, None] % 2, 0.0, rng.normal(size=(200, 2)))  # zeros: not more than half
+    absent = np.full((200, 1), np.nan)
+    X = np.hstack([dense, sparse, half, absent]).astype(np.float32)
+    X[7, :33] = np.nan
+    shapes = [(1, 3), (1, 30), (1, 2), (1, 1)]
+    assert choose_scales(X, shapes) == ["column", "feature", "column", "column"]
+    assert choose_scales(X, shapes, "idf") == ["idf"] * 4
+
+
+@pytest.mark.parametrize("kind", ["feature", "idf"])
+def test_a_feature_scaled_as_a_whole_keeps_its_proportions_and_its_share_of_the_variance(kind):
+    rng = np.random.default_rng(1)
+    X = np.hstack([words(rng), rng.normal(size=(200, 5))]).astype(np.float32)
+    mean, scale = standardisation(X, [(1, 30), (1, 5)], [kind, "column"])
+    weighted = X[:, :30]
+    if kind == "idf":
+        weighted = TfidfTransformer(norm=None, smooth_idf=False).fit_transform(weighted).toarray()
+    ratio = Standardised(X, mean, scale)[:][:, :30] / (weighted - weighted.mean(axis=0))
+    assert ratio == pytest.approx(np.full_like(ratio, ratio[0, 0]), rel=1e-4)
+    of_words, of_others = np.split(Standardised(X, mean, scale)[:].var(axis=0), [30])
+    assert of_words.sum() == pytest.approx(of_others.sum(), rel=1e-4)
+
+
+def test_columns_are_only_centred_if_no_scale_is_wanted():
+    X = np.array([[1, 10], [3, 50]], np.float32)
+    mean, scale = standardisation(X, [(1, 1), (1, 1)], ["none", "none"])
+    assert Standardised(X, mean, scale)[:].tolist() == [[-1, -20], [1, 20]]
 
 
 @settings(max_examples=50, deadline=None)
