@@ -110,7 +110,7 @@ def overwrite(path):
 
 
 def link(path):
-    elsewhere = path.parents[3] / f"elsewhere-{path.name}"
+    elsewhere = path.with_suffix(".elsewhere")
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
 
