@@ -436,6 +436,80 @@ def bench_fit(
     print_result(results, as_json, lambda: table_text(results))
 
 
+class NameList(click.ParamType):  # type: ignore[type-arg]
+    """`A,B` → ["A", "B"]."""
+
+    name = "NAME,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Split the text; an empty one has no name."""
+        return value if isinstance(value, list) else [name for name in value.split(",") if name]
+
+
+@click.command("heads")
+@click.option("--data", default="multilabel", show_default=True, type=click.Path(path_type=Path),
+              help="Folder with NAME-train.arff and NAME-test.arff, or these as .gz.")  # fmt: skip
+@click.option("--sets", type=NameList(), help="Sets of the folder. [default: all]")
+@click.option("--labels", multiple=True, type=Setting(), metavar="SET=NUMBER",
+              help="How many of a set's last columns are labels; repeatable.")  # fmt: skip
+@click.option("--store", help="Also use the table of this store, under the name of its folder.")
+@features_option
+@split_option
+@click.option("--heads", "names", type=NameList(), help="Heads. [default: those that take any vectors]")
+@click.option("--peers", type=NameList(), help='Other libraries\' systems. [default: all; "": none]')
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of seeds.")
+@click.option("--seconds", default=300.0, show_default=True, help="Time limit of a fit.")
+@click.option("--folder", default="runs/heads", show_default=True, type=click.Path(path_type=Path),
+              help="Folder of results.csv and of the scores.")  # fmt: skip
+@click.option("--table", is_flag=True, help="Only print the tables of what was measured, as Markdown.")
+@json_option
+def bench_heads(
+    data: Path,
+    sets: list[str] | None,
+    labels: Sequence[tuple[str, Any]],
+    store: str | None,
+    features: Sequence[str],
+    split: str,
+    names: list[str] | None,
+    peers: list[str] | None,
+    seeds: int,
+    seconds: float,
+    folder: Path,
+    table: bool,
+    as_json: bool,
+) -> None:
+    """Compare heads with other libraries on published multi-label data sets (ARFF; extra `peers`).
+
+    All systems get the same rows and seeds. Each is measured by its own decision rule, and by the thresholds
+    of this program, tuned on the same validation rows. Seconds are those of one fit and of labelling the test
+    rows. Every result is saved at once, so that the same command continues after a kill; a fit that takes
+    longer than --seconds, imports included, is killed and reported.
+
+    \b
+    Examples:
+      encode-once bench heads --data multilabel --sets emotions,scene
+      encode-once bench heads --heads linear,mlp --peers "" --seeds 1
+      encode-once bench heads --table
+    """
+    from encode_once.cache.text_table import markdown_text, table_text
+    from encode_once.classify.bench.heads import HEADS, SHOWN, contest, contest_sets
+    from encode_once.classify.bench.heads_tables import tables
+    from encode_once.classify.bench.peers import PEERS
+
+    if table:
+        of_folder = tables(folder)
+        text = "\n\n".join(f"### {title}\n\n{markdown_text(rows)}" for title, rows in of_folder.items())
+        print_result(of_folder, as_json, lambda: text)
+        return
+    systems = [*(HEADS if names is None else names), *(PEERS if peers is None else peers)]
+    results = []
+    with contest_sets(data, sets, dict(labels), store, features, split) as chosen:
+        for row in contest(chosen, systems, seeds, folder, seconds):
+            results.append({name: row[name] for name in SHOWN})
+            say(table_text(results[-1:], header=len(results) == 1))
+    print_result(results, as_json, lambda: table_text(results) if results else "nothing new was measured")
+
+
 @click.command("split")
 @click.option(
     "--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Number of synthetic rows."
@@ -573,4 +647,13 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
 
 
 verbs = (fit, tune, export_run, report, sweep, ablate, audit)
-benches = (bench_fit, bench_split, bench_tune, bench_start, bench_thresholds, bench_cuts, bench_intervals)
+benches = (
+    bench_fit,
+    bench_heads,
+    bench_split,
+    bench_tune,
+    bench_start,
+    bench_thresholds,
+    bench_cuts,
+    bench_intervals,
+)

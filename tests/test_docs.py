@@ -35,11 +35,13 @@ NOT_RUN = {
     r"pip install|^make ": "sets up environments or runs the tests; targets are checked below",
     r"clip-vit|coca": "weights from a hub",
     r"--set prompts=": "vectors of a hub's text encoder",
+    "bench heads --data": "published data sets",
 }
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",
     "bench memory": "a process for each figure",
+    "bench heads --store": "a process for each fit",
     "bench intervals": "thousands of simulated samples",
 }
 

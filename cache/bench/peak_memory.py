@@ -35,6 +35,7 @@ def with_peak_memory(
         if not receiver.poll(limit):
             raise TimeoutError(f"killed after {limit:g} s")
         outcome = receiver.recv()
+        process.join()
     except EOFError:
         process.join()
         raise ChildProcessError(f"the process ended with status {process.exitcode}") from None

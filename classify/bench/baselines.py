@@ -40,7 +40,7 @@ def fit(
     for model in models:
         model.fit(X, Y)
     best = max(models, key=micro) if len(models) > 1 else models[0]
-    return lambda rows: _probabilities(best, rows)
+    return lambda rows: probabilities(best, rows)
 
 
 def _models(name: str, head: Any, seed: int) -> list[Any]:
@@ -59,7 +59,7 @@ def _models(name: str, head: Any, seed: int) -> list[Any]:
             return [OneVsRestClassifier(LGBMClassifier(n_estimators=100, random_state=seed, verbosity=-1))]
 
 
-def _probabilities(model: Any, X: Vectors) -> Scores:
+def probabilities(model: Any, X: Vectors) -> Scores:
     """Probabilities (n, c); some models return them as c arrays (n, 2), or (n, 1) for a constant class."""
     outputs = model.predict_proba(X)
     if not isinstance(outputs, list):

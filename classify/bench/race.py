@@ -59,7 +59,7 @@ def contest(
     all_options = {name: {"seed": seed, **options.get(name, {})} for name in names}
     unfitted = {name: heads.make(name, **all_options[name]) for name in names}  # imports libraries, untimed
 
-    race = _Race.of(Store(store), features, split, data, seed)
+    race = Race.of(Store(store), features, split, data, seed)
     shapes = [*race.X.shapes.values()]
     single = [(1, race.X.shape[1])]  # every column has variance 1, as with StandardScaler
     linear = race.run(baselines.NAMES["linear"], partial(race.baseline, "linear", None, single))
@@ -81,7 +81,7 @@ def contest(
 
 
 @dataclass(frozen=True)
-class _Race:
+class Race:
     """The rows on which every model is fitted, chosen, tuned and measured."""
 
     X: Matrix  # (n, d)
@@ -96,7 +96,7 @@ class _Race:
     groups: Groups  # which `fit` keeps together by default
 
     @classmethod
-    def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "_Race":
+    def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "Race":
         """Features and labels of a store's table, split as `fit` splits them."""
         samples = load_samples(store, features, choose_table(store, data))
         X, Y = samples.X, samples.Y
