@@ -84,6 +84,15 @@ groups_option = click.option(
     metavar="SPEC",
     help="Rows to keep together in every split.",
 )
+validation_option = click.option(
+    "--validation",
+    "--inner",
+    "validation",
+    default="auto",
+    show_default=True,
+    metavar="KIND",
+    help="Rows to tune on: a tenth of the train rows, or all by folds.",
+)
 scale_option = click.option(
     "--scale",
     default="auto",
@@ -107,6 +116,7 @@ seed_option = click.option("--seed", default=0, show_default=True)
     show_default=True,
     help="Rows to tune on: inner, or eval as some reports do.",
 )
+@validation_option
 @click.option("--run", type=click.Path(), help="Folder to write. [default: runs/HEAD, or the next free one]")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
 @table_option
@@ -292,6 +302,7 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @split_option
 @groups_option
 @decision_options("--tune")
+@validation_option
 @scale_option
 @click.option(
     "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"

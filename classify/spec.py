@@ -23,6 +23,7 @@ from encode_once.classify.data.standardise import SCALES
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
+VALIDATION = ("auto", "tenth", "folds")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,15 @@ class FitSpec:
         groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
         decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
+        validation: the inner rows: a "tenth" of the train rows, which the head does not learn from, or
+            "folds": all train rows, each scored by a head that was fitted without its fifth, while the run's
+            own head learns from all. "auto" is "folds" for 2,000 rows or fewer.
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the inner part and the head.
 
     Raises:
-        UsageError: unknown `tune_on`, `scale`, objective or decision rule.
+        UsageError: unknown `tune_on`, `validation`, `scale`, objective or decision rule.
     """
 
     head: str = "mlp"
@@ -55,15 +59,19 @@ class FitSpec:
     groups: str = CONTENT
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
+    validation: str = "auto"
     data: str | None = None
     scale: str = "auto"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.tune_on not in TUNE_ON:
-            raise unknown_name("--tune-on", self.tune_on, TUNE_ON)
-        if self.scale not in SCALES:
-            raise unknown_name("--scale", self.scale, SCALES)
+        for option, chosen, choices in (
+            ("--tune-on", self.tune_on, TUNE_ON),
+            ("--validation", self.validation, VALIDATION),
+            ("--scale", self.scale, SCALES),
+        ):
+            if chosen not in choices:
+                raise unknown_name(option, chosen, choices)
         decision = DecisionSpec(self.decision) if isinstance(self.decision, str) else self.decision
         options = {name: _as_json(value) for name, value in self.options.items()}
         for name, value in (("decision", decision), ("options", options), ("features", tuple(self.features))):
@@ -102,6 +110,7 @@ class FitSpec:
             "split": self.split,
             "groups": grouping.identity,
             "tune_on": self.tune_on,
+            "validation": self.validation,
             "scale": self.scale,
             "seed": self.seed,
             "ids": table.ids,

@@ -28,7 +28,8 @@ from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
 from encode_once.classify.heads.base import Head
-from encode_once.classify.runs.fit import HeadFitter, fit
+from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.head_fitter import HeadFitter
 
 Row = dict[str, Any]
 Scorer = Callable[[RowIndex], Scores]  # rows (m,) → their scores (m, c)

@@ -100,6 +100,8 @@ def _tuned_on(run: Run) -> str:
         return f"eval: the {len(run.eval.ids)} rows it is measured on"
     if run.eval.folds is not None:
         return "out-of-fold scores, each fold by the others"
+    if run.spec.validation == "folds":
+        return f"out-of-fold scores of the {len(run.validation.ids)} train rows"
     return f"{len(run.validation.ids)} validation rows"
 
 

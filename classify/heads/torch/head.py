@@ -16,6 +16,7 @@ from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies
+from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
@@ -69,29 +70,49 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "TorchHead":
-        """Learn the labels Y (n, c) of the rows X (n, d)."""
+        """Learn the labels Y (n, c) of the rows X (n, d).
+
+        Without validation rows, a tenth of the rows chooses the learning rate and the number of epochs; then
+        new networks learn from all rows.
+        """
         Y = as_labels(Y, len(X))
-        config = TrainingConfig.of(self)
-        loss = losses.make(self.loss, Y, self.label_smoothing)
-        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
-        device = choose_device(self.device)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
-        frequencies = class_frequencies(Y)
+        rows = with_validation(X, Y, X_val, Y_val, self.seed)
         choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
-        lrs = np.repeat([float(lr) for lr in choices], self.members)
-        with seeded(self.seed, device):
-            networks = [self._network(*self.size_.tolist()).to(device) for _ in lrs]
-            for network in networks:
-                self._prepare(network, on_device(frequencies, device))
-            criterion = self._criterion(loss)
-            self.history = train(networks, X, Y, X_val, Y_val, lrs.tolist(), config, criterion, loss)
+        networks, self.history = self._trained([float(lr) for lr in choices], *rows)
         scores = np.reshape([epoch.validation_score for epoch in self.history], (-1, len(networks)))
         score_of_lr = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
         if np.isinf(score_of_lr).all():
             raise DataError(f"training diverged at learning rate {max(choices)}: try a lower one")
-        best = int(score_of_lr.argmax()) * self.members
-        self.network_ = Average(networks[best : best + self.members])
+        best = int(score_of_lr.argmax())
+        chosen = slice(best * self.members, (best + 1) * self.members)
+        networks = networks[chosen]
+        if X_val is None or Y_val is None:
+            epochs = scores[:, chosen].argmax(axis=0) + 1
+            networks, _ = self._trained([float(choices[best])], X, Y, *rows[2:], round(epochs.mean()))
+        self.network_ = Average(networks)
         return self
+
+    def _trained(
+        self,
+        learning_rates: Sequence[float],
+        X: MatrixLike,
+        Y: LabelMatrix,
+        X_val: MatrixLike,
+        Y_val: LabelMatrix,
+        last_epoch: int | None = None,
+    ) -> tuple[list[nn.Module], list[Epoch]]:
+        """New networks, `members` of each learning rate, after training, and its history."""
+        device = choose_device(self.device)
+        loss = losses.make(self.loss, Y, self.label_smoothing)
+        lrs = np.repeat(learning_rates, self.members).tolist()
+        with seeded(self.seed, device):
+            networks = [self._network(*self.size_.tolist()).to(device) for _ in lrs]
+            for network in networks:
+                self._prepare(network, on_device(class_frequencies(Y), device))
+            config, criterion = TrainingConfig.of(self), self._criterion(loss)
+            rows = X, Y, X_val, Y_val
+            return networks, train(networks, *rows, lrs, config, criterion, loss, last_epoch=last_epoch)
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         if not len(X):

@@ -115,6 +115,7 @@ def train(
     criterion: Criterion,
     loss: Loss,
     score: Score | None = None,
+    last_epoch: int | None = None,
 ) -> list[Epoch]:
     """Train models on the same batches and leave each with the weights of its best epoch.
 
@@ -128,6 +129,7 @@ def train(
         criterion: what a training step minimises.
         loss: of the validation rows, for the history alone.
         score: of the validation rows, to be maximised; by default that which `config.stop_by` names.
+        last_epoch: end with this epoch's weights, whatever the score.
 
     Returns:
         Every model's losses and score, epoch by epoch. The score is -inf where a logit is not finite.
@@ -160,12 +162,12 @@ def train(
                 outputs = logits(model, X_val)
                 reached = score(outputs, truth) if outputs.isfinite().all() else -math.inf
                 history.append(Epoch(number, epoch, train_loss, float(loss(outputs, truth)), reached))
-                if reached > best_scores[number]:
+                if last_epoch or reached > best_scores[number]:
                     best_scores[number], epochs_without_gain = reached, 0
                     best_weights[number] = {name: value.clone() for name, value in model.state_dict().items()}
             last = history[-len(models) + int(np.argmax(best_scores))]
             bar.set_postfix({"loss": last.loss, config.stop_by: last.validation_score})
-            if epochs_without_gain == config.patience:
+            if epoch == last_epoch or epochs_without_gain == config.patience:
                 break
     for model, weights in zip(models, best_weights, strict=True):
         model.load_state_dict(weights)

@@ -11,7 +11,7 @@ from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.heads import HEADS
 from encode_once.classify.heads.checks import check_scores, require_finite
-from encode_once.classify.runs.fit import HeadFitter
+from encode_once.classify.runs.head_fitter import HeadFitter
 
 CLASSES = ["cat", "dog", "tree"]
 

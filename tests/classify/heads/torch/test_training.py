@@ -71,6 +71,20 @@ def test_training_ends_after_its_epochs(rows):
     assert torch.equal(final, seen[-1])
 
 
+def test_training_up_to_an_epoch_keeps_its_weights_whatever_the_score(rows):
+    def train_up_to(last_epoch, scores):
+        with seeded(0, torch.device("cpu")):
+            model, values = nn.Linear(5, 3), iter(scores)
+            config = TrainingConfig(epochs=6, patience=1, **OPTIONS)
+            history = train([model], *rows, [0.01], config, bce, LOSS, lambda *_: next(values), last_epoch)
+        return model.weight, len(history)
+
+    best_is_third, _ = train_up_to(None, [1, 2, 3, 0])
+    weight, epochs = train_up_to(3, [3, 2, 1])
+    assert epochs == 3
+    assert torch.equal(weight, best_is_third)
+
+
 def test_validation_rows_are_set_aside_unless_they_are_given(rows):
     X, Y, X_val, Y_val = rows
     for before, after in zip(rows, with_validation(*rows, seed=0), strict=True):

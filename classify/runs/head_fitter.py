@@ -1,0 +1,147 @@
+"""A head fitted on rows of a table, and the validation rows that its thresholds are tuned on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from encode_once.cache import Keys
+from encode_once.classify import heads
+from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex, Scores
+from encode_once.classify.data import splits
+from encode_once.classify.data.blocks import Matrix
+from encode_once.classify.data.matrix import RowView
+from encode_once.classify.data.standardise import choose_scales, standardisation
+from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.heads.checks import check_scores
+from encode_once.classify.runs.run import Model
+
+FOLDS = "kfold:5"
+FEW_ROWS = 2000  # of which a tenth has too few positives to tune thresholds on
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A model, the matrix as it takes it, its validation rows with their scores, and warnings about it."""
+
+    model: Model
+    X: Matrix
+    validation: ScoredRows
+    warnings: list[str]
+    scales: dict[str, str]  # by feature; empty if the head takes the features as they are
+
+
+@dataclass(frozen=True)
+class HeadFitter:
+    """Fits heads of one kind on rows of a table."""
+
+    head: str
+    options: Mapping[str, Any]
+    X: Matrix  # (n, d)
+    Y: LabelMatrix  # (n, c)
+    ids: list[str]
+    keys: Keys  # (n, 16), see `rows.content_keys`
+    seed: int
+    groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together
+    classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
+    scale: str = "auto"  # see `standardise.choose_scales`
+    validation: str = "tenth"  # see `FitSpec`
+
+    @cached_property
+    def draws(self) -> FloatArray:
+        """A number for each row, (n,), that decides on which side of splits it is."""
+        return splits.row_draws(self.keys, self.ids, self.seed)
+
+    def validation_of(self, rows: RowIndex) -> str:
+        """Which validation rows "auto" means."""
+        if self.validation != "auto":
+            return self.validation
+        return "folds" if len(rows) <= FEW_ROWS else "tenth"
+
+    def fit(self, rows: RowIndex) -> Fitted:
+        """Fit a model on the rows. Its validation rows are a tenth of them, or all, scored out of fold.
+
+        Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
+        """
+        if self.validation_of(rows) == "tenth":
+            return self._fit_by_tenth(rows)
+        rows = self._in_order(rows)
+        folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
+        fitted = self.cross_fit(rows, [rows[fold] for fold in folds])
+        return replace(fitted, validation=replace(fitted.validation, folds=None))
+
+    def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
+        """Fit a model on all rows, which are its validation rows, too, with scores out of fold."""
+        warnings: list[str] = []
+        scores = np.empty((len(rows), self.Y.shape[1]), np.float32)
+        fold_of = np.empty(len(rows), np.intp)
+        for number, fold in enumerate(folds):
+            fitted = self._fit_by_tenth(np.setdiff1d(rows, fold))
+            of_fold = np.isin(rows, fold)
+            scores[of_fold] = fitted.model.scores(RowView(fitted.X, rows[of_fold]))
+            fold_of[of_fold] = number
+            warnings += [f"fold {number + 1} of {len(folds)}: {line}" for line in fitted.warnings]
+        model, X, scales = self._model(self._in_order(rows))
+        doubts = self._doubts(scores, rows, rows)
+        return Fitted(
+            model,
+            X,
+            replace(self._scored_rows(scores, rows), folds=fold_of),
+            [*warnings, *model.head.warnings, *doubts],
+            scales,
+        )
+
+    def scored(self, model: Model, X: Matrix, rows: RowIndex) -> ScoredRows:
+        """The rows with the model's scores and their labels; X (n, d) as the model takes it."""
+        return self._scored_rows(model.scores(RowView(X, rows)), rows)
+
+    def _fit_by_tenth(self, rows: RowIndex) -> Fitted:
+        """Fit a model on nine tenths of the rows; the others, its validation rows, stop the training."""
+        train, validation = splits.validation_split(
+            self.Y, self._in_order(rows), splits.VALIDATION_FRACTION, self.draws, self.groups
+        )
+        model, X, scales = self._model(train, validation)
+        scored = self.scored(model, X, validation)
+        doubts = self._doubts(scored.scores, validation, train)
+        return Fitted(model, X, scored, [*model.head.warnings, *doubts], scales)
+
+    def _model(
+        self, train: RowIndex, validation: RowIndex | None = None
+    ) -> tuple[Model, Matrix, dict[str, str]]:
+        """A model fitted on train rows, the matrix as it takes it, and how each feature is scaled."""
+        X = self.X.fitted(train)
+        head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
+        X_train, scales = RowView(X, train), {}
+        mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
+        if not head.takes_raw:
+            shapes = [*X.shapes.values()]
+            kinds = choose_scales(X_train, shapes, self.scale)
+            mean, scale = standardisation(X_train, shapes, kinds)
+            scales = dict(zip(X.shapes, kinds, strict=True))
+        model = Model(mean, scale, head, X.vectorisers)
+        if validation is None:
+            head.fit(model.standardise(X_train), self.Y[train])
+        else:
+            X_val = model.standardise(RowView(X, validation))
+            head.fit(model.standardise(X_train), self.Y[train], X_val, self.Y[validation])
+        return model, X, scales
+
+    def _in_order(self, rows: RowIndex) -> RowIndex:
+        """The rows in the order of their draws: a shuffled table gives the same model."""
+        return rows[np.argsort(self.draws[rows])]
+
+    def _groups_of(self, rows: RowIndex) -> Groups | None:
+        return None if self.groups is None else self.groups[rows]
+
+    def _scored_rows(self, scores: Scores, rows: RowIndex) -> ScoredRows:
+        ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
+        return ScoredRows(
+            ids, scores, self.Y[rows], missing=missing, groups=self._groups_of(rows), keys=self.keys[rows]
+        )
+
+    def _doubts(self, scores: Scores, rows: RowIndex, train: RowIndex) -> list[str]:
+        """Warnings about the scores of validation rows."""
+        classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
+        return check_scores(self.head, classes, scores, self.Y[rows], self.Y[train])

@@ -1,0 +1,84 @@
+"""Validation rows: a tenth that the head does not learn from, or all train rows with scores out of fold."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from encode_once.cache import UsageError
+from encode_once.classify import fit
+from encode_once.classify.data.matrix import RowView
+from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.samples import load_samples
+from encode_once.classify.runs import head_fitter
+from encode_once.classify.runs.head_fitter import HeadFitter
+
+
+@pytest.fixture
+def fitter(filled):
+    """A function from a head's name and options to its fitter on 400 rows, whose labels may be replaced."""
+    store = filled()
+    (table,) = store.tables()
+    samples = load_samples(store, (), table)
+
+    def make(name, validation, labels=samples.Y, groups=None, **options):
+        keys = content_keys(table)
+        return HeadFitter(name, options, samples.X, labels, table.ids, keys, 0, groups, validation=validation)
+
+    return make
+
+
+ROWS = np.arange(10, 330)
+
+
+@pytest.mark.parametrize(("validation", "stored", "validated"), [("tenth", 288, 32), ("folds", 320, 320)])
+def test_by_folds_a_head_learns_from_all_rows_and_all_are_validation_rows(
+    fitter, validation, stored, validated
+):
+    fitted = fitter("knn", validation).fit(ROWS)
+    assert len(fitted.model.head.rows_) == stored
+    rows = [int(name.split("-")[1].split(".")[0]) for name in fitted.validation.ids]
+    assert len(rows) == len(set(rows) & set(ROWS.tolist())) == validated
+    assert fitted.validation.folds is None
+
+
+def test_scores_out_of_fold_know_nothing_of_their_own_labels(fitter):
+    """Labels are noise, which trees learn by heart: they know all rows they learn from, and no other."""
+    noise = np.random.default_rng(0).random((400, 2)) < 0.5
+    options = {"trees": 30, "min_samples_leaf": 1, "jobs": 1}
+    fitted = fitter("forest", "folds", noise, **options).fit(ROWS)
+    validation = fitted.validation
+    learned = fitted.model.scores(RowView(fitted.X, ROWS))
+    assert roc_auc_score(noise[ROWS], learned) > 0.9
+    assert 0.4 < roc_auc_score(validation.labels, validation.scores) < 0.6
+
+
+def test_rows_of_a_group_are_in_one_fold(fitter, monkeypatch):
+    groups = np.arange(400) // 4
+    seen = []
+    model = HeadFitter._model
+
+    def recorded(self, train, validation=None):
+        seen.append((set(groups[train]), set(groups[validation] if validation is not None else [])))
+        return model(self, train, validation)
+
+    monkeypatch.setattr(HeadFitter, "_model", recorded)
+    fitter("knn", "folds", groups=groups).fit(ROWS)
+    *folds, (all_groups, _) = seen
+    assert all_groups == set(groups[ROWS])
+    assert all(not train & validation for train, validation in folds)
+    unseen = [all_groups - train - validation for train, validation in folds]
+    assert set.union(*unseen) == all_groups
+    assert sum(map(len, unseen)) == len(all_groups)  # each group is in one fold
+
+
+def test_few_rows_are_validated_by_folds_and_many_by_a_tenth(filled, tmp_path, monkeypatch):
+    store = filled(n=100)
+    few, metrics = fit(store, "linear", run=tmp_path / "few")
+    assert (few.spec.validation, len(few.validation.ids)) == ("folds", 90)
+    assert metrics["tuned_on"] == "out-of-fold scores of the 90 train rows"
+    monkeypatch.setattr(head_fitter, "FEW_ROWS", 89)
+    many, metrics = fit(store, "linear", run=tmp_path / "many")
+    assert (many.spec.validation, len(many.validation.ids)) == ("tenth", 9)
+    assert metrics["tuned_on"] == "9 validation rows"
+    with pytest.raises(UsageError, match="tenth"):
+        fit(store, "linear", validation="tenths")
