@@ -1,5 +1,7 @@
-"""Gradient-boosted trees: a LightGBM booster for each class, on a projection of the features."""
+"""Gradient-boosted trees: a LightGBM booster for each class, on the features and a projection of them."""
 
+import sys
+import time
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -7,6 +9,8 @@ import lightgbm
 import numpy as np
 from sklearn.base import BaseEstimator
 
+from encode_once.cache.progress import ProgressBar
+from encode_once.cache.terminal import one_line
 from encode_once.classify.arrays import LabelMatrix, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
@@ -16,15 +20,18 @@ from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
 
+TIMED = 10  # classes whose time all others are estimated from
+SLOW = 600  # seconds from which on a warning is due
+
 
 @dataclass(eq=False, repr=False)
 class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A LightGBM booster for each class, stopped by its log loss on the validation rows.
 
-    A booster has a single output; all boosters share one table of binned columns. These are `components`
-    principal components of the features and a ridge regression of each class (`classify.heads.projection`):
-    on thousands of columns a class would take twenty seconds. A class that is constant in the train rows has
-    no booster, and that constant as its score.
+    A booster has a single output; all boosters share one table of binned columns: the features, `components`
+    principal components and cross-fitted ridge regressions (`classify.heads.projection`). Each tree is grown
+    on the share `max_features` of them. A class that is constant in the train rows has no booster, and that
+    constant as its score.
     """
 
     SPACE: ClassVar[Space] = {
@@ -39,7 +46,9 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     learning_rate: float = 0.05
     leaves: int = 15
     min_rows: int = 40
+    max_features: float = 0.33
     patience: int = 20
+    progress: bool = True
     jobs: int = 0
     seed: int = 0
 
@@ -48,19 +57,36 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     ) -> "GBM":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
-        self.center_, self.axes_ = projection.learn(X, Y, X_val, Y_val, self.components)
-        table = lightgbm.Dataset(projection.project(X, self.center_, self.axes_), free_raw_data=False)
+        self.center_, self.axes_, columns = projection.learn(X, Y, X_val, Y_val, self.components, self.seed)
+        table = lightgbm.Dataset(columns, free_raw_data=False)
         validation = lightgbm.Dataset(
             projection.project(X_val, self.center_, self.axes_), reference=table, free_raw_data=False
         )
         self.frequencies_ = Y.mean(axis=0).astype(np.float32)
-        self.history = []
-        self.boosters_ = []
-        for c, share in enumerate(self.frequencies_):
-            table.set_label(Y[:, c].astype(float))
-            validation.set_label(Y_val[:, c].astype(float))
-            self.boosters_.append(self._booster(c, table, validation) if 0 < share < 1 else None)
+        self.history, self.boosters_, self.warnings = [], [], []
+        start = time.monotonic()
+        hidden = None if self.progress else True  # None: only if stderr is not a terminal
+        with ProgressBar(total=Y.shape[1], unit="class", leave=False, disable=hidden) as bar:
+            for c, share in enumerate(self.frequencies_):
+                table.set_label(Y[:, c].astype(float))
+                validation.set_label(Y_val[:, c].astype(float))
+                self.boosters_.append(self._booster(c, table, validation) if 0 < share < 1 else None)
+                bar.update()
+                if c + 1 == TIMED:
+                    self._warn_if_slow((time.monotonic() - start) / TIMED * Y.shape[1], Y.shape[1])
         return self
+
+    def _warn_if_slow(self, seconds: float, classes: int) -> None:
+        """Warn at once, as the fit goes on, that it will take so long."""
+        if seconds < SLOW:
+            return
+        duration = f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} hours"
+        self.warnings = [
+            f"head gbm takes about {duration} for {classes} classes, as it fits a booster for each; "
+            "--head forest or --head linear takes minutes"
+        ]
+        if self.progress:
+            ProgressBar.write(one_line(self.warnings[0]), file=sys.stderr)
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         Z = projection.project(X, self.center_, self.axes_)
@@ -97,6 +123,7 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
             "learning_rate": self.learning_rate,
             "num_leaves": self.leaves,
             "min_data_in_leaf": self.min_rows,
+            "feature_fraction": self.max_features,
             "num_threads": self.jobs,
             "seed": self.seed,
             "deterministic": True,

@@ -1,5 +1,7 @@
 import numpy as np
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
+import pytest
+from sklearn.ensemble import ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
+from sklearn.metrics import average_precision_score
 
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.forest import Forest
@@ -11,22 +13,51 @@ def problem(seed=0, n=400, d=30, c=3):
     return X, X @ rng.normal(size=(d, c)) + rng.normal(size=(n, c)) > 0
 
 
-def test_scores_are_those_of_scikit_learns_forest_on_the_projection():
-    X, Y = problem()
+@pytest.mark.parametrize(("extra", "trees"), [(True, ExtraTreesRegressor), (False, RandomForestRegressor)])
+@pytest.mark.parametrize("c", [1, 3])
+def test_scores_are_those_of_scikit_learns_trees_on_the_projection(extra, trees, c):
+    X, Y = problem(c=c)
     X, Y, X_val, Y_val = X[:300], Y[:300], X[300:], Y[300:]
-    head = Forest(trees=20, components=8, seed=3).fit(X, Y, X_val, Y_val)
-    learned = projection.learn(X, Y, X_val, Y_val, 8)
-    forest = RandomForestRegressor(20, max_features=0.33, min_samples_leaf=5, random_state=3)
-    forest.fit(projection.project(X, *learned), Y)
-    expected = forest.predict(projection.project(X_val, *learned))
+    head = Forest(trees=20, components=8, extra=extra, seed=3).fit(X, Y, X_val, Y_val)
+    center, axes, columns = projection.learn(X, Y, X_val, Y_val, 8, 3)
+    forest = trees(20, max_features=0.33, min_samples_leaf=3, random_state=3)
+    forest.fit(columns, Y if c > 1 else Y[:, 0])
+    expected = forest.predict(projection.project(X_val, center, axes)).reshape(100, c)
     np.testing.assert_allclose(head.predict_proba(X_val), expected, atol=2e-3)
 
 
 def test_a_tree_splits_like_a_classifier_by_gini_impurity():
     X, Y = problem(1)
-    head = Forest(trees=1, components=30, max_features=1.0, min_samples_leaf=20)
+    head = Forest(trees=1, components=30, max_features=1.0, min_samples_leaf=20, extra=False)
     head.fit(X, Y[:, :1], X, Y[:, :1])
-    Z = projection.project(X, head.state()["center"], head.state()["axes"])
+    center, axes, columns = projection.learn(X, Y[:, :1], X, Y[:, :1], 30, 0)
     whole = RandomForestClassifier(1, max_features=1.0, min_samples_leaf=20, random_state=0)
-    expected = whole.fit(Z, Y[:, 0]).predict_proba(Z)[:, 1]
+    expected = whole.fit(columns, Y[:, 0]).predict_proba(projection.project(X, center, axes))[:, 1]
     np.testing.assert_allclose(head.predict_proba(X)[:, 0], expected, atol=2e-3)
+
+
+@pytest.mark.parametrize("extra", [True, False])
+def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
+    X, Y = problem(2, n=900, c=80)
+    head = Forest(trees=30, extra=extra).fit(X[:600], Y[:600], X[600:650], Y[600:650])
+    scores = head.predict_proba(X[650:])
+    assert average_precision_score(Y[650:], scores, average="macro") > 0.8
+    np.testing.assert_allclose(scores.mean(axis=0), Y[:600].mean(axis=0), atol=0.1)
+    leaves = (head.state()["left"] < 0).sum()
+    assert head.state()["shares"].shape == (leaves, 80)
+    if extra:  # all rows grow each tree, so that a tree of one leaf has the labels' frequencies
+        whole = Forest(trees=1, min_samples_leaf=600).fit(X[:600], Y[:600], X[600:], Y[600:])
+        np.testing.assert_allclose(whole.predict_proba(X[:1])[0], Y[:600].mean(axis=0), atol=1e-3)
+
+
+def test_a_state_of_earlier_versions_with_the_shares_of_all_nodes_is_read():
+    X, Y = problem(3)
+    head = Forest(trees=5).fit(X, Y)
+    state = head.state()
+    shares = np.zeros((len(state["left"]), 3), np.float16)
+    shares[state["left"] < 0] = state["shares"]
+    other = Forest()
+    other.load_state({**state, "shares": shares})
+    np.testing.assert_array_equal(other.predict_proba(X), head.predict_proba(X))
+    with pytest.raises(ValueError, match="lacks thresholds or shares"):
+        other.load_state({**state, "shares": shares[:-1]})

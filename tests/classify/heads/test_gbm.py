@@ -17,15 +17,16 @@ def problem(n=600, d=20, c=3):
 def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
     X, Y = problem()
     X, Y, X_val, Y_val = X[:400], Y[:400], X[400:], Y[400:]
-    scores = GBM(jobs=1, seed=5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
-    learned = projection.learn(X, Y, X_val, Y_val, 32)
-    Z, Z_val = projection.project(X, *learned), projection.project(X_val, *learned)
+    scores = GBM(jobs=1, seed=5, max_features=0.5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
+    center, axes, Z = projection.learn(X, Y, X_val, Y_val, 32, 5)
+    Z_val = projection.project(X_val, center, axes)
     for c in range(3):
         booster = lightgbm.LGBMClassifier(
             n_estimators=300,
             learning_rate=0.05,
             num_leaves=15,
             min_child_samples=40,
+            colsample_bytree=0.5,
             n_jobs=1,
             random_state=5,
             deterministic=True,
@@ -48,11 +49,26 @@ def test_a_constant_class_has_that_constant_as_its_score():
 def test_the_history_has_the_log_losses_of_each_class_round_by_round():
     X, Y = problem()
     head = GBM(jobs=1, patience=5).fit(X[:400], Y[:400], X[400:], Y[400:])
-    scores, train_scores = head.predict_proba(X[400:]), head.predict_proba(X[:400])
+    scores = head.predict_proba(X[400:])
+    _, _, columns = projection.learn(X[:400], Y[:400], X[400:], Y[400:], 32, 0)
     for c in range(3):
         rounds = [epoch for epoch in head.history if epoch.model == c]
         assert [epoch.epoch for epoch in rounds] == [*range(1, len(rounds) + 1)]
         best = min(rounds, key=lambda epoch: epoch.validation_loss)
         assert len(rounds) == best.epoch + 5
         assert best.validation_loss == pytest.approx(log_loss(Y[400:, c], scores[:, c]), rel=1e-5)
-        assert best.loss == pytest.approx(log_loss(Y[:400, c], train_scores[:, c]), rel=1e-5)
+        train_scores = head.boosters_[c].predict(columns)
+        assert best.loss == pytest.approx(log_loss(Y[:400, c], train_scores), rel=1e-5)
+
+
+def test_a_fit_that_will_take_long_warns_at_once_and_goes_on(monkeypatch, capsys):
+    monkeypatch.setattr("encode_once.classify.heads.gbm.SLOW", 0)
+    X, Y = problem(c=12)
+    head = GBM(jobs=1, rounds=3).fit(X, Y)
+    assert len(head.boosters_) == 12
+    (warning,) = head.warnings
+    assert warning.startswith("head gbm takes about 0 minutes for 12 classes")
+    assert warning in capsys.readouterr().err
+    assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings == [warning]
+    assert not capsys.readouterr().err
+    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings  # too few classes to estimate the time from

@@ -15,28 +15,50 @@ def problem(seed, n, d, c=3):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), n=st.integers(20, 200), d=st.integers(2, 30), p=st.integers(1, 40))
-def test_the_axes_are_principal_components_then_ridge_regressions(seed, n, d, p):
+@given(seed=st.integers(0, 1000), n=st.integers(20, 200), d=st.integers(3, 30), p=st.integers(1, 40))
+def test_the_axes_are_the_columns_then_principal_components_then_ridge_regressions(seed, n, d, p):
     X, Y = problem(seed, n, d)
     X_val, Y_val = problem(seed + 1, 50, d)
-    Z = projection.project(X_val, *projection.learn(X, Y, X_val, Y_val, p))
+    center, axes, _ = projection.learn(X, Y, X_val, Y_val, p, seed)
+    Z = projection.project(X_val, center, axes)
     kept = min(p, n, d)
-    assert Z.shape == (50, kept + 3)
+    assert Z.shape == (50, d + kept + 3)
+    np.testing.assert_allclose(Z[:, :d], X_val - X.mean(axis=0), rtol=1e-4, atol=1e-4)
     principal = PCA(kept, svd_solver="full").fit(X)
     distinct = principal.explained_variance_ > 1e-3 * principal.explained_variance_[0]
     theirs = principal.transform(X_val)[:, distinct]
-    np.testing.assert_allclose(np.abs(Z[:, :kept][:, distinct]), np.abs(theirs), rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(np.abs(Z[:, d : d + kept][:, distinct]), np.abs(theirs), rtol=1e-2, atol=1e-2)
 
     scale = X.astype(np.float64).var(axis=0).mean()
     models = [Ridge(alpha=share * scale * n).fit(X.astype(np.float64), Y) for share in projection.RIDGES]
     errors = [((model.predict(X_val) - Y_val) ** 2).sum() for model in models]
-    predictions = Z[:, kept:] + Y.mean(axis=0)
+    predictions = Z[:, d + kept :] + Y.mean(axis=0)
     assert ((predictions - Y_val) ** 2).sum() == pytest.approx(min(errors), rel=1e-3)
     np.testing.assert_allclose(predictions, models[int(np.argmin(errors))].predict(X_val), atol=5e-3)
 
 
+@pytest.mark.parametrize(("n", "d"), [(60, 20), (30, 80)])
+def test_a_train_rows_regressions_are_fitted_on_the_other_folds(n, d, monkeypatch):
+    monkeypatch.setattr(projection, "RIDGES", (0.3,))
+    X, Y = problem(0, n, d)
+    center, axes, columns = projection.learn(X, Y, X, Y, 8, 5)
+    np.testing.assert_array_equal(columns[:, :-3], projection.project(X, center, axes)[:, :-3])
+    Z, centred = X - X.mean(axis=0, dtype=np.float64), Y - Y.mean(axis=0)
+    model = Ridge(alpha=0.3 * (Z**2).mean() * n, fit_intercept=False)
+    for fold in np.array_split(np.random.default_rng(5).permutation(n), projection.MIN_FOLDS):
+        others = np.setdiff1d(np.arange(n), fold)
+        expected = model.fit(Z[others], centred[others]).predict(Z[fold])
+        np.testing.assert_allclose(columns[fold, -3:], expected, atol=1e-4)
+
+
+def test_many_columns_are_left_out_and_so_are_regressions_of_more_labels_than_columns(monkeypatch):
+    monkeypatch.setattr(projection, "MAX_PLAIN", 9)
+    X, Y = problem(0, 40, 10)
+    assert projection.learn(X, Y, X, Y, 4, 0)[2].shape == (40, 4 + 3)
+    X, Y = problem(0, 40, 9, c=10)
+    assert projection.learn(X, Y, X, Y, 4, 0)[2].shape == (40, 9 + 4)
+
+
 def test_constant_columns_give_finite_axes():
     X, Y = np.zeros((20, 4), np.float32), np.arange(20)[:, None] % 2 == 0
-    center, axes = projection.learn(X, Y, X, Y, 2)
-    assert np.isfinite(center).all()
-    assert np.isfinite(axes).all()
+    assert all(np.isfinite(learned).all() for learned in projection.learn(X, Y, X, Y, 2, 0))
