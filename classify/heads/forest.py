@@ -4,19 +4,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors
-from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.validation import with_validation
 
 MAX_TARGETS = 64  # labels that trees are grown on; more are projected at random onto so many targets
+
+NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # of the state
 
 
 @dataclass(eq=False, repr=False)
@@ -69,8 +70,9 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             for side in (tree.children_left, tree.children_right)
         ]
         labels = csr_array(Y.astype(np.float32))
-        drawn = forest.estimators_samples_
-        self.state_ = {
+        drawn = zip(trees, forest.estimators_samples_, strict=True)
+        self.leaves_ = vstack([_shares(tree, columns, labels, rows) for tree, rows in drawn], format="csr")
+        self.nodes_ = {
             "center": center,
             "axes": axes,
             "roots": starts[:-1].astype(np.int32),
@@ -78,9 +80,6 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             "right": np.concatenate(children[1::2]).astype(np.int32),
             "feature": np.concatenate([tree.feature for tree in trees]).astype(np.int32),
             "threshold": np.concatenate([tree.threshold for tree in trees]),
-            "shares": np.concatenate(
-                [_shares(tree, columns, labels, rows) for tree, rows in zip(trees, drawn, strict=True)]
-            ),
         }
         return self
 
@@ -96,25 +95,40 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the classes for the rows X (n, d): the mean of the trees' leaves."""
-        tree = self.state_
-        Z = projection.project(X, tree["center"], tree["axes"])
-        scores = np.zeros((len(Z), tree["shares"].shape[1]), np.float32)
-        leaf_of = np.cumsum(tree["left"] < 0) - 1
-        for root in tree["roots"].tolist():
-            node = np.full(len(Z), root)
-            inner = np.flatnonzero(tree["left"][node] >= 0)
-            while len(inner):
-                at = node[inner]
-                left = Z[inner, tree["feature"][at]] <= tree["threshold"][at]
-                node[inner] = np.where(left, tree["left"][at], tree["right"][at])
-                inner = inner[tree["left"][node[inner]] >= 0]
-            scores += tree["shares"][leaf_of[node]]
-        scores /= len(tree["roots"])
+        tree = self.nodes_
+        scores = np.empty((len(X), self.leaves_.shape[1]), np.float32)
+        leaf_of, trees = np.cumsum(tree["left"] < 0) - 1, len(tree["roots"])
+        for part in chunks(*X.shape):
+            Z = projection.project(X[part], tree["center"], tree["axes"])
+            node = np.tile(tree["roots"], (len(Z), 1))
+            row, root = np.nonzero(tree["left"][node] >= 0)
+            while len(row):
+                at = node[row, root]
+                left = Z[row, tree["feature"][at]] <= tree["threshold"][at]
+                node[row, root] = np.where(left, tree["left"][at], tree["right"][at])
+                inner = tree["left"][node[row, root]] >= 0
+                row, root = row[inner], root[inner]
+            starts = np.arange(len(Z) + 1) * trees
+            reached = csr_array(
+                (np.full(node.size, 1 / trees, np.float32), leaf_of[node].ravel(), starts),
+                shape=(len(Z), self.leaves_.shape[0]),
+            )
+            scores[part] = (reached @ self.leaves_).toarray().clip(max=1)  # a mean of ones may exceed 1
         return scores
 
     def state(self) -> State:
-        """The projection; the children and splits of all trees' nodes, and the shares (leaves, c)."""
-        return self.state_
+        """The projection; the children and splits of all trees' nodes; and the leaves' shares above 0.
+
+        Shares and their labels are listed leaf by leaf: a leaf of a few rows has few of hundreds of labels.
+        """
+        leaves = self.leaves_
+        return {
+            **self.nodes_,
+            "shares": leaves.data.astype(np.float16),
+            "labels": leaves.indices.astype(np.min_scalar_type(leaves.shape[1])),
+            "starts": leaves.indptr.astype(np.int64),
+            "classes": np.array([leaves.shape[1]]),
+        }
 
     def load_state(self, state: State) -> None:
         """Restore what a forest learned.
@@ -133,18 +147,26 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             raise ValueError("the forest has no roots")
         if not ((columns >= 0) & (columns < len(state["axes"]))).all():
             raise ValueError("the forest splits by columns that are not there")
-        shares = state["shares"]
-        if len(shares) == len(nodes):  # runs of earlier versions have shares of all nodes
-            shares = shares[~inner]
-        if len(state["threshold"]) != len(nodes) or len(shares) != (~inner).sum():
+        if "starts" in state:
+            shares = csr_array(
+                (state["shares"].astype(np.float32), state["labels"].astype(np.int32), state["starts"]),
+                shape=(len(state["starts"]) - 1, int(state["classes"][0])),
+            )
+            shares.check_format()  # labels that are not there
+        else:  # runs fitted before leaves were sparse have shares (nodes, c)
+            shares = csr_array(state["shares"][~inner].astype(np.float32))
+        if len(state["threshold"]) != len(nodes) or shares.shape[0] != (~inner).sum():
             raise ValueError("the forest lacks thresholds or shares")
-        self.state_ = {**state, "shares": shares}
+        self.nodes_ = {name: state[name] for name in NODES}
+        self.leaves_ = shares
 
 
-def _shares(tree: Any, columns: Vectors, labels: csr_array, rows: RowIndex) -> NDArray[np.float16]:
+def _shares(tree: Any, columns: Vectors, labels: csr_array, rows: RowIndex) -> csr_array:
     """The labels' shares (leaves, c) of the rows, repeats allowed, in each leaf of a tree."""
     leaf_of = np.cumsum(tree.children_left < 0) - 1
     leaves = leaf_of[tree.apply(columns)[rows]]
     sizes = np.bincount(leaves)
     membership = csr_array(((1 / sizes)[leaves], (leaves, rows)), shape=(len(sizes), len(columns)))
-    return (membership @ labels).toarray().astype(np.float16)
+    shares = membership @ labels
+    shares.data = shares.data.astype(np.float16).astype(np.float32)  # as they are stored
+    return shares

@@ -43,21 +43,39 @@ def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
     scores = head.predict_proba(X[650:])
     assert average_precision_score(Y[650:], scores, average="macro") > 0.8
     np.testing.assert_allclose(scores.mean(axis=0), Y[:600].mean(axis=0), atol=0.1)
-    leaves = (head.state()["left"] < 0).sum()
-    assert head.state()["shares"].shape == (leaves, 80)
+    state = head.state()
+    assert len(state["starts"]) == (state["left"] < 0).sum() + 1
+    assert len(state["shares"]) < 0.8 * 80 * (len(state["starts"]) - 1)  # shares of 0 are not stored
     if extra:  # all rows grow each tree, so that a tree of one leaf has the labels' frequencies
         whole = Forest(trees=1, min_samples_leaf=600).fit(X[:600], Y[:600], X[600:], Y[600:])
         np.testing.assert_allclose(whole.predict_proba(X[:1])[0], Y[:600].mean(axis=0), atol=1e-3)
 
 
-def test_a_state_of_earlier_versions_with_the_shares_of_all_nodes_is_read():
+def test_a_state_with_the_shares_of_all_nodes_is_read():
     X, Y = problem(3)
     head = Forest(trees=5).fit(X, Y)
     state = head.state()
     shares = np.zeros((len(state["left"]), 3), np.float16)
-    shares[state["left"] < 0] = state["shares"]
+    shares[state["left"] < 0] = head.leaves_.toarray()
+    del state["starts"], state["labels"], state["classes"]
     other = Forest()
     other.load_state({**state, "shares": shares})
     np.testing.assert_array_equal(other.predict_proba(X), head.predict_proba(X))
-    with pytest.raises(ValueError, match="lacks thresholds or shares"):
-        other.load_state({**state, "shares": shares[:-1]})
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("labels", lambda labels: labels + 3),
+        ("starts", lambda starts: starts[:-1]),
+        ("starts", lambda starts: starts[::-1]),
+        ("starts", lambda starts: starts + 1),
+        ("shares", lambda shares: shares[:-1]),
+        ("classes", lambda classes: classes - 2),
+        ("threshold", lambda thresholds: thresholds[:-1]),
+    ],
+)
+def test_a_damaged_state_is_an_error(name, damage):
+    state = Forest(trees=5).fit(*problem(3)).state()
+    with pytest.raises(ValueError, match=r"\w"):
+        Forest().load_state({**state, name: damage(state[name])})
