@@ -66,8 +66,8 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         average = labels.mean(0)
         parts = []
         for distances, rows in self._neighbours(X, k):
-            (shares,) = self._shares(distances, labels[rows], average, temperature, [k])
-            parts.append(shares.cpu().numpy())
+            shares = self._shares(distances, labels[rows], average, [temperature], [k])
+            parts.append(shares[:, 0].cpu().numpy())
         return np.concatenate(parts)
 
     def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
@@ -107,22 +107,31 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         start = 0
         for distances, rows in neighbours:
             Y_part = truth[start : start + len(rows)]
-            shares = [
-                share
-                for temperature in self.temperatures
-                for share in self._shares(distances, labels[rows], average, temperature, ks)
+            shares = self._shares(distances, labels[rows], average, self.temperatures, ks)
+            loss += [
+                float(binary_cross_entropy(share, Y_part, reduction="sum")) for share in shares.unbind(1)
             ]
-            loss += [float(binary_cross_entropy(share, Y_part, reduction="sum")) for share in shares]
             start += len(rows)
         require_finite(loss, "validation losses of head knn")
         temperature, k = settings[int(loss.argmin())]
         self.k_, self.temperature_ = np.array([k], np.int64), np.array([temperature], np.float32)
 
     def _shares(
-        self, distances: Tensor, labels: Tensor, average: Tensor, temperature: float, ks: Sequence[int]
-    ) -> list[Tensor]:
-        """For each k the classes' shares (m, c) of the votes of k neighbours with labels (m, k, c)."""
-        spread = float(self.spread_[0])
-        weights = torch.exp(-(distances - distances[:, :1]) / (temperature * spread))[..., None]
-        votes, total = (weights * labels).cumsum(1), weights.cumsum(1)
-        return [(votes[:, k - 1] + average) / (total[:, k - 1] + 1) for k in ks]
+        self,
+        distances: Tensor,
+        labels: Tensor,
+        average: Tensor,
+        temperatures: Sequence[float],
+        ks: Sequence[int],
+    ) -> Tensor:
+        """The classes' shares of the votes of the neighbours, (m, temperatures · ks, c).
+
+        Distances (m, n) and labels (m, n, c) of the nearest n rows, of which each k of `ks` takes the first.
+        """
+        scales = distances.new_tensor(temperatures)[:, None] * float(self.spread_[0])
+        weights = torch.exp(-(distances - distances[:, :1])[:, None] / scales)  # (m, temperatures, n)
+        places = torch.arange(distances.shape[1], device=distances.device)
+        within = places < torch.tensor(ks, device=distances.device)[:, None]  # (ks, n)
+        weights = (weights[:, :, None] * within).flatten(1, 2)
+        shares = (weights @ labels + average) / (weights.sum(2, keepdim=True) + 1)
+        return shares.clamp(max=1)  # the sums are rounded differently

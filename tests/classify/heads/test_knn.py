@@ -95,3 +95,9 @@ def test_rows_beyond_float16_are_an_error():
     X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32) * 1e6
     with pytest.raises(DataError, match=r"rows of head knn as float16: .* of 120 values are NaN or infinite"):
         KNN(metric="l2", device="cpu").fit(X, X[:, :2] > 0, X, X[:, :2] > 0)
+
+
+def test_no_share_exceeds_one():
+    X, _ = problem(6, 300)
+    head = KNN(device="cpu").fit(X[:200], np.ones((200, 2), bool), X[200:], np.ones((100, 2), bool))
+    assert head.predict_proba(X).max() == 1
