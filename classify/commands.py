@@ -469,7 +469,9 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
 @click.option("--heads", "names", type=NameList(), help="Heads. [default: those that take any vectors]")
 @click.option("--peers", type=NameList(), help='Other libraries\' systems. [default: all; "": none]')
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of seeds.")
-@click.option("--seconds", default=300.0, show_default=True, help="Time limit of a fit.")
+@click.option(
+    "--seconds", default=300.0, show_default=True, help="Processor seconds of a fit after which it is killed."
+)
 @click.option("--folder", default="runs/heads", show_default=True, type=click.Path(path_type=Path),
               help="Folder of results.csv and of the scores.")  # fmt: skip
 @click.option("--table", is_flag=True, help="Only print the tables of what was measured, as Markdown.")
@@ -494,7 +496,7 @@ def bench_heads(
     All systems get the same rows and seeds. Each is measured by its own decision rule, and by the thresholds
     of this program, tuned on the same validation rows. Seconds are those of one fit and of labelling the test
     rows. Every result is saved at once, so that the same command continues after a kill; a fit that takes
-    longer than --seconds, imports included, is killed and reported.
+    more than --seconds, imports included, is killed and reported.
 
     \b
     Examples:

@@ -173,7 +173,7 @@ def contest(
 
     Args:
         systems: names of heads and of `PEERS`.
-        limit: seconds for the process of a fit, with the imports.
+        limit: processor seconds for the process of a fit, with the imports.
     """
     for name in systems:
         if name not in PEERS and name not in heads.HEADS:
