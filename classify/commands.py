@@ -519,7 +519,7 @@ def bench_heads(
     with contest_sets(data, sets, dict(labels), store, features, split) as chosen:
         for row in contest(chosen, systems, seeds, folder, seconds):
             results.append({name: row[name] for name in SHOWN})
-            say(table_text(results[-1:], header=len(results) == 1))
+            say(f"{row['set']}, {row['system']}, seed {row['seed']}: {row['outcome']}")
     print_result(results, as_json, lambda: table_text(results) if results else "nothing new was measured")
 
 
