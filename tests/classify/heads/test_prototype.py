@@ -277,3 +277,15 @@ def test_without_vectors_among_the_validation_rows_the_train_rows_choose():
     )
     assert len(head.rows_) == 200
     assert average_precision_score(X[:, :2] > 0, head.predict_proba(X)) > 0.9
+
+
+def test_of_many_classes_fewer_rows_are_calibrated(monkeypatch):
+    monkeypatch.setattr("encode_once.classify.heads.prototype.MAX_SCORES", 500)
+    monkeypatch.setattr("encode_once.classify.heads.prototype.MIN_CALIBRATED", 60)
+    X, Y, _ = problem()
+    fitted = head()
+    cached = fitted._fill_cache(X, Y, None)
+    assert len(fitted._compare(X, Y, [6.0], cached).labels) == 100
+    monkeypatch.setattr("encode_once.classify.heads.prototype.MAX_SCORES", 5)
+    assert len(fitted._compare(X, Y, [6.0], cached).labels) == 60
+    assert len(fitted._compare(X, Y, [6.0]).labels) == 300  # validation rows
