@@ -22,6 +22,11 @@ FOLDS = "kfold:5"
 FEW_ROWS = 2000  # of which a tenth has too few positives to tune thresholds on
 
 
+def usual_validation(n: int) -> str:
+    """The validation of n train rows that `FitSpec` calls "auto"."""
+    return "folds" if n <= FEW_ROWS else "tenth"
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A model, the matrix as it takes it, its validation rows with their scores, and warnings about it."""
@@ -56,9 +61,7 @@ class HeadFitter:
 
     def validation_of(self, rows: RowIndex) -> str:
         """Which validation rows "auto" means."""
-        if self.validation != "auto":
-            return self.validation
-        return "folds" if len(rows) <= FEW_ROWS else "tenth"
+        return usual_validation(len(rows)) if self.validation == "auto" else self.validation
 
     def fit(self, rows: RowIndex) -> Fitted:
         """Fit a model on the rows. Its validation rows are a tenth of them, or all, scored out of fold.
