@@ -88,10 +88,10 @@ validation_option = click.option(
     "--validation",
     "--inner",
     "validation",
-    default="auto",
+    default="tenth",
     show_default=True,
     metavar="KIND",
-    help="Rows to tune on: a tenth of the train rows, or all by folds.",
+    help="Train rows to tune on: a tenth, or all of them by folds.",
 )
 scale_option = click.option(
     "--scale",

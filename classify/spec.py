@@ -23,7 +23,7 @@ from encode_once.classify.data.standardise import SCALES
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
-VALIDATION = ("auto", "tenth", "folds")
+VALIDATION = ("tenth", "folds")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FitSpec:
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         validation: the inner rows: a "tenth" of the train rows, which the head does not learn from, or
             "folds": all train rows, each scored by a head that was fitted without its fifth, while the run's
-            own head learns from all. "auto" is "folds" for 2,000 rows or fewer.
+            own head learns from all.
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the inner part and the head.
@@ -59,7 +59,7 @@ class FitSpec:
     groups: str = CONTENT
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
-    validation: str = "auto"
+    validation: str = "tenth"
     data: str | None = None
     scale: str = "auto"
     seed: int = 0

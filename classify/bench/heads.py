@@ -1,8 +1,7 @@
 """Heads and peers on published data sets: the same rows, seeds and decision rules for all.
 
 A peer is fitted twice. Its own rule, such as 0.5, labels the test rows after a fit on all train rows. For the
-thresholds that all systems are compared with, it is validated as a head is: by scores of a tenth of the train
-rows that a second fit lacks or, if there are few, by scores out of fold of all.
+thresholds that all systems are compared with, it is fitted without the validation rows, as a head is.
 """
 
 import csv
@@ -29,13 +28,11 @@ from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, Vectors
 from encode_once.classify.bench.peers import INSTALL, PEERS
 from encode_once.classify.bench.published import published_names, published_store, read_published
 from encode_once.classify.bench.race import Race
-from encode_once.classify.data import splits
 from encode_once.classify.data.features import choose
 from encode_once.classify.data.labels import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1, measure
 from encode_once.classify.runs.fit import fit
-from encode_once.classify.runs.head_fitter import FOLDS, usual_validation
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.spec import code_key
 
@@ -203,7 +200,7 @@ def _step(data: ContestSet, system: str, seed: int, limit: float) -> tuple[Row, 
     """What is new in the row of a step, and its arrays; both lack what did not finish."""
     row: Row = {"outcome": DONE}
     arrays: dict[str, NDArray[Any]] = {}
-    works = [_fit_head] if system not in PEERS else [_fit_peer, _validate_peer]
+    works = [_fit_head] if system not in PEERS else [_fit_peer, _fit_peer_without_validation]
     try:
         for work in works:
             (costs, learned), _ = with_peak_memory(work, data, system, seed, limit=limit)
@@ -221,7 +218,7 @@ def figures(arrays: Arrays) -> Row:
 
     arrays: `labels`, the true ones of the test rows (m, c); `own_scores` and `own_labels` (m, c), by the
     system's own rule; `scores` (m, c), `validation_scores` and `validation_labels` (v, c), from a fit
-    as `fit` validates heads. Those of a fit that did not finish are absent.
+    without the validation rows. Those of a fit that did not finish are absent.
     """
     if "own_labels" not in arrays:
         return {}
@@ -283,21 +280,14 @@ def _options(head: str, features: int) -> dict[str, Any]:
 def _fit_peer(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
     """Fit a peer on all train rows, and label the test rows by its own rule."""
     race = _race(data, seed)
-    costs, (scores, labels), _ = _peer(name, race, race.rows, race.validation)
-    return costs, {"labels": race.Y[race.eval], "own_scores": scores, "own_labels": labels, "scores": scores}
+    costs, (scores, labels), _ = _peer(name, race, race.rows)
+    return costs, {"labels": race.Y[race.eval], "own_scores": scores, "own_labels": labels}
 
 
-def _validate_peer(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
-    """The scores of a head's validation rows; by a tenth, also those that its fit gives the test rows."""
+def _fit_peer_without_validation(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
+    """Fit a peer on the rows that a head is fitted on."""
     race = _race(data, seed)
-    rows = race.rows
-    if usual_validation(len(rows)) == "folds":
-        folds = splits.folds(FOLDS, race.Y[rows], {}, race.draws[rows], race.groups[rows])
-        out_of_fold = np.empty((len(rows), race.Y.shape[1]), np.float32)
-        for fold in folds:
-            _, _, out_of_fold[fold] = _peer(name, race, np.delete(rows, fold), rows[fold])
-        return {}, {"validation_scores": out_of_fold, "validation_labels": race.Y[rows]}
-    costs, (scores, _), validation_scores = _peer(name, race, race.train, race.validation)
+    costs, (scores, _), validation_scores = _peer(name, race, race.train)
     return costs, {
         "scores": scores,
         "validation_scores": validation_scores,
@@ -309,9 +299,7 @@ def _race(data: ContestSet, seed: int) -> Race:
     return Race.of(Store(data.store), data.features, data.split, None, seed)
 
 
-def _peer(
-    name: str, race: Race, train: RowIndex, validation: RowIndex
-) -> tuple[Costs, tuple[Scores, LabelMatrix], Scores]:
+def _peer(name: str, race: Race, train: RowIndex) -> tuple[Costs, tuple[Scores, LabelMatrix], Scores]:
     """The costs of fitting a peer and labelling the test rows; these scores and labels; validation scores."""
     learn = PEERS[name].fit
     means = np.nanmean(race.X[train], axis=0)
@@ -327,7 +315,7 @@ def _peer(
     with silenced(1, 2):
         learn(*_few_rows(), race.seed)
         costs, (predict, labelled) = _measured(work)
-        return costs, labelled, predict(vectors(validation))[0]
+        return costs, labelled, predict(vectors(race.validation))[0]
 
 
 def _few_rows() -> tuple[Vectors, LabelMatrix]:

@@ -15,7 +15,7 @@ from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.bench.stopwatch import timed
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
-from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex, Scores
+from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores
 from encode_once.classify.bench import baselines
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.data import duplicates, splits
@@ -95,7 +95,6 @@ class Race:
     validation: RowIndex
     seed: int
     groups: Groups  # which `fit` keeps together by default
-    draws: FloatArray  # (n,), see `splits.row_draws`
 
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "Race":
@@ -108,7 +107,7 @@ class Race:
         evaluated = splits.folds(split, Y, samples.table.columns, draws, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
         train, validation = splits.validation_split(Y, rows, splits.VALIDATION_FRACTION, draws, groups)
-        return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups, draws)
+        return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:
         """Time fitting and scoring, then measure."""

@@ -98,7 +98,6 @@ def fit(
             features=tuple(record.features),
             options=options,
             data=table.source,
-            validation=fitter.validation_of(rows),
         ),
         record,
         lambda: fitted.model,

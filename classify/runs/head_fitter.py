@@ -19,12 +19,6 @@ from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.run import Model
 
 FOLDS = "kfold:5"
-FEW_ROWS = 2000  # of which a tenth has too few positives to tune thresholds on
-
-
-def usual_validation(n: int) -> str:
-    """The validation of n train rows that `FitSpec` calls "auto"."""
-    return "folds" if n <= FEW_ROWS else "tenth"
 
 
 @dataclass(frozen=True)
@@ -59,16 +53,12 @@ class HeadFitter:
         """A number for each row, (n,), that decides on which side of splits it is."""
         return splits.row_draws(self.keys, self.ids, self.seed)
 
-    def validation_of(self, rows: RowIndex) -> str:
-        """Which validation rows "auto" means."""
-        return usual_validation(len(rows)) if self.validation == "auto" else self.validation
-
     def fit(self, rows: RowIndex) -> Fitted:
         """Fit a model on the rows. Its validation rows are a tenth of them, or all, scored out of fold.
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
-        if self.validation_of(rows) == "tenth":
+        if self.validation == "tenth":
             return self._fit_by_tenth(rows)
         rows = self._in_order(rows)
         folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))

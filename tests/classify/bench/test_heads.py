@@ -14,7 +14,6 @@ from encode_once.classify.bench.heads import AVERAGES, COLUMNS, RULES, ContestSe
 from encode_once.classify.bench.heads_tables import tables
 from encode_once.classify.bench.peers import PEERS, Peer
 from encode_once.classify.bench.race import Race
-from encode_once.classify.runs import head_fitter
 from encode_once.cli import main
 
 LIMIT = 100.0
@@ -67,7 +66,6 @@ def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_with
     data, here, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(peers, "TREES", 10)
-    monkeypatch.setattr(head_fitter, "FEW_ROWS", 0)
     (row,) = run(data, ["sklearn-forest"], tmp_path)
     race = Race.of(Store(data.store), data.features, "part", None, 0)
     X, Y = race.X[:], race.Y
@@ -86,9 +84,7 @@ def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_with
     assert_same_as_scikit_learn(row, Y[race.eval], predictions, "micro thresholds")
 
 
-@pytest.mark.parametrize("few", [0, 2000])
-def test_heads_and_peers_have_the_same_rows(data, here, tmp_path, monkeypatch, few):
-    monkeypatch.setattr(head_fitter, "FEW_ROWS", few)
+def test_heads_and_peers_have_the_same_rows(data, here, tmp_path):
     run(data, ["knn", "sklearn-mlp"], tmp_path)
     ours, theirs = (
         np.load(Results(tmp_path).scores_path("tiny", name, 0)) for name in ("knn", "sklearn-mlp")

@@ -9,7 +9,6 @@ from encode_once.classify import fit
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
-from encode_once.classify.runs import head_fitter
 from encode_once.classify.runs.head_fitter import HeadFitter
 
 
@@ -71,14 +70,14 @@ def test_rows_of_a_group_are_in_one_fold(fitter, monkeypatch):
     assert sum(map(len, unseen)) == len(all_groups)  # each group is in one fold
 
 
-def test_few_rows_are_validated_by_folds_and_many_by_a_tenth(filled, tmp_path, monkeypatch):
+def test_the_metrics_say_which_rows_thresholds_were_tuned_on(filled, tmp_path):
     store = filled(n=100)
-    few, metrics = fit(store, "linear", run=tmp_path / "few")
-    assert (few.spec.validation, len(few.validation.ids)) == ("folds", 90)
-    assert metrics["tuned_on"] == "out-of-fold scores of the 90 train rows"
-    monkeypatch.setattr(head_fitter, "FEW_ROWS", 89)
-    many, metrics = fit(store, "linear", run=tmp_path / "many")
-    assert (many.spec.validation, len(many.validation.ids)) == ("tenth", 9)
-    assert metrics["tuned_on"] == "9 validation rows"
+    for validation, n, words in (
+        ("folds", 90, "out-of-fold scores of the 90 train rows"),
+        ("tenth", 9, "9 validation rows"),
+    ):
+        run, metrics = fit(store, "linear", validation=validation, run=tmp_path / validation)
+        assert (run.spec.validation, len(run.validation.ids)) == (validation, n)
+        assert metrics["tuned_on"] == words
     with pytest.raises(UsageError, match="tenth"):
         fit(store, "linear", validation="tenths")
