@@ -42,8 +42,8 @@ class FitSpec:
         decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
         tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
         validation: the inner rows: a "tenth" of the train rows, which the head does not learn from, or
-            "folds": all train rows, each scored by a head that was fitted without its fifth, while the run's
-            own head learns from all.
+            "folds": all train rows, each scored by a head that was fitted without its fifth; the run's
+            own head is fitted on all.
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the inner part and the head.
