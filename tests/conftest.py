@@ -34,7 +34,14 @@ def tmp_path(tmp_path):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=30, help="How often tests/crash kills a command.")
+    parser.addoption("--kills", type=int, default=12, help="How often tests/crash kills a command.")
+    parser.addoption("--thorough", action="store_true", help="Break every place, rather than every fourth.")
+
+
+@pytest.fixture
+def stride(request):
+    """How many places a test that breaks one after the other goes on each time."""
+    return 1 if request.config.getoption("--thorough") else 4
 
 
 @pytest.fixture(scope="session", autouse=True)

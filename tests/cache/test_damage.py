@@ -115,21 +115,21 @@ def every_file(path):
 
 def positions(size, rng):
     """All bytes of a small file; of a larger one, the first and a random sample."""
-    return range(size) if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
+    return [*range(size)] if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
 
 
-def test_a_flipped_byte_gives_no_wrong_row(copy):
+def test_a_flipped_byte_gives_no_wrong_row(copy, stride):
     rng = np.random.default_rng(0)
     detected = tried = 0
     for file in every_file(copy):
         original = file.read_bytes()
-        for at in positions(len(original), rng):
+        for at in positions(len(original), rng)[::stride]:
             flip(file, at, int(rng.integers(1, 256)))
             detected += not check_no_wrong_row(copy)
             tried += 1
             file.write_bytes(original)
-    assert tried > 2000
-    assert detected > 500
+    assert tried > 2000 / stride
+    assert detected > 500 / stride
 
 
 def test_verify_sees_every_flipped_byte_of_parts_and_tables(copy):
