@@ -44,6 +44,7 @@ from encode_once.cache.options import (
 from encode_once.cache.process import keep_freed_memory
 from encode_once.cache.terminal import one_line, printable
 from encode_once.classify import commands as classify
+from encode_once.classify.bench import commands as benchmarks
 from encode_once.extract import commands as extract
 from encode_once.extract.commands import (
     INPUT_OPTIONS,
@@ -81,11 +82,10 @@ def bench() -> None:
 
 main.add_command(store)
 recipe.add_command(classify.recipe_show)
-for room in (extract, classify):
-    for verb in room.verbs:
-        main.add_command(verb)
-    for benchmark in room.benches:
-        bench.add_command(benchmark)
+for verb in (*extract.verbs, *classify.verbs):
+    main.add_command(verb)
+for benchmark in (*extract.benches, *benchmarks.benches):
+    bench.add_command(benchmark)
 
 
 trust_option = click.option(

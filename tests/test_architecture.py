@@ -48,7 +48,7 @@ ORDER = {
         "demo", "bench", "commands",
     ],
     "classify": [
-        "arrays", "device", "platt", "data", "heads", "decisions", "spec", "evaluation", "runs",
+        "arrays", "device", "platt", "options", "data", "heads", "decisions", "spec", "evaluation", "runs",
         "experiments", "audit", "bench", "commands",
     ],
 }  # fmt: skip

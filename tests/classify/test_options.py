@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from encode_once.classify.commands import HeadValues, by_head
+from encode_once.classify.options import HeadValues, by_head
 
 
 def test_values_are_a_list_or_json():

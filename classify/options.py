@@ -1,0 +1,135 @@
+"""Options and parameter types that the commands of stage 2 share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from encode_once.cache.options import Command, Setting, grouped, json_or_text, warn
+
+
+class DecisionRuleName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """A decision rule's name; the old name `cuts` is accepted with a deprecation line."""
+
+    name = "RULE"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Replace the old name."""
+        if value == "cuts":
+            warn(["--decide cuts is deprecated: use --decide thresholds"])
+            return "thresholds"
+        return value
+
+
+def _explicit(**values: Any) -> dict[str, Any]:
+    """The options of the decision rule that were passed."""
+    explicit = {name: value for name, value in values.items() if value is not None}
+    if explicit.get("at_most") == 0:
+        explicit["at_most"] = None
+    return explicit
+
+
+def decision_options(objective: str) -> Callable[[Command], Command]:
+    """Options of the decision rule; `objective` is the command's own name of that option."""
+    return grouped(
+        "decision",
+        _explicit,
+        click.option("--at-most", type=click.IntRange(0),
+                     help="Maximum number of labels per row (0: no limit)."),
+        click.option("--at-least", type=click.IntRange(0),
+                     help="Minimum number of labels per row; adds those nearest to their thresholds."),
+        click.option("--calibrate", metavar="METHOD",
+                     help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
+        click.option("--decide", type=DecisionRuleName(),
+                     help="thresholds, or expected-f1: each row's label set of greatest expected F1."),
+        click.option("--shrink/--no-shrink", default=None,
+                     help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
+        click.option(objective, "objective", metavar="OBJECTIVE",
+                     help="Objective for the thresholds [default: macro]."),
+    )  # fmt: skip
+
+
+features_option = click.option(
+    "--features",
+    multiple=True,
+    metavar="NAME",
+    help="Feature to use; repeatable. [default: every pooled one]",
+)
+split_option = click.option(
+    "--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows for evaluation."
+)
+groups_option = click.option(
+    "--groups",
+    default="content",
+    show_default=True,
+    metavar="SPEC",
+    help="Rows to keep together in every split.",
+)
+validation_option = click.option(
+    "--validation",
+    "--inner",
+    "validation",
+    default="tenth",
+    show_default=True,
+    metavar="KIND",
+    help="Train rows to tune on: a tenth, or all of them by folds.",
+)
+scale_option = click.option(
+    "--scale",
+    default="auto",
+    show_default=True,
+    metavar="KIND",
+    help="Scale each column, all of a feature alike (feature), by idf, or none.",
+)
+table_option = click.option("--data", help="Data folder to learn from, if the store has several.")
+seed_option = click.option("--seed", default=0, show_default=True)
+
+
+class HeadSetting(click.ParamType):  # type: ignore[type-arg]
+    """`HEAD.OPTION=VALUE` → (head, option, value)."""
+
+    name = "HEAD.OPTION=VALUE"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str, Any]:
+        """Split the name at its first dot."""
+        name, content = Setting().convert(value, param, ctx)
+        head, dot, option = name.partition(".")
+        if not dot:
+            self.fail(f"{value}: expected {self.name}", param, ctx)
+        return head, option, self.parsed(content)
+
+    def parsed(self, content: Any) -> Any:
+        """The value as it is."""
+        return content
+
+
+class HeadValues(HeadSetting):
+    """`HEAD.OPTION=V1,V2` or `HEAD.OPTION=[V1, V2]` → (head, option, values)."""
+
+    name = "HEAD.OPTION=V1,V2"
+
+    def parsed(self, content: Any) -> list[Any]:
+        """The values to try."""
+        if isinstance(content, str):
+            return [json_or_text(value) for value in content.split(",")]
+        return content if isinstance(content, list) else [content]
+
+
+def by_head(settings: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
+    """Head → option → value."""
+    options: dict[str, dict[str, Any]] = {}
+    for head, option, value in settings:
+        options.setdefault(head, {})[option] = value
+    return options
+
+
+class NameList(click.ParamType):  # type: ignore[type-arg]
+    """`A,B` → ["A", "B"]."""
+
+    name = "NAME,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Split the text; an empty one has no name."""
+        return value if isinstance(value, list) else [name for name in value.split(",") if name]
