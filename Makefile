@@ -36,10 +36,10 @@ demo: install            ## compose pictures, encode, fit, compare: three minute
 	$(RUN) cli.py demo
 
 test: install            ## the test suite: no network, no data
-	$(RUN) -m pytest -m 'not real' -n auto
+	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup
 
 numerical-tests: install ## those tests of it whose figures depend on the processor
-	$(RUN) -m pytest -m 'not real' -n auto $(NUMERICAL)
+	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup $(NUMERICAL)
 
 other-processors: install ## the same as other x86-64 processors compute: SSE, and what this one has of AVX
 	set -e; for kind in 'default SSE41 sse4_1' 'avx2 AVX2 avx2' 'avx512 AVX512_CORE avx512bw'; do \
@@ -65,7 +65,7 @@ fuzz-tests: install      ## the tests that draw their examples, ROUNDS times wit
 	set -e; for round in $$(seq $(ROUNDS)); do \
 	  seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 	  echo "== round $$round: pytest --hypothesis-profile=fresh --hypothesis-seed=$$seed"; \
-	  $(RUN) -m pytest -m 'hypothesis and not real' -n auto --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
+	  $(RUN) -m pytest -m 'hypothesis and not real' -n auto --dist loadgroup --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
 	done
 
 fuzz: install            ## INPUTS broken files of each format to what reads them; the table goes to $(FUZZ)
@@ -73,7 +73,7 @@ fuzz: install            ## INPUTS broken files of each format to what reads the
 
 real: install            ## checks on the real data in $COCO19, skipped where there is none
 	$(RUN) -m pytest -m real --kills $(KILLS)
-	$(RUN) -m pytest -m 'not real' -n auto --thorough --kills $(KILLS) $(BROKEN)
+	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
 
 lint: install            ## style and types
 	$(RUN) -m ruff check .

@@ -16,6 +16,7 @@ from tests.crash.workload import arguments, check_rows, committed, readable
 
 CALLS = [(os, "pwrite"), (os, "fsync"), (os, "fdatasync"), (os, "replace"), (os, "unlink")]
 CALLS += [(Path, "write_text")]
+pytestmark = pytest.mark.xdist_group("fork server")  # which takes seconds to start
 ROWS = 2
 
 

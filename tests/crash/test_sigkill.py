@@ -4,11 +4,14 @@ import random
 import signal
 import time
 
+import pytest
+
 from encode_once.cache import Store
 from encode_once.cache.maintenance import verify
 from tests.conftest import vectors_file
 from tests.crash.workload import arguments, check_rows, committed, readable
 
+pytestmark = pytest.mark.xdist_group("fork server")  # which takes seconds to start
 ROWS = 16
 
 

@@ -140,6 +140,7 @@ def test_options_of_a_head_that_is_not_measured_are_refused(filled):
         race(filled(name="other"), "linear", options={"linear": {"epochs": 1}})
 
 
+@pytest.mark.real
 def test_memory_is_that_of_a_fit():
     row = memory("knn", 500, 32)
     assert row["rows"] == 500

@@ -202,7 +202,7 @@ def whole_runs(folder):
 
 def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     store = filled()
-    words = ["sweep", "--head", "knn", "--head", "linear", "--subsets", "--split", "tail:100"]
+    words = ["sweep", "--head", "gbm", "--head", "forest", "--subsets", "--split", "tail:100"]
     words += ["--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
     command = [sys.executable, str(ROOT / "cli.py"), *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -222,7 +222,7 @@ def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     assert before.items() <= after.items(), "a run that was whole was fitted again"
     assert len(rows) == len(after) == 12
     undisturbed = sweep(
-        store, ["knn", "linear"], subsets=True, split="tail:100", seeds=2, folder=tmp_path / "other"
+        store, ["gbm", "forest"], subsets=True, split="tail:100", seeds=2, folder=tmp_path / "other"
     )
     for row, same in zip(rows, undisturbed, strict=True):
         assert {**row, "run": 0, "seconds": 0} == {**same, "run": 0, "seconds": 0}

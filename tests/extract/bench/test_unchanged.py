@@ -1,3 +1,5 @@
+import pytest
+
 from encode_once.cache import Store
 from encode_once.extract import encode
 from encode_once.extract.bench.unchanged import memory, unchanged
@@ -11,6 +13,7 @@ def test_an_unchanged_extraction_is_timed_with_the_stores_encoders(folder, tmp_p
     assert result["task"].endswith("glove-50")
 
 
+@pytest.mark.real
 def test_the_memory_of_an_extraction_is_measured():
     result = memory(50)
     assert result["rows"] == 50

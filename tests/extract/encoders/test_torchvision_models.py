@@ -63,7 +63,10 @@ def old_names(state):
     return {re.sub(r"(denselayer\d+\.[a-z]+)([12]\.)", r"\1.\2", key): state[key] for key in state}
 
 
-@pytest.mark.parametrize("name", ["resnet50", "densenet121", "inception-v3", "googlenet"])
+SLOW = [pytest.param(name, marks=pytest.mark.real) for name in ("inception-v3", "googlenet")]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "densenet121", *SLOW])
 def test_published_weights_and_their_file_equal_torchvision(name, site, tmp_path):
     architecture, tag = model_name(name), torchvision_models.TAG
     published = get_model_weights(architecture)[tag]
