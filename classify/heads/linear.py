@@ -148,23 +148,31 @@ class _Problem:
 
         Nonlinear conjugate gradients (Polak and Ribière, 1969) with a step length for every class. A class
         has converged when g·H⁻¹g, of the gradient g and the Hessian H above, is below tolerance²: about twice
-        what the mean loss could still fall, whatever the units of the columns. All classes go on until the
-        last has converged, or for `MAX_STEPS` steps.
+        what the mean loss could still fall, whatever the units of the columns. It then stays as it is,
+        while the others go on, for at most `MAX_STEPS` steps.
         """
-        T, Y, U = self.T, self.Y, self.U
-        penalty = torch.full_like(U, 1 / (C * len(T)))
+        T, Y, U = self.T, self.Y, self.U.clone()
+        penalty = torch.full_like(U[:, :1], 1 / (C * len(T)))  # (k + 1, 1)
         penalty[-1] = 0
         logits = T @ U
         p = logits.sigmoid()
         curvature = (p * (1 - p)).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty
         step, last_gradient, last_slope = torch.zeros_like(U), torch.zeros_like(U), torch.ones_like(U[0])
+        classes = torch.arange(U.shape[1], device=U.device)  # those of the columns below
         for _ in range(MAX_STEPS):
             gradient = T.T @ (logits.sigmoid() - Y) / len(T) + penalty * U
             descent = gradient / curvature
             slope = (gradient * descent).sum(0)
-            unsolved = int((~(slope < tolerance**2)).sum())  # NaN has not converged
-            if not unsolved:
-                break
+            unsolved = ~(slope < tolerance**2)  # NaN has not converged
+            if not unsolved.all():
+                self.U[:, classes] = U
+                columns = U, Y, logits, curvature, step, last_gradient, gradient, descent
+                U, Y, logits, curvature, step, last_gradient, gradient, descent = (
+                    values[:, unsolved] for values in columns
+                )
+                classes, slope, last_slope = classes[unsolved], slope[unsolved], last_slope[unsolved]
+                if not len(classes):
+                    break
             conjugacy = (slope - (last_gradient * descent).sum(0)) / last_slope
             step = conjugacy.clamp(min=0) * step - descent
             last_gradient, last_slope = gradient, slope.clamp(min=TINY)
@@ -172,8 +180,8 @@ class _Problem:
             length = _line_minimum(logits, change, Y, (penalty * step * U).sum(0), (penalty * step**2).sum(0))
             U = U + length * step
             logits = logits + length * change
-        self.U = U
-        return self.layer(), unsolved
+        self.U[:, classes] = U
+        return self.layer(), len(classes)
 
 
 def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
