@@ -131,7 +131,7 @@ PEERS = {
     "sklearn-svm": Peer("sklearn", _fit_svm),
     "sklearn-mlp": Peer(
         "sklearn",
-        _probabilistic(lambda seed: MLPClassifier(early_stopping=True, random_state=seed), scaled=True),
+        _probabilistic(lambda seed: MLPClassifier(random_state=seed), scaled=True),
     ),
     "lightgbm": Peer(
         "lightgbm",
