@@ -63,3 +63,7 @@ __getattr__ = lazy(
         "spec_key": "keys",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -6,7 +6,10 @@ from typing import Any
 
 
 def lazy(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562); `modules`: name → module of the package that defines it."""
+    """The `__getattr__` of a package (PEP 562), whose `__all__` should name the same.
+
+    modules: name → module of the package that defines it.
+    """
 
     def find(name: str) -> Any:
         if name not in modules:

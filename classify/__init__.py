@@ -38,3 +38,7 @@ __getattr__ = lazy(
         "sweep": "experiments.sweep",
     },
 )
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -67,19 +67,17 @@ groups_option = click.option(
 )
 validation_option = click.option(
     "--validation",
-    "--inner",
-    "validation",
     default="tenth",
     show_default=True,
     metavar="KIND",
-    help="Train rows to tune on: a tenth, or all of them by folds.",
+    help="Rows to tune on: tenth (of the train rows) or folds (all, out of fold).",
 )
 scale_option = click.option(
     "--scale",
     default="auto",
     show_default=True,
     metavar="KIND",
-    help="Scale each column, all of a feature alike (feature), by idf, or none.",
+    help="Scale of columns: auto, column, feature (all alike), idf or none.",
 )
 table_option = click.option("--data", help="Data folder to learn from, if the store has several.")
 seed_option = click.option("--seed", default=0, show_default=True)

@@ -33,9 +33,8 @@ def fit_lines(
         mixed = xp.sum(weight * z, axis=0) * free[0] * free[1]
         determinant = xp.clip(xp.prod(curvature, axis=0) - mixed**2, min=TINY)
         step = (xp.flip(curvature, axis=0) * gradient - mixed * xp.flip(gradient, axis=0)) / determinant
-        turned = (
-            xp.sum(step * last, axis=0) < 0
-        )  # with a constant limit some classes step to and fro for ever
+        # With a constant limit some classes step to and fro for ever.
+        turned = xp.sum(step * last, axis=0) < 0
         limit = xp.clip(xp.where(turned, SHORTER * limit, LONGER * limit), max=LONGEST_STEP)
         last = xp.clip(step, min=-limit, max=limit)
         lines = lines - last

@@ -40,13 +40,13 @@ class FitSpec:
         split: the eval rows, a SPEC of `classify.data.splits`.
         groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
         decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
-        tune_on: "inner" rows of the training part or, as some reports do, the "eval" rows themselves.
-        validation: the inner rows: a "tenth" of the train rows, which the head does not learn from, or
-            "folds": all train rows, each scored by a head that was fitted without its fifth; the run's
-            own head is fitted on all.
+        tune_on: "inner", the validation rows, or "eval", the eval rows themselves, as some reports do.
+        validation: which rows are validation rows: "tenth", a tenth of the train rows, on which the head is
+            not fitted, or "folds", all train rows, each scored by a head that was fitted without its fold;
+            the run's head is then fitted on all.
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
-        seed: of the split, the inner part and the head.
+        seed: of the split, the validation rows and the head.
 
     Raises:
         UsageError: unknown `tune_on`, `validation`, `scale`, objective or decision rule.
@@ -110,7 +110,7 @@ class FitSpec:
             "split": self.split,
             "groups": grouping.identity,
             "tune_on": self.tune_on,
-            "validation": self.validation,
+            "validation": None if self.split.startswith("kfold") else self.validation,
             "scale": self.scale,
             "seed": self.seed,
             "ids": table.ids,

@@ -15,3 +15,7 @@ __getattr__ = lazy(
     __name__,
     {"Columns": "readers", "Report": "report", "encode": "pipeline"},
 )
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

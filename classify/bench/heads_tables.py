@@ -64,7 +64,10 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _ranks(results: Results, sets: Sequence[str]) -> list[Row]:
-    """A row for each system with its mean ranks over the sets, the best first; last without a figure."""
+    """A row for each system with its mean ranks over the sets, the best first.
+
+    A system without a figure on a set ranks last there.
+    """
     means = [_means(results, data) for data in sets]
     systems = [*means[0]]
     ranks = {
@@ -88,8 +91,8 @@ def _ranks(results: Results, sets: Sequence[str]) -> list[Row]:
 def _set_table(results: Results, data: str) -> list[Row]:
     """A row for each system, the best micro F1 by the same thresholds first.
 
-    `micro, less the best` and so on: the difference from the system with the highest F1 of this average by
-    the same thresholds, with its paired 95 % interval over bootstrap draws of the test rows, mean of seeds.
+    The difference is that from the system with the highest F1 of the average by the same thresholds, with its
+    paired 95 % interval over bootstrap draws of the test rows, mean of seeds.
     """
     means = {system: row for system, row in _means(results, data).items() if row["seeds"]}
     draws = {average: _draws(results, data, average, means) for average in AVERAGES}
@@ -99,7 +102,7 @@ def _set_table(results: Results, data: str) -> list[Row]:
         row: Row = {"system": system, "seeds": of_system["seeds"]}
         row |= {title: of_system[column] for title, column in FIGURES_SHOWN.items()}
         row |= {
-            f"{average}, less the best": _less_best(means, draws[average], average, system)
+            f"{average}, difference from the best": _less_best(means, draws[average], average, system)
             for average in AVERAGES
         }
         rows.append(row | {"outcome": of_system["outcome"]})

@@ -107,6 +107,7 @@ class Race:
         evaluated = splits.folds(split, Y, samples.table.columns, draws, groups)[0]
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
         train, validation = splits.validation_split(Y, rows, splits.VALIDATION_FRACTION, draws, groups)
+        X = X.fitted(train)  # features that are learned from captions
         return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:

@@ -12,7 +12,7 @@ from encode_once.classify.data.matrix import MatrixLike, chunks
 
 SCALES = ("auto", "column", "feature", "idf", "none")
 DENSE = 0.5  # share of numbers that are not 0, below which a feature is sparse
-LEAST = 1e-6  # share of rows, at which the inverse document frequency is cut
+LEAST = 1e-6  # lower bound of the share of rows in an inverse document frequency
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ def standardisation(
         shapes: length and width of each feature's block of X's columns.
         scales: of each feature; by default "column".
             "column" gives all columns of the feature the same variance, "feature" divides all by the same
-            number, "idf" does that after each is multiplied by its inverse document frequency, the logarithm
-            of the share of rows in which it is 0, and "none" leaves them as they are.
+            number, "idf" does that after each is multiplied by its inverse document frequency, 1 minus the
+            logarithm of the share of rows in which it is not 0, and "none" leaves them as they are.
     """
     scales = scales or ["column"] * len(shapes)
     mean = _means(X, np.asarray, shapes)

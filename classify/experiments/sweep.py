@@ -45,7 +45,8 @@ def sweep(
         trials: number of settings of each head that Optuna tries, if the head has options to search.
         by: the metric that ranks, of `classify.evaluation.intervals.METRICS`; by default the objective's.
         log: called with a line about each result, and each feature that the store has lost.
-        fields: of the `FitSpec` that all runs share: features, split, groups, decision, data.
+        fields: of the `FitSpec` that all runs share: features, split, groups, decision, validation, scale,
+            data.
 
     Returns:
         A row for each: head, features, settings, each metric with its 95 % interval, seconds, run and error.

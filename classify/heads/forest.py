@@ -21,17 +21,17 @@ NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # 
 
 @dataclass(eq=False, repr=False)
 class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Extremely randomised trees (Geurts et al., 2006) that predict all classes: a leaf holds every share.
+    """Extremely randomised trees (Geurts et al., 2006), whose leaves store the share of every class.
 
     A tree splits by one column at a time, and each says little. So trees are grown on the features, if they
     are few, on `components` principal components, and on a ridge regression of each class
-    (`classify.heads.projection`). For labels of 0 and 1 the squared error is the Gini impurity. Of hundreds
-    of labels it would take hours; then splits reduce that of random projections of the labels (Joly et al.,
-    2014), and the leaves are filled with the shares of the labels themselves.
+    (`classify.heads.projection`). For labels of 0 and 1 the squared error is the Gini impurity. With more
+    than `MAX_TARGETS` classes, splits minimise the squared error of random projections of the labels instead
+    (Joly et al., 2014), because hundreds of targets take hours; leaves still store the classes' shares.
 
-    extra: whether a column's threshold is drawn at random, and all rows grow each tree; if not, a random
-        forest: the best threshold, and bootstrapped rows. That takes up to seven times as long, and ranked
-        no better on these columns (cross-validation on emotions, scene, medical, and COCO's captions).
+    extra: draw a column's threshold at random, and grow every tree on all rows. If false, a random forest:
+        the best threshold, and bootstrapped rows. It took up to seven times as long, and ranked no better on
+        these columns (cross-validation on emotions, scene, medical, and COCO's captions).
     """
 
     SPACE: ClassVar[Space] = {
@@ -133,25 +133,25 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         """Restore what a forest learned.
 
         Raises:
-            ValueError: the nodes form no trees, or split by columns that are not there.
+            ValueError: the nodes do not form trees, or split by columns that do not exist.
         """
         left, right, feature = state["left"], state["right"], state["feature"]
         nodes, inner = np.arange(len(left)), left >= 0
         for children in (left, right):
             below = (children > nodes) & (children < len(nodes))  # so that every path ends
             if not np.array_equal(inner, children >= 0) or not below[inner].all():
-                raise ValueError("the nodes of the forest are no trees")
+                raise ValueError("the nodes of the forest do not form trees")
         roots, columns = state["roots"], feature[inner]
         if not ((roots >= 0) & (roots < len(nodes))).all() or not len(roots):
             raise ValueError("the forest has no roots")
         if not ((columns >= 0) & (columns < len(state["axes"]))).all():
-            raise ValueError("the forest splits by columns that are not there")
+            raise ValueError("the forest splits by columns that do not exist")
         if "starts" in state:
             shares = csr_array(
                 (state["shares"].astype(np.float32), state["labels"].astype(np.int32), state["starts"]),
                 shape=(len(state["starts"]) - 1, int(state["classes"][0])),
             )
-            shares.check_format()  # labels that are not there
+            shares.check_format()  # raises for labels out of range
         else:  # runs fitted before leaves were sparse have shares (nodes, c)
             shares = csr_array(state["shares"][~inner].astype(np.float32))
         if len(state["threshold"]) != len(nodes) or shares.shape[0] != (~inner).sum():

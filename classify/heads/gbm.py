@@ -74,12 +74,13 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 validation.set_label(Y_val[:, c].astype(float))
                 self.boosters_.append(self._booster(c, table, validation) if 0 < share < 1 else None)
                 bar.update()
-                if c + 1 == TIMED:
+                fitted = sum(booster is not None for booster in self.boosters_)
+                if fitted == TIMED and not self.warnings and c + 1 < Y.shape[1]:
                     self._warn_if_slow((time.monotonic() - start) / TIMED * Y.shape[1], Y.shape[1])
         return self
 
     def _warn_if_slow(self, seconds: float, classes: int) -> None:
-        """Warn at once, as the fit goes on, that it will take so long."""
+        """Warn as soon as a long fit is foreseeable."""
         if seconds < SLOW:
             return
         duration = f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} hours"

@@ -16,7 +16,7 @@ from encode_once.classify.heads.checks import require_finite
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 MAX_PLAIN = 512  # columns that trees take as they are; of more, trees would be slow …
 MAX_PLAIN_OF_FEW_ROWS = 2048  # … unless there are fewer rows than columns
-MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a matrix (rows, rows) of each fold is inverted
+MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
 def learn(

@@ -24,9 +24,8 @@ from encode_once.classify.platt import fit_lines
 
 QUERIES = 256  # rows compared at a time: their affinities to all cached rows are (256, m)
 MAX_CALIBRATED = 8192  # rows that the slopes and intercepts are fitted on …
-MAX_SCORES = (
-    2**22
-)  # … fewer if they have more scores than this: each takes 100 bytes, and 20 settings are tried
+# … fewer if they have more scores than this: each takes 100 bytes, and 20 settings are tried …
+MAX_SCORES = 2**22
 MIN_CALIBRATED = 1024  # … but not fewer than these
 SPREAD = 0.3  # standard deviation of the classes' slopes, as a share of the common slope
 
@@ -166,7 +165,7 @@ class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     def _compare(
         self, X: MatrixLike, Y: LabelMatrix, betas: Sequence[float], cache: "_Cache | None" = None
     ) -> "_Compared":
-        """The rows that have a vector; of rows in the cache, as many as are calibrated at most."""
+        """Compare the rows that have a vector; with `cache`, only a sample small enough to calibrate on."""
         most = max(min(MAX_CALIBRATED, MAX_SCORES // Y.shape[1]), MIN_CALIBRATED)
         if cache is not None and len(Y) > most:
             drawn = np.sort(np.random.default_rng(self.seed).permutation(len(Y))[:most])

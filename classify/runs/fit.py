@@ -81,10 +81,10 @@ def fit(
         table.ids,
         keys,
         spec.seed,
-        groups,
-        samples.classes,
-        spec.scale,
-        spec.validation,
+        groups=groups,
+        classes=samples.classes,
+        scale=spec.scale,
+        validation=spec.validation,
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     fitted, rows, evaluated = _fit_and_evaluate(fitter, folds)

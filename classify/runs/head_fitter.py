@@ -23,7 +23,7 @@ FOLDS = "kfold:5"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A model, the matrix as it takes it, its validation rows with their scores, and warnings about it."""
+    """A fitted model, the matrix with its text features fitted, the scored validation rows, and warnings."""
 
     model: Model
     X: Matrix
@@ -63,6 +63,7 @@ class HeadFitter:
         rows = self._in_order(rows)
         folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
         fitted = self.cross_fit(rows, [rows[fold] for fold in folds])
+        # One rule is tuned on all rows, rather than one for each fold, as cross-validation needs.
         return replace(fitted, validation=replace(fitted.validation, folds=None))
 
     def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
@@ -72,17 +73,17 @@ class HeadFitter:
         fold_of = np.empty(len(rows), np.intp)
         for number, fold in enumerate(folds):
             fitted = self._fit_by_tenth(np.setdiff1d(rows, fold))
-            of_fold = np.isin(rows, fold)
-            scores[of_fold] = fitted.model.scores(RowView(fitted.X, rows[of_fold]))
-            fold_of[of_fold] = number
+            in_fold = np.isin(rows, fold)
+            scores[in_fold] = fitted.model.scores(RowView(fitted.X, rows[in_fold]))
+            fold_of[in_fold] = number
             warnings += [f"fold {number + 1} of {len(folds)}: {line}" for line in fitted.warnings]
         model, X, scales = self._model(self._in_order(rows))
-        doubts = self._doubts(scores, rows, rows)
+        score_warnings = self._score_warnings(scores, rows, rows)
         return Fitted(
             model,
             X,
             replace(self._scored_rows(scores, rows), folds=fold_of),
-            [*warnings, *model.head.warnings, *doubts],
+            [*warnings, *model.head.warnings, *score_warnings],
             scales,
         )
 
@@ -97,8 +98,8 @@ class HeadFitter:
         )
         model, X, scales = self._model(train, validation)
         scored = self.scored(model, X, validation)
-        doubts = self._doubts(scored.scores, validation, train)
-        return Fitted(model, X, scored, [*model.head.warnings, *doubts], scales)
+        score_warnings = self._score_warnings(scored.scores, validation, train)
+        return Fitted(model, X, scored, [*model.head.warnings, *score_warnings], scales)
 
     def _model(
         self, train: RowIndex, validation: RowIndex | None = None
@@ -134,7 +135,7 @@ class HeadFitter:
             ids, scores, self.Y[rows], missing=missing, groups=self._groups_of(rows), keys=self.keys[rows]
         )
 
-    def _doubts(self, scores: Scores, rows: RowIndex, train: RowIndex) -> list[str]:
+    def _score_warnings(self, scores: Scores, rows: RowIndex, train: RowIndex) -> list[str]:
         """Warnings about the scores of validation rows."""
         classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
         return check_scores(self.head, classes, scores, self.Y[rows], self.Y[train])

@@ -141,9 +141,8 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
             ).state_dict()
         if _shapes(weights) != _shapes(expected):
             raise ValueError("the weights are not those of the network that the options describe")
-        with seeded(
-            self.seed, torch.device("cpu")
-        ):  # initial weights draw random numbers, although they are replaced
+        # Initial weights draw random numbers, although they are replaced.
+        with seeded(self.seed, torch.device("cpu")):
             self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
         self.network_.to(choose_device(self.device))
         self.network_.load_state_dict(weights)

@@ -42,6 +42,16 @@ def test_chunks_do_not_change_the_sets(monkeypatch):
     assert best_sets(p[:0]).shape == (0, 6)
 
 
+def test_the_bounds_leave_out_nothing_that_matters(monkeypatch):
+    p = np.random.default_rng(3).beta(0.2, 8, (40, 150))
+    largest, most_true = expected_f1._bounds(-np.sort(-p), 150)
+    assert largest.max() < 150
+    assert most_true.max() < 150
+    bounded = best_sets(p)
+    monkeypatch.setattr(expected_f1, "_bounds", lambda p, most: (np.full(len(p), most), np.full(len(p), 150)))
+    np.testing.assert_array_equal(best_sets(p), bounded)
+
+
 def test_sets_are_better_than_a_threshold_for_calibrated_probabilities():
     """On labels drawn from the probabilities themselves, compared with the best of many thresholds."""
     rng = np.random.default_rng(1)

@@ -64,18 +64,21 @@ def test_a_state_with_the_shares_of_all_nodes_is_read():
 
 
 @pytest.mark.parametrize(
-    ("name", "damage"),
+    ("name", "damage", "message"),
     [
-        ("labels", lambda labels: labels + 3),
-        ("starts", lambda starts: starts[:-1]),
-        ("starts", lambda starts: starts[::-1]),
-        ("starts", lambda starts: starts + 1),
-        ("shares", lambda shares: shares[:-1]),
-        ("classes", lambda classes: classes - 2),
-        ("threshold", lambda thresholds: thresholds[:-1]),
+        ("labels", lambda labels: labels + 3, "indices"),
+        ("starts", lambda starts: starts[:-1], "pointer|lacks"),
+        ("starts", lambda starts: starts[::-1], "pointer"),
+        ("starts", lambda starts: starts + 1, "pointer"),
+        ("shares", lambda shares: shares[:-1], "indices and data|pointer"),
+        ("classes", lambda classes: classes - 2, "indices"),
+        ("threshold", lambda thresholds: thresholds[:-1], "lacks"),
+        ("left", lambda left: np.where(left >= 0, 0, left), "do not form trees"),
+        ("roots", lambda roots: roots - 10**6, "no roots"),
+        ("feature", lambda columns: columns + 10**6, "columns"),
     ],
 )
-def test_a_damaged_state_is_an_error(name, damage):
+def test_a_damaged_state_is_an_error(name, damage, message):
     state = Forest(trees=5).fit(*problem(3)).state()
-    with pytest.raises(ValueError, match=r"\w"):
+    with pytest.raises(ValueError, match=message):
         Forest().load_state({**state, name: damage(state[name])})

@@ -7,8 +7,10 @@ from torch import nn
 from encode_once.cache.errors import DataError, UsageError
 from encode_once.classify.heads import HEADS, make
 from encode_once.classify.heads.fused import Fused
+from encode_once.classify.heads.torch import head as head_module
 from encode_once.classify.heads.torch.head import TorchHead
 from encode_once.classify.heads.torch.losses import NAMES
+from encode_once.classify.heads.torch.training import train
 
 QUICK = {"epochs": 2, "device": "cpu", "progress": False}
 SMALL = {"mlp": {"hidden": (8,)}, "attention": {"width": 8}}
@@ -139,3 +141,20 @@ def test_vectors_can_stay_unprojected(fusion, data):
     assert head.network_.networks[0][0].width == (6 if fusion == "concat" else 256)
     assert not any("readers" in name for name in head.state())
     assert head.predict_proba(X).shape == (300, 3)
+
+
+def test_without_validation_rows_new_networks_learn_from_all_rows(data, monkeypatch):
+    X, Y = data
+    calls = []
+
+    def recorded(networks, rows, *rest, last_epoch=None):
+        history = train(networks, rows, *rest, last_epoch=last_epoch)
+        calls.append((len(rows), last_epoch, history))
+        return history
+
+    monkeypatch.setattr(head_module, "train", recorded)
+    head = make("mlp", hidden=(8,), epochs=4, device="cpu", progress=False).fit(X, Y)
+    (part, no_limit, history), (rows, epochs, _) = calls
+    assert (part, no_limit, rows) == (round(0.9 * len(X)), None, len(X))
+    assert epochs == 1 + np.argmax([epoch.validation_score for epoch in history])
+    assert list(head.history) == history
