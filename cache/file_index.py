@@ -163,7 +163,10 @@ class FileIndex:
         uri = f"{self._path.absolute().as_uri()}?{mode}"
         with closing(sqlite3.connect(uri, uri=True, timeout=30)) as connection:
             connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_CELL)
-            schema = connection.execute("SELECT sql FROM sqlite_master").fetchall()
+            try:
+                schema = connection.execute("SELECT sql FROM sqlite_master").fetchall()
+            except UnicodeDecodeError as error:  # Python cannot decode SQLite's own message about it
+                raise sqlite3.DatabaseError("its schema is not UTF-8") from error
             if not schema and mode != "mode=ro":
                 connection.execute(SCHEMA)
             elif schema != [(SCHEMA,)]:

@@ -9,12 +9,19 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import replacing, write_at
 from encode_once.cache.format.files import open_without_links, reading, typed
-from encode_once.cache.format.hdf5 import create_hdf5, open_hdf5, read_array, read_attribute
+from encode_once.cache.format.hdf5 import (
+    create_hdf5,
+    open_hdf5,
+    read_array,
+    read_attribute,
+    read_offsets,
+    read_texts,
+    write_texts,
+)
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key
 from encode_once.cache.source_files import SourceFile
@@ -105,47 +112,13 @@ class HeaderPlace:
     checksum: str
 
 
-def _put_texts(group: h5py.Group, name: str, texts: list[str]) -> None:
-    """Write texts as concatenated UTF-8 bytes and n + 1 offsets."""
-    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may contain any bytes
-    packed = group.create_group(name)
-    packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
-    packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
-
-
-def _get_texts(group: h5py.Group, name: str, rows: int | None = None) -> list[str]:
-    """Texts written by `_put_texts`.
-
-    Raises:
-        ValueError: they have another type, or another number than `rows`.
-    """
-    content = read_array(group, f"{name}/bytes", "u", (None,)).tobytes()
-    offsets = _offsets(group, name, len(content), rows).tolist()
-    if content.isascii():  # a byte is a character: all can be decoded at once, which is faster
-        text = content.decode("ascii")
-        return [text[start:end] for start, end in pairwise(offsets)]
-    return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
-
-
-def _offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArray[np.uint64]:
-    """The offsets of a group, (rows + 1,), which rise from 0 to `end`.
-
-    Raises:
-        ValueError: they do not.
-    """
-    offsets = read_array(group, f"{name}/offsets", "u", (None if rows is None else rows + 1,))
-    if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
-        raise ValueError(f"the offsets of {name} are not rising from 0 to {end}")
-    return offsets
-
-
 def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> Keys:
     return read_array(group, name, "u", shape).astype(np.uint8, casting="no")
 
 
 def _get_labels(group: h5py.Group, rows: int) -> list[tuple[str, ...]]:
-    names, numbers = _get_texts(group, "labels/names"), read_array(group, "labels/numbers", "u", (None,))
-    offsets = _offsets(group, "labels", len(numbers), rows).tolist()
+    names, numbers = read_texts(group, "labels/names"), read_array(group, "labels/numbers", "u", (None,))
+    offsets = read_offsets(group, "labels", len(numbers), rows).tolist()
     if len(numbers) and numbers.max() >= len(names):
         raise ValueError("the number of a label has no name")
     numbers = numbers.tolist()
@@ -192,19 +165,19 @@ def _put(table: Table, file: h5py.File) -> None:
         text = getattr(table, name).encode("utf-8", "surrogateescape")  # paths may contain any bytes
         file.attrs.create(name, text, dtype=h5py.string_dtype())
     for name in ("ids", "images", "captions", "more_sources"):
-        _put_texts(file, name, getattr(table, name))
+        write_texts(file, name, getattr(table, name))
     file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
     file["more_caption_keys"] = table.all_keys("caption")[1:]
     for number, texts in enumerate(table.more_captions):
-        _put_texts(file, f"more_captions/{number}", texts)
-    _put_texts(file, "column_names", list(table.columns))
+        write_texts(file, f"more_captions/{number}", texts)
+    write_texts(file, "column_names", list(table.columns))
     for number, texts in enumerate(table.columns.values()):
-        _put_texts(file, f"columns/{number}", texts)  # HDF5 does not allow every column name
+        write_texts(file, f"columns/{number}", texts)  # HDF5 does not allow every column name
     if table.labels is not None:
         names = sorted({label for row in table.labels for label in row})
         number_of = {name: number for number, name in enumerate(names)}
         labels = file.create_group("labels")
-        _put_texts(labels, "names", names)
+        write_texts(labels, "names", names)
         labels["numbers"] = np.array([number_of[label] for row in table.labels for label in row], np.uint32)
         labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
 
@@ -218,28 +191,28 @@ def load_table(path: Path) -> Table:
     """
     check_whole(path, KIND, SINCE)
     with open_hdf5(path) as file:
-        ids = _get_texts(file, "ids")
+        ids = read_texts(file, "ids")
         rows = len(ids)
-        names = _get_texts(file, "column_names")
+        names = read_texts(file, "column_names")
         source = read_attribute(file, "source", str)
         more: dict[str, Any] = {"split": Path(source).stem}
         if read_attribute(file, "version", int) >= WITH_CAPTIONS:
             keys = list(_get_keys(file, "more_caption_keys", (None, rows, KEY_BYTES)))
             more = {
                 "split": read_attribute(file, "split", str),
-                "more_sources": _get_texts(file, "more_sources"),
-                "more_captions": [_get_texts(file, f"more_captions/{i}", rows) for i in range(len(keys))],
+                "more_sources": read_texts(file, "more_sources"),
+                "more_captions": [read_texts(file, f"more_captions/{i}", rows) for i in range(len(keys))],
                 "more_caption_keys": keys,
             }
         return Table(
             source=source,
             ids=ids,
-            images=_get_texts(file, "images", rows),
-            captions=_get_texts(file, "captions", rows),
+            images=read_texts(file, "images", rows),
+            captions=read_texts(file, "captions", rows),
             labels=_get_labels(file, rows) if "labels" in file else None,
             id_column=read_attribute(file, "id_column", str),
             label_separator=read_attribute(file, "label_separator", str),
-            columns={name: _get_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
+            columns={name: read_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
             image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
             caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
             **more,

@@ -7,9 +7,10 @@ and contiguous, each under one name, and together no larger than the file.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
+from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,9 +25,6 @@ from encode_once.cache.format.files import open_without_links, reading
 DEPTH = 8  # of nested groups; the library recurses
 NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
 COMPACT_BYTES = 1 << 16  # the most that HDF5 stores in a data set's header
-TEXT = np.dtype(
-    [("length", "<u4"), ("heap", "<u8"), ("index", "<u4")]
-)  # a text of variable length in the file
 
 
 @contextmanager
@@ -102,16 +100,41 @@ def read_array(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None
     return array
 
 
-def read_texts(group: h5py.Group, name: str) -> list[str]:
-    """A data set of texts, (n,).
+def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
+    """Write texts (n,) as concatenated UTF-8 bytes and n + 1 offsets.
+
+    HDF5's own texts of any length are in a heap, and the library does not return from reading a damaged one.
+    """
+    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may contain any bytes
+    packed = group.create_group(name)
+    packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
+    packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
+
+
+def read_texts(group: h5py.Group, name: str, rows: int | None = None) -> list[str]:
+    """Texts written by `write_texts`.
 
     Raises:
-        ValueError: there is no such data set, or it has another type or shape.
+        ValueError: they have another type, or another number than `rows`.
     """
-    dataset = _dataset(group, name)
-    if h5py.check_string_dtype(dataset.dtype) is None or dataset.ndim != 1:
-        raise ValueError(f"{name} has the type {dataset.dtype} and the shape {dataset.shape}")
-    return [text.decode() for text in dataset[()]]
+    content = read_array(group, f"{name}/bytes", "u", (None,)).tobytes()
+    offsets = read_offsets(group, name, len(content), rows).tolist()
+    if content.isascii():  # a byte is a character: all can be decoded at once, which is faster
+        text = content.decode("ascii")
+        return [text[start:end] for start, end in pairwise(offsets)]
+    return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
+
+
+def read_offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArray[np.uint64]:
+    """The offsets of a group, (rows + 1,), which rise from 0 to `end`.
+
+    Raises:
+        ValueError: they do not.
+    """
+    offsets = read_array(group, f"{name}/offsets", "u", (None if rows is None else rows + 1,))
+    if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise ValueError(f"the offsets of {name} are not rising from 0 to {end}")
+    return offsets
 
 
 def read_attribute(group: h5py.Group, name: str, kind: type[str] | type[int]) -> Any:
@@ -159,13 +182,13 @@ def _check(file: h5py.File, content: BinaryIO) -> None:
             if isinstance(entry, h5py.Group):
                 pending.append((entry, depth + 1))
             else:
-                room -= _stored_bytes(entry, content, size)
+                room -= _stored_bytes(entry, size)
                 if room < 0:
                     raise ValueError("its data sets are larger than the file")
 
 
-def _stored_bytes(dataset: Any, content: BinaryIO, size: int) -> int:
-    """The number of bytes that a data set takes, with its texts.
+def _stored_bytes(dataset: Any, size: int) -> int:
+    """The number of bytes that a data set takes in a file of `size` bytes.
 
     Raises:
         ValueError: it has a type, storage or size that this program does not write.
@@ -176,16 +199,11 @@ def _stored_bytes(dataset: Any, content: BinaryIO, size: int) -> int:
     is_plain = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not layout.get_nfilters()
     if not is_plain or layout.get_external_count():
         raise ValueError(f"{name} is compressed, in pieces, or stored elsewhere")
-    is_text = h5py.check_string_dtype(dataset.dtype) is not None and dataset.dtype.kind == "O"
-    if not (is_text or dataset.dtype.kind in NUMBERS) or dataset.shape is None:
+    if dataset.dtype.kind not in NUMBERS or dataset.shape is None:
         raise ValueError(f"{name} has the type {dataset.dtype}")
-    entry_bytes = TEXT.itemsize if is_text else dataset.dtype.itemsize
-    used: int = prod(dataset.shape) * entry_bytes
+    used: int = prod(dataset.shape) * dataset.dtype.itemsize
     start: int = dataset.id.get_offset() or 0  # 0 if the data has no place of its own
-    is_compact = layout.get_layout() == h5py.h5d.COMPACT and not is_text and used <= COMPACT_BYTES
+    is_compact = layout.get_layout() == h5py.h5d.COMPACT and used <= COMPACT_BYTES
     if used and not is_compact and not 0 < start <= size - used:
         raise ValueError(f"{name} of shape {dataset.shape} is not in the file")
-    if is_text and used:
-        content.seek(start)
-        used += int(np.frombuffer(content.read(used), TEXT)["length"].sum(dtype=np.uint64))
     return used

@@ -3,11 +3,12 @@
 run.json             the spec, and everything else that is needed to repeat the run
 weights.safetensors  the standardisation and what the head learned
 history.csv          a row for each epoch, see `heads.history.Epoch`; only the header if the head has none
-scores.h5            groups `tune` (the validation rows) and `eval`: ids (n,), content keys (n, 16), scores
-                     and labels (n, classes). If cross-validated, `folds` (n,): the fold whose model gave
-                     the scores. If a vector is missing, `missing` (n, features). If rows belong together,
-                     `groups` (n,). At the top `classes`, and `fitted_on`: the content keys (m, 16) of the
-                     rows that the run was fitted or tuned on, which evaluation leaves out
+scores.h5            groups `tune` (the validation rows) and `eval`: ids (UTF-8 `bytes` and n + 1 `offsets`),
+                     content keys (n, 16), scores and labels (n, classes). If cross-validated, `folds` (n,):
+                     the fold whose model gave the scores. If a vector is missing, `missing` (n, features). If
+                     rows belong together, `groups` (n,). At the top `classes`, as ids, and `fitted_on`: the
+                     content keys (m, 16) of the rows that the run was fitted or tuned on, which evaluation
+                     leaves out
 thresholds.json      the decision rule: what was asked for, and a threshold for each label. If cross-validated
                      also `folds`: the rule of each fold, which labelled its rows of `eval`
 metrics.json         the metrics of the decision rule on `eval`
@@ -29,7 +30,7 @@ from safetensors.numpy import save_file
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.format.files import open_descriptor, open_without_links, typed
-from encode_once.cache.format.hdf5 import create_hdf5
+from encode_once.cache.format.hdf5 import create_hdf5, write_texts
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
@@ -55,7 +56,7 @@ from encode_once.classify.runs.reading import (
 )
 from encode_once.classify.spec import FitSpec
 
-FORMAT, VERSION = "encode-once run", 4
+FORMAT, VERSION = "encode-once run", 5
 WEIGHTS = "weights.safetensors"
 UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
 MODALITIES = ("image", "caption")
@@ -194,11 +195,12 @@ class Run:
         with replacing(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary)
         with replacing(self.path / "scores.h5") as temporary, create_hdf5(temporary) as file:
-            file["classes"] = self.record.classes
+            write_texts(file, "classes", self.record.classes)
             file["fitted_on"] = self.fitted_on
             for name, rows in (("tune", self.validation), ("eval", self.eval)):
                 group = file.create_group(name)
-                group["ids"], group["keys"] = rows.ids, rows.keys
+                write_texts(group, "ids", rows.ids)
+                group["keys"] = rows.keys
                 group["scores"], group["labels"] = rows.scores, rows.labels
                 if rows.folds is not None:
                     group["folds"] = rows.folds

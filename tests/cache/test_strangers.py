@@ -335,6 +335,17 @@ def test_an_index_of_another_schema_is_reported_and_made_again(path, statements)
     assert verify(Store(path)) == []
 
 
+def test_an_index_whose_schema_is_not_text_is_reported_and_made_again(path):
+    index = path / "files.sqlite"
+    content = index.read_bytes()
+    index.write_bytes(content.replace(b"WITHOUT ROWID", b"WITHOUT \xff\xfe\xfd\xfc\xfb"))
+    assert [str(index) in line for line in verify(Store(path))] == [True]
+    files = Store(path).files
+    files.remember([("/a.jpg", (1, 2), content_key(b"a"))])
+    assert files.find({"/a.jpg": (1, 2)}) == {"/a.jpg": content_key(b"a")}
+    assert verify(Store(path)) == []
+
+
 @pytest.mark.parametrize("value", ["0", "1.5", "'x'", "x''", "zeroblob(5000000)"])
 @pytest.mark.parametrize("column", ["path", "size", "mtime_ns", "key"])
 def test_a_value_of_another_type_in_the_index_is_skipped(path, column, value):

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from itertools import product
+from itertools import pairwise, product
 
 import h5py
 import numpy as np
@@ -92,13 +92,18 @@ def labels_of(rule, p, classes):
     return chosen[:, np.argsort(precedence)]
 
 
+def texts(group):
+    content, offsets = group["bytes"][()].tobytes(), group["offsets"][()].tolist()
+    return [content[start:end].decode() for start, end in pairwise(offsets)]
+
+
 def check(path):
     """Assert that predictions.csv and metrics.json follow from scores.h5 and thresholds.json."""
     rule = json.loads((path / "thresholds.json").read_text())
     metrics = json.loads((path / "metrics.json").read_text())
     with h5py.File(path / "scores.h5") as file:
-        classes = [name.decode() for name in file["classes"]]
-        group = {name: array[()] for name, array in file["eval"].items()}
+        classes, ids = texts(file["classes"]), texts(file["eval/ids"])
+        group = {name: array[()] for name, array in file["eval"].items() if name != "ids"}
     scores, truth = group["scores"], group["labels"]
     p, chosen = np.empty(scores.shape), np.zeros(scores.shape, bool)
     if rule["folds"]:
@@ -113,7 +118,7 @@ def check(path):
 
     with (path / "predictions.csv").open(newline="") as file:
         _, *rows = csv.reader(file)
-    assert [row[0] for row in rows] == [name.decode() for name in group["ids"]]
+    assert [row[0] for row in rows] == ids
     assert [row[1].split() for row in rows] == [np.array(classes)[row].tolist() for row in chosen]
 
     assert metrics["n"] == len(truth)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
+from encode_once.cache.format.hdf5 import read_texts
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, load_run, predict, retune
 from encode_once.classify import spec as specs
@@ -53,7 +54,7 @@ def test_a_run_is_the_files_of_the_contract(fitted):
     assert thresholds["objective"] == "macro"
     assert list(thresholds["thresholds"]) == ["9", "10", "cat", "dog", "traffic light"]
     with h5py.File(run.path / "scores.h5") as file:
-        assert [name.decode() for name in file["classes"]] == run.record.classes
+        assert read_texts(file, "classes") == run.record.classes
         for name, n in (("tune", 36), ("eval", 40)):
             assert file[name]["scores"].shape == file[name]["labels"].shape == (n, 5)
 
@@ -185,8 +186,8 @@ def test_unnamed_runs_do_not_overwrite_each_other(filled, tmp_path, monkeypatch)
 def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
     _, run, _ = fitted
     record = json.loads((run.path / "run.json").read_text())
-    (run.path / "run.json").write_text(json.dumps(record | {"version": 3}))
-    with pytest.raises(RunError, match=r"run holds version 3 .* reads version 4 .* only: fit it again$"):
+    (run.path / "run.json").write_text(json.dumps(record | {"version": 4}))
+    with pytest.raises(RunError, match=r"run holds version 4 .* reads version 5 .* only: fit it again$"):
         load_run(run.path)
 
 

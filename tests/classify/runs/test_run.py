@@ -91,9 +91,10 @@ def test_weights_of_another_shape_are_refused(copy):
         ("tune/labels", lambda values: values[1:]),
         ("eval/labels", lambda values: values.astype(np.uint8) * 2),
         ("eval/keys", lambda values: values[:, :8]),
-        ("eval/ids", lambda values: values[:-1]),
+        ("eval/ids/offsets", lambda values: values[:-1]),
+        ("tune/ids/bytes", lambda values: values[:-1]),
         ("fitted_on", lambda values: values.astype(float)),
-        ("classes", lambda values: values[::-1]),
+        ("classes/bytes", lambda values: values[::-1]),
     ],
 )
 def test_scores_of_other_shapes_or_values_are_refused(copy, name, change):
