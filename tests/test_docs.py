@@ -40,7 +40,7 @@ NOT_RUN = {
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",
-    "bench memory": "a process for each figure",
+    "bench (memory|start)": "a process for each figure",
     "bench heads --store": "a process for each fit",
     "bench intervals": "thousands of simulated samples",
 }
