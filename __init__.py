@@ -33,8 +33,4 @@ __all__ = [
 ]  # fmt: skip
 
 _ROOMS = {"Store": "cache", "Columns": "extract", "encode": "extract"}  # the rest: classify
-__getattr__ = lazy(__name__, {name: _ROOMS.get(name, "classify") for name in __all__})
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(__name__, {name: _ROOMS.get(name, "classify") for name in __all__})

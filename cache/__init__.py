@@ -48,7 +48,7 @@ __all__ = [
     "spec_key",
 ]
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__,
     {
         "Failure": "format.failures",
@@ -63,7 +63,3 @@ __getattr__ = lazy(
         "spec_key": "keys",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]

@@ -22,7 +22,7 @@ __all__ = [
     "retune", "sweep",
 ]  # fmt: skip
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__,
     {
         "DecisionSpec": "decisions.rule",
@@ -38,7 +38,3 @@ __getattr__ = lazy(
         "sweep": "experiments.sweep",
     },
 )
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]

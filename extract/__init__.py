@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "Report", "encode"]
 
-__getattr__ = lazy(
+__getattr__, __dir__ = lazy(
     __name__,
     {"Columns": "readers", "Report": "report", "encode": "pipeline"},
 )
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
