@@ -146,14 +146,11 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
             raise ValueError("the forest has no roots")
         if not ((columns >= 0) & (columns < len(state["axes"]))).all():
             raise ValueError("the forest splits by columns that do not exist")
-        if "starts" in state:
-            shares = csr_array(
-                (state["shares"].astype(np.float32), state["labels"].astype(np.int32), state["starts"]),
-                shape=(len(state["starts"]) - 1, int(state["classes"][0])),
-            )
-            shares.check_format()  # raises for labels out of range
-        else:  # runs fitted before leaves were sparse have shares (nodes, c)
-            shares = csr_array(state["shares"][~inner].astype(np.float32))
+        shares = csr_array(
+            (state["shares"].astype(np.float32), state["labels"].astype(np.int32), state["starts"]),
+            shape=(len(state["starts"]) - 1, int(state["classes"][0])),
+        )
+        shares.check_format()  # raises for labels out of range
         if len(state["threshold"]) != len(nodes) or shares.shape[0] != (~inner).sum():
             raise ValueError("the forest lacks thresholds or shares")
         self.nodes_ = {name: state[name] for name in NODES}

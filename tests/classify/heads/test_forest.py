@@ -51,18 +51,6 @@ def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
         np.testing.assert_allclose(whole.predict_proba(X[:1])[0], Y[:600].mean(axis=0), atol=1e-3)
 
 
-def test_a_state_with_the_shares_of_all_nodes_is_read():
-    X, Y = problem(3)
-    head = Forest(trees=5).fit(X, Y)
-    state = head.state()
-    shares = np.zeros((len(state["left"]), 3), np.float16)
-    shares[state["left"] < 0] = head.leaves_.toarray()
-    del state["starts"], state["labels"], state["classes"]
-    other = Forest()
-    other.load_state({**state, "shares": shares})
-    np.testing.assert_array_equal(other.predict_proba(X), head.predict_proba(X))
-
-
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
