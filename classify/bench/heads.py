@@ -280,14 +280,15 @@ def _options(head: str, features: int) -> dict[str, Any]:
 def _fit_peer(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
     """Fit a peer on all train rows, and label the test rows by its own rule."""
     race = _race(data, seed)
-    costs, (scores, labels), _ = _peer(name, race, race.rows)
+    costs, ((scores, labels),) = _peer(name, race, race.rows, [race.eval])
     return costs, {"labels": race.Y[race.eval], "own_scores": scores, "own_labels": labels}
 
 
 def _fit_peer_without_validation(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
     """Fit a peer on the rows that a head is fitted on."""
     race = _race(data, seed)
-    costs, (scores, _), validation_scores = _peer(name, race, race.train)
+    costs, labelled = _peer(name, race, race.train, [race.eval, race.validation])
+    (scores, _), (validation_scores, _) = labelled
     return costs, {
         "scores": scores,
         "validation_scores": validation_scores,
@@ -299,8 +300,10 @@ def _race(data: ContestSet, seed: int) -> Race:
     return Race.of(Store(data.store), data.features, data.split, None, seed)
 
 
-def _peer(name: str, race: Race, train: RowIndex) -> tuple[Costs, tuple[Scores, LabelMatrix], Scores]:
-    """The costs of fitting a peer and labelling the test rows; these scores and labels; validation scores."""
+def _peer(
+    name: str, race: Race, train: RowIndex, row_sets: Sequence[RowIndex]
+) -> tuple[Costs, list[tuple[Scores, LabelMatrix]]]:
+    """The scores and labels that a peer gives each set of rows; the costs of fitting it and of the first."""
     learn = PEERS[name].fit
     means = np.nanmean(race.X[train], axis=0)
 
@@ -310,12 +313,12 @@ def _peer(name: str, race: Race, train: RowIndex) -> tuple[Costs, tuple[Scores, 
 
     def work() -> Any:
         predict = learn(vectors(train), race.Y[train], race.seed)
-        return predict, predict(vectors(race.eval))
+        return predict, predict(vectors(row_sets[0]))
 
     with silenced(1, 2):
         learn(*_few_rows(), race.seed)
         costs, (predict, labelled) = _measured(work)
-        return costs, labelled, predict(vectors(race.validation))[0]
+        return costs, [labelled, *(predict(vectors(rows)) for rows in row_sets[1:])]
 
 
 def _few_rows() -> tuple[Vectors, LabelMatrix]:
