@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 INTERVAL = 0.005  # seconds between two readings
-PATIENCE = 20
+PATIENCE = 20  # limit by the clock, in units of that of processor seconds, of which waiting takes none
 
 
 def with_peak_memory(

@@ -58,12 +58,10 @@ def _bounds(p: FloatArray, at_most: int) -> tuple[IntArray, IntArray]:
     mean = p.sum(axis=1)
     k = np.arange(1, at_most + 1)
     reached = (2 * p.cumsum(axis=1)[:, :at_most] / (k + 1 + mean[:, None])).max(axis=1, initial=0)
-    largest = mean * (2 / np.maximum(reached, np.finfo(float).tiny) - 1)
+    largest = np.ceil(mean * (2 / np.maximum(reached, np.finfo(float).tiny) - 1))
     log = -np.log(UNLIKELY)
-    most_true = mean + log / 3 + np.sqrt(log**2 / 9 + 2 * log * mean)
-    return np.clip(np.ceil(largest), 1, at_most).astype(np.intp), np.minimum(np.ceil(most_true), c).astype(
-        np.intp
-    )
+    most_true = np.ceil(mean + log / 3 + np.sqrt(log**2 / 9 + 2 * log * mean))
+    return largest.clip(1, at_most).astype(np.intp), most_true.clip(max=c).astype(np.intp)
 
 
 def expected_f1(p: FloatArray, at_most: int, most_true: int) -> FloatArray:

@@ -93,12 +93,7 @@ def fit(
     record = _record(store, samples, fitted, identity, seconds, warnings)
     result = Run(
         path,
-        replace(
-            spec,
-            features=tuple(record.features),
-            options=options,
-            data=table.source,
-        ),
+        replace(spec, features=tuple(record.features), options=options, data=table.source),
         record,
         lambda: fitted.model,
         fitted.validation,

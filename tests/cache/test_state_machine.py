@@ -18,6 +18,7 @@ from encode_once.cache.format import feature_writer
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
 from encode_once.cache.merge import merge
+from tests.conftest import MEMORY_DISK
 
 NAMES = range(12)
 CONTENTS = st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=6)
@@ -40,7 +41,7 @@ class Stores(RuleBasedStateMachine):
 
     @initialize()
     def start(self):
-        self.folder = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
+        self.folder = Path(tempfile.mkdtemp(dir=MEMORY_DISK))
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(feature_writer, "PART_BYTES", 30)  # five dense rows
         self.rows = {(store, feature): {} for store in "ab" for feature in FEATURES}

@@ -24,13 +24,13 @@ from datetime import date
 from pathlib import Path
 
 from encode_once.cache.options import REPORTED
+from tests.conftest import MEMORY_DISK
 from tests.fuzz.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 6 << 30  # bytes of address space
 HANG = 30  # seconds of processor time for one input, so that a busy machine makes no difference
 BLOCKED = 600  # seconds without an answer, as when it waits for a pipe
-MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
 FAULTS = ("tracebacks", "hangs", "aborts")
 COLUMNS = [
     {"name": "format"},

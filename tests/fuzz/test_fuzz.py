@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import MEMORY_DISK
 from tests.fuzz.formats import FORMATS, Format, use_store
-from tests.fuzz.run import FAULTS, MEMORY_DISK, ROOT, attempt, fuzz, main, prepare
+from tests.fuzz.run import FAULTS, ROOT, attempt, fuzz, main, prepare
 
 INPUTS = 20
 OF_STORES = 8  # each takes three times as long: a store is verified, read and repaired
