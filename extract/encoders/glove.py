@@ -1,6 +1,5 @@
-"""GloVe word vectors: their mean over a caption, and the sequence of vectors for recurrent heads."""
+"""Word vectors, GloVe's or others: their mean over a caption, and their sequence for recurrent heads."""
 
-import gzip
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -18,6 +17,7 @@ from encode_once.extract.encoders.base import (
     file_identity,
 )
 from encode_once.extract.encoders.weights import weights_errors
+from encode_once.extract.encoders.word_vectors import WordVectors, read_word_vectors
 from encode_once.extract.errors import InputError, WeightsError
 
 # GloVe's vocabulary is lower case and, like the Stanford tokenizer, splits "don't" into do + n't and "man's"
@@ -45,6 +45,7 @@ class GloveCaptions(Tower):
         self._file = options.weights or self._packaged()
         spec = {"encoder": "glove", "weights": file_identity(self._file), "tokenizer": TOKENIZING}
         self._cut: list[str] = []  # captions longer than the context
+        self._file_remarks: list[str] = []
         super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
 
     def _packaged(self) -> str:
@@ -59,10 +60,12 @@ class GloveCaptions(Tower):
 
     def load(self, device: str) -> None:
         path = Path(self._file)
-        with weights_errors(f"--weights {path} are not GloVe vectors"):
-            self._rows, self._vectors = _read_packaged(path) if path.suffix == ".npy" else _read_text(path)
-        if self._vectors.shape[1] != self._dim:
-            raise WeightsError(f"--weights {path} hold {self._vectors.shape[1]}-d vectors, not {self._dim}-d")
+        with weights_errors(f"--weights {path} are not word vectors"):
+            packaged = path.suffix == ".npy"
+            words = _read_packaged(path) if packaged else read_word_vectors(path, self._dim)
+        if words.vectors.shape[1] != self._dim:
+            raise WeightsError(f"--weights {path} hold {words.vectors.shape[1]}-d vectors, not {self._dim}-d")
+        self._rows, self._vectors, self._file_remarks = words.rows, words.vectors, words.remarks
 
     def prepare(self, item: str) -> Vectors:
         text = beginning(item, CONTEXT)
@@ -81,28 +84,15 @@ class GloveCaptions(Tower):
             yield from [word] if word in self._rows else word.split("-")
 
     def remarks(self) -> list[str]:
-        return cut_remarks(len(self._cut), CONTEXT)
+        return self._file_remarks + cut_remarks(len(self._cut), CONTEXT)
 
     def encode(self, batch: Sequence[Vectors]) -> Mapping[str, Vectors | Sequences]:
         return {"mean": np.stack([words.mean(axis=0) for words in batch]), "tokens": list(batch)}
 
 
-def _read_packaged(path: Path) -> tuple[dict[str, int], Vectors]:
-    """Word → row, and the vectors (words, d), of the registry package."""
+def _read_packaged(path: Path) -> WordVectors:
+    """The vectors of the registry package."""
     import pandas as pd
 
     words = pd.read_parquet(path.with_name("glove_6B_index.parquet"))["index"]
-    return {word: row for row, word in enumerate(words)}, np.load(path, mmap_mode="r")
-
-
-def _read_text(path: Path) -> tuple[dict[str, int], Vectors]:
-    """The same for a file in GloVe's format: a word and its numbers per line; possibly gzipped."""
-    rows: dict[str, int] = {}
-    vectors: list[Vectors] = []
-    open_file = gzip.open if path.suffix == ".gz" else open
-    with open_file(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            word, _, values = line.partition(" ")
-            rows[word] = len(vectors)
-            vectors.append(np.array(values.split(), np.float32))
-    return rows, np.stack(vectors)
+    return WordVectors({word: row for row, word in enumerate(words)}, np.load(path, mmap_mode="r"), [])
