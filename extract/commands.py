@@ -110,6 +110,8 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]")
 @click.option("--label-separator", help="Separator between the labels of a row, if the table is ambiguous.")
+@click.option("--bit-depth", type=click.IntRange(8, 32), metavar="N",
+              help="Bits that 16-bit grey images use. [default: found out, and reported]")  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
 @click.option("--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail.")
 @click.option(

@@ -11,9 +11,10 @@ from encode_once.cache import DataError, Feature, Keys, Shard, Store
 from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.keys import pack
 from encode_once.extract import encoders
-from encode_once.extract.encoders.base import Options, Tower
+from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
+from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.pipeline import choose_device
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
@@ -62,6 +63,8 @@ def recompute(
         precision = str(first.spec.get("precision", "float32"))
         options = Options(weights.get(encoder), precision, regions="regions" in by_output)
         for tower in encoders.towers(encoder, options):
+            if tower.modality == "image":
+                tower.set_bit_depth(int(first.spec.get(BIT_DEPTH, FULL_DEPTH)))
             outputs = {output: by_output[output] for output in tower.specs if output in by_output}
             if outputs:
                 compared += _compare(store, tower, outputs, rows, device, seed)

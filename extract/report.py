@@ -1,12 +1,12 @@
 """The report of an extraction: encoded rows, failed inputs and warnings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from encode_once.cache import DataError, Table
 from encode_once.extract.errors import InputError
-from encode_once.extract.workers import Input, Job
+from encode_once.extract.workers import EncodingPass
 
 
 @dataclass
@@ -58,18 +58,19 @@ class Report:
         }
 
 
-def failed_inputs(
-    inputs: Sequence[Input], jobs: Sequence[Job], unreadable: Mapping[str, InputError]
-) -> list[FailedInput]:
-    """All inputs that are missing in a feature."""
+def failed_inputs(encoding_pass: EncodingPass, unreadable: Mapping[str, InputError]) -> list[FailedInput]:
+    """All inputs that are missing in a feature; of equal images, each file."""
+    jobs = encoding_pass.jobs
     names = tuple(name for job in jobs for name in job.names.values())
     failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items()]
     failures = {name: errors for job in jobs for name, errors in job.failures().items()}
-    for item in inputs:
-        by_feature = {name: errors[item.key] for name, errors in failures.items() if item.key in errors}
-        if by_feature:
-            first = next(iter(by_feature.values()))
-            failed.append(FailedInput(item.source, first.reason, first.message, tuple(by_feature)))
+    keys = {item.key for item in encoding_pass.inputs} & {
+        key for errors in failures.values() for key in errors
+    }
+    for source, key in encoding_pass.sources(keys):
+        by_feature = {name: errors[key] for name, errors in failures.items() if key in errors}
+        first = next(iter(by_feature.values()))
+        failed.append(FailedInput(source, first.reason, first.message, tuple(by_feature)))
     return failed
 
 

@@ -8,7 +8,7 @@ workers decode while one waits for the GPU. The main thread stores the results i
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
-from encode_once.cache.keys import first_occurrences, pack, present
+from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
@@ -66,7 +66,7 @@ class DecodedInput:
 
     text: str | None = None
     content: bytes = b""
-    _pictures: dict[int | None, Any] = field(default_factory=dict)  # by the requested shorter side
+    _pictures: dict[tuple[int | None, int], Any] = field(default_factory=dict)  # by shorter side, bit depth
 
     def prepared(self, tower: Tower) -> Any:
         """The input preprocessed for a tower.
@@ -74,14 +74,16 @@ class DecodedInput:
         Raises:
             InputError: it cannot be decoded, or the tower cannot encode it.
         """
-        return tower.prepare(self._picture(tower.shorter_side) if self.text is None else self.text)
+        return tower.prepare(self._picture(tower) if self.text is None else self.text)
 
-    def _picture(self, shorter_side: int | None) -> Any:
-        for side, picture in self._pictures.items():
-            if side == shorter_side or reduction(self.content, side) == reduction(self.content, shorter_side):
+    def _picture(self, tower: Tower) -> Any:
+        side, depth = tower.shorter_side, tower.bit_depth
+        for (other, other_depth), picture in self._pictures.items():
+            same_size = other == side or reduction(self.content, other) == reduction(self.content, side)
+            if same_size and other_depth == depth:
                 return picture
-        self._pictures[shorter_side] = decode(self.content, shorter_side)
-        return self._pictures[shorter_side]
+        self._pictures[side, depth] = decode(self.content, side, depth)
+        return self._pictures[side, depth]
 
 
 @dataclass(frozen=True)
@@ -127,18 +129,31 @@ class Job:
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         self.encoder, self.tower, self.weights, self._store = encoder, tower, weights, store
         self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
-        self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
-        stored = store.features()
-        for output, spec in tower.specs.items():
-            if self.names[output] in stored:
-                feature = store.feature(self.names[output])
-                if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
-                    feature.check(spec)
-                    self._features[output] = feature
+        self._find_features()
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, NDArray[Any]]]] = {output: [] for output in tower.specs}
         self._committed = time.monotonic()
         self.failed = 0
+
+    def _find_features(self) -> None:
+        self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
+        stored = self._store.features()
+        for output, spec in self.tower.specs.items():
+            if self.names[output] in stored:
+                feature = self._store.feature(self.names[output])
+                if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
+                    feature.check(spec)
+                    self._features[output] = feature
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the store has rows of the encoder."""
+        return any(map(len, self._features.values()))
+
+    def set_bit_depth(self, bits: int) -> None:
+        """Set that of the tower; as it changes the spec, the store must not have rows."""
+        self.tower.set_bit_depth(bits)
+        self._find_features()
 
     def has(self, keys: Keys) -> dict[str, NDArray[np.bool_]]:
         """Feature name → whether it has each key, (n,)."""
@@ -273,6 +288,19 @@ class EncodingPass:
         ]
         counts = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True)]
         self._expected = {job: count for job, count in counts if count}  # of the jobs with missing inputs
+
+    def sources(self, keys: Collection[bytes]) -> dict[tuple[str, bytes], None]:
+        """Source and key of all inputs with these keys; of equal images each file, in the tables' order."""
+        if not keys:
+            return {}
+        index = KeyIndex(pack(keys))
+        sources: dict[tuple[str, bytes], None] = {}
+        for table in self.tables:
+            all_keys = np.concatenate(table.all_keys(self.modality))
+            contents = table.contents(self.modality)
+            for row in np.flatnonzero(index.find(all_keys) >= 0):
+                sources[contents[row], all_keys[row].tobytes()] = None
+        return sources
 
     def _progress(self, description: str) -> ProgressBar:
         shown = self._settings.progress and self._missing

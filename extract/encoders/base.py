@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from encode_once.cache import Spec, content_key
 from encode_once.cache.source_files import file_key
 from encode_once.extract.errors import WeightsError
+from encode_once.extract.images.formats import FULL_DEPTH
 
 Modality = Literal["image", "caption"]
 Vectors = NDArray[np.float32]  # (b, d)
@@ -21,6 +22,7 @@ Texts = list[NDArray[np.uint8]]  # b arrays, each (length, 1): bytes of UTF-8
 
 RANDOM = "random"  # weights of an untrained model: only on request, and every output warns of them
 SEED = 0
+BIT_DEPTH = "bit_depth"  # in specs, unless it is that of the format
 CHARACTERS = 32  # per token; words of text have 4 to 5, so that no text's first tokens take more on average
 
 
@@ -49,12 +51,20 @@ class Tower(ABC):
     cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
     shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
+    bit_depth = FULL_DEPTH  # bits that 16-bit grey images use
     expected = 0  # approximate number of inputs to encode; set before `load`
 
     def __init__(self, specs: Mapping[str, Spec]) -> None:
         # output → everything that determines its values
         self.specs: dict[str, Spec] = {o: {"modality": self.modality, **spec} for o, spec in specs.items()}
         self.device = "cpu"
+
+    def set_bit_depth(self, bits: int) -> None:
+        """Decode 16-bit grey images as of that many bits, which then is part of what decides the values."""
+        self.bit_depth = bits
+        for output, spec in self.specs.items():
+            others = {name: value for name, value in spec.items() if name != BIT_DEPTH}
+            self.specs[output] = others if bits == FULL_DEPTH else {**others, BIT_DEPTH: bits}
 
     @abstractmethod
     def load(self, device: str) -> None:

@@ -9,9 +9,8 @@ from functools import cached_property
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.extract.images.formats import IMAGE_SUFFIXES
 
-# To recognise images among other files; a sample that gives a file's full name may use any suffix.
-IMAGE_SUFFIXES = (".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 

@@ -20,9 +20,10 @@ from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import TEXT_MB, check_size, open_regular
 from encode_once.cache.table import Table
 from encode_once.extract.images import containers
+from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
-from encode_once.extract.readers.image_lookup import IMAGE_SUFFIXES, Folder
+from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.samples import Labels, RawSplit, captions_of, labels_of, tables
 

@@ -24,9 +24,9 @@ def decoded(monkeypatch):
     calls = []
     original = workers.decode
 
-    def counting(content, shorter_side):
+    def counting(content, *settings):
         calls.append(content)
-        return original(content, shorter_side)
+        return original(content, *settings)
 
     monkeypatch.setattr(workers, "decode", counting)
     return calls
@@ -133,6 +133,15 @@ def test_bad_images_are_reported_and_good_images_encoded(mixed, tmp_path):
     stored = feature.has(table.keys("image"))
     assert {name for name, is_stored in zip(table.ids, stored, strict=True) if is_stored} == set(GOOD)
     assert np.abs(feature.read(table.keys("image")[: len(GOOD)])).max(axis=1).min() > 0
+
+
+def test_of_equal_broken_images_each_file_is_named(folder, tmp_path):
+    root = folder(3)
+    for name in ("0.png", "2.png"):
+        (root / "data" / name).write_bytes(b"<html>not found</html>")
+    report = encode(root, [LITE0], tmp_path / "store", progress=False)
+    assert counts(report, f"{LITE0}/pooled") == (1, 0, 2)
+    assert [os.path.basename(failure.input) for failure in report.failures] == ["0.png", "2.png"]
 
 
 def test_failed_inputs_are_tried_again_only_on_request(mixed, tmp_path, decoded):

@@ -84,7 +84,7 @@ def test_a_bad_line_is_named_by_its_number(tmp_path, line, shown):
         (f"4 3\n{TEXT}", "hold 3-d vectors, not 2-d"),
         ("", "hold no word vectors"),
         ("0 2\n", "hold no word vectors"),
-        ("2 2\nin \0\0\x80?\0\0 \0", "are binary; save the vectors as text"),
+        ("2 2\nin \0\0\x80?\0\0 \0", "are binary; save them as text"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path, text, problem):

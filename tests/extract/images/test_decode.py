@@ -1,5 +1,6 @@
 import io
 import struct
+import sys
 import zlib
 from contextlib import suppress
 
@@ -24,7 +25,7 @@ def pixels(content):
     return np.asarray(decode(content))
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM"])
 def test_common_formats_become_rgb(format):
     image = picture(0)
     decoded = decode(saved(image, format))
@@ -63,6 +64,22 @@ def test_a_palette_is_looked_up():
 def test_sixteen_bits_keep_their_high_eight():
     ramp = (np.arange(256, dtype=np.uint16) * 257).reshape(16, 16)
     np.testing.assert_array_equal(pixels(saved(Image.fromarray(ramp), "PNG"))[..., 0], ramp >> 8)
+
+
+def test_heic_is_decoded_with_the_extra_and_named_without_it(monkeypatch):
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(36)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"HEIC needs: pip install 'encode-once\[heic\]'") as caught:
+        decode(content)
+    assert caught.value.reason == "unsupported"
+    monkeypatch.undo()
+    pillow_heif = pytest.importorskip("pillow_heif")
+    with pytest.raises(InputError) as caught:
+        decode(content)
+    assert caught.value.reason == "corrupt"
+    buffer = io.BytesIO()
+    pillow_heif.from_pillow(picture(1)).save(buffer, quality=95)
+    assert np.abs(pixels(buffer.getvalue()).astype(int) - np.asarray(picture(1))).mean() < 15
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
