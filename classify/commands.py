@@ -129,7 +129,8 @@ def export_run(run: str, output: Path) -> None:
     """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
 
     The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
-    `scores` and `labels`. The file's metadata names features, classes and thresholds.
+    `scores` and `labels`, which are scores that reach their thresholds. The file's metadata names features,
+    classes and thresholds.
 
     \b
     Example:
@@ -138,8 +139,15 @@ def export_run(run: str, output: Path) -> None:
     from encode_once.classify import load_run
     from encode_once.classify.runs.onnx_export import export_onnx
 
-    difference = export_onnx(load_run(run), output)
+    loaded = load_run(run)
+    difference = export_onnx(loaded, output)
     say(f"{output}: scores differ from the run's by {difference:.1e} at most")
+    spec = loaded.decision.spec
+    if spec.decide != "thresholds":
+        say(
+            f"its labels are scores that reach thresholds for {spec.objective} F1; the run itself chooses "
+            f"{spec} (tune {run} --decide thresholds gives both the same labels)"
+        )
 
 
 @click.command()

@@ -24,6 +24,8 @@ class DecisionRuleName(click.ParamType):  # type: ignore[type-arg]  # generic in
 def _explicit(**values: Any) -> dict[str, Any]:
     """The options of the decision rule that were passed."""
     explicit = {name: value for name, value in values.items() if value is not None}
+    if "objective" in explicit or explicit.get("shrink") is False:
+        explicit.setdefault("decide", "thresholds")
     if explicit.get("at_most") == 0:
         explicit["at_most"] = None
     return explicit
@@ -41,11 +43,12 @@ def decision_options(objective: str) -> Callable[[Command], Command]:
         click.option("--calibrate", metavar="METHOD",
                      help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
         click.option("--decide", type=DecisionRuleName(),
-                     help="thresholds, or expected-f1: each row's label set of greatest expected F1."),
+                     help="expected-f1: each row's label set of greatest expected F1 [default]; or thresholds "
+                     "[default with an objective]."),
         click.option("--shrink/--no-shrink", default=None,
                      help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
         click.option(objective, "objective", metavar="OBJECTIVE",
-                     help="Objective for the thresholds [default: macro]."),
+                     help="Objective for the thresholds [default: samples]."),
     )  # fmt: skip
 
 
@@ -67,10 +70,11 @@ groups_option = click.option(
 )
 validation_option = click.option(
     "--validation",
-    default="tenth",
+    default="auto",
     show_default=True,
     metavar="KIND",
-    help="Rows to tune on: tenth (of the train rows) or folds (all, out of fold).",
+    help="Rows to tune on: tenth (of the train rows), folds (all, out of fold), or auto: folds for up to "
+    "2,000 train rows.",
 )
 scale_option = click.option(
     "--scale",

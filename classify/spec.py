@@ -23,7 +23,7 @@ from encode_once.classify.data.standardise import SCALES
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
-VALIDATION = ("tenth", "folds")
+VALIDATION = ("auto", "tenth", "folds")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class FitSpec:
         tune_on: "inner", the validation rows, or "eval", the eval rows themselves, as some reports do.
         validation: which rows are validation rows: "tenth", a tenth of the train rows, on which the head is
             not fitted, or "folds", all train rows, each scored by a head that was fitted without its fold;
-            the run's head is then fitted on all.
+            the run's head is then fitted on all. "auto": see `head_fitter.FOLDS_UP_TO`.
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the validation rows and the head.
@@ -59,7 +59,7 @@ class FitSpec:
     groups: str = CONTENT
     decision: DecisionSpec = field(default_factory=DecisionSpec)
     tune_on: str = "inner"
-    validation: str = "tenth"
+    validation: str = "auto"
     data: str | None = None
     scale: str = "auto"
     seed: int = 0

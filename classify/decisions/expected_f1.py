@@ -14,8 +14,9 @@ and the best set is the best over k (Jansche, ACL 2007). Two bounds make that ch
   concave, F(k) ≤ 2 μ / (k + μ). So a set that reaches F is better than any of more than μ (2 / F - 1) labels.
 - A row has more than μ + t true labels with a probability below exp(-t² / (2 μ + 2 t / 3)) (Bernstein, 1924).
 
-So k and b stop where what is left out is certainly worse, or too unlikely to matter. The empty set has an F1
-of 0, as 0/0 counts as 0, so every row gets a label. Of equal sets, the smallest is chosen; of equally likely
+So k and b stop where what is left out is certainly worse, or too unlikely to matter. The F1 of the empty set,
+0/0, counts as 0, so that every row gets a label; or, where rows without labels are known to occur, as 1 if the
+row has none, so that its expected F1 is Π (1 - p). Of equal sets, the smallest is chosen; of equally likely
 labels, the first.
 """
 
@@ -28,10 +29,14 @@ ROUNDING = 1e-12  # by which the expected F1 of equally good sets may differ
 UNLIKELY = 1e-14  # probability of the numbers of true labels that are left out
 
 
-def best_sets(probabilities: Probabilities, at_most: int | None = None) -> LabelMatrix:
+def best_sets(
+    probabilities: Probabilities, at_most: int | None = None, may_be_empty: bool = False
+) -> LabelMatrix:
     """The labels (n, c) of greatest expected F1, given probabilities (n, c).
 
-    at_most: the greatest number of labels per row.
+    Args:
+        at_most: the greatest number of labels per row.
+        may_be_empty: whether the empty set counts as right for a row without labels.
     """
     n, c = probabilities.shape
     order = np.argsort(-probabilities, axis=1, kind="stable")
@@ -43,7 +48,9 @@ def best_sets(probabilities: Probabilities, at_most: int | None = None) -> Label
     for start in range(0, n, step):
         rows = by_bounds[start : start + step]
         values = expected_f1(p[rows], largest[rows].max(), most_true[rows].max())
-        sizes[rows] = (values >= values.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1) + 1
+        empty = (1 - p[rows]).prod(axis=1) if may_be_empty else np.full(len(rows), -1.0)
+        values = np.column_stack([empty, values])
+        sizes[rows] = (values >= values.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
     chosen = np.zeros((n, c), dtype=bool)
     np.put_along_axis(chosen, order, np.arange(c) < sizes[:, None], axis=1)
     return chosen

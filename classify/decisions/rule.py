@@ -27,6 +27,7 @@ from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
 RULES = ("thresholds", "expected-f1")
+USUAL_OBJECTIVE = "samples"  # of the fixed thresholds, the least far from the best: see docs/thresholds.md
 CALIBRATIONS = ("auto", "none", *METHODS)
 
 
@@ -35,9 +36,10 @@ class DecisionSpec:
     """How labels follow from scores.
 
     Args:
-        objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`.
+        objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`; "auto" is "samples".
         shrink: tune thresholds for unseen rows; False: the exact optimum on the tuning rows.
-        decide: "thresholds", or "expected-f1": each row's label set of greatest expected F1.
+        decide: "thresholds", or "expected-f1": each row's label set of greatest expected F1. "auto" is
+            "expected-f1", unless an objective or exact thresholds are requested.
         calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
         at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
             to their thresholds are added, or those least above theirs are dropped.
@@ -46,14 +48,19 @@ class DecisionSpec:
         UsageError: unknown value.
     """
 
-    objective: str = "macro"
+    objective: str = "auto"
     shrink: bool = True
-    decide: str = "thresholds"
+    decide: str = "auto"
     calibrate: str = "auto"
     at_least: int = 0
     at_most: int | None = None
 
     def __post_init__(self) -> None:
+        if self.decide == "auto":
+            plain = self.objective == "auto" and self.shrink
+            object.__setattr__(self, "decide", "expected-f1" if plain else "thresholds")  # it is frozen
+        if self.objective == "auto":
+            object.__setattr__(self, "objective", USUAL_OBJECTIVE)
         Objective.of(self.objective)
         if self.decide not in RULES:
             raise unknown_name("--decide", self.decide, RULES)
@@ -114,6 +121,7 @@ class DecisionSpec:
             rule.estimate.of_classes(places),
             rule.calibration and rule.calibration.of_classes(places),
             precedence=classes[frequent],
+            may_be_empty=rule.may_be_empty,
         )
 
     def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
@@ -121,15 +129,16 @@ class DecisionSpec:
         calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-        if self.decide == "expected-f1":
-            return DecisionRule(self, ThresholdEstimate(np.full(labels.shape[1], np.nan)), calibration)
-        values = calibration(scores) if calibration else scores.astype(np.float64)
+        # The thresholds beside expected-f1 are for programs that only compare scores: they are not calibrated.
+        by_thresholds = self.decide == "thresholds"
+        values = calibration(scores) if calibration and by_thresholds else scores.astype(np.float64)
         objective = Objective.of(self.objective)
         if intervals or self.shrink:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
-        return DecisionRule(self, thresholds, calibration)
+        may_be_empty = not (by_thresholds or labels.any(axis=1).all())
+        return DecisionRule(self, thresholds, calibration, may_be_empty=may_be_empty)
 
 
 class ClassThreshold(TypedDict):
@@ -157,17 +166,23 @@ class DecisionRule:
     folds: tuple["DecisionRule", ...] = ()  # in cross-validation: each fold's rule, fitted on the others
     # Classes, (c,), the most frequent first: of labels that are equally good in a row, the first are chosen.
     precedence: IntArray | None = None
+    may_be_empty: bool = False  # whether sets of expected-f1 may have no label, as some tuning rows have none
 
     @property
     def thresholds(self) -> FloatArray:
-        """Thresholds (c,) of the calibrated scores; NaN for the rule expected-f1, which has none."""
+        """Thresholds (c,) of the calibrated scores.
+
+        The rule expected-f1 does not use them: its thresholds are for programs that only compare scores, and
+        are of the scores as they are. NaN in runs of versions that had none.
+        """
         return self.estimate.thresholds
 
     @property
-    def by_thresholds_alone(self) -> bool:
-        """Whether each label depends only on its own score and threshold."""
-        spec = self.spec
-        return spec.decide == "thresholds" and not (self.calibration or spec.at_least or spec.at_most)
+    def has_plain_thresholds(self) -> bool:
+        """Whether the thresholds are of scores as they are, and no bounds apply to the number of labels."""
+        spec, thresholds = self.spec, self.thresholds
+        calibrated = self.calibration is not None and spec.decide == "thresholds"
+        return not (calibrated or spec.at_least or spec.at_most or np.isnan(thresholds).any())
 
     def __call__(self, scores: Scores) -> LabelMatrix:
         """The labels (n, c) of rows with scores (n, c)."""
@@ -189,16 +204,20 @@ class DecisionRule:
             chosen = probabilities >= thresholds
             margins = logits(probabilities, FINEST) - logits(thresholds, FINEST)
         else:
-            chosen, margins = best_sets(probabilities, spec.at_most), probabilities
+            chosen, margins = best_sets(probabilities, spec.at_most, self.may_be_empty), probabilities
         return _bounded(chosen, margins, spec.at_least, spec.at_most)[:, np.argsort(order)]
 
     @property
     def summary(self) -> RuleSummary:
         """The rule in words, for `metrics.json`."""
         spec = self.spec
-        objective = spec.objective if spec.decide == "thresholds" else spec.decide
-        summary: RuleSummary = {"objective": objective, "decided": str(spec)}
-        if self.estimate.guarantee is not None:
+        by_thresholds = spec.decide == "thresholds"
+        empty = ", or none, as for some of the tuning rows" if self.may_be_empty else ""
+        summary: RuleSummary = {
+            "objective": spec.objective if by_thresholds else spec.decide,
+            "decided": f"{spec}{empty}",
+        }
+        if self.estimate.guarantee is not None and by_thresholds:
             summary["guarantee"] = self._guarantee_text(self.estimate.guarantee)
         return summary
 
@@ -245,6 +264,7 @@ class DecisionRule:
             **asdict(self.spec),
             "thresholds": {name: row["threshold"] for name, row in per_class.items()},
             "intervals": {name: row["interval"] for name, row in per_class.items()},
+            "may_be_empty": self.may_be_empty,
             "precedence": None if self.precedence is None else [classes[c] for c in self.precedence],
             "expected_loss": self.estimate.loss,
             "guarantee": guarantees.as_json(self.spec.objective, self.thresholds, guarantee, classes)
@@ -280,7 +300,7 @@ class DecisionRule:
             precedence = np.array([places[name] for name in names], np.intp)
             if len(names) != len(classes) or len(set(names)) != len(names):
                 raise ValueError("precedence must name each class once")
-        return cls(spec, thresholds, calibration, folds, precedence)
+        return cls(spec, thresholds, calibration, folds, precedence, content.get("may_be_empty", False))
 
 
 def _bounded(chosen: LabelMatrix, margins: Probabilities, at_least: int, at_most: int | None) -> LabelMatrix:

@@ -17,6 +17,7 @@ from encode_once.classify.arrays import (
 )
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionRule
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.metrics import Metrics, measure
 
@@ -101,8 +102,10 @@ def measure_rule(
     probabilities: Probabilities,
     classes: Sequence[str],
 ) -> Metrics:
-    """The metrics of predictions (n, c), with the thresholds of each class and the rule in words."""
+    """The metrics of predictions (n, c), with the thresholds that made them and the rule in words."""
     metrics = measure(labels, predictions, probabilities, classes)
+    if rule.spec.decide == "expected-f1":  # no threshold belongs next to the F1 of these sets
+        rule = replace(rule, estimate=ThresholdEstimate(np.full(len(classes), np.nan)))
     per_class = zip(metrics["per_class"], rule.per_class(), strict=True)
     metrics["per_class"] = [{"label": row["label"], **threshold, **row} for row, threshold in per_class]
     return {**metrics, **rule.summary}

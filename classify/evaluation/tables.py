@@ -24,6 +24,9 @@ def with_interval(value: float | None, ends: Sequence[float] | None, sign: str =
 def metrics_text(metrics: Metrics) -> str:
     """A run's metrics: a line per class, then the averages, and their intervals if there are any."""
     classes = [{**row, "threshold": _threshold_cell(row["threshold"])} for row in metrics["per_class"]]
+    if all(row["threshold"] is None for row in classes):  # labels did not come from one threshold per class
+        left_out = ("threshold", "interval")
+        classes = [{name: row[name] for name in row if name not in left_out} for row in classes]
     lines = [table_text(classes), "", about(metrics)]
     lines += [
         "  ".join(f"{name} {cell_text(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)

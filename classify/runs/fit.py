@@ -93,7 +93,13 @@ def fit(
     record = _record(store, samples, fitted, identity, seconds, warnings)
     result = Run(
         path,
-        replace(spec, features=tuple(record.features), options=options, data=table.source),
+        replace(
+            spec,
+            features=tuple(record.features),
+            options=options,
+            data=table.source,
+            validation=fitter.validation_of(len(rows)),
+        ),
         record,
         lambda: fitted.model,
         fitted.validation,

@@ -19,6 +19,9 @@ from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.run import Model
 
 FOLDS = "kfold:5"
+# Train rows up to which validation "auto" is "folds". A tenth of them is too few to tune on, and to fit six
+# heads takes seconds; with more rows, thresholds from a tenth are as good: see docs/thresholds.md.
+FOLDS_UP_TO = 2_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class HeadFitter:
     groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
     scale: str = "auto"  # see `standardise.choose_scales`
-    validation: str = "tenth"  # see `FitSpec`
+    validation: str = "auto"  # see `FitSpec`
 
     @cached_property
     def draws(self) -> FloatArray:
@@ -58,13 +61,19 @@ class HeadFitter:
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
-        if self.validation == "tenth":
+        if self.validation_of(len(rows)) == "tenth":
             return self._fit_by_tenth(rows)
         rows = self._in_order(rows)
         folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
         fitted = self.cross_fit(rows, [rows[fold] for fold in folds])
         # One rule is tuned on all rows, rather than one for each fold, as cross-validation needs.
         return replace(fitted, validation=replace(fitted.validation, folds=None))
+
+    def validation_of(self, n: int) -> str:
+        """ "tenth" or "folds", for that many train rows."""
+        if self.validation != "auto":
+            return self.validation
+        return "folds" if n <= FOLDS_UP_TO else "tenth"
 
     def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
         """Fit a model on all rows, which are its validation rows, too, with scores out of fold."""

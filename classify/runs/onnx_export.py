@@ -43,11 +43,11 @@ def export_onnx(run: Run, path: Path) -> float:
         The largest difference of a score.
 
     Raises:
-        DataError: the decision rule is more than thresholds, the head is neither linear nor a fixed torch
+        DataError: the decision rule has no thresholds of plain scores, the head is neither linear nor a fixed torch
             network, or a library is missing.
         ExportError: torch cannot export the head, or onnxruntime gives other scores.
     """
-    if not run.decision.by_thresholds_alone:
+    if not run.decision.has_plain_thresholds:
         raise DataError(
             f"{run.path} decides by more than thresholds ({run.decision.spec}): first "
             f"tune {run.path} --decide thresholds --calibrate none --at-least 0 --at-most 0"
@@ -173,7 +173,7 @@ def _difference(run: Run, session: Any, rows: Vectors) -> float:
     """The largest difference of a score from the run's; infinite if a label contradicts its score."""
     scores, labels = session.run(["scores", "labels"], {"features": rows})
     expected = run.model.scores(rows)
-    if scores.shape != expected.shape or not np.array_equal(labels, run.decision(scores)):
+    if scores.shape != expected.shape or not np.array_equal(labels, scores >= run.decision.thresholds):
         return float("inf")
     return float(np.abs(scores - expected).max())
 

@@ -41,9 +41,12 @@ def test_train_validation_and_eval_partition_the_rows(seed, n, spec, largest):
 
 
 @pytest.mark.parametrize("split", ["part", "stratified:0.25", "random:0.3", "tail:50", "kfold:3"])
-def test_every_row_of_the_table_is_fitted_validated_or_evaluated_on(data, tmp_path, split):
-    store = data.save(tmp_path)
-    run, metrics = fit(store, "linear", split=split, run=tmp_path / "run", options={"Cs": [0.1]})
+@pytest.mark.parametrize("validation", ["tenth", "folds"])
+def test_every_row_of_the_table_is_fitted_validated_or_evaluated_on(data, tmp_path, split, validation):
+    store, options = data.save(tmp_path), {"Cs": [0.1]}
+    run, metrics = fit(
+        store, "linear", split=split, validation=validation, run=tmp_path / "run", options=options
+    )
     keys = content_keys(*store.tables())
     evaluated, tuned = (KeyIndex(rows.keys).find(keys) >= 0 for rows in (run.eval, run.validation))
     seen = run.has_seen(keys)
@@ -55,7 +58,7 @@ def test_every_row_of_the_table_is_fitted_validated_or_evaluated_on(data, tmp_pa
     else:
         np.testing.assert_array_equal(seen, ~evaluated)
         assert not (tuned & evaluated).any()
-        assert 0 < tuned.sum() < seen.sum()
+        assert tuned.sum() == seen.sum() if validation == "folds" else 0 < tuned.sum() < seen.sum()
 
 
 @pytest.fixture

@@ -12,25 +12,29 @@ from encode_once.classify.decisions.expected_f1 import best_sets
 chances = arrays(np.float64, st.tuples(st.just(1), st.integers(1, 5)), elements=st.floats(0, 1, width=16))
 
 
-def expectations(p):
-    """Each set of labels and its expected F1, by enumeration of all label sets of a row."""
+def expectations(p, of_none=0):
+    """Each set of labels and its expected F1, by enumeration of all label sets of a row.
+
+    of_none: the F1 of no label where there is none.
+    """
     every = np.array(list(product([False, True], repeat=len(p))))
     likely = np.where(every, p, 1 - p).prod(axis=1)
     expected = {}
     for chosen in every:
-        f1 = 2 * (every & chosen).sum(axis=1) / np.maximum(every.sum(axis=1) + chosen.sum(), 1)
+        size = every.sum(axis=1) + chosen.sum()
+        f1 = np.where(size > 0, 2 * (every & chosen).sum(axis=1) / np.maximum(size, 1), of_none)
         expected[tuple(chosen.tolist())] = likely @ f1
     return expected
 
 
 @settings(max_examples=150, deadline=None)
-@given(p=chances, at_most=st.none() | st.integers(1, 5))
-def test_no_set_of_labels_has_a_greater_expected_f1(p, at_most):
-    every = expectations(p[0])
-    chosen = tuple(best_sets(p, at_most)[0].tolist())
+@given(p=chances, at_most=st.none() | st.integers(1, 5), may_be_empty=st.booleans())
+def test_no_set_of_labels_has_a_greater_expected_f1(p, at_most, may_be_empty):
+    every = expectations(p[0], of_none=float(may_be_empty))
+    chosen = tuple(best_sets(p, at_most, may_be_empty)[0].tolist())
     allowed = [value for labels, value in every.items() if sum(labels) <= (at_most or len(labels))]
     assert every[chosen] == pytest.approx(max(allowed), abs=1e-12)
-    assert 1 <= sum(chosen) <= (at_most or 5)
+    assert (not may_be_empty) <= sum(chosen) <= (at_most or 5)
 
 
 def test_chunks_do_not_change_the_sets(monkeypatch):

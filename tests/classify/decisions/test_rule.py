@@ -38,9 +38,23 @@ def test_expected_f1_takes_sets_of_calibrated_scores():
     rule = DecisionSpec(decide="expected-f1").fit(scores, labels)
     calibrated = Calibration.fitted("sigmoid", scores, labels)(scores)
     np.testing.assert_allclose(rule.probabilities(scores), calibrated, atol=1e-12)
-    np.testing.assert_array_equal(rule(scores), best_sets(calibrated))
+    assert not labels.any(axis=1).all()  # so the empty set may be right
+    np.testing.assert_array_equal(rule(scores), best_sets(calibrated, may_be_empty=True))
     plain = DecisionSpec(decide="expected-f1", calibrate="none").fit(scores, labels)
-    np.testing.assert_array_equal(plain(scores), best_sets(scores))
+    np.testing.assert_array_equal(plain(scores), best_sets(scores, may_be_empty=True))
+
+
+def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
+    scores, labels = rows()
+    labels[:, 0] |= ~labels.any(axis=1)
+    rule = DecisionSpec().fit(scores, labels)
+    unlikely = np.full((1, 4), 1e-3)
+    assert rule(unlikely).sum() == 1
+    labels[0] = False
+    rule = DecisionSpec().fit(scores, labels)
+    assert rule(unlikely).sum() == 0
+    assert "or none" in rule.summary["decided"]
+    assert DecisionSpec(at_least=1).fit(scores, labels)(unlikely).sum() == 1
 
 
 def test_thresholds_apply_to_calibrated_scores_on_request():
@@ -62,7 +76,7 @@ def test_rows_within_bounds_have_the_labels_nearest_to_their_thresholds(seed, at
     rng = np.random.default_rng(seed)
     scores, thresholds = rng.random((20, 4)), np.array([threshold, 0.2, 0.5, 0.8])
     at_most = None if beyond is None else max(at_least + beyond, 1)
-    spec = DecisionSpec(at_least=at_least, at_most=at_most)
+    spec = DecisionSpec("macro", at_least=at_least, at_most=at_most)
     predictions = DecisionRule(spec, ThresholdEstimate(thresholds))(scores)
     for row, chosen in zip(scores, predictions, strict=True):
         passing = row >= thresholds
@@ -73,7 +87,7 @@ def test_rows_within_bounds_have_the_labels_nearest_to_their_thresholds(seed, at
 
 
 def test_a_row_that_reaches_no_threshold_keeps_its_best_label():
-    rule = DecisionRule(DecisionSpec(at_least=1), ThresholdEstimate(np.array([2.0, 0.9, 2.0])))
+    rule = DecisionRule(DecisionSpec("macro", at_least=1), ThresholdEstimate(np.array([2.0, 0.9, 2.0])))
     assert rule(np.array([[0.3, 0.1, 0.2], [0.1, 0.95, 1.0]])).tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
@@ -92,8 +106,7 @@ def test_a_rule_survives_json(decide, calibrate, objective):
     assert again.as_json(CLASSES) == content
     # The keys of the contract; the order of the classes does not matter.
     assert content["objective"] == objective
-    if decide == "thresholds":
-        assert [content["thresholds"][name] for name in CLASSES] == rule.thresholds.tolist()
+    assert [content["thresholds"][name] for name in CLASSES] == rule.thresholds.tolist()
     reverse = DecisionRule.of_json(content, CLASSES[::-1])
     np.testing.assert_array_equal(reverse.thresholds, rule.thresholds[::-1])
     np.testing.assert_array_equal(reverse.probabilities(scores[:, ::-1]), rule.probabilities(scores)[:, ::-1])
@@ -116,13 +129,34 @@ def test_intervals_are_by_class_and_none_if_unknown():
     assert set(content["intervals"].values()) == {None}
 
 
-def test_sets_have_no_thresholds():
-    rule = DecisionSpec(decide="expected-f1").fit(*rows())
-    content = rule.as_json(CLASSES)
-    assert set(content["thresholds"].values()) == set(content["intervals"].values()) == {None}
-    assert content["calibrated_by"] == "sigmoid"
+def test_the_default_is_sets_with_thresholds_of_plain_scores_beside_them():
+    scores, labels = rows()
+    rule = DecisionSpec().fit(scores, labels)
+    assert rule.spec == DecisionSpec("samples", decide="expected-f1")
     assert rule.summary["objective"] == "expected-f1"
-    assert rule.per_class() == [{"threshold": None, "interval": None}] * 4
+    content = rule.as_json(CLASSES)
+    assert content["calibrated_by"] == "sigmoid"
+    beside = DecisionSpec("samples").fit(scores, labels)
+    np.testing.assert_array_equal(rule.thresholds, beside.thresholds)
+    assert content["thresholds"] == beside.as_json(CLASSES)["thresholds"]
+
+
+def test_an_objective_or_exact_thresholds_decide_by_thresholds():
+    for fields in ({"objective": "samples"}, {"objective": "none"}, {"shrink": False}):
+        assert DecisionSpec(**fields).decide == "thresholds"
+    assert DecisionSpec(shrink=False).objective == "samples"
+    assert DecisionSpec("macro", decide="expected-f1").objective == "macro"
+
+
+def test_a_rule_of_sets_without_thresholds_as_older_versions_wrote_it_is_read():
+    scores, labels = rows()
+    content = DecisionSpec().fit(scores, labels).as_json(CLASSES)
+    content["thresholds"] = content["intervals"] = dict.fromkeys(CLASSES)
+    del content["may_be_empty"]
+    rule = DecisionRule.of_json(content, CLASSES)
+    assert np.isnan(rule.thresholds).all()
+    assert not rule.has_plain_thresholds
+    assert rule(scores).any(axis=1).all()
 
 
 def test_thresholds_may_be_far_below_one_in_a_million():
@@ -130,14 +164,14 @@ def test_thresholds_may_be_far_below_one_in_a_million():
     rng = np.random.default_rng(0)
     labels = rng.random((400, 4)) < 0.3
     scores = 10 ** (np.where(labels, -6.5, -8.0) + rng.normal(0, 0.3, labels.shape))
-    rule = DecisionSpec().fit(scores, labels)
+    rule = DecisionSpec("macro").fit(scores, labels)
     assert (rule(scores) == labels).mean() > 0.98
 
 
 @pytest.mark.parametrize(
     ("spec", "text", "learns"),
     [
-        (DecisionSpec(), "thresholds maximise macro", True),
+        (DecisionSpec("macro"), "thresholds maximise macro", True),
         (DecisionSpec("micro", shrink=False), "thresholds maximise micro, exactly", True),
         (DecisionSpec("none"), "0.5 is the threshold of every class", False),
         (
@@ -151,7 +185,7 @@ def test_thresholds_may_be_far_below_one_in_a_million():
             True,
         ),
         (
-            DecisionSpec(decide="expected-f1"),
+            DecisionSpec(),
             "sets of the greatest expected F1, scores calibrated by sigmoid",
             True,
         ),
@@ -179,8 +213,14 @@ def test_invalid_specs_are_refused(fields, message):
         DecisionSpec(**fields)
 
 
-def test_calibration_bounds_and_sets_are_not_thresholds_alone():
+def test_thresholds_are_plain_without_calibration_and_bounds():
     scores, labels = rows()
-    assert DecisionSpec("micro").fit(scores, labels).by_thresholds_alone
-    for fields in ({"decide": "expected-f1"}, {"calibrate": "isotonic"}, {"at_least": 1}, {"at_most": 2}):
-        assert not DecisionSpec(**fields).fit(scores, labels).by_thresholds_alone
+    assert DecisionSpec("micro").fit(scores, labels).has_plain_thresholds
+    assert DecisionSpec().fit(scores, labels).has_plain_thresholds
+    for fields in (
+        {"objective": "micro", "calibrate": "isotonic"},
+        {"objective": "micro", "at_least": 1},
+        {"at_least": 1},
+        {"at_most": 2},
+    ):
+        assert not DecisionSpec(**fields).fit(scores, labels).has_plain_thresholds

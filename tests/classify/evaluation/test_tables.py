@@ -1,6 +1,6 @@
 import pytest
 
-from encode_once.classify import fit
+from encode_once.classify import DecisionSpec, fit, retune
 from encode_once.classify.evaluation.tables import metrics_text
 from encode_once.classify.runs.retune import evaluate_kept
 
@@ -13,12 +13,22 @@ def run(filled, tmp_path):
 def test_metrics_have_a_line_per_class_and_then_the_averages(run):
     _, metrics = run
     *classes, _, about, averages, errors = metrics_text(metrics).splitlines()
+    assert "threshold" not in classes[0]  # the labels of sets follow from none
     for line, row in zip(classes[1:], metrics["per_class"], strict=True):
         assert line.startswith(row["label"])
         assert f"{row['f1']:.3f}" in line
-    assert about.startswith("40 rows (stratified:0.1); thresholds maximise macro; tuned on 36 validation")
+    assert about.startswith("40 rows (stratified:0.1); sets of the greatest expected F1")
+    assert about.endswith("tuned on out-of-fold scores of the 360 train rows")
     assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
     assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors
+
+
+def test_thresholds_stand_next_to_the_figures_that_they_give(run):
+    metrics, _ = retune(run[0], DecisionSpec("macro"))
+    header, *lines = metrics_text(metrics).splitlines()
+    assert header.split()[:3] == ["label", "threshold", "interval"]
+    for line, row in zip(lines, metrics["per_class"], strict=False):
+        assert f"{row['threshold']:.3f}" in line
 
 
 def test_intervals_are_a_further_line(run):

@@ -76,7 +76,7 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
     assert table.startswith(
         "| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |"
     )
-    assert "100 rows (tail:100); thresholds maximise micro; tuned on 30 validation rows" in table
+    assert "100 rows (tail:100); thresholds maximise micro; tuned on out-of-fold scores of the 300 train rows" in table
 
 
 def test_all_combinations_of_options_and_seeds_are_fitted(filled, folder):
@@ -164,7 +164,7 @@ def test_cross_validated_rows_are_all_measured(filled, folder):
     draws = resampled(run.eval.labels, predictions, run.eval.scores, order=order)
     assert (row["macro_f1"], row["macro_f1_interval"]) == (
         metrics["macro_f1"],
-        interval(draws["macro_f1"], metrics["macro_f1"]),
+        pytest.approx(interval(draws["macro_f1"], metrics["macro_f1"])),
     )
 
 
@@ -263,9 +263,9 @@ def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
     assert len(tried) == 4
 
     def validation_f1(run):
-        return retune(replace(run, eval=run.validation), DecisionSpec("macro"))[0]["macro_f1"]
+        return retune(replace(run, eval=run.validation), DecisionSpec())[0]["samples_f1"]
 
-    assert best["inner_macro_f1"] == pytest.approx(max(map(validation_f1, tried)))
+    assert best["inner_samples_f1"] == pytest.approx(max(map(validation_f1, tried)))
     assert sweep(store, ["mlp", "linear"], **settings) == rows
     assert len(fits) == 5
     sweep(store, ["mlp"], **{**settings, "trials": 5})
@@ -310,7 +310,7 @@ def test_the_command_prints_the_leaderboard(filled, folder):
     assert lines[1].startswith("knn   e/image + e/text  metric=l2")
     assert lines[-1].startswith("failed: knn e/image + e/text metric=wrong: unknown metric 'wrong'")
     assert "warning: e/image: 1 of 400 rows have no vector" in result.stderr
-    assert "1/2 knn metric=l2 on e/image + e/text: macro_f1 0." in result.stderr
+    assert "1/2 knn metric=l2 on e/image + e/text: samples_f1 0." in result.stderr
 
 
 def test_the_command_fails_if_all_trials_fail(filled, folder):

@@ -79,8 +79,9 @@ def session(path):
     ],
 )
 def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_path, head, features, options):
-    fit(store, head, features=features, split="random:0.3", options=options, run=tmp_path / "run")
-    run = load_run(tmp_path / "run")
+    run = tmp_path / "run"
+    fit(store, head, features=features, split="random:0.3", options=options, decision="samples", run=run)
+    run = load_run(run)
     assert export_onnx(run, tmp_path / "model.onnx") <= 1e-5
     model = session(tmp_path / "model.onnx")
     (features_input,) = model.get_inputs()
@@ -168,6 +169,19 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
     assert result.stdout == ""
     assert "scores differ from the run's by" in result.stderr
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
+
+
+def test_of_a_run_that_chooses_sets_the_labels_are_those_of_its_thresholds(store, tmp_path):
+    run, _ = fit(store, "linear", features=VECTORS, run=tmp_path / "run")
+    assert run.decision.spec.decide == "expected-f1"
+    result = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "model.onnx")])
+    assert result.exit_code == 0, result.output
+    assert "reach thresholds for samples F1; the run itself chooses sets" in result.stderr
+    X = stored(store, VECTORS, 0)
+    scores, labels = session(tmp_path / "model.onnx").run(["scores", "labels"], {"features": X})
+    thresholds = json.loads((run.path / "thresholds.json").read_text())["thresholds"]
+    np.testing.assert_array_equal(labels, scores >= [thresholds[name] for name in run.record.classes])
+    assert (labels != run.decision(scores)).any()
 
 
 def test_a_run_that_decides_by_more_than_thresholds_is_refused_with_what_to_do(filled, tmp_path):

@@ -57,7 +57,7 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     np.testing.assert_allclose(scores, predict(run, store, table)[0], rtol=1e-5)
     evaluated = [table.ids.index(row_id) for row_id in run.eval.ids]
     np.testing.assert_allclose(scores[evaluated], run.eval.scores, atol=1e-5)
-    assert warnings == run.record.warnings
+    assert warnings == run.record.warnings[:1]  # others are about the head
     assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
     assert evaluate(loaded, store, table)[0].metrics["n"] == 40
 
