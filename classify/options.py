@@ -43,8 +43,8 @@ def decision_options(objective: str) -> Callable[[Command], Command]:
         click.option("--calibrate", metavar="METHOD",
                      help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
         click.option("--decide", type=DecisionRuleName(),
-                     help="expected-f1: each row's label set of greatest expected F1 [default]; or thresholds "
-                     "[default with an objective]."),
+                     help="expected-f1: each row's label set of greatest expected F1 [default]; or "
+                     "thresholds [default with an objective]."),
         click.option("--shrink/--no-shrink", default=None,
                      help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
         click.option(objective, "objective", metavar="OBJECTIVE",

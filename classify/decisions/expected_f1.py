@@ -15,9 +15,9 @@ and the best set is the best over k (Jansche, ACL 2007). Two bounds make that ch
 - A row has more than μ + t true labels with a probability below exp(-t² / (2 μ + 2 t / 3)) (Bernstein, 1924).
 
 So k and b stop where what is left out is certainly worse, or too unlikely to matter. The F1 of the empty set,
-0/0, counts as 0, so that every row gets a label; or, where rows without labels are known to occur, as 1 if the
-row has none, so that its expected F1 is Π (1 - p). Of equal sets, the smallest is chosen; of equally likely
-labels, the first.
+0/0, counts as 0, so that every row gets a label; or, where rows without labels are known to occur, as 1 if
+the row has none, so that its expected F1 is Π (1 - p). Of equal sets, the smallest is chosen; of equally
+likely labels, the first.
 """
 
 import numpy as np

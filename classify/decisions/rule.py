@@ -36,7 +36,8 @@ class DecisionSpec:
     """How labels follow from scores.
 
     Args:
-        objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`; "auto" is "samples".
+        objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`; "auto":
+            `USUAL_OBJECTIVE`.
         shrink: tune thresholds for unseen rows; False: the exact optimum on the tuning rows.
         decide: "thresholds", or "expected-f1": each row's label set of greatest expected F1. "auto" is
             "expected-f1", unless an objective or exact thresholds are requested.
@@ -129,7 +130,7 @@ class DecisionSpec:
         calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-        # The thresholds beside expected-f1 are for programs that only compare scores: they are not calibrated.
+        # The thresholds beside expected-f1 are for programs that only compare scores, as they are.
         by_thresholds = self.decide == "thresholds"
         values = calibration(scores) if calibration and by_thresholds else scores.astype(np.float64)
         objective = Objective.of(self.objective)

@@ -43,8 +43,8 @@ def export_onnx(run: Run, path: Path) -> float:
         The largest difference of a score.
 
     Raises:
-        DataError: the decision rule has no thresholds of plain scores, the head is neither linear nor a fixed torch
-            network, or a library is missing.
+        DataError: the decision rule has no thresholds of plain scores, the head is neither linear nor a fixed
+            torch network, or a library is missing.
         ExportError: torch cannot export the head, or onnxruntime gives other scores.
     """
     if not run.decision.has_plain_thresholds:

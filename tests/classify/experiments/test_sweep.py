@@ -76,7 +76,10 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
     assert table.startswith(
         "| head | features | settings | micro_f1 | macro_f1 | samples_f1 | mAP | seconds |"
     )
-    assert "100 rows (tail:100); thresholds maximise micro; tuned on out-of-fold scores of the 300 train rows" in table
+    assert (
+        "100 rows (tail:100); thresholds maximise micro; tuned on out-of-fold scores of the 300 train rows"
+        in table
+    )
 
 
 def test_all_combinations_of_options_and_seeds_are_fitted(filled, folder):
