@@ -38,7 +38,8 @@ class Head(ABC):
     ) -> "Head":
         """Learn from X and Y; choose settings and stop on the validation rows.
 
-        Without validation rows, a tenth of the rows is set aside for that.
+        Without validation rows, the settings come from cross-validation or from a tenth of the rows, and
+        what is kept is learned from all rows.
 
         Raises:
             DataError: an option is unknown, or what was learned is not finite.

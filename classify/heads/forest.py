@@ -8,12 +8,11 @@ from scipy.sparse import csr_array, vstack
 from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors
+from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.search_space import Range, Space
-from encode_once.classify.heads.validation import with_validation
 
 MAX_TARGETS = 64  # labels that trees are grown on; more are projected at random onto so many targets
 NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # of the state
@@ -51,9 +50,9 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Forest":
-        """Learn the labels Y (n, c) of the rows X (n, d)."""
-        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
-        center, axes, columns = projection.learn(X, Y, X_val, Y_val, self.components, self.seed)
+        """Learn the labels Y (n, c) of the rows X (n, d); validation rows are not needed."""
+        Y = as_labels(Y, len(X))
+        center, axes, columns = projection.learn(X, Y, self.components, self.seed)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(
             self.trees,
             max_features=self.max_features,

@@ -16,18 +16,18 @@ from encode_once.classify.heads.checks import require_finite
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 MAX_PLAIN = 512  # columns that trees take as they are; of more, trees would be slow …
 MAX_PLAIN_OF_FEW_ROWS = 2048  # … unless there are fewer rows than columns
+TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
 def learn(
-    X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix, components: int, seed: int
+    X: MatrixLike, Y: LabelMatrix, components: int, seed: int
 ) -> tuple[Vectors, Vectors, Vectors]:
     """Center (d,) and axes (a, d), see `project`; and the columns (n, a) of the train rows X (n, d).
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
-    of the trees, for little (on delicious). The ridge has the least squared error on the validation rows. The
-    train rows' columns of the regressions are cross-fitted.
+    of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted.
     """
     n, d = X.shape
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n, d)) / n
@@ -36,7 +36,7 @@ def learn(
     axes.append(basis[:, ::-1][:, :components])
     crossed: Vectors = np.empty((n, 0), np.float32)
     if Y.shape[1] <= d:
-        weights, ridge = _regressions(X, Y, X_val, Y_val, center, variances, basis)
+        weights, ridge = _regressions(X, Y, center, variances, basis)
         axes.append(weights)
         crossed = _cross_fitted(X, Y, center, weights, basis / np.sqrt(n * (variances + ridge)), seed)
     learned = np.hstack(axes).T.astype(np.float32)
@@ -69,30 +69,29 @@ def _principal_axes(X: MatrixLike, center: FloatArray) -> tuple[FloatArray, Floa
 
 
 def _regressions(
-    X: MatrixLike,
-    Y: LabelMatrix,
-    X_val: MatrixLike,
-    Y_val: LabelMatrix,
-    center: FloatArray,
-    variances: FloatArray,
-    basis: FloatArray,
+    X: MatrixLike, Y: LabelMatrix, center: FloatArray, variances: FloatArray, basis: FloatArray
 ) -> tuple[FloatArray, float]:
-    """Weights (d, c) of ridge regressions, and the ridge of least squared error on the validation rows."""
+    """Weights (d, c) of ridge regressions, and their ridge: that of the least squared error, leave-one-out.
+
+    The error of a row by the regression on all others is its error by that on all rows, divided by 1 - h,
+    where h is the row's entry on the diagonal of the hat matrix.
+    """
     (n, d), frequencies = X.shape, Y.mean(axis=0)
-    with_labels = np.zeros((d, Y.shape[1]))
+    coordinates = np.empty((n, basis.shape[1]), np.float32)  # of the rows, along the principal axes
+    with_labels = np.zeros((basis.shape[1], Y.shape[1]))
     for part in chunks(n, d):
-        with_labels += (
-            (X[part] - center).astype(np.float32).T @ (Y[part] - frequencies).astype(np.float32) / n
-        )
+        coordinates[part] = (X[part] - center).astype(np.float32) @ basis.astype(np.float32)
+        with_labels += coordinates[part].T @ (Y[part] - frequencies).astype(np.float32) / n
     ridges = variances.sum() / d * np.array(RIDGES) + np.finfo(np.float32).tiny
-    projected = basis.T @ with_labels  # (k, c)
-    weights = [basis @ (projected / (variances + ridge)[:, None]) for ridge in ridges]
     errors = np.zeros(len(RIDGES))
-    for part in chunks(*X_val.shape):
-        Z, centred = X_val[part] - center, Y_val[part] - frequencies
-        errors += [((Z @ each - centred) ** 2).sum() for each in weights]
-    best = int(require_finite(errors, "validation errors of the ridge regressions").argmin())
-    return weights[best], float(ridges[best])
+    for part in chunks(n, d):
+        Z, centred = coordinates[part], Y[part] - frequencies
+        for number, ridge in enumerate(ridges):
+            predicted = Z @ (with_labels / (variances + ridge)[:, None]).astype(np.float32)
+            own = Z**2 @ (1 / (n * (variances + ridge))).astype(np.float32)
+            errors[number] += (((predicted - centred) / (1 - own[:, None]).clip(min=TINY)) ** 2).sum()
+    best = int(require_finite(errors, "leave-one-out errors of the ridge regressions").argmin())
+    return basis @ (with_labels / (variances + ridges[best])[:, None]), float(ridges[best])
 
 
 def _cross_fitted(

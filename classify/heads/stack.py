@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors
+from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
 from encode_once.classify.heads import make, with_shapes
@@ -17,7 +17,6 @@ from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.networks import Shapes
-from encode_once.classify.heads.validation import with_validation
 
 CLIP = 1e-4  # scores are clipped to [CLIP, 1 - CLIP] for their logits
 MEAN = "mean"
@@ -50,14 +49,15 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Stack":
-        """Learn the labels Y (n, c) of the rows X (n, d)."""
-        X, Y, X_val, Y_val = with_validation(X, Y, X_val, Y_val, self.seed)
+        """Learn the labels Y (n, c) of the rows X (n, d); without validation rows, all heads do without."""
+        Y = as_labels(Y, len(X))
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         combiner = None if self.combiner == MEAN else self._new_combiner()  # first, to raise before fitting
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
         if combiner:
             logits = self._out_of_fold(X, Y, X_val, Y_val)
-            self.combiner_ = combiner.fit(logits, Y, self._logits(self.heads_, X_val), Y_val)
+            logits_val = None if X_val is None else self._logits(self.heads_, X_val)
+            self.combiner_ = combiner.fit(logits, Y, logits_val, Y_val)
         fitted = [*self.heads_, *([combiner] if combiner else [])]
         self.warnings = [warning for head in fitted for warning in head.warnings]
         return self
@@ -124,13 +124,18 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         ends = np.cumsum([0, *(length * width for length, width in self._shapes)])
         return ColumnView(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
 
-    def _fitted(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> list[Head]:
-        return [
-            head.fit(self._columns(X, part), Y, self._columns(X_val, part), Y_val)
-            for head, part in zip(self._new_heads(), self._parts, strict=True)
-        ]
+    def _fitted(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+    ) -> list[Head]:
+        def fitted(head: Head, part: Sequence[int]) -> Head:
+            columns_val = None if X_val is None else self._columns(X_val, part)
+            return head.fit(self._columns(X, part), Y, columns_val, Y_val)
 
-    def _out_of_fold(self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix) -> Vectors:
+        return [fitted(head, part) for head, part in zip(self._new_heads(), self._parts, strict=True)]
+
+    def _out_of_fold(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+    ) -> Vectors:
         """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)
         for fold in splits.folds(f"kfold:{self.folds}", Y, {}, splits.position_draws(len(Y), self.seed)):

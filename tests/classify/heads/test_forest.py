@@ -17,9 +17,9 @@ def problem(seed=0, n=400, d=30, c=3):
 @pytest.mark.parametrize("c", [1, 3])
 def test_scores_are_those_of_scikit_learns_trees_on_the_projection(extra, trees, c):
     X, Y = problem(c=c)
-    X, Y, X_val, Y_val = X[:300], Y[:300], X[300:], Y[300:]
-    head = Forest(trees=20, components=8, extra=extra, seed=3).fit(X, Y, X_val, Y_val)
-    center, axes, columns = projection.learn(X, Y, X_val, Y_val, 8, 3)
+    X, Y, X_val = X[:300], Y[:300], X[300:]
+    head = Forest(trees=20, components=8, extra=extra, seed=3).fit(X, Y)
+    center, axes, columns = projection.learn(X, Y, 8, 3)
     forest = trees(20, max_features=0.33, min_samples_leaf=3, random_state=3)
     forest.fit(columns, Y if c > 1 else Y[:, 0])
     expected = forest.predict(projection.project(X_val, center, axes)).reshape(100, c)
@@ -29,8 +29,8 @@ def test_scores_are_those_of_scikit_learns_trees_on_the_projection(extra, trees,
 def test_a_tree_splits_like_a_classifier_by_gini_impurity():
     X, Y = problem(1)
     head = Forest(trees=1, components=30, max_features=1.0, min_samples_leaf=20, extra=False)
-    head.fit(X, Y[:, :1], X, Y[:, :1])
-    center, axes, columns = projection.learn(X, Y[:, :1], X, Y[:, :1], 30, 0)
+    head.fit(X, Y[:, :1])
+    center, axes, columns = projection.learn(X, Y[:, :1], 30, 0)
     whole = RandomForestClassifier(1, max_features=1.0, min_samples_leaf=20, random_state=0)
     expected = whole.fit(columns, Y[:, 0]).predict_proba(projection.project(X, center, axes))[:, 1]
     np.testing.assert_allclose(head.predict_proba(X)[:, 0], expected, atol=2e-3)
@@ -39,7 +39,7 @@ def test_a_tree_splits_like_a_classifier_by_gini_impurity():
 @pytest.mark.parametrize("extra", [True, False])
 def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
     X, Y = problem(2, n=900, c=80)
-    head = Forest(trees=30, extra=extra).fit(X[:600], Y[:600], X[600:650], Y[600:650])
+    head = Forest(trees=30, extra=extra).fit(X[:600], Y[:600])
     scores = head.predict_proba(X[650:])
     assert average_precision_score(Y[650:], scores, average="macro") > 0.8
     np.testing.assert_allclose(scores.mean(axis=0), Y[:600].mean(axis=0), atol=0.1)
@@ -47,7 +47,7 @@ def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
     assert len(state["starts"]) == (state["left"] < 0).sum() + 1
     assert len(state["shares"]) < 0.8 * 80 * (len(state["starts"]) - 1)  # shares of 0 are not stored
     if extra:  # all rows grow each tree, so that a tree of one leaf has the labels' frequencies
-        whole = Forest(trees=1, min_samples_leaf=600).fit(X[:600], Y[:600], X[600:], Y[600:])
+        whole = Forest(trees=1, min_samples_leaf=600).fit(X[:600], Y[:600])
         np.testing.assert_allclose(whole.predict_proba(X[:1])[0], Y[:600].mean(axis=0), atol=1e-3)
 
 

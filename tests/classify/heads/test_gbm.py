@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
+from encode_once.classify.data import splits
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.gbm import GBM
 
@@ -18,7 +19,7 @@ def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
     X, Y = problem()
     X, Y, X_val, Y_val = X[:400], Y[:400], X[400:], Y[400:]
     scores = GBM(jobs=1, seed=5, max_features=0.5).fit(X, Y, X_val, Y_val).predict_proba(X_val)
-    center, axes, Z = projection.learn(X, Y, X_val, Y_val, 32, 5)
+    center, axes, Z = projection.learn(X, Y, 32, 5)
     Z_val = projection.project(X_val, center, axes)
     for c in range(3):
         booster = lightgbm.LGBMClassifier(
@@ -38,6 +39,42 @@ def test_each_class_has_a_booster_that_is_stopped_on_the_validation_rows():
         np.testing.assert_allclose(scores[:, c], booster.predict_proba(Z_val)[:, 1], atol=1e-6)
 
 
+def test_without_validation_rows_each_booster_has_the_rounds_of_cross_validation_and_all_rows():
+    X, Y = problem()
+    head = GBM(jobs=1, seed=5, patience=20).fit(X, Y)
+    center, axes, columns = projection.learn(X, Y, 32, 5)
+    folds = splits.folds("kfold:3", Y, {}, splits.position_draws(len(Y), 5))
+    for c in range(3):
+        losses = []
+        for fold in folds:
+            others = np.setdiff1d(np.arange(len(Y)), fold)
+            booster = of_all_rows(columns[others], Y[others, c], 90)
+            stages = (booster.predict_proba(columns[fold], num_iteration=i)[:, 1] for i in range(1, 91))
+            losses.append([log_loss(Y[fold, c], stage) for stage in stages])
+        rounds, loss = head.boosters_[c].num_trees(), np.mean(losses, axis=0)
+        assert loss[rounds - 1] < loss.min() + 0.003  # their bins are not those of all rows
+        assert [epoch.epoch for epoch in head.history if epoch.model == c] == [*range(1, rounds + 1)]
+        whole = of_all_rows(columns, Y[:, c], rounds)
+        Z = projection.project(X, center, axes)
+        np.testing.assert_allclose(head.predict_proba(X)[:, c], whole.predict_proba(Z)[:, 1], atol=1e-6)
+
+
+def of_all_rows(columns, labels, rounds):
+    """LightGBM's own booster, with as many rounds as are asked for."""
+    booster = lightgbm.LGBMClassifier(
+        n_estimators=rounds,
+        learning_rate=0.05,
+        num_leaves=15,
+        min_child_samples=40,
+        n_jobs=1,
+        random_state=5,
+        deterministic=True,
+        force_row_wise=True,
+        verbosity=-1,
+    )
+    return booster.fit(columns, labels)
+
+
 def test_a_constant_class_has_that_constant_as_its_score():
     X, Y = problem()
     Y = np.column_stack([Y[:, 0], np.ones(len(Y), bool), np.zeros(len(Y), bool)])
@@ -50,7 +87,7 @@ def test_the_history_has_the_log_losses_of_each_class_round_by_round():
     X, Y = problem()
     head = GBM(jobs=1, patience=5).fit(X[:400], Y[:400], X[400:], Y[400:])
     scores = head.predict_proba(X[400:])
-    _, _, columns = projection.learn(X[:400], Y[:400], X[400:], Y[400:], 32, 0)
+    _, _, columns = projection.learn(X[:400], Y[:400], 32, 0)
     for c in range(3):
         rounds = [epoch for epoch in head.history if epoch.model == c]
         assert [epoch.epoch for epoch in rounds] == [*range(1, len(rounds) + 1)]

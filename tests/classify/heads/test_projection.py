@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encode_once.classify.heads import projection
 
@@ -14,12 +15,12 @@ def problem(seed, n, d, c=3):
     return X, X @ rng.normal(size=(d, c)) + 3 * rng.normal(size=(n, c)) > 0
 
 
-@settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 1000), n=st.integers(20, 200), d=st.integers(3, 30), p=st.integers(1, 40))
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), n=st.integers(20, 60), d=st.integers(3, 30), p=st.integers(1, 40))
 def test_the_axes_are_the_columns_then_principal_components_then_ridge_regressions(seed, n, d, p):
     X, Y = problem(seed, n, d)
-    X_val, Y_val = problem(seed + 1, 50, d)
-    center, axes, _ = projection.learn(X, Y, X_val, Y_val, p, seed)
+    X_val, _ = problem(seed + 1, 50, d)
+    center, axes, _ = projection.learn(X, Y, p, seed)
     Z = projection.project(X_val, center, axes)
     kept = min(p, n, d)
     assert Z.shape == (50, d + kept + 3)
@@ -29,19 +30,22 @@ def test_the_axes_are_the_columns_then_principal_components_then_ridge_regressio
     theirs = principal.transform(X_val)[:, distinct]
     np.testing.assert_allclose(np.abs(Z[:, d : d + kept][:, distinct]), np.abs(theirs), rtol=1e-2, atol=1e-2)
 
+    regressions = Z[:, d + kept :]
     scale = X.astype(np.float64).var(axis=0).mean()
-    models = [Ridge(alpha=share * scale * n).fit(X.astype(np.float64), Y) for share in projection.RIDGES]
-    errors = [((model.predict(X_val) - Y_val) ** 2).sum() for model in models]
-    predictions = Z[:, d + kept :] + Y.mean(axis=0)
-    assert ((predictions - Y_val) ** 2).sum() == pytest.approx(min(errors), rel=1e-3)
-    np.testing.assert_allclose(predictions, models[int(np.argmin(errors))].predict(X_val), atol=5e-3)
+    Z, centred = X - X.mean(axis=0, dtype=np.float64), Y - Y.mean(axis=0)
+    models = [Ridge(alpha=share * scale * n, fit_intercept=False) for share in projection.RIDGES]
+    scores = [cross_val_predict(model, Z, centred, cv=LeaveOneOut()) for model in models]
+    errors = ((np.array(scores) - centred) ** 2).sum(axis=(1, 2))
+    if np.sort(errors)[1] > errors.min() * (1 + 1e-4):  # else rounding chooses
+        best = models[int(errors.argmin())].fit(Z, centred)
+        np.testing.assert_allclose(regressions, best.predict(X_val - X.mean(axis=0)), atol=5e-3)
 
 
 @pytest.mark.parametrize(("n", "d"), [(60, 20), (30, 80)])
 def test_a_train_rows_regressions_are_fitted_on_the_other_folds(n, d, monkeypatch):
     monkeypatch.setattr(projection, "RIDGES", (0.3,))
     X, Y = problem(0, n, d)
-    center, axes, columns = projection.learn(X, Y, X, Y, 8, 5)
+    center, axes, columns = projection.learn(X, Y, 8, 5)
     np.testing.assert_array_equal(columns[:, :-3], projection.project(X, center, axes)[:, :-3])
     Z, centred = X - X.mean(axis=0, dtype=np.float64), Y - Y.mean(axis=0)
     model = Ridge(alpha=0.3 * (Z**2).mean() * n, fit_intercept=False)
@@ -54,11 +58,11 @@ def test_a_train_rows_regressions_are_fitted_on_the_other_folds(n, d, monkeypatc
 def test_many_columns_are_left_out_and_so_are_regressions_of_more_labels_than_columns(monkeypatch):
     monkeypatch.setattr(projection, "MAX_PLAIN", 9)
     X, Y = problem(0, 40, 10)
-    assert projection.learn(X, Y, X, Y, 4, 0)[2].shape == (40, 4 + 3)
+    assert projection.learn(X, Y, 4, 0)[2].shape == (40, 4 + 3)
     X, Y = problem(0, 40, 9, c=10)
-    assert projection.learn(X, Y, X, Y, 4, 0)[2].shape == (40, 9 + 4)
+    assert projection.learn(X, Y, 4, 0)[2].shape == (40, 9 + 4)
 
 
 def test_constant_columns_give_finite_axes():
     X, Y = np.zeros((20, 4), np.float32), np.arange(20)[:, None] % 2 == 0
-    assert all(np.isfinite(learned).all() for learned in projection.learn(X, Y, X, Y, 2, 0))
+    assert all(np.isfinite(learned).all() for learned in projection.learn(X, Y, 2, 0))

@@ -97,6 +97,15 @@ def test_each_head_is_fitted_on_rows_with_their_own_labels(data, monkeypatch, sp
         np.testing.assert_array_equal(labels_val, Y[150:])
 
 
+def test_without_validation_rows_the_heads_and_the_combiner_learn_from_all_rows(data, spied):
+    X, Y = data
+    stack = Stack(SHAPES, heads=["Memory"] * 2, combiner="Spy", folds=4).fit(X, Y)
+    scores, labels, *validation = stack.combiner_.args
+    assert (scores.shape, scores.any(), validation) == ((200, 4), False, [None, None])
+    np.testing.assert_array_equal(labels, Y)
+    assert all(len(head.labels) == 200 for head in stack.heads_)
+
+
 @pytest.mark.parametrize("parts", [None, [[1], [0, 1]]])
 def test_the_combiner_scores_the_logits_of_each_head_on_its_part(data, parts):
     X, Y = data
