@@ -162,7 +162,7 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
 
     def _cross_validated(self, folds: Sequence[tuple[RowIndex, RowIndex]], c: int, table: Any) -> Any:
         """The booster of class c, of all rows, with the rounds that are best in cross-validation."""
-        losses = lightgbm.cv(
+        losses: dict[str, Any] = lightgbm.cv(
             self._params,
             table,
             self.rounds,

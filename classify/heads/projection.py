@@ -20,9 +20,7 @@ TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
-def learn(
-    X: MatrixLike, Y: LabelMatrix, components: int, seed: int
-) -> tuple[Vectors, Vectors, Vectors]:
+def learn(X: MatrixLike, Y: LabelMatrix, components: int, seed: int) -> tuple[Vectors, Vectors, Vectors]:
     """Center (d,) and axes (a, d), see `project`; and the columns (n, a) of the train rows X (n, d).
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
