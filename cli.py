@@ -32,6 +32,7 @@ from encode_once.cache.options import (
     Verbs,
     data_option,
     device_option,
+    excel_option,
     existing_store,
     grouped,
     json_option,
@@ -138,6 +139,7 @@ class Encoding:
             label_separator=record.label_separator.strip() or None,
             captions=record.captions,
             keep_tables=False,
+            bit_depth=record.bit_depth,
             **self.inputs,
         )
         warn_of_failures(report)
@@ -179,6 +181,7 @@ encoding_options = grouped(
               help="train, test, val …; auto: train if it has labels, else another.")  # fmt: skip
 @click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the rows with different predictions as CSV.")  # fmt: skip
+@excel_option
 @click.option("--anyway", is_flag=True, help="Compare runs that are not comparable, on the rows they share.")
 @encoding_options
 @json_option
@@ -187,6 +190,7 @@ def evaluate(
     data: str | None,
     table: str,
     differences: Path | None,
+    excel_safe: bool,
     anyway: bool,
     encoding: Encoding,
     as_json: bool,
@@ -239,7 +243,9 @@ def evaluate(
     print_result(comparison, as_json, lambda: comparison_text(comparison))
     if differences:
         record = loaded[0].record
-        count = compare.write_differences(differences, evaluations, record.id_column, record.label_separator)
+        count = compare.write_differences(
+            differences, evaluations, record.id_column, record.label_separator, excel_safe=excel_safe
+        )
         say(f"{differences}: {count} rows")
 
 
@@ -270,27 +276,42 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
 @output_option(default="predictions.csv")
 @click.option("--table", "split", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
+              help="Also write the scores, a column per class, as .csv, .jsonl or .parquet.")  # fmt: skip
+@excel_option
 @encoding_options
-def predict(run: str, data: str, output: Path, split: str, encoding: Encoding) -> None:
+def predict(
+    run: str,
+    data: str,
+    output: Path,
+    split: str,
+    scores: Path | None,
+    excel_safe: bool,
+    encoding: Encoding,
+) -> None:
     """Predict labels for every row of a table, encoding only what is missing.
 
     Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
-    mean; the column Missing names them. The store that the run was fitted from is not changed: vectors of new
-    rows are stored in RUN/store.
+    mean; the column Missing names them. Scores are the probabilities that thresholds are compared with. The
+    store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
 
     \b
     Example:
-      encode-once predict runs/mlp --data photos -o predictions.csv
+      encode-once predict runs/mlp --data photos -o predictions.csv --scores scores.csv
     """
     from encode_once.classify import load_run
     from encode_once.classify.runs.predict import choose_split, label, store_for
+    from encode_once.classify.runs.score_file import check_score_file
 
+    if scores:
+        check_score_file(scores)
     loaded = load_run(run)
     with store_for(loaded, encoding.store) as store:
         report = encoding.encode(loaded, data, store, encoding.trusted([loaded]))
         table = choose_split(report.tables, split, "test", "train")
-        warn(label(loaded, store, table, output))
-    say(f"{output}: {len(table)} rows of {table.source}")
+        warn(label(loaded, store, table, output, scores=scores, excel_safe=excel_safe))
+    for file in filter(None, (output, scores)):
+        say(f"{file}: {len(table)} rows of {table.source}")
 
 
 recipe_options = grouped(

@@ -127,3 +127,6 @@ device_option = click.option("--device", default="auto", show_default=True, help
 output_option = functools.partial(
     click.option, "-o", "--output", show_default=True, type=click.Path(path_type=Path)
 )
+excel_option = click.option(
+    "--excel-safe", is_flag=True, help="Put ' before cells of CSV files that begin with = + - @."
+)

@@ -12,6 +12,7 @@ from encode_once.cache import DataError
 from encode_once.cache.options import (
     Setting,
     device_option,
+    excel_option,
     json_option,
     output_option,
     print_result,
@@ -256,9 +257,10 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
 @output_option(default="audit.csv")
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
+@excel_option
 @device_option
 @json_option
-def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> None:
+def audit(run: str, output: Path, near: float, excel_safe: bool, device: str, as_json: bool) -> None:
     """Find likely errors in a run's data and write them to a CSV file, the most certain first.
 
     Reported are eval rows with duplicates among the train rows or in other tables of the store; duplicates
@@ -275,7 +277,7 @@ def audit(run: str, output: Path, near: float, device: str, as_json: bool) -> No
 
     findings, warnings = auditing.audit(load_run(run), near, device)
     warn(warnings)
-    auditing.write(findings, output)
+    auditing.write(findings, output, excel_safe=excel_safe)
     say(f"{output}: {auditing.summary(findings)}")
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))

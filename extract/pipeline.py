@@ -138,7 +138,7 @@ def encode(
 
 
 def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[Job]:
-    """Drop towers whose modality is absent from the data, if their encoder has another tower.
+    """Drop towers whose modality is absent from the data, if others remain.
 
     So CLIP can encode a table with only captions or only images. `generated`: whether captions are generated.
     """
@@ -150,13 +150,13 @@ def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[
     if generated:
         modalities.add("caption")
     with_data = [job for job in jobs if job.tower.modality in modalities]
-    encoders_with_data = {job.encoder for job in with_data}
-    for job in jobs:
-        if job.encoder not in encoders_with_data:
-            with_data.append(job)  # it has nothing to encode, which is an error
-        elif job not in with_data:
+    if not with_data:
+        return list(jobs)  # there is nothing to encode, which is an error
+    for modality in get_args(Modality):
+        names = [name for job in jobs if job.tower.modality == modality for name in job.names.values()]
+        if names and modality not in modalities:
             report.warnings.append(
-                f"{report.tables[0].source} has no {job.tower.modality}s: {job.encoder} encodes the rest"
+                f"{report.tables[0].source} has no {modality}s: {', '.join(names)} not encoded"
             )
     return with_data
 

@@ -204,3 +204,25 @@ def test_a_read_only_store_can_be_predicted_from(fitted, new, unwritable, folder
         assert len(list(csv.reader(file))) == 4
     assert files_of("store") == before[0]
     assert (files_of("run") == before[1]) == ("run" in folders)
+
+
+def test_rows_without_any_caption_are_labelled_by_their_images(fitted, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for row in range(3):
+        picture(row + 800).save(tmp_path / "photos" / f"{row}.png")
+    result = fitted("predict", "run", "--data", "photos", "-o", "out.csv", "--scores", "scores.csv")
+    assert "photos has no captions: glove-50/mean, glove-50/tokens not encoded" in result.stderr
+    assert "glove-50/mean: 3 of 3 rows have no vector" in result.stderr
+    with open("out.csv") as out, open("scores.csv") as scores:
+        rows, columns = list(csv.DictReader(out)), next(csv.reader(scores))
+    assert [(row["ImageID"], row["Missing"]) for row in rows] == [
+        (f"{row}.png", "glove-50/mean") for row in range(3)
+    ]
+    assert columns == ["ImageID", "bird", "boat", "bus", "car", "cat", "dog"]
+
+
+def test_rows_without_any_image_are_labelled_by_their_captions(fitted, tmp_path):
+    (tmp_path / "captions.csv").write_text("id,caption\na,a dog and a cat\n")
+    result = fitted("predict", "run", "--data", "captions.csv", "-o", "out.csv")
+    assert "captions.csv has no images: efficientnet-lite0/pooled not encoded" in result.stderr
+    assert (tmp_path / "out.csv").read_text().endswith("efficientnet-lite0/pooled\n")

@@ -13,11 +13,10 @@ label           a label that is doubtful by the scores of a model that has not s
 rare            a class too rare to tune a threshold; score: the uncertainty of its recall
 """
 
-import csv
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from functools import cached_property
 from importlib import import_module
 from itertools import zip_longest
@@ -26,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from encode_once.cache import DataError, MissingRowsError, Store, Table
-from encode_once.cache.format.atomic import replacing
+from encode_once.cache.csv_file import write_csv
 from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.audit import cross_split
 from encode_once.classify.audit.cross_split import likeness
@@ -82,12 +81,10 @@ def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Find
     return [*duplicates, *_doubtful_labels(audited), *_rare_classes(run)], audited.warnings
 
 
-def write(findings: Sequence[Finding], path: Path) -> None:
-    """Write findings as CSV."""
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(Finding)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(map(asdict, findings))
+def write(findings: Sequence[Finding], path: Path, *, excel_safe: bool = False) -> None:
+    """Write findings as CSV; excel_safe: see `write_csv`."""
+    names = [field.name for field in fields(Finding)]
+    write_csv(path, names, map(astuple, findings), excel_safe=excel_safe)
 
 
 def summary(findings: Sequence[Finding]) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from encode_once.cache import DataError, Store, Table
 from encode_once.classify.arrays import LabelMatrix
 
+MAX_NAMED = 10  # classes that a message names
+
 
 def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
@@ -44,6 +46,12 @@ def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Lab
     for row, names in enumerate(labels):
         Y[row, [column[name] for name in names if name in column]] = True
     return Y
+
+
+def named(names: Sequence[str]) -> str:
+    """The names, of many only the first, and how many more there are."""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def class_names(labels: Sequence[Sequence[str]]) -> list[str]:

@@ -5,7 +5,6 @@ much more precise than two separate intervals, because a row that is hard for on
 So runs are only compared on eval rows that all of them have, and that none of them tuned its thresholds on.
 """
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TypedDict
 import numpy as np
 
 from encode_once.cache import DataError, UsageError
-from encode_once.cache.format.atomic import replacing
+from encode_once.cache.csv_file import write_csv
 from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.data.duplicates import join
 from encode_once.classify.data.rows import content_order, match
@@ -113,30 +112,32 @@ def against_first(
 
 
 def write_differences(
-    path: Path, evaluations: Sequence[Evaluation], id_column: str, label_separator: str
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    id_column: str,
+    label_separator: str,
+    *,
+    excel_safe: bool = False,
 ) -> int:
     """Write the rows whose predicted labels differ between runs as CSV; return their number.
 
     The columns are the id, `Labels` (the truth), the labels that each run predicts, under the run's folder,
     and `Closest`: the runs whose labels are closest to the truth by the row's F1, empty if all are equally
-    close.
+    close. excel_safe: see `write_csv`.
     """
     first = evaluations[0]
     labels, classes = first.rows.labels, np.array(first.classes)
     closeness = np.stack([_closeness(labels, run.predictions) for run in evaluations])  # (runs, n)
     differing = np.any([(run.predictions != first.predictions).any(axis=1) for run in evaluations], axis=0)
-    with (
-        replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([id_column, "Labels", *(run.run for run in evaluations), "Closest"])
-        for row in np.flatnonzero(differing):
-            label_sets = [labels[row], *(run.predictions[row] for run in evaluations)]
-            best = np.flatnonzero(closeness[:, row] == closeness[:, row].max()).tolist()
-            closest = [evaluations[k].run for k in best] if len(best) < len(evaluations) else []
-            cells = (label_separator.join(classes[label_set]) for label_set in label_sets)
-            writer.writerow([first.rows.ids[row], *cells, "; ".join(closest)])
+    rows = []
+    for row in np.flatnonzero(differing):
+        label_sets = [labels[row], *(run.predictions[row] for run in evaluations)]
+        best = np.flatnonzero(closeness[:, row] == closeness[:, row].max()).tolist()
+        closest = [evaluations[k].run for k in best] if len(best) < len(evaluations) else []
+        cells = (label_separator.join(classes[label_set]) for label_set in label_sets)
+        rows.append([first.rows.ids[row], *cells, "; ".join(closest)])
+    header = [id_column, "Labels", *(run.run for run in evaluations), "Closest"]
+    write_csv(path, header, rows, excel_safe=excel_safe)
     return int(differing.sum())
 
 

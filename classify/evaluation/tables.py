@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from encode_once.cache.text_table import cell_text, interval_text, table_text
+from encode_once.classify.data.labels import named
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.evaluation.compare import Comparison, MetricChange
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
@@ -23,7 +24,10 @@ def with_interval(value: float | None, ends: Sequence[float] | None, sign: str =
 
 def metrics_text(metrics: Metrics) -> str:
     """A run's metrics: a line per class, then the averages, and their intervals if there are any."""
-    classes = [{**row, "threshold": _threshold_cell(row["threshold"])} for row in metrics["per_class"]]
+    classes = [
+        {**row, "threshold": _threshold_cell(row["threshold"]), "interval": _interval_cell(row["interval"])}
+        for row in metrics["per_class"]
+    ]
     if all(row["threshold"] is None for row in classes):  # labels did not come from one threshold per class
         left_out = ("threshold", "interval")
         classes = [{name: row[name] for name in row if name not in left_out} for row in classes]
@@ -31,7 +35,7 @@ def metrics_text(metrics: Metrics) -> str:
     lines += [
         "  ".join(f"{name} {cell_text(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)
     ]
-    lines += [metrics["guarantee"]] if metrics.get("guarantee") else []
+    lines += [metrics["guarantee"]] if metrics.get("guarantee") else _never_predicted(metrics)
     if "intervals" in metrics:
         intervals = (f"{name} {interval_text(metrics['intervals'][name])}" for name in COMPARED)
         lines.append("95 % intervals: " + "  ".join(intervals))
@@ -43,6 +47,22 @@ def _threshold_cell(value: float | None) -> float | str | None:
     if value is None:
         return None
     return "never" if value >= NEVER else "always" if value <= ALWAYS else value
+
+
+def _interval_cell(ends: list[float] | None) -> str | None:
+    if ends is None:
+        return None
+    low, high = (cell_text(_threshold_cell(end)) for end in ends)
+    return f"{low} … {high}"
+
+
+def _never_predicted(metrics: Metrics) -> list[str]:
+    """A line about the classes for which no threshold has the precision or recall that was asked for."""
+    names = [row["label"] for row in metrics["per_class"] if _threshold_cell(row["threshold"]) == "never"]
+    objective = metrics["objective"]
+    if not names or not objective.removeprefix("global-").startswith(("precision:", "recall:")):
+        return []
+    return [f"{objective} is out of reach for {named(names)}: never predicted"]
 
 
 def comparison_text(comparison: Comparison) -> str:

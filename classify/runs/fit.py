@@ -21,7 +21,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.labels import choose_table, named
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.evaluation.evaluation import ScoredRows
@@ -89,8 +89,11 @@ def fit(
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     fitted, rows, evaluated = _fit_and_evaluate(fitter, folds)
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
+    untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
+    if untrained:
+        warnings.append(f"no row to fit on has one of the labels {named(untrained)}: they are not learned")
     seconds = round(time.perf_counter() - started, 3)
-    record = _record(store, samples, fitted, identity, seconds, warnings)
+    record = _record(store, samples, fitted, identity, seconds, warnings, untrained)
     result = Run(
         path,
         replace(
@@ -128,7 +131,13 @@ def _fit_and_evaluate(fitter: HeadFitter, folds: Sequence[RowIndex]) -> tuple[Fi
 
 
 def _record(
-    store: Store, samples: Samples, fitted: Fitted, identity: str, seconds: float, warnings: list[str]
+    store: Store,
+    samples: Samples,
+    fitted: Fitted,
+    identity: str,
+    seconds: float,
+    warnings: list[str],
+    untrained: list[str],
 ) -> RunRecord:
     table = samples.table
     return RunRecord(
@@ -145,6 +154,7 @@ def _record(
         scales=fitted.scales,
         identity=identity,
         code=code_key(),
+        untrained=untrained,
     )
 
 

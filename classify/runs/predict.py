@@ -18,12 +18,13 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.labels import class_names, label_matrix
+from encode_once.classify.data.labels import class_names, label_matrix, named
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.run import Run
+from encode_once.classify.runs.score_file import check_score_file, write_scores
 
 
 @contextmanager
@@ -141,15 +142,45 @@ def predict(run: Run, store: Store, table: Table) -> tuple[Scores, list[str]]:
     return scores, matrix.warnings
 
 
-def label(run: Run, store: Store, table: Table, output: Path) -> list[str]:
-    """Write the labels of a table's rows as CSV; return warnings about rows that lack a vector.
+def label(
+    run: Run,
+    store: Store,
+    table: Table,
+    output: Path,
+    *,
+    scores: Path | None = None,
+    excel_safe: bool = False,
+) -> list[str]:
+    """Write the labels of a table's rows as CSV; return warnings.
+
+    Args:
+        run, store, table: the run, the store with its features of the rows, and the rows.
+        output: the file of the labels.
+        scores: a file for the probabilities that the thresholds are compared with, see `write_scores`.
+        excel_safe: see `write_csv`.
 
     Raises:
         MissingRowsError: rows that were never extracted.
+        UsageError: `scores` has an unknown suffix.
     """
-    scores, matrix = _scored(run, store, table)
-    run.write_predictions(output, table.id_column, table.ids, run.decision(scores), matrix.missing())
-    return matrix.warnings
+    if scores:
+        check_score_file(scores)
+    values, matrix = _scored(run, store, table)
+    probabilities = run.decision.probabilities(values)
+    missing, predictions = matrix.missing(), run.decision.choose(probabilities)
+    run.write_predictions(output, table.id_column, table.ids, predictions, missing, excel_safe=excel_safe)
+    if scores:
+        classes = run.record.classes
+        write_scores(scores, table.id_column, table.ids, classes, probabilities, excel_safe=excel_safe)
+    return [*matrix.warnings, *untrained_warning(run)]
+
+
+def untrained_warning(run: Run) -> list[str]:
+    """A warning about classes that the run was fitted without a positive row of, if there are any."""
+    names = run.record.untrained
+    if not names:
+        return []
+    return [f"{run.path} was fitted without one positive row of {named(names)}: their scores mean nothing"]
 
 
 def _scored(run: Run, store: Store, table: Table) -> tuple[Scores, Matrix]:
@@ -163,11 +194,18 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
     Rows with the content key (see `rows`) of a fitted or tuned row are left out, and counted in a warning.
 
     Raises:
-        DataError: the table has no labels, or no rows that the run has not seen.
+        DataError: the table has no labels that the run knows, or no rows that the run has not seen.
         MissingRowsError: rows that were never extracted.
     """
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
+    classes, names = run.record.classes, class_names(table.labels)
+    unknown = [name for name in names if name not in {*classes}]
+    if len(unknown) == len(names):
+        content = f"only labels that {run.path} does not know ({named(unknown)})" if names else "no labels"
+        raise DataError(
+            f"{table.source} has {content}, so there is nothing to measure; the run's are {named(classes)}"
+        )
     scores, warnings = predict(run, store, table)
     keys = content_keys(table)
     seen = run.has_seen(keys)
@@ -180,10 +218,9 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
             f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted or tuned on the same "
             "image or, without an image, the same caption"
         )
-    classes = run.record.classes
-    unknown = sorted(set(class_names(table.labels)) - set(classes))
     if unknown:
-        warnings.append(f"labels the run does not know are left out: {', '.join(unknown)}")
+        warnings.append(f"labels the run does not know are left out: {named(unknown)}")
+    warnings += untrained_warning(run)
     try:
         groups = Grouping.parse(run.spec.groups, store, table).of(table)
     except UsageError:

@@ -15,9 +15,8 @@ metrics.json         the metrics of the decision rule on `eval`
 predictions.csv      its labels for the rows of `eval`
 """
 
-import csv
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -28,6 +27,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
+from encode_once.cache.csv_file import write_csv
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.format.files import open_descriptor, open_without_links, typed
 from encode_once.cache.format.hdf5 import create_hdf5, write_texts
@@ -97,6 +97,7 @@ class RunRecord:
     scales: dict[str, str] = field(default_factory=dict)  # by feature, see `standardise.standardisation`
     identity: str = ""  # `FitSpec.identity`
     code: str = ""  # `spec.code_key` of the program that fitted it
+    untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
 
     @property
     def stored(self) -> dict[str, FittedFeature]:
@@ -123,6 +124,13 @@ class RunRecord:
             *self.captioners.items(),
         ]
         return needed | encoder_records((encoder, f.weights_file, f.spec) for encoder, f in features)
+
+    @property
+    def bit_depth(self) -> int | None:
+        """The bits by which 16-bit images were scaled; None without features of images."""
+        specs = [feature.spec for feature in self.stored.values() if feature.spec["modality"] == "image"]
+        depths = {int(spec.get("bit_depth", 16)) for spec in specs}
+        return depths.pop() if len(depths) == 1 else None
 
     @property
     def captions(self) -> list[str]:
@@ -208,10 +216,8 @@ class Run:
                     group["missing"] = rows.missing
                 if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
                     group["groups"] = rows.groups
-        with replacing(self.path / "history.csv") as temporary, temporary.open("w", newline="") as csv_file:
-            writer = csv.writer(csv_file, lineterminator="\n")
-            writer.writerow(field.name for field in fields(Epoch))
-            writer.writerows(astuple(epoch) for epoch in self.history)
+        names = [field.name for field in fields(Epoch)]
+        write_csv(self.path / "history.csv", names, map(astuple, self.history))
         self.save_decision(metrics, predictions)
         content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
         content["tuning"] = content.pop("decision")  # its name in the file
@@ -239,23 +245,25 @@ class Run:
         ids: Sequence[str],
         predictions: LabelMatrix,
         missing: BoolArray | None,
+        *,
+        excel_safe: bool = False,
     ) -> None:
         """Write predictions (n, c) as CSV, each row's labels joined by the separator.
 
         If features are missing (n, features), a third column names those that the training mean replaced.
+        excel_safe: see `write_csv`.
         """
         columns = {"Labels": (self.record.classes, predictions)}
         if missing is not None and missing.any():
             columns["Missing"] = ([*self.record.features], missing)
-        with (
-            replacing(path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([id_column, *columns])
-            for row, row_id in enumerate(ids):
-                cells = ([names[i] for i in np.flatnonzero(has[row])] for names, has in columns.values())
-                writer.writerow([row_id, *map(self.record.label_separator.join, cells)])
+
+        def cells(row: int) -> Iterator[str]:
+            yield ids[row]
+            for names, has in columns.values():
+                yield self.record.label_separator.join(names[i] for i in np.flatnonzero(has[row]))
+
+        rows = ([*cells(row)] for row in range(len(ids)))
+        write_csv(path, [id_column, *columns], rows, excel_safe=excel_safe)
 
 
 def check_place(path: Path, overwrite: bool) -> None:
@@ -322,7 +330,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
             f"{FORMAT!r} only: fit it again"
         )
-    content = content | {"decision": content["tuning"], "data": content["table"]}
+    content = {"untrained": []} | content | {"decision": content["tuning"], "data": content["table"]}
     spec = {field.name: content[field.name] for field in fields(FitSpec)}
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

@@ -2,16 +2,18 @@
 
 import csv
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from encode_once import extract
-from encode_once.cache import Failure, SpecMismatchError, Store
+from encode_once.cache import DataError, Failure, SpecMismatchError, Store, content_key
+from encode_once.cache.keys import pack
 from encode_once.classify import fit, load_run, predict, retune
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.predict import check, differences, label
+from encode_once.classify.runs.predict import check, differences, evaluate, label
 from encode_once.cli import main
 
 
@@ -120,3 +122,61 @@ def test_an_unchanged_or_absent_store_has_no_differences(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     assert differences(run, store) == differences(run, Store(tmp_path / "gone")) == []
+
+
+def labelled(store, labels):
+    """The store's table with other contents, which the run has not seen, and these labels."""
+    (table,) = store.tables()
+    n = len(labels)
+    keys = pack(content_key(f"new {row}".encode()) for row in range(n))
+    for name in ("e/image", "e/text"):
+        with store.feature(name).writer(n) as writer:
+            writer.append(keys, np.zeros((n, 8), np.float16))
+    return replace(
+        table,
+        ids=[str(row) for row in range(n)],
+        images=table.images[:n],
+        captions=table.captions[:n],
+        labels=labels,
+        columns={},
+        image_keys=keys,
+        caption_keys=keys,
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        ([(), ()], "has no labels, so there is nothing to measure"),
+        ([("fish",), ("fox", "fish")], r"has only labels that .*run does not know \(fish, fox\)"),
+    ],
+)
+def test_data_without_a_known_label_is_not_measured(filled, tmp_path, labels, problem):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    with pytest.raises(DataError, match=problem):
+        evaluate(run, store, labelled(store, labels))
+
+
+def test_labels_that_the_run_does_not_know_are_named(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    first = run.record.classes[0]
+    table = labelled(store, [(first, "fox"), (*(f"fish {n:02d}" for n in range(12)),)])
+    evaluation, warnings = evaluate(run, store, table)
+    assert evaluation.metrics["n"] == 2
+    (line,) = [line for line in warnings if "does not know" in line]
+    assert line.endswith(f"left out: {', '.join(f'fish {n:02d}' for n in range(10))} and 3 more")
+
+
+def test_classes_without_a_row_to_fit_on_are_named_by_fit_and_by_predict(filled, tmp_path):
+    store = filled()
+    (table,) = store.tables()
+    table.labels = [(*row, "rare") if n == 8 else row for n, row in enumerate(table.labels)]
+    store.save(table)
+    run, _ = fit(store, "linear", run=tmp_path / "run", split="part")  # row 8 is for evaluation
+    assert any("has one of the labels rare: they are not learned" in line for line in run.record.warnings)
+    loaded = load_run(run.path)
+    assert loaded.record.untrained == ["rare"]
+    warnings = label(loaded, store, table, tmp_path / "out.csv")
+    assert any("without one positive row of rare" in line for line in warnings)
