@@ -1,7 +1,7 @@
 """Read the user's data from any supported container; the same samples give the same tables.
 
 A container is a module in CONTAINERS with `ABOUT` (its layout in a line), `recognises(data, options)` and
-`read(data, options)`.
+`read(data, options)`, which returns raw tables (see `raw`); `meaning` decides what their columns mean.
 """
 
 import os
@@ -11,16 +11,18 @@ from types import ModuleType
 from encode_once.cache.errors import DataError, MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
-from encode_once.extract.readers import captioned_folder, coco, csv_folder, hf_datasets, table, webdataset
+from encode_once.extract.readers import captioned_folder, coco, hf_datasets, table, webdataset
 from encode_once.extract.readers.columns import Columns, ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
+from encode_once.extract.readers.meaning import understood
+from encode_once.extract.readers.samples import tables
+from encode_once.extract.readers.unused import unused_files
 
 __all__ = ["CONTAINERS", "Columns", "accepted", "read"]
 
 CONTAINERS: tuple[ModuleType, ...] = (
-    csv_folder,
-    coco,
     table,
+    coco,
     captioned_folder,
     webdataset,
     hf_datasets,
@@ -56,8 +58,10 @@ def read(
     with file_errors(data):
         if not data.is_dir():
             check_regular(data)
-        tables, warnings = _container(data, options).read(data, options)
-    return tables, warnings + bad_rows.warnings
+        raw = _container(data, options).read(data, options)
+        result, warnings = tables([understood(part, options) for part in raw], label_separator)
+    unused = [line for part in raw for line in part.unused] + unused_files(data, raw)
+    return result, warnings + bad_rows.warnings + [f"not used: {line}" for line in unused]
 
 
 def _container(data: Path, options: ReadOptions) -> ModuleType:
@@ -71,7 +75,7 @@ def _container(data: Path, options: ReadOptions) -> ModuleType:
         raise MissingDataError(f"{data}: contains neither train.csv nor any other input; {accepted()}")
     if len(matches) > 1:  # images may lie next to a table that names them
         matches = [container for container in matches if container is not captioned_folder]
-    if len(matches) > 1 and csv_folder not in matches:  # train.csv has precedence over all others
+    if len(matches) > 1 and not (table in matches and table.has_precedence(data, options)):
         layouts = "; or ".join(container.ABOUT for container in matches)
         raise DataError(
             f"{data} can be read in {len(matches)} ways ({layouts}): give the path of a single file, "

@@ -6,11 +6,10 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError
 from encode_once.cache.input_files import TEXT_MB
-from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.image_lookup import Folder
-from encode_once.extract.readers.samples import RawSplit, tables
+from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a folder of images, with captions in a .txt of the same name next to each, one per line"
 
@@ -20,8 +19,8 @@ def recognises(data: Path, options: ReadOptions) -> bool:
     return bool(Folder.listed(data).pictures)
 
 
-def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
-    """Return the table "train", without labels, and a warning for each kind of problem.
+def read(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The table "train", without labels.
 
     Rows are the images in natural order: 2.jpg before 10.jpg.
 
@@ -45,23 +44,26 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
         else:
             stray.append(path)
     ids = sorted((name for names in folder.pictures.values() for name in names), key=_natural)
-    part = RawSplit(
-        files=[data],
-        split="train",
-        where=lambda row: str(data / ids[row]),
-        ids=ids,
-        captions=[captions.get(name, []) for name in ids] if captions else None,
-        images=[folder.files[name] for name in ids],
+    columns: dict[str, Cells] = {"image": [folder.files[name] for name in ids]}
+    if captions:
+        columns["captions"] = [captions.get(name, []) for name in ids]
+    table = RawTable.of_columns(
+        "train",
+        [data],
+        columns,
+        lambda row: str(data / ids[row]),
+        sources={"image": lambda: ids},
+        roles=Roles(image="image", captions=("captions",) if captions else ()),
     )
     if stray:
-        part.warnings.append(
+        table.warnings.append(
             f"texts without an image of the same name: {len(stray)} (first: {min(stray)}); they are not read"
         )
     if folder.folders:
-        part.warnings.append(
+        table.warnings.append(
             f"{data}: folders: {len(folder.folders)} (first: {min(folder.folders)!r}); they are not read"
         )
-    return tables([part], options.label_separator)
+    return [table]
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:

@@ -6,23 +6,24 @@ included, without repetition and in the order of the annotations; its captions a
 
 import re
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple
 
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import read_regular
-from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
-from encode_once.extract.readers.image_lookup import Folder, folder_with
+from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.json_text import parse
-from encode_once.extract.readers.samples import RawSplit, tables
+from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
     "COCO: annotations/instances_SPLIT.json, captions_SPLIT.json or both, images in SPLIT/, images/SPLIT/, "
     "images/ or data/; or one such .json file"
 )
+FILE_NAME = "ImageID"  # as the id column is called in predictions
 NAME = re.compile(r"(instances|captions)_(.+)")
 
 
@@ -54,18 +55,15 @@ def _instances_first(path: Path) -> tuple[bool, Path]:
     return path.name.startswith("captions"), path
 
 
-def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
-    """Return split name → table, and a warning for each kind of problem.
+def read(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The table of each split.
 
     Raises:
         DataError: a file is not COCO's JSON, or an annotation has an unknown image or category.
     """
     if options.columns.named:
         raise UsageError(f"{data} is COCO's JSON: it has no columns to name")
-    parts = []
-    for split, paths in sorted(_files(data).items()):
-        parts.append(_samples(split, paths, options))
-    return tables(parts, options.label_separator)
+    return [_table(split, paths, options.bad_rows) for split, paths in sorted(_files(data).items())]
 
 
 class _Image(NamedTuple):
@@ -100,53 +98,63 @@ def _slim(record: dict[str, Any]) -> Any:
     return _Image(record.get("id"), record["file_name"]) if "file_name" in record else record
 
 
-def _samples(split: str, paths: Sequence[Path], options: ReadOptions) -> RawSplit:
-    names: dict[int | str, str] = {}  # image id → name of the image file
-    first: dict[int | str, Path] = {}  # image id → first JSON file with that image
-    captions: dict[int | str, list[str]] = {}
-    labels: dict[int | str, list[str]] = {}
-    labelled = False
-    bad: set[int | str] = set()  # images with an annotation that cannot be read
-    for path in paths:
+@dataclass
+class _Content:
+    """What the files of a split say of its images."""
+
+    names: dict[int | str, str] = field(default_factory=dict)  # image id → name of the image file
+    first: dict[int | str, Path] = field(default_factory=dict)  # image id → first JSON file with that image
+    captions: dict[int | str, list[str]] = field(default_factory=dict)
+    labels: dict[int | str, list[str]] = field(default_factory=dict)
+    labelled: bool = False
+    bad: set[int | str] = field(default_factory=set)  # images with an annotation that cannot be read
+
+    def add(self, path: Path, bad_rows: BadRows) -> None:
+        """Add what a file says."""
         content = _parsed(path)
         categories = _categories(path, content.get("categories", []))
-        labelled |= bool(categories)
-        for image in _entries(path, content, "images", _Image, options.bad_rows):
-            if names.setdefault(image.id, image.name) != image.name or first.get(image.id) == path:
-                raise DataError(
-                    f"{path}: two images have the id {image.id!r}: {names[image.id]!r}, {image.name!r}"
-                )
-            first.setdefault(image.id, path)
-        for annotation in _entries(path, content, "annotations", _Annotation, options.bad_rows):
-            image_id = annotation.image
-            if problem := _unlisted(annotation, names, categories):
-                options.bad_rows.add(DataError(f"{path}: {problem}"))
-                bad.add(image_id)
+        self.labelled |= bool(categories)
+        for image in _entries(path, content, "images", _Image, bad_rows):
+            name = self.names.setdefault(image.id, image.name)
+            if name != image.name or self.first.get(image.id) == path:
+                raise DataError(f"{path}: two images have the id {image.id!r}: {name!r}, {image.name!r}")
+            self.first.setdefault(image.id, path)
+        for annotation in _entries(path, content, "annotations", _Annotation, bad_rows):
+            if problem := _unlisted(annotation, self.names, categories):
+                bad_rows.add(DataError(f"{path}: {problem}"))
+                self.bad.add(annotation.image)
                 continue
             if annotation.caption is not None:
-                captions.setdefault(image_id, []).append(annotation.caption)
+                self.captions.setdefault(annotation.image, []).append(annotation.caption)
             if annotation.category is not None:
-                labels.setdefault(image_id, []).append(categories[annotation.category])
-    names = {image: name for image, name in names.items() if image not in bad}
-    if not names:
+                self.labels.setdefault(annotation.image, []).append(categories[annotation.category])
+
+
+def _table(split: str, paths: Sequence[Path], bad_rows: BadRows) -> RawTable:
+    content = _Content()
+    for path in paths:
+        content.add(path, bad_rows)
+    images = [image for image in content.names if image not in content.bad]
+    if not images:
         raise DataError(f"{paths[0]}: its list of images is empty")
-    ids = list(names.values())
+    columns: dict[str, Cells] = {FILE_NAME: [content.names[image] for image in images]}
+    if content.captions:
+        columns["captions"] = [content.captions.get(image, []) for image in images]
+    if content.labelled:
+        columns["categories"] = [content.labels.get(image, []) for image in images]
     folder = paths[0].resolve().parent
     base = folder.parent if folder.name == "annotations" else folder
-    folders = [base / split, base / "images" / split, base / "images", base / "data", base]
-
-    def where(row: int) -> str:
-        image = list(names)[row]
-        return f"{first[image]}, image {image!r}"
-
-    return RawSplit(
-        files=list(paths),
-        split=split,
-        where=where,
-        ids=ids,
-        captions=[captions.get(image, []) for image in names] if captions else None,
-        labels=[labels.get(image, []) for image in names] if labelled else None,
-        root=options.images or folder_with(ids, folders, where) or (None if captions else base),
+    return RawTable.of_columns(
+        split,
+        paths,
+        columns,
+        lambda row: f"{content.first[images[row]]}, image {images[row]!r}",
+        roles=Roles(
+            id=FILE_NAME,
+            captions=("captions",) if content.captions else (),
+            labels=("categories",) if content.labelled else (),
+        ),
+        folders=[base / split, base / "images" / split, base / "images", base / "data", base],
     )
 
 

@@ -2,12 +2,13 @@
 
 import re
 import string
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.extract.readers.errors import BadRows
+from encode_once.extract.readers.raw import RawTable, Roles
 
 # Common names of columns, in lower case and without blanks, "_" and "-".
 IDS = "imageid id key sampleid uid"
@@ -48,52 +49,43 @@ class ReadOptions:
     bad_rows: BadRows = field(default_factory=BadRows)
 
 
-@dataclass(frozen=True)
-class Roles:
-    """The columns of a table by their meaning; None if there is no such column."""
+def roles(table: RawTable, columns: Columns) -> Roles:
+    """Find the columns by the user's names, by what the format says, or by common names.
 
-    id: str | None
-    image: str | None
-    captions: Sequence[str]
-    label: str | None
-
-
-def roles(path: Path, names: Sequence[str], embedded: Collection[str], columns: Columns) -> Roles:
-    """Find the columns by the user's names or by common names.
-
-    Args:
-        names: of all columns.
-        embedded: columns that hold the images themselves, which take precedence.
-        columns: the user's names.
+    Columns that hold the images themselves take precedence over those that name image files.
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
         DataError: a column of texts holds bytes.
     """
 
+    path, names, embedded, fixed = table.files[0], table.names, table.sources, table.roles
+    free = [name for name in names if name not in fixed.used]
+
     def chosen(name: str) -> str:
         if name not in names:
             raise unknown_name(f"column of {path}", name, names)
         return name
 
-    def guessed(option: str, common: str, candidates: Iterable[str] = names) -> str | None:
+    def guessed(option: str, common: str, candidates: Iterable[str] = free) -> str | None:
         matches = [name for name in candidates if _plain(name) in common.split()]
         if len(matches) > 1:
             raise _ambiguous(path, matches, option)
         return matches[0] if matches else None
 
-    def column(option: str, name: str | None, common: str) -> str | None:
-        return guessed(option, common) if name is None else chosen(name)
+    def column(option: str, name: str | None, of_format: str | None, common: str) -> str | None:
+        return chosen(name) if name is not None else of_format or guessed(option, common)
 
     option = "--image-column"
-    embedded_image = guessed(option, IMAGES, embedded) if columns.image is None else None
+    embedded_image = fixed.image or guessed(option, IMAGES, embedded) if columns.image is None else None
+    label = column("--label-column", columns.label, next(iter(fixed.labels), None), LABELS)
     result = Roles(
-        column("--id-column", columns.id, IDS),
-        embedded_image or column(option, columns.image, IMAGES),
-        [chosen(name) for name in columns.captions] or _captions(path, names),
-        column("--label-column", columns.label, LABELS),
+        column("--id-column", columns.id, fixed.id, IDS),
+        embedded_image or column(option, columns.image, fixed.image, IMAGES),
+        tuple(map(chosen, columns.captions)) or fixed.captions or tuple(_captions(path, free)),
+        (label,) if label is not None else (),
     )
-    for name in (result.id, result.label, *result.captions):
+    for name in (result.id, *result.labels, *result.captions):
         if name in embedded:
             raise DataError(f"{path}: the column {name!r} holds bytes or images; save it as strings")
     return result
@@ -110,6 +102,11 @@ def _captions(path: Path, names: Sequence[str]) -> list[str]:
     if len({word for word, _, _ in numbered}) > 1:
         raise _ambiguous(path, [name for _, _, name in numbered], "--caption-column")
     return [name for _, _, name in sorted(numbered)]
+
+
+def is_caption(name: str) -> bool:
+    """Whether a column of this name holds captions: caption, caption 2, text …"""
+    return _plain(name).rstrip(string.digits) in CAPTIONS.split()
 
 
 def _plain(name: str) -> str:

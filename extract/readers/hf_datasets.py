@@ -5,15 +5,15 @@ from typing import Any
 
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import read_regular
-from encode_once.cache.table import Table
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.json_text import parse
-from encode_once.extract.readers.samples import tables
-from encode_once.extract.readers.table import samples_of
+from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.table_files import open_arrow
 
 ABOUT = "a folder written by save_to_disk of Hugging Face datasets (dataset_dict.json or state.json)"
+
+LISTINGS = ("dataset_dict.json", "state.json", "dataset_info.json")
 
 
 def recognises(data: Path, options: ReadOptions) -> bool:
@@ -21,8 +21,8 @@ def recognises(data: Path, options: ReadOptions) -> bool:
     return any((data / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
-def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
-    """Return split name → table, and a warning for each kind of problem; columns as in `table`.
+def read(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The table of each split.
 
     The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".
     """
@@ -32,15 +32,17 @@ def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]
             folders = {split: _inside(listing, split) for split in _parsed(listing, "splits")}
     else:
         folders = {str(_parsed(data / "state.json", "_split") or "train"): data}
-    parts = []
+    tables = []
+    image_folders = [data, data / "data", data / "images"]
     for split, folder in folders.items():
         state = folder / "state.json"
         with file_errors(state):
             paths = [_inside(state, file["filename"]) for file in _parsed(state, "_data_files")]
         if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
-        parts.append(samples_of(split, list(map(open_arrow, paths)), data, options))
-    return tables(parts, options.label_separator)
+        tables.append(concatenated(split, list(map(open_arrow, paths)), image_folders))
+        tables[-1].also_read = [path for path in data.iterdir() if path.name in LISTINGS]
+    return tables
 
 
 def _inside(listing: Path, name: str) -> Path:

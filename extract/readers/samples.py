@@ -18,7 +18,7 @@ SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs i
 
 
 @dataclass
-class RawSplit:
+class SplitRows:
     """The rows of a split as read from its container; each list has an entry per row."""
 
     files: list[Path]  # from which the rows were read
@@ -35,7 +35,7 @@ class RawSplit:
     columns: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
-    def without(self, rows: Collection[int]) -> "RawSplit":
+    def without(self, rows: Collection[int]) -> "SplitRows":
         """The same split without these rows."""
         kept = [row for row in range(len(self.ids)) if row not in rows]
 
@@ -60,7 +60,7 @@ class RawSplit:
             self.warnings.append(f"{problem}: {len(rows)} (first: {first}); {consequence}")
 
 
-def tables(parts: Sequence[RawSplit], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
+def tables(parts: Sequence[SplitRows], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
     """Return split name → table, train first, and a warning for each kind of problem.
 
     Args:
@@ -105,7 +105,7 @@ def tables(parts: Sequence[RawSplit], label_separator: str | None) -> tuple[dict
     return result, [line for part in parts for line in part.warnings] + image_warnings
 
 
-def _check_ids(part: RawSplit) -> None:
+def _check_ids(part: SplitRows) -> None:
     first: dict[str, int] = {}
     for row, row_id in enumerate(part.ids):
         if not row_id.strip():
@@ -117,7 +117,7 @@ def _check_ids(part: RawSplit) -> None:
             )
 
 
-def _check_lengths(part: RawSplit) -> None:
+def _check_lengths(part: SplitRows) -> None:
     megabytes = limit_mb(TEXT_MB)
     columns: list[Iterable[Labels]] = [
         part.ids,
@@ -138,7 +138,7 @@ def _check_lengths(part: RawSplit) -> None:
 # ---------------------------------------------------------------------------------------------- the labels
 
 
-def _separator(parts: Sequence[RawSplit], user_separator: str | None) -> str:
+def _separator(parts: Sequence[SplitRows], user_separator: str | None) -> str:
     """The separator of labels, in texts of the data and in predictions."""
     if user_separator == "":
         raise DataError("the label separator is empty; give a character, or a space for any whitespace")
@@ -161,7 +161,7 @@ def _contains(name: str, separator: str) -> bool:
     return len(name.split()) > 1 if separator == " " else separator in name
 
 
-def _inferred_separator(part: RawSplit) -> str | None:
+def _inferred_separator(part: SplitRows) -> str | None:
     """The separator in the split's labels; None if no labels are texts."""
     texts = [(row, cell) for row, cell in enumerate(part.labels or ()) if isinstance(cell, str)]
     rows_with = {separator: [row for row, cell in texts if separator in cell] for separator in "|;"}
@@ -174,7 +174,7 @@ def _inferred_separator(part: RawSplit) -> str | None:
     return next((separator for separator, rows in rows_with.items() if rows), " " if texts else None)
 
 
-def _split_labels(part: RawSplit, separator: str) -> list[tuple[str, ...]] | None:
+def _split_labels(part: SplitRows, separator: str) -> list[tuple[str, ...]] | None:
     if part.labels is None:
         return None
     split_at = None if separator == " " else separator  # None: any whitespace
@@ -190,7 +190,7 @@ def _split_labels(part: RawSplit, separator: str) -> list[tuple[str, ...]] | Non
 # -------------------------------------------------------------------------------- the captions, the images
 
 
-def _by_column(part: RawSplit) -> list[list[str]]:
+def _by_column(part: SplitRows) -> list[list[str]]:
     """The first caption of every row, the second caption of every row, …; blank captions are ignored."""
     if part.captions is None:
         return [[""] * len(part.ids)]
@@ -206,9 +206,13 @@ def _by_column(part: RawSplit) -> list[list[str]]:
     return [[row[i] if i < len(row) else "" for row in rows] for i in range(columns)]
 
 
-def _find_images(parts: Sequence[RawSplit]) -> list[str]:
+def _find_images(parts: Sequence[SplitRows]) -> list[str]:
     """Set the images of the samples; return warnings about the folders."""
     warnings = []
+    for part in parts:
+        if part.images is not None:
+            missing = [row for row, source in enumerate(part.images) if not source]
+            part.warn("rows without an image", missing, "they are kept without one")
     for root in dict.fromkeys(part.root for part in parts if part.images is None and part.root):
         images = Images(root)
         in_root = [part for part in parts if part.root == root]

@@ -4,8 +4,7 @@ In a column of images, stored as bytes or as the struct of `bytes` and `path` of
 cells are the sources of the images: their bytes are not read.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
@@ -14,47 +13,17 @@ from typing import Any, BinaryIO
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
 from encode_once.extract.images import containers
-from encode_once.extract.readers.csv_grammar import REMEDY, read_csv, read_lines
+from encode_once.extract.readers.columns import is_caption
+from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.samples import BadCell
 
 MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
 
 
-@dataclass(frozen=True)
-class TableFile:
-    """The table in a file."""
-
-    path: Path
-    rows: int
-    names: list[str]  # of the columns
-    column: Callable[[str], list[Any]]  # name → cells, (rows,)
-    where: Callable[[int], str]  # a row's position, for messages
-    plain: list[str]  # names of the columns of texts and numbers
-    # Column of images → a function that reads their file names, (rows,).
-    embedded: Mapping[str, Callable[[], list[Any]]] = field(default_factory=dict)
-
-    def cells(self, name: str) -> list[Any]:
-        """The cells of a column, (rows,); of a column of images, their sources.
-
-        Raises:
-            DataError: they cannot be read.
-        """
-        with file_errors(self.path):
-            return self.column(name)
-
-    def image_names(self, name: str) -> list[Any]:
-        """The file names in a column of images, (rows,).
-
-        Raises:
-            DataError: they cannot be read.
-        """
-        with file_errors(self.path):
-            return self.embedded[name]()
-
-
-def open_table(path: Path, bad_rows: BadRows) -> TableFile:
+def open_table(path: Path, bad_rows: BadRows) -> RawTable:
     """Open a file; its suffix determines the format.
 
     Raises:
@@ -65,26 +34,32 @@ def open_table(path: Path, bad_rows: BadRows) -> TableFile:
         return OPENERS[path.suffix.lower()](path, bad_rows)
 
 
-def _open_text(path: Path, bad_rows: BadRows) -> TableFile:
-    records, fault = read_csv(read_lines(path), "\t" if path.suffix.lower() == ".tsv" else ",")
-    if fault:
-        raise DataError(f"{path}:{fault.line}: not well-formed ({fault.reason}); {REMEDY}")
-    if not records:
+def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
+    table = read_csv(path, is_caption)
+    names = [name.strip() for name in table.header]
+    if not names:
         raise DataError(f"{path}:1: the table is empty; expected a line of column names")
-    header, *records = records
-    names = [name.strip() for name in header.fields]
-    if len(set(names)) < len(names):
-        raise DataError(f"{path}:{header.line}: two columns share a name; rename one of them")
-    lines = [record.line for record in records]
-    cells = dict(
-        zip(names, map(list, zip(*(record.fields for record in records), strict=True)), strict=False)
-    )
-    return TableFile(
-        path, len(records), names, lambda name: cells.get(name, []), lambda row: f"{path}:{lines[row]}", names
+    if not table.lines:
+        raise DataError(f"{path}:{table.line}: the table has a header and no rows")
+    named = [name for name in names if name]
+    if len(set(named)) < len(named):
+        raise DataError(f"{path}:{table.line}: two columns share a name; rename one of them")
+    without_name = [cells for name, cells in zip(names, table.columns, strict=True) if not name]
+    unused = []
+    if filled := sum(any(map(str.strip, cells)) for cells in without_name):
+        unused.append(f"{filled} column{'s' * (filled > 1)} without a name in {path.name}")
+    return RawTable.of_columns(
+        path.stem,
+        [path],
+        {name: cells for name, cells in zip(names, table.columns, strict=True) if name},
+        lambda row: f"{path}:{table.lines[row]}",
+        warnings=table.warnings,
+        unused=unused,
+        plain=named,
     )
 
 
-def _open_json_lines(path: Path, bad_rows: BadRows) -> TableFile:
+def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
     lines: list[int] = []
     cells: dict[str, list[Any]] = {}
     values = 0
@@ -106,10 +81,7 @@ def _open_json_lines(path: Path, bad_rows: BadRows) -> TableFile:
                     )
                 for name, column in cells.items():
                     column.append(record.get(name))
-    plain = [name for name, column in cells.items() if not any(isinstance(c, list | dict) for c in column)]
-    return TableFile(
-        path, len(lines), list(cells), cells.__getitem__, lambda row: f"{path}:{lines[row]}", plain
-    )
+    return RawTable.of_columns(path.stem, [path], cells, lambda row: f"{path}:{lines[row]}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
@@ -140,7 +112,7 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
     return record
 
 
-def _open_parquet(path: Path, bad_rows: BadRows) -> TableFile:
+def _open_parquet(path: Path, bad_rows: BadRows) -> RawTable:
     pa = import_pyarrow(path)
     from pyarrow.parquet import ParquetFile
 
@@ -181,7 +153,7 @@ def _expanded(path: Path, column: str, cells: Any) -> Any:
     return cells.cast(string())
 
 
-def open_arrow(path: Path) -> TableFile:
+def open_arrow(path: Path) -> RawTable:
     """Open an arrow file by memory mapping."""
     pyarrow = import_pyarrow(path)
     with file_errors(path):
@@ -206,7 +178,7 @@ def import_pyarrow(path: Path) -> Any:
     return pa
 
 
-def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]) -> TableFile:
+def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]) -> RawTable:
     """A table with an arrow schema; `read(column)` returns cells, `read(column, part)` a field of structs."""
     pa = import_pyarrow(path)
     try:
@@ -236,9 +208,23 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
         if name in embedded:
             return [containers.cell(source, name, row) for row in range(rows)]
         names = class_names[name]
-        return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
+        with file_errors(path):
+            return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
 
-    return TableFile(path, rows, schema.names, column, lambda row: f"{path}, row {row}", plain, embedded)
+    def file_names(name: str) -> list[Any]:
+        with file_errors(path):
+            return embedded[name]()
+
+    return RawTable(
+        path.stem,
+        [path],
+        rows,
+        schema.names,
+        column,
+        lambda row: f"{path}, row {row}",
+        plain=plain,
+        sources={name: partial(file_names, name) for name in embedded},
+    )
 
 
 def _class_names(path: Path, column: str, feature: Any) -> list[str] | None:
@@ -266,7 +252,7 @@ def _class_labels(cell: Any, names: list[str]) -> list[str] | BadCell:
     return [names[number] for number in numbers if number >= 0]
 
 
-OPENERS: dict[str, Callable[[Path, BadRows], TableFile]] = {
+OPENERS: dict[str, Callable[[Path, BadRows], RawTable]] = {
     ".csv": _open_text,
     ".tsv": _open_text,
     ".jsonl": _open_json_lines,

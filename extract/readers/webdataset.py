@@ -15,17 +15,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from encode_once.cache.errors import DataError, UsageError, brief
+from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_size, open_regular
-from encode_once.cache.table import Table
 from encode_once.extract.images import containers
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.errors import BadRows, file_errors
+from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.json_text import parse
-from encode_once.extract.readers.samples import Labels, RawSplit, captions_of, labels_of, tables
+from encode_once.extract.readers.raw import Cells, RawTable, Roles
+from encode_once.extract.readers.samples import captions_of
 
 ABOUT = (
     "WebDataset's .tar archives of images with .txt, .json or .cls of the same name, or a folder of archives"
@@ -33,6 +34,7 @@ ABOUT = (
 SHARD = re.compile(r"(?:(.+)[-_.])?\d+")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 CAPTIONS = ("txt", "caption")
+ID = "ImageID"  # as the id column is called in predictions
 MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # of gzip, bzip2, xz, zstd
 BLOCK = 512  # bytes of a tar archive's header
 
@@ -47,20 +49,19 @@ def _archives(data: Path) -> list[Path]:
     return [path for path in paths if path.name.lower().endswith((".tar", *COMPRESSED))]
 
 
-def read(data: Path, options: ReadOptions) -> tuple[dict[str, Table], list[str]]:
-    """Return archive name without number → table, and a warning for each kind of problem.
+def read(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The table of each archive name without number.
+
+    The other values of the JSON objects are columns, too, which `--label-column` may name.
 
     Raises:
         DataError: an archive is compressed, damaged or truncated, or a sample is not in the format above.
     """
-    if options.columns.named:
-        raise UsageError(f"{data} is a WebDataset: it has no columns to name")
     splits: dict[str, list[Path]] = {}
     for path in _archives(data.resolve()):
         shard = SHARD.fullmatch(path.stem)
         splits.setdefault((shard[1] or "train") if shard else path.stem, []).append(path)
-    parts = [_samples(split, paths, options.bad_rows) for split, paths in splits.items()]
-    return tables(parts, options.label_separator)
+    return [_table(split, paths, options.bad_rows) for split, paths in splits.items()]
 
 
 @dataclass(slots=True)
@@ -72,14 +73,15 @@ class _Sample:
     image: str = ""  # its source
     texts: list[str] = field(default_factory=list)
     captions: tuple[str, ...] = ()  # from the JSON, which may repeat the text
-    labels: Labels | None = None
+    labels: Any = None  # a text, a list or a number, as the member has it
+    fields: dict[str, Any] = field(default_factory=dict)  # the JSON's other values
 
     @property
     def all_captions(self) -> list[str]:
         return [*(text for text in self.texts if text not in self.captions), *self.captions]
 
 
-def _samples(split: str, paths: list[Path], bad_rows: BadRows) -> RawSplit:
+def _table(split: str, paths: list[Path], bad_rows: BadRows) -> RawTable:
     warnings: list[str] = []
     samples = []
     for path in paths:
@@ -87,21 +89,34 @@ def _samples(split: str, paths: list[Path], bad_rows: BadRows) -> RawSplit:
             samples += _of_archive(path, warnings, bad_rows)
     if not samples:
         raise DataError(f"{paths[0]}: the archive contains no samples")
+    columns: dict[str, Cells] = {
+        ID: [sample.id for sample in samples],
+        "image": [sample.image for sample in samples],
+    }
     captions = [sample.all_captions for sample in samples]
-    labelled = any(sample.labels is not None for sample in samples)
-    part = RawSplit(
-        files=paths,
-        split=split,
-        where=lambda row: f"{samples[row].archive}, sample {samples[row].id!r}",
-        ids=[sample.id for sample in samples],
-        captions=captions if any(captions) else None,
-        labels=[() if sample.labels is None else sample.labels for sample in samples] if labelled else None,
-        images=[sample.image for sample in samples],
+    if any(captions):
+        columns["captions"] = captions
+    if any(sample.labels is not None for sample in samples):
+        columns["labels"] = [sample.labels for sample in samples]
+    names = dict.fromkeys(name for sample in samples for name in sample.fields)
+    if is_too_sparse(len(samples), len(names), sum(len(sample.fields) for sample in samples)):
+        raise DataError(f"{paths[0]}: {len(names):,} names in its JSON; give all samples the same names")
+    for name in names.keys() - columns.keys():
+        columns[name] = [sample.fields.get(name) for sample in samples]
+    return RawTable.of_columns(
+        split,
+        paths,
+        columns,
+        lambda row: f"{samples[row].archive}, sample {samples[row].id!r}",
+        sources={"image": lambda: columns[ID]},
+        roles=Roles(
+            id=ID,
+            image="image",
+            captions=("captions",) if any(captions) else (),
+            labels=("labels",) if "labels" in columns else (),
+        ),
         warnings=warnings,
     )
-    missing = [row for row, sample in enumerate(samples) if not sample.image]
-    part.warn("rows without an image", missing, "their samples have no member with an image suffix")
-    return part
 
 
 def _of_archive(path: Path, warnings: list[str], bad_rows: BadRows) -> list[_Sample]:
@@ -161,12 +176,12 @@ def _add_member(
         if not isinstance(record, dict):
             raise ValueError("it is not an object")
         try:
-            sample.captions = captions_of(record.get("caption", [])) + captions_of(record.get("captions", []))
-            for key in ("label", "labels"):
-                if key in record:
-                    sample.labels = labels_of(record[key])
+            sample.captions = captions_of(record.pop("caption", [])) + captions_of(record.pop("captions", []))
         except DataError as error:
-            raise ValueError(f"a caption or label {error}") from error
+            raise ValueError(f"a caption {error}") from error
+        for key in ("label", "labels"):
+            sample.labels = record.pop(key, sample.labels)
+        sample.fields = record
     else:
         return False
     return True
