@@ -91,6 +91,8 @@ def fit(
     spec = FitSpec(**options, decision=DecisionSpec(**decision), options=dict(settings))
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
+    for line in fitted.model.head.notes:
+        say(line)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say(f"{fitted.path}: {spec.head} on {', '.join(fitted.spec.features)}, {fitted.record.seconds:.1f} s")
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]

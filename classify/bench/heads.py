@@ -1,7 +1,8 @@
 """Heads and peers on published data sets: the same rows, seeds and decision rules for all.
 
-A peer is fitted twice. Its own rule, such as 0.5, labels the test rows after a fit on all train rows. For the
-thresholds that all systems are compared with, it is fitted without the validation rows, as a head is.
+A peer's own rule, such as 0.5, labels the test rows after a fit on all train rows. The thresholds that all
+systems are compared with are tuned on the validation rows of `fit`: where these are all train rows, the peer
+is also fitted without each fold; where they are a tenth, without that tenth.
 """
 
 import csv
@@ -36,7 +37,7 @@ from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.spec import code_key
 
-HEADS = ("linear", "mlp", "knn", "prototype", "forest", "gbm", "stack")
+HEADS = ("linear", "mlp", "knn", "prototype", "forest", "gbm", "stack", "auto")
 STACKED = ("linear", "mlp", "knn", "gbm")  # what `stack` averages here: it stacks features by default
 AVERAGES = ("micro", "macro", "samples")
 OWN = "own rule"
@@ -200,7 +201,7 @@ def _step(data: ContestSet, system: str, seed: int, limit: float) -> tuple[Row, 
     """What is new in the row of a step, and its arrays; both lack what did not finish."""
     row: Row = {"outcome": DONE}
     arrays: dict[str, NDArray[Any]] = {}
-    works = [_fit_head] if system not in PEERS else [_fit_peer, _fit_peer_without_validation]
+    works = [_fit_head] if system not in PEERS else [_fit_peer, _fit_peer_to_tune]
     try:
         for work in works:
             (costs, learned), _ = with_peak_memory(work, data, system, seed, limit=limit)
@@ -217,8 +218,9 @@ def figures(arrays: Arrays) -> Row:
     """mAP, and F1 and Hamming loss by every rule, from the arrays of a step.
 
     arrays: `labels`, the true ones of the test rows (m, c); `own_scores` and `own_labels` (m, c), by the
-    system's own rule; `scores` (m, c), `validation_scores` and `validation_labels` (v, c), from a fit
-    without the validation rows. Those of a fit that did not finish are absent.
+    system's own rule; `validation_scores` and `validation_labels` (v, c), of rows that were not fitted on;
+    and the `scores` (m, c) that go with these, if they are not the system's own. Those of a fit that did not
+    finish are absent.
     """
     if "own_labels" not in arrays:
         return {}
@@ -239,7 +241,7 @@ def decided(arrays: Arrays, rule: str) -> LabelMatrix:
     if rule == OWN:
         return arrays["own_labels"]
     fitted = RULES[rule].fit(arrays["validation_scores"], arrays["validation_labels"], intervals=False)
-    return fitted(arrays["scores"])
+    return fitted(arrays["scores" if "scores" in arrays else "own_scores"])
 
 
 # ---------------------------------------------------------------------------- in the process of a fit
@@ -265,7 +267,6 @@ def _fit_head(data: ContestSet, head: str, seed: int) -> tuple[Costs, Arrays]:
         "labels": run.eval.labels,
         "own_scores": run.eval.scores,
         "own_labels": evaluate_kept(run).predictions,
-        "scores": run.eval.scores,
         "validation_scores": run.validation.scores,
         "validation_labels": run.validation.labels,
     }
@@ -284,16 +285,19 @@ def _fit_peer(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
     return costs, {"labels": race.Y[race.eval], "own_scores": scores, "own_labels": labels}
 
 
-def _fit_peer_without_validation(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
-    """Fit a peer on the rows that a head is fitted on."""
+def _fit_peer_to_tune(data: ContestSet, name: str, seed: int) -> tuple[Costs, Arrays]:
+    """The scores of the validation rows by fits of a peer on other rows."""
     race = _race(data, seed)
-    costs, labelled = _peer(name, race, race.train, [race.eval, race.validation])
-    (scores, _), (validation_scores, _) = labelled
-    return costs, {
-        "scores": scores,
-        "validation_scores": validation_scores,
-        "validation_labels": race.Y[race.validation],
-    }
+    if not race.folds:
+        costs, ((scores, _), (of_validation, _)) = _peer(name, race, race.train, [race.eval, race.validation])
+        tuned = {"scores": scores, "validation_scores": of_validation}
+        return costs, {**tuned, "validation_labels": race.Y[race.validation]}
+    parts = []
+    for fold in race.folds:
+        costs, ((scores, _),) = _peer(name, race, np.setdiff1d(race.rows, fold), [fold])
+        parts.append(scores)
+    rows = np.concatenate(race.folds)
+    return costs, {"validation_scores": np.concatenate(parts), "validation_labels": race.Y[rows]}
 
 
 def _race(data: ContestSet, seed: int) -> Race:

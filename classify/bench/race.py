@@ -95,6 +95,7 @@ class Race:
     validation: RowIndex
     seed: int
     groups: Groups  # which `fit` keeps together by default
+    folds: Sequence[RowIndex]  # of `rows`, if `fit` validates on them rather than on `validation`
 
     @classmethod
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "Race":
@@ -108,7 +109,9 @@ class Race:
         rows = np.setdiff1d(np.arange(len(Y)), evaluated)
         train, validation = splits.validation_split(Y, rows, splits.VALIDATION_FRACTION, draws, groups)
         X = X.fitted(train)  # features that are learned from captions
-        return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups)
+        fitter = HeadFitter("", {}, X, Y, samples.table.ids, keys, seed, groups)
+        folds = fitter.folds(rows) if fitter.validation_of(len(rows)) == "folds" else ()
+        return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups, folds)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:
         """Time fitting and scoring, then measure."""

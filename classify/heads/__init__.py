@@ -26,6 +26,7 @@ HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "attention": (".attention", "Attention", {}),
     "label-rnn": (".label_rnn", "LabelRNN", {}),
     "stack": (".stack", "Stack", {}),
+    "auto": (".auto", "Auto", {}),
 }
 
 

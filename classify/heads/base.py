@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
-from encode_once.classify.arrays import LabelMatrix, Scores, State
+from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Space
@@ -24,8 +24,14 @@ class Head(ABC):
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
+    CROSS_FITS: ClassVar[bool] = False  # whether it has `fit_out_of_fold`
     history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
     warnings: Sequence[str] = ()  # of the last `fit`
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the last `fit` decided, as lines for the user; empty for most heads."""
+        return ()
 
     @property
     def takes_raw(self) -> bool:
@@ -44,6 +50,13 @@ class Head(ABC):
         Raises:
             DataError: an option is unknown, or what was learned is not finite.
         """
+
+    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+        """Learn from all rows, and return the scores (n, c) of each by a model fitted on the other folds.
+
+        Only of a head that cross-fits anyway; for all others, one head is fitted without each fold.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def predict_proba(self, X: MatrixLike) -> Scores:

@@ -35,6 +35,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     parts: the features that each head takes, by their indices; by default each feature is a part.
     options: of each head, in the order of `heads`.
     combiner, combiner_options: the head over the scores, or "mean".
+    weights: of the heads in the mean; by default they are equal.
     """
 
     shapes: Shapes | None = None
@@ -43,6 +44,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     options: Sequence[Mapping[str, Any]] | None = None
     combiner: str = "linear"
     combiner_options: Mapping[str, Any] | None = None
+    weights: Sequence[float] | None = None
     folds: int = 4
     seed: int = 0
 
@@ -56,17 +58,18 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
         if combiner:
             logits = self._out_of_fold(X, Y, X_val, Y_val)
-            logits_val = None if X_val is None else self._logits(self.heads_, X_val)
+            logits_val = None if X_val is None else self.logits(X_val)
             self.combiner_ = combiner.fit(logits, Y, logits_val, Y_val)
         fitted = [*self.heads_, *([combiner] if combiner else [])]
         self.warnings = [warning for head in fitted for warning in head.warnings]
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        logits = self._logits(self.heads_, X)
+        logits = self.logits(X)
         if self.combiner != MEAN:
             return self.combiner_.predict_proba(logits)
-        means: Scores = expit(logits.reshape(len(X), len(self.heads_), -1).mean(axis=1))
+        by_head = logits.reshape(len(X), len(self.heads_), -1)
+        means: Scores = expit(np.average(by_head, axis=1, weights=self.weights)).astype(np.float32)
         return means
 
     def state(self) -> State:
@@ -86,6 +89,10 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if self.combiner != MEAN:
             self.combiner_ = load(self._new_combiner(), "combiner")
 
+    def logits(self, X: MatrixLike) -> Vectors:
+        """The logits of the rows X (n, d) by each fitted head, side by side, (n, heads · c)."""
+        return self._logits(self.heads_, X)
+
     @property
     def _shapes(self) -> Shapes:
         return self.shapes or [(1, int(self.size_[0]))]
@@ -103,6 +110,8 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             raise DataError(
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
+        if self.weights is not None and len(self.weights) != len(parts):
+            raise DataError(f"{len(parts)} parts take as many weights, not {len(self.weights)}")
         heads = [
             make(name, **with_shapes(name, {"seed": self.seed, **head_options}, self._shapes_of(part)))
             for name, head_options, part in zip(names, options, parts, strict=True)

@@ -63,11 +63,18 @@ class HeadFitter:
         """
         if self.validation_of(len(rows)) == "tenth":
             return self._fit_by_tenth(rows)
-        rows = self._in_order(rows)
-        folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
-        fitted = self.cross_fit(rows, [rows[fold] for fold in folds])
+        folds = self.folds(rows)
+        if heads.class_of(self.head).CROSS_FITS:
+            return self._fit_out_of_fold(rows, folds)
+        fitted = self.cross_fit(self._in_order(rows), folds)
         # One rule is tuned on all rows, rather than one for each fold, as cross-validation needs.
         return replace(fitted, validation=replace(fitted.validation, folds=None))
+
+    def folds(self, rows: RowIndex) -> list[RowIndex]:
+        """The rows in folds, each of which is scored by a head that was fitted on the others."""
+        rows = self._in_order(rows)
+        folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
+        return [rows[fold] for fold in folds]
 
     def validation_of(self, n: int) -> str:
         """ "tenth" or "folds", for that many train rows."""
@@ -100,6 +107,15 @@ class HeadFitter:
         """The rows with the model's scores and their labels; X (n, d) as the model takes it."""
         return self._scored_rows(model.scores(RowView(X, rows)), rows)
 
+    def _fit_out_of_fold(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
+        """Fit a head that cross-fits itself; columns are scaled, and texts read, by all rows."""
+        rows = self._in_order(rows)
+        model, X, scales = self._unfitted(rows)
+        places = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
+        scores = model.head.fit_out_of_fold(model.standardise(RowView(X, rows)), self.Y[rows], places)
+        warnings = [*model.head.warnings, *self._score_warnings(scores, rows, rows)]
+        return Fitted(model, X, self._scored_rows(scores, rows), warnings, scales)
+
     def _fit_by_tenth(self, rows: RowIndex) -> Fitted:
         """Fit a model on nine tenths of the rows; the others, its validation rows, stop the training."""
         train, validation = splits.validation_split(
@@ -114,6 +130,17 @@ class HeadFitter:
         self, train: RowIndex, validation: RowIndex | None = None
     ) -> tuple[Model, Matrix, dict[str, str]]:
         """A model fitted on train rows, the matrix as it takes it, and how each feature is scaled."""
+        model, X, scales = self._unfitted(train)
+        X_train = model.standardise(RowView(X, train))
+        if validation is None:
+            model.head.fit(X_train, self.Y[train])
+        else:
+            X_val = model.standardise(RowView(X, validation))
+            model.head.fit(X_train, self.Y[train], X_val, self.Y[validation])
+        return model, X, scales
+
+    def _unfitted(self, train: RowIndex) -> tuple[Model, Matrix, dict[str, str]]:
+        """The same with a head that has yet to be fitted."""
         X = self.X.fitted(train)
         head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
         X_train, scales = RowView(X, train), {}
@@ -123,13 +150,7 @@ class HeadFitter:
             kinds = choose_scales(X_train, shapes, self.scale)
             mean, scale = standardisation(X_train, shapes, kinds)
             scales = dict(zip(X.shapes, kinds, strict=True))
-        model = Model(mean, scale, head, X.vectorisers)
-        if validation is None:
-            head.fit(model.standardise(X_train), self.Y[train])
-        else:
-            X_val = model.standardise(RowView(X, validation))
-            head.fit(model.standardise(X_train), self.Y[train], X_val, self.Y[validation])
-        return model, X, scales
+        return Model(mean, scale, head, X.vectorisers), X, scales
 
     def _in_order(self, rows: RowIndex) -> RowIndex:
         """The rows in the order of their draws: a shuffled table gives the same model."""

@@ -14,6 +14,7 @@ from encode_once.classify.bench.heads import AVERAGES, COLUMNS, RULES, ContestSe
 from encode_once.classify.bench.heads_tables import tables
 from encode_once.classify.bench.peers import PEERS, Peer
 from encode_once.classify.bench.race import Race
+from encode_once.classify.runs import head_fitter
 from encode_once.cli import main
 
 LIMIT = 100.0
@@ -62,10 +63,13 @@ def test_a_head_is_fitted_as_fit_does_and_measured_as_scikit_learn_does(data, he
         assert_same_as_scikit_learn(row, labels, predictions, rule)
 
 
-def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_without_validation_rows(
-    data, here, tmp_path, monkeypatch
+@pytest.mark.parametrize("validation", ["tenth", "folds"])
+def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_on_rows_it_was_not_fitted_on(
+    data, here, tmp_path, monkeypatch, validation
 ):
     monkeypatch.setattr(peers, "TREES", 10)
+    if validation == "tenth":
+        monkeypatch.setattr(head_fitter, "FOLDS_UP_TO", 0)
     (row,) = run(data, ["sklearn-forest"], tmp_path)
     race = Race.of(Store(data.store), data.features, "part", None, 0)
     X, Y = race.X[:], race.Y
@@ -74,13 +78,18 @@ def test_a_peer_labels_test_rows_after_a_fit_on_all_train_rows_and_is_tuned_with
         return RandomForestClassifier(10, random_state=0).fit(X[rows], Y[rows])
 
     assert_same_as_scikit_learn(row, Y[race.eval], forest(race.rows).predict(X[race.eval]), "own rule")
-    model = forest(race.train)
 
-    def scores(rows):
+    def scores(model, rows):
         return np.stack([of_class[:, 1] for of_class in model.predict_proba(X[rows])], 1).astype(np.float32)
 
-    rule = DecisionSpec("micro").fit(scores(race.validation), Y[race.validation])
-    predictions = rule(scores(race.eval))
+    model, rows = forest(race.train), race.validation
+    tuned_on = scores(model, rows)
+    if validation == "folds":
+        assert sorted(np.concatenate(race.folds)) == race.rows.tolist()
+        tuned_on = [scores(forest(np.setdiff1d(race.rows, fold)), fold) for fold in race.folds]
+        model, rows, tuned_on = forest(race.rows), np.concatenate(race.folds), np.concatenate(tuned_on)
+    rule = DecisionSpec("micro").fit(tuned_on, Y[rows])
+    predictions = rule(scores(model, race.eval))
     assert_same_as_scikit_learn(row, Y[race.eval], predictions, "micro thresholds")
 
 

@@ -20,6 +20,7 @@ OPTIONS = {
     "forest": {"trees": 60},
     "gbm": {"jobs": 1},
     "stack": {"parts": [[0], [0]], "heads": ["linear", "knn"], "folds": 3},
+    "auto": {"heads": ["linear", "knn"], "folds": 2, "progress": False},
     "attention": {"width": 32, "device": "cpu", "progress": False},
 }
 OF_FUSED = {"width": 64, "hidden": 32, "device": "cpu", "progress": False, "learning_rate": 0.005}

@@ -40,15 +40,17 @@ def store(filled):
     return with_tokens(filled(), np.arange(400) % 6, missing={7, 8})
 
 
-@pytest.mark.parametrize("head", ["bigru", "attention", "stack"])
+@pytest.mark.parametrize("head", ["bigru", "attention", "stack", "auto"])
 def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tmp_path, head):
     store, table = store
     options = {
         "bigru": QUICK,
         "attention": {name: value for name, value in QUICK.items() if name != "hidden"},
         "stack": {"folds": 2, "options": [QUICK] * 2, "heads": ["concat", "bilstm"]},
+        "auto": {"folds": 2, "options": {"bigru": QUICK}, "heads": ["linear", "bigru"]},
     }[head]
-    run, _ = fit(store, head, features=FEATURES, options=options, run=tmp_path / "run")
+    options = {"features": FEATURES, "options": options, "validation": "tenth"}
+    run, _ = fit(store, head, **options, run=tmp_path / "run")
     loaded = load_run(run.path)
     assert loaded.model.head.shapes == [(1, 8), (5, 3)]
     assert loaded.record.features["e/tokens"].length == 5

@@ -1,0 +1,272 @@
+"""The blend of heads that has the least cross-fitted loss, within a budget of time."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.special import expit
+from sklearn.base import BaseEstimator
+
+from encode_once.cache.errors import DataError, UsageError, unknown_name
+from encode_once.cache.progress import ProgressBar
+from encode_once.cache.text_table import table_text
+from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.data import splits
+from encode_once.classify.data.matrix import MatrixLike, RowView
+from encode_once.classify.heads import options_of
+from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.stack import MEAN, Stack
+from encode_once.classify.heads.torch.networks import Shapes
+
+VECTOR_HEADS = ("linear", "knn", "prototype", "forest", "mlp", "gbm")  # from cheap to slow
+SEQUENCE_HEADS = ("bigru", "attention")  # tried as well if a feature holds sequences
+MAX_WEIGHT = 10  # sum of the integer weights of a blend
+GAIN = 1e-3  # increase of the loss, as a share of it, for which a blend of fewer heads is taken
+UNTRIED = -1.0  # the loss of a head that was left out, in the state
+
+
+def _columns(d: int, c: int) -> int:
+    """How many columns trees choose from; see `classify.heads.projection`."""
+    return (d if d <= 512 else 0) + 32 + (c if c <= d else 0)
+
+
+# Seconds of one fit on a core, for n rows, d columns and c classes. They are rough: as soon as heads have
+# been timed on this machine, only their ratios count.
+COSTS: Mapping[str, Callable[[int, int, int], float]] = {
+    "linear": lambda n, d, c: 0.02 + n * min(n, d) * (2e-10 * d + 3e-8 * c),
+    "knn": lambda n, d, c: 0.01 + n * (5e-11 * n * d + 2e-7 * c),
+    "prototype": lambda n, d, c: 0.04 + n * (1e-10 * n * (d + c) + 5e-6 * c),
+    "forest": lambda n, d, c: 0.1 + 1e-7 * n * np.log2(n) * _columns(d, c) * (1 + min(c, 64) / 10),
+    "mlp": lambda n, d, c: 1.2 + (d + c) * (1.6e-3 + 7e-6 * n),
+    "gbm": lambda n, d, c: c * (0.1 + 3e-6 * n * _columns(d, c)),
+    "bigru": lambda n, d, c: 3 + 3e-5 * n * (d + c),
+    "attention": lambda n, d, c: 3 + 3e-5 * n * (d + c),
+}
+SPEED = 4.0  # by how much this machine may be faster or slower than these
+
+
+@dataclass(eq=False, repr=False)
+class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+    """Heads are cross-fitted on the train rows, from cheap to slow, and those that help are averaged.
+
+    The blend starts with the head of the least log loss out of fold. Heads are added to the mean of the
+    logits, also again, so that they weigh more, as long as that lowers the loss (Caruana et al., ICML 2004).
+    Those of the blend are then fitted on all train rows.
+
+    shapes: length and width of each feature's block of X's columns; by default X is one vector.
+    budget: seconds that all fits may take. A head is left out if it would take longer than what remains, by
+        the time of the heads before it and of its own first fold; `warnings` name it. The first head is
+        always fitted. Only a budget that is reached makes the result depend on the speed of the machine.
+    heads: the heads to try, in this order; by default those for vectors, from cheap to slow, and two that
+        read sequences if a feature holds any.
+    options: by the name of the head.
+    folds: of the cross-fitting, where `fit_out_of_fold` is not given any.
+    """
+
+    CROSS_FITS: ClassVar[bool] = True
+
+    shapes: Shapes | None = None
+    budget: float = 300.0
+    heads: Sequence[str] | None = None
+    options: Mapping[str, Mapping[str, Any]] | None = None
+    folds: int = 5
+    progress: bool = True
+    seed: int = 0
+
+    def fit(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+    ) -> "Auto":
+        """Learn the labels Y (n, c) of the rows X (n, d); validation rows stop the final heads only."""
+        Y = as_labels(Y, len(X))
+        draws = splits.position_draws(len(Y), self.seed)
+        self._fit(X, Y, X_val, Y_val, splits.folds(f"kfold:{self.folds}", Y, {}, draws))
+        return self
+
+    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+        """Learn from all rows; return the blend's scores (n, c) of each by heads fitted on other folds."""
+        return self._fit(X, as_labels(Y, len(X)), None, None, folds)
+
+    def predict_proba(self, X: MatrixLike) -> Scores:
+        return self.blend_.predict_proba(X)
+
+    def state(self) -> State:
+        """For each head to try its loss (or `UNTRIED`) and weight, and what the blend learned."""
+        return {"losses": self.losses_, "weights": self.weights_, **self.blend_.state()}
+
+    def load_state(self, state: State) -> None:
+        """Restore what the blend learned.
+
+        Raises:
+            ValueError: there are not as many losses and weights as heads to try, or no head has a weight.
+        """
+        self.losses_, self.weights_ = state["losses"], state["weights"]
+        d = int(state["size"][0])
+        if not len(self._names) == len(self.losses_) == len(self.weights_) or not (self.weights_ > 0).any():
+            raise ValueError("the losses and weights are not those of the heads that the options name")
+        self.blend_ = self._blend(d)
+        self.blend_.load_state(state)
+
+    @property
+    def notes(self) -> list[str]:
+        """Why the blend is what it is, as the lines of a table."""
+        best = np.where(self.losses_ >= 0, self.losses_, np.inf).min()
+        rows = [
+            {
+                "head": name,
+                "log loss": float(loss) if loss >= 0 else None,
+                "above the best": float(loss - best) if loss >= 0 else None,
+                "share of the blend": f"{weight / self.weights_.sum():.0%}" if loss >= 0 else "left out",
+            }
+            for name, loss, weight in zip(self._names, self.losses_, self.weights_, strict=True)
+        ]
+        rows.sort(key=lambda row: np.inf if row["log loss"] is None else row["log loss"])
+        return table_text(rows).split("\n")
+
+    @property
+    def _names(self) -> Sequence[str]:
+        """The heads to try."""
+        if self.heads:
+            return self.heads
+        lengths = [length for length, _ in self.shapes or [(1, 0)]]
+        of_vectors, of_sequences = min(lengths) == 1, max(lengths) > 1
+        return [*(VECTOR_HEADS if of_vectors else ()), *(SEQUENCE_HEADS if of_sequences else ())]
+
+    def _stack(self, names: Sequence[str], d: int, weights: Sequence[float] | None = None) -> Stack:
+        """These heads on all features that they can take, averaged."""
+        shapes = self.shapes or [(1, d)]
+        parts = []
+        for name in names:
+            takes_sequences = "shapes" in options_of(name)
+            parts.append([i for i, (length, _) in enumerate(shapes) if takes_sequences or length == 1])
+            if not parts[-1]:
+                raise DataError(f"all features hold a sequence per row, which head {name} cannot take")
+        own = self.options or {}
+        options = [
+            {**({"progress": False} if "progress" in options_of(name) else {}), **own.get(name, {})}
+            for name in names
+        ]
+        return Stack(shapes, names, parts, options, MEAN, weights=weights, seed=self.seed)
+
+    def _blend(self, d: int) -> Stack:
+        """The unfitted heads that have a weight."""
+        weights = {
+            name: weight for name, weight in zip(self._names, self.weights_.tolist(), strict=True) if weight
+        }
+        return self._stack([*weights], d, [*weights.values()])
+
+    def _fit(
+        self,
+        X: MatrixLike,
+        Y: LabelMatrix,
+        X_val: MatrixLike | None,
+        Y_val: LabelMatrix | None,
+        folds: Sequence[RowIndex],
+    ) -> Scores:
+        """Choose the blend and fit it; return its scores out of fold."""
+        if self.budget <= 0:
+            raise UsageError(f"a budget of {self.budget} s allows no fit: --set budget=300 is the default")
+        for name in self.options or {}:
+            if name not in self._names:
+                raise unknown_name("head of auto", name, self._names)
+        logits, self.warnings = self._tried(X, Y, folds)
+        losses = {name: _log_loss(values, Y) for name, values in logits.items()}
+        weights = dict(zip(logits, _weights([*logits.values()], Y), strict=True))
+        self.losses_ = np.array([losses.get(name, UNTRIED) for name in self._names], np.float32)
+        self.weights_ = np.array([weights.get(name, 0) for name in self._names], np.float32)
+        self.blend_ = self._blend(X.shape[1]).fit(X, Y, X_val, Y_val)
+        self.warnings = [*self.warnings, *self.blend_.warnings]
+        mean = np.average([*logits.values()], axis=0, weights=[*weights.values()])
+        return np.asarray(expit(mean), np.float32)
+
+    def _tried(
+        self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]
+    ) -> tuple[dict[str, Vectors], list[str]]:
+        """The logits (n, c) out of fold of the heads that the budget allows, and warnings about others."""
+        logits: dict[str, Vectors] = {}
+        left_out: dict[str, float] = {}  # seconds that it would take
+        clock = _Clock(self.budget, (*X.shape, Y.shape[1]))
+        hidden = None if self.progress else True  # None: only if stderr is not a terminal
+        with ProgressBar(total=len(self._names) * len(folds), unit="fit", leave=False, disable=hidden) as bar:
+            for name in self._names:
+                bar.set_description(f"head {name}")
+                values = np.empty(Y.shape, np.float32)
+                for number, fold in enumerate(folds):
+                    seconds = clock.seconds_of(name) * (len(folds) - number + 1)  # 1: the final fit
+                    if logits and seconds > clock.left:
+                        left_out[name] = seconds
+                        break
+                    with clock.timing(name):
+                        others = np.setdiff1d(np.arange(len(Y)), fold)
+                        fitted = self._stack([name], X.shape[1]).fit(RowView(X, others), Y[others])
+                        values[fold] = fitted.logits(RowView(X, fold))
+                    bar.update()
+                else:
+                    logits[name] = values
+                    clock.reserve(name)
+        if not left_out:
+            return logits, []
+        named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in left_out.items())
+        return logits, [
+            f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
+            f"{named}; --set budget=SECONDS changes that"
+        ]
+
+
+class _Clock:
+    """What is left of a budget, and how long heads take."""
+
+    def __init__(self, budget: float, size: tuple[int, int, int]) -> None:
+        self._end = time.monotonic() + budget
+        self._size = size  # n, d and c
+        self._seconds: dict[str, float] = {}  # of the last fit of a head
+        self._reserved = 0.0  # seconds of the final fits
+
+    @property
+    def left(self) -> float:
+        """Seconds for heads that have not been tried."""
+        return self._end - self._reserved - time.monotonic()
+
+    def seconds_of(self, name: str) -> float:
+        """Seconds of a fit: measured, or estimated from the other heads; 0 if nothing is known."""
+        if name in self._seconds or name not in COSTS:
+            return self._seconds.get(name, 0.0)
+        speeds = [
+            seconds / COSTS[head](*self._size) for head, seconds in self._seconds.items() if head in COSTS
+        ]
+        speed = np.median(speeds).clip(1 / SPEED, SPEED) if speeds else 0.0
+        return float(COSTS[name](*self._size) * speed)
+
+    @contextmanager
+    def timing(self, name: str) -> Iterator[None]:
+        """Measure a fit of a head."""
+        start = time.monotonic()
+        yield
+        self._seconds[name] = time.monotonic() - start
+
+    def reserve(self, name: str) -> None:
+        """Keep the time of a head's final fit."""
+        self._reserved += self._seconds[name]
+
+
+def _log_loss(logits: FloatArray | Vectors, Y: LabelMatrix) -> float:
+    """The log loss of all classes together, mean of the rows."""
+    return float(np.logaddexp(0, np.where(Y, -logits, logits)).sum(axis=1).mean())
+
+
+def _weights(logits: Sequence[Vectors], Y: LabelMatrix) -> list[int]:
+    """How often each head is in the blend of the least log loss; of those within `GAIN`, in the smallest."""
+    total, weights = np.zeros(Y.shape, np.float32), np.zeros(len(logits), int)
+    losses, blends = [], []
+    for size in range(1, MAX_WEIGHT + 1):
+        with_each = [_log_loss((total + values) / size, Y) for values in logits]
+        added = int(np.argmin(with_each))
+        total += logits[added]
+        weights[added] += 1
+        losses.append(with_each[added])
+        blends.append(weights.copy())
+    first = np.flatnonzero(np.array(losses) <= min(losses) * (1 + GAIN))[0]
+    chosen: list[int] = blends[first].tolist()
+    return chosen
