@@ -36,7 +36,7 @@ backend_option = click.option(
 )
 
 
-def table_inputs(images: str | None, skip_bad_rows: bool, **columns: Any) -> dict[str, Any]:
+def table_inputs(images: Sequence[str], skip_bad_rows: bool, **columns: Any) -> dict[str, Any]:
     """Arguments of `extract.encode` for the columns, folders and rows of a table."""
     from encode_once.extract import Columns
 
@@ -53,7 +53,12 @@ def shard(text: str) -> "Shard":
 
 
 INPUT_OPTIONS = (
-    click.option("--images", metavar="DIR", help="Folder of the images, if not next to the table."),
+    click.option(
+        "--images",
+        metavar="[SPLIT=]DIR",
+        multiple=True,
+        help="Folder of the images, if not next to the table; repeatable, as for each split.",
+    ),
     click.option("--label-column", metavar="NAME", help="Column of the labels."),
     click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
     click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),

@@ -20,6 +20,7 @@ from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import Columns, read
+from encode_once.extract.readers.samples import NO_IMAGE
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
@@ -37,7 +38,7 @@ def encode(
     batch_size: int | None = None,
     workers: int | None = None,
     columns: Columns | None = None,
-    images: str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | Sequence[str] | None = None,
     label_separator: str | None = None,
     retry_failed: bool = False,
     max_failures: int | None = None,
@@ -65,7 +66,8 @@ def encode(
         batch_size: inputs per step of the model; the default depends on the encoder and the device.
         workers: number of threads that read, decode and prepare; by default one per core.
         columns: names of a table's columns; by default they are guessed.
-        images: the folder of the images; by default it is searched next to the table.
+        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`; by default images are
+            looked for in the data folder.
         label_separator: between the labels of a row; by default it is inferred from the labels.
         retry_failed: retry inputs that failed before.
         max_failures: stop as soon as more inputs fail.
@@ -176,7 +178,10 @@ def _passes(
     empty = not any(present(table.keys(modality)).any() for table in tables)
     if empty and not (modality == "image" and unreadable):
         names = ", ".join(job.encoder for job in jobs)
-        raise DataError(f"{tables[0].source} has no {modality}s for {names}")
+        reason = next(
+            (f": {line}" for line in report.warnings if modality == "image" and NO_IMAGE in line), ""
+        )
+        raise DataError(f"{tables[0].source} has no {modality}s for {names}{reason}")
     started = time.perf_counter()
     encoding_pass.load()
     report.loading += time.perf_counter() - started

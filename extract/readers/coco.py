@@ -142,7 +142,7 @@ def _table(split: str, paths: Sequence[Path], bad_rows: BadRows) -> RawTable:
         columns["captions"] = [content.captions.get(image, []) for image in images]
     if content.labelled:
         columns["categories"] = [content.labels.get(image, []) for image in images]
-    folder = paths[0].resolve().parent
+    folder = paths[0].absolute().parent
     base = folder.parent if folder.name == "annotations" else folder
     return RawTable.of_columns(
         split,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.extract.readers.errors import BadRows
+from encode_once.extract.readers.image_lookup import ImageFolder
 from encode_once.extract.readers.raw import RawTable, Roles
 
 # Common names of columns, in lower case and without blanks, "_" and "-".
@@ -38,13 +39,13 @@ class Columns:
 class ReadOptions:
     """The user's options for reading.
 
-    `images` is the folder that image names are relative to; by default it is searched next to the table.
+    `images` are the folders that image names are relative to; by default they are searched next to the table.
     `label_separator` is what separates labels in a text; by default it is inferred from the texts.
     `bad_rows` decides what happens to rows that cannot be read.
     """
 
     columns: Columns = field(default_factory=Columns)
-    images: Path | None = None
+    images: tuple[ImageFolder, ...] = ()
     label_separator: str | None = None
     bad_rows: BadRows = field(default_factory=BadRows)
 

@@ -1,17 +1,28 @@
-"""Find the image files of samples by listing folders, without accessing each file."""
+"""Find the image files that rows name, by listing folders: no file is accessed.
+
+An image is where its row says, relative to one of the likely folders. If it is not, it is looked for in all
+folders of the data, as a person would, see `image_search`; what is found so is reported, and nothing is
+guessed between two files that fit equally well. No file outside of the data folder is used, be it through an
+absolute path, `..` or a link, unless it is in a folder that the user names with --images.
+"""
 
 import errno
 import os
 import posixpath
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
-from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.cache.errors import DataError, MissingDataError, brief
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
+from encode_once.extract.readers.image_search import Guess, ImageSearch, Reference, split_words
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+COMPARED = 2000  # names that the nearest to a missing one is looked for among
 
 
 @dataclass
@@ -20,6 +31,7 @@ class Folder:
 
     files: dict[str, str]  # name → path; links, pipes and so on count as files: to read them is an error
     folders: list[str] = field(default_factory=list)  # names
+    links: set[str] = field(default_factory=set)  # names of the files that are links
 
     @classmethod
     def listed(cls, path: Path) -> "Folder":
@@ -36,6 +48,8 @@ class Folder:
                         listed.folders.append(entry.name)
                     else:
                         listed.files[entry.name] = entry.path
+                        if entry.is_symlink():
+                            listed.links.add(entry.name)
                 return listed
         except ValueError:  # a null byte
             return cls({})
@@ -64,92 +78,208 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-class Images:
-    """Looks up images in a folder by name; a subfolder is listed when a name refers to it.
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder that the user names with --images: for one split, or, without a name, for all."""
+
+    path: Path
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageFolder":
+        """Parse `DIR` or `SPLIT=DIR`; a folder whose name contains `=` is one."""
+        split, equals, path = text.partition("=")
+        if not equals or Path(text).is_dir() or "/" in split:
+            return cls(Path(text))
+        return cls(Path(path), split)
+
+
+@dataclass
+class SplitImages:
+    """The images of a split's rows."""
+
+    paths: list[str]  # (rows,): "" if a row names none, and the expected path if there is no such file
+    missing: list[int] = field(default_factory=list)  # rows whose image was not found
+    urls: list[int] = field(default_factory=list)  # rows, of these, that name a URL
+    guesses: dict[str, list[tuple[int, Guess]]] = field(default_factory=dict)  # in what they differ → rows
+
+
+class ImageFinder:
+    """Looks up the images of a data set's splits.
+
+    Args:
+        data: the data folder.
+        chosen: the folders that the user names; images are looked for only there.
 
     Raises:
-        MissingDataError: the folder does not exist.
+        MissingDataError: a chosen folder does not exist.
     """
 
-    def __init__(self, root: Path) -> None:
-        if not root.is_dir():
-            raise MissingDataError(f"{root}: no such image folder")
-        self.shown = root
-        self.root = root.resolve()
-        self.folders = {"": Folder.listed(self.root)}
-        self.used: set[str] = set()  # paths of the files that names referred to
+    def __init__(self, data: Path, chosen: Sequence[ImageFolder] = ()) -> None:
+        for folder in chosen:
+            if not folder.path.is_dir():
+                raise MissingDataError(f"{folder.path}: no such image folder")
+        self._data, self._chosen = data, chosen
+        self._allowed = [os.path.realpath(path) for path in (data, *(folder.path for folder in chosen))]
+        self._listings: dict[str, Folder] = {}  # by path
+        self._is_inside: dict[str, bool] = {}  # by path of a folder
+        self._used: dict[str, set[str]] = {}  # folder → paths of the files in it that rows named
 
-    def find(self, reference: str, where: Callable[[int], str], row: int, outside: bool = False) -> str:
-        """The path of an image, which is added to `used`, or the path where it was expected.
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the user names the folders."""
+        return bool(self._chosen)
 
-        A reference without an image suffix matches the image of that stem.
+    # ---------------------------------------------------------------------------------------- the named files
+
+    def find(
+        self, names: Sequence[str], split: str, folders: Sequence[Path], where: Callable[[int], str]
+    ) -> SplitImages:
+        """The images of the rows of a split.
 
         Args:
-            reference: relative path, with or without suffix.
-            where, row: the position of the row for error messages is `where(row)`.
-            outside: whether the path may lead out of the folder.
+            names: of each row's image: a path, with or without suffix, or ""; one without a suffix matches
+                the image of that stem.
+            split: folders with its name are preferred.
+            folders: that names are relative to, the best first.
+            where: a row's position, for messages.
 
         Raises:
-            DataError: the path leads out of the folder, or matches several images.
+            DataError: a path leads out of the data folder, or matches several images.
         """
-        relative = posixpath.normpath(reference)
-        if not outside and (relative.startswith(("/", "../")) or relative == ".."):
-            raise DataError(
-                f"{where(row)}: the id {reference!r} leads out of the image folder {self.root}; "
-                "use the name of a file in it"
-            )
-        parent, name = posixpath.split(relative)
-        if parent not in self.folders:
-            self.folders[parent] = Folder.listed(self.root / parent)
-        folder = self.folders[parent]
-        if name not in folder.files and posixpath.splitext(name)[1].lower() not in IMAGE_SUFFIXES:
-            names = sorted(folder.pictures.get(name, [name]))
-            if len(names) > 1:
-                raise DataError(
-                    f"{where(row)}: {reference!r} matches {' and '.join(names)} in {self.root / parent}; "
-                    f"give the suffix in the table, or remove one of the files"
-                )
-            name = names[0]
-        if name not in folder.files:
-            return str(self.root / relative)
-        self.used.add(folder.files[name])
-        return folder.files[name]
-
-    def check_unused(self, prefix: str, first: str) -> list[str]:
-        """A warning about image files that no name referred to, if there are any.
-
-        Raises:
-            DataError: no name referred to an image. The message begins with `prefix` and cites the name
-                `first`.
-        """
-        pictures = (
-            (posixpath.join(parent, name), folder.files[name])
-            for parent, folder in self.folders.items()
-            for names in folder.pictures.values()
-            for name in names
+        roots = self._roots(split, folders)
+        result = SplitImages([self._named(name, roots, where, row) for row, name in enumerate(names)])
+        unfound = [row for row, name in enumerate(names) if name and not result.paths[row]]
+        result.urls = [row for row in unfound if URL.match(names[row])]
+        unfound = sorted({*unfound} - {*result.urls})
+        guesses = self._search(split).guesses(
+            {row: Reference.of(names[row], self._places(names[row], roots)) for row in unfound},
+            split,
+            where,
+            self._used,
         )
-        unused = sorted(relative for relative, path in pictures if path not in self.used)
-        if not self.used:
-            example = f"a file in it is {unused[0]!r}" if unused else "but it contains no image files"
+        for row, guess in guesses.items():
+            folder, name = posixpath.split(guess.path)
+            result.paths[row] = self._checked(folder, name, names[row], where, row)
+            result.guesses.setdefault(guess.difference, []).append((row, guess))
+        result.missing = [row for row in sorted([*unfound, *result.urls]) if not result.paths[row]]
+        expected = next((root for root in roots if root in self._used), roots[0])
+        for row in unfound:
+            result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))
+        return result
+
+    def _roots(self, split: str, folders: Sequence[Path]) -> list[str]:
+        """The folders that names are relative to: those that the user chose, or else `folders`."""
+        paths = [folder.path for folder in self._chosen_for(split)] or [*folders] or [self._data]
+        return [str(path.resolve()) for path in dict.fromkeys(paths)]
+
+    def _chosen_for(self, split: str) -> list[ImageFolder]:
+        """The folders that the user chose for a split: `--images train --images test` are for these two."""
+        chosen = [folder for folder in self._chosen if folder.split in (None, split)]
+        words = split_words(split)
+        return [f for f in chosen if f.split or words & split_words(f.path.name)] or chosen
+
+    def _named(self, name: str, roots: Sequence[str], where: Callable[[int], str], row: int) -> str:
+        """The path of the image that is where its name says, in the first such root; "" if there is none."""
+        if not name:
+            return ""
+        relative = posixpath.normpath(name.removeprefix("file://"))
+        parent, file_name = posixpath.split(relative)
+        for root in roots:
+            folder = posixpath.normpath(posixpath.join(root, parent)) if parent else root
+            listing = self._listed(folder)
+            if file_name in listing.files:
+                return self._checked(folder, file_name, name, where, row)
+            if posixpath.splitext(file_name)[1].lower() not in IMAGE_SUFFIXES:
+                stems = sorted(listing.pictures.get(file_name, []))
+                if len(stems) > 1:
+                    raise DataError(
+                        f"{where(row)}: {name!r} matches {' and '.join(stems)} in {folder}; "
+                        "give the suffix in the table, or remove one of the files"
+                    )
+                if stems:
+                    return self._checked(folder, stems[0], name, where, row)
+        return ""
+
+    def _places(self, name: str, roots: Sequence[str]) -> frozenset[str]:
+        """The folders that an image which is not where its name says can be in; empty if in any.
+
+        If the folder that is named exists, or rows with names of this kind were found, it is nowhere else.
+        """
+        parent = posixpath.dirname(posixpath.normpath(name))
+        paths = {posixpath.normpath(posixpath.join(root, parent)) for root in roots}
+        if parent:
+            return frozenset(path for path in paths if self._listed(path).files)
+        return frozenset(path for path in paths if path in self._used)
+
+    def _listed(self, folder: str) -> Folder:
+        if folder not in self._listings:
+            self._listings[folder] = Folder.listed(Path(folder))
+        return self._listings[folder]
+
+    def _checked(self, folder: str, file_name: str, name: str, where: Callable[[int], str], row: int) -> str:
+        """The path of a file in a folder, which is one of the used.
+
+        Raises:
+            DataError: it is outside of the data and of the user's folders.
+        """
+        listing = self._listed(folder)
+        if folder not in self._is_inside:
+            self._is_inside[folder] = self._allows(os.path.realpath(folder))
+        target = os.path.realpath(listing.files[file_name]) if file_name in listing.links else ""
+        if not self._is_inside[folder] or (target and not self._allows(target)):
+            place = Path(target).parent if target else os.path.realpath(folder)
             raise DataError(
-                f"{prefix} has an image in {self.shown}: the first row names {first!r}, {example}; "
-                "rows must name their image files"
+                f"{where(row)}: the image {brief(repr(name))} leads out of the data folder {self._data}, to "
+                f"{place}; --images {place} allows it"
             )
-        if not unused:
-            return []
-        return [
-            f"{self.shown}: images that no row names: {len(unused)} (such as {unused[0]!r}); "
-            "they are not encoded"
-        ]
+        path = listing.files[file_name]
+        self._used.setdefault(folder, set()).add(path)
+        return path
+
+    def _allows(self, path: str) -> bool:
+        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._allowed)
+
+    # ---------------------------------------------------------------------------------------- what to report
+
+    def _search(self, split: str) -> ImageSearch:
+        if chosen := self._chosen_for(split):
+            return ImageSearch([str(folder.path.resolve()) for folder in chosen], chosen=True)
+        return ImageSearch([str(self._data.resolve())])
+
+    def missing_text(self, names: Sequence[str], images: SplitImages, split: str) -> str:
+        """What a message says of the rows whose image was not found, at least one: the nearest there is."""
+        if images.urls:
+            return (
+                f"{len(images.urls)} rows name URLs, such as {brief(names[images.urls[0]])}: download the "
+                "images, for instance with img2dataset, and name the folder with --data or --images"
+            )
+        name = names[images.missing[0]]
+        if not (places := self.first_files(split)):
+            return f"{name!r} is not there, nor any other image"
+        by_name = {posixpath.basename(path): path for path in reversed(places)}
+        nearest = get_close_matches(posixpath.basename(_relative(name)), by_name, 1, 0)
+        return f"{name!r} is not there; the nearest file is {by_name[nearest[0]]!r}"
+
+    def first_files(self, split: str) -> list[str]:
+        """The paths of some image files, relative to the folders that are searched for a split."""
+        return self._search(split).first_files(COMPARED)
+
+    def unused(self) -> list[str]:
+        """A warning about image files that no row names, in each folder that has images that rows name."""
+        lines = []
+        for folder, used in self._used.items():
+            listing = self._listed(folder)
+            names = (name for stem in listing.pictures.values() for name in stem)
+            if others := sorted(name for name in names if listing.files[name] not in used):
+                lines.append(
+                    f"{folder}: images that no row names: {len(others)} (such as {others[0]!r}); "
+                    "they are not encoded"
+                )
+        return lines
 
 
-def folder_with(names: Sequence[str], folders: Iterable[Path], where: Callable[[int], str]) -> Path | None:
-    """The first folder that contains an image with one of the names, or None."""
-    for folder in folders:
-        if folder.is_dir():
-            images = Images(folder)
-            for row, name in enumerate(names):
-                images.find(name, where, row, outside=True)
-                if images.used:
-                    return folder
-    return None
+def _relative(name: str) -> str:
+    """A name without what leads out of a folder."""
+    parts = posixpath.normpath(name.replace("\\", "/")).split("/")
+    return "/".join(part for part in parts if part not in ("", "..", ".")) or name

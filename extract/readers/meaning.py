@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 
 from encode_once.cache.errors import DataError
 from encode_once.extract.readers.columns import ReadOptions, roles
-from encode_once.extract.readers.image_lookup import folder_with
 from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.samples import SplitRows, captions_of, labels_of, text_of
 
@@ -72,19 +71,8 @@ def understood(table: RawTable, options: ReadOptions) -> SplitRows:
     if embedded:
         rows.images = names
     elif role.image or role.id:
-        rows.names, rows.outside = names, bool(names)
-        rows.root = _image_folder(rows, table.folders, options.images)
+        rows.names, rows.folders = names, table.folders
     return rows.without(columns.bad) if columns.bad else rows
-
-
-def _image_folder(rows: SplitRows, folders: Sequence[Path], chosen: Path | None) -> Path | None:
-    """The folder of the images: the user's, or the first that contains one of them."""
-    names = rows.names or rows.ids
-    if chosen:
-        return chosen
-    existing = [folder for folder in folders[1:] if folder.is_dir()]
-    default = folders[0] if rows.names and folders else next(iter(existing), None)
-    return folder_with(names, folders, rows.where) or default
 
 
 def _file_names(paths: Sequence[object]) -> list[str]:

@@ -10,10 +10,11 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.readers.errors import is_too_sparse
-from encode_once.extract.readers.image_lookup import Images
+from encode_once.extract.readers.image_lookup import ImageFinder
 
 Labels = str | Sequence[str]  # of a row: a text to be split, or a list of names
 REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
+NO_IMAGE = "no row has an image file"
 SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
 
 
@@ -27,9 +28,8 @@ class SplitRows:
     ids: list[str]
     captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
     labels: Sequence[Labels] | None = None
-    names: list[str] | None = None  # of the image files in `root`; None: the ids are their names
-    root: Path | None = None  # folder of the images, None if there is none
-    outside: bool = False  # whether names may lead out of `root`
+    names: list[str] | None = None  # of the image files; None: the ids may be their names
+    folders: list[Path] | None = None  # that names are relative to; None: there are no names of image files
     images: list[str] | None = None  # sources of the images, if already resolved
     id_column: str = "ImageID"
     columns: dict[str, list[str]] = field(default_factory=dict)
@@ -60,14 +60,17 @@ class SplitRows:
             self.warnings.append(f"{problem}: {len(rows)} (first: {first}); {consequence}")
 
 
-def tables(parts: Sequence[SplitRows], label_separator: str | None) -> tuple[dict[str, Table], list[str]]:
+def tables(
+    parts: Sequence[SplitRows], label_separator: str | None, finder: ImageFinder
+) -> tuple[dict[str, Table], list[str]]:
     """Return split name → table, train first, and a warning for each kind of problem.
 
     Args:
         label_separator: " " means any whitespace; None: inferred from the first split with labels.
+        finder: where the image files are looked up.
 
     Raises:
-        DataError: rows share an id, labels are ambiguous, or none of the rows has an image in the folder.
+        DataError: rows share an id, labels are ambiguous, or the rows have neither images nor captions.
     """
     parts = sorted(parts, key=lambda part: not part.split.startswith("train"))
     for part in parts:
@@ -82,10 +85,7 @@ def tables(parts: Sequence[SplitRows], label_separator: str | None) -> tuple[dic
     captions = [_by_column(part) for part in parts]
     for part in parts:
         part.labels = part.captions = None  # to free memory: there may be millions of rows
-    image_warnings = _find_images(parts)
-    for part, texts in zip(parts, captions, strict=True):
-        if part.images is None and not any(texts[0]):
-            raise DataError(f"{part.files[0]}: has neither captions nor an image folder; {REMEDY}")
+    image_warnings = _find_images(parts, [any(texts[0]) for texts in captions], finder)
     result = {
         part.split: Table(
             source=str(part.files[0].resolve()),
@@ -206,27 +206,52 @@ def _by_column(part: SplitRows) -> list[list[str]]:
     return [[row[i] if i < len(row) else "" for row in rows] for i in range(columns)]
 
 
-def _find_images(parts: Sequence[SplitRows]) -> list[str]:
-    """Set the images of the samples; return warnings about the folders."""
-    warnings = []
-    for part in parts:
-        if part.images is not None:
-            missing = [row for row, source in enumerate(part.images) if not source]
-            part.warn("rows without an image", missing, "they are kept without one")
-    for root in dict.fromkeys(part.root for part in parts if part.images is None and part.root):
-        images = Images(root)
-        in_root = [part for part in parts if part.root == root]
-        for part in in_root:
-            names = part.names or part.ids
-            part.images = [
-                images.find(name, part.where, row, part.outside) if name else ""
-                for row, name in enumerate(names)
-            ]
-            missing = [row for row, path in enumerate(part.images) if path not in images.used]
-            part.warn("rows without an image file", missing, f"their images were expected in {root}")
-        first = in_root[0]
-        warnings += images.check_unused(f"{first.where(0)}: no row", (first.names or first.ids)[0])
-    return warnings
+def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finder: ImageFinder) -> list[str]:
+    """Set the images of the samples; return warnings about the folders.
+
+    Raises:
+        DataError: no split has images, and one has no captions or the user names the folder of the images.
+    """
+    problems = [problem for part in parts if (problem := _find_images_of(part, finder))]
+    without = [part for part in parts if not any(part.images or ())]
+    if len(without) == len(parts) and (problems or not all(has_captions)):
+        if not problems:
+            raise DataError(f"{parts[0].files[0]}: has neither captions nor images; {REMEDY}")
+        if finder.is_chosen or not all(has_captions):
+            raise DataError(problems[0])
+    for part, captioned in zip(parts, has_captions, strict=True):
+        if part in without and not captioned:
+            part.warnings.append(f"{part.files[0]}: has neither captions nor images; {REMEDY}")
+    return problems + finder.unused()
+
+
+def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
+    """Set the images of a split; if its rows name images and none is there, say what is there instead."""
+    if part.images is not None:
+        missing = [row for row, source in enumerate(part.images) if not source]
+        part.warn("rows without an image", missing, "they are kept without one")
+        return ""
+    if part.folders is None:
+        return ""
+    names = part.names or part.ids
+    images = finder.find(names, part.split, part.folders, part.where)
+    for difference, guesses in images.guesses.items():
+        row, guess = guesses[0]
+        example = f"first: {part.where(row)}, {names[row]!r} is {guess.shown!r}"
+        part.warnings.append(
+            f"images found {difference}: {len(guesses)} ({example}); --images FOLDER looks only there"
+        )
+    named = sum(map(bool, names))
+    if len(images.missing) < named:
+        part.images = images.paths
+        if images.missing:
+            part.warn(
+                "rows without an image file", images.missing, finder.missing_text(names, images, part.split)
+            )
+        return ""
+    if not named or not (part.names or finder.is_chosen or finder.first_files(part.split)):
+        return ""  # the ids are no names of images
+    return f"{part.where(0)}: {NO_IMAGE}: {finder.missing_text(names, images, part.split)}"
 
 
 @dataclass(frozen=True)

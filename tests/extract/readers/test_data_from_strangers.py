@@ -74,12 +74,18 @@ def test_images_that_are_pipes_devices_or_broken_links_are_named_as_what_they_ar
         (root / "data" / f"{n}.jpg").unlink()
     os.mkfifo(root / "data" / "1.jpg")
     (root / "data" / "2.jpg").symlink_to("/dev/zero")
+    with pytest.raises(
+        DataError, match=r"train\.csv:4: the image '2\.jpg' leads out of .* --images /dev allows it"
+    ):
+        read(root)
+    (root / "data" / "2.jpg").unlink()
+    (root / "data" / "2.jpg").symlink_to("1.jpg")
     (root / "data" / "3.jpg").symlink_to("nowhere")
     (root / "data" / "4.jpg").mkdir()
     (root / "data" / "5.jpg").symlink_to("5.jpg")
     assert failures(root, tmp_path) == {
         "1.jpg": ("unreadable", PIPE),
-        "2.jpg": ("unreadable", "a device, not a regular file"),
+        "2.jpg": ("unreadable", PIPE),
         "3.jpg": ("missing", "no such file"),
         "4.jpg": ("unreadable", "a folder, not a regular file"),
         "5.jpg": ("unreadable", "Too many levels of symbolic links"),
@@ -244,7 +250,7 @@ def test_a_column_name_with_a_null_byte_is_refused(tmp_path):
 
 def test_an_image_name_with_a_null_byte_fails_alone(tmp_path):
     picture(0).save(tmp_path / "0.png")
-    names = ["0.png", "a\0.png", "a\0b/c.png", "x" * 300 + "/0.png"]
+    names = ["0.png", "a\0.png", "a\0b/c.png", "x" * 300 + "/1.png"]
     path = lines(tmp_path / "x.jsonl", *({"id": n, "image": name} for n, name in enumerate(names)))
     errors = failures(path, tmp_path)
     assert errors["a\0.png"] == ("unreadable", "embedded null byte")

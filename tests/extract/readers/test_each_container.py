@@ -170,8 +170,8 @@ def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
         ("a.csv", "id,text,tags,label\na,b,c,d\n", "choose with --label-column"),
         ("a.csv", "", "a.csv:1: the table is empty"),
         ("a.csv", "id,text\n", "a.csv:1: the table has a header and no rows"),
-        ("a.csv", "id,x\n1,2\n", "neither captions nor an image folder"),
-        ("a.csv", "path,text\nno.jpg,b\n", "a.csv:2: no row has an image in"),
+        ("a.csv", "id,x\n1,2\n", "neither captions nor images"),
+        ("a.csv", "path,tags\nno.jpg,b\n", "a.csv:2: no row has an image file: 'no.jpg' is not there"),
         ("a.parquet", "PAR1 but no more", "not a parquet file, or damaged"),
     ],
 )  # fmt: skip

@@ -230,8 +230,8 @@ def test_unescaped_quotes_need_the_caption_in_the_last_column(train):
         (b"ImageID,Caption\n0,a\n1,b\n0,c\n", "train.csv:4: ", "the id '0' is already used by train.csv:2"),
         (b'ImageID,Caption\n0,"a\nb"\n1,b\n1,c\n', "train.csv:5: ", "the id '1' is already used by train"),
         (b"ImageID,Caption\n0,a\n ,b\n", "train.csv:3: ", "the row has no id"),
-        (b"ImageID,Labels\n0,1\n", "train.csv: ", "neither captions nor an image folder"),
-        (b"ImageID,Caption\n0, \n", "train.csv: ", "neither captions nor an image folder"),
+        (b"ImageID,Labels\n0,1\n", "train.csv: ", "neither captions nor images"),
+        (b"ImageID,Caption\n0, \n", "train.csv: ", "neither captions nor images"),
     ],
 )  # fmt: skip
 def test_the_error_of_a_faulty_table_names_file_and_line(train, content, starts, holds):
@@ -300,14 +300,16 @@ def test_images_are_found_by_name_or_else_by_stem(tmp_path, train):
     path = train("ImageID\n0\n1\nv1.2\na/b.jpg\n./a/c\nraw.xyz\n3.jpg\n4\nnone/5.jpg\n")
     table, warnings = read_table(path, images)
     names = ["0.jpg", "1.PNG", "v1.2.jpeg", "a/b.jpg", "a/c.webp", "raw.xyz", "3.jpg", "4", "none/5.jpg"]
+    names[6] = "3.png"  # as a person would find it
     assert table.images == [str(images.resolve() / name) for name in names]
-    assert [Path(image).is_file() for image in table.images] == [True] * 6 + [False] * 3
+    assert [Path(image).is_file() for image in table.images] == [True] * 7 + [False] * 2
     assert table.captions == [""] * 9
     assert table.labels is None
     assert warnings == [
-        f"rows without an image file: 3 (first: {path}:8, id '3.jpg'); their images were expected in "
-        f"{images}",
-        f"{images}: images that no row names: 1 (such as '3.png'); they are not encoded",
+        f"images found with another suffix: 1 (first: {path}:8, '3.jpg' is '3.png'); --images FOLDER looks "
+        "only there",
+        f"rows without an image file: 2 (first: {path}:9, id '4'); '4' is not there; the nearest file is "
+        "'v1.2.jpeg'",
     ]
 
 
@@ -319,23 +321,51 @@ def test_a_stem_that_two_images_share_is_an_error(tmp_path, train):
     assert table.images[1] == str(images.resolve() / "1.png")
 
 
-@pytest.mark.parametrize("stray", ["../x.jpg", "/etc/passwd", "a/../../x.jpg", ".."])
-def test_an_id_must_not_lead_out_of_the_image_folder(tmp_path, train, stray):
-    images = add_images(tmp_path / "images", "0.jpg")
+@pytest.mark.parametrize("stray", ["../../x.jpg", "/etc/passwd", "a/../../../x.jpg", "link.jpg", "up/x.jpg"])
+@pytest.mark.parametrize("column", ["ImageID", "image"])
+def test_an_image_must_not_lead_out_of_the_data_folder(tmp_path, stray, column):
+    images = add_images(tmp_path / "x" / "images", "0.jpg")
     add_images(tmp_path, "x.jpg")
-    with pytest.raises(DataError, match=rf"train\.csv:3: the id '{re.escape(stray)}' leads out of the image"):
-        read_table(train(f"ImageID\n0.jpg\n{stray}\n"), images)
+    (images / "link.jpg").symlink_to(tmp_path / "x.jpg")
+    (images / "up").symlink_to(tmp_path)
+    path = write(tmp_path / "x" / "train.csv", f"{column},Labels\n0.jpg,a\n{stray},b\n")
+    outside = "/etc" if stray == "/etc/passwd" else str(tmp_path.resolve())
+    expected = (
+        f"train.csv:3: the image '{stray}' leads out of the data folder {tmp_path / 'x'}, to {outside};"
+    )
+    with pytest.raises(DataError, match=re.escape(expected)):
+        readers.read(path)
+    allowed = readers.read(path, images=[images, outside])[0]["train"].images[1]
+    assert Path(allowed).resolve() == Path(outside) / Path("passwd" if outside == "/etc" else "x.jpg")
+
+
+def test_a_link_that_the_user_names_may_lead_anywhere(tmp_path):
+    add_images(tmp_path / "disk", "0.jpg")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "images").symlink_to(tmp_path / "disk")
+    path = write(tmp_path / "x" / "train.csv", "ImageID,Labels\n0.jpg,a\n")
+    with pytest.raises(DataError, match="leads out of the data folder"):
+        readers.read(path)
+    table, _ = read_table(path, tmp_path / "x" / "images")
+    assert table.images == [str(tmp_path / "disk" / "0.jpg")]
+
+
+def test_a_path_to_another_folder_of_the_data_is_followed(tmp_path):
+    add_images(tmp_path, "images/0.jpg", "x.jpg")
+    (tmp_path / "images" / "inner.jpg").symlink_to(tmp_path / "x.jpg")
+    path = write(tmp_path / "train.csv", "ImageID\n0\n../x.jpg\ninner.jpg\n")
+    table, _ = read_table(path, tmp_path / "images")
+    assert [Path(image).resolve().name for image in table.images] == ["0.jpg", "x.jpg", "x.jpg"]
 
 
 def test_ids_that_match_no_image_are_an_error(tmp_path, train):
     images = add_images(tmp_path / "images", "img_0.jpg")
     path = train("ImageID,Caption\n0,a\n1,b\n")
-    with pytest.raises(
-        DataError, match=r"train\.csv:2: no row has an image .* first row names '0', a file in it is 'img_0"
-    ):
+    nearest = r"train\.csv:2: no row has an image file: '0' is not there; the nearest file is 'img_0\.jpg'"
+    with pytest.raises(DataError, match=nearest):
         read_table(path, images)
     (images / "img_0.jpg").unlink()
-    with pytest.raises(DataError, match=r"train\.csv:2: no row has an image .* it contains no image files"):
+    with pytest.raises(DataError, match=r"no row has an image file: '0' is not there, nor any other image"):
         read_table(path, images)
 
 

@@ -99,10 +99,9 @@ def json_lines(root, splits):
 
 
 def parquet_paths(root, splits):
-    """Two files per split, with absolute paths of the images."""
+    """Two files per split, with absolute paths of the images in the folder."""
     for split, samples in splits.items():
-        images = _images(root.with_name(root.name + "-images"), samples)
-        root.mkdir(exist_ok=True)
+        images = _images(root / f"{split}-images", samples)
         half = len(samples) // 2
         for number, part in enumerate((samples[:half], samples[half:])):
             table = pa.table(

@@ -1,0 +1,183 @@
+"""Images are found where a person would find them; what is found so is reported, and nothing is guessed."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from encode_once.cache.errors import DataError
+from encode_once.extract.readers import read
+
+
+def data(root, files, rows, name="train.csv", header="ImageID,Labels"):
+    """A folder with these image files, and a table whose first column has these cells."""
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    (root / name).write_text("\n".join([header, *(f"{row},a" for row in rows)]) + "\n", encoding="utf-8")
+    return root
+
+
+def images(root, **options):
+    """The images of all rows, relative to the folder; and the warnings about them."""
+    tables, warnings = read(root, **options)
+    base = str((root if root.is_dir() else root.parent).resolve())
+    paths = [os.path.relpath(path, base) for table in tables.values() for path in table.images]
+    return paths, [line for line in warnings if line.startswith(("images", "rows without an image"))]
+
+
+LOST = {
+    "case": ("0.jpg", "images/0.JPG", "in another case"),
+    "suffix": ("0.jpg", "images/0.jpeg", "with another suffix"),
+    "format": ("0.jpg", "images/0.png", "with another suffix"),
+    "unicode": ("caf\xe9.jpg", "images/cafe\u0301.jpg", "in another Unicode form"),
+    "capital folder": ("0.jpg", "Images/0.jpg", "in another folder"),
+    "split folder": ("0.jpg", "train_images/0.jpg", "in another folder"),
+    "stem in a folder": ("0", "train/0.jpg", "in another folder"),
+    "windows": (r"C:\Users\ann\photos\0.jpg", "photos/0.jpg", "in another folder"),
+    "backslash": (r"images\0.jpg", "images/0.jpg", "in another folder"),
+    "home": ("/home/ann/photos/0.jpg", "mine/photos/0.jpg", "in another folder"),
+    "subfolder": ("0.jpg", "a/b/c/0.jpg", "in another folder"),
+    "zeros": ("12", "images/0012.png", "with other leading zeros"),
+    "zeros and suffix": ("12.png", "images/000012.png", "with other leading zeros"),
+    "more zeros": ("0012", "images/12.png", "with other leading zeros"),
+    "all": (r"D:\x\0.JPEG", "any/0.jpg", "with another suffix"),
+}
+
+
+@pytest.mark.parametrize("name", LOST)
+@pytest.mark.parametrize("table", ["train.csv", "photos.csv"])
+def test_an_image_is_found_where_a_person_would_find_it_and_that_is_reported(tmp_path, name, table):
+    reference, file, difference = LOST[name]
+    root = data(tmp_path / "x", [file], [reference], table)
+    paths, warnings = images(root if table == "train.csv" else root / table)
+    assert paths == [file]
+    (line,) = warnings
+    assert line.startswith(f"images found {difference}: 1 (first: {root / table}:2, {reference!r} is {file!r})")
+
+
+@pytest.mark.parametrize("folder", ["data", "images", "."])
+def test_an_image_that_is_where_its_row_says_is_no_guess(tmp_path, folder):
+    root = data(tmp_path / "x", [f"{folder}/0.jpg", f"{folder}/a/1.png"], ["0.jpg", "a/1"])
+    (root / "decoy").mkdir()
+    (root / "decoy" / "0.jpg").touch()
+    assert images(root) == ([os.path.normpath(f"{folder}/{name}") for name in ("0.jpg", "a/1.png")], [])
+
+
+def test_the_full_path_of_an_image_in_the_folder_is_no_guess(tmp_path):
+    root = tmp_path / "x"
+    data(root, ["photos/0.jpg"], [f"{root}/photos/0.jpg"])
+    assert images(root) == (["photos/0.jpg"], [])
+
+
+def test_each_split_has_its_folder(tmp_path):
+    files = [f"{split}/{n}.jpg" for split in ("train", "test") for n in range(3)]
+    root = data(tmp_path / "x", files, range(3))
+    data(root, [], range(3), "test.csv", "ImageID,Caption")
+    paths, warnings = images(root)
+    assert paths == files
+    assert [line.split(" (")[0] for line in warnings] == ["images found in another folder: 3"] * 2
+    chosen = images(root, images=[root / "test", root / "train"])
+    named = images(root, images=[f"train={root / 'train'}", f"test={root / 'test'}"])
+    assert chosen == named == (files, [])
+    swapped, _ = images(root, images=[f"train={root / 'test'}", f"test={root / 'train'}"])
+    assert swapped == files[3:] + files[:3]
+
+
+@pytest.mark.parametrize(
+    ("files", "reference", "both"),
+    [
+        (["a/0.jpg", "b/0.jpg"], "0.jpg", "a/0.jpg, b/0.jpg"),
+        (["a/0.JPG", "b/0.Jpg"], "0.jpg", "a/0.JPG, b/0.Jpg"),
+        (["images/012.jpg", "images/0012.jpg"], "12.jpg", "images/0012.jpg, images/012.jpg"),
+        (["a/0.png", "b/0.gif"], "0.jpg", "a/0.png, b/0.gif"),
+    ],
+)
+def test_two_files_that_fit_equally_well_are_an_error(tmp_path, files, reference, both):
+    root = data(tmp_path / "x", files, [reference])
+    with pytest.raises(DataError, match=rf"train\.csv:2: '{reference}' may be {both}: write its path"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("files", "reference", "best"),
+    [
+        (["a/dogs/1.jpg", "a/cats/1.jpg"], r"C:\all\dogs\1.jpg", "a/dogs/1.jpg"),
+        (["a/1.jpg", "train/1.jpg", "test/1.jpg"], "1.jpg", "train/1.jpg"),
+        (["a/1.jpeg", "b/1.png"], "1.jpg", "a/1.jpeg"),
+        (["a/1.JPG", "b/1.jpeg"], "1.jpg", "a/1.JPG"),
+        (["masks/1.jpg", "photos/1.jpg"], "1.jpg", "photos/1.jpg"),
+    ],
+)
+def test_the_file_that_fits_best_is_chosen(tmp_path, files, reference, best):
+    assert images(data(tmp_path / "x", files, [reference]))[0] == [best]
+
+
+def test_a_missing_image_is_not_taken_from_where_the_others_are_not(tmp_path):
+    root = data(tmp_path / "x", ["images/0.jpg", "thumbs/1.jpg"], ["0.jpg", "1.jpg"])
+    paths, (line,) = images(root)
+    assert paths[0] == "images/0.jpg"
+    assert not (root / paths[1]).exists()
+    assert line.startswith("rows without an image file: 1 (first: ")
+    root = data(tmp_path / "y", ["dogs/1.jpg", "cats/2.jpg"], ["dogs/1.jpg", "dogs/2.jpg"])
+    assert images(root)[1][0].startswith("rows without an image file: 1 ")
+
+
+def test_an_image_that_another_row_names_is_not_taken_again(tmp_path):
+    root = data(tmp_path / "x", ["a/1.jpg"], ["a/1.jpg", "b/1.jpg"])
+    assert images(root)[1][0].startswith("rows without an image file: 1 (first: ")
+    root = data(tmp_path / "y", ["all/1.jpg"], ["dogs/1.jpg", "cats/1.jpg"])
+    with pytest.raises(DataError, match=r"'cats/1.jpg' and, at .*csv:2, 'dogs/1.jpg' may both be all/1.jpg"):
+        read(root)
+
+
+def test_bare_numbers_are_not_taken_for_files_of_other_things(tmp_path):
+    root = data(tmp_path / "x", ["other/1.jpg", "other/2.jpg"], [], "photos.csv")
+    (root / "photos.csv").write_text("id,caption\n1,a\n2,b\n")
+    tables, warnings = read(root / "photos.csv")
+    assert tables["photos"].images == ["", ""]
+    assert any(
+        "no row has an image file: '1' is not there; the nearest file is 'other/1.jpg'" in w for w in warnings
+    )
+
+
+def test_the_nearest_name_is_shown(tmp_path):
+    root = data(tmp_path / "x", ["images/img_0001.jpg", "images/zebra.jpg"], ["img-0001.jpg"])
+    with pytest.raises(
+        DataError, match=r"'img-0001\.jpg' is not there; the nearest file is 'images/img_0001\.jpg'"
+    ):
+        read(root)
+
+
+def test_urls_say_what_to_do_and_serve_texts(tmp_path):
+    root = tmp_path
+    (root / "train.csv").write_text("image,caption\nhttps://e.org/0.jpg,a\nhttps://e.org/1.jpg,b\n")
+    tables, warnings = read(root)
+    assert tables["train"].images == ["", ""]
+    assert any(
+        "2 rows name URLs, such as https://e.org/0.jpg: download the images" in line for line in warnings
+    )
+    (root / "train.csv").write_text("image,label\nhttps://e.org/0.jpg,a\n")
+    with pytest.raises(DataError, match="for instance with img2dataset"):
+        read(root)
+
+
+def test_hidden_folders_links_and_macos_files_are_not_searched(tmp_path):
+    root = data(tmp_path / "x", [".cache/0.jpg", "__MACOSX/0.jpg", "a/._0.jpg", "real/0.jpg"], ["0.jpg"])
+    (root / "link").symlink_to(root / "real")
+    assert images(root)[0] == ["real/0.jpg"]
+
+
+def test_no_file_is_accessed_for_itself(tmp_path, monkeypatch):
+    files = [f"photos/{row % 10}/{row}.JPG" for row in range(3000)]
+    root = data(tmp_path / "x", files, [f"{row}.jpg" for row in range(3000)])
+    calls = []
+    for module, name in ((os, "stat"), (os, "lstat"), (os.path, "realpath"), (Path, "stat")):
+        original = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, f=original, **k: (calls.append(a), f(*a, **k))[1])
+    started = time.perf_counter()
+    paths, _ = images(root)
+    assert paths == files
+    assert len(calls) < 200
+    assert time.perf_counter() - started < 5
