@@ -54,7 +54,9 @@ def test_an_image_is_found_where_a_person_would_find_it_and_that_is_reported(tmp
     paths, warnings = images(root if table == "train.csv" else root / table)
     assert paths == [file]
     (line,) = warnings
-    assert line.startswith(f"images found {difference}: 1 (first: {root / table}:2, {reference!r} is {file!r})")
+    assert line.startswith(
+        f"images found {difference}: 1 (first: {root / table}:2, {reference!r} is {file!r})"
+    )
 
 
 @pytest.mark.parametrize("folder", ["data", "images", "."])
