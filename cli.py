@@ -136,7 +136,6 @@ class Encoding:
             store,
             weights=approve(str(run.path), record.encoders, trust),
             device=self.device,
-            label_separator=record.label_separator.strip() or None,
             captions=record.captions,
             keep_tables=False,
             bit_depth=record.bit_depth,

@@ -21,6 +21,7 @@ from encode_once.cache.options import (
 
 if TYPE_CHECKING:
     from encode_once.cache import Shard
+    from encode_once.extract.readers import Reading
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
@@ -36,13 +37,19 @@ backend_option = click.option(
 )
 
 
-def table_inputs(images: Sequence[str], skip_bad_rows: bool, **columns: Any) -> dict[str, Any]:
+def table_inputs(
+    id_column: str | None,
+    image_column: str | None,
+    caption_column: tuple[str, ...],
+    label_columns: tuple[str, ...],
+    classes: str | None,
+    **options: Any,
+) -> dict[str, Any]:
     """Arguments of `extract.encode` for the columns, folders and rows of a table."""
-    from encode_once.extract import Columns
+    from encode_once.extract.readers import Columns, class_list
 
-    names = ("id", "image", "caption", "label")
-    chosen = Columns(*(columns[f"{name}_column"] for name in names))
-    return {"columns": chosen, "images": images, "skip_bad_rows": skip_bad_rows}
+    columns = Columns(id_column, image_column, caption_column, label_columns)
+    return {"columns": columns, "classes": class_list(classes) if classes else (), **options}
 
 
 def shard(text: str) -> "Shard":
@@ -59,7 +66,30 @@ INPUT_OPTIONS = (
         multiple=True,
         help="Folder of the images, if not next to the table; repeatable, as for each split.",
     ),
-    click.option("--label-column", metavar="NAME", help="Column of the labels."),
+    click.option(
+        "--label-column",
+        "--label-columns",
+        "label_columns",
+        metavar="NAME",
+        multiple=True,
+        help="Column of the labels; repeatable. A,B,C or A:Z names several, such as one for each class.",
+    ),
+    click.option(
+        "--label-separator",
+        metavar="TEXT",
+        help="Between the labels of a row. [default: by the whole column]",
+    ),
+    click.option(
+        "--classes", metavar="FILE|A,B", help="Class names in their order, if labels are vectors of 0 and 1."
+    ),
+    click.option(
+        "--uncertain",
+        default="negative",
+        show_default=True,
+        type=click.Choice(["positive", "negative", "missing"]),
+        help="What -1 means in columns of 0, 1 and -1; missing leaves such rows out.",
+    ),
+    click.option("--keep-text", is_flag=True, help="Keep None, nan, NA and the like as captions and labels."),
     click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
     click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
     click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
@@ -80,6 +110,10 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
         else:
             raise UsageError(f"--weights {text} could be for any of several encoders: write ENCODER={text}")
     return by_encoder
+
+
+def _say_understood(reading: "Reading") -> None:
+    click.echo(reading.text(), err=True)
 
 
 @click.command()
@@ -114,9 +148,9 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
     "--batch-size", type=click.IntRange(1), help="Inputs per step. [default: chosen for the device]"
 )
 @click.option("--workers", type=click.IntRange(1), help="Decoding threads. [default: one per core]")
-@click.option("--label-separator", help="Separator between the labels of a row, if the table is ambiguous.")
 @click.option("--bit-depth", type=click.IntRange(8, 32), metavar="N",
               help="Bits that 16-bit grey images use. [default: found out, and reported]")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print what is understood of the data, and end.")
 @click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
 @click.option("--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail.")
 @click.option(
@@ -144,6 +178,7 @@ def extract(
     weights: Sequence[str],
     inputs: dict[str, Any],
     as_json: bool,
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Encode the images and captions that are not in the store yet.
@@ -169,6 +204,15 @@ def extract(
 
         click.echo(listing(list(listed())))
         return
+    if dry_run:
+        from encode_once.extract.readers import understand
+
+        reading = understand(data, **inputs)
+        click.echo(reading.text(), err=as_json)
+        warn(reading.warnings)
+        if as_json:
+            click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
+        return
     encoders = [name for names in encoders for name in names.split(",") if name]
     if not encoders:
         raise UsageError("name an encoder with --encoder; --list shows them")
@@ -177,7 +221,7 @@ def extract(
 
     captioners = filter(None, map(captioner, options["captions"]))
     files = weights_by_encoder([*dict.fromkeys([*encoders, *captioners])], weights)
-    report = encode(data, encoders, store, weights=files, **inputs, **options)
+    report = encode(data, encoders, store, weights=files, **inputs, **options, on_read=_say_understood)
     warn(report.warnings)
     for failure in report.failures[:NAMED]:
         say(f"failed: {failure.input}: {failure.reason} ({failure.message})")

@@ -6,6 +6,7 @@ from typing import Any
 
 from encode_once.cache import DataError, Table
 from encode_once.extract.errors import InputError
+from encode_once.extract.readers import Reading
 from encode_once.extract.workers import EncodingPass
 
 
@@ -39,6 +40,7 @@ class Report:
     features: dict[str, Counts] = field(default_factory=dict)
     failures: list[FailedInput] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    reading: Reading | None = None  # what was understood of the data
     seconds: float = 0.0  # of work, without importing libraries
     loading: float = 0.0  # part of `seconds`: loading the encoders
 
@@ -51,6 +53,7 @@ class Report:
         """The report as the command line prints it."""
         return {
             "samples": self.samples,
+            **(self.reading.as_json() if self.reading else {}),
             "features": {name: vars(counts) for name, counts in self.features.items()},
             "failures": [vars(failure) for failure in self.failures],
             "warnings": self.warnings,

@@ -16,12 +16,25 @@ from encode_once.extract.readers import captioned_folder, coco, hf_datasets, tab
 from encode_once.extract.readers.columns import Columns, ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
+from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.meaning import understood
+from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.samples import tables
+from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
 
-__all__ = ["CONTAINERS", "Columns", "accepted", "read"]
+__all__ = [
+    "CONTAINERS",
+    "Columns",
+    "Reading",
+    "Uncertain",
+    "Understanding",
+    "accepted",
+    "class_list",
+    "read",
+    "understand",
+]
 
 CONTAINERS: tuple[ModuleType, ...] = (
     table,
@@ -32,15 +45,18 @@ CONTAINERS: tuple[ModuleType, ...] = (
 )
 
 
-def read(
+def understand(
     data: str | os.PathLike[str],
     *,
     columns: Columns | None = None,
     images: str | os.PathLike[str] | Sequence[str] | None = None,
     label_separator: str | None = None,
+    classes: tuple[str, ...] = (),
+    uncertain: Uncertain = "negative",
+    keep_text: bool = False,
     skip_bad_rows: bool = False,
-) -> tuple[dict[str, Table], list[str]]:
-    """Read the tables of the data: split name → table, and a warning for each kind of problem.
+) -> Reading:
+    """Read the tables of the data, with what was decided about their columns.
 
     Args:
         data: a folder or file of one of the containers.
@@ -48,6 +64,9 @@ def read(
         images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`; by default images are
             looked for in the data folder.
         label_separator: between the labels of a row; by default it is inferred from the labels.
+        classes: the class names, if labels are vectors of 0 and 1.
+        uncertain: what -1 means in columns of 1, 0 and -1, one for each class.
+        keep_text: keep None, nan and the like as captions and labels.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
 
     Raises:
@@ -60,15 +79,42 @@ def read(
     bad_rows = BadRows(skip_bad_rows)
     texts = [images] if isinstance(images, str | os.PathLike) else images or ()
     folders = tuple(ImageFolder.parse(os.fspath(text)) for text in texts)
-    options = ReadOptions(columns or Columns(), folders, label_separator, bad_rows)
+    options = ReadOptions(
+        columns or Columns(),
+        folders,
+        label_separator,
+        classes,
+        uncertain,
+        keep_text,
+        bad_rows,
+    )
     with file_errors(data):
         if not data.is_dir():
             check_regular(data)
         raw = _container(data, options).read(data, options)
-        rows = [understood(part, options) for part in raw]
-        result, warnings = tables(rows, label_separator, ImageFinder(_root(data, raw), folders))
+        raw.sort(key=lambda part: not part.split.startswith("train"))
+        parts = [understood(part, options) for part in raw]
+        finder = ImageFinder(_root(data, raw), folders)
+        built, image_warnings = tables(parts, label_separator, finder)
+    result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
     unused = [line for part in raw for line in part.unused] + unused_files(data, raw)
-    return result, warnings + bad_rows.warnings + [f"not used: {line}" for line in unused]
+    warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
+    return Reading({part.split: part for part in built}, result, warnings, unused)
+
+
+def read(
+    data: str | os.PathLike[str],
+    *,
+    columns: Columns | None = None,
+    images: str | os.PathLike[str] | Sequence[str] | None = None,
+    label_separator: str | None = None,
+    skip_bad_rows: bool = False,
+) -> tuple[dict[str, Table], list[str]]:
+    """The tables alone, split name → table, and a warning for each kind of problem; see `understand`."""
+    reading = understand(
+        data, columns=columns, images=images, label_separator=label_separator, skip_bad_rows=skip_bad_rows
+    )
+    return reading.tables, reading.warnings + [f"not used: {line}" for line in reading.unused]
 
 
 def _root(data: Path, tables: Sequence[RawTable]) -> Path:

@@ -1,33 +1,59 @@
-"""The user's options for reading, and which columns hold the ids, images, captions and labels."""
+"""The user's options for reading, and which columns hold the ids, images, captions and labels.
+
+Columns are chosen by the user, by what the format says, by their names, or, for labels in one column for each
+class, by their cells. Each choice has a reason, which `extract` prints.
+"""
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.image_lookup import ImageFolder
+from encode_once.extract.readers.one_hot import Uncertain, distinct, is_binary
 from encode_once.extract.readers.raw import RawTable, Roles
 
 # Common names of columns, in lower case and without blanks, "_" and "-".
-IDS = "imageid id key sampleid uid"
+IDS = "imageid id key sampleid uid uuid guid photoid pictureid"
 IMAGES = (
-    "image img picture photo imagepath imgpath path filename filepath file imagefile imagename jpg jpeg png"
+    "image images img picture photo imagepath imgpath path filename filepath file imagefile imagefilename "
+    "imagename imageindex jpg jpeg png"
 )
 CAPTIONS = "caption captions text texts sentence sentences description descriptions"
 LABELS = "label labels tag tags class classes category categories"
+# Names that also mean other things: they are taken if there is no column of a name above, and the cells fit.
+PERHAPS_CAPTIONS = "comment comments alt alttext title prompt raw utterance"
+PERHAPS_LABELS = (
+    "genre genres target targets findinglabel findinglabels finding findings labelname labelnames classname "
+    "classnames topic topics keyword keywords diagnosis diagnoses attribute attributes concept concepts "
+    "annotation annotations emotion emotions species object objects"
+)
+# Columns that describe a sample, and are no class even if they hold 0 and 1.
+ABOUT_SAMPLES = (
+    "split splits fold set subset partition istrain istest isvalid isval train test val valid width height "
+    "size age sex gender url source license date year month site device patientid patient viewposition index "
+    "idx unnamed:0 frontal/lateral ap/pa confidence"
+)
+FEW_LABELS = 0.5  # the most different cells of a column of labels, as a share of its rows
+SAMPLE = 1000  # rows that show whether a column fits its name
+RUN = 3  # neighbouring columns of 0 and 1 that look like classes
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The names of a table's columns; those that are not set are guessed."""
+    """The names of a table's columns; those that are not set are guessed.
+
+    `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
+    list `A,B,C` or a range `A:Z` in the table's order.
+    """
 
     id: str | None = None
     image: str | None = None
     captions: tuple[str, ...] = ()
-    label: str | None = None
+    labels: tuple[str, ...] = ()
 
     @property
     def named(self) -> bool:
@@ -41,16 +67,32 @@ class ReadOptions:
 
     `images` are the folders that image names are relative to; by default they are searched next to the table.
     `label_separator` is what separates labels in a text; by default it is inferred from the texts.
+    `classes` are the names of the positions in vectors of 0 and 1.
+    `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
+    `keep_text` keeps None, nan and the like as captions and labels.
     `bad_rows` decides what happens to rows that cannot be read.
     """
 
     columns: Columns = field(default_factory=Columns)
     images: tuple[ImageFolder, ...] = ()
     label_separator: str | None = None
+    classes: tuple[str, ...] = ()
+    uncertain: Uncertain = "negative"
+    keep_text: bool = False
     bad_rows: BadRows = field(default_factory=BadRows)
 
 
-def roles(table: RawTable, columns: Columns) -> Roles:
+@dataclass(frozen=True)
+class Choice:
+    """The columns of each role, why they were chosen, and what else may be of use."""
+
+    roles: Roles
+    reasons: dict[str, str]  # role: "id", "image", "captions" or "labels" → why
+    one_hot: bool = False  # whether each column of the labels is a class
+    hints: tuple[str, ...] = ()  # columns that may be labels, and the option that reads them
+
+
+def choose(table: RawTable, columns: Columns) -> Choice:
     """Find the columns by the user's names, by what the format says, or by common names.
 
     Columns that hold the images themselves take precedence over those that name image files.
@@ -59,58 +101,178 @@ def roles(table: RawTable, columns: Columns) -> Roles:
         UsageError: the table has no column of the user's name, or several have a common name.
         DataError: a column of texts holds bytes.
     """
+    return _Chooser(table, columns).choice()
 
-    path, names, embedded, fixed = table.files[0], table.names, table.sources, table.roles
-    free = [name for name in names if name not in fixed.used]
 
-    def chosen(name: str) -> str:
-        if name not in names:
-            raise unknown_name(f"column of {path}", name, names)
+class _Chooser:
+    def __init__(self, table: RawTable, columns: Columns) -> None:
+        self.table, self.columns, self.path = table, columns, table.files[0]
+        self.free = [name for name in table.names if name not in table.roles.used]
+        self.reasons: dict[str, str] = {}
+
+    def choice(self) -> Choice:
+        """All roles."""
+        fixed, columns = self.table.roles, self.columns
+        row_id = self._single("id", columns.id, fixed.id, IDS)
+        image = None
+        if columns.image is None and fixed.image is None:
+            image = self._guess("image", IMAGES, self.table.sources)
+        image = image or self._single("image", columns.image, fixed.image, IMAGES)
+        captions = self._captions(columns.captions, fixed.captions)
+        rest = [name for name in self.free if name not in {row_id, image, *captions}]
+        labels, one_hot, hints = self._labels(rest)
+        roles = Roles(row_id, image, captions, labels)
+        for name in (row_id, *captions, *labels):
+            if name in self.table.sources:
+                raise DataError(f"{self.path}: the column {name!r} holds bytes or images; save it as strings")
+        return Choice(roles, self.reasons, one_hot, hints)
+
+    def _named(self, name: str) -> str:
+        if name not in self.table.names:
+            raise unknown_name(f"column of {self.path}", name, self.table.names)
         return name
 
-    def guessed(option: str, common: str, candidates: Iterable[str] = free) -> str | None:
-        matches = [name for name in candidates if _plain(name) in common.split()]
+    def _single(self, role: str, chosen: str | None, of_format: str | None, common: str) -> str | None:
+        if chosen is not None:
+            self.reasons[role] = f"--{role}-column"
+            return self._named(chosen)
+        if of_format is not None:
+            self.reasons[role] = "by the format"
+            return of_format
+        return self._guess(role, common, self.free)
+
+    def _guess(self, role: str, common: str, candidates: Iterable[str]) -> str | None:
+        matches = [name for name in candidates if plain_name(name) in common.split()]
         if len(matches) > 1:
-            raise _ambiguous(path, matches, option)
+            raise _ambiguous(self.path, matches, f"--{role}-column")
+        if matches:
+            self.reasons[role] = "by its name"
         return matches[0] if matches else None
 
-    def column(option: str, name: str | None, of_format: str | None, common: str) -> str | None:
-        return chosen(name) if name is not None else of_format or guessed(option, common)
+    def _captions(self, chosen: Sequence[str], of_format: tuple[str, ...]) -> tuple[str, ...]:
+        if chosen:
+            self.reasons["captions"] = "--caption-column"
+            return tuple(map(self._named, chosen))
+        if of_format:
+            self.reasons["captions"] = "by the format"
+            return of_format
+        names = self._numbered(CAPTIONS, "--caption-column")
+        names = names or self._numbered(PERHAPS_CAPTIONS, "--caption-column", self._has_sentences)
+        if names:
+            self.reasons["captions"] = "by its name"
+        return tuple(names)
 
-    option = "--image-column"
-    embedded_image = fixed.image or guessed(option, IMAGES, embedded) if columns.image is None else None
-    label = column("--label-column", columns.label, next(iter(fixed.labels), None), LABELS)
-    result = Roles(
-        column("--id-column", columns.id, fixed.id, IDS),
-        embedded_image or column(option, columns.image, fixed.image, IMAGES),
-        tuple(map(chosen, columns.captions)) or fixed.captions or tuple(_captions(path, free)),
-        (label,) if label is not None else (),
-    )
-    for name in (result.id, *result.labels, *result.captions):
-        if name in embedded:
-            raise DataError(f"{path}: the column {name!r} holds bytes or images; save it as strings")
-    return result
+    def _numbered(
+        self, common: str, option: str, fits: Callable[[str], bool] = lambda name: True
+    ) -> list[str]:
+        """The columns of a common name, or of one with numbers, in the order of the numbers."""
+        numbered = []
+        for name in self.free:
+            plain = plain_name(name)
+            word = plain.rstrip(string.digits)
+            if word in common.split() and fits(name):
+                numbered.append((word, int(plain.removeprefix(word) or 0), name))
+        if len({word for word, _, _ in numbered}) > 1:
+            raise _ambiguous(self.path, [name for _, _, name in numbered], option)
+        return [name for _, _, name in sorted(numbered)]
+
+    # ------------------------------------------------------------------------------------------- labels
+
+    def _labels(self, rest: list[str]) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
+        """The columns of labels, whether each is a class, and hints at columns that may be labels."""
+        if self.columns.labels:
+            labels = [*dict.fromkeys(n for name in self.columns.labels for n in self._expanded(name))]
+            self.reasons["labels"] = "--label-column"
+            return tuple(labels), self._one_hot(labels), ()
+        if self.table.roles.labels:
+            self.reasons["labels"] = "by the format"
+            return self.table.roles.labels, False, ()
+        free, self.free = self.free, rest
+        labels = self._numbered(LABELS, "--label-column")
+        labels = labels or self._numbered(PERHAPS_LABELS, "--label-column", self._recurs)
+        self.free = free
+        if labels:
+            self.reasons["labels"] = "by its name" if len(labels) == 1 else "by their names"
+            return tuple(labels), len(labels) > 1 and self._one_hot(labels), ()
+        rest = [name for name in rest if not _describes(name) and not self._is_empty(name)]
+        if len(rest) > 1 and self._one_hot(rest):
+            self.reasons["labels"] = "all other columns hold only 0 and 1, or the like"
+            return tuple(rest), True, ()
+        return (), False, self._hints(rest)
+
+    def _expanded(self, name: str) -> list[str]:
+        """The columns that a name, a list or a range means."""
+        names = self.table.names
+        if name in names:
+            return [name]
+        if "," in name:
+            return [
+                column for part in name.split(",") if part.strip() for column in self._expanded(part.strip())
+            ]
+        for at in (i for i, character in enumerate(name) if character == ":"):
+            first, last = name[:at], name[at + 1 :]
+            if first in names and last in names:
+                return names[names.index(first) : names.index(last) + 1]
+        return [self._named(name)]
+
+    def _one_hot(self, names: Sequence[str]) -> bool:
+        readable = set(self.table.plain)
+        return len(names) > 1 and all(n in readable and is_binary(self.table.read(n)) for n in names)
+
+    def _hints(self, rest: list[str]) -> tuple[str, ...]:
+        binary = [
+            name
+            for name in rest
+            if name in self.table.plain
+            and name not in self.table.sources
+            and is_binary(self.table.read(name))
+        ]
+        if len(binary) >= RUN:
+            first, last = binary[0], binary[-1]
+            names = self.table.names
+            is_range = names[names.index(first) : names.index(last) + 1] == binary
+            option = f"{first}:{last}" if is_range else ",".join(binary)
+            return (f"{_list(binary)} may be classes: --label-columns '{option}' reads them",)
+        return ()
+
+    def _is_empty(self, name: str) -> bool:
+        values = distinct(self.table.read(name)) if name in self.table.plain else None
+        return values is not None and not any(str(v).strip() for v in values if v is not None)
+
+    def _sample(self, name: str) -> list[object]:
+        return [cell for cell in list(self.table.read(name))[:SAMPLE] if cell not in (None, "")]
+
+    def _recurs(self, name: str) -> bool:
+        """Whether a column holds lists, or texts or numbers that recur as labels do."""
+        if name in self.table.sources:
+            return False
+        sample = self._sample(name)
+        if any(isinstance(cell, list | dict) for cell in sample):
+            return True
+        return len(set(sample)) <= max(FEW_LABELS * len(sample), 1)
+
+    def _has_sentences(self, name: str) -> bool:
+        if name in self.table.sources:
+            return False
+        texts = [cell for cell in self._sample(name) if isinstance(cell, str)]
+        return 2 * sum(len(text.split()) > 1 for text in texts) > len(texts)
 
 
-def _captions(path: Path, names: Sequence[str]) -> list[str]:
-    """The columns named caption, or caption1, caption2 … in the order of their numbers."""
-    numbered = []
-    for name in names:
-        plain = _plain(name)
-        word = plain.rstrip(string.digits)
-        if word in CAPTIONS.split():
-            numbered.append((word, int(plain.removeprefix(word) or 0), name))
-    if len({word for word, _, _ in numbered}) > 1:
-        raise _ambiguous(path, [name for _, _, name in numbered], "--caption-column")
-    return [name for _, _, name in sorted(numbered)]
+def _describes(name: str) -> bool:
+    """Whether a column of this name describes samples, and so is no class."""
+    return plain_name(name) in ABOUT_SAMPLES.split() or plain_name(name).rstrip(string.digits) in {
+        "id",
+        "split",
+    }
 
 
 def is_caption(name: str) -> bool:
     """Whether a column of this name holds captions: caption, caption 2, text …"""
-    return _plain(name).rstrip(string.digits) in CAPTIONS.split()
+    return plain_name(name).rstrip(string.digits) in CAPTIONS.split()
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name for comparisons: without case, blanks, "_" and "-"."""
     return re.sub(r"[\s_-]", "", name.casefold())
 
 
@@ -118,3 +280,8 @@ def _ambiguous(path: Path, names: Sequence[str], option: str) -> UsageError:
     return UsageError(
         f"{path}: the columns {' and '.join(map(repr, names))} have equivalent names; choose with {option}"
     )
+
+
+def _list(names: Sequence[str], most: int = 4) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -5,36 +5,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers.columns import ReadOptions, roles
-from encode_once.extract.readers.raw import RawTable
-from encode_once.extract.readers.samples import SplitRows, captions_of, labels_of, text_of
+from encode_once.extract.readers.cells import captions_of, text_of
+from encode_once.extract.readers.columns import Choice, ReadOptions, choose, plain_name
+from encode_once.extract.readers.joining import joined
+from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
+from encode_once.extract.readers.literals import PAIRS, literal, strings_in
+from encode_once.extract.readers.missing import is_missing
+from encode_once.extract.readers.one_hot import read_one_hot
+from encode_once.extract.readers.raw import Cells, RawTable
+from encode_once.extract.readers.samples import SplitRows
 
 Cell = TypeVar("Cell")
-
-
-class _Columns:
-    """The converted columns of a table, and the rows with a cell that its column does not allow."""
-
-    def __init__(self, table: RawTable, options: ReadOptions) -> None:
-        self._table, self._bad_rows = table, options.bad_rows
-        self.bad: set[int] = set()
-
-    def __call__(self, name: str, convert: Callable[[Any], Cell]) -> list[Cell]:
-        """The cells of a column, converted; those of bad rows as if they were empty.
-
-        Raises:
-            DataError: a row is bad, and bad rows are not left out.
-        """
-        converted = []
-        for row, cell in enumerate(self._table.read(name)):
-            try:
-                converted.append(convert(cell))
-            except DataError as error:
-                if row not in self.bad:
-                    self._bad_rows.add(DataError(f"{self._table.where(row)}: the column {name!r} {error}"))
-                self.bad.add(row)
-                converted.append(convert(None))
-        return converted
 
 
 def understood(table: RawTable, options: ReadOptions) -> SplitRows:
@@ -42,37 +23,202 @@ def understood(table: RawTable, options: ReadOptions) -> SplitRows:
 
     Raises:
         UsageError: the user's names do not fit, or several columns have names of one meaning.
-        DataError: the table has no rows, or a cell that its column does not allow.
+        DataError: the table has no rows, no column of a known name, or a cell that its column does not allow.
     """
     if not table.rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
-    columns, role = _Columns(table, options), roles(table, options.columns)
-    embedded = role.image in table.sources
-    names = columns(role.image, text_of) if role.image else None
-    if role.id:
-        ids = columns(role.id, text_of)
-    elif embedded:
-        ids = _file_names(table.sources[str(role.image)]())
-    else:
-        ids = names or list(map(str, range(table.rows)))
-    captions = [columns(name, captions_of) for name in role.captions]
-    label = role.labels[0] if role.labels else None
-    rows = SplitRows(
-        files=table.files,
-        split=table.split,
-        where=table.where,
-        ids=ids,
-        captions=[sum(cells, ()) for cells in zip(*captions, strict=True)] if captions else None,
-        labels=columns(label, labels_of) if label else None,
-        id_column=role.id or (role.image if not embedded and role.image else "ImageID"),
-        columns={name: columns(name, text_of) for name in table.plain if name not in role.used},
-        warnings=[*table.warnings],
+    choice = choose(table, options.columns)
+    if not choice.roles.used:
+        _refuse_unknown(table, choice)
+    return _Reading(table, options, choice).rows()
+
+
+def _refuse_unknown(table: RawTable, choice: Choice) -> None:
+    names = ", ".join(table.names[:4])[:80]
+    hint = f"; {choice.hints[0]}" if choice.hints else ""
+    raise DataError(
+        f"{table.files[0]}: no column has a known name, of {names}; if the first line is no header, add one "
+        f"such as id,labels,caption; else use --caption-column, --label-column or --image-column{hint}"
     )
-    if embedded:
-        rows.images = names
-    elif role.image or role.id:
-        rows.names, rows.folders = names, table.folders
-    return rows.without(columns.bad) if columns.bad else rows
+
+
+class _Reading:
+    """The rows of a table as its chosen columns say."""
+
+    def __init__(self, table: RawTable, options: ReadOptions, choice: Choice) -> None:
+        self.table, self.options, self.choice, self.roles = table, options, choice, choice.roles
+        self.bad: set[int] = set()  # rows with a cell that its column does not allow
+        self.left_out: set[int] = set()  # rows with a cell of -1, if such rows are to be left out
+        self.notes: dict[str, list[str]] = {"captions": [], "labels": []}
+        self.warnings = [*table.warnings]
+
+    def rows(self) -> SplitRows:
+        """The rows; those with one image are joined."""
+        table, roles = self.table, self.roles
+        embedded = roles.image in table.sources
+        names = self._column(roles.image, text_of) if roles.image else None
+        if roles.id:
+            ids = self._column(roles.id, text_of)
+        elif embedded:
+            ids = _file_names(table.sources[str(roles.image)]())
+        else:
+            ids = names or list(map(str, range(table.rows)))
+        others = [name for name in table.plain if name not in roles.used and name not in table.sources]
+        rows = SplitRows(
+            files=table.files,
+            split=table.split,
+            where=table.where,
+            ids=ids,
+            captions=self._captions(),
+            labels=self._labels(),
+            id_column=roles.id or (roles.image if not embedded and roles.image else "ImageID"),
+            columns={name: self._column(name, text_of) for name in others},
+            warnings=self.warnings,
+            choice=self.choice,
+            notes=self.notes,
+            unused=[name for name in table.names if name not in {*roles.used, *others}],
+        )
+        if embedded:
+            rows.images = names
+        elif roles.image or roles.id:
+            rows.names, rows.folders = names, table.folders
+        if excluded := self.bad | self.left_out:
+            rows = rows.without(excluded)
+        if (roles.id and not table.roles.id) or (names and not embedded):
+            rows = joined(rows)
+        return rows
+
+    def _column(self, name: str, convert: Callable[[Any], Cell]) -> list[Cell]:
+        """The cells of a column, converted; those of bad rows as if they were empty.
+
+        Raises:
+            DataError: a row is bad, and bad rows are not left out.
+        """
+        converted = []
+        for row, cell in enumerate(self.table.read(name)):
+            try:
+                converted.append(convert(cell))
+            except DataError as error:
+                self._add_bad(row, name, str(error))
+                converted.append(convert(None))
+        return converted
+
+    def _add_bad(self, row: int, name: str, problem: str) -> None:
+        if row not in self.bad:
+            self.options.bad_rows.add(DataError(f"{self.table.where(row)}: the column {name!r} {problem}"))
+        self.bad.add(row)
+
+    # ---------------------------------------------------------------------------------------- captions
+
+    def _captions(self) -> list[tuple[str, ...]] | None:
+        if not self.roles.captions:
+            return None
+        columns = [self._caption_column(name) for name in self.roles.captions]
+        return columns[0] if len(columns) == 1 else [sum(cells, ()) for cells in zip(*columns, strict=True)]
+
+    def _caption_column(self, name: str) -> list[tuple[str, ...]]:
+        cells = self.table.read(name)
+        lists = _lists_of_captions(cells)
+        if lists:
+            self.notes["captions"].append(f"cells of {name} are lists of captions")
+
+        def convert(cell: Any) -> tuple[str, ...]:
+            return captions_of(
+                strings_in(literal(cell)) if lists and isinstance(cell, str) and cell else cell
+            )
+
+        captions = self._column(name, convert)
+        if self.options.keep_text:
+            return captions
+        gone = 0
+        for row, texts in enumerate(captions):
+            if any(text.strip() and is_missing(text) for text in texts):
+                captions[row] = tuple(text for text in texts if not is_missing(text))
+                gone += 1
+        if gone:
+            self.notes["captions"].append(
+                f"{gone} cells such as nan or None in {name} are no captions (--keep-text keeps them)"
+            )
+        return captions
+
+    # ------------------------------------------------------------------------------------------ labels
+
+    def _labels(self) -> list[tuple[Labels, ...]] | None:
+        """Of each row, the label cells, or the labels of all classes; None if there is no such column."""
+        names = self.roles.labels
+        if not names:
+            return None
+        if self.choice.one_hot:
+            return list(zip(self._one_hot({name: self.table.read(name) for name in names}), strict=True))
+        columns = [self._label_column(name) for name in names]
+        absent = self._verified_absent()
+        for labels in columns:
+            for row in absent:
+                labels[row] = ()
+        return list(zip(*columns, strict=True))
+
+    def _one_hot(self, columns: dict[str, Cells]) -> Sequence[Labels]:
+        read = read_one_hot(columns, self.options.uncertain)
+        notes = self.notes["labels"]
+        notes.append(f"one column for each of {len(columns)} classes")
+        if read.blanks:
+            notes.append(f"{read.blanks} blank cells are negative")
+        if read.uncertain:
+            meaning = "left out" if read.minus_one == "missing" else read.minus_one
+            notes.append(f"{len(read.uncertain)} rows with -1, uncertain, are {meaning} there (--uncertain)")
+            first = self.table.where(read.uncertain[0])
+            self.warnings.append(
+                f"rows with an uncertain label, -1: {len(read.uncertain)} (first: {first}); it is read as "
+                f"{read.minus_one}: --uncertain positive, negative or missing"
+            )
+            if read.minus_one == "missing":
+                self.left_out.update(read.uncertain)
+        elif read.minus_one:
+            notes.append("-1 is negative")
+        return read.labels
+
+    def _label_column(self, name: str) -> list[Labels]:
+        try:
+            column = read_labels(self.table.read(name), self.options.classes, self.options.keep_text)
+        except ClassNamesNeededError as error:
+            raise DataError(f"{self.table.files[0]}: in the column {name!r}, {error}") from error
+        except DataError as error:
+            raise DataError(f"{self.table.files[0]}, column {name!r}: {error}") from error
+        for row, problem in column.bad.items():
+            self._add_bad(row, name, problem)
+        notes = self.notes["labels"]
+        if column.notation:
+            notes.append(column.notation + (f", such as {column.example[:60]}" if column.example else ""))
+        if column.missing:
+            notes.append(f"{column.missing} cells such as nan or None are no labels (--keep-text keeps them)")
+        if column.odd:
+            self.warnings.append(
+                f"cells that are no lists in a column of lists: {len(column.odd)} "
+                f"(first: {self.table.where(column.odd[0])}); each is one name"
+            )
+        return column.labels
+
+    def _verified_absent(self) -> list[int]:
+        """Rows that say that their label is absent: with Confidence 0, as Open Images has it."""
+        names = [name for name in self.table.plain if plain_name(name) == "confidence"]
+        if not names or self.table.roles.labels:
+            return []
+        cells = self._column(names[0], text_of)
+        rows = [row for row, cell in enumerate(cells) if cell.strip() in {"0", "0.0"}]
+        if rows:
+            self.notes["labels"].append(f"{len(rows)} rows with {names[0]} 0 say that their label is absent")
+        return rows
+
+
+def _lists_of_captions(cells: Cells) -> bool:
+    """Whether all texts of a column are lists of texts."""
+    texts = [cell for cell in cells if isinstance(cell, str) and not is_missing(cell)]
+    return (
+        bool(texts)
+        and texts[0].strip()[:1] in PAIRS
+        and all(text.strip()[:1] in PAIRS and strings_in(literal(text)) is not None for text in texts)
+        and any(literal(text) for text in texts)
+    )
 
 
 def _file_names(paths: Sequence[object]) -> list[str]:

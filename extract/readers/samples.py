@@ -1,39 +1,47 @@
-"""Build tables from the samples that a container's reader returns, and collect warnings."""
+"""Build tables from the rows of splits: ids are checked, labels separated, and images found."""
 
-import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache.errors import DataError, brief
+from encode_once.cache.errors import DataError
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
+from encode_once.extract.readers import separators
+from encode_once.extract.readers.columns import Choice
 from encode_once.extract.readers.errors import is_too_sparse
 from encode_once.extract.readers.image_lookup import ImageFinder
+from encode_once.extract.readers.label_notation import Labels
+from encode_once.extract.readers.raw import Roles
+from encode_once.extract.readers.separators import Separator
 
-Labels = str | Sequence[str]  # of a row: a text to be split, or a list of names
-REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
 NO_IMAGE = "no row has an image file"
+REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
 SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
 
 
 @dataclass
 class SplitRows:
-    """The rows of a split as read from its container; each list has an entry per row."""
+    """The rows of a split by the meaning of their columns; each list has an entry per row."""
 
     files: list[Path]  # from which the rows were read
     split: str
     where: Callable[[int], str]  # a row's position, for messages
     ids: list[str]
     captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
-    labels: Sequence[Labels] | None = None
+    labels: Sequence[tuple[Labels, ...]] | None = None  # each row's label cells
     names: list[str] | None = None  # of the image files; None: the ids may be their names
     folders: list[Path] | None = None  # that names are relative to; None: there are no names of image files
     images: list[str] | None = None  # sources of the images, if already resolved
     id_column: str = "ImageID"
     columns: dict[str, list[str]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    choice: Choice = field(default_factory=lambda: Choice(Roles(), {}))
+    notes: dict[str, list[str]] = field(default_factory=dict)  # role → how its columns were read
+    unused: list[str] = field(default_factory=list)  # columns that are neither used nor kept
+    without_image: int | None = None  # rows whose image is missing, once images were looked up
 
     def without(self, rows: Collection[int]) -> "SplitRows":
         """The same split without these rows."""
@@ -53,7 +61,7 @@ class SplitRows:
             columns={name: of(cells) for name, cells in self.columns.items()},
         )
 
-    def warn(self, problem: str, rows: list[int], consequence: str) -> None:
+    def warn(self, problem: str, rows: Sequence[int], consequence: str) -> None:
         """Add a warning about these rows, if there are any."""
         if rows:
             first = f"{self.where(rows[0])}, id {self.ids[rows[0]]!r}"
@@ -62,17 +70,18 @@ class SplitRows:
 
 def tables(
     parts: Sequence[SplitRows], label_separator: str | None, finder: ImageFinder
-) -> tuple[dict[str, Table], list[str]]:
-    """Return split name → table, train first, and a warning for each kind of problem.
+) -> tuple[list[Table], list[str]]:
+    """The table of each split, in the order of the parts, and warnings about images.
+
+    Other warnings, and notes, are added to the parts.
 
     Args:
-        label_separator: " " means any whitespace; None: inferred from the first split with labels.
+        label_separator: " " means any whitespace; None: inferred from the labels of all splits.
         finder: where the image files are looked up.
 
     Raises:
-        DataError: rows share an id, labels are ambiguous, or the rows have neither images nor captions.
+        DataError: rows share an id, no separator can write the labels, or there are no images or captions.
     """
-    parts = sorted(parts, key=lambda part: not part.split.startswith("train"))
     for part in parts:
         if not part.ids:
             raise DataError(f"{part.files[0]}: none of its rows can be read")
@@ -80,14 +89,13 @@ def tables(
             raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
         _check_ids(part)
         _check_lengths(part)
-    separator = _separator(parts, label_separator)
-    labels = [_split_labels(part, separator) for part in parts]
+    labels, separator = _labels(parts, label_separator)
     captions = [_by_column(part) for part in parts]
     for part in parts:
         part.labels = part.captions = None  # to free memory: there may be millions of rows
     image_warnings = _find_images(parts, [any(texts[0]) for texts in captions], finder)
-    result = {
-        part.split: Table(
+    result = [
+        Table(
             source=str(part.files[0].resolve()),
             ids=part.ids,
             images=part.images or [""] * len(part.ids),
@@ -101,8 +109,8 @@ def tables(
             more_captions=texts[1:],
         )
         for part, names, texts in zip(parts, labels, captions, strict=True)
-    }
-    return result, [line for part in parts for line in part.warnings] + image_warnings
+    ]
+    return result, image_warnings
 
 
 def _check_ids(part: SplitRows) -> None:
@@ -117,9 +125,13 @@ def _check_ids(part: SplitRows) -> None:
             )
 
 
+def _longest(entry: Labels) -> int:
+    return len(entry) if isinstance(entry, str) else max(map(len, entry), default=0)
+
+
 def _check_lengths(part: SplitRows) -> None:
     megabytes = limit_mb(TEXT_MB)
-    columns: list[Iterable[Labels]] = [
+    columns: list[Iterable[str | Sequence[str] | Sequence[Labels]]] = [
         part.ids,
         part.labels or (),
         part.captions or (),
@@ -127,7 +139,7 @@ def _check_lengths(part: SplitRows) -> None:
     ]
     for column in columns:
         for row, texts in enumerate(column):
-            longest = len(texts) if isinstance(texts, str) else max(map(len, texts), default=0)
+            longest = len(texts) if isinstance(texts, str) else max(map(_longest, texts), default=0)
             if longest > megabytes << 20:
                 raise DataError(
                     f"{part.where(row)}: a text of {longest:,} characters, more than the limit of "
@@ -138,53 +150,88 @@ def _check_lengths(part: SplitRows) -> None:
 # ---------------------------------------------------------------------------------------------- the labels
 
 
-def _separator(parts: Sequence[SplitRows], user_separator: str | None) -> str:
-    """The separator of labels, in texts of the data and in predictions."""
+def _labels(
+    parts: Sequence[SplitRows], user_separator: str | None
+) -> tuple[list[list[tuple[str, ...]] | None], str]:
+    """The labels of each split, and the separator with which predictions are written."""
     if user_separator == "":
         raise DataError("the label separator is empty; give a character, or a space for any whitespace")
-    separator = user_separator or next((used for part in parts if (used := _inferred_separator(part))), None)
-    names = {
-        name for part in parts for names in part.labels or () if not isinstance(names, str) for name in names
-    }
-    candidates = [separator] if separator else SEPARATORS
-    for candidate in candidates:
-        if not any(_contains(name, candidate) for name in names):
-            return candidate
-    raise DataError(
-        f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as "
-        f"{next(name for name in names if _contains(name, candidates[0]))!r}; "
-        "choose another separator with --label-separator"
+    counts = Counter(
+        cell
+        for part in parts
+        for entries in part.labels or ()
+        for cell in entries
+        if isinstance(cell, str) and cell.strip()
     )
-
-
-def _contains(name: str, separator: str) -> bool:
-    return len(name.split()) > 1 if separator == " " else separator in name
-
-
-def _inferred_separator(part: SplitRows) -> str | None:
-    """The separator in the split's labels; None if no labels are texts."""
-    texts = [(row, cell) for row, cell in enumerate(part.labels or ()) if isinstance(cell, str)]
-    rows_with = {separator: [row for row, cell in texts if separator in cell] for separator in "|;"}
-    if rows_with["|"] and rows_with[";"]:
-        bar, semicolon = (part.where(rows_with[separator][0]) for separator in "|;")
+    separator = separators.chosen(user_separator) if user_separator else separators.decide(counts)
+    split = {cell: separator.split(cell) for cell in counts}
+    labels = [_split_labels(part, separator, split) for part in parts]
+    if counts and not user_separator:
+        _report_separator(parts, separator, counts)
+    names = {name for rows in labels for names in rows or () for name in names}
+    written = user_separator or (separator.text if counts else None)
+    candidates = [written] if written else SEPARATORS
+    usable = separators.usable(names, candidates)
+    if usable is None and not user_separator:
+        usable = separators.usable(names, SEPARATORS)
+    if usable is None:
+        shown = next(name for name in names if separators.contains(name, candidates[0]))
         raise DataError(
-            f"{bar}: the labels contain '|', but ';' at {semicolon}; "
-            "choose the separator with --label-separator"
+            f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
+            "choose another separator with --label-separator"
         )
-    return next((separator for separator, rows in rows_with.items() if rows), " " if texts else None)
+    return labels, usable
 
 
-def _split_labels(part: SplitRows, separator: str) -> list[tuple[str, ...]] | None:
+def _split_labels(
+    part: SplitRows, separator: Separator, split: Mapping[str, tuple[tuple[str, ...], bool]]
+) -> list[tuple[str, ...]] | None:
     if part.labels is None:
         return None
-    split_at = None if separator == " " else separator  # None: any whitespace
-    labels = []
-    for cell in part.labels:
-        names = (name.strip() for name in (cell.split(split_at) if isinstance(cell, str) else cell))
-        labels.append(tuple(dict.fromkeys(name for name in names if name)))
+    labels, odd = [], []
+    equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
+    for row, entries in enumerate(part.labels):
+        names: list[str] = []
+        for cell in entries:
+            if not isinstance(cell, str):
+                names += cell
+            elif cell in split:
+                names += split[cell][0]
+                odd += [row] if split[cell][1] else []
+        distinct = tuple(dict.fromkeys(names))
+        labels.append(equal.setdefault(distinct, distinct))
+    between = "one name a cell" if separator.text is None else f"separated by {separator.text!r}"
+    part.warn(
+        f"cells written unlike the others, which are {between}",
+        odd,
+        "their names are known, so they are split",
+    )
     unlabelled = [row for row, names in enumerate(labels) if not names]
     part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
     return labels
+
+
+def _report_separator(parts: Sequence[SplitRows], separator: Separator, counts: Mapping[str, int]) -> None:
+    """Note the separator with an example, and warn if it is doubtful."""
+    if separator.text is None:
+        note = separator.reason
+        if blank := next((cell for cell in counts if len(cell.split()) > 1), None):
+            note += f", such as {blank[:60]!r}"
+    else:
+        several = (cell for cell in counts if len(separators.parts_of(cell, separator.text)) > 1)
+        example = next(several, next(iter(counts)))
+        names = ", ".join(separator.split(example)[0])
+        note = f"separated by {separator.text!r} ({separator.reason}): {example[:60]!r} is {names[:80]}"
+    for part in parts:
+        if part.labels is not None:
+            part.notes.setdefault("labels", []).append(note)
+    if separator.doubt:
+        read = "one name a cell" if separator.text is None else f"separated by {separator.text!r}"
+        labelled = next(part for part in parts if part.labels is not None)
+        labelled.warnings.append(
+            f"{labelled.files[0]}: labels are read as {read}, but {separator.doubt}; if so, use "
+            "--label-separator"
+        )
 
 
 # -------------------------------------------------------------------------------- the captions, the images
@@ -230,6 +277,7 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
     if part.images is not None:
         missing = [row for row, source in enumerate(part.images) if not source]
         part.warn("rows without an image", missing, "they are kept without one")
+        part.without_image = len(missing)
         return ""
     if part.folders is None:
         return ""
@@ -243,7 +291,7 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
         )
     named = sum(map(bool, names))
     if len(images.missing) < named:
-        part.images = images.paths
+        part.images, part.without_image = images.paths, len(names) - named + len(images.missing)
         if images.missing:
             part.warn(
                 "rows without an image file", images.missing, finder.missing_text(names, images, part.split)
@@ -252,38 +300,3 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
     if not named or not (part.names or finder.is_chosen or finder.first_files(part.split)):
         return ""  # the ids are no names of images
     return f"{part.where(0)}: {NO_IMAGE}: {finder.missing_text(names, images, part.split)}"
-
-
-@dataclass(frozen=True)
-class BadCell:
-    """A cell whose value its column does not allow."""
-
-    problem: str
-
-
-def text_of(cell: object) -> str:
-    """A cell as text: "" for None or NaN, "1" for 1.0 (integer columns with gaps contain floats).
-
-    Raises:
-        DataError: it is a list, an object or bytes, or a `BadCell`; the message is the end of a sentence.
-    """
-    if isinstance(cell, BadCell):
-        raise DataError(cell.problem)
-    if isinstance(cell, list | tuple | dict | bytes):
-        raise DataError(f"has {brief(repr(cell))}, where a text or a number is expected")
-    if cell is None or cell != cell:  # NaN
-        return ""
-    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
-
-
-def labels_of(cell: object) -> Labels:
-    """A cell of labels: a text (possibly of several labels), a list, or a number."""
-    if isinstance(cell, str):
-        return cell
-    cells: Iterable[object] = cell if isinstance(cell, list | tuple) else [cell]
-    return tuple(sys.intern(text_of(name)) for name in cells)
-
-
-def captions_of(cell: object) -> tuple[str, ...]:
-    """A cell of captions: a text or a list of texts."""
-    return tuple(map(text_of, cell if isinstance(cell, list | tuple) else [cell]))

@@ -13,12 +13,12 @@ from typing import Any, BinaryIO
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
 from encode_once.extract.images import containers
+from encode_once.extract.readers.cells import BadCell
 from encode_once.extract.readers.columns import is_caption
 from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.raw import RawTable
-from encode_once.extract.readers.samples import BadCell
 
 MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
 

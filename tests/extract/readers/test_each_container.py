@@ -67,7 +67,7 @@ def test_train_csv_has_precedence_over_other_containers(tmp_path):
 def test_columns_can_be_named_for_tables_only(tmp_path, name):
     writer = {"coco": coco}.get(name, lambda root, splits: captioned_images(root, SAMPLES))
     root = writer(tmp_path / name, {"train": SAMPLES})
-    assert "no columns to name" in error(root, UsageError, columns=Columns(label="tags"))
+    assert "no columns to name" in error(root, UsageError, columns=Columns(labels=("tags",)))
 
 
 # ---------------------------------------------------------------------------------------------------- COCO
@@ -161,7 +161,7 @@ def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
         ("a.jsonl", '{"id": 1}\n[2]\n', "a.jsonl:2: not an object"),
         ("a.jsonl", '{"id": 1, "text": "\\ud800"}\n', "a.jsonl:1: not JSON (it contains half a"),
         pytest.param("a.jsonl", "[" * 100_000, "a.jsonl:1: not JSON (it is nested too deeply)", id="nested"),
-        ("a.jsonl", '{"id": 1, "text": "a"}\n\n{"id": 1, "text": "b"}\n', "a.jsonl:3: the id '1' is already"),
+        ("a.jsonl", '{"id": 1, "image": "a.jpg"}\n\n{"id": 1, "image": "b.jpg"}\n', "a.jsonl:3: the id '1'"),
         ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' have equivalent"),
         ("a.tsv", "id\ttext\n1\ta\tb\n", "a.tsv:2: fields: 3, in the header: 2"),
         ("a.tsv", "id\tid\n1\ta\n", "a.tsv:1: two columns share a name"),
@@ -190,7 +190,7 @@ def test_named_columns_have_precedence_over_guessed_columns(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "x.jpg").touch()
     (tmp_path / "train.csv").write_text("id,path,where,text,alt,title,tags,kind\n7,no,x.jpg,t,a,b,c,d;e\n")
-    columns = Columns(image="where", captions=("title", "alt"), label="kind")
+    columns = Columns(image="where", captions=("title", "alt"), labels=("kind",))
     tables, warnings = read(tmp_path, columns=columns, images=tmp_path / "photos")
     table = tables["train"]
     assert (table.ids, table.id_column) == (["7"], "id")

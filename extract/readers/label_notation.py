@@ -1,0 +1,242 @@
+"""Read the labels in a column of cells, however they are written.
+
+A cell may be a list, tuple or set, or a text that Python, JSON, NumPy or Label Studio wrote for one; an
+object of flags; a vector of 0 and 1, whose classes must be named; a number; or a text of one or several names
+(see `separators`). The column is looked at as a whole: how most of its cells are written decides.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache.errors import DataError, brief
+from encode_once.cache.input_files import TEXT_MB
+from encode_once.extract.readers.cells import BadCell, text_of
+from encode_once.extract.readers.csv_grammar import read_lines
+from encode_once.extract.readers.literals import is_vector, literal, names_in, strings_in
+from encode_once.extract.readers.missing import is_missing
+from encode_once.extract.readers.raw import Cells
+
+Labels = str | tuple[str, ...]  # of a row: a text that may hold several names, or the names
+MOSTLY = 0.5  # share of the cells that are written as lists, from which on the column is one of lists
+BITS = 3  # characters of a text such as 011, from which on it is a vector
+
+
+@dataclass
+class LabelColumn:
+    """The labels in a column, (n,), and how they were written."""
+
+    labels: list[Labels]
+    notation: str
+    example: str = ""  # a cell, if the notation is one of texts
+    missing: int = 0  # cells with a word for a missing value
+    odd: list[int] = field(default_factory=list)  # rows whose cell is written otherwise
+    bad: dict[int, str] = field(default_factory=dict)  # row → what is wrong with its cell
+
+
+class ClassNamesNeededError(DataError):
+    """Labels are vectors of 0 and 1, and nothing says what the classes are called."""
+
+
+def class_list(text: str) -> tuple[str, ...]:
+    """The class names in a file, one a line or a JSON list; or those between the commas of a text.
+
+    Raises:
+        DataError: the file has no names.
+    """
+    path = Path(text)
+    if not path.is_file():
+        names = text.split(",")
+    else:
+        content = "".join(read_lines(path, TEXT_MB))
+        listed = strings_in(literal(content))
+        names = list(listed) if listed is not None else content.splitlines()
+    classes = tuple(name.strip() for name in names if name.strip())
+    if len(set(classes)) < max(len(classes), 1):
+        raise DataError(f"--classes {text}: names must be there, and differ; it has {', '.join(classes[:5])}")
+    return classes
+
+
+def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = False) -> LabelColumn:
+    """Read a column of labels.
+
+    Args:
+        classes: the names of the positions, if the cells are vectors of 0 and 1.
+        keep_text: whether None, nan and the like are names.
+
+    Raises:
+        ClassNamesNeededError: the cells are vectors, and there are no class names.
+        DataError: there are class names, and the cells are no vectors of that length.
+    """
+    missing = 0
+
+    def is_blank(cell: object) -> bool:
+        return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
+
+    values: list[Any] = []
+    for cell in cells:
+        gone = is_blank(cell) or (not keep_text and is_missing(cell))
+        missing += gone and not is_blank(cell)
+        values.append(None if gone else cell)
+    texts = Counter(cell for cell in values if isinstance(cell, str))
+    vectors = _vectors(values, texts)
+    if vectors or classes:
+        return _multi_hot(vectors, classes, len(values), missing)
+    literals = {text: literal(text) for text in texts}
+    listed = sum(n for text, n in texts.items() if literals[text] is not None)
+    if listed and listed >= MOSTLY * sum(texts.values()):
+        column = _of_lists(values, literals)
+    else:
+        column = _of_cells(values)
+    if not keep_text:
+        missing += _drop_missing(column.labels)
+    column.missing = missing
+    return column
+
+
+def _drop_missing(labels: list[Labels]) -> int:
+    """Remove words for missing values from lists of names; return how many."""
+    count = 0
+    for row, names in enumerate(labels):
+        if isinstance(names, tuple) and any(map(is_missing, names)):
+            kept = tuple(name for name in names if not is_missing(name))
+            count += len(names) - len(kept)
+            labels[row] = kept
+    return count
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """The names in a list or object.
+
+    Raises:
+        DataError: it holds something else; the message is the end of a sentence.
+    """
+    names = names_in(value)
+    if names is None:
+        raise DataError(f"has {brief(repr(value))}, where names are expected")
+    return tuple(dict.fromkeys(sys.intern(text) for name in names if (text := text_of(name).strip())))
+
+
+def _converted(values: list[Any], convert: Callable[[Any], Labels]) -> tuple[list[Labels], dict[int, str]]:
+    labels: list[Labels] = []
+    bad: dict[int, str] = {}
+    equal: dict[Labels, Labels] = {}  # equal ones are in memory once
+    for row, value in enumerate(values):
+        try:
+            converted = convert(value)
+            labels.append(equal.setdefault(converted, converted))
+        except DataError as error:
+            bad[row] = str(error)
+            labels.append(())
+    return labels, bad
+
+
+def _of_lists(values: list[Any], literals: dict[str, Any]) -> LabelColumn:
+    """Texts that are lists; other texts are one name."""
+    odd = [row for row, value in enumerate(values) if isinstance(value, str) and literals[value] is None]
+    by_tool = any(isinstance(value, dict) for value in literals.values())  # writes single names as they are
+
+    def convert(value: Any) -> Labels:
+        if value is None:
+            return ()
+        if not isinstance(value, str):
+            return _of_value(value)
+        return (value.strip(),) if literals[value] is None else _names_or_text(literals[value])
+
+    labels, bad = _converted(values, convert)
+    example = max((text for text, value in literals.items() if value), key=len, default="[]")
+    return LabelColumn(labels, "lists written as text", example, odd=[] if by_tool else odd, bad=bad)
+
+
+def _names_or_text(value: Any) -> tuple[str, ...]:
+    return _names(value if isinstance(value, list | dict) else [value])
+
+
+def _of_value(value: Any) -> Labels:
+    if isinstance(value, BadCell):
+        raise DataError(value.problem)
+    if isinstance(value, list | tuple | dict):
+        return _names(value)
+    return (sys.intern(text_of(value)),)
+
+
+def _of_cells(values: list[Any]) -> LabelColumn:
+    """Lists, numbers, and texts that are still to be separated."""
+
+    def convert(value: Any) -> Labels:
+        if value is None:
+            return ()
+        return value if isinstance(value, str) else _of_value(value)
+
+    # Objects are names only if all of them are.
+    objects = [value for value in values if isinstance(value, dict)]
+    if objects and any(names_in(value) is None for value in objects):
+        labels, bad = _converted(values, _not_an_object)
+    else:
+        labels, bad = _converted(values, convert)
+    lists = any(isinstance(value, list | tuple | dict) for value in values)
+    return LabelColumn(labels, "lists" if lists else "", bad=bad)
+
+
+def _not_an_object(value: Any) -> Labels:
+    if isinstance(value, dict):
+        raise DataError(f"has {brief(repr(value))}, where a text or a number is expected")
+    return () if value is None else value if isinstance(value, str) else _of_value(value)
+
+
+# ---------------------------------------------------------------------------------------- vectors of 0 and 1
+
+
+def _vectors(values: list[Any], texts: Counter[str]) -> dict[int, list[Any]]:
+    """Row → vector, if all cells that are not blank are vectors of one length; else none."""
+    parsed = {}
+    for text in texts:
+        parsed[text] = _vector_of(text)
+        if parsed[text] is None:
+            return {}
+    vectors: dict[int, list[Any]] = {}
+    length = None
+    for row, value in enumerate(values):
+        if value is None or (isinstance(value, list | tuple) and not value):
+            continue
+        vector: Any = parsed[value] if isinstance(value, str) else value
+        if not is_vector(vector, length):
+            return {}
+        length = len(vector)
+        vectors[row] = vector
+    bits = texts and all(text.strip().isdecimal() for text in texts)
+    if bits and (length is None or length < BITS or not any(text.strip()[0] == "0" for text in texts)):
+        return {}
+    return vectors
+
+
+def _vector_of(text: str) -> list[int] | None:
+    text = text.strip()
+    if text[:1] in "[(":
+        value = literal(text)
+        return value if is_vector(value) else None
+    parts = text.replace(",", " ").replace(";", " ").replace("|", " ").split()
+    if len(parts) == 1:
+        parts = list(text)
+    numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+    return [numbers[p] for p in parts] if len(parts) > 1 and all(p in numbers for p in parts) else None
+
+
+def _multi_hot(vectors: dict[int, list[Any]], classes: Sequence[str], rows: int, missing: int) -> LabelColumn:
+    if not vectors:
+        raise DataError("--classes names the positions of vectors of 0 and 1, which the labels are not")
+    length = len(next(iter(vectors.values())))
+    if not classes:
+        raise ClassNamesNeededError(
+            f"the labels are vectors of {length} numbers, each 0 or 1: name the {length} classes in their "
+            "order with --classes FILE or --classes a,b,c"
+        )
+    if len(classes) != length:
+        raise DataError(f"--classes has {len(classes)} names, and the labels are vectors of {length} numbers")
+    labels: list[Labels] = [()] * rows
+    for row, vector in vectors.items():
+        labels[row] = tuple(name for name, flag in zip(classes, vector, strict=True) if flag)
+    return LabelColumn(labels, f"vectors of {length} numbers, 0 or 1", missing=missing)

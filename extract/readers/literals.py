@@ -1,0 +1,133 @@
+"""Lists that were written into a cell as text, by Python, JSON, NumPy or an annotation tool."""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+# Keys under which annotation tools, such as Label Studio, keep the names.
+NAMES_KEYS = (
+    "choices",
+    "labels",
+    "rectanglelabels",
+    "polygonlabels",
+    "keypointlabels",
+    "brushlabels",
+    "taxonomy",
+)
+NAME_KEYS = ("label", "name", "category", "class", "tag", "value")
+STRING = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+NUMPY_STRINGS = re.compile(rf"\[\s*{STRING}(?:\s+{STRING})*\s*\]", re.DOTALL)
+NUMPY_NUMBERS = re.compile(r"\[\s*[-+.\deE]+(?:\s+[-+.\deE]+)*\s*\]")
+NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
+BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
+PAIRS = {"[": "]", "(": ")", "{": "}"}
+EMPTY = {"[]", "{}", "()", "set()", "array([])"}
+
+
+def literal(text: str) -> Any:
+    """The list, tuple, set or object that a text is, as a list or dict; None if it is none.
+
+    No code is executed. Names without quotes, as in `[red, green]`, are texts.
+    """
+    text = text.strip()
+    if text in EMPTY:
+        return []
+    if array := NUMPY_ARRAY.fullmatch(text):
+        text = array[1].strip()
+    if text[:1] not in PAIRS or not text.endswith(PAIRS[text[:1]]):
+        return None
+    if NUMPY_STRINGS.fullmatch(text):  # Python would make one string of adjacent ones
+        return [_evaluated(string) for string in re.findall(STRING, text, re.DOTALL)]
+    if NUMPY_NUMBERS.fullmatch(text):
+        return [_evaluated(number.strip("+")) for number in text[1:-1].split()]
+    value = _parsed(text)
+    if isinstance(value, set):
+        value = _evaluated(f"[{text[1:-1]}]")  # in the order of the text
+    if value is None and BARE_LIST.fullmatch(text):
+        value = [part.strip() for part in text[1:-1].split(",") if part.strip()]
+    if isinstance(value, str):  # ('red') is not a tuple
+        value = [value]
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return _evaluated(text)
+
+
+def _evaluated(text: str) -> Any:
+    """A literal of Python; None if the text is none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)  # of "\d"
+            return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        return None
+
+
+def names_in(value: Any) -> list[Any] | None:
+    """The label names in a list or object: themselves, those of an annotation tool, or those that are true.
+
+    Returns:
+        Texts and numbers; None if there is something else.
+    """
+    if isinstance(value, Mapping):
+        return _names_of_object(value)
+    names: list[Any] = []
+    for item in value:
+        if isinstance(item, Mapping):
+            of_item = _names_of_object(item)
+            if of_item is None:
+                return None
+            names += of_item
+        elif isinstance(item, list | tuple | set | bytes):
+            return None
+        else:
+            names.append(item)
+    return names
+
+
+def _names_of_object(value: Mapping[Any, Any]) -> list[Any] | None:
+    for key in NAMES_KEYS:
+        names = value.get(key)
+        if isinstance(names, list | tuple) and not any(isinstance(n, list | dict | bytes) for n in names):
+            return list(names)
+        if isinstance(names, str):
+            return [names]
+    for key in NAME_KEYS:
+        if isinstance(value.get(key), str):
+            return [value[key]]
+    if value and all(is_flag(flag) for flag in value.values()):
+        return [name for name, flag in value.items() if flag]
+    return None
+
+
+def is_flag(value: object) -> bool:
+    """Whether a value is true, false, 0 or 1."""
+    return isinstance(value, bool) or (isinstance(value, int | float) and value in (0, 1))
+
+
+def is_vector(value: object, length: int | None = None) -> bool:
+    """Whether a value is a list of two or more flags."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) > 1
+        and length in (None, len(value))
+        and all(map(is_flag, value))
+    )
+
+
+def list_share(texts: Iterable[str]) -> float:
+    """The share of the texts that are written as lists."""
+    flags = [text[:1] in PAIRS and literal(text) is not None for text in texts]
+    return sum(flags) / len(flags) if flags else 0.0
+
+
+def strings_in(value: Any) -> Sequence[str] | None:
+    """A list of strings as it is, else None."""
+    return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None

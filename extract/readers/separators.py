@@ -1,0 +1,184 @@
+"""Decide what separates the labels in a cell, from all cells of the column.
+
+Whether `red green` is two names or one cannot be seen from the cell. Names that are separated recur: alone in
+other cells, or with many other names. Names of several words do not: `golden` occurs only before `retriever`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+BLANK = " "  # any white space
+# Candidate → how much more a row counts with it: few names contain a bar, many contain a blank.
+WEIGHTS = {"|": 3, ";": 3, ",": 2, "/": 1, "&": 1, "+": 1, BLANK: 1}
+RELIABLE = "|;"  # separate names unless the column shows the contrary
+FEW = 5  # different cells that show nothing
+CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
+ENOUGH = 0.5
+
+
+@dataclass(frozen=True)
+class Separator:
+    """What separates labels, and why."""
+
+    text: str | None  # None: every cell is one name
+    reason: str
+    doubt: str = ""  # why it may be another
+    names: frozenset[str] = field(default_factory=frozenset, repr=False)  # that occur alone or separated
+
+    def split(self, cell: str) -> tuple[tuple[str, ...], bool]:
+        """The names in a cell, and whether it is odd: separated otherwise than the column."""
+        parts = parts_of(cell, self.text)
+        names: list[str] = []
+        for candidate in self._others(cell):
+            odd_parts = parts_of(cell, candidate)
+            if len(odd_parts) > 1 and self.names.issuperset(odd_parts):
+                return tuple(dict.fromkeys(odd_parts)), True
+        odd = False
+        for part in parts:
+            for candidate in self._others(part):
+                odd_parts = parts_of(part, candidate)
+                if len(odd_parts) > 1 and self.names.issuperset(odd_parts):
+                    names += odd_parts
+                    odd = True
+                    break
+            else:
+                names.append(part)
+        return tuple(dict.fromkeys(names)), odd
+
+    def _others(self, text: str) -> list[str]:
+        """Separators of other cells that a text contains."""
+        if self.reason == CHOSEN:
+            return []
+        return [s for s in WEIGHTS if s not in (self.text, BLANK) and s in text]
+
+
+CHOSEN = "chosen with --label-separator"
+
+
+def chosen(text: str) -> Separator:
+    """The user's separator."""
+    return Separator(BLANK if text.isspace() else text, CHOSEN)
+
+
+def parts_of(cell: str, separator: str | None) -> list[str]:
+    """The parts of a cell, without blanks around them."""
+    if separator is None:
+        return [cell.strip()] if cell.strip() else []
+    parts = cell.split() if separator == BLANK else [part.strip() for part in cell.split(separator)]
+    return [part for part in parts if part]
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What the cells of a column say for a separator."""
+
+    rows: int  # with several parts
+    cells: int  # different ones
+    alone: float  # share of these all of whose parts occur alone in other cells
+    recurring: float  # share of these all of whose parts occur in other cells
+    combined: bool  # far more different cells than parts: parts are combined freely
+    numbers: bool  # all parts are numbers
+    example: str
+
+    @property
+    def speaks_for(self) -> bool:
+        return bool(self.rows) and (self.alone >= ENOUGH or self.combined or self.numbers)
+
+
+def _evidence(counts: Mapping[str, int], separator: str) -> _Evidence:
+    split = {cell: parts_of(cell, separator) for cell in counts}
+    several = {cell: parts for cell, parts in split.items() if len(parts) > 1 and _is_clean(cell, separator)}
+    alone = {cell.strip() for cell, parts in split.items() if len(parts) == 1}
+    occurrences = Counter(part for parts in split.values() for part in set(parts))
+    tokens = {part for parts in several.values() for part in parts}
+    n = len(several) or 1
+    return _Evidence(
+        rows=sum(counts[cell] for cell in several),
+        cells=len(several),
+        alone=sum(alone.issuperset(parts) for parts in several.values()) / n,
+        recurring=sum(all(occurrences[p] > 1 for p in parts) for parts in several.values()) / n,
+        combined=len(several) >= max(2 * len(tokens), FEW),
+        numbers=bool(tokens) and all(map(_is_number, tokens | alone)),
+        example=max(several, key=counts.__getitem__, default=""),
+    )
+
+
+def _is_clean(cell: str, separator: str) -> bool:
+    """Whether a separator that occurs in many names, as in C++ and /m/01, stands between two parts here."""
+    return separator in RELIABLE + "," + BLANK or all(part.strip() for part in cell.split(separator))
+
+
+def _is_number(text: str) -> bool:
+    return text.removeprefix("-").isdecimal()
+
+
+def decide(counts: Mapping[str, int]) -> Separator:
+    """The separator of a column.
+
+    Args:
+        counts: cell → number of rows with it, without empty cells.
+    """
+    evidence = {text: _evidence(counts, text) for text in WEIGHTS if text != BLANK}
+    likely = {text: of_text for text, of_text in evidence.items() if _accepts(text, of_text)}
+    # A blank beside another separator is part of a name, or of that separator.
+    blank = _evidence({cell: n for cell, n in counts.items() if not any(s in cell for s in likely)}, BLANK)
+    if blank.speaks_for:
+        likely[BLANK] = blank
+    if not likely:
+        return _names_of_one(counts, evidence | {BLANK: blank})
+    text = max(likely, key=lambda s: likely[s].rows * WEIGHTS[s])
+    names = frozenset(
+        part
+        for cell in counts
+        if not any(s in cell for s in likely if s not in (text, BLANK))
+        for part in parts_of(cell, text)
+    )
+    return Separator(text, _reason(likely[text]), _doubt(text, likely[text], sum(counts.values())), names)
+
+
+def _accepts(text: str, evidence: _Evidence) -> bool:
+    if not evidence.rows or text in RELIABLE:
+        return bool(evidence.rows)
+    if text == ",":  # as in "Portland, OR"
+        return evidence.speaks_for or evidence.cells < FEW or evidence.recurring >= ENOUGH
+    return evidence.speaks_for and not evidence.numbers
+
+
+def _names_of_one(counts: Mapping[str, int], evidence: Mapping[str, _Evidence]) -> Separator:
+    names = frozenset(cell.strip() for cell in counts)
+    for text, of_text in evidence.items():
+        if of_text.cells > 1 and of_text.recurring >= ENOUGH:
+            shown = f"{of_text.example!r} may be {' and '.join(map(repr, parts_of(of_text.example, text)))}"
+            return Separator(None, "each cell is one name", shown, names)
+    return Separator(None, "each cell is one name", "", names)
+
+
+def _reason(evidence: _Evidence) -> str:
+    if evidence.numbers:
+        return "all parts are numbers"
+    if evidence.alone >= ENOUGH:
+        return f"in {evidence.alone:.0%} of the different cells, all parts also occur alone"
+    return "the parts occur in many combinations" if evidence.combined else "it occurs in few names"
+
+
+def _doubt(text: str, evidence: _Evidence, rows: int) -> str:
+    if evidence.numbers or evidence.combined or evidence.alone >= CLEAR:
+        return ""
+    rare = evidence.cells == 1 and rows > 2 * FEW
+    if text in RELIABLE and not rare:
+        return ""
+    if text == "," and evidence.recurring >= ENOUGH:
+        return ""
+    return f"{evidence.example!r} may be one name"
+
+
+def usable(names: Iterable[str], candidates: Sequence[str]) -> str | None:
+    """The first candidate that occurs in no name."""
+    distinct = set(names)
+    return next((c for c in candidates if not any(contains(name, c) for name in distinct)), None)
+
+
+def contains(name: str, separator: str) -> bool:
+    """Whether a name would be split at a separator."""
+    return len(name.split()) > 1 if separator == BLANK else separator in name
