@@ -74,7 +74,7 @@ validation_option = click.option(
     show_default=True,
     metavar="KIND",
     help="Rows to tune on: tenth (of the train rows), folds (all, out of fold), or auto: folds for up to "
-    "2,000 train rows.",
+    "1,500 train rows.",
 )
 scale_option = click.option(
     "--scale",

@@ -275,6 +275,36 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
     print_result(results, as_json, lambda: "\n\n".join(map(table_text, results.values())))
 
 
+@click.command("validation")
+@click.option("--head", "names", multiple=True, default=["linear", "mlp"], show_default=True)
+@click.option("--rows", "sizes", multiple=True, default=[200, 500, 1000, 2000], show_default=True,
+              type=click.IntRange(20), help="Numbers of train rows; repeatable.")  # fmt: skip
+@click.option("--repeats", default=5, show_default=True, type=click.IntRange(2), help="Draws of train rows.")
+@features_option
+@table_option
+@store_option
+@seed_option
+@json_option
+def bench_validation(
+    names: Sequence[str], sizes: Sequence[int], repeats: int, store: str, as_json: bool, **options: Any
+) -> None:
+    """Compare the kinds of validation rows, and decision rules, on few train rows drawn from a table.
+
+    \b
+    Example:
+      encode-once bench validation --head linear --rows 200 --rows 1000
+    """
+    from encode_once.cache.text_table import table_text
+    from encode_once.classify.bench.validation import few_rows, text_rows
+
+    results: list[dict[str, Any]] = []
+    for row in few_rows(existing_store(store), names, sizes, repeats, **options):
+        if not results or results[-1]["seconds"] != row["seconds"]:
+            say(f"{row['head']}, {row['train rows']} rows, {row['validation']}: {row['seconds']:.1f} s")
+        results.append(row)
+    print_result(results, as_json, lambda: table_text(text_rows(results)))
+
+
 benches = (
     bench_fit,
     bench_heads,
@@ -284,4 +314,5 @@ benches = (
     bench_thresholds,
     bench_cuts,
     bench_intervals,
+    bench_validation,
 )

@@ -43,7 +43,8 @@ AVERAGES = ("micro", "macro", "samples")
 OWN = "own rule"
 # Rules for the scores of every system, fitted on the same validation rows.
 RULES = {f"{average} thresholds": DecisionSpec(average) for average in AVERAGES} | {
-    "expected-f1": DecisionSpec(decide="expected-f1")
+    "expected-f1": DecisionSpec(decide="expected-f1"),
+    "0.5": DecisionSpec("none"),
 }
 FIGURES = (*(f"{average} F1" for average in AVERAGES), "Hamming loss")
 TEXTS = ("set", "system", "outcome", "code")

@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 from encode_once.cache import MissingDataError
 from encode_once.cache.text_table import interval_text
 from encode_once.classify.arrays import FloatArray
-from encode_once.classify.bench.heads import AVERAGES, DONE, OWN, Results, Row, decided
+from encode_once.classify.bench.heads import AVERAGES, DONE, OWN, RULES, Results, Row, decided
+from encode_once.classify.bench.peers import PEERS
 from encode_once.classify.evaluation.intervals import interval, resampled
 
 SAME = {average: f"{average} F1, {average} thresholds" for average in AVERAGES}
@@ -33,7 +34,7 @@ RANKED = {  # column of the table → columns of results.csv whose ranks it aver
 
 
 def tables(folder: Path) -> dict[str, list[Row]]:
-    """Title → rows: mean ranks over the sets, then a table for each set.
+    """Title → rows: mean ranks over the sets, the decision rules, then a table for each set.
 
     Raises:
         MissingDataError: nothing was measured.
@@ -43,7 +44,10 @@ def tables(folder: Path) -> dict[str, list[Row]]:
         raise MissingDataError(f"{results.path} has no results: run bench heads without --table first")
     sets = [*dict.fromkeys(row["set"] for row in results.rows)]
     of_sets = {name: _set_table(results, name) for name in sets}
-    return {"Mean rank over the sets": _ranks(results, sets)} | of_sets
+    return {
+        "Mean rank over the sets": _ranks(results, sets),
+        "Mean distance to the best decision rule": _distances(results.rows),
+    } | of_sets
 
 
 def _means(results: Results, data: str) -> dict[str, Row]:
@@ -86,6 +90,26 @@ def _ranks(results: Results, sets: Sequence[str]) -> list[Row]:
         for k, system in enumerate(systems)
     ]
     return sorted(rows, key=lambda row: row["same thresholds"])
+
+
+def _distances(rows: Sequence[Row]) -> list[Row]:
+    """A row for each rule: by average of F1, how far it is from the best rule, mean over the heads' results.
+
+    The rule that is least far in its worst average comes first.
+    """
+    of_heads = [row for row in rows if row["outcome"] == DONE and row["system"] not in PEERS]
+    figures = np.array(
+        [[[row[f"{average} F1, {rule}"] for average in AVERAGES] for rule in RULES] for row in of_heads],
+        np.float64,
+    ).reshape(-1, len(RULES), len(AVERAGES))  # (results, rules, averages)
+    if not len(figures):
+        return []
+    distances = (figures.max(axis=1, keepdims=True) - figures).mean(axis=0)
+    table: list[Row] = [
+        {"rule": rule, **dict(zip(AVERAGES, values.tolist(), strict=True)), "worst": float(values.max())}
+        for rule, values in zip(RULES, distances, strict=True)
+    ]
+    return sorted(table, key=lambda row: row["worst"])
 
 
 def _set_table(results: Results, data: str) -> list[Row]:

@@ -15,6 +15,7 @@ from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.sparse_rows import SparseRows, background_of
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
 
@@ -65,7 +66,7 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(len(X))])
+        logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(*X.shape)])
         scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
         return scores
 
@@ -77,15 +78,13 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     ) -> tuple[float, Tensor, int]:
         """The C of least validation loss, its layer (d + 1, c) and how many classes have not converged."""
         problem = self._problem(X, Y)
-        device = problem.Y.device
-        labels = on_device(Y_val, device)
-        rows = [on_device(X_val[part], device) for part in chunks(*X_val.shape)]
+        labels, rows = on_device(Y_val, problem.Y.device), problem.with_ones(X_val)
         best, best_loss = (0.0, problem.layer(), 0), torch.inf
         for C in sorted(self.Cs):
             layer, unsolved = problem.solve(C, self.tolerance)
-            logits = torch.cat([torch.addmm(layer[-1], X_chunk, layer[:-1]) for X_chunk in rows])
             loss = require_finite(
-                binary_cross_entropy_with_logits(logits, labels), f"validation loss of head linear at C = {C}"
+                binary_cross_entropy_with_logits(rows @ layer, labels),
+                f"validation loss of head linear at C = {C}",
             )
             if loss >= best_loss:
                 break  # weaker penalties would overfit further
@@ -118,30 +117,50 @@ class _Problem:
                 eigenvectors of ZZᵀ, stays orthonormal where rows depend on each other and s is 0.
 
     Both factorisations are in float64: of few rows most eigenvalues are 0, and LAPACK's float32 eigh then
-    fails or, worse, returns NaN.
+    fails or, worse, returns NaN. Wide, sparse rows, such as tf-idf of 50,000 words, are not factorised: T is
+    `SparseRows`, and s² are the columns' mean squares, along which the Hessian is only nearly diagonal.
     """
 
     def __init__(self, X: MatrixLike, Y: Tensor) -> None:
-        n, d = X.shape
-        rows = Y.new_empty(n, d + 1)  # holds Z, then T in its place
-        Z = fill(rows[:, :-1], X)
+        self.Y = Y
+        self.axes: Tensor | None = None  # (d, k)
+        self.mean = Y.new_zeros(X.shape[1])
+        self.background = background_of(X)
+        self.T = self.with_ones(X)
+        if isinstance(self.T, SparseRows):
+            self.squares = self.T.mean_squares()[:, None]  # (k + 1, 1)
+        else:
+            self.T, self.squares = self._rotated(self.T)
+        self.U = Y.new_zeros(len(self.squares), Y.shape[1])
+        self.U[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
+
+    def with_ones(self, X: MatrixLike) -> "Tensor | SparseRows":
+        """The rows X (n, d) and a column of ones, (n, d + 1), for the intercepts."""
+        if self.background is not None:
+            return SparseRows.of(X, self.background, self.Y.device)
+        rows = self.Y.new_ones(len(X), X.shape[1] + 1)
+        fill(rows[:, :-1], X)
+        return rows
+
+    def _rotated(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """T with its ones, (n, k + 1), in place of the rows (n, d + 1); and s² with that of the ones."""
+        Z = rows[:, :-1]
         self.mean = Z.mean(0, dtype=torch.float64).float()  # (d,)
         Z -= self.mean
         variances, self.axes = _principal_axes(Z)  # (k,), (d, k)
         k = len(variances)
-        for part in chunks(n, d):
+        for part in chunks(*Z.shape):
             rows[part, :k] = Z[part] @ self.axes
-        rows[:, k] = 1  # the intercept's column
-        self.T = rows[:, : k + 1].contiguous()
-        self.squares = torch.cat([variances, variances.new_ones(1)])[:, None]  # (k + 1, 1)
-        self.Y = Y
-        self.U = Y.new_zeros(k + 1, Y.shape[1])
-        self.U[-1] = torch.logit((Y.sum(0) + 0.5) / (n + 1))
+        rows[:, k] = 1
+        return rows[:, : k + 1].contiguous(), torch.cat([variances, variances.new_ones(1)])[:, None]
 
     def layer(self) -> Tensor:
         """The weights (d, c) with the intercepts (c,) below, (d + 1, c), of the last solution."""
-        W = self.axes @ self.U[:-1]
-        return require_finite(torch.cat([W, (self.U[-1] - self.mean @ W)[None]]), "weights of head linear")
+        layer = self.U.clone()  # the next C continues in place
+        if self.axes is not None:
+            W = self.axes @ self.U[:-1]
+            layer = torch.cat([W, (self.U[-1] - self.mean @ W)[None]])
+        return require_finite(layer, "weights of head linear")
 
     def solve(self, C: float, tolerance: float) -> tuple[Tensor, int]:
         """The layer (d + 1, c) at C, from the last solution on, and how many classes have not converged.
@@ -160,7 +179,7 @@ class _Problem:
         step, last_gradient, last_slope = torch.zeros_like(U), torch.zeros_like(U), torch.ones_like(U[0])
         classes = torch.arange(U.shape[1], device=U.device)  # those of the columns below
         for _ in range(MAX_STEPS):
-            gradient = T.T @ (logits.sigmoid() - Y) / len(T) + penalty * U
+            gradient = _transposed_times(T, logits.sigmoid() - Y) / len(T) + penalty * U
             descent = gradient / curvature
             slope = (gradient * descent).sum(0)
             unsolved = ~(slope < tolerance**2)  # NaN has not converged
@@ -182,6 +201,10 @@ class _Problem:
             logits = logits + length * change
         self.U[:, classes] = U
         return self.layer(), len(classes)
+
+
+def _transposed_times(T: Tensor | SparseRows, G: Tensor) -> Tensor:
+    return T.transposed_times(G) if isinstance(T, SparseRows) else T.T @ G
 
 
 def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:

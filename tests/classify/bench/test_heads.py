@@ -204,7 +204,7 @@ def measured(tmp_path):
 
 
 def test_tables_have_means_of_seeds_ranks_and_paired_intervals(measured):
-    ranks, first, second = tables(measured).values()
+    ranks, _, first, second = tables(measured).values()
     assert [(row["system"], row["mAP"]) for row in ranks] == [("good", 1.0), ("poor", 2.5), ("slow", 2.5)]
     assert [row["system"] for row in first] == ["good", "slow", "poor"]
     assert [row["seconds"] for row in first] == [1.5] * 3
@@ -218,6 +218,21 @@ def test_tables_have_means_of_seeds_ranks_and_paired_intervals(measured):
     assert float(difference) == pytest.approx(first[2]["micro, same"] - first[0]["micro, same"], abs=6e-4)
     assert second[2]["outcome"] == "killed after 1 s"
     assert second[2]["micro, difference from the best"] is None
+
+
+def test_rules_are_compared_by_how_far_they_are_from_the_best(measured):
+    rules = tables(measured)["Mean distance to the best decision rule"]
+    rows = [row for row in Results(measured).rows if row["outcome"] == "done"]
+    assert {row["rule"] for row in rules} == {*RULES}
+    assert [row["worst"] for row in rules] == sorted(row["worst"] for row in rules)
+    for row in rules:
+        for average in AVERAGES:
+            distances = []
+            for result in rows:
+                values = [result[f"{average} F1, {rule}"] for rule in RULES]
+                distances.append(max(values) - result[f"{average} F1, {row['rule']}"])
+            assert row[average] == pytest.approx(np.mean(distances))
+        assert row["worst"] == max(row[average] for average in AVERAGES)
 
 
 def test_the_command_measures_and_prints_tables(data, here, tmp_path, monkeypatch):
