@@ -66,15 +66,22 @@ def fit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Fit a head on cached features, tune one threshold per class, and measure on eval rows.
+    """Fit a head on cached features, tune its decision rule, and measure on eval rows.
 
-    A SPEC of eval rows is stratified:0.1, random:0.2, tail:3000, kfold:5 or a column of the table. One of
-    groups is content (equal images or, without images, captions), none, a column such as the photographer,
-    or near-duplicates by a feature and cosine, as clip-vit-l/image:0.95. An OBJECTIVE is macro, micro,
-    samples, weighted, one of these with another beta (micro-f2), precision:0.9 or recall:0.9 of each class
-    (on unseen rows with 90 % confidence, or on the tuning rows with --no-shrink),
-    global-… (one threshold for all), none (0.5) or at:0.4. A caption feature uses the captions of the table;
-    FEATURE@KIND uses others, encoded by extract --captions KIND.
+    A caption feature uses the captions of the table; FEATURE@KIND uses others, encoded by extract --captions
+    KIND.
+
+    \b
+    --split SPEC      stratified:0.1, random:0.2, tail:3000, kfold:5, or a column
+    --groups SPEC     content: equal images or, without images, captions
+                      none
+                      a column, such as the photographer
+                      FEATURE:COSINE: near-duplicates, as clip-vit-l/image:0.95
+    --tune OBJECTIVE  macro, micro, samples or weighted F1; micro-f2: another beta
+                      precision:0.9 or recall:0.9 of each class on unseen rows with
+                      90 % confidence (--no-shrink: on the tuning rows)
+                      global-micro, ...: one threshold for all classes
+                      none (0.5), or at:0.4
 
     \b
     Examples:
