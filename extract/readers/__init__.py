@@ -93,7 +93,10 @@ def understand(
             check_regular(data)
         raw = _container(data, options).read(data, options)
         raw.sort(key=lambda part: not part.split.startswith("train"))
-        parts = [understood(part, options) for part in raw]
+        parts = []
+        for part in raw:
+            parts.append(understood(part, options))
+            part.release()
         finder = ImageFinder(_root(data, raw), folders)
         built, image_warnings = tables(parts, label_separator, finder)
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]

@@ -16,7 +16,7 @@ from encode_once.cache.input_files import read_regular
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import Folder
-from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.json_text import holds_records, parse
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -35,7 +35,7 @@ def recognises(data: Path, options: ReadOptions) -> bool:
 def _files(data: Path) -> dict[str, list[Path]]:
     """The files of each split, instances before captions."""
     if data.is_file():
-        if data.suffix.lower() != ".json":
+        if data.suffix.lower() != ".json" or holds_records(data):
             return {}
         match = NAME.fullmatch(data.stem)
         if not match:

@@ -1,11 +1,34 @@
 """Parse JSON that may come from anywhere."""
 
+import codecs
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from encode_once.cache.input_files import open_regular
+
+HEAD = 1 << 16  # bytes in which the first record ends
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def holds_records(path: Path) -> bool:
+    """Whether a .json file is a list of records, or JSON lines: several objects, one a line."""
+    try:
+        with open_regular(path) as file:
+            head = file.read(HEAD).removeprefix(codecs.BOM_UTF8).lstrip()
+    except OSError:  # it is reported when it is read
+        return False
+    if head.startswith(b"["):
+        return head[1:].lstrip().startswith((b"{", b"]"))
+    lines = [line for line in head.splitlines() if line.strip()]
+    if len(lines) < 2 or not all(line.lstrip().startswith(b"{") for line in lines[:2]):
+        return False
+    try:
+        return isinstance(parse(lines[0]), dict)
+    except ValueError:
+        return False
 
 
 def parse(text: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:

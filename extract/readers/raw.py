@@ -97,6 +97,11 @@ class RawTable:
             split, list(files), rows, list(columns), columns.__getitem__, where, **{"plain": plain, **more}
         )
 
+    def release(self) -> None:
+        """Free the memory of the cells, which cannot be read any more."""
+        nothing: dict[str, Cells] = {}
+        self.read = nothing.__getitem__
+
 
 def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path] = ()) -> RawTable:
     """The rows of several files as one table.

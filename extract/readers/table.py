@@ -4,18 +4,17 @@ A file is a split, as are several files whose names differ in a suffix such as `
 its `data/`) may contain several splits.
 """
 
-import os
 import re
 from pathlib import Path
 
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.raw import RawTable, concatenated
-from encode_once.extract.readers.table_files import OPENERS, open_table
+from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
 
 ABOUT = (
-    "a .csv, .tsv, .jsonl or .parquet file, or a folder with train.csv, val.csv, test.csv or other such "
-    "files, one per split, with columns such as ImageID, Labels, Caption (or named by --image-column, "
+    "a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with train.csv, val.csv, test.csv or other "
+    "such files, one per split, with columns such as ImageID, Labels, Caption (or named by --image-column, "
     "--caption-column, --label-column, --id-column), and the images next to it, in data/ or in images/"
 )
 SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
@@ -36,12 +35,12 @@ def has_precedence(data: Path, options: ReadOptions) -> bool:
 def _files(data: Path) -> list[Path]:
     """The table files: `data` itself, or those in the folder `data`, or in its `data/`."""
     if not data.is_dir():
-        return [data] if data.suffix.lower() in OPENERS else []
+        return [data] if is_table(data) else []
     for folder in (data, data / "data"):
         names = Folder.listed(folder).files
-        table_names = sorted(name for name in names if Path(name).suffix.lower() in OPENERS)
+        table_names = sorted(name for name in names if not name.startswith("._") and is_table(folder / name))
         if table_names:
-            return [folder / name for name in table_names if not name.startswith("._")]
+            return [folder / name for name in table_names]
     return []
 
 
@@ -64,8 +63,3 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
         folders = [base, *(base / name for name in IMAGE_FOLDERS)]
         tables.append(concatenated(split, [open_table(p, options.bad_rows) for p in files], folders))
     return tables
-
-
-def exists(path: Path) -> bool:
-    """Whether there is something other than a folder; a broken link counts, so that it is reported."""
-    return os.path.lexists(path) and not path.is_dir()

@@ -4,23 +4,31 @@ In a column of images, stored as bytes or as the struct of `bytes` and `path` of
 cells are the sources of the images: their bytes are not read.
 """
 
+import codecs
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
 from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from encode_once.cache.errors import DataError, brief
-from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular
+from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular, read_regular
 from encode_once.extract.images import containers
 from encode_once.extract.readers.cells import BadCell
 from encode_once.extract.readers.columns import is_caption
 from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
-from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.raw import RawTable
 
 MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file has a suffix of tables; a .json file must hold records."""
+    suffix = path.suffix.lower()
+    return suffix in OPENERS and (suffix != ".json" or holds_records(path))
 
 
 def open_table(path: Path, bad_rows: BadRows) -> RawTable:
@@ -59,10 +67,28 @@ def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
     )
 
 
+@dataclass
+class _Records:
+    """Objects with named values, as columns."""
+
+    cells: dict[str, list[Any]] = field(default_factory=dict)
+    places: list[int] = field(default_factory=list)  # the line or the number of each record
+    values: int = 0
+
+    def add(self, record: dict[str, Any], place: int, shown: str) -> None:
+        """Add a record; `shown` is its position for messages."""
+        for name in record.keys() - self.cells.keys():
+            self.cells[name] = [None] * len(self.places)
+        self.places.append(place)
+        self.values += len(record)
+        if is_too_sparse(len(self.places), len(self.cells), self.values):
+            raise DataError(f"{shown}: {len(self.cells):,} names so far; give all rows the same names")
+        for name, column in self.cells.items():
+            column.append(record.get(name))
+
+
 def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
-    lines: list[int] = []
-    cells: dict[str, list[Any]] = {}
-    values = 0
+    records = _Records()
     with open_regular(path) as file:
         for number, line in enumerate(_lines(file), 1):
             if line is None or line.strip():
@@ -71,17 +97,29 @@ def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
                 except DataError as error:
                     bad_rows.add(error)
                     continue
-                for name in record.keys() - cells.keys():
-                    cells[name] = [None] * len(lines)
-                lines.append(number)
-                values += len(record)
-                if is_too_sparse(len(lines), len(cells), values):
-                    raise DataError(
-                        f"{path}:{number}: {len(cells):,} names so far; give all rows the same names"
-                    )
-                for name, column in cells.items():
-                    column.append(record.get(name))
-    return RawTable.of_columns(path.stem, [path], cells, lambda row: f"{path}:{lines[row]}")
+                records.add(record, number, f"{path}:{number}")
+    lines = records.places
+    return RawTable.of_columns(path.stem, [path], records.cells, lambda row: f"{path}:{lines[row]}")
+
+
+def _open_json(path: Path, bad_rows: BadRows) -> RawTable:
+    """A list of records, or JSON lines in a file named .json."""
+    with open_regular(path) as file:
+        start = file.read(HEAD).removeprefix(codecs.BOM_UTF8).lstrip()
+    if not start.startswith(b"["):
+        return _open_json_lines(path, bad_rows)
+    try:
+        listed = parse(read_regular(path))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({brief(error)}); expected a list of objects") from error
+    records = _Records()
+    for number, record in enumerate(listed):
+        if isinstance(record, dict):
+            records.add(record, number, f"{path}, record {number}")
+        else:
+            bad_rows.add(DataError(f"{path}, record {number}: not an object with named values"))
+    numbers = records.places
+    return RawTable.of_columns(path.stem, [path], records.cells, lambda row: f"{path}, record {numbers[row]}")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
@@ -256,6 +294,7 @@ OPENERS: dict[str, Callable[[Path, BadRows], RawTable]] = {
     ".csv": _open_text,
     ".tsv": _open_text,
     ".jsonl": _open_json_lines,
+    ".json": _open_json,
     ".ndjson": _open_json_lines,
     ".parquet": _open_parquet,
 }

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from encode_once.cache.errors import brief
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.raw import RawTable
 
 # By suffix, what a file is that was not read. Each is named with `--data FILE`, which reads it alone.
 READABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".gz", ".xlsx")
 UNREADABLE_IMAGES = (".heic", ".heif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg")
+SUFFIXES = tuple(IMAGE_SUFFIXES)
 LISTED = 5  # names in a line
 
 
@@ -21,19 +21,15 @@ def unused_files(data: Path, tables: Sequence[RawTable]) -> list[str]:
     """
     if not data.is_dir():
         return []
-    folder = Folder.listed(data)
     used = {path.resolve() for table in tables for path in (*table.files, *table.also_read)}
-    stems = folder.pictures
-    others = []
-    for name in sorted(folder.files):
-        path = Path(name)
-        is_caption = path.suffix.lower() == ".txt" and bool(stems)
-        if (
-            path.suffix.lower() not in IMAGE_SUFFIXES
-            and not is_caption
-            and (data / name).resolve() not in used
-        ):
+    others, has_images = [], False
+    for path in data.iterdir():
+        name = path.name
+        if name.lower().endswith(SUFFIXES):
+            has_images = True
+        elif path.resolve() not in used and not path.is_dir():
             others.append(name)
+    others = sorted(name for name in others if not (has_images and name.lower().endswith(".txt")))
     readable = [name for name in others if name.lower().endswith(READABLE) and not name.startswith(".")]
     images = [name for name in others if name.lower().endswith(UNREADABLE_IMAGES)]
     rest = [name for name in others if name not in {*readable, *images}]
