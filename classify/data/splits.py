@@ -145,6 +145,7 @@ def stratified(
     if sum(sizes) != n:
         raise DataError(f"folds of {sum(sizes)} rows in all cannot hold {n}")
     order = np.argsort(draws)
+    labels = labels[:, _by_rows(labels[order])]
     order = order[_by_label_set(labels[order])]
     draws = draws[order]
     # A last label that every row has: it is dealt last, and what a fold needs of it is its free places.
@@ -217,6 +218,12 @@ def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, draws: Float
         fold[members] = j
         needs[j] -= counts
     return fold
+
+
+def _by_rows(labels: LabelMatrix) -> IntArray:
+    """An order of classes (n, c) by their rows, so that where they stand and their names do not matter."""
+    packed = np.packbits(labels, axis=0)
+    return np.array(sorted(range(labels.shape[1]), key=lambda c: packed[:, c].tobytes()), np.intp)
 
 
 def _by_label_set(labels: LabelMatrix) -> RowIndex:

@@ -114,6 +114,16 @@ def test_a_shuffled_table_has_the_same_split(problem, seed, spec, together):
     assert chosen[0] == chosen[1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_labels_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((40, 6)).argsort(axis=0) < 9  # as many rows of each, so that none is the rarest
+    order, groups, draws = rng.permutation(6), rng.integers(0, 30, 40), position_draws(40, seed)
+    for together in (None, groups):
+        expected = stratified(labels, [10, 10, 20], draws, together)
+        np.testing.assert_array_equal(stratified(labels[:, order], [10, 10, 20], draws, together), expected)
+
+
 @pytest.mark.parametrize(("spec", "least"), [("random:0.1", 0.93), ("stratified:0.1", 0.93)])
 def test_appended_rows_leave_others_on_their_side(spec, least):
     """Of 5,000 rows, 500 more leave nearly all that were eval rows among the eval rows."""
