@@ -297,3 +297,32 @@ def test_groups_that_leave_no_choice_are_an_error():
             folds(spec, labels, (), 0, groups)
     with pytest.raises(DataError, match="10 train rows in 1 groups"):
         validation_split(labels, np.arange(10), 0.2, 0, groups)
+
+
+def test_a_column_of_train_val_and_test_has_its_own_validation_rows():
+    values = ["train", "val", "Test", "training", "dev", "testing", ""]
+    labels = np.ones((7, 1), bool)
+    draws = np.linspace(0, 0.9, 7)
+    (rows,) = splits.folds("part", labels, {"part": values}, draws)
+    assert rows.tolist() == [2, 5]
+    assert splits.marked_validation("part", {"part": values}).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [
+        (["training", "validation", "training"], [1]),
+        (["0.0", "1.0", "0"], [1]),
+        (["no", "yes", "NO"], [1]),
+        (["train", "test", "train"], [1]),
+    ],
+)
+def test_a_column_of_two_words_marks_only_eval_rows(values, marked):
+    (rows,) = splits.folds("part", np.ones((3, 1), bool), {"part": values}, np.linspace(0, 0.9, 3))
+    assert rows.tolist() == marked
+    assert splits.marked_validation("part", {"part": values}) is None
+
+
+def test_an_unknown_word_of_a_split_column_is_named_with_those_that_are_known():
+    with pytest.raises(DataError, match=r"'perhaps' in row 2: a split column has train, val and test"):
+        splits.folds("part", np.ones((2, 1), bool), {"part": ["train", "perhaps"]}, np.linspace(0, 0.5, 2))
