@@ -7,16 +7,15 @@ A container is a module in CONTAINERS with `ABOUT` (its layout in a line), `reco
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 
-from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.cache.errors import MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
-from encode_once.extract.readers import captioned_folder, coco, hf_datasets, table, webdataset
 from encode_once.extract.readers.columns import Columns, ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
 from encode_once.extract.readers.label_notation import class_list
+from encode_once.extract.readers.layouts import CONTAINERS, accepted, read_raw
 from encode_once.extract.readers.meaning import understood
 from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
@@ -35,14 +34,6 @@ __all__ = [
     "read",
     "understand",
 ]
-
-CONTAINERS: tuple[ModuleType, ...] = (
-    table,
-    coco,
-    captioned_folder,
-    webdataset,
-    hf_datasets,
-)
 
 
 def understand(
@@ -91,7 +82,7 @@ def understand(
     with file_errors(data):
         if not data.is_dir():
             check_regular(data)
-        raw = _container(data, options).read(data, options)
+        raw = read_raw(data, options)
         raw.sort(key=lambda part: not part.split.startswith("train"))
         parts = []
         for part in raw:
@@ -124,28 +115,3 @@ def _root(data: Path, tables: Sequence[RawTable]) -> Path:
     """The folder whose images may be used: annotations may be in a folder next to that of the images."""
     folders = [data if data.is_dir() else data.parent, *(path for table in tables for path in table.folders)]
     return Path(os.path.commonpath([path.absolute() for path in folders]))
-
-
-def _container(data: Path, options: ReadOptions) -> ModuleType:
-    """The container that the data is in.
-
-    Raises:
-        MissingDataError: none. DataError: several.
-    """
-    matches = [container for container in CONTAINERS if container.recognises(data, options)]
-    if not matches:
-        raise MissingDataError(f"{data}: contains neither train.csv nor any other input; {accepted()}")
-    if len(matches) > 1:  # images may lie next to a table that names them
-        matches = [container for container in matches if container is not captioned_folder]
-    if len(matches) > 1 and not (table in matches and table.has_precedence(data, options)):
-        layouts = "; or ".join(container.ABOUT for container in matches)
-        raise DataError(
-            f"{data} can be read in {len(matches)} ways ({layouts}): give the path of a single file, "
-            "or move the others"
-        )
-    return matches[0]
-
-
-def accepted() -> str:
-    """The accepted kinds of data, in one line."""
-    return "accepted are: " + "; ".join(container.ABOUT for container in CONTAINERS)

@@ -4,6 +4,7 @@ A row is an image; its id is the file's name. Its labels are the category names 
 included, without repetition and in the order of the annotations; its captions are those of its annotations.
 """
 
+import mmap
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from types import NoneType
 from typing import Any, NamedTuple
 
 from encode_once.cache.errors import DataError, UsageError, brief
-from encode_once.cache.input_files import read_regular
+from encode_once.cache.input_files import open_regular, read_regular
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import Folder
@@ -25,6 +26,8 @@ ABOUT = (
 )
 FILE_NAME = "ImageID"  # as the id column is called in predictions
 NAME = re.compile(r"(instances|captions)_(.+)")
+WORDS = re.compile(r"^_annotations\.coco$|[._-]?(annotations|coco|instances)(?=[._-]|$)")  # not of a split
+PARTS = ("images", "annotations", "categories")
 
 
 def recognises(data: Path, options: ReadOptions) -> bool:
@@ -32,10 +35,24 @@ def recognises(data: Path, options: ReadOptions) -> bool:
     return bool(_files(data))
 
 
+def recognises_file(path: Path) -> bool:
+    """Whether a file has the names of COCO's JSON, or the name of one of its files."""
+    if holds_records(path):
+        return False
+    if NAME.fullmatch(path.stem):
+        return True
+    try:
+        with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            has = {name: content.find(b'"%s"' % name.encode()) >= 0 for name in (*PARTS, "sentences")}
+    except (OSError, ValueError):  # ValueError: the file is empty
+        return False
+    return has["images"] and (has["annotations"] or has["categories"]) and not has["sentences"]
+
+
 def _files(data: Path) -> dict[str, list[Path]]:
     """The files of each split, instances before captions."""
     if data.is_file():
-        if data.suffix.lower() != ".json" or holds_records(data):
+        if data.suffix.lower() != ".json" or not recognises_file(data):
             return {}
         match = NAME.fullmatch(data.stem)
         if not match:
@@ -48,7 +65,10 @@ def _files(data: Path) -> dict[str, list[Path]]:
     for path in sorted((path for path in files if path.suffix == ".json"), key=_instances_first):
         if match := NAME.fullmatch(path.stem):
             splits.setdefault(match[2], []).append(path)
-    return splits
+    if splits:
+        return splits
+    others = [path for path in files if path.suffix == ".json" and recognises_file(path)]
+    return {WORDS.sub("", path.stem) or path.stem: [path] for path in sorted(others)}
 
 
 def _instances_first(path: Path) -> tuple[bool, Path]:
@@ -95,7 +115,11 @@ def _slim(record: dict[str, Any]) -> Any:
     """Drop what is not needed of a JSON object during parsing: outlines take much memory."""
     if "image_id" in record:
         return _Annotation(record["image_id"], record.get("category_id"), record.get("caption"))
-    return _Image(record.get("id"), record["file_name"]) if "file_name" in record else record
+    if "file_name" in record:
+        return _Image(record.get("id"), record["file_name"])
+    if "coco_url" in record:  # LVIS names no files
+        return _Image(record.get("id"), "/".join(str(record["coco_url"]).split("/")[-2:]))
+    return record
 
 
 @dataclass

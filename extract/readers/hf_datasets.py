@@ -17,8 +17,10 @@ LISTINGS = ("dataset_dict.json", "state.json", "dataset_info.json")
 
 
 def recognises(data: Path, options: ReadOptions) -> bool:
-    """Whether one of the two files exists."""
-    return any((data / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    """Whether one of the two files exists; what is no regular file counts, so that it is refused."""
+    return any(
+        (data / name).exists() and not (data / name).is_dir() for name in ("dataset_dict.json", "state.json")
+    )
 
 
 def read(data: Path, options: ReadOptions) -> list[RawTable]:
@@ -26,7 +28,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
 
     The split of a dataset outside a DatasetDict is recorded in its `state.json`; by default it is "train".
     """
-    if (data / "dataset_dict.json").is_file():
+    if (data / "dataset_dict.json").exists():
         listing = data / "dataset_dict.json"
         with file_errors(listing):
             folders = {split: _inside(listing, split) for split in _parsed(listing, "splits")}

@@ -71,6 +71,26 @@ class Folder:
         return pictures
 
 
+def check_links(folder: Folder, root: Path, chosen: Sequence["ImageFolder"] = ()) -> None:
+    """Refuse images that are links out of a folder, and not into one that the user names with --images.
+
+    Raises:
+        DataError: one is.
+    """
+    allowed = [os.path.realpath(path) for path in (root, *(image_folder.path for image_folder in chosen))]
+    for name in folder.links:
+        target = os.path.realpath(folder.files[name])
+        if Path(name).suffix.lower() in IMAGE_SUFFIXES and not _is_in(target, allowed):
+            raise DataError(
+                f"{folder.files[name]}: a link that leads out of {root}; "
+                f"--images {Path(target).parent} allows it"
+            )
+
+
+def _is_in(path: str, folders: Sequence[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
@@ -238,7 +258,7 @@ class ImageFinder:
         return path
 
     def _allows(self, path: str) -> bool:
-        return any(path == root or path.startswith(root.rstrip("/") + "/") for root in self._allowed)
+        return _is_in(path, self._allowed)
 
     # ---------------------------------------------------------------------------------------- what to report
 

@@ -34,11 +34,23 @@ def plain(warnings):
 # ------------------------------------------------------------------------------------------ which container
 
 
-def test_an_unknown_folder_is_an_error_that_lists_the_accepted_kinds(tmp_path):
-    (tmp_path / "notes.md").write_text("x")
-    message = error(tmp_path, MissingDataError)
-    for word in ("train.csv", "instances_SPLIT.json", ".parquet", ".txt", ".tar", "save_to_disk"):
-        assert word in message
+def test_data_without_a_known_layout_says_what_it_most_looks_like(tmp_path):
+    (tmp_path / "x").mkdir()
+    assert "the folder is empty; give a table" in error(tmp_path / "x", MissingDataError)
+    (tmp_path / "x" / "photos.zip").touch()
+    assert "but photos.zip, a packed archive: unpack it" in error(tmp_path / "x", MissingDataError)
+    assert error(tmp_path / "x" / "photos.zip", MissingDataError).endswith("unpack it and give the folder")
+    (tmp_path / "x" / "inner" / "photos").mkdir(parents=True)
+    (tmp_path / "x" / "inner" / "photos.csv").touch()
+    assert "no table, but inner/photos.csv; give" in error(tmp_path / "x", MissingDataError)
+    (tmp_path / "x" / "pictures").mkdir()
+    for name in ("0.jpg", "1.png"):
+        (tmp_path / "x" / "inner" / name).touch()
+    assert "the folder inner/ has 2 images, but there is no table" in error(tmp_path / "x", MissingDataError)
+    (tmp_path / "labels.pkl").touch()
+    assert "a pickle, which is not read as it may run code" in error(
+        tmp_path / "labels.pkl", MissingDataError
+    )
     assert "no such file or folder" in error(tmp_path / "nowhere", MissingDataError)
 
 

@@ -402,7 +402,9 @@ def test_an_unlabelled_test_table_alone_and_without_images(tmp_path):
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path):
-    with pytest.raises(MissingDataError, match=r"neither train\.csv nor any .* a folder with train\.csv"):
+    with pytest.raises(
+        MissingDataError, match=r"the folder is empty; give a table .* a folder with train\.csv"
+    ):
         read_folder(tmp_path)
 
 

@@ -1,0 +1,106 @@
+"""Which layout the data has, and its raw tables; folders of splits may have any layout each."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.extract.readers import (
+    captioned_folder,
+    class_folders,
+    coco,
+    hf_datasets,
+    image_lists,
+    img2dataset,
+    json_files,
+    table,
+    voc,
+    webdataset,
+    yolo,
+)
+from encode_once.extract.readers.columns import ReadOptions
+from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.image_search import SPLIT_NAMES
+from encode_once.extract.readers.nearest import nearest_layout
+from encode_once.extract.readers.raw import RawTable
+
+CONTAINERS: tuple[ModuleType, ...] = (
+    table,
+    coco,
+    webdataset,
+    hf_datasets,
+    img2dataset,
+    voc,
+    yolo,
+    json_files,
+    image_lists,
+    class_folders,
+    captioned_folder,
+)
+# Recognised by what may also lie next to data of another layout, which then is read.
+WEAK: tuple[ModuleType, ...] = (json_files, image_lists, class_folders, captioned_folder)
+
+
+def read_raw(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The table of each split.
+
+    Raises:
+        MissingDataError: the data has no known layout; the message says what it most looks like.
+        DataError: it has several, or cannot be read.
+    """
+    if container := _container(data, options):
+        tables: list[RawTable] = container.read(data, options)
+        return tables
+    tables = [part for folder in _split_folders(data) for part in _of_split(folder, options)]
+    if not tables:
+        raise MissingDataError(nearest_layout(data))
+    return tables
+
+
+def _container(data: Path, options: ReadOptions) -> ModuleType | None:
+    """The container that the data is in; None if there is none.
+
+    Raises:
+        DataError: there are several.
+    """
+    matches = [container for container in CONTAINERS if container.recognises(data, options)]
+    for container in matches:
+        if getattr(container, "has_precedence", lambda *_: False)(data, options):
+            return container
+    strong = [container for container in matches if container not in WEAK]
+    if len(strong) > 1:
+        layouts = "; or ".join(container.ABOUT for container in strong)
+        raise DataError(
+            f"{data} can be read in {len(strong)} ways ({layouts}): give the path of a single file, "
+            "or move the others"
+        )
+    return next(iter([*strong, *matches]), None)
+
+
+def _split_folders(data: Path) -> list[Path]:
+    """The folders with the name of a split, such as train/ and valid/."""
+    if not data.is_dir():
+        return []
+    return [data / name for name in sorted(Folder.listed(data).folders) if name.lower() in SPLIT_NAMES]
+
+
+def _of_split(folder: Path, options: ReadOptions) -> Sequence[RawTable]:
+    """The table in the folder of a split, called after the folder; none if the folder has no known layout.
+
+    Raises:
+        DataError: it has several tables.
+    """
+    container = _container(folder, options)
+    if container is None:
+        return []
+    tables: list[RawTable] = container.read(folder, options)
+    if len(tables) > 1:
+        names = ", ".join(part.split for part in tables)
+        raise DataError(f"{folder} has {len(tables)} tables ({names}): name one with --data")
+    return [replace(tables[0], split=folder.name)]
+
+
+def accepted() -> str:
+    """The accepted kinds of data, in one line."""
+    return "accepted are: " + "; ".join(container.ABOUT for container in CONTAINERS)
