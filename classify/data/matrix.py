@@ -1,10 +1,12 @@
 """Views of matrices that are read when rows are asked for, so that no step holds more rows than it uses."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from encode_once.classify.arrays import IntArray, RowIndex, Vectors
+import numpy as np
+
+from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 
 CHUNK = 2048  # rows read at a time when all are needed
 CHUNK_NUMBERS = 2**23  # numbers read at a time, which limits chunks of long rows
@@ -61,3 +63,25 @@ def chunks(n: int, d: int = 1) -> Iterator[slice]:
     """Slices that divide n rows of d numbers into chunks; zero rows make one empty chunk."""
     rows = min(CHUNK, max(CHUNK_NUMBERS // max(d, 1), 1))
     return (slice(start, start + rows) for start in range(0, max(n, 1), rows))
+
+
+def column_order(X: MatrixLike | LabelMatrix, shapes: Sequence[tuple[int, int]] | None = None) -> IntArray:
+    """An order of the columns (d,) of X (n, d) that depends on their numbers, not on where they stand.
+
+    Random numbers that are dealt out to columns or classes in this order belong to the same ones however a
+    matrix lists them. Only columns with equal numbers keep their places.
+
+    shapes: length and width of blocks of columns, inside which they are ordered, all places of a block alike.
+    """
+    weights = np.random.default_rng(0).normal(size=len(X))
+    sums = np.zeros(X.shape[1])
+    for part in chunks(*X.shape):
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers are reported by the heads
+            sums += weights[part] @ X[part]
+    orders, start = [], 0
+    for length, width in shapes or [(1, X.shape[1])]:
+        of_places = sums[start : start + length * width].reshape(length, width)
+        order = np.argsort(of_places.sum(axis=0), kind="stable")
+        orders.append(np.add.outer(start + width * np.arange(length), order).ravel())
+        start += length * width
+    return np.concatenate(orders)

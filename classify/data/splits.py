@@ -16,8 +16,11 @@ from encode_once.cache.errors import DataError, unknown_name
 from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex, as_labels
 
 SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
-EVAL_WORDS = frozenset({"val", "valid", "validation", "dev", "test", "eval", "1", "true"})
-TRAIN_WORDS = frozenset({"train", "0", "false", ""})
+# Words in a split column, in lower case.
+VALIDATION_WORDS = frozenset({"val", "valid", "validate", "validation", "dev", "development"})
+TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
+EVAL_WORDS = VALIDATION_WORDS | TEST_WORDS | {"1", "1.0", "true", "yes"}
+TRAIN_WORDS = frozenset({"train", "training", "trn", "fit", "0", "0.0", "false", "no", ""})
 VALIDATION_FRACTION = 0.1  # of the rows that are not eval rows: they stop training and set thresholds
 
 
@@ -52,7 +55,8 @@ def folds(
     Args:
         spec: `stratified:F` or `random:F`, a fraction of the rows; `tail:N`, the last N rows or that fraction
             of them; `kfold:K`, stratified; or the name of a column, whose words of `EVAL_WORDS` mark eval
-            rows, and those of `TRAIN_WORDS` all others.
+            rows, and those of `TRAIN_WORDS` all others; in a column of both `VALIDATION_WORDS` and
+            `TEST_WORDS`, only the latter mark eval rows (see `marked_validation`).
         labels: (n, c).
         columns: the table's other columns, name → n texts.
         draws: (n,), see `row_draws`.
@@ -83,7 +87,7 @@ def folds(
         size = _integer(spec, argument) if "." not in argument else _size(spec, argument, n)
         row_sets = [np.arange(max(n - size, 0), n)]
     else:
-        raise unknown_name("split", spec, [*SPECS, *columns])
+        raise unknown_name("split", spec, [*SPECS, "tables", *columns])
     for rows in row_sets:
         if not 0 < len(rows) < n:
             raise DataError(
@@ -145,6 +149,7 @@ def stratified(
     if sum(sizes) != n:
         raise DataError(f"folds of {sum(sizes)} rows in all cannot hold {n}")
     order = np.argsort(draws)
+    labels = labels[:, _by_rows(labels[order])]
     order = order[_by_label_set(labels[order])]
     draws = draws[order]
     # A last label that every row has: it is dealt last, and what a fold needs of it is its free places.
@@ -219,6 +224,12 @@ def _deal_groups(Y: LabelMatrix, groups: Groups, needs: FloatArray, draws: Float
     return fold
 
 
+def _by_rows(labels: LabelMatrix) -> IntArray:
+    """An order of classes (n, c) by their rows, so that where they stand and their names do not matter."""
+    packed = np.packbits(labels, axis=0)
+    return np.array(sorted(range(labels.shape[1]), key=lambda c: packed[:, c].tobytes()), np.intp)
+
+
 def _by_label_set(labels: LabelMatrix) -> RowIndex:
     """An order of rows (n, c) that puts equal label sets next to each other, and is stable within a set."""
     packed = np.packbits(labels, axis=1)
@@ -256,14 +267,33 @@ def _in_groups(groups: Groups | None) -> str:
 
 
 def _marked(name: str, values: Sequence[str]) -> RowIndex:
-    """The rows that a split column marks as eval rows."""
-    words = [value.strip().lower() for value in values]
+    """The rows that a split column marks as eval rows: of val and test, test alone."""
+    words = _words(values)
     for row, word in enumerate(words, start=1):
         if word not in EVAL_WORDS | TRAIN_WORDS:
             raise DataError(
-                f"column {name!r} has {word!r} in row {row}: a split column has train, or val or test"
+                f"column {name!r} has {word!r} in row {row}: a split column has train, val and test (or "
+                "training, validation, dev, testing, holdout; 0 and 1; false and true; no and yes)"
             )
-    return np.flatnonzero([word in EVAL_WORDS for word in words])
+    marks = TEST_WORDS if _has_both(words) else EVAL_WORDS
+    return np.flatnonzero([word in marks for word in words])
+
+
+def marked_validation(spec: str, columns: Mapping[str, Sequence[str]]) -> RowIndex | None:
+    """The rows that a split column of train, val and test marks as validation rows.
+
+    None if the SPEC is no column, or one of only two of these.
+    """
+    words = _words(columns.get(spec, ()))
+    return np.flatnonzero([word in VALIDATION_WORDS for word in words]) if _has_both(words) else None
+
+
+def _words(values: Sequence[str]) -> list[str]:
+    return [value.strip().lower() for value in values]
+
+
+def _has_both(words: Sequence[str]) -> bool:
+    return not VALIDATION_WORDS.isdisjoint(words) and not TEST_WORDS.isdisjoint(words)
 
 
 def _integer(spec: str, argument: str) -> int:

@@ -20,9 +20,11 @@ from encode_once.classify.heads import options_of
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
+from encode_once.classify.heads.validation import with_validation
 
-VECTOR_HEADS = ("linear", "knn", "prototype", "forest", "mlp", "gbm")  # from cheap to slow
+VECTOR_HEADS = ("linear", "knn", "prototype", "forest", "mlp", "gbm")
 SEQUENCE_HEADS = ("bigru", "attention")  # tried as well if a feature holds sequences
+CROSS_FITTED_UP_TO = 5000  # train rows, of which a tenth would be too few to choose a blend by
 MAX_WEIGHT = 10  # sum of the integer weights of a blend
 GAIN = 1e-3  # increase of the loss, as a share of it, for which a blend of fewer heads is taken
 UNTRIED = -1.0  # the loss of a head that was left out, in the state
@@ -54,14 +56,15 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
 
     The blend starts with the head of the least log loss out of fold. Heads are added to the mean of the
     logits, also again, so that they weigh more, as long as that lowers the loss (Caruana et al., ICML 2004).
-    Those of the blend are then fitted on all train rows.
+    Those of the blend are then fitted on all train rows. More than `CROSS_FITTED_UP_TO` train rows have
+    enough validation rows to choose by, and each head is fitted once.
 
     shapes: length and width of each feature's block of X's columns; by default X is one vector.
     budget: seconds that all fits may take. A head is left out if it would take longer than what remains, by
         the time of the heads before it and of its own first fold; `warnings` name it. The first head is
         always fitted. Only a budget that is reached makes the result depend on the speed of the machine.
-    heads: the heads to try, in this order; by default those for vectors, from cheap to slow, and two that
-        read sequences if a feature holds any.
+    heads: the heads to try, in this order; by default those for vectors, and two that read sequences if a
+        feature holds any, from cheap to slow.
     options: by the name of the head.
     folds: of the cross-fitting, where `fit_out_of_fold` is not given any.
     """
@@ -79,15 +82,26 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Auto":
-        """Learn the labels Y (n, c) of the rows X (n, d); validation rows stop the final heads only."""
+        """Learn the labels Y (n, c) of the rows X (n, d)."""
         Y = as_labels(Y, len(X))
-        draws = splits.position_draws(len(Y), self.seed)
-        self._fit(X, Y, X_val, Y_val, splits.folds(f"kfold:{self.folds}", Y, {}, draws))
+        if len(Y) > CROSS_FITTED_UP_TO:
+            self._choose(_OnValidationRows(*with_validation(X, Y, X_val, Y_val, self.seed)))
+            if X_val is not None and Y_val is not None:
+                warnings = [warning for head in self.blend_.heads_ for warning in head.warnings]
+                self.warnings = [*self.warnings, *warnings]
+                return self
+        else:
+            draws = splits.position_draws(len(Y), self.seed)
+            self._choose(_OutOfFold(X, Y, splits.folds(f"kfold:{self.folds}", Y, {}, draws)))
+        self._refit(X, Y, X_val, Y_val)
         return self
 
     def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
         """Learn from all rows; return the blend's scores (n, c) of each by heads fitted on other folds."""
-        return self._fit(X, as_labels(Y, len(X)), None, None, folds)
+        Y = as_labels(Y, len(X))
+        scores = self._choose(_OutOfFold(X, Y, folds))
+        self._refit(X, Y, None, None)
+        return scores
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         return self.blend_.predict_proba(X)
@@ -157,62 +171,108 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
         }
         return self._stack([*weights], d, [*weights.values()])
 
-    def _fit(
-        self,
-        X: MatrixLike,
-        Y: LabelMatrix,
-        X_val: MatrixLike | None,
-        Y_val: LabelMatrix | None,
-        folds: Sequence[RowIndex],
-    ) -> Scores:
-        """Choose the blend and fit it; return its scores out of fold."""
+    def _refit(
+        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+    ) -> None:
+        """Fit the heads of the blend."""
+        self.blend_ = self._blend(X.shape[1]).fit(X, Y, X_val, Y_val)
+        self.warnings = [*self.warnings, *self.blend_.warnings]
+
+    def _choose(self, trial: "_OutOfFold | _OnValidationRows") -> Scores:
+        """Choose the blend, of heads as they were fitted last; return its scores of the trial's rows."""
         if self.budget <= 0:
             raise UsageError(f"a budget of {self.budget} s allows no fit: --set budget=300 is the default")
         for name in self.options or {}:
             if name not in self._names:
                 raise unknown_name("head of auto", name, self._names)
-        logits, self.warnings = self._tried(X, Y, folds)
-        losses = {name: _log_loss(values, Y) for name, values in logits.items()}
-        weights = dict(zip(logits, _weights([*logits.values()], Y), strict=True))
+        logits, fitted, left_out = self._tried(trial)
+        named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in left_out.items())
+        warning = (
+            f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
+            f"{named}; --set budget=SECONDS changes that"
+        )
+        self.warnings = [warning] if left_out else []
+        losses = {name: _log_loss(values, trial.truth) for name, values in logits.items()}
+        weights = dict(zip(logits, _weights([*logits.values()], trial.truth), strict=True))
         self.losses_ = np.array([losses.get(name, UNTRIED) for name in self._names], np.float32)
         self.weights_ = np.array([weights.get(name, 0) for name in self._names], np.float32)
-        self.blend_ = self._blend(X.shape[1]).fit(X, Y, X_val, Y_val)
-        self.warnings = [*self.warnings, *self.blend_.warnings]
+        d = trial.X.shape[1]
+        self.blend_ = self._blend(d)
+        self.blend_.size_ = np.array([d, trial.truth.shape[1]])
+        self.blend_.heads_ = [fitted[name].heads_[0] for name in self.blend_.heads or ()]
         mean = np.average([*logits.values()], axis=0, weights=[*weights.values()])
         return np.asarray(expit(mean), np.float32)
 
     def _tried(
-        self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]
-    ) -> tuple[dict[str, Vectors], list[str]]:
-        """The logits (n, c) out of fold of the heads that the budget allows, and warnings about others."""
+        self, trial: "_OutOfFold | _OnValidationRows"
+    ) -> tuple[dict[str, Vectors], dict[str, Stack], dict[str, float]]:
+        """By the names of the heads that the budget allows: their logits of the trial's rows, (m, c), and the
+        heads as they were fitted last. By the names of the others: the seconds that they would take.
+        """
         logits: dict[str, Vectors] = {}
-        left_out: dict[str, float] = {}  # seconds that it would take
-        clock = _Clock(self.budget, (*X.shape, Y.shape[1]))
+        fitted: dict[str, Stack] = {}
+        left_out: dict[str, float] = {}
+        (n, d), c = trial.X.shape, trial.truth.shape[1]
+        names = list(self._names)
+        if not self.heads:
+            names.sort(key=lambda name: COSTS[name](n, d, c))
+        clock = _Clock(self.budget, (n, d, c))
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
-        with ProgressBar(total=len(self._names) * len(folds), unit="fit", leave=False, disable=hidden) as bar:
-            for name in self._names:
+        with ProgressBar(total=len(names) * trial.fits, unit="fit", leave=False, disable=hidden) as bar:
+            for name in names:
                 bar.set_description(f"head {name}")
-                values = np.empty(Y.shape, np.float32)
-                for number, fold in enumerate(folds):
-                    seconds = clock.seconds_of(name) * (len(folds) - number + 1)  # 1: the final fit
+                values = np.empty(trial.truth.shape, np.float32)
+                for number in range(trial.fits):
+                    seconds = clock.seconds_of(name) * (trial.fits - number + trial.refits)
                     if logits and seconds > clock.left:
                         left_out[name] = seconds
                         break
                     with clock.timing(name):
-                        others = np.setdiff1d(np.arange(len(Y)), fold)
-                        fitted = self._stack([name], X.shape[1]).fit(RowView(X, others), Y[others])
-                        values[fold] = fitted.logits(RowView(X, fold))
+                        fitted[name] = self._stack([name], d)
+                        trial.fit(fitted[name], number, values)
                     bar.update()
                 else:
                     logits[name] = values
-                    clock.reserve(name)
-        if not left_out:
-            return logits, []
-        named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in left_out.items())
-        return logits, [
-            f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
-            f"{named}; --set budget=SECONDS changes that"
-        ]
+                    clock.reserve(name, trial.refits)
+        return logits, fitted, left_out
+
+
+@dataclass(frozen=True)
+class _OutOfFold:
+    """A trial on all rows, each scored by a head that was fitted on the other folds."""
+
+    X: MatrixLike
+    truth: LabelMatrix
+    folds: Sequence[RowIndex]
+    refits: ClassVar[int] = 1  # of a head that is chosen
+
+    @property
+    def fits(self) -> int:
+        return len(self.folds)
+
+    def fit(self, head: Stack, number: int, logits: Vectors) -> None:
+        """Fit a head without a fold, and set the fold's logits."""
+        fold = self.folds[number]
+        others = np.setdiff1d(np.arange(len(self.truth)), fold)
+        head.fit(RowView(self.X, others), self.truth[others])
+        logits[fold] = head.logits(RowView(self.X, fold))
+
+
+@dataclass(frozen=True)
+class _OnValidationRows:
+    """A trial on validation rows."""
+
+    X: MatrixLike
+    Y: LabelMatrix
+    X_val: MatrixLike
+    truth: LabelMatrix
+    refits: ClassVar[int] = 0
+    fits: ClassVar[int] = 1
+
+    def fit(self, head: Stack, number: int, logits: Vectors) -> None:
+        """Fit a head, and set the logits of the validation rows."""
+        head.fit(self.X, self.Y, self.X_val, self.truth)
+        logits[:] = head.logits(self.X_val)
 
 
 class _Clock:
@@ -246,9 +306,9 @@ class _Clock:
         yield
         self._seconds[name] = time.monotonic() - start
 
-    def reserve(self, name: str) -> None:
-        """Keep the time of a head's final fit."""
-        self._reserved += self._seconds[name]
+    def reserve(self, name: str, fits: int) -> None:
+        """Keep the time of further fits of a head."""
+        self._reserved += fits * self._seconds[name]
 
 
 def _log_loss(logits: FloatArray | Vectors, Y: LabelMatrix) -> float:

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
-from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.data.matrix import MatrixLike, chunks, column_order
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.search_space import Range, Space
@@ -53,13 +53,14 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         """Learn the labels Y (n, c) of the rows X (n, d); validation rows are not needed."""
         Y = as_labels(Y, len(X))
         center, axes, columns = projection.learn(X, Y, self.components, self.seed)
+        classes = column_order(Y)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(
             self.trees,
             max_features=self.max_features,
             min_samples_leaf=self.min_samples_leaf,
             n_jobs=self.jobs,
             random_state=self.seed,
-        ).fit(columns, self._targets(Y))
+        ).fit(columns, self._targets(Y[:, classes]))
         trees = [estimator.tree_ for estimator in forest.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         children = [

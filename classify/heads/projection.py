@@ -10,7 +10,7 @@ import numpy as np
 from scipy.linalg import solve
 
 from encode_once.classify.arrays import FloatArray, LabelMatrix, Vectors
-from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.data.matrix import ColumnView, MatrixLike, chunks, column_order
 from encode_once.classify.heads.checks import require_finite
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
@@ -25,9 +25,12 @@ def learn(X: MatrixLike, Y: LabelMatrix, components: int, seed: int) -> tuple[Ve
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
-    of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted.
+    of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted. The
+    axes do not depend on the order of the columns and labels.
     """
     n, d = X.shape
+    order = column_order(X)
+    X, Y, inverse = ColumnView(X, order), Y[:, column_order(Y)], np.argsort(order)
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n, d)) / n
     variances, basis = _principal_axes(X, center)
     axes = [np.eye(d)] if d <= (MAX_PLAIN_OF_FEW_ROWS if n < d else MAX_PLAIN) else []
@@ -40,7 +43,7 @@ def learn(X: MatrixLike, Y: LabelMatrix, components: int, seed: int) -> tuple[Ve
     learned = np.hstack(axes).T.astype(np.float32)
     columns = project(X, center.astype(np.float32), learned)
     columns[:, len(learned) - crossed.shape[1] :] = crossed
-    return center.astype(np.float32), learned, columns
+    return center.astype(np.float32)[inverse], learned[:, inverse], columns
 
 
 def project(X: MatrixLike, center: Vectors, axes: Vectors) -> Vectors:

@@ -21,7 +21,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.data.labels import choose_table, named
+from encode_once.classify.data.labels import TABLES, choose_table, named, with_sibling_splits
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.evaluation.evaluation import ScoredRows
@@ -64,7 +64,10 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    samples = load_samples(store, spec.features, table or choose_table(store, spec.data))
+    table = table or choose_table(store, spec.data)
+    if spec.split == TABLES:
+        table = with_sibling_splits(store, table)
+    samples = load_samples(store, spec.features, table)
     table = samples.table
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
@@ -87,7 +90,8 @@ def fit(
         validation=spec.validation,
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
-    fitted, rows, evaluated = _fit_and_evaluate(fitter, folds)
+    validation = splits.marked_validation(spec.split, table.columns)
+    fitted, rows, evaluated = _fit_and_evaluate(fitter, folds, validation)
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
     untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
     if untrained:
@@ -101,7 +105,7 @@ def fit(
             features=tuple(record.features),
             options=options,
             data=table.source,
-            validation=fitter.validation_of(len(rows)),
+            validation="tenth" if validation is not None else fitter.validation_of(len(rows)),
         ),
         record,
         lambda: fitted.model,
@@ -116,7 +120,9 @@ def fit(
     return result, metrics
 
 
-def _fit_and_evaluate(fitter: HeadFitter, folds: Sequence[RowIndex]) -> tuple[Fitted, RowIndex, ScoredRows]:
+def _fit_and_evaluate(
+    fitter: HeadFitter, folds: Sequence[RowIndex], validation: RowIndex | None
+) -> tuple[Fitted, RowIndex, ScoredRows]:
     """A fitted model, the rows it was given, and the scored eval rows.
 
     In cross-validation the model is given all rows, and the out-of-fold scores both evaluate and validate.
@@ -126,7 +132,7 @@ def _fit_and_evaluate(fitter: HeadFitter, folds: Sequence[RowIndex]) -> tuple[Fi
         fitted = fitter.cross_fit(all_rows, folds)
         return fitted, all_rows, fitted.validation
     rows = np.setdiff1d(all_rows, folds[0])
-    fitted = fitter.fit(rows)
+    fitted = fitter.fit(rows, validation)
     return fitted, rows, fitter.scored(fitted.model, fitted.X, folds[0])
 
 

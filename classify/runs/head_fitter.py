@@ -56,11 +56,15 @@ class HeadFitter:
         """A number for each row, (n,), that decides on which side of splits it is."""
         return splits.row_draws(self.keys, self.ids, self.seed)
 
-    def fit(self, rows: RowIndex) -> Fitted:
+    def fit(self, rows: RowIndex, validation: RowIndex | None = None) -> Fitted:
         """Fit a model on the rows. Its validation rows are a tenth of them, or all, scored out of fold.
+
+        validation: the validation rows, if the table marks them; the model is fitted on the others.
 
         Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
         """
+        if validation is not None:
+            return self._fit_and_validate(self._in_order(np.setdiff1d(rows, validation)), validation)
         if self.validation_of(len(rows)) == "tenth":
             return self._fit_by_tenth(rows)
         folds = self.folds(rows)
@@ -121,6 +125,10 @@ class HeadFitter:
         train, validation = splits.validation_split(
             self.Y, self._in_order(rows), splits.VALIDATION_FRACTION, self.draws, self.groups
         )
+        return self._fit_and_validate(train, validation)
+
+    def _fit_and_validate(self, train: RowIndex, validation: RowIndex) -> Fitted:
+        """Fit a model on train rows; the validation rows stop the training."""
         model, X, scales = self._model(train, validation)
         scored = self.scored(model, X, validation)
         score_warnings = self._score_warnings(scored.scores, validation, train)

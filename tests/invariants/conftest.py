@@ -46,8 +46,8 @@ class Data:
         telling = [rng.choice(WORDS[c]) for c in np.flatnonzero(self.labels[row])]
         return " ".join([*rng.permutation([*telling, *rng.choice(OTHERS, 4)]), f"number{row}"])
 
-    def save(self, folder, order=None):
-        """The store of these rows and their table, in this order."""
+    def save(self, folder, order=None, names=CLASSES):
+        """The store of these rows and their table, in this order, with these names of the classes."""
         source = folder / "data" / "train.csv"
         source.parent.mkdir(parents=True, exist_ok=True)
         source.touch()
@@ -67,7 +67,7 @@ class Data:
                 ids=[f"{row}.jpg" for row in order],
                 images=[f"{row}.jpg" for row in order],
                 captions=captions,
-                labels=[tuple(np.array(CLASSES)[self.labels[row]].tolist()) for row in order],
+                labels=[tuple(np.array(names)[self.labels[row]].tolist()) for row in order],
                 columns={name: [values[row] for row in order] for name, values in self.columns.items()},
                 image_keys=keys["image"],
                 caption_keys=keys["caption"],

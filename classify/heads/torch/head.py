@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, State, as_labels
-from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.arrays import IntArray, LabelMatrix, Scores, State, as_labels
+from encode_once.classify.data.matrix import ColumnView, MatrixLike, column_order
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies
@@ -77,6 +77,9 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         """
         Y = as_labels(Y, len(X))
         self.size_ = np.array([X.shape[1], Y.shape[1]])
+        classes = column_order(Y)
+        columns = column_order(X, getattr(self, "shapes", None))
+        X, Y, X_val, Y_val = _ordered(columns, classes, X, Y, X_val, Y_val)
         rows = with_validation(X, Y, X_val, Y_val, self.seed)
         choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
         networks, self.history = self._trained([float(lr) for lr in choices], *rows)
@@ -90,7 +93,7 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         if X_val is None or Y_val is None:
             epochs = scores[:, chosen].argmax(axis=0) + 1
             networks, _ = self._trained([float(choices[best])], X, Y, *rows[2:], round(epochs.mean()))
-        self.network_ = Average(networks)
+        self.network_ = Average(networks, columns, classes).to(choose_device(self.device))
         return self
 
     def _trained(
@@ -136,16 +139,22 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         if any(getattr(self, option, 0) > len(weights) for option in ("members", "layers", "rnn_layers")):
             raise ValueError(f"{len(weights)} arrays are too few for the networks and layers of the options")
         with torch.device("meta"):  # without memory, until the shapes are known to be right
-            expected = Average(
-                [self._network(*self.size_.tolist()) for _ in range(self.members)]
-            ).state_dict()
+            expected = self._average(*self.size_.tolist()).state_dict()
         if _shapes(weights) != _shapes(expected):
             raise ValueError("the weights are not those of the network that the options describe")
+        for order in (weights["columns"], weights["classes"]):
+            if not torch.equal(order.sort().values, torch.arange(len(order))):
+                raise ValueError("the columns or classes of the network are no order of those of the run")
         # Initial weights draw random numbers, although they are replaced.
         with seeded(self.seed, torch.device("cpu")):
-            self.network_ = Average([self._network(*self.size_.tolist()) for _ in range(self.members)])
+            self.network_ = self._average(*self.size_.tolist())
         self.network_.to(choose_device(self.device))
         self.network_.load_state_dict(weights)
+
+    def _average(self, d: int, c: int) -> "Average":
+        """New networks, for columns and classes in any order."""
+        networks = [self._network(d, c) for _ in range(self.members)]
+        return Average(networks, np.arange(d), np.arange(c))
 
     @abstractmethod
     def _network(self, d: int, c: int) -> nn.Module:
@@ -162,15 +171,40 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
 
 
 class Average(nn.Module):
-    """The mean of the networks' logits."""
+    """The mean of the logits of networks, which take columns and give classes in an order of their own.
 
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
+    columns (d,), classes (c,): the number of each of the networks' columns and classes.
+    """
+
+    columns: Tensor
+    classes: Tensor
+
+    def __init__(self, networks: Sequence[nn.Module], columns: IntArray, classes: IntArray) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
+        self.register_buffer("columns", torch.tensor(columns))
+        self.register_buffer("classes", torch.tensor(classes))
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, c)."""
-        return torch.stack([network(X) for network in self.networks]).mean(0)
+        X = X.index_select(1, self.columns)
+        mean = torch.stack([network(X) for network in self.networks]).mean(0)
+        return mean.index_select(1, self.classes.argsort())
+
+
+def _ordered(
+    columns: IntArray,
+    classes: IntArray,
+    X: MatrixLike,
+    Y: LabelMatrix,
+    X_val: MatrixLike | None,
+    Y_val: LabelMatrix | None,
+) -> tuple[MatrixLike, LabelMatrix, MatrixLike | None, LabelMatrix | None]:
+    """Train and validation rows with columns and classes in these orders."""
+    if X_val is None or Y_val is None:
+        return ColumnView(X, columns), Y[:, classes], None, None
+    Y_val = as_labels(Y_val, len(X_val), Y.shape[1])
+    return ColumnView(X, columns), Y[:, classes], ColumnView(X_val, columns), Y_val[:, classes]
 
 
 def _shapes(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, ...]]:

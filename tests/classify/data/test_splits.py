@@ -114,6 +114,16 @@ def test_a_shuffled_table_has_the_same_split(problem, seed, spec, together):
     assert chosen[0] == chosen[1]
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_labels_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random((40, 6)).argsort(axis=0) < 9  # as many rows of each, so that none is the rarest
+    order, groups, draws = rng.permutation(6), rng.integers(0, 30, 40), position_draws(40, seed)
+    for together in (None, groups):
+        expected = stratified(labels, [10, 10, 20], draws, together)
+        np.testing.assert_array_equal(stratified(labels[:, order], [10, 10, 20], draws, together), expected)
+
+
 @pytest.mark.parametrize(("spec", "least"), [("random:0.1", 0.93), ("stratified:0.1", 0.93)])
 def test_appended_rows_leave_others_on_their_side(spec, least):
     """Of 5,000 rows, 500 more leave nearly all that were eval rows among the eval rows."""
@@ -287,3 +297,32 @@ def test_groups_that_leave_no_choice_are_an_error():
             folds(spec, labels, (), 0, groups)
     with pytest.raises(DataError, match="10 train rows in 1 groups"):
         validation_split(labels, np.arange(10), 0.2, 0, groups)
+
+
+def test_a_column_of_train_val_and_test_has_its_own_validation_rows():
+    values = ["train", "val", "Test", "training", "dev", "testing", ""]
+    labels = np.ones((7, 1), bool)
+    draws = np.linspace(0, 0.9, 7)
+    (rows,) = splits.folds("part", labels, {"part": values}, draws)
+    assert rows.tolist() == [2, 5]
+    assert splits.marked_validation("part", {"part": values}).tolist() == [1, 4]
+
+
+@pytest.mark.parametrize(
+    ("values", "marked"),
+    [
+        (["training", "validation", "training"], [1]),
+        (["0.0", "1.0", "0"], [1]),
+        (["no", "yes", "NO"], [1]),
+        (["train", "test", "train"], [1]),
+    ],
+)
+def test_a_column_of_two_words_marks_only_eval_rows(values, marked):
+    (rows,) = splits.folds("part", np.ones((3, 1), bool), {"part": values}, np.linspace(0, 0.9, 3))
+    assert rows.tolist() == marked
+    assert splits.marked_validation("part", {"part": values}) is None
+
+
+def test_an_unknown_word_of_a_split_column_is_named_with_those_that_are_known():
+    with pytest.raises(DataError, match=r"'perhaps' in row 2: a split column has train, val and test"):
+        splits.folds("part", np.ones((2, 1), bool), {"part": ["train", "perhaps"]}, np.linspace(0, 0.5, 2))

@@ -75,7 +75,7 @@ def test_the_blend_has_the_least_loss_among_all_weights(scripted):
     expected = expit(np.average(logit(X.reshape(400, 3, 2)), axis=1, weights=head.weights_))
     np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-4)
     # Each head is fitted without each fold; those of the blend then on all rows.
-    assert Scripted.fits == [*[(0, 300)] * 4, *[(2, 300)] * 4, *[(4, 300)] * 4, (0, 400), (2, 400)]
+    assert [*Scripted.fits] == [*[(0, 300)] * 4, *[(2, 300)] * 4, *[(4, 300)] * 4, (0, 400), (2, 400)]
 
 
 def test_one_head_is_enough_where_another_adds_nothing(scripted):
@@ -127,9 +127,30 @@ def test_heads_beyond_the_budget_are_left_out_and_named(scripted, seconds, tried
 def test_the_first_head_is_fitted_whatever_the_budget(data):
     X, Y = data
     head = Auto(budget=1e-9, folds=2, progress=False).fit(X, Y)
-    assert head.weights_.tolist() == [1, 0, 0, 0, 0, 0]
-    assert "knn" in head.warnings[0]
+    assert [line.split()[0] for line in head.notes if line.endswith("100%")] == ["knn"]  # the cheapest
+    assert "linear" in head.warnings[0]
     assert "gbm" in head.warnings[0]
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_many_rows_are_scored_once_by_heads_that_are_fitted_on_the_others(scripted, monkeypatch, validation):
+    monkeypatch.setattr(auto, "CROSS_FITTED_UP_TO", 200)
+    X, Y = scripted
+    rows, other = np.arange(320), np.arange(320, 400)
+    head = Auto(heads=["a", "b", "c"], progress=False)
+    head.fit(X[rows], Y[rows], *((X[other], Y[other]) if validation else ()))
+    fitted = 320 if validation else 288
+    refitted = (
+        []
+        if validation
+        else [(first, 320) for first, weight in zip((0, 2, 4), head.weights_, strict=True) if weight]
+    )
+    assert (*Scripted.fits,) == ((0, fitted), (2, fitted), (4, fitted), *refitted)
+    if validation:
+        expected = [2 * log_loss(Y[other].ravel(), X[other, k : k + 2].ravel()) for k in (0, 2, 4)]
+        np.testing.assert_allclose(head.losses_, expected, rtol=1e-4)
+    expected = expit(np.average(logit(X.reshape(400, 3, 2)), axis=1, weights=head.weights_))
+    np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-4)
 
 
 def test_times_of_other_heads_are_estimated_from_those_that_were_fitted():

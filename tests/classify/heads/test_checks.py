@@ -117,10 +117,17 @@ def fitter(filled):
 def test_every_head_is_checked_when_a_run_fits_it(name, fitter, monkeypatch):
     head_class = heads.class_of(name)
     monkeypatch.setattr(head_class, "fit", lambda self, *_: self)
-    monkeypatch.setattr(head_class, "predict_proba", lambda _, X: np.full((len(X), 5), 0.5, np.float32))
+
+    def give_all_rows(score):
+        for method in ("predict_proba", "fit_out_of_fold"):
+            monkeypatch.setattr(
+                head_class, method, lambda _, X, *args: np.full((len(X), 5), score, np.float32)
+            )
+
+    give_all_rows(0.5)
     (warning,) = fitter(name).fit(np.arange(100)).warnings
     assert f"head {name} gives all validation rows the same score for 5 of 5 classes (9, 10, cat" in warning
-    monkeypatch.setattr(head_class, "predict_proba", lambda _, X: np.full((len(X), 5), np.nan, np.float32))
+    give_all_rows(np.nan)
     with pytest.raises(DataError, match=f"scores of head {name} for 5 of 5 classes"):
         fitter(name).fit(np.arange(100))
 
@@ -129,6 +136,7 @@ def test_every_head_is_checked_when_a_run_fits_it(name, fitter, monkeypatch):
 def test_warnings_reach_run_json_and_the_command_line(split, filled, run, tmp_path):
     store = filled()
     words = ("--store", store.path, "--run", tmp_path / "run", "--split", split, "--set", "min_rows=1000")
+    words += ("--validation", "tenth")
     result = run("fit", "--head", "gbm", *words)
     warnings = json.loads((tmp_path / "run" / "run.json").read_text())["warnings"]
     expected = "head gbm gives all validation rows the same score for 5 of 5 classes"

@@ -51,6 +51,13 @@ def test_of_more_labels_than_targets_leaves_hold_the_shares_of_all(extra):
         np.testing.assert_allclose(whole.predict_proba(X[:1])[0], Y[:600].mean(axis=0), atol=1e-3)
 
 
+def test_the_order_of_many_labels_does_not_matter():
+    X, Y = problem(4, n=300, c=80)
+    order = np.random.default_rng(0).permutation(80)
+    scores, permuted = (Forest(trees=5).fit(X, labels).predict_proba(X) for labels in (Y, Y[:, order]))
+    np.testing.assert_allclose(permuted, scores[:, order], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [

@@ -102,7 +102,8 @@ def learned():
 
 def test_labels_are_written_from_frequent_to_rare(learned):
     head, *_ = learned
-    assert head.network_.networks[0].order.tolist() == [1, 3, 2, 0]
+    classes = head.network_.classes
+    assert classes[head.network_.networks[0].order].tolist() == [1, 3, 2, 0]
 
 
 def test_labels_are_learned_beside_the_one_that_is_always_present(learned):

@@ -17,12 +17,14 @@ def data():
 def test_scores_are_those_of_its_layers(hidden, data):
     X, Y = data
     head = MLP(hidden=hidden, epochs=2, device="cpu", progress=False).fit(X, Y)
-    weights = [array for name, array in head.state().items() if name != "size"]
-    layer = X.astype(np.float64)
+    state = head.state()
+    weights = [array for name, array in state.items() if name.startswith("networks")]
+    layer = X[:, state["columns"]].astype(np.float64)
     for weight, bias in zip(weights[0:-2:2], weights[1:-2:2], strict=True):
         layer = layer @ weight.T + bias
         layer = layer * (1 + erf(layer / np.sqrt(2))) / 2  # GELU (Hendrycks and Gimpel, 2016)
-    assert head.predict_proba(X) == pytest.approx(expit(layer @ weights[-2].T + weights[-1]), abs=1e-5)
+    expected = expit(layer @ weights[-2].T + weights[-1])
+    assert head.predict_proba(X)[:, state["classes"]] == pytest.approx(expected, abs=1e-5)
 
 
 def test_hidden_layers_learn_what_a_linear_head_cannot(data):
@@ -50,7 +52,7 @@ def test_layers_of_equal_width_are_residual_if_requested(batch_norm, residual, d
     options = {"epochs": 2, "device": "cpu", "progress": False}
     head = MLP(hidden=(4, 6, 6), batch_norm=batch_norm, residual=residual, **options).fit(X, Y)
     state = {n.removeprefix("networks.0."): array.astype(float) for n, array in head.state().items()}
-    layer = X.astype(float)
+    layer = X[:, head.state()["columns"]].astype(float)
     for i, added in enumerate([residual, False, residual]):
         prefix = f"1.{i}.step" if added else f"1.{i}"
         step = layer @ state[f"{prefix}.0.weight"].T + state[f"{prefix}.0.bias"]
@@ -64,4 +66,4 @@ def test_layers_of_equal_width_are_residual_if_requested(batch_norm, residual, d
         step = step * (1 + erf(step / np.sqrt(2))) / 2
         layer = layer + step if added else step
     expected = expit(layer @ state["2.weight"].T + state["2.bias"])
-    assert head.predict_proba(X) == pytest.approx(expected, abs=1e-5)
+    assert head.predict_proba(X)[:, head.state()["classes"]] == pytest.approx(expected, abs=1e-5)

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -228,3 +229,46 @@ def test_a_folder_without_a_run_and_a_damaged_run_are_errors(fitted, tmp_path):
     (run.path / "weights.safetensors").write_bytes(b"x" * 20)
     with pytest.raises(RunError, match="fit it again"):
         load_run(run.path)
+
+
+def test_rows_of_val_stop_and_tune_and_rows_of_test_are_measured(filled, tmp_path):
+    store = filled(200)
+    table = store.table()
+    parts = [("train", "val", "test", "train", "train")[row % 5] for row in range(200)]
+    table.columns["part"] = parts
+    run, metrics = fit(store, "linear", split="part", run=tmp_path / "run", table=table)
+    assert sorted(run.validation.ids) == sorted(table.ids[row] for row in range(200) if parts[row] == "val")
+    assert run.eval.ids == [table.ids[row] for row in range(200) if parts[row] == "test"]
+    assert metrics["n"] == 40
+    assert metrics["tuned_on"] == "40 validation rows"
+
+
+def test_the_tables_next_to_train_are_validation_and_eval_rows(filled, tmp_path):
+    store = filled(200)
+    whole = store.table()
+
+    def part(split, rows):
+        return replace(
+            whole,
+            source=str(tmp_path / f"data/{split}.csv"),
+            split=split,
+            ids=[str(row) for row in range(len(rows))],  # the same in all tables
+            images=[whole.images[row] for row in rows],
+            captions=[whole.captions[row] for row in rows],
+            labels=[whole.labels[row] for row in rows],
+            columns={},
+            image_keys=whole.image_keys[rows],
+            caption_keys=whole.caption_keys[rows],
+        )
+
+    for split, rows in (("train", range(120)), ("val", range(120, 150)), ("test", range(150, 200))):
+        (tmp_path / f"data/{split}.csv").touch()
+        store.save(part(split, np.array(rows)))
+    run, metrics = fit(store, "linear", split="tables", run=tmp_path / "run")
+    assert sorted(run.validation.ids) == sorted(f"val/{row}" for row in range(30))
+    assert run.eval.ids == [f"test/{row}" for row in range(50)]
+    assert metrics["n"] == 50
+    (tmp_path / "alone").mkdir()
+    store = filled(60, name="alone")
+    with pytest.raises(DataError, match="no labelled val or test table next to"):
+        fit(store, "linear", split="tables", run=tmp_path / "other")

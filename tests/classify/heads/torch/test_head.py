@@ -5,6 +5,7 @@ from scipy.special import expit, logit
 from torch import nn
 
 from encode_once.cache.errors import DataError, UsageError
+from encode_once.classify.data.matrix import column_order
 from encode_once.classify.heads import HEADS, make
 from encode_once.classify.heads.fused import Fused
 from encode_once.classify.heads.torch import head as head_module
@@ -97,10 +98,10 @@ def test_the_history_has_every_rate_and_member_and_the_scores_of_the_kept_networ
     assert [(epoch.epoch, epoch.model) for epoch in history] == [(e, m) for e in (1, 2) for m in range(4)]
     kept = [max(e.validation_score for e in history if e.model == model) for model in (2, 3)]
     with torch.no_grad():
-        logits = [network(torch.from_numpy(X[200:])) for network in head.network_.networks]
-    losses = [
-        nn.functional.binary_cross_entropy_with_logits(z, torch.from_numpy(Y[200:]).float()) for z in logits
-    ]
+        columns, classes = head.network_.columns, head.network_.classes
+        logits = [network(torch.from_numpy(X[200:])[:, columns]) for network in head.network_.networks]
+    truth = torch.from_numpy(Y[200:])[:, classes].float()
+    losses = [nn.functional.binary_cross_entropy_with_logits(z, truth) for z in logits]
     assert kept == pytest.approx([-float(loss) for loss in losses], rel=1e-5)
 
 
@@ -110,9 +111,11 @@ def test_the_logits_of_members_are_averaged(name, data):
     head = small(name, members=3, learning_rate=[1e-9, 0.01]).fit(X, Y)
     assert len(head.network_.networks) == 3
     with torch.no_grad():
-        each = torch.stack([network(torch.from_numpy(X)) for network in head.network_.networks])
+        rows = torch.from_numpy(X)[:, head.network_.columns]
+        each = torch.stack([network(rows) for network in head.network_.networks])
     assert not torch.allclose(each[0], each[1])
-    np.testing.assert_allclose(head.predict_proba(X), each.mean(0).sigmoid(), atol=1e-6)
+    scores = head.predict_proba(X)[:, head.network_.classes]
+    np.testing.assert_allclose(scores, each.mean(0).sigmoid(), atol=1e-6)
 
 
 def test_layers_and_batch_norm_are_between_the_fusion_and_the_output(data):
@@ -126,12 +129,35 @@ def test_layers_and_batch_norm_are_between_the_fusion_and_the_output(data):
     def linear(x, name):
         return x @ state[f"{name}.weight"].T + state[f"{name}.bias"]
 
-    joined = [gelu(linear(x, f"0.readers.{i}.project.0")) for i, x in enumerate((X[:, :2], X[:, 2:]))]
+    blocks = np.split(X[:, head.network_.columns], [2], axis=1)
+    joined = [gelu(linear(x, f"0.readers.{i}.project.0")) for i, x in enumerate(blocks)]
     hidden = np.concatenate(joined, axis=1)
     hidden = (hidden - state["1.running_mean"]) / np.sqrt(state["1.running_var"] + 1e-5)
     hidden = hidden * state["1.weight"] + state["1.bias"]
     hidden = gelu(linear(gelu(linear(hidden, "2.0.0")), "2.1.0"))
-    np.testing.assert_allclose(head.predict_proba(X), expit(linear(hidden, "3")), atol=1e-5)
+    scores = head.predict_proba(X)[:, head.network_.classes]
+    np.testing.assert_allclose(scores, expit(linear(hidden, "3")), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["columns", "classes"])
+def test_a_state_whose_columns_or_classes_are_no_order_is_an_error(name, data):
+    state = small("mlp").fit(*data).state()
+    with pytest.raises(ValueError, match="no order"):
+        small("mlp").load_state({**state, name: 0 * state[name]})
+
+
+def test_columns_keep_to_their_feature_and_all_places_of_a_sequence_are_ordered_alike():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 2 + 3 * 4)).astype(np.float32)
+    columns = column_order(X, [(1, 2), (3, 4)])
+    assert sorted(columns[:2]) == [0, 1]
+    places = columns[2:].reshape(3, 4) - 2
+    assert (places // 4 == np.arange(3)[:, None]).all()
+    assert (places % 4 == places[0] % 4).all()
+    assert sorted(places[0]) == [0, 1, 2, 3]
+    widths = rng.permutation(4)
+    moved = np.concatenate([X[:, :2], X[:, 2:].reshape(50, 3, 4)[:, :, widths].reshape(50, 12)], axis=1)
+    np.testing.assert_array_equal(moved[:, column_order(moved, [(1, 2), (3, 4)])], X[:, columns])
 
 
 @pytest.mark.parametrize("fusion", ["concat", "mutan", "gated"])
