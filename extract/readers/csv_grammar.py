@@ -33,7 +33,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from encode_once.cache.errors import DataError, MissingDataError
-from encode_once.cache.input_files import Limit, open_regular, read_regular
+from encode_once.cache.input_files import Limit, read_regular
+from encode_once.extract.readers.packed import GZIP, open_packed
 from encode_once.extract.readers.raw import CodedCells
 
 REMEDY = "save the table with a CSV writer, which doubles the quotes inside a field"
@@ -113,10 +114,10 @@ def read_csv(path: Path, caption_last: Callable[[str], bool]) -> CsvTable:
     """
     encoding = _encoding(path)
     try:
-        with io.TextIOWrapper(open_regular(path), encoding, newline="") as file:
+        with io.TextIOWrapper(open_packed(path), encoding, newline="") as file:
             dialect = _dialect(file.read(HEAD))
         with (
-            io.TextIOWrapper(open_regular(path), encoding, newline="") as file,
+            io.TextIOWrapper(open_packed(path), encoding, newline="") as file,
             _any_field_size(),
         ):
             return _strict(path, file, dialect)
@@ -133,7 +134,7 @@ def _encoding(path: Path) -> str:
     Raises:
         DataError: a null byte, which is valid UTF-8 but occurs only in UTF-16 and in binary files.
     """
-    with open_regular(path) as file:
+    with open_packed(path) as file:
         chunk = file.read(HEAD)
         if chunk.startswith(UTF16):
             return "utf-16"
@@ -147,7 +148,11 @@ def _encoding(path: Path) -> str:
 def read_lines(path: Path, limit: Limit | None = None) -> list[str]:
     """The file's lines including line breaks: \\n, \\r\\n or \\r, as for the csv module and in editors."""
     try:
-        raw = read_regular(path, limit).removeprefix(codecs.BOM_UTF8)
+        if path.suffix.lower() == GZIP:
+            with open_packed(path) as file:
+                raw = file.read().removeprefix(codecs.BOM_UTF8)
+        else:
+            raw = read_regular(path, limit).removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         raise MissingDataError(f"{path}: no such table; give the folder that contains it") from None
     except OSError as error:

@@ -9,15 +9,18 @@ from pathlib import Path
 
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.packed import stem_of, suffix_of
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
 
 ABOUT = (
-    "a .csv, .tsv, .jsonl, .json or .parquet file, or a folder with train.csv, val.csv, test.csv or other "
-    "such files, one per split, with columns such as ImageID, Labels, Caption (or named by --image-column, "
-    "--caption-column, --label-column, --id-column), and the images next to it, in data/ or in images/"
+    "a .csv, .tsv, .jsonl, .json, .parquet or .xlsx file, or a folder with train.csv, val.csv, test.csv or "
+    "other such files, one per split, with columns such as ImageID, Labels, Caption (or named by "
+    "--image-column, --caption-column, --label-column, --id-column), and the images next to it, in data/ or "
+    "in images/"
 )
 SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
+EXAMPLE = re.compile(r"sample_?submission", re.IGNORECASE)  # of what Kaggle is sent, with made-up labels
 USUAL_SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 IMAGE_FOLDERS = ("data", "images")  # next to a table; other names are looked for by `image_lookup`
 
@@ -39,8 +42,9 @@ def _files(data: Path) -> list[Path]:
     for folder in (data, data / "data"):
         names = Folder.listed(folder).files
         table_names = sorted(name for name in names if not name.startswith("._") and is_table(folder / name))
+        without_example = [name for name in table_names if not EXAMPLE.match(name)]
         if table_names:
-            return [folder / name for name in table_names]
+            return [folder / name for name in without_example or table_names]
     return []
 
 
@@ -52,14 +56,15 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     """
     splits: dict[str, list[Path]] = {}
     for path in _files(data):
-        shard = SHARD.fullmatch(path.stem)
-        splits.setdefault(shard[1] if shard else path.stem, []).append(path)
+        stem = stem_of(path)
+        shard = SHARD.fullmatch(stem)
+        splits.setdefault(shard[1] if shard else stem, []).append(path)
     usual = {split: paths for split, paths in splits.items() if split.lower() in USUAL_SPLITS}
     base = data if data.is_dir() else data.parent
     tables = []
     for split, paths in (usual or splits).items():
-        suffix = min((path.suffix.lower() for path in paths), key=list(OPENERS).index)
-        files = [path for path in paths if path.suffix.lower() == suffix]
+        suffix = min(map(suffix_of, paths), key=list(OPENERS).index)
+        files = [path for path in paths if suffix_of(path) == suffix]
         folders = [base, *(base / name for name in IMAGE_FOLDERS)]
         tables.append(concatenated(split, [open_table(p, options.bad_rows) for p in files], folders))
     return tables

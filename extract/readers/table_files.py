@@ -20,15 +20,21 @@ from encode_once.extract.readers.columns import is_caption
 from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
+from encode_once.extract.readers.packed import GZIP, open_packed, stem_of, suffix_of
 from encode_once.extract.readers.raw import RawTable
+from encode_once.extract.readers.spreadsheet import open_spreadsheet
 
 MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
 
 
 def is_table(path: Path) -> bool:
     """Whether a file has a suffix of tables; a .json file must hold records."""
-    suffix = path.suffix.lower()
-    return suffix in OPENERS and (suffix != ".json" or holds_records(path))
+    suffix = suffix_of(path)
+    return (
+        suffix in OPENERS
+        and (path.suffix.lower() != GZIP or suffix in PACKED)
+        and (suffix != ".json" or holds_records(path))
+    )
 
 
 def open_table(path: Path, bad_rows: BadRows) -> RawTable:
@@ -39,7 +45,7 @@ def open_table(path: Path, bad_rows: BadRows) -> RawTable:
     """
     with file_errors(path):
         check_regular(path)
-        return OPENERS[path.suffix.lower()](path, bad_rows)
+        return OPENERS[suffix_of(path)](path, bad_rows)
 
 
 def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
@@ -57,7 +63,7 @@ def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
     if filled := sum(any(map(str.strip, cells)) for cells in without_name):
         unused.append(f"{filled} column{'s' * (filled > 1)} without a name in {path.name}")
     return RawTable.of_columns(
-        path.stem,
+        stem_of(path),
         [path],
         {name: cells for name, cells in zip(names, table.columns, strict=True) if name},
         lambda row: f"{path}:{table.lines[row]}",
@@ -89,7 +95,7 @@ class _Records:
 
 def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
     records = _Records()
-    with open_regular(path) as file:
+    with open_packed(path) as file:
         for number, line in enumerate(_lines(file), 1):
             if line is None or line.strip():
                 try:
@@ -99,7 +105,7 @@ def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
                     continue
                 records.add(record, number, f"{path}:{number}")
     lines = records.places
-    return RawTable.of_columns(path.stem, [path], records.cells, lambda row: f"{path}:{lines[row]}")
+    return RawTable.of_columns(stem_of(path), [path], records.cells, lambda row: f"{path}:{lines[row]}")
 
 
 def _open_json(path: Path, bad_rows: BadRows) -> RawTable:
@@ -297,4 +303,6 @@ OPENERS: dict[str, Callable[[Path, BadRows], RawTable]] = {
     ".json": _open_json,
     ".ndjson": _open_json_lines,
     ".parquet": _open_parquet,
+    ".xlsx": open_spreadsheet,
 }
+PACKED = (".csv", ".tsv", ".jsonl", ".ndjson")  # formats of which .gz files are read

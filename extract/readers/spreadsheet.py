@@ -1,0 +1,69 @@
+"""Excel's .xlsx: the first sheet, whose first row that is not empty has the names of the columns."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache.errors import DataError, brief
+from encode_once.cache.input_files import open_regular
+from encode_once.extract.readers.errors import BadRows
+from encode_once.extract.readers.packed import ENOUGH, MOST
+from encode_once.extract.readers.raw import Cells, RawTable
+
+
+def open_spreadsheet(path: Path, bad_rows: BadRows) -> RawTable:
+    """Read a table. Empty rows, and columns without a name, are left out and reported.
+
+    Raises:
+        DataError: it is not a spreadsheet, has no table, or openpyxl is missing.
+    """
+    rows, others = _rows(path)
+    filled = [(line, row) for line, row in rows if any(cell not in (None, "") for cell in row)]
+    if len(filled) < 2:
+        raise DataError(f"{path}: the first sheet has no table with a header and rows")
+    (_, header), *records = filled
+    names = ["" if cell is None else str(cell).strip() for cell in header]
+    named = [name for name in names if name]
+    if len({*named}) < len(named):
+        raise DataError(f"{path}: two columns share a name; rename one of them")
+    lines = [line for line, _ in records]
+    columns: dict[str, Cells] = {
+        name: [row[place] if place < len(row) else None for _, row in records]
+        for place, name in enumerate(names)
+        if name
+    }
+    table = RawTable.of_columns(
+        path.stem, [path], columns, lambda row: f"{path}, row {lines[row]}", plain=named
+    )
+    nameless = [place for place, name in enumerate(names) if not name]
+    if used := sum(
+        any(row[place] is not None for _, row in records if place < len(row)) for place in nameless
+    ):
+        table.unused.append(f"{used} column{'s' * (used > 1)} without a name in {path.name}")
+    if others:
+        table.unused.append(f"{len(others)} further sheets of {path.name} ({brief(', '.join(others))})")
+    return table
+
+
+def _rows(path: Path) -> tuple[list[tuple[int, tuple[Any, ...]]], list[str]]:
+    """The numbered rows of the first sheet, and the names of the others."""
+    try:
+        from openpyxl import load_workbook
+    except ImportError as error:
+        raise DataError(
+            f"{path}: needs openpyxl: pip install 'encode-once[excel]', or save it as CSV"
+        ) from error
+    with open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+        except zipfile.BadZipFile as error:
+            raise DataError(
+                f"{path}: not an .xlsx file ({brief(error)}); save it again, or as CSV"
+            ) from error
+        if size > max(ENOUGH, MOST * path.stat().st_size):
+            raise DataError(f"{path}: becomes far larger than a table does; save it as CSV")
+        book = load_workbook(file, read_only=True, data_only=True)
+        first, *others = book.worksheets
+        rows = [(line, tuple(row)) for line, row in enumerate(first.iter_rows(values_only=True), start=1)]
+        return rows, [sheet.title for sheet in others]
