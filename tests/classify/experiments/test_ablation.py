@@ -25,7 +25,8 @@ def draws_of(run):
 
 
 def test_each_feature_option_and_loss_is_changed_alone(filled, tmp_path):
-    run, _ = fit(filled(), "mlp", options=QUICK, split="tail:100", run=tmp_path / "run", decision="micro")
+    spec = FitSpec("mlp", options=QUICK, split="tail:100", decision="micro", validation="tenth")
+    run, _ = fit(filled(), spec, run=tmp_path / "run")
     rows = ablate(run)
     others = [f"loss={name}" for name in NAMES if name != "focal"]
     assert [row["changed"] for row in rows] == [

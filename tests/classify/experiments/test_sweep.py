@@ -151,7 +151,12 @@ def test_a_head_that_cannot_take_sequences_is_a_row_with_its_error(filled, folde
     with store.declare("e/tokens", {"modality": "caption"}).writer(len(keys)) as writer:
         writer.append(keys, np.ones((2 * len(keys), 3), np.float16), np.full(len(keys), 2))
     able, unable = sweep(
-        store, ["linear", "bigru"], features=["e/text", "e/tokens"], grid={"bigru": OF_GRU}, folder=folder
+        store,
+        ["linear", "bigru"],
+        features=["e/text", "e/tokens"],
+        grid={"bigru": OF_GRU},
+        validation="tenth",
+        folder=folder,
     )
     assert (able["head"], able["error"]) == ("bigru", None)
     assert "e/tokens holds a sequence per row, which head linear cannot take" in unable["error"]
@@ -206,7 +211,7 @@ def whole_runs(folder):
 def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     store = filled()
     words = ["sweep", "--head", "gbm", "--head", "forest", "--subsets", "--split", "tail:100"]
-    words += ["--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
+    words += ["--validation", "tenth", "--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
     command = [sys.executable, str(ROOT / "cli.py"), *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
@@ -224,9 +229,8 @@ def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     after = whole_runs(folder)
     assert before.items() <= after.items(), "a run that was whole was fitted again"
     assert len(rows) == len(after) == 12
-    undisturbed = sweep(
-        store, ["gbm", "forest"], subsets=True, split="tail:100", seeds=2, folder=tmp_path / "other"
-    )
+    settings = {"split": "tail:100", "validation": "tenth", "seeds": 2, "folder": tmp_path / "other"}
+    undisturbed = sweep(store, ["gbm", "forest"], subsets=True, **settings)
     for row, same in zip(rows, undisturbed, strict=True):
         assert {**row, "run": 0, "seconds": 0} == {**same, "run": 0, "seconds": 0}
 
@@ -254,7 +258,7 @@ def test_search_spaces_and_losses_belong_to_options_of_the_head(name):
 
 def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
     store = filled()
-    settings = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100"}
+    settings = {"grid": QUICK, "trials": 4, "folder": folder, "split": "tail:100", "validation": "tenth"}
     rows = sweep(store, ["mlp", "linear"], **settings)
     assert {row["head"] for row in rows} == {"mlp", "linear"}
     assert len(fits) == 4 + 1
@@ -277,7 +281,7 @@ def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
 
 def test_an_interrupted_search_has_the_same_result(filled, folder, tmp_path, monkeypatch):
     store = filled()
-    settings = {"grid": QUICK, "trials": 3, "split": "tail:100"}
+    settings = {"grid": QUICK, "trials": 3, "split": "tail:100", "validation": "tenth"}
     calls = []
 
     def interrupted(*args, **options):

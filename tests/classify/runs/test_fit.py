@@ -83,7 +83,7 @@ def test_tuning_on_the_eval_rows_is_stated_in_every_output(filled, tmp_path):
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_a_loaded_run_scores_as_the_fitted_one(filled, tmp_path, head):
     store = filled()
-    run, _ = fit(store, head, run=tmp_path / "run")
+    run, _ = fit(store, head, validation="tenth", run=tmp_path / "run")
     (table,) = store.tables()
     scores, _ = predict(load_run(run.path), store, table)
     evaluated = [table.ids.index(row_id) for row_id in run.eval.ids]

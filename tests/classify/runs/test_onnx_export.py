@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from encode_once.cache import DataError, Failure
-from encode_once.classify import DecisionSpec, fit, load_run
+from encode_once.classify import DecisionSpec, FitSpec, fit, load_run
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.runs.onnx_export import ExportError, export_onnx
 from encode_once.cli import main
@@ -80,7 +80,8 @@ def session(path):
 )
 def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_path, head, features, options):
     run = tmp_path / "run"
-    fit(store, head, features=features, split="random:0.3", options=options, decision="samples", run=run)
+    spec = FitSpec(head, features, options, "random:0.3", decision="samples", validation="tenth")
+    fit(store, spec, run=run)
     run = load_run(run)
     assert export_onnx(run, tmp_path / "model.onnx") <= 1e-5
     model = session(tmp_path / "model.onnx")
@@ -139,7 +140,8 @@ def test_other_heads_are_refused_with_those_that_can(store, tmp_path, head):
         "stack": {"heads": ["linear"] * 2},
         "label-rnn": {**SMALL, "width": 8, "hidden": 8},
     }
-    fit(store, head, features=VECTORS, options=options.get(head, {}), run=tmp_path / "run")
+    spec = FitSpec(head, VECTORS, options.get(head, {}), validation="tenth")
+    fit(store, spec, run=tmp_path / "run")
     result = CliRunner().invoke(main, ["export", str(tmp_path / "run"), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 1
     assert result.stderr.strip().count("\n") == 0

@@ -29,7 +29,7 @@ def store():
 
 @pytest.mark.parametrize("head", ["mlp", "gbm"])
 def test_kept_scores_are_used_without_the_libraries_that_fit(store, tmp_path, head):
-    fit(store, head, run=tmp_path / "run")
+    fit(store, head, validation="tenth", run=tmp_path / "run")
     commands = [[verb, str(tmp_path / "run")] for verb in ("report", "tune", "evaluate")]
     commands.append(["recipe", "list", "--store", str(store)])
     code = f"""
@@ -46,7 +46,7 @@ for words in {commands}:
 @pytest.fixture(scope="module", params=["linear", "mlp", "gbm", "forest"])
 def valid(request, store, tmp_path_factory):
     """A run's folder, which a test copies before it changes it."""
-    run, _ = fit(store, request.param, run=tmp_path_factory.mktemp("valid") / "run")
+    run, _ = fit(store, request.param, validation="tenth", run=tmp_path_factory.mktemp("valid") / "run")
     return run.path
 
 

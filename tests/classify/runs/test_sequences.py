@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DataError, Failure
-from encode_once.classify import evaluate, fit, load_run, predict
+from encode_once.classify import FitSpec, evaluate, fit, load_run, predict
 from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.heads import HEADS
 
@@ -80,7 +80,8 @@ def test_a_head_learns_from_sequences_and_scores_each_fold_out_of_fold(store, tm
 
 def test_a_longer_sequence_is_truncated_at_prediction_to_the_length_of_the_run(store, filled, tmp_path):
     store, _ = store
-    run, _ = fit(store, "bigru", features=FEATURES, options=QUICK, run=tmp_path / "run")
+    spec = FitSpec("bigru", FEATURES, QUICK, validation="tenth")
+    run, _ = fit(store, spec, run=tmp_path / "run")
     lengths = np.arange(60) % 9
     longer, table = with_tokens(filled(60, name="longer", seed=1), lengths)
     truncated, _ = with_tokens(filled(60, name="truncated", seed=1), lengths, longest=5)
