@@ -211,7 +211,17 @@ def whole_runs(folder):
 def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     store = filled()
     words = ["sweep", "--head", "gbm", "--head", "forest", "--subsets", "--split", "tail:100"]
-    words += ["--validation", "tenth", "--seeds", "2", "--store", str(store.path), "--folder", str(folder), "--json"]
+    words += [
+        "--validation",
+        "tenth",
+        "--seeds",
+        "2",
+        "--store",
+        str(store.path),
+        "--folder",
+        str(folder),
+        "--json",
+    ]
     command = [sys.executable, str(ROOT / "cli.py"), *words]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment}
