@@ -6,7 +6,7 @@ Results go to files and stdout, everything else to stderr.
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.classify.runs.run import Run
     from encode_once.extract.provider import Provider
+    from encode_once.extract.readers import Columns
     from encode_once.extract.report import Report
     from encode_once.extract.trust import Trust
 
@@ -139,11 +140,18 @@ class Encoding:
             captions=record.captions,
             keep_tables=False,
             bit_depth=record.bit_depth,
-            **self.inputs,
+            **{**self.inputs, "columns": self._columns(record.named_columns)},
         )
         warn_of_failures(report)
         self._say_where_kept(run, store, report)
         return report
+
+    def _columns(self, of_run: Mapping[str, Sequence[str]]) -> "Columns":
+        """The columns that the user names or, without any, those of the run's data, where there are such."""
+        from encode_once.extract.readers import Columns
+
+        columns: Columns = self.inputs["columns"]
+        return columns if columns.named else Columns.preferring(of_run)
 
     @staticmethod
     def _say_where_kept(run: "Run", store: "Store", report: "Report") -> None:

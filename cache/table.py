@@ -30,6 +30,12 @@ KIND = "encode-once table", 4
 SINCE = 2  # the oldest version that is read; it has one caption per row, and one source file
 WITH_CAPTIONS = 3  # the first version with several of both
 WITH_HEADER = 4  # the first version with a header before the HDF5 content
+NAMED_COLUMNS = "named_columns"
+
+
+@dataclass(frozen=True)
+class _NamedColumns:
+    names: dict[str, list[str]]
 
 
 @dataclass
@@ -55,6 +61,8 @@ class Table:
     more_sources: list[str] = field(default_factory=list)  # further files it was read from, such as shards
     more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" if a row has fewer
     more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
+    # "id", "image", "captions" or "labels" → the columns that the user named for it
+    named_columns: dict[str, list[str]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -125,6 +133,12 @@ def _get_labels(group: h5py.Group, rows: int) -> list[tuple[str, ...]]:
     return [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
 
 
+def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
+    if NAMED_COLUMNS not in file.attrs:  # the user named none, or an earlier version wrote the file
+        return {}
+    return typed(_NamedColumns, {"names": json.loads(read_attribute(file, NAMED_COLUMNS, str))}).names
+
+
 def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
     """Write a table, its keys and the state of its source files, completely or not at all."""
     header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
@@ -166,6 +180,9 @@ def _put(table: Table, file: h5py.File) -> None:
         file.attrs.create(name, text, dtype=h5py.string_dtype())
     for name in ("ids", "images", "captions", "more_sources"):
         write_texts(file, name, getattr(table, name))
+    if table.named_columns:
+        text = json.dumps(table.named_columns).encode()
+        file.attrs.create(NAMED_COLUMNS, text, dtype=h5py.string_dtype())
     file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
     file["more_caption_keys"] = table.all_keys("caption")[1:]
     for number, texts in enumerate(table.more_captions):
@@ -215,5 +232,6 @@ def load_table(path: Path) -> Table:
             columns={name: read_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
             image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
             caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
+            named_columns=_get_named_columns(file),
             **more,
         )

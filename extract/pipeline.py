@@ -125,6 +125,7 @@ def encode(
     unreadable: dict[str, InputError] = {}
     sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
+        table.named_columns = columns.as_names() if columns else {}
         unreadable |= add_keys(table, store.files, workers)
     limit = _failures_left(max_failures, unreadable)
     settings = EncodeSettings(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)

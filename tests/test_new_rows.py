@@ -226,3 +226,23 @@ def test_rows_without_any_image_are_labelled_by_their_captions(fitted, tmp_path)
     result = fitted("predict", "run", "--data", "captions.csv", "-o", "out.csv")
     assert "captions.csv has no images: efficientnet-lite0/pooled not encoded" in result.stderr
     assert (tmp_path / "out.csv").read_text().endswith("efficientnet-lite0/pooled\n")
+
+
+def test_new_data_is_read_with_the_columns_that_extract_was_given(folder, run, tmp_path):
+    root = folder(60)
+    text = (root / "train.csv").read_text()
+    (root / "train.csv").write_text(text.replace("ImageID,Labels,Caption", "file,kinds,said by", 1))
+    named = ("--image-column", "file", "--caption-column", "said by", "--label-columns", "kinds")
+    run("extract", "--encoder", "glove-50", *named)
+    run("fit", "--head", "linear", "--run", "run")
+    (tmp_path / "new.csv").write_text("said by,title\na dog,x\na cat,y\n")
+    run("predict", "run", "--data", "new.csv", "-o", "out.csv")
+    assert (tmp_path / "out.csv").read_text().count("\n") == 3
+    (tmp_path / "other.csv").write_text(
+        "caption\na dog\na cat\n"
+    )  # none of these columns: as without options
+    run("predict", "run", "--data", "other.csv", "-o", "out.csv")
+    chosen = run(
+        "predict", "run", "--data", "new.csv", "--caption-column", "nowhere", "-o", "out.csv", status=2
+    )
+    assert "nowhere" in chosen.stderr

@@ -161,6 +161,7 @@ def _record(
         identity=identity,
         code=code_key(),
         untrained=untrained,
+        named_columns=table.named_columns,
     )
 
 

@@ -97,6 +97,8 @@ class RunRecord:
     scales: dict[str, str] = field(default_factory=dict)  # by feature, see `standardise.standardisation`
     identity: str = ""  # `FitSpec.identity`
     code: str = ""  # `spec.code_key` of the program that fitted it
+    # "id", "image", "captions" or "labels" → the columns that the user named for it in extract
+    named_columns: dict[str, list[str]] = field(default_factory=dict)
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
 
     @property
@@ -330,7 +332,11 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
             f"{FORMAT!r} only: fit it again"
         )
-    content = {"untrained": []} | content | {"decision": content["tuning"], "data": content["table"]}
+    content = (
+        {"untrained": [], "named_columns": {}}
+        | content
+        | {"decision": content["tuning"], "data": content["table"]}
+    )
     spec = {field.name: content[field.name] for field in fields(FitSpec)}
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

@@ -6,7 +6,7 @@ class, by their cells. Each choice has a reason, which `extract` prints.
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +42,9 @@ SAMPLE = 1000  # rows that show whether a column fits its name
 RUN = 3  # neighbouring columns of 0 and 1 that look like classes
 
 
+ROLES = ("id", "image", "captions", "labels")
+
+
 @dataclass(frozen=True)
 class Columns:
     """The names of a table's columns; those that are not set are guessed.
@@ -54,11 +57,36 @@ class Columns:
     image: str | None = None
     captions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    preferred: bool = False  # whether names that a table does not have are ignored, as those of a run's data
+
+    @classmethod
+    def preferring(cls, names: Mapping[str, Sequence[str]]) -> "Columns":
+        """Preferred columns, from what `as_names` gave."""
+        row_id, image, captions, labels = (tuple(names.get(role, ())) for role in ROLES)
+        return cls(next(iter(row_id), None), next(iter(image), None), captions, labels, preferred=True)
+
+    def as_names(self) -> dict[str, list[str]]:
+        """Role → the names that are set."""
+        names = {"id": [self.id], "image": [self.image], "captions": self.captions, "labels": self.labels}
+        return {role: list(filter(None, of_role)) for role, of_role in names.items() if any(of_role)}
 
     @property
     def named(self) -> bool:
-        """Whether any name is set."""
-        return self != Columns()
+        """Whether the user set any name."""
+        return self != Columns() and not self.preferred
+
+    def present(self, names: Collection[str]) -> "Columns":
+        """The same without preferred names that a table does not have."""
+        if not self.preferred:
+            return self
+        parts = [part for name in self.labels for part in re.split("[,:]", name)]
+        has_labels = all(part in names for part in parts) or all(name in names for name in self.labels)
+        return Columns(
+            self.id if self.id in names else None,
+            self.image if self.image in names else None,
+            tuple(name for name in self.captions if name in names),
+            self.labels if has_labels else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +134,7 @@ def choose(table: RawTable, columns: Columns) -> Choice:
 
 class _Chooser:
     def __init__(self, table: RawTable, columns: Columns) -> None:
-        self.table, self.columns, self.path = table, columns, table.files[0]
+        self.table, self.columns, self.path = table, columns.present(table.names), table.files[0]
         self.free = [name for name in table.names if name not in table.roles.used]
         self.reasons: dict[str, str] = {}
 
