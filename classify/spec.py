@@ -100,7 +100,7 @@ class FitSpec:
         Raises:
             EncodeOnceError: a name, the store or the table cannot be used.
         """
-        table = table or choose_table(store, self.data)
+        table = table or choose_table(store, self.data, self.split)
         references = references or featuring.choose(store, self.features)
         grouping = grouping or Grouping.parse(self.groups, store, table)
         decisive = {

@@ -20,8 +20,10 @@ Item = TypeVar("Item")
 MAX_NAMED = 10  # classes that a message names
 
 
-def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
+def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str = "") -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
+
+    The rows of its other splits are added for the split SPEC `TABLES`.
 
     Raises:
         DataError: there is no such table, or several, or its file changed since it was extracted.
@@ -44,7 +46,8 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None) -> Table:
         )
     if store.is_outdated(tables[0]):
         raise DataError(f"{tables[0].source} changed since: run extract again (it encodes only what is new)")
-    return store.load(tables[0])
+    table = store.load(tables[0])
+    return with_sibling_splits(store, table) if split == TABLES else table
 
 
 def with_sibling_splits(store: Store, train: Table) -> Table:

@@ -50,7 +50,7 @@ def ablate(
             "with it: fit it again"
         )
     spec = replace(run.spec, decision=run.decision.spec)
-    runner = TrialRunner(store, folder, choose_table(store, spec.data))
+    runner = TrialRunner(store, folder, choose_table(store, spec.data, spec.split))
     whole = Trial.of(spec, run)
     rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]
     for changed, variant in variants(spec):

@@ -64,7 +64,7 @@ def sweep(
     features = [reference.name for reference in featuring.choose(store, shared.features)]
     for problem in () if shared.features else store.problems():  # with features that may be meant, too
         log(f"warning: {problem}")
-    runner = TrialRunner(store, Path(folder), choose_table(store, shared.data))
+    runner = TrialRunner(store, Path(folder), choose_table(store, shared.data, shared.split))
     specs = all_specs(shared, names, feature_sets(features, subsets), grid, seeds)
     results = []
     for number, spec in enumerate(specs, start=1):

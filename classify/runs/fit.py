@@ -21,7 +21,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.data.labels import TABLES, choose_table, named, with_sibling_splits
+from encode_once.classify.data.labels import choose_table, named
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.evaluation.evaluation import ScoredRows
@@ -64,10 +64,7 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    table = table or choose_table(store, spec.data)
-    if spec.split == TABLES:
-        table = with_sibling_splits(store, table)
-    samples = load_samples(store, spec.features, table)
+    samples = load_samples(store, spec.features, table or choose_table(store, spec.data, spec.split))
     table = samples.table
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
