@@ -270,6 +270,24 @@ def bench_extract(
     print_result(measured, as_json, lambda: text(measured))
 
 
+@click.command("read")
+@click.option("--rows", default=1_000_000, show_default=True)
+@click.option("--classes", default=80, show_default=True, help="Number of columns of 0 and 1.")
+@json_option
+def bench_read(rows: int, classes: int, as_json: bool) -> None:
+    """Read a CSV file with one column for each class, compared with pandas' own read.
+
+    \b
+    Example:
+      encode-once bench read --rows 100000
+    """
+    from encode_once.cache.text_table import table_text
+    from encode_once.extract.bench.reading import reading
+
+    results = reading(rows, classes)
+    print_result(results, as_json, lambda: table_text(results))
+
+
 @click.command()
 @click.option(
     "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
@@ -283,4 +301,4 @@ def demo(folder: Path, scenes: int) -> None:
 
 
 verbs = (extract, demo)
-benches = (bench_extract,)
+benches = (bench_extract, bench_read)

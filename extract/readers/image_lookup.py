@@ -285,6 +285,11 @@ class ImageFinder:
         """The paths of some image files, relative to the folders that are searched for a split."""
         return self._search(split).first_files(COMPARED)
 
+    def has_images(self, split: str, folders: Sequence[Path]) -> bool:
+        """Whether there is any image file that a row of a split may name."""
+        roots = self._roots(split, folders)
+        return bool(self.first_files(split)) or any(self._listed(root).pictures for root in roots)
+
     def unused(self) -> list[str]:
         """A warning about image files that no row names, in each folder that has images that rows name."""
         lines = []

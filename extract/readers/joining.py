@@ -18,11 +18,13 @@ def joined(rows: SplitRows) -> SplitRows:
     Raises:
         DataError: rows of one id have different images.
     """
+    if len(set(rows.ids)) == len(rows.ids):
+        return rows
     members: dict[str, list[int]] = {}
     for row, row_id in enumerate(rows.ids):
         members.setdefault(row_id, []).append(row)
-    if len(members) == len(rows.ids) or "" in members:
-        return rows
+    if "" in members:
+        return rows  # which is refused
     _check_images(rows, members)
     groups = list(members.values())
     first = [group[0] for group in groups]

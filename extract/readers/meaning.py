@@ -10,7 +10,7 @@ from encode_once.extract.readers.columns import Choice, ReadOptions, choose, pla
 from encode_once.extract.readers.joining import joined
 from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
 from encode_once.extract.readers.literals import PAIRS, literal, strings_in
-from encode_once.extract.readers.missing import is_missing
+from encode_once.extract.readers.missing import MISSING, is_missing
 from encode_once.extract.readers.one_hot import read_one_hot
 from encode_once.extract.readers.raw import Cells, RawTable
 from encode_once.extract.readers.samples import SplitRows
@@ -94,8 +94,11 @@ class _Reading:
         Raises:
             DataError: a row is bad, and bad rows are not left out.
         """
+        cells = self.table.read(name)
+        if convert is text_of and set(map(type, cells)) == {str}:
+            return list(cells)
         converted = []
-        for row, cell in enumerate(self.table.read(name)):
+        for row, cell in enumerate(cells):
             try:
                 converted.append(convert(cell))
             except DataError as error:
@@ -127,8 +130,10 @@ class _Reading:
                 strings_in(literal(cell)) if lists and isinstance(cell, str) and cell else cell
             )
 
-        captions = self._column(name, convert)
-        if self.options.keep_text:
+        are_texts = not lists and set(map(type, cells)) == {str}
+        captions: list[tuple[str, ...]]
+        captions = [(cell,) for cell in cells] if are_texts else self._column(name, convert)
+        if self.options.keep_text or (are_texts and MISSING.isdisjoint(map(str.strip, cells))):
             return captions
         gone = 0
         for row, texts in enumerate(captions):

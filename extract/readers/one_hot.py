@@ -30,7 +30,7 @@ class OneHot:
 def distinct(cells: Cells, most: int = MOST_VALUES) -> set[Any] | None:
     """The different cells; None if there are more than that, or lists."""
     if isinstance(cells, CodedCells):
-        return {cells.values[code] for code in set(cells.codes)} if len(cells.values) <= most else None
+        return set(cells.values) if len(cells.values) <= most else None
     values: set[Any] = set()
     for cell in cells:
         if isinstance(cell, list | dict):

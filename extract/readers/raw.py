@@ -91,11 +91,13 @@ class RawTable:
     ) -> "RawTable":
         """A table whose columns are in memory; columns of texts and numbers are plain."""
         rows = len(next(iter(columns.values()), ()))
-        nested = {name for name, cells in columns.items() if any(isinstance(c, list | dict) for c in cells)}
-        plain = [name for name in columns if name not in nested]
-        return cls(
-            split, list(files), rows, list(columns), columns.__getitem__, where, **{"plain": plain, **more}
-        )
+        if "plain" not in more:
+            more["plain"] = [
+                name
+                for name, cells in columns.items()
+                if not any(isinstance(cell, list | dict) for cell in cells)
+            ]
+        return cls(split, list(files), rows, list(columns), columns.__getitem__, where, **more)
 
     def release(self) -> None:
         """Free the memory of the cells, which cannot be read any more."""

@@ -1,8 +1,9 @@
 """Build tables from the rows of splits: ids are checked, labels separated, and images found."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -125,26 +126,26 @@ def _check_ids(part: SplitRows) -> None:
             )
 
 
-def _longest(entry: Labels) -> int:
-    return len(entry) if isinstance(entry, str) else max(map(len, entry), default=0)
-
-
 def _check_lengths(part: SplitRows) -> None:
+    """Raise if a text is longer than the limit."""
     megabytes = limit_mb(TEXT_MB)
-    columns: list[Iterable[str | Sequence[str] | Sequence[Labels]]] = [
-        part.ids,
-        part.labels or (),
-        part.captions or (),
-        *part.columns.values(),
-    ]
-    for column in columns:
-        for row, texts in enumerate(column):
-            longest = len(texts) if isinstance(texts, str) else max(map(_longest, texts), default=0)
-            if longest > megabytes << 20:
-                raise DataError(
-                    f"{part.where(row)}: a text of {longest:,} characters, more than the limit of "
-                    f"{megabytes} MB; {TEXT_MB[0]} raises it"
-                )
+    captions = chain.from_iterable(part.captions or ())
+    labels = (cell for entries in part.labels or () for cell in entries if isinstance(cell, str))
+    if max(map(len, chain(part.ids, captions, labels, *part.columns.values())), default=0) <= megabytes << 20:
+        return
+    entries = chain(
+        enumerate(zip(part.ids, strict=True)),
+        enumerate(part.captions or ()),
+        enumerate(part.labels or ()),
+        *(enumerate(zip(cells, strict=True)) for cells in part.columns.values()),
+    )
+    for row, texts in entries:
+        longest = max(map(len, texts), default=0)
+        if longest > megabytes << 20:
+            raise DataError(
+                f"{part.where(row)}: a text of {longest:,} characters, more than the limit of "
+                f"{megabytes} MB; {TEXT_MB[0]} raises it"
+            )
 
 
 # ---------------------------------------------------------------------------------------------- the labels
@@ -188,9 +189,13 @@ def _split_labels(
 ) -> list[tuple[str, ...]] | None:
     if part.labels is None:
         return None
-    labels, odd = [], []
+    labels: list[tuple[str, ...]] = []
+    odd: list[int] = []
     equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
     for row, entries in enumerate(part.labels):
+        if len(entries) == 1 and isinstance(entries[0], tuple):
+            labels.append(entries[0])
+            continue
         names: list[str] = []
         for cell in entries:
             if not isinstance(cell, str):
@@ -282,6 +287,8 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
     if part.folders is None:
         return ""
     names = part.names or part.ids
+    if not (part.names or finder.is_chosen or finder.has_images(part.split, part.folders)):
+        return ""  # the ids need not be names of images
     images = finder.find(names, part.split, part.folders, part.where)
     for difference, guesses in images.guesses.items():
         row, guess = guesses[0]

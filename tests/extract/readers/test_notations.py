@@ -128,7 +128,7 @@ def test_one_column_for_each_class(flags, drawn):
 @settings(max_examples=30, deadline=None)
 @given(label_sets())
 def test_several_label_columns(drawn):
-    classes, rows = drawn
+    _, rows = drawn
     cells = {
         f"label{i + 1}": [row[i] if i < len(row) else "" for row in rows] for i in range(max(map(len, rows)))
     }
