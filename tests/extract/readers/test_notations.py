@@ -117,8 +117,8 @@ def test_one_column_for_each_class(flags, drawn):
     classes, rows = drawn
     yes, no = FLAGS[flags]
     cells = {name: [yes if name in row else no for row in rows] for name in classes}
-    known = {"id", "caption", *"abcXYZ"}
-    if known.isdisjoint(classes):
+    others = {"id", "caption", *"abcXYZ"}
+    if others.isdisjoint(classes):
         frame = pd.DataFrame({"id": range(len(rows)), **cells, "caption": "a caption"})
         columns = Columns(labels=(f"{classes[0]}:{classes[-1]}",))
         assert read_back(frame, columns=columns) == rows
