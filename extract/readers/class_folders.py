@@ -23,14 +23,14 @@ DEPTH = 4  # of folders below that of a class
 
 
 def recognises(data: Path, options: ReadOptions) -> bool:
-    """Whether there are several folders with images, none of which has the name of another layout's."""
+    """Whether there are several folders, all with images and none with the name of another layout's."""
     if not data.is_dir():
         return False
     listing = Folder.listed(data)
     names = [name for name in listing.folders if not name.startswith((".", "__MACOSX"))]
     if listing.pictures or len(names) < 2 or any(name.lower() in NO_CLASSES for name in names):
         return False
-    return sum(any(folder.pictures for folder in _folders(data / name)) for name in names) > 1
+    return all(any(folder.pictures for folder in _folders(data / name)) for name in names)
 
 
 def _folders(folder: Path, depth: int = DEPTH) -> Iterator[Folder]:

@@ -68,7 +68,7 @@ def _files(data: Path) -> dict[str, list[Path]]:
     if splits:
         return splits
     others = [path for path in files if path.suffix == ".json" and recognises_file(path)]
-    return {WORDS.sub("", path.stem) or path.stem: [path] for path in sorted(others)}
+    return {WORDS.sub("", path.stem).strip("._-") or path.stem: [path] for path in sorted(others)}
 
 
 def _instances_first(path: Path) -> tuple[bool, Path]:

@@ -294,6 +294,12 @@ def _describes(name: str) -> bool:
     }
 
 
+def kind_of(name: str) -> str | None:
+    """What a column of this name holds: "image", "caption" or "labels"; None if the name is not known."""
+    kinds = {"image": f"{IMAGES} {IDS}", "labels": LABELS, "caption": CAPTIONS}
+    return next((kind for kind, common in kinds.items() if plain_name(name) in common.split()), None)
+
+
 def is_caption(name: str) -> bool:
     """Whether a column of this name holds captions: caption, caption 2, text …"""
     return plain_name(name).rstrip(string.digits) in CAPTIONS.split()

@@ -2,6 +2,7 @@
 
 {"data": [{"image": …, "caption": …}, …]}      records under a single name
 {"0.jpg": {…} or "…" or […], …}                what is known of each image
+{"558840": ["dog"], …}                         the labels of each id
 {"image": […], "caption": […]}                 columns, as pandas writes them
 {"classes": […], "labels": {…}}                FiftyOne's image classification
 {"images": [{"sentences": …}], …}              Karpathy's dataset_flickr8k.json
@@ -145,7 +146,13 @@ def _records(content: Any) -> tuple[Records | None, list[str] | None]:
         if all(name.isdecimal() for name in values[0]):  # {"image": {"0": …}}, as pandas writes by default
             return [{name: column[row] for name, column in content.items()} for row in values[0]], None
         return [{"id": name, **value} for name, value in content.items()], [*content]
+    if len(content) > 1 and all(map(_are_labels, values)):  # {"558840": [1, 67], …}
+        return [{"id": name, "labels": value} for name, value in content.items()], [*content]
     return None, None
+
+
+def _are_labels(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(label, str | int) for label in value)
 
 
 def _of_image(name: str, value: Any) -> dict[str, Any]:

@@ -38,6 +38,14 @@ CONTAINERS: tuple[ModuleType, ...] = (
     class_folders,
     captioned_folder,
 )
+NAMES = {
+    table: "tables (.csv, .jsonl, …)",
+    coco: "COCO's JSON",
+    webdataset: "WebDataset's .tar archives",
+    hf_datasets: "a saved Hugging Face dataset",
+    voc: "Pascal VOC",
+    yolo: "YOLO's labels",
+}
 # Recognised by what may also lie next to data of another layout, which then is read.
 WEAK: tuple[ModuleType, ...] = (json_files, image_lists, class_folders, captioned_folder)
 
@@ -70,9 +78,9 @@ def _container(data: Path, options: ReadOptions) -> ModuleType | None:
             return container
     strong = [container for container in matches if container not in WEAK]
     if len(strong) > 1:
-        layouts = "; or ".join(container.ABOUT for container in strong)
+        layouts = " or ".join(NAMES.get(container, container.ABOUT) for container in strong)
         raise DataError(
-            f"{data} can be read in {len(strong)} ways ({layouts}): give the path of a single file, "
+            f"{data} can be read in {len(strong)} ways, as {layouts}: give the path of a single file, "
             "or move the others"
         )
     return next(iter([*strong, *matches]), None)

@@ -10,6 +10,7 @@ from typing import Any
 from encode_once.cache.errors import DataError
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
+from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers import separators
 from encode_once.extract.readers.columns import Choice
 from encode_once.extract.readers.errors import is_too_sparse
@@ -304,6 +305,7 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
                 "rows without an image file", images.missing, finder.missing_text(names, images, part.split)
             )
         return ""
-    if not named or not (part.names or finder.is_chosen or finder.first_files(part.split)):
+    says_images = part.names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
+    if not named or not (says_images or finder.is_chosen or finder.first_files(part.split)):
         return ""  # the ids are no names of images
     return f"{part.where(0)}: {NO_IMAGE}: {finder.missing_text(names, images, part.split)}"

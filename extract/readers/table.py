@@ -21,6 +21,7 @@ ABOUT = (
 )
 SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
 EXAMPLE = re.compile(r"sample_?submission", re.IGNORECASE)  # of what Kaggle is sent, with made-up labels
+MOST_TEXTS = 20  # .txt files in a folder that may be tables
 USUAL_SPLITS = ("train", "val", "valid", "validation", "dev", "test")
 IMAGE_FOLDERS = ("data", "images")  # next to a table; other names are looked for by `image_lookup`
 
@@ -41,7 +42,10 @@ def _files(data: Path) -> list[Path]:
         return [data] if is_table(data) else []
     for folder in (data, data / "data"):
         names = Folder.listed(folder).files
-        table_names = sorted(name for name in names if not name.startswith("._") and is_table(folder / name))
+        texts = [name for name in names if name.lower().endswith(".txt")]
+        skipped = {*texts} if len(texts) > MOST_TEXTS else set()  # captions, which need not be opened
+        candidates = (name for name in names if not name.startswith("._") and name not in skipped)
+        table_names = sorted(name for name in candidates if is_table(folder / name))
         without_example = [name for name in table_names if not EXAMPLE.match(name)]
         if table_names:
             return [folder / name for name in without_example or table_names]

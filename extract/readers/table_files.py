@@ -5,6 +5,7 @@ cells are the sources of the images: their bytes are not read.
 """
 
 import codecs
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,7 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular, read_regular
 from encode_once.extract.images import containers
 from encode_once.extract.readers.cells import BadCell
-from encode_once.extract.readers.columns import is_caption
+from encode_once.extract.readers.columns import is_caption, kind_of
 from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
@@ -28,13 +29,27 @@ MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file has a suffix of tables; a .json file must hold records."""
+    """Whether a file has a suffix of tables; a .json file must hold records, a .txt file have a header."""
     suffix = suffix_of(path)
+    if suffix == ".txt":
+        return path.suffix.lower() != GZIP and _has_header(path)
     return (
         suffix in OPENERS
         and (path.suffix.lower() != GZIP or suffix in PACKED)
         and (suffix != ".json" or holds_records(path))
     )
+
+
+def _has_header(path: Path) -> bool:
+    """Whether the first line of a text names an image and a caption or labels, as that of a .csv file."""
+    try:
+        with open_regular(path) as file:
+            line = file.readline(HEAD).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    names = [name.strip() for name in re.split("[,;\t|]", line)]
+    kinds = {kind for name in names if (kind := kind_of(name))}
+    return "image" in kinds and len(kinds) > 1
 
 
 def open_table(path: Path, bad_rows: BadRows) -> RawTable:
@@ -299,6 +314,7 @@ def _class_labels(cell: Any, names: list[str]) -> list[str] | BadCell:
 OPENERS: dict[str, Callable[[Path, BadRows], RawTable]] = {
     ".csv": _open_text,
     ".tsv": _open_text,
+    ".txt": _open_text,
     ".jsonl": _open_json_lines,
     ".json": _open_json,
     ".ndjson": _open_json_lines,

@@ -29,7 +29,7 @@ from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
-    "WebDataset's .tar archives of images with .txt, .json or .cls of the same name, or a folder of archives"
+    "WebDataset's .tar archives: images with .txt, .json or .cls of the same name, or a folder of archives"
 )
 SHARD = re.compile(r"(?:(.+)[-_.])?\d+")
 COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

@@ -265,6 +265,49 @@ def test_lists_of_paths_and_numbers(tmp_path):
     assert all(Path(image).is_file() for image in table.images)
 
 
+def test_celebas_list_has_the_names_of_its_classes(tmp_path):
+    fill(tmp_path / "img_align_celeba")
+    rows = [
+        f"{name} {' '.join(' 1' if c in row else '-1' for c in CLASSES)}\n" for name, row in LABELS.items()
+    ]
+    (tmp_path / "list_attr_celeba.txt").write_text(f"{len(rows)}\n{' '.join(CLASSES)} \n{''.join(rows)}")
+    table = read(tmp_path)[0]["list_attr_celeba"]
+    assert [list(row) for row in table.labels] == [*LABELS.values()]
+    assert [Path(image).name for image in table.images] == [*LABELS]
+    (tmp_path / "list_attr_celeba.txt").write_text(f"9\nred green\n{rows[0]}{rows[1]}2.jpg 1\n")
+    with pytest.raises(DataError, match=r"celeba\.txt:5: not as the lines before: 2\.jpg 1"):
+        read(tmp_path)
+
+
+def test_flickrs_tokens_are_captions_of_an_image_in_several_rows(tmp_path):
+    fill(tmp_path / "images", ["0.jpg", "1.jpg"])
+    lines = [f"{n}.jpg#{i}\tcaption {i}, of {n} .\n" for n in range(2) for i in range(3)]
+    (tmp_path / "Flickr8k.token.txt").write_text("".join([*lines, "2.jpg.1#0\tan image that is not there\n"]))
+    table = read(tmp_path)[0]["Flickr8k.token"]
+    assert [Path(image).name for image in table.images] == ["0.jpg", "1.jpg", "2.jpg.1"]
+    captions = [*zip(table.captions, *table.more_captions, strict=True)]
+    assert captions[1] == tuple(f"caption {i}, of 1 ." for i in range(3))
+
+
+def test_a_text_with_a_header_of_columns_is_a_table(tmp_path):
+    fill(tmp_path / "Images")
+    lines = [f'{name},"{CAPTIONS[name]}"\n' for name in LABELS]
+    (tmp_path / "captions.txt").write_text("image,caption\n" + "".join(lines))
+    (tmp_path / "notes.txt").write_text("some words, and an image\n")
+    tables, _ = read(tmp_path)
+    assert list(tables) == ["captions"]
+    assert tables["captions"].captions == [*CAPTIONS.values()]
+
+
+def test_folders_of_a_program_are_no_classes(tmp_path):
+    fill(tmp_path / "doc")
+    fill(tmp_path / "test_img")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "main.py").touch()
+    with pytest.raises(DataError, match="the folder doc/ has 4 images, but there is no table of them"):
+        read(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------------------- JSON
 
 RECORDS = [{"image": name, "labels": LABELS[name], "caption": CAPTIONS[name]} for name in LABELS]
@@ -285,6 +328,7 @@ JSON = {
     "columns of pandas": json.loads(FRAME.to_json()),
     "rows of pandas": json.loads(FRAME.to_json(orient="index")),
     "lists": FRAME.to_dict("list"),
+    "by stem": {Path(name).stem: LABELS[name] for name in LABELS},
     "by image": {record["image"]: {k: v for k, v in record.items() if k != "image"} for record in RECORDS},
 }
 
@@ -297,7 +341,7 @@ def test_records_in_json(tmp_path, form, name):
     table = read(tmp_path if name == "train.json" else tmp_path / name)[0][Path(name).stem]
     assert [Path(image).name for image in table.images] == [*LABELS]
     assert [list(row) for row in table.labels] == [*LABELS.values()]
-    assert table.captions == [*CAPTIONS.values()]
+    assert table.captions == ([""] * 4 if form == "by stem" else [*CAPTIONS.values()])
 
 
 def test_karpathys_splits(tmp_path):

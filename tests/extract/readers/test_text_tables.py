@@ -70,7 +70,7 @@ def test_a_well_formed_table_is_read_according_to_rfc_4180(train):
         ' two dogs ,"say ""y""","1.jpg",  2   2 1 \r\n'
     )
     table, warnings = read_table(path, None)
-    assert warnings == []
+    assert warnings == [f"{path}:2: no row has an image file: '0.jpg' is not there, nor any other image"]
     assert table.source == str(path.resolve())
     assert table.ids == ["0.jpg", "1.jpg"]
     assert table.images == ["", ""]
@@ -181,7 +181,8 @@ def test_unescaped_quotes(train):
         "",
         'the end"',
     ]
-    assert len(warnings) == 2
+    assert len(warnings) == 3
+    assert "no row has an image file" in warnings[2]
     assert f"{path}:2: not well-formed CSV" in warnings[0]
     assert f"captions over several lines: 1 (first: {path}:4)" in warnings[0]
     assert f"rows with an empty caption: 1 (first: {path}:10, id '5.jpg')" in warnings[1]
@@ -444,7 +445,8 @@ def test_the_tables_of_the_competition_are_read_to_the_character():
     assert counts.total() == 46_538
     sizes = Counter(map(len, train.labels))
     assert [sizes[n] for n in range(1, 8)] == [19_377, 6_651, 2_563, 978, 339, 81, 11]
-    assert len(warnings) == 2
+    assert len(warnings) == 4
+    assert all("no row has an image file" in line for line in warnings[2:])
     assert f"{folder / 'train.csv'}:554: " in warnings[0]
     assert f"captions over several lines: 4 (first: {folder / 'train.csv'}:1016)" in warnings[0]
     assert f"{folder / 'test.csv'}:130: " in warnings[1]
