@@ -29,7 +29,22 @@ PERHAPS_CAPTIONS = "comment comments alt alttext title prompt raw utterance"
 PERHAPS_LABELS = (
     "genre genres target targets findinglabel findinglabels finding findings labelname labelnames classname "
     "classnames topic topics keyword keywords diagnosis diagnoses attribute attributes concept concepts "
-    "annotation annotations emotion emotions species object objects"
+    "annotation annotations emotion emotions species object objects choice choices hashtag hashtags "
+    "tagstring labelstring style styles mood moods ingredient ingredients disease diseases"
+)
+# A single column whose name ends so is taken if there is none above, and its cells fit.
+CAPTION_ENDS = ("caption", "text", "description", "title", "sentence")
+LABEL_ENDS = (
+    "label",
+    "labels",
+    "tag",
+    "tags",
+    "category",
+    "categories",
+    "class",
+    "classes",
+    "genre",
+    "genres",
 )
 # Columns that describe a sample, and are no class even if they hold 0 and 1.
 ABOUT_SAMPLES = (
@@ -37,7 +52,8 @@ ABOUT_SAMPLES = (
     "size age sex gender url source license date year month site device patientid patient viewposition index "
     "idx unnamed:0 frontal/lateral ap/pa confidence"
 )
-FEW_LABELS = 0.5  # the most different cells of a column of labels, as a share of its rows
+FEW_LABELS = 0.5  # the most different words of a column of labels, as a share of all its words
+WORDS = re.compile(r"[^\s|;,/&+<>\[\]'\"]+")
 SAMPLE = 1000  # rows that show whether a column fits its name
 RUN = 3  # neighbouring columns of 0 and 1 that look like classes
 
@@ -141,11 +157,13 @@ class _Chooser:
     def choice(self) -> Choice:
         """All roles."""
         fixed, columns = self.table.roles, self.columns
-        row_id = self._single("id", columns.id, fixed.id, IDS)
         image = None
         if columns.image is None and fixed.image is None:
             image = self._guess("image", IMAGES, self.table.sources)
         image = image or self._single("image", columns.image, fixed.image, IMAGES)
+        row_id = self._single("id", columns.id, fixed.id, IDS)
+        if row_id is None and image is None:
+            row_id = self._ending("id", ("id",), self._is_unique)
         captions = self._captions(columns.captions, fixed.captions)
         rest = [name for name in self.free if name not in {row_id, image, *captions}]
         labels, one_hot, hints = self._labels(rest)
@@ -186,9 +204,25 @@ class _Chooser:
             return of_format
         names = self._numbered(CAPTIONS, "--caption-column")
         names = names or self._numbered(PERHAPS_CAPTIONS, "--caption-column", self._has_sentences)
+        if not names and (ending := self._ending("captions", CAPTION_ENDS, self._has_sentences)):
+            return (ending,)
         if names:
             self.reasons["captions"] = "by its name"
         return tuple(names)
+
+    def _ending(self, role: str, ends: tuple[str, ...], fits: Callable[[str], bool]) -> str | None:
+        """The only column whose name ends so, and whose cells fit."""
+        matches = [name for name in self.free if plain_name(name).endswith(ends) and fits(name)]
+        if len(matches) != 1:
+            return None
+        self.reasons[role] = "by the end of its name and its cells"
+        return matches[0]
+
+    def _is_unique(self, name: str) -> bool:
+        if name not in self.table.plain or name in self.table.sources:
+            return False
+        cells = self.table.read(name)
+        return len(set(cells)) == len(cells) and all(cell not in (None, "") for cell in cells)
 
     def _numbered(
         self, common: str, option: str, fits: Callable[[str], bool] = lambda name: True
@@ -218,6 +252,8 @@ class _Chooser:
         free, self.free = self.free, rest
         labels = self._numbered(LABELS, "--label-column")
         labels = labels or self._numbered(PERHAPS_LABELS, "--label-column", self._recurs)
+        if not labels and (ending := self._ending("labels", LABEL_ENDS, self._recurs)):
+            labels = [ending]
         self.free = free
         if labels:
             self.reasons["labels"] = "by its name" if len(labels) == 1 else "by their names"
@@ -271,13 +307,14 @@ class _Chooser:
         return [cell for cell in list(self.table.read(name))[:SAMPLE] if cell not in (None, "")]
 
     def _recurs(self, name: str) -> bool:
-        """Whether a column holds lists, or texts or numbers that recur as labels do."""
+        """Whether a column holds lists, or texts or numbers whose words recur as labels do."""
         if name in self.table.sources:
             return False
         sample = self._sample(name)
         if any(isinstance(cell, list | dict) for cell in sample):
             return True
-        return len(set(sample)) <= max(FEW_LABELS * len(sample), 1)
+        words = [word for cell in sample for word in WORDS.findall(str(cell))]
+        return len(set(words)) <= max(FEW_LABELS * len(words), 1)
 
     def _has_sentences(self, name: str) -> bool:
         if name in self.table.sources:

@@ -23,7 +23,8 @@ NUMPY_STRINGS = re.compile(rf"\[\s*{STRING}(?:\s+{STRING})*\s*\]", re.DOTALL)
 NUMPY_NUMBERS = re.compile(r"\[\s*[-+.\deE]+(?:\s+[-+.\deE]+)*\s*\]")
 NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
-PAIRS = {"[": "]", "(": ")", "{": "}"}
+ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags
+PAIRS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 EMPTY = {"[]", "{}", "()", "set()", "array([])"}
 
 
@@ -39,6 +40,8 @@ def literal(text: str) -> Any:
         text = array[1].strip()
     if text[:1] not in PAIRS or not text.endswith(PAIRS[text[:1]]):
         return None
+    if ANGLED.fullmatch(text):
+        return text[1:-1].split("><")
     if NUMPY_STRINGS.fullmatch(text):  # Python would make one string of adjacent ones
         return [_evaluated(string) for string in re.findall(STRING, text, re.DOTALL)]
     if NUMPY_NUMBERS.fullmatch(text):

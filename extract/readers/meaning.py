@@ -142,7 +142,7 @@ class _Reading:
                 gone += 1
         if gone:
             self.notes["captions"].append(
-                f"{gone} cells such as nan or None in {name} are no captions (--keep-text keeps them)"
+                f"{gone} cells such as nan, None or [] in {name} are no captions (--keep-text keeps them)"
             )
         return captions
 
@@ -195,7 +195,9 @@ class _Reading:
         if column.notation:
             notes.append(column.notation + (f", such as {column.example[:60]}" if column.example else ""))
         if column.missing:
-            notes.append(f"{column.missing} cells such as nan or None are no labels (--keep-text keeps them)")
+            notes.append(
+                f"{column.missing} cells such as nan, None or [] are no labels (--keep-text keeps them)"
+            )
         if column.odd:
             self.warnings.append(
                 f"cells that are no lists in a column of lists: {len(column.odd)} "

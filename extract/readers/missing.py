@@ -1,9 +1,9 @@
-"""Words that stand for a missing value: those that pandas takes for one."""
+"""Words that stand for a missing value: those that pandas takes for one, and empty lists."""
 
 MISSING = frozenset(
     {
         *"#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null".split(),
-        "#N/A N/A",
+        *("#N/A N/A", "[]", "{}", "()", "set()"),
     }
 )
 

@@ -269,13 +269,22 @@ def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finde
     without = [part for part in parts if not any(part.images or ())]
     if len(without) == len(parts) and (problems or not all(has_captions)):
         if not problems:
-            raise DataError(f"{parts[0].files[0]}: has neither captions nor images; {REMEDY}")
+            raise DataError(_nothing_to_encode(parts[0]))
         if finder.is_chosen or not all(has_captions):
             raise DataError(problems[0])
     for part, captioned in zip(parts, has_captions, strict=True):
         if part in without and not captioned:
-            part.warnings.append(f"{part.files[0]}: has neither captions nor images; {REMEDY}")
+            part.warnings.append(_nothing_to_encode(part))
     return problems + finder.unused()
+
+
+def _nothing_to_encode(part: SplitRows) -> str:
+    columns = (
+        f"; --caption-column or --image-column may name {', '.join(part.columns)[:80]}"
+        if part.columns
+        else ""
+    )
+    return f"{part.files[0]}: has neither captions nor images; {REMEDY}{columns}"
 
 
 def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:

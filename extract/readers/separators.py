@@ -4,6 +4,7 @@ Whether `red green` is two names or one cannot be seen from the cell. Names that
 other cells, or with many other names. Names of several words do not: `golden` occurs only before `retriever`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,10 @@ from dataclasses import dataclass, field
 BLANK = " "  # any white space
 # Candidate → how much more a row counts with it: few names contain a bar, many contain a blank.
 WEIGHTS = {"|": 3, ";": 3, ",": 2, "/": 1, "&": 1, "+": 1, BLANK: 1}
+# One that occurs in many names, as in C++ and R&B, separates only between two parts.
+BETWEEN = {
+    s: re.compile(rf"\s+{re.escape(s)}\s+|(?<=[^\s{s}])\s*{re.escape(s)}\s*(?=[^\s{s}])") for s in "/&+"
+}
 RELIABLE = "|;"  # separate names unless the column shows the contrary
 FEW = 5  # different cells that show nothing
 CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
@@ -65,8 +70,10 @@ def parts_of(cell: str, separator: str | None) -> list[str]:
     """The parts of a cell, without blanks around them."""
     if separator is None:
         return [cell.strip()] if cell.strip() else []
-    parts = cell.split() if separator == BLANK else [part.strip() for part in cell.split(separator)]
-    return [part for part in parts if part]
+    if separator == BLANK:
+        return cell.split()
+    parts = cell.split(separator) if separator not in BETWEEN else BETWEEN[separator].split(cell)
+    return [part.strip() for part in parts if part.strip()]
 
 
 @dataclass(frozen=True)
@@ -105,8 +112,8 @@ def _evidence(counts: Mapping[str, int], separator: str) -> _Evidence:
 
 
 def _is_clean(cell: str, separator: str) -> bool:
-    """Whether a separator that occurs in many names, as in C++ and /m/01, stands between two parts here."""
-    return separator in RELIABLE + "," + BLANK or all(part.strip() for part in cell.split(separator))
+    """Whether a separator only stands between two parts here, unlike in /m/01."""
+    return separator not in BETWEEN or not cell.lstrip().startswith(separator)
 
 
 def _is_number(text: str) -> bool:

@@ -1,0 +1,426 @@
+"""Tables as users have them: labels, columns, rows and delimiters of many forms."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from encode_once.cache import Store
+from encode_once.cache.errors import DataError, UsageError
+from encode_once.extract.readers import Columns, understand
+from encode_once.extract.readers.separators import decide
+
+COLOURS = ["red", "green", "blue"]
+# Row → its labels: all eight combinations, three times.
+SETS = [[name for bit, name in enumerate(COLOURS) if (row + 1) % 8 >> bit & 1] for row in range(24)]
+CAPTIONS = [
+    f"a picture of {' and '.join(names) or 'nothing'}, number {row}" for row, names in enumerate(SETS)
+]
+BINARY = MultiLabelBinarizer(classes=COLOURS).fit_transform(SETS)
+
+
+def frame(**columns):
+    return pd.DataFrame({"id": [str(row) for row in range(24)], **columns, "caption": CAPTIONS})
+
+
+def one_hot(**changes):
+    return frame(**{name: BINARY[:, c] for c, name in enumerate(COLOURS)}, **changes)
+
+
+def write(path, table, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, **options)
+    return path
+
+
+def only(data, **options):
+    """The only table, its row's labels as lists, and the reading."""
+    reading = understand(data, **options)
+    (table,) = reading.tables.values()
+    labels = None if table.labels is None else [list(names) for names in table.labels]
+    return table, labels, reading
+
+
+def error(data, kind=DataError, **options):
+    with pytest.raises(kind) as caught:
+        understand(data, **options)
+    message = str(caught.value)
+    assert len(message) <= 300 + len(str(data))
+    assert "\n" not in message
+    return message
+
+
+# -------------------------------------------------------------------------------- one column for each class
+
+
+def test_columns_of_0_and_1_are_classes(tmp_path):
+    table, labels, reading = only(write(tmp_path / "x.csv", one_hot()))
+    assert labels == SETS
+    assert table.captions == CAPTIONS
+    assert table.columns == {}
+    assert "3 classes (blue, green, red), 1.5 a row, 3 rows without" in reading.text()
+
+
+def test_roboflows_names_with_blanks_are_classes(tmp_path):
+    text = "filename, red, green, blue\n" + "".join(
+        f"{i}.jpg,{a},{b},{c}\n" for i, (a, b, c) in enumerate(BINARY)
+    )
+    (tmp_path / "_classes.csv").write_text(text)
+    for row in range(24):
+        (tmp_path / f"{row}.jpg").touch()
+    table, labels, _ = only(tmp_path)
+    assert labels == SETS
+    assert table.ids == [f"{row}.jpg" for row in range(24)]
+
+
+@pytest.mark.parametrize(
+    "chosen", [("red,green,blue",), ("red:blue",), ("red", "green", "blue"), ("red,green", "blue")]
+)
+def test_classes_may_be_named_as_a_list_a_range_or_one_by_one(tmp_path, chosen):
+    path = write(tmp_path / "x.csv", one_hot(width=range(24)))
+    _, labels, _ = only(path, columns=Columns(labels=chosen))
+    assert labels == SETS
+    message = error(path, UsageError, columns=Columns(labels=("red:bleu",)))
+    assert "red:bleu" in message
+
+
+def test_columns_that_may_be_classes_beside_others_are_named_with_the_option(tmp_path):
+    _, labels, reading = only(write(tmp_path / "x.csv", one_hot(price=np.arange(24) / 7)))
+    assert labels is None
+    assert "--label-columns 'red:blue' reads them" in reading.text()
+
+
+@pytest.mark.parametrize(
+    ("uncertain", "positives", "rows"),
+    [("negative", {"1.0"}, 24), ("positive", {"1.0", "-1.0"}, 24), ("missing", {"1.0"}, 12)],
+)
+def test_minus_one_beside_0_is_uncertain_and_blank_is_negative(tmp_path, uncertain, positives, rows):
+    """As CheXpert has it; the expected labels are those that pandas sees."""
+    cells = [
+        ["1.0", "0.0", "-1.0", ""][(row * 5 + c) % 4 if row % 4 else 3 * (c == 1)]
+        for row in range(24)
+        for c in range(3)
+    ]
+    table = frame(**{name: cells[c::3] for c, name in enumerate(COLOURS)}, Sex="Female", Age=range(24))
+    expected = [
+        [name for name in COLOURS if row[name] in positives]
+        for _, row in table.iterrows()
+        if uncertain != "missing" or not (row[COLOURS] == "-1.0").any()
+    ]
+    assert len(expected) == rows
+    _, labels, reading = only(write(tmp_path / "x.csv", table), uncertain=uncertain)
+    assert labels == expected
+    assert any("uncertain label, -1" in line and "--uncertain" in line for line in reading.warnings)
+
+
+def test_minus_one_without_0_is_negative(tmp_path):
+    table = one_hot().replace({name: {0: -1} for name in COLOURS})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == SETS
+    assert "-1 is negative" in reading.text()
+
+
+# ----------------------------------------------------------------------------------- names in one cell
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected", "separator"),
+    [
+        (["golden retriever", "siamese cat", "cat"], [["golden retriever"], ["siamese cat"], ["cat"]], None),
+        (["traffic light", "stop sign"], [["traffic light"], ["stop sign"]], None),
+        (["red", "green", "red green"], [["red"], ["green"], ["red", "green"]], " "),
+        (["hot dog, cat", "cat", "hot dog"], [["hot dog", "cat"], ["cat"], ["hot dog"]], ","),
+        (["R&B", "Rock", "Pop"], [["R&B"], ["Rock"], ["Pop"]], None),
+        (["C++", "C", "C++ + C", "Go"], [["C++"], ["C"], ["C++", "C"], ["Go"]], "+"),
+        (["/m/01", "/m/02", "/m/01"], [["/m/01"], ["/m/02"], ["/m/01"]], None),
+        (["1 19", "3", "2 3"], [["1", "19"], ["3"], ["2", "3"]], " "),
+        (["<a><b c>", "<a>", "<b c>"], [["a", "b c"], ["a"], ["b c"]], None),
+        (["Portland, OR", "Salem, OR", "Boise, ID", "Austin, TX", "Dallas, TX"] * 2, None, None),
+        (["American Robin", "European Robin", "American Crow", "Hooded Crow"] * 3, None, None),
+        (["a/b", "a", "b"], [["a", "b"], ["a"], ["b"]], "/"),
+        (["TV/monitor", "sofa", "TV/monitor"], [["TV/monitor"], ["sofa"], ["TV/monitor"]], None),
+    ],
+)  # fmt: skip
+def test_the_separator_is_decided_by_the_whole_column(tmp_path, cells, expected, separator):
+    table = pd.DataFrame({"id": range(len(cells)), "labels": cells, "caption": "a"})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == (expected or [[cell] for cell in cells])
+    if separator:
+        assert f"separated by {separator!r}" in reading.text()
+
+
+def test_a_doubtful_separator_is_a_warning_with_the_option(tmp_path):
+    cells = ["black cat", "black dog", "white cat", "white dog"]
+    table = pd.DataFrame({"id": range(4), "labels": cells, "caption": "a"})
+    path = write(tmp_path / "x.csv", table)
+    _, labels, reading = only(path)
+    assert labels == [[cell] for cell in cells]
+    (line,) = reading.warnings
+    assert "'black cat' may be 'black' and 'cat'; if so, use --label-separator" in line
+    assert only(path, label_separator=" ")[1] == [cell.split() for cell in cells]
+
+
+@pytest.mark.parametrize("odd", ["red;green", "red | green", "red,green", "red/green"])
+def test_one_odd_cell_is_named_by_line_and_leaves_the_others_as_they_are(tmp_path, odd):
+    cells = [" ".join(names) for names in SETS]
+    cells[18] = odd
+    _, labels, reading = only(write(tmp_path / "x.csv", frame(labels=cells)))
+    assert labels == [*SETS[:18], ["red", "green"], *SETS[19:]]
+    assert any("x.csv:20" in line and "separated by ' '" in line for line in reading.warnings)
+
+
+def test_each_table_has_its_own_separator():
+    assert decide({"a b": 3, "a": 1, "b": 1}).text == " "
+    assert decide({"a b;c": 3, "a b": 1, "c": 1}).text == ";"
+    assert decide({}).text is None
+
+
+@pytest.mark.parametrize("word", ["nan", "None", "NULL", "N/A", "[]", "<NA>"])
+def test_words_for_missing_values_are_no_labels_and_no_captions_unless_kept(tmp_path, word):
+    table = pd.DataFrame({"id": range(3), "labels": ["red", word, "green"], "caption": ["a", "b", word]})
+    path = write(tmp_path / "x.csv", table)
+    rows, labels, reading = only(path)
+    assert labels == [["red"], [], ["green"]]
+    assert rows.captions == ["a", "b", ""]
+    assert reading.text().count("1 cells such as nan, None or []") == 2
+    rows, labels, _ = only(path, keep_text=True)
+    assert rows.captions == ["a", "b", word]
+    assert labels == [["red"], [word], ["green"]] or word == "[]"
+
+
+def test_label_studios_cells_are_names_or_objects(tmp_path):
+    cells = ["Cat", '{"choices":["Cat","Big Dog"]}', "Big Dog", '{"choices": ["Cat"]}']
+    table = pd.DataFrame({"id": range(4), "choice": cells, "text": "a b"})
+    assert only(write(tmp_path / "x.csv", table))[1] == [["Cat"], ["Cat", "Big Dog"], ["Big Dog"], ["Cat"]]
+
+
+def test_a_cell_that_is_no_list_among_lists_is_named(tmp_path):
+    table = pd.DataFrame({"id": range(4), "labels": ["['a']", "['b', 'a']", "b", "[]"], "caption": "x"})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == [["a"], ["b", "a"], ["b"], []]
+    assert any(
+        "no lists in a column of lists: 1 (first: " in line and "x.csv:4" in line for line in reading.warnings
+    )
+
+
+# ------------------------------------------------------------------------------------- vectors and columns
+
+
+@pytest.mark.parametrize("written", [lambda v: " ".join(map(str, v)), str, lambda v: "".join(map(str, v))])
+def test_vectors_of_0_and_1_need_the_names_of_the_classes(tmp_path, written):
+    path = write(tmp_path / "x.csv", frame(labels=[written(row) for row in BINARY.tolist()]))
+    message = error(path)
+    assert "vectors of 3 numbers, each 0 or 1" in message
+    assert "--classes FILE" in message
+    assert only(path, classes=("red", "green", "blue"))[1] == SETS
+    assert "--classes has 2 names, and the labels are vectors of 3" in error(path, classes=("red", "green"))
+
+
+def test_class_names_without_vectors_are_an_error(tmp_path):
+    path = write(tmp_path / "x.csv", frame(labels=[" ".join(names) for names in SETS]))
+    assert "the labels are not" in error(path, classes=("a", "b"))
+
+
+@pytest.mark.parametrize(
+    "name", ["genres", "target", "Finding Labels", "LabelName", "hashtags", "image_tags"]
+)
+def test_label_columns_of_less_common_names_are_taken_if_their_cells_recur(tmp_path, name):
+    path = write(tmp_path / "x.csv", frame(**{name: [" ".join(names) for names in SETS]}))
+    assert only(path)[1] == SETS
+    unique = write(tmp_path / "y.csv", frame(**{name: [f"word{row} of{row}" for row in range(24)]}))
+    table, labels, reading = only(unique)
+    assert labels is None
+    assert name in table.columns
+    assert f"--label-column names a column; not used as labels: {name}" in reading.text()
+
+
+def test_a_column_of_a_name_that_nobody_knows_is_read_with_the_option(tmp_path):
+    path = write(tmp_path / "x.csv", frame(farben=[" ".join(names) for names in SETS]))
+    _, labels, reading = only(path)
+    assert labels is None
+    assert "--label-column names a column; not used as labels: farben" in reading.text()
+    assert only(path, columns=Columns(labels=("farben",)))[1] == SETS
+
+
+def test_several_label_columns_are_joined(tmp_path):
+    cells = {f"label{i + 1}": [names[i] if i < len(names) else "" for names in SETS] for i in range(3)}
+    path = write(tmp_path / "x.csv", frame(**cells))
+    assert only(path)[1] == SETS
+    two = [names[:1] + names[2:] for names in SETS]
+    assert only(path, columns=Columns(labels=("label1", "label3")))[1] == two
+
+
+# ------------------------------------------------------------------------------------------ rows of an image
+
+
+def test_five_captions_of_an_image_are_one_row(tmp_path):
+    rows = [(f"{image}.jpg", f"caption {n} of {image}") for image in range(4) for n in range(5)]
+    table = pd.DataFrame(rows, columns=["image", "caption"])
+    table["comment_number"] = [n for _ in range(4) for n in range(5)]
+    read, _, reading = only(write(tmp_path / "x.csv", table))
+    assert read.ids == [f"{image}.jpg" for image in range(4)]
+    for image in range(4):
+        columns = [read.captions, *read.more_captions]
+        assert [column[image] for column in columns] == [f"caption {n} of {image}" for n in range(5)]
+    assert read.columns == {}
+    assert "20 rows are of 4 images, by image: joined" in reading.text()
+    assert "comment_number differs between rows of an image: not kept" in reading.text()
+
+
+def test_a_row_for_each_label_and_verified_absent_ones(tmp_path):
+    rows = [(row, name, int(name in names)) for row, names in enumerate(SETS) for name in COLOURS]
+    table = pd.DataFrame(rows, columns=["ImageID", "LabelName", "Confidence"])
+    table["caption"] = table["ImageID"].map(dict(enumerate(CAPTIONS)))
+    read, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == SETS
+    assert read.captions == CAPTIONS
+    assert "36 rows with Confidence 0 say that their label is absent" in reading.text()
+
+
+def test_one_id_of_two_images_is_refused_with_both_lines(tmp_path):
+    (tmp_path / "x.csv").write_text("id,image,caption\n0,a.jpg,x\n1,b.jpg,y\n0,c.jpg,z\n")
+    message = error(tmp_path / "x.csv")
+    assert "x.csv:4: the id '0' is already used by" in message
+    assert "x.csv:2, for another image" in message
+
+
+# ---------------------------------------------------------------------------------- delimiters, leftovers
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(";", "train.csv"), ("\t", "train.csv"), ("|", "x.csv"), ("\t", "x.tsv")]
+)
+def test_delimiters_are_those_of_header_and_first_row(tmp_path, delimiter, name):
+    write(tmp_path / "d" / name, frame(labels=[" ".join(names) for names in SETS]), sep=delimiter)
+    table, labels, _ = only(tmp_path / "d")
+    assert (labels, table.captions) == (SETS, CAPTIONS)
+
+
+def test_excels_first_line_of_the_delimiter_is_no_header(tmp_path):
+    text = frame(labels=[" ".join(names) for names in SETS]).to_csv(index=False, sep=";")
+    (tmp_path / "train.csv").write_text("sep=;\n" + text)
+    assert only(tmp_path)[1] == SETS
+
+
+def test_a_blank_after_each_delimiter_belongs_to_it(tmp_path):
+    (tmp_path / "x.csv").write_text(
+        "image_name| comment_number| comment\n0.jpg| 0| a dog , here\n1.jpg| 0| a cat\n"
+    )
+    assert only(tmp_path / "x.csv")[0].captions == ["a dog , here", "a cat"]
+
+
+def test_a_missing_header_is_named(tmp_path):
+    (tmp_path / "x.csv").write_text("0,red,a red box\n1,blue,a blue box\n")
+    message = error(tmp_path / "x.csv")
+    assert "no column has a known name" in message
+    assert "if the first line is no header, add one" in message
+
+
+def test_quotes_at_the_start_of_a_field_of_tabs_are_text(tmp_path):
+    rows = ['0\tred\t"Hello" she said', '1\tred\ta "nice" cat', "2\tred\tplain"]
+    (tmp_path / "x.tsv").write_text("id\tlabels\ttext\n" + "\n".join(rows) + "\n")
+    table, _, reading = only(tmp_path / "x.tsv")
+    assert table.captions == ['"Hello" she said', 'a "nice" cat', "plain"]
+    assert any("x.tsv:2: not well-formed CSV" in line for line in reading.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "unused"),
+    [
+        (lambda text: text.replace("\n", ",,\n"), False),  # empty columns
+        (lambda text: text + ",,\n,,\n", False),  # empty rows
+        (
+            lambda text: "\n".join(f"{line}," if n else line for n, line in enumerate(text.splitlines())),
+            False,
+        ),
+        (
+            lambda text: "\n".join(
+                f"{n - 1 if n else ''},{line}," for n, line in enumerate(text.splitlines())
+            ),
+            True,
+        ),
+    ],
+)
+def test_what_a_spreadsheet_leaves_behind_is_ignored(tmp_path, change, unused):
+    table = frame(labels=[" ".join(names) for names in SETS])
+    table["caption"] = [caption.replace(",", "") for caption in CAPTIONS]
+    (tmp_path / "train.csv").write_text(change(table.to_csv(index=False)))
+    read, labels, reading = only(tmp_path)
+    assert labels == SETS
+    assert read.captions == [caption.replace(",", "") for caption in CAPTIONS]
+    assert any("1 column without a name in train.csv" in line for line in reading.unused) == unused
+
+
+def test_a_row_with_a_fault_leaves_the_captions_of_the_others_as_they_are(tmp_path):
+    good = 'a "nice" cat, sitting'
+    file = io.StringIO()
+    csv.writer(file).writerows([("ImageID", "Labels", "Caption"), *((row, "red", good) for row in range(30))])
+    lines = file.getvalue().splitlines()
+    lines[21] = "20,red,a cat, sitting"
+    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
+    table, _, reading = only(tmp_path)
+    assert table.captions == [good] * 20 + ["a cat, sitting"] + [good] * 9
+    (line,) = reading.warnings
+    assert "train.csv:22: not well-formed CSV" in line
+    assert "read literally: 1 (first: line 22)" in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_say_the_encoding(tmp_path, encoding):
+    table = frame(labels=[" ".join(names) for names in SETS])
+    table["caption"] = [f"café {row}" for row in range(24)]
+    read, labels, _ = only(write(tmp_path / "x.csv", table, encoding=encoding))
+    assert labels == SETS
+    assert read.captions == [f"café {row}" for row in range(24)]
+
+
+def test_files_beside_the_tables_are_reported_with_what_reads_them(tmp_path):
+    for split in ("train", "val", "test"):
+        write(tmp_path / f"{split}.csv", frame(labels="red"))
+    (tmp_path / "_annotations.coco.json").write_text(json.dumps({"images": []}))
+    write(tmp_path / "prices.csv", frame())
+    reading = understand(tmp_path)
+    assert list(reading.tables) == ["train", "test", "val"]
+    text = reading.text()
+    assert "not used: _annotations.coco.json, prices.csv" in text
+    assert "--data " in text
+
+
+# ------------------------------------------------------------------------------------------ the command line
+
+
+def test_a_dry_run_prints_what_was_understood_and_writes_nothing(run, tmp_path):
+    write(tmp_path / "input" / "train.csv", one_hot())
+    done = run("extract", "--dry-run", "--data", "input", "--json")
+    content = json.loads(done.stdout)
+    (table,) = content["tables"]
+    assert table["labels"] == SETS
+    assert table["captions"] == [[caption] for caption in CAPTIONS]
+    assert table["ids"] == [str(row) for row in range(24)]
+    assert table["split"] == "train"
+    assert "3 classes (blue, green, red)" in table["decisions"]["labels"]
+    assert "labels: columns red, green, blue" in done.stderr
+    assert not Store("store").exists
+    assert "labels: columns red" in run("extract", "--dry-run", "--data", "input").stdout
+
+
+def test_extract_reports_what_it_understood_and_fit_names_the_option_for_labels(run, tmp_path):
+    write(tmp_path / "input" / "train.csv", frame(farben=[" ".join(names) for names in SETS]))
+    done = run("extract", "--encoder", "glove-50", "--json")
+    assert "not used as labels: farben" in done.stderr
+    assert "not used as labels: farben" in json.loads(done.stdout)["tables"][0]["decisions"]["labels"]
+    assert "--label-column" in run("fit", "--head", "linear", status=1).stderr
+    run("extract", "--encoder", "glove-50", "--label-column", "farben")
+    assert [list(names) for names in Store("store").tables()[0].labels] == SETS
+
+
+def test_classes_may_be_a_file(run, tmp_path):
+    (tmp_path / "names.txt").write_text("red\ngreen\n\nblue\n")
+    write(tmp_path / "x.csv", frame(labels=[str(row) for row in BINARY.tolist()]))
+    for classes in ("names.txt", "red,green,blue"):
+        done = run("extract", "--dry-run", "--data", "x.csv", "--classes", classes, "--json")
+        assert json.loads(done.stdout)["tables"][0]["labels"] == SETS
