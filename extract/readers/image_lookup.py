@@ -172,12 +172,14 @@ class ImageFinder:
         unfound = [row for row, name in enumerate(names) if name and not result.paths[row]]
         result.urls = [row for row in unfound if URL.match(names[row])]
         unfound = sorted({*unfound} - {*result.urls})
-        guesses = self._search(split).guesses(
-            {row: Reference.of(names[row], self._places(names[row], roots)) for row in unfound},
-            split,
-            where,
-            self._used,
-        )
+        places: dict[str, frozenset[str]] = {}  # by the named folder
+        references = {}
+        for row in unfound:
+            parent = posixpath.dirname(posixpath.normpath(names[row]))
+            if parent not in places:
+                places[parent] = self._places(parent, roots)
+            references[row] = Reference.of(names[row], places[parent])
+        guesses = self._search(split).guesses(references, split, where, self._used)
         for row, guess in guesses.items():
             folder, name = posixpath.split(guess.path)
             result.paths[row] = self._checked(folder, name, names[row], where, row)
@@ -221,12 +223,11 @@ class ImageFinder:
                     return self._checked(folder, stems[0], name, where, row)
         return ""
 
-    def _places(self, name: str, roots: Sequence[str]) -> frozenset[str]:
-        """The folders that an image which is not where its name says can be in; empty if in any.
+    def _places(self, parent: str, roots: Sequence[str]) -> frozenset[str]:
+        """The folders that images which are not where their names say can be in; empty if in any.
 
-        If the folder that is named exists, or rows with names of this kind were found, it is nowhere else.
+        If the folder that is named exists, or rows that name none were found, they are nowhere else.
         """
-        parent = posixpath.dirname(posixpath.normpath(name))
         paths = {posixpath.normpath(posixpath.join(root, parent)) for root in roots}
         if parent:
             return frozenset(path for path in paths if self._listed(path).files)

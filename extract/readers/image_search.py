@@ -12,6 +12,7 @@ import posixpath
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from unicodedata import normalize
 
@@ -51,17 +52,13 @@ class Guess:
 
 @dataclass(frozen=True)
 class _File:
-    root: str
-    folder: str  # relative to the root
+    place: str  # its folder
+    folder: str  # the same, relative to the folder that is searched
     name: str
 
     @property
     def shown(self) -> str:
         return posixpath.join(self.folder, self.name)
-
-    @property
-    def place(self) -> str:
-        return posixpath.join(self.root, self.folder) if self.folder else self.root
 
     def is_usual(self, split: str) -> bool:
         """Whether it is in no folder, or in one with a usual name or that of the split."""
@@ -167,7 +164,7 @@ class ImageSearch:
         by_number: dict[int, list[_File]] = {}
         for file in self._files():
             stem = _plain(posixpath.splitext(file.name)[0])
-            if posixpath.join(file.place, file.name) in used.get(file.place, ()):
+            if file.place in used and posixpath.join(file.place, file.name) in used[file.place]:
                 continue
             if stem in stems:
                 by_stem.setdefault(stem, []).append(file)
@@ -205,15 +202,16 @@ class ImageSearch:
             pending = [""]
             while pending:
                 folder = pending.pop()
+                place = posixpath.join(root, folder) if folder else root
                 try:
-                    with os.scandir(posixpath.join(root, folder)) as entries:
+                    with os.scandir(place) as entries:
                         for entry in entries:
                             if entry.name.startswith(".") or entry.name == "__MACOSX":
                                 continue
                             if entry.is_dir(follow_symlinks=False):
                                 pending.append(posixpath.join(folder, entry.name))
                             elif posixpath.splitext(entry.name)[1].lower() in IMAGE_SUFFIXES:
-                                yield _File(root, folder, entry.name)
+                                yield _File(place, folder, entry.name)
                 except OSError:  # a folder that may not be listed has no images for us
                     continue
 
@@ -221,6 +219,8 @@ class ImageSearch:
 def _best(
     files: Sequence[_File], reference: Reference, split: str, where: Callable[[int], str], row: int
 ) -> _File:
+    if len(files) == 1:
+        return files[0]
     fits = [reference.fit(file, split) for file in files]
     best = [file for file, fit in zip(files, fits, strict=True) if fit == max(fits)]
     if len(best) > 1:
@@ -233,10 +233,11 @@ def _best(
     return best[0]
 
 
-def split_words(text: str) -> set[str]:
+@lru_cache(1000)  # folders have many files
+def split_words(text: str) -> frozenset[str]:
     """The words of splits in a path: "train" of `train_images`, with its other names."""
     words = set(re.split(r"[^a-z]+", text.lower()))
-    return {name for names in SPLITS if names & words for name in names} or words - {""}
+    return frozenset({name for names in SPLITS if names & words for name in names} or words - {""})
 
 
 def _plain(text: str) -> str:

@@ -181,5 +181,5 @@ def test_no_file_is_accessed_for_itself(tmp_path, monkeypatch):
     started = time.perf_counter()
     paths, _ = images(root)
     assert paths == files
-    assert len(calls) < 200
+    assert len(calls) < 1000  # of folders and tables
     assert time.perf_counter() - started < 5
