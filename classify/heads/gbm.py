@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator
 
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.terminal import one_line
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, as_labels
+from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
@@ -46,6 +46,8 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         "max_features": Range(0.2, 1.0),
     }
 
+    CROSS_FITS: ClassVar[bool] = True
+
     rounds: int = 300
     components: int = 32
     learning_rate: float = 0.05
@@ -66,17 +68,36 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         learns from all rows. A tenth of the rows chooses worse (cross-validation on emotions and medical).
         """
         Y = as_labels(Y, len(X))
-        self.center_, self.axes_, columns = projection.learn(X, Y, self.components, self.seed)
-        table = lightgbm.Dataset(columns, free_raw_data=False)
         if X_val is None or Y_val is None:
-            folds = splits.folds(f"kfold:{FOLDS}", Y, {}, splits.position_draws(len(Y), self.seed))
-            rows = np.arange(len(Y))
-            booster = partial(self._cross_validated, [(np.setdiff1d(rows, fold), fold) for fold in folds])
-        else:
-            Z = projection.project(X_val, self.center_, self.axes_)
-            validation = lightgbm.Dataset(Z, reference=table, free_raw_data=False)
-            booster = partial(self._stopped, validation, as_labels(Y_val, len(Z), Y.shape[1]))
+            draws = splits.position_draws(len(Y), self.seed)
+            self.fit_out_of_fold(X, Y, splits.folds(f"kfold:{FOLDS}", Y, {}, draws))
+            return self
+        Z = self._projected(X, Y)
+        table = lightgbm.Dataset(Z, free_raw_data=False)
+        Z_val = projection.project(X_val, self.center_, self.axes_)
+        validation = lightgbm.Dataset(Z_val, reference=table, free_raw_data=False)
+        self._boost(table, Y, partial(self._stopped, validation, as_labels(Y_val, len(Z_val), Y.shape[1])))
+        return self
+
+    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+        """Learn from all rows, with the rounds that are best out of fold; return these scores (n, c)."""
+        Y = as_labels(Y, len(X))
+        Z = self._projected(X, Y)
+        scores = np.tile(self.frequencies_, (len(Z), 1))
+        pairs = [(np.setdiff1d(np.arange(len(Z)), fold), np.asarray(fold)) for fold in folds]
+        self._boost(
+            lightgbm.Dataset(Z, free_raw_data=False), Y, partial(self._cross_validated, Z, pairs, scores)
+        )
+        return scores
+
+    def _projected(self, X: MatrixLike, Y: LabelMatrix) -> Vectors:
+        """The columns (n, a) of the train rows X (n, d); what makes them, and the frequencies, are set."""
+        self.center_, self.axes_, columns = projection.learn(X, Y, self.components, self.seed)
         self.frequencies_ = Y.mean(axis=0).astype(np.float32)
+        return columns
+
+    def _boost(self, table: Any, Y: LabelMatrix, booster: Callable[[int, Any], Any]) -> None:
+        """Set the boosters, made from the number of a class and the table with its labels."""
         self.history, self.boosters_, self.warnings = [], [], []
         start = time.monotonic()
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
@@ -88,7 +109,6 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
                 fitted = sum(booster is not None for booster in self.boosters_)
                 if fitted == TIMED and not self.warnings and c + 1 < Y.shape[1]:
                     self._warn_if_slow((time.monotonic() - start) / TIMED * Y.shape[1], Y.shape[1])
-        return self
 
     def _warn_if_slow(self, seconds: float, classes: int) -> None:
         """Warn as soon as a long fit is foreseeable."""
@@ -160,19 +180,28 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         self._record(c, losses["train"]["binary_logloss"], losses["validation"]["binary_logloss"])
         return booster
 
-    def _cross_validated(self, folds: Sequence[tuple[RowIndex, RowIndex]], c: int, table: Any) -> Any:
-        """The booster of class c, of all rows, with the rounds that are best in cross-validation."""
-        losses: dict[str, Any] = lightgbm.cv(
+    def _cross_validated(
+        self, Z: Vectors, folds: Sequence[tuple[RowIndex, RowIndex]], scores: Scores, c: int, table: Any
+    ) -> Any:
+        """The booster of class c, of all rows, with the rounds that are best in cross-validation.
+
+        The class's scores (n, c) of the rows Z (n, a) out of fold are set.
+        """
+        results: dict[str, Any] = lightgbm.cv(
             self._params,
             table,
             self.rounds,
             folds=folds,
             callbacks=[self._early_stopping()],
             eval_train_metric=True,
+            return_cvbooster=True,
         )
-        train, validation = (losses[f"{rows} binary_logloss-mean"] for rows in ("train", "valid"))
+        train, validation = (results[f"{rows} binary_logloss-mean"] for rows in ("train", "valid"))
         self._record(c, train, validation)
-        return lightgbm.train(self._params, table, len(validation))
+        rounds = len(validation)
+        for (_, fold), booster in zip(folds, results["cvbooster"].boosters, strict=True):
+            scores[fold, c] = booster.predict(Z[fold], num_iteration=rounds, num_threads=self.jobs)
+        return lightgbm.train(self._params, table, rounds)
 
     def _early_stopping(self) -> Any:
         return lightgbm.early_stopping(self.patience, first_metric_only=True, verbose=False)

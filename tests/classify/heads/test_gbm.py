@@ -1,3 +1,5 @@
+from itertools import product
+
 import lightgbm
 import numpy as np
 import pytest
@@ -109,3 +111,21 @@ def test_a_fit_that_will_take_long_warns_at_once_and_goes_on(monkeypatch, capsys
     assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings == [warning]
     assert not capsys.readouterr().err
     assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings  # too few classes to estimate the time from
+
+
+def test_scores_out_of_fold_are_those_of_boosters_of_the_other_folds():
+    X, Y = problem(n=300)
+    Y = np.column_stack([Y, np.zeros(len(Y), bool)])
+    folds = np.array_split(np.random.default_rng(0).permutation(300), 3)
+    head = GBM(jobs=1, seed=5, rounds=30)
+    scores = head.fit_out_of_fold(X, Y, folds)
+    _, _, columns = projection.learn(X, Y, 32, 5)
+    for c, fold in product(range(3), folds):
+        others = np.setdiff1d(np.arange(300), fold)
+        options = {"objective": "binary", "learning_rate": 0.05, "num_leaves": 15, "min_data_in_leaf": 40}
+        options |= {"seed": 5, "deterministic": True, "force_row_wise": True, "verbosity": -1}
+        table = lightgbm.Dataset(columns, Y[:, c].astype(float), params=options, free_raw_data=False)
+        booster = lightgbm.train(options, table.subset(others), head.boosters_[c].num_trees())
+        np.testing.assert_allclose(scores[fold, c], booster.predict(columns[fold]), atol=1e-6)
+    assert not scores[:, 3].any()
+    assert scores.shape == head.predict_proba(X).shape
