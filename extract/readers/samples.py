@@ -297,7 +297,8 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
     if part.folders is None:
         return ""
     names = part.names or part.ids
-    if not (part.names or finder.is_chosen or finder.has_images(part.split, part.folders)):
+    says_images = part.names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
+    if not (says_images or finder.is_chosen or finder.has_images(part.split, part.folders)):
         return ""  # the ids need not be names of images
     images = finder.find(names, part.split, part.folders, part.where)
     for difference, guesses in images.guesses.items():
@@ -314,7 +315,6 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
                 "rows without an image file", images.missing, finder.missing_text(names, images, part.split)
             )
         return ""
-    says_images = part.names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
-    if not named or not (says_images or finder.is_chosen or finder.first_files(part.split)):
-        return ""  # the ids are no names of images
+    if not named:
+        return ""
     return f"{part.where(0)}: {NO_IMAGE}: {finder.missing_text(names, images, part.split)}"

@@ -110,7 +110,7 @@ def predicted():
 def test_commands_accept_any_container(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     samples = [
-        Sample(f"{n}.png", image(n % 8), [f"a {word} {n}"], [word.replace("bus", "school bus")])
+        Sample(f"{n}.png", image(n), [f"a {word} {n}"], [word.replace("bus", "school bus")])
         for n, word in enumerate(WORDS * 8)
     ]
     WRITERS["coco"](tmp_path / "coco", {"train2017": samples, "val2017": samples[:6]})
