@@ -16,7 +16,7 @@ from encode_once.cache.text_table import table_text
 from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike, RowView
-from encode_once.classify.heads import options_of
+from encode_once.classify.heads import class_of, options_of
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
@@ -86,14 +86,13 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
         Y = as_labels(Y, len(X))
         if len(Y) > CROSS_FITTED_UP_TO:
             self._choose(_OnValidationRows(*with_validation(X, Y, X_val, Y_val, self.seed)))
-            if X_val is not None and Y_val is not None:
-                warnings = [warning for head in self.blend_.heads_ for warning in head.warnings]
-                self.warnings = [*self.warnings, *warnings]
-                return self
+            if X_val is None or Y_val is None:
+                self.blend_.fit(X, Y)
         else:
             draws = splits.position_draws(len(Y), self.seed)
             self._choose(_OutOfFold(X, Y, splits.folds(f"kfold:{self.folds}", Y, {}, draws)))
-        self._refit(X, Y, X_val, Y_val)
+            self._refit(X, Y, X_val, Y_val)
+        self._pass_warnings_on()
         return self
 
     def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
@@ -101,6 +100,7 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
         Y = as_labels(Y, len(X))
         scores = self._choose(_OutOfFold(X, Y, folds))
         self._refit(X, Y, None, None)
+        self._pass_warnings_on()
         return scores
 
     def predict_proba(self, X: MatrixLike) -> Scores:
@@ -174,9 +174,16 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
     def _refit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
     ) -> None:
-        """Fit the heads of the blend."""
-        self.blend_ = self._blend(X.shape[1]).fit(X, Y, X_val, Y_val)
-        self.warnings = [*self.warnings, *self.blend_.warnings]
+        """Fit the heads of the blend again, but for those that have learned from all rows already."""
+        names, d = self.blend_.heads or (), X.shape[1]
+        self.blend_.heads_ = [
+            head if class_of(name).CROSS_FITS else self._stack([name], d).fit(X, Y, X_val, Y_val).heads_[0]
+            for name, head in zip(names, self.blend_.heads_, strict=True)
+        ]
+
+    def _pass_warnings_on(self) -> None:
+        of_heads = [warning for head in self.blend_.heads_ for warning in head.warnings]
+        self.warnings = [*self.warnings, *of_heads]
 
     def _choose(self, trial: "_OutOfFold | _OnValidationRows") -> Scores:
         """Choose the blend, of heads as they were fitted last; return its scores of the trial's rows."""
@@ -218,12 +225,14 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
             names.sort(key=lambda name: COSTS[name](n, d, c))
         clock = _Clock(self.budget, (n, d, c))
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
-        with ProgressBar(total=len(names) * trial.fits, unit="fit", leave=False, disable=hidden) as bar:
+        total = sum(map(trial.fits, names))
+        with ProgressBar(total=total, unit="fit", leave=False, disable=hidden) as bar:
             for name in names:
                 bar.set_description(f"head {name}")
                 values = np.empty(trial.truth.shape, np.float32)
-                for number in range(trial.fits):
-                    seconds = clock.seconds_of(name) * (trial.fits - number + trial.refits)
+                for number in range(trial.fits(name)):
+                    fits = trial.fits(name) - number + trial.refits(name)
+                    seconds = clock.seconds_of(name) * fits
                     if logits and seconds > clock.left:
                         left_out[name] = seconds
                         break
@@ -233,25 +242,34 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
                     bar.update()
                 else:
                     logits[name] = values
-                    clock.reserve(name, trial.refits)
+                    clock.reserve(name, trial.refits(name))
         return logits, fitted, left_out
 
 
 @dataclass(frozen=True)
 class _OutOfFold:
-    """A trial on all rows, each scored by a head that was fitted on the other folds."""
+    """A trial on all rows, each scored by a head that was fitted on the other folds.
+
+    A head that cross-fits itself is fitted once, and learns from all rows then.
+    """
 
     X: MatrixLike
     truth: LabelMatrix
     folds: Sequence[RowIndex]
-    refits: ClassVar[int] = 1  # of a head that is chosen
 
-    @property
-    def fits(self) -> int:
-        return len(self.folds)
+    def fits(self, name: str) -> int:
+        """How often a head is fitted."""
+        return 1 if class_of(name).CROSS_FITS else len(self.folds)
+
+    def refits(self, name: str) -> int:
+        """How often it is fitted if it is chosen."""
+        return 0 if class_of(name).CROSS_FITS else 1
 
     def fit(self, head: Stack, number: int, logits: Vectors) -> None:
         """Fit a head without a fold, and set the fold's logits."""
+        if all(class_of(name).CROSS_FITS for name in head.heads or ()):
+            logits[:] = head.fit_out_of_fold(self.X, self.truth, self.folds)
+            return
         fold = self.folds[number]
         others = np.setdiff1d(np.arange(len(self.truth)), fold)
         head.fit(RowView(self.X, others), self.truth[others])
@@ -266,8 +284,14 @@ class _OnValidationRows:
     Y: LabelMatrix
     X_val: MatrixLike
     truth: LabelMatrix
-    refits: ClassVar[int] = 0
-    fits: ClassVar[int] = 1
+
+    def fits(self, _: str) -> int:
+        """How often a head is fitted."""
+        return 1
+
+    def refits(self, _: str) -> int:
+        """How often it is fitted if it is chosen."""
+        return 0
 
     def fit(self, head: Stack, number: int, logits: Vectors) -> None:
         """Fit a head, and set the logits of the validation rows."""

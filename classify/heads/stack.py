@@ -9,7 +9,7 @@ from scipy.special import expit, logit
 from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
 from encode_once.classify.heads import make, with_shapes
@@ -93,6 +93,16 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """The logits of the rows X (n, d) by each fitted head, side by side, (n, heads · c)."""
         return self._logits(self.heads_, X)
 
+    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Vectors:
+        """Fit heads that cross-fit themselves, without a combiner; return their logits, (n, heads · c)."""
+        self.size_ = np.array([X.shape[1], Y.shape[1]])
+        self.heads_ = self._new_heads()
+        scores = [
+            head.fit_out_of_fold(self._columns(X, part), Y, folds)
+            for head, part in zip(self.heads_, self._parts, strict=True)
+        ]
+        return _logits(scores)
+
     @property
     def _shapes(self) -> Shapes:
         return self.shapes or [(1, int(self.size_[0]))]
@@ -160,5 +170,10 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             require_finite(head.predict_proba(self._columns(X, part)), f"scores of head {i} of the stack")
             for i, (head, part) in enumerate(pairs)
         ]
-        logits: Vectors = logit(np.concatenate(scores, axis=1).clip(CLIP, 1 - CLIP))
-        return logits
+        return _logits(scores)
+
+
+def _logits(scores: Sequence[Scores]) -> Vectors:
+    """The logits of the scores (n, c) of each head, side by side."""
+    logits: Vectors = logit(np.concatenate(scores, axis=1).clip(CLIP, 1 - CLIP))
+    return logits

@@ -26,7 +26,7 @@ def data():
 class Scripted(BaseEstimator):
     """A head whose scores are columns of X from `first` on, and which counts its fits and their rows."""
 
-    takes_raw, warnings, STATE = False, (), ()
+    takes_raw, warnings, STATE, CROSS_FITS = False, (), (), False
     fits = ()  # the first column and the number of rows of each
 
     def __init__(self, first=0, seconds=0.0, seed=0):
@@ -130,6 +130,17 @@ def test_the_first_head_is_fitted_whatever_the_budget(data):
     assert [line.split()[0] for line in head.notes if line.endswith("100%")] == ["knn"]  # the cheapest
     assert "linear" in head.warnings[0]
     assert "gbm" in head.warnings[0]
+
+
+def test_a_head_that_cross_fits_itself_is_fitted_once(data):
+    X, Y = data
+    options = {"gbm": {"rounds": 10, "min_rows": 5, "jobs": 1}}
+    head = Auto(heads=["gbm"], options=options, progress=False)
+    folds = np.array_split(np.arange(120), 4)
+    scores = head.fit_out_of_fold(X, Y, folds)
+    alone = make("gbm", progress=False, **options["gbm"])
+    np.testing.assert_allclose(scores, alone.fit_out_of_fold(X, Y, folds), atol=1e-4)
+    np.testing.assert_allclose(head.predict_proba(X), alone.predict_proba(X), atol=1e-4)
 
 
 @pytest.mark.parametrize("validation", [True, False])
