@@ -115,7 +115,8 @@ def test_commands_accept_any_container(tmp_path, monkeypatch):
     ]
     WRITERS["coco"](tmp_path / "coco", {"train2017": samples, "val2017": samples[:6]})
     run("extract", "--encoder", "glove-50", "--data", "coco")
-    metrics = json.loads(run("fit", "--head", "linear", "--data", "coco", "--json").stdout)
+    fitted = run("fit", "--head", "linear", "--data", "coco", "--groups", "none", "--json")
+    metrics = json.loads(fitted.stdout)
     assert {row["label"] for row in metrics["per_class"]} >= {"school bus"}
     run("predict", "runs/linear", "--data", "coco", "--table", "val2017")
     header, *rows = predicted()
