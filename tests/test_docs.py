@@ -122,6 +122,7 @@ def workspace(tmp_path_factory):
     WRITERS["hugging_face"](root / "saved", {"train": [*samples(230, 8)]})
     captioned_images(root / "photos", [*samples(240, 4)])
     _parquet(root / "photos.parquet", [*samples(250, 8)])
+    _labelled_tables(root)
     vectors_file(root / "glove.6B.100d.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -129,6 +130,21 @@ def workspace(tmp_path_factory):
         run("fit --head mlp --set epochs=5")
         run("fit --head linear --features glove-50/mean --run runs/captions-only")
     return shutil.copytree(root, root.with_name("as-made"))
+
+
+def _labelled_tables(root):
+    """One column for each class, and names between commas."""
+    classes = ["Edema", "Effusion", "No Finding"]
+    with (root / "xrays.csv").open("w") as file:
+        file.write(f"id,Age,Sex,caption,{','.join(classes)}\n")
+        for row in range(24):
+            flags = ",".join("1" if row % 5 == c else "-1" if row % 7 == c else "0" for c in range(3))
+            file.write(f"{row},{40 + row},F,a chest {row},{flags}\n")
+    with (root / "products.csv").open("w") as file:
+        file.write("id,caption,tags\n")
+        for row in range(24):
+            tags = ", ".join(["hand bag", "shoes", "running shoes"][: row % 3 + 1])
+            file.write(f'{row},a product {row},"{tags}"\n')
 
 
 def _parquet(path, samples):
