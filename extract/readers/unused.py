@@ -9,7 +9,20 @@ from encode_once.extract.readers.raw import RawTable
 
 # By suffix, what a file is that was not read. Each is named with `--data FILE`, which reads it alone.
 READABLE = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".tar", ".gz", ".xlsx")
-UNREADABLE_IMAGES = (".heic", ".heif", ".raw", ".cr2", ".nef", ".dng", ".psd", ".svg")
+UNREADABLE_IMAGES = (
+    ".raw",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".dng",
+    ".psd",
+    ".svg",
+    ".jxl",
+    ".exr",
+    ".dcm",
+    ".ico",
+)
 SUFFIXES = tuple(IMAGE_SUFFIXES)
 LISTED = 5  # names in a line
 

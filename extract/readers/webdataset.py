@@ -133,6 +133,8 @@ def _of_archive(path: Path, warnings: list[str], bad_rows: BadRows) -> list[_Sam
         seen.add(name)
         sample = samples.get(key) or _Sample(path, key)
         try:
+            if name.startswith("/") or ".." in name.split("/"):
+                raise ValueError("its name leads out of the archive")
             if not _add_member(sample, name, suffix, member, content):
                 ignored.add(suffix)
                 continue

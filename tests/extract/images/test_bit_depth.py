@@ -71,6 +71,25 @@ def test_a_file_may_say_its_depth(depth):
     assert depth(with_significant_bits(saved(ramp(65535), "PNG"), 12))[0] == 16  # scaled up, as PNG demands
 
 
+def deep_colour(value):
+    """A PNG of 16 bits per channel, all of the same value."""
+    rows = b"".join(b"\0" + struct.pack(">H", value) * 3 * 4 for _ in range(4))
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    )
+    packed = (struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+
+
+def test_colour_images_that_would_be_nearly_black_are_reported(depth):
+    bits, (warning,) = depth(deep_colour(900), deep_colour(4095))
+    assert bits == 16
+    assert warning.startswith("colour images of 16 bits: 2, which use 12 bits or fewer")
+    assert depth(deep_colour(900), deep_colour(40_000)) == (16, [])
+
+
 def test_data_without_deep_images_keeps_the_default(depth):
     assert depth(saved(Image.new("RGB", (4, 4)), "JPEG")) == depth(b"broken") == depth() == (16, [])
 

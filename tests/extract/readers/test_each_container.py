@@ -443,3 +443,10 @@ def test_an_incomplete_dataset_is_an_error(tmp_path):
     assert "data-00001-of-00002.arrow" in error(root)
     (root / "train" / "state.json").write_text("{}")
     assert "train/state.json: not in the format of save_to_disk" in error(root)
+
+
+@pytest.mark.parametrize("name", ["../0.jpg", "/etc/0.jpg", "a/../../0.txt"])
+def test_members_that_lead_out_of_their_archive_are_refused(tmp_path, name):
+    path = archive(tmp_path / "x.tar", ("1.jpg", b"x"), (name, b"y"))
+    assert f"member '{name}': cannot be read (its name leads out of the archive)" in error(path)
+    assert read(path, skip_bad_rows=True)[0]["x"].ids == ["1.jpg"]
