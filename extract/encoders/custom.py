@@ -1,6 +1,11 @@
 """The user's own encoders: a class in a file, `--encoder path.py:MyEncoder` (see docs/extending.md)."""
 
-from collections.abc import Callable
+import ast
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -8,6 +13,9 @@ from encode_once.cache.errors import brief, unknown_name
 from encode_once.cache.input_files import read_regular
 from encode_once.extract.encoders.base import Options, Tower, bytes_identity
 from encode_once.extract.errors import UnknownEncoderError
+
+PACKAGE = "encode_once"
+OLD_NAMES = ("cache", "classify", "extract")  # top-level packages before they were in PACKAGE
 
 
 def is_custom(name: str) -> bool:
@@ -53,12 +61,44 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [tower]
 
 
+@contextmanager
+def _old_names(path: Path, content: bytes) -> Iterator[None]:
+    """Let a file import `extract.encoders.base` and the like, as the packages were once called."""
+    imports = [
+        node for node in ast.walk(ast.parse(content)) if isinstance(node, ast.ImportFrom) and node.module
+    ]
+    names = {str(node.module) for node in imports if str(node.module).partition(".")[0] in OLD_NAMES}
+    aliases = {}
+    for name in names:
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            with suppress(ModuleNotFoundError):  # of the user's own package of that name
+                old = ".".join(parts[:end])
+                aliases[old] = import_module(f"{PACKAGE}.{old}")
+    if names and names <= aliases.keys():
+        line = f"{path} imports {', '.join(sorted(names))}: write {PACKAGE}.{min(names)}"
+        warnings.warn(line, FutureWarning, stacklevel=2)
+    else:
+        aliases = {}
+    before = {name: sys.modules.get(name) for name in aliases}
+    sys.modules.update(aliases)
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
 def _imported(path: Path, content: bytes) -> ModuleType:
     """Execute the bytes that were hashed as a module: an import could run a .pyc file next to it instead."""
     module = ModuleType(path.stem)
     module.__file__ = str(path)
     try:
-        exec(compile(content, path, "exec"), vars(module))  # noqa: S102 — the user named or trusts this code
+        with _old_names(path, content):
+            exec(compile(content, path, "exec"), vars(module))  # noqa: S102 — the user named or trusts it
     except Exception as error:  # the user's code may raise anything
         raise UnknownEncoderError(f"{path} cannot be imported: {brief(error)}") from error
     return module

@@ -19,7 +19,7 @@ from encode_once.extract.readers.layouts import CONTAINERS, accepted, read_raw
 from encode_once.extract.readers.meaning import understood
 from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
-from encode_once.extract.readers.samples import tables
+from encode_once.extract.readers.samples import SplitRows, tables
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
 
@@ -84,9 +84,9 @@ def understand(
             check_regular(data)
         raw = read_raw(data, options)
         raw.sort(key=lambda part: not part.split.startswith("train"))
-        parts = []
+        parts: list[SplitRows] = []
         for part in raw:
-            parts.append(understood(part, options))
+            parts.append(understood(part, options, parts[0].choice if parts else None))
             part.release()
         finder = ImageFinder(_root(data, raw), folders)
         built, image_warnings = tables(parts, label_separator, finder)

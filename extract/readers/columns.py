@@ -136,15 +136,18 @@ class Choice:
     hints: tuple[str, ...] = ()  # columns that may be labels, and the option that reads them
 
 
-def choose(table: RawTable, columns: Columns) -> Choice:
+def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Choice:
     """Find the columns by the user's names, by what the format says, or by common names.
 
-    Columns that hold the images themselves take precedence over those that name image files.
+    Columns that hold the images themselves take precedence over those that name image files. A table that has
+    all columns of the data's train table, in `train`, is read as that.
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
         DataError: a column of texts holds bytes.
     """
+    if train and train.roles.used and train.roles.used <= {*table.names} and table.roles == Roles():
+        return train
     return _Chooser(table, columns).choice()
 
 

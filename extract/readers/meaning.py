@@ -18,8 +18,11 @@ from encode_once.extract.readers.samples import SplitRows
 Cell = TypeVar("Cell")
 
 
-def understood(table: RawTable, options: ReadOptions) -> SplitRows:
+def understood(table: RawTable, options: ReadOptions, train: Choice | None = None) -> SplitRows:
     """The rows of a table by the meaning of its columns.
+
+    Args:
+        train: the columns of the data's train table, if this is another split.
 
     Raises:
         UsageError: the user's names do not fit, or several columns have names of one meaning.
@@ -27,7 +30,7 @@ def understood(table: RawTable, options: ReadOptions) -> SplitRows:
     """
     if not table.rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
-    choice = choose(table, options.columns)
+    choice = choose(table, options.columns, train)
     if not choice.roles.used:
         _refuse_unknown(table, choice)
     return _Reading(table, options, choice).rows()

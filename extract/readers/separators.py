@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 BLANK = " "  # any white space
 # Candidate → how much more a row counts with it: few names contain a bar, many contain a blank.
-WEIGHTS = {"|": 3, ";": 3, ",": 2, "/": 1, "&": 1, "+": 1, BLANK: 1}
+WEIGHTS = {"|": 3, ";": 3, "\n": 3, ",": 2, "/": 1, "&": 1, "+": 1, BLANK: 1}
 # One that occurs in many names, as in C++ and R&B, separates only between two parts.
 BETWEEN = {
     s: re.compile(rf"\s+{re.escape(s)}\s+|(?<=[^\s{s}])\s*{re.escape(s)}\s*(?=[^\s{s}])") for s in "/&+"
 }
-RELIABLE = "|;"  # separate names unless the column shows the contrary
+RELIABLE = "|;\n"  # separate names unless the column shows the contrary
 FEW = 5  # different cells that show nothing
 CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
 ENOUGH = 0.5

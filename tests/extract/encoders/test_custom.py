@@ -1,6 +1,7 @@
 """A user's own encoder, with the example of docs/extending.md."""
 
 import re
+import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,3 +80,18 @@ def test_an_encoders_name_does_not_contain_the_folder_of_its_file(tmp_path, monk
         assert encoders.named(f"onnx:{place}") == ("onnx:yolo.onnx", file)
     for name in ("clip-vit-l", "timm:resnet18", "own.py:Colours", "open_clip:ViT-B-32/openai"):
         assert encoders.named(name) == (name, None)
+
+
+def test_a_file_that_imports_the_packages_by_their_old_names_works_with_a_warning(working_folder, folder):
+    assert "from encode_once.extract.encoders.base import Tower" in EXAMPLE
+    (working_folder / "old.py").write_text(EXAMPLE.replace("encode_once.extract", "extract"))
+    before = {name: module for name, module in sys.modules.items() if name.startswith("extract")}
+    with pytest.warns(
+        FutureWarning, match=r"old\.py imports extract\.encoders\.base: write encode_once\.extract"
+    ):
+        report = encode(folder(4), ["old.py:Colours"], "store")
+    assert report.features["old.py:Colours/mean"].encoded == 4
+    assert {name: module for name, module in sys.modules.items() if name.startswith("extract")} == before
+    (working_folder / "other.py").write_text("from extract.nothing import Tower")
+    with pytest.raises(UnknownEncoderError, match=r"other\.py cannot be imported"):
+        encoders.towers("other.py:Tower", Options())

@@ -424,3 +424,17 @@ def test_classes_may_be_a_file(run, tmp_path):
     for classes in ("names.txt", "red,green,blue"):
         done = run("extract", "--dry-run", "--data", "x.csv", "--classes", classes, "--json")
         assert json.loads(done.stdout)["tables"][0]["labels"] == SETS
+
+
+def test_small_splits_are_read_as_the_train_table_is(tmp_path):
+    write(tmp_path / "train.csv", frame(genres=[" ".join(names) for names in SETS]))
+    few = pd.DataFrame({"id": ["a", "b"], "genres": ["red", "violet green"], "caption": ["x", "y"]})
+    write(tmp_path / "test.csv", few)
+    tables = understand(tmp_path).tables
+    assert tables["test"].labels == [("red",), ("violet", "green")]
+    assert understand(tmp_path / "test.csv").tables["test"].labels is None
+
+
+def test_names_on_lines_of_their_own_are_separated(tmp_path):
+    table = pd.DataFrame({"id": range(3), "labels": ["hot dog\ncat", "cat\n", "hot dog"], "caption": "a"})
+    assert only(write(tmp_path / "x.csv", table))[1] == [["hot dog", "cat"], ["cat"], ["hot dog"]]
