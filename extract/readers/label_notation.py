@@ -7,7 +7,7 @@ object of flags; a vector of 0 and 1, whose classes must be named; a number; or 
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ class LabelColumn:
     example: str = ""  # a cell, if the notation is one of texts
     missing: int = 0  # cells with a word for a missing value
     odd: list[int] = field(default_factory=list)  # rows whose cell is written otherwise
+    oddity: str = ""  # how these are written
     bad: dict[int, str] = field(default_factory=dict)  # row → what is wrong with its cell
 
 
@@ -90,7 +91,7 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
     if listed and listed >= MOSTLY * sum(texts.values()):
         column = _of_lists(values, literals)
     else:
-        column = _of_cells(values)
+        column = _of_cells(values, {text for text in texts if strings_in(literals[text]) and text[0] == "["})
     if not keep_text:
         missing += _drop_missing(column.labels)
     column.missing = missing
@@ -148,7 +149,9 @@ def _of_lists(values: list[Any], literals: dict[str, Any]) -> LabelColumn:
 
     labels, bad = _converted(values, convert)
     example = max((text for text, value in literals.items() if value), key=len, default="[]")
-    return LabelColumn(labels, "lists written as text", example, odd=[] if by_tool else odd, bad=bad)
+    oddity = "cells that are no lists in a column of lists, each read as one name"
+    odd = [] if by_tool else odd
+    return LabelColumn(labels, "lists written as text", example, odd=odd, oddity=oddity, bad=bad)
 
 
 def _names_or_text(value: Any) -> tuple[str, ...]:
@@ -163,13 +166,15 @@ def _of_value(value: Any) -> Labels:
     return (sys.intern(text_of(value)),)
 
 
-def _of_cells(values: list[Any]) -> LabelColumn:
-    """Lists, numbers, and texts that are still to be separated."""
+def _of_cells(values: list[Any], listed: Collection[str] = ()) -> LabelColumn:
+    """Lists, numbers, and texts that are still to be separated; those `listed` are lists."""
 
     def convert(value: Any) -> Labels:
         if value is None:
             return ()
-        return value if isinstance(value, str) else _of_value(value)
+        if isinstance(value, str):
+            return _names(literal(value)) if value in listed else value
+        return _of_value(value)
 
     # Objects are names only if all of them are.
     objects = [value for value in values if isinstance(value, dict)]
@@ -178,7 +183,9 @@ def _of_cells(values: list[Any]) -> LabelColumn:
     else:
         labels, bad = _converted(values, convert)
     lists = any(isinstance(value, list | tuple | dict) for value in values)
-    return LabelColumn(labels, "lists" if lists else "", bad=bad)
+    odd = [row for row, value in enumerate(values) if isinstance(value, str) and value in listed]
+    oddity = "cells that are lists in a column of names, read as lists"
+    return LabelColumn(labels, "lists" if lists else "", odd=odd, oddity=oddity, bad=bad)
 
 
 def _not_an_object(value: Any) -> Labels:

@@ -175,9 +175,10 @@ class _Reading:
             meaning = "left out" if read.minus_one == "missing" else read.minus_one
             notes.append(f"{len(read.uncertain)} rows with -1, uncertain, are {meaning} there (--uncertain)")
             first = self.table.where(read.uncertain[0])
+            consequence = "such rows are" if read.minus_one == "missing" else "it is"
             self.warnings.append(
-                f"rows with an uncertain label, -1: {len(read.uncertain)} (first: {first}); it is read as "
-                f"{read.minus_one}: --uncertain positive, negative or missing"
+                f"rows with an uncertain label, -1: {len(read.uncertain)} (first: {first}); {consequence} "
+                f"{meaning}: --uncertain positive, negative or missing"
             )
             if read.minus_one == "missing":
                 self.left_out.update(read.uncertain)
@@ -203,8 +204,7 @@ class _Reading:
             )
         if column.odd:
             self.warnings.append(
-                f"cells that are no lists in a column of lists: {len(column.odd)} "
-                f"(first: {self.table.where(column.odd[0])}); each is one name"
+                f"{column.oddity}: {len(column.odd)} (first: {self.table.where(column.odd[0])})"
             )
         return column.labels
 

@@ -20,6 +20,7 @@ RELIABLE = "|;\n"  # separate names unless the column shows the contrary
 FEW = 5  # different cells that show nothing
 CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
 ENOUGH = 0.5
+REPEATED = 2  # rows for each different cell of a column of names
 
 
 @dataclass(frozen=True)
@@ -147,8 +148,9 @@ def decide(counts: Mapping[str, int]) -> Separator:
 def _accepts(text: str, evidence: _Evidence) -> bool:
     if not evidence.rows or text in RELIABLE:
         return bool(evidence.rows)
-    if text == ",":  # as in "Portland, OR"
-        return evidence.speaks_for or evidence.cells < FEW or evidence.recurring >= ENOUGH
+    if text == ",":  # not as in "Portland, OR", a name that recurs as a whole
+        recurs = evidence.rows >= REPEATED * evidence.cells
+        return evidence.speaks_for or evidence.cells < FEW or evidence.recurring >= ENOUGH or not recurs
     return evidence.speaks_for and not evidence.numbers
 
 
@@ -158,6 +160,12 @@ def _names_of_one(counts: Mapping[str, int], evidence: Mapping[str, _Evidence]) 
         if of_text.cells > 1 and of_text.recurring >= ENOUGH:
             shown = f"{of_text.example!r} may be {' and '.join(map(repr, parts_of(of_text.example, text)))}"
             return Separator(None, "each cell is one name", shown, names)
+    several = [cell for cell in counts if len(cell.split()) > 1]
+    if len(counts) >= 2 * FEW and sum(counts.values()) < REPEATED * len(counts) and several:
+        doubt = (
+            f"{len(counts)} different names are in {sum(counts.values())} rows, such as {several[0][:60]!r}"
+        )
+        return Separator(None, "each cell is one name", doubt, names)
     return Separator(None, "each cell is one name", "", names)
 
 

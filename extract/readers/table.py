@@ -22,7 +22,7 @@ ABOUT = (
 SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
 EXAMPLE = re.compile(r"sample_?submission", re.IGNORECASE)  # of what Kaggle is sent, with made-up labels
 MOST_TEXTS = 20  # .txt files in a folder that may be tables
-USUAL_SPLITS = ("train", "val", "valid", "validation", "dev", "test")
+USUAL_SPLITS = "train training val valid validation dev test testing eval holdout".split()
 IMAGE_FOLDERS = ("data", "images")  # next to a table; other names are looked for by `image_lookup`
 
 
@@ -62,8 +62,9 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     for path in _files(data):
         stem = stem_of(path)
         shard = SHARD.fullmatch(stem)
-        splits.setdefault(shard[1] if shard else stem, []).append(path)
-    usual = {split: paths for split, paths in splits.items() if split.lower() in USUAL_SPLITS}
+        split = shard[1] if shard else stem
+        splits.setdefault(split.lower() if split.lower() in USUAL_SPLITS else split, []).append(path)
+    usual = {split: paths for split, paths in splits.items() if split in USUAL_SPLITS}
     base = data if data.is_dir() else data.parent
     tables = []
     for split, paths in (usual or splits).items():

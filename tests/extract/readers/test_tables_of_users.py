@@ -203,7 +203,8 @@ def test_a_cell_that_is_no_list_among_lists_is_named(tmp_path):
     _, labels, reading = only(write(tmp_path / "x.csv", table))
     assert labels == [["a"], ["b", "a"], ["b"], []]
     assert any(
-        "no lists in a column of lists: 1 (first: " in line and "x.csv:4" in line for line in reading.warnings
+        "no lists in a column of lists, each read as one name: 1 (first: " in line and "x.csv:4" in line
+        for line in reading.warnings
     )
 
 
@@ -438,3 +439,38 @@ def test_small_splits_are_read_as_the_train_table_is(tmp_path):
 def test_names_on_lines_of_their_own_are_separated(tmp_path):
     table = pd.DataFrame({"id": range(3), "labels": ["hot dog\ncat", "cat\n", "hot dog"], "caption": "a"})
     assert only(write(tmp_path / "x.csv", table))[1] == [["hot dog", "cat"], ["cat"], ["hot dog"]]
+
+
+def test_lists_among_names_are_read_as_lists_and_named(tmp_path):
+    cells = ["red green", "['red']", "red", "green"] * 3
+    table = pd.DataFrame({"id": range(12), "labels": cells, "caption": "x"})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == [["red", "green"], ["red"], ["red"], ["green"]] * 3
+    assert any(
+        "cells that are lists in a column of names" in line and "x.csv:3" in line for line in reading.warnings
+    )
+
+
+def test_rare_names_between_commas_are_separated_as_no_cell_recurs(tmp_path):
+    cells = [f"tag {row}, common {row % 3}" for row in range(40)]
+    table = pd.DataFrame({"id": range(40), "labels": cells, "caption": "x"})
+    assert only(write(tmp_path / "x.csv", table))[1] == [
+        [f"tag {row}", f"common {row % 3}"] for row in range(40)
+    ]
+
+
+def test_names_of_several_words_that_do_not_recur_are_a_warning(tmp_path):
+    cells = [f"tag{row} common{row % 3}" for row in range(40)]
+    table = pd.DataFrame({"id": range(40), "labels": cells, "caption": "x"})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == [[cell] for cell in cells]
+    assert any(
+        "40 different names are in 40 rows" in line and "--label-separator" in line
+        for line in reading.warnings
+    )
+
+
+def test_names_of_splits_may_be_in_any_case(tmp_path):
+    for name in ("Train.csv", "VAL.csv"):
+        write(tmp_path / name, frame(labels="red"))
+    assert list(understand(tmp_path).tables) == ["train", "val"]
