@@ -110,7 +110,7 @@ class Race:
         train, validation = splits.validation_split(Y, rows, splits.VALIDATION_FRACTION, draws, groups)
         X = X.fitted(train)  # features that are learned from captions
         fitter = HeadFitter("", {}, X, Y, samples.table.ids, keys, seed, groups)
-        folds = fitter.folds(rows) if fitter.validation_of(len(rows)) == "folds" else ()
+        folds = fitter.folds(rows) if fitter.validation_of(rows) == "folds" else ()
         return cls(X, Y, samples.table.ids, keys, evaluated, rows, train, validation, seed, groups, folds)
 
     def run(self, model: str, fit: Callable[[], Scorer], baseline: Row | None = None) -> Row:

@@ -102,7 +102,7 @@ def fit(
             features=tuple(record.features),
             options=options,
             data=table.source,
-            validation="tenth" if validation is not None else fitter.validation_of(len(rows)),
+            validation="tenth" if validation is not None else fitter.validation_of(rows),
         ),
         record,
         lambda: fitted.model,

@@ -65,7 +65,7 @@ class HeadFitter:
         """
         if validation is not None:
             return self._fit_and_validate(self._in_order(np.setdiff1d(rows, validation)), validation)
-        if self.validation_of(len(rows)) == "tenth":
+        if self.validation_of(rows) == "tenth":
             return self._fit_by_tenth(rows)
         folds = self.folds(rows)
         if heads.class_of(self.head).CROSS_FITS:
@@ -80,11 +80,16 @@ class HeadFitter:
         folds = splits.folds(FOLDS, self.Y[rows], {}, self.draws[rows], self._groups_of(rows))
         return [rows[fold] for fold in folds]
 
-    def validation_of(self, n: int) -> str:
-        """ "tenth" or "folds", for that many train rows."""
+    def validation_of(self, rows: RowIndex) -> str:
+        """ "tenth" or "folds", for these train rows.
+
+        A group of most rows would be one fold, and leave few rows to fit on.
+        """
         if self.validation != "auto":
             return self.validation
-        return "folds" if n <= FOLDS_UP_TO else "tenth"
+        groups = self._groups_of(rows)
+        largest = 1 if groups is None else np.unique(groups, return_counts=True)[1].max()
+        return "folds" if len(rows) <= FOLDS_UP_TO and largest <= len(rows) / 2 else "tenth"
 
     def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
         """Fit a model on all rows, which are its validation rows, too, with scores out of fold."""

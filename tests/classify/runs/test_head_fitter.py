@@ -81,3 +81,10 @@ def test_the_metrics_say_which_rows_thresholds_were_tuned_on(filled, tmp_path):
         assert metrics["tuned_on"] == words
     with pytest.raises(UsageError, match="tenth"):
         fit(store, "linear", validation="tenths")
+
+
+@pytest.mark.parametrize(("size", "validated"), [(160, 320), (200, 32)])
+def test_rows_of_which_most_are_one_group_are_not_divided_into_folds(fitter, size, validated):
+    groups = np.where(np.arange(400) < 10 + size, 0, np.arange(400))
+    fitted = fitter("knn", "auto", groups=groups).fit(ROWS)
+    assert len(fitted.validation.ids) == validated
