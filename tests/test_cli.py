@@ -154,7 +154,7 @@ def test_wrong_usage_has_status_2_and_a_hint(folder, run, words, message):
     [
         (["extract", "--encoder", "glove-50", "--data", "nowhere"], "nowhere"),
         (["extract", "--encoder", "glove-100"], "--weights glove.6B.100d.txt"),
-        (["fit"], "run extract first"),
+        (["fit"], "run extract"),
         (["evaluate", "runs/none"], "is not a run"),
         (["predict", "runs/none"], "is not a run"),
     ],
