@@ -1,6 +1,7 @@
 """Apply a run to other rows: predict their labels, and evaluate it where the true labels are known."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -183,6 +184,15 @@ def untrained_warning(run: Run) -> list[str]:
     return [f"{run.path} was fitted without one positive row of {named(names)}: their scores mean nothing"]
 
 
+def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:
+    """What to do if an unknown label seems to be several labels that the run knows."""
+    for label in unknown:
+        if parts := set(re.split(r"[\s,;|/&+]+", label)) & set(classes):
+            part = sorted(parts)[0]
+            return f"; if {label!r} is several, as the run knows {part!r}, use --label-separator"
+    return ""
+
+
 def _scored(run: Run, store: Store, table: Table) -> tuple[Scores, Matrix]:
     matrix = featuring.load(sources(run, store), table)
     return run.model.scores(matrix), matrix
@@ -219,7 +229,9 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
             "image or, without an image, the same caption"
         )
     if unknown:
-        warnings.append(f"labels the run does not know are left out: {named(unknown)}")
+        warnings.append(
+            f"labels the run does not know are left out: {named(unknown)}{_hint(unknown, classes)}"
+        )
     warnings += untrained_warning(run)
     try:
         groups = Grouping.parse(run.spec.groups, store, table).of(table)

@@ -287,9 +287,10 @@ class ImageFinder:
         return self._search(split).first_files(COMPARED)
 
     def has_images(self, split: str, folders: Sequence[Path]) -> bool:
-        """Whether there is any image file that a row of a split may name."""
-        roots = self._roots(split, folders)
-        return bool(self.first_files(split)) or any(self._listed(root).pictures for root in roots)
+        """Whether there is any image file that bare ids of a split may name."""
+        if any(self._listed(root).pictures for root in self._roots(split, folders)):
+            return True
+        return self._search(split).has_usual(split)
 
     def unused(self) -> list[str]:
         """A warning about image files that no row names, in each folder that has images that rows name."""

@@ -38,6 +38,7 @@ SPLITS = (
     {"test", "testing"},
 )
 SPLIT_NAMES = set().union(*SPLITS)
+LOOKED_AT = 100_000  # files
 NAMED = 3  # equally good files that a message names
 
 
@@ -192,6 +193,10 @@ class ImageSearch:
         if reference.places:
             return file.place in reference.places
         return self._chosen or not reference.is_bare or file.is_usual(split)
+
+    def has_usual(self, split: str) -> bool:
+        """Whether any image is in no folder or in one with a usual name; only so many files are looked at."""
+        return any(file.is_usual(split) for file in islice(self._files(), LOOKED_AT))
 
     def first_files(self, most: int) -> list[str]:
         """The paths of some image files, relative to the folders that are searched."""

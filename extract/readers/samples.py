@@ -265,7 +265,11 @@ def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finde
     Raises:
         DataError: no split has images, and one has no captions or the user names the folder of the images.
     """
-    problems = [problem for part in parts if (problem := _find_images_of(part, finder))]
+    problems = [
+        problem
+        for part, captioned in zip(parts, has_captions, strict=True)
+        if (problem := _find_images_of(part, captioned, finder))
+    ]
     without = [part for part in parts if not any(part.images or ())]
     if len(without) == len(parts) and (problems or not all(has_captions)):
         if not problems:
@@ -287,7 +291,7 @@ def _nothing_to_encode(part: SplitRows) -> str:
     return f"{part.files[0]}: has neither captions nor images; {REMEDY}{columns}"
 
 
-def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
+def _find_images_of(part: SplitRows, captioned: bool, finder: ImageFinder) -> str:
     """Set the images of a split; if its rows name images and none is there, say what is there instead."""
     if part.images is not None:
         missing = [row for row, source in enumerate(part.images) if not source]
@@ -298,7 +302,8 @@ def _find_images_of(part: SplitRows, finder: ImageFinder) -> str:
         return ""
     names = part.names or part.ids
     says_images = part.names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
-    if not (says_images or finder.is_chosen or finder.has_images(part.split, part.folders)):
+    has_images = finder.has_images if captioned else lambda split, _: bool(finder.first_files(split))
+    if not (says_images or finder.is_chosen or has_images(part.split, part.folders)):
         return ""  # the ids need not be names of images
     images = finder.find(names, part.split, part.folders, part.where)
     for difference, guesses in images.guesses.items():

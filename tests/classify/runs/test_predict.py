@@ -124,11 +124,11 @@ def test_an_unchanged_or_absent_store_has_no_differences(filled, tmp_path):
     assert differences(run, store) == differences(run, Store(tmp_path / "gone")) == []
 
 
-def labelled(store, labels):
+def labelled(store, labels, seed="new"):
     """The store's table with other contents, which the run has not seen, and these labels."""
     (table,) = store.tables()
     n = len(labels)
-    keys = pack(content_key(f"new {row}".encode()) for row in range(n))
+    keys = pack(content_key(f"{seed} {row}".encode()) for row in range(n))
     for name in ("e/image", "e/text"):
         with store.feature(name).writer(n) as writer:
             writer.append(keys, np.zeros((n, 8), np.float16))
@@ -162,11 +162,16 @@ def test_labels_that_the_run_does_not_know_are_named(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
     first = run.record.classes[0]
-    table = labelled(store, [(first, "fox"), (*(f"fish {n:02d}" for n in range(12)),)])
+    table = labelled(store, [(first, "fox"), (*(f"fish {chr(97 + n)}" for n in range(12)),)])
     evaluation, warnings = evaluate(run, store, table)
     assert evaluation.metrics["n"] == 2
     (line,) = [line for line in warnings if "does not know" in line]
-    assert line.endswith(f"left out: {', '.join(f'fish {n:02d}' for n in range(10))} and 3 more")
+    assert line.endswith(f"left out: {', '.join(f'fish {chr(97 + n)}' for n in range(10))} and 3 more")
+    _, warnings = evaluate(run, store, labelled(store, [("dog",), ("cat, fox",)], "again"))
+    (line,) = [line for line in warnings if "does not know" in line]
+    assert line.endswith(
+        "'cat, fox' holds 'cat', which it knows: --label-separator says what is between labels"
+    )
 
 
 def test_classes_without_a_row_to_fit_on_are_named_by_fit_and_by_predict(filled, tmp_path):

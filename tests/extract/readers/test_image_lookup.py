@@ -139,9 +139,15 @@ def test_bare_numbers_are_not_taken_for_files_of_other_things(tmp_path):
     (root / "photos.csv").write_text("id,caption\n1,a\n2,b\n")
     tables, warnings = read(root / "photos.csv")
     assert tables["photos"].images == ["", ""]
-    assert any(
-        "no row has an image file: '1' is not there; the nearest file is 'other/1.jpg'" in w for w in warnings
-    )
+    assert warnings == []
+    (root / "photos.csv").write_text("id,labels\n1,a\n2,b\n")
+    with pytest.raises(DataError, match="'1' is not there; the nearest file is 'other/1"):
+        read(root / "photos.csv")
+    (root / "images").mkdir()
+    (root / "images" / "x.jpg").touch()
+    (root / "photos.csv").write_text("id,caption\n1,a\n2,b\n")
+    _, warnings = read(root / "photos.csv")
+    assert any("no row has an image file: '1' is not there" in line for line in warnings)
 
 
 def test_the_nearest_name_is_shown(tmp_path):
