@@ -169,9 +169,7 @@ def test_labels_that_the_run_does_not_know_are_named(filled, tmp_path):
     assert line.endswith(f"left out: {', '.join(f'fish {chr(97 + n)}' for n in range(10))} and 3 more")
     _, warnings = evaluate(run, store, labelled(store, [("dog",), ("cat, fox",)], "again"))
     (line,) = [line for line in warnings if "does not know" in line]
-    assert line.endswith(
-        "'cat, fox' holds 'cat', which it knows: --label-separator says what is between labels"
-    )
+    assert line.endswith("if 'cat, fox' is several, as the run knows 'cat', use --label-separator")
 
 
 def test_classes_without_a_row_to_fit_on_are_named_by_fit_and_by_predict(filled, tmp_path):
