@@ -43,7 +43,7 @@ COSTS: Mapping[str, Callable[[int, int, int], float]] = {
     "prototype": lambda n, d, c: 0.04 + n * (1e-10 * n * (d + c) + 5e-6 * c),
     "forest": lambda n, d, c: 0.1 + 1e-7 * n * np.log2(n) * _columns(d, c) * (1 + min(c, 64) / 10),
     "mlp": lambda n, d, c: 1.2 + (d + c) * (1.6e-3 + 7e-6 * n),
-    "gbm": lambda n, d, c: c * (0.1 + 3e-6 * n * _columns(d, c)),
+    "gbm": lambda n, d, c: c * (0.1 + 2e-7 * n * _columns(d, c)),
     "bigru": lambda n, d, c: 3 + 3e-5 * n * (d + c),
     "attention": lambda n, d, c: 3 + 3e-5 * n * (d + c),
 }
