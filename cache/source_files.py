@@ -11,7 +11,11 @@ from encode_once.cache.input_files import open_regular
 from encode_once.cache.keys import KEY_BYTES, content_key
 
 FOLDER = 0, 0  # in place of a folder's size and time, which do not depend on the files in it
-TEXT = (".txt", ".xml")  # suffixes of the files in a folder of images whose contents are in the table
+TEXT = (
+    ".txt",
+    ".xml",
+    ".json",
+)  # suffixes of the files in a folder of images whose contents are in the table
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,22 @@
-"""A folder of images; the captions of an image are the lines of a .txt file of the same name next to it."""
+"""A folder of images; the captions of an image are the lines of a .txt file of the same name next to it.
+
+Without such texts, a .json file of the same name may have an object, whose names are columns of the table.
+"""
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from encode_once.cache.errors import DataError, UsageError
-from encode_once.cache.input_files import TEXT_MB
+from encode_once.cache.errors import DataError, UsageError, brief
+from encode_once.cache.input_files import TEXT_MB, read_regular
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
+from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.image_lookup import Folder, check_links
+from encode_once.extract.readers.json_text import parse
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -45,7 +51,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     Raises:
         DataError: a text matches two images, or is not UTF-8.
     """
-    if options.columns.named:
+    if options.columns.named and not records_in(_folder(data) or data):
         raise UsageError(f"{data} is a folder of images: it has no columns to name")
     if _is_image(data):
         image = str(data.absolute())
@@ -69,15 +75,24 @@ def table_of(folders: Sequence[Path], data: Path, options: ReadOptions) -> RawTa
         listing = Folder.listed(folder.resolve())
         check_links(listing, data, options.images)
         texts, without_image = captions_in(listing)
-        names = sorted((name for stem in listing.pictures.values() for name in stem), key=natural)
-        paths += [listing.files[name] for name in names]
+        pictures = (name for stem in listing.pictures.values() for name in stem)
+        paths += [listing.files[name] for name in sorted(pictures, key=natural)]
         captions |= texts
         stray += without_image
         deeper += [str(folder / name) for name in listing.folders if not name.startswith(".")]
+    records: dict[str, str] = {}
+    if not captions:
+        records = {path: file for folder in folders for path, file in records_in(folder).items()}
+    contents = _contents(records, options.bad_rows)
+    paths = [path for path in paths if path not in records or path in contents]
     ids = [posixpath.basename(path) for path in paths]
     columns: dict[str, Cells] = {"image": paths}
     if captions:
         columns["captions"] = [captions.get(path, []) for path in paths]
+    names = dict.fromkeys(name for content in contents.values() for name in content)
+    if is_too_sparse(len(paths), len(names), sum(map(len, contents.values()))):
+        raise DataError(f"{data}: {len(names):,} names in the .json files; give them the same names")
+    columns |= {name: [contents.get(path, {}).get(name) for path in paths] for name in names}
     table = RawTable.of_columns(
         "train",
         list(folders),
@@ -85,6 +100,7 @@ def table_of(folders: Sequence[Path], data: Path, options: ReadOptions) -> RawTa
         lambda row: paths[row],
         sources={"image": lambda: ids},
         roles=Roles(image="image", captions=("captions",) if captions else ()),
+        also_read=[Path(file) for file in records.values()],
     )
     if stray:
         table.warnings.append(
@@ -96,6 +112,33 @@ def table_of(folders: Sequence[Path], data: Path, options: ReadOptions) -> RawTa
             f"{folders[0]}: folders: {len(deeper)} (first: {Path(first).name!r}); they are not read"
         )
     return table
+
+
+def records_in(folder: Path) -> dict[str, str]:
+    """The path of each image in a folder → that of the .json file of its name, if the folder has any."""
+    listing = Folder.listed(folder.resolve())
+    return {
+        listing.files[images[0]]: listing.files[f"{stem}.json"]
+        for stem, images in listing.pictures.items()
+        if len(images) == 1 and f"{stem}.json" in listing.files
+    }
+
+
+def _contents(records: Mapping[str, str], bad_rows: BadRows) -> dict[str, dict[str, Any]]:
+    """Path of an image → the object in its .json file, without those that cannot be read."""
+    contents: dict[str, dict[str, Any]] = {}
+    for path, file in records.items():
+        with file_errors(Path(file)):
+            try:
+                content = parse(read_regular(file, TEXT_MB))
+            except ValueError as error:
+                bad_rows.add(DataError(f"{file}: not JSON ({brief(error)})"))
+                continue
+        if isinstance(content, dict):
+            contents[path] = {name: value for name, value in content.items() if name != "image"}
+        else:
+            bad_rows.add(DataError(f"{file}: not an object with named values"))
+    return contents
 
 
 def captions_in(listing: Folder) -> tuple[dict[str, list[str]], list[str]]:

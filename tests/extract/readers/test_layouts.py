@@ -184,6 +184,21 @@ def test_the_only_folder_of_images_and_one_image_are_read(tmp_path):
     assert (table.ids, Path(table.images[0]).read_bytes()) == (["1.jpg"], b"1.jpg")
 
 
+def test_objects_next_to_images_are_rows(tmp_path):
+    fill(tmp_path)
+    for name in [*LABELS][:3]:
+        record = {"genres": LABELS[name], "plot": [CAPTIONS[name], "x"], "year": 1999}
+        (tmp_path / f"{Path(name).stem}.json").write_text(json.dumps(record))
+    table = read(tmp_path, columns=Columns(captions=("plot",), labels=("genres",)))[0]["train"]
+    assert [list(row) for row in table.labels] == [*LABELS.values()]
+    assert table.captions == [*[*CAPTIONS.values()][:3], ""]
+    assert table.columns["year"] == ["1999", "1999", "1999", ""]
+    (tmp_path / "0.json").write_text("[1]")
+    with pytest.raises(DataError, match=r"0\.json: not an object"):
+        read(tmp_path)
+    assert read(tmp_path, skip_bad_rows=True)[0]["train"].ids == ["1.jpg", "2.jpg", "3.jpg"]
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_shards_of_img2dataset_are_one_table(tmp_path, packed):
     for number, name in enumerate(LABELS):
