@@ -1,6 +1,7 @@
 """The formats that are fuzzed: a small valid file of each, how it is broken, and what reads it."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -113,6 +114,41 @@ def data_file(name, content, change, read_folder=False):
 
     return file_format(
         name, prepare, whole(change), lambda folder: read_data(folder, "" if read_folder else name)
+    )
+
+
+def folder_file(name, prepare, change):
+    """A file of a folder that is read as a whole; prepare(folder) writes it and the images."""
+    return file_format(name, prepare, whole(change), lambda folder: read_data(folder, ""))
+
+
+def _json_columns():
+    records = _records()
+    return json.dumps({name: [record[name] for record in records] for name in records[0]}).encode()
+
+
+def _list():
+    return "".join(f"data/{row}.png {row % 3}\n" for row in range(ROWS)).encode()
+
+
+def _voc(folder):
+    _pictures(folder)
+    (folder / "data").rename(folder / "pictures")
+    for path in (folder / "pictures").iterdir():
+        path.rename(folder / path.name)
+    (folder / "pictures").rmdir()
+    objects = "".join(f"<object><name>{word}</name></object>" for word in WORDS)
+    (folder / "0.xml").write_text(f"<annotation><filename>0.png</filename>{objects}</annotation>")
+
+
+def _yolo(folder):
+    _pictures(folder)
+    (folder / "data").rename(folder / "images")
+    (folder / "labels").mkdir()
+    for row in range(ROWS):
+        (folder / "labels" / f"{row}.txt").write_text(f"{row % 6} 0.5 0.5 0.1 0.1\n")
+    (folder / "data.yaml").write_text(
+        "".join(["names:\n", *(f"  {n}: {word}\n" for n, word in enumerate(WORDS))])
     )
 
 
@@ -500,11 +536,16 @@ FORMATS = {
     "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines), read_folder=True),
     "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
     "jsonl": data_file("rows.jsonl", _json_lines, either(BYTES, json_line)),
+    "csv.gz": data_file("rows.csv.gz", lambda: gzip.compress(_csv(",")), BYTES),
+    "json": data_file("rows.json", _json_columns, either(BYTES, json_tree, json_tree)),
+    "list": data_file("rows.txt", _list, either(BYTES, mutations.of_lines)),
+    "voc": folder_file("0.xml", _voc, either(BYTES, mutations.of_lines)),
+    "yolo": folder_file("data.yaml", _yolo, either(BYTES, mutations.of_lines)),
     "coco": data_file("instances_train2017.json", _coco, either(BYTES, json_tree, json_tree)),
     "webdataset": data_file("000.tar", _webdataset, either(BYTES, tar_member, tar_member, tar_header)),
     "parquet": data_file("rows.parquet", _parquet, either(BYTES, parquet_table, parquet_table)),
     "saved dataset": Format(_dataset, dataset, lambda folder: read_data(folder, "saved")),
-    **{kind: image(kind) for kind in ("jpeg", "png", "gif", "webp", "tiff", "bmp")},
+    **{kind: image(kind) for kind in "jpeg png gif webp tiff bmp avif jpeg2000 ppm".split()},
     "word vectors": file_format(
         "vectors.txt",
         lambda folder: vectors_file(folder / "vectors.txt", dim=50),
