@@ -196,6 +196,7 @@ def extract(
       encode-once extract --encoder clip-vit-l --shard 1/4
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
       encode-once extract --encoder clip-vit-l --data coco2017
+      encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:

@@ -474,3 +474,16 @@ def test_names_of_splits_may_be_in_any_case(tmp_path):
     for name in ("Train.csv", "VAL.csv"):
         write(tmp_path / name, frame(labels="red"))
     assert list(understand(tmp_path).tables) == ["train", "val"]
+
+
+def test_other_data_is_read_with_its_own_separator(run, tmp_path):
+    write(tmp_path / "input" / "train.csv", frame(labels=[" ".join(names) for names in SETS]))
+    other = frame(labels=["|".join(names) for names in SETS])
+    other["caption"] = [f"another {caption}" for caption in CAPTIONS]
+    write(tmp_path / "other.csv", other)
+    run("extract", "--encoder", "glove-50")
+    run("fit", "--head", "linear")
+    done = run("evaluate", "runs/linear", "--data", "other.csv", "--json")
+    support = {row["label"]: row["support"] for row in json.loads(done.stdout)["per_class"]}
+    assert support == {name: sum(name in names for names in SETS) for name in COLOURS}
+    assert "does not know" not in done.stderr
