@@ -56,12 +56,19 @@ from encode_once.classify.options import (
 @click.option(
     "--set", "settings", multiple=True, type=Setting(), metavar="OPTION=VALUE", help="Option of the head."
 )
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="Time for all heads that --head auto tries. [default: 300]",
+)
 @json_option
 def fit(
     store: str,
     run: str | None,
     overwrite: bool,
     settings: Sequence[tuple[str, Any]],
+    budget: float | None,
     decision: dict[str, Any],
     as_json: bool,
     **options: Any,
@@ -95,7 +102,8 @@ def fit(
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.spec import FitSpec
 
-    spec = FitSpec(**options, decision=DecisionSpec(**decision), options=dict(settings))
+    of_head = dict(settings) | ({} if budget is None else {"budget": budget})
+    spec = FitSpec(**options, decision=DecisionSpec(**decision), options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     for line in fitted.model.head.notes:

@@ -138,6 +138,8 @@ def test_random_weights_are_reported(folder, run):
         (["fit", "--head", "mpl"], "mlp"),
         (["fit", "--tune", "makro"], "macro"),
         (["fit", "--set", "dropout"], "NAME=VALUE"),
+        (["fit", "--budget", "0"], "--budget"),
+        (["fit", "--head", "linear", "--budget", "3"], "unknown option of head 'linear' 'budget'"),
         (["tune", "runs/x", "--decide", "f1"], "choose from thresholds, expected-f1"),
         (["evaluate", "runs/x", "--anyway"], "two runs or more"),
     ],

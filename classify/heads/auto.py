@@ -188,7 +188,7 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
     def _choose(self, trial: "_OutOfFold | _OnValidationRows") -> Scores:
         """Choose the blend, of heads as they were fitted last; return its scores of the trial's rows."""
         if self.budget <= 0:
-            raise UsageError(f"a budget of {self.budget} s allows no fit: --set budget=300 is the default")
+            raise UsageError(f"a budget of {self.budget} s allows no fit: --budget 300 is the default")
         for name in self.options or {}:
             if name not in self._names:
                 raise unknown_name("head of auto", name, self._names)
@@ -196,7 +196,7 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
         named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in left_out.items())
         warning = (
             f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
-            f"{named}; --set budget=SECONDS changes that"
+            f"{named}; --budget SECONDS changes that"
         )
         self.warnings = [warning] if left_out else []
         losses = {name: _log_loss(values, trial.truth) for name, values in logits.items()}

@@ -56,7 +56,7 @@ from encode_once.classify.runs.reading import (
 )
 from encode_once.classify.spec import FitSpec
 
-FORMAT, VERSION = "encode-once run", 5
+FORMAT, VERSION = "encode-once run", 6
 WEIGHTS = "weights.safetensors"
 UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
 MODALITIES = ("image", "caption")

@@ -118,7 +118,7 @@ def test_heads_beyond_the_budget_are_left_out_and_named(scripted, seconds, tried
         (warning,) = head.warnings
         assert "left out" in warning
         assert "b (0.9 s)" in warning
-        assert "--set budget=" in warning
+        assert "--budget SECONDS" in warning
         assert [line.split()[0] for line in head.notes if line.endswith("left out")] == ["b"]
     else:
         assert not head.warnings
