@@ -103,6 +103,10 @@ def test_a_folder_of_images_reports_what_it_does_not_read(tmp_path):
         read(tmp_path / "x")
     (tmp_path / "x" / "1.png").unlink()
     (tmp_path / "x" / "1.png").symlink_to("0.png")
+    (tmp_path / "x" / "1.txt").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match=r"1\.txt: a link that leads out of .* --images /etc allows it"):
+        read(tmp_path / "x")
+    (tmp_path / "x" / "1.txt").unlink()
     tables, warnings = read(tmp_path / "x")
     assert tables["train"].ids == ["0.png", "1.png", "2.png", "3.png"]
     assert any("folders: 1 (first: 'more'); they are not read" in line for line in warnings)
