@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Keys under which annotation tools, such as Label Studio, keep the names.
@@ -123,12 +123,6 @@ def is_vector(value: object, length: int | None = None) -> bool:
         and length in (None, len(value))
         and all(map(is_flag, value))
     )
-
-
-def list_share(texts: Iterable[str]) -> float:
-    """The share of the texts that are written as lists."""
-    flags = [text[:1] in PAIRS and literal(text) is not None for text in texts]
-    return sum(flags) / len(flags) if flags else 0.0
 
 
 def strings_in(value: Any) -> Sequence[str] | None:
