@@ -7,7 +7,7 @@ class, by their cells. Each choice has a reason, which `extract` prints.
 import re
 import string
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
@@ -148,6 +148,8 @@ def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Ch
     """
     if train and train.roles.used and train.roles.used <= {*table.names} and table.roles == Roles():
         return train
+    if train:  # which has the user's columns; a test table may lack those of the labels
+        columns = replace(columns, preferred=True)
     return _Chooser(table, columns).choice()
 
 

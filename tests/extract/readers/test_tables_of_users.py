@@ -487,3 +487,12 @@ def test_other_data_is_read_with_its_own_separator(run, tmp_path):
     support = {row["label"]: row["support"] for row in json.loads(done.stdout)["per_class"]}
     assert support == {name: sum(name in names for names in SETS) for name in COLOURS}
     assert "does not know" not in done.stderr
+
+
+def test_a_test_table_may_lack_the_label_column_that_the_user_names(tmp_path):
+    write(tmp_path / "train.csv", frame(farben=[" ".join(names) for names in SETS]))
+    write(tmp_path / "test.csv", frame())
+    tables = understand(tmp_path, columns=Columns(labels=("farben",))).tables
+    assert [list(names) for names in tables["train"].labels] == SETS
+    assert tables["test"].labels is None
+    assert "farbe" in error(tmp_path, UsageError, columns=Columns(labels=("farbe",)))
