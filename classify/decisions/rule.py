@@ -79,9 +79,8 @@ class DecisionSpec:
     @property
     def learns(self) -> bool:
         """Whether the rule depends on scores and labels; 0.5 for all classes does not."""
-        return self.calibration != "none" or (
-            self.decide == "thresholds" and Objective.of(self.objective).fixed is None
-        )
+        fixed = self.decide == "thresholds" and Objective.of(self.objective).fixed is not None
+        return self.calibration != "none" or not fixed
 
     def __str__(self) -> str:
         objective = Objective.of(self.objective)
@@ -122,7 +121,7 @@ class DecisionSpec:
             rule.estimate.of_classes(places),
             rule.calibration and rule.calibration.of_classes(places),
             precedence=classes[frequent],
-            may_be_empty=rule.may_be_empty,
+            sizes=rule.sizes,
         )
 
     def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
@@ -138,8 +137,9 @@ class DecisionSpec:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
-        may_be_empty = not (by_thresholds or labels.any(axis=1).all())
-        return DecisionRule(self, thresholds, calibration, may_be_empty=may_be_empty)
+        counts = labels.sum(axis=1)
+        sizes = (int(counts.min()), int(counts.max())) if len(counts) and not by_thresholds else None
+        return DecisionRule(self, thresholds, calibration, sizes=sizes)
 
 
 class ClassThreshold(TypedDict):
@@ -167,7 +167,10 @@ class DecisionRule:
     folds: tuple["DecisionRule", ...] = ()  # in cross-validation: each fold's rule, fitted on the others
     # Classes, (c,), the most frequent first: of labels that are equally good in a row, the first are chosen.
     precedence: IntArray | None = None
-    may_be_empty: bool = False  # whether sets of expected-f1 may have no label, as some tuning rows have none
+    # Of expected-f1: the least and the greatest number of labels of a tuning row. A set is empty only if some
+    # tuning row has no label, and has no more labels than the one with the most, so that rows of exactly one
+    # label get one.
+    sizes: tuple[int, int] | None = None
 
     @property
     def thresholds(self) -> FloatArray:
@@ -205,7 +208,9 @@ class DecisionRule:
             chosen = probabilities >= thresholds
             margins = logits(probabilities, FINEST) - logits(thresholds, FINEST)
         else:
-            chosen, margins = best_sets(probabilities, spec.at_most, self.may_be_empty), probabilities
+            least, most = self.sizes or (1, len(order))
+            most = max(1, most if spec.at_most is None else min(most, spec.at_most))
+            chosen, margins = best_sets(probabilities, most, may_be_empty=least == 0), probabilities
         return _bounded(chosen, margins, spec.at_least, spec.at_most)[:, np.argsort(order)]
 
     @property
@@ -213,10 +218,10 @@ class DecisionRule:
         """The rule in words, for `metrics.json`."""
         spec = self.spec
         by_thresholds = spec.decide == "thresholds"
-        empty = ", or none, as for some of the tuning rows" if self.may_be_empty else ""
+        sizes = f", {min(self.sizes[0], 1)} to {self.sizes[1]} labels per row" if self.sizes else ""
         summary: RuleSummary = {
             "objective": spec.objective if by_thresholds else spec.decide,
-            "decided": f"{spec}{empty}",
+            "decided": f"{spec}{sizes}",
         }
         if self.estimate.guarantee is not None and by_thresholds:
             summary["guarantee"] = self._guarantee_text(self.estimate.guarantee)
@@ -265,7 +270,7 @@ class DecisionRule:
             **asdict(self.spec),
             "thresholds": {name: row["threshold"] for name, row in per_class.items()},
             "intervals": {name: row["interval"] for name, row in per_class.items()},
-            "may_be_empty": self.may_be_empty,
+            "sizes": self.sizes and list(self.sizes),
             "precedence": None if self.precedence is None else [classes[c] for c in self.precedence],
             "expected_loss": self.estimate.loss,
             "guarantee": guarantees.as_json(self.spec.objective, self.thresholds, guarantee, classes)
@@ -295,13 +300,16 @@ class DecisionRule:
             parameters = [np.array(calibration[name]) for name in classes]
             calibration = Calibration(content["calibrated_by"], parameters)
         folds = tuple(cls.of_json(fold, classes) for fold in content["folds"])
-        precedence, names = None, content.get("precedence")
+        precedence, names, sizes = None, content.get("precedence"), content.get("sizes")
+        if sizes is not None:
+            least, most = sizes
+            sizes = (least, most)
         if names is not None:
             places = {name: c for c, name in enumerate(classes)}
             precedence = np.array([places[name] for name in names], np.intp)
             if len(names) != len(classes) or len(set(names)) != len(names):
                 raise ValueError("precedence must name each class once")
-        return cls(spec, thresholds, calibration, folds, precedence, content.get("may_be_empty", False))
+        return cls(spec, thresholds, calibration, folds, precedence, sizes)
 
 
 def _bounded(chosen: LabelMatrix, margins: Probabilities, at_least: int, at_most: int | None) -> LabelMatrix:

@@ -93,7 +93,7 @@ class _RuleFile:
     calibration: dict[str, list[float]] | dict[str, list[list[float]]] | None
     folds: list["_RuleFile"]
     precedence: list[str] | None = None  # older files have none
-    may_be_empty: bool = False
+    sizes: list[int] | None = None
 
 
 def read_rule(path: Path, classes: Sequence[str], folds: int) -> DecisionRule:
@@ -117,6 +117,9 @@ def _check_rule(rule: DecisionRule, c: int) -> None:
     missing = np.isnan(estimate.thresholds).all() and rule.spec.decide == "expected-f1"  # in older files
     if not (np.isfinite(estimate.thresholds).all() or missing):
         raise ValueError(f"its thresholds do not fit the rule {rule.spec.decide!r}")
+    least, most = rule.sizes or (0, c)
+    if not 0 <= least <= most <= c:
+        raise ValueError(f"no row has {least} to {most} of {c} labels")
     intervals = estimate.intervals
     if intervals is not None and intervals.shape != (c, 2):
         raise ValueError("an interval has not two ends")

@@ -75,10 +75,11 @@ def labels_of(rule, p, classes):
     most = c if rule["at_most"] is None else rule["at_most"]
     if rule["decide"] == "expected-f1":
         chosen, margins = np.zeros((n, c), bool), p
+        least, greatest = rule["sizes"]
         for row in range(n):
             order = np.argsort(-p[row].astype(float), kind="stable")
-            smallest = 0 if rule["may_be_empty"] else 1
-            sets = [np.isin(np.arange(c), order[:k]) for k in range(smallest, most + 1)]
+            sizes = range(min(least, 1), min(most, greatest) + 1)
+            sets = [np.isin(np.arange(c), order[:k]) for k in sizes]
             values = [expected_f1(p[row].astype(float), chosen_set) for chosen_set in sets]
             chosen[row] = sets[np.flatnonzero(values >= max(values) - 1e-12)[0]]
     else:

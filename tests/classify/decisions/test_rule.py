@@ -39,9 +39,10 @@ def test_expected_f1_takes_sets_of_calibrated_scores():
     calibrated = Calibration.fitted("sigmoid", scores, labels)(scores)
     np.testing.assert_allclose(rule.probabilities(scores), calibrated, atol=1e-12)
     assert not labels.any(axis=1).all()  # so the empty set may be right
-    np.testing.assert_array_equal(rule(scores), best_sets(calibrated, may_be_empty=True))
+    most = labels.sum(axis=1).max()
+    np.testing.assert_array_equal(rule(scores), best_sets(calibrated, most, may_be_empty=True))
     plain = DecisionSpec(decide="expected-f1", calibrate="none").fit(scores, labels)
-    np.testing.assert_array_equal(plain(scores), best_sets(scores, may_be_empty=True))
+    np.testing.assert_array_equal(plain(scores), best_sets(scores, most, may_be_empty=True))
 
 
 def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
@@ -53,7 +54,7 @@ def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
     labels[0] = False
     rule = DecisionSpec().fit(scores, labels)
     assert rule(unlikely).sum() == 0
-    assert "or none" in rule.summary["decided"]
+    assert rule.summary["decided"].endswith(f"0 to {labels.sum(axis=1).max()} labels per row")
     assert DecisionSpec(at_least=1).fit(scores, labels)(unlikely).sum() == 1
 
 
@@ -141,6 +142,16 @@ def test_the_default_is_sets_with_thresholds_of_plain_scores_beside_them():
     assert content["thresholds"] == beside.as_json(CLASSES)["thresholds"]
 
 
+def test_where_each_tuning_row_has_one_label_every_row_gets_one():
+    rng = np.random.default_rng(0)
+    labels = np.eye(4, dtype=bool)[rng.integers(4, size=300)]
+    scores = np.clip(labels + rng.normal(0, 1, labels.shape), 0.01, 0.99)
+    rule = DecisionSpec().fit(scores, labels)
+    chosen = rule(scores)
+    assert (chosen.sum(axis=1) == 1).all()
+    np.testing.assert_array_equal(chosen.argmax(axis=1), rule.probabilities(scores).argmax(axis=1))
+
+
 def test_an_objective_or_exact_thresholds_decide_by_thresholds():
     for fields in ({"objective": "samples"}, {"objective": "none"}, {"shrink": False}):
         assert DecisionSpec(**fields).decide == "thresholds"
@@ -152,7 +163,7 @@ def test_a_rule_of_sets_without_thresholds_as_older_versions_wrote_it_is_read():
     scores, labels = rows()
     content = DecisionSpec().fit(scores, labels).as_json(CLASSES)
     content["thresholds"] = content["intervals"] = dict.fromkeys(CLASSES)
-    del content["may_be_empty"]
+    del content["sizes"]
     rule = DecisionRule.of_json(content, CLASSES)
     assert np.isnan(rule.thresholds).all()
     assert not rule.has_plain_thresholds
@@ -189,7 +200,7 @@ def test_thresholds_may_be_far_below_one_in_a_million():
             "sets of the greatest expected F1, scores calibrated by sigmoid",
             True,
         ),
-        (DecisionSpec(decide="expected-f1", calibrate="none"), "sets of the greatest expected F1", False),
+        (DecisionSpec(decide="expected-f1", calibrate="none"), "sets of the greatest expected F1", True),
     ],
 )
 def test_a_spec_says_what_it_does_and_whether_it_needs_labels(spec, text, learns):
