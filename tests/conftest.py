@@ -84,6 +84,12 @@ def files_of(folder):
 
 
 @pytest.fixture
+def fit_once(monkeypatch):
+    """`fit` tunes on a tenth of the train rows, in tests of other things: folds take six fits."""
+    monkeypatch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+
+
+@pytest.fixture
 def folder(tmp_path):
     """A function that makes a data folder of n rows, each labelled by what its caption names."""
 

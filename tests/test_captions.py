@@ -13,6 +13,7 @@ from encode_once.classify.data.features import choose, load
 from encode_once.extract import encode
 from tests.conftest import WORDS, picture
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 # Describes a picture of tests/conftest.py: its size depends on its row, and so do its words.
 CAPTIONER = """
 import numpy as np

@@ -42,6 +42,7 @@ SLOW = {
     r"^python cli\.py demo": "three minutes",
     "bench (memory|start)": "a process for each figure",
     "bench heads --store": "a process for each fit",
+    "fit --head auto": "many fits",
     "bench intervals": "thousands of simulated samples",
 }
 
@@ -126,6 +127,7 @@ def workspace(tmp_path_factory):
     vectors_file(root / "glove.6B.100d.txt")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)  # as `fit_once`
         run("extract --encoder efficientnet-lite0 --encoder glove-50")
         run("fit --head mlp --set epochs=5")
         run("fit --head linear --features glove-50/mean --run runs/captions-only")
@@ -187,6 +189,7 @@ def outcome(command):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if run_commands(page)], ids=name_of)
+@pytest.mark.usefixtures("fit_once")
 def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
     names = {}
     for language, block in blocks(page):

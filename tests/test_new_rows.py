@@ -17,6 +17,7 @@ from encode_once.extract.encoders.base import Tower
 from tests.conftest import files_of, picture
 
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"
+pytestmark = pytest.mark.usefixtures("fit_once")
 TINY = ("--set", "epochs=1", "--set", "progress=false", "--set", "device=cpu")
 
 

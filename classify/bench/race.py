@@ -136,8 +136,10 @@ class Race:
         return lambda rows: score(X[rows])
 
     def head(self, name: str, options: Mapping[str, Any]) -> Scorer:
-        """A head, fitted as `fit` does."""
-        fitter = HeadFitter(name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups)
+        """A head, fitted as `fit --validation tenth` does."""
+        fitter = HeadFitter(
+            name, options, self.X, self.Y, self.ids, self.keys, self.seed, self.groups, validation="tenth"
+        )
         fitted = fitter.fit(self.rows)
         return lambda rows: fitter.scored(fitted.model, fitted.X, rows).scores
 

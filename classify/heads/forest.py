@@ -52,6 +52,8 @@ class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
     ) -> "Forest":
         """Learn the labels Y (n, c) of the rows X (n, d); validation rows are not needed."""
         Y = as_labels(Y, len(X))
+        if X_val is not None and Y_val is not None:
+            as_labels(Y_val, len(X_val), Y.shape[1])  # raises for labels that are not 0 or 1
         center, axes, columns = projection.learn(X, Y, self.components, self.seed)
         classes = column_order(Y)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(

@@ -107,7 +107,13 @@ def library(data, folder):
     decision = DecisionSpec("macro", shrink=False, decide="thresholds", calibrate="none")
     for head, options in {"linear": {}, "mlp": {"epochs": 2}, "gbm": {}, "forest": {}, "knn": {}}.items():
         run, _ = fit(
-            store, head, features=[f"{encoder}/pooled"], run=folder / head, options=options, decision=decision
+            store,
+            head,
+            features=[f"{encoder}/pooled"],
+            run=folder / head,
+            options=options,
+            decision=decision,
+            validation="tenth",
         )
         if head in ("linear", "mlp"):
             export_onnx(run, folder / f"{head}.onnx")
@@ -136,6 +142,7 @@ def command_line(data, folder):
         "--calibrate", "none", "--at-least", "0", "--at-most", "0")  # fmt: skip
     run("export", folder / "linear", "-o", folder / "linear.onnx")
     run("evaluate", folder / "linear", "--json")
+    chosen += ["--validation", "tenth"]
     run("sweep", "--head", "forest", "--search", "2", *chosen, "--folder", folder / "search")
     run("report", folder / "linear")
     run("store", "verify", "--recompute", "2", "--store", store)

@@ -54,7 +54,8 @@ def changed(data, rows, kind, seed=1):
 def fitted(data, folder, head, split, tune="macro"):
     features, options = HEADS[head]
     store = data.save(folder)
-    spec = FitSpec(head, features, options, split, decision=tune)
+    validation = "folds" if head == "linear" else "tenth"
+    spec = FitSpec(head, features, options, split, decision=tune, validation=validation)
     run, _ = fit(store, spec, run=folder / "run", overwrite=True)
     return run
 

@@ -9,7 +9,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 
 from encode_once.cache import DataError
-from encode_once.classify import fit
+from encode_once.classify import FitSpec, fit
 from encode_once.classify.bench.baselines import NAMES, STRENGTHS
 from encode_once.classify.bench.race import contest, memory
 from encode_once.classify.data.features import choose, load
@@ -61,7 +61,8 @@ def test_figures_equal_those_of_a_run_and_of_plain_scikit_learn(plain, tmp_path)
     assert all(row["seconds"] > 0 and row["seconds to score"] > 0 for row in rows)
 
     for row, options in ((rows[2], {"Cs": STRENGTHS}), (rows[3], {})):
-        run, metrics = fit(store, "linear", split="tail:100", run=tmp_path / row["model"], options=options)
+        spec = FitSpec("linear", options=options, split="tail:100", decision="macro", validation="tenth")
+        run, metrics = fit(store, spec, run=tmp_path / row["model"])
         for average in ("micro", "macro"):
             at_half = f1_score(run.eval.labels, run.eval.scores >= 0.5, average=average)
             assert row[f"{average} F1, 0.5"] == pytest.approx(at_half)

@@ -24,7 +24,7 @@ def test_the_table_is_the_only_labelled_one_or_that_of_the_data(filled, tmp_path
     assert choose_table(store, tmp_path / "more").source.endswith("more/train.csv")
     with pytest.raises(DataError, match="no table with labels"):
         choose_table(store, tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="run extract first"):
+    with pytest.raises(DataError, match="run extract"):
         choose_table(Store(tmp_path / "new"), None)
 
 
