@@ -35,11 +35,11 @@ $(VENV)/.installed: pyproject.toml
 demo: install            ## compose pictures, encode, fit, compare: three minutes
 	$(RUN) cli.py demo
 
-test: install            ## the test suite: no network, no data
-	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup
+test: install            ## the test suite: no network, no data, nothing slow
+	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup
 
 numerical-tests: install ## those tests of it whose figures depend on the processor
-	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup $(NUMERICAL)
+	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup $(NUMERICAL)
 
 other-processors: install ## the same as x86-64 processors compute that have less than this one: SSE alone, and AVX2
 	set -e; for kind in 'default SSE41 avx2' 'avx2 AVX2 avx512bw'; do \
@@ -71,9 +71,10 @@ fuzz-tests: install      ## the tests that draw their examples, ROUNDS times wit
 fuzz: install            ## INPUTS broken files of each format to what reads them; the table goes to $(FUZZ)
 	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
-real: install            ## checks on the real data in $COCO19, skipped where there is none
+real: install            ## slow tests, and checks on the real data in $COCO19, skipped where there is none
 	$(RUN) -m pytest -m real --kills $(KILLS)
 	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
+	$(RUN) -m pytest -m slow -n auto --dist loadgroup $(addprefix --ignore=,$(BROKEN))
 
 lint: install            ## style and types
 	$(RUN) -m ruff check .

@@ -186,6 +186,7 @@ def unwritable():
 AS_USER = [] if os.getuid() else ["setpriv", "--bounding-set", "-dac_override"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(AS_USER) and not shutil.which("setpriv"), reason="no setpriv")
 @pytest.mark.parametrize("folders", [["store"], pytest.param(["store", "run"], marks=pytest.mark.real)])
 def test_a_read_only_store_can_be_predicted_from(fitted, new, unwritable, folders):

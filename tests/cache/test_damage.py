@@ -118,6 +118,7 @@ def positions(size, rng):
     return [*range(size)] if size < 600 else sorted({*rng.integers(0, size, 500).tolist(), *range(120)})
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_gives_no_wrong_row(copy, stride):
     rng = np.random.default_rng(0)
     detected = tried = 0
@@ -142,6 +143,7 @@ def test_verify_sees_every_flipped_byte_of_parts_and_tables(copy):
             file.write_bytes(original)
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_of_what_a_dead_writer_left_gives_no_wrong_row(tmp_path):
     """The next writer seals its rows, or reports damage; then `repair` keeps the intact ones."""
     store = Store(tmp_path / "store")

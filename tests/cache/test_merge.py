@@ -220,6 +220,7 @@ def merge_killed_at(call, a, b):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+@pytest.mark.slow
 def test_a_merge_killed_at_any_write_leaves_a_valid_store_and_can_be_repeated(stores, tmp_path, stride):
     a, b = stores
     fill(a, range(4))

@@ -112,6 +112,7 @@ def test_short_writes_are_completed(run, disk, tmp_path):
     assert readable(tmp_path / "store") == readable(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 50, 5_000, 20_000, 40_000])
 def test_a_limit_of_the_file_size_is_reported_in_one_line(fork_server, folder, tmp_path, size):
     """The system's limit also holds for files that HDF5 and SQLite write."""

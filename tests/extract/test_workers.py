@@ -173,6 +173,7 @@ class Slow(Tower):
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_with_everything_committed(folder, tmp_path):
     folder(60)
     (tmp_path / "slow.py").write_text(SLOW)

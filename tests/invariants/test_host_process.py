@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_host_process_is_left_as_it_was(folder, tmp_path):
     folder(40)
     environment = os.environ | {"TORCH_HOME": str(tmp_path / "torch"), "PYTHONHASHSEED": "0"}

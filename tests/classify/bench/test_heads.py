@@ -149,6 +149,7 @@ def test_what_was_killed_is_tried_again_with_a_higher_limit_only(data, monkeypat
     assert [row["outcome"] for row in Results(tmp_path).rows] == ["killed after 200 s"]
 
 
+@pytest.mark.slow
 def test_a_fit_that_takes_too_long_is_killed(data, tmp_path):
     (row,) = run(data, ["knn"], tmp_path, limit=1)
     assert row["outcome"] == "killed after 1 processor seconds"

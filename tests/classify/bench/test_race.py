@@ -49,6 +49,7 @@ def best_regression(X, Y, train, validation):
     return max(candidates, key=lambda labels: f1_score(Y[validation], labels[validation], average="micro"))
 
 
+@pytest.mark.slow
 def test_figures_equal_those_of_a_run_and_of_plain_scikit_learn(plain, tmp_path):
     store, X, Y, train, validation = plain()
     rows = race(store, "linear")
@@ -82,6 +83,7 @@ PEERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", PEERS)
 def test_plain_adds_the_heads_own_library_with_its_own_figures(plain, head):
     store, X, Y, train, _ = plain("e/image")
@@ -141,6 +143,7 @@ def test_options_of_a_head_that_is_not_measured_are_refused(filled):
         race(filled(name="other"), "linear", options={"linear": {"epochs": 1}})
 
 
+@pytest.mark.slow
 @pytest.mark.real
 def test_memory_is_that_of_a_fit():
     row = memory("knn", 500, 32)

@@ -208,6 +208,7 @@ def whole_runs(folder):
     return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("*/run.json")}
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_a_killed_sweep(filled, folder, tmp_path):
     store = filled()
     words = ["sweep", "--head", "gbm", "--head", "forest", "--subsets", "--split", "tail:100"]

@@ -135,6 +135,7 @@ def test_heads_that_learn_in_epochs_have_a_history_of_finite_losses(quick, name,
     assert bool(history) == ("epochs" in quick.get_params() or name == "gbm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["forest", "gbm"])
 def test_trees_are_fitted_without_importing_torch(name, filled, tmp_path):
     store = filled(60)

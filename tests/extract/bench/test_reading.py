@@ -1,6 +1,9 @@
+import pytest
+
 from encode_once.extract.bench.reading import reading
 
 
+@pytest.mark.slow
 def test_the_ratio_to_pandas_is_that_of_the_seconds():
     results = reading(400, 5)
     assert [(row["reader"], row["quotes"]) for row in results] == [

@@ -36,6 +36,7 @@ def test_scripts_give_the_same_vectors(folder):
     assert "DataLoader, 2 workers" in text(result)
 
 
+@pytest.mark.slow
 def test_several_encoders_are_timed_one_by_one_and_together(folder):
     weights = {TINY: "random", OTHER: "random"}
     result = rates(str(folder(5)), [TINY, OTHER], weights=weights, device="cpu", repeats=1)
