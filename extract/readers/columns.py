@@ -13,6 +13,7 @@ from pathlib import Path
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.image_lookup import ImageFolder
+from encode_once.extract.readers.literals import names_in
 from encode_once.extract.readers.one_hot import Uncertain, distinct, is_binary
 from encode_once.extract.readers.raw import RawTable, Roles
 
@@ -140,13 +141,13 @@ def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Ch
     """Find the columns by the user's names, by what the format says, or by common names.
 
     Columns that hold the images themselves take precedence over those that name image files. A table that has
-    all columns of the data's train table, in `train`, is read as that.
+    all columns of the data's labelled train table, in `train`, is read as that.
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
         DataError: a column of texts holds bytes.
     """
-    if train and train.roles.used and train.roles.used <= {*table.names} and table.roles == Roles():
+    if train and train.roles.labels and train.roles.used <= {*table.names} and table.roles == Roles():
         return train
     if train:  # which has the user's columns; a test table may lack those of the labels
         columns = replace(columns, preferred=True)
@@ -250,7 +251,7 @@ class _Chooser:
         if self.columns.labels:
             labels = [*dict.fromkeys(n for name in self.columns.labels for n in self._expanded(name))]
             self.reasons["labels"] = "--label-column"
-            return tuple(labels), self._one_hot(labels), ()
+            return tuple(labels), self._mostly_one_hot(labels), ()
         if self.table.roles.labels:
             self.reasons["labels"] = "by the format"
             return self.table.roles.labels, False, ()
@@ -288,6 +289,12 @@ class _Chooser:
         readable = set(self.table.plain)
         return len(names) > 1 and all(n in readable and is_binary(self.table.read(n)) for n in names)
 
+    def _mostly_one_hot(self, names: Sequence[str]) -> bool:
+        """Whether most columns are binary: a cell of the others that is not is then an error, not a name."""
+        readable = set(self.table.plain)
+        binary = sum(name in readable and is_binary(self.table.read(name)) for name in names)
+        return len(names) > 1 and 2 * binary > len(names)
+
     def _hints(self, rest: list[str]) -> tuple[str, ...]:
         binary = [
             name
@@ -313,11 +320,11 @@ class _Chooser:
 
     def _recurs(self, name: str) -> bool:
         """Whether a column holds lists, or texts or numbers whose words recur as labels do."""
-        if name in self.table.sources:
+        if name in self.table.sources or self._is_empty(name):
             return False
         sample = self._sample(name)
-        if any(isinstance(cell, list | dict) for cell in sample):
-            return True
+        if nested := [cell for cell in sample if isinstance(cell, list | dict)]:
+            return any(names_in(cell) is not None for cell in nested)
         words = [word for cell in sample for word in WORDS.findall(str(cell))]
         return len(set(words)) <= max(FEW_LABELS * len(words), 1)
 

@@ -22,6 +22,7 @@ from encode_once.extract.readers.errors import file_errors, is_too_sparse
 from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
+from encode_once.extract.readers.literals import NAMES_KEYS, strings_in
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a .json file of columns, of FiftyOne, of Karpathy's splits or of Label Studio"
@@ -217,7 +218,8 @@ def _label_studio(path: Path, content: Any, folders: list[Path]) -> list[RawTabl
         for annotation in task["annotations"]:
             for result in annotation.get("result", ()):
                 value = result.get("value", {})
-                choices |= dict.fromkeys(map(str, value.get("choices") or value.get("rectanglelabels") or ()))
+                for key in NAMES_KEYS:
+                    choices |= dict.fromkeys(strings_in(value.get(key)) or ())
         fields = {name: value for name, value in task["data"].items() if isinstance(value, str | int | float)}
         image = next((name for name, value in fields.items() if _is_image(value)), None)
         if image:

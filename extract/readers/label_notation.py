@@ -49,7 +49,11 @@ def class_list(text: str) -> tuple[str, ...]:
         DataError: the file has no names.
     """
     path = Path(text)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:  # many names are too long for the name of a file
+        is_file = False
+    if not is_file:
         names = text.split(",")
     else:
         content = "".join(read_lines(path, TEXT_MB))
@@ -84,7 +88,7 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
         values.append(None if gone else cell)
     texts = Counter(cell for cell in values if isinstance(cell, str))
     vectors = _vectors(values, texts)
-    if vectors or classes:
+    if vectors or (classes and any(value is not None for value in values)):
         return _multi_hot(vectors, classes, len(values), missing)
     literals = {text: literal(text) for text in texts}
     listed = sum(n for text, n in texts.items() if literals[text] is not None)

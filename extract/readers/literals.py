@@ -20,7 +20,8 @@ NAMES_KEYS = (
 NAME_KEYS = ("label", "name", "category", "class", "tag", "value")
 STRING = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 NUMPY_STRINGS = re.compile(rf"\[\s*{STRING}(?:\s+{STRING})*\s*\]", re.DOTALL)
-NUMPY_NUMBERS = re.compile(r"\[\s*[-+.\deE]+(?:\s+[-+.\deE]+)*\s*\]")
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMPY_NUMBERS = re.compile(rf"\[\s*{NUMBER}(?:\s+{NUMBER})*\s*\]")
 NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
 ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags

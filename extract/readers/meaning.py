@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, brief
 from encode_once.extract.readers.cells import captions_of, text_of
 from encode_once.extract.readers.columns import Choice, ReadOptions, choose, plain_name
 from encode_once.extract.readers.joining import joined
 from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
 from encode_once.extract.readers.literals import PAIRS, literal, strings_in
 from encode_once.extract.readers.missing import MISSING, is_missing
-from encode_once.extract.readers.one_hot import read_one_hot
+from encode_once.extract.readers.one_hot import foreign, read_one_hot
 from encode_once.extract.readers.raw import Cells, RawTable
 from encode_once.extract.readers.samples import SplitRows
 
@@ -166,6 +166,11 @@ class _Reading:
         return list(zip(*columns, strict=True))
 
     def _one_hot(self, columns: dict[str, Cells]) -> Sequence[Labels]:
+        for name, cells in columns.items():
+            if unknown := foreign(cells):
+                for row, cell in enumerate(cells):
+                    if cell in unknown:
+                        self._add_bad(row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like")
         read = read_one_hot(columns, self.options.uncertain)
         notes = self.notes["labels"]
         notes.append(f"one column for each of {len(columns)} classes")

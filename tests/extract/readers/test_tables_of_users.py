@@ -12,6 +12,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from encode_once.cache import Store
 from encode_once.cache.errors import DataError, UsageError
 from encode_once.extract.readers import Columns, understand
+from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.separators import decide
 
 COLOURS = ["red", "green", "blue"]
@@ -55,6 +56,36 @@ def error(data, kind=DataError, **options):
 
 
 # -------------------------------------------------------------------------------- one column for each class
+
+
+def test_a_cell_that_is_no_flag_in_a_class_column_is_an_error_with_its_line(tmp_path):
+    odd = one_hot()
+    odd["red"] = odd["red"].astype(str)
+    odd.loc[4, "red"] = "2"
+    write(tmp_path / "train.csv", odd)
+    message = error(tmp_path / "train.csv", columns=Columns(labels=["red:blue"]))
+    assert "train.csv:6" in message
+    assert "'red' has '2'" in message
+    _, labels, reading = only(
+        tmp_path / "train.csv", columns=Columns(labels=["red:blue"]), skip_bad_rows=True
+    )
+    assert labels == [sorted(names, key=COLOURS.index) for row, names in enumerate(SETS) if row != 4]
+    assert any("left out" in warning for warning in reading.warnings)
+
+
+def test_a_test_table_is_not_read_by_the_trains_classes_where_its_cells_are_none(tmp_path):
+    write(tmp_path / "train.csv", one_hot())
+    odd = one_hot()
+    odd["blue"] = "maybe"
+    write(tmp_path / "test.csv", odd)
+    assert "'blue' has 'maybe'" in error(tmp_path)
+
+
+def test_labels_of_a_later_split_count_where_the_train_table_has_none(tmp_path):
+    write(tmp_path / "train.csv", frame())
+    write(tmp_path / "val.csv", frame(labels=[" ".join(names) for names in SETS]))
+    reading = understand(tmp_path)
+    assert [list(names) for names in reading.tables["val"].labels] == SETS
 
 
 def test_columns_of_0_and_1_are_classes(tmp_path):
@@ -496,3 +527,40 @@ def test_a_test_table_may_lack_the_label_column_that_the_user_names(tmp_path):
     assert [list(names) for names in tables["train"].labels] == SETS
     assert tables["test"].labels is None
     assert "farbe" in error(tmp_path, UsageError, columns=Columns(labels=("farbe",)))
+
+
+def test_eighty_class_names_on_the_command_line_are_no_file(tmp_path):
+    names = [f"a class of a long name {number}" for number in range(40)]
+    cells = [str([int(row == c) for c in range(40)]) for row in range(24)]
+    path = write(tmp_path / "train.csv", frame(labels=cells))
+    _, labels, _ = only(path, classes=class_list(",".join(names)))
+    assert labels == [[names[row]] for row in range(24)]
+
+
+def test_class_names_do_not_require_labels_in_every_split(tmp_path):
+    write(tmp_path / "train.csv", frame(labels=[str(row) for row in BINARY.tolist()]))
+    write(tmp_path / "test.csv", frame(labels=""))
+    reading = understand(tmp_path, classes=tuple(COLOURS))
+    assert [list(names) for names in reading.tables["train"].labels] == SETS
+    assert not any(reading.tables["test"].labels)
+
+
+def test_a_class_called_e_is_no_number(tmp_path):
+    path = write(tmp_path / "train.csv", frame(labels=["[A]", "[E]", "[B, E]"] * 8))
+    assert only(path)[1] == [["A"], ["E"], ["B", "E"]] * 8
+
+
+def test_an_empty_column_of_a_labels_name_is_none_of_several(tmp_path):
+    path = write(tmp_path / "train.csv", frame(genres="", target=[";".join(names) for names in SETS]))
+    assert only(path)[1] == SETS
+
+
+def test_objects_that_hold_no_names_are_no_labels(tmp_path):
+    lines = [
+        json.dumps({"id": str(row), "caption": text, "objects": {"bbox": [[0, 1]], "categories": [3]}})
+        for row, text in enumerate(CAPTIONS)
+    ]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    _, labels, reading = only(tmp_path / "train.jsonl")
+    assert labels is None
+    assert "objects" in reading.text()
