@@ -170,7 +170,9 @@ class _Reading:
             if unknown := foreign(cells):
                 for row, cell in enumerate(cells):
                     if cell in unknown:
-                        self._add_bad(row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like")
+                        self._add_bad(
+                            row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
+                        )
         read = read_one_hot(columns, self.options.uncertain)
         notes = self.notes["labels"]
         notes.append(f"one column for each of {len(columns)} classes")
