@@ -167,9 +167,9 @@ class _Reading:
 
     def _one_hot(self, columns: dict[str, Cells]) -> Sequence[Labels]:
         for name, cells in columns.items():
-            if unknown := foreign(cells):
+            if others := foreign(cells):
                 for row, cell in enumerate(cells):
-                    if cell in unknown:
+                    if cell in others:
                         self._add_bad(
                             row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
                         )

@@ -57,8 +57,8 @@ def is_binary(cells: Cells) -> bool:
 def foreign(cells: Cells) -> set[Any]:
     """The different cells that say neither yes nor no, and are not blank."""
     values = set(cells.values if isinstance(cells, CodedCells) else cells)
-    known = POSITIVE | NEGATIVE | MINUS_ONE | {""}
-    return {value for value in values if not is_missing(value) and _word(value) not in known}
+    flags = POSITIVE | NEGATIVE | MINUS_ONE | {""}
+    return {value for value in values if not is_missing(value) and _word(value) not in flags}
 
 
 def read_one_hot(columns: dict[str, Cells], uncertain: Uncertain) -> OneHot:
