@@ -73,7 +73,6 @@ def understand(
     options = ReadOptions(
         columns or Columns(),
         folders,
-        label_separator,
         classes,
         uncertain,
         keep_text,

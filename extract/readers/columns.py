@@ -111,7 +111,6 @@ class ReadOptions:
     """The user's options for reading.
 
     `images` are the folders that image names are relative to; by default they are searched next to the table.
-    `label_separator` is what separates labels in a text; by default it is inferred from the texts.
     `classes` are the names of the positions in vectors of 0 and 1.
     `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
     `keep_text` keeps None, nan and the like as captions and labels.
@@ -120,7 +119,6 @@ class ReadOptions:
 
     columns: Columns = field(default_factory=Columns)
     images: tuple[ImageFolder, ...] = ()
-    label_separator: str | None = None
     classes: tuple[str, ...] = ()
     uncertain: Uncertain = "negative"
     keep_text: bool = False

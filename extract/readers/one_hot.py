@@ -21,7 +21,6 @@ class OneHot:
     """The labels of each row, and how its cells were read."""
 
     labels: list[tuple[str, ...]]
-    positives: int
     blanks: int  # cells that are empty; they are negative
     uncertain: list[int]  # rows with a cell of -1 where other cells are 0
     minus_one: str  # what -1 was read as; empty if there is none
@@ -93,7 +92,7 @@ def read_one_hot(columns: dict[str, Cells], uncertain: Uncertain) -> OneHot:
     minus_one = ""
     if any(word in MINUS_ONE for values, _ in words.values() for word in values):
         minus_one = uncertain if is_uncertain else "negative"
-    return OneHot(labels, len(at), blanks, sorted(doubtful), minus_one)
+    return OneHot(labels, blanks, sorted(doubtful), minus_one)
 
 
 def _words(cells: Cells) -> tuple[list[str], Any]:
