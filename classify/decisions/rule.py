@@ -103,7 +103,8 @@ class DecisionSpec:
     def fit(self, scores: Scores, labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
         """The rule for scores and labels (n, c), whatever the order of rows and classes.
 
-        intervals: also compute the thresholds' intervals and expected loss.
+        intervals: also compute what labels do not need: the thresholds' intervals and expected loss, and the
+            thresholds beside expected-f1, which are NaN without.
 
         Raises:
             DataError: shapes that do not match, scores that are NaN or outside [0, 1], labels that are not 0
@@ -133,7 +134,9 @@ class DecisionSpec:
         by_thresholds = self.decide == "thresholds"
         values = calibration(scores) if calibration and by_thresholds else scores.astype(np.float64)
         objective = Objective.of(self.objective)
-        if intervals or self.shrink:
+        if not (intervals or by_thresholds):
+            thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
+        elif intervals or self.shrink:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
@@ -177,7 +180,7 @@ class DecisionRule:
         """Thresholds (c,) of the calibrated scores.
 
         The rule expected-f1 does not use them: its thresholds are for programs that only compare scores, and
-        are of the scores as they are. NaN in runs of versions that had none.
+        are of the scores as they are. NaN in the rules of folds, which only label the eval rows.
         """
         return self.estimate.thresholds
 

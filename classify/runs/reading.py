@@ -114,7 +114,7 @@ def read_rule(path: Path, classes: Sequence[str], folds: int) -> DecisionRule:
 
 def _check_rule(rule: DecisionRule, c: int) -> None:
     estimate, calibration = rule.estimate, rule.calibration
-    missing = np.isnan(estimate.thresholds).all() and rule.spec.decide == "expected-f1"  # in older files
+    missing = np.isnan(estimate.thresholds).all() and rule.spec.decide == "expected-f1"  # of a fold
     if not (np.isfinite(estimate.thresholds).all() or missing):
         raise ValueError(f"its thresholds do not fit the rule {rule.spec.decide!r}")
     least, most = rule.sizes or (0, c)

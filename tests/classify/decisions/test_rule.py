@@ -152,6 +152,15 @@ def test_where_each_tuning_row_has_one_label_every_row_gets_one():
     np.testing.assert_array_equal(chosen.argmax(axis=1), rule.probabilities(scores).argmax(axis=1))
 
 
+def test_thresholds_beside_sets_are_tuned_on_request_only():
+    scores, labels = rows()
+    rule = DecisionSpec().fit(scores, labels, intervals=False)
+    assert np.isnan(rule.thresholds).all()
+    np.testing.assert_array_equal(rule(scores), DecisionSpec().fit(scores, labels)(scores))
+    again = DecisionRule.of_json(json.loads(json.dumps(rule.as_json(CLASSES))), CLASSES)
+    np.testing.assert_array_equal(again(scores), rule(scores))
+
+
 def test_an_objective_or_exact_thresholds_decide_by_thresholds():
     for fields in ({"objective": "samples"}, {"objective": "none"}, {"shrink": False}):
         assert DecisionSpec(**fields).decide == "thresholds"

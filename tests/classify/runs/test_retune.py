@@ -81,6 +81,7 @@ def test_a_cross_validated_row_does_not_affect_its_own_labels(decision):
         np.testing.assert_array_equal(predictions[rows], rule(run.eval.scores[rows]))
     rule = decision.fit(run.eval.scores, run.eval.labels)
     np.testing.assert_array_equal(run.decision.thresholds, rule.thresholds)
+    assert np.isfinite(run.decision.thresholds).all()
     assert "out-of-fold" in metrics["tuned_on"]
     assert_measured(metrics, predictions, run)
 
