@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Any
 
 from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.base import CrossFittingHead, Head
 
 # name → module, class and the options that the name sets; the module is imported when the head is used
 HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -54,6 +54,15 @@ def class_of(name: str) -> type[Head]:
     module, class_name, _ = HEADS[name]
     head_class: type[Head] = getattr(import_module(module, __name__), class_name)
     return head_class
+
+
+def cross_fits(name: str) -> bool:
+    """Whether a head has `fit_out_of_fold`.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    return issubclass(class_of(name), CrossFittingHead)
 
 
 def options_of(name: str) -> list[str]:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -16,8 +16,8 @@ from encode_once.cache.text_table import table_text
 from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike, RowView
-from encode_once.classify.heads import class_of, options_of
-from encode_once.classify.heads.base import Head
+from encode_once.classify.heads import cross_fits, options_of
+from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
 from encode_once.classify.heads.validation import with_validation
@@ -51,7 +51,7 @@ SPEED = 4.0  # by how much this machine may be faster or slower than these
 
 
 @dataclass(eq=False, repr=False)
-class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """Heads are cross-fitted on the train rows, from cheap to slow, and those that help are averaged.
 
     The blend starts with the head of the least log loss out of fold. Heads are added to the mean of the
@@ -68,8 +68,6 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
     options: by the name of the head.
     folds: of the cross-fitting, where `fit_out_of_fold` is not given any.
     """
-
-    CROSS_FITS: ClassVar[bool] = True
 
     shapes: Shapes | None = None
     budget: float = 300.0
@@ -177,7 +175,7 @@ class Auto(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untype
         """Fit the heads of the blend again, but for those that have learned from all rows already."""
         names, d = self.blend_.heads or (), X.shape[1]
         self.blend_.heads_ = [
-            head if class_of(name).CROSS_FITS else self._stack([name], d).fit(X, Y, X_val, Y_val).heads_[0]
+            head if cross_fits(name) else self._stack([name], d).fit(X, Y, X_val, Y_val).heads_[0]
             for name, head in zip(names, self.blend_.heads_, strict=True)
         ]
 
@@ -259,15 +257,15 @@ class _OutOfFold:
 
     def fits(self, name: str) -> int:
         """How often a head is fitted."""
-        return 1 if class_of(name).CROSS_FITS else len(self.folds)
+        return 1 if cross_fits(name) else len(self.folds)
 
     def refits(self, name: str) -> int:
         """How often it is fitted if it is chosen."""
-        return 0 if class_of(name).CROSS_FITS else 1
+        return 0 if cross_fits(name) else 1
 
     def fit(self, head: Stack, number: int, logits: Vectors) -> None:
         """Fit a head without a fold, and set the fold's logits."""
-        if all(class_of(name).CROSS_FITS for name in head.heads or ()):
+        if all(cross_fits(name) for name in head.heads or ()):
             logits[:] = head.fit_out_of_fold(self.X, self.truth, self.folds)
             return
         fold = self.folds[number]

@@ -24,7 +24,6 @@ class Head(ABC):
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
-    CROSS_FITS: ClassVar[bool] = False  # whether it has `fit_out_of_fold`
     history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
     warnings: Sequence[str] = ()  # of the last `fit`
 
@@ -51,13 +50,6 @@ class Head(ABC):
             DataError: an option is unknown, or what was learned is not finite.
         """
 
-    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
-        """Learn from all rows, and return the scores (n, c) of each by a model fitted on the other folds.
-
-        Only of a head that cross-fits anyway; for all others, one head is fitted without each fold.
-        """
-        raise NotImplementedError
-
     @abstractmethod
     def predict_proba(self, X: MatrixLike) -> Scores:
         """Probabilities (n, c) of the classes for the rows X (n, d)."""
@@ -70,3 +62,11 @@ class Head(ABC):
         """Restore what a head of the same options learned: its scores are then the same."""
         for name in self.STATE:
             setattr(self, f"{name}_", state[name])
+
+
+class CrossFittingHead(Head):
+    """A head that cross-fits while it learns, so that no head has to be fitted without each fold for that."""
+
+    @abstractmethod
+    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+        """Learn from all rows, and return the scores (n, c) of each by a model fitted on the other folds."""

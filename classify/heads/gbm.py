@@ -17,7 +17,7 @@ from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Ve
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
-from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.booster_text import checked
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
@@ -28,7 +28,7 @@ SLOW = 600  # seconds from which on a warning is due
 
 
 @dataclass(eq=False, repr=False)
-class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A LightGBM booster for each class, stopped by its log loss on other rows.
 
     A booster has a single output; all boosters share one table of binned columns: the features, if these are
@@ -45,8 +45,6 @@ class GBM(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
         "min_rows": Range(5, 100, log=True),
         "max_features": Range(0.2, 1.0),
     }
-
-    CROSS_FITS: ClassVar[bool] = True
 
     rounds: int = 300
     components: int = 32

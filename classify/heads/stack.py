@@ -14,7 +14,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
 from encode_once.classify.heads import make, with_shapes
 from encode_once.classify.heads import state as states
-from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.base import CrossFittingHead, Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.torch.networks import Shapes
 
@@ -97,10 +97,10 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         """Fit heads that cross-fit themselves, without a combiner; return their logits, (n, heads · c)."""
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         self.heads_ = self._new_heads()
-        scores = [
-            head.fit_out_of_fold(self._columns(X, part), Y, folds)
-            for head, part in zip(self.heads_, self._parts, strict=True)
-        ]
+        scores = []
+        for head, part in zip(self.heads_, self._parts, strict=True):
+            assert isinstance(head, CrossFittingHead)
+            scores.append(head.fit_out_of_fold(self._columns(X, part), Y, folds))
         return _logits(scores)
 
     @property

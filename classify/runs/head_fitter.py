@@ -15,6 +15,7 @@ from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.standardise import choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.run import Model
 
@@ -68,7 +69,7 @@ class HeadFitter:
         if self.validation_of(rows) == "tenth":
             return self._fit_by_tenth(rows)
         folds = self.folds(rows)
-        if heads.class_of(self.head).CROSS_FITS:
+        if heads.cross_fits(self.head):
             return self._fit_out_of_fold(rows, folds)
         fitted = self.cross_fit(self._in_order(rows), folds)
         # One rule is tuned on all rows, rather than one for each fold, as cross-validation needs.
@@ -120,6 +121,7 @@ class HeadFitter:
         """Fit a head that cross-fits itself; columns are scaled, and texts read, by all rows."""
         rows = self._in_order(rows)
         model, X, scales = self._unfitted(rows)
+        assert isinstance(model.head, CrossFittingHead)
         places = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
         scores = model.head.fit_out_of_fold(model.standardise(RowView(X, rows)), self.Y[rows], places)
         warnings = [*model.head.warnings, *self._score_warnings(scores, rows, rows)]
