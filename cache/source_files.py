@@ -11,11 +11,7 @@ from encode_once.cache.input_files import open_regular
 from encode_once.cache.keys import KEY_BYTES, content_key
 
 FOLDER = 0, 0  # in place of a folder's size and time, which do not depend on the files in it
-TEXT = (
-    ".txt",
-    ".xml",
-    ".json",
-)  # suffixes of the files in a folder of images whose contents are in the table
+TEXTS = (".txt", ".xml", ".json")  # suffixes of files among images whose contents are in the table
 
 
 @dataclass(frozen=True)
@@ -78,5 +74,5 @@ def _key(path: str) -> bytes:
         return file_key(path)
     with os.scandir(path) as entries:
         files = sorted((entry.name, entry.path) for entry in entries if entry.is_file())
-    listing = [(name, stat_of(file) if name.lower().endswith(TEXT) else None) for name, file in files]
+    listing = [(name, stat_of(file) if name.lower().endswith(TEXTS) else None) for name, file in files]
     return content_key(repr(listing).encode("utf-8", "surrogateescape"))

@@ -1,10 +1,17 @@
 """Text that is safe to print: names in other people's files may contain commands for the terminal."""
 
 import re
+from collections.abc import Sequence
 
 # Control characters, marks that reverse the direction of what follows, and bytes of names that are not UTF-8.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 SHORT = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
+
+
+def short_list(names: Sequence[str], most: int = 10) -> str:
+    """The names, of many only the first, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def one_line(text: str) -> str:

@@ -17,9 +17,9 @@ from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.data.standardise import SCALES
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")

@@ -31,8 +31,9 @@ from encode_once.classify.audit import cross_split
 from encode_once.classify.audit.cross_split import likeness
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
-from encode_once.classify.data.labels import choose_table, label_matrix
+from encode_once.classify.data.labels import label_matrix
 from encode_once.classify.data.rows import content_keys, match
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.runs.predict import fitted_store, sources
 from encode_once.classify.runs.run import Run
 

@@ -157,7 +157,8 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.splits import contest, synthetic_labels
-    from encode_once.classify.data.labels import choose_table, class_names, label_matrix
+    from encode_once.classify.data.labels import class_names, label_matrix
+    from encode_once.classify.data.tables import choose_table
 
     tables = {"synthetic": synthetic_labels(rows, classes)}
     if store is not None:

@@ -30,7 +30,7 @@ from encode_once.classify.bench.peers import INSTALL, PEERS
 from encode_once.classify.bench.published import published_names, published_store, read_published
 from encode_once.classify.bench.race import Race
 from encode_once.classify.data.features import choose
-from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1, measure
 from encode_once.classify.runs.fit import fit

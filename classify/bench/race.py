@@ -20,11 +20,11 @@ from encode_once.classify.bench import baselines
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.data import duplicates, splits
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.data.standardise import Standardised, standardisation
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
 from encode_once.classify.heads.base import Head

@@ -14,9 +14,9 @@ import numpy as np
 from encode_once.cache import DataError, Store
 from encode_once.cache.bench.stopwatch import timed
 from encode_once.classify.arrays import FloatArray, RowIndex
-from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
 from encode_once.classify.runs.head_fitter import HeadFitter

@@ -1,115 +1,11 @@
-"""The labels of a table: which table to learn from, its classes, and its label matrix."""
+"""The classes of a table, and its label matrix."""
 
-import os
 import re
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
-from encode_once.cache import DataError, Store, Table
-from encode_once.cache.keys import KEY_BYTES
 from encode_once.classify.arrays import LabelMatrix
-from encode_once.classify.data.splits import EVAL_WORDS
-
-TABLES = "tables"  # the SPEC of a split whose rows are those of the tables train, val and test
-Item = TypeVar("Item")
-
-MAX_NAMED = 10  # classes that a message names
-
-
-def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str = "") -> Table:
-    """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
-
-    The rows of its other splits are added for the split SPEC `TABLES`.
-
-    Raises:
-        DataError: there is no such table, or several, or its file changed since it was extracted.
-    """
-    tables = [header for header in store.headers() if header.labelled]
-    if data is not None:
-        root = Path(data).resolve()
-        tables = [header for header in tables if Path(header.source).is_relative_to(root)]
-    if not tables:
-        raise DataError(
-            f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
-            "--label-column NAME if the column of the labels is not found"
-        )
-    if len(tables) > 1:
-        tables = [header for header in tables if header.split.startswith("train")] or tables
-    if len(tables) > 1:
-        sources = ", ".join(header.source for header in tables)
-        raise DataError(
-            f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
-        )
-    if store.is_outdated(tables[0]):
-        raise DataError(f"{tables[0].source} changed since: run extract again (it encodes only what is new)")
-    table = store.load(tables[0])
-    return with_sibling_splits(store, table) if split == TABLES else table
-
-
-def with_sibling_splits(store: Store, train: Table) -> Table:
-    """A train table with the rows of the labelled val and test tables next to it.
-
-    The column `TABLES` has each row's split. Ids that are in several tables are preceded by the split.
-
-    Raises:
-        DataError: there is no such table, or its file changed since it was extracted.
-    """
-    folder = Path(train.source).parent
-    others = []
-    for header in store.headers():
-        place = Path(header.source).parent
-        is_near = place == folder or place.parent == folder.parent
-        if header.labelled and is_near and header.split.lower() in EVAL_WORDS:
-            others.append(header)
-    if not others:
-        raise DataError(
-            f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
-        )
-    for header in others:
-        if store.is_outdated(header):
-            raise DataError(f"{header.source} changed since: run extract again (it encodes only what is new)")
-    return stacked([train, *map(store.load, others)])
-
-
-def stacked(tables: Sequence[Table]) -> Table:
-    """The rows of labelled tables of one data set, with the column `TABLES`."""
-    first = tables[0]
-    ids = [row_id for table in tables for row_id in table.ids]
-    if len(set(ids)) < len(ids):
-        ids = [f"{table.split}/{row_id}" for table in tables for row_id in table.ids]
-    width = max(len(table.more_captions) for table in tables)
-    names = [name for name in first.columns if all(name in table.columns for table in tables)]
-    columns = {name: [cell for table in tables for cell in table.columns[name]] for name in names}
-    no_keys = [np.zeros((len(table), KEY_BYTES), np.uint8) for table in tables]
-    return replace(
-        first,
-        ids=ids,
-        images=[image for table in tables for image in table.images],
-        captions=[text for table in tables for text in table.captions],
-        labels=[labels for table in tables for labels in table.labels or ()],
-        columns=columns | {TABLES: [table.split for table in tables for _ in table.ids]},
-        image_keys=np.concatenate([table.keys("image") for table in tables]),
-        caption_keys=np.concatenate([table.keys("caption") for table in tables]),
-        more_sources=[path for table in tables for path in (table.source, *table.more_sources)][1:],
-        more_captions=[
-            [text for table in tables for text in _nth(table.more_captions, i, [""] * len(table))]
-            for i in range(width)
-        ],
-        more_caption_keys=[
-            np.concatenate(
-                [_nth(table.more_caption_keys, i, none) for table, none in zip(tables, no_keys, strict=True)]
-            )
-            for i in range(width)
-        ],
-    )
-
-
-def _nth(items: Sequence[Item], i: int, default: Item) -> Item:
-    return items[i] if i < len(items) else default
 
 
 def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> LabelMatrix:
@@ -119,12 +15,6 @@ def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Lab
     for row, names in enumerate(labels):
         Y[row, [column[name] for name in names if name in column]] = True
     return Y
-
-
-def named(names: Sequence[str]) -> str:
-    """The names, of many only the first, and how many more there are."""
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more
 
 
 def class_names(labels: Sequence[Sequence[str]]) -> list[str]:

@@ -15,7 +15,8 @@ from encode_once.cache import Keys
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex, as_labels
 
-SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5")
+TABLES = "tables"  # the SPEC whose rows are those of the tables train, val and test
+SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5", TABLES)
 # Words in a split column, in lower case.
 VALIDATION_WORDS = frozenset({"val", "valid", "validate", "validation", "dev", "development"})
 TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
@@ -87,7 +88,7 @@ def folds(
         size = _integer(spec, argument) if "." not in argument else _size(spec, argument, n)
         row_sets = [np.arange(max(n - size, 0), n)]
     else:
-        raise unknown_name("split", spec, [*SPECS, "tables", *columns])
+        raise unknown_name("split", spec, [*SPECS, *columns])
     for rows in row_sets:
         if not 0 < len(rows) < n:
             raise DataError(

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from encode_once.cache.terminal import short_list
 from encode_once.cache.text_table import cell_text, interval_text, table_text
-from encode_once.classify.data.labels import named
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.evaluation.compare import Comparison, MetricChange
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
@@ -62,7 +62,7 @@ def _never_predicted(metrics: Metrics) -> list[str]:
     objective = metrics["objective"]
     if not names or not objective.removeprefix("global-").startswith(("precision:", "recall:")):
         return []
-    return [f"{objective} is out of reach for {named(names)}: never predicted"]
+    return [f"{objective} is out of reach for {short_list(names)}: never predicted"]
 
 
 def comparison_text(comparison: Comparison) -> str:

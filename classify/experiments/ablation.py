@@ -12,7 +12,7 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.classify import heads
-from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals

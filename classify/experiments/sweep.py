@@ -10,7 +10,7 @@ from encode_once.cache import Store
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.labels import choose_table
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS

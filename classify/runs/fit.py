@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Store, Table
+from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.data.labels import choose_table, named
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
@@ -92,7 +93,9 @@ def fit(
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
     untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
     if untrained:
-        warnings.append(f"no row to fit on has one of the labels {named(untrained)}: they are not learned")
+        warnings.append(
+            f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
+        )
     seconds = round(time.perf_counter() - started, 3)
     record = _record(store, samples, fitted, identity, seconds, warnings, untrained)
     result = Run(

@@ -14,12 +14,13 @@ from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageE
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import Scores
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.labels import class_names, label_matrix, named
+from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
@@ -181,7 +182,9 @@ def untrained_warning(run: Run) -> list[str]:
     names = run.record.untrained
     if not names:
         return []
-    return [f"{run.path} was fitted without one positive row of {named(names)}: their scores mean nothing"]
+    return [
+        f"{run.path} was fitted without one positive row of {short_list(names)}: their scores mean nothing"
+    ]
 
 
 def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:
@@ -210,11 +213,14 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
     classes, names = run.record.classes, class_names(table.labels)
-    unknown = [name for name in names if name not in {*classes}]
+    of_run = set(classes)
+    unknown = [name for name in names if name not in of_run]
     if len(unknown) == len(names):
-        content = f"only labels that {run.path} does not know ({named(unknown)})" if names else "no labels"
+        others = short_list(unknown)
+        content = f"only labels that {run.path} does not know ({others})" if names else "no labels"
         raise DataError(
-            f"{table.source} has {content}, so there is nothing to measure; the run's are {named(classes)}"
+            f"{table.source} has {content}, so there is nothing to measure; the run's are "
+            f"{short_list(classes)}"
         )
     scores, warnings = predict(run, store, table)
     keys = content_keys(table)
@@ -230,7 +236,7 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
         )
     if unknown:
         warnings.append(
-            f"labels the run does not know are left out: {named(unknown)}{_hint(unknown, classes)}"
+            f"labels the run does not know are left out: {short_list(unknown)}{_hint(unknown, classes)}"
         )
     warnings += untrained_warning(run)
     try:

@@ -332,11 +332,7 @@ def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
             f"{FORMAT!r} only: fit it again"
         )
-    content = (
-        {"untrained": [], "named_columns": {}}
-        | content
-        | {"decision": content["tuning"], "data": content["table"]}
-    )
+    content = content | {"decision": content["tuning"], "data": content["table"]}
     spec = {field.name: content[field.name] for field in fields(FitSpec)}
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

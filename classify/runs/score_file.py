@@ -35,11 +35,12 @@ def write_scores(
 ) -> None:
     """Write scores (n, c), in a column each, after the column of the rows' ids.
 
+    Args:
+        path: the file, whose suffix `check_score_file` accepts.
+
     Raises:
-        UsageError: the suffix names none of the formats.
         DataError: a class is called as the column of the ids; or for parquet, a name is not UTF-8.
     """
-    check_score_file(path)
     if id_column in classes:
         raise DataError(f"{path}: the column of the ids and a class have one name, {id_column!r}: rename one")
     if path.suffix == ".csv":

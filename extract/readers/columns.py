@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
+from encode_once.cache.terminal import short_list
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.image_lookup import ImageFolder
 from encode_once.extract.readers.literals import names_in
@@ -306,7 +307,7 @@ class _Chooser:
             names = self.table.names
             is_range = names[names.index(first) : names.index(last) + 1] == binary
             option = f"{first}:{last}" if is_range else ",".join(binary)
-            return (f"{_list(binary)} may be classes: --label-columns '{option}' reads them",)
+            return (f"{short_list(binary, 4)} may be classes: --label-columns '{option}' reads them",)
         return ()
 
     def _is_empty(self, name: str) -> bool:
@@ -361,8 +362,3 @@ def _ambiguous(path: Path, names: Sequence[str], option: str) -> UsageError:
     return UsageError(
         f"{path}: the columns {' and '.join(map(repr, names))} have equivalent names; choose with {option}"
     )
-
-
-def _list(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

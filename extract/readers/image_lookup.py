@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, MissingDataError, brief
-from encode_once.cache.source_files import TEXT
+from encode_once.cache.source_files import TEXTS
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.image_search import Guess, ImageSearch, Reference, split_words
 
@@ -81,7 +81,7 @@ def check_links(folder: Folder, root: Path, chosen: Sequence["ImageFolder"] = ()
     allowed = [os.path.realpath(path) for path in (root, *(image_folder.path for image_folder in chosen))]
     for name in folder.links:
         target = os.path.realpath(folder.files[name])
-        if Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *TEXT) and not _is_in(target, allowed):
+        if Path(name).suffix.lower() in (*IMAGE_SUFFIXES, *TEXTS) and not _is_in(target, allowed):
             raise DataError(
                 f"{folder.files[name]}: a link that leads out of {root}; "
                 f"--images {Path(target).parent} allows it"

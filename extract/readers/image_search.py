@@ -17,6 +17,7 @@ from itertools import islice
 from unicodedata import normalize
 
 from encode_once.cache.errors import DataError
+from encode_once.cache.terminal import short_list
 from encode_once.extract.images.formats import IMAGE_SUFFIXES, SUFFIXES
 
 FORMAT_OF = {suffix: name for name, suffixes in SUFFIXES.items() for suffix in suffixes}
@@ -229,10 +230,9 @@ def _best(
     fits = [reference.fit(file, split) for file in files]
     best = [file for file, fit in zip(files, fits, strict=True) if fit == max(fits)]
     if len(best) > 1:
-        shown = sorted(file.shown for file in best)
-        more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+        shown = short_list(sorted(file.shown for file in best), NAMED)
         raise DataError(
-            f"{where(row)}: {reference.text!r} may be {', '.join(shown[:NAMED])}{more}: "
+            f"{where(row)}: {reference.text!r} may be {shown}: "
             "write its path in the table, or name the folder with --images"
         )
     return best[0]

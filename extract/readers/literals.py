@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from encode_once.extract.readers.missing import EMPTY_LISTS
+
 # Keys under which annotation tools, such as Label Studio, keep the names.
 NAMES_KEYS = (
     "choices",
@@ -26,7 +28,7 @@ NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
 ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags
 PAIRS = {"[": "]", "(": ")", "{": "}", "<": ">"}
-EMPTY = {"[]", "{}", "()", "set()", "array([])"}
+EMPTY = {*EMPTY_LISTS, "array([])"}
 
 
 def literal(text: str) -> Any:

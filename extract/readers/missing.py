@@ -1,9 +1,11 @@
 """Words that stand for a missing value: those that pandas takes for one, and empty lists."""
 
+EMPTY_LISTS = ("[]", "{}", "()", "set()")
 MISSING = frozenset(
     {
         *"#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null".split(),
-        *("#N/A N/A", "[]", "{}", "()", "set()"),
+        "#N/A N/A",
+        *EMPTY_LISTS,
     }
 )
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+from encode_once.cache.terminal import short_list
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.webdataset import COMPRESSED
 
-PACKED = (".zip", ".7z", ".rar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-NAMED = 3
+ARCHIVES = (".zip", ".7z", ".rar", *COMPRESSED)
+NAMED = 3  # files and folders in a message
 # Suffix → what such a file is, and what to do.
 KINDS = {
     ".xls": "an old Excel file: save it as .xlsx or CSV",
@@ -55,15 +57,14 @@ def nearest_layout(data: Path) -> str:
         if tables:
             return f"{data}: there is no table, but {name}/{tables[0]}; give {data / name}"
     for name in files:
-        if name.lower().endswith(PACKED) or Path(name).suffix.lower() in KINDS:
+        if name.lower().endswith(ARCHIVES) or Path(name).suffix.lower() in KINDS:
             return f"{data}: no table and no images, but {name}, {_of_file(name)}"
     names = [f"{name}/" for name in folders] + files
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{data}: no table and no images among {', '.join(names[:NAMED])}{more}; {OTHERWISE}"
+    return f"{data}: no table and no images among {short_list(names, NAMED)}; {OTHERWISE}"
 
 
 def _of_file(name: str) -> str:
-    if name.lower().endswith(PACKED):
+    if name.lower().endswith(ARCHIVES):
         return "a packed archive: unpack it and give the folder"
     suffix = Path(name).suffix.lower()
     if suffix in IMAGE_SUFFIXES:

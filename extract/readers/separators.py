@@ -31,40 +31,26 @@ class Separator:
     reason: str
     doubt: str = ""  # why it may be another
     names: frozenset[str] = field(default_factory=frozenset, repr=False)  # that occur alone or separated
+    is_chosen: bool = False  # by the user, so that no cell is odd
 
     def split(self, cell: str) -> tuple[tuple[str, ...], bool]:
         """The names in a cell, and whether it is odd: separated otherwise than the column."""
-        parts = parts_of(cell, self.text)
-        names: list[str] = []
-        for candidate in self._others(cell):
-            odd_parts = parts_of(cell, candidate)
-            if len(odd_parts) > 1 and self.names.issuperset(odd_parts):
-                return tuple(dict.fromkeys(odd_parts)), True
-        odd = False
-        for part in parts:
-            for candidate in self._others(part):
-                odd_parts = parts_of(part, candidate)
-                if len(odd_parts) > 1 and self.names.issuperset(odd_parts):
-                    names += odd_parts
-                    odd = True
-                    break
-            else:
-                names.append(part)
-        return tuple(dict.fromkeys(names)), odd
+        if whole := self._otherwise(cell):
+            return tuple(dict.fromkeys(whole)), True
+        parts = [(part, self._otherwise(part)) for part in parts_of(cell, self.text)]
+        names = [name for part, otherwise in parts for name in otherwise or [part]]
+        return tuple(dict.fromkeys(names)), any(otherwise for _, otherwise in parts)
 
-    def _others(self, text: str) -> list[str]:
-        """Separators of other cells that a text contains."""
-        if self.reason == CHOSEN:
-            return []
-        return [s for s in WEIGHTS if s not in (self.text, BLANK) and s in text]
-
-
-CHOSEN = "chosen with --label-separator"
+    def _otherwise(self, text: str) -> list[str]:
+        """The known names that another separator makes of a text; empty if none does."""
+        others = () if self.is_chosen else WEIGHTS
+        candidates = (parts_of(text, s) for s in others if s not in (self.text, BLANK) and s in text)
+        return next((p for p in candidates if len(p) > 1 and self.names.issuperset(p)), [])
 
 
 def chosen(text: str) -> Separator:
     """The user's separator."""
-    return Separator(BLANK if text.isspace() else text, CHOSEN)
+    return Separator(BLANK if text.isspace() else text, "chosen with --label-separator", is_chosen=True)
 
 
 def parts_of(cell: str, separator: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.packed import stem_of, suffix_of
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
@@ -22,8 +23,8 @@ ABOUT = (
 SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
 EXAMPLE = re.compile(r"sample_?submission", re.IGNORECASE)  # of what Kaggle is sent, with made-up labels
 MOST_TEXTS = 20  # .txt files in a folder that may be tables
-USUAL_SPLITS = "train training val valid validation dev test testing eval holdout".split()
-IMAGE_FOLDERS = ("data", "images")  # next to a table; other names are looked for by `image_lookup`
+USUAL_SPLITS = SPLIT_NAMES - {"trainval"} | {"eval", "holdout"}
+PLAIN_FOLDERS = ("data", "images")  # of images next to a table; others are looked for by `image_lookup`
 
 
 def recognises(data: Path, options: ReadOptions) -> bool:
@@ -70,6 +71,6 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     for split, paths in (usual or splits).items():
         suffix = min(map(suffix_of, paths), key=list(OPENERS).index)
         files = [path for path in paths if suffix_of(path) == suffix]
-        folders = [base, *(base / name for name in IMAGE_FOLDERS)]
+        folders = [base, *(base / name for name in PLAIN_FOLDERS)]
         tables.append(concatenated(split, [open_table(p, options.bad_rows) for p in files], folders))
     return tables

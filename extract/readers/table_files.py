@@ -35,7 +35,7 @@ def is_table(path: Path) -> bool:
         return path.suffix.lower() != GZIP and _has_header(path)
     return (
         suffix in OPENERS
-        and (path.suffix.lower() != GZIP or suffix in PACKED)
+        and (path.suffix.lower() != GZIP or suffix in GZIPPED)
         and (suffix != ".json" or holds_records(path))
     )
 
@@ -321,4 +321,4 @@ OPENERS: dict[str, Callable[[Path, BadRows], RawTable]] = {
     ".parquet": _open_parquet,
     ".xlsx": open_spreadsheet,
 }
-PACKED = (".csv", ".tsv", ".jsonl", ".ndjson")  # formats of which .gz files are read
+GZIPPED = (".csv", ".tsv", ".jsonl", ".ndjson")  # formats of which .gz files are read

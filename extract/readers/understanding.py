@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from encode_once.cache.table import Table
-from encode_once.cache.terminal import one_line
+from encode_once.cache.terminal import one_line, short_list
 from encode_once.extract.readers.samples import SplitRows
 
 MOST = 12  # classes or columns that are listed
@@ -133,5 +133,4 @@ def _count(number: int, noun: str, plural: str = "") -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(name[:40] for name in names[:MOST]) + more
+    return short_list([name[:40] for name in names], MOST)

@@ -10,8 +10,8 @@ from encode_once.classify.bench.published import (
     read_arff,
     read_published,
 )
-from encode_once.classify.data.labels import choose_table
 from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.tables import choose_table
 
 pytest.importorskip("arff", reason="liac-arff is not installed")
 
