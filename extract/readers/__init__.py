@@ -11,6 +11,7 @@ from pathlib import Path
 from encode_once.cache.errors import MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
+from encode_once.extract.readers.build_tables import build_tables
 from encode_once.extract.readers.columns import Columns, ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
@@ -19,7 +20,7 @@ from encode_once.extract.readers.layouts import CONTAINERS, accepted, read_raw
 from encode_once.extract.readers.meaning import understood
 from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
-from encode_once.extract.readers.samples import SplitRows, tables
+from encode_once.extract.readers.split_rows import SplitRows
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
 
@@ -88,7 +89,7 @@ def understand(
             parts.append(understood(part, options, parts[0].choice if parts else None))
             part.release()
         finder = ImageFinder(_root(data, raw), folders)
-        built, image_warnings = tables(parts, label_separator, finder)
+        built, image_warnings = build_tables(parts, label_separator, finder)
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
     unused = [line for part in raw for line in part.unused] + unused_files(data, raw)
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings

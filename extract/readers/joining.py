@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers.samples import SplitRows
+from encode_once.extract.readers.split_rows import SplitRows
 
 Value = TypeVar("Value")
 

@@ -13,7 +13,7 @@ from encode_once.extract.readers.literals import PAIRS, literal, strings_in
 from encode_once.extract.readers.missing import MISSING, is_missing
 from encode_once.extract.readers.one_hot import foreign, read_one_hot
 from encode_once.extract.readers.raw import Cells, RawTable
-from encode_once.extract.readers.samples import SplitRows
+from encode_once.extract.readers.split_rows import SplitRows
 
 Cell = TypeVar("Cell")
 

@@ -7,7 +7,7 @@ other cells, or with many other names. Names of several words do not: `golden` o
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 BLANK = " "  # any white space
 # Candidate → how much more a row counts with it: few names contain a bar, many contain a blank.
@@ -32,6 +32,11 @@ class Separator:
     doubt: str = ""  # why it may be another
     names: frozenset[str] = field(default_factory=frozenset, repr=False)  # that occur alone or separated
     is_chosen: bool = False  # by the user, so that no cell is odd
+
+    @property
+    def shown(self) -> str:
+        """The separator in a message."""
+        return "one name a cell" if self.text is None else f"separated by {self.text!r}"
 
     def split(self, cell: str) -> tuple[tuple[str, ...], bool]:
         """The names in a cell, and whether it is odd: separated otherwise than the column."""
@@ -129,6 +134,55 @@ def decide(counts: Mapping[str, int]) -> Separator:
         for part in parts_of(cell, text)
     )
     return Separator(text, _reason(likely[text]), _doubt(text, likely[text], sum(counts.values())), names)
+
+
+def decide_each(tables: Sequence[Mapping[str, int]]) -> tuple[Separator, list[Separator]]:
+    """The separator that tables share, and that of each, which may be another.
+
+    A small table shows little, so it is read as the others are, unless more of its names are known with its
+    own separator, or the shared one separates none of its cells and its own clearly does.
+
+    Args:
+        tables: cell → number of rows with it, of each table.
+    """
+    shared = decide(_sum(tables))
+    with_own: dict[int, Separator] = {}
+    for number, table in enumerate(tables):
+        others = [*tables[:number], *tables[number + 1 :]]
+        own = decide(table) if table else shared
+        if own.text != shared.text and _is_own(table, own, shared, others):
+            with_own[number] = own
+    if with_own and len(with_own) < sum(map(bool, tables)):
+        shared = decide(_sum([table for number, table in enumerate(tables) if number not in with_own]))
+    of_table = [
+        replace(with_own[number], names=with_own[number].names | shared.names)
+        if number in with_own
+        else shared
+        for number in range(len(tables))
+    ]
+    return shared, of_table
+
+
+def _sum(tables: Iterable[Mapping[str, int]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for table in tables:
+        total.update(table)
+    return total
+
+
+def _is_own(
+    table: Mapping[str, int], own: Separator, shared: Separator, others: Iterable[Mapping[str, int]]
+) -> bool:
+    known = {part for cells in others for cell in cells for part in parts_of(cell, shared.text)}
+
+    def share_of_known(separator: Separator) -> float:
+        names = [part for cell in table for part in parts_of(cell, separator.text)]
+        return sum(name in known for name in names) / len(names) if names else 0
+
+    if (by_own := share_of_known(own)) != (by_shared := share_of_known(shared)):
+        return by_own > by_shared
+    separates = any(len(parts_of(cell, shared.text)) > 1 for cell in table)
+    return own.text is not None and not own.doubt and not separates
 
 
 def _accepts(text: str, evidence: _Evidence) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from encode_once.cache.table import Table
 from encode_once.cache.terminal import one_line, short_list
-from encode_once.extract.readers.samples import SplitRows
+from encode_once.extract.readers.split_rows import SplitRows
 
 MOST = 12  # classes or columns that are listed
 

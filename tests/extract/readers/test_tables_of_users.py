@@ -204,6 +204,34 @@ def test_one_odd_cell_is_named_by_line_and_leaves_the_others_as_they_are(tmp_pat
     assert any("x.csv:20" in line and "separated by ' '" in line for line in reading.warnings)
 
 
+@pytest.mark.parametrize(
+    ("train", "val", "separator"),
+    [
+        (["red;green", "red", "green"] * 5, ["red green", "green", "red"], " "),
+        (["red green", "red", "green"] * 5, ["violet, red", "violet", "red, green, blue"], ","),
+        (["hot dog|cat", "cat", "hot dog"] * 5, ["hot dog,cat", "ox,hot dog"], ","),
+        (["red|green", "red", "green"] * 5, ["pink,rose", "rose,lilac", "lilac"], ","),
+        (["red", "green"] * 5, ["red,green", "green"], ","),
+        (["hot dog,red", "red", "hot dog"] * 5, ["hot dog", "hot dog", "red"], ","),
+        (["red green", "red", "green"] * 5, ["R&B", "red green"], " "),
+    ],
+)
+def test_a_table_may_have_another_separator_than_the_train_table(tmp_path, train, val, separator):
+    tables = {"train": train, "val": val}
+    for split, cells in tables.items():
+        write(
+            tmp_path / f"{split}.csv", pd.DataFrame({"id": range(len(cells)), "labels": cells, "text": "a"})
+        )
+    reading = understand(tmp_path)
+    shared = next((s for s in ";|, " if any(s in cell for cell in train)), separator)
+    for split, of_split in (("train", shared), ("val", separator)):
+        names = pd.Series(tables[split]).str.split(of_split, regex=False)
+        labels = [list(names_of_row) for names_of_row in reading.tables[split].labels]
+        assert labels == [[name.strip() for name in names_of_row] for names_of_row in names]
+    differs = any("val.csv: labels are separated by" in line for line in reading.warnings)
+    assert differs == (separator != shared)
+
+
 def test_each_table_has_its_own_separator():
     assert decide({"a b": 3, "a": 1, "b": 1}).text == " "
     assert decide({"a b;c": 3, "a b": 1, "c": 1}).text == ";"

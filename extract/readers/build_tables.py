@@ -1,76 +1,23 @@
 """Build tables from the rows of splits: ids are checked, labels separated, and images found."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from encode_once.cache.errors import DataError
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers import separators
-from encode_once.extract.readers.columns import Choice
 from encode_once.extract.readers.errors import is_too_sparse
 from encode_once.extract.readers.image_lookup import ImageFinder
-from encode_once.extract.readers.label_notation import Labels
-from encode_once.extract.readers.raw import Roles
-from encode_once.extract.readers.separators import Separator
+from encode_once.extract.readers.separate_labels import separate_labels
+from encode_once.extract.readers.split_rows import SplitRows
 
 NO_IMAGE = "no row has an image file"
 REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
-SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
 
 
-@dataclass
-class SplitRows:
-    """The rows of a split by the meaning of their columns; each list has an entry per row."""
-
-    files: list[Path]  # from which the rows were read
-    split: str
-    where: Callable[[int], str]  # a row's position, for messages
-    ids: list[str]
-    captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
-    labels: Sequence[tuple[Labels, ...]] | None = None  # each row's label cells
-    names: list[str] | None = None  # of the image files; None: the ids may be their names
-    folders: list[Path] | None = None  # that names are relative to; None: there are no names of image files
-    images: list[str] | None = None  # sources of the images, if already resolved
-    id_column: str = "ImageID"
-    columns: dict[str, list[str]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    choice: Choice = field(default_factory=lambda: Choice(Roles(), {}))
-    notes: dict[str, list[str]] = field(default_factory=dict)  # role → how its columns were read
-    unused: list[str] = field(default_factory=list)  # columns that are neither used nor kept
-    without_image: int | None = None  # rows whose image is missing, once images were looked up
-
-    def without(self, rows: Collection[int]) -> "SplitRows":
-        """The same split without these rows."""
-        kept = [row for row in range(len(self.ids)) if row not in rows]
-
-        def of(column: Sequence[Any] | None) -> Any:
-            return None if column is None else [column[row] for row in kept]
-
-        return replace(
-            self,
-            where=lambda row: self.where(kept[row]),
-            ids=of(self.ids),
-            captions=of(self.captions),
-            labels=of(self.labels),
-            names=of(self.names),
-            images=of(self.images),
-            columns={name: of(cells) for name, cells in self.columns.items()},
-        )
-
-    def warn(self, problem: str, rows: Sequence[int], consequence: str) -> None:
-        """Add a warning about these rows, if there are any."""
-        if rows:
-            first = f"{self.where(rows[0])}, id {self.ids[rows[0]]!r}"
-            self.warnings.append(f"{problem}: {len(rows)} (first: {first}); {consequence}")
-
-
-def tables(
+def build_tables(
     parts: Sequence[SplitRows], label_separator: str | None, finder: ImageFinder
 ) -> tuple[list[Table], list[str]]:
     """The table of each split, in the order of the parts, and warnings about images.
@@ -91,7 +38,7 @@ def tables(
             raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
         _check_ids(part)
         _check_lengths(part)
-    labels, separator = _labels(parts, label_separator)
+    labels, separator = separate_labels(parts, label_separator)
     captions = [_by_column(part) for part in parts]
     for part in parts:
         part.labels = part.captions = None  # to free memory: there may be millions of rows
@@ -147,97 +94,6 @@ def _check_lengths(part: SplitRows) -> None:
                 f"{part.where(row)}: a text of {longest:,} characters, more than the limit of "
                 f"{megabytes} MB; {TEXT_MB[0]} raises it"
             )
-
-
-# ---------------------------------------------------------------------------------------------- the labels
-
-
-def _labels(
-    parts: Sequence[SplitRows], user_separator: str | None
-) -> tuple[list[list[tuple[str, ...]] | None], str]:
-    """The labels of each split, and the separator with which predictions are written."""
-    if user_separator == "":
-        raise DataError("the label separator is empty; give a character, or a space for any whitespace")
-    counts = Counter(
-        cell
-        for part in parts
-        for entries in part.labels or ()
-        for cell in entries
-        if isinstance(cell, str) and cell.strip()
-    )
-    separator = separators.chosen(user_separator) if user_separator else separators.decide(counts)
-    split = {cell: separator.split(cell) for cell in counts}
-    labels = [_split_labels(part, separator, split) for part in parts]
-    if counts and not user_separator:
-        _report_separator(parts, separator, counts)
-    names = {name for rows in labels for names in rows or () for name in names}
-    written = user_separator or (separator.text if counts else None)
-    candidates = [written] if written else SEPARATORS
-    usable = separators.usable(names, candidates)
-    if usable is None and not user_separator:
-        usable = separators.usable(names, SEPARATORS)
-    if usable is None:
-        shown = next(name for name in names if separators.contains(name, candidates[0]))
-        raise DataError(
-            f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
-            "choose another separator with --label-separator"
-        )
-    return labels, usable
-
-
-def _split_labels(
-    part: SplitRows, separator: Separator, split: Mapping[str, tuple[tuple[str, ...], bool]]
-) -> list[tuple[str, ...]] | None:
-    if part.labels is None:
-        return None
-    labels: list[tuple[str, ...]] = []
-    odd: list[int] = []
-    equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
-    for row, entries in enumerate(part.labels):
-        if len(entries) == 1 and isinstance(entries[0], tuple):
-            labels.append(entries[0])
-            continue
-        names: list[str] = []
-        for cell in entries:
-            if not isinstance(cell, str):
-                names += cell
-            elif cell in split:
-                names += split[cell][0]
-                odd += [row] if split[cell][1] else []
-        distinct = tuple(dict.fromkeys(names))
-        labels.append(equal.setdefault(distinct, distinct))
-    between = "one name a cell" if separator.text is None else f"separated by {separator.text!r}"
-    part.warn(
-        f"cells written unlike the others, which are {between}",
-        odd,
-        "their names are known, so they are split",
-    )
-    unlabelled = [row for row, names in enumerate(labels) if not names]
-    part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
-    return labels
-
-
-def _report_separator(parts: Sequence[SplitRows], separator: Separator, counts: Mapping[str, int]) -> None:
-    """Note the separator with an example, and warn if it is doubtful."""
-    if separator.text is None:
-        note = separator.reason
-        if blank := next((cell for cell in counts if len(cell.split()) > 1), None):
-            note += f", such as {blank[:60]!r}"
-    else:
-        several = (cell for cell in counts if len(separators.parts_of(cell, separator.text)) > 1)
-        example = next(several, next(iter(counts)))
-        names = ", ".join(separator.split(example)[0])
-        note = f"separated by {separator.text!r} ({separator.reason}): {example[:60]!r} is {names[:80]}"
-    for part in parts:
-        if part.labels is not None:
-            part.notes.setdefault("labels", []).append(note)
-    if separator.doubt:
-        read = "one name a cell" if separator.text is None else f"separated by {separator.text!r}"
-        labelled = next(part for part in parts if part.labels is not None)
-        labelled.warnings.append(
-            f"{labelled.files[0]}: labels are read as {read}, but {separator.doubt}; if so, use "
-            "--label-separator"
-        )
 
 
 # -------------------------------------------------------------------------------- the captions, the images

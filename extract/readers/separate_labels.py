@@ -1,0 +1,112 @@
+"""Separate the names in the label cells of all splits, and report by what."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from encode_once.cache.errors import DataError
+from encode_once.extract.readers import separators
+from encode_once.extract.readers.separators import Separator
+from encode_once.extract.readers.split_rows import SplitRows
+
+SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
+
+
+def separate_labels(
+    parts: Sequence[SplitRows], user_separator: str | None
+) -> tuple[list[list[tuple[str, ...]] | None], str]:
+    """The labels of each split, and the separator with which predictions are written.
+
+    Raises:
+        DataError: the user's separator is empty, or names contain all possible separators.
+    """
+    if user_separator == "":
+        raise DataError("the label separator is empty; give a character, or a space for any whitespace")
+    counts = [_counts(part) for part in parts]
+    if user_separator:
+        shared = separators.chosen(user_separator)
+        of_part = [shared] * len(parts)
+    else:
+        shared, of_part = separators.decide_each(counts)
+        for part, separator, of_cells in zip(parts, of_part, counts, strict=True):
+            if of_cells:
+                _report_separator(part, separator, shared, of_cells)
+    labels = [_split_labels(part, separator) for part, separator in zip(parts, of_part, strict=True)]
+    names = {name for rows in labels for names_of_row in rows or () for name in names_of_row}
+    written = user_separator or (shared.text if any(counts) else None)
+    candidates = [written] if written else SEPARATORS
+    usable = separators.usable(names, candidates)
+    if usable is None and not user_separator:
+        usable = separators.usable(names, SEPARATORS)
+    if usable is None:
+        shown = next(name for name in names if separators.contains(name, candidates[0]))
+        raise DataError(
+            f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
+            "choose another separator with --label-separator"
+        )
+    return labels, usable
+
+
+def _counts(part: SplitRows) -> Counter[str]:
+    """Cell of a split that may hold several names → number of rows."""
+    return Counter(
+        cell for cells in part.labels or () for cell in cells if isinstance(cell, str) and cell.strip()
+    )
+
+
+def _split_labels(part: SplitRows, separator: Separator) -> list[tuple[str, ...]] | None:
+    if part.labels is None:
+        return None
+    labels: list[tuple[str, ...]] = []
+    odd: list[int] = []
+    split: dict[str, tuple[tuple[str, ...], bool]] = {}  # cell → its names, and whether it is odd
+    equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
+    for row, cells in enumerate(part.labels):
+        if len(cells) == 1 and isinstance(cells[0], tuple):
+            labels.append(cells[0])
+            continue
+        names: list[str] = []
+        for cell in cells:
+            if not isinstance(cell, str):
+                names += cell
+            elif cell.strip():
+                if cell not in split:
+                    split[cell] = separator.split(cell)
+                of_cell, is_odd = split[cell]
+                names += of_cell
+                odd += [row] if is_odd else []
+        distinct = tuple(dict.fromkeys(names))
+        labels.append(equal.setdefault(distinct, distinct))
+    part.warn(
+        f"cells written unlike the others, which are {separator.shown}",
+        odd,
+        "their names are known, so they are split",
+    )
+    unlabelled = [row for row, names_of_row in enumerate(labels) if not names_of_row]
+    part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
+    return labels
+
+
+def _report_separator(
+    part: SplitRows, separator: Separator, shared: Separator, counts: Mapping[str, int]
+) -> None:
+    """Note the separator of a table with an example; warn if it is doubtful or not that of the others."""
+    if separator.text is None:
+        note = separator.reason
+        if blank := next((cell for cell in counts if len(cell.split()) > 1), None):
+            note += f", such as {blank[:60]!r}"
+    else:
+        several = (cell for cell in counts if len(separators.parts_of(cell, separator.text)) > 1)
+        example = next(several, next(iter(counts)))
+        names = ", ".join(separator.split(example)[0])
+        note = f"{separator.shown} ({separator.reason}): {example[:60]!r} is {names[:80]}"
+    part.notes.setdefault("labels", []).append(note)
+    if separator.text != shared.text:
+        part.warnings.append(
+            f"{part.files[0]}: labels are {separator.shown}, and those of the other tables {shared.shown}; "
+            "each is read so; --label-separator sets one for all"
+        )
+    if separator.doubt:
+        part.warnings.append(
+            f"{part.files[0]}: labels are read as {separator.shown}, but {separator.doubt}; if so, use "
+            "--label-separator"
+        )
