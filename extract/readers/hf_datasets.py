@@ -43,7 +43,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
         if not paths:
             raise DataError(f"{folder}: the dataset has no rows")
         tables.append(concatenated(split, list(map(open_arrow, paths)), image_folders))
-        tables[-1].also_read = [path for path in data.iterdir() if path.name in LISTINGS]
+        tables[-1].also_read += [path for path in data.iterdir() if path.name in LISTINGS]
     return tables
 
 

@@ -106,10 +106,10 @@ class RawTable:
 
 
 def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path] = ()) -> RawTable:
-    """The rows of several files as one table.
+    """The rows of several files as one table. A column is plain if it is so in all of them.
 
     Raises:
-        DataError: their columns differ.
+        DataError: their columns differ, or what the format says of them.
     """
     first = tables[0]
     for table in tables:
@@ -117,6 +117,11 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
             raise DataError(
                 f"{table.files[0]}: its columns differ from those of {first.files[0]}; "
                 "give them the same names"
+            )
+        if table.roles != first.roles or table.sources.keys() != first.sources.keys():
+            raise DataError(
+                f"{table.files[0]}: its columns are of other kinds than those of {first.files[0]}; "
+                "write both files in the same way"
             )
     ends = list(accumulate(table.rows for table in tables))
 
@@ -139,10 +144,11 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
         names=first.names,
         read=read,
         where=where,
-        plain=first.plain,
+        plain=[name for name in first.plain if all(name in table.plain for table in tables)],
         sources={name: lambda name=name: image_names(name) for name in first.sources},  # type: ignore[misc]
         roles=first.roles,
         folders=list(folders) or first.folders,
         warnings=[line for table in tables for line in table.warnings],
+        also_read=[path for table in tables for path in table.also_read],
         unused=[*dict.fromkeys(line for table in tables for line in table.unused)],
     )

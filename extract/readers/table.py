@@ -1,7 +1,7 @@
 """Table files in CSV, TSV, JSON lines or parquet: `train.csv` beside its images, or a file of any name.
 
-A file is a split, as are several files whose names differ in a suffix such as `-00000-of-00002`; a folder (or
-its `data/`) may contain several splits.
+A file is a split, as are several files that are shards of one, such as `train-00000-of-00002.parquet`; a
+folder (or its `data/`) may contain several splits.
 """
 
 import re
@@ -9,9 +9,8 @@ from pathlib import Path
 
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import Folder
-from encode_once.extract.readers.image_search import SPLIT_NAMES
-from encode_once.extract.readers.packed import stem_of, suffix_of
 from encode_once.extract.readers.raw import RawTable, concatenated
+from encode_once.extract.readers.split_files import files_by_split, missing_shards
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
 
 ABOUT = (
@@ -20,10 +19,8 @@ ABOUT = (
     "--image-column, --caption-column, --label-column, --id-column), and the images next to it, in data/ or "
     "in images/"
 )
-SHARD = re.compile(r"(.+?)[-_.]\d+(-of-\d+)?")
 EXAMPLE = re.compile(r"sample_?submission", re.IGNORECASE)  # of what Kaggle is sent, with made-up labels
 MOST_TEXTS = 20  # .txt files in a folder that may be tables
-USUAL_SPLITS = SPLIT_NAMES - {"trainval"} | {"eval", "holdout"}
 PLAIN_FOLDERS = ("data", "images")  # of images next to a table; others are looked for by `image_lookup`
 
 
@@ -54,23 +51,23 @@ def _files(data: Path) -> list[Path]:
 
 
 def read(data: Path, options: ReadOptions) -> list[RawTable]:
-    """The table of each split.
+    """The table of each split; see `split_files` for which files these are.
 
-    If a file has a usual name of a split, files with other names are left out. So are files of other formats
-    if there are several formats.
+    Numbered files whose columns differ are no shards, but tables of their own, unless their names say "of".
     """
-    splits: dict[str, list[Path]] = {}
-    for path in _files(data):
-        stem = stem_of(path)
-        shard = SHARD.fullmatch(stem)
-        split = shard[1] if shard else stem
-        splits.setdefault(split.lower() if split.lower() in USUAL_SPLITS else split, []).append(path)
-    usual = {split: paths for split, paths in splits.items() if split in USUAL_SPLITS}
     base = data if data.is_dir() else data.parent
+    folders = [base, *(base / name for name in PLAIN_FOLDERS)]
     tables = []
-    for split, paths in (usual or splits).items():
-        suffix = min(map(suffix_of, paths), key=list(OPENERS).index)
-        files = [path for path in paths if suffix_of(path) == suffix]
-        folders = [base, *(base / name for name in PLAIN_FOLDERS)]
-        tables.append(concatenated(split, [open_table(p, options.bad_rows) for p in files], folders))
+    for split, files in files_by_split(_files(data), list(OPENERS)).items():
+        shards = [open_table(path, options.bad_rows) for path in files]
+        if "-of-" not in files[0].name and any({*shard.names} != {*shards[0].names} for shard in shards):
+            tables += [concatenated(shard.split, [shard], folders) for shard in shards]
+            tables[-1].warnings.append(
+                f"{files[0]} and {files[-1].name} have different columns: each is a table of its own"
+            )
+            continue
+        table = concatenated(split, shards, folders)
+        if missing := missing_shards(files):
+            table.warnings.append(f"{files[0]}: {missing} other shards of this table are not there")
+        tables.append(table)
     return tables

@@ -65,7 +65,10 @@ def _rows(table: Table) -> dict[str, Any]:
 
 def describe(rows: SplitRows, table: Table) -> Understanding:
     """What was decided about a table."""
-    decisions = {
+    decisions = {}
+    if len(rows.files) > 1:
+        decisions["files"] = f"{len(rows.files)}, {_listed([path.name for path in rows.files])}"
+    decisions |= {
         "ids": _from(rows, "id", [rows.choice.roles.id]) or "the rows' numbers",
         "images": _images(rows, table),
         "captions": _captions(rows, table),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from encode_once.cache.errors import DataError, MissingDataError
 from encode_once.extract import readers
+from encode_once.extract.readers.missing import MISSING
 
 SHARED = Path(os.environ.get("COCO19", "../shared"))
 HEADER = "ImageID,Labels,Caption\n"
@@ -93,7 +94,8 @@ def test_further_captions_are_in_numbered_columns(train):
 def captions_of(special: str, without: str = ""):
     """Lists of captions in which the special characters are frequent."""
     character = st.characters(exclude_categories=["Cs"], exclude_characters="\0" + without)
-    return st.lists(st.text(st.sampled_from(special) | character), min_size=1, max_size=8)
+    texts = st.text(st.sampled_from(special) | character).filter(lambda text: text.strip() not in MISSING)
+    return st.lists(texts, min_size=1, max_size=8)
 
 
 @given(captions_of('",\r\n ab1'), st.sampled_from(["", "\ufeff"]), st.booleans())
@@ -377,13 +379,13 @@ def test_ids_that_match_no_image_are_an_error(tmp_path, train):
 
 def test_a_folder_with_both_tables(tmp_path):
     write(tmp_path / "train.csv", HEADER + "0.jpg,hot dog|cat,a\n1.jpg,,b\n")
-    write(tmp_path / "test.csv", HEADER + "2.jpg,hot dog,c\n3.jpg,cat;x,d\n")
+    write(tmp_path / "test.csv", HEADER + "2.jpg,hot dog,c\n3.jpg,cat,d\n")
     add_images(tmp_path / "images", "9.jpg")
     data = add_images(tmp_path / "data", "0.jpg", "1.jpg", "2.jpg", "4.jpg", "5.jpg", ".6.jpg", "notes.txt")
     tables, warnings = read_folder(tmp_path)
     assert list(tables) == ["train", "test"]
     assert tables["train"].images == [str(data.resolve() / name) for name in ("0.jpg", "1.jpg")]
-    assert tables["test"].labels == [("hot dog",), ("cat;x",)]
+    assert tables["test"].labels == [("hot dog",), ("cat",)]
     assert {table.label_separator for table in tables.values()} == {"|"}
     assert [re.sub(r" \(first.*", "", line) for line in warnings] == [
         "rows without a label: 1",
