@@ -173,13 +173,13 @@ def _sum(tables: Iterable[Mapping[str, int]]) -> Counter[str]:
 def _is_own(
     table: Mapping[str, int], own: Separator, shared: Separator, others: Iterable[Mapping[str, int]]
 ) -> bool:
-    known = {part for cells in others for cell in cells for part in parts_of(cell, shared.text)}
+    elsewhere = {part for cells in others for cell in cells for part in parts_of(cell, shared.text)}
 
-    def share_of_known(separator: Separator) -> float:
+    def share_elsewhere(separator: Separator) -> float:
         names = [part for cell in table for part in parts_of(cell, separator.text)]
-        return sum(name in known for name in names) / len(names) if names else 0
+        return sum(name in elsewhere for name in names) / len(names) if names else 0
 
-    if (by_own := share_of_known(own)) != (by_shared := share_of_known(shared)):
+    if (by_own := share_elsewhere(own)) != (by_shared := share_of_known(shared)):
         return by_own > by_shared
     separates = any(len(parts_of(cell, shared.text)) > 1 for cell in table)
     return own.text is not None and not own.doubt and not separates
