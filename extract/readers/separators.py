@@ -179,7 +179,7 @@ def _is_own(
         names = [part for cell in table for part in parts_of(cell, separator.text)]
         return sum(name in elsewhere for name in names) / len(names) if names else 0
 
-    if (by_own := share_elsewhere(own)) != (by_shared := share_of_known(shared)):
+    if (by_own := share_elsewhere(own)) != (by_shared := share_elsewhere(shared)):
         return by_own > by_shared
     separates = any(len(parts_of(cell, shared.text)) > 1 for cell in table)
     return own.text is not None and not own.doubt and not separates
