@@ -22,12 +22,12 @@ from encode_once.extract.readers.errors import file_errors, is_too_sparse
 from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
-from encode_once.extract.readers.literals import NAMES_KEYS, strings_in
+from encode_once.extract.readers.label_studio import HEAD_NAMES, is_tasks, read_tasks
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a .json file of columns, of FiftyOne, of Karpathy's splits or of Label Studio"
 Records = list[dict[str, Any]]
-LABEL_STUDIO = (b'"data"', b'"annotations"', b'"result"')  # names in a task
+KARPATHY = ("filepath", "filename", "split", "sentences")  # names that are used of an image
 OTHER_FILES = ("state.json", "dataset_info.json", "dataset_dict.json", "package.json", "config.json")
 
 
@@ -63,7 +63,7 @@ def _is_label_studio(path: Path) -> bool:
             head = file.read(HEAD)
     except OSError:
         return False
-    return head.lstrip().startswith(b"[") and all(name in head for name in LABEL_STUDIO)
+    return head.lstrip().startswith(b"[") and all(name in head for name in HEAD_NAMES)
 
 
 def read(data: Path, options: ReadOptions) -> list[RawTable]:
@@ -172,14 +172,20 @@ def _karpathy(path: Path, content: Any, folders: list[Path]) -> list[RawTable]:
     if not isinstance(images, list) or not images or not _all_have(images, "sentences", "filename"):
         return []
     by_split: dict[str, Records] = {}
+    unused: dict[str, None] = dict.fromkeys(content.keys() - {"images"})
     for image in images:
         folder = image.get("filepath") or ""
         name = f"{folder}/{image['filename']}" if folder else str(image["filename"])
         captions = [text.get("raw") or " ".join(text.get("tokens", ())) for text in image["sentences"]]
-        record = {"image": name, "captions": captions}
-        by_split.setdefault(str(image.get("split", "train")), []).append(record)
+        record = {key: value for key, value in image.items() if key not in KARPATHY}
+        by_split.setdefault(str(image.get("split", "train")), []).append(
+            {**record, "image": name, "captions": captions}
+        )
+        unused |= {f"{key} of sentences": None for text in image["sentences"] for key in text if key != "raw"}
     roles = Roles(image="image", captions=("captions",))
-    return [_table(split, path, records, None, folders, roles) for split, records in by_split.items()]
+    tables = [_table(split, path, records, None, folders, roles) for split, records in by_split.items()]
+    tables[0].unused += [f"{', '.join(sorted(unused))} in {path.name}"] if unused else []
+    return tables
 
 
 def _fiftyone(path: Path, content: Any, folders: list[Path]) -> list[RawTable]:
@@ -209,27 +215,13 @@ def _fiftyone(path: Path, content: Any, folders: list[Path]) -> list[RawTable]:
 
 
 def _label_studio(path: Path, content: Any, folders: list[Path]) -> list[RawTable]:
-    """Label Studio's JSON: the choices of all annotations of a task."""
-    if not isinstance(content, list) or not _all_have(content, "data", "annotations"):
+    if not is_tasks(content):
         return []
-    records = []
-    for task in content:
-        choices: dict[str, None] = {}
-        for annotation in task["annotations"]:
-            for result in annotation.get("result", ()):
-                value = result.get("value", {})
-                for key in NAMES_KEYS:
-                    choices |= dict.fromkeys(strings_in(value.get(key)) or ())
-        fields = {name: value for name, value in task["data"].items() if isinstance(value, str | int | float)}
-        image = next((name for name, value in fields.items() if _is_image(value)), None)
-        if image:
-            fields["image"] = str(fields.pop(image)).partition("?d=")[2] or str(task["data"][image])
-        records.append({**fields, "labels": [*choices]})
-    return [_table(path.stem, path, records, None, folders, Roles(labels=("labels",)))]
-
-
-def _is_image(value: Any) -> bool:
-    return isinstance(value, str) and Path(value).suffix.lower() in IMAGE_SUFFIXES
+    tasks = read_tasks(content)
+    table = _table(path.stem, path, tasks.records, None, folders, Roles(labels=(*tasks.label_columns,)))
+    table.warnings += tasks.warnings(path)
+    table.unused += tasks.unused(path)
+    return [table]
 
 
 def _all_have(entries: list[Any], *names: str) -> bool:

@@ -46,6 +46,8 @@ NAMES = {
     voc: "Pascal VOC",
     yolo: "YOLO's labels",
 }
+# Their labels are certain. A table next to them may be of anything, unless it is that of a split.
+ANNOTATIONS: tuple[ModuleType, ...] = (coco, voc, yolo)
 # Recognised by what may also lie next to data of another layout, which then is read.
 WEAK: tuple[ModuleType, ...] = (json_files, image_lists, class_folders, captioned_folder)
 
@@ -58,11 +60,19 @@ def read_raw(data: Path, options: ReadOptions) -> list[RawTable]:
         DataError: it has several, or cannot be read.
     """
     if container := _container(data, options):
-        tables: list[RawTable] = container.read(data, options)
-        return tables
+        return _read(container, data, options)
     tables = [part for folder in _split_folders(data) for part in _of_split(folder, options)]
     if not tables:
         raise MissingDataError(nearest_layout(data))
+    return tables
+
+
+def _read(container: ModuleType, data: Path, options: ReadOptions) -> list[RawTable]:
+    tables: list[RawTable] = container.read(data, options)
+    if container in ANNOTATIONS and (files := table.table_files(data)):
+        tables[0].warnings.append(
+            f"{data}: read as {NAMES[container]}, and not by its tables; --data {files[0]} reads that one"
+        )
     return tables
 
 
@@ -77,6 +87,8 @@ def _container(data: Path, options: ReadOptions) -> ModuleType | None:
         if getattr(container, "has_precedence", lambda *_: False)(data, options):
             return container
     strong = [container for container in matches if container not in WEAK]
+    if len(strong) == 2 and strong[0] is table and strong[1] in ANNOTATIONS and not table.has_splits(data):
+        return strong[1]
     if len(strong) > 1:
         layouts = " or ".join(NAMES.get(container, container.ABOUT) for container in strong)
         raise DataError(
@@ -102,7 +114,7 @@ def _of_split(folder: Path, options: ReadOptions) -> Sequence[RawTable]:
     container = _container(folder, options)
     if container is None:
         return []
-    tables: list[RawTable] = container.read(folder, options)
+    tables = _read(container, folder, options)
     if len(tables) > 1:
         names = ", ".join(part.split for part in tables)
         raise DataError(f"{folder} has {len(tables)} tables ({names}): name one with --data")

@@ -1,5 +1,6 @@
 """Decide what the columns of a raw table mean: its ids, images, captions and labels."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,7 +64,7 @@ class _Reading:
         if roles.id:
             ids = self._column(roles.id, text_of)
         elif embedded:
-            ids = _file_names(table.sources[str(roles.image)]())
+            ids = self._file_names(table.sources[str(roles.image)]())
         else:
             ids = names or list(map(str, range(table.rows)))
         others = [name for name in table.plain if name not in roles.used and name not in table.sources]
@@ -90,6 +91,20 @@ class _Reading:
         if (roles.id and not table.roles.id) or (names and not embedded):
             rows = joined(rows)
         return rows
+
+    def _file_names(self, paths: Sequence[object]) -> list[str]:
+        """Ids of embedded images: their file names if complete and unique, else row numbers."""
+        names = [Path(path).name if path and isinstance(path, str) else "" for path in paths]
+        if all(names) and len({*names}) == len(names):
+            self.notes["id"] = ["the names of the images"]
+            return names
+        if all(names):
+            repeated, number = Counter(names).most_common(1)[0]
+            reason = f"of the images' names, {repeated!r} is in {number} rows"
+        else:
+            reason = f"{names.count('')} images have no name"
+        self.notes["id"] = [f"the rows' numbers, as {reason}"]
+        return list(map(str, range(len(names))))
 
     def _column(self, name: str, convert: Callable[[Any], Cell]) -> list[Cell]:
         """The cells of a column, converted; those of bad rows as if they were empty.
@@ -236,9 +251,3 @@ def _lists_of_captions(cells: Cells) -> bool:
         and all(text.strip()[:1] in PAIRS and strings_in(literal(text)) is not None for text in texts)
         and any(literal(text) for text in texts)
     )
-
-
-def _file_names(paths: Sequence[object]) -> list[str]:
-    """Ids of embedded images: their file names if complete and unique, else row numbers."""
-    names = [Path(path).name for path in paths if path and isinstance(path, str)]
-    return names if len(set(names)) == len(paths) else list(map(str, range(len(paths))))

@@ -10,7 +10,7 @@ from pathlib import Path
 from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.image_lookup import Folder
 from encode_once.extract.readers.raw import RawTable, concatenated
-from encode_once.extract.readers.split_files import files_by_split, missing_shards
+from encode_once.extract.readers.split_files import USUAL_SPLITS, files_by_split, missing_shards
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
 
 ABOUT = (
@@ -26,15 +26,20 @@ PLAIN_FOLDERS = ("data", "images")  # of images next to a table; others are look
 
 def recognises(data: Path, options: ReadOptions) -> bool:
     """Whether there are such files."""
-    return bool(_files(data))
+    return bool(table_files(data))
 
 
 def has_precedence(data: Path, options: ReadOptions) -> bool:
     """Whether it is the plain data folder, whatever else is in it."""
-    return any(path.name.lower() in ("train.csv", "test.csv") for path in _files(data))
+    return any(path.name.lower() in ("train.csv", "test.csv") for path in table_files(data))
 
 
-def _files(data: Path) -> list[Path]:
+def has_splits(data: Path) -> bool:
+    """Whether tables are called as splits are, such as train.jsonl."""
+    return any(split in USUAL_SPLITS for split in files_by_split(table_files(data), list(OPENERS)))
+
+
+def table_files(data: Path) -> list[Path]:
     """The table files: `data` itself, or those in the folder `data`, or in its `data/`."""
     if not data.is_dir():
         return [data] if is_table(data) else []
@@ -58,7 +63,7 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     base = data if data.is_dir() else data.parent
     folders = [base, *(base / name for name in PLAIN_FOLDERS)]
     tables = []
-    for split, files in files_by_split(_files(data), list(OPENERS)).items():
+    for split, files in files_by_split(table_files(data), list(OPENERS)).items():
         shards = [open_table(path, options.bad_rows) for path in files]
         if "-of-" not in files[0].name and any({*shard.names} != {*shards[0].names} for shard in shards):
             tables += [concatenated(shard.split, [shard], folders) for shard in shards]

@@ -69,13 +69,11 @@ def describe(rows: SplitRows, table: Table) -> Understanding:
     if len(rows.files) > 1:
         decisions["files"] = f"{len(rows.files)}, {_listed([path.name for path in rows.files])}"
     decisions |= {
-        "ids": _from(rows, "id", [rows.choice.roles.id]) or "the rows' numbers",
+        "ids": _ids(rows),
         "images": _images(rows, table),
         "captions": _captions(rows, table),
         "labels": _labels(rows, table),
     }
-    if rows.choice.roles.id is None and rows.choice.roles.image is not None:
-        decisions["ids"] = "the names of the images"
     if rows.notes.get("rows"):
         decisions["rows"] = "; ".join(rows.notes["rows"])
     if rows.columns:
@@ -91,6 +89,14 @@ def _from(rows: SplitRows, role: str, names: Sequence[str | None]) -> str:
         return ""
     reason = rows.choice.reasons.get(role, "")
     return f"column{'s' * (len(columns) > 1)} {_listed(columns)}" + (f" ({reason})" if reason else "")
+
+
+def _ids(rows: SplitRows) -> str:
+    if column := _from(rows, "id", [rows.choice.roles.id]):
+        return column
+    if notes := rows.notes.get("id"):
+        return "; ".join(notes)
+    return "the rows' numbers" if rows.choice.roles.image is None else "the names of the images"
 
 
 def _images(rows: SplitRows, table: Table) -> str:

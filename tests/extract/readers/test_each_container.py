@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from encode_once.cache.errors import DataError, MissingDataError, UsageError
 from encode_once.extract.images import hashing
-from encode_once.extract.readers import Columns, read
+from encode_once.extract.readers import Columns, read, understand
 from tests.extract.readers.writers import Sample, captioned_images, coco, hugging_face, web_dataset
 
 SAMPLES = [Sample(f"{n}.jpg", b"%d" % n, [f"caption {n}"], ["dog"]) for n in range(6)]
@@ -62,6 +62,40 @@ def test_a_folder_that_can_be_read_in_two_ways_is_an_error_that_names_both(tmp_p
     assert ".tar" in message
     assert ".jsonl" in message
     assert read(tmp_path / "x" / "train.jsonl")[0]["train"].ids == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("paths", "ids", "shown"),
+    [
+        (["a/0.jpg", "b/1.jpg"], ["0.jpg", "1.jpg"], "ids: the names of the images"),
+        (
+            ["a/0.jpg", "b/0.jpg"],
+            ["0", "1"],
+            "the rows' numbers, as of the images' names, '0.jpg' is in 2 rows",
+        ),
+        (["0.jpg", None], ["0", "1"], "the rows' numbers, as 1 images have no name"),
+    ],
+)
+def test_ids_of_embedded_images_are_their_names_if_these_differ(tmp_path, paths, ids, shown):
+    images = [{"bytes": b"x", "path": path} for path in paths]
+    parquet.write_table(pa.table({"image": images, "text": ["a", "b"]}), tmp_path / "x.parquet")
+    reading = understand(tmp_path / "x.parquet")
+    assert reading.tables["x"].ids == ids
+    assert shown in reading.text()
+
+
+def test_annotations_are_read_rather_than_a_table_of_anything(tmp_path):
+    """As in TACO: annotations.json, and a list of URLs."""
+    root = coco(tmp_path / "x", {"train": SAMPLES})
+    expected = read(root)[0]["train"]
+    (root / "all_image_urls.csv").write_text("http://a.example/1.jpg,http://b.example/1.jpg\n")
+    tables, warnings = read(root)
+    assert tables["train"] == expected
+    (line,) = (line for line in warnings if "and not by its tables" in line)
+    assert f"--data {root / 'all_image_urls.csv'} reads that one" in line
+    assert any(line.startswith("not used: all_image_urls.csv") for line in warnings)
+    (root / "train.jsonl").write_text('{"id": 1, "text": "a"}\n')
+    assert "2 ways" in error(root)
 
 
 def test_train_csv_has_precedence_over_other_containers(tmp_path):

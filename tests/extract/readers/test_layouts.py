@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers import read
+from encode_once.extract.readers import read, understand
 from encode_once.extract.readers.columns import Columns
 
 LABELS = {"0.jpg": ["red"], "1.jpg": ["green"], "2.jpg": ["red", "green"], "3.jpg": []}
@@ -396,6 +396,67 @@ def test_label_studios_tasks(tmp_path):
     assert [list(row) for row in table.labels] == [*LABELS.values()]
     assert [Path(image).name for image in table.images] == [*LABELS]
     assert table.captions == [*CAPTIONS.values()]
+
+
+def studio_task(name, *results, **more):
+    return {"data": {"image": f"/data/upload/1/{name}"}, "annotations": [{"result": [*results]}], **more}
+
+
+def test_label_studios_regions_taxonomies_and_texts(tmp_path):
+    """Polygons as https://labelstud.io/tags/polygonlabels has them, and other controls beside them."""
+    fill(tmp_path / "images")
+    tasks = []
+    for name in LABELS:
+        value = {"points": [[1.5, 2.0], [3.0, 4.0], [5.0, 1.0]], "closed": True}
+        polygons = [
+            {"from_name": "shape", "type": "polygonlabels", "value": {**value, "polygonlabels": [label]}}
+            for label in LABELS[name] * 2
+        ]
+        kind = {"from_name": "kind", "type": "taxonomy", "value": {"taxonomy": [["thing", "box"]]}}
+        text = {"from_name": "caption", "type": "textarea", "value": {"text": [CAPTIONS[name]]}}
+        stars = {"from_name": "stars", "type": "rating", "value": {"rating": 4}}
+        more = {"id": 7, "predictions": [{"result": []}], "meta": {}}
+        tasks.append(studio_task(name, *polygons, kind, text, stars, **more))
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    reading = understand(tmp_path / "export.json")
+    table = reading.tables["export"]
+    assert table.labels == [(*LABELS[name], "thing/box") for name in LABELS]
+    assert table.captions == [*CAPTIONS.values()]
+    assert "columns shape, kind" in reading.text()
+    assert "not used: the columns stars" in reading.text()
+    assert reading.unused == ["the tasks' fields id, predictions in export.json"]
+    assert [Path(image).name for image in table.images] == [*LABELS]
+
+
+def test_label_studios_cancelled_and_repeated_annotations_are_reported(tmp_path):
+    fill(tmp_path / "images")
+    tasks = [
+        {
+            "data": {"image": f"images/{name}"},
+            "annotations": [
+                {"result": [{"value": {"choices": LABELS[name][:1]}}]},
+                {"result": [{"value": {"choices": LABELS[name][::-1]}}]},
+                {"result": [{"value": {"choices": ["blue"]}}], "was_cancelled": True},
+            ],
+        }
+        for name in LABELS
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    reading = understand(tmp_path / "export.json")
+    assert [list(row) for row in reading.tables["export"].labels] == [*LABELS.values()]
+    warnings = " ".join(reading.warnings)
+    assert "tasks with several annotations: 4 (first: record 0); their labels are joined" in warnings
+    assert "annotations that were cancelled: 4; they are left out" in warnings
+
+
+def test_what_is_not_used_of_karpathys_splits_is_reported(tmp_path):
+    fill(tmp_path / "images")
+    images = [image | {"imgid": n, "sentids": [n]} for n, image in enumerate(KARPATHY)]
+    (tmp_path / "dataset_x.json").write_text(json.dumps({"dataset": "x", "images": images}))
+    reading = understand(tmp_path / "dataset_x.json")
+    assert reading.tables["train"].columns == {"imgid": ["0", "1"]}
+    assert "not used: the columns sentids" in reading.text()
+    assert reading.unused == ["dataset, tokens of sentences in dataset_x.json"]
 
 
 def test_lvis_names_its_images_by_url(tmp_path):
