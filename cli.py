@@ -3,13 +3,15 @@
 Results go to files and stdout, everything else to stderr.
 """
 
+import json
 import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ if __name__ == "__main__":
     sys.modules["encode_once"] = module_from_spec(_SPEC)
     _SPEC.loader.exec_module(sys.modules["encode_once"])
 
-from encode_once.cache import StoreError, UsageError
+from encode_once.cache import DataError, StoreError, UsageError
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
     Verbs,
@@ -433,16 +435,24 @@ def recipe_run(
 @store.command()
 @features_argument
 @store_option
+@click.option("--quick", is_flag=True, help="Read headers, keys and checksums only.")
 @click.option("--repair", is_flag=True, help="Keep the intact rows; rename damaged files to .damaged.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
 @trust_option
 @device_option
 def verify(
-    features: Sequence[str], store: str, repair: bool, recompute: int | None, trust: bool, device: str
+    features: Sequence[str],
+    store: str,
+    quick: bool,
+    repair: bool,
+    recompute: int | None,
+    trust: bool,
+    device: str,
 ) -> None:
     """Read every byte of the store, or of the given features, and compare it with its checksum.
 
-    The exit status is 1 if anything is wrong.
+    The exit status is 1 if anything is wrong. --quick finds files that are missing, cut off or of a wrong
+    kind, and damaged keys, but no damaged vectors.
 
     \b
     Examples:
@@ -456,7 +466,7 @@ def verify(
     if repair:
         for line in maintenance.repair(opened, features):
             say(line)
-    problems = maintenance.verify(opened, features)
+    problems = maintenance.verify(opened, features, quick=quick)
     if recompute and not problems:
         from encode_once.extract.reencode import recompute as encode_again
         from encode_once.extract.trust import Trust
@@ -471,6 +481,45 @@ def verify(
     if problems:
         raise StoreError(f"{store}: {len(problems)} problems (see above); --repair sets damaged files aside")
     say(f"{store}: no problems found")
+
+
+@main.command()
+@click.option("--data", help="Data to read, without encoding. [default: input, if it is there]")
+@click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
+              help="Folder of the runs.")  # fmt: skip
+@store_option
+@json_option
+def doctor(data: str | None, runs: Path, store: str, as_json: bool) -> None:
+    """Check this machine, the installation, the data, the store and the runs; a line for each check.
+
+    PASS: as it should be. WARN: slow, or not for every input. FAIL: a command will fail; the exit status is
+    then 1. The remedy is behind the arrow. Nothing is written but a file of 32 MB next to the store, which
+    is deleted again. Sites with weights have five seconds to answer.
+
+    --json prints [{"subject", "state", "finding", "remedy"}].
+
+    \b
+    Examples:
+      encode-once doctor
+      encode-once doctor --data photos --store store --json
+    """
+    from encode_once.cache.doctor import checks_of
+
+    checks = []
+    for check in chain(
+        checks_of("cache.doctor.installation"),
+        checks_of("cache.doctor.machine", Path(store)),
+        checks_of("extract.doctor", data),
+        checks_of("cache.doctor.stored", Path(store)),
+        checks_of("classify.doctor", runs),
+    ):
+        checks.append(check)
+        if not as_json:
+            click.echo(check.text())
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=1))
+    if failed := sum(check.state == "FAIL" for check in checks):
+        raise DataError(f"{failed} of {len(checks)} checks failed")
 
 
 @bench.command("store")

@@ -45,11 +45,11 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "encoders", "workers", "report", "pipeline", "trust", "provider", "reencode",
-        "demo", "bench", "commands",
+        "doctor", "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "device", "platt", "options", "data", "heads", "decisions", "spec", "evaluation", "runs",
-        "experiments", "audit", "bench", "commands",
+        "experiments", "audit", "doctor", "bench", "commands",
     ],
 }  # fmt: skip
 

@@ -7,14 +7,16 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 
 from encode_once.cache.text_table import table_text
 
-TIMEOUT = 2.0  # seconds to wait for a site
+TIMEOUT = 5.0  # seconds to wait for a site
 HUB, TORCH_SITE = "huggingface.co", "download.pytorch.org"
 PACKAGED = ""  # the weights come with a registry package
 
@@ -68,11 +70,17 @@ def _on_hub(file: str) -> bool:
 
 @cache
 def _answers(site: str) -> bool:
-    try:
-        socket.create_connection((site, 443), timeout=TIMEOUT).close()
-    except OSError:
-        return False
-    return True
+    """Whether a site can be connected to within `TIMEOUT`; to look up its name has no limit of its own."""
+    answered = Event()
+
+    def connect() -> None:
+        with suppress(OSError), socket.create_connection((site, 443), timeout=TIMEOUT):
+            answered.set()
+
+    thread = Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(TIMEOUT)
+    return answered.is_set()
 
 
 def listing(encoders: Sequence[tuple[str, EncoderInfo]]) -> str:

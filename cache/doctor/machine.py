@@ -1,0 +1,120 @@
+"""What the processor, the memory and the disk allow."""
+
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from encode_once.cache.doctor import Check
+
+CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # of Linux
+CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
+MEMORY_QUOTA = Path("/sys/fs/cgroup/memory.max")  # bytes
+FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AMX": "amx_tile"}  # of x86-64 processors
+LITTLE_MEMORY = 2e9  # bytes; torch and one encoder take about half of it
+LITTLE_SPACE = 2e9  # bytes; a million vectors of 768 numbers take 1.5e9
+SLOW_DISK = 20e6  # bytes per second; eight cores write about as much
+TRIAL = 32 << 20  # bytes written to measure the speed
+
+
+def checks(store: Path) -> Iterator[Check]:
+    """Processor, cores, memory, and the disk that a store is on."""
+    yield processor(_text(CPU_INFO))
+    yield cores(os.cpu_count() or 1, _core_limit())
+    yield memory()
+    yield from disk(store)
+
+
+def processor(cpu_info: str) -> Check:
+    """The instructions that decide the speed of networks; cpu_info: the text of /proc/cpuinfo, or ""."""
+    fields = dict(line.partition(":")[::2] for line in reversed(cpu_info.splitlines()))
+    values = {name.strip(): value.strip() for name, value in fields.items()}
+    model, flags = values.get("model name", platform.machine()), values.get("flags", "").split()
+    if not flags:
+        return Check("processor", "PASS", model)
+    has = [name for name, flag in FLAGS.items() if flag in flags]
+    lacks = [name for name in FLAGS if name not in has]
+    finding = f"{model}: {', '.join(has) or 'no AVX2'}" + (
+        f", no {', no '.join(lacks)}" if has and lacks else ""
+    )
+    if not has:
+        remedy = "networks take several times as long: choose a small encoder, as efficientnet-lite0"
+        return Check("processor", "WARN", finding, remedy)
+    return Check("processor", "PASS", finding)
+
+
+def cores(count: int, limit: float) -> Check:
+    """How many cores there are, and how many this process may use."""
+    if limit < count:
+        finding = f"{limit:g} of {count} may be used"
+        return Check("cores", "WARN", finding, f"extract --workers {max(1, int(limit))}; OMP_NUM_THREADS=1")
+    return Check("cores", "PASS", str(count))
+
+
+def _core_limit() -> float:
+    """How many cores the scheduler and the container allow."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with suppress(ValueError):  # "max": there is no quota
+        quota, period = map(float, _text(CORE_QUOTA).split())
+        return min(allowed, quota / period)
+    return allowed
+
+
+def memory() -> Check:
+    """The memory that is available."""
+    sizes = dict(line.partition(":")[::2] for line in _text(MEMORY_INFO).splitlines())
+    available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
+    with suppress(ValueError):
+        available = min(available, float(_text(MEMORY_QUOTA)))
+    if available == float("inf"):
+        return Check("memory", "PASS", "how much is available is not known on this system")
+    finding = f"{available / 1e9:.1f} GB available"
+    if available < LITTLE_MEMORY:
+        return Check("memory", "WARN", finding, "extract --workers 1 --batch-size 4; end other programs")
+    return Check("memory", "PASS", finding)
+
+
+def disk(store: Path) -> Iterator[Check]:
+    """The free space of the store's folder, and how fast it is written."""
+    folder = next(path for path in (store.absolute(), *store.absolute().parents) if path.is_dir())
+    free = shutil.disk_usage(folder).free
+    few = free < LITTLE_SPACE
+    remedy = "a million vectors take 1.5 GB: free some space, or choose another --store" if few else ""
+    yield Check("disk", "WARN" if few else "PASS", f"{free / 1e9:.1f} GB free in {folder}", remedy)
+    try:
+        speed = write_speed(folder)
+    except OSError as error:
+        finding = f"{folder} cannot be written: {error.strerror}"
+        yield Check("store folder", "FAIL", finding, "change its permissions, or choose another --store")
+        return
+    slow = speed < SLOW_DISK
+    remedy = "extract waits for it every second: a local disk is faster" if slow else ""
+    yield Check("store folder", "WARN" if slow else "PASS", f"written at {speed / 1e6:,.0f} MB/s", remedy)
+
+
+def write_speed(folder: Path) -> float:
+    """Bytes per second that a file in a folder is written and synced with.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = os.urandom(1 << 20)  # zeros may be compressed
+    with tempfile.TemporaryFile(dir=folder) as file:
+        start = time.perf_counter()
+        for _ in range(TRIAL // len(content)):
+            file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+        return TRIAL / (time.perf_counter() - start)
+
+
+def _text(path: Path) -> str:
+    """The content of a file of the system; "" if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
