@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from encode_once.cache import DataError
+from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
     Setting,
     device_option,
@@ -118,23 +118,36 @@ def fit(
 @click.command()
 @click.argument("run", type=click.Path())
 @decision_options("--objective")
+@click.option("--from", "by_hand", type=click.Path(path_type=Path), metavar="FILE",
+              help="Take the thresholds of a file, as a report page exports it.")  # fmt: skip
 @json_option
-def tune(run: str, decision: dict[str, Any], as_json: bool) -> None:
+def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool) -> None:
     """Re-tune a run's thresholds from its saved scores, without refitting.
 
-    Options that are omitted keep their current value.
+    Options that are omitted keep their current value. --from tunes nothing: it takes thresholds of plain
+    scores that you chose, and keeps bounds on the number of labels.
 
     \b
     Examples:
       encode-once tune runs/mlp --objective micro
       encode-once tune runs/mlp --objective precision:0.9
       encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
+      encode-once tune runs/mlp --from thresholds.json
     """
     from encode_once.classify import DecisionSpec, load_run, retune
+    from encode_once.classify.decisions.objectives import BY_HAND
+    from encode_once.classify.decisions.rule import DecisionRule
     from encode_once.classify.evaluation.tables import metrics_text
+    from encode_once.classify.runs.reading import read_thresholds
 
-    DecisionSpec(**decision)  # fail on an unknown name before anything is read
+    if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown name before anything is read
+        raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
     loaded = load_run(run, interrupted=True)
+    if by_hand:
+        if tuned := decision.keys() - {"at_least", "at_most"}:
+            raise UsageError(f"--from tunes nothing: it takes no option for {', '.join(sorted(tuned))}")
+        loaded.decision = DecisionRule.by_hand(read_thresholds(by_hand, loaded.record.classes))
+        decision = {"objective": BY_HAND, "decide": "thresholds", "calibrate": "none", **decision}
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
     loaded.save_decision(metrics, predictions)
     print_result(metrics, as_json, lambda: metrics_text(metrics))

@@ -24,16 +24,15 @@ from pathlib import Path
 
 import numpy as np
 
-from encode_once.cache import DataError, MissingRowsError, Store, Table
+from encode_once.cache import MissingRowsError, Store, Table
 from encode_once.cache.csv_file import write_csv
 from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.audit import cross_split
 from encode_once.classify.audit.cross_split import likeness
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
-from encode_once.classify.data.labels import label_matrix
-from encode_once.classify.data.rows import content_keys, match
-from encode_once.classify.data.tables import choose_table
+from encode_once.classify.data.rows import content_keys
+from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store, sources
 from encode_once.classify.runs.run import Run
 
@@ -109,19 +108,8 @@ class _AuditedTable:
 
     @classmethod
     def of(cls, run: Run, device: str) -> "_AuditedTable":
-        record, warnings = run.record, list[str]()
-        store = fitted_store(run)
-        table = choose_table(store, record.table)
-        assert table.labels is not None
-        evaluated, labels = run.eval, label_matrix(table.labels, record.classes)
-        # Rows of equal content may be on both sides of the split: ids and labels distinguish them.
-        names, table_names = (
-            [(name, row.tobytes()) for name, row in zip(ids, labels_of, strict=True)]
-            for ids, labels_of in ((evaluated.ids, evaluated.labels), (table.ids, labels))
-        )
-        rows = match(evaluated.keys, names, content_keys(table), table_names)
-        if (rows < 0).any() or not np.array_equal(labels[rows], evaluated.labels):
-            raise DataError(f"{table.source} is not what it was when {run.path} was fitted: fit it again")
+        warnings, store, evaluated = list[str](), fitted_store(run), run.eval
+        table, rows = own_table(run, store)
         parts = np.full(len(table), -1)
         parts[rows] = 0 if evaluated.folds is None else evaluated.folds
         images = [

@@ -14,6 +14,7 @@ NAMES = (
     "global-macro", "global-weighted", "global-micro", "global-samples", "global-precision:0.9",
     "global-recall:0.9", "global-micro-f0.5",
 )  # fmt: skip
+BY_HAND = "by-hand"  # thresholds that a person chose, see `DecisionRule.by_hand`: nothing is tuned
 GRAMMAR = re.compile(
     r"(?P<shared>global-)?(?:(?P<average>macro|weighted|micro|samples)(?:-f(?P<beta>\d+|\d*\.\d{1,3}))?"
     r"|(?P<target>precision|recall):(?P<share>\d*\.?\d+))"
@@ -25,11 +26,11 @@ class Objective:
     """What thresholds maximise. `NAMES` has an example of each kind; beta is .01 to 100, to three places."""
 
     name: str  # as --objective has it
-    measure: str  # an average of F; "precision" or "recall", of which `share` is required; "" if fixed
+    measure: str  # an average of F; "precision" or "recall", of which `share` is required; "" if not tuned
     shared: bool = False  # one threshold for all classes
     beta: Fraction = Fraction(1)  # recall counts this many times as much as precision
     share: Fraction = Fraction(0)
-    fixed: float | None = None  # the threshold of every class, if it is not tuned
+    fixed: float | None = None  # the threshold of every class, if it is neither tuned nor chosen by hand
 
     @classmethod
     def of(cls, name: str) -> "Objective":
@@ -38,6 +39,8 @@ class Objective:
         Raises:
             UsageError: unknown name.
         """
+        if name == BY_HAND:
+            return cls(name, "")
         if name == "none":
             return cls(name, "", fixed=0.5)
         kind, _, number = name.partition(":")

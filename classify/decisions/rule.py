@@ -22,7 +22,7 @@ from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
-from encode_once.classify.decisions.objectives import Objective
+from encode_once.classify.decisions.objectives import BY_HAND, Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
@@ -78,14 +78,16 @@ class DecisionSpec:
 
     @property
     def learns(self) -> bool:
-        """Whether the rule depends on scores and labels; 0.5 for all classes does not."""
-        fixed = self.decide == "thresholds" and Objective.of(self.objective).fixed is not None
+        """Whether the rule depends on scores and labels; 0.5 for all classes, or a choice by hand, does not."""
+        fixed = self.decide == "thresholds" and not Objective.of(self.objective).measure
         return self.calibration != "none" or not fixed
 
     def __str__(self) -> str:
         objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
             parts = ["sets of the greatest expected F1"]
+        elif self.objective == BY_HAND:
+            parts = ["thresholds chosen by hand"]
         elif objective.fixed is not None:
             parts = [f"{objective.fixed:g} is the threshold of every class"]
         elif objective.measure in ("precision", "recall") and self.shrink:
@@ -109,7 +111,10 @@ class DecisionSpec:
         Raises:
             DataError: shapes that do not match, scores that are NaN or outside [0, 1], labels that are not 0
                 or 1.
+            UsageError: the thresholds are chosen by hand.
         """
+        if self.objective == BY_HAND:
+            raise UsageError(f"{BY_HAND} thresholds are not tuned: they come from a file (tune RUN --from FILE)")
         labels = as_labels(labels)
         scores = as_scores(scores, labels)
         rows, classes = canonical_order(scores, labels)
@@ -174,6 +179,14 @@ class DecisionRule:
     # tuning row has no label, and has no more labels than the one with the most, so that rows of exactly one
     # label get one.
     sizes: tuple[int, int] | None = None
+
+    @classmethod
+    def by_hand(
+        cls, thresholds: FloatArray, at_least: int = 0, at_most: int | None = None
+    ) -> "DecisionRule":
+        """The rule of thresholds (c,) that a person chose for scores as they are, with bounds per row."""
+        spec = DecisionSpec(BY_HAND, calibrate="none", at_least=at_least, at_most=at_most)
+        return cls(spec, ThresholdEstimate(thresholds))
 
     @property
     def thresholds(self) -> FloatArray:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
-from encode_once.cache import EncodeOnceError
+from encode_once.cache import DataError, EncodeOnceError
 from encode_once.cache.format import files
 from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_texts
 from encode_once.cache.keys import KEY_BYTES, Keys
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import FloatArray, State
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
@@ -110,6 +111,39 @@ def read_rule(path: Path, classes: Sequence[str], folds: int) -> DecisionRule:
             if fold.spec != rule.spec or fold.folds:
                 raise ValueError("a fold has another rule, or folds")
         return rule
+
+
+@dataclass(frozen=True)
+class _ThresholdsFile:
+    thresholds: dict[str, float]
+
+
+def read_thresholds(path: Path, classes: Sequence[str]) -> FloatArray:
+    """The thresholds (c,) that a person chose, in a JSON file with `{"thresholds": {class: number}}`.
+
+    A report page exports such a file, and the `thresholds.json` of another run is one.
+
+    Raises:
+        DataError: it is not such a file, a class is missing or unknown, or a threshold is no number from 0 on.
+    """
+    try:
+        content = read_json(path)
+        with reading(path):
+            values = files.typed(_ThresholdsFile, {"thresholds": content["thresholds"]}).thresholds
+    except RunError as error:
+        expected = 'expected a JSON object with "thresholds": {class: number}'
+        raise DataError(f"{str(error).removesuffix(': fit it again')}: {expected}") from error
+    if content.get("decide") == "thresholds" and content.get("calibrated_by", "none") != "none":
+        raise DataError(f"{path} has thresholds of calibrated scores, which other runs do not have")
+    if differing := set(classes) ^ set(values):
+        missing, unknown = set(classes) & differing, set(values) & differing
+        parts = [f"{text}: {short_list(sorted(names))}" for text, names in
+                 (("no threshold of", missing), ("unknown classes", unknown)) if names]  # fmt: skip
+        raise DataError(f"{path} has not the classes of the run ({'; '.join(parts)})")
+    thresholds = np.array([values[name] for name in classes], np.float64)
+    if not (np.isfinite(thresholds) & (thresholds >= 0)).all():
+        raise DataError(f"{path} has a threshold below 0 or not finite: above 1 means never")
+    return thresholds
 
 
 def _check_rule(rule: DecisionRule, c: int) -> None:

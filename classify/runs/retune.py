@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix, Probabilities
+from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
@@ -44,10 +45,15 @@ def decide(spec: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tu
 def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
     """Replace a run's decision rule; return the metrics and predictions of its `eval` rows.
 
+    Thresholds that were chosen by hand stay as they are.
+
     Raises:
         DataError: scores that are no probabilities.
     """
-    run.decision = decide(spec, run.validation, run.eval, run.spec.tune_on)
+    if spec.objective == BY_HAND:
+        run.decision = DecisionRule.by_hand(run.decision.thresholds, spec.at_least, spec.at_most)
+    else:
+        run.decision = decide(spec, run.validation, run.eval, run.spec.tune_on)
     return measure_kept(run)
 
 
@@ -95,7 +101,7 @@ def tuned_on_eval(run: Run) -> bool:
 
 def _tuned_on(run: Run) -> str:
     if not run.decision.spec.learns:
-        return "nothing"
+        return "nothing: they were chosen by hand" if run.decision.spec.objective == BY_HAND else "nothing"
     if tuned_on_eval(run):
         return f"eval: the {len(run.eval.ids)} rows it is measured on"
     if run.eval.folds is not None:

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
+from encode_once.cache import UsageError
 from encode_once.cache.keys import content_key, pack
 from encode_once.classify import measure_kept, retune
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
@@ -125,3 +127,18 @@ def test_a_run_is_compared_under_each_rule_and_keeps_its_own():
         for average in ("micro", "macro", "samples"):
             expected = f1_score(run.eval.labels, predictions, average=average, zero_division=0)
             assert row[f"{average}_f1"] == pytest.approx(expected)
+
+
+def test_thresholds_by_hand_label_the_rows_and_stay_when_bounds_change():
+    run = make_run()
+    run.decision = DecisionRule.by_hand(np.array([0.3, 0.5, 2.0]))
+    metrics, predictions = retune(run, run.decision.spec)
+    np.testing.assert_array_equal(predictions, run.eval.scores.astype(np.float64) >= [0.3, 0.5, 2.0])
+    assert_measured(metrics, predictions, run)
+    assert metrics["tuned_on"] == "nothing: they were chosen by hand"
+    assert not predictions[:, 2].any()
+    _, bounded = retune(run, replace(run.decision.spec, at_most=1))
+    assert bounded.sum(axis=1).max() == 1
+    np.testing.assert_array_equal(run.decision.thresholds, [0.3, 0.5, 2.0])
+    with pytest.raises(UsageError, match="come from a file"):
+        run.decision.spec.fit(run.eval.scores, run.eval.labels)
