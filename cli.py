@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from encode_once.cache import Store
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.recipes.run import RecipeRunner
+    from encode_once.classify.report.summary import Summary
     from encode_once.classify.runs.run import Run
     from encode_once.extract.provider import Provider
     from encode_once.extract.readers import Columns
@@ -104,6 +105,11 @@ def warn_of_failures(report: "Report") -> None:
     warn(report.warnings)
     if report.failures:
         warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+
+
+ignore_option = click.option(
+    "--ignore", multiple=True, metavar="CODE", help="Check to leave out, such as EO002; repeatable."
+)
 
 
 @dataclass(frozen=True)
@@ -321,6 +327,66 @@ def predict(
         warn(label(loaded, store, table, output, scores=scores, excel_safe=excel_safe))
     for file in filter(None, (output, scores)):
         say(f"{file}: {len(table)} rows of {table.source}")
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
+              help="Also write a page with sliders, charts and a gallery, as report.html.")  # fmt: skip
+@click.option("--gallery", default=200, show_default=True, type=click.IntRange(0),
+              help="Maximum number of rows with images and captions in the page, for each run.")  # fmt: skip
+@ignore_option
+@json_option
+def report(
+    runs: Sequence[str], output: Path | None, gallery: int, ignore: Sequence[str], as_json: bool
+) -> None:
+    """Show what runs reach, by which decision rule, and what to know before trusting them.
+
+    The page needs no network. It holds scores, captions and small copies of images: share it as you would
+    share them.
+
+    \b
+    Examples:
+      encode-once report runs/*
+      encode-once report runs/mlp -o report.html
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.report.summary import summarise, text
+    from encode_once.classify.runs.predict import differences, fitted_store
+
+    folders = [path for path in runs if Path(path).is_dir() and not (Path(path) / "run.json").exists()]
+    if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
+        warn([f"{folder} is not a run: left out" for folder in folders])
+        runs = [path for path in runs if path not in folders]
+    loaded = [load_run(path) for path in dict.fromkeys(runs)]
+    for run in loaded:
+        warn([f"{run.path}: {line}" for line in run.record.warnings])
+        warn(differences(run, fitted_store(run)))
+    summary, evaluations = summarise(loaded, ignore, vectors=output is not None)
+    warn(summary["notes"])
+    print_result(summary, as_json, lambda: text(summary))
+    if output:
+        _write_page(output, loaded, summary, evaluations, gallery)
+
+
+def _write_page(
+    output: Path, runs: Sequence["Run"], summary: "Summary", evaluations: Sequence["Evaluation"], limit: int
+) -> None:
+    """Write the page of a summary, with a gallery of at most `limit` rows of each run."""
+    from encode_once.cache.format.atomic import replacing
+    from encode_once.classify.report.gallery import gallery
+    from encode_once.classify.report.page import page
+    from encode_once.extract.images.thumbnail import thumbnail
+
+    run_of = {str(run.path): run for run in runs}
+    galleries = []
+    for evaluation in evaluations:
+        rows, warnings = gallery(run_of[evaluation.run], evaluation, thumbnail, limit)
+        warn(warnings)
+        galleries.append(rows)
+    with replacing(output) as temporary:
+        temporary.write_text(page(summary, evaluations, galleries), encoding="utf-8")
+    say(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
 recipe_options = grouped(

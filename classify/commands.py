@@ -181,33 +181,6 @@ def export_run(run: str, output: Path) -> None:
         )
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, type=click.Path())
-@json_option
-def report(runs: Sequence[str], as_json: bool) -> None:
-    """Compare runs: F1 on the eval rows with 0.5, with one threshold, and with one threshold per class.
-
-    \b
-    Example:
-      encode-once report runs/*
-    """
-    from encode_once.cache.text_table import table_text
-    from encode_once.classify import load_run
-    from encode_once.classify.runs.predict import differences, fitted_store
-    from encode_once.classify.runs.retune import compare_rules
-
-    folders = [path for path in runs if Path(path).is_dir() and not (Path(path) / "run.json").exists()]
-    if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
-        warn([f"{folder} is not a run: left out" for folder in folders])
-        runs = [path for path in runs if path not in folders]
-    loaded = [load_run(path) for path in runs]
-    for run in loaded:
-        warn([f"{run.path}: {line}" for line in run.record.warnings])
-        warn(differences(run, fitted_store(run)))
-    rows = compare_rules(loaded)
-    print_result(rows, as_json, lambda: table_text(rows))
-
-
 def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Print the rows of a sweep or an ablation; raise if all of them failed."""
     from encode_once.classify.experiments.leaderboard import text
@@ -330,4 +303,4 @@ def recipe_show(name: str, as_json: bool) -> None:
     print_result(content, as_json, lambda: text_of(recipes))
 
 
-verbs = (fit, tune, export_run, report, sweep, ablate, audit)
+verbs = (fit, tune, export_run, sweep, ablate, audit)

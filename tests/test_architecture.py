@@ -49,7 +49,7 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "options", "data", "heads", "decisions", "spec", "evaluation", "runs",
-        "experiments", "audit", "doctor", "bench", "commands",
+        "experiments", "audit", "report", "doctor", "bench", "commands",
     ],
 }  # fmt: skip
 

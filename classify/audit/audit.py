@@ -13,22 +13,21 @@ label           a label that is doubtful by the scores of a model that has not s
 rare            a class too rare to tune a threshold; score: the uncertainty of its recall
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
-from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 
-from encode_once.cache import MissingRowsError, Store, Table
+from encode_once.cache import MissingDataError, MissingRowsError, Store, Table
 from encode_once.cache.csv_file import write_csv
 from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.audit import cross_split
 from encode_once.classify.audit.cross_split import likeness
+from encode_once.classify.audit.doubt import doubtful
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.rows import content_keys
@@ -218,32 +217,18 @@ def _other(table: Table, row: int) -> dict[str, str]:
 
 
 def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
-    """Labels that cleanlab's confident learning (Northcutt, Jiang and Chuang, JAIR 2021) doubts, by class.
-
-    Classes that no row has, or every row, are left out.
-    """
+    """Labels that `doubt.doubtful` names: missing and wrong ones in turn, each by score."""
     rows, classes = audited.run.eval, audited.run.record.classes
     try:
-        cleanlab = import_module("cleanlab.multilabel_classification.filter")
-    except ImportError:
-        audited.warnings.append(
-            "label errors are not looked for: that needs pip install 'encode-once[audit]'"
-        )
+        doubted = doubtful(rows)
+    except MissingDataError as error:
+        audited.warnings.append(str(error))
         return []
     if not audited.cross_validated:
         audited.warnings.append(
             f"label errors are looked for among the {len(rows.ids)} eval rows only; "
             "with --split kfold:5 these are all rows"
         )
-    varying = np.flatnonzero(rows.labels.any(axis=0) & ~rows.labels.all(axis=0))
-    if not len(varying):
-        return []
-    label_sets = [np.flatnonzero(row).tolist() for row in rows.labels[:, varying]]
-    doubtful = np.zeros_like(rows.labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rare classes, which are findings of their own
-        scores = rows.scores[:, varying]
-        doubtful[:, varying] = cleanlab.find_multilabel_issues_per_class(label_sets, scores, n_jobs=1)
 
     def sorted_findings(cells: LabelMatrix, state: str, suggested: str, labelled: str) -> list[Finding]:
         findings = []
@@ -263,8 +248,8 @@ def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
             )
         return sorted(findings, key=lambda finding: -finding.score)
 
-    missing = sorted_findings(doubtful & ~rows.labels, "absent", "present", "not labelled")
-    wrong = sorted_findings(doubtful & rows.labels, "present", "absent", "labelled")
+    missing = sorted_findings(doubted & ~rows.labels, "absent", "present", "not labelled")
+    wrong = sorted_findings(doubted & rows.labels, "present", "absent", "labelled")
     return [finding for pair in zip_longest(missing, wrong) for finding in pair if finding]
 
 

@@ -1,8 +1,7 @@
 """From kept scores to thresholds, predictions and metrics, without refitting the model."""
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, m
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.run import Run
 
+OWN_RULE = "its own"
 COMPARED_RULES = {
     "0.5": DecisionSpec("none"),
     "global": DecisionSpec("global-macro"),
@@ -111,21 +111,25 @@ def _tuned_on(run: Run) -> str:
     return f"{len(run.validation.ids)} validation rows"
 
 
-def compare_rules(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Each run's F1 on its `eval` rows by each of `COMPARED_RULES`; the runs keep their own rules."""
-    rows = []
-    for run in runs:
-        for name, spec in COMPARED_RULES.items():
-            metrics, _ = retune(replace(run), spec)
-            rows.append(
-                {
-                    "run": str(run.path),
-                    "head": run.spec.head,
-                    "features": " + ".join(run.record.features),
-                    "thresholds": name,
-                    "micro_f1": metrics["micro_f1"],
-                    "macro_f1": metrics["macro_f1"],
-                    "samples_f1": metrics["samples_f1"],
-                }
-            )
-    return rows
+class RuleScores(TypedDict):
+    """What a decision rule reaches on a run's eval rows."""
+
+    rule: str
+    micro_f1: float
+    macro_f1: float
+    samples_f1: float
+
+
+def compare_rules(run: Run) -> list[RuleScores]:
+    """A run's F1 on its `eval` rows by its own rule and each of `COMPARED_RULES`; it keeps its own."""
+    measured = {OWN_RULE: measure_kept(run)[0]}
+    measured |= {name: retune(replace(run), spec)[0] for name, spec in COMPARED_RULES.items()}
+    return [
+        {
+            "rule": name,
+            "micro_f1": metrics["micro_f1"],
+            "macro_f1": metrics["macro_f1"],
+            "samples_f1": metrics["samples_f1"],
+        }
+        for name, metrics in measured.items()
+    ]

@@ -496,7 +496,7 @@ def use_run(folder):
     run = load_run(folder / "run")
     evaluate_kept(run)
     retune(run, run.decision.spec)
-    compare_rules([run])
+    compare_rules(run)
     store = Store(folder / "store", read_only=True)
     label(run, store, store.tables()[0], folder / "predictions.csv")
 

@@ -118,11 +118,11 @@ def test_a_fixed_threshold_is_tuned_on_nothing():
 def test_a_run_is_compared_under_each_rule_and_keeps_its_own():
     run = make_run()
     before = run.decision
-    rows = compare_rules([run])
+    own, *others = compare_rules(run)
     assert run.decision is before
-    assert [row["thresholds"] for row in rows] == [*COMPARED_RULES]
-    for row, spec in zip(rows, COMPARED_RULES.values(), strict=True):
-        assert (row["run"], row["head"]) == ("run", "linear")
+    assert own["micro_f1"] == measure_kept(run)[0]["micro_f1"]
+    assert [row["rule"] for row in others] == [*COMPARED_RULES]
+    for row, spec in zip(others, COMPARED_RULES.values(), strict=True):
         predictions = spec.fit(run.validation.scores, run.validation.labels)(run.eval.scores)
         for average in ("micro", "macro", "samples"):
             expected = f1_score(run.eval.labels, predictions, average=average, zero_division=0)

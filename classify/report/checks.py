@@ -1,0 +1,315 @@
+"""Checks of a run with stable codes: what may make its figures worth less than they look.
+
+A check that fires says what was detected; `CHECKS` says why it matters and what to do. A code never changes its
+meaning; `--ignore CODE` leaves a check out.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypedDict
+
+import numpy as np
+
+from encode_once.cache import EncodeOnceError, Store
+from encode_once.cache.errors import unknown_name
+from encode_once.cache.terminal import short_list
+from encode_once.classify.arrays import BoolArray, FloatArray, IntArray
+from encode_once.classify.audit.audit import MIN_POSITIVES
+from encode_once.classify.data import features as featuring
+from encode_once.classify.evaluation import intervals
+from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
+from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
+from encode_once.classify.experiments.recipes import all_recipes
+from encode_once.classify.runs.own_table import own_table
+from encode_once.classify.runs.predict import differences, sources
+from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
+from encode_once.classify.runs.run import Run
+
+MIN_SUPPORT = 5  # positives below which an average precision at chance level may be chance
+GAP = 0.02  # of micro F1 on the tuning rows above the interval of the eval rows, that tuning does not explain
+MISCALIBRATED = 0.02  # calibration error of a class that is worth a word, if chance does not explain it
+CHANCE = 3  # times the calibration error that probabilities without any fault have on so many rows
+SIMULATIONS = 20
+SHARE = 0.98  # of the micro F1 of all features that a single one reaches, if it carries everything
+PROBED = 2000  # eval rows on which features are left out
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A run with what checks look at; each part is computed once, when a check needs it."""
+
+    run: Run
+    store: Store  # that it was fitted from; it may be gone
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The run on its eval rows."""
+        return evaluate_kept(self.run)
+
+    @cached_property
+    def draws(self) -> dict[str, FloatArray]:
+        """Its metrics on bootstrap draws of the eval rows."""
+        return self.evaluation.draws()
+
+    @property
+    def tuning_rows(self) -> ScoredRows:
+        """The rows that thresholds were tuned on."""
+        return self.run.eval if self.run.spec.tune_on == "eval" else self.run.validation
+
+    def named(self, classes: BoolArray) -> str:
+        """The names of classes (c,), few of them if they are many."""
+        return short_list([self.run.record.classes[c] for c in np.flatnonzero(classes)], 6)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check: `detect` returns what it found, or nothing."""
+
+    code: str
+    title: str
+    why: str
+    remedy: str
+    detect: Callable[[Evidence], str | None]
+    vectors: bool = False  # whether it reads vectors and runs the model
+
+
+class Fired(TypedDict):
+    """A check that fired, as reports show it."""
+
+    code: str
+    title: str
+    detected: str
+    why: str
+    remedy: str
+
+
+def fired(
+    evidence: Evidence, ignore: Collection[str] = (), *, vectors: bool = True
+) -> tuple[list[Fired], list[str]]:
+    """The checks that fire, and a line for each that could not be made.
+
+    vectors: also make checks that read vectors of the store and run the model, which takes seconds.
+
+    Raises:
+        UsageError: `ignore` has an unknown code.
+    """
+    for code in ignore:
+        if code not in CODES:
+            raise unknown_name("check", code, CODES)
+    results: list[Fired] = []
+    skipped = []
+    for check in CHECKS:
+        if check.code in ignore or (check.vectors and not vectors):
+            continue
+        try:
+            detected = check.detect(evidence)
+        except EncodeOnceError as error:
+            skipped.append(f"{check.code} ({check.title}) was not checked: {error}")
+            continue
+        if detected:
+            results.append(Fired(code=check.code, title=check.title, detected=detected, why=check.why,
+                                 remedy=check.remedy))  # fmt: skip
+    return results, skipped
+
+
+def line(check: Fired) -> str:
+    """A check that fired as one line."""
+    return f"{check['code']} {check['detected']}. {check['remedy']} (--ignore {check['code']})"
+
+
+def _duplicates(evidence: Evidence) -> str | None:
+    run, rows = evidence.run, evidence.run.eval
+    if run.spec.tune_on == "eval":
+        return None  # the run has seen them all, which is another check's
+    if rows.folds is None:
+        seen = run.has_seen(rows.keys)
+    else:
+        contents = [key.tobytes() for key in rows.keys]
+        folds = defaultdict[bytes, set[int]](set)
+        for content, fold in zip(contents, rows.folds.tolist(), strict=True):
+            folds[content].add(fold)
+        seen = np.array([len(folds[content]) > 1 for content in contents])
+    if not seen.any():
+        return None
+    return f"{seen.sum()} of {len(rows.ids)} eval rows have the same content as rows it was fitted on"
+
+
+def _rare(evidence: Evidence) -> str | None:
+    rows = evidence.tuning_rows
+    support = rows.labels.sum(axis=0)
+    rare = support < MIN_POSITIVES
+    if not rare.any() or not evidence.run.decision.spec.learns:
+        return None
+    return (
+        f"{rare.sum()} of {len(rare)} classes have fewer than {MIN_POSITIVES} positives among the {len(rows.ids)} "
+        f"rows that the decision rule is tuned on: {evidence.named(rare)}"
+    )
+
+
+def _outside_interval(evidence: Evidence) -> str | None:
+    rule = evidence.run.decision
+    ends = rule.estimate.intervals
+    if rule.spec.decide != "thresholds" or ends is None:
+        return None
+    with np.errstate(invalid="ignore"):
+        outside = (rule.thresholds < ends[:, 0]) | (rule.thresholds > ends[:, 1])
+    if not outside.any():
+        return None
+    return f"{outside.sum()} thresholds are outside of their own 95 % intervals: {evidence.named(outside)}"
+
+
+def _at_chance(evidence: Evidence) -> str | None:
+    per_class = evidence.evaluation.metrics["per_class"]
+    n = len(evidence.run.eval.ids)
+    support = np.array([row["support"] for row in per_class])
+    ap = np.array([np.nan if row["ap"] is None else row["ap"] for row in per_class])
+    with np.errstate(invalid="ignore"):
+        useless = (support >= MIN_SUPPORT) & (support < n) & (ap <= support / n)
+    if not useless.any():
+        return None
+    return (
+        f"the scores of {useless.sum()} classes rank eval rows no better than chance (average precision at most "
+        f"the share of positives): {evidence.named(useless)}"
+    )
+
+
+def _gap(evidence: Evidence) -> str | None:
+    run = evidence.run
+    if run.eval.folds is not None or run.spec.tune_on == "eval" or not run.decision.spec.learns:
+        return None
+    rows = run.validation
+    tuned = average_f1(rows.labels, run.decision(rows.scores), "micro")
+    figure = evidence.evaluation.metrics["micro_f1"]
+    ends = intervals.interval(evidence.draws["micro_f1"], figure)
+    if ends is None or tuned <= ends[1] + GAP:
+        return None
+    return (
+        f"micro F1 is {tuned:.3f} on the {len(rows.ids)} rows the rule was tuned on, but {figure:.3f} "
+        f"({ends[0]:.3f} … {ends[1]:.3f}) on the eval rows"
+    )
+
+
+def _miscalibrated(evidence: Evidence) -> str | None:
+    rows, probabilities = evidence.run.eval, evidence.evaluation.probabilities
+    rng = np.random.default_rng(0)
+    excess = []
+    for labels, scores in ranked_classes(rows.labels, probabilities):
+        simulated = [calibration_error(rng.random(len(scores)) < scores, scores) for _ in range(SIMULATIONS)]
+        by_chance = float(np.mean(simulated))
+        error = calibration_error(labels, scores)
+        excess.append(error > max(MISCALIBRATED, CHANCE * by_chance))
+    classes = np.array(excess)
+    if not classes.any():
+        return None
+    return (
+        f"the scores of {classes.sum()} of {len(classes)} classes are no probabilities: their calibration error "
+        f"is more than {MISCALIBRATED} and {CHANCE} times that of chance: {evidence.named(classes)}"
+    )
+
+
+def _missing(evidence: Evidence) -> str | None:
+    missing = evidence.run.eval.missing
+    if missing is None or not missing.any():
+        return None
+    counts = zip(evidence.run.record.features, missing.sum(axis=0).tolist(), strict=True)
+    parts = [f"{count} of {name}" for name, count in counts if count]
+    return f"of {len(missing)} eval rows, vectors are missing: {', '.join(parts)}"
+
+
+def _contaminated(evidence: Evidence) -> str | None:
+    """A recipe knows; of other runs nobody does."""
+    run = evidence.run
+    for recipe in all_recipes():
+        if recipe.contaminated and recipe.name == run.path.name and recipe.head == run.spec.head:
+            return f"recipe {recipe.name} uses a network that was trained on these very pictures with their labels"
+    return None
+
+
+def _tuned_on_eval(evidence: Evidence) -> str | None:
+    if not tuned_on_eval(evidence.run):
+        return None
+    return f"the decision rule was tuned on the {len(evidence.run.eval.ids)} eval rows themselves"
+
+
+def _stale(evidence: Evidence) -> str | None:
+    return "; ".join(differences(evidence.run, evidence.store)) or None
+
+
+def _never_predicted(evidence: Evidence) -> str | None:
+    never = evidence.run.eval.labels.any(axis=0) & ~evidence.evaluation.predictions.any(axis=0)
+    if not never.any():
+        return None
+    return f"{never.sum()} classes of the eval rows are never predicted: {evidence.named(never)}"
+
+
+def _one_feature(evidence: Evidence) -> str | None:
+    """Score eval rows with all features but one replaced by their training mean."""
+    run = evidence.run
+    if len(run.record.features) < 2:
+        return None
+    table, eval_rows = own_table(run, evidence.store)
+    probed = np.random.default_rng(0).permutation(len(eval_rows))[:PROBED]
+    X = featuring.load(sources(run, evidence.store), table)[eval_rows[probed]]
+    labels = run.eval.labels[probed]
+
+    def reached(columns: IntArray) -> float:
+        part = np.full_like(X, np.nan)
+        part[:, columns] = X[:, columns]
+        return average_f1(labels, run.decision(run.model.scores(part)), "micro")
+
+    whole = reached(np.arange(X.shape[1]))
+    carriers = [name for name, columns in _columns(run) if reached(columns) >= SHARE * whole > 0]
+    if len(carriers) != 1:  # several that each suffice are redundant, which is no fault
+        return None
+    return f"{carriers[0]} alone reaches {SHARE:.0%} of the micro F1 of all {len(run.record.features)} features"
+
+
+def _columns(run: Run) -> Iterator[tuple[str, IntArray]]:
+    """Each feature and its columns."""
+    start = 0
+    for name, (length, width) in run.shapes.items():
+        yield name, np.arange(start, start + length * width)
+        start += length * width
+
+
+CHECKS: Sequence[Check] = (
+    Check("EO001", "duplicates across the split",
+          "a model knows the rows it was fitted on, so figures on copies of them flatter",
+          "fit with --groups content, or FEATURE:COSINE for near-duplicates; audit lists the pairs", _duplicates),
+    Check("EO002", "classes too rare to tune",
+          "a threshold or a probability from so few positives is mostly chance",
+          "label more of them, or fit with --validation folds to tune on all train rows", _rare),
+    Check("EO003", "threshold outside its interval",
+          "the threshold that was chosen is not one that the tuning rows support",
+          "tune again with the default --shrink, or with more rows", _outside_interval),
+    Check("EO004", "no better than chance",
+          "the features or the labels of these classes carry nothing that the head could learn",
+          "look at their labels with audit, and try other features", _at_chance),
+    Check("EO005", "gap between tuning and eval rows",
+          "the rule fits the rows it was tuned on better than new ones: they are few, or come from elsewhere",
+          "fit with --validation folds, or check that --split separates rows of one kind", _gap),
+    Check("EO006", "poor calibration",
+          "expected F1, cost ratios and thresholds such as 0.5 take scores for probabilities",
+          "tune with --calibrate sigmoid, or isotonic with thousands of rows", _miscalibrated),
+    Check("EO007", "missing vectors",
+          "the training mean replaces a missing vector, so these rows are scored by what is left",
+          "run extract again: it lists the images and captions that could not be encoded", _missing),
+    Check("EO008", "contaminated features",
+          "a network that has seen the eval rows with their labels repeats them",
+          "use an encoder that was trained on other pictures", _contaminated),
+    Check("EO009", "tuned on the eval rows",
+          "figures on rows that chose the thresholds flatter",
+          "fit without --tune-on eval", _tuned_on_eval),
+    Check("EO010", "stale features",
+          "the store now has other vectors than those the run was fitted on",
+          "fit the run again", _stale),
+    Check("EO011", "class never predicted",
+          "a class without a prediction has an F1 of 0, which macro F1 counts in full",
+          "tune --objective macro gives rare classes lower thresholds", _never_predicted),
+    Check("EO012", "one feature carries everything",
+          "the other features cost encoding time and add next to nothing",
+          "fit with --features and this one alone, and compare with evaluate", _one_feature, vectors=True),
+)  # fmt: skip
+CODES = [check.code for check in CHECKS]

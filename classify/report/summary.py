@@ -1,0 +1,171 @@
+"""The summary of runs: what `report` prints, what its `--json` is, and what its page shows."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
+from typing import Any, TypedDict
+
+import numpy as np
+
+from encode_once.cache import DataError, EncodeOnceError
+from encode_once.cache.terminal import short_list
+from encode_once.cache.text_table import cell_text, interval_text, table_text
+from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.decisions.rule import ClassThreshold
+from encode_once.classify.evaluation import compare
+from encode_once.classify.evaluation.compare import Comparison
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.experiments.recipes import all_recipes
+from encode_once.classify.report import checks
+from encode_once.classify.report.checks import Evidence, Fired
+from encode_once.classify.runs.predict import fitted_store
+from encode_once.classify.runs.retune import RuleScores, compare_rules
+from encode_once.classify.runs.run import Run
+
+PAIRS = 30  # of classes that are shown as predicted together most too often, or too rarely
+
+
+class About(TypedDict):
+    """The run in one paragraph."""
+
+    head: str
+    options: dict[str, Any]
+    features: list[str]
+    data: str
+    classes: int
+    split: str
+    eval_rows: int
+    tuning_rows: int
+    decide: str  # the kind of decision rule
+    decided: str  # the rule in words
+    tuned_on: str
+    created: str
+    seconds: float
+    code: str
+
+
+class Pair(TypedDict):
+    """Two classes, and in how many eval rows both are true, and both predicted."""
+
+    classes: list[str]
+    true: int
+    predicted: int
+
+
+class RunSummary(TypedDict):
+    """A run: what it is, what it reaches on its eval rows, and what to know before trusting it."""
+
+    run: str
+    about: About
+    metrics: Metrics  # with intervals
+    rules: list[RuleScores]  # F1 by other decision rules
+    thresholds: dict[str, ClassThreshold]  # of plain scores; empty if the run has none
+    reported: dict[str, float]  # figures of the report that the run's recipe is from
+    pairs: list[Pair]
+    history: list[dict[str, Any]]  # `heads.history.Epoch`
+    checks: list[Fired]
+    warnings: list[str]
+
+
+class Summary(TypedDict):
+    """Runs, the best by micro F1 first, and how they differ from the first that was named."""
+
+    runs: list[RunSummary]
+    comparison: Comparison | None  # None for a single run, or runs that cannot be compared
+    notes: list[str]  # what could not be compared or checked, and why
+
+
+def summarise(
+    runs: Sequence[Run], ignore: Collection[str] = (), *, vectors: bool = True
+) -> tuple[Summary, list[Evaluation]]:
+    """The summary of runs, and their evaluations in the order of the summary.
+
+    Args:
+        ignore: codes of checks to leave out.
+        vectors: also make checks that read vectors and run the models.
+
+    Raises:
+        UsageError: `ignore` has an unknown code.
+    """
+    notes: list[str] = []
+    summaries = []
+    for run in runs:
+        evidence = Evidence(run, fitted_store(run))
+        fired, skipped = checks.fired(evidence, ignore, vectors=vectors)
+        notes += [f"{run.path}: {line}" for line in skipped]
+        summaries.append((_of_run(evidence, fired), evidence.evaluation))
+    comparison = None
+    if len(runs) > 1:
+        try:
+            comparison, _ = compare.against_first([evaluation for _, evaluation in summaries])
+        except EncodeOnceError as error:
+            notes.append(f"figures of different runs are not comparable: {error}")
+    summaries.sort(key=lambda pair: -pair[0]["metrics"]["micro_f1"])
+    summary: Summary = {"runs": [run for run, _ in summaries], "comparison": comparison, "notes": notes}
+    return summary, [evaluation for _, evaluation in summaries]
+
+
+def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
+    run, evaluation = evidence.run, evidence.evaluation
+    metrics = evaluation.with_intervals(evidence.draws)
+    rule, classes = run.decision, run.record.classes
+    return {
+        "run": str(run.path),
+        "about": {
+            "head": run.spec.head,
+            "options": {name: value for name, value in run.spec.options.items() if name != "classes"},
+            "features": [*run.record.features],
+            "data": run.record.table,
+            "classes": len(classes),
+            "split": run.spec.split,
+            "eval_rows": len(run.eval.ids),
+            "tuning_rows": len(evidence.tuning_rows.ids),
+            "decide": rule.spec.decide,
+            "decided": metrics["decided"],
+            "tuned_on": metrics["tuned_on"],
+            "created": run.record.created,
+            "seconds": run.record.seconds,
+            "code": run.record.code,
+        },
+        "metrics": metrics,
+        "rules": compare_rules(run),
+        "thresholds": dict(zip(classes, rule.per_class(), strict=True)) if rule.has_plain_thresholds else {},
+        "reported": _reported(run),
+        "pairs": _pairs(classes, run.eval.labels, evaluation.predictions),
+        "history": [asdict(epoch) for epoch in run.history],
+        "checks": fired,
+        "warnings": run.record.warnings,
+    }
+
+
+def _reported(run: Run) -> dict[str, float]:
+    """The figures that a report gives for the run's recipe, if the run's folder has the name of one."""
+    names = (recipe for recipe in all_recipes() if recipe.name == run.path.name)
+    return next((recipe.figures for recipe in names if recipe.head == run.spec.head), {})
+
+
+def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[Pair]:
+    """The pairs of classes whose number of rows with both differs most between truth and prediction."""
+    true, predicted = (table.T.astype(np.float32) @ table.astype(np.float32) for table in (labels, predictions))
+    rows, columns = np.triu_indices(len(classes), k=1)
+    differences = np.abs(true - predicted)[rows, columns]
+    order = np.argsort(-differences, kind="stable")[:PAIRS]
+    return [
+        {"classes": [classes[i], classes[j]], "true": int(true[i, j]), "predicted": int(predicted[i, j])}
+        for i, j in zip(rows[order].tolist(), columns[order].tolist(), strict=True)
+        if true[i, j] or predicted[i, j]
+    ]
+
+
+def text(summary: Summary) -> str:
+    """The summary for a terminal: a line for each run and rule, then the checks that fired."""
+    rows = [
+        {"run": run["run"], "head": run["about"]["head"], "features": short_list(run["about"]["features"], 3),
+         "split": run["about"]["split"], "n": run["about"]["eval_rows"], **scores}
+        for run in summary["runs"]
+        for scores in run["rules"]
+    ]  # fmt: skip
+    lines = [table_text(rows)]
+    for run in summary["runs"]:
+        lines += [f"{run['run']}: {checks.line(check)}" for check in run["checks"]]
+    return "\n".join(lines)
