@@ -48,6 +48,7 @@ from encode_once.cache.process import keep_freed_memory
 from encode_once.cache.terminal import one_line, printable
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
+from encode_once.classify.options import ignore_option
 from encode_once.extract import commands as extract
 from encode_once.extract.commands import (
     INPUT_OPTIONS,
@@ -105,11 +106,6 @@ def warn_of_failures(report: "Report") -> None:
     warn(report.warnings)
     if report.failures:
         warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
-
-
-ignore_option = click.option(
-    "--ignore", multiple=True, metavar="CODE", help="Check to leave out, such as EO002; repeatable."
-)
 
 
 @dataclass(frozen=True)
@@ -369,19 +365,44 @@ def report(
         _write_page(output, loaded, summary, evaluations, gallery)
 
 
+@main.command(
+    "fit",
+    help=classify.fit.help,
+    params=[
+        *classify.fit.params,
+        click.Option(["--report", "page"], is_flag=True, help="Also write the page RUN/report.html."),
+    ],
+)
+def fit_and_report(page: bool, **options: Any) -> None:
+    """Fit; then write the page, which needs stage 1 to read images."""
+    assert classify.fit.callback is not None
+    run = classify.fit.callback(**options)
+    if page:
+        from encode_once.classify.report.summary import summarise
+        from encode_once.classify.runs.run import PAGE
+
+        summary, evaluations = summarise([run], options["ignore"])
+        _write_page(run.path / PAGE, [run], summary, evaluations)
+
+
 def _write_page(
-    output: Path, runs: Sequence["Run"], summary: "Summary", evaluations: Sequence["Evaluation"], limit: int
+    output: Path,
+    runs: Sequence["Run"],
+    summary: "Summary",
+    evaluations: Sequence["Evaluation"],
+    limit: int | None = None,
 ) -> None:
     """Write the page of a summary, with a gallery of at most `limit` rows of each run."""
     from encode_once.cache.format.atomic import replacing
-    from encode_once.classify.report.gallery import gallery
+    from encode_once.classify.report import gallery
     from encode_once.classify.report.page import page
     from encode_once.extract.images.thumbnail import thumbnail
 
     run_of = {str(run.path): run for run in runs}
     galleries = []
     for evaluation in evaluations:
-        rows, warnings = gallery(run_of[evaluation.run], evaluation, thumbnail, limit)
+        run = run_of[evaluation.run]
+        rows, warnings = gallery.gallery(run, evaluation, thumbnail, gallery.ROWS if limit is None else limit)
         warn(warnings)
         galleries.append(rows)
     with replacing(output) as temporary:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,12 +26,16 @@ from encode_once.classify.options import (
     decision_options,
     features_option,
     groups_option,
+    ignore_option,
     scale_option,
     seed_option,
     split_option,
     table_option,
     validation_option,
 )
+
+if TYPE_CHECKING:
+    from encode_once.classify.runs.run import Run
 
 
 @click.command()
@@ -62,6 +66,7 @@ from encode_once.classify.options import (
     metavar="SECONDS",
     help="Time for all heads that --head auto tries. [default: 300]",
 )
+@ignore_option
 @json_option
 def fit(
     store: str,
@@ -70,9 +75,10 @@ def fit(
     settings: Sequence[tuple[str, Any]],
     budget: float | None,
     decision: dict[str, Any],
+    ignore: Sequence[str],
     as_json: bool,
     **options: Any,
-) -> None:
+) -> "Run":
     """Fit a head on cached features, tune its decision rule, and measure on eval rows.
 
     A caption feature uses the captions of the table; FEATURE@KIND uses others, encoded by extract --captions
@@ -100,8 +106,11 @@ def fit(
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head
     from encode_once.classify.evaluation.tables import metrics_text
+    from encode_once.classify.report import checks
+    from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.spec import FitSpec
 
+    checks.check_codes(ignore)
     of_head = dict(settings) | ({} if budget is None else {"budget": budget})
     spec = FitSpec(**options, decision=DecisionSpec(**decision), options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
@@ -113,6 +122,10 @@ def fit(
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
+    fired, _ = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
+    for check in fired:
+        say(checks.line(check))
+    return fitted
 
 
 @click.command()

@@ -135,3 +135,8 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         """Split the text; an empty one has no name."""
         return value if isinstance(value, list) else [name for name in value.split(",") if name]
+
+
+ignore_option = click.option(
+    "--ignore", multiple=True, metavar="CODE", help="Check to leave out, such as EO002; repeatable."
+)

@@ -78,7 +78,7 @@ class DecisionSpec:
 
     @property
     def learns(self) -> bool:
-        """Whether the rule depends on scores and labels; 0.5 for all classes, or a choice by hand, does not."""
+        """Whether the rule depends on scores and labels; 0.5 for all, or a choice by hand, does not."""
         fixed = self.decide == "thresholds" and not Objective.of(self.objective).measure
         return self.calibration != "none" or not fixed
 
@@ -114,7 +114,9 @@ class DecisionSpec:
             UsageError: the thresholds are chosen by hand.
         """
         if self.objective == BY_HAND:
-            raise UsageError(f"{BY_HAND} thresholds are not tuned: they come from a file (tune RUN --from FILE)")
+            raise UsageError(
+                f"{BY_HAND} thresholds are not tuned: they come from a file (tune RUN --from FILE)"
+            )
         labels = as_labels(labels)
         scores = as_scores(scores, labels)
         rows, classes = canonical_order(scores, labels)
@@ -181,9 +183,7 @@ class DecisionRule:
     sizes: tuple[int, int] | None = None
 
     @classmethod
-    def by_hand(
-        cls, thresholds: FloatArray, at_least: int = 0, at_most: int | None = None
-    ) -> "DecisionRule":
+    def by_hand(cls, thresholds: FloatArray, at_least: int = 0, at_most: int | None = None) -> "DecisionRule":
         """The rule of thresholds (c,) that a person chose for scores as they are, with bounds per row."""
         spec = DecisionSpec(BY_HAND, calibrate="none", at_least=at_least, at_most=at_most)
         return cls(spec, ThresholdEstimate(thresholds))

@@ -1,7 +1,7 @@
 """Checks of a run with stable codes: what may make its figures worth less than they look.
 
-A check that fires says what was detected; `CHECKS` says why it matters and what to do. A code never changes its
-meaning; `--ignore CODE` leaves a check out.
+A check that fires says what was detected; `CHECKS` says why it matters and what to do. A code never changes
+its meaning; `--ignore CODE` leaves a check out.
 """
 
 from collections import defaultdict
@@ -95,9 +95,7 @@ def fired(
     Raises:
         UsageError: `ignore` has an unknown code.
     """
-    for code in ignore:
-        if code not in CODES:
-            raise unknown_name("check", code, CODES)
+    check_codes(ignore)
     results: list[Fired] = []
     skipped = []
     for check in CHECKS:
@@ -114,9 +112,16 @@ def fired(
     return results, skipped
 
 
+def check_codes(codes: Collection[str]) -> None:
+    """Raise a UsageError for an unknown code."""
+    for code in codes:
+        if code not in CODES:
+            raise unknown_name("check", code, CODES)
+
+
 def line(check: Fired) -> str:
     """A check that fired as one line."""
-    return f"{check['code']} {check['detected']}. {check['remedy']} (--ignore {check['code']})"
+    return f"{check['code']}: {check['detected']}; {check['remedy']} (--ignore {check['code']})"
 
 
 def _duplicates(evidence: Evidence) -> str | None:
@@ -143,8 +148,8 @@ def _rare(evidence: Evidence) -> str | None:
     if not rare.any() or not evidence.run.decision.spec.learns:
         return None
     return (
-        f"{rare.sum()} of {len(rare)} classes have fewer than {MIN_POSITIVES} positives among the {len(rows.ids)} "
-        f"rows that the decision rule is tuned on: {evidence.named(rare)}"
+        f"{rare.sum()} of {len(rare)} classes have fewer than {MIN_POSITIVES} positives among the "
+        f"{len(rows.ids)} rows that the decision rule is tuned on: {evidence.named(rare)}"
     )
 
 
@@ -170,8 +175,8 @@ def _at_chance(evidence: Evidence) -> str | None:
     if not useless.any():
         return None
     return (
-        f"the scores of {useless.sum()} classes rank eval rows no better than chance (average precision at most "
-        f"the share of positives): {evidence.named(useless)}"
+        f"the scores of {useless.sum()} classes rank eval rows no better than chance (average precision at "
+        f"most the share of positives): {evidence.named(useless)}"
     )
 
 
@@ -204,8 +209,8 @@ def _miscalibrated(evidence: Evidence) -> str | None:
     if not classes.any():
         return None
     return (
-        f"the scores of {classes.sum()} of {len(classes)} classes are no probabilities: their calibration error "
-        f"is more than {MISCALIBRATED} and {CHANCE} times that of chance: {evidence.named(classes)}"
+        f"the scores of {classes.sum()} of {len(classes)} classes are no probabilities: their calibration "
+        f"error is above {MISCALIBRATED} and {CHANCE} times that of chance: {evidence.named(classes)}"
     )
 
 
@@ -223,7 +228,7 @@ def _contaminated(evidence: Evidence) -> str | None:
     run = evidence.run
     for recipe in all_recipes():
         if recipe.contaminated and recipe.name == run.path.name and recipe.head == run.spec.head:
-            return f"recipe {recipe.name} uses a network that was trained on these very pictures with their labels"
+            return f"recipe {recipe.name} uses a network that was trained on these pictures with their labels"
     return None
 
 
@@ -238,7 +243,8 @@ def _stale(evidence: Evidence) -> str | None:
 
 
 def _never_predicted(evidence: Evidence) -> str | None:
-    never = evidence.run.eval.labels.any(axis=0) & ~evidence.evaluation.predictions.any(axis=0)
+    occurs, predicted = evidence.run.eval.labels.any(axis=0), evidence.evaluation.predictions.any(axis=0)
+    never = np.asarray(occurs & ~predicted)
     if not never.any():
         return None
     return f"{never.sum()} classes of the eval rows are never predicted: {evidence.named(never)}"
@@ -263,7 +269,9 @@ def _one_feature(evidence: Evidence) -> str | None:
     carriers = [name for name, columns in _columns(run) if reached(columns) >= SHARE * whole > 0]
     if len(carriers) != 1:  # several that each suffice are redundant, which is no fault
         return None
-    return f"{carriers[0]} alone reaches {SHARE:.0%} of the micro F1 of all {len(run.record.features)} features"
+    return (
+        f"{carriers[0]} alone reaches {SHARE:.0%} of the micro F1 of all {len(run.record.features)} features"
+    )
 
 
 def _columns(run: Run) -> Iterator[tuple[str, IntArray]]:
@@ -277,7 +285,8 @@ def _columns(run: Run) -> Iterator[tuple[str, IntArray]]:
 CHECKS: Sequence[Check] = (
     Check("EO001", "duplicates across the split",
           "a model knows the rows it was fitted on, so figures on copies of them flatter",
-          "fit with --groups content, or FEATURE:COSINE for near-duplicates; audit lists the pairs", _duplicates),
+          "fit with --groups content, or FEATURE:COSINE for near-duplicates; audit lists the pairs",
+          _duplicates),
     Check("EO002", "classes too rare to tune",
           "a threshold or a probability from so few positives is mostly chance",
           "label more of them, or fit with --validation folds to tune on all train rows", _rare),

@@ -1,4 +1,4 @@
-"""The eval rows that a page shows: the most confident mistakes of each class, doubted labels, and right rows."""
+"""The eval rows that a page shows: confident mistakes of each class, doubted labels, and right rows."""
 
 import base64
 from collections.abc import Callable
@@ -78,12 +78,14 @@ def gallery(
             )
         )
     if unreadable:
-        warnings.append(f"{run.path}: {unreadable} of {len(rows)} images of the gallery cannot be read, or are others now")
+        warnings.append(
+            f"{run.path}: {unreadable} of {len(rows)} images of the gallery cannot be read, or are others now"
+        )
     return rows, warnings
 
 
 def chosen(evaluation: Evaluation, doubted: LabelMatrix, limit: int) -> list[int]:
-    """The eval rows to show, at most `limit`: doubted rows, then mistakes of each class in turn, then right ones.
+    """The eval rows to show, at most `limit`: doubted and right rows, then mistakes of each class in turn.
 
     Mistakes of a class come with the greatest difference between score and truth first.
     """
@@ -111,8 +113,5 @@ def _doubts(run: Run, row: int, doubted: BoolArray) -> list[str]:
     lines = []
     for k in np.flatnonzero(doubted).tolist():
         labelled = "labelled" if run.eval.labels[row, k] else "not labelled"
-        lines.append(
-            f"{labelled} {run.record.classes[k]}, to which a model that has not seen it gives "
-            f"{run.eval.scores[row, k]:.3f}"
-        )
+        lines.append(f"{labelled} {run.record.classes[k]}, but its score is {run.eval.scores[row, k]:.3f}")
     return lines

@@ -79,8 +79,8 @@ def page(
 def payload(run: RunSummary, evaluation: Evaluation, gallery: Sequence[GalleryRow]) -> dict[str, Any]:
     """What the scripts of the page need of a run.
 
-    `scores` are float32, `labels` and `predictions` bits, each (classes, rows) in base64: 80 classes of 30,000
-    rows are 13 MB.
+    `scores` are float32, `labels` and `predictions` bits, each (classes, rows) in base64: 80 classes of
+    30,000 rows are 13 MB.
     """
     rows = evaluation.rows
     return {

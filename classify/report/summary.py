@@ -6,9 +6,9 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from encode_once.cache import DataError, EncodeOnceError
+from encode_once.cache import EncodeOnceError
 from encode_once.cache.terminal import short_list
-from encode_once.cache.text_table import cell_text, interval_text, table_text
+from encode_once.cache.text_table import table_text
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.decisions.rule import ClassThreshold
 from encode_once.classify.evaluation import compare
@@ -146,7 +146,9 @@ def _reported(run: Run) -> dict[str, float]:
 
 def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[Pair]:
     """The pairs of classes whose number of rows with both differs most between truth and prediction."""
-    true, predicted = (table.T.astype(np.float32) @ table.astype(np.float32) for table in (labels, predictions))
+    true, predicted = (
+        table.T.astype(np.float32) @ table.astype(np.float32) for table in (labels, predictions)
+    )
     rows, columns = np.triu_indices(len(classes), k=1)
     differences = np.abs(true - predicted)[rows, columns]
     order = np.argsort(-differences, kind="stable")[:PAIRS]

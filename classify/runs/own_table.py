@@ -1,4 +1,4 @@
-"""The rows that a run was fitted on and measured on, as the store still has them: images, captions, labels."""
+"""The rows that a run was fitted and measured on, as the store has them: images, captions, labels."""
 
 from typing import NamedTuple
 

@@ -124,7 +124,7 @@ def read_thresholds(path: Path, classes: Sequence[str]) -> FloatArray:
     A report page exports such a file, and the `thresholds.json` of another run is one.
 
     Raises:
-        DataError: it is not such a file, a class is missing or unknown, or a threshold is no number from 0 on.
+        DataError: it is not such a file, a class is missing or unknown, or a threshold is negative.
     """
     try:
         content = read_json(path)

@@ -58,6 +58,7 @@ from encode_once.classify.spec import FitSpec
 
 FORMAT, VERSION = "encode-once run", 6
 WEIGHTS = "weights.safetensors"
+PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
 UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
 MODALITIES = ("image", "caption")
 INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
@@ -201,7 +202,8 @@ class Run:
         check_place(self.path, overwrite=True)
         weights = _arrays(self.model)  # read before the folder changes, which may be their own
         self.path.mkdir(parents=True, exist_ok=True)
-        (self.path / "run.json").unlink(missing_ok=True)
+        for name in ("run.json", PAGE):  # a page would show the run that is replaced
+            (self.path / name).unlink(missing_ok=True)
         with replacing(self.path / WEIGHTS) as temporary:
             save_file(weights, temporary)
         with replacing(self.path / "scores.h5") as temporary, create_hdf5(temporary) as file:

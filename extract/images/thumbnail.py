@@ -12,10 +12,10 @@ QUALITY = 75
 
 
 def thumbnail(source: str, key: bytes) -> bytes | None:
-    """A small JPEG of the image with this source and content key; None if it cannot be read, or is another now.
+    """A small JPEG of the image with this source and content key; None if it cannot be read, or has changed.
 
-    source: a path, or a place in a container. The store that names it may be a stranger's: without the key, any
-    image of this machine could be taken into a page.
+    source: a path, or a place in a container. The store that names it may be a stranger's: without the key,
+    any image of this machine could be taken into a page.
     """
     try:
         content = read_file(source)
