@@ -64,7 +64,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Check:
+class RunCheck:
     """A check: `detect` returns what it found, or nothing."""
 
     code: str
@@ -282,42 +282,42 @@ def _columns(run: Run) -> Iterator[tuple[str, IntArray]]:
         start += length * width
 
 
-CHECKS: Sequence[Check] = (
-    Check("EO001", "duplicates across the split",
+CHECKS: Sequence[RunCheck] = (
+    RunCheck("EO001", "duplicates across the split",
           "a model knows the rows it was fitted on, so figures on copies of them flatter",
           "fit with --groups content, or FEATURE:COSINE for near-duplicates; audit lists the pairs",
           _duplicates),
-    Check("EO002", "classes too rare to tune",
+    RunCheck("EO002", "classes too rare to tune",
           "a threshold or a probability from so few positives is mostly chance",
           "label more of them, or fit with --validation folds to tune on all train rows", _rare),
-    Check("EO003", "threshold outside its interval",
+    RunCheck("EO003", "threshold outside its interval",
           "the threshold that was chosen is not one that the tuning rows support",
           "tune again with the default --shrink, or with more rows", _outside_interval),
-    Check("EO004", "no better than chance",
+    RunCheck("EO004", "no better than chance",
           "the features or the labels of these classes carry nothing that the head could learn",
           "look at their labels with audit, and try other features", _at_chance),
-    Check("EO005", "gap between tuning and eval rows",
+    RunCheck("EO005", "gap between tuning and eval rows",
           "the rule fits the rows it was tuned on better than new ones: they are few, or come from elsewhere",
           "fit with --validation folds, or check that --split separates rows of one kind", _gap),
-    Check("EO006", "poor calibration",
+    RunCheck("EO006", "poor calibration",
           "expected F1, cost ratios and thresholds such as 0.5 take scores for probabilities",
           "tune with --calibrate sigmoid, or isotonic with thousands of rows", _miscalibrated),
-    Check("EO007", "missing vectors",
+    RunCheck("EO007", "missing vectors",
           "the training mean replaces a missing vector, so these rows are scored by what is left",
           "run extract again: it lists the images and captions that could not be encoded", _missing),
-    Check("EO008", "contaminated features",
+    RunCheck("EO008", "contaminated features",
           "a network that has seen the eval rows with their labels repeats them",
           "use an encoder that was trained on other pictures", _contaminated),
-    Check("EO009", "tuned on the eval rows",
+    RunCheck("EO009", "tuned on the eval rows",
           "figures on rows that chose the thresholds flatter",
           "fit without --tune-on eval", _tuned_on_eval),
-    Check("EO010", "stale features",
+    RunCheck("EO010", "stale features",
           "the store now has other vectors than those the run was fitted on",
           "fit the run again", _stale),
-    Check("EO011", "class never predicted",
+    RunCheck("EO011", "class never predicted",
           "a class without a prediction has an F1 of 0, which macro F1 counts in full",
           "tune --objective macro gives rare classes lower thresholds", _never_predicted),
-    Check("EO012", "one feature carries everything",
+    RunCheck("EO012", "one feature carries everything",
           "the other features cost encoding time and add next to nothing",
           "fit with --features and this one alone, and compare with evaluate", _one_feature, vectors=True),
 )  # fmt: skip

@@ -44,7 +44,7 @@ class About(TypedDict):
     code: str
 
 
-class Pair(TypedDict):
+class PairCounts(TypedDict):
     """Two classes, and in how many eval rows both are true, and both predicted."""
 
     classes: list[str]
@@ -61,7 +61,7 @@ class RunSummary(TypedDict):
     rules: list[RuleScores]  # F1 by other decision rules
     thresholds: dict[str, ClassThreshold]  # of plain scores; empty if the run has none
     reported: dict[str, float]  # figures of the report that the run's recipe is from
-    pairs: list[Pair]
+    pairs: list[PairCounts]
     history: list[dict[str, Any]]  # `heads.history.Epoch`
     checks: list[Fired]
     warnings: list[str]
@@ -144,7 +144,7 @@ def _reported(run: Run) -> dict[str, float]:
     return next((recipe.figures for recipe in names if recipe.head == run.spec.head), {})
 
 
-def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[Pair]:
+def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[PairCounts]:
     """The pairs of classes whose number of rows with both differs most between truth and prediction."""
     true, predicted = (
         table.T.astype(np.float32) @ table.astype(np.float32) for table in (labels, predictions)
