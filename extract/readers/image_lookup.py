@@ -23,6 +23,7 @@ from encode_once.extract.readers.image_search import Guess, ImageSearch, Referen
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+SUFFIXES = tuple(IMAGE_SUFFIXES)
 COMPARED = 2000  # names that the nearest to a missing one is looked for among
 
 
@@ -119,7 +120,9 @@ class ImageFolder:
 class SplitImages:
     """The images of a split's rows."""
 
-    paths: list[str]  # (rows,): "" if a row names none, and the expected path if there is no such file
+    paths: list[
+        str
+    ]  # (rows,): "" if a row names none; where it should be if others were found and it was not
     missing: list[int] = field(default_factory=list)  # rows whose image was not found
     urls: list[int] = field(default_factory=list)  # rows, of these, that name a URL
     guesses: dict[str, list[tuple[int, Guess]]] = field(default_factory=dict)  # in what they differ → rows
@@ -169,26 +172,29 @@ class ImageFinder:
             DataError: a path leads out of the data folder, or matches several images.
         """
         roots = self._roots(split, folders)
-        result = SplitImages([self._named(name, roots, where, row) for row, name in enumerate(names)])
+        result = SplitImages(self._all_named(names, roots, where))
         unfound = [row for row, name in enumerate(names) if name and not result.paths[row]]
-        result.urls = [row for row in unfound if URL.match(names[row])]
+        result.urls = [row for row in unfound if "://" in names[row] and URL.match(names[row])]
         unfound = sorted({*unfound} - {*result.urls})
+        search = self._search(split)
+        guessed = unfound if search.first_files(1) else []
         places: dict[str, frozenset[str]] = {}  # by the named folder
         references = {}
-        for row in unfound:
+        for row in guessed:
             parent = posixpath.dirname(posixpath.normpath(names[row]))
             if parent not in places:
                 places[parent] = self._places(parent, roots)
             references[row] = Reference.of(names[row], places[parent])
-        guesses = self._search(split).guesses(references, split, where, self._used)
+        guesses = search.guesses(references, split, where, self._used)
         for row, guess in guesses.items():
             folder, name = posixpath.split(guess.path)
             result.paths[row] = self._checked(folder, name, names[row], where, row)
             result.guesses.setdefault(guess.difference, []).append((row, guess))
         result.missing = [row for row in sorted([*unfound, *result.urls]) if not result.paths[row]]
-        expected = next((root for root in roots if root in self._used), roots[0])
-        for row in unfound:
-            result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))
+        if any(result.paths):
+            expected = next((root for root in roots if root in self._used), roots[0])
+            for row in unfound:
+                result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))
         return result
 
     def _roots(self, split: str, folders: Sequence[Path]) -> list[str]:
@@ -202,18 +208,20 @@ class ImageFinder:
         words = split_words(split)
         return [f for f in chosen if f.split or words & split_words(f.path.name)] or chosen
 
-    def _named(self, name: str, roots: Sequence[str], where: Callable[[int], str], row: int) -> str:
-        """The path of the image that is where its name says, in the first such root; "" if there is none."""
-        if not name:
-            return ""
-        relative = posixpath.normpath(name.removeprefix("file://"))
-        parent, file_name = posixpath.split(relative)
-        for root in roots:
-            folder = posixpath.normpath(posixpath.join(root, parent)) if parent else root
-            listing = self._listed(folder)
+    def _named(
+        self,
+        name: str,
+        file_name: str,
+        folders: Sequence[tuple[str, Folder]],
+        where: Callable[[int], str],
+        row: int,
+    ) -> str:
+        """The path of the image that is where its name says, in the first such folder; "" if none."""
+        has_suffix = file_name.lower().endswith(SUFFIXES)
+        for folder, listing in folders:
             if file_name in listing.files:
                 return self._checked(folder, file_name, name, where, row)
-            if posixpath.splitext(file_name)[1].lower() not in IMAGE_SUFFIXES:
+            if not has_suffix:
                 stems = sorted(listing.pictures.get(file_name, []))
                 if len(stems) > 1:
                     raise DataError(
@@ -223,6 +231,23 @@ class ImageFinder:
                 if stems:
                     return self._checked(folder, stems[0], name, where, row)
         return ""
+
+    def _all_named(
+        self, names: Sequence[str], roots: Sequence[str], where: Callable[[int], str]
+    ) -> list[str]:
+        """The path of each row's image that is where its name says."""
+        folders: dict[str, list[tuple[str, Folder]]] = {}  # by the parent in a name: rows name few
+        paths = []
+        for row, name in enumerate(names):
+            if not name:
+                paths.append("")
+                continue
+            parent, file_name = _split(name)
+            if parent not in folders:
+                joined = [posixpath.normpath(posixpath.join(root, parent)) for root in roots]
+                folders[parent] = [(folder, self._listed(folder)) for folder in joined]
+            paths.append(self._named(name, file_name, folders[parent], where, row))
+        return paths
 
     def _places(self, parent: str, roots: Sequence[str]) -> frozenset[str]:
         """The folders that images which are not where their names say can be in; empty if in any.
@@ -305,6 +330,15 @@ class ImageFinder:
                     "they are not encoded"
                 )
         return lines
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The folder and the file name in a path or `file://` URL."""
+    path = name.removeprefix("file://")
+    parent, slash, file_name = path.rpartition("/")
+    if file_name in ("", ".", "..") or (slash and not parent):
+        return posixpath.split(posixpath.normpath(path))
+    return parent, file_name
 
 
 def _relative(name: str) -> str:

@@ -158,7 +158,7 @@ class ImageSearch:
         Raises:
             DataError: a reference means several files equally well, or several references one file.
         """
-        if not references or not self.first_files(1):
+        if not references:
             return {}
         stems = {reference.stem for reference in references.values()}
         numbers = {reference.number for reference in references.values()} - {None}

@@ -40,6 +40,42 @@ def test_it_reads_what_the_csv_module_reads_or_nothing(tmp_path_factory, rows, f
         assert [list(row) for row in zip(*columns, strict=True)] == expected
 
 
+CELL = st.text('ab é",0 ;', max_size=4)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(st.tuples(CELL, st.lists(digit, min_size=5, max_size=5)), min_size=1),
+    st.lists(st.tuples(st.integers(0, 200), st.sampled_from(['"', ",", "\n", "\r", "a", ""])), max_size=2),
+    st.sampled_from(["\n", "\r\n"]),
+    st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    st.integers(1, 30),
+)
+def test_quoted_fields_are_those_of_strict_csv_or_nothing_is_read(
+    tmp_path_factory, rows, faults, end, quoting, chunk
+):
+    """Faults replace a character of what the csv module wrote."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator=end, quoting=quoting).writerows([text, *flags] for text, flags in rows)
+    body = file.getvalue()
+    for place, text in faults:
+        place %= len(body)
+        body = body[:place] + text + body[place + 1 :]
+    path = tmp_path_factory.mktemp("plain") / "x.csv"
+    header = HEADER.replace("\n", end)
+    path.write_bytes((header + body).encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plain_csv, "CHUNK", chunk)
+        read = plain_csv.read_plain(path, ",", header, [["", *"01010"]])
+    if not faults:
+        assert read is not None
+    if read is not None:
+        expected = list(csv.reader(io.StringIO(body, newline=""), strict=True))
+        columns, n = read
+        assert n == len(expected)
+        assert [list(row) for row in zip(*columns, strict=True)] == expected
+
+
 @pytest.mark.parametrize("change", [None, (70_000, "1.0"), (60_000, ""), (65_000, '"1"')])
 def test_a_large_table_has_the_same_labels_by_both_parsers(tmp_path, monkeypatch, change):
     n, classes = 80_000, [f"class {number}" for number in range(30)]
