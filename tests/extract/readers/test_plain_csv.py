@@ -46,7 +46,10 @@ CELL = st.text('ab é",0 ;', max_size=4)
 @settings(max_examples=500, deadline=None)
 @given(
     st.lists(st.tuples(CELL, st.lists(digit, min_size=5, max_size=5)), min_size=1),
-    st.lists(st.tuples(st.integers(0, 200), st.sampled_from(['"', ",", "\n", "\r", "a", ""])), max_size=2),
+    st.lists(
+        st.tuples(st.integers(0, 200), st.integers(0, 1), st.sampled_from(['"', ",", "\n", "\r", "a", ""])),
+        max_size=2,
+    ),
     st.sampled_from(["\n", "\r\n"]),
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     st.integers(1, 30),
@@ -54,13 +57,13 @@ CELL = st.text('ab é",0 ;', max_size=4)
 def test_quoted_fields_are_those_of_strict_csv_or_nothing_is_read(
     tmp_path_factory, rows, faults, end, quoting, chunk
 ):
-    """Faults replace a character of what the csv module wrote."""
+    """Faults replace a character of what the csv module wrote, or stand before it."""
     file = io.StringIO()
     csv.writer(file, lineterminator=end, quoting=quoting).writerows([text, *flags] for text, flags in rows)
     body = file.getvalue()
-    for place, text in faults:
+    for place, replaced, text in faults:
         place %= len(body)
-        body = body[:place] + text + body[place + 1 :]
+        body = body[:place] + text + body[place + replaced :]
     path = tmp_path_factory.mktemp("plain") / "x.csv"
     header = HEADER.replace("\n", end)
     path.write_bytes((header + body).encode())
@@ -74,6 +77,16 @@ def test_quoted_fields_are_those_of_strict_csv_or_nothing_is_read(
         columns, n = read
         assert n == len(expected)
         assert [list(row) for row in zip(*columns, strict=True)] == expected
+
+
+@pytest.mark.parametrize(
+    "cell", ['"x,"a', '"x""y,"a', '"x"a', 'a"x,y"', '"say "hi" now"', '"a" ', ' "a"', '"a']
+)
+def test_quotes_that_strict_csv_has_not_are_left_to_the_other_parser(tmp_path, cell):
+    path = tmp_path / "x.csv"
+    for text, is_read in (('"x, ""y"""', True), (cell, False)):
+        path.write_text(f'{HEADER}"b, c",0,1,0,1,0\n{text},0,1,0,1,0\nd,0,1,0,1,0\n')
+        assert (plain_csv.read_plain(path, ",", HEADER, [["", *"01010"]]) is not None) == is_read
 
 
 @pytest.mark.parametrize("change", [None, (70_000, "1.0"), (60_000, ""), (65_000, '"1"')])
