@@ -13,10 +13,15 @@ BROKEN := tests/crash tests/cache/test_damage.py tests/cache/test_merge.py
 ROUNDS ?= 3
 KILLS ?= 200
 
+# ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA, and what a processor has that computes otherwise than these.
+SSE := 'default SSE41 avx2'
+AVX2 := 'avx2 AVX2 avx512bw'
+PROCESSORS ?= $(SSE) $(AVX2)
+
 INPUTS ?= 10000
 FUZZ ?= fuzz.json
 
-.PHONY: demo test numerical-tests other-processors other-python fuzz-tests fuzz lint real install clean
+.PHONY: demo test browser numerical-tests other-processors other-python fuzz-tests fuzz lint real install clean
 
 ifeq ($(PY),$(VENV)/bin/python)
 install: $(VENV)/.installed
@@ -38,11 +43,14 @@ demo: install            ## compose pictures, encode, fit, compare: three minute
 test: install            ## the test suite: no network, no data, nothing slow
 	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup
 
+browser:                 ## Debian's Chromium, for the tests of pages, which are skipped without it
+	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium)
+
 numerical-tests: install ## those tests of it whose figures depend on the processor
 	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup $(NUMERICAL)
 
 other-processors: install ## the same as x86-64 processors compute that have less than this one: SSE alone, and AVX2
-	set -e; for kind in 'default SSE41 avx2' 'avx2 AVX2 avx512bw'; do \
+	set -e; for kind in $(PROCESSORS); do \
 	  set -- $$kind; \
 	  if grep -qw $$3 /proc/cpuinfo; then \
 	    echo "== ATEN_CPU_CAPABILITY=$$1 ONEDNN_MAX_CPU_ISA=$$2"; \
@@ -59,7 +67,7 @@ other-python:            ## the same on Python 3.13, in an environment of its ow
 	[ -e .venv-3.13/bin/python ] || "$$python" -m venv .venv-3.13; \
 	.venv-3.13/bin/python -m pip install --quiet uv; \
 	.venv-3.13/bin/uv pip install --quiet --python .venv-3.13/bin/python --editable '.[test]'; \
-	$(MAKE) --no-print-directory numerical-tests PY=.venv-3.13/bin/python
+	$(MAKE) --no-print-directory $(or $(WITH),numerical-tests) PY=.venv-3.13/bin/python
 
 fuzz-tests: install      ## the tests that draw their examples, ROUNDS times with others; prints each seed
 	set -e; for round in $$(seq $(ROUNDS)); do \
@@ -72,7 +80,7 @@ fuzz: install            ## INPUTS broken files of each format to what reads the
 	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
 real: install            ## slow tests, and checks on the real data in $COCO19, skipped where there is none
-	$(RUN) -m pytest -m real --kills $(KILLS)
+	$(RUN) -m pytest -m real -n auto --dist loadscope --kills $(KILLS)
 	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
 	$(RUN) -m pytest -m slow -n auto --dist loadgroup $(addprefix --ignore=,$(BROKEN))
 

@@ -41,6 +41,7 @@ NOT_RUN = {
 SLOW = {
     r"^python cli\.py demo": "three minutes",
     "bench (memory|start)": "a process for each figure",
+    "bench report": "a browser",
     "bench heads --store": "a process for each fit",
     "fit --head auto": "many fits",
     "bench intervals": "thousands of simulated samples",

@@ -251,6 +251,24 @@ bench_cuts = click.Command(
 )
 
 
+@click.command("report")
+@click.option("--rows", default=30_000, show_default=True, type=click.IntRange(10))
+@click.option("--classes", default=80, show_default=True, type=click.IntRange(2))
+@json_option
+def bench_report(rows: int, classes: int, as_json: bool) -> None:
+    """Measure the report page of a synthetic run: its size, and how fast Chromium shows and updates it.
+
+    \b
+    Example:
+      encode-once bench report
+    """
+    from encode_once.cache.text_table import table_text
+    from encode_once.classify.bench.report import figures
+
+    results = figures(rows, classes)
+    print_result(results, as_json, lambda: table_text(results))
+
+
 @click.command("intervals")
 @click.option("--repeats", default=400, show_default=True, type=click.IntRange(2),
               help="Samples of each population.")  # fmt: skip
@@ -316,4 +334,5 @@ benches = (
     bench_cuts,
     bench_intervals,
     bench_validation,
+    bench_report,
 )

@@ -40,11 +40,12 @@ def run_demo(folder: Path, scenes: int) -> None:
             inputs = [word for feature in features for word in ("--features", feature)]
             split = ["--split", f"tail:{eval_rows}"]
             _run("fit", "--head", head, *inputs, "--store", store, *split, "--run", trained[-1], quiet=True)
-    _run("report", *trained)
+    _run("report", *trained, "-o", folder / "report.html")
     _run("predict", trained[-1], "--data", data, "-o", folder / "predictions.csv")
     click.echo(
         f"\nImages: {data}. Vectors: {store}. Runs: {runs}. The last run's labels for every image:"
-        f" {folder / 'predictions.csv'}.\nThe art is Twemoji, CC-BY 4.0: {data / 'ATTRIBUTION.md'}."
+        f" {folder / 'predictions.csv'}.\nSliders, charts and mistakes, to look at in a browser: "
+        f"{folder / 'report.html'}.\nThe art is Twemoji, CC-BY 4.0: {data / 'ATTRIBUTION.md'}."
     )
 
 

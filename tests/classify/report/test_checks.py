@@ -1,5 +1,6 @@
 """Each check fires for the fault it is named after, and for nothing else in a run without faults."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.report.checks import CHECKS, CODES, Evidence, fired, line
 from encode_once.classify.runs.run import FittedFeature
 from tests.classify.report.samples import make_run, scored
+from tests.doc_pages import ROOT
 
 
 def codes(run, store="no store", **options):
@@ -200,3 +202,9 @@ def test_a_line_names_the_code_the_fault_and_the_remedy():
         "EO009: the decision rule was tuned on the 400 eval rows themselves; fit without --tune-on eval "
         "(--ignore EO009)"
     )
+
+
+def test_the_page_of_the_documents_has_every_check():
+    text = (ROOT / "docs" / "report.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (EO\d+) \| ([^|]+) \|", text, re.MULTILINE)
+    assert rows == [(check.code, check.title) for check in CHECKS]
