@@ -53,10 +53,10 @@ def write_page(path, *runs):
 @pytest.fixture
 def odd_run():
     """A run whose classes and captions look like markup."""
-    made = make_run(decision=DecisionSpec("micro"))
-    made.record = replace(made.record, classes=["a", HOSTILE, ARABIC], warnings=[HOSTILE])
-    made.history = [Epoch(0, epoch, 1 / epoch, 1.2 / epoch, 0.5 + epoch / 100) for epoch in range(1, 6)]
-    return made
+    run = make_run(decision=DecisionSpec("micro"))
+    run.record = replace(run.record, classes=["a", HOSTILE, ARABIC], warnings=[HOSTILE])
+    run.history = [Epoch(0, epoch, 1 / epoch, 1.2 / epoch, 0.5 + epoch / 100) for epoch in range(1, 6)]
+    return run
 
 
 @pytest.fixture
