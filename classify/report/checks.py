@@ -27,7 +27,7 @@ from encode_once.classify.runs.predict import differences, sources
 from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
 from encode_once.classify.runs.run import Run
 
-MIN_SUPPORT = 5  # positives below which an average precision at chance level may be chance
+MIN_SUPPORT = 5  # positives among the eval rows below which a class's figures are mostly chance
 GAP = 0.02  # of micro F1 on the tuning rows above the interval of the eval rows, that tuning does not explain
 MISCALIBRATED = 0.02  # calibration error of a class that is worth a word, if chance does not explain it
 CHANCE = 3  # times the calibration error that probabilities without any fault have on so many rows
@@ -147,9 +147,11 @@ def _rare(evidence: Evidence) -> str | None:
     rare = support < MIN_POSITIVES
     if not rare.any() or not evidence.run.decision.spec.learns:
         return None
+    is_tenth = evidence.run.spec.validation == "tenth" and rows is not evidence.run.eval
+    share = " (a tenth of the train rows; --validation folds: all)" if is_tenth else ""
     return (
         f"{rare.sum()} of {len(rare)} classes have fewer than {MIN_POSITIVES} positives among the "
-        f"{len(rows.ids)} rows that the decision rule is tuned on: {evidence.named(rare)}"
+        f"{len(rows.ids)} rows that the decision rule is tuned on{share}: {evidence.named(rare)}"
     )
 
 
@@ -250,6 +252,17 @@ def _never_predicted(evidence: Evidence) -> str | None:
     return f"{never.sum()} classes of the eval rows are never predicted: {evidence.named(never)}"
 
 
+def _few_eval_rows(evidence: Evidence) -> str | None:
+    rows = evidence.run.eval
+    few = rows.labels.sum(axis=0) < MIN_SUPPORT
+    if not few.any():
+        return None
+    return (
+        f"{few.sum()} of {len(few)} classes have fewer than {MIN_SUPPORT} positives among the "
+        f"{len(rows.ids)} eval rows: {evidence.named(few)}"
+    )
+
+
 def _one_feature(evidence: Evidence) -> str | None:
     """Score eval rows with all features but one replaced by their training mean."""
     run = evidence.run
@@ -289,7 +302,7 @@ CHECKS: Sequence[RunCheck] = (
           _duplicates),
     RunCheck("EO002", "classes too rare to tune",
           "a threshold or a probability from so few positives is mostly chance",
-          "label more of them, or fit with --validation folds to tune on all train rows", _rare),
+          "label more rows of these classes", _rare),
     RunCheck("EO003", "threshold outside its interval",
           "the threshold that was chosen is not one that the tuning rows support",
           "tune again with the default --shrink, or with more rows", _outside_interval),
@@ -320,5 +333,8 @@ CHECKS: Sequence[RunCheck] = (
     RunCheck("EO012", "one feature carries everything",
           "the other features cost encoding time and add next to nothing",
           "fit with --features and this one alone, and compare with evaluate", _one_feature, vectors=True),
+    RunCheck("EO013", "few eval rows",
+          "figures of a class with so few positives are mostly chance, and macro F1 is their mean",
+          "fit with --split kfold:5, which measures on all rows", _few_eval_rows),
 )  # fmt: skip
 CODES = [check.code for check in CHECKS]

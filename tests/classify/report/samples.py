@@ -23,14 +23,12 @@ def scored(seed, n=400, rates=(0.2, 0.5, 0.7)):
     return ScoredRows(names, scores.astype(np.float32), labels, keys=keys)
 
 
-def make_run(validation=None, evaluated=None, *, decision=None, path="run", **spec):
+def make_run(tuning=None, evaluated=None, *, decision=None, path="run", **spec):
     """A run on rows that nothing is wrong with."""
-    validation = scored(0) if validation is None else validation
+    tuning = scored(0) if tuning is None else tuning
     evaluated = scored(1) if evaluated is None else evaluated
-    tuned = evaluated if spec.get("tune_on") == "eval" else validation
+    tuned = evaluated if spec.get("tune_on") == "eval" else tuning
     rule = (decision or DecisionSpec()).fit(tuned.scores, tuned.labels)
     classes = CLASSES[: evaluated.labels.shape[1]]
     record = RunRecord({}, classes, "no store", "photos/train.csv", "ImageID", " ", created="2026-01-01")
-    return Run(
-        Path(path), FitSpec("linear", **spec), record, None, validation, evaluated, validation.keys, rule
-    )
+    return Run(Path(path), FitSpec("linear", **spec), record, None, tuning, evaluated, tuning.keys, rule)

@@ -67,6 +67,9 @@ def test_002_classes_with_few_positives_to_tune_on():
     detected = codes(make_run(validation))["EO002"]
     assert detected.startswith("1 of 3 classes have fewer than 25 positives among the 400 rows")
     assert detected.endswith(": b")
+    assert "(a tenth of the train rows; --validation folds: all)" not in detected
+    tenth = codes(make_run(validation, validation="tenth"))["EO002"]
+    assert "400 rows that the decision rule is tuned on (a tenth of the train rows" in tenth
     validation.labels[positives[24], 1] = True
     assert "EO002" not in codes(make_run(validation))
 
@@ -97,6 +100,14 @@ def test_004_is_not_claimed_of_very_few_positives():
     evaluated.labels[:, 2] = np.arange(400) < 4
     evaluated.scores[:, 2] = np.arange(400) / 400
     assert "EO004" not in codes(make_run(evaluated=evaluated))
+
+
+def test_013_classes_with_few_positives_among_the_eval_rows():
+    evaluated = scored(1)
+    evaluated.labels[np.flatnonzero(evaluated.labels[:, 0])[4:], 0] = False
+    assert codes(make_run(evaluated=evaluated))["EO013"] == (
+        "1 of 3 classes have fewer than 5 positives among the 400 eval rows: a"
+    )
 
 
 def test_005_a_rule_that_fits_its_own_rows_better():
