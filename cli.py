@@ -31,7 +31,9 @@ if __name__ == "__main__":
 from encode_once.cache import DataError, StoreError, UsageError
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
+    RunFolder,
     Verbs,
+    alert,
     data_option,
     device_option,
     excel_option,
@@ -41,7 +43,9 @@ from encode_once.cache.options import (
     output_option,
     print_result,
     say,
+    say_next,
     store_option,
+    store_words,
     warn,
 )
 from encode_once.cache.process import keep_freed_memory
@@ -72,8 +76,14 @@ if TYPE_CHECKING:
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
-def main() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Print results, warnings and errors only.")
+@click.pass_context
+def main(context: click.Context, quiet: bool) -> None:
     """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds."""
+    if quiet:
+        from encode_once.cache.progress import hidden_bars
+
+        context.with_resource(hidden_bars())
 
 
 @main.group(cls=Verbs)
@@ -186,7 +196,7 @@ encoding_options = grouped(
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
 @click.option("--data", help="Data to measure on, instead of the runs' eval rows.")
 @click.option("--table", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: train if it has labels, else another.")  # fmt: skip
@@ -249,6 +259,7 @@ def evaluate(
     if len(evaluations) == 1:
         metrics = evaluations[0].with_intervals()
         print_result(metrics, as_json, lambda: metrics_text(metrics))
+        say_next("audit", runs[0])
         return
     comparison, evaluations = compare.against_first(evaluations, anyway=anyway or data is not None)
     print_result(comparison, as_json, lambda: comparison_text(comparison))
@@ -258,6 +269,7 @@ def evaluate(
             differences, evaluations, record.id_column, record.label_separator, excel_safe=excel_safe
         )
         say(f"{differences}: {count} rows")
+    say_next("report", *runs)
 
 
 def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encoding) -> list["Evaluation"]:
@@ -282,7 +294,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
 
 
 @main.command()
-@click.argument("run", type=click.Path())
+@click.argument("run", type=RunFolder())
 @data_option
 @output_option(default="predictions.csv")
 @click.option("--table", "split", default="auto", show_default=True, metavar="SPLIT",
@@ -291,6 +303,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
               help="Also write the scores, a column per class, as .csv, .jsonl or .parquet.")  # fmt: skip
 @excel_option
 @encoding_options
+@json_option
 def predict(
     run: str,
     data: str,
@@ -299,12 +312,15 @@ def predict(
     scores: Path | None,
     excel_safe: bool,
     encoding: Encoding,
+    as_json: bool,
 ) -> None:
     """Predict labels for every row of a table, encoding only what is missing.
 
     Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
     mean; the column Missing names them. Scores are the probabilities that thresholds are compared with. The
     store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
+
+    --json prints {"files": [path], "rows", "table": path, "warnings": [text]}.
 
     \b
     Example:
@@ -320,13 +336,19 @@ def predict(
     with store_for(loaded, encoding.store) as store:
         report = encoding.encode(loaded, data, store, encoding.trusted([loaded]))
         table = choose_split(report.tables, split, "test", "train")
-        warn(label(loaded, store, table, output, scores=scores, excel_safe=excel_safe))
-    for file in filter(None, (output, scores)):
+        warnings = label(loaded, store, table, output, scores=scores, excel_safe=excel_safe)
+    warn(warnings)
+    files = [str(file) for file in (output, scores) if file]
+    for file in files:
         say(f"{file}: {len(table)} rows of {table.source}")
+    if as_json:
+        content = {"files": files, "rows": len(table), "table": table.source, "warnings": warnings}
+        click.echo(json.dumps(content, indent=1))
+    say_next("evaluate", run)
 
 
 @main.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write a page with sliders, charts and a gallery, as report.html.")  # fmt: skip
 @click.option("--gallery", default=200, show_default=True, type=click.IntRange(0),
@@ -363,6 +385,7 @@ def report(
     print_result(summary, as_json, lambda: text(summary))
     if output:
         _write_page(output, loaded, summary, evaluations, gallery)
+    say_next("evaluate", *runs)
 
 
 @main.command(
@@ -383,6 +406,7 @@ def fit_and_report(page: bool, **options: Any) -> None:
 
         summary, evaluations = summarise([run], options["ignore"])
         _write_page(run.path / PAGE, [run], summary, evaluations)
+    say_next(*(["evaluate", str(run.path)] if page else ["report", str(run.path), "-o", "report.html"]))
 
 
 def _write_page(
@@ -467,6 +491,7 @@ def recipe_list(sources: dict[str, Any], as_json: bool) -> None:
     runner, _ = _recipe_runner(recipes, **sources)
     rows = [runner.listed(recipe) for recipe in recipes]
     print_result(rows, as_json, lambda: listing(rows))
+    say_next("recipe", "run", next((row["recipe"] for row in rows if row["runs"]), "tfidf-linear"))
 
 
 @recipe.command("run")
@@ -517,6 +542,7 @@ def recipe_run(
     print_result(rows, as_json, lambda: markdown(rows) if md else text(rows))
     if lines := failed(names, recipes, rows):
         raise click.ClickException(printable("\n".join(lines)))
+    say_next("recipe", "show", names[0] if names[0] != "all" else recipes[0].name)
 
 
 @store.command()
@@ -527,6 +553,7 @@ def recipe_run(
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
 @trust_option
 @device_option
+@json_option
 def verify(
     features: Sequence[str],
     store: str,
@@ -535,6 +562,7 @@ def verify(
     recompute: int | None,
     trust: bool,
     device: str,
+    as_json: bool,
 ) -> None:
     """Read every byte of the store, or of the given features, and compare it with its checksum.
 
@@ -550,9 +578,9 @@ def verify(
     from encode_once.cache import maintenance
 
     opened = existing_store(store)
-    if repair:
-        for line in maintenance.repair(opened, features):
-            say(line)
+    changes = maintenance.repair(opened, features) if repair else []
+    for line in changes:
+        alert(line)
     problems = maintenance.verify(opened, features, quick=quick)
     if recompute and not problems:
         from encode_once.extract.reencode import recompute as encode_again
@@ -563,11 +591,14 @@ def verify(
             line = f"{result.feature}: {result.rows} rows encoded again differ by at most {result.worst:.1e}"
             say(line)
             problems += [] if result.agrees else [f"{line}: more than arithmetic explains"]
-    for problem in problems:
+    if as_json:
+        click.echo(json.dumps({"problems": problems, "changes": changes}, indent=1))
+    for problem in [] if as_json else problems:
         click.echo(one_line(problem))
     if problems:
         raise StoreError(f"{store}: {len(problems)} problems (see above); --repair sets damaged files aside")
-    say(f"{store}: no problems found")
+    say(f"{store}: no problems found{' in headers and keys' if quick else ''}")
+    say_next("fit", "--head", "mlp", *store_words(store))
 
 
 @main.command()
@@ -607,6 +638,9 @@ def doctor(data: str | None, runs: Path, store: str, as_json: bool) -> None:
         click.echo(json.dumps([asdict(check) for check in checks], indent=1))
     if failed := sum(check.state == "FAIL" for check in checks):
         raise DataError(f"{failed} of {len(checks)} checks failed")
+    is_new = not (Path(store) / "store.json").exists()
+    words = ["--encoder", "efficientnet-lite0", *(["--data", data] if data else [])]
+    say_next(*(["extract", *words] if is_new else ["fit", "--head", "mlp"]), *store_words(store))
 
 
 @bench.command("store")

@@ -1,5 +1,6 @@
 """Commands of the feature store: list, describe, maintain and export it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,18 +9,23 @@ import click
 
 from encode_once.cache import StoreError
 from encode_once.cache.options import (
+    StoredFeatureName,
+    TableName,
     Verbs,
+    alert,
     existing_store,
     json_option,
     output_option,
     print_result,
     say,
+    say_next,
     store_option,
+    store_words,
     warn,
 )
 
 if TYPE_CHECKING:
-    from encode_once.cache.maintenance import Change
+    from encode_once.cache.maintenance import Change, Dropped
 
 
 @click.group(cls=Verbs)
@@ -27,13 +33,15 @@ def store() -> None:
     """Inspect, verify and maintain a store."""
 
 
-features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...")
+features_argument = click.argument("features", nargs=-1, metavar="[FEATURE]...", type=StoredFeatureName())
 
 
-def say_changes(changes: "Sequence[Change]", what: str) -> None:
+def print_changes(changes: "Sequence[Change]", what: str, as_json: bool) -> None:
     """Print how many rows of each feature were changed, and by how many bytes."""
     for change in changes:
         say(f"{change.feature}: {change.rows} rows {what}, {change.nbytes:+,} bytes")
+    if as_json:
+        click.echo(json.dumps([change.as_json() for change in changes], indent=1))
 
 
 @store.command("list")
@@ -50,10 +58,14 @@ def list_(store: str, as_json: bool) -> None:
 
     content = describe.contents(existing_store(store))
     print_result(content, as_json, lambda: describe.listing(content))
+    names = [record["feature"] for record in content["features"]]
+    say_next(
+        *(["store", "info", names[0]] if names else ["extract", "--encoder", "glove-50"]), *store_words(store)
+    )
 
 
 @store.command()
-@click.argument("feature")
+@click.argument("feature", type=StoredFeatureName())
 @store_option
 @json_option
 def info(feature: str, store: str, as_json: bool) -> None:
@@ -67,12 +79,14 @@ def info(feature: str, store: str, as_json: bool) -> None:
 
     description = describe.describe(existing_store(store).feature(feature))
     print_result(description, as_json, lambda: describe.text(description))
+    say_next("store", "verify", feature, *store_words(store))
 
 
 @store.command()
 @features_argument
 @store_option
-def compact(features: Sequence[str], store: str) -> None:
+@json_option
+def compact(features: Sequence[str], store: str, as_json: bool) -> None:
     """Rewrite each feature as one part, in the order of the tables, so that fit can map it.
 
     \b
@@ -81,17 +95,20 @@ def compact(features: Sequence[str], store: str) -> None:
     """
     from encode_once.cache import maintenance
 
-    say_changes(maintenance.compact(existing_store(store), features), "dropped (stored twice)")
+    changes = maintenance.compact(existing_store(store), features)
+    print_changes(changes, "dropped (stored twice)", as_json)
+    say_next("store", "verify", *store_words(store))
 
 
 @store.command()
 @features_argument
 @store_option
 @click.option("--delete", is_flag=True, help="Delete them; without it they are only counted.")
-def gc(features: Sequence[str], store: str, delete: bool) -> None:
+@json_option
+def gc(features: Sequence[str], store: str, delete: bool, as_json: bool) -> None:
     """Drop the rows whose images or captions are in no table any more.
 
-    To forget a table, delete its file in the store's folder `tables`; `store list` names them.
+    `store forget` removes a table.
 
     \b
     Examples:
@@ -101,13 +118,65 @@ def gc(features: Sequence[str], store: str, delete: bool) -> None:
     from encode_once.cache import maintenance
 
     changes = maintenance.drop_unreferenced(existing_store(store), features, delete=delete)
-    say_changes(changes, "dropped" if delete else "are in no table; --delete drops them")
+    print_changes(changes, "dropped" if delete else "are in no table", as_json)
+    counted = not delete and any(change.rows for change in changes)
+    say_next("store", *(["gc", *features, "--delete"] if counted else ["compact"]), *store_words(store))
+
+
+@store.command()
+@click.argument("features", nargs=-1, required=True, metavar="FEATURE...", type=StoredFeatureName())
+@store_option
+@json_option
+def drop(features: Sequence[str], store: str, as_json: bool) -> None:
+    """Delete features with all their vectors, and report what was deleted.
+
+    Runs that were fitted on them can no longer predict without encoding again.
+
+    \b
+    Example:
+      encode-once store drop clip-vit-l/image
+    """
+    from encode_once.cache import maintenance
+
+    opened = existing_store(store)
+    for name in features:
+        opened.folder(name)  # raises for an unknown name before anything is deleted
+    _print_dropped([maintenance.drop_feature(opened, name) for name in features], as_json)
+    say_next("store", "list", *store_words(store))
+
+
+@store.command()
+@click.argument("tables", nargs=-1, required=True, metavar="TABLE...", type=TableName())
+@store_option
+@json_option
+def forget(tables: Sequence[str], store: str, as_json: bool) -> None:
+    """Remove tables from the store; the data and the vectors of their rows stay.
+
+    TABLE is a name that `store list` prints, or the path of the file that the table was read from.
+
+    \b
+    Example:
+      encode-once store forget photos-train-1f2e3d4c
+    """
+    from encode_once.cache import maintenance
+
+    opened = existing_store(store)
+    _print_dropped([maintenance.forget_table(opened, name) for name in tables], as_json)
+    say_next("store", "gc", *store_words(store))
+
+
+def _print_dropped(dropped: "Sequence[Dropped]", as_json: bool) -> None:
+    for record in dropped:
+        say(f"{record.name}: deleted, with {record.rows:,} rows, {record.nbytes:,} bytes")
+    if as_json:
+        click.echo(json.dumps([record.as_json() for record in dropped], indent=1))
 
 
 @store.command()
 @click.argument("others", nargs=-1, required=True, metavar="OTHER...")
 @store_option
-def merge(others: Sequence[str], store: str) -> None:
+@json_option
+def merge(others: Sequence[str], store: str, as_json: bool) -> None:
     """Add the rows and tables of other stores, such as those filled by `extract --shard` on other machines.
 
     Nothing of this store is replaced. Damaged files and symbolic links are left out, with exit
@@ -120,25 +189,35 @@ def merge(others: Sequence[str], store: str) -> None:
     from encode_once.cache import Store
     from encode_once.cache.merge import merge as add
 
-    refused = 0
+    results = {}
     for other in others:
-        merged = add(Store(store), existing_store(other))
-        say_changes(merged.changes, f"added from {other}")
-        warn(merged.notes)
-        for line in merged.refused:
-            say(f"not added: {line}")
-        refused += len(merged.refused)
-    if refused:
+        result = results[other] = add(Store(store), existing_store(other))
+        print_changes(result.changes, f"added from {other}", False)
+        warn(result.notes)
+        for line in result.refused:
+            alert(f"not added: {line}")
+    if as_json:
+        content = [{"store": other, **result.as_json()} for other, result in results.items()]
+        click.echo(json.dumps(content, indent=1))
+    if refused := sum(len(result.refused) for result in results.values()):
         raise StoreError(f"{refused} files were not added (see above); all others are in {store}")
+    say_next("store", "compact", *store_words(store))
 
 
 @store.command()
-@click.argument("feature")
+@click.argument("feature", type=StoredFeatureName())
 @store_option
 @click.option("--to", "kind", required=True, metavar="FORMAT", help="npy, parquet or safetensors.")
 @output_option(help="By default named as the feature.")
-@click.option("--table", help="Whose rows to write, as `store list` calls it; by default the only one.")
-def export(feature: str, store: str, kind: str, output: Path | None, table: str | None) -> None:
+@click.option(
+    "--table",
+    type=TableName(),
+    help="Whose rows to write, by the name in `store list`; by default the only one.",
+)
+@json_option
+def export(
+    feature: str, store: str, kind: str, output: Path | None, table: str | None, as_json: bool
+) -> None:
     """Write a feature to a file other programs read, a row for each row of a table.
 
     \b
@@ -153,3 +232,7 @@ def export(feature: str, store: str, kind: str, output: Path | None, table: str 
     output = output or Path(f"{feature.replace('/', '-')}.{kind}")
     exports.export(selection, kind, output)
     say(f"{output}: {len(selection.rows)} rows")
+    if as_json:
+        content = {"feature": feature, "output": str(output), "rows": len(selection.rows)}
+        click.echo(json.dumps(content, indent=1))
+    say_next("store", "info", feature, *store_words(store))

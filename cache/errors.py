@@ -5,9 +5,13 @@ Its message says what was found, where, and what to do; the command line prints 
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from textwrap import shorten
+from types import MappingProxyType
+
+MOST_SUGGESTIONS = 8  # names in a hint
+MIN_PREFIX = 3  # letters from which on names that begin so are suggested
 
 
 class EncodeOnceError(Exception):
@@ -60,14 +64,37 @@ def brief(message: object) -> str:
 
 
 def unknown_name(
-    kind: str, name: str, names: Iterable[str], error: type[UsageError] = UsageError
+    kind: str,
+    name: str,
+    names: Iterable[str],
+    error: type[UsageError] = UsageError,
+    aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> UsageError:
-    """The error for a name that is not in `names`; its message suggests the closest name, or lists all."""
+    """The error for a name that is not in `names`; its message suggests the closest ones, or lists all.
+
+    aliases: what others call it → the name.
+    """
     names = list(names)
-    close = difflib.get_close_matches(name, names, 1)
-    choice = f"choose from {', '.join(names)}" if names else "there is none yet"
-    hint = f"did you mean {close[0]!r}?" if close else choice
+    close = [repr(suggestion) for suggestion in _suggestions(name, names, aliases)]
+    if not close:
+        hint = f"choose from {', '.join(names)}" if names else "there is none yet"
+    elif len(close) > MOST_SUGGESTIONS:
+        hint = f"did you mean one of {', '.join(close[:MOST_SUGGESTIONS])}, …?"
+    else:
+        hint = f"did you mean {' or '.join(filter(None, [', '.join(close[:-1]), close[-1]]))}?"
     return error(f"unknown {kind} {name!r}: {hint}")
+
+
+def _suggestions(name: str, names: Sequence[str], aliases: Mapping[str, str]) -> list[str]:
+    """The names that differ by case only; else that of an alias; else those that begin so, or the closest."""
+    folded = name.casefold()
+    same = [candidate for candidate in names if candidate.casefold() == folded]
+    if not same and aliases.get(folded) in names:
+        same = [aliases[folded]]
+    if not same and len(name) >= MIN_PREFIX:
+        same = [candidate for candidate in names if candidate.casefold().startswith(folded)]
+    by_folded = {candidate.casefold(): candidate for candidate in names}
+    return same or [by_folded[close] for close in difflib.get_close_matches(folded, by_folded, 1)]
 
 
 @contextmanager

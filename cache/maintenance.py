@@ -1,16 +1,16 @@
 """Keep a store in order: verify and repair it, compact it, drop the rows that no table needs."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from encode_once.cache.captions import all_captioned_tables
-from encode_once.cache.errors import DamagedError, StoreBusyError, StoreError, collected
+from encode_once.cache.errors import DamagedError, StoreBusyError, StoreError, collected, unknown_name
 from encode_once.cache.feature import JOURNAL, Feature
-from encode_once.cache.format.atomic import writing
+from encode_once.cache.format.atomic import sync_folder, writing
 from encode_once.cache.format.failures import read_failures
 from encode_once.cache.format.feature_writer import settle, unfinished_files
 from encode_once.cache.format.files import check_no_link
@@ -21,7 +21,9 @@ from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, first_occurrences, pack, present
 from encode_once.cache.store import Store, restore_record
-from encode_once.cache.table import Table, load_table, read_header
+from encode_once.cache.table import Table, load_table, name_of, read_header
+
+LOCKS = ".lock", ".owner"  # suffixes of files that others may have opened
 
 
 def verify(store: Store, names: Sequence[str] = (), *, quick: bool = False) -> list[str]:
@@ -148,6 +150,10 @@ class Change:
     rows: int  # dropped or added
     nbytes: int  # by which its size on disk grew
 
+    def as_json(self) -> dict[str, str | int]:
+        """The change as the command line prints it."""
+        return {"feature": self.feature, "rows": self.rows, "bytes": self.nbytes}
+
 
 def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
     """Rewrite each feature as one part, with each content once, in the order of the store's tables.
@@ -193,6 +199,75 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
             feature.reload()
             changes.append(Change(name, dropped, feature.nbytes - nbytes))
     return changes
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A feature or table that was deleted, and its size."""
+
+    name: str
+    rows: int
+    nbytes: int
+
+    def as_json(self) -> dict[str, str | int]:
+        """The record as the command line prints it."""
+        return {"name": self.name, "rows": self.rows, "bytes": self.nbytes}
+
+
+def drop_feature(store: Store, name: str) -> Dropped:
+    """Delete a feature with all its rows and failures.
+
+    After a kill in between, the feature has fewer rows or none, and can be dropped or extracted again.
+
+    Raises:
+        UnknownFeatureError: the store has none of that name.
+        StoreBusyError: a process is writing it.
+        StoreError: the store is read-only, or has a base.
+    """
+    _check_replaceable(store)
+    folder = store.folder(name)
+    with all_locked(folder, name):
+        rows, nbytes = _size(store, name)
+        Inventory(store.path, name).forget()  # first: what is noted and not there would be reported as lost
+        with writing(folder):
+            files = [path for path in folder.iterdir() if not path.is_dir() and path.suffix not in LOCKS]
+            for path in sorted(files, key=lambda path: path.name == SPEC_FILE):  # last: it makes the feature
+                path.unlink()
+            sync_folder(folder)
+    return Dropped(name, rows, nbytes)
+
+
+def forget_table(store: Store, name: str) -> Dropped:
+    """Delete a table from the store; the data and the vectors of its rows stay.
+
+    name: of the table, or the path of the file that it was read from.
+
+    Raises:
+        UsageError: the store has no such table.
+        StoreError: the store is read-only, or has a base.
+    """
+    _check_replaceable(store)
+    paths = {path.stem: path for path in store.table_files()}
+    if name not in paths and Path(name).exists():
+        name = name_of(str(Path(name).resolve()))
+    if name not in paths:
+        raise unknown_name(f"table of {store.path}", name, paths)
+    rows = 0
+    with suppress(StoreError):  # a damaged table can be forgotten, too
+        rows = read_header(paths[name]).rows
+    nbytes = paths[name].stat().st_size
+    with writing(paths[name]):
+        paths[name].unlink()
+        sync_folder(paths[name].parent)
+    return Dropped(name, rows, nbytes)
+
+
+def _size(store: Store, name: str) -> tuple[int, int]:
+    """Rows and bytes of a feature; of one that cannot be read, the bytes of its files."""
+    with suppress(StoreError):
+        feature = store.open_feature(name)
+        return len(feature), feature.nbytes
+    return 0, sum(path.stat().st_size for path in store.folder(name).iterdir())
 
 
 def _contents(tables: Iterable[Table], feature: Feature) -> Keys:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from filecmp import cmp
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,6 +28,11 @@ class MergeResult:
     changes: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # a line for each damaged or symbolically linked file
     notes: list[str] = field(default_factory=list)  # tables that differ from the store's own, lost parts
+
+    def as_json(self) -> dict[str, Any]:
+        """The result as the command line prints it."""
+        changes = [change.as_json() for change in self.changes]
+        return {"changes": changes, "refused": self.refused, "notes": self.notes}
 
 
 def merge(store: Store, other: Store) -> MergeResult:

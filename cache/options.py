@@ -2,11 +2,13 @@
 
 import functools
 import json
-from collections.abc import Callable, Sequence
+import shlex
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
 from encode_once.cache.terminal import one_line, printable
@@ -19,37 +21,77 @@ INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
 
 LESS_MEMORY = "use fewer rows, features or classes, a smaller --batch-size or fewer --workers"
 
+DEFAULT_STORE = "store"
+
 Command = Callable[..., Any]
+
+
+class Verb(click.Command):
+    """A command whose wrong usage is reported with its own usage line, rather than that of its group."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn this project's errors of usage into click's."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            raise click.UsageError(one_line(str(error)), ctx) from error
+
+
+verb = functools.partial(click.command, cls=Verb)
 
 
 class Verbs(click.Group):
     """A group whose errors are one line, with exit status 1, or 2 for a name that does not exist."""
 
+    command_class = Verb
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn this project's errors, and the system's, into click's."""
         try:
             return super().invoke(ctx)
-        except UsageError as error:
-            raise click.UsageError(one_line(str(error)), ctx) from error
+        except ImportError as error:
+            raise click.ClickException(f"{one_line(str(error))}: run doctor") from error
         except MemoryError as error:
             detail = f" ({one_line(str(error))})" if str(error) else ""
             raise click.ClickException(f"out of memory{detail}; {LESS_MEMORY}") from error
         except (EncodeOnceError, OSError) as error:
             raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
-            say("interrupted; stored rows are kept: run the same command to continue")
+            alert("interrupted; stored rows are kept: run the same command to continue")
             ctx.exit(INTERRUPTED)
 
 
+def is_quiet() -> bool:
+    """Whether the command line was called with --quiet."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("quiet"))
+
+
 def say(message: str) -> None:
-    """Print a message of one line on stderr."""
+    """Print a message of one line on stderr, unless --quiet."""
+    if not is_quiet():
+        alert(message)
+
+
+def alert(message: str) -> None:
+    """Print a message of one line on stderr, about something that went wrong."""
     click.echo(one_line(message), err=True)
 
 
 def warn(messages: Sequence[str]) -> None:
     """Print warnings on stderr."""
     for message in messages:
-        say(f"warning: {message}")
+        alert(f"warning: {message}")
+
+
+def say_next(*words: str) -> None:
+    """Print the command that is useful next."""
+    say(f"next: encode-once {shlex.join(words)}")
+
+
+def store_words(store: str) -> list[str]:
+    """The option that names a store, unless it is the default one."""
+    return [] if store == DEFAULT_STORE else ["--store", store]
 
 
 def print_result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -93,6 +135,51 @@ def grouped(
     return decorate
 
 
+def completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    """The names that begin like what was typed, for the shell."""
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class StoredFeatureName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """The name of a feature; the shell completes those of the store."""
+
+    name = "NAME"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The features that have a spec; the store is not opened, which takes longer."""
+        folder = Path(ctx.params.get("store") or DEFAULT_STORE) / "features"
+        names = (path.parent.relative_to(folder).as_posix() for path in folder.rglob("spec.json"))
+        return completions(sorted(names), incomplete)
+
+
+class TableName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a table of the store, as `store list` prints it; the shell completes it."""
+
+    name = "TABLE"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The tables' files."""
+        folder = Path(ctx.params.get("store") or DEFAULT_STORE) / "tables"
+        return completions(sorted(path.stem for path in folder.glob("*.h5")), incomplete)
+
+
+class RunFolder(click.Path):
+    """The folder of a run; the shell completes those in `runs` or in the folder that was typed."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Folders with a `run.json`, down to two levels; other folders if there is none."""
+        folder = Path(incomplete.rpartition("/")[0] or "runs")
+        files = [*folder.glob("*/run.json"), *folder.glob("*/*/run.json")]
+        runs = completions(sorted(str(file.parent) for file in files), incomplete)
+        return runs or [CompletionItem(incomplete, type="dir")]
+
+
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
     """`NAME=VALUE` → (name, value); the value is read as JSON if it is valid JSON."""
 
@@ -120,7 +207,7 @@ data_option = click.option(
     "--data", default="input", show_default=True, help="Folder with train.csv and images, or another input."
 )
 store_option = click.option(
-    "--store", default="store", show_default=True, help="Folder of the feature store."
+    "--store", default=DEFAULT_STORE, show_default=True, help="Folder of the feature store."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, …")

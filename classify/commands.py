@@ -10,17 +10,22 @@ import click
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
+    RunFolder,
     Setting,
+    alert,
     device_option,
     excel_option,
     json_option,
     output_option,
     print_result,
     say,
+    say_next,
     store_option,
+    verb,
     warn,
 )
 from encode_once.classify.options import (
+    HeadName,
     HeadValues,
     by_head,
     decision_options,
@@ -38,12 +43,14 @@ if TYPE_CHECKING:
     from encode_once.classify.runs.run import Run
 
 
-@click.command()
-@click.option("--head", default="mlp", show_default=True, help="Head to fit.")
+@verb()
+@click.option(
+    "--head", default="mlp", type=HeadName(), show_default=True, help="Head to fit; `heads` lists them."
+)
 @features_option
 @split_option
 @groups_option
-@decision_options("--tune")
+@decision_options
 @click.option(
     "--tune-on",
     default="inner",
@@ -58,7 +65,12 @@ if TYPE_CHECKING:
 @scale_option
 @seed_option
 @click.option(
-    "--set", "settings", multiple=True, type=Setting(), metavar="OPTION=VALUE", help="Option of the head."
+    "--set",
+    "settings",
+    multiple=True,
+    type=Setting(),
+    metavar="OPTION=VALUE",
+    help="Option of the head; `heads HEAD` shows them.",
 )
 @click.option(
     "--budget",
@@ -90,7 +102,7 @@ def fit(
                       none
                       a column, such as the photographer
                       FEATURE:COSINE: near-duplicates, as clip-vit-l/image:0.95
-    --tune OBJECTIVE  macro, micro, samples or weighted F1; micro-f2: another beta
+    --objective NAME  macro, micro, samples or weighted F1; micro-f2: another beta
                       precision:0.9 or recall:0.9 of each class on unseen rows with
                       90 % confidence (--no-shrink: on the tuning rows)
                       global-micro, ...: one threshold for all classes
@@ -101,7 +113,7 @@ def fit(
       encode-once fit --head mlp
       encode-once fit --head mlp --features clip-vit-l/image --features clip-vit-l/text@table+coca-b32
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
-      encode-once fit --head mlp --set dropout=0.3 --tune micro
+      encode-once fit --head mlp --set dropout=0.3 --objective micro
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head
@@ -124,13 +136,13 @@ def fit(
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
     fired, _ = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
     for check in fired:
-        say(checks.line(check))
+        alert(checks.line(check))
     return fitted
 
 
-@click.command()
-@click.argument("run", type=click.Path())
-@decision_options("--objective")
+@verb()
+@click.argument("run", type=RunFolder())
+@decision_options
 @click.option("--from", "by_hand", type=click.Path(path_type=Path), metavar="FILE",
               help="Take the thresholds of a file, as a report page exports it.")  # fmt: skip
 @json_option
@@ -164,12 +176,14 @@ def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
     loaded.save_decision(metrics, predictions)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
+    say_next("evaluate", run)
 
 
-@click.command("export")
-@click.argument("run", type=click.Path())
+@verb("export")
+@click.argument("run", type=RunFolder())
 @output_option(default="model.onnx")
-def export_run(run: str, output: Path) -> None:
+@json_option
+def export_run(run: str, output: Path, as_json: bool) -> None:
     """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
 
     The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
@@ -192,6 +206,14 @@ def export_run(run: str, output: Path) -> None:
             f"its labels are scores that reach thresholds for {spec.objective} F1; the run itself chooses "
             f"{spec} (tune {run} --decide thresholds gives both the same labels)"
         )
+    if as_json:
+        content = {
+            "output": str(output),
+            "difference": difference,
+            "same_labels": spec.decide == "thresholds",
+        }
+        click.echo(json.dumps(content, indent=1))
+    say_next("evaluate", run)
 
 
 def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -204,8 +226,13 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         raise DataError("nothing could be fitted: see the errors above")
 
 
-@click.command()
-@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, metavar="NAME",
+def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
+    """The folders of the first runs of a leaderboard that could be fitted."""
+    return [row["run"] for row in rows if not row["error"]][:most]
+
+
+@verb()
+@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, type=HeadName(),
               help="Head to fit; repeatable.")  # fmt: skip
 @features_option
 @click.option("--subsets", is_flag=True, help="Try every subset of the features.")
@@ -215,11 +242,11 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 @click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
 @split_option
 @groups_option
-@decision_options("--tune")
+@decision_options
 @validation_option
 @scale_option
 @click.option(
-    "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --tune]"
+    "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --objective]"
 )
 @click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
 @table_option
@@ -238,17 +265,18 @@ def sweep(
     Examples:
       encode-once sweep --head linear --head mlp --subsets
       encode-once sweep --head mlp --set mlp.dropout=0.3,0.5 --set 'mlp.hidden=[[512], [1024, 512]]'
-      encode-once sweep --head mlp --search 20 --tune samples --folder runs/search
+      encode-once sweep --head mlp --search 20 --objective samples --folder runs/search
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import sweep as fit_all
 
     rows = fit_all(**options, decision=DecisionSpec(**decision), grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
+    say_next("evaluate", *_best(rows))
 
 
-@click.command()
-@click.argument("run", type=click.Path())
+@verb()
+@click.argument("run", type=RunFolder())
 @click.option("--folder", help="Folder of the variants and the table. [default: RUN/ablation]")
 @click.option("--trust", is_flag=True, help="Open the file of prompts that the run names.")
 @json_option
@@ -265,11 +293,13 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     from encode_once.classify import ablate as fit_variants
     from encode_once.classify import load_run
 
-    print_leaderboard(fit_variants(load_run(run), folder, log=say, trust=trust), as_json)
+    rows = fit_variants(load_run(run), folder, log=say, trust=trust)
+    print_leaderboard(rows, as_json)
+    say_next("evaluate", run, *[path for path in _best(rows, len(rows)) if path != run][:1])
 
 
-@click.command()
-@click.argument("run", type=click.Path())
+@verb()
+@click.argument("run", type=RunFolder())
 @output_option(default="audit.csv")
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
@@ -297,9 +327,34 @@ def audit(run: str, output: Path, near: float, excel_safe: bool, device: str, as
     say(f"{output}: {auditing.summary(findings)}")
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
+    say_next("evaluate", run)
 
 
-@click.command("show")
+@verb()
+@click.argument("name", required=False, type=HeadName())
+@json_option
+def heads(name: str | None, as_json: bool) -> None:
+    """List the heads, or show one: what it does, and its options with defaults, values and search ranges.
+
+    \b
+    Examples:
+      encode-once heads
+      encode-once heads mlp
+      encode-once heads knn --json
+    """
+    from encode_once.classify.heads import catalogue
+
+    if name is None:
+        records = catalogue.listed()
+        print_result(records, as_json, lambda: catalogue.listing(records))
+        say_next("heads", "mlp")
+        return
+    record = catalogue.described(name)
+    print_result(record, as_json, lambda: catalogue.text(record))
+    say_next("fit", "--head", name, *catalogue.example(record))
+
+
+@verb("show")
 @click.argument("name")
 @json_option
 def recipe_show(name: str, as_json: bool) -> None:
@@ -314,6 +369,7 @@ def recipe_show(name: str, as_json: bool) -> None:
     recipes = find([name])
     content = [asdict(recipe) | {"path": str(recipe.path)} for recipe in recipes]
     print_result(content, as_json, lambda: text_of(recipes))
+    say_next("recipe", "run", name)
 
 
-verbs = (fit, tune, export_run, sweep, ablate, audit)
+verbs = (heads, fit, tune, export_run, sweep, ablate, audit)

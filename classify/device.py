@@ -5,12 +5,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from encode_once.cache.device import device_name
+
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU if there is one."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    """The device of that name; raises as `device_name` does."""
+    return torch.device(device_name(name))
 
 
 def on_device(array: NDArray[np.generic], device: torch.device) -> Tensor:

@@ -1,11 +1,33 @@
 """Options and parameter types that the commands of stage 2 share."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from encode_once.cache.options import Command, Setting, grouped, json_or_text, warn
+from encode_once.cache.options import (
+    Setting,
+    StoredFeatureName,
+    completions,
+    grouped,
+    json_or_text,
+    warn,
+)
+
+
+class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """The name of a head, which the shell completes."""
+
+    name = "NAME"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The heads; imports no torch."""
+        from encode_once.classify.heads import HEADS
+
+        return completions(HEADS, incomplete)
 
 
 class DecisionRuleName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
@@ -31,31 +53,29 @@ def _explicit(**values: Any) -> dict[str, Any]:
     return explicit
 
 
-def decision_options(objective: str) -> Callable[[Command], Command]:
-    """Options of the decision rule; `objective` is the command's own name of that option."""
-    return grouped(
-        "decision",
-        _explicit,
-        click.option("--at-most", type=click.IntRange(0),
-                     help="Maximum number of labels per row (0: no limit)."),
-        click.option("--at-least", type=click.IntRange(0),
-                     help="Minimum number of labels per row; adds those nearest to their thresholds."),
-        click.option("--calibrate", metavar="METHOD",
-                     help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
-        click.option("--decide", type=DecisionRuleName(),
-                     help="expected-f1: each row's label set of greatest expected F1 [default]; or "
-                     "thresholds [default with an objective]."),
-        click.option("--shrink/--no-shrink", default=None,
-                     help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
-        click.option(objective, "objective", metavar="OBJECTIVE",
-                     help="Objective for the thresholds [default: samples]."),
-    )  # fmt: skip
+decision_options = grouped(
+    "decision",
+    _explicit,
+    click.option("--at-most", type=click.IntRange(0),
+                 help="Maximum number of labels per row (0: no limit)."),
+    click.option("--at-least", type=click.IntRange(0),
+                 help="Minimum number of labels per row; adds those nearest to their thresholds."),
+    click.option("--calibrate", metavar="METHOD",
+                 help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
+    click.option("--decide", type=DecisionRuleName(),
+                 help="expected-f1: each row's label set of greatest expected F1 [default]; or "
+                 "thresholds [default with an objective]."),
+    click.option("--shrink/--no-shrink", default=None,
+                 help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
+    click.option("--objective", "--tune", "objective", metavar="OBJECTIVE",
+                 help="Objective for the thresholds [default: samples]."),
+)  # fmt: skip
 
 
 features_option = click.option(
     "--features",
     multiple=True,
-    metavar="NAME",
+    type=StoredFeatureName(),
     help="Feature to use; repeatable. [default: every pooled one]",
 )
 split_option = click.option(

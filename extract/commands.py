@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
+    alert,
+    completions,
     data_option,
     device_option,
     grouped,
+    is_quiet,
     json_option,
     print_result,
     say,
+    say_next,
     store_option,
+    store_words,
+    verb,
     warn,
 )
 
@@ -24,6 +31,23 @@ if TYPE_CHECKING:
     from encode_once.extract.readers import Reading
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
+
+
+class EncoderName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
+    """The name of an encoder, or several with commas; the shell completes the last."""
+
+    name = "NAME"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The encoders; imports no torch."""
+        from encode_once.extract.encoders import listed
+
+        before, comma, last = incomplete.rpartition(",")
+        names = [f"{before}{comma}{name}" for name, _ in listed()]
+        return completions(names, f"{before}{comma}{last}")
+
 
 weights_option = click.option(
     "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights file, or `random`."
@@ -113,15 +137,16 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
 
 
 def _say_understood(reading: "Reading") -> None:
-    click.echo(reading.text(), err=True)
+    if not is_quiet():
+        click.echo(reading.text(), err=True)
 
 
-@click.command()
+@verb()
 @click.option(
     "--encoder",
     "encoders",
     multiple=True,
-    metavar="NAME",
+    type=EncoderName(),
     help="Encoder; repeat it for several, or give NAME,NAME.",
 )
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
@@ -203,7 +228,8 @@ def extract(
         from encode_once.extract.encoders import listed
         from encode_once.extract.encoders.catalogue import listing
 
-        click.echo(listing(list(listed())))
+        click.echo(listing(dict(listed())))
+        say_next("encoders", "efficientnet-lite0")
         return
     if dry_run:
         from encode_once.extract.readers import understand
@@ -213,10 +239,11 @@ def extract(
         warn(reading.warnings)
         if as_json:
             click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
+        say_next("extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data)
         return
     encoders = [name for names in encoders for name in names.split(",") if name]
     if not encoders:
-        raise UsageError("name an encoder with --encoder; --list shows them")
+        raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
     from encode_once.extract import encode
 
@@ -225,9 +252,11 @@ def extract(
     report = encode(data, encoders, store, weights=files, **inputs, **options, on_read=_say_understood)
     warn(report.warnings)
     for failure in report.failures[:NAMED]:
-        say(f"failed: {failure.input}: {failure.reason} ({failure.message})")
+        alert(f"failed: {failure.input}: {failure.reason} ({failure.message})")
     if len(report.failures) > NAMED:
-        say(f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all")
+        alert(
+            f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all"
+        )
     for name, counts in report.features.items():
         say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
     say(f"{report.samples} samples in {report.seconds:.1f} s")
@@ -235,16 +264,45 @@ def extract(
         click.echo(json.dumps(report.as_json(), indent=1))
     if report.failures:
         raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
+    labelled = any(table.labels is not None for table in report.tables)
+    say_next(*(["fit", "--head", "mlp"] if labelled else ["store", "list"]), *store_words(store))
 
 
-@click.command("extract")
+@verb()
+@click.argument("name", required=False, type=EncoderName())
+@json_option
+def encoders(name: str | None, as_json: bool) -> None:
+    """List the encoders and whether their weights can be had, or show one and the features it makes.
+
+    A name with a colon, such as `timm:`, is followed by a model of that library.
+
+    \b
+    Examples:
+      encode-once encoders
+      encode-once encoders clip-vit-l
+      encode-once encoders --json
+    """
+    from encode_once.extract.encoders import card, listed
+    from encode_once.extract.encoders.catalogue import described, listing, records
+
+    if name is None:
+        infos = dict(listed())
+        print_result(records(infos) if as_json else None, as_json, lambda: listing(infos))
+        say_next("encoders", "efficientnet-lite0")
+        return
+    record = described(name, card(name))
+    print_result(record, as_json, lambda: "\n".join(f"{field}: {value}" for field, value in record.items()))
+    say_next("extract", "--encoder", name)
+
+
+@verb("extract")
 @click.option(
     "--encoder",
     "names",
     multiple=True,
     default=["efficientnet-lite0"],
     show_default=True,
-    metavar="NAME",
+    type=EncoderName(),
     help="Encoder to time; several are also timed one by one.",
 )
 @data_option
@@ -271,7 +329,7 @@ def bench_extract(
     print_result(measured, as_json, lambda: text(measured))
 
 
-@click.command("read")
+@verb("read")
 @click.option("--rows", default=1_000_000, show_default=True)
 @click.option("--classes", default=80, show_default=True, help="Number of columns of 0 and 1.")
 @json_option
@@ -289,17 +347,25 @@ def bench_read(rows: int, classes: int, as_json: bool) -> None:
     print_result(results, as_json, lambda: table_text(results))
 
 
-@click.command()
+@verb()
 @click.option(
     "--folder", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write."
 )
 @click.option("--scenes", default=2000, show_default=True, help="Pictures to compose.")
-def demo(folder: Path, scenes: int) -> None:
-    """Compose pictures with captions and labels, then run the real commands on them, printing each."""
+@json_option
+def demo(folder: Path, scenes: int, as_json: bool) -> None:
+    """Compose pictures with captions and labels, then run the real commands on them, printing each.
+
+    --json prints {"images", "store", "runs": [path], "predictions", "report"}, which are paths; what the
+    commands print goes to stderr then.
+    """
     from encode_once.extract.demo.run import run_demo
 
-    run_demo(folder, scenes)
+    result = run_demo(folder, scenes, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+    say_next("evaluate", *result["runs"])
 
 
-verbs = (extract, demo)
+verbs = (encoders, extract, demo)
 benches = (bench_extract, bench_read)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
 from encode_once.cache.captions import captioner_feature, with_captions
+from encode_once.cache.device import device_name
 from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
@@ -93,7 +94,7 @@ def encode(
     """
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
-    device = choose_device(device)
+    device = device_name(device)
     files = {split_regions(name)[0]: file for name, file in (weights or {}).items()}
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
@@ -250,15 +251,6 @@ def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) ->
 def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     """Feature → whether it has each row, (n,)."""
     return {name: has for job in jobs for name, has in job.has(keys).items()}
-
-
-def choose_device(device: str) -> str:
-    """Resolve "auto" to a GPU if there is one, else to the CPU."""
-    if device != "auto":
-        return device
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _towers(encoder: str, options: Options, store: Store, bit_depth: int | None) -> list[Tower]:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Feature, Keys, Shard, Store
 from encode_once.cache.captions import all_captioned_tables
+from encode_once.cache.device import device_name
 from encode_once.cache.keys import pack
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.formats import FULL_DEPTH
-from encode_once.extract.pipeline import choose_device
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import STORED, Input, distinct_inputs
 
@@ -79,7 +79,7 @@ def _compare(
     _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality, Shard())
     keys = pack(item.key for item in inputs)
     stored = np.all([feature.has(keys) for feature in features.values()], axis=0)
-    tower.load(choose_device(device))
+    tower.load(device_name(device))
     sample: list[tuple[Input, Any]] = []
     for i in np.random.default_rng(seed).permutation(np.flatnonzero(stored)):
         if len(sample) == rows:

@@ -48,7 +48,7 @@ ORDER = {
         "doctor", "demo", "bench", "commands",
     ],
     "classify": [
-        "arrays", "device", "platt", "options", "data", "heads", "decisions", "spec", "evaluation", "runs",
+        "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
         "experiments", "audit", "report", "doctor", "bench", "commands",
     ],
 }  # fmt: skip

@@ -15,6 +15,7 @@ from encode_once.cache.options import (
     print_result,
     say,
     store_option,
+    verb,
 )
 from encode_once.classify.options import (
     HeadSetting,
@@ -27,7 +28,7 @@ from encode_once.classify.options import (
 )
 
 
-@click.command("fit")
+@verb("fit")
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
 @click.option(
     "--plain", is_flag=True, help="Also time each head's peer: the usual library with its defaults."
@@ -73,7 +74,7 @@ def bench_fit(
     print_result(results, as_json, lambda: table_text(results))
 
 
-@click.command("heads")
+@verb("heads")
 @click.option("--data", default="multilabel", show_default=True, type=click.Path(path_type=Path),
               help="Folder with NAME-train.arff and NAME-test.arff, or these as .gz.")  # fmt: skip
 @click.option("--sets", type=NameList(), help="Sets of the folder. [default: all]")
@@ -139,7 +140,7 @@ def bench_heads(
     print_result(results, as_json, lambda: table_text(results) if results else "nothing new was measured")
 
 
-@click.command("split")
+@verb("split")
 @click.option(
     "--rows", default=100_000, show_default=True, type=click.IntRange(10), help="Number of synthetic rows."
 )
@@ -169,7 +170,7 @@ def bench_split(rows: int, classes: int, data: str | None, store: str | None, as
     print_result(results, as_json, lambda: table_text(results))
 
 
-@click.command("tune")
+@verb("tune")
 @click.option("--size", "sizes", multiple=True, type=(click.IntRange(1), click.IntRange(1)),
               metavar="ROWS CLASSES", default=[(30_000, 19), (40_000, 80)], show_default=True,
               help="Size of the synthetic scores; repeatable.")  # fmt: skip
@@ -191,7 +192,7 @@ def bench_tune(sizes: Sequence[tuple[int, int]], repeats: int, as_json: bool) ->
     print_result(tables, as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 
-@click.command("start")
+@verb("start")
 @click.option("--repeats", default=5, show_default=True, type=click.IntRange(1),
               help="Rounds; figures are their medians.")  # fmt: skip
 @json_option
@@ -213,7 +214,7 @@ def bench_start(repeats: int, as_json: bool) -> None:
     print_result(results, as_json, lambda: table_text(results))
 
 
-@click.command("thresholds")
+@verb("thresholds")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path())
 @click.option("--repeats", default=20, show_default=True, type=click.IntRange(2),
               help="Random halvings of a run's rows.")  # fmt: skip
@@ -251,7 +252,7 @@ bench_cuts = click.Command(
 )
 
 
-@click.command("report")
+@verb("report")
 @click.option("--rows", default=30_000, show_default=True, type=click.IntRange(10))
 @click.option("--classes", default=80, show_default=True, type=click.IntRange(2))
 @json_option
@@ -269,7 +270,7 @@ def bench_report(rows: int, classes: int, as_json: bool) -> None:
     print_result(results, as_json, lambda: table_text(results))
 
 
-@click.command("intervals")
+@verb("intervals")
 @click.option("--repeats", default=400, show_default=True, type=click.IntRange(2),
               help="Samples of each population.")  # fmt: skip
 @click.option("--rows", default=500, show_default=True, type=click.IntRange(10), help="Rows of a sample.")
@@ -294,7 +295,7 @@ def bench_intervals(repeats: int, rows: int, as_json: bool) -> None:
     print_result(results, as_json, lambda: "\n\n".join(map(table_text, results.values())))
 
 
-@click.command("validation")
+@verb("validation")
 @click.option("--head", "names", multiple=True, default=["linear", "mlp"], show_default=True)
 @click.option("--rows", "sizes", multiple=True, default=[200, 500, 1000, 2000], show_default=True,
               type=click.IntRange(20), help="Numbers of train rows; repeatable.")  # fmt: skip

@@ -5,6 +5,7 @@ order: a shuffled table has the same split. A row's number does not depend on th
 rows appended to a table leave nearly all others on their side of the split.
 """
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -88,7 +89,8 @@ def folds(
         size = _integer(spec, argument) if "." not in argument else _size(spec, argument, n)
         row_sets = [np.arange(max(n - size, 0), n)]
     else:
-        raise unknown_name("split", spec, [*SPECS, *columns])
+        aliases = {spec: f"stratified:{spec}"} if re.fullmatch(r"0?\.\d+", spec) else {}
+        raise unknown_name("split", spec, [*SPECS, *columns, *aliases.values()], aliases=aliases)
     for rows in row_sets:
         if not 0 < len(rows) < n:
             raise DataError(

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from array_api_compat import array_namespace
 
-from encode_once.cache.errors import unknown_name
+from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.classify.decisions.ranking import Array
 
 NAMES = (
@@ -52,6 +52,9 @@ class Objective:
                 return cls(name, target, bool(shared), share=Fraction(share))
             if average and Fraction(1, 100) <= Fraction(beta or 1) <= 100:
                 return cls(name, average, bool(shared), Fraction(beta or 1))
+        kind, colon, _ = name.removeprefix("global-").partition(":")
+        if colon and kind in ("at", "precision", "recall"):
+            raise UsageError(f"objective {name!r}: expected a number from 0 to 1, as in {kind}:0.9")
         raise unknown_name("objective", name, NAMES)
 
     def f(self, tp: Array, k: Array, p: Array) -> Array:

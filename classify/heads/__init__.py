@@ -3,9 +3,10 @@
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, get_type_hints
 
 from encode_once.cache.errors import DataError, unknown_name
+from encode_once.classify.heads import option_values
 from encode_once.classify.heads.base import CrossFittingHead, Head
 
 # name → module, class and the options that the name sets; the module is imported when the head is used
@@ -29,6 +30,25 @@ HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "auto": (".auto", "Auto", {}),
 }
 
+# What others call a head → its name here, for messages.
+ALIASES = {
+    "logistic": "linear",
+    "logistic-regression": "linear",
+    "logreg": "linear",
+    "nn": "mlp",
+    "perceptron": "mlp",
+    "nearest-neighbours": "knn",
+    "zero-shot": "prototype",
+    "random-forest": "forest",
+    "extra-trees": "forest",
+    "lightgbm": "gbm",
+    "boosting": "gbm",
+    "lstm": "bilstm",
+    "gru": "bigru",
+    "ensemble": "stack",
+    "automl": "auto",
+}
+
 
 def make(name: str, **options: Any) -> Head:
     """A new head with these options.
@@ -36,11 +56,21 @@ def make(name: str, **options: Any) -> Head:
     Raises:
         UsageError: the name or an option is unknown; the message suggests the nearest one.
     """
-    valid = options_of(name)
-    for option in options:
-        if option not in valid:
-            raise unknown_name(f"option of head {name!r}", option, valid)
+    check_options(name, options)
     return class_of(name)(**{**HEADS[name][2], **options})
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Check the names and values of a head's options.
+
+    Raises:
+        UsageError: a name or a value is wrong; the message says what it may be.
+    """
+    defaults, types, choices = defaults_of(name), types_of(name), class_of(name).CHOICES
+    for option, value in options.items():
+        if option not in defaults:
+            raise unknown_name(f"option of head {name!r}", option, defaults)
+        option_values.check(name, option, value, defaults[option], types[option], choices.get(option, ()))
 
 
 def class_of(name: str) -> type[Head]:
@@ -50,7 +80,7 @@ def class_of(name: str) -> type[Head]:
         UsageError: the name is unknown.
     """
     if name not in HEADS:
-        raise unknown_name("head", name, HEADS)
+        raise unknown_name("head", name, HEADS, aliases=ALIASES)
     module, class_name, _ = HEADS[name]
     head_class: type[Head] = getattr(import_module(module, __name__), class_name)
     return head_class
@@ -74,6 +104,12 @@ def defaults_of(name: str) -> dict[str, Any]:
     """The default of every option of a head."""
     parameters = inspect.signature(class_of(name)).parameters
     return {option: parameter.default for option, parameter in parameters.items()} | HEADS[name][2]
+
+
+def types_of(name: str) -> dict[str, Any]:
+    """The annotation of every option of a head."""
+    hints = get_type_hints(class_of(name).__init__)
+    return {option: hints.get(option, Any) for option in options_of(name)}
 
 
 def with_shapes(

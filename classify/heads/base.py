@@ -1,7 +1,7 @@
 """What every head does."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State
@@ -22,6 +22,7 @@ class Head(ABC):
     """
 
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {}  # the names that other options may have
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
     history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs

@@ -1,6 +1,6 @@
 """Features of several modalities, vectors and sequences, which are read and then fused."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from torch import nn
 from encode_once.classify.heads.mlp import layers
 from encode_once.classify.heads.search_space import Space
 from encode_once.classify.heads.torch.head import TorchHead
-from encode_once.classify.heads.torch.networks import FusedFeatures
+from encode_once.classify.heads.torch.networks import FUSIONS, READERS, FusedFeatures
 
 
 @dataclass(eq=False, repr=False)
@@ -30,6 +30,11 @@ class Fused(TorchHead):
     drop_feature: the share of features to drop at random in training.
     """
 
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {
+        **TorchHead.CHOICES,
+        "reader": READERS,
+        "fusion": [*FUSIONS],
+    }
     SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "hidden": [64, 128, 256]}
 
     shapes: Sequence[tuple[int, int]] | None = None

@@ -1,6 +1,6 @@
 """Exact k nearest neighbours; all values of k and of the temperature are tried in one pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import ClassVar
@@ -36,6 +36,7 @@ class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     metric: "cosine" or "l2".
     """
 
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"metric": METRICS}
     # The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,).
     STATE: ClassVar[Sequence[str]] = ("rows", "labels", "spread", "k", "temperature")
 

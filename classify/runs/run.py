@@ -34,6 +34,7 @@ from encode_once.cache.format.hdf5 import create_hdf5, write_texts
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
+from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.matrix import MatrixLike
@@ -309,7 +310,9 @@ def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
     """
     path = Path(path)
     if not (path / "run.json").exists():
-        raise MissingDataError(f"{path} is not a run: it has no run.json")
+        inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
+        hint = f"; it holds the runs {short_list(inside)}" if inside else ""
+        raise MissingDataError(f"{path} is not a run: it has no run.json{hint}")
     if (path / UNFINISHED).exists() and not interrupted:
         raise RunError(f"{path} has files of two decision rules, as a command was interrupted: tune it again")
     content = read_json(path / "run.json")

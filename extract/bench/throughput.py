@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Shard, Store, Table, UsageError
+from encode_once.cache.device import device_name
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import Options, Tower, torch_threads
 from encode_once.extract.encoders.clip import ClipCaptions
@@ -21,7 +22,6 @@ from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.runtime import plain_attention
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
-from encode_once.extract.pipeline import choose_device
 from encode_once.extract.readers import read
 from encode_once.extract.workers import (
     DecodedInput,
@@ -70,7 +70,7 @@ def rates(
         images: number of images, taken from the start of the table.
         scripts: also time scripts that use torch alone.
     """
-    device = choose_device(device)
+    device = device_name(device)
     table = _first(next(iter(read(Path(data))[0].values())), images)
     options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
     all_towers = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]

@@ -5,7 +5,7 @@ Tests compare these facts with the libraries' own models.
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,23 +83,33 @@ def _answers(site: str) -> bool:
     return answered.is_set()
 
 
-def listing(encoders: Sequence[tuple[str, EncoderInfo]]) -> str:
+def described(name: str, info: EncoderInfo, state: str | None = None) -> dict[str, str]:
+    """What is known of an encoder; state: see `EncoderInfo.state`."""
+    return {
+        "encoder": name,
+        "outputs": info.outputs,
+        "takes": info.takes,
+        "licence": info.licence,
+        "weights": state or info.state,
+        "model": info.model or (f"the name behind {name}" if name.endswith(":") else ""),
+        "features": ", ".join(f"{name}/{output.split()[0]}" for output in info.outputs.split(", ")),
+    }
+
+
+def records(encoders: Mapping[str, EncoderInfo]) -> list[dict[str, str]]:
+    """`described` of each encoder; waits for all sites that do not answer at the same time."""
+    with ThreadPoolExecutor() as pool:
+        states = list(pool.map(lambda info: info.state, encoders.values()))
+    return [
+        described(name, info, state) for (name, info), state in zip(encoders.items(), states, strict=True)
+    ]
+
+
+def listing(encoders: Mapping[str, EncoderInfo]) -> str:
     """A line for each encoder, in aligned columns."""
-    with ThreadPoolExecutor() as pool:  # to wait for all unreachable sites at the same time
-        states = list(pool.map(lambda encoder: encoder[1].state, encoders))
-    return table_text(
-        [
-            {
-                "encoder": name,
-                "outputs": info.outputs,
-                "takes": info.takes,
-                "licence": info.licence,
-                "weights": state,
-            }
-            for (name, info), state in zip(encoders, states, strict=True)
-        ],
-        header=False,
-    )
+    columns = ("encoder", "outputs", "takes", "licence", "weights")
+    rows = [{column: record[column] for column in columns} for record in records(encoders)]
+    return table_text(rows, header=False)
 
 
 def _any(outputs: str, package: str = "", extra: str = "") -> EncoderInfo:

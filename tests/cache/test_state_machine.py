@@ -16,7 +16,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from encode_once.cache import Failure, Shard, Store, StoreBusyError, Table, content_key
 from encode_once.cache.format import feature_writer
 from encode_once.cache.keys import pack
-from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
+from encode_once.cache.maintenance import (
+    compact,
+    drop_feature,
+    drop_unreferenced,
+    forget_table,
+    repair,
+    verify,
+)
 from encode_once.cache.merge import merge
 from tests.conftest import MEMORY_DISK
 
@@ -155,6 +162,19 @@ class Stores(RuleBasedStateMachine):
             if delete:
                 rows = self.rows[store, change.feature]
                 self.rows[store, change.feature] = {name: rows[name] for name in rows if name in needed}
+
+    @rule(store=STORES, feature=st.sampled_from([*FEATURES]))
+    def drop(self, store, feature):
+        rows = self.rows[store, feature]
+        assert drop_feature(self.store(store), feature).rows == len(rows)
+        self.rows[store, feature], self.failed[store, feature] = {}, set()
+
+    @rule(store=STORES, source=st.sampled_from("st"))
+    def forget(self, store, source):
+        header = next((h for h in self.store(store).headers() if h.source == f"/{source}/train.csv"), None)
+        assert (header is None) == (source not in self.tables[store])
+        if header:
+            assert forget_table(self.store(store), header.name).rows == len(self.tables[store].pop(source))
 
     @rule(store=STORES)
     def repair_an_intact_store(self, store):

@@ -20,16 +20,22 @@ from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.training import Criterion, TrainingConfig, logits, seeded, train
+from encode_once.classify.heads.torch.scores import SCORES
+from encode_once.classify.heads.torch.training import (
+    OPTIMISERS,
+    SCHEDULES,
+    Criterion,
+    TrainingConfig,
+    logits,
+    seeded,
+    train,
+)
 from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
 class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
     """A network that minimises BCE or another loss, stopped by its score on the validation rows.
-
-    A subclass is a dataclass as well, whose fields are its further options, and returns its network from
-    `_network`.
 
     epochs, batch_size: of the train rows; batches are smaller if an epoch would have fewer than 50.
     learning_rate: the highest. If there are several, each trains its own networks on the same batches, and
@@ -43,7 +49,14 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
     loss, label_smoothing: see `classify.heads.torch.losses`.
     """
 
+    # A subclass is a dataclass as well, whose fields are its further options.
+
     LOSSES: ClassVar[Sequence[str]] = losses.NAMES
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {
+        "optimiser": [*OPTIMISERS],
+        "schedule": [*SCHEDULES],
+        "stop_by": [*SCORES],
+    }
     SPACE: ClassVar[Space] = {
         "learning_rate": Range(2e-4, 4e-3, log=True),
         "weight_decay": Range(1e-3, 0.3, log=True),

@@ -23,7 +23,7 @@ def data():
 class Memory(BaseEstimator):
     """A head that knows the labels of the rows it was fitted on, and scores all other rows 0.5."""
 
-    takes_raw, warnings = False, ()
+    takes_raw, warnings, CHOICES = False, (), {}
 
     def __init__(self, seed=0):
         self.seed = seed
@@ -40,7 +40,7 @@ class Memory(BaseEstimator):
 class Spy(BaseEstimator):
     """A combiner that keeps the arguments of `fit`, and scores by the logits of the first head."""
 
-    takes_raw, warnings = False, ()
+    takes_raw, warnings, CHOICES = False, (), {}
 
     def __init__(self, seed=0):
         self.seed = seed

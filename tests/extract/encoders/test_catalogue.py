@@ -156,7 +156,7 @@ def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
     monkeypatch.setattr(
         "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
     )
-    info = {line.split()[0]: " ".join(line.split()) for line in listing(list(listed())).splitlines()}
+    info = {line.split()[0]: " ".join(line.split()) for line in listing(dict(listed())).splitlines()}
     assert info["clip-vit-l"].endswith(
         "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
     )

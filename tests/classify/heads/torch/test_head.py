@@ -88,7 +88,7 @@ def test_unknown_names_are_an_error_of_fit(options, message, data):
 @pytest.mark.parametrize("name", TORCH)
 def test_divergence_at_a_high_learning_rate_is_an_error(name, data):
     with pytest.raises(DataError, match="training diverged at learning rate 1e"):
-        small(name, learning_rate=1e38, optimiser="sgd", warm_up=0.0).fit(*data)
+        small(name, optimiser="sgd", warm_up=0.0).set_params(learning_rate=1e38).fit(*data)
 
 
 def test_the_history_has_every_rate_and_member_and_the_scores_of_the_kept_networks(data):
