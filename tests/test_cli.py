@@ -130,7 +130,7 @@ def test_random_weights_are_reported(folder, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["extract"], "--list shows them"),
+        (["extract"], "encoders lists them"),
         (["extract", "--encoder", "clip-vit-ll"], "did you mean 'clip-vit-l'?"),
         (["extrac"], "extract"),
         (["extract", "--encodr", "x"], "--encoder"),
