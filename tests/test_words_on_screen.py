@@ -92,7 +92,7 @@ def test_commands_name_their_store_in_the_next_one(folder, run):
 
 
 QUIET = [
-    "fit --head knn --run runs/q",
+    "fit --head knn --run runs/q --ignore EO002",
     "predict runs/linear --json",
     "evaluate runs/linear --json",
     "store list",
