@@ -78,6 +78,8 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Time for all heads that --head auto tries. [default: 300]",
 )
+@click.option("--track", "trackers", multiple=True, metavar="NAME",
+              help="Send epochs and figures to tensorboard or mlflow; repeatable.")  # fmt: skip
 @ignore_option
 @json_option
 def fit(
@@ -87,6 +89,7 @@ def fit(
     settings: Sequence[tuple[str, Any]],
     budget: float | None,
     decision: dict[str, Any],
+    trackers: Sequence[str],
     ignore: Sequence[str],
     as_json: bool,
     **options: Any,
@@ -120,9 +123,12 @@ def fit(
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
     from encode_once.classify.runs.predict import fitted_store
+    from encode_once.classify.runs.trackers import check_tracker, track
     from encode_once.classify.spec import FitSpec
 
     checks.check_codes(ignore)
+    for tracker in trackers:
+        check_tracker(tracker)
     of_head = dict(settings) | ({} if budget is None else {"budget": budget})
     spec = FitSpec(**options, decision=DecisionSpec(**decision), options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
@@ -134,6 +140,8 @@ def fit(
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
+    for tracker in trackers:
+        say(f"{tracker}: {track(fitted, metrics, tracker)}")
     fired, _ = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
     for check in fired:
         alert(checks.line(check))
