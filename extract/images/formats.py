@@ -21,3 +21,9 @@ FORMATS = tuple(SUFFIXES)
 # To recognise images among other files; a sample that gives a file's full name may use any suffix.
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes) | {*HEIF_SUFFIXES}
 FULL_DEPTH = 16  # bits of a deep grey image, unless it is known to use fewer
+_ENDS = tuple(IMAGE_SUFFIXES)
+
+
+def is_image_name(text: str) -> bool:
+    """Whether a text ends as the names of image files do."""
+    return text.lower().endswith(_ENDS)

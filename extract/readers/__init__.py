@@ -17,9 +17,10 @@ from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
 from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.layouts import CONTAINERS, accepted, read_raw
-from encode_once.extract.readers.meaning import understood
+from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
+from encode_once.extract.readers.split_files import USUAL_SPLITS
 from encode_once.extract.readers.split_rows import SplitRows
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
@@ -84,14 +85,11 @@ def understand(
             check_regular(data)
         raw = read_raw(data, options)
         raw.sort(key=lambda part: not part.split.startswith("train"))
-        parts: list[SplitRows] = []
-        for part in raw:
-            parts.append(understood(part, options, parts[0].choice if parts else None))
-            part.release()
+        parts, unknown = _understood(raw, options)
         finder = ImageFinder(_root(data, raw), folders)
         built, image_warnings = build_tables(parts, label_separator, finder)
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
-    unused = [line for part in raw for line in part.unused] + unused_files(data, raw)
+    unused = [line for part in raw for line in part.unused] + unknown + unused_files(data, raw)
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
     return Reading({part.split: part for part in built}, result, warnings, unused)
 
@@ -109,6 +107,28 @@ def read(
         data, columns=columns, images=images, label_separator=label_separator, skip_bad_rows=skip_bad_rows
     )
     return reading.tables, reading.warnings + [f"not used: {line}" for line in reading.unused]
+
+
+def _understood(raw: Sequence[RawTable], options: ReadOptions) -> tuple[list[SplitRows], list[str]]:
+    """The rows of each table, and a line for each table without a known column beside others that have one.
+
+    Raises:
+        UnknownColumnsError: no table has, or that of a split has not.
+    """
+    parts: list[SplitRows] = []
+    errors: dict[Path, UnknownColumnsError] = {}
+    for table in raw:
+        try:
+            parts.append(understood(table, options, parts[0].choice if parts else None))
+        except UnknownColumnsError as error:
+            errors[table.files[0]] = error
+            if table.split in USUAL_SPLITS:
+                raise
+        table.release()
+    if not parts:
+        raise next(iter(errors.values()))
+    lines = [f"{path.name}: no column has a known name; --data {path} reads it alone" for path in errors]
+    return parts, lines
 
 
 def _root(data: Path, tables: Sequence[RawTable]) -> Path:

@@ -139,11 +139,11 @@ def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finde
 
 
 def _nothing_to_encode(part: SplitRows) -> str:
-    columns = (
-        f"; --caption-column or --image-column may name {', '.join(part.columns)[:80]}"
-        if part.columns
-        else ""
-    )
+    images = ", ".join(part.choice.image_columns)
+    others = ", ".join(part.columns)
+    columns = f"; --caption-column or --image-column may name {others[:80]}" if others else ""
+    if images:
+        columns = f"; --image-column may name {images[:80]}"
     return f"{part.files[0]}: has neither captions nor images; {REMEDY}{columns}"
 
 

@@ -26,14 +26,15 @@ ABOUT = (
 
 def recognises(data: Path, options: ReadOptions) -> bool:
     """Whether the folder, or the only folder in it, directly contains images; or it is an image."""
-    return bool(_is_image(data) or _folder(data))
+    return bool(_is_image(data) or image_folder(data))
 
 
 def _is_image(data: Path) -> bool:
     return data.suffix.lower() in IMAGE_SUFFIXES and not data.is_dir()
 
 
-def _folder(data: Path) -> Path | None:
+def image_folder(data: Path) -> Path | None:
+    """The folder that has the images: the data, or the only folder in it."""
     listing = Folder.listed(data)
     if listing.pictures:
         return data
@@ -51,14 +52,14 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     Raises:
         DataError: a text matches two images, or is not UTF-8.
     """
-    if options.columns.named and not records_in(_folder(data) or data):
+    if options.columns.named and not records_in(image_folder(data) or data):
         raise UsageError(f"{data} is a folder of images: it has no columns to name")
     if _is_image(data):
         image = str(data.absolute())
         columns = {"image": [image]}
         names = {"image": lambda: [data.name]}
         return [RawTable.of_columns("train", [data], columns, lambda row: image, sources=names)]
-    return [table_of([_folder(data) or data], data, options)]
+    return [table_of([image_folder(data) or data], data, options)]
 
 
 def table_of(folders: Sequence[Path], data: Path, options: ReadOptions) -> RawTable:

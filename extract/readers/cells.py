@@ -1,8 +1,11 @@
 """Single cells: as text, as captions, or as a value that the column does not allow."""
 
+import re
 from dataclasses import dataclass
 
 from encode_once.cache.errors import DataError, brief
+
+ATTACHMENT = re.compile(r"(.+) \(https?://\S+\)")  # `photo.jpg (https://…)`, as Airtable exports it
 
 
 @dataclass(frozen=True)
@@ -32,3 +35,9 @@ def text_of(cell: object) -> str:
 def captions_of(cell: object) -> tuple[str, ...]:
     """A cell of captions: a text or a list of texts."""
     return tuple(map(text_of, cell if isinstance(cell, list | tuple) else [cell]))
+
+
+def image_name(text: str) -> str:
+    """The name of an image file in a cell, without the URL that follows it in Airtable's exports."""
+    match = ATTACHMENT.fullmatch(text.strip()) if text.rstrip().endswith(")") else None
+    return match[1] if match else text

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.terminal import short_list
+from encode_once.extract.images.formats import is_image_name
+from encode_once.extract.readers.cells import image_name
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.image_lookup import ImageFolder
 from encode_once.extract.readers.literals import names_in
@@ -134,6 +136,7 @@ class Choice:
     reasons: dict[str, str]  # role: "id", "image", "captions" or "labels" → why
     one_hot: bool = False  # whether each column of the labels is a class
     hints: tuple[str, ...] = ()  # columns that may be labels, and the option that reads them
+    image_columns: tuple[str, ...] = ()  # whose cells are names of image files, and which are not chosen
 
 
 def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Choice:
@@ -167,6 +170,12 @@ class _Chooser:
             image = self._guess("image", IMAGES, self.table.sources)
         image = image or self._single("image", columns.image, fixed.image, IMAGES)
         row_id = self._single("id", columns.id, fixed.id, IDS)
+        file_columns = [
+            name for name in self.free if name not in (image, row_id) and self._names_images(name)
+        ]
+        if row_id is None and image is None and len(file_columns) == 1:
+            self.reasons["image"] = "its cells are names of image files"
+            image = file_columns.pop()
         if row_id is None and image is None:
             row_id = self._ending("id", ("id",), self._is_unique)
         captions = self._captions(columns.captions, fixed.captions)
@@ -176,7 +185,7 @@ class _Chooser:
         for name in (row_id, *captions, *labels):
             if name in self.table.sources:
                 raise DataError(f"{self.path}: the column {name!r} holds bytes or images; save it as strings")
-        return Choice(roles, self.reasons, one_hot, hints)
+        return Choice(roles, self.reasons, one_hot, hints, tuple(file_columns))
 
     def _named(self, name: str) -> str:
         if name not in self.table.names:
@@ -286,12 +295,12 @@ class _Chooser:
 
     def _one_hot(self, names: Sequence[str]) -> bool:
         readable = set(self.table.plain)
-        return len(names) > 1 and all(n in readable and is_binary(self.table.read(n)) for n in names)
+        return len(names) > 1 and all(n in readable and is_binary(self.table.read(n), n) for n in names)
 
     def _mostly_one_hot(self, names: Sequence[str]) -> bool:
         """Whether most columns are binary: a cell of the others that is not is then an error, not a name."""
         readable = set(self.table.plain)
-        binary = sum(name in readable and is_binary(self.table.read(name)) for name in names)
+        binary = sum(name in readable and is_binary(self.table.read(name), name) for name in names)
         return len(names) > 1 and 2 * binary > len(names)
 
     def _hints(self, rest: list[str]) -> tuple[str, ...]:
@@ -300,7 +309,7 @@ class _Chooser:
             for name in rest
             if name in self.table.plain
             and name not in self.table.sources
-            and is_binary(self.table.read(name))
+            and is_binary(self.table.read(name), name)
         ]
         if len(binary) >= RUN:
             first, last = binary[0], binary[-1]
@@ -326,6 +335,12 @@ class _Chooser:
             return any(names_in(cell) is not None for cell in nested)
         words = [word for cell in sample for word in WORDS.findall(str(cell))]
         return len(set(words)) <= max(FEW_LABELS * len(words), 1)
+
+    def _names_images(self, name: str) -> bool:
+        if name not in self.table.plain or name in self.table.sources:
+            return False
+        sample = self._sample(name)
+        return bool(sample) and all(isinstance(c, str) and is_image_name(image_name(c)) for c in sample)
 
     def _has_sentences(self, name: str) -> bool:
         if name in self.table.sources:

@@ -15,15 +15,15 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
+from urllib.parse import unquote
 
 from encode_once.cache.errors import DataError, MissingDataError, brief
 from encode_once.cache.source_files import TEXTS
-from encode_once.extract.images.formats import IMAGE_SUFFIXES
+from encode_once.extract.images.formats import IMAGE_SUFFIXES, is_image_name
 from encode_once.extract.readers.image_search import Guess, ImageSearch, Reference, split_words
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-SUFFIXES = tuple(IMAGE_SUFFIXES)
 COMPARED = 2000  # names that the nearest to a missing one is looked for among
 
 
@@ -177,6 +177,8 @@ class ImageFinder:
         result.urls = [row for row in unfound if "://" in names[row] and URL.match(names[row])]
         unfound = sorted({*unfound} - {*result.urls})
         search = self._search(split)
+        self._decode(result, names, unfound, roots, where)
+        unfound = [row for row in unfound if not result.paths[row]]
         guessed = unfound if search.first_files(1) else []
         places: dict[str, frozenset[str]] = {}  # by the named folder
         references = {}
@@ -196,6 +198,25 @@ class ImageFinder:
             for row in unfound:
                 result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))
         return result
+
+    def _decode(
+        self,
+        images: SplitImages,
+        names: Sequence[str],
+        rows: Sequence[int],
+        roots: Sequence[str],
+        where: Callable[[int], str],
+    ) -> None:
+        """Set the images of rows whose names are written as in a URL, as Notion exports them."""
+        decoded = {row: unquote(names[row]) for row in rows if "%" in names[row]}
+        places = [*decoded]
+        paths = self._all_named([*decoded.values()], roots, lambda place: where(places[place]))
+        for row, path in zip(places, paths, strict=True):
+            if path:
+                images.paths[row] = path
+                shown = posixpath.relpath(path, self._data.resolve())
+                guess = Guess(path, shown, "by decoding %20 and the like")
+                images.guesses.setdefault(guess.difference, []).append((row, guess))
 
     def _roots(self, split: str, folders: Sequence[Path]) -> list[str]:
         """The folders that names are relative to: those that the user chose, or else `folders`."""
@@ -217,7 +238,7 @@ class ImageFinder:
         row: int,
     ) -> str:
         """The path of the image that is where its name says, in the first such folder; "" if none."""
-        has_suffix = file_name.lower().endswith(SUFFIXES)
+        has_suffix = is_image_name(file_name)
         for folder, listing in folders:
             if file_name in listing.files:
                 return self._checked(folder, file_name, name, where, row)

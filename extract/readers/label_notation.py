@@ -5,6 +5,7 @@ object of flags; a vector of 0 and 1, whose classes must be named; a number; or 
 (see `separators`). The column is looked at as a whole: how most of its cells are written decides.
 """
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -22,6 +23,7 @@ from encode_once.extract.readers.raw import Cells
 
 Labels = str | tuple[str, ...]  # of a row: a text that may hold several names, or the names
 MOSTLY = 0.5  # share of the cells that are written as lists, from which on the column is one of lists
+WHOLE = re.compile(r"\s*-?\d+\.0\s*")  # what pandas makes of whole numbers in a column with gaps
 BITS = 3  # characters of a text such as 011, from which on it is a vector
 
 
@@ -90,6 +92,10 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
     vectors = _vectors(values, texts)
     if vectors or (classes and any(value is not None for value in values)):
         return _multi_hot(vectors, classes, len(values), missing)
+    if texts and all(map(WHOLE.fullmatch, texts)):
+        column = _of_cells([value.partition(".")[0] if isinstance(value, str) else value for value in values])
+        column.notation, column.missing = "numbers such as 1.0 are read as 1", missing
+        return column
     literals = {text: literal(text) for text in texts}
     listed = sum(n for text, n in texts.items() if literals[text] is not None)
     if listed and listed >= MOSTLY * sum(texts.values()):

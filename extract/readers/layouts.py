@@ -59,7 +59,13 @@ def read_raw(data: Path, options: ReadOptions) -> list[RawTable]:
         MissingDataError: the data has no known layout; the message says what it most looks like.
         DataError: it has several, or cannot be read.
     """
-    if container := _container(data, options):
+    container = _container(data, options)
+    if container is captioned_folder and (inner := captioned_folder.image_folder(data)) != data and inner:
+        data = inner
+        container = _container(inner, options)  # which may have a table, or be that of a split
+        if inner.name.lower() in SPLIT_NAMES and container is not captioned_folder:
+            return [*_of_split(inner, options)]
+    if container:
         return _read(container, data, options)
     tables = [part for folder in _split_folders(data) for part in _of_split(folder, options)]
     if not tables:

@@ -27,6 +27,7 @@ NUMPY_NUMBERS = re.compile(rf"\[\s*{NUMBER}(?:\s+{NUMBER})*\s*\]")
 NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
 ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags
+HASHTAGS = re.compile(r"(?:#[^#\s,;|]+\s*)+")  # #python#pandas, #python #pandas
 PAIRS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 EMPTY = {*EMPTY_LISTS, "array([])"}
 
@@ -39,10 +40,16 @@ def literal(text: str) -> Any:
     text = text.strip()
     if text in EMPTY:
         return []
+    if HASHTAGS.fullmatch(text):
+        return text.replace("#", " #").split()
     if array := NUMPY_ARRAY.fullmatch(text):
         text = array[1].strip()
     if text[:1] not in PAIRS or not text.endswith(PAIRS[text[:1]]):
         return None
+    return _in_brackets(text)
+
+
+def _in_brackets(text: str) -> Any:
     if ANGLED.fullmatch(text):
         return text[1:-1].split("><")
     if NUMPY_STRINGS.fullmatch(text):  # Python would make one string of adjacent ones

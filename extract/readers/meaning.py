@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from encode_once.cache.errors import DataError, brief
-from encode_once.extract.readers.cells import captions_of, text_of
+from encode_once.extract.readers.cells import captions_of, image_name, text_of
 from encode_once.extract.readers.columns import Choice, ReadOptions, choose, plain_name
 from encode_once.extract.readers.joining import joined
 from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
@@ -19,6 +19,10 @@ from encode_once.extract.readers.split_rows import SplitRows
 Cell = TypeVar("Cell")
 
 
+class UnknownColumnsError(DataError):
+    """A table has no column of a known name."""
+
+
 def understood(table: RawTable, options: ReadOptions, train: Choice | None = None) -> SplitRows:
     """The rows of a table by the meaning of its columns.
 
@@ -27,7 +31,8 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
 
     Raises:
         UsageError: the user's names do not fit, or several columns have names of one meaning.
-        DataError: the table has no rows, no column of a known name, or a cell that its column does not allow.
+        UnknownColumnsError: no column has a known name.
+        DataError: the table has no rows, or a cell that its column does not allow.
     """
     if not table.rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
@@ -40,7 +45,7 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
 def _refuse_unknown(table: RawTable, choice: Choice) -> None:
     names = ", ".join(table.names[:4])[:80]
     hint = f"; {choice.hints[0]}" if choice.hints else ""
-    raise DataError(
+    raise UnknownColumnsError(
         f"{table.files[0]}: no column has a known name, of {names}; if the first line is no header, add one "
         f"such as id,labels,caption; else use --caption-column, --label-column or --image-column{hint}"
     )
@@ -61,6 +66,8 @@ class _Reading:
         table, roles = self.table, self.roles
         embedded = roles.image in table.sources
         names = self._column(roles.image, text_of) if roles.image else None
+        if names and not embedded:
+            names = list(map(image_name, names))
         if roles.id:
             ids = self._column(roles.id, text_of)
         elif embedded:
@@ -181,15 +188,18 @@ class _Reading:
         return list(zip(*columns, strict=True))
 
     def _one_hot(self, columns: dict[str, Cells]) -> Sequence[Labels]:
+        notes = self.notes["labels"]
+        if unlabelled := [name for name in columns if is_missing(name)]:
+            columns = {name: cells for name, cells in columns.items() if name not in unlabelled}
+            notes.append(f"{', '.join(unlabelled)} is no class, but says that a row has none")
         for name, cells in columns.items():
-            if others := foreign(cells):
+            if others := foreign(cells, name):
                 for row, cell in enumerate(cells):
                     if cell in others:
                         self._add_bad(
                             row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
                         )
         read = read_one_hot(columns, self.options.uncertain)
-        notes = self.notes["labels"]
         notes.append(f"one column for each of {len(columns)} classes")
         if read.blanks:
             notes.append(f"{read.blanks} blank cells are negative")

@@ -1,10 +1,12 @@
-"""Words that stand for a missing value: those that pandas takes for one, and empty lists."""
+"""Words for a missing value: those that pandas takes for one, empty lists, and what people write."""
 
 EMPTY_LISTS = ("[]", "{}", "()", "set()")
 MISSING = frozenset(
     {
         *"#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null".split(),
         "#N/A N/A",
+        *"none NONE nil - -- – — Unlabeled unlabeled Unlabelled unlabelled".split(),
+        *("no label", "No label", "No Label", "no labels", "No labels", "No Labels"),
         *EMPTY_LISTS,
     }
 )

@@ -1,4 +1,4 @@
-"""Labels in one column for each class: 1 or 0, true or false, yes or no, 1 or -1, or blank."""
+"""Labels in one column for each class: 1 or 0, yes or no, 1 or -1, the name of the class, or blank."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from encode_once.extract.readers.missing import is_missing
 from encode_once.extract.readers.raw import Cells, CodedCells
 
 Uncertain = Literal["positive", "negative", "missing"]
-POSITIVE = {"1", "1.0", "true", "yes", "y", "t", "x"}
-NEGATIVE = {"0", "0.0", "false", "no", "n", "f"}
+POSITIVE = {*"1 1.0 true yes y t x positive pos present checked on ✓ ✔ ☑ ✅".split()}
+NEGATIVE = {*"0 0.0 false no n f negative neg absent unchecked off ✗ ✘ ☐ ❌".split()}
 MINUS_ONE = {"-1", "-1.0"}
+FLAGS = POSITIVE | NEGATIVE | MINUS_ONE
 MOST_VALUES = 12  # different cells in such a column
 
 
@@ -40,24 +41,25 @@ def distinct(cells: Cells, most: int = MOST_VALUES) -> set[Any] | None:
     return values
 
 
-def _word(cell: object) -> str:
-    return "" if cell is None or cell != cell else str(cell).strip().casefold()
+def _word(cell: object, name: str) -> str:
+    """What a cell of the column `name` says, in lower case; "yes" for the name itself, as surveys have it."""
+    word = "" if cell is None or cell != cell else str(cell).strip().casefold()
+    return "yes" if word and word not in FLAGS and word == name.strip().casefold() else word
 
 
-def is_binary(cells: Cells) -> bool:
-    """Whether all cells say yes or no, or are blank, and not all are blank."""
+def is_binary(cells: Cells, name: str) -> bool:
+    """Whether all cells of a column say yes or no, or are blank, and not all are blank."""
     values = distinct(cells)
     if values is None:
         return False
-    words = {_word(value) for value in values if not is_missing(value)}
-    return bool(words) and words <= POSITIVE | NEGATIVE | MINUS_ONE
+    words = {_word(value, name) for value in values if not is_missing(value)}
+    return bool(words) and words <= FLAGS
 
 
-def foreign(cells: Cells) -> set[Any]:
+def foreign(cells: Cells, name: str) -> set[Any]:
     """The different cells that say neither yes nor no, and are not blank."""
     values = set(cells.values if isinstance(cells, CodedCells) else cells)
-    flags = POSITIVE | NEGATIVE | MINUS_ONE | {""}
-    return {value for value in values if not is_missing(value) and _word(value) not in flags}
+    return {value for value in values if not is_missing(value) and _word(value, name) not in FLAGS}
 
 
 def read_one_hot(columns: dict[str, Cells], uncertain: Uncertain) -> OneHot:
@@ -66,7 +68,7 @@ def read_one_hot(columns: dict[str, Cells], uncertain: Uncertain) -> OneHot:
     -1 is negative in a table without 0. With 0, it means uncertain, as in CheXpert, and is read as
     `uncertain` says: those rows are the caller's to leave out if they are "missing". Blank is negative.
     """
-    words = {name: _words(cells) for name, cells in columns.items()}
+    words = {name: _words(cells, name) for name, cells in columns.items()}
     has_zero = any(word in NEGATIVE for values, _ in words.values() for word in values)
     is_uncertain = has_zero and any(word in MINUS_ONE for values, _ in words.values() for word in values)
     counts_as = POSITIVE | MINUS_ONE if is_uncertain and uncertain == "positive" else POSITIVE
@@ -95,7 +97,7 @@ def read_one_hot(columns: dict[str, Cells], uncertain: Uncertain) -> OneHot:
     return OneHot(labels, blanks, sorted(doubtful), minus_one)
 
 
-def _words(cells: Cells) -> tuple[list[str], Any]:
+def _words(cells: Cells, name: str) -> tuple[list[str], Any]:
     """The different words of a column, "" for none, and the number of each row's word, (n,)."""
     if isinstance(cells, CodedCells):
         values: Sequence[Any] = cells.values
@@ -104,7 +106,7 @@ def _words(cells: Cells) -> tuple[list[str], Any]:
         of_value: dict[Any, int] = {}
         codes = np.array([of_value.setdefault(cell, len(of_value)) for cell in cells], np.intp)
         values = list(of_value)
-    return ["" if is_missing(value) else _word(value) for value in values], codes
+    return ["" if is_missing(value) else _word(value, name) for value in values], codes
 
 
 def _tuples(names: list[str], ends: list[int]) -> list[tuple[str, ...]]:

@@ -7,13 +7,14 @@ files are, and what is reported.
 """
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, overload
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, brief
 
 Cells = Sequence[Any]  # of a column: texts, numbers, booleans, None, lists or dicts, as the file has them
 
@@ -103,6 +104,13 @@ class RawTable:
         """Free the memory of the cells, which cannot be read any more."""
         nothing: dict[str, Cells] = {}
         self.read = nothing.__getitem__
+
+
+def refuse_equal_names(place: object, names: Sequence[str]) -> None:
+    """Raise if two columns of a table have one name."""
+    for name, number in Counter(names).items():
+        if number > 1:
+            raise DataError(f"{place}: two columns share the name {brief(repr(name))}; rename one of them")
 
 
 def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path] = ()) -> RawTable:

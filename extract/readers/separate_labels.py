@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers import separators
+from encode_once.extract.readers import label_names, separators
 from encode_once.extract.readers.separators import Separator
 from encode_once.extract.readers.split_rows import SplitRows
 
@@ -32,6 +32,8 @@ def separate_labels(
                 _report_separator(part, separator, shared, of_cells)
     labels = [_split_labels(part, separator) for part, separator in zip(parts, of_part, strict=True)]
     names = {name for rows in labels for names_of_row in rows or () for name in names_of_row}
+    if labelled := [part for part in parts if part.labels is not None]:
+        labelled[0].warnings += [f"{labelled[0].files[0]}: {doubt}" for doubt in label_names.doubts(names)]
     written = user_separator or (shared.text if any(counts) else None)
     candidates = [written] if written else SEPARATORS
     usable = separators.usable(names, candidates)

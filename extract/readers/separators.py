@@ -11,12 +11,29 @@ from dataclasses import dataclass, field, replace
 
 BLANK = " "  # any white space
 # Candidate → how much more a row counts with it: few names contain a bar, many contain a blank.
-WEIGHTS = {"|": 3, ";": 3, "\n": 3, ",": 2, "/": 1, "&": 1, "+": 1, BLANK: 1}
+WEIGHTS = {
+    "|": 3,
+    ";": 3,
+    "\n": 3,
+    ",": 2,
+    "/": 1,
+    "&": 1,
+    "+": 1,
+    "｜": 3,
+    "；": 3,
+    "、": 3,
+    "，": 2,
+    BLANK: 1,
+}
+COMMAS = ",，"
+# Parts of words: they separate only if their parts occur alone, in at least two different cells.
+RARE = ("-", "_", ":", "~", "·", "•", " and ")
 # One that occurs in many names, as in C++ and R&B, separates only between two parts.
 BETWEEN = {
     s: re.compile(rf"\s+{re.escape(s)}\s+|(?<=[^\s{s}])\s*{re.escape(s)}\s*(?=[^\s{s}])") for s in "/&+"
 }
-RELIABLE = "|;\n"  # separate names unless the column shows the contrary
+RELIABLE = "|;\n｜；、"  # separate names unless the column shows the contrary
+BRACKETS = re.compile(r"\([^()]*\)")  # "Red (bright, warm), Green" is two names
 FEW = 5  # different cells that show nothing
 CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
 ENOUGH = 0.5
@@ -42,6 +59,8 @@ class Separator:
         """The names in a cell, and whether it is odd: separated otherwise than the column."""
         if whole := self._otherwise(cell):
             return tuple(dict.fromkeys(whole)), True
+        if self.is_chosen:
+            return tuple(dict.fromkeys(_split(cell, self.text))), False
         parts = [(part, self._otherwise(part)) for part in parts_of(cell, self.text)]
         names = [name for part, otherwise in parts for name in otherwise or [part]]
         return tuple(dict.fromkeys(names)), any(otherwise for _, otherwise in parts)
@@ -59,7 +78,15 @@ def chosen(text: str) -> Separator:
 
 
 def parts_of(cell: str, separator: str | None) -> list[str]:
-    """The parts of a cell, without blanks around them."""
+    """The parts of a cell, without blanks around them; what is in brackets is not separated."""
+    if "(" not in cell or separator in (None, BLANK):
+        return _split(cell, separator)
+    groups = BRACKETS.findall(cell)
+    parts = _split(BRACKETS.sub("\0", cell), separator)
+    return [re.sub("\0", lambda _: groups.pop(0), part) for part in parts]
+
+
+def _split(cell: str, separator: str | None) -> list[str]:
     if separator is None:
         return [cell.strip()] if cell.strip() else []
     if separator == BLANK:
@@ -118,15 +145,15 @@ def decide(counts: Mapping[str, int]) -> Separator:
     Args:
         counts: cell → number of rows with it, without empty cells.
     """
-    evidence = {text: _evidence(counts, text) for text in WEIGHTS if text != BLANK}
+    evidence = {text: _evidence(counts, text) for text in (*WEIGHTS, *RARE) if text != BLANK}
     likely = {text: of_text for text, of_text in evidence.items() if _accepts(text, of_text)}
     # A blank beside another separator is part of a name, or of that separator.
     blank = _evidence({cell: n for cell, n in counts.items() if not any(s in cell for s in likely)}, BLANK)
     if blank.speaks_for:
         likely[BLANK] = blank
     if not likely:
-        return _names_of_one(counts, evidence | {BLANK: blank})
-    text = max(likely, key=lambda s: likely[s].rows * WEIGHTS[s])
+        return _names_of_one(counts, {s: evidence[s] for s in WEIGHTS if s != BLANK} | {BLANK: blank})
+    text = max(likely, key=lambda s: likely[s].rows * WEIGHTS.get(s, 1))
     names = frozenset(
         part
         for cell in counts
@@ -188,7 +215,9 @@ def _is_own(
 def _accepts(text: str, evidence: _Evidence) -> bool:
     if not evidence.rows or text in RELIABLE:
         return bool(evidence.rows)
-    if text == ",":  # not as in "Portland, OR", a name that recurs as a whole
+    if text in RARE:
+        return evidence.cells > 1 and evidence.alone >= CLEAR
+    if text in COMMAS:  # not as in "Portland, OR", a name that recurs as a whole
         recurs = evidence.rows >= REPEATED * evidence.cells
         return evidence.speaks_for or evidence.cells < FEW or evidence.recurring >= ENOUGH or not recurs
     return evidence.speaks_for and not evidence.numbers
@@ -223,7 +252,7 @@ def _doubt(text: str, evidence: _Evidence, rows: int) -> str:
     rare = evidence.cells == 1 and rows > 2 * FEW
     if text in RELIABLE and not rare:
         return ""
-    if text == "," and evidence.recurring >= ENOUGH:
+    if text in COMMAS and evidence.recurring >= ENOUGH:
         return ""
     return f"{evidence.example!r} may be one name"
 

@@ -8,7 +8,7 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import open_regular
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.packed import ENOUGH, MOST
-from encode_once.extract.readers.raw import Cells, RawTable
+from encode_once.extract.readers.raw import Cells, RawTable, refuse_equal_names
 
 
 def open_spreadsheet(path: Path, bad_rows: BadRows) -> RawTable:
@@ -24,8 +24,7 @@ def open_spreadsheet(path: Path, bad_rows: BadRows) -> RawTable:
     (_, header), *records = filled
     names = ["" if cell is None else str(cell).strip() for cell in header]
     named = [name for name in names if name]
-    if len({*named}) < len(named):
-        raise DataError(f"{path}: two columns share a name; rename one of them")
+    refuse_equal_names(path, named)
     lines = [line for line, _ in records]
     columns: dict[str, Cells] = {
         name: [row[place] if place < len(row) else None for _, row in records]

@@ -22,7 +22,7 @@ from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import SPARSE, BadRows, file_errors, is_too_sparse
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.packed import GZIP, open_packed, stem_of, suffix_of
-from encode_once.extract.readers.raw import RawTable
+from encode_once.extract.readers.raw import RawTable, refuse_equal_names
 from encode_once.extract.readers.spreadsheet import open_spreadsheet
 
 MUCH_TEXT = 1 << 30  # bytes in a column that no file is too small for
@@ -71,8 +71,7 @@ def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
     if not table.lines:
         raise DataError(f"{path}:{table.line}: the table has a header and no rows")
     named = [name for name in names if name]
-    if len(set(named)) < len(named):
-        raise DataError(f"{path}:{table.line}: two columns share a name; rename one of them")
+    refuse_equal_names(f"{path}:{table.line}", named)
     without_name = [cells for name, cells in zip(names, table.columns, strict=True) if not name]
     unused = []
     if filled := sum(any(map(str.strip, cells)) for cells in without_name):
@@ -247,8 +246,7 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
         raise DataError(
             f"{path}: its metadata of Hugging Face datasets is damaged ({brief(error)})"
         ) from error
-    if len(set(schema.names)) < len(schema.names):
-        raise DataError(f"{path}: two columns share a name; rename one of them")
+    refuse_equal_names(path, schema.names)
     class_names = {name: _class_names(path, name, features.get(name)) for name in schema.names}
     embedded: dict[str, Callable[[], list[Any]]] = {}
     plain = []

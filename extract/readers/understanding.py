@@ -102,7 +102,8 @@ def _ids(rows: SplitRows) -> str:
 def _images(rows: SplitRows, table: Table) -> str:
     missing = rows.without_image
     if missing is None or missing == len(table):
-        return "none"
+        others = _listed(rows.choice.image_columns)
+        return f"none (--image-column may name {others})" if others else "none"
     chosen = _from(rows, "image", [rows.choice.roles.image]) or "the ids are their names"
     return f"{chosen}: {len(table) - missing} found, {missing} missing"
 

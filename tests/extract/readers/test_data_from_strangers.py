@@ -231,7 +231,7 @@ def test_damaged_metadata_of_other_types_is_refused(tmp_path):
 def test_two_columns_of_one_name_are_refused(tmp_path):
     columns = pa.table([["a"], ["b"], ["c"]], names=["id", "text", "text"])
     parquet.write_table(columns, tmp_path / "x.parquet")
-    assert error(tmp_path / "x.parquet") == "x.parquet: two columns share a name; rename one of them"
+    assert error(tmp_path / "x.parquet") == "x.parquet: two columns share the name 'text'; rename one of them"
 
 
 def test_small_files_that_would_take_much_memory_are_refused(tmp_path):

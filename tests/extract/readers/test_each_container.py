@@ -210,7 +210,7 @@ def test_one_coco_file_is_read_with_the_captions_next_to_it(tmp_path):
         ("a.jsonl", '{"id": 1, "image": "a.jpg"}\n\n{"id": 1, "image": "b.jpg"}\n', "a.jsonl:3: the id '1'"),
         ("a.jsonl", '{"text": "a"}\n{"text": "b", "caption": "c"}\n', "'text' and 'caption' have equivalent"),
         ("a.tsv", "id\ttext\n1\ta\tb\n", "a.tsv:2: fields: 3, in the header: 2"),
-        ("a.tsv", "id\tid\n1\ta\n", "a.tsv:1: two columns share a name"),
+        ("a.tsv", "id\tid\n1\ta\n", "a.tsv:1: two columns share the name 'id'"),
         ("a.csv", "path,file_name,text\na,b,c\n", "choose with --image-column"),
         ("a.csv", "key,id,text\na,b,c\n", "choose with --id-column"),
         ("a.csv", "id,text,tags,label\na,b,c,d\n", "choose with --label-column"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers import read
+from encode_once.extract.readers import Columns, read, understand
 
 
 def data(root, files, rows, name="train.csv", header="ImageID,Labels"):
@@ -42,6 +42,7 @@ LOST = {
     "zeros": ("12", "images/0012.png", "with other leading zeros"),
     "zeros and suffix": ("12.png", "images/000012.png", "with other leading zeros"),
     "more zeros": ("0012", "images/12.png", "with other leading zeros"),
+    "url": ("a%20b/c%2B1.jpg", "images/a b/c+1.jpg", "by decoding %20 and the like"),
     "all": (r"D:\x\0.JPEG", "any/0.jpg", "with another suffix"),
 }
 
@@ -189,3 +190,31 @@ def test_no_file_is_accessed_for_itself(tmp_path, monkeypatch):
     assert paths == files
     assert len(calls) < 1000  # of folders and tables
     assert time.perf_counter() - started < 5
+
+
+def test_a_column_of_an_unknown_name_is_that_of_the_images_if_its_cells_name_images(tmp_path):
+    root = data(tmp_path / "x", ["a.jpg", "b.jpg"], [])
+    (root / "train.csv").write_text("Fichier,tags\na.jpg,red\nb.jpg,green\n")
+    reading = understand(root)
+    assert [Path(path).name for path in reading.tables["train"].images] == ["a.jpg", "b.jpg"]
+    assert "images: column Fichier (its cells are names of image files): 2 found" in reading.text()
+
+
+def test_of_two_columns_of_images_none_is_taken_and_both_are_named(tmp_path):
+    root = data(tmp_path / "x", ["a.jpg", "b.jpg"], [])
+    (root / "train.csv").write_text("left,right,tags,text\na.jpg,b.jpg,red,x\n")
+    assert "images: none (--image-column may name left, right)" in understand(root).text()
+    (root / "train.csv").write_text("left,right,tags\na.jpg,b.jpg,red\n")
+    with pytest.raises(DataError, match="--image-column may name left, right"):
+        understand(root)
+    (table,) = understand(root, columns=Columns(image="right")).tables.values()
+    assert [Path(path).name for path in table.images] == ["b.jpg"]
+
+
+def test_an_attachment_of_airtable_is_the_file_before_its_url(tmp_path):
+    root = data(tmp_path / "x", ["a b.jpg"], [])
+    url = "https://v5.airtableusercontent.com/v3/u/1/a%20b.jpg"
+    (root / "train.csv").write_text(f"Name,Attachments,Tags\nx,a b.jpg ({url}),red\n")
+    (table,) = understand(root).tables.values()
+    assert table.ids == ["a b.jpg"]
+    assert Path(table.images[0]).name == "a b.jpg"

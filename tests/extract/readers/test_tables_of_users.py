@@ -148,6 +148,42 @@ def test_minus_one_beside_0_is_uncertain_and_blank_is_negative(tmp_path, uncerta
     assert any("uncertain label, -1" in line and "--uncertain" in line for line in reading.warnings)
 
 
+@pytest.mark.parametrize(
+    ("positive", "negative"),
+    [("Positive", "Negative"), ("✓", ""), ("checked", ""), ("Present", "Absent"), ("☑", "☐"), (None, "")],
+)
+def test_a_column_of_a_class_may_say_yes_in_other_words(tmp_path, positive, negative):
+    """None: surveys write the name of the choice itself."""
+    cells = {c: [(positive or c) if c in names else negative for names in SETS] for c in COLOURS}
+    assert only(write(tmp_path / "x.csv", frame(**cells)))[1] == SETS
+
+
+def test_columns_that_are_called_0_and_1_are_read_by_their_cells(tmp_path):
+    table = frame(**{str(c): BINARY[:, c] for c in range(3)})
+    assert only(write(tmp_path / "x.csv", table))[1] == [
+        [str(COLOURS.index(name)) for name in names] for names in SETS
+    ]
+
+
+@pytest.mark.parametrize("name", ["Unlabeled", "N/A", "none"])
+def test_a_column_that_says_that_there_is_no_label_is_no_class(tmp_path, name):
+    """Roboflow's column, and that of the movie posters of Kaggle."""
+    table = one_hot(**{name: [int(not names) for names in SETS]})
+    _, labels, reading = only(write(tmp_path / "x.csv", table))
+    assert labels == SETS
+    assert f"{name} is no class, but says that a row has none" in reading.text()
+
+
+def test_whole_numbers_with_a_fraction_are_the_same_classes_as_without(tmp_path):
+    write(tmp_path / "train.csv", frame(label=[None, *(row % 3 for row in range(23))]))
+    write(tmp_path / "val.csv", frame(label=[row % 3 for row in range(24)]))
+    assert "1.0" in (tmp_path / "train.csv").read_text()
+    reading = understand(tmp_path)
+    assert reading.tables["train"].labels == [(), *((str(row % 3),) for row in range(23))]
+    assert reading.tables["val"].labels == [(str(row % 3),) for row in range(24)]
+    assert "numbers such as 1.0 are read as 1" in reading.text()
+
+
 def test_minus_one_without_0_is_negative(tmp_path):
     table = one_hot().replace({name: {0: -1} for name in COLOURS})
     _, labels, reading = only(write(tmp_path / "x.csv", table))
@@ -174,6 +210,18 @@ def test_minus_one_without_0_is_negative(tmp_path):
         (["American Robin", "European Robin", "American Crow", "Hooded Crow"] * 3, None, None),
         (["a/b", "a", "b"], [["a", "b"], ["a"], ["b"]], "/"),
         (["TV/monitor", "sofa", "TV/monitor"], [["TV/monitor"], ["sofa"], ["TV/monitor"]], None),
+        (["a-b", "a", "b", "c", "b-c"], [["a", "b"], ["a"], ["b"], ["c"], ["b", "c"]], "-"),
+        (["a_b", "a", "b", "c", "b_c"], [["a", "b"], ["a"], ["b"], ["c"], ["b", "c"]], "_"),
+        (["a and b", "a", "b", "c", "b and c"], [["a", "b"], ["a"], ["b"], ["c"], ["b", "c"]], " and "),
+        (["T-shirt", "hat", "bow-tie"], [["T-shirt"], ["hat"], ["bow-tie"]], None),
+        (["hot", "dog", "hot_dog"], [["hot"], ["dog"], ["hot_dog"]], None),
+        (["犬、猫", "犬", "猫"], [["犬", "猫"], ["犬"], ["猫"]], "、"),
+        (["红，绿 色", "红", "绿 色"], [["红", "绿 色"], ["红"], ["绿 色"]], "，"),
+        (["Red (bright, warm), Blue", "Blue", "Red (bright, warm)"],
+         [["Red (bright, warm)", "Blue"], ["Blue"], ["Red (bright, warm)"]], ","),
+        (["#a#b", "#a", "#b #a"], [["#a", "#b"], ["#a"], ["#b", "#a"]], None),
+        (["😀 🚗", "😀", "🚗"], [["😀", "🚗"], ["😀"], ["🚗"]], " "),
+        (["a; b; ", "b; ", "a;"], [["a", "b"], ["b"], ["a"]], ";"),
     ],
 )  # fmt: skip
 def test_the_separator_is_decided_by_the_whole_column(tmp_path, cells, expected, separator):
@@ -448,6 +496,23 @@ def test_files_beside_the_tables_are_reported_with_what_reads_them(tmp_path):
     text = reading.text()
     assert "not used: _annotations.coco.json, prices.csv" in text
     assert "--data " in text
+
+
+def test_a_table_of_something_else_is_reported_beside_others(tmp_path):
+    """As Open Images has its class descriptions."""
+    write(tmp_path / "annotations.csv", frame(labels="red"))
+    (tmp_path / "class-descriptions.csv").write_text("/m/01,Tortoise\n/m/02,Person\n")
+    reading = understand(tmp_path)
+    assert list(reading.tables) == ["annotations"]
+    assert any("class-descriptions.csv: no column has a known name; --data" in x for x in reading.unused)
+    (tmp_path / "annotations.csv").rename(tmp_path / "train.csv")
+    (tmp_path / "class-descriptions.csv").rename(tmp_path / "val.csv")
+    assert "val.csv: no column has a known name" in error(tmp_path)
+
+
+def test_columns_of_one_name_are_named(tmp_path):
+    (tmp_path / "x.csv").write_text("id,label,label,caption\n0,red,green,a\n")
+    assert "two columns share the name 'label'" in error(tmp_path / "x.csv")
 
 
 # ------------------------------------------------------------------------------------------ the command line

@@ -229,7 +229,7 @@ def test_unescaped_quotes_need_the_caption_in_the_last_column(train):
         (b"\nImageID,Caption\r\n0,\xc3\xa9\r\n1,\xe9\r\n", "train.csv:4: ", "save the table as UTF-8"),
         (b"\xef\xbb\xbfImageID,Caption\n\xe9,a\n", "train.csv:2: ", "save the table as UTF-8"),
         ("ImageID,Caption\n0,a\n".encode("utf-16-le"), "train.csv:1: ", "save the table as UTF-8"),
-        (b"ImageID,a,a\n0,b,c\n", "train.csv:1: ", "two columns share a name"),
+        (b"ImageID,a,a\n0,b,c\n", "train.csv:1: ", "two columns share the name 'a'"),
         (b"id,image\n0,a\n1,b\n0,c\n", "train.csv:4: ", "the id '0' is already used by train.csv:2, for"),
         (b'id,image\n0,"a\nb"\n1,b\n1,c\n', "train.csv:5: ", "the id '1' is already used by train.csv:4"),
         (b"ImageID,Caption\n0,a\n ,b\n", "train.csv:3: ", "the row has no id"),

@@ -1,0 +1,52 @@
+"""Class names that look as if they were read or written wrongly."""
+
+import re
+from collections.abc import Collection
+from unicodedata import normalize
+
+JOINED = (" and ", " & ", ", ")
+WEIGHT = re.compile(r".+[:=(]\s*\d*\.\d+\)?")  # red:0.9
+SHARE = 0.9  # of the names that have a weight, from which on they are not names
+
+
+def doubts(names: Collection[str]) -> list[str]:
+    """A sentence for each kind of doubtful names, with an example and what to do."""
+    return [*_spellings(names), *_several(names), *_weights(names)]
+
+
+def _spellings(names: Collection[str]) -> list[str]:
+    by_plain: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_plain.setdefault(" ".join(normalize("NFKC", name).casefold().split()), []).append(name)
+    spellings = [group for group in by_plain.values() if len(group) > 1]
+    if not spellings:
+        return []
+    example = ", ".join(map(repr, spellings[0]))
+    return [
+        f"class names that differ only in case, blanks or Unicode form: {len(spellings)} (such as {example})"
+        "; they are different classes until the table writes them in one way"
+    ]
+
+
+def _several(names: Collection[str]) -> list[str]:
+    composed = [
+        name
+        for name in sorted(names)
+        for joined in JOINED
+        if joined in name and {*names}.issuperset(part.strip() for part in name.split(joined))
+    ]
+    if len(composed) < 2:
+        return []
+    return [
+        f"class names that are made of other class names: {len(composed)} (such as {composed[0]!r}); if "
+        "these are several labels, write the separator of the others between them"
+    ]
+
+
+def _weights(names: Collection[str]) -> list[str]:
+    weighted = [name for name in sorted(names) if WEIGHT.fullmatch(name)]
+    if len(weighted) < 2 or len(weighted) < SHARE * len(names):
+        return []
+    return [
+        f"class names end in numbers (such as {weighted[0]!r}); if these are weights, write the names alone"
+    ]
