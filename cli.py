@@ -275,6 +275,7 @@ def evaluate(
 def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encoding) -> list["Evaluation"]:
     """Measure runs on other data, in one store for all runs that read the same one."""
     from encode_once.classify.runs.predict import choose_split, evaluate, store_for
+    from encode_once.extract.corrections import dropped
 
     evaluations = []
     trust = encoding.trusted(runs)
@@ -287,6 +288,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
             tables = encoding.encode(run, data, stores[path], trust).tables
             labelled = [table for table in tables if table.labels is not None]
             table = choose_split(labelled or tables, split, "train")
+            warn(dropped([table], stores[path]))
             evaluation, warnings = evaluate(run, stores[path], table)
             warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
             evaluations.append(evaluation)

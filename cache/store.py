@@ -112,6 +112,12 @@ class Store:
         """The current state of the files that a table was read from."""
         return source_files((table.source, *table.more_sources), self.files)
 
+    def saved_header(self, table: Table) -> TableHeader | None:
+        """The header of the saved table of the same source, here or in the base, if there is one."""
+        if self._table_path(table).exists():
+            return read_header(self._table_path(table))
+        return self.base.saved_header(table) if self.base else None
+
     def is_outdated(self, table: Table | TableHeader) -> bool:
         """Whether the content of a file that a saved table was read from has changed."""
         path = self._table_path(table)

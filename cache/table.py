@@ -63,6 +63,7 @@ class Table:
     more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
     # "id", "image", "captions" or "labels" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
+    corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,6 +106,7 @@ class TableHeader:
     rows: int
     labelled: bool
     sources: list[SourceFile] | None = None  # all files it was read from; None before version 4
+    corrections: str = ""  # path of the file by which labels were corrected
 
     @property
     def name(self) -> str:
@@ -141,8 +143,13 @@ def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
 
 def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
     """Write a table, its keys and the state of its source files, completely or not at all."""
-    header = TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
-    text = json.dumps(asdict(header)).encode()
+    header = asdict(
+        TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
+    )
+    del header["corrections"]  # is only there if there are any
+    if table.corrections:
+        header["corrections"] = table.corrections
+    text = json.dumps(header).encode()
     user_block = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 requires a power of two
     with replacing(path) as temporary:
         with create_hdf5(temporary, userblock_size=user_block) as file:
@@ -178,6 +185,9 @@ def _put(table: Table, file: h5py.File) -> None:
     for name in ("source", "id_column", "label_separator", "split"):
         text = getattr(table, name).encode("utf-8", "surrogateescape")  # paths may contain any bytes
         file.attrs.create(name, text, dtype=h5py.string_dtype())
+    if table.corrections:
+        text = table.corrections.encode("utf-8", "surrogateescape")
+        file.attrs.create("corrections", text, dtype=h5py.string_dtype())
     for name in ("ids", "images", "captions", "more_sources"):
         write_texts(file, name, getattr(table, name))
     if table.named_columns:
@@ -233,5 +243,6 @@ def load_table(path: Path) -> Table:
             image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
             caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
             named_columns=_get_named_columns(file),
+            corrections=read_attribute(file, "corrections", str) if "corrections" in file.attrs else "",
             **more,
         )

@@ -117,6 +117,12 @@ INPUT_OPTIONS = (
     click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
     click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
     click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
+    click.option(
+        "--corrections",
+        metavar="FILE",
+        type=click.Path(),
+        help="Correct labels as the page of `audit` exports it; the data themselves are not changed.",
+    ),
     click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, with a warning."),
 )
 input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
@@ -222,6 +228,7 @@ def extract(
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
       encode-once extract --encoder clip-vit-l --data coco2017
       encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion
+      encode-once extract --encoder clip-vit-l --corrections corrections.csv
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
@@ -232,9 +239,12 @@ def extract(
         say_next("encoders", "efficientnet-lite0")
         return
     if dry_run:
+        from encode_once.extract.corrections import correct
         from encode_once.extract.readers import understand
 
+        corrections = inputs.pop("corrections")
         reading = understand(data, **inputs)
+        correct(reading, corrections)
         click.echo(reading.text(), err=as_json)
         warn(reading.warnings)
         if as_json:

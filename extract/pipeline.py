@@ -15,6 +15,7 @@ from encode_once.cache.device import device_name
 from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
+from encode_once.extract.corrections import correct, dropped
 from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, Modality, Options, Tower
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
@@ -52,6 +53,7 @@ def encode(
     classes: Sequence[str] = (),
     uncertain: Uncertain = "negative",
     keep_text: bool = False,
+    corrections: str | os.PathLike[str] | None = None,
     on_read: Callable[[Reading], None] = lambda reading: None,
 ) -> Report:
     """Encode the images and captions of a data folder that are missing in a store.
@@ -84,6 +86,7 @@ def encode(
         keep_tables: whether the store keeps the data's tables, for `fit` to learn from.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         classes, uncertain, keep_text: how labels and captions are read, see `readers.understand`.
+        corrections: a file of corrections of labels, see `extract.corrections`.
         on_read: called with what was understood of the data, before anything is encoded.
         bit_depth: bits that 16-bit grey images use; by default those of the encoder's rows in the store, else
             those that the files say or, with a warning, that the largest value of all these images needs.
@@ -119,8 +122,11 @@ def encode(
         keep_text=keep_text,
         skip_bad_rows=skip_bad_rows,
     )
+    correct(reading, corrections)
     on_read(reading)
     report = Report(list(reading.tables.values()), reading=reading, warnings=warnings + reading.warnings)
+    if keep_tables:
+        report.warnings += dropped(report.tables, store)
     generated = any(map(captioner, captions))
     jobs = _with_data(jobs, report, generated=generated)
     unreadable: dict[str, InputError] = {}

@@ -73,7 +73,11 @@ def _load(store: Store, header: TableHeader) -> Table:
         DataError: its file changed since it was extracted.
     """
     if store.is_outdated(header):
-        raise DataError(f"{header.source} changed since: run extract again (it encodes only what is new)")
+        corrected = f" with --corrections {header.corrections}" if header.corrections else ""
+        raise DataError(
+            f"{header.source}{' or its corrections' if corrected else ''} changed since: run extract again"
+            f"{corrected} (it encodes only what is new)"
+        )
     return store.load(header)
 
 
