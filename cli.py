@@ -419,7 +419,7 @@ def _write_page(
     limit: int | None = None,
 ) -> None:
     """Write the page of a summary, with a gallery of at most `limit` rows of each run."""
-    from encode_once.cache.format.atomic import replacing
+    from encode_once.classify.pages.render import write
     from encode_once.classify.report import gallery
     from encode_once.classify.report.page import page
     from encode_once.extract.images.thumbnail import thumbnail
@@ -431,9 +431,12 @@ def _write_page(
         rows, warnings = gallery.gallery(run, evaluation, thumbnail, gallery.ROWS if limit is None else limit)
         warn(warnings)
         galleries.append(rows)
-    with replacing(output) as temporary:
-        temporary.write_text(page(summary, evaluations, galleries), encoding="utf-8")
-    say(f"{output}: {output.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    write(page(summary, evaluations, galleries), output)
+    _say_page(output)
+
+
+def _say_page(path: Path) -> None:
+    say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
 recipe_options = grouped(

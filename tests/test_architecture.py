@@ -49,7 +49,7 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "audit", "report", "doctor", "bench", "commands",
+        "experiments", "pages", "audit", "report", "doctor", "bench", "commands",
     ],
 }  # fmt: skip
 

@@ -1,7 +1,5 @@
 """The eval rows that a page shows: confident mistakes of each class, doubted labels, and right rows."""
 
-import base64
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
@@ -12,6 +10,7 @@ from encode_once.cache import EncodeOnceError, MissingDataError
 from encode_once.classify.arrays import BoolArray, LabelMatrix
 from encode_once.classify.audit.doubt import doubtful
 from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.pages.images import CAPTION, Thumbnail, image_url
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store
 from encode_once.classify.runs.run import Run
@@ -19,10 +18,6 @@ from encode_once.classify.runs.run import Run
 ROWS = 200
 RIGHT = 0.1  # share of the rows that are shown although nothing is wrong with them
 DOUBTED = 0.3  # share for rows with labels that the audit doubts
-CAPTION = 300  # characters of a caption that are shown
-
-# From an image's source and content key: a small JPEG, or None if it cannot be read, or is another image now.
-Thumbnail = Callable[[str, bytes], bytes | None]
 
 
 @dataclass(frozen=True)
@@ -64,16 +59,15 @@ def gallery(
     rows, unreadable = [], 0
     for row in shown:
         place = int(table_rows[row])
-        source = table.images[place]
-        image = thumbnail(source, table.keys("image")[place].tobytes()) if source else None
-        unreadable += bool(source) and image is None
+        has_image, image = bool(table.images[place]), image_url(table, place, thumbnail)
+        unreadable += has_image and not image
         rows.append(
             GalleryRow(
                 row,
                 table.ids[place],
                 table.captions[place][:CAPTION],
-                bool(source),
-                f"data:image/jpeg;base64,{base64.b64encode(image).decode()}" if image else "",
+                has_image,
+                image,
                 _doubts(run, row, doubted[row]),
             )
         )

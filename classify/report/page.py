@@ -1,15 +1,10 @@
 """One self-contained HTML page of a summary: sliders for thresholds, charts, and a gallery of mistakes.
 
-The page has all scores, so it needs no server. What it holds of other people's data is text: the template
-escapes it, scripts set it as text only, and the page's content security policy allows no script but its own.
+The page has all scores, so it needs no server.
 """
 
 import base64
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,7 @@ from numpy.typing import NDArray
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.tables import COMPARED, ERRORS, SUMMARY
+from encode_once.classify.pages.render import render, script_json
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.summary import RunSummary, Summary
 from encode_once.classify.runs.retune import OWN_RULE
@@ -44,13 +40,10 @@ def page(
     summary: Summary, evaluations: Sequence[Evaluation], galleries: Sequence[Sequence[GalleryRow]]
 ) -> str:
     """The page of a summary, of the evaluations of its runs, and of their galleries, in the same order."""
-    from jinja2 import Environment
-
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(_read("page.html.jinja"))
-    style, script = _read("page.css"), "".join(map(_read, SCRIPTS))
     runs = summary["runs"]
-    return template.render(
+    return render(
+        FILES,
+        SCRIPTS,
         title=runs[0]["run"] if len(runs) == 1 else f"{len(runs)} runs",
         notes=summary["notes"],
         comparison=summary["comparison"],
@@ -59,7 +52,7 @@ def page(
                 "summary": run,
                 "data": "/".join(Path(run["about"]["data"]).parts[-2:]),  # the rest is the reader's machine
                 "gallery": gallery,
-                "payload": _json(payload(run, evaluation, gallery)),
+                "payload": script_json(payload(run, evaluation, gallery)),
             }
             for run, evaluation, gallery in zip(runs, evaluations, galleries, strict=True)
         ],
@@ -68,11 +61,6 @@ def page(
         live=LIVE,
         columns=COLUMNS,
         rule_names=RULE_NAMES,
-        version=f"encode-once {version('encode-once')}",
-        style=style,
-        style_hash=_hash(style),
-        script=script,
-        script_hash=_hash(script),
     )
 
 
@@ -95,29 +83,6 @@ def payload(run: RunSummary, evaluation: Evaluation, gallery: Sequence[GalleryRo
         "history": run["history"],
         "gallery": [row.as_json() for row in gallery],
     }
-
-
-@cache
-def _read(name: str) -> str:
-    return (FILES / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """A source of a content security policy that allows this text and no other."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    """JSON that cannot end the script element it stands in. NaN and infinity, which JSON lacks, are null."""
-    return json.dumps(_finite(content), separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not np.isfinite(content) else content
 
 
 def _base64(table: NDArray[Any]) -> str:

@@ -58,9 +58,7 @@ class Gallery {
   }
 
   figure(item) {
-    const picture = item.image
-      ? element("img", { src: item.image, alt: item.caption || `row ${item.id}`, decoding: "async" })
-      : element("div", { className: "no-image" }, item.image_path ? "the image cannot be shown" : "no image");
+    const picture = photo(item);
     const labels = item.labels.map(({ k, score, kind }) => {
       const [sign, meaning] = KINDS[kind];
       return element("li", { className: kind, title: meaning }, `${sign} ${this.rows.classes[k]} `,

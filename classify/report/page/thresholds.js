@@ -1,17 +1,5 @@
 // Sliders for the thresholds, the figures they reach, the table of classes, and the charts of one class.
 
-/** An element with properties, or attributes where the name has a dash, and children. */
-function element(tag, properties = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(properties)) {
-    if (name.includes("-") || name === "role" || name === "for") made.setAttribute(name, value);
-    else made[name] = value;
-  }
-  made.append(...children);
-  return made;
-}
-
-const three = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 const FIGURES = ["micro_f1", "macro_f1", "samples_f1", "precision", "recall"];
 const MANY = 100; // classes above which only some are shown at first
 
@@ -161,8 +149,6 @@ class ThresholdPanel {
   }
 
   export() {
-    const url = URL.createObjectURL(new Blob([JSON.stringify(this.content(), null, 1)], { type: "application/json" }));
-    element("a", { href: url, download: "thresholds.json" }).click();
-    URL.revokeObjectURL(url);
+    download("thresholds.json", "application/json", JSON.stringify(this.content(), null, 1));
   }
 }

@@ -1,0 +1,1 @@
+"""What the pages of reports and audits share: template, style, scripts, security policy and images."""
