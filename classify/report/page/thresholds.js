@@ -27,7 +27,7 @@ class ThresholdPanel {
     if (rows.classes.length > MANY) this.find(".shown").value = "worst";
     this.update(rows.classes.keys());
     this.showLines();
-    this.choose(0);
+    this.choose(this.lines.findIndex(({ tr }) => tr === this.find("tbody").firstChild));
   }
 
   find(selector) {
