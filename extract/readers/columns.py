@@ -34,7 +34,7 @@ PERHAPS_LABELS = (
     "genre genres target targets findinglabel findinglabels finding findings labelname labelnames classname "
     "classnames topic topics keyword keywords diagnosis diagnoses attribute attributes concept concepts "
     "annotation annotations emotion emotions species object objects choice choices hashtag hashtags "
-    "tagstring labelstring style styles mood moods ingredient ingredients disease diseases"
+    "tagstring labelstring shapes style styles mood moods ingredient ingredients disease diseases"
 )
 # A single column whose name ends so is taken if there is none above, and its cells fit.
 CAPTION_ENDS = ("caption", "text", "description", "title", "sentence")
@@ -337,7 +337,7 @@ class _Chooser:
         return len(set(words)) <= max(FEW_LABELS * len(words), 1)
 
     def _names_images(self, name: str) -> bool:
-        if name not in self.table.plain or name in self.table.sources:
+        if name not in self.table.plain or name in self.table.sources or is_image_name(name):
             return False
         sample = self._sample(name)
         return bool(sample) and all(isinstance(c, str) and is_image_name(image_name(c)) for c in sample)

@@ -1,8 +1,8 @@
 """Read text tables exactly, character by character.
 
-A table is UTF-8, or UTF-16 with a byte order mark, with a header line; a line `sep=;` may precede it. The
-delimiter is the comma, semicolon, tab or bar with which header and first row have the same number of fields.
-A row is read by the first grammar that it matches:
+A table is UTF-8, or UTF-16 with a byte order mark, with a header line; a line `sep=;`, comments and titles
+may precede it. The delimiter is the comma, semicolon, tab or bar with which header and first row have the
+same number of fields. A row is read by the first grammar that it matches:
 
 1. Strict CSV (RFC 4180): a quote inside a quoted field is doubled, and every row has as many fields as the
    header. Blank rows are skipped.
@@ -32,9 +32,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from encode_once.cache.errors import DataError, MissingDataError
+from encode_once.cache.errors import DataError, MissingDataError, brief
 from encode_once.cache.input_files import Limit, read_regular
-from encode_once.extract.readers.packed import GZIP, open_packed
+from encode_once.extract.readers.packed import GZIP, open_packed, suffix_of
 from encode_once.extract.readers.plain_csv import read_plain
 from encode_once.extract.readers.raw import CodedCells
 
@@ -42,6 +42,7 @@ REMEDY = "save the table with a CSV writer, which doubles the quotes inside a fi
 DELIMITERS = ",;\t|"
 SEP = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE | re.DOTALL)  # Excel's first line
 HEAD = 1 << 16  # characters in which the header and the first row end
+MOST_BEFORE = 20  # lines before a header
 LARGE = 1 << 22  # bytes of a file from which on the fastest parser is worth while
 BATCH = 20_000  # rows that become columns at a time
 MOST_VALUES = 256  # different values in a column that is held as one byte a cell
@@ -72,6 +73,7 @@ class _Dialect:
     delimiter: str
     skipped: int  # lines before the header
     blank_after: bool  # whether each delimiter is followed by a blank, which belongs to it
+    titles: tuple[str, ...] = ()  # what is in the lines before the header, unless it is `sep=`
 
     def reader(self, lines: Iterable[str]) -> Any:
         return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.blank_after)
@@ -105,11 +107,12 @@ class _Column:
         return CodedCells(self.codes, [*self.values]) if self.cells is None else self.cells
 
 
-def read_csv(path: Path, caption_last: Callable[[str], bool]) -> CsvTable:
+def read_csv(path: Path, caption_last: Callable[[str], bool], is_known: Callable[[str], bool]) -> CsvTable:
     """Read a text table.
 
     Args:
         caption_last: whether a last column of this name holds captions, whose quotes may be unescaped.
+        is_known: whether a column may have this name, by which a header after other lines is recognised.
 
     Raises:
         DataError: the text fits neither grammar, or is not UTF-8.
@@ -118,7 +121,7 @@ def read_csv(path: Path, caption_last: Callable[[str], bool]) -> CsvTable:
     try:
         with io.TextIOWrapper(open_packed(path), encoding, newline="") as file:
             head = file.read(HEAD)
-            dialect = _dialect(head)
+            dialect = _dialect(head, is_known, prefers_tab=suffix_of(path) == ".tsv")
         if len(head) == HEAD and encoding == "utf-8-sig" and (table := _plain(path, head, dialect)):
             return table
         with (
@@ -198,24 +201,39 @@ def read_lines(path: Path, limit: Limit | None = None) -> list[str]:
     return list(io.StringIO(text, newline=""))
 
 
-def _dialect(head: str) -> _Dialect:
+def _dialect(head: str, is_known: Callable[[str], bool], *, prefers_tab: bool) -> _Dialect:
     """The delimiter by the header and the first row."""
     lines = io.StringIO(head, newline="").readlines()
     skipped = next((i for i, line in enumerate(lines) if line.strip("\r\n")), 0)
     if lines and (sep := SEP.fullmatch(lines[skipped])):
         return _Dialect(sep[1], skipped + 1, blank_after=False)
-    best = _Dialect(",", 0, blank_after=False)
+    before = _lines_before_header(lines, is_known)
+    titles = tuple(line.strip() for line in lines[:before] if line.strip())
+    best = _Dialect(",", before, blank_after=False, titles=titles)
     score = (False, 1)
-    for delimiter in DELIMITERS:
-        records = [record for record in _first_records(lines, delimiter) if any(record)][:2]
+    for delimiter in sorted(DELIMITERS, key="\t".__ne__) if prefers_tab else DELIMITERS:
+        records = [record for record in _first_records(lines[before:], delimiter) if any(record)][:2]
         header, row = (records * 2)[:2] if records else ([], [])
         width = min(len(header), len(row))
         fits = not any([*header[width:], *row[width:]])  # empty fields at the end do not count
         if width > 1 and (fits, len(header)) > score:
             after = [cell for cell in (*header[1:], *row[1:]) if cell]
-            best = _Dialect(delimiter, 0, all(cell.startswith(" ") for cell in after))
+            best = _Dialect(delimiter, before, all(cell.startswith(" ") for cell in after), titles)
             score = fits, len(header)
     return best
+
+
+def _lines_before_header(lines: Sequence[str], is_known: Callable[[str], bool]) -> int:
+    """How many lines are comments or titles, before a header that has a known name; else 0."""
+    for number, line in enumerate(lines[:MOST_BEFORE]):
+        records = [next(_first_records([line], delimiter), []) for delimiter in DELIMITERS]
+        filled = [[cell for cell in record if cell.strip()] for record in records]
+        if any(len(cells) > 1 and any(map(is_known, cells)) for cells in filled):
+            return number
+        is_header = any(len(cells) > 1 or any(map(is_known, cells)) for cells in filled)
+        if is_header and not line.startswith("#"):
+            return 0
+    return 0
 
 
 def _first_records(lines: list[str], delimiter: str) -> Iterator[list[str]]:
@@ -248,7 +266,7 @@ def _strict(path: Path, file: IO[str], dialect: _Dialect) -> CsvTable:
     for _ in range(dialect.skipped):
         file.readline()
     reader = dialect.reader(file)
-    builder = _Builder(dialect.skipped)
+    builder = _Builder(dialect)
     start = builder.next_line
     try:
         for fields in reader:
@@ -262,8 +280,9 @@ def _strict(path: Path, file: IO[str], dialect: _Dialect) -> CsvTable:
 class _Builder:
     """Makes columns of records, which are added header first."""
 
-    def __init__(self, skipped: int) -> None:
-        self.next_line = skipped + 1
+    def __init__(self, dialect: _Dialect) -> None:
+        self.next_line = dialect.skipped + 1
+        self.titles = dialect.titles
         self.header: list[str] | None = None
         self.line = 0
         self.lines = array("Q")
@@ -313,6 +332,11 @@ class _Builder:
     def finished(self, path: Path) -> CsvTable:
         self._flush()
         warnings = []
+        if self.titles:
+            first = brief(repr(self.titles[0]))
+            warnings.append(
+                f"{path}: lines before the header: {len(self.titles)} ({first}); they are skipped"
+            )
         if self.blank:
             warnings.append(
                 f"rows without any content: {len(self.blank)} (first: {path}:{self.blank[0]}); "
@@ -331,7 +355,7 @@ def _repaired(
         DataError: rows fit neither grammar.
     """
     lines = read_lines(path)
-    builder = _Builder(dialect.skipped)
+    builder = _Builder(dialect)
     rest = iter(lines[dialect.skipped :])
     header = dialect.reader(rest)
     with _any_field_size():

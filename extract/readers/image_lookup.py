@@ -24,6 +24,10 @@ from encode_once.extract.readers.image_search import Guess, ImageSearch, Referen
 
 NO_FOLDER = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+REWRITES: dict[str, Callable[[str], str]] = {
+    "by decoding %20 and the like": unquote,
+    "without blanks around the name": str.strip,
+}
 COMPARED = 2000  # names that the nearest to a missing one is looked for among
 
 
@@ -177,7 +181,7 @@ class ImageFinder:
         result.urls = [row for row in unfound if "://" in names[row] and URL.match(names[row])]
         unfound = sorted({*unfound} - {*result.urls})
         search = self._search(split)
-        self._decode(result, names, unfound, roots, where)
+        self._rewritten(result, names, unfound, roots, where)
         unfound = [row for row in unfound if not result.paths[row]]
         guessed = unfound if search.first_files(1) else []
         places: dict[str, frozenset[str]] = {}  # by the named folder
@@ -199,7 +203,7 @@ class ImageFinder:
                 result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))
         return result
 
-    def _decode(
+    def _rewritten(
         self,
         images: SplitImages,
         names: Sequence[str],
@@ -207,16 +211,15 @@ class ImageFinder:
         roots: Sequence[str],
         where: Callable[[int], str],
     ) -> None:
-        """Set the images of rows whose names are written as in a URL, as Notion exports them."""
-        decoded = {row: unquote(names[row]) for row in rows if "%" in names[row]}
-        places = [*decoded]
-        paths = self._all_named([*decoded.values()], roots, lambda place: where(places[place]))
-        for row, path in zip(places, paths, strict=True):
-            if path:
-                images.paths[row] = path
-                shown = posixpath.relpath(path, self._data.resolve())
-                guess = Guess(path, shown, "by decoding %20 and the like")
-                images.guesses.setdefault(guess.difference, []).append((row, guess))
+        """Set the images of rows whose names are as in a URL, as Notion writes them, or between blanks."""
+        for difference, rewrite in REWRITES.items():
+            changed = {row: name for row in rows if (name := rewrite(names[row])) != names[row]}
+            paths = self._all_named([*changed.values()], roots, _of_rows(where, [*changed]))
+            for row, path in zip(changed, paths, strict=True):
+                if path and not images.paths[row]:
+                    images.paths[row] = path
+                    shown = posixpath.relpath(path, self._data.resolve())
+                    images.guesses.setdefault(difference, []).append((row, Guess(path, shown, difference)))
 
     def _roots(self, split: str, folders: Sequence[Path]) -> list[str]:
         """The folders that names are relative to: those that the user chose, or else `folders`."""
@@ -351,6 +354,11 @@ class ImageFinder:
                     "they are not encoded"
                 )
         return lines
+
+
+def _of_rows(where: Callable[[int], str], rows: Sequence[int]) -> Callable[[int], str]:
+    """The positions of some rows, by their place among these."""
+    return lambda place: where(rows[place])
 
 
 def _split(name: str) -> tuple[str, str]:

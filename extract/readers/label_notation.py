@@ -17,7 +17,7 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.literals import is_vector, literal, names_in, strings_in
+from encode_once.extract.readers.literals import SHORTENED, is_vector, literal, names_in, strings_in
 from encode_once.extract.readers.missing import is_missing
 from encode_once.extract.readers.raw import Cells
 
@@ -89,6 +89,11 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
         missing += gone and not is_blank(cell)
         values.append(None if gone else cell)
     texts = Counter(cell for cell in values if isinstance(cell, str))
+    if shortened := next(filter(SHORTENED.fullmatch, texts), None):
+        raise DataError(
+            f"labels were shortened when they were written, such as {brief(shortened)}; write all of them, "
+            "as with ' '.join(map(str, row))"
+        )
     vectors = _vectors(values, texts)
     if vectors or (classes and any(value is not None for value in values)):
         return _multi_hot(vectors, classes, len(values), missing)

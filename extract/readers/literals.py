@@ -27,6 +27,10 @@ NUMPY_NUMBERS = re.compile(rf"\[\s*{NUMBER}(?:\s+{NUMBER})*\s*\]")
 NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
 ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags
+QUOTED = re.compile(rf"{STRING}(?:\s*[,;|]\s*{STRING})*")  # 'red', 'green'
+SHORTENED = re.compile(
+    r"[\[(].*\.\.\..*[\])]", re.DOTALL
+)  # [0 0 1 ... 0 0 0]: NumPy prints 1,000 numbers at most
 HASHTAGS = re.compile(r"(?:#[^#\s,;|]+\s*)+")  # #python#pandas, #python #pandas
 PAIRS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 EMPTY = {*EMPTY_LISTS, "array([])"}
@@ -40,6 +44,8 @@ def literal(text: str) -> Any:
     text = text.strip()
     if text in EMPTY:
         return []
+    if QUOTED.fullmatch(text):
+        return [_evaluated(string) for string in re.findall(STRING, text)]
     if HASHTAGS.fullmatch(text):
         return text.replace("#", " #").split()
     if array := NUMPY_ARRAY.fullmatch(text):

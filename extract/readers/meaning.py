@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from encode_once.cache.errors import DataError, brief
+from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.readers.cells import captions_of, image_name, text_of
 from encode_once.extract.readers.columns import Choice, ReadOptions, choose, plain_name
 from encode_once.extract.readers.joining import joined
@@ -37,6 +38,11 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
     if not table.rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
     choice = choose(table, options.columns, train)
+    if looks_like_row := next(filter(is_image_name, table.names), None):
+        raise UnknownColumnsError(
+            f"{table.files[0]}: the first line is no header, as it has {brief(repr(looks_like_row))}: add "
+            "one such as image,labels,caption"
+        )
     if not choice.roles.used:
         _refuse_unknown(table, choice)
     return _Reading(table, options, choice).rows()

@@ -1,11 +1,13 @@
 """Excel's .xlsx: the first sheet, whose first row that is not empty has the names of the columns."""
 
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import open_regular
+from encode_once.extract.readers.columns import kind_of
 from encode_once.extract.readers.errors import BadRows
 from encode_once.extract.readers.packed import ENOUGH, MOST
 from encode_once.extract.readers.raw import Cells, RawTable, refuse_equal_names
@@ -21,7 +23,8 @@ def open_spreadsheet(path: Path, bad_rows: BadRows) -> RawTable:
     filled = [(line, row) for line, row in rows if any(cell not in (None, "") for cell in row)]
     if len(filled) < 2:
         raise DataError(f"{path}: the first sheet has no table with a header and rows")
-    (_, header), *records = filled
+    before = _titles(filled)
+    (_, header), *records = filled[before:]
     names = ["" if cell is None else str(cell).strip() for cell in header]
     named = [name for name in names if name]
     refuse_equal_names(path, named)
@@ -39,9 +42,23 @@ def open_spreadsheet(path: Path, bad_rows: BadRows) -> RawTable:
         any(row[place] is not None for _, row in records if place < len(row)) for place in nameless
     ):
         table.unused.append(f"{used} column{'s' * (used > 1)} without a name in {path.name}")
+    if before:
+        title = brief(repr(next(str(cell) for cell in filled[0][1] if cell is not None)))
+        table.warnings.append(f"{path}: rows before the header: {before} ({title}); they are skipped")
     if others:
         table.unused.append(f"{len(others)} further sheets of {path.name} ({brief(', '.join(others))})")
     return table
+
+
+def _titles(rows: Sequence[tuple[int, Sequence[Any]]]) -> int:
+    """How many rows are titles, of one cell, before a header that has a known name; else 0."""
+    for number, (_, row) in enumerate(rows):
+        cells = [str(cell).strip() for cell in row if cell not in (None, "")]
+        if len(cells) > 1:
+            return number if any(map(kind_of, cells)) else 0
+        if any(map(kind_of, cells)):
+            return 0
+    return 0
 
 
 def _rows(path: Path) -> tuple[list[tuple[int, tuple[Any, ...]]], list[str]]:

@@ -64,7 +64,7 @@ def open_table(path: Path, bad_rows: BadRows) -> RawTable:
 
 
 def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
-    table = read_csv(path, is_caption)
+    table = read_csv(path, is_caption, lambda name: kind_of(name.strip()) is not None)
     names = [name.strip() for name in table.header]
     if not names:
         raise DataError(f"{path}:1: the table is empty; expected a line of column names")

@@ -43,6 +43,7 @@ LOST = {
     "zeros and suffix": ("12.png", "images/000012.png", "with other leading zeros"),
     "more zeros": ("0012", "images/12.png", "with other leading zeros"),
     "url": ("a%20b/c%2B1.jpg", "images/a b/c+1.jpg", "by decoding %20 and the like"),
+    "blanks": (" 0.jpg ", "images/0.jpg", "without blanks around the name"),
     "all": (r"D:\x\0.JPEG", "any/0.jpg", "with another suffix"),
 }
 

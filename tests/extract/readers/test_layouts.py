@@ -459,6 +459,25 @@ def test_what_is_not_used_of_karpathys_splits_is_reported(tmp_path):
     assert reading.unused == ["dataset, tokens of sentences in dataset_x.json"]
 
 
+def test_labelmes_polygons_next_to_the_images(tmp_path):
+    fill(tmp_path)
+    for name, labels in LABELS.items():
+        shapes = [{"label": label, "points": [[0, 1], [2, 3]], "shape_type": "polygon"} for label in labels]
+        content = {"version": "5.4", "flags": {}, "shapes": shapes, "imagePath": name}
+        (tmp_path / name).with_suffix(".json").write_text(json.dumps(content))
+    table = read(tmp_path)[0]["train"]
+    assert [list(row) for row in table.labels] == [*LABELS.values()]
+    assert [Path(image).name for image in table.images] == [*LABELS]
+
+
+def test_the_only_folder_is_read_by_its_own_layout(tmp_path):
+    roboflow(tmp_path, "train")
+    (table,) = read(tmp_path)[0].values()
+    assert (table.split, [list(row) for row in table.labels]) == ("train", [*LABELS.values()])
+    (tmp_path / "train").rename(tmp_path / "export-1")
+    assert [list(row) for row in read(tmp_path)[0]["_classes"].labels] == [*LABELS.values()]
+
+
 def test_lvis_names_its_images_by_url(tmp_path):
     fill(tmp_path / "train2017")
     content = coco_json(lambda name: {"coco_url": f"http://images.example.org/train2017/{name}"})

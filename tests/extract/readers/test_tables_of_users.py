@@ -221,6 +221,8 @@ def test_minus_one_without_0_is_negative(tmp_path):
          [["Red (bright, warm)", "Blue"], ["Blue"], ["Red (bright, warm)"]], ","),
         (["#a#b", "#a", "#b #a"], [["#a", "#b"], ["#a"], ["#b", "#a"]], None),
         (["😀 🚗", "😀", "🚗"], [["😀", "🚗"], ["😀"], ["🚗"]], " "),
+        (["'a', 'b c'", "'a'", "'b c'"], [["a", "b c"], ["a"], ["b c"]], None),
+        (['"a", "b"', '"a"', '"b"'], [["a", "b"], ["a"], ["b"]], None),
         (["a; b; ", "b; ", "a;"], [["a", "b"], ["b"], ["a"]], ";"),
     ],
 )  # fmt: skip
@@ -328,6 +330,12 @@ def test_vectors_of_0_and_1_need_the_names_of_the_classes(tmp_path, written):
     assert "--classes has 2 names, and the labels are vectors of 3" in error(path, classes=("red", "green"))
 
 
+def test_labels_that_numpy_shortened_are_refused(tmp_path):
+    vectors = np.eye(24, 1200, dtype=int)
+    path = write(tmp_path / "x.csv", frame(labels=[str(row) for row in vectors]))
+    assert "labels were shortened when they were written, such as [1 0 0 ... 0 0 0]" in error(path)
+
+
 def test_class_names_without_vectors_are_an_error(tmp_path):
     path = write(tmp_path / "x.csv", frame(labels=[" ".join(names) for names in SETS]))
     assert "the labels are not" in error(path, classes=("a", "b"))
@@ -412,6 +420,47 @@ def test_excels_first_line_of_the_delimiter_is_no_header(tmp_path):
     text = frame(labels=[" ".join(names) for names in SETS]).to_csv(index=False, sep=";")
     (tmp_path / "train.csv").write_text("sep=;\n" + text)
     assert only(tmp_path)[1] == SETS
+
+
+@pytest.mark.parametrize(
+    "before",
+    [["# exported, by a tool", "# 2024"], ["My labels;;"], ["Labels of 2024", "", ";;"], ["", "a title"]],
+)
+def test_comments_and_titles_before_the_header_are_skipped_and_reported(tmp_path, before):
+    text = frame(labels=[",".join(names) for names in SETS]).to_csv(index=False, sep=";")
+    (tmp_path / "train.csv").write_text("\n".join([*before, text]))
+    table, labels, reading = only(tmp_path)
+    assert (labels, table.captions) == (SETS, CAPTIONS)
+    number = sum(bool(line.strip(";")) or line == ";;" for line in before)
+    assert any(f"train.csv: lines before the header: {number} (" in line for line in reading.warnings)
+    assert any(f"train.csv:{len(before) + 9}, id '7'" in line for line in reading.warnings)
+
+
+def test_a_first_line_that_may_be_a_header_is_never_skipped(tmp_path):
+    (tmp_path / "x.csv").write_text('caption\n"a cat, image"\na dog\n')
+    assert only(tmp_path / "x.csv")[0].captions == ["a cat, image", "a dog"]
+    (tmp_path / "y.csv").write_text("my id;farben\n0;red, tags\nimage;label\n")
+    assert only(tmp_path / "y.csv", columns=Columns(captions=("farben",)))[0].captions == [
+        "red, tags",
+        "label",
+    ]
+
+
+def test_titles_above_a_spreadsheets_header_are_skipped_and_reported(tmp_path):
+    table = frame(labels=[",".join(names) for names in SETS])
+    with pd.ExcelWriter(tmp_path / "x.xlsx") as writer:
+        table.to_excel(writer, index=False, startrow=2)
+        writer.book.active["A1"] = "Labels of 2024"
+    read, labels, reading = only(tmp_path / "x.xlsx")
+    assert (labels, read.captions) == (SETS, CAPTIONS)
+    assert any("rows before the header: 1 ('Labels of 2024')" in line for line in reading.warnings)
+
+
+def test_a_first_row_in_place_of_a_header_is_named(tmp_path):
+    (tmp_path / "x.tsv").write_text(
+        "a cat, here\thttps://a.example/0.jpg\na dog, there\thttps://a.example/1.jpg\n"
+    )
+    assert "the first line is no header, as it has 'https://a.example/0.jpg'" in error(tmp_path / "x.tsv")
 
 
 def test_a_blank_after_each_delimiter_belongs_to_it(tmp_path):
