@@ -49,7 +49,7 @@ def read_corrections(path: str | os.PathLike[str]) -> list[Correction]:
         DataError: it cannot be read, lacks a column, or a decision is none of DECISIONS.
     """
     with file_errors(Path(path)):
-        table = read_csv(Path(path), lambda name: False)
+        table = read_csv(Path(path), lambda name: False, COLUMNS.__contains__)
     header = [name.strip().lower() for name in table.header]
     if missing := [name for name in COLUMNS if name not in header]:
         where = f"{path}:{max(table.line, 1)}"

@@ -17,7 +17,14 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.literals import SHORTENED, is_vector, literal, names_in, strings_in
+from encode_once.extract.readers.literals import (
+    SHORTENED,
+    is_vector,
+    literal,
+    names_in,
+    names_without_brackets,
+    strings_in,
+)
 from encode_once.extract.readers.missing import is_missing
 from encode_once.extract.readers.raw import Cells
 
@@ -101,7 +108,7 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
         column = _of_cells([value.partition(".")[0] if isinstance(value, str) else value for value in values])
         column.notation, column.missing = "numbers such as 1.0 are read as 1", missing
         return column
-    literals = {text: literal(text) for text in texts}
+    literals = names_without_brackets(texts) or {text: literal(text) for text in texts}
     listed = sum(n for text, n in texts.items() if literals[text] is not None)
     if listed and listed >= MOSTLY * sum(texts.values()):
         column = _of_lists(values, literals)

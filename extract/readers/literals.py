@@ -4,7 +4,7 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from encode_once.extract.readers.missing import EMPTY_LISTS
@@ -44,10 +44,6 @@ def literal(text: str) -> Any:
     text = text.strip()
     if text in EMPTY:
         return []
-    if QUOTED.fullmatch(text):
-        return [_evaluated(string) for string in re.findall(STRING, text)]
-    if HASHTAGS.fullmatch(text):
-        return text.replace("#", " #").split()
     if array := NUMPY_ARRAY.fullmatch(text):
         text = array[1].strip()
     if text[:1] not in PAIRS or not text.endswith(PAIRS[text[:1]]):
@@ -70,6 +66,16 @@ def _in_brackets(text: str) -> Any:
     if isinstance(value, str):  # ('red') is not a tuple
         value = [value]
     return list(value) if isinstance(value, tuple) else value
+
+
+def names_without_brackets(texts: Collection[str]) -> dict[str, list[Any]]:
+    """Text → its names, if all texts are quoted names, or all are hashtags; else empty."""
+    stripped = {text: text.strip() for text in texts}
+    if all(map(QUOTED.fullmatch, stripped.values())):
+        return {text: list(map(_evaluated, re.findall(STRING, plain))) for text, plain in stripped.items()}
+    if all(map(HASHTAGS.fullmatch, stripped.values())):
+        return {text: plain.replace("#", " #").split() for text, plain in stripped.items()}
+    return {}
 
 
 def _parsed(text: str) -> Any:

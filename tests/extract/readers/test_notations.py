@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -46,6 +46,11 @@ def label_sets(draw, without=""):
     classes = draw(st.lists(names(without), min_size=2, max_size=5, unique=True))
     rows = draw(st.lists(st.sets(st.sampled_from(classes)), min_size=1, max_size=12))
     return classes, [[name] for name in classes] + [[c for c in classes if c in row] for row in rows]
+
+
+def are_composed(classes, separator):
+    """Whether several names are others with this character between them, so that they are read as several."""
+    return sum(separator in name and {*name.split(separator)} <= {*classes} for name in classes) > 1
 
 
 def read_back(frame, classes=(), columns=None, **options):
@@ -96,7 +101,8 @@ def test_an_object_of_flags(drawn):
 @settings(max_examples=40, deadline=None)
 @given(label_sets(without="|;,/&+ "))
 def test_names_between_separators(separator, drawn):
-    _, rows = drawn
+    classes, rows = drawn
+    assume(not any(are_composed(classes, rare) for rare in "-_:"))
     assert read_back(frame_of([separator.join(row) for row in rows])) == rows
 
 
