@@ -4,6 +4,7 @@ import functools
 import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,13 @@ def warn(messages: Sequence[str]) -> None:
 def say_next(*words: str) -> None:
     """Print the command that is useful next."""
     say(f"next: encode-once {shlex.join(words)}")
+
+
+def short_path(path: str) -> str:
+    """A path relative to the working directory, if it is inside."""
+    with suppress(ValueError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
 
 
 def store_words(store: str) -> list[str]:

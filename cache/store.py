@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,17 +97,49 @@ class Store:
         base = self.base.files if self.base else None
         return FileIndex(self.path / "files.sqlite", read_only=self.read_only, base=base)
 
-    def save(self, table: Table, sources: Sequence[SourceFile] | None = None) -> None:
+    def save(
+        self, table: Table, sources: Sequence[SourceFile] | None = None, *, replace_moved: bool = False
+    ) -> list[str]:
         """Save a table; it replaces an earlier table of the same source.
 
         Args:
             sources: the files it was read from, as they were when read; by default as they are now.
+            replace_moved: also replace tables with the same rows whose source is gone, as after the data was
+                renamed. Their sources are recorded, so that runs that name them find the table.
+
+        Returns:
+            The sources of the tables that were replaced because of `replace_moved`.
 
         Raises:
             StoreError: the store is read-only.
         """
         self.create()
-        save_table(table, self._table_path(table), self.sources(table) if sources is None else sources)
+        path, headers = self._table_path(table), {}
+        for file in self.table_files():
+            with suppress(StoreError):  # a damaged one is no earlier place of these rows
+                headers[file] = read_header(file)
+        moved = {
+            file: header
+            for file, header in headers.items()
+            if replace_moved and self._has_moved(header, table)
+        }
+        own = [headers[path]] if path in headers else []
+        earlier = [name for header in own for name in header.moved_from]
+        earlier += [name for header in moved.values() for name in (*header.moved_from, header.source)]
+        moved_from = [name for name in dict.fromkeys(earlier) if name != table.source]
+        save_table(table, path, self.sources(table) if sources is None else sources, moved_from)
+        for file in moved:
+            file.unlink()
+        return [header.source for header in moved.values()]
+
+    def _has_moved(self, header: TableHeader, table: Table) -> bool:
+        """Whether a saved table has the rows of another one, and its own source is gone."""
+        size = (header.split, header.rows, header.labelled)
+        if header.source == table.source or size != (table.split, len(table), table.labels is not None):
+            return False
+        with suppress(StoreError):
+            return not Path(header.source).exists() and self.load(header).has_rows_of(table)
+        return False
 
     def sources(self, table: Table) -> list[SourceFile]:
         """The current state of the files that a table was read from."""

@@ -31,6 +31,7 @@ SINCE = 2  # the oldest version that is read; it has one caption per row, and on
 WITH_CAPTIONS = 3  # the first version with several of both
 WITH_HEADER = 4  # the first version with a header before the HDF5 content
 NAMED_COLUMNS = "named_columns"
+OPTIONAL = "corrections", "moved_from"  # fields of the header that are left out if they are empty
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class Table:
             return self.images
         return [text for column in (self.captions, *self.more_captions) for text in column]
 
+    def has_rows_of(self, other: "Table") -> bool:
+        """Whether both have the same rows in the same order, wherever they were read from."""
+        fields = ("split", "ids", "labels", "captions", "more_captions", "columns")
+        return all(getattr(self, name) == getattr(other, name) for name in fields) and all(
+            np.array_equal(self.all_keys(modality), other.all_keys(modality))
+            for modality in ("image", "caption")
+        )
+
 
 def name_of(source: str) -> str:
     """The name in a store of the table with that source."""
@@ -107,6 +116,7 @@ class TableHeader:
     labelled: bool
     sources: list[SourceFile] | None = None  # all files it was read from; None before version 4
     corrections: str = ""  # path of the file by which labels were corrected
+    moved_from: Sequence[str] = ()  # earlier sources, which were gone when these rows appeared at `source`
 
     @property
     def name(self) -> str:
@@ -141,15 +151,19 @@ def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
     return typed(_NamedColumns, {"names": json.loads(read_attribute(file, NAMED_COLUMNS, str))}).names
 
 
-def save_table(table: Table, path: Path, sources: Sequence[SourceFile] = ()) -> None:
+def save_table(
+    table: Table, path: Path, sources: Sequence[SourceFile] = (), moved_from: Sequence[str] = ()
+) -> None:
     """Write a table, its keys and the state of its source files, completely or not at all."""
-    header = asdict(
-        TableHeader(table.source, table.split, len(table), table.labels is not None, list(sources))
+    labelled, read_from = table.labels is not None, list(sources)
+    header = TableHeader(
+        table.source, table.split, len(table), labelled, read_from, table.corrections, moved_from
     )
-    del header["corrections"]  # is only there if there are any
-    if table.corrections:
-        header["corrections"] = table.corrections
-    text = json.dumps(header).encode()
+    content = asdict(header)
+    for name in OPTIONAL:
+        if not content[name]:
+            del content[name]
+    text = json.dumps(content).encode()
     user_block = 1 << (STAMP_BYTES + len(text) - 1).bit_length()  # HDF5 requires a power of two
     with replacing(path) as temporary:
         with create_hdf5(temporary, userblock_size=user_block) as file:

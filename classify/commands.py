@@ -20,6 +20,7 @@ from encode_once.cache.options import (
     print_result,
     say,
     say_next,
+    short_path,
     store_option,
     verb,
     warn,
@@ -136,7 +137,8 @@ def fit(
     for line in fitted.model.head.notes:
         say(line)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
-    say(f"{fitted.path}: {spec.head} on {', '.join(fitted.spec.features)}, {fitted.record.seconds:.1f} s")
+    features, seconds = ", ".join(fitted.spec.features), fitted.record.seconds
+    say(f"{fitted.path}: {spec.head} on {features} of {short_path(fitted.record.table)}, {seconds:.1f} s")
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")

@@ -143,7 +143,10 @@ def encode(
     if not generated:
         passes += _passes(report, report.tables, caption_jobs, settings, unreadable)
     for table, read_from in zip(report.tables, sources, strict=False):  # not before all encoders are loaded
-        store.save(table, read_from)
+        for source in store.save(table, read_from, replace_moved=True):
+            report.warnings.append(
+                f"{table.source} has the rows of {source}, which is gone: it replaces that table"
+            )
     for encoding_pass in passes:
         _encode(report, encoding_pass, unreadable)
     if generated:

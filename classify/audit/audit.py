@@ -109,6 +109,8 @@ class _AuditedTable:
     def of(cls, run: Run, device: str) -> "_AuditedTable":
         warnings, store, evaluated = list[str](), fitted_store(run), run.eval
         table, rows = own_table(run, store)
+        if table.source != run.record.table:
+            warnings.append(f"{run.record.table} was moved: {table.source} has its rows, and is audited")
         parts = np.full(len(table), -1)
         parts[rows] = 0 if evaluated.folds is None else evaluated.folds
         images = [

@@ -19,7 +19,8 @@ Item = TypeVar("Item")
 def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str = "") -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
 
-    The rows of its other splits are added for the split SPEC `TABLES`.
+    The rows of its other splits are added for the split SPEC `TABLES`. Data that was moved since is found by
+    its earlier place, too.
 
     Raises:
         DataError: there is no such table, or several, or its file changed since it was extracted.
@@ -27,7 +28,9 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
     tables = [header for header in store.headers() if header.labelled]
     if data is not None:
         root = Path(data).resolve()
-        tables = [header for header in tables if Path(header.source).is_relative_to(root)]
+        own = [header for header in tables if Path(header.source).is_relative_to(root)]
+        moved = [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
+        tables = own or moved
     if not tables:
         raise DataError(
             f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
