@@ -141,6 +141,11 @@ class Feature:
         return str(self.spec["modality"])
 
     @property
+    def is_random(self) -> bool:
+        """Whether it was made by an encoder with random weights, as a trial."""
+        return str(self.spec.get("weights")).startswith("RANDOM")
+
+    @property
     def holds_texts(self) -> bool:
         """Whether its rows are texts, as UTF-8 bytes, instead of vectors."""
         return self.dtype == np.uint8

@@ -50,7 +50,10 @@ class EncoderName(click.ParamType):  # type: ignore[type-arg]  # generic in new 
 
 
 weights_option = click.option(
-    "--weights", multiple=True, metavar="[ENCODER=]FILE", help="Local weights file, or `random`."
+    "--weights",
+    multiple=True,
+    metavar="[ENCODER=]FILE",
+    help="Local weights file, or `random` for a trial: its features are ENCODER+random/OUTPUT.",
 )
 backend_option = click.option(
     "--backend",

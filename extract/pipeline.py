@@ -16,7 +16,7 @@ from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
-from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, Modality, Options, Tower
+from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, TRIAL, Modality, Options, Tower
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -64,7 +64,8 @@ def encode(
         names: names of encoders, see `extract.encoders`. The suffix "/regions" also stores vectors of the
             image's regions.
         store: the store, or its path.
-        weights: encoder name → local file, or "random" for an untrained model.
+        weights: encoder name → local file, or "random" for an untrained model, whose features are named
+            ENCODER+random/OUTPUT.
         device: "auto", "cpu", "cuda", "cuda:1", …
         precision: of computation; "auto" is the precision of the encoder's rows in the store, else float16 on
             CUDA and float32 on a CPU.
@@ -230,6 +231,8 @@ def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str
 
 def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
     """An encoder's name in feature names, and its weights: from `weights`, or from the requested name."""
+    if requested.endswith(TRIAL) or weights.get(requested) == RANDOM:
+        return encoders.trial_name(requested), RANDOM
     return (requested, weights[requested]) if requested in weights else encoders.named(requested)
 
 

@@ -10,6 +10,7 @@ from encode_once.cache.errors import brief
 from encode_once.cache.format.spec_file import EncoderRecord
 from encode_once.cache.names import FeatureName
 from encode_once.extract.encoders import card
+from encode_once.extract.encoders.base import RANDOM
 from encode_once.extract.pipeline import encode
 from encode_once.extract.report import Report
 from encode_once.extract.trust import Trust, UntrustedError, approve
@@ -56,6 +57,8 @@ class Provider:
         for name in FeatureName.parse(feature).encoders:
             try:
                 self._approve(name)
+                if self._weights.get(name) == RANDOM:
+                    return f"{name}: random weights are for trials with fit, whose features they name"
                 here = name in self._weights or name in self._trust.encoders
                 state = "here" if here else card(name).state
             except (UsageError, UntrustedError) as error:

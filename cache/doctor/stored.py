@@ -32,7 +32,7 @@ def checks(path: Path) -> Iterator[Check]:
 def _features(store: Store) -> Iterator[Check]:
     for name in store.features():
         with collected([]):  # what cannot be read is among the problems
-            if str(store.feature(name).spec.get("weights")).startswith("RANDOM"):
+            if store.feature(name).is_random:
                 yield Check("feature", "WARN", f"{name} has RANDOM weights", f"store drop {name}")
 
 

@@ -10,6 +10,7 @@ from encode_once.cache import DataError, Feature, MissingRowsError, Store, Table
 from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, Matrix, StoredBlock, TextBlock
 from encode_once.classify.data.text import Vectoriser, is_learned, make_vectoriser
@@ -38,7 +39,7 @@ class StoredFeature:
         return missing + [
             f"{feature.name} has RANDOM weights: its {what} mean nothing"
             for feature, what in ((self.feature, "vectors"), (self.written, "texts"))
-            if feature and str(feature.spec.get("weights")).startswith("RANDOM")
+            if feature and feature.is_random
         ]
 
     def block(self, table: Table) -> Block:
@@ -96,6 +97,8 @@ FeatureSource = StoredFeature | LearnedFeature
 def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
     """The features of these names; without names, every feature of the store with one vector per row.
 
+    Features of random weights are trials, and used only by name.
+
     The name of an encoder means its output `pooled` or, if it has none, its outputs of one vector per row.
 
     Raises:
@@ -106,12 +109,20 @@ def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
         sources = (find_feature(store, output) for name in names for output in _outputs(store, name))
         return list({source.name: source for source in sources}.values())
     features = [store.feature(name) for name in store.features()]
-    chosen: list[FeatureSource] = [
-        StoredFeature(feature) for feature in features if len(feature) and not feature.ragged
-    ]
+    pooled = [feature for feature in features if len(feature) and not feature.ragged]
+    chosen: list[FeatureSource] = [StoredFeature(feature) for feature in pooled if not feature.is_random]
+    if pooled and not chosen:
+        names = [feature.name for feature in pooled]
+        raise DataError(f"{store.path} has RANDOM features only: to try one, --features {names[0]}")
     if not chosen:
         raise DataError(f"{store.path} holds no features yet: run extract first")
     return chosen
+
+
+def trials(store: Store) -> list[str]:
+    """A warning if the store has features of random weights, which `choose` leaves out."""
+    names = [name for name in store.features() if store.feature(name).is_random]
+    return [f"not used, as their weights are RANDOM: {short_list(names)} (store drop)"] if names else []
 
 
 def _outputs(store: Store, name: str) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from encode_once.cache import DataError, Store, Table
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import FeatureSource, choose, load
+from encode_once.classify.data.features import FeatureSource, choose, load, trials
 from encode_once.classify.data.labels import class_names, label_matrix
 
 
@@ -30,7 +30,7 @@ def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:
     references = choose(store, names)
     X = load(references, table)
     if not names:
-        X.warnings[:0] = store.problems()  # features that may be meant, too
+        X.warnings[:0] = [*store.problems(), *trials(store)]  # features that may be meant, too
     assert table.labels is not None
     classes = class_names(table.labels)
     if not classes:

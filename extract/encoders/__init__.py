@@ -16,7 +16,7 @@ from typing import Any
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, split_regions
 from encode_once.extract.encoders import custom
-from encode_once.extract.encoders.base import Options, Tower
+from encode_once.extract.encoders.base import TRIAL, Options, Tower
 from encode_once.extract.encoders.catalogue import FAMILIES, EncoderInfo
 from encode_once.extract.errors import UnknownEncoderError
 
@@ -46,13 +46,18 @@ def _find(name: str) -> tuple[Loader, EncoderInfo]:
     raise unknown_name("encoder", name, names, UnknownEncoderError)
 
 
+def trial_name(name: str) -> str:
+    """The name of an encoder with random weights."""
+    return f"{name.removesuffix(TRIAL)}{TRIAL}"
+
+
 def card(name: str) -> EncoderInfo:
     """Information about an encoder.
 
     Raises:
         UnknownEncoderError: no encoder has that name.
     """
-    return _find(name)[1]
+    return _find(name.removesuffix(TRIAL))[1]
 
 
 def named(name: str) -> tuple[str, str | None]:
@@ -84,6 +89,7 @@ def towers(name: str, options: Options) -> list[Tower]:
         UnknownEncoderError: the name is unknown (the message suggests the closest one), or regions are
             requested from an encoder that has none.
     """
+    name = name.removesuffix(TRIAL)
     family = custom if custom.is_custom(name) else _find(name)[0]()
     encoder_towers: list[Tower] = family.towers(name, options)
     if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):

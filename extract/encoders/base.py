@@ -21,6 +21,7 @@ Sequences = list[Vectors]  # b arrays, each (length, d)
 Texts = list[NDArray[np.uint8]]  # b arrays, each (length, 1): bytes of UTF-8
 
 RANDOM = "random"  # weights of an untrained model: only on request, and every output warns of them
+TRIAL = "+random"  # behind the name of an encoder with such weights, so that they never mix with real ones
 SEED = 0
 BIT_DEPTH = "bit_depth"  # in specs, unless it is that of the format
 CHARACTERS = 32  # per token; words of text have 4 to 5, so that no text's first tokens take more on average

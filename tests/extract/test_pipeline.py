@@ -3,19 +3,20 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from encode_once.cache import DataError, SpecMismatchError, Store, content_key
 from encode_once.cache.export import export, select
+from encode_once.classify.data.features import choose, trials
 from encode_once.extract import encode, pipeline, workers
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import WeightsError
-from tests.conftest import picture
+from tests.conftest import picture, vectors_file
 from tests.extract.images.test_decode import JPEG, huge_png, saved
 
 LITE0, GLOVE = "efficientnet-lite0", "glove-50"
 ARCH = "open_clip:ViT-S-32-alt"
+TRIAL = f"{ARCH}+random"
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def test_several_encoders_at_once_give_the_same_vectors_as_one_at_a_time(folder,
     encode(root, [LITE0, ARCH], together, weights={ARCH: "random"}, batch_size=2, workers=3)
     encode(root, [ARCH], alone, weights={ARCH: "random"}, workers=1)
     (table,) = alone.tables()
-    for name, modality in ((f"{ARCH}/image", "image"), (f"{ARCH}/text", "caption")):
+    for name, modality in ((f"{TRIAL}/image", "image"), (f"{TRIAL}/text", "caption")):
         keys = table.keys(modality)
         np.testing.assert_allclose(
             together.feature(name).read(keys), alone.feature(name).read(keys), atol=2e-3
@@ -199,10 +200,26 @@ def test_a_table_without_images_serves_text_encoders_only(folder, tmp_path):
 
 def test_other_weights_under_the_same_name_are_refused(folder, tmp_path):
     root, store = folder(2), tmp_path / "store"
-    encode(root, [ARCH], store, weights={ARCH: "random"})
-    torch.save({}, tmp_path / "w.pt")
-    with pytest.raises(SpecMismatchError, match="weights: stored RANDOM"):
-        encode(root, [ARCH], store, weights={ARCH: str(tmp_path / "w.pt")})
+    vectors = vectors_file(tmp_path / "vectors.txt")
+    encode(root, ["glove-100"], store, weights={"glove-100": str(vectors)})
+    other = tmp_path / "other.txt"
+    other.write_text(vectors.read_text() + f"more {' '.join(['1'] * 100)}\n")
+    with pytest.raises(SpecMismatchError, match="weights: stored blake2b"):
+        encode(root, ["glove-100"], store, weights={"glove-100": str(other)})
+
+
+def test_random_weights_have_a_name_of_their_own_and_are_used_only_by_it(folder, tmp_path):
+    root, store = folder(12), Store(tmp_path / "store")
+    report = encode(root, [ARCH], store, weights={ARCH: "random"})
+    assert store.features() == [*report.features] == [f"{TRIAL}/image", f"{TRIAL}/text"]
+    assert counts(encode(root, [TRIAL], store), f"{TRIAL}/image") == (0, 12, 0)
+    with pytest.raises(DataError, match=r"RANDOM features only: .* --features open_clip:.*\+random/"):
+        choose(store, [])
+    encode(root, [GLOVE], store)
+    assert [source.name for source in choose(store, [])] == ["glove-50/mean"]
+    (warning,) = trials(store)
+    assert warning.startswith(f"not used, as their weights are RANDOM: {TRIAL}/image, {TRIAL}/text")
+    assert [source.name for source in choose(store, [TRIAL])] == [f"{TRIAL}/image", f"{TRIAL}/text"]
 
 
 @pytest.mark.parametrize("name", [ARCH, GLOVE])
@@ -221,7 +238,7 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     root, store = folder(2), Store(tmp_path / "store")
     encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
     picture(50).save(root / "data" / "0.png")
-    assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{ARCH}/image") == (1, 1, 0)
+    assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{TRIAL}/image") == (1, 1, 0)
     with pytest.raises(SpecMismatchError, match="precision: stored bfloat16, asked for float32"):
         encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
 
@@ -282,10 +299,10 @@ def test_an_encoder_of_both_modalities_encodes_a_table_of_prompts(tmp_path):
     (tmp_path / "prompts.csv").write_text("\n".join(["ImageID,Caption", *rows]) + "\n")
     store = Store(tmp_path / "store")
     report = encode(tmp_path / "prompts.csv", [ARCH], store, weights={ARCH: "random"})
-    assert list(report.features) == store.features() == [f"{ARCH}/text"]
-    assert counts(report, f"{ARCH}/text") == (2, 0, 0)
+    assert list(report.features) == store.features() == [f"{TRIAL}/text"]
+    assert counts(report, f"{TRIAL}/text") == (2, 0, 0)
     assert any("has no images" in warning for warning in report.warnings)
-    export(select(store.feature(f"{ARCH}/text"), store.table()), "npy", tmp_path / "prompts.npy")
+    export(select(store.feature(f"{TRIAL}/text"), store.table()), "npy", tmp_path / "prompts.npy")
     assert (tmp_path / "prompts.npy.ids.txt").read_text() == "cat\ndog\n"
     with pytest.raises(DataError, match="has no images for efficientnet-lite0"):
         encode(tmp_path / "prompts.csv", [LITE0], store)

@@ -103,13 +103,13 @@ def library(data, folder):
     encode(data, [encoder], store, weights={encoder: "random"}, backend="onnxruntime", progress=False)
     encode(data, ["alexnet"], store, weights={"alexnet": "random"}, progress=False)
     encode(data, ["timm:test_vit"], store, weights={"timm:test_vit": "random"}, progress=False)
-    assert recompute(store, 2, [f"{encoder}/pooled"])
+    assert recompute(store, 2, [f"{encoder}+random/pooled"])
     decision = DecisionSpec("macro", shrink=False, decide="thresholds", calibrate="none")
     for head, options in {"linear": {}, "mlp": {"epochs": 2}, "gbm": {}, "forest": {}, "knn": {}}.items():
         run, _ = fit(
             store,
             head,
-            features=[f"{encoder}/pooled"],
+            features=[f"{encoder}+random/pooled"],
             run=folder / head,
             options=options,
             decision=decision,
@@ -136,7 +136,7 @@ def command_line(data, folder):
     where = ["--store", store, "--data", data]
     run("extract", "--encoder", encoder, "--weights", "random", *where)
     run("extract", "--encoder", "no such encoder", *where, status=2)
-    chosen = ["--features", f"{encoder}/pooled", "--store", store]
+    chosen = ["--features", f"{encoder}+random/pooled", "--store", store]
     run("fit", "--head", "linear", *chosen, "--run", folder / "linear", "--set", "Cs=[1]")
     run("tune", folder / "linear", "--objective", "micro", "--decide", "thresholds", "--no-shrink",
         "--calibrate", "none", "--at-least", "0", "--at-most", "0")  # fmt: skip

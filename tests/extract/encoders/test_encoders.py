@@ -251,7 +251,7 @@ def test_random_weights_are_never_used_silently(folder, tmp_path):
     store = Store(tmp_path / "store")
     report = encode(folder(4), [f"open_clip:{ARCH}"], store, weights={f"open_clip:{ARCH}": "random"})
     assert any("RANDOM" in warning for warning in report.warnings)
-    assert "RANDOM" in store.feature(f"open_clip:{ARCH}/image").spec["weights"]
+    assert "RANDOM" in store.feature(f"open_clip:{ARCH}+random/image").spec["weights"]
 
 
 def test_a_local_file_of_published_weights_keeps_their_published_settings():

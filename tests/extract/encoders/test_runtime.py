@@ -139,10 +139,10 @@ def test_both_runtimes_store_the_same_rows(folder, tmp_path):
         encode(root, [TINY], tmp_path / backend, weights={TINY: "random"}, backend=backend)
         store = Store(tmp_path / backend)
         (table,) = store.tables()
-        rows[backend] = store.feature(f"{TINY}/pooled").read(table.keys("image")).astype(np.float32)
+        rows[backend] = store.feature(f"{TINY}+random/pooled").read(table.keys("image")).astype(np.float32)
     scale = np.linalg.norm(rows["torch"], axis=1).max()
     np.testing.assert_allclose(rows["onnxruntime"], rows["torch"], atol=1e-3 * scale)
-    assert store.feature(f"{TINY}/pooled").record.provenance["backend"] == "onnxruntime"
+    assert store.feature(f"{TINY}+random/pooled").record.provenance["backend"] == "onnxruntime"
 
 
 @torch.inference_mode()
