@@ -13,11 +13,12 @@ from sklearn.base import BaseEstimator
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.text_table import table_text
-from encode_once.classify.arrays import FloatArray, LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike, RowView
 from encode_once.classify.heads import cross_fits, options_of
 from encode_once.classify.heads.base import CrossFittingHead
+from encode_once.classify.heads.blend import blended, fit_blend, log_loss
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
 from encode_once.classify.heads.validation import with_validation
@@ -25,8 +26,6 @@ from encode_once.classify.heads.validation import with_validation
 VECTOR_HEADS = ("linear", "knn", "prototype", "forest", "mlp", "gbm")
 SEQUENCE_HEADS = ("bigru", "attention")  # tried as well if a feature holds sequences
 CROSS_FITTED_UP_TO = 5000  # train rows, of which a tenth would be too few to choose a blend by
-MAX_WEIGHT = 10  # sum of the integer weights of a blend
-GAIN = 1e-3  # increase of the loss, as a share of it, for which a blend of fewer heads is taken
 UNTRIED = -1.0  # the loss of a head that was left out, in the state
 
 
@@ -52,12 +51,11 @@ SPEED = 4.0  # by how much this machine may be faster or slower than these
 
 @dataclass(eq=False, repr=False)
 class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
-    """Heads are cross-fitted on the train rows, from cheap to slow, and those that help are averaged.
+    """Heads are cross-fitted on the train rows, from cheap to slow, and those that help are blended.
 
-    The blend starts with the head of the least log loss out of fold. Heads are added to the mean of the
-    logits, also again, so that they weigh more, as long as that lowers the loss (Caruana et al., ICML 2004).
-    Those of the blend are then fitted on all train rows. More than `CROSS_FITTED_UP_TO` train rows have
-    enough validation rows to choose by, and each head is fitted once.
+    The weights of their logits minimise the log loss out of fold: see `classify.heads.blend`. The heads that
+    have a weight are then fitted on all train rows. More than `CROSS_FITTED_UP_TO` train rows have enough
+    validation rows to choose by, and each head is fitted once.
 
     shapes: length and width of each feature's block of X's columns; by default X is one vector.
     budget: seconds that all fits may take. A head is left out if it would take longer than what remains, by
@@ -102,11 +100,14 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         return scores
 
     def predict_proba(self, X: MatrixLike) -> Scores:
-        return self.blend_.predict_proba(X)
+        by_head = np.split(self.blend_.logits(X), len(self.blend_.heads_), axis=1)
+        weights = self.weights_[self.weights_ > 0]
+        return np.asarray(expit(blended(by_head, weights, float(self.intercept_[0]))))
 
     def state(self) -> State:
-        """For each head to try its loss (or `UNTRIED`) and weight, and what the blend learned."""
-        return {"losses": self.losses_, "weights": self.weights_, **self.blend_.state()}
+        """For each head to try its loss (or `UNTRIED`) and weight; the intercept; what the heads learned."""
+        of_blend = {"losses": self.losses_, "weights": self.weights_, "intercept": self.intercept_}
+        return {**of_blend, **self.blend_.state()}
 
     def load_state(self, state: State) -> None:
         """Restore what the blend learned.
@@ -114,7 +115,7 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         Raises:
             ValueError: there are not as many losses and weights as heads to try, or no head has a weight.
         """
-        self.losses_, self.weights_ = state["losses"], state["weights"]
+        self.losses_, self.weights_, self.intercept_ = state["losses"], state["weights"], state["intercept"]
         d = int(state["size"][0])
         if not len(self._names) == len(self.losses_) == len(self.weights_) or not (self.weights_ > 0).any():
             raise ValueError("the losses and weights are not those of the heads that the options name")
@@ -146,8 +147,8 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         of_vectors, of_sequences = min(lengths) == 1, max(lengths) > 1
         return [*(VECTOR_HEADS if of_vectors else ()), *(SEQUENCE_HEADS if of_sequences else ())]
 
-    def _stack(self, names: Sequence[str], d: int, weights: Sequence[float] | None = None) -> Stack:
-        """These heads on all features that they can take, averaged."""
+    def _stack(self, names: Sequence[str], d: int) -> Stack:
+        """These heads on all features that they can take."""
         shapes = self.shapes or [(1, d)]
         parts = []
         for name in names:
@@ -160,14 +161,12 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             {**({"progress": False} if "progress" in options_of(name) else {}), **own.get(name, {})}
             for name in names
         ]
-        return Stack(shapes, names, parts, options, MEAN, weights=weights, seed=self.seed)
+        return Stack(shapes, names, parts, options, MEAN, seed=self.seed)
 
     def _blend(self, d: int) -> Stack:
         """The unfitted heads that have a weight."""
-        weights = {
-            name: weight for name, weight in zip(self._names, self.weights_.tolist(), strict=True) if weight
-        }
-        return self._stack([*weights], d, [*weights.values()])
+        pairs = zip(self._names, self.weights_, strict=True)
+        return self._stack([name for name, weight in pairs if weight > 0], d)
 
     def _refit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
@@ -197,16 +196,17 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             f"{named}; --budget SECONDS changes that"
         )
         self.warnings = [warning] if left_out else []
-        losses = {name: _log_loss(values, trial.truth) for name, values in logits.items()}
-        weights = dict(zip(logits, _weights([*logits.values()], trial.truth), strict=True))
+        losses = {name: log_loss(values, trial.truth) for name, values in logits.items()}
+        weights, intercept = fit_blend([*logits.values()], trial.truth)
+        weight_of = dict(zip(logits, weights, strict=True))
         self.losses_ = np.array([losses.get(name, UNTRIED) for name in self._names], np.float32)
-        self.weights_ = np.array([weights.get(name, 0) for name in self._names], np.float32)
+        self.weights_ = np.array([weight_of.get(name, 0) for name in self._names], np.float32)
+        self.intercept_ = np.array([intercept], np.float32)
         d = trial.X.shape[1]
         self.blend_ = self._blend(d)
         self.blend_.size_ = np.array([d, trial.truth.shape[1]])
         self.blend_.heads_ = [fitted[name].heads_[0] for name in self.blend_.heads or ()]
-        mean = np.average([*logits.values()], axis=0, weights=[*weights.values()])
-        return np.asarray(expit(mean), np.float32)
+        return np.asarray(expit(blended([*logits.values()], weights, intercept)))
 
     def _tried(
         self, trial: "_OutOfFold | _OnValidationRows"
@@ -331,24 +331,3 @@ class _Clock:
     def reserve(self, name: str, fits: int) -> None:
         """Keep the time of further fits of a head."""
         self._reserved += fits * self._seconds[name]
-
-
-def _log_loss(logits: FloatArray | Vectors, Y: LabelMatrix) -> float:
-    """The log loss of all classes together, mean of the rows."""
-    return float(np.logaddexp(0, np.where(Y, -logits, logits)).sum(axis=1).mean())
-
-
-def _weights(logits: Sequence[Vectors], Y: LabelMatrix) -> list[int]:
-    """How often each head is in the blend of the least log loss; of those within `GAIN`, in the smallest."""
-    total, weights = np.zeros(Y.shape, np.float32), np.zeros(len(logits), int)
-    losses, blends = [], []
-    for size in range(1, MAX_WEIGHT + 1):
-        with_each = [_log_loss((total + values) / size, Y) for values in logits]
-        added = int(np.argmin(with_each))
-        total += logits[added]
-        weights[added] += 1
-        losses.append(with_each[added])
-        blends.append(weights.copy())
-    first = np.flatnonzero(np.array(losses) <= min(losses) * (1 + GAIN))[0]
-    chosen: list[int] = blends[first].tolist()
-    return chosen

@@ -35,7 +35,6 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     parts: the features that each head takes, by their indices; by default each feature is a part.
     options: of each head, in the order of `heads`.
     combiner, combiner_options: the head over the scores, or "mean".
-    weights: of the heads in the mean; by default they are equal.
     """
 
     shapes: Shapes | None = None
@@ -44,7 +43,6 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
     options: Sequence[Mapping[str, Any]] | None = None
     combiner: str = "linear"
     combiner_options: Mapping[str, Any] | None = None
-    weights: Sequence[float] | None = None
     folds: int = 4
     seed: int = 0
 
@@ -69,7 +67,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
         if self.combiner != MEAN:
             return self.combiner_.predict_proba(logits)
         by_head = logits.reshape(len(X), len(self.heads_), -1)
-        means: Scores = expit(np.average(by_head, axis=1, weights=self.weights)).astype(np.float32)
+        means: Scores = expit(by_head.mean(axis=1))
         return means
 
     def state(self) -> State:
@@ -120,8 +118,6 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             raise DataError(
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
-        if self.weights is not None and len(self.weights) != len(parts):
-            raise DataError(f"{len(parts)} parts take as many weights, not {len(self.weights)}")
         heads = [
             make(name, **with_shapes(name, {"seed": self.seed, **head_options}, self._shapes_of(part)))
             for name, head_options, part in zip(names, options, parts, strict=True)

@@ -59,21 +59,20 @@ def scripted(monkeypatch):
     return expit(np.concatenate([*logits], axis=1)).astype(np.float32), Y
 
 
-def test_the_blend_has_the_least_loss_among_all_weights(scripted):
+def blend_of(head, logits):
+    """The scores of a head's blend, from the logits of each of its heads, (heads, n, c)."""
+    return expit(np.tensordot(head.weights_, logits, 1) + head.intercept_)
+
+
+def test_heads_that_help_are_blended(scripted):
     X, Y = scripted
     head = Auto(heads=["a", "b", "c"], folds=4, progress=False).fit(X, Y)
-
-    def loss(weights):
-        logits = logit(X.reshape(400, 3, 2).astype(np.float64))
-        return log_loss(Y.ravel(), expit(np.average(logits, axis=1, weights=weights)).ravel())
-
-    all_weights = [(a, b, c) for a in range(11) for b in range(11) for c in range(11) if 0 < a + b + c <= 10]
-    assert loss(head.weights_) < min(map(loss, all_weights)) * 1.002
-    assert head.weights_[:2].all()
-    assert not head.weights_[2]
-    np.testing.assert_allclose(head.losses_, [2 * loss(np.eye(3)[k]) for k in range(3)], rtol=1e-4)
-    expected = expit(np.average(logit(X.reshape(400, 3, 2)), axis=1, weights=head.weights_))
-    np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-4)
+    scores = X.reshape(400, 3, 2).swapaxes(0, 1)
+    losses = [2 * log_loss(Y.ravel(), of_head.ravel().astype(float)) for of_head in scores]
+    np.testing.assert_allclose(head.losses_, losses, rtol=1e-4)
+    assert (head.weights_ > 0).tolist() == [True, True, False]
+    np.testing.assert_allclose(head.predict_proba(X), blend_of(head, logit(scores)), atol=1e-4)
+    assert 2 * log_loss(Y.ravel(), head.predict_proba(X).ravel().astype(float)) < min(losses)
     # Each head is fitted without each fold; those of the blend then on all rows.
     assert [*Scripted.fits] == [*[(0, 300)] * 4, *[(2, 300)] * 4, *[(4, 300)] * 4, (0, 400), (2, 400)]
 
@@ -95,9 +94,7 @@ def test_scores_out_of_fold_are_those_of_the_blend(data):
         others = np.setdiff1d(np.arange(120), fold)
         fitted = [make(name).fit(X[others], Y[others]) for name in QUICK["heads"]]
         logits = [logit(head_of_fold.predict_proba(X[fold]).clip(1e-4, 1 - 1e-4)) for head_of_fold in fitted]
-        np.testing.assert_allclose(
-            scores[fold], expit(np.average(logits, axis=0, weights=head.weights_)), atol=1e-5
-        )
+        np.testing.assert_allclose(scores[fold], blend_of(head, logits), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +136,11 @@ def test_a_head_that_cross_fits_itself_is_fitted_once(data):
     folds = np.array_split(np.arange(120), 4)
     scores = head.fit_out_of_fold(X, Y, folds)
     alone = make("gbm", progress=False, **options["gbm"])
-    np.testing.assert_allclose(scores, alone.fit_out_of_fold(X, Y, folds), atol=1e-4)
-    np.testing.assert_allclose(head.predict_proba(X), alone.predict_proba(X), atol=1e-4)
+    out_of_fold = alone.fit_out_of_fold(X, Y, folds)
+    np.testing.assert_allclose(scores, blend_of(head, logit(out_of_fold)[None]), atol=1e-4)
+    np.testing.assert_allclose(
+        head.predict_proba(X), blend_of(head, logit(alone.predict_proba(X))[None]), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -160,7 +160,7 @@ def test_many_rows_are_scored_once_by_heads_that_are_fitted_on_the_others(script
     if validation:
         expected = [2 * log_loss(Y[other].ravel(), X[other, k : k + 2].ravel()) for k in (0, 2, 4)]
         np.testing.assert_allclose(head.losses_, expected, rtol=1e-4)
-    expected = expit(np.average(logit(X.reshape(400, 3, 2)), axis=1, weights=head.weights_))
+    expected = blend_of(head, logit(X.reshape(400, 3, 2).swapaxes(0, 1)))
     np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-4)
 
 
