@@ -10,7 +10,10 @@ from contextlib import contextmanager
 from textwrap import shorten
 from types import MappingProxyType
 
+from encode_once.cache.terminal import short_list
+
 MOST_SUGGESTIONS = 8  # names in a hint
+MOST_NAMES = 17  # listed where none is close
 MIN_PREFIX = 3  # letters from which on names that begin so are suggested
 
 
@@ -70,14 +73,14 @@ def unknown_name(
     error: type[UsageError] = UsageError,
     aliases: Mapping[str, str] = MappingProxyType({}),
 ) -> UsageError:
-    """The error for a name that is not in `names`; its message suggests the closest ones, or lists all.
+    """The error for a name that is not in `names`; its message suggests the closest ones, or lists some.
 
     aliases: what others call it → the name.
     """
     names = list(names)
     close = [repr(suggestion) for suggestion in _suggestions(name, names, aliases)]
     if not close:
-        hint = f"choose from {', '.join(names)}" if names else "there is none yet"
+        hint = f"choose from {short_list(names, MOST_NAMES)}" if names else "there is none yet"
     elif len(close) > MOST_SUGGESTIONS:
         hint = f"did you mean one of {', '.join(close[:MOST_SUGGESTIONS])}, …?"
     else:

@@ -179,8 +179,8 @@ def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool
         raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
     loaded = load_run(run, interrupted=True)
     if by_hand:
-        if tuned := decision.keys() - {"at_least", "at_most"}:
-            raise UsageError(f"--from tunes nothing: it takes no option for {', '.join(sorted(tuned))}")
+        if tuned := [f"--{name}" for name in ("objective", "shrink", "calibrate") if name in decision]:
+            raise UsageError(f"--from tunes nothing, so it does not go with {', '.join(tuned)}")
         loaded.decision = DecisionRule.by_hand(read_thresholds(by_hand, loaded.record.classes))
         decision = {"objective": BY_HAND, "decide": "thresholds", "calibrate": "none", **decision}
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))

@@ -139,7 +139,7 @@ def read_thresholds(path: Path, classes: Sequence[str]) -> FloatArray:
         missing, unknown = set(classes) & differing, set(values) & differing
         parts = [f"{text}: {short_list(sorted(names))}" for text, names in
                  (("no threshold of", missing), ("unknown classes", unknown)) if names]  # fmt: skip
-        raise DataError(f"{path} has not the classes of the run ({'; '.join(parts)})")
+        raise DataError(f"{path} does not have the classes of the run ({'; '.join(parts)})")
     thresholds = np.array([values[name] for name in classes], np.float64)
     if not (np.isfinite(thresholds) & (thresholds >= 0)).all():
         raise DataError(f"{path} has a threshold below 0 or not finite: above 1 means never")

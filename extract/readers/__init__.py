@@ -4,6 +4,7 @@ A container is a module in CONTAINERS with `ABOUT` (its layout in a line), `reco
 `read(data, options)`, which returns raw tables (see `raw`); `meaning` decides what their columns mean.
 """
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from encode_once.extract.readers.columns import Columns, ReadOptions
 from encode_once.extract.readers.errors import BadRows, file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
 from encode_once.extract.readers.label_notation import class_list
-from encode_once.extract.readers.layouts import CONTAINERS, accepted, read_raw
+from encode_once.extract.readers.layouts import CONTAINERS, read_raw
 from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import RawTable
@@ -31,7 +32,6 @@ __all__ = [
     "Reading",
     "Uncertain",
     "Understanding",
-    "accepted",
     "class_list",
     "read",
     "understand",
@@ -68,7 +68,10 @@ def understand(
     """
     data = Path(data)
     if not data.exists():
-        raise MissingDataError(f"{data}: no such file or folder; {accepted()}")
+        siblings = [path.name for path in data.parent.iterdir()] if data.parent.is_dir() else []
+        close = difflib.get_close_matches(data.name, siblings, 1)
+        hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
+        raise MissingDataError(f"{data}: no such file or folder; {hint}")
     bad_rows = BadRows(skip_bad_rows)
     texts = [images] if isinstance(images, str | os.PathLike) else images or ()
     folders = tuple(ImageFolder.parse(os.fspath(text)) for text in texts)

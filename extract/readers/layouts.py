@@ -125,8 +125,3 @@ def _of_split(folder: Path, options: ReadOptions) -> Sequence[RawTable]:
         names = ", ".join(part.split for part in tables)
         raise DataError(f"{folder} has {len(tables)} tables ({names}): name one with --data")
     return [replace(tables[0], split=folder.name)]
-
-
-def accepted() -> str:
-    """The accepted kinds of data, in one line."""
-    return "accepted are: " + "; ".join(container.ABOUT for container in CONTAINERS)
