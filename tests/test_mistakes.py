@@ -175,8 +175,8 @@ def test_a_mistake_gets_one_clear_line_and_loses_nothing(typed, status, answer, 
     after = files_of(place)
     before.pop(place / "store" / "files.sqlite")  # remembers which files were read
     assert {path: after.get(path) for path in before} == before
-    made = {path.relative_to(place).parts[0] for path in after.keys() - before.keys()}
-    assert made <= {"store", "runs"}
+    added = {path.relative_to(place).parts[0] for path in after.keys() - before.keys()}
+    assert added <= {"store", "runs"}
 
 
 def test_a_usage_error_points_to_the_help_of_its_own_command(place, monkeypatch):
