@@ -1,5 +1,6 @@
 """Excel's .xlsx: the first sheet, whose first row that is not empty has the names of the columns."""
 
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +80,8 @@ def _rows(path: Path) -> tuple[list[tuple[int, tuple[Any, ...]]], list[str]]:
             ) from error
         if size > max(ENOUGH, MOST * path.stat().st_size):
             raise DataError(f"{path}: becomes far larger than a table does; save it as CSV")
-        book = load_workbook(file, read_only=True, data_only=True)
-        first, *others = book.worksheets
-        rows = [(line, tuple(row)) for line, row in enumerate(first.iter_rows(values_only=True), start=1)]
+        with warnings.catch_warnings(action="ignore"):  # of styles and the like, which are not read
+            book = load_workbook(file, read_only=True, data_only=True)
+            first, *others = book.worksheets
+            rows = [(line, tuple(row)) for line, row in enumerate(first.iter_rows(values_only=True), start=1)]
         return rows, [sheet.title for sheet in others]

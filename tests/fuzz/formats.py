@@ -8,11 +8,13 @@ import os
 import sqlite3
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load, save
@@ -125,6 +127,48 @@ def folder_file(name, prepare, change):
 def _json_columns():
     records = _records()
     return json.dumps({name: [record[name] for record in records] for name in records[0]}).encode()
+
+
+def _tasks():
+    """As Label Studio exports them."""
+    return json.dumps(
+        [
+            {
+                "id": row,
+                "data": {"image": f"/data/local-files/?d=data/{row}.png", "text": CAPTIONS[row]},
+                "annotations": [
+                    {
+                        "was_cancelled": False,
+                        "result": [
+                            {"from_name": "tag", "value": {"choices": LABELS[row].split()}},
+                            {"from_name": "shape", "value": {"points": [[0, 1]], "polygonlabels": ["box"]}},
+                            {"from_name": "kind", "value": {"taxonomy": [["thing", "box"]]}},
+                        ],
+                    }
+                ],
+            }
+            for row in range(ROWS)
+        ]
+    ).encode()
+
+
+def _spreadsheet():
+    file = io.BytesIO()
+    pd.DataFrame(_records()).assign(labels=LABELS).to_excel(file, index=False)
+    return file.getvalue()
+
+
+def spreadsheet_member(rng, content):
+    """Break one of the files that a spreadsheet packs, and pack it again."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    name = rng.choice([name for name in members if name.endswith(".xml")])
+    members[name] = rng.choice((BYTES, mutations.of_lines))(rng, members[name].replace(b"><", b">\n<"))
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, text in members.items():
+            archive.writestr(member, text)
+    return file.getvalue()
 
 
 def _list():
@@ -538,6 +582,8 @@ FORMATS = {
     "jsonl": data_file("rows.jsonl", _json_lines, either(BYTES, json_line)),
     "csv.gz": data_file("rows.csv.gz", lambda: gzip.compress(_csv(",")), BYTES),
     "json": data_file("rows.json", _json_columns, either(BYTES, json_tree, json_tree)),
+    "label studio": data_file("tasks.json", _tasks, either(BYTES, json_tree, json_tree)),
+    "xlsx": data_file("rows.xlsx", _spreadsheet, either(BYTES, spreadsheet_member, spreadsheet_member)),
     "list": data_file("rows.txt", _list, either(BYTES, mutations.of_lines)),
     "voc": folder_file("0.xml", _voc, either(BYTES, mutations.of_lines)),
     "yolo": folder_file("data.yaml", _yolo, either(BYTES, mutations.of_lines)),
