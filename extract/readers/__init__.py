@@ -12,14 +12,15 @@ from pathlib import Path
 from encode_once.cache.errors import MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
+from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.build_tables import build_tables
-from encode_once.extract.readers.columns import Columns, ReadOptions
-from encode_once.extract.readers.errors import BadRows, file_errors
-from encode_once.extract.readers.image_lookup import ImageFinder, ImageFolder
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.layouts import CONTAINERS, read_raw
 from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
+from encode_once.extract.readers.options import Columns, ImageFolder, ReadOptions
 from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.split_files import USUAL_SPLITS
 from encode_once.extract.readers.split_rows import SplitRows

@@ -8,8 +8,8 @@ from encode_once.cache.errors import DataError
 from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.errors import is_too_sparse
 from encode_once.extract.readers.image_lookup import ImageFinder
+from encode_once.extract.readers.limits import is_too_sparse
 from encode_once.extract.readers.separate_labels import separate_labels
 from encode_once.extract.readers.split_rows import SplitRows
 
@@ -156,8 +156,8 @@ def _find_images_of(part: SplitRows, captioned: bool, finder: ImageFinder) -> st
         return ""
     if part.folders is None:
         return ""
-    names = part.names or part.ids
-    says_images = part.names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
+    names = part.image_names or part.ids
+    says_images = part.image_names or Path(names[0]).suffix.lower() in IMAGE_SUFFIXES
     has_images = finder.has_images if captioned else lambda split, _: bool(finder.first_files(split))
     if not (says_images or finder.is_chosen or has_images(part.split, part.folders)):
         return ""  # the ids need not be names of images

@@ -12,11 +12,13 @@ from typing import Any
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import TEXT_MB, read_regular
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.columns import ReadOptions
+from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
-from encode_once.extract.readers.image_lookup import Folder, check_links
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.folders import Folder, check_links
 from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.limits import is_too_sparse
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (

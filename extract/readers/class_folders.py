@@ -11,10 +11,10 @@ from pathlib import Path
 from encode_once.cache.errors import UsageError
 from encode_once.cache.source_files import file_key
 from encode_once.extract.readers.captioned_folder import captions_in, natural
-from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import file_errors
-from encode_once.extract.readers.image_lookup import Folder, check_links
+from encode_once.extract.readers.folders import Folder, check_links
 from encode_once.extract.readers.image_search import IMAGE_FOLDERS, SPLIT_NAMES
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a folder for each class, or train/ and test/ with such folders, with its images in it"

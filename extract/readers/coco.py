@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import open_regular, read_regular
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.errors import BadRows, file_errors
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.bad_rows import BadRows
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.json_text import holds_records, parse
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (
@@ -126,7 +127,7 @@ def _slim(record: dict[str, Any]) -> Any:
 class _Content:
     """What the files of a split say of its images."""
 
-    names: dict[int | str, str] = field(default_factory=dict)  # image id → name of the image file
+    file_names: dict[int | str, str] = field(default_factory=dict)  # image id → name of the image file
     first: dict[int | str, Path] = field(default_factory=dict)  # image id → first JSON file with that image
     captions: dict[int | str, list[str]] = field(default_factory=dict)
     labels: dict[int | str, list[str]] = field(default_factory=dict)
@@ -139,12 +140,12 @@ class _Content:
         categories = _categories(path, content.get("categories", []))
         self.labelled |= bool(categories)
         for image in _entries(path, content, "images", _Image, bad_rows):
-            name = self.names.setdefault(image.id, image.name)
+            name = self.file_names.setdefault(image.id, image.name)
             if name != image.name or self.first.get(image.id) == path:
                 raise DataError(f"{path}: two images have the id {image.id!r}: {name!r}, {image.name!r}")
             self.first.setdefault(image.id, path)
         for annotation in _entries(path, content, "annotations", _Annotation, bad_rows):
-            if problem := _unlisted(annotation, self.names, categories):
+            if problem := _unlisted(annotation, self.file_names, categories):
                 bad_rows.add(DataError(f"{path}: {problem}"))
                 self.bad.add(annotation.image)
                 continue
@@ -158,10 +159,10 @@ def _table(split: str, paths: Sequence[Path], bad_rows: BadRows) -> RawTable:
     content = _Content()
     for path in paths:
         content.add(path, bad_rows)
-    images = [image for image in content.names if image not in content.bad]
+    images = [image for image in content.file_names if image not in content.bad]
     if not images:
         raise DataError(f"{paths[0]}: its list of images is empty")
-    columns: dict[str, Cells] = {FILE_NAME: [content.names[image] for image in images]}
+    columns: dict[str, Cells] = {FILE_NAME: [content.file_names[image] for image in images]}
     if content.captions:
         columns["captions"] = [content.captions.get(image, []) for image in images]
     if content.labelled:

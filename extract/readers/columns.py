@@ -1,4 +1,4 @@
-"""The user's options for reading, and which columns hold the ids, images, captions and labels.
+"""Which columns hold the ids, images, captions and labels.
 
 Columns are chosen by the user, by what the format says, by their names, or, for labels in one column for each
 class, by their cells. Each choice has a reason, which `extract` prints.
@@ -6,126 +6,35 @@ class, by their cells. Each choice has a reason, which `extract` prints.
 
 import re
 import string
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.terminal import short_list
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.readers.cells import image_name
-from encode_once.extract.readers.errors import BadRows
-from encode_once.extract.readers.image_lookup import ImageFolder
-from encode_once.extract.readers.literals import names_in
-from encode_once.extract.readers.one_hot import Uncertain, distinct, is_binary
+from encode_once.extract.readers.column_names import (
+    ABOUT_SAMPLES,
+    CAPTION_ENDS,
+    CAPTIONS,
+    IDS,
+    IMAGES,
+    LABEL_ENDS,
+    LABELS,
+    PERHAPS_CAPTIONS,
+    PERHAPS_LABELS,
+    plain_name,
+)
+from encode_once.extract.readers.label_values import names_in
+from encode_once.extract.readers.one_hot import distinct, is_binary
+from encode_once.extract.readers.options import Columns
 from encode_once.extract.readers.raw import RawTable, Roles
 
-# Common names of columns, in lower case and without blanks, "_" and "-".
-IDS = "imageid id key sampleid uid uuid guid photoid pictureid"
-IMAGES = (
-    "image images img picture photo imagepath imgpath path filename filepath file imagefile imagefilename "
-    "imagename imageindex jpg jpeg png"
-)
-CAPTIONS = "caption captions text texts sentence sentences description descriptions"
-LABELS = "label labels tag tags class classes category categories"
-# Names that also mean other things: they are taken if there is no column of a name above, and the cells fit.
-PERHAPS_CAPTIONS = "comment comments alt alttext title prompt raw utterance"
-PERHAPS_LABELS = (
-    "genre genres target targets findinglabel findinglabels finding findings labelname labelnames classname "
-    "classnames topic topics keyword keywords diagnosis diagnoses attribute attributes concept concepts "
-    "annotation annotations emotion emotions species object objects choice choices hashtag hashtags "
-    "tagstring labelstring shapes style styles mood moods ingredient ingredients disease diseases"
-)
-# A single column whose name ends so is taken if there is none above, and its cells fit.
-CAPTION_ENDS = ("caption", "text", "description", "title", "sentence")
-LABEL_ENDS = (
-    "label",
-    "labels",
-    "tag",
-    "tags",
-    "category",
-    "categories",
-    "class",
-    "classes",
-    "genre",
-    "genres",
-)
-# Columns that describe a sample, and are no class even if they hold 0 and 1.
-ABOUT_SAMPLES = (
-    "split splits fold set subset partition istrain istest isvalid isval train test val valid width height "
-    "size age sex gender url source license date year month site device patientid patient viewposition index "
-    "idx unnamed:0 frontal/lateral ap/pa confidence"
-)
 FEW_LABELS = 0.5  # the most different words of a column of labels, as a share of all its words
 WORDS = re.compile(r"[^\s|;,/&+<>\[\]'\"]+")
 SAMPLE = 1000  # rows that show whether a column fits its name
 RUN = 3  # neighbouring columns of 0 and 1 that look like classes
-
-
-ROLES = ("id", "image", "captions", "labels")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns; those that are not set are guessed.
-
-    `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
-    list `A,B,C` or a range `A:Z` in the table's order.
-    """
-
-    id: str | None = None
-    image: str | None = None
-    captions: tuple[str, ...] = ()
-    labels: tuple[str, ...] = ()
-    preferred: bool = False  # whether names that a table does not have are ignored, as those of a run's data
-
-    @classmethod
-    def preferring(cls, names: Mapping[str, Sequence[str]]) -> "Columns":
-        """Preferred columns, from what `as_names` gave."""
-        row_id, image, captions, labels = (tuple(names.get(role, ())) for role in ROLES)
-        return cls(next(iter(row_id), None), next(iter(image), None), captions, labels, preferred=True)
-
-    def as_names(self) -> dict[str, list[str]]:
-        """Role → the names that are set."""
-        names = {"id": [self.id], "image": [self.image], "captions": self.captions, "labels": self.labels}
-        return {role: list(filter(None, of_role)) for role, of_role in names.items() if any(of_role)}
-
-    @property
-    def named(self) -> bool:
-        """Whether the user set any name."""
-        return self != Columns() and not self.preferred
-
-    def present(self, names: Collection[str]) -> "Columns":
-        """The same without preferred names that a table does not have."""
-        if not self.preferred:
-            return self
-        parts = [part for name in self.labels for part in re.split("[,:]", name)]
-        has_labels = all(part in names for part in parts) or all(name in names for name in self.labels)
-        return Columns(
-            self.id if self.id in names else None,
-            self.image if self.image in names else None,
-            tuple(name for name in self.captions if name in names),
-            self.labels if has_labels else (),
-        )
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """The user's options for reading.
-
-    `images` are the folders that image names are relative to; by default they are searched next to the table.
-    `classes` are the names of the positions in vectors of 0 and 1.
-    `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
-    `keep_text` keeps None, nan and the like as captions and labels.
-    `bad_rows` decides what happens to rows that cannot be read.
-    """
-
-    columns: Columns = field(default_factory=Columns)
-    images: tuple[ImageFolder, ...] = ()
-    classes: tuple[str, ...] = ()
-    uncertain: Uncertain = "negative"
-    keep_text: bool = False
-    bad_rows: BadRows = field(default_factory=BadRows)
 
 
 @dataclass(frozen=True)
@@ -149,7 +58,7 @@ def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Ch
         UsageError: the table has no column of the user's name, or several have a common name.
         DataError: a column of texts holds bytes.
     """
-    if train and train.roles.labels and train.roles.used <= {*table.names} and table.roles == Roles():
+    if train and train.roles.labels and train.roles.used <= {*table.column_names} and table.roles == Roles():
         return train
     if train:  # which has the user's columns; a test table may lack those of the labels
         columns = replace(columns, preferred=True)
@@ -158,8 +67,8 @@ def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Ch
 
 class _Chooser:
     def __init__(self, table: RawTable, columns: Columns) -> None:
-        self.table, self.columns, self.path = table, columns.present(table.names), table.files[0]
-        self.free = [name for name in table.names if name not in table.roles.used]
+        self.table, self.columns, self.path = table, columns.present(table.column_names), table.files[0]
+        self.free = [name for name in table.column_names if name not in table.roles.used]
         self.reasons: dict[str, str] = {}
 
     def choice(self) -> Choice:
@@ -188,8 +97,8 @@ class _Chooser:
         return Choice(roles, self.reasons, one_hot, hints, tuple(file_columns))
 
     def _named(self, name: str) -> str:
-        if name not in self.table.names:
-            raise unknown_name(f"column of {self.path}", name, self.table.names)
+        if name not in self.table.column_names:
+            raise unknown_name(f"column of {self.path}", name, self.table.column_names)
         return name
 
     def _single(self, role: str, chosen: str | None, of_format: str | None, common: str) -> str | None:
@@ -280,7 +189,7 @@ class _Chooser:
 
     def _expanded(self, name: str) -> list[str]:
         """The columns that a name, a list or a range means."""
-        names = self.table.names
+        names = self.table.column_names
         if name in names:
             return [name]
         if "," in name:
@@ -313,7 +222,7 @@ class _Chooser:
         ]
         if len(binary) >= RUN:
             first, last = binary[0], binary[-1]
-            names = self.table.names
+            names = self.table.column_names
             is_range = names[names.index(first) : names.index(last) + 1] == binary
             option = f"{first}:{last}" if is_range else ",".join(binary)
             return (f"{short_list(binary, 4)} may be classes: --label-columns '{option}' reads them",)
@@ -355,22 +264,6 @@ def _describes(name: str) -> bool:
         "id",
         "split",
     }
-
-
-def kind_of(name: str) -> str | None:
-    """What a column of this name holds: "image", "caption" or "labels"; None if the name is not known."""
-    kinds = {"image": f"{IMAGES} {IDS}", "labels": LABELS, "caption": CAPTIONS}
-    return next((kind for kind, common in kinds.items() if plain_name(name) in common.split()), None)
-
-
-def is_caption(name: str) -> bool:
-    """Whether a column of this name holds captions: caption, caption 2, text …"""
-    return plain_name(name).rstrip(string.digits) in CAPTIONS.split()
-
-
-def plain_name(name: str) -> str:
-    """A column's name for comparisons: without case, blanks, "_" and "-"."""
-    return re.sub(r"[\s_-]", "", name.casefold())
 
 
 def _ambiguous(path: Path, names: Sequence[str], option: str) -> UsageError:

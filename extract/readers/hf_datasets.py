@@ -5,9 +5,9 @@ from typing import Any
 
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import read_regular
-from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.table_files import open_arrow
 

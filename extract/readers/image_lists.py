@@ -14,10 +14,10 @@ from pathlib import Path
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.errors import file_errors
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.folders import Folder
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a list train.txt of images and numbers of their classes: `0.jpg 0 1 0` or `0.jpg 2`"

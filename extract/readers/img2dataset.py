@@ -5,8 +5,8 @@ from pathlib import Path
 
 from encode_once.extract.readers import webdataset
 from encode_once.extract.readers.captioned_folder import table_of
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.folders import Folder
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable
 
 ABOUT = "what img2dataset writes: 00000/ or 00000.tar …, with 00000_stats.json"

@@ -50,7 +50,7 @@ def joined(rows: SplitRows) -> SplitRows:
         ids=list(members),
         captions=captions,
         labels=labels,
-        names=_of(rows.names, first),
+        image_names=_of(rows.image_names, first),
         images=_of(rows.images, first),
         columns={name: [cells[row] for row in first] for name, cells in kept.items()},
         notes=rows.notes | {"rows": notes},
@@ -58,7 +58,7 @@ def joined(rows: SplitRows) -> SplitRows:
 
 
 def _check_images(rows: SplitRows, members: dict[str, list[int]]) -> None:
-    names = rows.names or rows.images
+    names = rows.image_names or rows.images
     if names is None:
         return
     for row_id, group in members.items():

@@ -17,12 +17,13 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import open_regular, read_regular
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers import coco
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.errors import file_errors, is_too_sparse
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.label_studio import HEAD_NAMES, is_tasks, read_tasks
+from encode_once.extract.readers.limits import is_too_sparse
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = "a .json file of columns, of FiftyOne, of Karpathy's splits or of Label Studio"

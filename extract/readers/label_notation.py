@@ -17,14 +17,8 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.literals import (
-    SHORTENED,
-    is_vector,
-    literal,
-    names_in,
-    names_without_brackets,
-    strings_in,
-)
+from encode_once.extract.readers.label_values import is_vector, names_in, strings_in
+from encode_once.extract.readers.literals import SHORTENED, literal, names_without_brackets
 from encode_once.extract.readers.missing import is_missing
 from encode_once.extract.readers.raw import Cells
 

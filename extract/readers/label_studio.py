@@ -11,7 +11,7 @@ from typing import Any
 
 from encode_once.cache.terminal import short_list
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.literals import strings_in
+from encode_once.extract.readers.label_values import strings_in
 
 HEAD_NAMES = (b'"data"', b'"annotations"', b'"result"')  # in the first tasks of a file
 CONTROL = "labels"  # the column of results that do not say of which control they are

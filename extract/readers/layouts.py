@@ -19,10 +19,10 @@ from encode_once.extract.readers import (
     webdataset,
     yolo,
 )
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
 from encode_once.extract.readers.nearest import nearest_layout
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable
 
 CONTAINERS: tuple[ModuleType, ...] = (

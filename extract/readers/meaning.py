@@ -8,12 +8,15 @@ from typing import Any, TypeVar
 from encode_once.cache.errors import DataError, brief
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.readers.cells import captions_of, image_name, text_of
-from encode_once.extract.readers.columns import Choice, ReadOptions, choose, plain_name
+from encode_once.extract.readers.column_names import plain_name
+from encode_once.extract.readers.columns import Choice, choose
 from encode_once.extract.readers.joining import joined
 from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
-from encode_once.extract.readers.literals import PAIRS, literal, strings_in
+from encode_once.extract.readers.label_values import strings_in
+from encode_once.extract.readers.literals import PAIRS, literal
 from encode_once.extract.readers.missing import MISSING, is_missing
 from encode_once.extract.readers.one_hot import foreign, read_one_hot
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable
 from encode_once.extract.readers.split_rows import SplitRows
 
@@ -35,10 +38,10 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
         UnknownColumnsError: no column has a known name.
         DataError: the table has no rows, or a cell that its column does not allow.
     """
-    if not table.rows:
+    if not table.n_rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
     choice = choose(table, options.columns, train)
-    if looks_like_row := next(filter(is_image_name, table.names), None):
+    if looks_like_row := next(filter(is_image_name, table.column_names), None):
         raise UnknownColumnsError(
             f"{table.files[0]}: the first line is no header, as it has {brief(repr(looks_like_row))}: add "
             "one such as image,labels,caption"
@@ -49,7 +52,7 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
 
 
 def _refuse_unknown(table: RawTable, choice: Choice) -> None:
-    names = ", ".join(table.names[:4])[:80]
+    names = ", ".join(table.column_names[:4])[:80]
     hint = f"; {choice.hints[0]}" if choice.hints else ""
     raise UnknownColumnsError(
         f"{table.files[0]}: no column has a known name, of {names}; if the first line is no header, add one "
@@ -79,7 +82,7 @@ class _Reading:
         elif embedded:
             ids = self._file_names(table.sources[str(roles.image)]())
         else:
-            ids = names or list(map(str, range(table.rows)))
+            ids = names or list(map(str, range(table.n_rows)))
         others = [name for name in table.plain if name not in roles.used and name not in table.sources]
         rows = SplitRows(
             files=table.files,
@@ -93,12 +96,12 @@ class _Reading:
             warnings=self.warnings,
             choice=self.choice,
             notes=self.notes,
-            unused=[name for name in table.names if name not in {*roles.used, *others}],
+            unused=[name for name in table.column_names if name not in {*roles.used, *others}],
         )
         if embedded:
             rows.images = names
         elif roles.image or roles.id:
-            rows.names, rows.folders = names, table.folders
+            rows.image_names, rows.folders = names, table.folders
         if excluded := self.bad | self.left_out:
             rows = rows.without(excluded)
         if (roles.id and not table.roles.id) or (names and not embedded):

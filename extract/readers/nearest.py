@@ -4,7 +4,7 @@ from pathlib import Path
 
 from encode_once.cache.terminal import short_list
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.webdataset import COMPRESSED
 
 ARCHIVES = (".zip", ".7z", ".rar", *COMPRESSED)

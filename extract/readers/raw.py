@@ -66,8 +66,8 @@ class RawTable:
 
     split: str
     files: list[Path]  # from which the rows were read
-    rows: int
-    names: list[str]  # of the columns
+    n_rows: int
+    column_names: list[str]
     read: Callable[[str], Cells]  # name → cells, (rows,); raises DataError
     where: Callable[[int], str]  # a row's position, for messages: "train.csv:12"
     plain: list[str] = field(default_factory=list)  # names of the columns of texts and numbers
@@ -121,7 +121,7 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
     """
     first = tables[0]
     for table in tables:
-        if sorted(table.names) != sorted(first.names):
+        if sorted(table.column_names) != sorted(first.column_names):
             raise DataError(
                 f"{table.files[0]}: its columns differ from those of {first.files[0]}; "
                 "give them the same names"
@@ -131,7 +131,7 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
                 f"{table.files[0]}: its columns are of other kinds than those of {first.files[0]}; "
                 "write both files in the same way"
             )
-    ends = list(accumulate(table.rows for table in tables))
+    ends = list(accumulate(table.n_rows for table in tables))
 
     def where(row: int) -> str:
         number = bisect.bisect_right(ends, row)
@@ -148,8 +148,8 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
     return RawTable(
         split=split,
         files=[path for table in tables for path in table.files],
-        rows=ends[-1],
-        names=first.names,
+        n_rows=ends[-1],
+        column_names=first.column_names,
         read=read,
         where=where,
         plain=[name for name in first.plain if all(name in table.plain for table in tables)],

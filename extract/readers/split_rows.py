@@ -20,7 +20,7 @@ class SplitRows:
     ids: list[str]
     captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
     labels: Sequence[tuple[Labels, ...]] | None = None  # each row's label cells
-    names: list[str] | None = None  # of the image files; None: the ids may be their names
+    image_names: list[str] | None = None  # of the image files; None: the ids may be their names
     folders: list[Path] | None = None  # that names are relative to; None: there are no names of image files
     images: list[str] | None = None  # sources of the images, if already resolved
     id_column: str = "ImageID"
@@ -44,7 +44,7 @@ class SplitRows:
             ids=of(self.ids),
             captions=of(self.captions),
             labels=of(self.labels),
-            names=of(self.names),
+            image_names=of(self.image_names),
             images=of(self.images),
             columns={name: of(cells) for name, cells in self.columns.items()},
         )

@@ -7,8 +7,8 @@ folder (or its `data/`) may contain several splits.
 import re
 from pathlib import Path
 
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.folders import Folder
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.split_files import USUAL_SPLITS, files_by_split, missing_shards
 from encode_once.extract.readers.table_files import OPENERS, is_table, open_table
@@ -65,7 +65,9 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     tables = []
     for split, files in files_by_split(table_files(data), list(OPENERS)).items():
         shards = [open_table(path, options.bad_rows) for path in files]
-        if "-of-" not in files[0].name and any({*shard.names} != {*shards[0].names} for shard in shards):
+        if "-of-" not in files[0].name and any(
+            {*shard.column_names} != {*shards[0].column_names} for shard in shards
+        ):
             tables += [concatenated(shard.split, [shard], folders) for shard in shards]
             tables[-1].warnings.append(
                 f"{files[0]} and {files[-1].name} have different columns: each is a table of its own"

@@ -5,12 +5,13 @@ from xml.parsers import expat
 
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import TEXT_MB, read_regular
+from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.captioned_folder import natural
-from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.errors import BadRows, file_errors
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.image_search import SPLIT_NAMES
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable, Roles
 
 ABOUT = "Pascal VOC: Annotations/ with an .xml for each image of JPEGImages/, splits in ImageSets/Main/"

@@ -21,11 +21,13 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_size, open_regular
 from encode_once.extract.images import containers
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
+from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.cells import captions_of
-from encode_once.extract.readers.columns import ReadOptions
-from encode_once.extract.readers.errors import BadRows, file_errors, is_too_sparse
-from encode_once.extract.readers.image_lookup import Folder
+from encode_once.extract.readers.errors import file_errors
+from encode_once.extract.readers.folders import Folder
 from encode_once.extract.readers.json_text import parse
+from encode_once.extract.readers.limits import is_too_sparse
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import Cells, RawTable, Roles
 
 ABOUT = (

@@ -11,10 +11,10 @@ from typing import Any
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.input_files import TEXT_MB, read_regular
 from encode_once.extract.readers.captioned_folder import natural
-from encode_once.extract.readers.columns import ReadOptions
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.errors import file_errors
-from encode_once.extract.readers.image_lookup import Folder, check_links
+from encode_once.extract.readers.folders import Folder, check_links
+from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable, Roles
 
 ABOUT = "YOLO: images/ and labels/ with texts of class numbers, names in data.yaml or classes.txt"

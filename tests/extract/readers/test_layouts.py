@@ -11,7 +11,7 @@ import yaml
 
 from encode_once.cache.errors import DataError
 from encode_once.extract.readers import read, understand
-from encode_once.extract.readers.columns import Columns
+from encode_once.extract.readers.options import Columns
 
 LABELS = {"0.jpg": ["red"], "1.jpg": ["green"], "2.jpg": ["red", "green"], "3.jpg": []}
 CAPTIONS = {name: f"a caption of {name}, with commas" for name in LABELS}

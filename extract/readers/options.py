@@ -1,0 +1,90 @@
+"""The user's options for reading."""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from encode_once.extract.readers.bad_rows import BadRows
+from encode_once.extract.readers.one_hot import Uncertain
+
+ROLES = ("id", "image", "captions", "labels")
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder that the user names with --images: for one split, or, without a name, for all."""
+
+    path: Path
+    split: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "ImageFolder":
+        """Parse `DIR` or `SPLIT=DIR`; a folder whose name contains `=` is one."""
+        split, equals, path = text.partition("=")
+        if not equals or Path(text).is_dir() or "/" in split:
+            return cls(Path(text))
+        return cls(Path(path), split)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The names of a table's columns; those that are not set are guessed.
+
+    `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
+    list `A,B,C` or a range `A:Z` in the table's order.
+    """
+
+    id: str | None = None
+    image: str | None = None
+    captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    preferred: bool = False  # whether names that a table does not have are ignored, as those of a run's data
+
+    @classmethod
+    def preferring(cls, names: Mapping[str, Sequence[str]]) -> "Columns":
+        """Preferred columns, from what `as_names` gave."""
+        row_id, image, captions, labels = (tuple(names.get(role, ())) for role in ROLES)
+        return cls(next(iter(row_id), None), next(iter(image), None), captions, labels, preferred=True)
+
+    def as_names(self) -> dict[str, list[str]]:
+        """Role → the names that are set."""
+        names = {"id": [self.id], "image": [self.image], "captions": self.captions, "labels": self.labels}
+        return {role: list(filter(None, of_role)) for role, of_role in names.items() if any(of_role)}
+
+    @property
+    def named(self) -> bool:
+        """Whether the user set any name."""
+        return self != Columns() and not self.preferred
+
+    def present(self, names: Collection[str]) -> "Columns":
+        """The same without preferred names that a table does not have."""
+        if not self.preferred:
+            return self
+        parts = [part for name in self.labels for part in re.split("[,:]", name)]
+        has_labels = all(part in names for part in parts) or all(name in names for name in self.labels)
+        return Columns(
+            self.id if self.id in names else None,
+            self.image if self.image in names else None,
+            tuple(name for name in self.captions if name in names),
+            self.labels if has_labels else (),
+        )
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """The user's options for reading.
+
+    `images` are the folders that image names are relative to; by default they are searched next to the table.
+    `classes` are the names of the positions in vectors of 0 and 1.
+    `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
+    `keep_text` keeps None, nan and the like as captions and labels.
+    `bad_rows` decides what happens to rows that cannot be read.
+    """
+
+    columns: Columns = field(default_factory=Columns)
+    images: tuple[ImageFolder, ...] = ()
+    classes: tuple[str, ...] = ()
+    uncertain: Uncertain = "negative"
+    keep_text: bool = False
+    bad_rows: BadRows = field(default_factory=BadRows)
