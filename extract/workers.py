@@ -23,7 +23,9 @@ from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
+from encode_once.extract.encoders import check_reachable
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
+from encode_once.extract.encoders.weights import quiet_downloads
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import decode, quiet_pillow, reduction
 from encode_once.extract.images.hashing import hash_again, read_file
@@ -180,7 +182,10 @@ class Job:
     def load(self, settings: EncodeSettings, expected: int) -> None:
         """Load the tower to encode about `expected` inputs."""
         self.tower.expected = expected
-        self.tower.load(settings.device)
+        if self.weights is None:
+            check_reachable(self.encoder)
+        with quiet_downloads():
+            self.tower.load(settings.device)
         default_size, concurrent = pace(self.tower, settings.device, settings.workers)
         self.batch_size = settings.batch_size or default_size
         self._slots = BoundedSemaphore(concurrent)
@@ -353,6 +358,8 @@ class EncodingPass:
                             "failures.jsonl in the store's features lists them; encoded rows are kept"
                         )
                 bar.update(number)
+                if failed := sum(job.failed for job in self._expected):
+                    bar.set_postfix(failed=failed, refresh=False)
 
 
 def _in_order(

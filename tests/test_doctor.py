@@ -31,7 +31,7 @@ SUBJECTS = [
 def setup(folder, run, monkeypatch, fit_once):
     """Data, a store and a run, on a machine with little to write and no network."""
     monkeypatch.setattr(machine, "TRIAL", 1 << 20)
-    monkeypatch.setattr(catalogue, "_answers", lambda site: False)
+    monkeypatch.setattr(catalogue, "answers", lambda site: False)
     root = folder(20)
     run("extract", "--encoder", "glove-50")
     run("fit", "--head", "linear")

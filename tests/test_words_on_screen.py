@@ -22,7 +22,7 @@ NEXT = re.compile(r"^next: encode-once (.+)$", re.MULTILINE)
 @pytest.fixture
 def fitted(folder, run, monkeypatch, fit_once):
     """Data, a store and two runs; no network."""
-    monkeypatch.setattr(catalogue, "_answers", lambda site: False)
+    monkeypatch.setattr(catalogue, "answers", lambda site: False)
     monkeypatch.setattr("encode_once.cache.doctor.machine.TRIAL", 1 << 20)
     root = folder(30, test_rows=3)
     run("extract", "--encoder", "glove-50")
@@ -219,7 +219,7 @@ def test_a_library_that_is_missing_is_one_line(run, monkeypatch, folder):
 
 
 def test_encoders_are_shown_with_the_features_they_make(run, monkeypatch):
-    monkeypatch.setattr(catalogue, "_answers", lambda site: False)
+    monkeypatch.setattr(catalogue, "answers", lambda site: False)
     record = json.loads(run("encoders", "clip-vit-l", "--json").stdout)
     assert record["features"] == "clip-vit-l/image, clip-vit-l/text, clip-vit-l/regions"
     assert (record["takes"], record["model"]) == ("224 px, 77 tokens", "ViT-L-14-quickgelu/openai")

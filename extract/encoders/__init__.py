@@ -17,8 +17,8 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, split_regions
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import TRIAL, Options, Tower
-from encode_once.extract.encoders.catalogue import FAMILIES, EncoderInfo
-from encode_once.extract.errors import UnknownEncoderError
+from encode_once.extract.encoders.catalogue import ENCODERS, FAMILIES, EncoderInfo, answers
+from encode_once.extract.errors import UnknownEncoderError, WeightsError
 
 Loader = Callable[[], Any]  # imports a family's module
 
@@ -58,6 +58,23 @@ def card(name: str) -> EncoderInfo:
         UnknownEncoderError: no encoder has that name.
     """
     return _find(name.removesuffix(TRIAL))[1]
+
+
+def check_reachable(name: str) -> None:
+    """Raise if the published weights of a named encoder are not here, and their site does not answer.
+
+    The libraries would try again for a minute before they say so.
+
+    Raises:
+        WeightsError: there is no way to get them.
+    """
+    info = ENCODERS.get(name)
+    if info and info.files and not info.here and not answers(info.weights):
+        raise WeightsError(
+            f"{name}: its weights are not on this machine, and {info.weights} does not answer; fetch "
+            f"{info.files[0]} where there is a network and pass --weights PATH, or take an encoder "
+            "whose weights are here (encode-once encoders)"
+        )
 
 
 def named(name: str) -> tuple[str, str | None]:

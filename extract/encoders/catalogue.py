@@ -13,6 +13,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Event, Thread
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from encode_once.cache.text_table import table_text
 
@@ -52,7 +54,7 @@ class EncoderInfo:
             return "here"
         if self.weights.startswith("--"):
             return f"needs {self.weights}"
-        return f"{self.weights}: {'to be fetched' if _answers(self.weights) else 'out of reach'}"
+        return f"{self.weights}: {'to be fetched' if answers(self.weights) else 'out of reach'}"
 
 
 def torch_download(file: str) -> Path:
@@ -69,18 +71,26 @@ def _on_hub(file: str) -> bool:
 
 
 @cache
-def _answers(site: str) -> bool:
+def answers(site: str) -> bool:
     """Whether a site can be connected to within `TIMEOUT`; to look up its name has no limit of its own."""
-    answered = Event()
+    answered, address = Event(), _address(site)
 
     def connect() -> None:
-        with suppress(OSError), socket.create_connection((site, 443), timeout=TIMEOUT):
+        with suppress(OSError), socket.create_connection(address, timeout=TIMEOUT):
             answered.set()
 
     thread = Thread(target=connect, daemon=True)
     thread.start()
     thread.join(TIMEOUT)
     return answered.is_set()
+
+
+def _address(site: str) -> tuple[str, int]:
+    """Host and port by which a site is reached: its own, or those of a proxy or a mirror that is set."""
+    proxy = None if proxy_bypass(site) else getproxies().get("https")
+    url = proxy or (os.environ.get("HF_ENDPOINT") if site == HUB else None) or site
+    parts = urlsplit(url if "//" in url else f"//{url}")
+    return parts.hostname or site, parts.port or (80 if parts.scheme == "http" else 443)
 
 
 def described(name: str, info: EncoderInfo, state: str | None = None) -> dict[str, str]:

@@ -5,7 +5,7 @@ hub.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from encode_once.extract.encoders.base import (
     seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import model_name
-from encode_once.extract.encoders.weights import weights_errors
+from encode_once.extract.encoders.weights import weights_errors, without_hub_bars
 from encode_once.extract.errors import InputError, WeightsError
 
 MINILM = "minilm"
@@ -148,12 +148,27 @@ class TransformerCaptions(Tower):
 
 
 @contextmanager
+def _without_bars() -> Iterator[None]:
+    """Hide the bars of transformers, which count the arrays that it loads."""
+    from transformers.utils import logging
+
+    restore = logging.enable_progress_bar if logging.is_progress_bar_enabled() else nullcontext
+    with without_hub_bars():  # these functions are for the hub's, too
+        logging.disable_progress_bar()
+        try:
+            yield
+        finally:
+            restore()
+
+
+@contextmanager
 def loading(name: str, source: str, kind: str, needed: str) -> Iterator[None]:
     """Report errors in loading a model of transformers, with the files that are `needed`."""
     problem = f"{name}: {source} could not be loaded as {kind}"
     with weights_errors(problem, f"give {needed} with --weights FOLDER"):
         try:
-            yield
+            with _without_bars():
+                yield
         except ImportError as error:
             raise WeightsError(f"{name} needs: pip install transformers ({brief(error)})") from error
 

@@ -31,7 +31,7 @@ def network(monkeypatch):
     """A function that lets only these sites answer."""
 
     def answering(*sites):
-        monkeypatch.setattr(catalogue, "_answers", lambda site: site in sites)
+        monkeypatch.setattr(catalogue, "answers", lambda site: site in sites)
 
     return answering
 
@@ -56,7 +56,7 @@ def test_no_encoder_that_can_run_fails(network):
     assert (last.state, last.remedy) == ("FAIL", "pip install 'encode-once[demo]'")
 
 
-def test_a_site_that_never_answers_is_left_after_the_time_limit(monkeypatch):
+def test_a_site_that_neveranswers_is_left_after_the_time_limit(monkeypatch):
     waiting = threading.Event()
 
     def connect(address, timeout):
@@ -66,7 +66,7 @@ def test_a_site_that_never_answers_is_left_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(catalogue, "TIMEOUT", 0.05)
     monkeypatch.setattr("socket.create_connection", connect)
     start = time.perf_counter()
-    assert not catalogue._answers.__wrapped__(TORCH_SITE)
+    assert not catalogue.answers.__wrapped__(TORCH_SITE)
     assert time.perf_counter() - start < 5  # rather than for ever
     waiting.set()
 

@@ -154,7 +154,7 @@ def test_every_name_is_listed_and_most_towers_can_be_constructed_without_loading
 
 def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
     monkeypatch.setattr(
-        "encode_once.extract.encoders.catalogue._answers", lambda site: site == "huggingface.co"
+        "encode_once.extract.encoders.catalogue.answers", lambda site: site == "huggingface.co"
     )
     info = {line.split()[0]: " ".join(line.split()) for line in listing(dict(listed())).splitlines()}
     assert info["clip-vit-l"].endswith(
