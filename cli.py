@@ -64,6 +64,7 @@ from encode_once.extract.commands import (
 
 if TYPE_CHECKING:
     from encode_once.cache import Store
+    from encode_once.classify.audit.findings import Finding
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.classify.report.summary import Summary
@@ -437,6 +438,79 @@ def _write_page(
 
 def _say_page(path: Path) -> None:
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
+
+
+@main.command()
+@click.argument("run", type=RunFolder())
+@output_option(default="audit.csv")
+@click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
+              help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
+@click.option("--thumbnails", default=400, show_default=True, type=click.IntRange(0),
+              help="Maximum number of images in the page.")  # fmt: skip
+@excel_option
+@device_option
+@json_option
+def audit(
+    run: str, output: Path, near: float, thumbnails: int, excel_safe: bool, device: str, as_json: bool
+) -> None:
+    """Find likely errors in a run's data and write them to a CSV file, the most certain first.
+
+    Reported are eval rows with duplicates among the train rows or in other tables of the store; duplicates
+    with different labels; labels that cleanlab doubts, from out-of-fold scores (extra `audit`; all rows with
+    --split kfold:5); and classes too rare for tuning a threshold.
+
+    -o FILE.html also writes a page, next to FILE.csv, on which you decide each finding. It exports your
+    decisions as corrections.csv, for extract --corrections. The page holds captions, ids, labels and small
+    copies of images: share it as you would share them.
+
+    \b
+    Examples:
+      encode-once fit --head linear --split kfold:5 --run runs/checked
+      encode-once audit runs/checked -o audit.html
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.audit.audit import audit as find
+    from encode_once.classify.audit.findings import expectation, summary, write
+
+    loaded = load_run(run)
+    findings, warnings = find(loaded, near, device)
+    warn(warnings)
+    with_page = output.suffix.lower() in (".html", ".htm")
+    table = output.with_suffix(".csv") if with_page else output
+    write(findings, table, excel_safe=excel_safe)
+    for line in (f"{table}: {summary(findings)}", expectation(findings)):
+        if line:
+            say(line)
+    if with_page:
+        _write_audit_page(output, loaded, findings, warnings, thumbnails)
+    if as_json:
+        click.echo(json.dumps([finding.cells for finding in findings], indent=1))
+    if with_page:
+        data = [] if Path(loaded.record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
+        say_next("extract", *data, "--corrections", "corrections.csv")
+    else:
+        say_next("audit", run, "-o", "audit.html")
+
+
+def _write_audit_page(
+    output: Path, run: "Run", findings: Sequence["Finding"], notes: Sequence[str], thumbnails: int
+) -> None:
+    """Write the page of findings, with the decisions that the run's table was extracted with."""
+    from encode_once.cache.errors import collected
+    from encode_once.classify.audit.page import Decision, corrections_files, page
+    from encode_once.classify.pages.render import write
+    from encode_once.extract.corrections import read_corrections
+    from encode_once.extract.images.thumbnail import thumbnail
+
+    decided, errors = list[Decision](), list[str]()
+    for path in corrections_files(run):
+        with collected(errors):
+            decided += [Decision(*correction[1:]) for correction in read_corrections(path)]
+    lost = [f"the page does not have the decisions of an earlier audit: {error}" for error in errors]
+    text, warnings = page(run, findings, thumbnail, decided, [*notes, *lost], thumbnails)
+    warn([*lost, *warnings])
+    write(text, output)
+    _say_page(output)
 
 
 recipe_options = grouped(

@@ -13,8 +13,6 @@ from encode_once.cache.options import (
     RunFolder,
     Setting,
     alert,
-    device_option,
-    excel_option,
     json_option,
     output_option,
     print_result,
@@ -309,38 +307,6 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
 
 
 @verb()
-@click.argument("run", type=RunFolder())
-@output_option(default="audit.csv")
-@click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
-              help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
-@excel_option
-@device_option
-@json_option
-def audit(run: str, output: Path, near: float, excel_safe: bool, device: str, as_json: bool) -> None:
-    """Find likely errors in a run's data and write them to a CSV file, the most certain first.
-
-    Reported are eval rows with duplicates among the train rows or in other tables of the store; duplicates
-    with different labels; labels that cleanlab doubts, from out-of-fold scores (extra `audit`; all rows with
-    --split kfold:5); and classes too rare for tuning a threshold.
-
-    \b
-    Example:
-      encode-once fit --head linear --split kfold:5 --run runs/checked
-      encode-once audit runs/checked -o audit.csv
-    """
-    from encode_once.classify import load_run
-    from encode_once.classify.audit import audit as auditing
-
-    findings, warnings = auditing.audit(load_run(run), near, device)
-    warn(warnings)
-    auditing.write(findings, output, excel_safe=excel_safe)
-    say(f"{output}: {auditing.summary(findings)}")
-    if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
-    say_next("evaluate", run)
-
-
-@verb()
 @click.argument("name", required=False, type=HeadName())
 @json_option
 def heads(name: str | None, as_json: bool) -> None:
@@ -382,4 +348,4 @@ def recipe_show(name: str, as_json: bool) -> None:
     say_next("recipe", "run", name)
 
 
-verbs = (heads, fit, tune, export_run, sweep, ablate, audit)
+verbs = (heads, fit, tune, export_run, sweep, ablate)

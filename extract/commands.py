@@ -231,7 +231,7 @@ def extract(
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
       encode-once extract --encoder clip-vit-l --data coco2017
       encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion
-      encode-once extract --encoder clip-vit-l --corrections corrections.csv
+      encode-once extract --corrections corrections.csv
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
@@ -248,14 +248,17 @@ def extract(
         corrections = inputs.pop("corrections")
         reading = understand(data, **inputs)
         correct(reading, corrections)
+        corrected = ["--corrections", corrections] if corrections else []
         click.echo(reading.text(), err=as_json)
         warn(reading.warnings)
         if as_json:
             click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
-        say_next("extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data)
+        say_next(
+            "extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data, *corrected
+        )
         return
     encoders = [name for names in encoders for name in names.split(",") if name]
-    if not encoders:
+    if not encoders and not inputs["corrections"]:
         raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
     from encode_once.extract import encode

@@ -13,24 +13,23 @@ label           a label that is doubtful by the scores of a model that has not s
 rare            a class too rare to tune a threshold; score: the uncertainty of its recall
 """
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
-from pathlib import Path
 
 import numpy as np
 
 from encode_once.cache import MissingDataError, MissingRowsError, Store, Table
-from encode_once.cache.csv_file import write_csv
 from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 from encode_once.classify.audit import cross_split
-from encode_once.classify.audit.cross_split import likeness
+from encode_once.classify.audit.cross_split import Pair, likeness
 from encode_once.classify.audit.doubt import doubtful
+from encode_once.classify.audit.findings import ABSENT, KINDS, PRESENT, Finding, TableRow
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.splits import TABLES
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store, sources
 from encode_once.classify.runs.run import Run
@@ -40,27 +39,9 @@ from encode_once.classify.runs.run import Run
 # 53 % of those with 3 % cut off each side, and 4 % of halved ones. Nearly all of these reach .9, and half of
 # the halved ones; but CLIP-like encoders give different pictures of the same subject more similar vectors.
 NEAR = 0.95
-KINDS = ("leak", "duplicate", "near-duplicate", "label", "rare")
 # Recall r over m positives has a standard error of √(r (1 - r) / m), at most 1 / (2 √m). So its 95 % interval
 # is within ± 0.98 / √m, which is less than ± 0.2 from 25 positives on.
 MIN_POSITIVES = 25
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A row of the table that a person works through."""
-
-    kind: str  # of KINDS
-    score: float
-    id: str  # of the row; "" for a finding about a class
-    other: str  # the id of the row's duplicate
-    label: str  # the class, or the classes in which the two rows differ
-    given: str
-    suggested: str
-    why: str
-    image: str = ""
-    other_image: str = ""
-    caption: str = ""
 
 
 def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Finding], list[str]]:
@@ -78,18 +59,6 @@ def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Find
     duplicates = [*_duplicates(audited, near), *_leaks_of_other_tables(audited, near)]
     duplicates.sort(key=lambda finding: (KINDS.index(finding.kind), -finding.score))
     return [*duplicates, *_doubtful_labels(audited), *_rare_classes(run)], audited.warnings
-
-
-def write(findings: Sequence[Finding], path: Path, *, excel_safe: bool = False) -> None:
-    """Write findings as CSV; excel_safe: see `write_csv`."""
-    names = [field.name for field in fields(Finding)]
-    write_csv(path, names, map(astuple, findings), excel_safe=excel_safe)
-
-
-def summary(findings: Sequence[Finding]) -> str:
-    """The number of findings of each kind."""
-    counts = Counter(finding.kind for finding in findings)
-    return ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind]) or "nothing was found"
 
 
 @dataclass(frozen=True)
@@ -128,6 +97,12 @@ class _AuditedTable:
     def cross_validated(self) -> bool:
         return self.run.eval.folds is not None
 
+    def row(self, row: int) -> TableRow:
+        """A row of the audited table."""
+        table = self.table
+        stacked = self.run.spec.split == TABLES
+        return TableRow(table, row, table.columns[TABLES][row] if stacked else table.split)
+
     @cached_property
     def own_vectors(self) -> Vectors | None:
         """The `vectors` of the audited table itself."""
@@ -148,20 +123,6 @@ class _AuditedTable:
         return np.concatenate(blocks, axis=1)
 
 
-def _finding(table: Table, kind: str, score: float, row: int, **values: str) -> Finding:
-    """A finding about a row of a table; values: of the other fields."""
-    labels = table.labels[row] if table.labels else ()
-    defaults = {
-        "other": "",
-        "label": "",
-        "given": table.label_separator.join(labels),
-        "suggested": "",
-        "image": table.images[row],
-        "caption": table.captions[row],
-    }
-    return Finding(kind, round(score, 4), table.ids[row], **(defaults | values))
-
-
 def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
     """Leaks and contradictions within the table."""
     table, parts = audited.table, audited.parts
@@ -172,20 +133,22 @@ def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
         why = f"an eval row, but {alike}, which the run was fitted on"
         if audited.cross_validated:
             why = f"in fold {parts[pair.row] + 1}, but {alike}, in fold {parts[pair.other] + 1}"
-        yield _finding(table, "leak", pair.cosine, pair.row, why=why, **_other(table, pair.other))
+        yield _leak(pair, audited.row(pair.row), audited.row(pair.other), why)
     for pair in contradictions:
-        own, other = table.labels[pair.row], table.labels[pair.other]
-        differing = [name for name in audited.run.record.classes if (name in own) != (name in other)]
+        row, other = audited.row(pair.row), audited.row(pair.other)
         alike = likeness(pair, table, table)
-        yield _finding(
-            table,
+        differing = [
+            name for name in audited.run.record.classes if (name in row.labels) != (name in other.labels)
+        ]
+        yield Finding(
             "duplicate" if pair.exact else "near-duplicate",
-            pair.cosine,
-            pair.row,
-            label=table.label_separator.join(differing),
-            suggested=table.label_separator.join(other),
+            round(pair.cosine, 4),
+            tuple(differing),
+            given=table.label_separator.join(row.labels),
+            suggested=table.label_separator.join(other.labels),
             why=f"{alike}, but labelled otherwise: they differ in {', '.join(differing)}",
-            **_other(table, pair.other),
+            row=row,
+            other_row=other,
         )
 
 
@@ -209,13 +172,13 @@ def _leaks_of_other_tables(audited: _AuditedTable, near: float) -> Iterator[Find
             pair = pair._replace(other=int(fitted[pair.other]))
             alike = likeness(pair, table, audited.table)
             why = f"in {table.split}, but {alike}, which the run was fitted on"
-            other = _other(audited.table, pair.other)
-            yield _finding(table, "leak", pair.cosine, pair.row, why=why, **other)
+            row = TableRow(table, pair.row, table.split)
+            yield _leak(pair, row, audited.row(pair.other), why)
 
 
-def _other(table: Table, row: int) -> dict[str, str]:
-    """The fields of a finding about the row's duplicate."""
-    return {"other": table.ids[row], "other_image": table.images[row]}
+def _leak(pair: Pair, row: TableRow, other: TableRow, why: str) -> Finding:
+    given = row.table.label_separator.join(row.labels)
+    return Finding("leak", round(pair.cosine, 4), (), given, "", why, row, other)
 
 
 def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
@@ -237,21 +200,20 @@ def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
         for row, c in np.argwhere(cells):
             score = float(rows.scores[row, c])
             findings.append(
-                _finding(
-                    audited.table,
+                Finding(
                     "label",
-                    abs(rows.labels[row, c] - score),
-                    int(audited.rows[row]),
-                    label=classes[c],
+                    round(abs(rows.labels[row, c] - score), 4),
+                    (classes[c],),
                     given=state,
                     suggested=suggested,
                     why=f"{labelled} {classes[c]}, to which a model that has not seen it gives {score:.3f}",
+                    row=audited.row(int(audited.rows[row])),
                 )
             )
         return sorted(findings, key=lambda finding: -finding.score)
 
-    missing = sorted_findings(doubted & ~rows.labels, "absent", "present", "not labelled")
-    wrong = sorted_findings(doubted & rows.labels, "present", "absent", "labelled")
+    missing = sorted_findings(doubted & ~rows.labels, ABSENT, PRESENT, "not labelled")
+    wrong = sorted_findings(doubted & rows.labels, PRESENT, ABSENT, "labelled")
     return [finding for pair in zip_longest(missing, wrong) for finding in pair if finding]
 
 
@@ -264,9 +226,7 @@ def _rare_classes(run: Run) -> Iterator[Finding]:
             yield Finding(
                 "rare",
                 round(uncertainty, 4),
-                id="",
-                other="",
-                label=name,
+                (name,),
                 given=str(count),
                 suggested=str(MIN_POSITIVES),
                 why=f"{count} of the {len(tuned.ids)} rows that thresholds are tuned on have {name}: "

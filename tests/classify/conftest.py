@@ -3,8 +3,16 @@ import pytest
 
 from encode_once.cache import Store, Table, content_key
 from encode_once.cache.keys import pack
+from tests.browser import browsing
 
 CLASSES = ["cat", "dog", "traffic light", "10", "9"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A browser for the tests of pages; they carry the mark `xdist_group("browser")`."""
+    with browsing() as launched:
+        yield launched
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ function element(tag, properties = {}, ...children) {
 
 const three = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 
-/** The image of a row with a caption and an id, or why there is none. */
-function photo({ image, image_path, caption, id }) {
+/** The image of a row with a caption and an id, or the reason why there is none. */
+function photo({ image, image_path, caption, id }, reason = image_path ? "the image cannot be shown" : "no image") {
   return image
     ? element("img", { src: image, alt: caption || `row ${id}`, decoding: "async" })
-    : element("div", { className: "no-image" }, image_path ? "the image cannot be shown" : "no image");
+    : element("div", { className: "no-image" }, reason);
 }
 
 /** Let the browser save a text as a file. */

@@ -1,5 +1,6 @@
 import csv
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ from encode_once.cache import DataError, Store, Table, content_key
 from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit
 from encode_once.classify.audit import cross_split
-from encode_once.classify.audit.audit import KINDS, MIN_POSITIVES, audit, summary, write
+from encode_once.classify.audit.audit import MIN_POSITIVES, audit
+from encode_once.classify.audit.findings import KINDS, summary, write
 
 CLASSES = ["cat", "dog"]
 DETERMINISTIC = {"leak", "duplicate", "near-duplicate"}
@@ -74,7 +76,8 @@ def checked(tmp_path):
             store, "linear", data=tmp_path / "train.csv", run=tmp_path / "run", overwrite=True, **options
         )
         findings, warnings = audit(run, near)
-        return {kind: [row for row in findings if row.kind == kind] for kind in KINDS}, warnings
+        cells = [SimpleNamespace(**finding.cells) for finding in findings]
+        return {kind: [row for row in cells if row.kind == kind] for kind in KINDS}, warnings
 
     return check
 

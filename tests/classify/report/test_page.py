@@ -16,7 +16,7 @@ from encode_once.classify.heads.history import Epoch
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.page import page
 from encode_once.classify.report.summary import summarise
-from tests.browser import browsing, opened
+from tests.browser import opened
 from tests.classify.report.samples import make_run, scored
 from tests.conftest import vectors_file
 
@@ -24,12 +24,6 @@ pytestmark = pytest.mark.xdist_group("browser")
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
 ARABIC = "قطة"
 STYLES = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsing() as launched:
-        yield launched
 
 
 def gallery_of(run):
