@@ -127,6 +127,7 @@ def workspace(tmp_path_factory):
     _parquet(root / "photos.parquet", [*samples(250, 8)])
     _labelled_tables(root)
     vectors_file(root / "glove.6B.100d.txt")
+    (root / "corrections.csv").write_text("split,id,label,decision\ntrain,0.png,bird,add\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)  # as `fit_once`
