@@ -22,7 +22,7 @@ from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import Columns, Reading, Uncertain, understand
-from encode_once.extract.readers.build_tables import NO_IMAGE
+from encode_once.extract.readers.table_builder import NO_IMAGE
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 

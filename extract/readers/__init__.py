@@ -13,7 +13,6 @@ from encode_once.cache.errors import MissingDataError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.bad_rows import BadRows
-from encode_once.extract.readers.build_tables import build_tables
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
@@ -24,6 +23,7 @@ from encode_once.extract.readers.options import Columns, ImageFolder, ReadOption
 from encode_once.extract.readers.raw import RawTable
 from encode_once.extract.readers.split_files import USUAL_SPLITS
 from encode_once.extract.readers.split_rows import SplitRows
+from encode_once.extract.readers.table_builder import build_tables
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
 

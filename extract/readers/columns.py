@@ -233,7 +233,7 @@ class _Chooser:
         return values is not None and not any(str(v).strip() for v in values if v is not None)
 
     def _sample(self, name: str) -> list[object]:
-        return [cell for cell in list(self.table.read(name))[:SAMPLE] if cell not in (None, "")]
+        return [cell for cell in self.table.read(name)[:SAMPLE] if cell not in (None, "")]
 
     def _recurs(self, name: str) -> bool:
         """Whether a column holds lists, or texts or numbers whose words recur as labels do."""

@@ -9,8 +9,8 @@ from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.image_lookup import ImageFinder
+from encode_once.extract.readers.label_separation import separate_labels
 from encode_once.extract.readers.limits import is_too_sparse
-from encode_once.extract.readers.separate_labels import separate_labels
 from encode_once.extract.readers.split_rows import SplitRows
 
 NO_IMAGE = "no row has an image file"
@@ -103,7 +103,10 @@ def _by_column(part: SplitRows) -> list[list[str]]:
     """The first caption of every row, the second caption of every row, …; blank captions are ignored."""
     if part.captions is None:
         return [[""] * len(part.ids)]
-    rows = [tuple(text for text in captions if text.strip()) for captions in part.captions]
+    rows = [
+        captions if all(map(str.strip, captions)) else [text for text in captions if text.strip()]
+        for captions in part.captions
+    ]
     blank = [row for row, captions in enumerate(rows) if not captions]
     part.warn("rows with an empty caption", blank, "they are kept without a caption")
     columns = max(1, *map(len, rows)) if rows else 1
