@@ -685,8 +685,9 @@ def verify(
 @click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
               help="Folder of the runs.")  # fmt: skip
 @store_option
+@ignore_option
 @json_option
-def doctor(data: str | None, runs: Path, store: str, as_json: bool) -> None:
+def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_json: bool) -> None:
     """Check this machine, the installation, the data, the store and the runs; a line for each check.
 
     PASS: as it should be. WARN: slow, or not for every input. FAIL: a command will fail; the exit status is
@@ -708,7 +709,7 @@ def doctor(data: str | None, runs: Path, store: str, as_json: bool) -> None:
         checks_of("cache.doctor.machine", Path(store)),
         checks_of("extract.doctor", data),
         checks_of("cache.doctor.stored", Path(store)),
-        checks_of("classify.doctor", runs),
+        checks_of("classify.doctor", runs, ignore),
     ):
         checks.append(check)
         if not as_json:

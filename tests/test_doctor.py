@@ -106,6 +106,14 @@ def test_a_damaged_run(setup, doctor):
     assert any("its store" in line for line in doctor("WARN", status=1))
 
 
+def test_checks_of_runs_fire_and_can_be_ignored(setup, doctor):
+    (line,) = (line for line in doctor("WARN") if "EO002" in line)
+    assert line.startswith("WARN  run: runs/linear: EO002: ")
+    assert line.endswith("(--ignore EO002)")
+    assert not any("EO002" in line for line in doctor("WARN", "--ignore", "EO002"))
+    doctor("WARN", "--ignore", "EO999", status=2)
+
+
 def test_a_library_that_cannot_be_imported_is_named(setup, doctor, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert any(line.startswith("FAIL  extract.doctor: not checked") for line in doctor("FAIL", status=1))

@@ -56,7 +56,7 @@ LIMITS = {
     "ks": COUNT,
     "label_smoothing": SHARE,
     "layers": COUNT,
-    "learning_rate": Limits(0, 1),  # a head that is trained with more has learned nothing, without an error
+    "learning_rate": Limits(0, 10, open_high=True),  # a recipe's adadelta has 5; with 10 heads learn nothing
     "leaves": Limits(2),
     "max_features": Limits(0, 1, open_low=True),
     "members": COUNT,

@@ -20,6 +20,7 @@ from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.sweep import feature_sets, metric_of
+from encode_once.classify.heads.knn import KNN
 from encode_once.classify.heads.search_space import Range
 
 ROOT = Path(__file__).parents[3]
@@ -132,14 +133,21 @@ def test_other_options_rows_or_labels_are_fitted_again(filled, folder, fits):
     assert len(set(fits)) == 4
 
 
-def test_a_trial_that_fails_is_a_row_with_its_error_and_the_others_go_on(filled, folder):
-    store = filled()
-    grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], "many"]}}
+def test_a_trial_that_fails_is_a_row_with_its_error_and_the_others_go_on(filled, folder, monkeypatch):
+    store, choose = filled(), KNN._choose
+
+    def failing(head, *arguments):
+        if head.ks == [6]:
+            raise TypeError("six\nlines")
+        choose(head, *arguments)
+
+    monkeypatch.setattr(KNN, "_choose", failing)
+    grid = {"knn": {"metric": ["cosine", "chebyshev"], "ks": [[5], [6]]}}
     rows = sweep(store, ["knn"], grid=grid, folder=folder)
     assert [bool(row["error"]) for row in rows] == [False, True, True, True]
     reasons = {str(row["settings"]): row["error"] for row in rows}
     assert "chebyshev" in reasons["{'metric': 'chebyshev', 'ks': [5]}"]
-    assert reasons["{'metric': 'cosine', 'ks': 'many'}"].startswith("TypeError: ")
+    assert reasons["{'metric': 'cosine', 'ks': [6]}"].startswith("TypeError: ")
     assert all("\n" not in (reason or "") for reason in reasons.values())
     assert rows[-1]["micro_f1"] is rows[-1]["mAP_interval"] is rows[-1]["seconds"] is None
     assert "failed: knn" in (folder / "leaderboard.md").read_text()
