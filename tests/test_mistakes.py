@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from encode_once.cli import main
 from tests.conftest import files_of, picture, vectors_file
 
+pytestmark = pytest.mark.xdist_group("mistakes")  # the folder is made once
 LONGEST = 400  # characters of a line of an error: more is a wall of text
 MOST_LINES = 5  # with the usage and the pointer to --help
 
