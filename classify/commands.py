@@ -175,7 +175,7 @@ def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool
 
     if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown name before anything is read
         raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
-    loaded = load_run(run, interrupted=True)
+    loaded = load_run(run)
     if by_hand:
         if tuned := [f"--{name}" for name in ("objective", "shrink", "calibrate") if name in decision]:
             raise UsageError(f"--from tunes nothing, so it does not go with {', '.join(tuned)}")

@@ -13,6 +13,7 @@ from encode_once.cache import Store, content_key
 from encode_once.cache.keys import spec_key
 from encode_once.extract import encode
 from encode_once.extract.errors import WeightsError
+from tests.classify.runs.reseal import reseal
 from tests.conftest import files_of, vectors_file
 
 CODE = """
@@ -88,6 +89,7 @@ def edit_run(change):
     record = json.loads(Path("gift/run.json").read_text())
     change(record)
     Path("gift/run.json").write_text(json.dumps(record))
+    reseal(Path("gift"))
 
 
 def line_of(result):

@@ -24,11 +24,20 @@ SLOT_BYTES = 4096  # a page, which most disks write at once
 SLOTS = 2  # written alternately, so that one is intact if the power fails
 STAMP_BYTES = SLOTS * SLOT_BYTES
 MAGIC = b"encode-once stamp "
+PIECE = 2**20  # bytes of a file read at a time
 
 
 def checksum(content: Any) -> str:
     """XXH3-64 of a buffer, in hexadecimal."""
     return xxhash.xxh3_64_hexdigest(content)
+
+
+def file_checksum(file: BinaryIO) -> str:
+    """XXH3-64 of the rest of a file, in hexadecimal."""
+    state = xxhash.xxh3_64()
+    while piece := file.read(PIECE):
+        state.update(piece)
+    return state.hexdigest()
 
 
 def checksums(pieces: Iterable[Any]) -> NDArray[np.uint64]:

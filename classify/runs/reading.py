@@ -247,9 +247,7 @@ def read_weights(path: Path) -> State:
 
 
 def read_history(path: Path) -> list[Epoch]:
-    """The epochs in `history.csv`; none for a run that was written before there was such a file."""
-    if not path.exists():
-        return []
+    """The epochs in `history.csv`."""
     with reading(path), files.open_without_links(path) as file:
         _, *rows = csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
         return [

@@ -13,24 +13,28 @@ thresholds.json      the decision rule: what was asked for, and a threshold for 
                      also `folds`: the rule of each fold, which labelled its rows of `eval`
 metrics.json         the metrics of the decision rule on `eval`
 predictions.csv      its labels for the rows of `eval`
+checksums.json       of all other files, see `checksums`
+
+All of them are replaced together, see `cache.format.replacement`.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
 from encode_once.cache.csv_file import write_csv
-from encode_once.cache.format.atomic import replacing, write_json
-from encode_once.cache.format.files import open_descriptor, open_without_links, typed
+from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.files import open_without_links, typed
 from encode_once.cache.format.hdf5 import create_hdf5, write_texts
+from encode_once.cache.format.replacement import Replacement, finish, replacing_together
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys
 from encode_once.cache.names import OWN, FeatureName
@@ -46,6 +50,7 @@ from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
+from encode_once.classify.runs.checksums import CHECKSUMS, check_files, write_checksums
 from encode_once.classify.runs.reading import (
     RunError,
     read_history,
@@ -57,10 +62,11 @@ from encode_once.classify.runs.reading import (
 )
 from encode_once.classify.spec import FitSpec
 
-FORMAT, VERSION = "encode-once run", 6
-WEIGHTS = "weights.safetensors"
+FORMAT, VERSION = "encode-once run", 7
+WEIGHTS, SCORES, RULE, HISTORY = "weights.safetensors", "scores.h5", "thresholds.json", "history.csv"
+CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weights when its model is
+FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CHECKSUMS)
 PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
-UNFINISHED = "unfinished"  # the file that is there while a decision rule and what depends on it are written
 MODALITIES = ("image", "caption")
 INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
 
@@ -199,49 +205,49 @@ class Run:
         return KeyIndex(self.fitted_on).find(keys) >= 0
 
     def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
-        """Write the folder. `run.json` is written last, so a folder that has it is whole."""
+        """Write the folder; a run that is there is replaced as a whole, or not at all."""
         check_place(self.path, overwrite=True)
-        weights = _arrays(self.model)  # read before the folder changes, which may be their own
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in ("run.json", PAGE):  # a page would show the run that is replaced
-            (self.path / name).unlink(missing_ok=True)
-        with replacing(self.path / WEIGHTS) as temporary:
-            save_file(weights, temporary)
-        with replacing(self.path / "scores.h5") as temporary, create_hdf5(temporary) as file:
-            write_texts(file, "classes", self.record.classes)
-            file["fitted_on"] = self.fitted_on
-            for name, rows in (("tune", self.validation), ("eval", self.eval)):
-                group = file.create_group(name)
-                write_texts(group, "ids", rows.ids)
-                group["keys"] = rows.keys
-                group["scores"], group["labels"] = rows.scores, rows.labels
-                if rows.folds is not None:
-                    group["folds"] = rows.folds
-                if rows.missing is not None and rows.missing.any():
-                    group["missing"] = rows.missing
-                if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
-                    group["groups"] = rows.groups
-        names = [field.name for field in fields(Epoch)]
-        write_csv(self.path / "history.csv", names, map(astuple, self.history))
-        self.save_decision(metrics, predictions)
-        content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
-        content["tuning"] = content.pop("decision")  # its name in the file
-        del content["data"]  # the same as `table`
-        write_json(self.path / "run.json", content)
+        with replacing_together(self.path) as new:
+            save_file(_arrays(self.model), new(WEIGHTS))
+            with create_hdf5(new(SCORES)) as file:
+                self._put_scores(file)
+            write_csv(new(HISTORY), [field.name for field in fields(Epoch)], map(astuple, self.history))
+            self._write_decision(new, metrics, predictions)
+            content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
+            content["tuning"] = content.pop("decision")  # its name in the file
+            del content["data"]  # the same as `table`
+            write_json(new("run.json"), content)
+            write_checksums(new)
+            (self.path / PAGE).unlink(missing_ok=True)  # it would show the run that is replaced
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix) -> None:
-        """Write the decision rule and what depends on it: the metrics and the predictions.
+        """Write the decision rule, and the metrics and predictions that depend on it, or none of them."""
+        with replacing_together(self.path) as new:
+            self._write_decision(new, metrics, predictions)
+            write_checksums(new)
 
-        If the program is killed in between, `load_run` refuses the run until this has succeeded.
-        """
-        os.close(open_descriptor(self.path / UNFINISHED, os.O_WRONLY | os.O_CREAT))
-        write_json(self.path / "thresholds.json", self.decision.as_json(self.record.classes))
-        write_json(self.path / "metrics.json", metrics)
+    def _put_scores(self, file: h5py.File) -> None:
+        write_texts(file, "classes", self.record.classes)
+        file["fitted_on"] = self.fitted_on
+        for name, rows in (("tune", self.validation), ("eval", self.eval)):
+            group = file.create_group(name)
+            write_texts(group, "ids", rows.ids)
+            group["keys"] = rows.keys
+            group["scores"], group["labels"] = rows.scores, rows.labels
+            if rows.folds is not None:
+                group["folds"] = rows.folds
+            if rows.missing is not None and rows.missing.any():
+                group["missing"] = rows.missing
+            if rows.groups is not None and len(np.unique(rows.groups)) < len(rows.ids):
+                group["groups"] = rows.groups
+
+    def _write_decision(self, new: Replacement, metrics: Metrics, predictions: LabelMatrix) -> None:
+        write_json(new(RULE), self.decision.as_json(self.record.classes))
+        write_json(new("metrics.json"), metrics)
         rows = self.eval
         self.write_predictions(
-            self.path / "predictions.csv", self.record.id_column, rows.ids, predictions, rows.missing
+            new("predictions.csv"), self.record.id_column, rows.ids, predictions, rows.missing
         )
-        (self.path / UNFINISHED).unlink()
 
     def write_predictions(
         self,
@@ -279,7 +285,7 @@ def check_place(path: Path, overwrite: bool) -> None:
     """
     if not overwrite and (path / "run.json").exists():
         raise DataError(f"{path} holds a run: replace it with --overwrite, or name another folder with --run")
-    files = ("run.json", WEIGHTS)  # an interrupted fit leaves only the second, or a part of it
+    files = ("run.json", WEIGHTS)  # an interrupted fit leaves only a part of the second, as a new file
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
     if path.is_file() or (names and not any(name.startswith(files) for name in names)):
         raise DataError(f"{path} exists and is not a run: choose another folder with --run")
@@ -297,34 +303,31 @@ def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None
     return None
 
 
-def load_run(path: str | Path, *, interrupted: bool = False) -> Run:
+def load_run(path: str | Path) -> Run:
     """Read a run's folder; the model is built when it is first used.
-
-    Args:
-        interrupted: also read a run whose decision rule was being written when the program was killed: it has
-            the old rule or the new one, but its metrics and predictions may be those of the other.
 
     Raises:
         MissingDataError: there is no run there.
         RunError: one of its files is missing, altered or of an unknown version.
     """
     path = Path(path)
+    with reading(path):
+        finish(path, FILES)
     if not (path / "run.json").exists():
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""
         raise MissingDataError(f"{path} is not a run: it has no run.json{hint}")
-    if (path / UNFINISHED).exists() and not interrupted:
-        raise RunError(f"{path} has files of two decision rules, as a command was interrupted: tune it again")
     content = read_json(path / "run.json")
     with reading(path / "run.json"):
         spec, record = _parsed(path, content)
+    check_files(path, CHECKED)
     weights = path / WEIGHTS
     with reading(weights), open_without_links(weights), safe_open(weights, "numpy"):  # checks its header
         load_model = cache(lambda: _load_model(weights, spec, record))
-    scores = read_scores(path / "scores.h5", record.classes, len(record.features))
+    scores = read_scores(path / SCORES, record.classes, len(record.features))
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
-    decision = read_rule(path / "thresholds.json", record.classes, folds)
-    history = read_history(path / "history.csv")
+    decision = read_rule(path / RULE, record.classes, folds)
+    history = read_history(path / HISTORY)
     validation, evaluated, fitted_on = scores.validation, scores.eval, scores.fitted_on
     return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history)
 
@@ -362,6 +365,7 @@ def _arrays(model: Model) -> State:
 
 def _load_model(path: Path, spec: FitSpec, record: RunRecord) -> Model:
     """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run."""
+    check_files(path.parent, [path.name])
     with reading(path):
         arrays = read_weights(path)
         vectorisers = {}

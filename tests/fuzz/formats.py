@@ -28,6 +28,7 @@ from encode_once.cache.table import KIND as TABLE
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import read
+from tests.classify.runs.reseal import reseal
 from tests.conftest import WORDS, picture, vectors_file
 from tests.fuzz import mutations
 
@@ -546,8 +547,13 @@ def use_run(folder):
 
 
 def run_file(name, mutate, head="linear"):
-    """A file of a run."""
-    return file_format(f"run/{name}", _run(head), mutate, use_run)
+    """A file of a run, with the checksum of what it holds."""
+
+    def mutate_and_reseal(rng, path):
+        mutate(rng, path)
+        reseal(path.parent)
+
+    return file_format(f"run/{name}", _run(head), mutate_and_reseal, use_run)
 
 
 def hdf5(rng, path):

@@ -42,6 +42,7 @@ def test_a_run_is_the_files_of_the_contract(fitted):
     assert names == {
         "run.json",
         "metrics.json",
+        "checksums.json",
         "thresholds.json",
         "scores.h5",
         "predictions.csv",
@@ -190,7 +191,7 @@ def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
     _, run, _ = fitted
     record = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(record | {"version": 4}))
-    with pytest.raises(RunError, match=r"run holds version 4 .* reads version 6 .* only: fit it again$"):
+    with pytest.raises(RunError, match=r"run holds version 4 .* reads version 7 .* only: fit it again$"):
         load_run(run.path)
 
 

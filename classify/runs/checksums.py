@@ -1,0 +1,48 @@
+"""`checksums.json` of a run: the files that decide its labels and figures are those that were saved.
+
+A flipped bit in a threshold or a weight gives wrong labels that nothing else notices. This is no protection
+against people: who changes a file can change its checksum.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.files import open_without_links, typed
+from encode_once.cache.format.header import file_checksum
+from encode_once.cache.format.replacement import Replacement
+from encode_once.classify.runs.reading import RunError, read_json, reading
+
+CHECKSUMS = "checksums.json"
+
+
+def write_checksums(replacement: Replacement) -> None:
+    """Add the checksums of the files that are replaced to those of the others."""
+    path = replacement.folder / CHECKSUMS
+    before = _read(replacement.folder) if path.exists() else {}
+    now = {}
+    for name in replacement.names:
+        with replacement(name).open("rb") as file:
+            now[name] = file_checksum(file)
+    write_json(replacement(CHECKSUMS), before | now)
+
+
+def check_files(folder: Path, names: Iterable[str]) -> None:
+    """Compare files of a run with their checksums.
+
+    Raises:
+        RunError: one is missing, or not the one that was saved.
+    """
+    recorded = _read(folder)
+    for name in names:
+        path = folder / name
+        with reading(path), open_without_links(path) as file:
+            checksum = file_checksum(file)
+        if checksum != recorded.get(name):
+            raise RunError(f"{path} has changed since it was saved: restore it, or fit it again")
+
+
+def _read(folder: Path) -> dict[str, str]:
+    content = read_json(folder / CHECKSUMS)
+    with reading(folder / CHECKSUMS):
+        return typed(dict[str, str], content)
