@@ -58,6 +58,7 @@ class ImageFinder:
                 raise MissingDataError(f"{folder.path}: no such image folder")
         self._data, self._chosen = data, chosen
         self._allowed = [os.path.realpath(path) for path in (data, *(folder.path for folder in chosen))]
+        self._guessed: dict[str, Guess] = {}  # by name with a folder, which means the same in every split
         self._listings: dict[str, Folder] = {}  # by path
         self._is_inside: dict[str, bool] = {}  # by path of a folder
         self._used: dict[str, set[str]] = {}  # folder → paths of the files in it that rows named
@@ -100,7 +101,10 @@ class ImageFinder:
             if parent not in places:
                 places[parent] = self._places(parent, roots)
             references[row] = Reference.of(names[row], places[parent])
-        guesses = search.guesses(references, split, where, self._used)
+        guesses = {row: self._guessed[names[row]] for row in references if names[row] in self._guessed}
+        new = {row: reference for row, reference in references.items() if row not in guesses}
+        guesses |= search.guesses(new, split, where, self._used)
+        self._guessed |= {names[row]: guess for row, guess in guesses.items() if references[row].folders}
         for row, guess in guesses.items():
             folder, name = posixpath.split(guess.path)
             result.paths[row] = self._checked(folder, name, names[row], where, row)

@@ -142,11 +142,13 @@ def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finde
 
 
 def _nothing_to_encode(part: SplitRows) -> str:
-    images = ", ".join(part.choice.image_columns)
-    others = ", ".join(part.columns)
+    images, others = ", ".join(part.choice.image_columns), ", ".join(part.columns)
+    if images and part.choice.roles.image is None:
+        return (
+            f"{part.files[0]}: has no captions, and no column of images was chosen; --image-column may name "
+            f"{images[:80]}"
+        )
     columns = f"; --caption-column or --image-column may name {others[:80]}" if others else ""
-    if images:
-        columns = f"; --image-column may name {images[:80]}"
     return f"{part.files[0]}: has neither captions nor images; {REMEDY}{columns}"
 
 

@@ -193,6 +193,14 @@ def test_no_file_is_accessed_for_itself(tmp_path, monkeypatch):
     assert time.perf_counter() - started < 5
 
 
+def test_rows_of_two_splits_may_name_one_image_by_a_foreign_path(tmp_path):
+    root = data(tmp_path / "x", ["a/0.jpg", "a/1.jpg"], ["/home/ann/a/0.jpg", "/home/ann/a/1.jpg"])
+    (root / "val.csv").write_text("ImageID,Labels\n/home/ann/a/1.jpg,a\n")
+    paths, warnings = images(root)
+    assert paths == ["a/0.jpg", "a/1.jpg", "a/1.jpg"]
+    assert not any("without an image" in line for line in warnings)
+
+
 def test_a_column_of_an_unknown_name_is_that_of_the_images_if_its_cells_name_images(tmp_path):
     root = data(tmp_path / "x", ["a.jpg", "b.jpg"], [])
     (root / "train.csv").write_text("Fichier,tags\na.jpg,red\nb.jpg,green\n")
