@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields
 from functools import cache
 from pathlib import Path
+from shutil import copymode
 from typing import Any
 
 import h5py
@@ -217,6 +218,7 @@ class Run:
             content["tuning"] = content.pop("decision")  # its name in the file
             del content["data"]  # the same as `table`
             write_json(new("run.json"), content)
+            copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             write_checksums(new)
             (self.path / PAGE).unlink(missing_ok=True)  # it would show the run that is replaced
 

@@ -49,6 +49,10 @@ def test_a_run_is_the_files_of_the_contract(fitted):
         "weights.safetensors",
         "history.csv",
     }
+    modes = {path.stat().st_mode & 0o777 for path in run.path.iterdir()}
+    umask = os.umask(0)
+    os.umask(umask)
+    assert modes == {0o666 & ~umask}
     assert json.loads((run.path / "metrics.json").read_text()) == metrics
     assert set(metrics) >= KEYS
     assert metrics["macro_f1"] > 0.8  # the features predict the classes
