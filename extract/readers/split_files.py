@@ -8,6 +8,7 @@ from encode_once.extract.readers.image_search import SPLIT_NAMES, SPLITS
 from encode_once.extract.readers.packed import stem_of, suffix_of
 
 USUAL_SPLITS = SPLIT_NAMES - {"trainval"} | {"eval", "holdout"}
+VERSION = re.compile(r"(?P<split>.+?)[-_. ]v?\d+")
 SHARD = re.compile(r"(?P<table>.+?)[-_.](?P<number>\d+)(-of-(?P<total>\d+))?")
 
 
@@ -26,6 +27,7 @@ def files_by_split(paths: Sequence[Path], formats: Sequence[str]) -> dict[str, l
         of_format = sorted(path for path in paths if suffix_of(path) == suffix)
         for name, files in _shards(of_format).items():
             tables.setdefault(name, files)
+    _drop_versions(tables)
     usual = {name.lower(): files for name, files in tables.items() if name.lower() in USUAL_SPLITS}
     return usual or _by_word(tables) or tables
 
@@ -56,6 +58,18 @@ def missing_shards(files: Sequence[Path]) -> int:
     """How many of a table's shards are not there, if their names say how many there are."""
     match = SHARD.fullmatch(stem_of(files[0]))
     return max(int(match["total"] or 0) - len(files), 0) if match else 0
+
+
+def _drop_versions(tables: dict[str, list[Path]]) -> None:
+    """Call the only file `train_2019` or `train_v2` train, unless there is a file of that name."""
+    versions: dict[str, list[str]] = {}
+    for name in tables:
+        if (match := VERSION.fullmatch(name)) and match["split"].lower() in USUAL_SPLITS:
+            versions.setdefault(match["split"].lower(), []).append(name)
+    exact = {name.lower() for name in tables}
+    for split, names in versions.items():
+        if len(names) == 1 and split not in exact:
+            tables[split] = tables.pop(names[0])
 
 
 def _by_word(tables: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
