@@ -1,7 +1,6 @@
 """Class names that look as if they were read or written wrongly."""
 
 import re
-from collections.abc import Collection
 from unicodedata import normalize
 
 JOINED = (" and ", " & ", ", ")
@@ -9,12 +8,12 @@ WEIGHT = re.compile(r".+[:=(]\s*\d*\.\d+\)?")  # red:0.9
 SHARE = 0.9  # of the names that have a weight, from which on they are not names
 
 
-def doubts(names: Collection[str]) -> list[str]:
+def doubts(names: set[str]) -> list[str]:
     """A sentence for each kind of doubtful names, with an example and what to do."""
     return [*_spellings(names), *_several(names), *_weights(names)]
 
 
-def _spellings(names: Collection[str]) -> list[str]:
+def _spellings(names: set[str]) -> list[str]:
     by_plain: dict[str, list[str]] = {}
     for name in sorted(names):
         by_plain.setdefault(" ".join(normalize("NFKC", name).casefold().split()), []).append(name)
@@ -28,12 +27,12 @@ def _spellings(names: Collection[str]) -> list[str]:
     ]
 
 
-def _several(names: Collection[str]) -> list[str]:
+def _several(names: set[str]) -> list[str]:
     composed = [
         name
         for name in sorted(names)
         for joined in JOINED
-        if joined in name and {*names}.issuperset(part.strip() for part in name.split(joined))
+        if joined in name and all(part.strip() in names for part in name.split(joined))
     ]
     if len(composed) < 2:
         return []
@@ -43,7 +42,7 @@ def _several(names: Collection[str]) -> list[str]:
     ]
 
 
-def _weights(names: Collection[str]) -> list[str]:
+def _weights(names: set[str]) -> list[str]:
     weighted = [name for name in sorted(names) if WEIGHT.fullmatch(name)]
     if len(weighted) < 2 or len(weighted) < SHARE * len(names):
         return []
