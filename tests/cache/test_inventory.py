@@ -152,12 +152,12 @@ def test_the_inventory_is_not_written_through_a_link(store, tmp_path):
 def test_fit_and_sweep_warn_of_lost_features(folder, run, tmp_path):
     folder(24)
     run("extract", "--encoder", "glove-50", "--data", "input")
-    run("extract", "--encoder", "timm:test_vit", "--weights", "timm:test_vit=random", "--data", "input")
+    run("extract", "--encoder", "efficientnet-lite0", "--data", "input")
     assert "has no spec.json" not in run("fit", "--head", "linear", "--run", "a").stderr
     shutil.rmtree("store/features/glove-50")
     result = run("fit", "--head", "linear", "--run", "b")
     assert "glove-50/mean has no spec.json" in result.stderr
-    assert "on timm:test_vit/pooled" in result.stderr
+    assert "on efficientnet-lite0/pooled" in result.stderr
     warnings = json.loads((tmp_path / "b/run.json").read_text())["warnings"]
     assert any("glove-50/mean" in line for line in warnings)
     result = run("sweep", "--head", "linear", "--folder", "s")
