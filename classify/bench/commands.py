@@ -87,7 +87,7 @@ def bench_fit(
 @click.option("--peers", type=NameList(), help='Other libraries\' systems. [default: all; "": none]')
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="Number of seeds.")
 @click.option(
-    "--seconds", default=300.0, show_default=True, help="Processor seconds of a fit after which it is killed."
+    "--seconds", default=600.0, show_default=True, help="Processor seconds of a fit after which it is killed."
 )
 @click.option("--folder", default="runs/heads", show_default=True, type=click.Path(path_type=Path),
               help="Folder of results.csv and of the scores.")  # fmt: skip
