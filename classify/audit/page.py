@@ -81,10 +81,21 @@ def page(
 
 
 def corrections_files(run: Run) -> list[str]:
-    """The files by which the labels of the run's table were corrected when it was extracted."""
+    """The files by which the labels of the run's table were corrected when it was extracted.
+
+    A store may be a stranger's: only files with the content that is recorded there are among them.
+
+    Raises:
+        DataError: the table, or one of these files, is not what it was when it was extracted.
+    """
     store = fitted_store(run)
     sources = own_table(run, store).table.more_sources
-    return [header.corrections for header in store.headers() if header.corrections in sources]
+    return [
+        header.corrections
+        for header in store.headers()
+        if header.corrections in sources
+        and any(source.path == header.corrections for source in header.sources or ())
+    ]
 
 
 def _numbers(findings: Sequence[Finding]) -> dict[str, int]:

@@ -162,6 +162,7 @@ def _record(
         code=code_key(),
         untrained=untrained,
         named_columns=table.named_columns,
+        corrections=table.corrections,
     )
 
 

@@ -108,6 +108,7 @@ class RunRecord:
     code: str = ""  # `spec.code_key` of the program that fitted it
     # "id", "image", "captions" or "labels" → the columns that the user named for it in extract
     named_columns: dict[str, list[str]] = field(default_factory=dict)
+    corrections: str = ""  # the file by which labels were corrected in extract
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
 
     @property

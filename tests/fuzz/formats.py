@@ -25,9 +25,10 @@ from encode_once.cache.format import header, part
 from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.options import REPORTED
 from encode_once.cache.table import KIND as TABLE
+from encode_once.extract.corrections import correct
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
-from encode_once.extract.readers import read
+from encode_once.extract.readers import read, understand
 from tests.classify.runs.reseal import reseal
 from tests.conftest import WORDS, picture, vectors_file
 from tests.fuzz import mutations
@@ -389,6 +390,21 @@ def image(kind):
     )
 
 
+def _data_and_corrections(folder):
+    (folder / "rows.csv").write_bytes(_csv(","))
+    (folder / "corrections.csv").write_text(
+        "split,id,label,decision\nrows,0.png,bird,add\nrows,1.png,cat,remove\nrows,2.png,car,keep\n"
+    )
+
+
+def _correct(folder):
+    try:
+        correct(understand(folder / "rows.csv"), folder / "corrections.csv")
+    except REPORTED as error:
+        assert str(folder / "corrections.csv") in str(error), f"no file is named: {error}"
+        raise
+
+
 def _load_word_vectors(folder):
     from encode_once.extract.encoders.base import Options
     from encode_once.extract.encoders.glove import towers
@@ -598,6 +614,9 @@ FORMATS = {
     "parquet": data_file("rows.parquet", _parquet, either(BYTES, parquet_table, parquet_table)),
     "saved dataset": Format(_dataset, dataset, lambda folder: read_data(folder, "saved")),
     **{kind: image(kind) for kind in "jpeg png gif webp tiff bmp avif jpeg2000 ppm".split()},
+    "corrections": file_format(
+        "corrections.csv", _data_and_corrections, whole(either(BYTES, mutations.of_lines)), _correct
+    ),
     "word vectors": file_format(
         "vectors.txt",
         lambda folder: vectors_file(folder / "vectors.txt", dim=50),

@@ -8,11 +8,13 @@ import re
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.optimize import minimize_scalar
 
-from encode_once.cache import Store, Table
+from encode_once.cache import DataError, Store, Table
 from encode_once.cache.keys import pack
+from encode_once.classify import fit
 from encode_once.classify.audit.findings import Finding, TableRow, expectation, expected_errors
-from encode_once.classify.audit.page import Decision, page
+from encode_once.classify.audit.page import Decision, corrections_files, page
 from tests.browser import opened
 from tests.classify.report.samples import make_run
 from tests.conftest import WORDS, vectors_file
@@ -185,7 +187,7 @@ def test_decisions_stay_when_the_page_is_loaded_again_and_earlier_ones_are_expor
         assert exported(shown) == expected
         assert "This browser keeps your decisions" in shown.locator(".work").inner_text()
         row = shown.locator("details tbody tr").nth(1)  # an earlier decision does not count
-        assert row.locator("td").all_text_contents() == ["1", "0", "0", "0.0", "1.00"]
+        assert row.locator("td").all_text_contents() == ["1", "0", "0", "0.0", "1"]
 
 
 def test_a_browser_that_keeps_nothing_says_so(browser, tmp_path):
@@ -255,26 +257,52 @@ def test_the_page_fits_its_window_is_accessible_and_follows_the_colour_scheme(
         assert article(shown, "Label 1").is_visible()
 
 
+def test_a_file_that_a_store_names_as_corrections_is_read_only_with_its_recorded_content(filled, tmp_path):
+    store = filled()
+    run, _ = fit(store, "linear", run=tmp_path / "run")
+    assert corrections_files(run) == []
+    secret = tmp_path / "secret.csv"
+    secret.write_text("split,id,label,decision\ntrain,password,1234,keep\n")
+    table = store.table()
+    table.corrections, table.more_sources = str(secret), [str(secret)]
+    store.save(table, [])
+    assert corrections_files(run) == []
+    store.save(table)
+    assert corrections_files(run) == [str(secret)]
+    secret.write_text("split,id,label,decision\ntrain,password,5678,keep\n")
+    with pytest.raises(DataError, match="changed since"):
+        corrections_files(run)
+
+
 # ------------------------------------------------------------------------------------------ where to stop
 
 
-def factors(items):
-    """Brute force: errors over promised errors, of what was decided in this audit, five more of each."""
+def log_odds(score):
+    score = np.clip(score, 0.001, 0.999)
+    return np.log(score / (1 - score))
+
+
+def shifts(items):
+    """Log odds are shifted by what maximises the likelihood of this audit's decisions, times the prior's."""
     result = {}
     for kind in (True, False):
-        errors = promised = 5
-        for item in items:
-            if item["missing"] == kind and item["error"] is not None and not item["earlier"]:
-                errors += item["error"]
-                promised += item["score"]
-        result[kind] = errors / promised
+        decided = [i for i in items if i["missing"] == kind and i["error"] is not None and not i["earlier"]]
+        odds = log_odds(np.array([item["score"] for item in decided]))
+        signs = np.array([1 if item["error"] else -1 for item in decided])
+
+        def loss(shift, odds=odds, signs=signs):
+            return np.log1p(np.exp(-signs * (odds + shift))).sum() + shift**2 / 8
+
+        result[kind] = minimize_scalar(loss, bounds=(-20, 20), options={"xatol": 1e-9}).x
     return result
 
 
 def chances(items):
-    of = factors(items)
+    of = shifts(items)
     return [
-        min(item["score"] * of[item["missing"]], 1) if item["error"] is None else float(item["error"])
+        1 / (1 + np.exp(-log_odds(item["score"]) - of[item["missing"]]))
+        if item["error"] is None
+        else float(item["error"])
         for item in items
     ]
 
@@ -306,7 +334,7 @@ def test_expectations_are_those_of_brute_force(shown):
         for item in items:
             item["earlier"] = item["error"] is False and rng.random() < 0.1
         expected = shown.evaluate("items => probabilities(items)", items)
-        assert expected == pytest.approx(chances(items))
+        assert expected == pytest.approx(chances(items), abs=1e-5)
         stops.add(shown.evaluate("items => lastWorthwhile(items)", items))
         assert shown.evaluate("items => lastWorthwhile(items)", items) == last_worthwhile(items)
     assert len(stops) > 20
@@ -342,7 +370,8 @@ def test_the_summary_follows_the_decisions(browser, tmp_path):
         assert shown.locator(".decided").inner_text() == "30"
         cells = [row.locator("td").all_text_contents() for row in shown.locator("details tbody tr").all()]
         promised = sum(scores[1:30:2])
-        assert cells[1] == ["20", "15", "0", f"{promised:.1f}", f"{5 / (promised + 5):.2f}"]
+        factor = float(f"{np.exp(shifts(items)[False]):.2g}")
+        assert cells[1] == ["20", "15", "0", f"{promised:.1f}", str(factor)]
 
 
 # --------------------------------------------------------------------------------------------- all the way
