@@ -33,7 +33,8 @@ BETWEEN = {
     s: re.compile(rf"\s+{re.escape(s)}\s+|(?<=[^\s{s}])\s*{re.escape(s)}\s*(?=[^\s{s}])") for s in "/&+"
 }
 RELIABLE = "|;\n｜；、"  # separate names unless the column shows the contrary
-BRACKETS = re.compile(r"\([^()]*\)")  # "Red (bright, warm), Green" is two names
+# "Red (bright, warm), Green" is two names, and "R&amp;B;Rock", too.
+WHOLE = re.compile(r"\([^()]*\)|&(?:amp|lt|gt|quot|apos|nbsp|#\d+);")
 FEW = 5  # different cells that show nothing
 CLEAR = 0.8  # share of different cells whose parts all occur alone, from which on there is no doubt
 ENOUGH = 0.5
@@ -78,11 +79,11 @@ def chosen(text: str) -> Separator:
 
 
 def parts_of(cell: str, separator: str | None) -> list[str]:
-    """The parts of a cell, without blanks around them; what is in brackets is not separated."""
-    if "(" not in cell or separator in (None, BLANK):
+    """The parts of a cell, without blanks around them; brackets and HTML's entities are not separated."""
+    if ("(" not in cell and "&" not in cell) or separator in (None, BLANK):
         return _split(cell, separator)
-    groups = BRACKETS.findall(cell)
-    parts = _split(BRACKETS.sub("\0", cell), separator)
+    groups = WHOLE.findall(cell)
+    parts = _split(WHOLE.sub("\0", cell), separator)
     return [re.sub("\0", lambda _: groups.pop(0), part) for part in parts]
 
 

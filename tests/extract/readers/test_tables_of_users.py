@@ -219,6 +219,7 @@ def test_minus_one_without_0_is_negative(tmp_path):
         (["红，绿 色", "红", "绿 色"], [["红", "绿 色"], ["红"], ["绿 色"]], "，"),
         (["Red (bright, warm), Blue", "Blue", "Red (bright, warm)"],
          [["Red (bright, warm)", "Blue"], ["Blue"], ["Red (bright, warm)"]], ","),
+        (["R&amp;B;Rock", "Rock", "R&amp;B"], [["R&amp;B", "Rock"], ["Rock"], ["R&amp;B"]], ";"),
         (["#a#b", "#a", "#b #a"], [["#a", "#b"], ["#a"], ["#b", "#a"]], None),
         (["😀 🚗", "😀", "🚗"], [["😀", "🚗"], ["😀"], ["🚗"]], " "),
         (["'a', 'b c'", "'a'", "'b c'"], [["a", "b c"], ["a"], ["b c"]], None),
