@@ -1,8 +1,10 @@
 """Excel's .xlsx: the first sheet, whose first row that is not empty has the names of the columns."""
 
+import io
 import warnings
 import zipfile
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,8 @@ def _rows(path: Path) -> tuple[list[tuple[int, tuple[Any, ...]]], list[str]]:
             ) from error
         if size > max(ENOUGH, MOST * path.stat().st_size):
             raise DataError(f"{path}: becomes far larger than a table does; save it as CSV")
-        with warnings.catch_warnings(action="ignore"):  # of styles and the like, which are not read
+        # Warnings are of styles and the like, which are not read; of some, openpyxl prints a line.
+        with warnings.catch_warnings(action="ignore"), redirect_stdout(io.StringIO()):
             book = load_workbook(file, read_only=True, data_only=True)
             first, *others = book.worksheets
             rows = [(line, tuple(row)) for line, row in enumerate(first.iter_rows(values_only=True), start=1)]

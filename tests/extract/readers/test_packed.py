@@ -1,7 +1,10 @@
 """Compressed tables, spreadsheets, and what other programs leave next to tables."""
 
+import contextlib
 import gzip
 import json
+import re
+import zipfile
 
 import pandas as pd
 import pytest
@@ -68,6 +71,22 @@ def test_excels_first_sheet_without_its_empty_rows_and_columns(tmp_path):
     (tmp_path / "x.xlsx").write_bytes(b"no archive")
     with pytest.raises(DataError, match=r"x\.xlsx: not an \.xlsx file"):
         read(tmp_path / "x.xlsx")
+
+
+def test_a_spreadsheet_of_damaged_styles_prints_nothing(tmp_path, capsys):
+    """openpyxl prints a line for a style that is not there, which would end up in the JSON on stdout."""
+    whole, damaged = tmp_path / "whole.xlsx", tmp_path / "x.xlsx"
+    FRAME.to_excel(whole, index=False)
+    with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(damaged, "w") as copy:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name == "xl/styles.xml":
+                content = re.sub(rb"<cellStyleXfs.*</cellStyleXfs>", b'<cellStyleXfs count="0"/>', content)
+            copy.writestr(name, content)
+    with contextlib.suppress(DataError):
+        read(damaged)
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
 
 
 def test_what_macos_and_kaggle_leave_next_to_tables_is_reported(tmp_path):
