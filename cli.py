@@ -487,8 +487,7 @@ def audit(
         click.echo(json.dumps([finding.cells for finding in findings], indent=1))
     if with_page:
         data = [] if Path(loaded.record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
-        encoders = ["--encoder", ",".join(loaded.record.requested)] if loaded.record.requested else []
-        say_next("extract", *encoders, *data, "--corrections", "corrections.csv")
+        say_next("extract", *data, "--corrections", "corrections.csv")
     else:
         say_next("audit", run, "-o", "audit.html")
 

@@ -48,7 +48,7 @@ STEPS = [
     ("report runs/linear runs/knn", "evaluate runs/linear runs/knn"),
     ("predict runs/linear", "evaluate runs/linear"),
     ("audit runs/linear", "audit runs/linear -o audit.html"),
-    ("audit runs/linear -o audit.html", "extract --encoder glove-50 --corrections corrections.csv"),
+    ("audit runs/linear -o audit.html", "extract --corrections corrections.csv"),
     ("export runs/linear", "evaluate runs/linear"),
     ("recipe list", "recipe run "),
     ("recipe show tfidf-linear", "recipe run tfidf-linear"),
