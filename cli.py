@@ -63,7 +63,7 @@ from encode_once.extract.commands import (
 )
 
 if TYPE_CHECKING:
-    from encode_once.cache import Store
+    from encode_once.cache import Store, Table
     from encode_once.classify.audit.findings import Finding
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.recipes.run import RecipeRunner
@@ -136,7 +136,7 @@ class Encoding:
         encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
         return Trust((), weights_by_encoder(encoders, self.weights), self.trust, say)
 
-    def encode(self, run: "Run", data: str, store: "Store", trust: "Trust") -> "Report":
+    def encode(self, run: "Run", data: "str | Table", store: "Store", trust: "Trust") -> "Report":
         """Encode the features that a run needs; report what could not be encoded, and where the rest is."""
         from encode_once.classify.runs.predict import check
         from encode_once.extract import encode
@@ -298,54 +298,82 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
 
 @main.command()
 @click.argument("run", type=RunFolder())
+@click.argument("photos", nargs=-1, metavar="[IMAGE]...")
 @data_option
-@output_option(default="predictions.csv")
+@output_option(default=None, help="CSV file of the labels. [default: predictions.csv; images: none]")
 @click.option("--table", "split", default="auto", show_default=True, metavar="SPLIT",
               help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the scores, a column per class, as .csv, .jsonl or .parquet.")  # fmt: skip
+@click.option("--caption", default="", metavar="TEXT", help="Caption of the images that are named.")
+@click.option("--top", type=click.IntRange(1), metavar="N",
+              help="Print each image's N classes of the highest scores. [default: its labels]")  # fmt: skip
 @excel_option
 @encoding_options
 @json_option
 def predict(
     run: str,
+    photos: Sequence[str],
     data: str,
-    output: Path,
+    output: Path | None,
     split: str,
     scores: Path | None,
+    caption: str,
+    top: int | None,
     excel_safe: bool,
     encoding: Encoding,
     as_json: bool,
 ) -> None:
-    """Predict labels for every row of a table, encoding only what is missing.
+    """Predict labels for every row of a table, or for images, encoding only what is missing.
 
+    IMAGE is a file, a folder, or a pattern such as 'photos/*.jpg'; labels and scores of images are printed.
     Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
     mean; the column Missing names them. Scores are the probabilities that thresholds are compared with. The
     store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
 
-    --json prints {"files": [path], "rows", "table": path, "warnings": [text]}.
+    --json prints {"files": [path], "rows", "table": path, "warnings": [text]}; for images, also
+    "predictions": [{"id", "labels": [name], "scores": {name: score}}].
 
     \b
-    Example:
+    Examples:
       encode-once predict runs/mlp --data photos -o predictions.csv --scores scores.csv
+      encode-once predict runs/mlp photo.jpg 'photos/*.jpg' --top 3
     """
     from encode_once.classify import load_run
     from encode_once.classify.runs.predict import choose_split, label, store_for
-    from encode_once.classify.runs.score_file import check_score_file
+    from encode_once.classify.runs.score_file import check_score_file, write_scores
+    from encode_once.classify.runs.shown import shown_rows, text
+    from encode_once.extract.image_files import table_of_images
 
     if scores:
         check_score_file(scores)
+    named = bool(photos or caption)
+    if top and not named:
+        raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
+    source = table_of_images(photos, caption) if named else data
     loaded = load_run(run)
     with store_for(loaded, encoding.store) as store:
-        report = encoding.encode(loaded, data, store, encoding.trusted([loaded]))
+        report = encoding.encode(loaded, source, store, encoding.trusted([loaded]))
         table = choose_split(report.tables, split, "test", "train")
-        warnings = label(loaded, store, table, output, scores=scores, excel_safe=excel_safe)
-    warn(warnings)
+        predicted = label(loaded, store, table)
+    warn(predicted.warnings)
+    if output is None and not named:
+        output = Path("predictions.csv")
+    column, classes = table.id_column, loaded.record.classes
+    if output:
+        loaded.write_predictions(
+            output, column, table.ids, predicted.labels, predicted.missing, excel_safe=excel_safe
+        )
+    if scores:
+        write_scores(scores, column, table.ids, classes, predicted.probabilities, excel_safe=excel_safe)
     files = [str(file) for file in (output, scores) if file]
     for file in files:
         say(f"{file}: {len(table)} rows of {table.source}")
-    if as_json:
-        content = {"files": files, "rows": len(table), "table": table.source, "warnings": warnings}
+    content = {"files": files, "rows": len(table), "table": table.source, "warnings": predicted.warnings}
+    if named:
+        rows = shown_rows(table.ids, classes, predicted, top)
+        print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
+    elif as_json:
         click.echo(json.dumps(content, indent=1))
     say_next("evaluate", run)
 

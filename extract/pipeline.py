@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
 
 def encode(
-    data: str | os.PathLike[str],
+    data: str | os.PathLike[str] | Table,
     names: Sequence[str],
     store: Store | str | os.PathLike[str] = "store",
     *,
@@ -60,7 +60,7 @@ def encode(
 
     Args:
         data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`; or any other
-            input that `extract.readers` supports.
+            input that `extract.readers` supports; or a table, for which no column is looked for.
         names: names of encoders, see `extract.encoders`. The suffix "/regions" also stores vectors of the
             image's regions.
         store: the store, or its path.
@@ -113,8 +113,10 @@ def encode(
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
 
     started = time.perf_counter()  # after the encoders' libraries are imported
-    reading = understand(
+    report = _understood(
         data,
+        corrections,
+        on_read,
         columns=columns,
         images=images,
         label_separator=label_separator,
@@ -123,9 +125,7 @@ def encode(
         keep_text=keep_text,
         skip_bad_rows=skip_bad_rows,
     )
-    correct(reading, corrections)
-    on_read(reading)
-    report = Report(list(reading.tables.values()), reading=reading, warnings=warnings + reading.warnings)
+    report.warnings = warnings + report.warnings
     if keep_tables:
         report.warnings += dropped(report.tables, store)
     generated = any(map(captioner, captions))
@@ -159,6 +159,21 @@ def encode(
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
     return report
+
+
+def _understood(
+    data: str | os.PathLike[str] | Table,
+    corrections: str | os.PathLike[str] | None,
+    on_read: Callable[[Reading], None],
+    **options: Any,
+) -> Report:
+    """The tables of the data, corrected; options: of `readers.understand`."""
+    if isinstance(data, Table):
+        return Report([data])
+    reading = understand(data, **options)
+    correct(reading, corrections)
+    on_read(reading)
+    return Report(list(reading.tables.values()), reading=reading, warnings=reading.warnings)
 
 
 def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[Job]:

@@ -45,7 +45,7 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "workers", "report", "pipeline", "trust", "provider",
-        "reencode", "doctor", "demo", "bench", "commands",
+        "reencode", "image_files", "doctor", "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",

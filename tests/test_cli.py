@@ -446,3 +446,38 @@ def test_bench_thresholds_compares_every_rule_on_saved_scores(folder, run):
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     assert [(row["tuned on"], row["rule"]) for row in rows] == [(n, rule) for n in (20, 10) for rule in rules]
     assert f"| {rules[0]} | {rows[0]['micro']['mean']:.4f} (" in run(*words, "--md").stdout
+
+
+def test_labels_of_images_are_those_of_the_same_rows_in_a_table(extracted, run):
+    run("fit", "--head", "linear", "--features", "efficientnet-lite0/pooled")
+    run("predict", "runs/linear", "--scores", "scores.jsonl")
+    with open("scores.jsonl") as file:
+        by_id = {row.pop("ImageID"): row for row in map(json.loads, file)}
+    with open("predictions.csv") as file:
+        labels = {row["ImageID"]: row["Labels"].split() for row in csv.DictReader(file)}
+    names = [f"input/data/{n}.png" for n in (3, 7)]
+    shown = json.loads(run("predict", "runs/linear", *names, "--json").stdout)["predictions"]
+    assert [row["id"] for row in shown] == names
+    for row in shown:
+        expected = labels[row["id"].rpartition("/")[2]]
+        assert sorted(row["labels"]) == sorted(expected)
+        scores = by_id[row["id"].rpartition("/")[2]]
+        assert row["scores"] == pytest.approx({name: scores[name] for name in expected})
+    top = run("predict", "runs/linear", "input/data", "--top", 2).stdout.splitlines()
+    assert len(top) == 60
+    assert all(line.count(",") == 1 for line in top)
+    run("predict", "runs/linear", "input/data/*.png", "-o", "of-images.csv")
+    with open("of-images.csv") as file:
+        assert {
+            row["Image"].rpartition("/")[2]: row["Labels"].split() for row in csv.DictReader(file)
+        } == labels
+    assert "--top is for images" in run("predict", "runs/linear", "--top", 2, status=2).stderr
+
+
+def test_a_caption_alone_is_labelled_and_a_feature_that_it_lacks_is_replaced(extracted, run):
+    run("fit", "--head", "linear")
+    result = run("predict", "runs/linear", "--caption", "a dog and a cat", "--json")
+    (row,) = json.loads(result.stdout)["predictions"]
+    assert row["id"] == "caption"
+    assert {"dog", "cat"} & {*row["labels"]}
+    assert "efficientnet-lite0" in result.stderr

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import Scores
+from encode_once.classify.arrays import BoolArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
@@ -26,7 +27,6 @@ from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, m
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.run import Run
-from encode_once.classify.runs.score_file import check_score_file, write_scores
 
 
 @contextmanager
@@ -144,37 +144,25 @@ def predict(run: Run, store: Store, table: Table) -> tuple[Scores, list[str]]:
     return scores, matrix.warnings
 
 
-def label(
-    run: Run,
-    store: Store,
-    table: Table,
-    output: Path,
-    *,
-    scores: Path | None = None,
-    excel_safe: bool = False,
-) -> list[str]:
-    """Write the labels of a table's rows as CSV; return warnings.
+class Predicted(NamedTuple):
+    """What a run says of rows."""
 
-    Args:
-        run, store, table: the run, the store with its features of the rows, and the rows.
-        output: the file of the labels.
-        scores: a file for the probabilities that the thresholds are compared with, see `write_scores`.
-        excel_safe: see `write_csv`.
+    probabilities: Probabilities  # (n, c): what the decision rule looks at
+    labels: LabelMatrix  # (n, c)
+    missing: BoolArray  # (n, features): features that the training mean replaced
+    warnings: list[str]
+
+
+def label(run: Run, store: Store, table: Table) -> Predicted:
+    """The labels of a table's rows.
 
     Raises:
         MissingRowsError: rows that were never extracted.
-        UsageError: `scores` has an unknown suffix.
     """
-    if scores:
-        check_score_file(scores)
-    values, matrix = _scored(run, store, table)
-    probabilities = run.decision.probabilities(values)
-    missing, predictions = matrix.missing(), run.decision.choose(probabilities)
-    run.write_predictions(output, table.id_column, table.ids, predictions, missing, excel_safe=excel_safe)
-    if scores:
-        classes = run.record.classes
-        write_scores(scores, table.id_column, table.ids, classes, probabilities, excel_safe=excel_safe)
-    return [*matrix.warnings, *untrained_warning(run)]
+    scores, matrix = _scored(run, store, table)
+    probabilities = run.decision.probabilities(scores)
+    labels = run.decision.choose(probabilities)
+    return Predicted(probabilities, labels, matrix.missing(), [*matrix.warnings, *untrained_warning(run)])
 
 
 def untrained_warning(run: Run) -> list[str]:

@@ -29,6 +29,7 @@ from encode_once.extract.corrections import correct
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import read, understand
+from tests.classify.runs.labelling import label_file
 from tests.classify.runs.reseal import reseal
 from tests.conftest import WORDS, picture, vectors_file
 from tests.fuzz import mutations
@@ -551,7 +552,6 @@ def _run(head):
 def use_run(folder):
     """Load a run, measure it, tune it again, label the rows of the store with it, and report it."""
     from encode_once.classify import load_run, retune
-    from encode_once.classify.runs.predict import label
     from encode_once.classify.runs.retune import compare_rules, evaluate_kept
 
     run = load_run(folder / "run")
@@ -559,7 +559,7 @@ def use_run(folder):
     retune(run, run.decision.spec)
     compare_rules(run)
     store = Store(folder / "store", read_only=True)
-    label(run, store, store.tables()[0], folder / "predictions.csv")
+    label_file(run, store, store.tables()[0], folder / "predictions.csv")
 
 
 def run_file(name, mutate, head="linear"):

@@ -13,8 +13,9 @@ from encode_once.cache import DataError, Failure, SpecMismatchError, Store, cont
 from encode_once.cache.keys import pack
 from encode_once.classify import fit, load_run, predict, retune
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.predict import check, differences, evaluate, label
+from encode_once.classify.runs.predict import check, differences, evaluate
 from encode_once.cli import main
+from tests.classify.runs.labelling import label_file
 
 
 def record_failures(store, rows):
@@ -34,7 +35,7 @@ def test_predictions_name_the_features_that_a_row_lacks(filled, tmp_path):
     run, _ = fit(store, "linear", run=tmp_path / "run")
     other = filled(50, missing={5, 6}, name="other", seed=1)
     table = record_failures(other, (5, 6))
-    (warning,) = label(run, other, table, tmp_path / "out.csv")
+    (warning,) = label_file(run, other, table, tmp_path / "out.csv")
     assert "e/image: 2 of 50 rows have no vector" in warning
     header, *rows = read(tmp_path / "out.csv")
     assert header == ["ImageID", "Labels", "Missing"]
@@ -50,14 +51,14 @@ def test_the_names_of_missing_features_are_joined_like_labels(filled, tmp_path):
     run, _ = fit(store, "linear", run=tmp_path / "run")
     (table,) = store.tables()
     table.image_keys[3] = table.caption_keys[3] = 0  # a row with neither image nor caption
-    label(run, store, table, tmp_path / "out.csv")
+    label_file(run, store, table, tmp_path / "out.csv")
     assert [row[2] for row in read(tmp_path / "out.csv")[3:6]] == ["", "e/image;e/text", ""]
 
 
 def test_without_missing_vectors_predictions_have_the_two_columns_of_the_contract(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
-    label(run, store, *store.tables(), tmp_path / "out.csv")
+    label_file(run, store, *store.tables(), tmp_path / "out.csv")
     for path in (tmp_path / "out.csv", run.path / "predictions.csv"):
         assert {len(row) for row in read(path)} == {2}
 
@@ -181,5 +182,5 @@ def test_classes_without_a_row_to_fit_on_are_named_by_fit_and_by_predict(filled,
     assert any("has one of the labels rare: they are not learned" in line for line in run.record.warnings)
     loaded = load_run(run.path)
     assert loaded.record.untrained == ["rare"]
-    warnings = label(loaded, store, table, tmp_path / "out.csv")
+    warnings = label_file(loaded, store, table, tmp_path / "out.csv")
     assert any("without one positive row of rare" in line for line in warnings)

