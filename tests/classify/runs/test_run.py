@@ -30,6 +30,7 @@ def store():
         yield path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("head", ["mlp", "gbm"])
 def test_kept_scores_are_used_without_the_libraries_that_fit(store, tmp_path, head):
     fit(store, head, validation="tenth", run=tmp_path / "run")
