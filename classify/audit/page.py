@@ -16,6 +16,7 @@ from encode_once.classify.runs.run import Run
 
 FILES = files(__package__) / "page"
 SCRIPTS = ("decisions.js", "expectation.js", "work.js")  # in the order of their use
+TO_DECIDE = ("duplicate", "near-duplicate", "label")  # other kinds of findings are only shown
 NAMES = {"missing": "labels that may be missing", "wrong": "labels that may be wrong", "rare": "rare class"}
 IMAGES = 400
 MOST = 5000  # findings of a kind: more than a person works through
@@ -104,7 +105,7 @@ def _numbers(findings: Sequence[Finding]) -> dict[str, int]:
         finding.kind if finding.kind != "label" else "missing" if finding.given == ABSENT else "wrong"
         for finding in findings
     )
-    return {kind: kinds[kind] for kind in (*KINDS[1:3], "missing", "wrong", "leak", "rare") if kinds[kind]}
+    return {kind: kinds[kind] for kind in (*TO_DECIDE[:-1], *NAMES, "leak") if kinds[kind]}
 
 
 def _place(row: TableRow) -> Place:
@@ -112,10 +113,14 @@ def _place(row: TableRow) -> Place:
 
 
 def _rows(by_kind: dict[str, list[Finding]]) -> dict[Place, TableRow]:
-    """The rows of findings, each once: first those of the first findings of each kind, in turn."""
-    in_turn = filter(None, chain.from_iterable(zip_longest(*by_kind.values())))
+    """The rows of findings, each once: first those of the first findings of each kind to decide, in turn."""
+    to_decide, others = [[by_kind[kind] for kind in kinds] for kinds in (TO_DECIDE, ("leak", "rare"))]
+    in_turn = chain(*zip_longest(*to_decide), *others)
     return {
-        _place(row): row for finding in in_turn for row in (finding.row, finding.other_row) if row is not None
+        _place(row): row
+        for finding in filter(None, in_turn)
+        for row in (finding.row, finding.other_row)
+        if row is not None
     }
 
 

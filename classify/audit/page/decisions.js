@@ -54,20 +54,21 @@ class Decisions {
 }
 
 /** The decisions that a finding allows: what each is called, and the labels of rows that it changes. */
-function optionsOf(finding, rows) {
-  const cell = (row, label) => JSON.stringify([row.split, row.id, label]);
-  const keep = (row) => finding.labels.map((label) => [cell(row, label), "keep"]);
-  const take = (row, other) => finding.labels.map((label) => [cell(row, label), other.labels.includes(label) ? "add" : "remove"]);
-  const [row, other] = [rows[finding.row], rows[finding.other]];
-  if (finding.kind === "label") {
-    const change = finding.missing ? "add" : "remove";
-    const name = `${finding.missing ? "Add" : "Remove"} ${finding.labels[0]}`;
-    return [{ name, changes: [[cell(row, finding.labels[0]), change]] }, { name: "Keep as it is", changes: keep(row) }];
+function optionsOf({ kind, labels, missing, row, other }, rows) {
+  if (kind === "leak" || kind === "rare" || !labels.length) return [];
+  const keep = { name: kind === "label" ? "Keep as it is" : "Keep both", changes: changesOf(rows[row], labels, () => "keep") };
+  if (kind === "label") {
+    const change = missing ? "add" : "remove";
+    return [{ name: `${missing ? "Add" : "Remove"} ${labels[0]}`, changes: changesOf(rows[row], labels, () => change) }, keep];
   }
-  if (!finding.kind.endsWith("duplicate") || !finding.labels.length) return [];
-  return [
-    { name: "First takes the second's labels", changes: take(row, other) },
-    { name: "Second takes the first's labels", changes: take(other, row) },
-    { name: "Keep both", changes: keep(row) },
-  ];
+  const take = (name, taker, giver) => {
+    const decision = (label) => (giver.labels.includes(label) ? "add" : "remove");
+    return { name: `${name}: ${labels.map((label) => `${decision(label)} ${label}`).join(", ")}`, changes: changesOf(taker, labels, decision) };
+  };
+  return [take("First", rows[row], rows[other]), take("Second", rows[other], rows[row]), keep];
+}
+
+/** A decision about each of the labels of a row. */
+function changesOf({ split, id }, labels, decision) {
+  return labels.map((label) => [JSON.stringify([split, id, label]), decision(label)]);
 }

@@ -57,7 +57,7 @@ class Work {
   article(finding) {
     const title = [`${TITLES[finding.kind]} ${finding.number}`];
     if (finding.kind === "label") title.push(`: is ${finding.labels[0]} ${finding.missing ? "missing" : "wrong"}?`);
-    else if (finding.labels.length) title.push(`: ${finding.labels.join(", ")}`);
+    else if (finding.labels.length) title.push(`: ${finding.other === null ? "" : "different in "}${finding.labels.join(", ")}`);
     const rows = [finding.row, finding.other].filter((row) => row !== null).map((row) => this.figure(finding, this.rows[row]));
     const article = element("article", {}, element("h3", { dir: "auto" }, ...title), element("div", { className: "rows" }, ...rows),
       element("p", { className: "why", dir: "auto" }, finding.why));
