@@ -65,6 +65,7 @@ def test_after_a_kill_at_any_file_the_store_is_sound_and_the_drop_can_be_repeate
         if "e/a" in again.features():
             assert again.feature("e/a").has(KEYS[:12]).sum() == len(again.feature("e/a"))
             drop_feature(again, "e/a")
+        assert not [*again.feature_folder("e/a").glob("*.h5*")]
         assert again.features() == ["e/b"]
         for path, file in content.items():
             path.parent.mkdir(parents=True, exist_ok=True)
