@@ -134,7 +134,7 @@ def encode(
     sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
         table.named_columns = columns.as_names() if columns else {}
-        unreadable |= add_keys(table, store.files, workers)
+        unreadable |= add_keys(table, store.files, workers, progress=progress)
     limit = _failures_left(max_failures, unreadable)
     settings = EncodeSettings(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)
     image_jobs = [job for job in jobs if job.tower.modality == "image"]

@@ -10,6 +10,7 @@ from encode_once.cache.captions import text_keys
 from encode_once.cache.errors import brief
 from encode_once.cache.file_index import FileIndex, Stat, stat_of
 from encode_once.cache.keys import pack
+from encode_once.cache.progress import ProgressBar
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
 
@@ -38,8 +39,12 @@ def read_file(path: str) -> bytes:
         return containers.read(path)
 
 
-def add_keys(table: Table, index: FileIndex, workers: int) -> dict[str, InputError]:
+def add_keys(
+    table: Table, index: FileIndex, workers: int, *, progress: bool = False
+) -> dict[str, InputError]:
     """Set a table's `image_keys` and the keys of all its captions.
+
+    progress: show how many images have been read, of those that must be.
 
     Returns:
         Image path → error, of the images that cannot be read; their rows have `NO_KEY`.
@@ -50,7 +55,10 @@ def add_keys(table: Table, index: FileIndex, workers: int) -> dict[str, InputErr
     with ThreadPoolExecutor(workers) as pool:
         stats, unreadable = _each(pool, _stat, paths)
         keys = index.find(stats)
-        new, failed = _each(pool, _key, [path for path in paths if path in stats and path not in keys])
+        unknown = [path for path in paths if path in stats and path not in keys]
+        off = None if progress and unknown else True
+        with ProgressBar(desc="reading", total=len(unknown), unit="image", leave=False, disable=off) as bar:
+            new, failed = _each(pool, _key, unknown, bar.update)
     index.remember((path, stats[path], key) for path, key in new.items())
     keys |= new
     table.image_keys = pack(keys.get(path, NO_KEY) for path in table.images)
@@ -75,9 +83,12 @@ def _key(path: str) -> bytes:
 
 
 def _each(
-    pool: ThreadPoolExecutor, function: Callable[[str], Result], paths: Iterable[str]
+    pool: ThreadPoolExecutor,
+    function: Callable[[str], Result],
+    paths: Iterable[str],
+    done: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, Result], dict[str, InputError]]:
-    """Apply a function to each path; return results and errors by path."""
+    """Apply a function to each path; return results and errors by path. `done` is called after each."""
     results, errors = {}, {}
 
     def attempt(path: str) -> None:
@@ -86,5 +97,6 @@ def _each(
         except InputError as error:
             errors[path] = error
 
-    list(pool.map(attempt, paths))
+    for _ in pool.map(attempt, paths):
+        done()
     return results, errors

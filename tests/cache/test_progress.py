@@ -9,6 +9,7 @@ import pytest
 
 from encode_once.cache import progress
 from encode_once.cache.progress import ProgressBar, hidden_bars
+from encode_once.extract import encode
 
 
 class Terminal(io.StringIO):
@@ -80,3 +81,18 @@ def test_hidden_bars_print_nothing_and_start_no_thread(stderr, stream):
         bar.close()
     assert shown.getvalue() == ""
     assert not ProgressBar.hidden
+
+
+def test_extract_shows_that_it_reads_images_and_encodes_them(folder, tmp_path, stderr, monkeypatch):
+    shown, close = {}, ProgressBar.close
+
+    def closing(bar):
+        shown[str(bar).partition(":")[0]] = str(bar)
+        close(bar)
+
+    monkeypatch.setattr(ProgressBar, "close", closing)
+    stderr(Terminal())
+    encode(folder(5), ["efficientnet-lite0"], tmp_path / "store")
+    assert [*shown] == ["reading", "loading efficientnet-lite0/pooled", "encoding"]
+    assert "5/5" in shown["reading"]
+    assert "5/5" in shown["encoding"]

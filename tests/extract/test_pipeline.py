@@ -284,9 +284,9 @@ def test_a_table_edited_while_its_images_are_read_is_outdated(folder, tmp_path, 
     root = folder(3)
     original = pipeline.add_keys
 
-    def editing(*args):
+    def editing(*args, **options):
         (root / "train.csv").write_text((root / "train.csv").read_text().replace("dog", "cat"))
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr(pipeline, "add_keys", editing)
     encode(root, [GLOVE], tmp_path / "store")
