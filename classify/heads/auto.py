@@ -113,12 +113,15 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         """Restore what the blend learned.
 
         Raises:
-            ValueError: there are not as many losses and weights as heads to try, or no head has a weight.
+            ValueError: there are not as many losses and weights as heads to try, no head has a weight, or
+                there is not one intercept.
         """
         self.losses_, self.weights_, self.intercept_ = state["losses"], state["weights"], state["intercept"]
         d = int(state["size"][0])
         if not len(self._names) == len(self.losses_) == len(self.weights_) or not (self.weights_ > 0).any():
             raise ValueError("the losses and weights are not those of the heads that the options name")
+        if self.intercept_.shape != (1,):
+            raise ValueError("the blend has not one intercept")
         self.blend_ = self._blend(d)
         self.blend_.load_state(state)
 

@@ -218,11 +218,15 @@ def test_options_that_cannot_be_used_are_an_error(data, options, error, message)
         Auto(**options).fit(*data)
 
 
-@pytest.mark.parametrize("change", [lambda state: state["losses"][:1], lambda state: 0 * state["weights"]])
-def test_a_damaged_state_is_an_error(data, change):
-    head = Auto(**QUICK).fit(*data)
-    state = head.state()
-    values = change(state)
-    name = "losses" if len(values) == 1 else "weights"
-    with pytest.raises(ValueError, match="losses and weights"):
-        Auto(**QUICK).load_state({**state, name: values})
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("losses", lambda losses: losses[:1], "losses and weights"),
+        ("weights", lambda weights: 0 * weights, "losses and weights"),
+        ("intercept", lambda intercept: intercept[:0], "one intercept"),
+    ],
+)
+def test_a_damaged_state_is_an_error(data, name, change, message):
+    state = Auto(**QUICK).fit(*data).state()
+    with pytest.raises(ValueError, match=message):
+        Auto(**QUICK).load_state({**state, name: change(state[name])})
