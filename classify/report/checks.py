@@ -32,6 +32,7 @@ GAP = 0.02  # of micro F1 on the tuning rows above the interval of the eval rows
 MISCALIBRATED = 0.02  # calibration error of a class that is worth a word, if chance does not explain it
 CHANCE = 3  # times the calibration error that probabilities without any fault have on so many rows
 SIMULATIONS = 20
+NAMED = 6  # classes that a check names
 SHARE = 0.98  # of the micro F1 of all features that a single one reaches, if it carries everything
 PROBED = 2000  # eval rows on which features are left out
 
@@ -58,9 +59,12 @@ class Evidence:
         """The rows that thresholds were tuned on."""
         return self.run.eval if self.run.spec.tune_on == "eval" else self.run.validation
 
-    def named(self, classes: BoolArray) -> str:
-        """The names of classes (c,), few of them if they are many."""
-        return short_list([self.run.record.classes[c] for c in np.flatnonzero(classes)], 6)
+    def classes(self, faulty: BoolArray, fault: str) -> str | None:
+        """How many classes (c,) have a fault, and which; None if none has it."""
+        if not faulty.any():
+            return None
+        names = short_list([self.run.record.classes[c] for c in np.flatnonzero(faulty)], NAMED)
+        return f"{faulty.sum()} of {len(faulty)} classes {fault}: {names}"
 
 
 @dataclass(frozen=True)
@@ -145,13 +149,14 @@ def _rare(evidence: Evidence) -> str | None:
     rows = evidence.tuning_rows
     support = rows.labels.sum(axis=0)
     rare = support < MIN_POSITIVES
-    if not rare.any() or not evidence.run.decision.spec.learns:
+    if not evidence.run.decision.spec.learns:
         return None
     is_tenth = evidence.run.spec.validation == "tenth" and rows is not evidence.run.eval
     share = " (a tenth of the train rows; --validation folds: all)" if is_tenth else ""
-    return (
-        f"{rare.sum()} of {len(rare)} classes have fewer than {MIN_POSITIVES} positives among the "
-        f"{len(rows.ids)} rows that the decision rule is tuned on{share}: {evidence.named(rare)}"
+    return evidence.classes(
+        rare,
+        f"have fewer than {MIN_POSITIVES} positives among the {len(rows.ids)} rows that the decision rule is "
+        f"tuned on{share}",
     )
 
 
@@ -162,9 +167,7 @@ def _outside_interval(evidence: Evidence) -> str | None:
         return None
     with np.errstate(invalid="ignore"):
         outside = (rule.thresholds < ends[:, 0]) | (rule.thresholds > ends[:, 1])
-    if not outside.any():
-        return None
-    return f"{outside.sum()} thresholds are outside of their own 95 % intervals: {evidence.named(outside)}"
+    return evidence.classes(outside, "have a threshold outside of its own 95 % interval")
 
 
 def _at_chance(evidence: Evidence) -> str | None:
@@ -174,11 +177,10 @@ def _at_chance(evidence: Evidence) -> str | None:
     ap = np.array([np.nan if row["ap"] is None else row["ap"] for row in per_class])
     with np.errstate(invalid="ignore"):
         useless = (support >= MIN_SUPPORT) & (support < n) & (ap <= support / n)
-    if not useless.any():
-        return None
-    return (
-        f"the scores of {useless.sum()} classes rank eval rows no better than chance (average precision at "
-        f"most the share of positives): {evidence.named(useless)}"
+    return evidence.classes(
+        useless,
+        "have scores that rank eval rows no better than chance (average precision at most the share of "
+        "positives)",
     )
 
 
@@ -207,12 +209,10 @@ def _miscalibrated(evidence: Evidence) -> str | None:
         by_chance = float(np.mean(simulated))
         error = calibration_error(labels, scores)
         excess.append(error > max(MISCALIBRATED, CHANCE * by_chance))
-    classes = np.array(excess)
-    if not classes.any():
-        return None
-    return (
-        f"the scores of {classes.sum()} of {len(classes)} classes are no probabilities: their calibration "
-        f"error is above {MISCALIBRATED} and {CHANCE} times that of chance: {evidence.named(classes)}"
+    return evidence.classes(
+        np.array(excess),
+        f"have scores that are no probabilities (calibration error above {MISCALIBRATED} and {CHANCE} times "
+        "that of chance)",
     )
 
 
@@ -246,20 +246,14 @@ def _stale(evidence: Evidence) -> str | None:
 
 def _never_predicted(evidence: Evidence) -> str | None:
     occurs, predicted = evidence.run.eval.labels.any(axis=0), evidence.evaluation.predictions.any(axis=0)
-    never = np.asarray(occurs & ~predicted)
-    if not never.any():
-        return None
-    return f"{never.sum()} classes of the eval rows are never predicted: {evidence.named(never)}"
+    return evidence.classes(np.asarray(occurs & ~predicted), "occur in the eval rows and are never predicted")
 
 
 def _few_eval_rows(evidence: Evidence) -> str | None:
     rows = evidence.run.eval
     few = rows.labels.sum(axis=0) < MIN_SUPPORT
-    if not few.any():
-        return None
-    return (
-        f"{few.sum()} of {len(few)} classes have fewer than {MIN_SUPPORT} positives among the "
-        f"{len(rows.ids)} eval rows: {evidence.named(few)}"
+    return evidence.classes(
+        few, f"have fewer than {MIN_SUPPORT} positives among the {len(rows.ids)} eval rows"
     )
 
 

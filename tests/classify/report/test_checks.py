@@ -84,14 +84,14 @@ def test_003_a_threshold_outside_its_interval():
     run = make_run(decision=DecisionSpec("macro"))
     ends = np.array([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]])
     run.decision = DecisionRule(run.decision.spec, ThresholdEstimate(np.array([0.15, 0.3, 0.2]), ends))
-    assert codes(run)["EO003"] == "1 thresholds are outside of their own 95 % intervals: b"
+    assert codes(run)["EO003"] == "1 of 3 classes have a threshold outside of its own 95 % interval: b"
 
 
 def test_004_scores_at_chance_level():
     evaluated = scored(1)
     evaluated.scores[:, 2] = np.where(evaluated.labels[:, 2], 0.2, 0.9)
     detected = codes(make_run(evaluated=evaluated))["EO004"]
-    assert detected.startswith("the scores of 1 classes rank eval rows no better than chance")
+    assert detected.startswith("1 of 3 classes have scores that rank eval rows no better than chance")
     assert detected.endswith(": c")
 
 
@@ -163,7 +163,7 @@ def test_011_a_class_that_is_never_predicted():
     evaluated = scored(1)
     evaluated.scores[:, 0] *= 0.01
     run = make_run(evaluated=evaluated, decision=DecisionSpec("at:0.5"))
-    assert codes(run)["EO011"] == "1 classes of the eval rows are never predicted: a"
+    assert codes(run)["EO011"] == "1 of 3 classes occur in the eval rows and are never predicted: a"
 
 
 @pytest.mark.parametrize(("noise", "fires"), [(1.0, True), (0.0, False)])
