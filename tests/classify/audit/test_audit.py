@@ -190,6 +190,16 @@ def test_rows_of_another_table_with_duplicates_among_train_rows_are_leaks(data, 
     assert "in test, but the same image as train-50" in findings["leak"][0].why
 
 
+def test_rows_of_several_tables_have_their_own_splits(data, tmp_path):
+    data.save()
+    val = Data(tmp_path, 60, seed=1)
+    val.images[3], val.Y[3] = data.images[50], ~data.Y[50]
+    run, _ = fit(val.save("val"), "linear", split="tables", groups="none", run=tmp_path / "run")
+    (finding,) = [finding for finding in audit(run)[0] if finding.kind == "duplicate"]
+    places = {(row.split, row.id) for row in (finding.row, finding.other_row)}
+    assert places == {("train", "train-50"), ("val", "val-3")}
+
+
 def test_a_class_is_rare_if_its_recall_is_uncertain_by_more_than_a_fifth(data, checked):
     assert 1.96 * 0.5 / np.sqrt(MIN_POSITIVES) <= 0.2 < 1.96 * 0.5 / np.sqrt(MIN_POSITIVES - 1)
     data.Y[:, 1] = np.arange(600) < MIN_POSITIVES

@@ -177,7 +177,7 @@ def test_keys_decide_and_go_on(shown):
 
 
 def test_decisions_stay_when_the_page_is_loaded_again_and_earlier_ones_are_exported_too(browser, tmp_path):
-    earlier = [Decision("train", "5.jpg", "cat", "remove"), Decision("train", HOSTILE, "cat", "keep")]
+    earlier = [Decision("train", "5,a.jpg", '"cat"', "remove"), Decision("train", HOSTILE, "cat", "keep")]
     write_page(tmp_path / "audit.html", decided=earlier)
     with opened(browser, tmp_path / "audit.html") as shown:
         assert article(shown, "Label 2").get_by_label("Keep as it is").is_checked()
@@ -214,6 +214,7 @@ def test_of_many_findings_some_are_shown_at_a_time_and_images_are_limited(browse
     with opened(browser, tmp_path / "audit.html") as shown:
         assert shown.locator(".note").all_inner_texts() == [warning]
         assert len(titles(shown)) == 50
+        assert shown.evaluate("work.rows.filter((row) => row.image).length") == 2
         assert {text.partition(" (")[0] for text in shown.locator(".no-image").all_inner_texts()} == {
             "no image",
             "beyond the limit of images",
