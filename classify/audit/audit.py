@@ -154,7 +154,8 @@ def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
 
 def _leaks_of_other_tables(audited: _AuditedTable, near: float) -> Iterator[Finding]:
     """Rows of the store's other tables with duplicates among the rows that the run was fitted on."""
-    headers = [header for header in audited.store.headers() if header.name != audited.table.name]
+    own = {audited.table.source, *audited.table.more_sources}
+    headers = [header for header in audited.store.headers() if header.source not in own]
     if not headers:
         return
     all_rows = np.arange(len(audited.table))

@@ -195,7 +195,9 @@ def test_rows_of_several_tables_have_their_own_splits(data, tmp_path):
     val = Data(tmp_path, 60, seed=1)
     val.images[3], val.Y[3] = data.images[50], ~data.Y[50]
     run, _ = fit(val.save("val"), "linear", split="tables", groups="none", run=tmp_path / "run")
-    (finding,) = [finding for finding in audit(run)[0] if finding.kind == "duplicate"]
+    findings, _ = audit(run)
+    assert [finding.row.id for finding in findings if finding.kind == "leak"] == ["val-3"]
+    (finding,) = [finding for finding in findings if finding.kind == "duplicate"]
     places = {(row.split, row.id) for row in (finding.row, finding.other_row)}
     assert places == {("train", "train-50"), ("val", "val-3")}
 
