@@ -13,6 +13,7 @@ from typing import Any
 from encode_once.cache import DataError
 from encode_once.classify import heads
 from encode_once.classify.data.tables import choose_table
+from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
@@ -42,6 +43,10 @@ def ablate(
     """
     if isinstance(prompts := run.spec.options.get("prompts"), str) and not trust:
         raise DataError(f"{run.path} names a file to open: {prompts}; pass --trust if it is yours")
+    if run.decision.spec.objective == BY_HAND:
+        raise DataError(
+            f"the thresholds of {run.path} were chosen by hand: tune it, for its variants are tuned"
+        )
     store, folder = fitted_store(run), Path(folder or own_folder(run, "ablation"))
     sources(run, store)  # raises if a feature is not what it was
     if run.record.code != code_key():
@@ -59,7 +64,7 @@ def ablate(
             raise DataError(f"{spec.data} is not what it was when {run.path} was fitted: fit it again")
         log(f"{changed}: {trial.error or f'{trial.seconds:.1f} s'}")
         rows.append({"changed": changed, **trial.figures(), **_changes(trial, whole)})
-    leaderboard.save(folder, "ablation", rows, whole.metrics)
+    leaderboard.save(folder, "ablation", rows)
     return rows
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify.evaluation.intervals import METRICS
-from encode_once.classify.evaluation.metrics import Metrics
-from encode_once.classify.evaluation.tables import about, with_interval
+from encode_once.classify.evaluation.tables import with_interval
 from encode_once.classify.spec import FitSpec
 
 Row = dict[str, Any]
@@ -29,14 +28,14 @@ def title(spec: FitSpec) -> str:
 
 
 def text(rows: Sequence[Row]) -> str:
-    """For a terminal, with the failures below the table."""
-    return "\n".join([table_text(_cells(rows)), *_failures(rows)])
+    """For a terminal: the table, on which rows it was measured, and the failures."""
+    return "\n".join([table_text(_cells(rows)), *_measured(rows), *_failures(rows)])
 
 
-def save(folder: Path, name: str, rows: Sequence[Row], metrics: Metrics | None) -> None:
-    """Write NAME.json and NAME.md, which says on which rows the metrics were measured."""
+def save(folder: Path, name: str, rows: Sequence[Row]) -> None:
+    """Write NAME.json and NAME.md."""
     write_json(folder / f"{name}.json", rows)
-    parts = [markdown_text(_cells(rows)), *_failures(rows), *([about(metrics)] if metrics else [])]
+    parts = [markdown_text(_cells(rows)), *_measured(rows), *_failures(rows)]
     with replacing(folder / f"{name}.md") as temporary:
         temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
@@ -61,6 +60,11 @@ def _about(row: Row) -> dict[str, str]:
 
 def _figure(row: Row, name: str) -> str:
     return with_interval(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
+
+
+def _measured(rows: Sequence[Row]) -> list[str]:
+    """On how many rows of which split the figures were measured, the same for all; nothing if all failed."""
+    return [row["measured"] for row in rows if row["measured"]][:1]
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:

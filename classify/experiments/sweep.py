@@ -76,7 +76,7 @@ def sweep(
         results.append(trial)
     results.sort(key=lambda trial: _value(trial.metrics, metric) or -1, reverse=True)
     rows = [_row(trial, metric) for trial in results]
-    leaderboard.save(Path(folder), "leaderboard", rows, results[0].metrics)
+    leaderboard.save(Path(folder), "leaderboard", rows)
     return rows
 
 

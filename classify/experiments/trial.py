@@ -14,6 +14,7 @@ from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.evaluation.tables import about
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.retune import evaluate_kept, retune
@@ -53,9 +54,10 @@ class Trial:
         )
 
     def figures(self) -> dict[str, Any]:
-        """Each metric with its interval; then seconds, folder, warnings and error."""
+        """Each metric with its interval; then seconds, the rows measured on, folder, warnings and error."""
         return with_intervals(self.metrics or {}, self.draws) | {
             "seconds": self.seconds,
+            "measured": about(self.metrics) if self.metrics else None,
             "run": self.run,
             "warnings": self.metrics["warnings"] if self.metrics else [],
             "error": self.error,

@@ -9,7 +9,7 @@ from encode_once import cli
 from encode_once.cache import DataError
 from encode_once.classify import ablate, fit, load_run
 from encode_once.classify.data.rows import content_order
-from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.ablation import variants
@@ -110,7 +110,8 @@ def test_the_command_prints_the_table(filled, tmp_path):
     run, _ = fit(filled(), "knn", options={"metric": "l2"}, run=tmp_path / "run")
     result = CliRunner().invoke(cli.main, ["ablate", str(run.path)])
     assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
+    *lines, measured = result.stdout.splitlines()
+    assert measured.startswith("40 rows (stratified:0.1); ")
     assert lines[0].split()[:3] == ["changed", "micro_f1", "micro_f1_change"]
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "nothing",
@@ -119,3 +120,10 @@ def test_the_command_prints_the_table(filled, tmp_path):
         "metric=cosine, not l2",
     ]
     assert "without e/image: " in result.stderr
+
+
+def test_thresholds_by_hand_are_no_rule_for_variants(filled, tmp_path):
+    run, _ = fit(filled(), "linear", run=tmp_path / "run")
+    run.decision = DecisionRule.by_hand(np.full(len(run.record.classes), 0.5))
+    with pytest.raises(DataError, match="were chosen by hand"):
+        ablate(run)
