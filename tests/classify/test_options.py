@@ -39,7 +39,7 @@ def test_a_setting_without_a_head_or_a_value_is_refused(setting):
 )
 def test_an_objective_asks_for_thresholds(words, explicit):
     @click.command()
-    @decision_options("--tune")
+    @decision_options
     def command(decision):
         assert decision == explicit
 
