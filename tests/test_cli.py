@@ -382,6 +382,7 @@ def test_recipes_run_on_a_store_without_its_data(extracted, recipe, run, tmp_pat
     assert "not in store" in run("recipe", "run", recipe, "--store", "store").stdout
 
 
+@pytest.mark.slow
 def test_bench_fit_draws_rows_and_passes_each_head_its_options(run):
     words = ("bench", "fit", "--rows", 300, "--dim", 8, "--split", "tail:60", "--head", "knn", "--plain")
     result = run(*words, "--set", "knn.ks=[7]", "--json")

@@ -36,6 +36,7 @@ def new(tmp_path):
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "features", "options", "encoded"),
     [
@@ -82,6 +83,7 @@ def test_a_new_row_without_an_image_is_labelled_by_its_caption_and_marked(folder
     assert REGIONS not in rows[0][2]
 
 
+@pytest.mark.slow
 def test_the_same_rows_get_the_same_scores_from_new_files(folder, run, tmp_path):
     """The eval rows of a run, and the same contents in another folder."""
     root = folder(60)
@@ -156,6 +158,7 @@ def test_a_command_opens_each_feature_once(fitted, monkeypatch):
         assert {path.parent.name for path in opened} >= {"mean", "pooled"}
 
 
+@pytest.mark.slow
 def test_new_rows_are_discarded_if_the_run_cannot_be_written(fitted, new, monkeypatch):
     monkeypatch.setattr(predicting, "is_writable", lambda folder: False)
     before = files_of("store"), files_of("run")

@@ -19,7 +19,7 @@ from tests.browser import opened
 from tests.classify.report.samples import make_run
 from tests.conftest import WORDS, vectors_file
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.slow]
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
 ARABIC, COMMA = "قطة", 'a,"b"\n'
 ROWS = [(), ("cat", HOSTILE), (HOSTILE, ARABIC), (COMMA,), ("cat",), ("cat", ARABIC)]

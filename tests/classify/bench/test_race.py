@@ -106,6 +106,7 @@ def test_plain_adds_the_heads_own_library_with_its_own_figures(plain, head):
         assert rows[1][f"{average} F1, 0.5"] == pytest.approx(reached, abs=0.02)  # a share may be exactly ½
 
 
+@pytest.mark.slow
 def test_a_head_is_compared_with_its_own_baseline(filled):
     rows = race(filled(), "linear", "knn", "forest", plain=True, options={"forest": {"trees": 5}})
     seconds = {row["model"]: row["seconds"] + row["seconds to score"] for row in rows}

@@ -20,7 +20,7 @@ from tests.browser import opened
 from tests.classify.report.samples import make_run, scored
 from tests.conftest import vectors_file
 
-pytestmark = pytest.mark.xdist_group("browser")
+pytestmark = [pytest.mark.xdist_group("browser"), pytest.mark.slow]
 HOSTILE = '</script><script>document.title="owned"</script><img src=x onerror=\'document.title="owned"\'>'
 ARABIC = "قطة"
 STYLES = {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 28)"}
