@@ -64,7 +64,7 @@ def is_tasks(content: Any) -> bool:
 def read_tasks(tasks: list[dict[str, Any]]) -> Tasks:
     """The tasks as records of one column for each field of their data and each control."""
     result = Tasks()
-    data_names = {name for task in tasks for name in task["data"]}
+    data_names = {"image", *(name for task in tasks for name in task["data"])}
     for number, task in enumerate(tasks):
         record = dict(task["data"])
         image = next((name for name, value in record.items() if _is_image(value)), None)

@@ -428,6 +428,21 @@ def test_label_studios_regions_taxonomies_and_texts(tmp_path):
     assert [Path(image).name for image in table.images] == [*LABELS]
 
 
+def test_a_control_of_label_studio_named_image_is_no_image(tmp_path):
+    fill(tmp_path / "images")
+    tasks = [
+        {
+            "data": {"img": f"images/{name}"},
+            "annotations": [{"result": [{"from_name": "image", "value": {"choices": LABELS[name]}}]}],
+        }
+        for name in LABELS
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    table = understand(tmp_path / "export.json").tables["export"]
+    assert [list(row) for row in table.labels] == [*LABELS.values()]
+    assert [Path(image).name for image in table.images] == [*LABELS]
+
+
 def test_label_studios_cancelled_and_repeated_annotations_are_reported(tmp_path):
     fill(tmp_path / "images")
     tasks = [
