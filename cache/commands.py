@@ -1,7 +1,8 @@
 """Commands of the feature store: list, describe, maintain and export it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,7 @@ def drop(features: Sequence[str], store: str, as_json: bool) -> None:
     opened = existing_store(store)
     for name in features:
         opened.folder(name)  # raises for an unknown name before anything is deleted
-    _print_dropped([maintenance.drop_feature(opened, name) for name in features], as_json)
+    _drop(dict.fromkeys(features), partial(maintenance.drop_feature, opened), as_json)
     say_next("store", "list", *store_words(store))
 
 
@@ -161,13 +162,20 @@ def forget(tables: Sequence[str], store: str, as_json: bool) -> None:
     from encode_once.cache import maintenance
 
     opened = existing_store(store)
-    _print_dropped([maintenance.forget_table(opened, name) for name in tables], as_json)
+    names = dict.fromkeys(
+        maintenance.table_file(opened, name).stem for name in tables
+    )  # before any is deleted
+    _drop(names, partial(maintenance.forget_table, opened), as_json)
     say_next("store", "gc", *store_words(store))
 
 
-def _print_dropped(dropped: "Sequence[Dropped]", as_json: bool) -> None:
-    for record in dropped:
+def _drop(names: Iterable[str], drop_one: "Callable[[str], Dropped]", as_json: bool) -> None:
+    """Delete one after the other; each is reported at once, as the next may fail."""
+    dropped = []
+    for name in names:
+        record = drop_one(name)
         say(f"{record.name}: deleted, with {record.rows:,} rows, {record.nbytes:,} bytes")
+        dropped.append(record)
     if as_json:
         click.echo(json.dumps([record.as_json() for record in dropped], indent=1))
 

@@ -247,19 +247,27 @@ def forget_table(store: Store, name: str) -> Dropped:
         StoreError: the store is read-only, or has a base.
     """
     _check_replaceable(store)
-    paths = {path.stem: path for path in store.table_files()}
-    if name not in paths and Path(name).exists():
-        name = name_of(str(Path(name).resolve()))
-    if name not in paths:
-        raise unknown_name(f"table of {store.path}", name, paths)
-    rows = 0
+    path, rows = table_file(store, name), 0
     with suppress(StoreError):  # a damaged table can be forgotten, too
-        rows = read_header(paths[name]).rows
-    nbytes = paths[name].stat().st_size
-    with writing(paths[name]):
-        paths[name].unlink()
-        sync_folder(paths[name].parent)
-    return Dropped(name, rows, nbytes)
+        rows = read_header(path).rows
+    nbytes = path.stat().st_size
+    with writing(path):
+        path.unlink()
+        sync_folder(path.parent)
+    return Dropped(path.stem, rows, nbytes)
+
+
+def table_file(store: Store, name: str) -> Path:
+    """The file of a table; name: of the table, or the path of its source, which may be gone.
+
+    Raises:
+        UsageError: the store has no such table.
+    """
+    paths = {path.stem: path for path in store.table_files()}
+    path = paths.get(name) or paths.get(name_of(str(Path(name).resolve())))
+    if path is None:
+        raise unknown_name(f"table of {store.path}", name, paths)
+    return path
 
 
 def _size(store: Store, name: str) -> tuple[int, int]:

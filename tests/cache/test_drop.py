@@ -104,6 +104,9 @@ def test_a_table_is_forgotten_by_name_or_by_its_source(store, tmp_path):
     store.save(table)
     before = {path: content for path, content in files_of(store.path).items() if path.suffix != ".h5"}
     assert forget_table(store, os.path.relpath(source)).rows == 12
+    store.save(table)
+    source.unlink()
+    assert forget_table(store, os.path.relpath(source)).rows == 12
     (header,) = store.headers()
     with pytest.raises(UsageError, match="did you mean"):
         forget_table(store, header.name[:-1])
@@ -118,3 +121,15 @@ def test_a_damaged_table_can_be_forgotten(store):
     path.write_bytes(b"")
     assert forget_table(store, path.stem).rows == 0
     assert store.table_files() == []
+
+
+def test_what_is_deleted_is_reported_at_once_and_nothing_is_where_a_name_is_wrong(store, run):
+    (header,) = store.headers()
+    before = files_of(store.path)
+    for words in (("drop", "e/a", "e/c"), ("forget", header.name, "x")):
+        assert "deleted" not in run("store", *words, "--store", store.path, status=2).stderr
+        assert files_of(store.path) == before
+    with store.feature("e/b").writer(1):
+        printed = run("store", "drop", "e/a", "e/a", "e/b", "--store", store.path, status=1).stderr
+    assert printed.count("e/a: deleted, with 12 rows") == 1
+    assert Store(store.path).features() == ["e/b"]
