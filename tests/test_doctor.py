@@ -106,14 +106,23 @@ def test_a_damaged_run(setup, doctor):
     assert any("its store" in line for line in doctor("WARN", status=1))
 
 
-def test_checks_of_runs_fire_and_can_be_ignored(setup, doctor):
+def test_checks_of_runs_fire_and_can_be_ignored(setup, doctor, run):
     (line,) = (line for line in doctor("WARN") if "EO002" in line)
     assert line.startswith("WARN  run: runs/linear: EO002: ")
     assert line.endswith("(--ignore EO002)")
     assert not any("EO002" in line for line in doctor("WARN", "--ignore", "EO002"))
-    doctor("WARN", "--ignore", "EO999", status=2)
+    assert run("doctor", "--ignore", "EO999", status=2).stdout == ""
 
 
 def test_a_library_that_cannot_be_imported_is_named(setup, doctor, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert any(line.startswith("FAIL  extract.doctor: not checked") for line in doctor("FAIL", status=1))
+
+
+def test_a_library_that_cannot_be_loaded_is_named(setup, doctor, monkeypatch):
+    def damaged(driver):
+        raise OSError("libcudart.so.12: cannot open shared object file")
+
+    monkeypatch.setattr("encode_once.extract.doctor.gpu", damaged)
+    (line,) = doctor("FAIL", status=1)
+    assert line.startswith("FAIL  extract.doctor: not checked: libcudart.so.12: cannot open")

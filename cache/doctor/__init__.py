@@ -38,8 +38,8 @@ def each(subject: str, state: State, problems: Sequence[str], remedy: str = "") 
 
 
 def checks_of(module: str, *arguments: Any) -> Iterator[Check]:
-    """The checks of a module, by its name in this package; one that fails if a library cannot be imported."""
+    """The checks of a module, by its name in this package; one that fails if a library cannot be loaded."""
     try:
         yield from import_module(f"encode_once.{module}").checks(*arguments)
-    except ImportError as error:
-        yield Check(module, "FAIL", f"not checked: {error}", "install the libraries that are named above")
+    except (ImportError, OSError) as error:  # OSError: of a library that is damaged
+        yield Check(module, "FAIL", f"not checked: {error}", "install the library that this names again")

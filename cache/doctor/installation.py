@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -75,28 +76,26 @@ def _python(specifier: str, version: str) -> Check:
 
 def _libraries(required: Iterable[Requirement]) -> Iterator[Check]:
     versions = []
-    for requirement in required:
-        problem, version = _problem(requirement)
-        if problem:
-            remedy = f"pip install '{requirement.name}{requirement.specifier}'"
-            yield Check("library", "FAIL", problem, remedy)
+    for library in map(_Library.of, required):
+        name, specifier = library.requirement.name, library.requirement.specifier
+        if library.fits:
+            versions.append(f"{name} {library.version}")
         else:
-            versions.append(f"{requirement.name} {version}")
-    yield Check("libraries", "PASS", ", ".join(versions) or "none is as required")
+            yield Check("library", "FAIL", library.problem, f"pip install '{name}{specifier}'")
+    if versions:
+        yield Check("libraries", "PASS", ", ".join(versions))
 
 
 def _extras(declared: Declared) -> Iterator[Check]:
     complete, absent = list[str](), list[str]()
     for name in declared.extras:
-        problems = [
-            problem for requirement in declared.of_extra(name) if (problem := _problem(requirement)[0])
-        ]
-        outdated = [problem for problem in problems if not problem.endswith(ABSENT)]
+        unfit = [library for library in map(_Library.of, declared.of_extra(name)) if not library.fits]
+        outdated = [library.problem for library in unfit if library.version is not None]
         if outdated:
             remedy = f"pip install '{PROJECT}[{name}]'"
             yield Check("extra", "WARN", f"{name}: {'; '.join(outdated)}", remedy)
         else:
-            (absent if problems else complete).append(name)
+            (absent if unfit else complete).append(name)
     if complete:
         yield Check("extras", "PASS", ", ".join(complete))
     if absent:
@@ -104,15 +103,28 @@ def _extras(declared: Declared) -> Iterator[Check]:
         yield Check("extras", "PASS", f"not installed: {', '.join(absent)}", remedy)
 
 
-ABSENT = "is not installed"
+class _Library(NamedTuple):
+    """A library that is needed, and what is installed of it."""
 
+    requirement: Requirement
+    version: str | None  # None: it is not installed
 
-def _problem(requirement: Requirement) -> tuple[str, str]:
-    """What is wrong with an installed library, or "", and its version."""
-    try:
-        version = metadata.version(requirement.name)
-    except metadata.PackageNotFoundError:
-        return f"{requirement.name} {ABSENT}", ""
-    if requirement.specifier.contains(version, prereleases=True):
-        return "", version
-    return f"{requirement.name} is version {version}, but {requirement.specifier} is needed", version
+    @classmethod
+    def of(cls, requirement: Requirement) -> "_Library":
+        try:
+            return cls(requirement, metadata.version(requirement.name))
+        except metadata.PackageNotFoundError:
+            return cls(requirement, None)
+
+    @property
+    def fits(self) -> bool:
+        specifier = self.requirement.specifier
+        return self.version is not None and specifier.contains(self.version, prereleases=True)
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with a library that does not fit."""
+        name, specifier = self.requirement.name, self.requirement.specifier
+        if self.version is None:
+            return f"{name} is not installed"
+        return f"{name} is version {self.version}, but {specifier} is needed"

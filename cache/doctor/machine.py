@@ -13,7 +13,7 @@ from encode_once.cache.doctor import Check
 
 CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # of Linux
 CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
-MEMORY_QUOTA = Path("/sys/fs/cgroup/memory.max")  # bytes
+CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses, in bytes
 FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AMX": "amx_tile"}  # of x86-64 processors
 LITTLE_MEMORY = 2e9  # bytes; torch and one encoder take about half of it
 LITTLE_SPACE = 2e9  # bytes; a million vectors of 768 numbers take 1.5e9
@@ -68,14 +68,22 @@ def memory() -> Check:
     """The memory that is available."""
     sizes = dict(line.partition(":")[::2] for line in _text(MEMORY_INFO).splitlines())
     available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
-    with suppress(ValueError):
-        available = min(available, float(_text(MEMORY_QUOTA)))
+    available = min(available, _left_by_container())
     if available == float("inf"):
         return Check("memory", "PASS", "how much is available is not known on this system")
     finding = f"{available / 1e9:.1f} GB available"
     if available < LITTLE_MEMORY:
         return Check("memory", "WARN", finding, "extract --workers 1 --batch-size 4; end other programs")
     return Check("memory", "PASS", finding)
+
+
+def _left_by_container() -> float:
+    """The bytes that the container's limit leaves; copies of files in memory give way, and do not count."""
+    with suppress(ValueError):  # "max", or no such file: there is no limit
+        limit, current = (float(_text(CONTAINER / name)) for name in ("memory.max", "memory.current"))
+        uses = dict(line.split() for line in _text(CONTAINER / "memory.stat").splitlines())
+        return max(limit - current + float(uses.get("inactive_file", 0)), 0)
+    return float("inf")
 
 
 def disk(store: Path) -> Iterator[Check]:

@@ -44,22 +44,34 @@ def test_fewer_cores_than_there_are(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("available", "quota", "state"),
-    [("8000000", "max", "PASS"), ("800000", "max", "WARN"), ("8000000", "10", "WARN")],
+    ("available", "limit", "current", "files", "finding"),
+    [
+        (8e6, "max", 7e9, 0, "8.2 GB"),
+        (8e5, "max", 0, 0, "0.8 GB"),
+        (8e6, "6000000000", 4e9, 0, "2.0 GB"),
+        (8e6, "6000000000", 5e9, 3e9, "4.0 GB"),
+        (8e6, "6000000000", 7e9, 0, "0.0 GB"),
+    ],
 )
-def test_memory_is_what_the_system_and_the_container_allow(monkeypatch, tmp_path, available, quota, state):
+def test_memory_is_what_the_system_and_the_container_leave(
+    monkeypatch, tmp_path, available, limit, current, files, finding
+):
     for name, text in (
-        ("MEMORY_INFO", f"MemTotal: 9 kB\nMemAvailable:  {available} kB\n"),
-        ("MEMORY_QUOTA", quota),
+        ("meminfo", f"MemTotal: 9 kB\nMemAvailable:  {available:.0f} kB\n"),
+        ("memory.max", limit),
+        ("memory.current", f"{current:.0f}\n"),
+        ("memory.stat", f"anon 5\ninactive_file {files:.0f}\n"),
     ):
-        path = tmp_path / name
-        path.write_text(text)
-        monkeypatch.setattr(machine, name, path)
-    assert machine.memory().state == state
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(machine, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    check = machine.memory()
+    assert check.finding == f"{finding} available"
+    assert check.state == ("WARN" if float(finding.split()[0]) < 2 else "PASS")
 
 
 def test_memory_of_a_system_without_these_files(monkeypatch, tmp_path):
-    for name in ("MEMORY_INFO", "MEMORY_QUOTA"):
+    for name in ("MEMORY_INFO", "CONTAINER"):
         monkeypatch.setattr(machine, name, tmp_path / "absent")
     assert "not known" in machine.memory().finding
 
