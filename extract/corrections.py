@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.errors import collected
+from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import short_list
 from encode_once.extract.readers import Reading
 from encode_once.extract.readers.csv_grammar import read_csv
@@ -108,7 +109,7 @@ def dropped(tables: Iterable[Table], store: Store) -> list[str]:
     for table in tables:
         before = ""
         with collected([]):  # a damaged table is replaced
-            header = store.saved_header(table)
+            header = store.saved_header(table) or _before_it_moved(table, store)
             before = header.corrections if header else ""
         if table.labels is not None and before and before != table.corrections:
             now = (
@@ -121,6 +122,18 @@ def dropped(tables: Iterable[Table], store: Store) -> list[str]:
                 f"--corrections {before} brings them back"
             )
     return warnings
+
+
+def _before_it_moved(table: Table, store: Store) -> TableHeader | None:
+    """The saved table with corrections, the same ids and captions, and a source that is gone, if any."""
+    for header in store.headers():
+        alike = header.corrections and (header.split, header.rows) == (table.split, len(table))
+        if not alike or Path(header.source).exists():
+            continue
+        saved = store.load(header)
+        if (saved.ids, saved.captions) == (table.ids, table.captions):
+            return header
+    return None
 
 
 def _resolve(

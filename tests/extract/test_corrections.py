@@ -210,6 +210,17 @@ def test_labels_of_the_source_do_not_come_back_silently(extract, run, tmp_path):
     assert f"--corrections {path} brings them back" in json.dumps(json.loads(printed.stdout))
 
 
+def test_labels_of_the_source_do_not_come_back_silently_where_the_data_was_moved(run, tmp_path, folder):
+    data = folder(30)
+    words = ("extract", "--encoder", "glove-100", "--weights", vectors_file(tmp_path / "v.txt"), "--data")
+    path = write(tmp_path / "c.csv", [("train", "0.png", "boat", "add")])
+    run(*words, data, "--corrections", path)
+    moved = data.rename(tmp_path / "moved")
+    assert f"without the corrections of {path}" in run(*words, moved).stderr
+    run(*words, moved, "--corrections", path)
+    assert len(Store("store").headers()) == 1
+
+
 def test_tables_of_other_data_and_unlabelled_ones_have_no_corrections(tmp_path, folder):
     data = folder(30, test_rows=2)
     path = write(tmp_path / "c.csv", [("train", "0.png", "cat", "add")])
