@@ -27,7 +27,7 @@ class GalleryRow:
     row: int  # of the eval rows
     id: str
     caption: str
-    image_path: bool  # whether the row has an image
+    has_image: bool
     image: str  # as a data URL; "" if there is none, or it cannot be read
     doubts: list[str] = field(default_factory=list)  # why the audit doubts a label
 

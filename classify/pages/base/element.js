@@ -14,7 +14,7 @@ function element(tag, properties = {}, ...children) {
 const three = (value) => (value === null || value === undefined ? "–" : value.toFixed(3));
 
 /** The image of a row with a caption and an id, or the reason why there is none. */
-function photo({ image, image_path, caption, id }, reason = image_path ? "the image cannot be shown" : "no image") {
+function photo({ image, has_image, caption, id }, reason = has_image ? "the image cannot be shown" : "no image") {
   return image
     ? element("img", { src: image, alt: caption || `row ${id}`, decoding: "async" })
     : element("div", { className: "no-image" }, reason);
@@ -24,5 +24,5 @@ function photo({ image, image_path, caption, id }, reason = image_path ? "the im
 function download(name, type, text) {
   const url = URL.createObjectURL(new Blob([text], { type }));
   element("a", { href: url, download: name }).click();
-  URL.revokeObjectURL(url);
+  setTimeout(() => URL.revokeObjectURL(url), 1000); // when the browser has begun to read it
 }

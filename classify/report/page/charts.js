@@ -115,13 +115,13 @@ function reliability(rows, k, bins = 10) {
 }
 
 /** A figure of the training by epoch: a line for the train rows, if there is one, and one for the validation rows. */
-function training(title, history, ofTrain, ofValidation) {
+function training(title, yLabel, history, ofTrain, ofValidation) {
   const values = (name) => history.map((epoch) => [epoch.epoch, epoch[name]]).filter(([, y]) => Number.isFinite(y));
   const lines = [ofTrain && [values(ofTrain), "train"], [values(ofValidation), "main"]].filter(Boolean);
   const all = lines.flatMap(([points]) => points);
   if (!all.length) return null;
   const ends = (i) => [Math.min(...all.map((p) => p[i])), Math.max(...all.map((p) => p[i]))];
-  return chart(title, "epoch", title.split(" ")[0], (root, place) => {
+  return chart(title, "epoch", yLabel, (root, place) => {
     for (const [points, kind] of lines) root.append(path(points, place, kind));
   }, { xEnds: ends(0), yEnds: ends(1) });
 }

@@ -15,8 +15,8 @@ function start(article) {
     for (const model of new Set(data.history.map((epoch) => epoch.model))) {
       const history = data.history.filter((epoch) => epoch.model === model);
       const name = `model ${model + 1}`;
-      const charts = [training(`loss of ${name}: train rows dashed, validation rows solid`, history, "loss", "validation_loss"),
-        training(`score of ${name} on validation rows`, history, null, "validation_score")];
+      const charts = [training(`loss of ${name}: train rows dashed, validation rows solid`, "loss", history, "loss", "validation_loss"),
+        training(`score of ${name} on validation rows`, "score", history, null, "validation_score")];
       course.append(...charts.filter(Boolean));
     }
   }
