@@ -42,8 +42,10 @@ from encode_once.cache.options import (
     json_option,
     output_option,
     print_result,
+    refuse,
     say,
     say_next,
+    short_path,
     store_option,
     store_words,
     warn,
@@ -56,6 +58,7 @@ from encode_once.classify.options import ignore_option
 from encode_once.extract import commands as extract
 from encode_once.extract.commands import (
     INPUT_OPTIONS,
+    column_words,
     input_options,
     table_inputs,
     weights_by_encoder,
@@ -248,8 +251,8 @@ def evaluate(
 
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
-    if data is None and (encoding.weights or encoding.trust):
-        raise UsageError("--weights and --trust are for --data: nothing is encoded without")
+    if data is None:
+        refuse(weights_option, trust_option, *INPUT_OPTIONS, why="for --data: nothing is encoded without")
     loaded = [load_run(run) for run in runs]
     if data is None:
         for run in loaded:
@@ -348,6 +351,8 @@ def predict(
     if scores:
         check_score_file(scores)
     named = bool(photos or caption)
+    if named:
+        refuse(data_option, *INPUT_OPTIONS, why="for the rows of a table, not for images that are named")
     if top and not named:
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
@@ -378,12 +383,17 @@ def predict(
     say_next("evaluate", run)
 
 
+gallery_option = click.option(
+    "--gallery", default=200, show_default=True, type=click.IntRange(0),
+    help="Maximum number of rows with images and captions in the page, for each run.",
+)  # fmt: skip
+
+
 @main.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write a page with sliders, charts and a gallery, as report.html.")  # fmt: skip
-@click.option("--gallery", default=200, show_default=True, type=click.IntRange(0),
-              help="Maximum number of rows with images and captions in the page, for each run.")  # fmt: skip
+@gallery_option
 @ignore_option
 @json_option
 def report(
@@ -403,6 +413,8 @@ def report(
     from encode_once.classify.report.summary import summarise, text
     from encode_once.classify.runs.predict import differences, fitted_store
 
+    if not output:
+        refuse(gallery_option, why="for the page that -o FILE writes")
     folders = [path for path in runs if Path(path).is_dir() and not (Path(path) / "run.json").exists()]
     if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
         warn([f"{folder} is not a run: left out" for folder in folders])
@@ -468,13 +480,18 @@ def _say_page(path: Path) -> None:
     say(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 
+thumbnails_option = click.option(
+    "--thumbnails", default=400, show_default=True, type=click.IntRange(0),
+    help="Maximum number of images in the page.",
+)  # fmt: skip
+
+
 @main.command()
 @click.argument("run", type=RunFolder())
 @output_option(default="audit.csv")
 @click.option("--near", default=0.95, show_default=True, type=click.FloatRange(0, 1, min_open=True),
               help="Minimum cosine of the image vectors of near-duplicates.")  # fmt: skip
-@click.option("--thumbnails", default=400, show_default=True, type=click.IntRange(0),
-              help="Maximum number of images in the page.")  # fmt: skip
+@thumbnails_option
 @excel_option
 @device_option
 @json_option
@@ -500,38 +517,48 @@ def audit(
     from encode_once.classify.audit.audit import audit as find
     from encode_once.classify.audit.findings import expectation, summary, write
 
-    loaded = load_run(run)
-    findings, warnings = find(loaded, near, device)
-    warn(warnings)
     with_page = output.suffix.lower() in (".html", ".htm")
+    if not with_page:
+        refuse(thumbnails_option, why="for the page that -o FILE.html writes")
+    loaded = load_run(run)
+    findings, warnings, own_table = find(loaded, near, device)
+    warn(warnings)
     table = output.with_suffix(".csv") if with_page else output
     write(findings, table, excel_safe=excel_safe)
     for line in (f"{table}: {summary(findings)}", expectation(findings)):
         if line:
             say(line)
     if with_page:
-        _write_audit_page(output, loaded, findings, warnings, thumbnails)
+        _write_audit_page(output, loaded, own_table, findings, warnings, thumbnails)
     if as_json:
         click.echo(json.dumps([finding.cells for finding in findings], indent=1))
     if with_page:
-        data = [] if Path(loaded.record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
-        say_next("extract", *data, "--corrections", "corrections.csv")
+        record = loaded.record
+        data = [] if Path(record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
+        words = [*data, *column_words(record.named_columns), *store_words(short_path(record.store))]
+        say_next("extract", *words, "--corrections", "corrections.csv")
     else:
         say_next("audit", run, "-o", "audit.html")
 
 
 def _write_audit_page(
-    output: Path, run: "Run", findings: Sequence["Finding"], notes: Sequence[str], thumbnails: int
+    output: Path,
+    run: "Run",
+    own_table: "Table",
+    findings: Sequence["Finding"],
+    notes: Sequence[str],
+    thumbnails: int,
 ) -> None:
     """Write the page of findings, with the decisions that the run's table was extracted with."""
     from encode_once.cache.errors import collected
     from encode_once.classify.audit.page import Decision, corrections_files, page
     from encode_once.classify.pages.render import write
+    from encode_once.classify.runs.predict import fitted_store
     from encode_once.extract.corrections import read_corrections
     from encode_once.extract.images.thumbnail import thumbnail
 
     decided, errors = list[Decision](), list[str]()
-    for path in corrections_files(run):
+    for path in corrections_files(fitted_store(run), own_table):
         with collected(errors):
             decided += [Decision(*correction[1:]) for correction in read_corrections(path)]
     lost = [f"the page does not have the decisions of an earlier audit: {error}" for error in errors]
@@ -719,7 +746,7 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
     """Check this machine, the installation, the data, the store and the runs; a line for each check.
 
     PASS: as it should be. WARN: slow, or not for every input. FAIL: a command will fail; the exit status is
-    then 1. The remedy is behind the arrow. Nothing is written but a file of 32 MB next to the store, which
+    then 1. The remedy follows the arrow. Nothing is written but a file of 32 MB next to the store, which
     is deleted again. Sites with weights have five seconds to answer.
 
     --json prints [{"subject", "state", "finding", "remedy"}].
@@ -731,6 +758,10 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
     """
     from encode_once.cache.doctor import checks_of
 
+    if ignore:  # before the other checks, which take seconds
+        from encode_once.classify.report.checks import check_codes
+
+        check_codes(ignore)
     checks = []
     for check in chain(
         checks_of("cache.doctor.installation"),

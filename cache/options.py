@@ -5,10 +5,12 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
@@ -58,7 +60,7 @@ class Verbs(click.Group):
         except (EncodeOnceError, OSError) as error:
             raise click.ClickException(one_line(str(error))) from error
         except KeyboardInterrupt:
-            alert("interrupted; stored rows are kept: run the same command to continue")
+            alert("interrupted: run the same command again")
             ctx.exit(INTERRUPTED)
 
 
@@ -132,15 +134,33 @@ def grouped(
             group = {key: values.pop(key) for key in keys}
             return command(**values, **{name: build(**group)})
 
-        params: list[click.Parameter] = []
-        for option in options:
-            probe = option(lambda: None)
-            params += probe.__click_params__  # type: ignore[attr-defined]
+        params = [param for option in options for param in _params(option)]
         keys = [param.name for param in params]
         collect.__click_params__ = [*getattr(command, "__click_params__", []), *reversed(params)]  # type: ignore[attr-defined]
         return collect
 
     return decorate
+
+
+def _params(option: Callable[[Command], Command]) -> list[click.Parameter]:
+    """The parameters that a decorator adds to a command."""
+    return option(lambda: None).__click_params__  # type: ignore[attr-defined, no-any-return]
+
+
+def refuse(*options: Callable[[Command], Command], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        UsageError: the user passed some of them.
+    """
+    context = click.get_current_context()
+    passed = [
+        param.opts[0]
+        for param in chain.from_iterable(map(_params, options))
+        if context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+    ]
+    if passed:
+        raise UsageError(f"{', '.join(passed)}: {why}")
 
 
 def completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:

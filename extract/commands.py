@@ -1,7 +1,7 @@
 """Commands of stage 1: encode, time the encoding, and run the demo."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +129,17 @@ INPUT_OPTIONS = (
     click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, with a warning."),
 )
 input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
+
+
+def column_words(names: Mapping[str, Sequence[str]]) -> list[str]:
+    """The options that name a table's columns; names: as a run records them."""
+    options = {
+        "id": "--id-column",
+        "image": "--image-column",
+        "captions": "--caption-column",
+        "labels": "--label-column",
+    }
+    return [word for role, columns in names.items() for name in columns for word in (options[role], name)]
 
 
 def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:

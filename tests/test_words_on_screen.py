@@ -92,6 +92,14 @@ def test_commands_name_their_store_in_the_next_one(folder, run):
     assert NEXT.findall(result.stderr) == ["fit --head mlp --store 'my store'"]
 
 
+def test_an_audit_leads_to_an_extraction_into_the_runs_store_with_its_columns(folder, run, fit_once):
+    folder(30)
+    run("extract", "--encoder", "glove-50", "--store", "my store", "--caption-column", "Caption")
+    run("fit", "--head", "linear", "--store", "my store")
+    (words,) = NEXT.findall(run("audit", "runs/linear", "-o", "audit.html").stderr)
+    assert words == "extract --caption-column Caption --store 'my store' --corrections corrections.csv"
+
+
 QUIET = [
     "fit --head knn --run runs/q",
     "predict runs/linear --json",

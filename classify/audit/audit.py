@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
@@ -44,8 +45,16 @@ NEAR = 0.95
 MIN_POSITIVES = 25
 
 
-def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Finding], list[str]]:
-    """Likely errors in the data of a run, the most certain first; and warnings about skipped checks.
+class Audit(NamedTuple):
+    """What an audit finds."""
+
+    findings: list[Finding]  # the most certain first
+    warnings: list[str]  # about skipped checks
+    table: Table  # that the run was fitted on
+
+
+def audit(run: Run, near: float = NEAR, device: str = "auto") -> Audit:
+    """Find likely errors in the data of a run.
 
     Args:
         near: minimum cosine of near-duplicates.
@@ -58,7 +67,8 @@ def audit(run: Run, near: float = NEAR, device: str = "auto") -> tuple[list[Find
     audited = _AuditedTable.of(run, device)
     duplicates = [*_duplicates(audited, near), *_leaks_of_other_tables(audited, near)]
     duplicates.sort(key=lambda finding: (KINDS.index(finding.kind), -finding.score))
-    return [*duplicates, *_doubtful_labels(audited), *_rare_classes(run)], audited.warnings
+    findings = [*duplicates, *_doubtful_labels(audited), *_rare_classes(run)]
+    return Audit(findings, audited.warnings, audited.table)
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,6 @@ def expectation(findings: Sequence[Finding]) -> str:
     if not number:
         return ""
     return (
-        f"of the first {number} doubtful labels, scores promise {errors:.0f} errors, too many above all for "
-        "labels that may be wrong; the page of -o audit.html learns how many from your decisions"
+        f"of the first {number} doubtful labels, the scores predict {errors:.0f} errors, an overestimate, "
+        "mostly for labels that may be wrong; -o audit.html corrects it from your decisions"
     )

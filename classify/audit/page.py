@@ -7,16 +7,16 @@ from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from encode_once.cache import Store, Table
 from encode_once.classify.audit.findings import ABSENT, KINDS, Finding, TableRow
 from encode_once.classify.pages.images import CAPTION, Thumbnail, image_url
 from encode_once.classify.pages.render import render, script_json
-from encode_once.classify.runs.own_table import own_table
-from encode_once.classify.runs.predict import fitted_store
 from encode_once.classify.runs.run import Run
 
 FILES = files(__package__) / "page"
 SCRIPTS = ("decisions.js", "expectation.js", "work.js")  # in the order of their use
 TO_DECIDE = ("duplicate", "near-duplicate", "label")  # other kinds of findings are only shown
+FILTER = ("duplicate", "near-duplicate", "missing", "wrong", "rare", "leak")  # its values, in their order
 NAMES = {"missing": "labels that may be missing", "wrong": "labels that may be wrong", "rare": "rare class"}
 IMAGES = 400
 MOST = 5000  # findings of a kind: more than a person works through
@@ -81,20 +81,16 @@ def page(
     return text, warnings
 
 
-def corrections_files(run: Run) -> list[str]:
-    """The files by which the labels of the run's table were corrected when it was extracted.
+def corrections_files(store: Store, table: Table) -> list[str]:
+    """The files by which the labels of a run's table were corrected when it was extracted.
 
-    A store may be a stranger's: only files with the content that is recorded there are among them.
-
-    Raises:
-        DataError: the table, or one of these files, is not what it was when it was extracted.
+    A store may be a stranger's: only files whose content is recorded there are among them, and a table whose
+    files changed is no run's table, see `own_table`.
     """
-    store = fitted_store(run)
-    sources = own_table(run, store).table.more_sources
     return [
         header.corrections
         for header in store.headers()
-        if header.corrections in sources
+        if header.corrections in table.more_sources
         and any(source.path == header.corrections for source in header.sources or ())
     ]
 
@@ -105,7 +101,7 @@ def _numbers(findings: Sequence[Finding]) -> dict[str, int]:
         finding.kind if finding.kind != "label" else "missing" if finding.given == ABSENT else "wrong"
         for finding in findings
     )
-    return {kind: kinds[kind] for kind in (*TO_DECIDE[:-1], *NAMES, "leak") if kinds[kind]}
+    return {kind: kinds[kind] for kind in FILTER if kinds[kind]}
 
 
 def _place(row: TableRow) -> Place:
@@ -154,7 +150,7 @@ def _contents(
                 "split": row.split,
                 "caption": row.caption[:CAPTION],
                 "labels": list(row.labels),
-                "image_path": bool(row.image),
+                "has_image": bool(row.image),
                 "left_out": left_out,
                 "image": image,
             }

@@ -42,7 +42,7 @@ function probabilities(items) {
   return items.map((item) => (item.error === null ? sigmoid(logOdds(item) + (item.missing ? missing : wrong)) : Number(item.error)));
 }
 
-/** The number of the last item worth looking at: after it, of no `NEXT` undecided items in a row 1 in 10 is expected to be an error. */
+/** The number of the last item worth looking at. Beyond it, every 10 consecutive undecided items contain less than one expected error. */
 function lastWorthwhile(items) {
   const all = probabilities(items);
   const undecided = [...items.keys()].filter((i) => items[i].error === null);

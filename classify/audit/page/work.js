@@ -173,7 +173,7 @@ class Work {
 
   answer(last, number, decided) {
     if (!last) return decided === number ? "All doubtful labels are decided." : `You can stop: fewer than 1 in 10 of the ${number - decided} others is expected to be an error.`;
-    const why = decided ? "" : " This is by the scores alone, which promise too many errors: decide some of each kind, and it is corrected.";
+    const why = decided ? "" : " This is by the scores alone, which predict too many errors: decide some of each kind, and it is corrected.";
     if (last === number) return `Go on to the last of the ${number} doubtful labels: at least 1 in 10 of them is expected to be an error.${why}`;
     return `Stop after Label ${last} of ${number}: of those after it, fewer than 1 in 10 is expected to be an error.${why}`;
   }

@@ -75,7 +75,7 @@ def checked(tmp_path):
         run, _ = fit(
             store, "linear", data=tmp_path / "train.csv", run=tmp_path / "run", overwrite=True, **options
         )
-        findings, warnings = audit(run, near)
+        findings, warnings, _ = audit(run, near)
         cells = [SimpleNamespace(**finding.cells) for finding in findings]
         return {kind: [row for row in cells if row.kind == kind] for kind in KINDS}, warnings
 
@@ -195,7 +195,7 @@ def test_rows_of_several_tables_have_their_own_splits(data, tmp_path):
     val = Data(tmp_path, 60, seed=1)
     val.images[3], val.Y[3] = data.images[50], ~data.Y[50]
     run, _ = fit(val.save("val"), "linear", split="tables", groups="none", run=tmp_path / "run")
-    findings, _ = audit(run)
+    findings, *_ = audit(run)
     assert [finding.row.id for finding in findings if finding.kind == "leak"] == ["val-3"]
     (finding,) = [finding for finding in findings if finding.kind == "duplicate"]
     places = {(row.split, row.id) for row in (finding.row, finding.other_row)}
@@ -258,7 +258,7 @@ def test_the_file_of_findings_starts_with_the_most_certain_kind(data, tmp_path):
     data.images[20], data.Y[10], data.Y[20] = data.images[10], [1, 0], [0, 1]
     data.captions[10] = 'a "fine", long\ncaption'
     run, _ = fit(data.save(), "linear", split="kfold:3", groups="none", run=tmp_path / "run")
-    findings, _ = audit(run)
+    findings, *_ = audit(run)
     write(findings, tmp_path / "audit.csv")
     with open(tmp_path / "audit.csv", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -15,6 +15,7 @@ from encode_once.cache.keys import pack
 from encode_once.classify import fit
 from encode_once.classify.audit.findings import Finding, TableRow, expectation, expected_errors
 from encode_once.classify.audit.page import Decision, corrections_files, page
+from encode_once.classify.runs.own_table import own_table
 from tests.browser import opened
 from tests.classify.report.samples import make_run
 from tests.conftest import WORDS, vectors_file
@@ -263,18 +264,18 @@ def test_the_page_fits_its_window_is_accessible_and_follows_the_colour_scheme(
 def test_a_file_that_a_store_names_as_corrections_is_read_only_with_its_recorded_content(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
-    assert corrections_files(run) == []
+    assert corrections_files(store, own_table(run, store).table) == []
     secret = tmp_path / "secret.csv"
     secret.write_text("split,id,label,decision\ntrain,password,1234,keep\n")
     table = store.table()
     table.corrections, table.more_sources = str(secret), [str(secret)]
     store.save(table, [])
-    assert corrections_files(run) == []
+    assert corrections_files(store, own_table(run, store).table) == []
     store.save(table)
-    assert corrections_files(run) == [str(secret)]
+    assert corrections_files(store, own_table(run, store).table) == [str(secret)]
     secret.write_text("split,id,label,decision\ntrain,password,5678,keep\n")
     with pytest.raises(DataError, match="changed since"):
-        corrections_files(run)
+        corrections_files(store, own_table(run, store).table)
 
 
 # ------------------------------------------------------------------------------------------ where to stop
@@ -346,7 +347,7 @@ def test_expectations_are_those_of_brute_force(shown):
 def test_the_summary_follows_the_decisions(browser, tmp_path):
     findings = [doubt(row % 6, f"{row}", row % 2 == 0, 0.9 - row / 1000) for row in range(40)]
     assert expected_errors(findings, 7) == pytest.approx(sum(0.9 - row / 1000 for row in range(7)))
-    assert expectation(findings).startswith("of the first 40 doubtful labels, scores promise 35 errors")
+    assert expectation(findings).startswith("of the first 40 doubtful labels, the scores predict 35 errors")
     assert expectation([LEAK, RARE]) == ""
     write_page(tmp_path / "audit.html", findings)
     with opened(browser, tmp_path / "audit.html") as shown:
@@ -396,7 +397,7 @@ def test_decided_labels_are_corrected_and_not_found_again(browser, run, tmp_path
     run("fit", "--head", "linear", "--split", "kfold:3", "--run", "first")
     printed = run("audit", "first", "-o", "audit.html").stderr
     assert "next: encode-once extract --corrections corrections.csv" in printed
-    assert re.search(r"of the first \d+ doubtful labels, scores promise \d+ errors", printed)
+    assert re.search(r"of the first \d+ doubtful labels, the scores predict \d+ errors", printed)
 
     def finding_of(path):
         with path.open(newline="") as file:

@@ -62,7 +62,7 @@ def test_images_and_captions_are_of_the_rows(fitted):
 def test_what_cannot_be_shown_is_counted(fitted):
     evaluation = evaluate_kept(fitted)
     rows, warnings = gallery(fitted, evaluation, lambda source, key: None, 20)
-    assert all(item.image == "" and item.image_path for item in rows)
+    assert all(item.image == "" and item.has_image for item in rows)
     assert warnings[-1].endswith(
         f"{len(rows)} of {len(rows)} images of the gallery cannot be read, or are others now"
     )
