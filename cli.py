@@ -411,7 +411,6 @@ def report(
     """
     from encode_once.classify import load_run
     from encode_once.classify.report.summary import summarise, text
-    from encode_once.classify.runs.predict import differences, fitted_store
 
     if not output:
         refuse(gallery_option, why="for the page that -o FILE writes")
@@ -422,7 +421,6 @@ def report(
     loaded = [load_run(path) for path in dict.fromkeys(runs)]
     for run in loaded:
         warn([f"{run.path}: {line}" for line in run.record.warnings])
-        warn(differences(run, fitted_store(run)))
     summary, evaluations = summarise(loaded, ignore, vectors=output is not None)
     warn(summary["notes"])
     print_result(summary, as_json, lambda: text(summary))
@@ -448,6 +446,7 @@ def fit_and_report(page: bool, **options: Any) -> None:
         from encode_once.classify.runs.run import PAGE
 
         summary, evaluations = summarise([run], options["ignore"])
+        warn(summary["notes"])
         _write_page(run.path / PAGE, [run], summary, evaluations)
     say_next(*(["evaluate", str(run.path)] if page else ["report", str(run.path), "-o", "report.html"]))
 

@@ -140,21 +140,22 @@ def fit(
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
-    for tracker in trackers:
-        say(f"{tracker}: {track(fitted, metrics, tracker)}")
-    fired, _ = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
+    fired, skipped = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
+    warn(skipped)
     for check in fired:
         alert(checks.line(check))
+    for tracker in trackers:
+        say(f"{tracker}: {track(fitted, metrics, tracker)}")
     return fitted
 
 
 @verb()
 @click.argument("run", type=RunFolder())
 @decision_options
-@click.option("--from", "by_hand", type=click.Path(path_type=Path), metavar="FILE",
+@click.option("--from", "thresholds_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Take the thresholds of a file, as a report page exports it.")  # fmt: skip
 @json_option
-def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool) -> None:
+def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_json: bool) -> None:
     """Re-tune a run's thresholds from its saved scores, without refitting.
 
     Options that are omitted keep their current value. --from tunes nothing: it takes thresholds of plain
@@ -176,11 +177,12 @@ def tune(run: str, decision: dict[str, Any], by_hand: Path | None, as_json: bool
     if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown name before anything is read
         raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
     loaded = load_run(run)
-    if by_hand:
-        if tuned := [f"--{name}" for name in ("objective", "shrink", "calibrate") if name in decision]:
-            raise UsageError(f"--from tunes nothing, so it does not go with {', '.join(tuned)}")
-        loaded.decision = DecisionRule.by_hand(read_thresholds(by_hand, loaded.record.classes))
-        decision = {"objective": BY_HAND, "decide": "thresholds", "calibrate": "none", **decision}
+    if thresholds_file:
+        tuned = [name for name in ("objective", "shrink", "calibrate", "decide") if name in decision]
+        if tuned:  # an objective also sets `decide`
+            raise UsageError(f"--from tunes nothing, so it does not go with --{tuned[0]}")
+        bounds, thresholds = loaded.decision.spec, read_thresholds(thresholds_file, loaded.record.classes)
+        loaded.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
     loaded.save_decision(metrics, predictions)
     print_result(metrics, as_json, lambda: metrics_text(metrics))

@@ -42,6 +42,12 @@ def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
     assert (
         tuned["decided"] == "thresholds maximise micro, 1 or more labels per row, 2 or fewer labels per row"
     )
+    shutil.copy("runs/mlp/thresholds.json", "chosen.json")
+    by_hand = json.loads(run("tune", "runs/mlp", "--from", "chosen.json", "--json").stdout)
+    assert (
+        by_hand["decided"] == "thresholds chosen by hand, 1 or more labels per row, 2 or fewer labels per row"
+    )
+    run("tune", "runs/mlp", "--objective", "micro")
     tuned = json.loads(run("tune", "runs/mlp", "--at-least", 0, "--at-most", 0, "--json").stdout)
     assert tuned["decided"] == "thresholds maximise micro"
     evaluated = json.loads(run("evaluate", "runs/mlp", "--json").stdout)

@@ -1,13 +1,15 @@
 """Replace several files of a folder together: after a crash it has all the old files or all the new ones.
 
 New files are written next to the old ones, as `NAME.new`. Then `replacing.json`, which lists them, is
-created in one step: from then on they count. They are renamed to their places, and the list is removed.
-`finish` does the rest of that after a crash, so whoever reads the folder calls it first.
+created in one step: from then on they count. They are renamed to their places, and the list is removed. What
+a crash interrupts, the next reader or writer completes. Writers, and readers of more than one file, hold a
+lock of the folder, so that each sees only whole states.
 """
 
+import fcntl
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from encode_once.cache.errors import DamagedError
@@ -32,10 +34,6 @@ class Replacement:
             self._place(name).unlink(missing_ok=True)  # a link of that name would be followed
         return self._place(name)
 
-    def current(self, name: str) -> Path:
-        """The new file of this name if there is one, else the old one."""
-        return self._place(name) if name in self.names else self.folder / name
-
     def discard(self) -> None:
         """Remove what was written."""
         for name in self.names:
@@ -47,36 +45,57 @@ class Replacement:
             with self._place(name).open("rb") as file:
                 os.fsync(file.fileno())
         write_json(self.folder / MARKER, self.names)
-        finish(self.folder, self.names)
+        _finish(self.folder, self.names)
 
     def _place(self, name: str) -> Path:
         return self.folder / f"{name}{NEW}"
 
 
 @contextmanager
-def replacing_together(folder: Path) -> Iterator[Replacement]:
-    """Yield where to write new files of a folder; at the end they replace the old, after an error none."""
+def replacing_together(folder: Path, allowed: Collection[str]) -> Iterator[Replacement]:
+    """Yield where to write new files of a folder; at the end they replace the old, after an error none.
+
+    Args:
+        allowed: the names of the folder's files, see `whole`.
+    """
     replacement = Replacement(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        try:
-            yield replacement
-        except BaseException:
-            replacement.discard()
-            raise
-        replacement.commit()
+        with _locked(folder, fcntl.LOCK_EX):
+            _finish(folder, allowed)
+            try:
+                yield replacement
+            except BaseException:
+                replacement.discard()
+                raise
+            replacement.commit()
 
 
-def finish(folder: Path, allowed: Collection[str]) -> None:
-    """Complete a replacement that a crash interrupted; nothing if there is none.
+@contextmanager
+def whole(folder: Path, allowed: Collection[str]) -> Iterator[None]:
+    """Read several files of a folder in the block: none is replaced meanwhile.
+
+    A replacement that a crash interrupted is completed first.
 
     Args:
-        allowed: the names that the list may have, which may be a stranger's.
+        allowed: the names that the list of such a replacement may have; the folder may be a stranger's.
 
     Raises:
         DamagedError: the list is not one, or has other names.
-        OSError: the folder cannot be written.
+        OSError: there is a list, and the folder cannot be written.
     """
+    if (folder / MARKER).exists():
+        with _locked(folder, fcntl.LOCK_EX):
+            _finish(folder, allowed)
+    if not folder.is_dir():
+        yield
+        return
+    with _locked(folder, fcntl.LOCK_SH):
+        yield
+
+
+def _finish(folder: Path, allowed: Collection[str]) -> None:
+    """Complete a replacement that was decided; nothing if there is none."""
     marker = folder / MARKER
     if not marker.exists():
         return
@@ -84,10 +103,20 @@ def finish(folder: Path, allowed: Collection[str]) -> None:
     if not isinstance(names, list) or not set(map(str, names)) <= set(allowed):
         raise DamagedError(f"{marker} does not list files of {folder}: remove it")
     for name in names:
-        try:
+        with suppress(FileNotFoundError):  # it is in its place already
             (folder / f"{name}{NEW}").replace(folder / name)
-        except FileNotFoundError:  # it is in its place already
-            continue
     sync_folder(folder)
     marker.unlink(missing_ok=True)
     sync_folder(folder)
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[None]:
+    """Hold a lock of the folder itself, without a file; the system releases that of a process that dies."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)

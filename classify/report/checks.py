@@ -7,6 +7,7 @@ its meaning; `--ignore CODE` leaves a check out.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from typing import TypedDict
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from encode_once.cache import EncodeOnceError, Store
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.keys import present
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import BoolArray, FloatArray, IntArray
 from encode_once.classify.audit.audit import MIN_POSITIVES
@@ -21,20 +23,22 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
-from encode_once.classify.experiments.recipes import all_recipes
+from encode_once.classify.experiments.recipes import Recipe, all_recipes
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import differences, sources
 from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
 from encode_once.classify.runs.run import Run
 
 MIN_SUPPORT = 5  # positives among the eval rows below which a class's figures are mostly chance
-GAP = 0.02  # of micro F1 on the tuning rows above the interval of the eval rows, that tuning does not explain
+MAX_GAP = (
+    0.02  # of micro F1 on the tuning rows above the interval of the eval rows, that tuning does not explain
+)
 MISCALIBRATED = 0.02  # calibration error of a class that is worth a word, if chance does not explain it
 CHANCE = 3  # times the calibration error that probabilities without any fault have on so many rows
 SIMULATIONS = 20
-NAMED = 6  # classes that a check names
-SHARE = 0.98  # of the micro F1 of all features that a single one reaches, if it carries everything
-PROBED = 2000  # eval rows on which features are left out
+MAX_NAMED_CLASSES = 6  # classes that a check names
+SUFFICIENT_SHARE = 0.98  # of the micro F1 of all features that a single one reaches, if it carries everything
+MAX_PROBED_ROWS = 2000  # eval rows on which features are left out
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,17 @@ class Evidence:
         """Its metrics on bootstrap draws of the eval rows."""
         return self.evaluation.draws()
 
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """The recipe that the run is of: the folder has its name, and head and features fit."""
+        name, run = self.run.path.name.partition("@")[0], self.run
+        for recipe in all_recipes():
+            allowed = recipe.possible_features
+            fits = all(any(fnmatch(name, pattern) for pattern in allowed) for name in run.record.features)
+            if recipe.name == name and recipe.head == run.spec.head and fits:
+                return recipe
+        return None
+
     @property
     def tuning_rows(self) -> ScoredRows:
         """The rows that thresholds were tuned on."""
@@ -63,7 +78,7 @@ class Evidence:
         """How many classes (c,) have a fault, and which; None if none has it."""
         if not faulty.any():
             return None
-        names = short_list([self.run.record.classes[c] for c in np.flatnonzero(faulty)], NAMED)
+        names = short_list([self.run.record.classes[c] for c in np.flatnonzero(faulty)], MAX_NAMED_CLASSES)
         return f"{faulty.sum()} of {len(faulty)} classes {fault}: {names}"
 
 
@@ -139,7 +154,7 @@ def _duplicates(evidence: Evidence) -> str | None:
         folds = defaultdict[bytes, set[int]](set)
         for content, fold in zip(contents, rows.folds.tolist(), strict=True):
             folds[content].add(fold)
-        seen = np.array([len(folds[content]) > 1 for content in contents])
+        seen = present(rows.keys) & np.array([len(folds[content]) > 1 for content in contents])
     if not seen.any():
         return None
     return f"{seen.sum()} of {len(rows.ids)} eval rows have the same content as rows it was fitted on"
@@ -192,7 +207,7 @@ def _gap(evidence: Evidence) -> str | None:
     tuned = average_f1(rows.labels, run.decision(rows.scores), "micro")
     figure = evidence.evaluation.metrics["micro_f1"]
     ends = intervals.interval(evidence.draws["micro_f1"], figure)
-    if ends is None or tuned <= ends[1] + GAP:
+    if ends is None or tuned <= ends[1] + MAX_GAP:
         return None
     return (
         f"micro F1 is {tuned:.3f} on the {len(rows.ids)} rows the rule was tuned on, but {figure:.3f} "
@@ -227,11 +242,9 @@ def _missing(evidence: Evidence) -> str | None:
 
 def _contaminated(evidence: Evidence) -> str | None:
     """A recipe knows; of other runs nobody does."""
-    run = evidence.run
-    for recipe in all_recipes():
-        if recipe.contaminated and recipe.name == run.path.name and recipe.head == run.spec.head:
-            return f"recipe {recipe.name} uses a network that was trained on these pictures with their labels"
-    return None
+    if (recipe := evidence.recipe) is None or not recipe.contaminated:
+        return None
+    return f"recipe {recipe.name} uses a network that was trained on these pictures with their labels"
 
 
 def _tuned_on_eval(evidence: Evidence) -> str | None:
@@ -260,10 +273,10 @@ def _few_eval_rows(evidence: Evidence) -> str | None:
 def _one_feature(evidence: Evidence) -> str | None:
     """Score eval rows with all features but one replaced by their training mean."""
     run = evidence.run
-    if len(run.record.features) < 2:
+    if len(run.record.features) < 2 or run.eval.folds is not None:  # a fold's own model is not kept
         return None
     table, eval_rows = own_table(run, evidence.store)
-    probed = np.random.default_rng(0).permutation(len(eval_rows))[:PROBED]
+    probed = np.random.default_rng(0).permutation(len(eval_rows))[:MAX_PROBED_ROWS]
     X = featuring.load(sources(run, evidence.store), table)[eval_rows[probed]]
     labels = run.eval.labels[probed]
 
@@ -273,12 +286,11 @@ def _one_feature(evidence: Evidence) -> str | None:
         return average_f1(labels, run.decision(run.model.scores(part)), "micro")
 
     whole = reached(np.arange(X.shape[1]))
-    carriers = [name for name, columns in _columns(run) if reached(columns) >= SHARE * whole > 0]
+    carriers = [name for name, columns in _columns(run) if reached(columns) >= SUFFICIENT_SHARE * whole > 0]
     if len(carriers) != 1:  # several that each suffice are redundant, which is no fault
         return None
-    return (
-        f"{carriers[0]} alone reaches {SHARE:.0%} of the micro F1 of all {len(run.record.features)} features"
-    )
+    count = len(run.record.features)
+    return f"{carriers[0]} alone reaches {SUFFICIENT_SHARE:.0%} of the micro F1 of all {count} features"
 
 
 def _columns(run: Run) -> Iterator[tuple[str, IntArray]]:

@@ -15,7 +15,6 @@ from encode_once.classify.evaluation import compare
 from encode_once.classify.evaluation.compare import Comparison
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import Metrics
-from encode_once.classify.experiments.recipes import all_recipes
 from encode_once.classify.report import checks
 from encode_once.classify.report.checks import Evidence, Fired
 from encode_once.classify.runs.predict import fitted_store
@@ -37,6 +36,8 @@ class About(TypedDict):
     eval_rows: int
     tuning_rows: int
     decide: str  # the kind of decision rule
+    objective: str  # of its thresholds
+    folds: bool  # whether each eval row is labelled by the rule of its fold
     decided: str  # the rule in words
     tuned_on: str
     created: str
@@ -121,6 +122,8 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
             "eval_rows": len(run.eval.ids),
             "tuning_rows": len(evidence.tuning_rows.ids),
             "decide": rule.spec.decide,
+            "objective": rule.spec.objective,
+            "folds": bool(rule.folds),
             "decided": metrics["decided"],
             "tuned_on": metrics["tuned_on"],
             "created": run.record.created,
@@ -128,20 +131,14 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
             "code": run.record.code,
         },
         "metrics": metrics,
-        "rules": compare_rules(run),
+        "rules": compare_rules(run, metrics),
         "thresholds": dict(zip(classes, rule.per_class(), strict=True)) if rule.has_plain_thresholds else {},
-        "reported": _reported(run),
+        "reported": evidence.recipe.figures if evidence.recipe else {},
         "pairs": _pairs(classes, run.eval.labels, evaluation.predictions),
         "history": [asdict(epoch) for epoch in run.history],
         "checks": fired,
         "warnings": run.record.warnings,
     }
-
-
-def _reported(run: Run) -> dict[str, float]:
-    """The figures that a report gives for the run's recipe, if the run's folder has the name of one."""
-    names = (recipe for recipe in all_recipes() if recipe.name == run.path.name)
-    return next((recipe.figures for recipe in names if recipe.head == run.spec.head), {})
 
 
 def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[PairCounts]:

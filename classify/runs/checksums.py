@@ -27,19 +27,28 @@ def write_checksums(replacement: Replacement) -> None:
     write_json(replacement(CHECKSUMS), before | now)
 
 
-def check_files(folder: Path, names: Iterable[str]) -> None:
-    """Compare files of a run with their checksums.
+def check_files(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Compare files of a run with their checksums; return those of all its files.
 
     Raises:
         RunError: one is missing, or not the one that was saved.
     """
     recorded = _read(folder)
     for name in names:
-        path = folder / name
-        with reading(path), open_without_links(path) as file:
-            checksum = file_checksum(file)
-        if checksum != recorded.get(name):
-            raise RunError(f"{path} has changed since it was saved: restore it, or fit it again")
+        check_file(folder / name, recorded.get(name))
+    return recorded
+
+
+def check_file(path: Path, recorded: str | None) -> None:
+    """Compare a file with its checksum.
+
+    Raises:
+        RunError: it is missing, or not the one that was saved.
+    """
+    with reading(path), open_without_links(path) as file:
+        checksum = file_checksum(file)
+    if checksum != recorded:
+        raise RunError(f"{path} has changed since it was saved: restore it, or fit it again")
 
 
 def _read(folder: Path) -> dict[str, str]:

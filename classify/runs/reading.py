@@ -142,7 +142,9 @@ def read_thresholds(path: Path, classes: Sequence[str]) -> FloatArray:
         raise DataError(f"{path} does not have the classes of the run ({'; '.join(parts)})")
     thresholds = np.array([values[name] for name in classes], np.float64)
     if not (np.isfinite(thresholds) & (thresholds >= 0)).all():
-        raise DataError(f"{path} has a threshold below 0 or not finite: above 1 means never")
+        raise DataError(
+            f"{path} has a threshold that is negative or not finite; above 1, the class is never predicted"
+        )
     return thresholds
 
 

@@ -120,9 +120,9 @@ class RuleScores(TypedDict):
     samples_f1: float
 
 
-def compare_rules(run: Run) -> list[RuleScores]:
-    """A run's F1 on its `eval` rows by its own rule and each of `COMPARED_RULES`; it keeps its own."""
-    measured = {OWN_RULE: measure_kept(run)[0]}
+def compare_rules(run: Run, own: Metrics) -> list[RuleScores]:
+    """A run's F1 on its `eval` rows by its own rule, which gave `own`, and each of `COMPARED_RULES`."""
+    measured = {OWN_RULE: own}
     measured |= {name: retune(replace(run), spec)[0] for name, spec in COMPARED_RULES.items()}
     return [
         {

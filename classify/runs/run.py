@@ -35,9 +35,9 @@ from encode_once.cache.csv_file import write_csv
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import open_without_links, typed
 from encode_once.cache.format.hdf5 import create_hdf5, write_texts
-from encode_once.cache.format.replacement import Replacement, finish, replacing_together
+from encode_once.cache.format.replacement import Replacement, replacing_together, whole
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
-from encode_once.cache.keys import KeyIndex, Keys
+from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
@@ -51,7 +51,7 @@ from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
-from encode_once.classify.runs.checksums import CHECKSUMS, check_files, write_checksums
+from encode_once.classify.runs.checksums import CHECKSUMS, check_file, check_files, write_checksums
 from encode_once.classify.runs.reading import (
     RunError,
     read_history,
@@ -203,13 +203,13 @@ class Run:
         return _shapes(self.record, self.model.vectorisers)
 
     def has_seen(self, keys: Keys) -> BoolArray:
-        """Which rows, by their content keys (n, 16), it was fitted or tuned on."""
-        return KeyIndex(self.fitted_on).find(keys) >= 0
+        """Which rows, by their content keys (n, 16), it was fitted or tuned on; none without content."""
+        return present(keys) & (KeyIndex(self.fitted_on).find(keys) >= 0)
 
     def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the folder; a run that is there is replaced as a whole, or not at all."""
         check_place(self.path, overwrite=True)
-        with replacing_together(self.path) as new:
+        with replacing_together(self.path, FILES) as new:
             save_file(_arrays(self.model), new(WEIGHTS))
             with create_hdf5(new(SCORES)) as file:
                 self._put_scores(file)
@@ -221,13 +221,18 @@ class Run:
             write_json(new("run.json"), content)
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             write_checksums(new)
-            (self.path / PAGE).unlink(missing_ok=True)  # it would show the run that is replaced
+        self._remove_page()
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix) -> None:
         """Write the decision rule, and the metrics and predictions that depend on it, or none of them."""
-        with replacing_together(self.path) as new:
+        with replacing_together(self.path, FILES) as new:
             self._write_decision(new, metrics, predictions)
             write_checksums(new)
+        self._remove_page()
+
+    def _remove_page(self) -> None:
+        """Remove the page, which shows the run as it was."""
+        (self.path / PAGE).unlink(missing_ok=True)
 
     def _put_scores(self, file: h5py.File) -> None:
         write_texts(file, "classes", self.record.classes)
@@ -314,8 +319,11 @@ def load_run(path: str | Path) -> Run:
         RunError: one of its files is missing, altered or of an unknown version.
     """
     path = Path(path)
-    with reading(path):
-        finish(path, FILES)
+    with whole(path, FILES):
+        return _load(path)
+
+
+def _load(path: Path) -> Run:
     if not (path / "run.json").exists():
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""
@@ -323,10 +331,9 @@ def load_run(path: str | Path) -> Run:
     content = read_json(path / "run.json")
     with reading(path / "run.json"):
         spec, record = _parsed(path, content)
-    check_files(path, CHECKED)
-    weights = path / WEIGHTS
+    checksums, weights = check_files(path, CHECKED), path / WEIGHTS
     with reading(weights), open_without_links(weights), safe_open(weights, "numpy"):  # checks its header
-        load_model = cache(lambda: _load_model(weights, spec, record))
+        load_model = cache(lambda: _load_model(weights, checksums.get(WEIGHTS), spec, record))
     scores = read_scores(path / SCORES, record.classes, len(record.features))
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
     decision = read_rule(path / RULE, record.classes, folds)
@@ -366,9 +373,9 @@ def _arrays(model: Model) -> State:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _load_model(path: Path, spec: FitSpec, record: RunRecord) -> Model:
+def _load_model(path: Path, checksum: str | None, spec: FitSpec, record: RunRecord) -> Model:
     """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run."""
-    check_files(path.parent, [path.name])
+    check_file(path, checksum)
     with reading(path):
         arrays = read_weights(path)
         vectorisers = {}

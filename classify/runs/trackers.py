@@ -8,14 +8,18 @@ mlflow       a run of the experiment "encode-once", on the server or in the fold
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
-from encode_once.cache import MissingDataError
-from encode_once.cache.errors import unknown_name
+from encode_once.cache import EncodeOnceError, MissingDataError
+from encode_once.cache.errors import brief, unknown_name
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.runs.run import Run
 
 CURVES = ("loss", "validation_loss", "validation_score")  # of `Epoch`
 TENSORBOARD, MLFLOW = "tensorboard", "mlflow"
+
+
+class TrackerError(EncodeOnceError, OSError):
+    """An experiment tracker did not take a run."""
 
 
 def check_tracker(name: str) -> None:
@@ -32,9 +36,16 @@ def check_tracker(name: str) -> None:
 
 
 def track(run: Run, metrics: Metrics, name: str) -> str:
-    """Send a run that was just fitted to a tracker; return where it is."""
+    """Send a run that was just fitted to a tracker; return where it is.
+
+    Raises:
+        TrackerError: the tracker fails.
+    """
     check_tracker(name)
-    return TRACKERS[name](run, metrics)
+    try:
+        return TRACKERS[name](run, metrics)
+    except Exception as error:  # of any class: a server is down, a text is too long for it
+        raise TrackerError(f"{run.path} is fitted, but {name} did not take it ({brief(error)})") from error
 
 
 def _curves(run: Run) -> Iterator[tuple[str, Epoch, float]]:

@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 import shutil
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -167,3 +168,43 @@ def test_a_list_of_other_files_than_a_runs_is_refused(two_runs, tmp_path):
         with pytest.raises(EncodeOnceError, match="remove it"):
             load_run(folder)
     assert (tmp_path / "victim").read_text() == "old"
+
+
+def test_a_fit_that_ends_after_the_new_files_count_is_completed_before_the_next_one(
+    two_runs, tmp_path, monkeypatch
+):
+    """The next fit fails while it writes: the folder holds the run that counted, not a mixture."""
+    (old, *_), (new, *results) = two_runs
+    moved = replace(new, path=tmp_path / "run")
+    for folder in every_end(lambda: moved.save(*results), old.path, moved.path, monkeypatch):
+        if not (folder / MARKER).exists():
+            continue
+        with monkeypatch.context() as patch:
+            patch.setattr("encode_once.classify.runs.run.write_csv", failing)
+            with pytest.raises(EncodeOnceError, match="disk is full"):
+                replace(old, path=folder).save(*measure_kept(old))
+        assert load_run(folder).spec.seed == 1
+        check(folder)
+
+
+def test_a_reader_waits_for_a_writer_and_sees_one_run(two_runs, tmp_path):
+    (old, *old_results), (new, *new_results) = two_runs
+    folder = tmp_path / "run"
+    replace(old, path=folder).save(*old_results)
+    ended = threading.Event()
+
+    def write():
+        for number in range(20):
+            run, results = ((old, old_results), (new, new_results))[number % 2]
+            replace(run, path=folder).save(*results)
+        ended.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reads = 0
+    while not ended.is_set():
+        loaded = load_run(folder)
+        assert loaded.decision.spec.objective == ("micro", "macro")[loaded.spec.seed]
+        reads += 1
+    writer.join()
+    assert reads

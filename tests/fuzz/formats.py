@@ -555,9 +555,9 @@ def use_run(folder):
     from encode_once.classify.runs.retune import compare_rules, evaluate_kept
 
     run = load_run(folder / "run")
-    evaluate_kept(run)
+    metrics = evaluate_kept(run).metrics
     retune(run, run.decision.spec)
-    compare_rules(run)
+    compare_rules(run, metrics)
     store = Store(folder / "store", read_only=True)
     label_file(run, store, store.tables()[0], folder / "predictions.csv")
 

@@ -8,7 +8,7 @@ class ThresholdPanel {
     this.section = section;
     this.data = data;
     this.rows = rows;
-    this.tuned = rows.classes.map((name) => data.thresholds[name] || null);
+    this.tuned = rows.classes.map((name) => (Object.hasOwn(data.thresholds, name) ? data.thresholds[name] : null));
     this.thresholds = new Thresholds(rows, this.tunedValues());
     this.sortBy = ["support", -1];
     this.chosen = 0;

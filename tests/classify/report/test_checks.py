@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from encode_once.cache import Store, Table, UsageError, content_key
-from encode_once.cache.keys import pack
+from encode_once.cache.keys import NO_KEY, pack
 from encode_once.classify import fit
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
@@ -15,6 +16,8 @@ from encode_once.classify.report.checks import CHECKS, CODES, Evidence, fired, l
 from encode_once.classify.runs.run import FittedFeature
 from tests.classify.report.samples import make_run, scored
 from tests.doc_pages import ROOT
+
+NO_KEY_BYTES = np.frombuffer(NO_KEY, np.uint8)
 
 
 def codes(run, store="no store", **options):
@@ -57,6 +60,14 @@ def test_001_equal_rows_in_different_folds():
     rows.keys[1] = rows.keys[0]  # in folds 0 and 1
     rows.keys[4] = rows.keys[2]  # both in fold 0
     assert codes(make_run(rows, rows))["EO001"].startswith("2 of 400 eval rows")
+
+
+def test_001_rows_without_content_are_not_the_same_row():
+    validation, evaluated = scored(0), scored(1)
+    validation.keys[:3] = evaluated.keys[:3] = NO_KEY_BYTES
+    assert codes(make_run(validation, evaluated)) == {}
+    rows = replace(evaluated, folds=np.arange(400) % 2)
+    assert "EO001" not in codes(make_run(rows, rows))
 
 
 def test_002_classes_with_few_positives_to_tune_on():
@@ -138,9 +149,14 @@ def test_008_a_recipe_whose_network_has_seen_the_rows():
     run = make_run(path="runs/recipes/ours-contaminated")
     run.spec = replace(run.spec, head="stack")
     contaminated = codes(run).get("EO008", "")
-    other = make_run(path="runs/recipes/ours")
-    assert "EO008" not in codes(other)
     assert "ours-contaminated" in contaminated
+    run.path = Path("runs/recipes/ours-contaminated@kfold-5")
+    assert "EO008" in codes(run)
+    run.path = Path("runs/recipes/ours")
+    assert "EO008" not in codes(run)
+    run.path = Path("runs/ours-contaminated")
+    run.record = replace(run.record, features={"tfidf:7": None})  # another run of that name
+    assert "EO008" not in codes(run, vectors=False)
 
 
 def test_009_a_rule_that_was_tuned_on_the_eval_rows():
@@ -189,6 +205,8 @@ def test_012_a_feature_without_which_nothing_is_left(tmp_path, noise, fires):
     assert ("EO012" in detected) is fires
     assert not fires or detected["EO012"].startswith("e/image alone reaches 98%")
     assert "EO012" not in codes(run, tmp_path / "store", vectors=False)
+    folds, _ = fit(store, "linear", run=tmp_path / "folds", split="kfold:2")
+    assert "EO012" not in codes(folds, tmp_path / "store")  # its model was fitted on the eval rows
 
 
 def test_a_check_that_cannot_be_made_is_reported():

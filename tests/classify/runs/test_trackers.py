@@ -57,6 +57,14 @@ def test_mlflow_has_the_epochs_the_figures_and_the_settings(fitted):
     assert losses == pytest.approx({int(row["epoch"]): float(row["loss"]) for row in history})
 
 
+def test_a_tracker_that_fails_leaves_the_run_and_one_line(fitted, tmp_path, run, monkeypatch):
+    fitted()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "no-such-scheme://server")
+    result = run("fit", "--head", "linear", "--run", "other", "--track", "mlflow", status=1)
+    assert "other is fitted, but mlflow did not take it (" in result.stderr
+    assert (tmp_path / "other" / "run.json").exists()
+
+
 def test_an_unknown_tracker_and_one_that_is_not_installed_are_refused_before_anything_is_fitted(
     folder, run, monkeypatch
 ):
