@@ -162,10 +162,8 @@ def forget(tables: Sequence[str], store: str, as_json: bool) -> None:
     from encode_once.cache import maintenance
 
     opened = existing_store(store)
-    names = dict.fromkeys(
-        maintenance.table_file(opened, name).stem for name in tables
-    )  # before any is deleted
-    _drop(names, partial(maintenance.forget_table, opened), as_json)
+    names = [maintenance.table_file(opened, name).stem for name in tables]  # raises before any is deleted
+    _drop(dict.fromkeys(names), partial(maintenance.forget_table, opened), as_json)
     say_next("store", "gc", *store_words(store))
 
 
