@@ -25,7 +25,7 @@ function logOdds({ score }) {
 function outcome(items, missing) {
   const decided = items.filter((item) => item.missing === missing && item.error !== null && !item.earlier);
   const errors = decided.filter((item) => item.error).length;
-  const promised = decided.reduce((sum, item) => sum + item.score, 0);
+  const predicted = decided.reduce((sum, item) => sum + item.score, 0);
   let [low, high] = [-20, 20]; // the derivative of the likelihood falls from one to the other
   for (let step = 0; step < 40; step++) {
     const shift = (low + high) / 2;
@@ -33,7 +33,7 @@ function outcome(items, missing) {
     if (errors - expected - shift / VARIANCE > 0) low = shift;
     else high = shift;
   }
-  return { decided: decided.length, errors, promised, shift: low };
+  return { decided: decided.length, errors, predicted, shift: low };
 }
 
 /** The probability of an error for each item; 0 or 1 where it is decided. */

@@ -164,10 +164,10 @@ class Work {
     this.find(".of").textContent = `of ${items.length}`;
     this.find(".answer").textContent = this.answer(lastWorthwhile(items), items.length, decided);
     this.find(".stop tbody").replaceChildren(...[["may be missing", true], ["may be wrong", false]].map(([name, missing]) => {
-      const { decided: number, errors, promised, shift } = outcome(items, missing);
+      const { decided: number, errors, predicted, shift } = outcome(items, missing);
       const found = items.filter((item) => item.missing === missing).length;
       return element("tr", {}, element("th", { scope: "row" }, name),
-        ...[found, number, errors, promised.toFixed(1), Number(Math.exp(shift).toPrecision(2))].map((value) => element("td", {}, String(value))));
+        ...[found, number, errors, predicted.toFixed(1), Number(Math.exp(shift).toPrecision(2))].map((value) => element("td", {}, String(value))));
     }));
   }
 
