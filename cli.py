@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from encode_once.classify.audit.findings import Finding
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.recipes.run import RecipeRunner
+    from encode_once.classify.report.checks import Evidence
     from encode_once.classify.report.summary import Summary
     from encode_once.classify.runs.run import Run
     from encode_once.extract.provider import Provider
@@ -383,8 +384,10 @@ def predict(
     say_next("evaluate", run)
 
 
+GALLERY = 200  # rows of a page's gallery
+
 gallery_option = click.option(
-    "--gallery", default=200, show_default=True, type=click.IntRange(0),
+    "--gallery", default=GALLERY, show_default=True, type=click.IntRange(0),
     help="Maximum number of rows with images and captions in the page, for each run.",
 )  # fmt: skip
 
@@ -410,6 +413,7 @@ def report(
       encode-once report runs/mlp -o report.html
     """
     from encode_once.classify import load_run
+    from encode_once.classify.report.checks import Evidence
     from encode_once.classify.report.summary import summarise, text
 
     if not output:
@@ -418,14 +422,14 @@ def report(
     if len(folders) < len(runs):  # runs/* also matches the folders of sweeps and recipes
         warn([f"{folder} is not a run: left out" for folder in folders])
         runs = [path for path in runs if path not in folders]
-    loaded = [load_run(path) for path in dict.fromkeys(runs)]
-    for run in loaded:
+    evidences = [Evidence.of(load_run(path)) for path in dict.fromkeys(runs)]
+    for run in (evidence.run for evidence in evidences):
         warn([f"{run.path}: {line}" for line in run.record.warnings])
-    summary, evaluations = summarise(loaded, ignore, vectors=output is not None)
+    summary, evidences = summarise(evidences, ignore, vectors=output is not None)
     warn(summary["notes"])
     print_result(summary, as_json, lambda: text(summary))
     if output:
-        _write_page(output, loaded, summary, evaluations, gallery)
+        _write_page(output, summary, evidences, gallery)
     say_next("evaluate", *runs)
 
 
@@ -440,38 +444,33 @@ def report(
 def fit_and_report(page: bool, **options: Any) -> None:
     """Fit; then write the page, which needs stage 1 to read images."""
     assert classify.fit.callback is not None
-    run = classify.fit.callback(**options)
+    evidence = classify.fit.callback(**options)
+    path = evidence.run.path
     if page:
         from encode_once.classify.report.summary import summarise
         from encode_once.classify.runs.run import PAGE
 
-        summary, evaluations = summarise([run], options["ignore"])
+        summary, evidences = summarise([evidence], options["ignore"])
         warn(summary["notes"])
-        _write_page(run.path / PAGE, [run], summary, evaluations)
-    say_next(*(["evaluate", str(run.path)] if page else ["report", str(run.path), "-o", "report.html"]))
+        _write_page(path / PAGE, summary, evidences)
+    say_next(*(["evaluate", str(path)] if page else ["report", str(path), "-o", "report.html"]))
 
 
 def _write_page(
-    output: Path,
-    runs: Sequence["Run"],
-    summary: "Summary",
-    evaluations: Sequence["Evaluation"],
-    limit: int | None = None,
+    output: Path, summary: "Summary", evidences: Sequence["Evidence"], limit: int = GALLERY
 ) -> None:
     """Write the page of a summary, with a gallery of at most `limit` rows of each run."""
     from encode_once.classify.pages.render import write
-    from encode_once.classify.report import gallery
+    from encode_once.classify.report.gallery import gallery
     from encode_once.classify.report.page import page
     from encode_once.extract.images.thumbnail import thumbnail
 
-    run_of = {str(run.path): run for run in runs}
     galleries = []
-    for evaluation in evaluations:
-        run = run_of[evaluation.run]
-        rows, warnings = gallery.gallery(run, evaluation, thumbnail, gallery.ROWS if limit is None else limit)
+    for evidence in evidences:
+        rows, warnings = gallery(evidence, thumbnail, limit)
         warn(warnings)
         galleries.append(rows)
-    write(page(summary, evaluations, galleries), output)
+    write(page(summary, [evidence.evaluation for evidence in evidences], galleries), output)
     _say_page(output)
 
 

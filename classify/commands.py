@@ -39,7 +39,7 @@ from encode_once.classify.options import (
 )
 
 if TYPE_CHECKING:
-    from encode_once.classify.runs.run import Run
+    from encode_once.classify.report.checks import Evidence
 
 
 @verb()
@@ -92,7 +92,7 @@ def fit(
     ignore: Sequence[str],
     as_json: bool,
     **options: Any,
-) -> "Run":
+) -> "Evidence":
     """Fit a head on cached features, tune its decision rule, and measure on eval rows.
 
     A caption feature uses the captions of the table; FEATURE@KIND uses others, encoded by extract --captions
@@ -121,7 +121,6 @@ def fit(
     from encode_once.classify import fit as fit_head
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
-    from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.runs.trackers import check_tracker, track
     from encode_once.classify.spec import FitSpec
 
@@ -140,13 +139,14 @@ def fit(
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")
-    fired, skipped = checks.fired(checks.Evidence(fitted, fitted_store(fitted)), ignore, vectors=False)
+    evidence = checks.Evidence.of(fitted)
+    fired, skipped = checks.fired(evidence, ignore, vectors=False)
     warn(skipped)
     for check in fired:
         alert(checks.line(check))
     for tracker in trackers:
         say(f"{tracker}: {track(fitted, metrics, tracker)}")
-    return fitted
+    return evidence
 
 
 @verb()
@@ -350,4 +350,4 @@ def recipe_show(name: str, as_json: bool) -> None:
     say_next("recipe", "run", name)
 
 
-verbs = (heads, fit, tune, export_run, sweep, ablate)
+verbs = (heads, tune, export_run, sweep, ablate)

@@ -6,7 +6,6 @@ from pathlib import Path
 from encode_once.cache.doctor import Check, each
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.classify.report.checks import Evidence, check_codes, fired, line
-from encode_once.classify.runs.predict import fitted_store
 from encode_once.classify.runs.run import load_run
 
 
@@ -33,7 +32,7 @@ def checks(folder: Path, ignore: Collection[str] = ()) -> Iterator[Check]:
         if not Path(run.record.store).is_dir():
             without_store.append(f"{path}: its store {run.record.store} is gone")
         if path.parent == folder:  # not the many of a sweep
-            results, _ = fired(Evidence(run, fitted_store(run)), ignore, vectors=False)
+            results, _ = fired(Evidence.of(run), ignore, vectors=False)
             doubts += [f"{path}: {line(check)}" for check in results]
     yield from each("run", "FAIL", damaged, "restore its files, or fit it again with --overwrite")
     yield from each("run", "WARN", without_store, "predict --store DIR encodes into another store")

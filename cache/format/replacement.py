@@ -65,7 +65,7 @@ def replacing_together(folder: Path, allowed: Collection[str]) -> Iterator[Repla
             _finish(folder, allowed)
             try:
                 yield replacement
-            except BaseException:
+            except BaseException:  # Ctrl-C as well; it goes on
                 replacement.discard()
                 raise
             replacement.commit()

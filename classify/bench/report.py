@@ -16,6 +16,7 @@ from encode_once.cache.keys import KEY_BYTES
 from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.page import page
 from encode_once.classify.report.summary import summarise
 from encode_once.classify.runs.run import Run, RunRecord
@@ -55,9 +56,9 @@ def figures(rows: int, classes: int) -> list[Figure]:
     browser = _browser()
     run = synthetic_run(rows, classes)
     started = time.perf_counter()
-    summary, evaluations = summarise([run])
+    summary, runs = summarise([Evidence.of(run)])
     summarised = time.perf_counter()
-    text = page(summary, evaluations, [[]])
+    text = page(summary, [evidence.evaluation for evidence in runs], [[]])
     written = time.perf_counter()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "report.html"

@@ -24,8 +24,8 @@ from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
 from encode_once.classify.experiments.recipes import Recipe, all_recipes
-from encode_once.classify.runs.own_table import own_table
-from encode_once.classify.runs.predict import differences, sources
+from encode_once.classify.runs.own_table import OwnTable, own_table
+from encode_once.classify.runs.predict import differences, fitted_store, sources
 from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
 from encode_once.classify.runs.run import Run
 
@@ -47,6 +47,16 @@ class Evidence:
 
     run: Run
     store: Store  # that it was fitted from; it may be gone
+
+    @classmethod
+    def of(cls, run: Run) -> "Evidence":
+        """A run with the store that it names."""
+        return cls(run, fitted_store(run))
+
+    @cached_property
+    def own_table(self) -> OwnTable:
+        """The table that the run was fitted on; raises as `own_table` does."""
+        return own_table(self.run, self.store)
 
     @cached_property
     def evaluation(self) -> Evaluation:
@@ -275,7 +285,7 @@ def _one_feature(evidence: Evidence) -> str | None:
     run = evidence.run
     if len(run.record.features) < 2 or run.eval.folds is not None:  # a fold's own model is not kept
         return None
-    table, eval_rows = own_table(run, evidence.store)
+    table, eval_rows = evidence.own_table
     probed = np.random.default_rng(0).permutation(len(eval_rows))[:MAX_PROBED_ROWS]
     X = featuring.load(sources(run, evidence.store), table)[eval_rows[probed]]
     labels = run.eval.labels[probed]

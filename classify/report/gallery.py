@@ -11,11 +11,9 @@ from encode_once.classify.arrays import BoolArray, LabelMatrix
 from encode_once.classify.audit.doubt import doubtful
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.pages.images import CAPTION, Thumbnail, image_url
-from encode_once.classify.runs.own_table import own_table
-from encode_once.classify.runs.predict import fitted_store
+from encode_once.classify.report.checks import Evidence
 from encode_once.classify.runs.run import Run
 
-ROWS = 200
 RIGHT = 0.1  # share of the rows that are shown although nothing is wrong with them
 DOUBTED = 0.3  # share for rows with labels that the audit doubts
 
@@ -36,17 +34,16 @@ class GalleryRow:
         return asdict(self)
 
 
-def gallery(
-    run: Run, evaluation: Evaluation, thumbnail: Thumbnail, limit: int = ROWS
-) -> tuple[list[GalleryRow], list[str]]:
+def gallery(evidence: Evidence, thumbnail: Thumbnail, limit: int) -> tuple[list[GalleryRow], list[str]]:
     """At most `limit` eval rows with their images and captions, and warnings.
 
     Without the table that the run was fitted on, there is none, which a warning says.
     """
     if not limit:
         return [], []
+    run = evidence.run
     try:
-        table, table_rows = own_table(run, fitted_store(run))
+        table, table_rows = evidence.own_table
     except EncodeOnceError as error:
         return [], [f"{run.path}: no gallery, as its rows cannot be read: {error}"]
     warnings = []
@@ -55,7 +52,7 @@ def gallery(
     except MissingDataError as error:
         doubted = np.zeros_like(run.eval.labels)
         warnings.append(str(error))
-    shown = chosen(evaluation, doubted, limit)
+    shown = chosen(evidence.evaluation, doubted, limit)
     rows, unreadable = [], 0
     for row in shown:
         place = int(table_rows[row])

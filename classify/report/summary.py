@@ -13,13 +13,10 @@ from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.decisions.rule import ClassThreshold
 from encode_once.classify.evaluation import compare
 from encode_once.classify.evaluation.compare import Comparison
-from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.report import checks
 from encode_once.classify.report.checks import Evidence, Fired
-from encode_once.classify.runs.predict import fitted_store
 from encode_once.classify.runs.retune import RuleScores, compare_rules
-from encode_once.classify.runs.run import Run
 
 PAIRS = 30  # of classes that are shown as predicted together most too often, or too rarely
 
@@ -77,9 +74,9 @@ class Summary(TypedDict):
 
 
 def summarise(
-    runs: Sequence[Run], ignore: Collection[str] = (), *, vectors: bool = True
-) -> tuple[Summary, list[Evaluation]]:
-    """The summary of runs, and their evaluations in the order of the summary.
+    runs: Sequence[Evidence], ignore: Collection[str] = (), *, vectors: bool = True
+) -> tuple[Summary, list[Evidence]]:
+    """The summary of runs, and the runs in its order.
 
     Args:
         ignore: codes of checks to leave out.
@@ -90,20 +87,19 @@ def summarise(
     """
     notes: list[str] = []
     summaries = []
-    for run in runs:
-        evidence = Evidence(run, fitted_store(run))
+    for evidence in runs:
         fired, skipped = checks.fired(evidence, ignore, vectors=vectors)
-        notes += [f"{run.path}: {line}" for line in skipped]
-        summaries.append((_of_run(evidence, fired), evidence.evaluation))
+        notes += [f"{evidence.run.path}: {line}" for line in skipped]
+        summaries.append((_of_run(evidence, fired), evidence))
     comparison = None
     if len(runs) > 1:
         try:
-            comparison, _ = compare.against_first([evaluation for _, evaluation in summaries])
+            comparison, _ = compare.against_first([evidence.evaluation for evidence in runs])
         except EncodeOnceError as error:
             notes.append(f"figures of different runs are not comparable: {error}")
     summaries.sort(key=lambda pair: -pair[0]["metrics"]["micro_f1"])
     summary: Summary = {"runs": [run for run, _ in summaries], "comparison": comparison, "notes": notes}
-    return summary, [evaluation for _, evaluation in summaries]
+    return summary, [evidence for _, evidence in summaries]
 
 
 def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:

@@ -81,7 +81,9 @@ def test_wrong_values_are_one_clear_line(head, options, message):
     ],
 )
 def test_right_values_of_all_kinds_pass(head, options):
-    heads.make(head, **options)
+    fresh = heads.make(head, **options)
+    for name, value in options.items():
+        np.testing.assert_equal(getattr(fresh, name), value)
 
 
 def test_a_heads_page_has_all_its_options_with_default_and_values():

@@ -3,6 +3,7 @@ import pytest
 
 from encode_once.classify import fit, load_run
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.gallery import CAPTION, chosen, gallery
 from encode_once.classify.runs.retune import evaluate_kept
 from tests.classify.report.samples import make_run
@@ -48,7 +49,7 @@ def test_images_and_captions_are_of_the_rows(fitted):
         return b"jpeg"
 
     loaded = load_run(fitted.path)
-    rows, _ = gallery(loaded, evaluate_kept(loaded), thumbnail, 20)
+    rows, _ = gallery(Evidence.of(loaded), thumbnail, 20)
     assert rows
     for item, (source, key) in zip(rows, sources, strict=True):
         assert source.endswith(f"/{item.id}")
@@ -60,17 +61,17 @@ def test_images_and_captions_are_of_the_rows(fitted):
 
 
 def test_what_cannot_be_shown_is_counted(fitted):
-    evaluation = evaluate_kept(fitted)
-    rows, warnings = gallery(fitted, evaluation, lambda source, key: None, 20)
+    evidence = Evidence.of(fitted)
+    rows, warnings = gallery(evidence, lambda source, key: None, 20)
     assert all(item.image == "" and item.has_image for item in rows)
     assert warnings[-1].endswith(
         f"{len(rows)} of {len(rows)} images of the gallery cannot be read, or are others now"
     )
-    assert gallery(fitted, evaluation, lambda source, key: None, 0) == ([], [])
+    assert gallery(evidence, lambda source, key: None, 0) == ([], [])
 
 
 def test_without_the_store_there_is_no_gallery(fitted):
     (fitted.path.parent / "store").rename("elsewhere")
-    rows, warnings = gallery(fitted, evaluate_kept(fitted), lambda source, key: b"", 20)
+    rows, warnings = gallery(Evidence.of(fitted), lambda source, key: b"", 20)
     assert rows == []
     assert "no gallery" in warnings[0]

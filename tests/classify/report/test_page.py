@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, f1_score, precision_score, 
 from encode_once.classify import load_run
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.heads.history import Epoch
+from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.page import page
 from encode_once.classify.report.summary import summarise
@@ -39,7 +40,8 @@ def gallery_of(run):
 
 
 def write_page(path, *runs):
-    summary, evaluations = summarise(runs)
+    summary, evidences = summarise([*map(Evidence.of, runs)])
+    evaluations = [evidence.evaluation for evidence in evidences]
     path.write_text(page(summary, evaluations, [gallery_of(run) for run in runs]), encoding="utf-8")
     return path
 

@@ -5,13 +5,15 @@ import pytest
 from sklearn.metrics import f1_score
 
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.summary import summarise, text
 from tests.classify.report.samples import make_run, scored
 
 
 def test_a_summary_has_what_the_run_reaches_and_is_json():
     run = make_run(decision=DecisionSpec("micro"))
-    summary, (evaluation,) = summarise([run])
+    summary, (evidence,) = summarise([Evidence.of(run)])
+    evaluation = evidence.evaluation
     (content,) = summary["runs"]
     assert summary["comparison"] is None
     assert json.loads(json.dumps(content)) == content
@@ -26,13 +28,13 @@ def test_a_summary_has_what_the_run_reaches_and_is_json():
 
 
 def test_thresholds_of_calibrated_scores_are_not_shown_as_those_of_plain_ones():
-    summary, _ = summarise([make_run(decision=DecisionSpec("micro", calibrate="sigmoid"))])
+    summary, _ = summarise([Evidence.of(make_run(decision=DecisionSpec("micro", calibrate="sigmoid")))])
     assert summary["runs"][0]["thresholds"] == {}
 
 
 def test_pairs_count_the_rows_with_both_classes():
     run = make_run(decision=DecisionSpec("at:0.5"))
-    summary, _ = summarise([run])
+    summary, _ = summarise([Evidence.of(run)])
     labels, predictions = run.eval.labels, run.eval.scores >= 0.5
     counts = {
         tuple(pair["classes"]): (pair["true"], pair["predicted"]) for pair in summary["runs"][0]["pairs"]
@@ -48,23 +50,25 @@ def test_runs_are_compared_on_the_same_rows_and_the_best_comes_first():
     worse = scored(1)
     worse.scores[:] = 0.5 * worse.scores + 0.25 * np.random.default_rng(0).random(worse.scores.shape)
     runs = [make_run(evaluated=worse, path="worse"), make_run(path="better")]
-    summary, evaluations = summarise(runs)
+    summary, evidences = summarise([*map(Evidence.of, runs)])
     assert [run["run"] for run in summary["runs"]] == ["better", "worse"]
-    assert [evaluation.run for evaluation in evaluations] == ["better", "worse"]
+    assert [evidence.evaluation.run for evidence in evidences] == ["better", "worse"]
     (difference,) = summary["comparison"]["differences"]
     assert (difference["run"], difference["to"]) == ("better", "worse")  # from the first that was named
     assert difference["metrics"]["micro_f1"]["difference"] > 0
 
 
 def test_runs_measured_on_different_rows_are_not_compared_which_is_reported():
-    summary, _ = summarise([make_run(path="one"), make_run(evaluated=scored(7), path="other")])
+    summary, _ = summarise(
+        [*map(Evidence.of, [make_run(path="one"), make_run(evaluated=scored(7), path="other")])]
+    )
     assert summary["comparison"] is None
     assert "not comparable" in summary["notes"][0]
     assert "only 0 evaluated rows are in all runs" in summary["notes"][0]
 
 
 def test_the_text_has_a_line_for_each_rule_with_split_and_rows_and_one_for_each_check():
-    summary, _ = summarise([make_run(tune_on="eval", split="tail:400")])
+    summary, _ = summarise([Evidence.of(make_run(tune_on="eval", split="tail:400"))])
     lines = text(summary).splitlines()
     assert lines[0].split() == [
         "run",
@@ -84,6 +88,6 @@ def test_the_text_has_a_line_for_each_rule_with_split_and_rows_and_one_for_each_
 
 def test_a_run_named_after_a_recipe_has_the_figures_of_its_report():
     run = make_run(path="runs/recipes/tfidf-linear-500")
-    (content,) = summarise([run])[0]["runs"]
+    (content,) = summarise([Evidence.of(run)])[0]["runs"]
     assert content["reported"]["micro_f1"] == 0.7989
-    assert summarise([make_run(path="runs/mine")])[0]["runs"][0]["reported"] == {}
+    assert summarise([Evidence.of(make_run(path="runs/mine"))])[0]["runs"][0]["reported"] == {}
