@@ -156,6 +156,19 @@ def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[
     return by_encoder
 
 
+def _print_understood(data: str, *, as_json: bool, corrections: str | None, **inputs: Any) -> None:
+    """Print what is understood of the data, without encoding it."""
+    from encode_once.extract.corrections import correct
+    from encode_once.extract.readers import understand
+
+    reading = understand(data, **inputs)
+    correct(reading, corrections)
+    click.echo(reading.text(), err=as_json)
+    warn(reading.warnings)
+    if as_json:
+        click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
+
+
 def _say_understood(reading: "Reading") -> None:
     if not is_quiet():
         click.echo(reading.text(), err=True)
@@ -253,17 +266,8 @@ def extract(
         say_next("encoders", "efficientnet-lite0")
         return
     if dry_run:
-        from encode_once.extract.corrections import correct
-        from encode_once.extract.readers import understand
-
-        corrections = inputs.pop("corrections")
-        reading = understand(data, **inputs)
-        correct(reading, corrections)
-        corrected = ["--corrections", corrections] if corrections else []
-        click.echo(reading.text(), err=as_json)
-        warn(reading.warnings)
-        if as_json:
-            click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
+        _print_understood(data, as_json=as_json, **inputs)
+        corrected = ["--corrections", inputs["corrections"]] if inputs["corrections"] else []
         say_next(
             "extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data, *corrected
         )

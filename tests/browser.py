@@ -6,8 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync")  # fmt: skip
+from encode_once.classify.bench.report import SWITCHES
 
 
 def chromium():

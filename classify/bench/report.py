@@ -24,7 +24,8 @@ from encode_once.classify.spec import FitSpec
 
 TUNING_ROWS = 3000
 MOVES = 40  # of a slider
-SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync")
+SWITCHES = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync")  # fmt: skip
 MOVE = """([selector, moves]) => {
     const slider = document.querySelector(selector);
     const times = [];
