@@ -1,6 +1,5 @@
 """Commands of stage 2: fit heads, tune, compare and search."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from encode_once.cache.options import (
     Setting,
     alert,
     json_option,
-    output_option,
     print_result,
     say,
     say_next,
@@ -189,43 +187,6 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
     say_next("evaluate", run)
 
 
-@verb("export")
-@click.argument("run", type=RunFolder())
-@output_option(default="model.onnx")
-@json_option
-def export_run(run: str, output: Path, as_json: bool) -> None:
-    """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
-
-    The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
-    `scores` and `labels`, which are scores that reach their thresholds. The file's metadata names features,
-    classes and thresholds.
-
-    \b
-    Example:
-      encode-once export runs/mlp -o model.onnx
-    """
-    from encode_once.classify import load_run
-    from encode_once.classify.runs.onnx_export import export_onnx
-
-    loaded = load_run(run)
-    difference = export_onnx(loaded, output)
-    say(f"{output}: scores differ from the run's by {difference:.1e} at most")
-    spec = loaded.decision.spec
-    if spec.decide != "thresholds":
-        say(
-            f"its labels are scores that reach thresholds for {spec.objective} F1; the run itself chooses "
-            f"{spec} (tune {run} --decide thresholds gives both the same labels)"
-        )
-    if as_json:
-        content = {
-            "output": str(output),
-            "difference": difference,
-            "same_labels": spec.decide == "thresholds",
-        }
-        click.echo(json.dumps(content, indent=1))
-    say_next("evaluate", run)
-
-
 def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """Print the rows of a sweep or an ablation; raise if all of them failed."""
     from encode_once.classify.experiments.leaderboard import text
@@ -350,4 +311,4 @@ def recipe_show(name: str, as_json: bool) -> None:
     say_next("recipe", "run", name)
 
 
-verbs = (heads, tune, export_run, sweep, ablate)
+verbs = (heads, tune, sweep, ablate)

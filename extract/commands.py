@@ -29,6 +29,7 @@ from encode_once.cache.options import (
 if TYPE_CHECKING:
     from encode_once.cache import Shard
     from encode_once.extract.readers import Reading
+    from encode_once.extract.report import Report
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
@@ -47,6 +48,20 @@ class EncoderName(click.ParamType):  # type: ignore[type-arg]  # generic in new 
         before, comma, last = incomplete.rpartition(",")
         names = [f"{before}{comma}{name}" for name, _ in listed()]
         return completions(names, f"{before}{comma}{last}")
+
+
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Use the code and weights files that the run or store names, if their hashes match.",
+)
+
+
+def warn_of_failures(report: "Report") -> None:
+    """Report an extraction that another command needed."""
+    warn(report.warnings)
+    if report.failures:
+        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
 
 
 weights_option = click.option(

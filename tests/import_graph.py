@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("cache", "classify", "extract")
+PACKAGES = ("cache", "classify", "deploy", "extract")
 NAME = "encode_once"
 
 

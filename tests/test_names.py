@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("cache", "classify", "docs", "extract", "tests")
+FOLDERS = ("cache", "classify", "deploy", "docs", "extract", "tests")
 NOT_NAMES = {*"one found told some mine there how made held known wanted".split()}
 NOT_WORDS = re.compile(r"\b(told|anew|mends?|mended)\b", re.IGNORECASE)
 

@@ -1,0 +1,344 @@
+"""Commands that use a run elsewhere: on other data, for images, or as a file for other programs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from encode_once.cache import UsageError
+from encode_once.cache.options import (
+    RunFolder,
+    data_option,
+    device_option,
+    excel_option,
+    grouped,
+    json_option,
+    output_option,
+    print_result,
+    refuse,
+    say,
+    say_next,
+    verb,
+    warn,
+)
+from encode_once.extract.commands import (
+    INPUT_OPTIONS,
+    table_inputs,
+    trust_option,
+    warn_of_failures,
+    weights_by_encoder,
+    weights_option,
+)
+
+if TYPE_CHECKING:
+    from encode_once.cache import Store, Table
+    from encode_once.classify.evaluation.evaluation import Evaluation
+    from encode_once.classify.runs.run import Run
+    from encode_once.extract.readers import Columns
+    from encode_once.extract.report import Report
+    from encode_once.extract.trust import Trust
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How `predict` and `evaluate` encode other data for their runs."""
+
+    store: str | None
+    device: str
+    weights: Sequence[str]
+    trust: bool
+    inputs: dict[str, Any]
+
+    def trusted(self, runs: Sequence["Run"]) -> "Trust":
+        """The code and files that the user trusts, of the encoders that the runs name."""
+        from encode_once.extract.trust import Trust
+
+        encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
+        return Trust((), weights_by_encoder(encoders, self.weights), self.trust, say)
+
+    def encode(self, run: "Run", data: "str | Table", store: "Store", trust: "Trust") -> "Report":
+        """Encode the features that a run needs; report what could not be encoded, and where the rest is."""
+        from encode_once.classify.runs.predict import check
+        from encode_once.extract import encode
+        from encode_once.extract.trust import approve
+
+        check(run, store)
+        record = run.record
+        if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
+            warn([f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"])
+        report = encode(
+            data,
+            record.requested,
+            store,
+            weights=approve(str(run.path), record.encoders, trust),
+            device=self.device,
+            captions=record.captions,
+            keep_tables=False,
+            bit_depth=record.bit_depth,
+            **{**self.inputs, "columns": self._columns(record.named_columns)},
+        )
+        warn_of_failures(report)
+        self._say_where_kept(run, store, report)
+        return report
+
+    def _columns(self, of_run: Mapping[str, Sequence[str]]) -> "Columns":
+        """The columns that the user names or, without any, those of the run's data, where there are such."""
+        from encode_once.extract.readers import Columns
+
+        columns: Columns = self.inputs["columns"]
+        return columns if columns.named else Columns.preferring(of_run)
+
+    @staticmethod
+    def _say_where_kept(run: "Run", store: "Store", report: "Report") -> None:
+        encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
+        if not encoded or not store.base:
+            return
+        where = f"kept in {store.path}, as {store.base.path} is only read"
+        if not (store.path.parent / "run.json").exists():
+            where = f"gone when this command ends, as {run.path} cannot be written"
+        say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")
+
+
+def _encoding(store: str | None, device: str, weights: Sequence[str], trust: bool, **inputs: Any) -> Encoding:
+    return Encoding(store, device, weights, trust, table_inputs(**inputs))
+
+
+encoding_options = grouped(
+    "encoding",
+    _encoding,
+    click.option(
+        "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
+    ),
+    weights_option,
+    trust_option,
+    device_option,
+    *INPUT_OPTIONS,
+)
+
+
+@verb()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
+@click.option("--data", help="Data to measure on, instead of the runs' eval rows.")
+@click.option("--table", default="auto", show_default=True, metavar="SPLIT",
+              help="train, test, val …; auto: train if it has labels, else another.")  # fmt: skip
+@click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the rows with different predictions as CSV.")  # fmt: skip
+@excel_option
+@click.option("--anyway", is_flag=True, help="Compare runs that are not comparable, on the rows they share.")
+@encoding_options
+@json_option
+def evaluate(
+    runs: Sequence[str],
+    data: str | None,
+    table: str,
+    differences: Path | None,
+    excel_safe: bool,
+    anyway: bool,
+    encoding: Encoding,
+    as_json: bool,
+) -> None:
+    """Measure a run on its eval rows or on other data; compare several runs on the same rows.
+
+    Averages have 95 % bootstrap intervals for the population that the rows come from; rows that --groups
+    keeps together are drawn together. Rows of other data that a run was fitted on are left out and counted.
+    The store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
+
+    Several runs are each compared with the first: differences with paired intervals, classes whose F1 differs
+    beyond its interval, rows with different labels, and how many of these are closer to the truth. Runs with
+    different eval rows, or tuned on them, are refused without --anyway; the output then says so. Runs with
+    different classes, or different labels for a row, are always refused.
+
+    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}. For several:
+    {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics, "intervals"}], "differences":
+    [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class": [{"label", "difference",
+    "interval"}], "better": [label], "worse": [label], "rows_differing", "closer", "further"}]}.
+
+    \b
+    Examples:
+      encode-once evaluate runs/mlp
+      encode-once evaluate runs/mlp --data more-photos --json
+      encode-once evaluate runs/linear runs/mlp --differences differences.csv
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.evaluation import compare
+    from encode_once.classify.evaluation.tables import comparison_text, metrics_text
+    from encode_once.classify.runs.predict import differences as feature_differences
+    from encode_once.classify.runs.predict import fitted_store
+    from encode_once.classify.runs.retune import evaluate_kept
+
+    if len(runs) == 1 and (differences or anyway):
+        raise UsageError("--differences and --anyway are for two runs or more")
+    if data is None:
+        refuse(weights_option, trust_option, *INPUT_OPTIONS, why="for --data: nothing is encoded without")
+    loaded = [load_run(run) for run in runs]
+    if data is None:
+        for run in loaded:
+            warn(feature_differences(run, fitted_store(run)))
+        evaluations = [evaluate_kept(run) for run in loaded]
+    else:
+        evaluations = _evaluate_on(loaded, data, table, encoding)
+    if len(evaluations) == 1:
+        metrics = evaluations[0].with_intervals()
+        print_result(metrics, as_json, lambda: metrics_text(metrics))
+        say_next("audit", runs[0])
+        return
+    comparison, evaluations = compare.against_first(evaluations, anyway=anyway or data is not None)
+    print_result(comparison, as_json, lambda: comparison_text(comparison))
+    if differences:
+        record = loaded[0].record
+        count = compare.write_differences(
+            differences, evaluations, record.id_column, record.label_separator, excel_safe=excel_safe
+        )
+        say(f"{differences}: {count} rows")
+    say_next("report", *runs)
+
+
+def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encoding) -> list["Evaluation"]:
+    """Measure runs on other data, in one store for all runs that read the same one."""
+    from encode_once.classify.runs.predict import choose_split, evaluate, store_for
+    from encode_once.extract.corrections import dropped
+
+    evaluations = []
+    trust = encoding.trusted(runs)
+    stores: dict[str, Store] = {}
+    with ExitStack() as stack:
+        for run in runs:
+            path = encoding.store or run.record.store
+            if path not in stores:
+                stores[path] = stack.enter_context(store_for(run, encoding.store))
+            tables = encoding.encode(run, data, stores[path], trust).tables
+            labelled = [table for table in tables if table.labels is not None]
+            table = choose_split(labelled or tables, split, "train")
+            warn(dropped([table], stores[path]))
+            evaluation, warnings = evaluate(run, stores[path], table)
+            warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
+            evaluations.append(evaluation)
+    return evaluations
+
+
+@verb()
+@click.argument("run", type=RunFolder())
+@click.argument("photos", nargs=-1, metavar="[IMAGE]...")
+@data_option
+@output_option(default=None, help="CSV file of the labels. [default: predictions.csv; images: none]")
+@click.option("--table", "split", default="auto", show_default=True, metavar="SPLIT",
+              help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
+              help="Also write the scores, a column per class, as .csv, .jsonl or .parquet.")  # fmt: skip
+@click.option("--caption", default="", metavar="TEXT", help="Caption of the images that are named.")
+@click.option("--top", type=click.IntRange(1), metavar="N",
+              help="Print each image's N classes of the highest scores. [default: its labels]")  # fmt: skip
+@excel_option
+@encoding_options
+@json_option
+def predict(
+    run: str,
+    photos: Sequence[str],
+    data: str,
+    output: Path | None,
+    split: str,
+    scores: Path | None,
+    caption: str,
+    top: int | None,
+    excel_safe: bool,
+    encoding: Encoding,
+    as_json: bool,
+) -> None:
+    """Predict labels for every row of a table, or for images, encoding only what is missing.
+
+    IMAGE is a file, a folder, or a pattern such as 'photos/*.jpg'; labels and scores of images are printed.
+    Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
+    mean; the column Missing names them. Scores are the probabilities that thresholds are compared with. The
+    store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
+
+    --json prints {"files": [path], "rows", "table": path, "warnings": [text]}; for images, also
+    "predictions": [{"id", "labels": [name], "scores": {name: score}}].
+
+    \b
+    Examples:
+      encode-once predict runs/mlp --data photos -o predictions.csv --scores scores.csv
+      encode-once predict runs/mlp photo.jpg 'photos/*.jpg' --top 3
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.runs.predict import choose_split, label, store_for
+    from encode_once.classify.runs.score_file import check_score_file, write_scores
+    from encode_once.classify.runs.shown import shown_rows, text
+    from encode_once.extract.image_files import table_of_images
+
+    if scores:
+        check_score_file(scores)
+    named = bool(photos or caption)
+    if named:
+        refuse(data_option, *INPUT_OPTIONS, why="for the rows of a table, not for images that are named")
+    if top and not named:
+        raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
+    source = table_of_images(photos, caption) if named else data
+    loaded = load_run(run)
+    with store_for(loaded, encoding.store) as store:
+        report = encoding.encode(loaded, source, store, encoding.trusted([loaded]))
+        table = choose_split(report.tables, split, "test", "train")
+        predicted = label(loaded, store, table)
+    warn(predicted.warnings)
+    if output is None and not named:
+        output = Path("predictions.csv")
+    column, classes = table.id_column, loaded.record.classes
+    if output:
+        loaded.write_predictions(
+            output, column, table.ids, predicted.labels, predicted.missing, excel_safe=excel_safe
+        )
+    if scores:
+        write_scores(scores, column, table.ids, classes, predicted.probabilities, excel_safe=excel_safe)
+    files = [str(file) for file in (output, scores) if file]
+    for file in files:
+        say(f"{file}: {len(table)} rows of {table.source}")
+    content = {"files": files, "rows": len(table), "table": table.source, "warnings": predicted.warnings}
+    if named:
+        rows = shown_rows(table.ids, classes, predicted, top)
+        print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
+    elif as_json:
+        click.echo(json.dumps(content, indent=1))
+    say_next("evaluate", run)
+
+
+@verb("export")
+@click.argument("run", type=RunFolder())
+@output_option(default="model.onnx")
+@json_option
+def export_run(run: str, output: Path, as_json: bool) -> None:
+    """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
+
+    The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
+    `scores` and `labels`, which are scores that reach their thresholds. The file's metadata names features,
+    classes and thresholds.
+
+    \b
+    Example:
+      encode-once export runs/mlp -o model.onnx
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.runs.onnx_export import export_onnx
+
+    loaded = load_run(run)
+    difference = export_onnx(loaded, output)
+    say(f"{output}: scores differ from the run's by {difference:.1e} at most")
+    spec = loaded.decision.spec
+    if spec.decide != "thresholds":
+        say(
+            f"its labels are scores that reach thresholds for {spec.objective} F1; the run itself chooses "
+            f"{spec} (tune {run} --decide thresholds gives both the same labels)"
+        )
+    if as_json:
+        content = {
+            "output": str(output),
+            "difference": difference,
+            "same_labels": spec.decide == "thresholds",
+        }
+        click.echo(json.dumps(content, indent=1))
+    say_next("evaluate", run)
+
+
+verbs = (evaluate, predict, export_run)
