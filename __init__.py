@@ -1,6 +1,6 @@
 """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds.
 
-The folder of this file is the package `encode_once`; its rooms are `extract`, `cache`, `classify` and `deploy`.
+The folder of this file is the package `encode_once`; its rooms are `cache`, `extract`, `classify`, `deploy`.
 Names are imported when they are first used, so that `import encode_once` costs nothing.
 
 Examples:
