@@ -12,12 +12,13 @@ from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.device import device_name
 from encode_once.cache.keys import pack
 from encode_once.extract import encoders
+from encode_once.extract.batches import STORED
 from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.trust import Trust, approve, of_features
-from encode_once.extract.workers import STORED, Input, distinct_inputs
+from encode_once.extract.workers import Input, distinct_inputs
 
 # Relative to a vector's norm. Rounding to float16 costs .0005; other batches or devices a few times that.
 TOLERANCE = 0.02

@@ -16,6 +16,7 @@ import numpy as np
 from encode_once.cache import Shard, Store, Table, UsageError
 from encode_once.cache.device import device_name
 from encode_once.extract import encoders
+from encode_once.extract.batches import DecodedInput, pace
 from encode_once.extract.encoders.base import Options, Tower, torch_threads
 from encode_once.extract.encoders.clip import ClipCaptions
 from encode_once.extract.encoders.image_network import ImageNetwork
@@ -23,15 +24,7 @@ from encode_once.extract.encoders.runtime import plain_attention
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
 from encode_once.extract.readers import read
-from encode_once.extract.workers import (
-    DecodedInput,
-    EncodeSettings,
-    EncodingPass,
-    Input,
-    Job,
-    distinct_inputs,
-    pace,
-)
+from encode_once.extract.workers import EncodeSettings, EncodingPass, Input, Job, distinct_inputs
 
 PREPARED = 512  # inputs prepared at a time while networks are timed
 PARTS = {

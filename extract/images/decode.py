@@ -55,14 +55,31 @@ def decode(content: bytes, shorter_side: int | None = None, bit_depth: int = FUL
     """
     if not content:
         raise InputError("empty", "the file has no bytes")
+    with _input_errors(), opened(content) as image:
+        reduction = _reduction(image, shorter_side)
+        if reduction > 1:
+            image.draft(None, (image.width // reduction, image.height // reduction))
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+        return _flat_rgb(image, bit_depth)
+
+
+def to_rgb(image: Image.Image, bit_depth: int = FULL_DEPTH) -> Image.Image:
+    """Convert an image that is open already as `decode` does, but in its own size; it is not changed.
+
+    Raises:
+        InputError: as `decode`.
+    """
+    with _input_errors():
+        _check_size(image)
+        return _flat_rgb(ImageOps.exif_transpose(image), bit_depth)
+
+
+@contextmanager
+def _input_errors() -> Iterator[None]:
+    """Turn any error of a decoder into an InputError."""
     try:
-        with opened(content) as image:
-            reduction = _reduction(image, shorter_side)
-            if reduction > 1:
-                image.draft(None, (image.width // reduction, image.height // reduction))
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(image, bit_depth)
+        yield
     except InputError:
         raise
     except UnidentifiedImageError as error:
@@ -86,12 +103,16 @@ def opened(content: bytes) -> Image.Image:
         Exception: Pillow's own, of any class.
     """
     image = _open(content)
+    _check_size(image)
+    return image
+
+
+def _check_size(image: Image.Image) -> None:
     size = f"{image.width} × {image.height} pixels"
     if image.width * image.height > MAX_PIXELS:
         raise InputError("too-large", f"{size}; at most {MAX_PIXELS:,} in all")
     if max(image.size) > MAX_ASPECT * min(image.size):
         raise InputError("too-narrow", f"{size}; at most {MAX_ASPECT}:1")
-    return image
 
 
 def _open(content: bytes) -> Image.Image:
@@ -127,7 +148,7 @@ def _reduction(image: Image.Image, shorter_side: int | None) -> int:
     return next((factor for factor in REDUCTIONS if min(image.size) // factor >= 2 * shorter_side), 1)
 
 
-def _to_rgb(image: Image.Image, bit_depth: int) -> Image.Image:
+def _flat_rgb(image: Image.Image, bit_depth: int) -> Image.Image:
     if is_deep(image):  # Pillow's own conversion would clip values above 255
         eight_bits = np.clip(np.asarray(image).astype(np.int64) >> (bit_depth - 8), 0, 255).astype(np.uint8)
         return Image.fromarray(eight_bits).convert("RGB")

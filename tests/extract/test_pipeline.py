@@ -8,7 +8,7 @@ from PIL import Image
 from encode_once.cache import DataError, SpecMismatchError, Store, content_key
 from encode_once.cache.export import export, select
 from encode_once.classify.data.features import choose, trials
-from encode_once.extract import encode, pipeline, workers
+from encode_once.extract import batches, encode, pipeline, workers
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import WeightsError
 from tests.conftest import picture, vectors_file
@@ -23,13 +23,13 @@ TRIAL = f"{ARCH}+random"
 def decoded(monkeypatch):
     """How many images are decoded."""
     calls = []
-    original = workers.decode
+    original = batches.decode
 
     def counting(content, *settings):
         calls.append(content)
         return original(content, *settings)
 
-    monkeypatch.setattr(workers, "decode", counting)
+    monkeypatch.setattr(batches, "decode", counting)
     return calls
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from encode_once.cache import Store
-from encode_once.extract import encode, encoders, workers
+from encode_once.extract import batches, encode, encoders, workers
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
 
@@ -142,8 +142,8 @@ def test_a_large_jpeg_is_decoded_once_for_each_scale(folder, extract_by, monkeyp
     Image.new("RGB", (400, 400), "red").save(root / "data" / "0.jpg")
     (root / "train.csv").write_text("ImageID,Labels\n0.jpg,red\n")
     sizes, towers = [], [Mean(), Mean()]
-    original = workers.decode
-    monkeypatch.setattr(workers, "decode", lambda *args: sizes.append(args) or original(*args))
+    original = batches.decode
+    monkeypatch.setattr(batches, "decode", lambda *args: sizes.append(args) or original(*args))
     for tower, shorter_side in zip(towers, needed, strict=True):
         tower.shorter_side = shorter_side
     extract_by(root, *towers)

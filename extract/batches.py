@@ -1,0 +1,200 @@
+"""Encode inputs in batches: open each once, prepare and encode it for every tower, on several threads.
+
+Each worker thread takes a batch of inputs from file to vectors, for every tower. On a CPU each core then does
+one thing at a time: networks run with a single thread and do not compete with decoding. With a GPU, other
+workers decode while one waits for the GPU. Results come in the order of the inputs.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import BoundedSemaphore
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from encode_once.extract.encoders import check_reachable
+from encode_once.extract.encoders.base import Tower, torch_threads
+from encode_once.extract.encoders.weights import quiet_downloads
+from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import decode, reduction, to_rgb
+
+STORED = np.float16
+ON_GPU = 2  # batches at a time: one is computed while the next is copied
+AHEAD = 2  # batches submitted per worker, so that a slow batch does not block the others
+
+Row = NDArray[Any]  # (d,) or (length, d), as it is stored
+Results = Mapping[str, Sequence[Row | InputError]]  # output → the row of each input, or its error
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class DecodedInput:
+    """A text, or an image, decoded when needed and once for all towers if possible."""
+
+    text: str | None = None
+    content: bytes = b""  # of an image's file
+    image: Image | None = None  # an image of which there is no file, only the pixels
+    _pictures: dict[tuple[int | None, int], Any] = field(default_factory=dict)  # by shorter side, bit depth
+
+    def prepared(self, tower: Tower) -> Any:
+        """The input preprocessed for a tower.
+
+        Raises:
+            InputError: it cannot be decoded, or the tower cannot encode it.
+        """
+        return tower.prepare(self._picture(tower) if self.text is None else self.text)
+
+    def _picture(self, tower: Tower) -> Any:
+        side, depth = tower.shorter_side, tower.bit_depth
+        for (other, other_depth), picture in self._pictures.items():
+            same_size = other == side or self._reduction(other) == self._reduction(side)
+            if same_size and other_depth == depth:
+                return picture
+        picture = decode(self.content, side, depth) if self.image is None else to_rgb(self.image, depth)
+        self._pictures[side, depth] = picture
+        return picture
+
+    def _reduction(self, shorter_side: int | None) -> int:
+        return reduction(self.content, shorter_side) if self.image is None else 1
+
+
+class Openable(Protocol):
+    """An image or a caption that can be read."""
+
+    def open(self) -> DecodedInput:
+        """Read it for towers to prepare.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        ...
+
+
+class TowerRunner:
+    """A tower of an encoder on a device: how many inputs it takes at a time, and from how many threads.
+
+    weights: the local weights of its encoder, as in `Options`.
+    """
+
+    def __init__(self, encoder: str, tower: Tower, weights: str | None) -> None:
+        self.encoder, self.tower, self.weights = encoder, tower, weights
+
+    def load(self, device: str, workers: int, batch_size: int | None, expected: int) -> None:
+        """Load the tower to encode about `expected` inputs with this number of threads.
+
+        Raises:
+            WeightsError: the encoder's weights are missing or do not fit.
+        """
+        self.tower.expected = expected
+        if self.weights is None:
+            check_reachable(self.encoder)
+        with quiet_downloads():
+            self.tower.load(device)
+        default_size, concurrent = pace(self.tower, device, workers)
+        self.batch_size = batch_size or default_size
+        self._slots = BoundedSemaphore(concurrent)
+        self._threads = 1 if self.tower.parallel else workers
+
+    def encode(self, prepared: Sequence[Any]) -> Results:
+        """Encode prepared inputs; those that are an error keep it as their result. Thread-safe."""
+        results = {output: list(prepared) for output in self.tower.specs}
+        remaining = [i for i, item in enumerate(prepared) if not isinstance(item, InputError)]
+        while remaining:
+            batch = remaining[: self.batch_size]
+            try:
+                with self._slots, torch_threads(self._threads):
+                    outputs = self.tower.encode([prepared[i] for i in batch])
+            except Exception as error:
+                if not _out_of_memory(error) or len(batch) == 1:
+                    raise
+                self.batch_size = min(self.batch_size, len(batch) // 2)
+                continue
+            remaining = remaining[len(batch) :]
+            for output, rows in outputs.items():
+                for i, row in zip(batch, rows, strict=True):
+                    results[output][i] = _as_stored(row)
+        return results
+
+
+Input = TypeVar("Input", bound=Openable)
+Runner = TypeVar("Runner", bound=TowerRunner)
+
+
+def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
+    """A tower's batch size on a device, and the maximum number of concurrent batches."""
+    on_gpu = device.startswith("cuda")
+    size, concurrent = (tower.gpu_batch, ON_GPU) if on_gpu else (tower.cpu_batch, workers)
+    return size, concurrent if tower.parallel else 1
+
+
+def encode_in_batches(
+    inputs: Sequence[tuple[Input, Sequence[Runner]]], workers: int, pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, list[tuple[Runner, list[Input], Results]]]]:
+    """Encode inputs, each with loaded towers; the pool has `workers` threads.
+
+    Yields for each batch, in order, the number of inputs, and each tower with its inputs and results.
+    """
+    largest = max((runner.batch_size for _, runners in inputs for runner in runners), default=1)
+    size = max(1, min(largest, len(inputs) // (AHEAD * workers)))  # few inputs: smaller batches
+    batches = (inputs[start : start + size] for start in range(0, len(inputs), size))
+    yield from _in_order(pool, encode_batch, batches, AHEAD * workers)
+
+
+def encode_batch(
+    batch: Sequence[tuple[Input, Sequence[Runner]]],
+) -> tuple[int, list[tuple[Runner, list[Input], Results]]]:
+    """Encode one batch in the calling thread, as `encode_in_batches`."""
+    by_runner: dict[Runner, tuple[list[Input], list[Any]]] = {}
+    for item, runners in batch:
+        decoded = _or_error(item.open)
+        for runner in runners:
+            failed = isinstance(decoded, InputError)
+            inputs, prepared = by_runner.setdefault(runner, ([], []))
+            inputs.append(item)
+            prepared.append(decoded if failed else _or_error(decoded.prepared, runner.tower))
+    return len(batch), [
+        (runner, inputs, runner.encode(prepared)) for runner, (inputs, prepared) in by_runner.items()
+    ]
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterator[Item], ahead: int
+) -> Iterator[Result]:
+    """Results in the order of the items; at most `ahead` further items are submitted at a time."""
+    futures: deque[Future[Result]] = deque()
+    for item in items:
+        futures.append(pool.submit(function, item))
+        if len(futures) > ahead:
+            yield futures.popleft().result()
+    while futures:
+        yield futures.popleft().result()
+
+
+def _or_error(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except InputError as error:
+        return error
+
+
+def _as_stored(row: Any) -> Row | InputError:
+    """Convert a row to the stored precision."""
+    values: Row = np.asarray(row)
+    if values.dtype == np.uint8:  # the bytes of a text
+        return values
+    with np.errstate(over="ignore"):  # too large values become infinite, which is checked below
+        values = values.astype(STORED)
+    if not np.isfinite(values).all():
+        return InputError("not-finite", f"its vector has values out of the range of {STORED.__name__}")
+    return values
+
+
+def _out_of_memory(error: Exception) -> bool:
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError)
