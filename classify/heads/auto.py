@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit
-from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.progress import ProgressBar
@@ -19,6 +18,7 @@ from encode_once.classify.data.matrix import MatrixLike, RowView
 from encode_once.classify.heads import cross_fits, options_of
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.blend import blended, fit_blend, log_loss
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.stack import MEAN, Stack
 from encode_once.classify.heads.torch.networks import Shapes
 from encode_once.classify.heads.validation import with_validation
@@ -50,7 +50,7 @@ SPEED = 4.0  # by how much this machine may be faster or slower than these
 
 
 @dataclass(eq=False, repr=False)
-class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Auto(CrossFittingHead, Estimator):
     """Heads are cross-fitted on the train rows, from cheap to slow, and those that help are blended.
 
     The weights of their logits minimise the log loss out of fold: see `classify.heads.blend`. The heads that
@@ -182,8 +182,8 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
         ]
 
     def _pass_warnings_on(self) -> None:
-        of_heads = [warning for head in self.blend_.heads_ for warning in head.warnings]
-        self.warnings = [*self.warnings, *of_heads]
+        of_heads = [warning for head in self.blend_.heads_ for warning in head.warnings_]
+        self.warnings_ = [*self.warnings_, *of_heads]
 
     def _choose(self, trial: "_OutOfFold | _OnValidationRows") -> Scores:
         """Choose the blend, of heads as they were fitted last; return its scores of the trial's rows."""
@@ -198,7 +198,7 @@ class Auto(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lea
             f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
             f"{named}; --budget SECONDS changes that"
         )
-        self.warnings = [warning] if left_out else []
+        self.warnings_ = [warning] if left_out else []
         losses = {name: log_loss(values, trial.truth) for name, values in logits.items()}
         weights, intercept = fit_blend([*logits.values()], trial.truth)
         weight_of = dict(zip(logits, weights, strict=True))

@@ -25,8 +25,8 @@ class Head(ABC):
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {}  # the names that other options may have
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
-    history: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
-    warnings: Sequence[str] = ()  # of the last `fit`
+    history_: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
+    warnings_: Sequence[str] = ()  # of the last `fit`
 
     @property
     def notes(self) -> Sequence[str]:

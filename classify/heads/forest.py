@@ -5,13 +5,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 from scipy.sparse import csr_array, vstack
-from sklearn.base import BaseEstimator
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks, column_order
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.search_space import Range, Space
 
 MAX_TARGETS = 64  # labels that trees are grown on; more are projected at random onto so many targets
@@ -19,7 +19,7 @@ NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # 
 
 
 @dataclass(eq=False, repr=False)
-class Forest(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Forest(Head, Estimator):
     """Extremely randomised trees (Geurts et al., 2006), whose leaves store the share of every class.
 
     A tree splits by one column at a time, and each says little. So trees are grown on the features, if they

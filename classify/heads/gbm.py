@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import lightgbm
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.terminal import one_line
@@ -19,6 +18,7 @@ from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.booster_text import checked
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 
@@ -28,7 +28,7 @@ SLOW = 600  # seconds from which on a warning is due
 
 
 @dataclass(eq=False, repr=False)
-class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class GBM(CrossFittingHead, Estimator):
     """A LightGBM booster for each class, stopped by its log loss on other rows.
 
     A booster has a single output; all boosters share one table of binned columns: the features, if these are
@@ -96,7 +96,7 @@ class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lear
 
     def _boost(self, table: Any, Y: LabelMatrix, booster: Callable[[int, Any], Any]) -> None:
         """Set the boosters, made from the number of a class and the table with its labels."""
-        self.history, self.boosters_, self.warnings = [], [], []
+        self.history_, self.boosters_, self.warnings_ = [], [], []
         start = time.monotonic()
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
         with ProgressBar(total=Y.shape[1], unit="class", leave=False, disable=hidden) as bar:
@@ -105,7 +105,7 @@ class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lear
                 self.boosters_.append(booster(c, table) if 0 < share < 1 else None)
                 bar.update()
                 fitted = sum(booster is not None for booster in self.boosters_)
-                if fitted == TIMED and not self.warnings and c + 1 < Y.shape[1]:
+                if fitted == TIMED and not self.warnings_ and c + 1 < Y.shape[1]:
                     self._warn_if_slow((time.monotonic() - start) / TIMED * Y.shape[1], Y.shape[1])
 
     def _warn_if_slow(self, seconds: float, classes: int) -> None:
@@ -113,12 +113,12 @@ class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lear
         if seconds < SLOW:
             return
         duration = f"{seconds / 60:.0f} minutes" if seconds < 2 * 3600 else f"{seconds / 3600:.0f} hours"
-        self.warnings = [
+        self.warnings_ = [
             f"head gbm takes about {duration} for {classes} classes, as it fits a booster for each; "
             "--head forest or --head linear takes minutes"
         ]
         if self.progress:
-            ProgressBar.write(one_line(self.warnings[0]), file=sys.stderr)
+            ProgressBar.write(one_line(self.warnings_[0]), file=sys.stderr)
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         Z = projection.project(X, self.center_, self.axes_)
@@ -140,7 +140,7 @@ class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     def load_state(self, state: State) -> None:
         self.center_, self.axes_, self.frequencies_ = state["center"], state["axes"], state["frequencies"]
         texts = (state.get(f"booster.{c}") for c in range(len(self.frequencies_)))
-        self.history = []
+        self.history_ = []
         self.boosters_ = [
             None
             if text is None
@@ -207,4 +207,4 @@ class GBM(CrossFittingHead, BaseEstimator):  # type: ignore[misc]  # scikit-lear
     def _record(self, c: int, train: Sequence[float], validation: Sequence[float]) -> None:
         """Add the log losses of the rounds of class c to the history."""
         pairs = enumerate(zip(train, validation, strict=True), start=1)
-        self.history = [*self.history, *(Epoch(c, number, *pair, None) for number, pair in pairs)]
+        self.history_ = [*self.history_, *(Epoch(c, number, *pair, None) for number, pair in pairs)]

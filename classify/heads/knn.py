@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
@@ -17,6 +16,7 @@ from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.validation import with_validation
 
 METRICS = ("cosine", "l2")
@@ -24,7 +24,7 @@ QUERIES = 256  # rows compared at a time: their neighbours' labels are (256, k, 
 
 
 @dataclass(eq=False, repr=False)
-class KNN(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class KNN(Head, Estimator):
     """The probability of a class is its share of the votes of the k nearest rows and an average row.
 
     A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance of

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -15,6 +14,7 @@ from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
@@ -25,7 +25,7 @@ TINY = 1e-30  # the least divisor
 
 
 @dataclass(eq=False, repr=False)
-class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Linear(Head, Estimator):
     """Logistic regression of each class: the minimum of C Σ BCE + ½|w|², as scikit-learn's.
 
     All classes share one C: C increases until the mean BCE of the validation rows rises, and the last value
@@ -56,9 +56,9 @@ class Linear(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is unty
         self.coef_ = layer[:-1].T.cpu().numpy()
         self.intercept_ = layer[-1].cpu().numpy()
         self.C_ = np.full(Y.shape[1], C, np.float32)
-        self.warnings = []
+        self.warnings_ = []
         if unsolved:
-            self.warnings.append(
+            self.warnings_.append(
                 f"head linear has not converged for {unsolved} of {Y.shape[1]} classes after {MAX_STEPS} "
                 f"steps at C = {C:g}, so their scores are not final: raise its option tolerance "
                 f"({self.tolerance:g}) or leave out the largest of its Cs"

@@ -7,7 +7,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
@@ -17,6 +16,7 @@ from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies, require_finite
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.leave_one_out import ClassSums
 from encode_once.classify.heads.prompts import Prompts, read_prompts
 from encode_once.classify.heads.validation import with_validation
@@ -31,7 +31,7 @@ SPREAD = 0.3  # standard deviation of the classes' slopes, as a share of the com
 
 
 @dataclass(eq=False, repr=False)
-class Prototype(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Prototype(Head, Estimator):
     """Zero-shot CLIP, calibrated, blended with a cache of labelled rows (Tip-Adapter, Zhang et al., 2022).
 
     The score of a row x for a class is (1 - α) cos(x, prototype) / s + α A / t. A is the share of the class

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit
-from sklearn.base import BaseEstimator
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
@@ -16,6 +15,7 @@ from encode_once.classify.heads import make, with_shapes
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import CrossFittingHead, Head
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.torch.networks import Shapes
 
 CLIP = 1e-4  # scores are clipped to [CLIP, 1 - CLIP] for their logits
@@ -23,7 +23,7 @@ MEAN = "mean"
 
 
 @dataclass(eq=False, repr=False)
-class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class Stack(Head, Estimator):
     """Heads whose out-of-fold scores are the input of another head, the combiner (Wolpert, 1992).
 
     The combiner is fitted on the logits of each train row by heads that were fitted on the other folds; then
@@ -59,7 +59,7 @@ class Stack(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyp
             logits_val = None if X_val is None else self.logits(X_val)
             self.combiner_ = combiner.fit(logits, Y, logits_val, Y_val)
         fitted = [*self.heads_, *([combiner] if combiner else [])]
-        self.warnings = [warning for head in fitted for warning in head.warnings]
+        self.warnings_ = [warning for head in fitted for warning in head.warnings_]
         return self
 
     def predict_proba(self, X: MatrixLike) -> Scores:

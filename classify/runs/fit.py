@@ -113,7 +113,7 @@ def fit(
         evaluated,
         keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
         decide(spec.decision, fitted.validation, evaluated, spec.tune_on),
-        fitted.model.head.history,
+        fitted.model.head.history_,
     )
     metrics, predictions = measure_kept(result)
     result.save(metrics, predictions)

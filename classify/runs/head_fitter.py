@@ -109,7 +109,7 @@ class HeadFitter:
             model,
             X,
             replace(self._scored_rows(scores, rows), folds=fold_of),
-            [*warnings, *model.head.warnings, *score_warnings],
+            [*warnings, *model.head.warnings_, *score_warnings],
             scales,
         )
 
@@ -124,7 +124,7 @@ class HeadFitter:
         assert isinstance(model.head, CrossFittingHead)
         places = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
         scores = model.head.fit_out_of_fold(model.standardise(RowView(X, rows)), self.Y[rows], places)
-        warnings = [*model.head.warnings, *self._score_warnings(scores, rows, rows)]
+        warnings = [*model.head.warnings_, *self._score_warnings(scores, rows, rows)]
         return Fitted(model, X, self._scored_rows(scores, rows), warnings, scales)
 
     def _fit_by_tenth(self, rows: RowIndex) -> Fitted:
@@ -139,7 +139,7 @@ class HeadFitter:
         model, X, scales = self._model(train, validation)
         scored = self.scored(model, X, validation)
         score_warnings = self._score_warnings(scored.scores, validation, train)
-        return Fitted(model, X, scored, [*model.head.warnings, *score_warnings], scales)
+        return Fitted(model, X, scored, [*model.head.warnings_, *score_warnings], scales)
 
     def _model(
         self, train: RowIndex, validation: RowIndex | None = None

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
@@ -16,6 +15,7 @@ from encode_once.classify.data.matrix import ColumnView, MatrixLike, column_orde
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies
+from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.heads.torch import losses
@@ -34,7 +34,7 @@ from encode_once.classify.heads.validation import with_validation
 
 
 @dataclass(eq=False, repr=False)
-class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is untyped
+class TorchHead(Head, Estimator):
     """A network that minimises BCE or another loss, stopped by its score on the validation rows.
 
     epochs, batch_size: of the train rows; batches are smaller if an epoch would have fewer than 50.
@@ -95,8 +95,8 @@ class TorchHead(Head, BaseEstimator):  # type: ignore[misc]  # scikit-learn is u
         X, Y, X_val, Y_val = _ordered(columns, classes, X, Y, X_val, Y_val)
         rows = with_validation(X, Y, X_val, Y_val, self.seed)
         choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
-        networks, self.history = self._trained([float(lr) for lr in choices], *rows)
-        scores = np.reshape([epoch.validation_score for epoch in self.history], (-1, len(networks)))
+        networks, self.history_ = self._trained([float(lr) for lr in choices], *rows)
+        scores = np.reshape([epoch.validation_score for epoch in self.history_], (-1, len(networks)))
         score_of_lr = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
         if np.isinf(score_of_lr).all():
             raise DataError(f"training diverged at learning rate {max(choices)}: try a lower one")

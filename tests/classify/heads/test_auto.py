@@ -26,7 +26,7 @@ def data():
 class Scripted(BaseEstimator):
     """A head whose scores are columns of X from `first` on, and which counts its fits and their rows."""
 
-    takes_raw, warnings, STATE, CHOICES = False, (), (), {}
+    takes_raw, warnings_, STATE, CHOICES = False, (), (), {}
     fits = ()  # the first column and the number of rows of each
 
     def __init__(self, first=0, seconds=0.0, seed=0):
@@ -112,21 +112,21 @@ def test_heads_beyond_the_budget_are_left_out_and_named(scripted, seconds, tried
     assert [name for name, loss in zip("abc", head.losses_, strict=True) if loss >= 0] == tried
     assert sum(first == 2 and rows < 400 for first, rows in Scripted.fits) == fits
     if seconds:
-        (warning,) = head.warnings
+        (warning,) = head.warnings_
         assert "left out" in warning
         assert "b (0.9 s)" in warning
         assert "--budget SECONDS" in warning
         assert [line.split()[0] for line in head.notes if line.endswith("left out")] == ["b"]
     else:
-        assert not head.warnings
+        assert not head.warnings_
 
 
 def test_the_first_head_is_fitted_whatever_the_budget(data):
     X, Y = data
     head = Auto(budget=1e-9, folds=2, progress=False).fit(X, Y)
     assert [line.split()[0] for line in head.notes if line.endswith("100%")] == ["knn"]  # the cheapest
-    assert "linear" in head.warnings[0]
-    assert "gbm" in head.warnings[0]
+    assert "linear" in head.warnings_[0]
+    assert "gbm" in head.warnings_[0]
 
 
 def test_a_head_that_cross_fits_itself_is_fitted_once(data):

@@ -130,7 +130,7 @@ def test_extreme_values_are_an_error_or_give_informative_scores(quick, data, val
 
 def test_heads_that_learn_in_epochs_have_a_history_of_finite_losses(quick, name, data):
     X, Y = data
-    history = quick.fit(X[:400], Y[:400], X[400:], Y[400:]).history
+    history = quick.fit(X[:400], Y[:400], X[400:], Y[400:]).history_
     assert np.isfinite([(epoch.loss, epoch.validation_loss) for epoch in history]).all()
     assert bool(history) == ("epochs" in quick.get_params() or name == "gbm")
 

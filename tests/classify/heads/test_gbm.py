@@ -55,7 +55,7 @@ def test_without_validation_rows_each_booster_has_the_rounds_of_cross_validation
             losses.append([log_loss(Y[fold, c], stage) for stage in stages])
         rounds, loss = head.boosters_[c].num_trees(), np.mean(losses, axis=0)
         assert loss[rounds - 1] < loss.min() + 0.003  # their bins are not those of all rows
-        assert [epoch.epoch for epoch in head.history if epoch.model == c] == [*range(1, rounds + 1)]
+        assert [epoch.epoch for epoch in head.history_ if epoch.model == c] == [*range(1, rounds + 1)]
         whole = of_all_rows(columns, Y[:, c], rounds)
         Z = projection.project(X, center, axes)
         np.testing.assert_allclose(head.predict_proba(X)[:, c], whole.predict_proba(Z)[:, 1], atol=1e-6)
@@ -91,7 +91,7 @@ def test_the_history_has_the_log_losses_of_each_class_round_by_round():
     scores = head.predict_proba(X[400:])
     _, _, columns = projection.learn(X[:400], Y[:400], 32, 0)
     for c in range(3):
-        rounds = [epoch for epoch in head.history if epoch.model == c]
+        rounds = [epoch for epoch in head.history_ if epoch.model == c]
         assert [epoch.epoch for epoch in rounds] == [*range(1, len(rounds) + 1)]
         best = min(rounds, key=lambda epoch: epoch.validation_loss)
         assert len(rounds) == best.epoch + 5
@@ -105,12 +105,12 @@ def test_a_fit_that_will_take_long_warns_at_once_and_goes_on(monkeypatch, capsys
     X, Y = problem(c=12)
     head = GBM(jobs=1, rounds=3).fit(X, Y)
     assert len(head.boosters_) == 12
-    (warning,) = head.warnings
+    (warning,) = head.warnings_
     assert warning.startswith("head gbm takes about 0 minutes for 12 classes")
     assert warning in capsys.readouterr().err
-    assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings == [warning]
+    assert GBM(jobs=1, rounds=3, progress=False).fit(X, Y).warnings_ == [warning]
     assert not capsys.readouterr().err
-    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings  # too few classes to estimate the time from
+    assert not GBM(jobs=1, rounds=3).fit(X, Y[:, :9]).warnings_  # too few classes to estimate the time from
 
 
 def test_scores_out_of_fold_are_those_of_boosters_of_the_other_folds():

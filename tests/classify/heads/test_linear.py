@@ -78,11 +78,11 @@ def test_without_validation_rows_a_part_chooses_the_strength_and_all_rows_are_fi
 
 def test_classes_that_do_not_converge_are_counted_in_a_warning(monkeypatch):
     X, Y = problem(2, 400, 30)
-    assert not Linear(Cs=CS, device="cpu").fit(X, Y).warnings
+    assert not Linear(Cs=CS, device="cpu").fit(X, Y).warnings_
     monkeypatch.setattr(linear, "MAX_STEPS", 1)
     Y[:, 0] = False  # a constant class needs no step
     for validation in ((X, Y), ()):
-        (warning,) = Linear(Cs=[10.0], tolerance=0.1, device="cpu").fit(X, Y, *validation).warnings
+        (warning,) = Linear(Cs=[10.0], tolerance=0.1, device="cpu").fit(X, Y, *validation).warnings_
         assert "not converged for 2 of 3 classes after 1 steps at C = 10," in warning
 
 

@@ -23,7 +23,7 @@ def data():
 class Memory(BaseEstimator):
     """A head that knows the labels of the rows it was fitted on, and scores all other rows 0.5."""
 
-    takes_raw, warnings, CHOICES = False, (), {}
+    takes_raw, warnings_, CHOICES = False, (), {}
 
     def __init__(self, seed=0):
         self.seed = seed
@@ -40,7 +40,7 @@ class Memory(BaseEstimator):
 class Spy(BaseEstimator):
     """A combiner that keeps the arguments of `fit`, and scores by the logits of the first head."""
 
-    takes_raw, warnings, CHOICES = False, (), {}
+    takes_raw, warnings_, CHOICES = False, (), {}
 
     def __init__(self, seed=0):
         self.seed = seed
@@ -121,7 +121,7 @@ def test_warnings_of_the_heads_and_the_combiner_are_passed_on(data, monkeypatch)
     monkeypatch.setattr("encode_once.classify.heads.linear.MAX_STEPS", 1)
     options = {"Cs": [10.0], "tolerance": 1e-9}
     stack = Stack(SHAPES, heads=["linear", "knn"], options=[options, {}], combiner_options=options)
-    assert [warning.split(" for ")[0] for warning in stack.fit(*data).warnings] == [
+    assert [warning.split(" for ")[0] for warning in stack.fit(*data).warnings_] == [
         "head linear has not converged"
     ] * 2
 

@@ -94,7 +94,7 @@ def test_divergence_at_a_high_learning_rate_is_an_error(name, data):
 def test_the_history_has_every_rate_and_member_and_the_scores_of_the_kept_networks(data):
     X, Y = data
     head = small("mlp", members=2, learning_rate=[1e-9, 0.02], stop_by="loss")
-    history = head.fit(X[:200], Y[:200], X[200:], Y[200:]).history
+    history = head.fit(X[:200], Y[:200], X[200:], Y[200:]).history_
     assert [(epoch.epoch, epoch.model) for epoch in history] == [(e, m) for e in (1, 2) for m in range(4)]
     kept = [max(e.validation_score for e in history if e.model == model) for model in (2, 3)]
     with torch.no_grad():
@@ -183,4 +183,4 @@ def test_without_validation_rows_new_networks_learn_from_all_rows(data, monkeypa
     (part, no_limit, history), (rows, epochs, _) = calls
     assert (part, no_limit, rows) == (round(0.9 * len(X)), None, len(X))
     assert epochs == 1 + np.argmax([epoch.validation_score for epoch in history])
-    assert list(head.history) == history
+    assert list(head.history_) == history
