@@ -7,7 +7,7 @@ export COCO19
 
 # Tests whose figures depend on the order in which the processor adds.
 NUMERICAL := tests/extract/encoders tests/classify/heads tests/classify/decisions tests/classify/evaluation \
-  tests/classify/data/test_duplicates.py tests/classify/runs/test_onnx_export.py
+  tests/classify/data/test_duplicates.py tests/deploy
 # Tests that break a store at one place after the other: `make test` tries every fourth.
 BROKEN := tests/crash tests/cache/test_damage.py tests/cache/test_merge.py
 ROUNDS ?= 3

@@ -309,35 +309,23 @@ def predict(
 @output_option(default="model.onnx")
 @json_option
 def export_run(run: str, output: Path, as_json: bool) -> None:
-    """Export a run's standardisation, network and thresholds as one ONNX file, checked with onnxruntime.
+    """Export a run's standardisation, network and decision rule as one ONNX file, checked with onnxruntime.
 
     The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
-    `scores` and `labels`, which are scores that reach their thresholds. The file's metadata names features,
-    classes and thresholds.
+    `scores`, as `predict --scores` writes them, and `labels`, as the run chooses them. The file's metadata
+    name features, classes and thresholds.
 
     \b
     Example:
       encode-once export runs/mlp -o model.onnx
     """
     from encode_once.classify import load_run
-    from encode_once.classify.runs.onnx_export import export_onnx
+    from encode_once.deploy.onnx_export import export_onnx
 
-    loaded = load_run(run)
-    difference = export_onnx(loaded, output)
-    say(f"{output}: scores differ from the run's by {difference:.1e} at most")
-    spec = loaded.decision.spec
-    if spec.decide != "thresholds":
-        say(
-            f"its labels are scores that reach thresholds for {spec.objective} F1; the run itself chooses "
-            f"{spec} (tune {run} --decide thresholds gives both the same labels)"
-        )
+    compared = export_onnx(load_run(run), output)
+    say(f"{output}: {compared.text('random rows')}")
     if as_json:
-        content = {
-            "output": str(output),
-            "difference": difference,
-            "same_labels": spec.decide == "thresholds",
-        }
-        click.echo(json.dumps(content, indent=1))
+        click.echo(json.dumps({"output": str(output), **compared.as_json()}, indent=1))
     say_next("evaluate", run)
 
 

@@ -56,7 +56,7 @@ ORDER = {
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
         "experiments", "pages", "audit", "report", "doctor", "bench", "commands",
     ],
-    "deploy": ["commands"],
+    "deploy": ["decision_graph", "onnx_file", "run_graph", "onnx_export", "commands"],
 }  # fmt: skip
 
 

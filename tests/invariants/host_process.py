@@ -95,7 +95,7 @@ def library(data, folder):
     from encode_once.cache import Store
     from encode_once.classify import fit, load_run
     from encode_once.classify.decisions.rule import DecisionSpec
-    from encode_once.classify.runs.onnx_export import export_onnx
+    from encode_once.deploy.onnx_export import export_onnx
     from encode_once.extract import encode
     from encode_once.extract.reencode import recompute
 

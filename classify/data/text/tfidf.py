@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import DataError
-from encode_once.classify.arrays import State
+from encode_once.classify.arrays import FloatArray, State
 from encode_once.classify.data.text.sparse import WordWeights
 from encode_once.classify.data.text.words import pack, unpack, words
 
@@ -42,10 +42,15 @@ class TfIdf:
         # An extra caption, because scikit-learn rejects an empty list.
         return WordWeights(self.vectoriser_.transform([*captions, ""])[:-1], has_words)
 
+    @property
+    def vocabulary(self) -> tuple[list[str], FloatArray]:
+        """The words in the order of their columns, and their weights (words,)."""
+        return self.vectoriser_.get_feature_names_out().tolist(), self.vectoriser_.idf_
+
     def state(self) -> State:
         """The words, one a line in UTF-8, and their weights (words,)."""
-        vocabulary = self.vectoriser_.get_feature_names_out().tolist()
-        return {"words": pack(vocabulary), "idf": self.vectoriser_.idf_}
+        vocabulary, weights = self.vocabulary
+        return {"words": pack(vocabulary), "idf": weights}
 
     def load_state(self, state: State) -> None:
         """Restore what another vectoriser learned."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 
 import h5py
@@ -14,8 +15,9 @@ from click.testing import CliRunner
 from encode_once.cache import DataError, Failure
 from encode_once.classify import DecisionSpec, FitSpec, fit, load_run
 from encode_once.classify.heads.linear import Linear
-from encode_once.classify.runs.onnx_export import ExportError, export_onnx
 from encode_once.cli import main
+from encode_once.deploy.onnx_export import export_onnx
+from encode_once.deploy.onnx_file import ExportError
 
 SMALL = {"epochs": 2, "device": "cpu", "progress": False}
 VECTORS = ["e/image", "e/text"]
@@ -83,7 +85,7 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
     spec = FitSpec(head, features, options, "random:0.3", decision="samples", validation="tenth")
     fit(store, spec, run=run)
     run = load_run(run)
-    assert export_onnx(run, tmp_path / "model.onnx") <= 1e-5
+    assert export_onnx(run, tmp_path / "model.onnx").difference <= 1e-5
     model = session(tmp_path / "model.onnx")
     (features_input,) = model.get_inputs()
     assert (features_input.name, features_input.type) == ("features", "tensor(float)")
@@ -169,28 +171,51 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
     result = CliRunner().invoke(main, ["export", str(fitted.path), "-o", str(tmp_path / "model.onnx")])
     assert result.exit_code == 0, result.output
     assert result.stdout == ""
-    assert "scores differ from the run's by" in result.stderr
+    assert "differ from the run's by" in result.stderr
     onnx.checker.check_model(str(tmp_path / "model.onnx"))
 
 
-def test_of_a_run_that_chooses_sets_the_labels_are_those_of_its_thresholds(store, tmp_path):
-    run, _ = fit(store, "linear", features=VECTORS, run=tmp_path / "run")
-    assert run.decision.spec.decide == "expected-f1"
-    result = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "model.onnx")])
+RULES = {
+    "expected F1": DecisionSpec(),
+    "expected F1 of isotonic scores": DecisionSpec(calibrate="isotonic"),
+    "expected F1 within bounds": DecisionSpec(at_least=1, at_most=2),
+    "thresholds of calibrated scores": DecisionSpec("macro", calibrate="temperature"),
+    "thresholds within bounds": DecisionSpec("micro", at_least=1, at_most=2),
+}
+
+
+@pytest.mark.parametrize("decision", RULES.values(), ids=RULES)
+def test_the_labels_are_those_of_the_run_whatever_its_decision_rule(store, tmp_path, decision):
+    run, _ = fit(store, "linear", features=VECTORS, decision=decision, run=tmp_path / "run")
+    result = CliRunner().invoke(main, ["export", str(run.path), "-o", str(tmp_path / "model.onnx"), "--json"])
     assert result.exit_code == 0, result.output
-    assert "reach thresholds for samples F1; the run itself chooses sets" in result.stderr
+    assert json.loads(result.stdout)["same_labels"]
     X = stored(store, VECTORS, 0)
     scores, labels = session(tmp_path / "model.onnx").run(["scores", "labels"], {"features": X})
-    thresholds = json.loads((run.path / "thresholds.json").read_text())["thresholds"]
-    np.testing.assert_array_equal(labels, scores >= [thresholds[name] for name in run.record.classes])
-    assert (labels != run.decision(scores)).any()
+    expected = run.decision.probabilities(run.model.scores(X))
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_array_equal(labels, run.decision.choose(expected))
+    assert labels.any()
+    metadata = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["decided"] == run.decision.summary["decided"]
+    assert (json.loads(metadata["thresholds"]) is None) == (decision.decide == "expected-f1")
 
 
-def test_a_run_that_decides_by_more_than_thresholds_is_refused_with_what_to_do(filled, tmp_path):
-    run, _ = fit(filled(), "linear", decision=DecisionSpec("micro", at_least=1), run=tmp_path / "run")
-    with pytest.raises(
-        DataError, match=r"decides by more than thresholds .*--decide thresholds --calibrate none"
-    ):
-        export_onnx(run, tmp_path / "model.onnx")
-    run.decision = DecisionSpec("micro").fit(run.validation.scores, run.validation.labels)
-    assert export_onnx(run, tmp_path / "model.onnx") < 1e-5
+def test_the_words_of_tf_idf_and_their_weights_are_in_the_metadata(tmp_path, filled):
+    store = filled(60)
+    (table,) = store.tables()
+    rng = np.random.default_rng(0)
+    table.captions = [" ".join(rng.choice(["dog", "cat", "car", "bus"], 3)) for _ in table.ids]
+    store.save(table)
+    run, _ = fit(store, "linear", features=["tfidf:4"], run=tmp_path / "run")
+    export_onnx(run, tmp_path / "model.onnx")
+    model = session(tmp_path / "model.onnx")
+    (feature,) = json.loads(model.get_modelmeta().custom_metadata_map["features"])
+    captions = ["A dog, a DOG and a cat!", "zzyzx", "car"]
+    words = [re.findall(r"\b\w\w+\b", caption.lower()) for caption in captions]
+    counts = np.array([[row.count(word) for word in feature["words"]] for row in words])
+    X = counts * feature["weights"]
+    X /= np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-9)
+    (scores,) = model.run(["scores"], {"features": X.astype(np.float32)})
+    vectors = run.model.vectorisers["tfidf:4"].transform(captions).take(np.arange(3))[:, 0]
+    np.testing.assert_allclose(scores, run.decision.probabilities(run.model.scores(vectors)), atol=1e-6)

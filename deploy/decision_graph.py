@@ -1,0 +1,217 @@
+"""A run's decision rule as a torch module of standard operators, which an ONNX file can hold.
+
+The expected F1 of a row's k likeliest labels is a sum over the numbers of true labels, which
+`classify.decisions.expected_f1` computes by a recursion. ONNX has no short form of that, but the sum is also
+an integral. Let a of the k labels and b of the others be true. As 1 / m = ∫ t^(m - 1) dt over [0, 1],
+
+    F(k) = E[2 a / (k + a + b)] = 2 ∫ t^(k - 1) E[a t^a] E[t^b] dt,
+
+and for independent labels of probabilities p_1 ≥ p_2 ≥ … ≥ p_c the expectations are products:
+
+    F(k) = 2 ∫ t^k  Π_i (1 - p_i + p_i t)  Σ_(i ≤ k) p_i / (1 - p_i + p_i t) dt.
+
+The integrand is a polynomial, so that Gauss and Legendre's nodes give the integral exactly, or with fewer
+nodes nearly so (see `_nodes`). Nothing is subtracted, so that rounding errors stay those of float64.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from encode_once.classify.decisions.calibration import COARSE, FINEST, Calibration
+from encode_once.classify.decisions.expected_f1 import ROUNDING
+from encode_once.classify.decisions.rule import DecisionRule
+
+ERROR = 1e-16  # of the quadrature, far below ROUNDING
+SMALLEST = 1e-300  # a margin of a label that is not chosen is at most minus that
+
+
+class DecisionGraph(nn.Module):
+    """Scores (b, c) float32 → probabilities float64 and labels bool, both (b, c), as the rule gives them."""
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        self.calibration: nn.Module | None = None
+        if rule.calibration is not None:
+            by_pieces = rule.calibration.method == "isotonic"
+            self.calibration = (PiecesGraph if by_pieces else LinesGraph)(rule.calibration)
+        bounds = rule.spec.at_least, rule.spec.at_most
+        self.choose: nn.Module
+        if rule.spec.decide != "thresholds":
+            self.choose = InOrder(ExpectedF1Graph(rule), rule, *bounds)
+        elif bounds == (0, None):
+            self.choose = ThresholdGraph(rule)
+        else:
+            self.choose = InOrder(MarginGraph(rule), rule, *bounds)
+
+    def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
+        """Probabilities, which are the scores if the rule does not calibrate them, and labels."""
+        probabilities = scores.double()
+        if self.calibration is not None:
+            probabilities = self.calibration(probabilities)
+        return probabilities, self.choose(probabilities)
+
+
+class LinesGraph(nn.Module):
+    """`Calibration` by a line per class: scores (b, c) → probabilities (b, c), float64."""
+
+    intercepts: Tensor
+    slopes: Tensor
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        intercepts, slopes = np.array(calibration.parameters).T
+        self.register_buffer("intercepts", torch.from_numpy(intercepts))
+        self.register_buffer("slopes", torch.from_numpy(slopes))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Probabilities."""
+        return torch.sigmoid(self.intercepts + self.slopes * _logits(scores, COARSE))
+
+
+class PiecesGraph(nn.Module):
+    """`Calibration` by straight pieces per class: scores (b, c) → probabilities (b, c), float64."""
+
+    starts: Tensor
+    widths: Tensor
+    slopes: Tensor
+    lowest: Tensor
+
+    def __init__(self, calibration: Calibration) -> None:
+        super().__init__()
+        most = max(corners.shape[1] for corners in calibration.parameters)
+        # The last corner of a class is repeated, so that all have equally many.
+        padded = [np.pad(p, [(0, 0), (0, most - p.shape[1])], "edge") for p in calibration.parameters]
+        x, y = np.stack(padded, axis=1)  # (c, corners)
+        widths, rises = np.diff(x), np.diff(y)
+        slopes = np.divide(rises, widths, out=np.zeros_like(rises), where=widths > 0)
+        for name, values in {
+            "starts": x[:, :-1],
+            "widths": widths,
+            "slopes": slopes,
+            "lowest": y[:, 0],
+        }.items():
+            self.register_buffer(name, torch.from_numpy(values.copy()))
+
+    def forward(self, scores: Tensor) -> Tensor:
+        """Probabilities."""
+        beyond = (_logits(scores, COARSE)[..., None] - self.starts).clamp(min=0)  # (b, c, pieces)
+        return self.lowest + (torch.minimum(beyond, self.widths) * self.slopes).sum(dim=2)
+
+
+class ThresholdGraph(nn.Module):
+    """Probabilities (b, c) → whether they reach their thresholds, (b, c)."""
+
+    thresholds: Tensor
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        self.register_buffer("thresholds", torch.from_numpy(rule.thresholds))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Labels."""
+        return probabilities >= self.thresholds
+
+
+class InOrder(nn.Module):
+    """Probabilities (b, c) → labels (b, c): a number of those that come first in a row, within bounds.
+
+    ranking: probabilities (b, c), with columns in the rule's order of precedence → the columns in the order
+        in which they are chosen, and how many are, (b, 1). Of equal ones the first column comes first.
+    """
+
+    order: Tensor
+    inverse: Tensor
+
+    def __init__(self, ranking: nn.Module, rule: DecisionRule, at_least: int, at_most: int | None) -> None:
+        super().__init__()
+        c = len(rule.thresholds)
+        order = np.arange(c) if rule.precedence is None else rule.precedence
+        self.ranking, self.at_least, self.at_most = ranking, min(at_least, c), min(at_most or c, c)
+        self.register_buffer("order", torch.from_numpy(order))
+        self.register_buffer("inverse", torch.from_numpy(np.argsort(order)))
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        """Labels."""
+        probabilities = probabilities[:, self.order]
+        ranked, sizes = self.ranking(probabilities)
+        sizes = sizes.clamp(self.at_least, self.at_most)
+        chosen = torch.arange(len(self.order)) < sizes  # (b, c), in the order of `ranked`
+        return torch.zeros_like(chosen).scatter(1, ranked, chosen)[:, self.inverse]
+
+
+class MarginGraph(nn.Module):
+    """Probabilities (b, c) → columns by how far they are above their thresholds, and how many reach them."""
+
+    thresholds: Tensor
+    threshold_logits: Tensor
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        order = np.arange(len(rule.thresholds)) if rule.precedence is None else rule.precedence
+        thresholds = torch.from_numpy(rule.thresholds[order])
+        self.register_buffer("thresholds", thresholds)
+        self.register_buffer("threshold_logits", _logits(thresholds, FINEST))
+
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns in order, and their number."""
+        reached = probabilities >= self.thresholds
+        margins = _logits(probabilities, FINEST) - self.threshold_logits
+        # Those that reach their thresholds come first, however margins were rounded.
+        margins = torch.where(reached, margins.clamp(min=0), margins.clamp(max=-SMALLEST))
+        return _descending(margins)[1], reached.long().sum(dim=1, keepdim=True)
+
+
+class ExpectedF1Graph(nn.Module):
+    """Probabilities (b, c) → columns in descending order, and the size of the set of greatest expected F1."""
+
+    nodes: Tensor
+    powers: Tensor
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        c = len(rule.thresholds)
+        least, most = rule.sizes or (1, c)
+        self.may_be_empty = least == 0
+        self.largest = max(1, min(most, rule.spec.at_most or c, c))
+        nodes, weights = np.polynomial.legendre.leggauss(_nodes(c, self.largest))
+        nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
+        powers = 2 * weights[:, None] * nodes[:, None] ** np.arange(1, self.largest + 1)  # (nodes, k)
+        self.register_buffer("nodes", torch.from_numpy(nodes))
+        self.register_buffer("powers", torch.from_numpy(powers))
+
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns in order, and their number."""
+        p, ranked = _descending(probabilities)
+        factors = 1 - p[..., None] + p[..., None] * self.nodes  # (b, c, nodes)
+        product = factors.log().sum(dim=1, keepdim=True).exp()  # (b, 1, nodes)
+        first = (p[..., None] / factors)[:, : self.largest].cumsum(dim=1)  # (b, k, nodes)
+        values = (first * product * self.powers.T).sum(dim=2)  # (b, k): expected F1 of the first k
+        empty = (1 - p).log().sum(dim=1, keepdim=True).exp()  # the chance that no label is true
+        values = torch.cat([empty if self.may_be_empty else torch.full_like(empty, -1.0), values], dim=1)
+        best = values >= values.amax(dim=1, keepdim=True) - ROUNDING
+        return ranked, best.float().argmax(dim=1, keepdim=True)  # the smallest of equally good sets
+
+
+def _nodes(c: int, largest: int) -> int:
+    """How many nodes make the quadrature's error at most ERROR.
+
+    n nodes are exact for degrees below 2 n. If a function is analytic and at most M in Bernstein's ellipse
+    of parameter 2 around [0, 1], their error is at most 12 M / 4^n (Trefethen, SIAM Review 2008). There
+    |t| ≤ 9/8, so that |t^k| ≤ exp(k / 8) and |1 - p + p t| ≤ exp(p / 8); and the sum has at most c terms.
+    """
+    bound = math.log(12 * 2 * c / ERROR) + (largest + c) / 8
+    return min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4)))
+
+
+def _descending(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The values (b, c) in descending order, and their columns; ONNX keeps the order of equal ones."""
+    ordered = values.topk(values.shape[1], dim=1)
+    return ordered.values, ordered.indices
+
+
+def _logits(scores: Tensor, clip: float) -> Tensor:
+    clipped = scores.clamp(clip, 1 - clip)
+    return (clipped / (1 - clipped)).log()

@@ -1,0 +1,3 @@
+from tests.classify.conftest import filled
+
+__all__ = ["filled"]
