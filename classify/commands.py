@@ -119,6 +119,7 @@ def fit(
     from encode_once.classify import fit as fit_head
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
+    from encode_once.classify.runs.model_card import model_card
     from encode_once.classify.runs.trackers import check_tracker, track
     from encode_once.classify.spec import FitSpec
 
@@ -142,6 +143,7 @@ def fit(
     warn(skipped)
     for check in fired:
         alert(checks.line(check))
+    fitted.save_card(model_card(fitted, checks.findings(fired, skipped, ignore)))
     for tracker in trackers:
         say(f"{tracker}: {track(fitted, metrics, tracker)}")
     return evidence
@@ -170,6 +172,8 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
     from encode_once.classify.decisions.objectives import BY_HAND
     from encode_once.classify.decisions.rule import DecisionRule
     from encode_once.classify.evaluation.tables import metrics_text
+    from encode_once.classify.report import checks
+    from encode_once.classify.runs.model_card import model_card
     from encode_once.classify.runs.reading import read_thresholds
 
     if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown name before anything is read
@@ -182,7 +186,8 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
         bounds, thresholds = loaded.decision.spec, read_thresholds(thresholds_file, loaded.record.classes)
         loaded.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
-    loaded.save_decision(metrics, predictions)
+    findings = checks.findings(*checks.fired(checks.Evidence.of(loaded), vectors=False))
+    loaded.save_decision(metrics, predictions, model_card(loaded, findings))
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say_next("evaluate", run)
 

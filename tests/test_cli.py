@@ -488,3 +488,15 @@ def test_a_caption_alone_is_labelled_and_a_feature_that_it_lacks_is_replaced(ext
     assert row["id"] == "caption"
     assert {"dog", "cat"} & {*row["labels"]}
     assert "efficientnet-lite0" in result.stderr
+
+
+def test_the_model_card_has_licences_and_findings_and_is_of_the_current_rule(extracted, run, tmp_path):
+    run("fit", "--head", "linear", "--run", "runs/a", "--ignore", "EO013")
+    card = tmp_path / "runs/a/README.md"
+    text = card.read_text()
+    for words in ("Apache-2.0", "PDDL", "trained on Wikipedia 2014", "- EO002: ", "EO013 was not checked"):
+        assert words in text
+    assert str(tmp_path) not in text
+    run("tune", "runs/a", "--objective", "micro")
+    assert "thresholds maximise micro" in card.read_text()
+    assert "- EO013: " in card.read_text()

@@ -25,7 +25,7 @@ def with_interval(value: float | None, ends: Sequence[float] | None, sign: str =
 def metrics_text(metrics: Metrics) -> str:
     """A run's metrics: a line per class, then the averages, and their intervals if there are any."""
     classes = [
-        {**row, "threshold": _threshold_cell(row["threshold"]), "interval": _interval_cell(row["interval"])}
+        {**row, "threshold": threshold_cell(row["threshold"]), "interval": _interval_cell(row["interval"])}
         for row in metrics["per_class"]
     ]
     if all(row["threshold"] is None for row in classes):  # labels did not come from one threshold per class
@@ -42,7 +42,7 @@ def metrics_text(metrics: Metrics) -> str:
     return "\n".join(lines)
 
 
-def _threshold_cell(value: float | None) -> float | str | None:
+def threshold_cell(value: float | None) -> float | str | None:
     """A threshold; in words if every score reaches it, or none does."""
     if value is None:
         return None
@@ -52,13 +52,13 @@ def _threshold_cell(value: float | None) -> float | str | None:
 def _interval_cell(ends: list[float] | None) -> str | None:
     if ends is None:
         return None
-    low, high = (cell_text(_threshold_cell(end)) for end in ends)
+    low, high = (cell_text(threshold_cell(end)) for end in ends)
     return f"{low} … {high}"
 
 
 def _never_predicted(metrics: Metrics) -> list[str]:
     """A line about the classes for which no threshold has the precision or recall that was asked for."""
-    names = [row["label"] for row in metrics["per_class"] if _threshold_cell(row["threshold"]) == "never"]
+    names = [row["label"] for row in metrics["per_class"] if threshold_cell(row["threshold"]) == "never"]
     objective = metrics["objective"]
     if not names or not objective.removeprefix("global-").startswith(("precision:", "recall:")):
         return []

@@ -17,6 +17,7 @@ from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.tables import about
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import Run, find_run
 from encode_once.classify.spec import FitSpec
@@ -106,5 +107,6 @@ class TrialRunner:
     def _run(self, spec: FitSpec, place: Path) -> Run:
         run = find_run([place]) or fit(self.store, spec, run=place, overwrite=True, table=self.table)[0]
         if run.decision.spec != spec.decision:
-            run.save_decision(*retune(run, spec.decision))
+            results = retune(run, spec.decision)
+            run.save_decision(*results, model_card(run))
         return run

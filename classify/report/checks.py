@@ -141,6 +141,12 @@ def fired(
     return results, skipped
 
 
+def findings(checks: Sequence[Fired], skipped: Sequence[str], ignore: Collection[str] = ()) -> list[str]:
+    """What `fired` returned, and the codes that it left out, a line each, as a model card shows them."""
+    lines = [f"{check['code']}: {check['detected']}; {check['why']}" for check in checks]
+    return [*lines, *skipped, *(f"{code} was not checked: it was left out by --ignore" for code in ignore)]
+
+
 def check_codes(codes: Collection[str]) -> None:
     """Raise a UsageError for an unknown code."""
     for code in codes:

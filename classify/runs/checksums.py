@@ -16,15 +16,17 @@ from encode_once.classify.runs.reading import RunError, read_json, reading
 CHECKSUMS = "checksums.json"
 
 
-def write_checksums(replacement: Replacement) -> None:
-    """Add the checksums of the files that are replaced to those of the others."""
+def write_checksums(replacement: Replacement, without: str = "") -> None:
+    """Add the checksums of the files that are replaced to those of the others, but that of `without`."""
     path = replacement.folder / CHECKSUMS
     before = _read(replacement.folder) if path.exists() else {}
     now = {}
     for name in replacement.names:
         with replacement(name).open("rb") as file:
             now[name] = file_checksum(file)
-    write_json(replacement(CHECKSUMS), before | now)
+    write_json(
+        replacement(CHECKSUMS), {name: sum_ for name, sum_ in (before | now).items() if name != without}
+    )
 
 
 def check_files(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -28,6 +28,7 @@ from encode_once.classify.data.tables import choose_table
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
+from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import decide, measure_kept
 from encode_once.classify.runs.run import FittedFeature, Run, RunRecord, check_place
 from encode_once.classify.spec import FitSpec, code_key
@@ -116,7 +117,7 @@ def fit(
         fitted.model.head.history_,
     )
     metrics, predictions = measure_kept(result)
-    result.save(metrics, predictions)
+    result.save(metrics, predictions, model_card(result))
     return result, metrics
 
 

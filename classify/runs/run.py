@@ -13,6 +13,7 @@ thresholds.json      the decision rule: what was asked for, and a threshold for 
                      also `folds`: the rule of each fold, which labelled its rows of `eval`
 metrics.json         the metrics of the decision rule on `eval`
 predictions.csv      its labels for the rows of `eval`
+README.md            the model card, see `model_card`; only if whoever saved the decision rule wrote one
 checksums.json       of all other files, see `checksums`
 
 All of them are replaced together, see `cache.format.replacement`.
@@ -66,7 +67,8 @@ from encode_once.classify.spec import FitSpec
 FORMAT, VERSION = "encode-once run", 7
 WEIGHTS, SCORES, RULE, HISTORY = "weights.safetensors", "scores.h5", "thresholds.json", "history.csv"
 CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weights when its model is
-FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CHECKSUMS)
+CARD = "README.md"
+FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CARD, CHECKSUMS)
 PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
 MODALITIES = ("image", "caption")
 INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
@@ -82,11 +84,17 @@ class FittedFeature:
     weights_file: str | None = None  # the encoder's local weights
     captions: str = OWN  # the kind of captions, if it encodes captions
     length: int = 1  # of its sequences, as the head takes them
+    licence: str = ""  # of the encoder's published weights; "": not recorded
+    trained_on: str = ""  # the data of these weights; "": not recorded
 
     @classmethod
     def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FittedFeature":
         """The record of a feature as it is in the store."""
-        return cls(feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length)
+        provenance = feature.record.provenance
+        rights = provenance.get("licence", ""), provenance.get("trained_on", "")
+        return cls(
+            feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length, *rights
+        )
 
 
 @dataclass(frozen=True)
@@ -206,8 +214,11 @@ class Run:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on; none without content."""
         return present(keys) & (KeyIndex(self.fitted_on).find(keys) >= 0)
 
-    def save(self, metrics: Metrics, predictions: LabelMatrix) -> None:
-        """Write the folder; a run that is there is replaced as a whole, or not at all."""
+    def save(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
+        """Write the folder; a run that is there is replaced as a whole, or not at all.
+
+        card: of `model_card`; without one, the card of the run that is there is removed.
+        """
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
             save_file(_arrays(self.model), new(WEIGHTS))
@@ -220,15 +231,32 @@ class Run:
             del content["data"]  # the same as `table`
             write_json(new("run.json"), content)
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
-            write_checksums(new)
+            self._write_card(new, card)
         self._remove_page()
 
-    def save_decision(self, metrics: Metrics, predictions: LabelMatrix) -> None:
-        """Write the decision rule, and the metrics and predictions that depend on it, or none of them."""
+    def save_decision(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
+        """Write the decision rule, and what depends on it: metrics, predictions and card; or none of them.
+
+        card: as for `save`.
+        """
         with replacing_together(self.path, FILES) as new:
             self._write_decision(new, metrics, predictions)
-            write_checksums(new)
+            self._write_card(new, card)
         self._remove_page()
+
+    def save_card(self, card: str) -> None:
+        """Replace the card alone."""
+        with replacing_together(self.path, FILES) as new:
+            self._write_card(new, card)
+
+    def _write_card(self, new: Replacement, card: str) -> None:
+        """Write the last files: the card, or none, as the old one shows the run as it was; and checksums."""
+        if card:
+            new(CARD).write_text(card, encoding="utf-8")
+            write_checksums(new)
+        else:
+            write_checksums(new, without=CARD)
+            (self.path / CARD).unlink(missing_ok=True)  # before the new files count: never one of another run
 
     def _remove_page(self) -> None:
         """Remove the page, which shows the run as it was."""

@@ -16,6 +16,7 @@ from encode_once.cache.format.replacement import MARKER, Replacement
 from encode_once.classify import fit, load_run, measure_kept, retune
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.runs.model_card import model_card
 from tests.conftest import files_of
 from tests.invariants.test_files_agree import check
 
@@ -84,7 +85,7 @@ def two_runs(tmp_path_factory):
             fit(store, "linear", run=folder / rule, seed=seed, decision=DecisionSpec(rule), **options)[0]
             for seed, rule in enumerate(["micro", "macro"])
         ]
-    return [(run, *measure_kept(run)) for run in runs]
+    return [(run, *measure_kept(run), model_card(run)) for run in runs]
 
 
 def every_end(write, old, folder, monkeypatch):
@@ -120,13 +121,24 @@ def test_wherever_a_fit_ends_the_folder_holds_the_old_run_or_the_new_one(two_run
 def test_wherever_tune_ends_the_rule_its_metrics_and_its_labels_agree(two_runs, tmp_path, monkeypatch):
     (old, *_), _ = two_runs
     moved = replace(old, path=tmp_path / "run")
-    results = retune(moved, DecisionSpec("samples", at_least=1))
+    results = *retune(moved, DecisionSpec("samples", at_least=1)), model_card(moved)
     objectives = []
     for folder in every_end(lambda: moved.save_decision(*results), old.path, moved.path, monkeypatch):
         objectives.append(load_run(folder).decision.spec.objective)
         check(folder)
     assert {*objectives} == {"micro", "samples"}
     assert objectives == sorted(objectives)
+
+
+def test_wherever_tune_without_a_card_ends_there_is_no_card_of_another_rule(two_runs, tmp_path, monkeypatch):
+    (old, *_), _ = two_runs
+    moved = replace(old, path=tmp_path / "run")
+    results = retune(moved, DecisionSpec("samples", at_least=1))
+    for folder in every_end(lambda: moved.save_decision(*results), old.path, moved.path, monkeypatch):
+        load_run(folder)
+        check(folder)
+    assert not (folder / "README.md").exists()
+    assert "README.md" not in json.loads((folder / "checksums.json").read_text())
 
 
 def test_a_first_fit_that_ended_leaves_no_run_and_can_be_repeated(two_runs, tmp_path, monkeypatch):

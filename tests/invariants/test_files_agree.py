@@ -7,6 +7,7 @@ from itertools import pairwise, product
 import h5py
 import numpy as np
 import pytest
+import yaml
 from scipy.special import expit, logit
 from sklearn.metrics import (
     accuracy_score,
@@ -16,9 +17,11 @@ from sklearn.metrics import (
     precision_score,
     recall_score,
 )
+from xxhash import xxh3_64_hexdigest
 
 from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.runs.model_card import model_card
 
 RULES = [
     DecisionSpec("macro"),
@@ -138,7 +141,19 @@ def check(path):
         one_rule = rule["decide"] == "thresholds" and not rule["folds"]
         assert row["threshold"] == (rule["thresholds"][classes[c]] if one_rule else None)
         assert row["interval"] == (rule["intervals"][classes[c]] if one_rule else None)
+    if (path / "README.md").exists():
+        check_card(path, metrics)
     return rule
+
+
+def check_card(path, metrics):
+    """Assert that the model card is of these metrics, and that its checksum is its own."""
+    content = (path / "README.md").read_bytes()
+    assert json.loads((path / "checksums.json").read_text())["README.md"] == xxh3_64_hexdigest(content)
+    (result,) = yaml.safe_load(content.decode().split("---\n")[1])["model-index"][0]["results"]
+    figures = {row["name"]: row["value"] for row in result["metrics"]}
+    for average in ("micro", "macro", "samples"):
+        assert figures[f"{average} F1"] == pytest.approx(metrics[f"{average}_f1"], abs=1e-4)
 
 
 @pytest.mark.parametrize("tune_on", ["inner", "eval"])
@@ -161,8 +176,9 @@ def test_the_files_that_fit_writes_agree_as_those_of_tune_do(data, tmp_path, dec
         path = tmp_path / split.partition(":")[0]
         fit(data.save(tmp_path), "linear", split=split, decision=decision, run=path, options={"Cs": [0.1]})
         check(path)
+        assert (path / "README.md").exists()
         before = (path / "thresholds.json").read_bytes()
         run = load_run(path)
-        run.save_decision(*retune(run, decision))
+        run.save_decision(*retune(run, decision), model_card(run))
         assert (path / "thresholds.json").read_bytes() == before
         check(path)

@@ -15,6 +15,7 @@ from encode_once.classify.data.tables import choose_table
 from encode_once.classify.data.text import is_learned
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
+from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import measure_kept, retune
 from encode_once.classify.runs.run import Run, find_run
 
@@ -221,7 +222,7 @@ class RecipeRunner:
         elif run.path != path or run.decision.spec != spec.decision:
             run = replace(run, path=path)
             metrics, predictions = retune(run, spec.decision)
-            run.save(metrics, predictions)
+            run.save(metrics, predictions, model_card(run))
             return run, metrics, predictions
         return run, *measure_kept(run)
 

@@ -48,6 +48,7 @@ def test_a_run_is_the_files_of_the_contract(fitted):
         "predictions.csv",
         "weights.safetensors",
         "history.csv",
+        "README.md",
     }
     modes = {path.stat().st_mode & 0o777 for path in run.path.iterdir()}
     umask = os.umask(0)

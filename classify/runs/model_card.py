@@ -1,0 +1,274 @@
+"""The model card of a run, `README.md`: what it predicts, from what, how well, and how to use it.
+
+Its first lines are the metadata of Hugging Face's model cards. Names and texts of the data are escaped for
+Markdown, and of paths only the last component is shown: a card is shared with people whom neither concerns.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from encode_once.cache.names import JOINED, OWN, captioner
+from encode_once.cache.terminal import one_line
+from encode_once.cache.text_table import interval_text, markdown_text
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.evaluation.metrics import MetricName, Metrics
+from encode_once.classify.evaluation.tables import threshold_cell
+from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.run import FittedFeature, Run
+
+MAX_CLASSES = 30  # in the table of classes
+MAX_OPTION = 200  # characters of an option's value
+MAX_CELLS = 1_000_000  # eval rows × classes up to which intervals are computed, in 3 s
+AVERAGES: dict[MetricName, str] = {
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "samples_f1": "samples F1",
+    "weighted_f1": "weighted F1",
+    "mAP": "mAP",
+    "precision": "precision (micro)",
+    "recall": "recall (micro)",
+}
+MARKUP = re.compile(r"[\\`*_{}\[\]<>#~&$!]|:(?=//)|(?<=www)\.|@")
+PATH = re.compile(r"(?<![\w./~-])~?/(?:[^\s/:;,()'\"]+/)+([^\s/:;,()'\"]*)")
+UNKNOWN = "not recorded"
+
+
+def model_card(run: Run, findings: Sequence[str] | None = None) -> str:
+    """The text of a run's card, for its decision rule as it is.
+
+    findings: of the checks that `report` makes, a line each; None if they were not made.
+    """
+    evaluation = evaluate_kept(run)
+    metrics = evaluation.metrics
+    sections = {
+        "Use": _use(run),
+        "Evaluation": _evaluation(run, _with_intervals(evaluation)),
+        "What to know before trusting it": _caveats(run, findings),
+        "Classes": _classes(run, metrics),
+        "Data": _data(run),
+        "Features": _features(run),
+        "Head": _head(run),
+    }
+    parts = [f"---\n{yaml.safe_dump(_metadata(run, metrics), sort_keys=False, allow_unicode=True)}---"]
+    parts += [f"# {escaped(run.path.resolve().name)}", _summary(run)]
+    for title, paragraphs in sections.items():
+        parts += [f"## {title}", *paragraphs]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """A text of strangers in one line without meaning in Markdown; `markdown_text` escapes `|`."""
+    return MARKUP.sub(lambda match: "\\" + match[0], one_line(text))
+
+
+def _private(run: Run, text: str) -> str:
+    """A message or a value with the last component of each path in place of the path."""
+    record = run.record
+    paths = [Path(record.table), Path(record.store), Path(record.corrections), run.path.resolve(), Path.cwd()]
+    folders = {parent for path in paths for parent in path.parents if len(parent.parts) > 2}  # not /home
+    for folder in sorted(map(str, folders), key=len, reverse=True):  # they may hold blanks
+        text = text.replace(f"{folder}/", "")
+    return PATH.sub(r"\1", text)
+
+
+def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
+    """The front matter."""
+    task = "image-classification" if "images" in _inputs(run) else "text-classification"
+    table = re.sub(r"[^\w.-]+", "-", Path(run.record.table).name, flags=re.ASCII).strip("-") or "table"
+    results = [
+        {"type": "mean_average_precision" if name == "mAP" else name.rpartition("_")[2], "name": title,
+         "value": round(value, 4)}
+        for name, title in AVERAGES.items()
+        if (value := metrics[name]) is not None
+    ]  # fmt: skip
+    result = {
+        "task": {"type": task, "name": "Multi-label classification"},
+        "dataset": {"type": table, "name": table},
+        "metrics": results,
+    }
+    name = re.sub(r"[^\w.-]+", "-", run.path.resolve().name, flags=re.ASCII).strip("-") or "run"
+    return {
+        "library_name": "encode-once",
+        "pipeline_tag": task,
+        "license": "unknown",
+        "tags": ["encode-once", "multi-label-classification", run.spec.head],
+        "model-index": [{"name": name, "results": [result]}],
+    }
+
+
+def _inputs(run: Run) -> str:
+    """What a row needs for the features to be made: "images", "captions" or "images and captions"."""
+    features = run.record.features.values()
+    captions = {feature.captions if feature else OWN for feature in features if _is_of_texts(feature)}
+    has_images = len(captions) == 0 or not all(map(_is_of_texts, features)) or any(map(captioner, captions))
+    has_captions = any(kind == OWN or kind.startswith(JOINED) for kind in captions)
+    return " and ".join(["images"] * has_images + ["captions"] * has_captions)
+
+
+def _is_of_texts(feature: FittedFeature | None) -> bool:
+    """Whether a feature is made of captions, as all are that a run learns."""
+    return feature is None or feature.spec["modality"] == "caption"
+
+
+def _summary(run: Run) -> str:
+    classes = len(run.record.classes)
+    return (
+        f"A multi-label classifier: it predicts which of {classes} classes apply to {_inputs(run)}. Its head "
+        f"{escaped(run.spec.head)} was fitted on cached features by encode-once, on "
+        f"{escaped(run.record.created[:10])}. The licence of this model is for its author to state, as "
+        "`license` above; Features has the licences of the encoders that it needs."
+    )
+
+
+def _use(run: Run) -> Iterator[str]:
+    yield "RUN is the folder of this file. Encoders are loaded when they are needed."
+    words = "--data FOLDER -o predictions.csv" if _inputs(run) == "captions" else "photo.jpg 'photos/*.jpg'"
+    yield f"```sh\nencode-once predict RUN {words}\n```"
+    yield "Scores and labels of the eval rows, and the thresholds:"
+    yield (
+        "```python\nfrom encode_once.classify import load_run\n\n"
+        'run = load_run("RUN")\nprint(run.record.classes, run.decision.thresholds)\n'
+        "print(run.eval.ids[0], run.eval.scores[0])\n```"
+    )
+
+
+def _with_intervals(evaluation: Evaluation) -> Metrics:
+    """The metrics, with intervals unless these take long."""
+    metrics = evaluation.metrics
+    return evaluation.with_intervals() if metrics["n"] * len(evaluation.classes) <= MAX_CELLS else metrics
+
+
+def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
+    ends: Mapping[MetricName, list[float] | None] = metrics.get("intervals", {})
+    yield markdown_text(
+        [
+            {"": title, "figure": metrics[name], "95 % interval": interval_text(ends.get(name))}
+            for name, title in AVERAGES.items()
+        ]
+    )
+    yield (
+        f"{metrics['n']} eval rows (split {escaped(run.spec.split)}). Labels: {escaped(metrics['decided'])}; "
+        f"tuned on {escaped(metrics['tuned_on'])}."
+    )
+    if metrics.get("guarantee"):
+        yield escaped(metrics["guarantee"])
+    if ends:
+        yield "Intervals are for the population that the eval rows come from, with this model as it is."
+    else:
+        yield "`encode-once evaluate RUN` computes the intervals, which takes a while for so many rows."
+
+
+def _caveats(run: Run, findings: Sequence[str] | None) -> Iterator[str]:
+    lines = [escaped(_private(run, line)) for line in (*run.record.warnings, *(findings or ()))]
+    trained_on = {name: feature.trained_on for name, feature in _encoded(run) if feature.trained_on}
+    lines += [
+        f"{escaped(name)}: its weights were trained on {escaped(text)}. If the eval rows are among these "
+        "data, the figures are too good."
+        for name, text in trained_on.items()
+    ]
+    if lines:
+        yield "\n".join(f"- {line}" for line in lines)
+    if findings is None:
+        yield "`encode-once report RUN` checks the run for duplicates, rare classes and more."
+    elif not findings:
+        yield "None of the checks of `encode-once report RUN` that read no vectors fired."
+
+
+def _classes(run: Run, metrics: Metrics) -> Iterator[str]:
+    """The figures of classes, and their thresholds: next to the F1 that they gave, or in a table below."""
+    per_class, spec = metrics["per_class"], run.decision.spec
+    own = [row["threshold"] for row in run.decision.per_class()]
+    gave_these = any(row["threshold"] is not None for row in per_class)
+    figures, thresholds = [], []
+    for row, value in list(zip(per_class, own, strict=True))[:MAX_CLASSES]:
+        threshold = {"class": escaped(row["label"]), "threshold": threshold_cell(value)}
+        thresholds.append(threshold)
+        cells = threshold if gave_these else {"class": threshold["class"]}
+        values = {name: row[name] for name in ("precision", "recall", "f1", "ap")}
+        figures.append({**cells, **values, "eval rows": row["support"]})
+    yield markdown_text(figures)
+    if len(own) > MAX_CLASSES:
+        yield (
+            f"These are the first {MAX_CLASSES} of {len(own)} classes; `metrics.json` and `thresholds.json` "
+            "have all."
+        )
+    if gave_these or None in own:
+        return
+    if spec.decide == "expected-f1":
+        yield "Labels do not come from thresholds. For programs that only compare scores, there are these:"
+    else:
+        yield "The thresholds for new rows; each fold of the eval rows had its own:"
+    yield markdown_text(thresholds)
+
+
+def _data(run: Run) -> Iterator[str]:
+    record, spec = run.record, run.spec
+    validation = "the same as eval" if spec.tune_on == "eval" else f"{len(run.validation.ids)}"
+    named = {kind: ", ".join(names) for kind, names in record.named_columns.items()}
+    facts = {
+        "table": Path(record.table).name,
+        "column of ids": record.id_column,
+        "columns that were named": ", ".join(f"{kind}: {names}" for kind, names in named.items())
+        or "none: extract found them",
+        "corrections of labels": Path(record.corrections).name or "none",
+        "rows that it was fitted or tuned on": len(run.fitted_on),
+        "validation rows": f"{validation} ({spec.validation})",
+        "eval rows": f"{len(run.eval.ids)} ({spec.split})",
+        "rows kept together": spec.groups,
+        "classes without a row to fit on": ", ".join(record.untrained) or "none",
+    }
+    yield _facts(run, facts)
+
+
+def _features(run: Run) -> Iterator[str]:
+    rows = []
+    for name, feature in run.record.features.items():
+        if feature is None:
+            cells = {"width": "", "weights": "learned from the train captions", "licence": ""}
+        else:
+            cells = _cells(run, feature)
+        rows.append({"feature": escaped(name), **cells})
+    for encoder, feature in run.record.captioners.items():
+        rows.append({"feature": f"captions by {escaped(encoder)}", **_cells(run, feature)})
+    yield markdown_text(rows)
+    yield "The licence is that of the encoder's published weights."
+
+
+def _cells(run: Run, feature: FittedFeature) -> dict[str, str]:
+    weights = _private(run, str(feature.spec.get("weights", UNKNOWN)))
+    local = f" (local file {Path(feature.weights_file).name})" if feature.weights_file else ""
+    length = f"{feature.length} × " if feature.length > 1 else ""
+    return {
+        "width": f"{length}{feature.dim}",
+        "weights": escaped(weights + local),
+        "licence": escaped(feature.licence or UNKNOWN),
+    }
+
+
+def _encoded(run: Run) -> list[tuple[str, FittedFeature]]:
+    """The features that encoders made, and the captioners."""
+    return [*run.record.stored.items(), *run.record.captioners.items()]
+
+
+def _head(run: Run) -> Iterator[str]:
+    spec = run.spec
+    options = {name: _option(value) for name, value in spec.options.items() if name != "classes"}
+    yield _facts(run, {"head": spec.head, **options, "scale of columns": spec.scale, "seed": spec.seed})
+    yield "`run.json` has everything that is needed to repeat the run."
+
+
+def _option(value: Any) -> str:
+    """The value of a head's option; only the beginning of a long one, such as vectors of prompts."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= MAX_OPTION else f"{text[:MAX_OPTION]} … (all of it is in run.json)"
+
+
+def _facts(run: Run, facts: Mapping[str, Any]) -> str:
+    return markdown_text(
+        [{"": escaped(name), " ": escaped(_private(run, str(value)))} for name, value in facts.items()]
+    )
