@@ -63,6 +63,7 @@ from encode_once.extract.commands import (
     weights_by_encoder,
     weights_option,
 )
+from encode_once.extract.imports.commands import import_vectors
 
 if TYPE_CHECKING:
     from encode_once.cache import Table
@@ -97,6 +98,7 @@ def bench() -> None:
 
 
 main.add_command(store)
+store.add_command(import_vectors)
 recipe.add_command(classify.recipe_show)
 for verb in (*extract.verbs, *classify.verbs, *deploy.verbs):
     main.add_command(verb)

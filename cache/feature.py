@@ -137,8 +137,28 @@ class Feature:
 
     @property
     def modality(self) -> str:
-        """The kind of content that it encodes: "image" or "caption"."""
+        """What its vectors are of: "image", "caption" or, for imported vectors, "row"."""
         return str(self.spec["modality"])
+
+    @property
+    def columns(self) -> int | None:
+        """The width of its vectors if they are sparse: sequences of pairs (column, number); else None."""
+        return int(self.spec["columns"]) if self.is_imported and "columns" in self.spec else None
+
+    @property
+    def width(self) -> int:
+        """The number of columns of its vectors; 0 if it has no rows yet."""
+        return self.columns or self.dim or 0
+
+    @property
+    def has_sequences(self) -> bool:
+        """Whether its rows are sequences of vectors, rather than a vector each, dense or sparse."""
+        return bool(self.ragged) and self.columns is None
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether its vectors come from a file of the user's, so that no encoder can add to them."""
+        return self.modality == "row"
 
     @property
     def is_random(self) -> bool:

@@ -23,7 +23,7 @@ from encode_once.cache.format.hdf5 import (
     write_texts,
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
-from encode_once.cache.keys import KEY_BYTES, Keys, content_key
+from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack
 from encode_once.cache.source_files import SourceFile
 
 KIND = "encode-once table", 4
@@ -43,9 +43,10 @@ class _NamedColumns:
 class Table:
     """Rows of a user's data as columns; every list has one entry per row, in the input's order.
 
-    A row's vectors are found by its content keys, never by its id: `image_keys[i]` is the key of the image's
-    bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` if the row has none. The first
-    caption of a row is in `captions`, the second in `more_captions[0]`, and so on.
+    A row's vectors are found by its content keys, never by its id alone: `image_keys[i]` is the key of the
+    image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` if the row has none. The
+    first caption of a row is in `captions`, the second in `more_captions[0]`, and so on. Imported vectors are
+    found by the key of the whole row, see `keys`.
     """
 
     source: str  # absolute path of the file or folder that the table was read from
@@ -65,6 +66,7 @@ class Table:
     # "id", "image", "captions" or "labels" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
+    row_keys: Keys | None = None  # (n, 16) uint8, if the rows are those of several tables; not saved
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,13 +77,28 @@ class Table:
         return name_of(self.source)
 
     def keys(self, modality: str) -> Keys:
-        """Keys of the rows' images, or of their first captions, (n, 16)."""
-        keys = {"image": self.image_keys, "caption": self.caption_keys}[modality]
+        """Keys of the rows' images, of their first captions, or of the rows themselves, (n, 16).
+
+        The key of a row is that of its split, id, image and first caption; of a row with neither, that of the
+        table's source, split and id. So a table that has moved keeps its vectors where there is any content,
+        and rows of different data sets are never mistaken for each other.
+        """
+        if modality == "row" and self.row_keys is None:
+            return self._keys_of_rows()
+        keys = {"image": self.image_keys, "caption": self.caption_keys, "row": self.row_keys}[modality]
         assert keys is not None, "the keys are set when the contents are read"
         return keys
 
+    def _keys_of_rows(self) -> Keys:
+        contents = np.concatenate([self.keys("image"), self.keys("caption")], axis=1)  # (n, 32)
+        places = np.where(contents.any(axis=1), "", self.source).tolist()
+        return pack(
+            content_key(f"{place}\0{self.split}\0{row_id}\0".encode("utf-8", "surrogateescape") + content)
+            for place, row_id, content in zip(places, self.ids, map(bytes, contents), strict=True)
+        )
+
     def all_keys(self, modality: str) -> Keys:
-        """Keys of the rows' images, (1, n, 16), or of all their captions, (k, n, 16)."""
+        """Keys of the rows' images or of the rows, (1, n, 16), or of all their captions, (k, n, 16)."""
         more = self.more_caption_keys if modality == "caption" else []
         return np.stack([self.keys(modality), *more])
 

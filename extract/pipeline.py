@@ -124,6 +124,7 @@ def encode(
         uncertain=uncertain,
         keep_text=keep_text,
         skip_bad_rows=skip_bad_rows,
+        needs_content=bool(jobs),
     )
     report.warnings = warnings + report.warnings
     if keep_tables:

@@ -85,5 +85,6 @@ def _check(what: str, path: str, hashes: Collection[str], remedy: str, trust: Tr
 
 
 def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:
-    """Encoder → what features of a store record about it."""
-    return encoder_records((feature.encoder, feature.weights_file, feature.spec) for feature in features)
+    """Encoder → what features of a store record about it; imported features have none."""
+    encoded = (feature for feature in features if not feature.is_imported)
+    return encoder_records((feature.encoder, feature.weights_file, feature.spec) for feature in encoded)

@@ -11,7 +11,7 @@ from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import read_json, reading, typed
 from encode_once.cache.keys import Spec, spec_key
 
-MODALITIES = "image", "caption"
+MODALITIES = "image", "caption", "row"
 SPEC_FILE = "spec.json"
 
 

@@ -1,24 +1,22 @@
 """Multi-label data sets as MULAN and MEKA distribute them (ARFF), and each as a store that `fit` reads."""
 
-import gzip
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from encode_once.cache import DataError, MissingDataError, Store, Table, content_key
+from encode_once.cache.arff import BINARY, ArffFile, read_arff
 from encode_once.cache.keys import pack
 from encode_once.classify.arrays import LabelMatrix, Vectors
 
 # The number of labels of sets whose features are 0/1 too; the labels are the last columns of every set.
 LABELS = {"medical": 45, "delicious": 983}
 PARTS = ("train", "test")
-BINARY = ["0", "1"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,9 @@ def read_published(folder: Path, name: str, labels: int | None = None) -> Publis
         DataError: a file is missing or not understood, or the number of labels is not clear.
     """
     paths = [_path(folder, f"{name}-{part}") for part in PARTS]
-    (columns, train), (others, test) = map(read_arff, paths)
-    if columns != others:
+    train, test = map(read_arff, paths)
+    columns = train.columns
+    if columns != test.columns:
         raise DataError(f"{paths[0]} and {paths[1]} have different columns")
     labels = labels or LABELS.get(name) or _trailing_binary(columns)
     if not 0 < labels < len(columns):
@@ -59,42 +58,12 @@ def read_published(folder: Path, name: str, labels: int | None = None) -> Publis
             f"{paths[0]}: which of its {len(columns)} columns are labels is not clear: say how many of the "
             f"last ones with --labels {name}=NUMBER"
         )
-    values = np.concatenate([train, test])
+    values = np.concatenate([_dense(train), _dense(test)])
     Y = values[:, -labels:]
     if not np.isin(Y, (0, 1)).all():
         raise DataError(f"{paths[0]}: the last {labels} columns are not all 0/1")
     names = [name for name, _ in columns[-labels:]]
-    return PublishedSet(name, paths[0], values[:, :-labels], Y.astype(np.bool_), names, len(train))
-
-
-def read_arff(path: Path) -> tuple[list[tuple[str, Any]], Vectors]:
-    """The columns of an ARFF file, each a name and a type, and its rows, dense or sparse, as (n, columns).
-
-    Raises:
-        DataError: it is not ARFF, or a column is neither numeric nor 0/1; liac-arff is not installed.
-    """
-    try:
-        arff = import_module("arff")
-    except ImportError as error:
-        raise DataError("ARFF files need the extra peers: pip install 'encode-once[peers]'") from error
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        text = file.read()
-    sparse = text.lower().partition("@data")[2].lstrip().startswith("{")
-    try:
-        content = arff.loads(text, return_type=arff.LOD if sparse else arff.DENSE)
-    except arff.ArffException as error:
-        raise DataError(f"{path}: {error}") from error
-    columns: list[tuple[str, Any]] = content["attributes"]
-    for name, kind in columns:
-        if kind not in ("NUMERIC", "REAL", "INTEGER", BINARY):
-            raise DataError(f"{path}: column {name!r} is neither numeric nor {{0,1}}")
-    values = np.zeros((len(content["data"]), len(columns)), np.float32)
-    for row, cells in enumerate(content["data"]):
-        values[row, [*cells] if sparse else slice(None)] = [*cells.values()] if sparse else cells
-    if not np.isfinite(values).all():
-        raise DataError(f"{path} has missing values")
-    return columns, values
+    return PublishedSet(name, paths[0], values[:, :-labels], Y.astype(np.bool_), names, train.values.shape[0])
 
 
 @contextmanager
@@ -116,6 +85,11 @@ def published_store(data: PublishedSet) -> Iterator[Store]:
                   caption_keys=keys)
         )  # fmt: skip
         yield store
+
+
+def _dense(file: ArffFile) -> Vectors:
+    values: Vectors = file.values if isinstance(file.values, np.ndarray) else file.values.toarray()
+    return values
 
 
 def _path(folder: Path, stem: str) -> Path:

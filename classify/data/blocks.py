@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import Feature
+from encode_once.cache import DamagedError, Feature
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data.text import Vectoriser, make_vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
@@ -105,6 +105,43 @@ class StoredBlock:
             sequences[sample[fits], place[fits]] = _float32(values)[fits]
             ends[samples] += lengths
         return sequences
+
+
+@dataclass(frozen=True)
+class SparseBlock:
+    """A feature of the store whose vectors are sparse; only the rows that are asked for become dense."""
+
+    name: str
+    feature: Feature
+    rows: RowIndex  # (n,): the feature's row of each sample; -1 for none
+    vectoriser: None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return 1, self.feature.width
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def missing(self) -> BoolArray:
+        return np.array(self.rows < 0, np.bool_)
+
+    def fitted(self, rows: RowIndex) -> "SparseBlock":
+        return self
+
+    def take(self, rows: RowIndex) -> Vectors:
+        feature_rows = self.rows[rows]
+        present = np.flatnonzero(feature_rows >= 0)
+        pairs, offsets = self.feature.take_ragged(feature_rows[present])  # (total, 2): column, number
+        columns = pairs[:, 0].astype(np.intp)
+        if len(columns) and not (columns.min() >= 0 and columns.max() < self.feature.width):
+            raise DamagedError(
+                f"{self.feature.folder}: a vector has a column that its spec.json does not allow"
+            )
+        vectors = np.full((len(rows), *self.shape), np.nan, np.float32)
+        vectors[present] = 0
+        vectors[np.repeat(present, np.diff(offsets)), 0, columns] = pairs[:, 1]
+        return vectors
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import RowIndex
-from encode_once.classify.data.blocks import Block, Matrix, StoredBlock, TextBlock
+from encode_once.classify.data.blocks import Block, Matrix, SparseBlock, StoredBlock, TextBlock
 from encode_once.classify.data.text import Vectoriser, is_learned, make_vectoriser
 
 
@@ -52,11 +52,13 @@ class StoredFeature:
             self._find(self.written, table.all_keys("image"), table)
         keys = with_captions(table, self.captions, self.written).all_keys(self.feature.modality)
         rows = self._find(self.feature, keys, table)
+        if self.feature.columns:
+            return SparseBlock(self.name, self.feature, rows[0])
         return StoredBlock(self.name, self.feature, rows, self.length or self._longest(rows))
 
     def _longest(self, rows: RowIndex) -> int:
         """The length of the longest sample, whose sequences are joined; rows is (k, n)."""
-        if not self.feature.ragged:
+        if not self.feature.has_sequences:
             return 1
         lengths = np.append(self.feature.lengths(), 0)  # the last is that of row -1
         return max(int(lengths[rows].sum(axis=0).max(initial=0)), 1)
@@ -70,9 +72,10 @@ class StoredFeature:
         not_extracted = {i % len(table) for i in missing.tolist() if keys[i].tobytes() not in failed}
         if not_extracted:
             option = "" if self.written is None else f" --captions {self.captions}"
+            command = f"store import {feature.encoder} --append FILE" if feature.is_imported else "extract"
             raise MissingRowsError(
                 f"{feature.name} lacks {len(not_extracted)} of the {len(table)} rows of {table.source}: "
-                f"run extract{option}"
+                f"run {command}{option}"
             )
         return rows.reshape(-1, len(table))
 
@@ -109,7 +112,7 @@ def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
         sources = (find_feature(store, output) for name in names for output in _outputs(store, name))
         return list({source.name: source for source in sources}.values())
     features = [store.feature(name) for name in store.features()]
-    pooled = [feature for feature in features if len(feature) and not feature.ragged]
+    pooled = [feature for feature in features if len(feature) and not feature.has_sequences]
     chosen: list[FeatureSource] = [StoredFeature(feature) for feature in pooled if not feature.is_random]
     if pooled and not chosen:
         names = [feature.name for feature in pooled]
@@ -128,7 +131,7 @@ def trials(store: Store) -> list[str]:
 def _outputs(store: Store, name: str) -> list[str]:
     """The features that a name of `--features` means: itself, or the outputs of the encoder of that name."""
     encoded = [feature for feature in map(FeatureName.parse, store.features()) if feature.encoder == name]
-    outputs = [str(feature) for feature in encoded if not store.feature(str(feature)).ragged]
+    outputs = [str(feature) for feature in encoded if not store.feature(str(feature)).has_sequences]
     pooled = [output for output in outputs if output.endswith("/pooled")]
     return pooled or outputs or [name]
 

@@ -50,7 +50,9 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
 def with_sibling_splits(store: Store, train: Table) -> Table:
     """A train table with the rows of the labelled val and test tables next to it.
 
-    The column `TABLES` has each row's split. Ids that are in several tables are preceded by the split.
+    The column `TABLES` has each row's split. Ids that are in several tables are preceded by the split. Of
+    several tables of one split, those are taken whose files' names differ from the train table's in the word
+    of the split only: scene-test belongs to scene-train, and emotions-test does not.
 
     Raises:
         DataError: there is no such table, or its file changed since it was extracted.
@@ -62,11 +64,22 @@ def with_sibling_splits(store: Store, train: Table) -> Table:
         is_near = place == folder or place.parent == folder.parent
         if header.labelled and is_near and header.split.lower() in EVAL_WORDS:
             others.append(header)
+    splits = [header.split.lower() for header in others]
+    others = [
+        header
+        for header in others
+        if splits.count(header.split.lower()) == 1 or _rest_of_name(header) == _rest_of_name(train)
+    ]
     if not others:
         raise DataError(
             f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
         )
     return stacked([train, *(_load(store, header) for header in others)])
+
+
+def _rest_of_name(table: Table | TableHeader) -> str:
+    """The name of a table's file without the word of its split."""
+    return Path(table.source).name.lower().replace(table.split.lower(), "")
 
 
 def _load(store: Store, header: TableHeader) -> Table:
@@ -103,6 +116,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         columns=columns | {TABLES: [table.split for table in tables for _ in table.ids]},
         image_keys=np.concatenate([table.keys("image") for table in tables]),
         caption_keys=np.concatenate([table.keys("caption") for table in tables]),
+        row_keys=np.concatenate([table.keys("row") for table in tables]),
         more_sources=[path for table in tables for path in (table.source, *table.more_sources)][1:],
         more_captions=[
             [text for table in tables for text in _nth(table.more_captions, i, [""] * len(table))]

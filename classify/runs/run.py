@@ -37,7 +37,7 @@ from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import open_without_links, typed
 from encode_once.cache.format.hdf5 import create_hdf5, write_texts
 from encode_once.cache.format.replacement import Replacement, replacing_together, whole
-from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
+from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
@@ -70,7 +70,6 @@ CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weigh
 CARD = "README.md"
 FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CARD, CHECKSUMS)
 PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
-MODALITIES = ("image", "caption")
 INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
 
 
@@ -93,7 +92,7 @@ class FittedFeature:
         provenance = feature.record.provenance
         rights = provenance.get("licence", ""), provenance.get("trained_on", "")
         return cls(
-            feature.key, feature.spec, feature.dim or 0, feature.weights_file, captions, length, *rights
+            feature.key, feature.spec, feature.width, feature.weights_file, captions, length, *rights
         )
 
 
@@ -130,17 +129,26 @@ class RunRecord:
         return {FeatureName.parse(name, record.captions): record for name, record in self.stored.items()}
 
     @property
+    def encoded(self) -> dict[FeatureName, FittedFeature]:
+        """Those that encoders make; the others are imported."""
+        return {name: record for name, record in self.names.items() if record.spec["modality"] != "row"}
+
+    @property
     def requested(self) -> list[str]:
         """The values of `extract --encoder` that make all features."""
-        captioners = (name.captioner for name in self.names if name.captioner)
-        return list(dict.fromkeys([*(name.requested for name in self.names), *captioners, *self.captioners]))
+        captioners = (name.captioner for name in self.encoded if name.captioner)
+        return list(
+            dict.fromkeys([*(name.requested for name in self.encoded), *captioners, *self.captioners])
+        )
 
     @property
     def encoders(self) -> dict[str, EncoderRecord]:
         """Encoder → what is recorded of it, for all encoders that the features need."""
-        needed = dict.fromkeys((encoder for name in self.names for encoder in name.encoders), EncoderRecord())
+        needed = dict.fromkeys(
+            (encoder for name in self.encoded for encoder in name.encoders), EncoderRecord()
+        )
         features = [
-            *((name.encoder, feature) for name, feature in self.names.items()),
+            *((name.encoder, feature) for name, feature in self.encoded.items()),
             *self.captioners.items(),
         ]
         return needed | encoder_records((encoder, f.weights_file, f.spec) for encoder, f in features)

@@ -49,6 +49,7 @@ def understand(
     uncertain: Uncertain = "negative",
     keep_text: bool = False,
     skip_bad_rows: bool = False,
+    needs_content: bool = True,
 ) -> Reading:
     """Read the tables of the data, with what was decided about their columns.
 
@@ -62,6 +63,7 @@ def understand(
         uncertain: what -1 means in columns of 1, 0 and -1, one for each class.
         keep_text: keep None, nan and the like as captions and labels.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
+        needs_content: whether a table without images and captions is an error, as it cannot be encoded.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
@@ -91,7 +93,7 @@ def understand(
         raw.sort(key=lambda part: not part.split.startswith("train"))
         parts, unknown = _understood(raw, options)
         finder = ImageFinder(_root(data, raw), folders)
-        built, image_warnings = build_tables(parts, label_separator, finder)
+        built, image_warnings = build_tables(parts, label_separator, finder, needs_content=needs_content)
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
     unused = [line for part in raw for line in part.unused] + unknown + unused_files(data, raw)
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings

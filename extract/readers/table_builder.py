@@ -18,7 +18,11 @@ REMEDY = "put the images in data/ or images/ next to the table, or use --images 
 
 
 def build_tables(
-    parts: Sequence[SplitRows], label_separator: str | None, finder: ImageFinder
+    parts: Sequence[SplitRows],
+    label_separator: str | None,
+    finder: ImageFinder,
+    *,
+    needs_content: bool = True,
 ) -> tuple[list[Table], list[str]]:
     """The table of each split, in the order of the parts, and warnings about images.
 
@@ -27,6 +31,7 @@ def build_tables(
     Args:
         label_separator: " " means any whitespace; None: inferred from the labels of all splits.
         finder: where the image files are looked up.
+        needs_content: whether it is an error if there are no images or captions.
 
     Raises:
         DataError: rows share an id, no separator can write the labels, or there are no images or captions.
@@ -42,7 +47,8 @@ def build_tables(
     captions = [_by_column(part) for part in parts]
     for part in parts:
         part.labels = part.captions = None  # to free memory: there may be millions of rows
-    image_warnings = _find_images(parts, [any(texts[0]) for texts in captions], finder)
+    has_captions = [any(texts[0]) or not needs_content for texts in captions]
+    image_warnings = _find_images(parts, has_captions, finder)
     result = [
         Table(
             source=str(part.files[0].resolve()),

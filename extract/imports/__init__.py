@@ -1,0 +1,1 @@
+"""Import vectors that were made elsewhere: read files, join their rows with tables, store them."""

@@ -1,0 +1,255 @@
+"""Store the vectors of files as a feature, each under the key of its row."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from encode_once.cache import DataError, Keys, Store, Table, UsageError
+from encode_once.cache.feature import Feature
+from encode_once.cache.format.part import Lengths, Values
+from encode_once.cache.keys import NO_KEY, RowIndex, content_key, pack
+from encode_once.cache.source_files import file_key
+from encode_once.extract.imports.joining import Joined, join
+from encode_once.extract.imports.vector_files import VectorFile
+from encode_once.extract.pipeline import encode
+from encode_once.extract.readers.packed import stem_of
+from encode_once.extract.readers.split_files import USUAL_SPLITS
+
+OUTPUT = "imported"
+LABEL_SEPARATOR = ";"  # in predictions; names of labels may hold blanks
+CHUNK = 4096  # rows written at a time
+SPARSE = 0.25  # share of the bytes of dense vectors that sparse ones may take to be stored as such
+
+
+@dataclass
+class ImportReport:
+    """What became of the vectors of an import."""
+
+    feature: str
+    width: int
+    sparse: bool
+    stored: int = 0  # rows that are new
+    present: int = 0  # rows that had this vector before
+    left_over: int = 0  # vectors that belong to no row of a table
+    rows: int = 0  # of all tables
+    missing: int = 0  # rows of the tables that have no vector
+    joined_by: list[str] = field(default_factory=list)  # for each file
+    warnings: list[str] = field(default_factory=list)
+
+
+def tables_of(files: Sequence[VectorFile]) -> list[Table]:
+    """A table of each file that has labels: its rows are called by their numbers, and have no content."""
+    return [
+        Table(
+            source=str(file.path.resolve()),
+            ids=[str(row) for row in range(file.shape[0])],
+            images=[""] * file.shape[0],
+            captions=[""] * file.shape[0],
+            labels=file.labels,
+            id_column="Row",
+            label_separator=LABEL_SEPARATOR,
+            image_keys=pack([NO_KEY] * file.shape[0]),
+            caption_keys=pack([NO_KEY] * file.shape[0]),
+            split=_split(file.path),
+        )
+        for file in files
+        if file.labels is not None
+    ]
+
+
+def tables_for(
+    store: Store, data: str | None, name: str | None, warn: Callable[[Sequence[str]], None]
+) -> list[Table]:
+    """The tables whose rows get vectors: those read from `data`, the store's of that name, or all of it.
+
+    Raises:
+        DataError: the store has no tables, or the data cannot be read.
+    """
+    if data is None:
+        tables = [store.table(name)] if name else store.tables()
+        if not tables:
+            raise DataError(f"{store.path} has no tables whose rows could get vectors: --data names one")
+        return tables
+    report = encode(data, [], store)
+    warn(report.warnings)
+    return report.tables
+
+
+def import_vectors(
+    store: Store, name: str, files: Sequence[VectorFile], tables: Sequence[Table], *, append: bool = False
+) -> ImportReport:
+    """Store the vectors of the files that belong to rows of the tables, as the feature `NAME/imported`.
+
+    The feature's key is that of the files' contents. Vectors are float16 if all files' are, else float32.
+    They are stored sparse if the files are and if that is much smaller.
+
+    Args:
+        append: whether the feature is there, and the files have further rows by the same model.
+
+    Raises:
+        DataError: vectors are not finite or of another width, belong to no row, or contradict stored ones.
+        UsageError: there is such a feature and `append` is not set, or the reverse.
+        SpecMismatchError: the feature was not imported from these files.
+    """
+    widths = {file.shape[1] for file in files}
+    if len(widths) > 1:
+        raise DataError(f"the vectors have different widths: {', '.join(map(str, sorted(widths)))}")
+    joined = [(file, _joined(file, tables)) for file in files]
+    for file, part in joined:
+        _check_finite(file, part.rows)
+    feature = _feature(store, name, files, joined, append=append)
+    report = ImportReport(feature.name, feature.width or widths.pop(), feature.columns is not None)
+    dtype = np.float16 if all(file.values.dtype == np.float16 for file in files) else np.float32
+    for file, part in joined:
+        stored = _append(feature, file, part, feature.dtype or np.dtype(dtype))
+        report.stored += stored
+        report.present += len(part.rows) - stored
+        report.left_over += part.left_over
+        report.joined_by.append(f"{file.path.name}: {part.by}")
+        report.warnings += part.warnings
+        if part.unused:
+            report.warnings.append(f"{file.path}: columns not used: {', '.join(part.unused)}")
+    keys = np.concatenate([table.keys("row") for table in tables])
+    report.rows, report.missing = len(keys), int((~store.feature(feature.name).has(keys)).sum())
+    return report
+
+
+def _joined(file: VectorFile, tables: Sequence[Table]) -> Joined:
+    """A file that is a table has the rows of that table; others are joined with all tables."""
+    own = [table for table in tables if table.source == str(file.path.resolve())]
+    if file.labels is not None and own:
+        return Joined(np.arange(len(own[0])), own[0].keys("row"), "its own rows", 0, [], [])
+    return join(file, tables)
+
+
+def _check_finite(file: VectorFile, rows: RowIndex) -> None:
+    """Raise if a number of these rows is not finite."""
+    for start in range(0, len(rows), CHUNK):
+        values = file.values[rows[start : start + CHUNK]]
+        if file.is_sparse:
+            if not np.isfinite(values.data).all():
+                raise DataError(f"{file.path}: some of its numbers are NaN or infinite")
+            continue
+        with np.errstate(over="ignore"):
+            bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)).all(axis=1))
+        if len(bad):
+            row = rows[start + bad[0]]
+            raise DataError(
+                f"{file.path}: row {row} has a number that is NaN, infinite or too large for float32; a row "
+                "without a vector is left out of the file"
+            )
+
+
+def _feature(
+    store: Store, name: str, files: Sequence[VectorFile], joined: Sequence[tuple[VectorFile, Joined]], *,
+    append: bool
+) -> Feature:  # fmt: skip
+    """The feature that the vectors are stored as; it is created unless `append` is set."""
+    stored = f"{name}/{OUTPUT}"
+    hashes = [_hash(file.path) for file in files]
+    provenance = {
+        f"file {number}": f"{file.path.name} blake2b:{content}"
+        for number, (file, content) in enumerate(zip(files, hashes, strict=True), start=1)
+    }
+    if append:
+        feature = store.feature(stored)
+        if not feature.is_imported:
+            raise UsageError(f"{stored} was not imported: extract adds rows to it")
+        if feature.width not in (0, files[0].shape[1]):
+            raise DataError(f"{stored} has {feature.width} columns, and the vectors {files[0].shape[1]}")
+        recorded = feature.record.provenance
+        new = [text for text in provenance.values() if text not in recorded.values()]
+        feature.add_provenance({f"file {len(recorded) + 1 + i}": text for i, text in enumerate(new)})
+        return feature
+    spec: dict[str, str | int | float | bool] = {
+        "modality": "row",
+        "encoder": "import",
+        "content": " ".join(hashes),
+    }
+    if all(file.is_sparse for file in files):
+        numbers = sum(file.values.nnz for file in files)
+        if numbers * 2 < SPARSE * sum(np.prod(file.shape) for file in files):
+            spec["columns"] = files[0].shape[1]
+    if stored in store.features() and store.feature(stored).spec != spec and len(store.feature(stored)):
+        raise UsageError(
+            f"{store.path} has {stored}, from other files: --append adds rows by the same model, store drop "
+            f"{stored} deletes it, and another NAME keeps both"
+        )
+    return store.declare(stored, spec, provenance)
+
+
+def _hash(path: Path) -> str:
+    """The content key of a file, or of all files of a folder."""
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    keys = [file_key(str(file)) for file in files]
+    return (keys[0] if len(keys) == 1 else content_key(b"".join(keys))).hex()
+
+
+def _append(feature: Feature, file: VectorFile, part: Joined, dtype: np.dtype[Any]) -> int:
+    """Store the vectors of a file that are new; return their number.
+
+    Raises:
+        DataError: a row has another vector already.
+    """
+    is_new = ~feature.has(part.keys)
+    for start in range(0, len(part.rows), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        old = np.flatnonzero(~is_new[chunk])
+        if len(old):
+            again = _prepared(feature, file, part.rows[chunk][old], dtype)
+            _check_equal(feature, part.keys[chunk][old], *again)
+    with feature.writer(int(is_new.sum())) as writer:
+        new = np.flatnonzero(is_new)
+        for start in range(0, len(new), CHUNK):
+            rows = new[start : start + CHUNK]
+            writer.append(part.keys[rows], *_prepared(feature, file, part.rows[rows], dtype))
+    return len(new)
+
+
+def _prepared(
+    feature: Feature, file: VectorFile, rows: RowIndex, dtype: np.dtype[Any]
+) -> tuple[Values, Lengths | None]:
+    """Rows of a file as the feature stores them: vectors, or pairs (column, number) and their counts."""
+    values = file.values[rows]
+    if feature.columns is None:
+        return (values.toarray() if file.is_sparse else np.asarray(values)).astype(dtype), None
+    matrix = sparse.csr_matrix(values)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    pairs = np.stack([matrix.indices, matrix.data], axis=1).astype(np.float32)
+    return pairs, np.diff(matrix.indptr).astype(np.intp)
+
+
+def _check_equal(feature: Feature, keys: Keys, values: Values, lengths: Lengths | None) -> None:
+    """Raise if stored rows have other vectors."""
+    _, stored, stored_lengths = feature.block(feature.find(keys))
+    differs = stored.shape != values.shape or (stored != values).any()
+    if lengths is not None and stored_lengths is not None:
+        differs = differs or (lengths != stored_lengths).any()
+    if differs:
+        raise DataError(
+            f"rows that {feature.name} already has come with other vectors: store drop {feature.name} "
+            "deletes it, another NAME keeps both"
+        )
+
+
+def _split(path: Path) -> str:
+    """The split that a file's name ends with, as emotions-test.arff; train if it says none."""
+    words = re.split(r"[-_. ]+", stem_of(path).lower())
+    return words[-1] if words[-1] in USUAL_SPLITS else "train"
+
+
+def text(report: ImportReport) -> str:
+    """The report as the command line prints it."""
+    kind = f"{report.width} columns{', sparse' if report.sparse else ''}"
+    lines = [f"{report.feature}: {report.stored} vectors stored ({kind})"]
+    if report.present:
+        lines.append(f"  {report.present} rows had theirs already")
+    lines.append(f"  rows of the tables without a vector: {report.missing} of {report.rows}")
+    lines.append(f"  vectors that belong to no row: {report.left_over}")
+    return "\n".join([*lines, *(f"  joined by: {line}" for line in report.joined_by)])

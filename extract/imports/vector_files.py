@@ -1,0 +1,361 @@
+"""Read vectors, and what names their rows, from the files of other programs.
+
+file                            vectors                                        names of the rows
+.npy                            the array                                      FILE.ids.txt, if it is there
+.npz .safetensors               the only matrix                                arrays of n texts or integers
+.parquet .arrow .feather        a column of lists, or all columns of numbers   the other columns
+.lance (a folder)               the same                                       the same
+.csv .tsv                       the columns of numbers                         the others, or the first
+folder with img_emb, text_emb   clip-retrieval's: img_emb                      its metadata
+.arff .svm .libsvm              all but the labels, which are read as well     none: the file is a table
+
+Where several could be the vectors, `--vector-column` names one.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from encode_once.cache.arff import BINARY, read_arff
+from encode_once.cache.errors import DataError, EncodeOnceError, UsageError, brief, unknown_name
+from encode_once.cache.input_files import TEXT_MB, check_regular, read_regular
+from encode_once.cache.terminal import short_list
+from encode_once.extract.readers.packed import suffix_of
+
+NAMES = "ids"  # of the column that has the ids of a file that has no others
+
+
+@dataclass(frozen=True)
+class VectorFile:
+    """The vectors (n, d) of a file, and the columns of n texts that may name its rows."""
+
+    path: Path
+    values: Any  # an array, or a scipy.sparse CSR matrix; numbers of any type
+    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    labels: list[tuple[str, ...]] | None = None  # of each row, if the file is a table of its own
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether `values` is a sparse matrix."""
+        return not isinstance(self.values, np.ndarray)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the vectors."""
+        rows, width = self.values.shape
+        return rows, width
+
+
+def read_vectors(path: Path, column: str | None = None, labels: str | None = None) -> VectorFile:
+    """Read the vectors of a file or folder by its suffix.
+
+    Args:
+        column: the column, array or part that has the vectors; by default the only one that can.
+        labels: which columns of an ARFF file are labels: `first:N` or `last:N`.
+
+    Raises:
+        DataError: the file cannot be read, or is of no known kind.
+        UsageError: it has no such column, or several that could be meant.
+    """
+    kind = suffix_of(path)
+    if labels and kind != ".arff":
+        raise UsageError(f"--labels {labels} is for ARFF files, which {path} is not")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    reader = _clip_retrieval if path.is_dir() and kind != ".lance" else READERS.get(kind)
+    if reader is None:
+        raise DataError(f"{path}: vectors are read from {', '.join(READERS)} and clip-retrieval's folders")
+    try:
+        if not path.is_dir():
+            check_regular(path)
+        file = reader(path, column, labels)
+    except EncodeOnceError:  # some are ValueErrors, too
+        raise
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{path}: {brief(error)}") from error
+    if len(file.values.shape) != 2 or 0 in file.values.shape:
+        raise DataError(f"{path}: expected rows of vectors, found an array of shape {file.values.shape}")
+    if file.values.dtype.kind not in "fiub":
+        raise DataError(f"{path}: its vectors are {file.values.dtype}, not numbers")
+    return file
+
+
+# --------------------------------------------------------------------------------------------- arrays
+
+
+def _npy(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    names = Path(f"{path}.ids.txt")  # as `store export --to npy` writes it
+    return VectorFile(path, values, {NAMES: read_lines(names)} if names.exists() else {})
+
+
+def _npz(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    with np.load(path, allow_pickle=False) as file:
+        return _of_arrays(path, {name: file[name] for name in file.files}, column)
+
+
+def _safetensors(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 — it is no dict
+            ids = (file.metadata() or {}).get(NAMES)
+    except (SafetensorError, TypeError) as error:  # TypeError: NumPy has no bfloat16
+        raise DataError(f"{path}: {brief(error)}") from error
+    if arrays.keys() >= {"values", "offsets"}:
+        raise DataError(f"{path} holds sequences of vectors; only one vector a row can be imported")
+    if ids is not None:  # as `store export --to safetensors` writes it
+        arrays = {"values": arrays.pop("values"), NAMES: np.array(json.loads(ids), str)}
+    return _of_arrays(path, arrays, column)
+
+
+def _of_arrays(path: Path, arrays: Mapping[str, NDArray[Any]], column: str | None) -> VectorFile:
+    matrices = [name for name, array in arrays.items() if array.ndim == 2 and array.dtype.kind in "fiub"]
+    values = arrays[_only(path, "array of vectors", matrices, column)]
+    columns = {
+        name: [*map(str, array.tolist())]
+        for name, array in arrays.items()
+        if array.shape == values.shape[:1] and array.dtype.kind in "iuU"
+    }
+    return VectorFile(path, values, columns)
+
+
+# --------------------------------------------------------------------------------------------- tables
+
+
+def _parquet(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    pyarrow = _imported("pyarrow", path, "parquet")
+    if path.suffix.lower() == ".parquet":
+        from pyarrow import parquet
+
+        return _of_arrow(path, parquet.read_table(path, partitioning=None), column)
+    from pyarrow import feather
+
+    try:
+        return _of_arrow(path, feather.read_table(path), column)
+    except pyarrow.ArrowInvalid:  # Feather's file format, or else Arrow's stream
+        with pyarrow.memory_map(str(path)) as source:
+            return _of_arrow(path, pyarrow.ipc.open_stream(source).read_all(), column)
+
+
+def _lance(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    lance = _imported("lance", path, "lance")
+    return _of_arrow(path, lance.dataset(str(path)).to_table(), column)
+
+
+def _of_arrow(path: Path, table: Any, column: str | None) -> VectorFile:
+    import pyarrow as pa
+
+    lists = [field.name for field in table.schema if _is_list(field.type)]
+    numbers = [field.name for field in table.schema if pa.types.is_floating(field.type)]
+    if column or lists or not numbers:
+        name = _only(path, "column of vectors", lists, column)
+        vectors = table[name].combine_chunks()
+        if vectors.null_count:
+            raise DataError(f"{path}: {vectors.null_count} rows of column {name} are empty")
+        flat, rows = vectors.flatten().to_numpy(zero_copy_only=False), len(vectors)
+        if rows and (len(flat) % rows or len({*_lengths(vectors)}) > 1):
+            raise DataError(f"{path}: the vectors of column {name} have different lengths")
+        values = flat.reshape(rows, -1)
+        others = [other for other in table.column_names if other not in lists]
+    else:
+        values = np.stack([table[name].to_numpy() for name in numbers], axis=1)
+        others = [other for other in table.column_names if other not in numbers]
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_integer)
+    names = [other for other in others if any(is_kind(table.schema.field(other).type) for is_kind in kinds)]
+    columns = {
+        name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in names
+    }
+    return VectorFile(path, values, columns)
+
+
+def _is_list(kind: Any) -> bool:
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)))
+
+
+def _lengths(vectors: Any) -> list[int]:
+    from pyarrow import compute
+
+    lengths: list[int] = compute.unique(compute.list_value_length(vectors)).to_pylist()
+    return lengths
+
+
+def _csv(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    """Columns of numbers are the vectors; a column of whole numbers may name the rows instead."""
+    import pandas as pd
+
+    separator = "\t" if ".tsv" in path.suffixes else ","
+    texts = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
+    if column:
+        raise UsageError(f"--vector-column {column}: the vectors of {path} are all its columns of numbers")
+    numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in texts.columns}
+    is_number = {name: not cells.isna().any() for name, cells in numbers.items()}
+    names = [name for name in texts.columns if not is_number[name]]
+    if not names and len(texts.columns):  # then the first column names the rows, if its numbers are distinct
+        first = texts.columns[0]
+        distinct = texts[first].is_unique and texts[first].str.fullmatch(r"\d+").all()
+        names = [first] if distinct else []
+    vectors = [name for name in texts.columns if name not in names]
+    if not vectors:
+        raise DataError(f"{path}: no column has numbers in every row, of {short_list(names)}")
+    values = np.stack([numbers[name].to_numpy(np.float32) for name in vectors], axis=1)
+    return VectorFile(path, values, {str(name): texts[name].tolist() for name in names})
+
+
+def _clip_retrieval(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    """The folder that `clip-retrieval inference` writes: numbered files of vectors and of metadata."""
+    parts = [name for name in ("img_emb", "text_emb") if (path / name).is_dir()]
+    if not parts:
+        raise DataError(f"{path}: a folder of vectors has img_emb/ or text_emb/, as clip-retrieval writes it")
+    part = column or parts[0]
+    if part not in parts:
+        raise unknown_name(f"part of {path}", part, parts)
+    values = [np.load(file, allow_pickle=False) for file in _numbered(path / part, ".npy")]
+    metadata = [_parquet_columns(file) for file in _numbered(path / "metadata", ".parquet")]
+    names = metadata[0].keys() if metadata else ()
+    columns = {name: [cell for cells in metadata for cell in cells.get(name, ())] for name in names}
+    return VectorFile(path, np.concatenate(values), columns)
+
+
+def _numbered(folder: Path, suffix: str) -> list[Path]:
+    """The files NAME_0, NAME_1, … of a folder by number."""
+    files = [file for file in folder.glob(f"*{suffix}") if re.search(r"\d+$", file.stem)]
+    return sorted(files, key=lambda file: int(re.search(r"\d+$", file.stem)[0]))  # type: ignore[index]
+
+
+def _parquet_columns(path: Path) -> dict[str, list[str]]:
+    _imported("pyarrow", path, "parquet")
+    from pyarrow import parquet
+
+    table = parquet.read_table(path, partitioning=None)
+    return _texts(table, table.column_names)
+
+
+def _texts(table: Any, names: Sequence[str]) -> dict[str, list[str]]:
+    """Columns of an Arrow table as texts; empty cells as ""."""
+    return {name: ["" if cell is None else str(cell) for cell in table[name].to_pylist()] for name in names}
+
+
+# --------------------------------------------------------------------------------------- with labels
+
+
+def _arff(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    file = read_arff(path)
+    places = _label_columns(path, file.relation, file.columns, labels)
+    matrix = file.values if isinstance(file.values, np.ndarray) else file.values.tocsc()
+    others = np.setdiff1d(np.arange(len(file.columns)), places)
+    Y = matrix[:, places] if isinstance(matrix, np.ndarray) else matrix[:, places].toarray()
+    if not np.isin(Y, (0, 1)).all():
+        raise DataError(f"{path}: not all of the columns taken as labels are 0/1; say which with --labels")
+    values = matrix[:, others] if isinstance(matrix, np.ndarray) else matrix[:, others].tocsr()
+    names = [file.columns[place][0] for place in places]
+    return VectorFile(path, values, {}, [tuple(names[k] for k in np.flatnonzero(row)) for row in Y])
+
+
+def _label_columns(
+    path: Path, relation: str, columns: Sequence[tuple[str, Any]], labels: str | None
+) -> NDArray[np.intp]:
+    """Where the labels are: as --labels says, as MEKA's `-C N` in the relation, or 0/1 columns at the end.
+
+    MEKA's N counts from the start, or from the end if it is negative. A filter that the relation names after
+    it may have moved the columns, so that it is then not followed.
+    """
+    numbers = np.arange(len(columns))
+    if labels:
+        match = re.fullmatch(r"(first|last):(\d+)", labels)
+        if not match or not 0 < int(match[2]) < len(columns):
+            raise UsageError(f"--labels {labels}: write first:N or last:N, of the {len(columns)} columns")
+        return numbers[: int(match[2])] if match[1] == "first" else numbers[-int(match[2]) :]
+    if meka := re.fullmatch(r"[^:]*:.*?-[Cc]\s+(-?\d+)\s*", relation):
+        count = int(meka[1])
+        return numbers[:count] if count > 0 else numbers[count:]
+    numeric = [place for place, (_, kind) in enumerate(columns) if kind != BINARY]
+    if numeric and numeric[-1] + 1 < len(columns):
+        return numbers[numeric[-1] + 1 :]
+    raise UsageError(
+        f"{path}: which of its {len(columns)} columns are labels is not clear: say so with --labels last:N "
+        "or --labels first:N"
+    )
+
+
+def _libsvm(path: Path, column: str | None, labels: str | None) -> VectorFile:
+    """`LABEL,LABEL COLUMN:NUMBER …`; a first line of three numbers, rows, columns and labels, is skipped."""
+    from sklearn.datasets import load_svmlight_file
+
+    with path.open("rb") as file:
+        if not re.fullmatch(rb"\d+ \d+ \d+\s*", file.readline()):
+            file.seek(0)
+        values, numbers = load_svmlight_file(file, multilabel=True, dtype=np.float32)
+    return VectorFile(path, values, {}, [tuple(f"{number:g}" for number in row) for row in numbers])
+
+
+# ------------------------------------------------------------------------------------------- helpers
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        text = read_regular(path, TEXT_MB).decode("utf-8", "surrogateescape")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    return text.removesuffix("\n").split("\n") if text else []
+
+
+def with_ids(file: VectorFile, path: Path) -> VectorFile:
+    """The file with its rows named by the lines of a text file.
+
+    Raises:
+        DataError: it has another number of lines than the file has vectors, or cannot be read.
+    """
+    ids = read_lines(path)
+    if len(ids) != file.shape[0]:
+        raise DataError(f"{path} has {len(ids)} lines, and {file.path} {file.shape[0]} vectors")
+    return replace(file, columns={NAMES: ids})
+
+
+def _only(path: Path, what: str, names: Sequence[str], name: str | None) -> str:
+    if name is not None and name not in names:
+        raise unknown_name(f"{what} of {path}", name, names)
+    if name is None and len(names) != 1:
+        found = f"has several ({', '.join(names)}): choose one with --vector-column" if names else "has none"
+        raise UsageError(f"{path}: expected one {what}, but it {found}")
+    return name or names[0]
+
+
+def _imported(module: str, path: Path, extra: str) -> Any:
+    from importlib import import_module
+
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise DataError(f"{path} needs {module}: pip install 'encode-once[{extra}]'") from error
+
+
+READERS: dict[str, Callable[[Path, str | None, str | None], VectorFile]] = {
+    ".npy": _npy,
+    ".npz": _npz,
+    ".safetensors": _safetensors,
+    ".parquet": _parquet,
+    ".arrow": _parquet,
+    ".feather": _parquet,
+    ".lance": _lance,
+    ".csv": _csv,
+    ".tsv": _csv,
+    ".arff": _arff,
+    ".svm": _libsvm,
+    ".libsvm": _libsvm,
+}
