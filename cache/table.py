@@ -79,9 +79,9 @@ class Table:
     def keys(self, modality: str) -> Keys:
         """Keys of the rows' images, of their first captions, or of the rows themselves, (n, 16).
 
-        The key of a row is that of its split, id, image and first caption; of a row with neither, that of the
+        The key of a row is that of its id, image and first caption; of a row with neither, that of the
         table's source, split and id. So a table that has moved keeps its vectors where there is any content,
-        and rows of different data sets are never mistaken for each other.
+        and rows of different data sets are not mistaken for each other.
         """
         if modality == "row" and self.row_keys is None:
             return self._keys_of_rows()
@@ -91,9 +91,9 @@ class Table:
 
     def _keys_of_rows(self) -> Keys:
         contents = np.concatenate([self.keys("image"), self.keys("caption")], axis=1)  # (n, 32)
-        places = np.where(contents.any(axis=1), "", self.source).tolist()
+        places = np.where(contents.any(axis=1), "", f"{self.source}\0{self.split}").tolist()
         return pack(
-            content_key(f"{place}\0{self.split}\0{row_id}\0".encode("utf-8", "surrogateescape") + content)
+            content_key(f"{place}\0{row_id}\0".encode("utf-8", "surrogateescape") + content)
             for place, row_id, content in zip(places, self.ids, map(bytes, contents), strict=True)
         )
 

@@ -127,6 +127,7 @@ def workspace(tmp_path_factory):
     _parquet(root / "photos.parquet", [*samples(250, 8)])
     _labelled_tables(root)
     vectors_file(root / "glove.6B.100d.txt")
+    _arff(root)
     (root / "corrections.csv").write_text("split,id,label,decision\ntrain,0.png,bird,add\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -162,6 +163,14 @@ def _parquet(path, samples):
         "tags": ["|".join(sample.labels) for sample in samples],
     }
     parquet.write_table(pa.table(columns), path)
+
+
+def _arff(root):
+    head = ["@relation 'scenes: -C -2'", "@attribute red numeric", "@attribute blue numeric"]
+    head += ["@attribute beach {0,1}", "@attribute forest {0,1}", "@data"]
+    for split, rows in {"train": 40, "test": 10}.items():
+        lines = [f"{row / 7},{-row / 3},{row % 2},{int(row % 3 > 0)}" for row in range(rows)]
+        (root / f"scene-{split}.arff").write_text("\n".join([*head, *lines]) + "\n")
 
 
 def run(words):

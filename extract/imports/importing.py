@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from encode_once.cache import DataError, Keys, Store, Table, UsageError
+from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.part import Lengths, Values
 from encode_once.cache.keys import NO_KEY, RowIndex, content_key, pack
@@ -96,27 +96,48 @@ def import_vectors(
         UsageError: there is such a feature and `append` is not set, or the reverse.
         SpecMismatchError: the feature was not imported from these files.
     """
-    widths = {file.shape[1] for file in files}
-    if len(widths) > 1:
-        raise DataError(f"the vectors have different widths: {', '.join(map(str, sorted(widths)))}")
+    files = _of_one_width(files, store.feature(f"{name}/{OUTPUT}").width if append else 0)
     joined = [(file, _joined(file, tables)) for file in files]
     for file, part in joined:
         _check_finite(file, part.rows)
-    feature = _feature(store, name, files, joined, append=append)
-    report = ImportReport(feature.name, feature.width or widths.pop(), feature.columns is not None)
-    dtype = np.float16 if all(file.values.dtype == np.float16 for file in files) else np.float32
+    feature = _feature(store, name, files, append=append)
+    report = ImportReport(feature.name, files[0].shape[1], feature.columns is not None)
+    all_half = all(file.values.dtype == np.float16 for file in files)
+    dtype = feature.dtype or np.dtype(np.float16 if all_half else np.float32)
     for file, part in joined:
-        stored = _append(feature, file, part, feature.dtype or np.dtype(dtype))
+        _check_equal(feature, file, part, dtype)
+    if append:
+        _add_provenance(feature, files)
+    for file, part in joined:
+        stored = _append(feature, file, part, dtype)
         report.stored += stored
         report.present += len(part.rows) - stored
         report.left_over += part.left_over
         report.joined_by.append(f"{file.path.name}: {part.by}")
-        report.warnings += part.warnings
+        report.warnings += [*file.warnings, *part.warnings]
         if part.unused:
             report.warnings.append(f"{file.path}: columns not used: {', '.join(part.unused)}")
     keys = np.concatenate([table.keys("row") for table in tables])
     report.rows, report.missing = len(keys), int((~store.feature(feature.name).has(keys)).sum())
     return report
+
+
+def _of_one_width(files: Sequence[VectorFile], width: int) -> list[VectorFile]:
+    """Files of vectors of one width; sparse ones, which do not say their width, are as wide as the widest.
+
+    width: of the vectors that are stored already; 0 if there are none.
+    """
+    width = width or max(file.shape[1] for file in files)
+    widened = []
+    for file in files:
+        if file.is_sparse and file.shape[1] < width:
+            values = file.values.copy()
+            values.resize(file.shape[0], width)
+            file = replace(file, values=values)
+        if file.shape[1] != width:
+            raise DataError(f"{file.path} has vectors of {file.shape[1]} columns, the others have {width}")
+        widened.append(file)
+    return widened
 
 
 def _joined(file: VectorFile, tables: Sequence[Table]) -> Joined:
@@ -145,27 +166,15 @@ def _check_finite(file: VectorFile, rows: RowIndex) -> None:
             )
 
 
-def _feature(
-    store: Store, name: str, files: Sequence[VectorFile], joined: Sequence[tuple[VectorFile, Joined]], *,
-    append: bool
-) -> Feature:  # fmt: skip
+def _feature(store: Store, name: str, files: Sequence[VectorFile], *, append: bool) -> Feature:
     """The feature that the vectors are stored as; it is created unless `append` is set."""
     stored = f"{name}/{OUTPUT}"
-    hashes = [_hash(file.path) for file in files]
-    provenance = {
-        f"file {number}": f"{file.path.name} blake2b:{content}"
-        for number, (file, content) in enumerate(zip(files, hashes, strict=True), start=1)
-    }
     if append:
         feature = store.feature(stored)
         if not feature.is_imported:
             raise UsageError(f"{stored} was not imported: extract adds rows to it")
-        if feature.width not in (0, files[0].shape[1]):
-            raise DataError(f"{stored} has {feature.width} columns, and the vectors {files[0].shape[1]}")
-        recorded = feature.record.provenance
-        new = [text for text in provenance.values() if text not in recorded.values()]
-        feature.add_provenance({f"file {len(recorded) + 1 + i}": text for i, text in enumerate(new)})
         return feature
+    hashes = [_hash(file.path) for file in files]
     spec: dict[str, str | int | float | bool] = {
         "modality": "row",
         "encoder": "import",
@@ -180,7 +189,17 @@ def _feature(
             f"{store.path} has {stored}, from other files: --append adds rows by the same model, store drop "
             f"{stored} deletes it, and another NAME keeps both"
         )
-    return store.declare(stored, spec, provenance)
+    feature = store.declare(stored, spec)
+    _add_provenance(feature, files)
+    return feature
+
+
+def _add_provenance(feature: Feature, files: Sequence[VectorFile]) -> None:
+    """Record the names and hashes of files that are not recorded yet."""
+    recorded = feature.record.provenance
+    texts = [f"{file.path.name} blake2b:{_hash(file.path)}" for file in files]
+    new = [text for text in texts if text not in recorded.values()]
+    feature.add_provenance({f"file {len(recorded) + 1 + i}": text for i, text in enumerate(new)})
 
 
 def _hash(path: Path) -> str:
@@ -191,20 +210,11 @@ def _hash(path: Path) -> str:
 
 
 def _append(feature: Feature, file: VectorFile, part: Joined, dtype: np.dtype[Any]) -> int:
-    """Store the vectors of a file that are new; return their number.
-
-    Raises:
-        DataError: a row has another vector already.
-    """
-    is_new = ~feature.has(part.keys)
-    for start in range(0, len(part.rows), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        old = np.flatnonzero(~is_new[chunk])
-        if len(old):
-            again = _prepared(feature, file, part.rows[chunk][old], dtype)
-            _check_equal(feature, part.keys[chunk][old], *again)
-    with feature.writer(int(is_new.sum())) as writer:
-        new = np.flatnonzero(is_new)
+    """Store the vectors of a file that are new; return their number."""
+    new = np.flatnonzero(~feature.has(part.keys))
+    if not len(new):
+        return 0
+    with feature.writer(len(new)) as writer:
         for start in range(0, len(new), CHUNK):
             rows = new[start : start + CHUNK]
             writer.append(part.keys[rows], *_prepared(feature, file, part.rows[rows], dtype))
@@ -225,17 +235,21 @@ def _prepared(
     return pairs, np.diff(matrix.indptr).astype(np.intp)
 
 
-def _check_equal(feature: Feature, keys: Keys, values: Values, lengths: Lengths | None) -> None:
-    """Raise if stored rows have other vectors."""
-    _, stored, stored_lengths = feature.block(feature.find(keys))
-    differs = stored.shape != values.shape or (stored != values).any()
-    if lengths is not None and stored_lengths is not None:
-        differs = differs or (lengths != stored_lengths).any()
-    if differs:
-        raise DataError(
-            f"rows that {feature.name} already has come with other vectors: store drop {feature.name} "
-            "deletes it, another NAME keeps both"
-        )
+def _check_equal(feature: Feature, file: VectorFile, part: Joined, dtype: np.dtype[Any]) -> None:
+    """Raise if rows of the file are stored with other vectors."""
+    old = np.flatnonzero(feature.has(part.keys))
+    for start in range(0, len(old), CHUNK):
+        rows = old[start : start + CHUNK]
+        values, lengths = _prepared(feature, file, part.rows[rows], dtype)
+        _, stored, stored_lengths = feature.block(feature.find(part.keys[rows]))
+        differs = stored.shape != values.shape or (stored != values).any()
+        if lengths is not None and stored_lengths is not None:
+            differs = differs or (lengths != stored_lengths).any()
+        if differs:
+            raise DataError(
+                f"{file.path} has other vectors for rows that {feature.name} has already; nothing is "
+                f"imported: store drop {feature.name} deletes it, another NAME keeps both"
+            )
 
 
 def _split(path: Path) -> str:

@@ -39,6 +39,7 @@ class VectorFile:
     values: Any  # an array, or a scipy.sparse CSR matrix; numbers of any type
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     labels: list[tuple[str, ...]] | None = None  # of each row, if the file is a table of its own
+    warnings: Sequence[str] = ()
 
     @property
     def is_sparse(self) -> bool:
@@ -295,8 +296,15 @@ def _libsvm(path: Path, column: str | None, labels: str | None) -> VectorFile:
     with path.open("rb") as file:
         if not re.fullmatch(rb"\d+ \d+ \d+\s*", file.readline()):
             file.seek(0)
+        start = file.tell()
         values, numbers = load_svmlight_file(file, multilabel=True, dtype=np.float32)
-    return VectorFile(path, values, {}, [tuple(f"{number:g}" for number in row) for row in numbers])
+        file.seek(start)
+        blank = sum(not line.strip() for line in file)
+    labels_of_rows = [tuple(f"{number:g}" for number in row) for row in numbers]
+    warnings = (
+        [f"{path}: {blank} blank lines are left out: they have no number and no label"] if blank else []
+    )
+    return VectorFile(path, values, {}, labels_of_rows, warnings)
 
 
 # ------------------------------------------------------------------------------------------- helpers

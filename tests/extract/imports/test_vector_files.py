@@ -1,0 +1,262 @@
+"""Each kind of file is written by its own library, and read back to the same numbers and names."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.parquet
+import pytest
+from safetensors.numpy import save_file
+from scipy import sparse
+from sklearn.datasets import dump_svmlight_file
+
+from encode_once.cache import DataError, UsageError
+from encode_once.extract.imports.vector_files import read_vectors, with_ids
+
+ROWS, WIDTH = 7, 3
+VECTORS = np.random.default_rng(0).normal(size=(ROWS, WIDTH)).astype(np.float32)
+IDS = [f"photo-{row}" for row in range(ROWS)]
+
+
+def lists():
+    return pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.reshape(-1)), WIDTH)
+
+
+def write_npy(path):
+    np.save(path, VECTORS)
+    (path.parent / f"{path.name}.ids.txt").write_text("\n".join(IDS) + "\n")
+
+
+def write_npz(path):
+    np.savez(path, vectors=VECTORS, names=np.array(IDS))
+
+
+def write_safetensors(path):
+    save_file({"values": VECTORS}, path, {"ids": json.dumps(IDS)})
+
+
+def write_parquet(path):
+    pa.parquet.write_table(pa.table({"names": IDS, "vector": lists()}), path)
+
+
+def write_parquet_of_lists(path):
+    pa.parquet.write_table(pa.table({"names": IDS, "vector": pa.array(VECTORS.tolist())}), path)
+
+
+def write_parquet_of_columns(path):
+    columns = {f"x{i}": VECTORS[:, i] for i in range(WIDTH)}
+    pa.parquet.write_table(pa.table({"names": IDS, **columns}), path)
+
+
+def write_feather(path):
+    pa.feather.write_feather(pa.table({"names": IDS, "vector": lists()}), str(path))
+
+
+def write_stream(path):
+    table = pa.table({"names": IDS, "vector": lists()})
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def write_csv(path):
+    pd.DataFrame(VECTORS).assign(names=IDS).to_csv(path, index=False, sep="\t" if "tsv" in path.name else ",")
+
+
+def write_lance(path):
+    lance = pytest.importorskip("lance", reason="pylance is not installed")
+    lance.write_dataset(pa.table({"names": IDS, "vector": lists()}), str(path))
+
+
+def write_clip_retrieval(path):
+    for part in ("img_emb", "text_emb", "metadata"):
+        (path / part).mkdir(parents=True)
+    for number, rows in enumerate((slice(0, 3), slice(3, ROWS))):
+        np.save(path / "img_emb" / f"img_emb_{number}.npy", VECTORS[rows].astype(np.float16))
+        np.save(path / "text_emb" / f"text_emb_{number}.npy", -VECTORS[rows].astype(np.float16))
+        metadata = pa.table({"image_path": IDS[rows], "caption": ["a"] * len(IDS[rows])})
+        pa.parquet.write_table(metadata, path / "metadata" / f"metadata_{number}.parquet")
+
+
+WRITERS = {
+    "x.npy": write_npy,
+    "x.npz": write_npz,
+    "x.safetensors": write_safetensors,
+    "x.parquet": write_parquet,
+    "y.parquet": write_parquet_of_lists,
+    "z.parquet": write_parquet_of_columns,
+    "x.feather": write_feather,
+    "x.arrow": write_stream,
+    "x.csv": write_csv,
+    "x.csv.gz": write_csv,
+    "x.tsv": write_csv,
+    "x.lance": write_lance,
+    "clip": write_clip_retrieval,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_numbers_and_names_come_back(name, tmp_path):
+    WRITERS[name](tmp_path / name)
+    file = read_vectors(tmp_path / name)
+    tolerance = 1e-2 if name == "clip" else 1e-6
+    np.testing.assert_allclose(file.values, VECTORS, rtol=tolerance, atol=tolerance)
+    assert IDS in list(file.columns.values())
+    assert file.labels is None
+
+
+def test_the_other_part_of_a_clip_retrieval_folder(tmp_path):
+    write_clip_retrieval(tmp_path / "clip")
+    file = read_vectors(tmp_path / "clip", "text_emb")
+    np.testing.assert_array_equal(file.values, -VECTORS.astype(np.float16))
+
+
+def test_numbered_files_are_in_the_order_of_their_numbers(tmp_path):
+    for part in ("img_emb", "metadata"):
+        (tmp_path / part).mkdir()
+    for number in range(12):
+        np.save(tmp_path / "img_emb" / f"img_emb_{number}.npy", np.full((1, 2), number, np.float32))
+        pa.parquet.write_table(
+            pa.table({"key": [str(number)]}), tmp_path / "metadata" / f"metadata_{number}.parquet"
+        )
+    file = read_vectors(tmp_path)
+    assert file.values[:, 0].tolist() == list(range(12))
+    assert file.columns["key"] == [str(number) for number in range(12)]
+
+
+def test_a_first_column_of_distinct_whole_numbers_names_the_rows(tmp_path):
+    pd.DataFrame(VECTORS).assign(id=range(ROWS))[["id", 0, 1, 2]].to_csv(tmp_path / "x.csv", index=False)
+    file = read_vectors(tmp_path / "x.csv")
+    assert file.shape == (ROWS, WIDTH)
+    assert file.columns == {"id": [str(row) for row in range(ROWS)]}
+
+
+def test_ids_are_not_read_as_numbers(tmp_path):
+    (tmp_path / "x.csv").write_text("id,a,b\n007,1,2\n1e3,3,4\nNA,5,6\n")
+    assert read_vectors(tmp_path / "x.csv").columns == {"id": ["007", "1e3", "NA"]}
+
+
+def test_ids_of_a_file_of_lines(tmp_path):
+    np.save(tmp_path / "x.npy", VECTORS)
+    (tmp_path / "ids").write_text("\n".join(IDS))
+    file = with_ids(read_vectors(tmp_path / "x.npy"), tmp_path / "ids")
+    assert [*file.columns.values()] == [IDS]
+    (tmp_path / "ids").write_text("\n".join(IDS[1:]))
+    with pytest.raises(DataError, match="has 6 lines"):
+        with_ids(file, tmp_path / "ids")
+
+
+# ---------------------------------------------------------------------------------------- with labels
+
+LABELS = np.array([[1, 0], [0, 0], [1, 1], [0, 1]])
+MATRIX = np.array([[0, 1.5, 0], [2, 0, 0], [0, 0, 0], [0, 0, 3]], np.float32)
+NAMES_OF_ROWS = [("sad",), (), ("sad", "calm"), ("calm",)]
+
+
+def arff(relation="r", first=False, is_sparse=False, kind="{0,1}"):
+    names = [("sad", kind), ("calm", kind)]
+    numbers = [(f"x{i}", "numeric") for i in range(3)]
+    columns = [*names, *numbers] if first else [*numbers, *names]
+    rows = np.concatenate([LABELS, MATRIX] if first else [MATRIX, LABELS], axis=1)
+    if is_sparse:
+        lines = ["{" + ", ".join(f"{i} {x:g}" for i, x in enumerate(row) if x) + "}" for row in rows]
+    else:
+        lines = [",".join(f"{x:g}" for x in row) for row in rows]
+    head = [f"@relation '{relation}'", *(f"@attribute {name} {kind}" for name, kind in columns), "@data"]
+    return "\n".join([*head, *lines]) + "\n"
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize(
+    ("relation", "first", "option"),
+    [("m: -C 2", True, None), ("m: -C -2", False, None), ("r", True, "first:2"), ("r", False, "last:2"),
+     ("r", False, None)],
+)  # fmt: skip
+def test_arff_with_labels_first_or_last(relation, first, option, is_sparse, tmp_path):
+    pytest.importorskip("arff", reason="liac-arff is not installed")
+    (tmp_path / "x.arff").write_text(arff(relation, first, is_sparse))
+    file = read_vectors(tmp_path / "x.arff", labels=option)
+    assert file.is_sparse == is_sparse
+    np.testing.assert_array_equal(file.values.toarray() if is_sparse else file.values, MATRIX)
+    assert file.labels == NAMES_OF_ROWS
+
+
+def test_gzipped_arff(tmp_path):
+    pytest.importorskip("arff", reason="liac-arff is not installed")
+    with gzip.open(tmp_path / "x.arff.gz", "wt") as file:
+        file.write(arff())
+    assert read_vectors(tmp_path / "x.arff.gz").labels == NAMES_OF_ROWS
+
+
+def test_arff_whose_labels_are_not_clear(tmp_path):
+    pytest.importorskip("arff", reason="liac-arff is not installed")
+    binary = arff().replace("numeric", "{0,1}").replace("1.5", "1").replace("2,", "1,").replace("3,", "1,")
+    (tmp_path / "x.arff").write_text(binary)
+    with pytest.raises(UsageError, match="which of its 5 columns are labels is not clear"):
+        read_vectors(tmp_path / "x.arff")
+    # A filter may have moved the columns that MEKA's -C counts.
+    (tmp_path / "x.arff").write_text(binary.replace("'r'", "'m: -C 2-weka.filters.Remove-R1'"))
+    with pytest.raises(UsageError, match="not clear"):
+        read_vectors(tmp_path / "x.arff")
+
+
+@pytest.mark.parametrize("header", [b"", b"4 3 2\n"])
+def test_libsvm(header, tmp_path):
+    path = tmp_path / "x.svm"
+    dump_svmlight_file(sparse.csr_matrix(MATRIX), LABELS, str(path), multilabel=True, zero_based=False)
+    path.write_bytes(header + path.read_bytes())
+    file = read_vectors(path)
+    np.testing.assert_array_equal(file.values.toarray(), MATRIX)
+    assert file.labels == [("0",), (), ("0", "1"), ("1",)]
+
+
+def test_blank_lines_of_libsvm_are_counted(tmp_path):
+    (tmp_path / "x.svm").write_text("1 1:2\n\n2 1:3\n")
+    file = read_vectors(tmp_path / "x.svm")
+    assert file.shape == (2, 1)
+    assert file.warnings == [
+        f"{tmp_path / 'x.svm'}: 1 blank lines are left out: they have no number and no label"
+    ]
+
+
+# --------------------------------------------------------------------------------------------- refused
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: (p / "x.bin").write_bytes(b"?"), "vectors are read from .npy"),
+        (lambda p: (p / "x.npy").write_bytes(b"no array"), "x.npy: "),
+        (lambda p: np.save(p / "x.npy", np.zeros(3)), r"array of shape \(3,\)"),
+        (lambda p: np.save(p / "x.npy", np.zeros((0, 3))), r"shape \(0, 3\)"),
+        (lambda p: np.save(p / "x.npy", np.array([["a"]])), "not numbers"),
+        (lambda p: np.save(p / "x.npy", np.array([[{}]]), allow_pickle=True), "x.npy: "),
+        (lambda p: np.savez(p / "x.npz", a=VECTORS, b=VECTORS), r"several \(a, b\)"),
+        (lambda p: np.savez(p / "x.npz", names=np.array(IDS)), "has none"),
+        (lambda p: (p / "x.csv").write_text("a,b\nx,y\n"), "no column has numbers in every row"),
+        (lambda p: (p / "x.svm").write_text("1,2 x:y\n"), "x.svm: "),
+        (lambda p: (p / "x.parquet").write_bytes(b"PAR1"), "x.parquet: "),
+        (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], [1.0, 2.0]]}), p / "x.parquet"), "lengths"),
+        (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], None]}), p / "x.parquet"), "1 rows of"),
+        (lambda p: (p / "x").mkdir(), "img_emb/ or text_emb/"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_line(write, message, tmp_path):
+    write(tmp_path)
+    (path,) = tmp_path.iterdir()
+    with pytest.raises((DataError, UsageError), match=message) as error:
+        read_vectors(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(DataError, match="no such file"):
+        read_vectors(tmp_path / "x.npy")
+
+
+def test_no_pickle_is_read(tmp_path):
+    np.savez(tmp_path / "x.npz", a=np.array([[None]], object))
+    with pytest.raises(DataError):
+        read_vectors(tmp_path / "x.npz")
