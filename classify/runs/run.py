@@ -91,9 +91,7 @@ class FittedFeature:
         """The record of a feature as it is in the store."""
         provenance = feature.record.provenance
         rights = provenance.get("licence", ""), provenance.get("trained_on", "")
-        return cls(
-            feature.key, feature.spec, feature.width, feature.weights_file, captions, length, *rights
-        )
+        return cls(feature.key, feature.spec, feature.width, feature.weights_file, captions, length, *rights)
 
 
 @dataclass(frozen=True)
