@@ -339,8 +339,10 @@ def _only(path: Path, what: str, names: Sequence[str], name: str | None) -> str:
     if name is not None and name not in names:
         raise unknown_name(f"{what} of {path}", name, names)
     if name is None and len(names) != 1:
-        found = f"has several ({', '.join(names)}): choose one with --vector-column" if names else "has none"
-        raise UsageError(f"{path}: expected one {what}, but it {found}")
+        problem = (
+            f"has several ({', '.join(names)}): choose one with --vector-column" if names else "has none"
+        )
+        raise UsageError(f"{path}: expected one {what}, but it {problem}")
     return name or names[0]
 
 
