@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
+    from encode_once.classify.decisions.classifier import ThresholdedClassifier
     from encode_once.classify.decisions.rule import DecisionSpec
     from encode_once.classify.experiments.ablation import ablate
     from encode_once.classify.experiments.sweep import sweep
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from encode_once.classify.spec import FitSpec
 
 __all__ = [
-    "DecisionSpec", "FitSpec", "Run", "ablate", "evaluate", "fit", "load_run", "measure_kept", "predict",
-    "retune", "sweep",
+    "DecisionSpec", "FitSpec", "Run", "ThresholdedClassifier", "ablate", "evaluate", "fit", "load_run",
+    "measure_kept", "predict", "retune", "sweep",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(
@@ -28,6 +29,7 @@ __getattr__, __dir__ = lazy(
         "DecisionSpec": "decisions.rule",
         "FitSpec": "spec",
         "Run": "runs.run",
+        "ThresholdedClassifier": "decisions.classifier",
         "ablate": "experiments.ablation",
         "evaluate": "runs.predict",
         "fit": "runs.fit",
