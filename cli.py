@@ -164,8 +164,9 @@ def report(
     ],
 )
 def fit_and_report(page: bool, **options: Any) -> None:
-    """Fit; then write the page, which needs stage 1 to read images."""
+    """Read the data if stage 1 has no more to do; fit; write the page, whose images stage 1 reads."""
     assert classify.fit.callback is not None
+    _read_captions(options["store"], options["data"], options["features"])
     evidence = classify.fit.callback(**options)
     path = evidence.run.path
     if page:
@@ -176,6 +177,29 @@ def fit_and_report(page: bool, **options: Any) -> None:
         warn(summary["notes"])
         _write_page(path / PAGE, summary, evidences)
     say_next(*(["evaluate", str(path)] if page else ["report", str(path), "-o", "report.html"]))
+
+
+def _read_captions(store: str, data: str | None, features: Sequence[str]) -> None:
+    """Save the tables of data that the store does not know, if all features are learned from its captions."""
+    from encode_once.classify.data.text import is_learned, make_vectoriser
+
+    if not features or not all(map(is_learned, features)):
+        return
+    from encode_once.cache import Store
+    from encode_once.classify.data.tables import read_from
+    from encode_once.extract.provider import Provider
+
+    for name in features:
+        make_vectoriser(name)  # raises for a wrong size before anything is read
+    opened = Store(store)
+    headers = opened.headers()
+    source = data or "input"
+    is_new = not read_from(data, headers) if data else not headers
+    if not is_new or not Path(source).exists():
+        return
+    report = Provider(source, opened, {}).read()
+    warn(report.warnings)
+    say(f"{source}: {report.samples} rows are now in {store}, which did not know them; nothing is encoded")
 
 
 def _write_page(

@@ -94,7 +94,8 @@ def fit(
     """Fit a head on cached features, tune its decision rule, and measure on eval rows.
 
     A caption feature uses the captions of the table; FEATURE@KIND uses others, encoded by extract --captions
-    KIND.
+    KIND. Features that are learned from captions, as tfidf:500, need no encoder: with no others, data that the
+    store does not know is read first.
 
     \b
     --split SPEC      stratified:0.1, random:0.2, tail:3000, kfold:5, or a column
@@ -114,6 +115,7 @@ def fit(
       encode-once fit --head mlp --features clip-vit-l/image --features clip-vit-l/text@table+coca-b32
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
       encode-once fit --head mlp --set dropout=0.3 --objective micro
+      encode-once fit --head linear --features tfidf:500 --data photos
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head

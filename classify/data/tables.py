@@ -27,10 +27,7 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
     """
     tables = [header for header in store.headers() if header.labelled]
     if data is not None:
-        root = Path(data).resolve()
-        own = [header for header in tables if Path(header.source).is_relative_to(root)]
-        moved = [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
-        tables = own or moved
+        tables = read_from(data, tables)
     if not tables:
         raise DataError(
             f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
@@ -45,6 +42,13 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
         )
     table = _load(store, tables[0])
     return with_sibling_splits(store, table) if split == TABLES else table
+
+
+def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> list[TableHeader]:
+    """Those of the tables that were read from a file or folder, or else from where it was earlier."""
+    root = Path(data).resolve()
+    own = [header for header in tables if Path(header.source).is_relative_to(root)]
+    return own or [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
 
 
 def with_sibling_splits(store: Store, train: Table) -> Table:
