@@ -94,7 +94,7 @@ def fit(
     """Fit a head on cached features, tune its decision rule, and measure on eval rows.
 
     A caption feature uses the captions of the table; FEATURE@KIND uses others, encoded by extract --captions
-    KIND. Features that are learned from captions, as tfidf:500, need no encoder: with no others, data that the
+    KIND. Features learned from captions, as tfidf:500, need no encoder: with no others, data that the
     store does not know is read first.
 
     \b
