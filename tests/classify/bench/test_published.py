@@ -7,7 +7,6 @@ from encode_once.cache import DataError, MissingDataError
 from encode_once.classify.bench.published import (
     published_names,
     published_store,
-    read_arff,
     read_published,
 )
 from encode_once.classify.data.samples import load_samples
@@ -47,15 +46,6 @@ def folder(tmp_path):
         (tmp_path / f"words-{part}.arff.gz").write_bytes(gzip.compress(SPARSE.encode()))
     (tmp_path / "alone-train.arff").write_text(DENSE)
     return tmp_path
-
-
-def test_dense_and_sparse_files_are_read(folder):
-    columns, values = read_arff(folder / "tiny-train.arff")
-    assert [name for name, _ in columns] == ["weight", "a length", "red", "a tag"]
-    assert values.tolist() == [[0.5, -20, 1, 0], [1, 3, 0, 1]]
-    columns, values = read_arff(folder / "words-train.arff.gz")
-    assert [name for name, _ in columns] == ["0;", "a", "b", "TAG_x"]
-    assert values.tolist() == [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]]
 
 
 def test_a_set_has_its_train_rows_first_and_its_labels_last(folder):
