@@ -16,11 +16,13 @@ from encode_once.cache.lazy import lazy
 if TYPE_CHECKING:
     from encode_once.cache import Store
     from encode_once.classify import DecisionSpec, ablate, evaluate, fit, load_run, predict, retune, sweep
+    from encode_once.deploy import Predictor
     from encode_once.extract import Columns, encode
 
 __all__ = [
     "Columns",
     "DecisionSpec",
+    "Predictor",
     "Store",
     "ablate",
     "encode",
@@ -32,5 +34,10 @@ __all__ = [
     "sweep",
 ]  # fmt: skip
 
-_ROOMS = {"Store": "cache", "Columns": "extract", "encode": "extract"}  # the rest: classify
+_ROOMS = {  # the rest: classify
+    "Store": "cache",
+    "Columns": "extract",
+    "encode": "extract",
+    "Predictor": "deploy",
+}
 __getattr__, __dir__ = lazy(__name__, {name: _ROOMS.get(name, "classify") for name in __all__})

@@ -3,16 +3,17 @@
 A captioner is an encoder of images. Its output `text` holds a caption of each image, as a row of UTF-8 bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.keys import NO_KEY, Keys, content_key, pack
-from encode_once.cache.names import JOINED, TEXT, FeatureName, captioner
+from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table
 
@@ -63,10 +64,7 @@ def with_captions(table: Table, captions: str, generated_by: Feature | None) -> 
     if generated_by is None:
         return table
     generated = read_texts(generated_by, table.keys("image"))
-    columns = [generated]
-    if captions.startswith(JOINED):
-        first = [join(*texts) for texts in zip(table.captions, generated, strict=True)]
-        columns = [first, *(_join_present(column, generated) for column in table.more_captions)]
+    columns = caption_columns(captions, [table.captions, *table.more_captions], generated)
     keys = [text_keys(texts) for texts in columns]
     return replace(
         table,
@@ -77,7 +75,22 @@ def with_captions(table: Table, captions: str, generated_by: Feature | None) -> 
     )
 
 
-def _join_present(own: list[str], generated: list[str]) -> list[str]:
+def caption_columns(captions: str, own: list[list[str]], generated: Sequence[str]) -> list[list[str]]:
+    """The captions of rows, each column (n,), of a kind as in `with_captions`; "" where a row has none.
+
+    Args:
+        own: the columns of the rows' own captions.
+        generated: those that the captioner wrote, (n,), if the kind has one.
+    """
+    if captions == OWN:
+        return own
+    if not captions.startswith(JOINED):
+        return [list(generated)]
+    first = [join(*texts) for texts in zip(own[0], generated, strict=True)]
+    return [first, *(_join_present(column, generated) for column in own[1:])]
+
+
+def _join_present(own: Sequence[str], generated: Sequence[str]) -> list[str]:
     """Join further captions with the generated ones, except where a row has no further caption."""
     return [join(*texts) if texts[0] else "" for texts in zip(own, generated, strict=True)]
 
@@ -85,6 +98,11 @@ def _join_present(own: list[str], generated: list[str]) -> list[str]:
 def join(own: str, generated: str) -> str:
     """Two captions of an image as one text."""
     return f"{own.rstrip(' .')}. {generated}" if own and generated else own or generated
+
+
+def text_of(row: NDArray[np.generic]) -> str:
+    """A caption that a captioner wrote, from its row of UTF-8 bytes."""
+    return row.tobytes().decode()
 
 
 def all_captioned_tables(store: Store) -> list[Table]:

@@ -18,7 +18,7 @@ from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
-from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_key
+from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_differences, spec_key
 from encode_once.cache.names import OWN, FeatureName
 
 JOURNAL = "failures.jsonl"
@@ -221,13 +221,8 @@ class Feature:
             SpecMismatchError: the message lists all differences.
         """
         if spec_key(spec) != self.key:
-            differing = [
-                f"{name}: stored {self.spec.get(name, '–')}, asked for {spec.get(name, '–')}"
-                for name in sorted({*self.spec, *spec})
-                if self.spec.get(name) != spec.get(name)
-            ]
             raise SpecMismatchError(
-                f"{self.name} in this store has another spec ({'; '.join(differing)}): "
+                f"{self.name} in this store has another spec ({spec_differences(self.spec, spec)}): "
                 "ask for it as stored, or use another --store"
             )
 

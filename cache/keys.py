@@ -27,6 +27,15 @@ def spec_key(spec: Spec) -> str:
     return content_key(json.dumps(spec, sort_keys=True, separators=(",", ":")).encode()).hex()
 
 
+def spec_differences(recorded: Spec, asked: Spec) -> str:
+    """The settings in which two specs differ, for messages; empty if they do not."""
+    return "; ".join(
+        f"{name}: stored {recorded.get(name, '–')}, asked for {asked.get(name, '–')}"
+        for name in sorted({*recorded, *asked})
+        if recorded.get(name) != asked.get(name)
+    )
+
+
 def pack(keys: Iterable[bytes]) -> Keys:
     """One array of keys, (n, 16) uint8."""
     return np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY_BYTES)

@@ -4,8 +4,10 @@ import ctypes
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from threading import Lock, Thread
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MAX_POOLED_BLOCK = 32 << 20  # bytes, the maximum that glibc allows
@@ -54,3 +56,45 @@ def silenced(*streams: int) -> Iterator[None]:
 def _flush() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
+
+
+class SharedContext:
+    """A context of the process for code that several threads run at once.
+
+    The first thread that enters it enters the context, and the last one that leaves it leaves it: contexts
+    that restore what they found would otherwise restore what another thread had set.
+
+    Args:
+        make: makes the context.
+        threaded: enter and leave it in a thread of its own, if it also changes the state of its thread.
+    """
+
+    def __init__(self, make: Callable[[], AbstractContextManager[Any]], *, threaded: bool = False) -> None:
+        self._make, self._run = make, _in_a_thread if threaded else _at_once
+        self._lock, self._inside = Lock(), 0
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """The context manager of one thread."""
+        with self._lock:
+            if not self._inside:
+                self._context = self._make()
+                self._run(self._context.__enter__)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._run(lambda: self._context.__exit__(None, None, None))
+
+
+def _at_once(function: Callable[[], object]) -> None:
+    function()
+
+
+def _in_a_thread(function: Callable[[], object]) -> None:
+    thread = Thread(target=function)
+    thread.start()
+    thread.join()

@@ -8,6 +8,7 @@ workers decode while one waits for the GPU. Results come in the order of the inp
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from encode_once.cache.names import FeatureName
 from encode_once.extract.encoders import check_reachable
 from encode_once.extract.encoders.base import Tower, torch_threads
 from encode_once.extract.encoders.weights import quiet_downloads
@@ -83,6 +85,7 @@ class TowerRunner:
 
     def __init__(self, encoder: str, tower: Tower, weights: str | None) -> None:
         self.encoder, self.tower, self.weights = encoder, tower, weights
+        self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
 
     def load(self, device: str, workers: int, batch_size: int | None, expected: int) -> None:
         """Load the tower to encode about `expected` inputs with this number of threads.
@@ -100,14 +103,17 @@ class TowerRunner:
         self._slots = BoundedSemaphore(concurrent)
         self._threads = 1 if self.tower.parallel else workers
 
-    def encode(self, prepared: Sequence[Any]) -> Results:
-        """Encode prepared inputs; those that are an error keep it as their result. Thread-safe."""
+    def encode(self, prepared: Sequence[Any], *, alone: bool = False) -> Results:
+        """Encode prepared inputs; those that are an error keep it as their result. Thread-safe.
+
+        alone: nothing else is encoded meanwhile, so that torch may use all its threads.
+        """
         results = {output: list(prepared) for output in self.tower.specs}
         remaining = [i for i, item in enumerate(prepared) if not isinstance(item, InputError)]
         while remaining:
             batch = remaining[: self.batch_size]
             try:
-                with self._slots, torch_threads(self._threads):
+                with self._slots, nullcontext() if alone else torch_threads(self._threads):
                     outputs = self.tower.encode([prepared[i] for i in batch])
             except Exception as error:
                 if not _out_of_memory(error) or len(batch) == 1:
@@ -146,9 +152,9 @@ def encode_in_batches(
 
 
 def encode_batch(
-    batch: Sequence[tuple[Input, Sequence[Runner]]],
+    batch: Sequence[tuple[Input, Sequence[Runner]]], *, alone: bool = False
 ) -> tuple[int, list[tuple[Runner, list[Input], Results]]]:
-    """Encode one batch in the calling thread, as `encode_in_batches`."""
+    """Encode one batch in the calling thread, as `encode_in_batches`; `alone`: see `TowerRunner.encode`."""
     by_runner: dict[Runner, tuple[list[Input], list[Any]]] = {}
     for item, runners in batch:
         decoded = _or_error(item.open)
@@ -158,7 +164,8 @@ def encode_batch(
             inputs.append(item)
             prepared.append(decoded if failed else _or_error(decoded.prepared, runner.tower))
     return len(batch), [
-        (runner, inputs, runner.encode(prepared)) for runner, (inputs, prepared) in by_runner.items()
+        (runner, inputs, runner.encode(prepared, alone=alone))
+        for runner, (inputs, prepared) in by_runner.items()
     ]
 
 

@@ -11,12 +11,11 @@ from encode_once.cache import DataError, Feature, Keys, Shard, Store
 from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.device import device_name
 from encode_once.cache.keys import pack
-from encode_once.extract import encoders
 from encode_once.extract.batches import STORED
-from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower
+from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
-from encode_once.extract.images.formats import FULL_DEPTH
+from encode_once.extract.in_memory import recorded_towers
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import Input, distinct_inputs
 
@@ -60,23 +59,16 @@ def recompute(
     weights = approve(str(store.path), recorded, trust or Trust())
     for encoder in recorded:
         by_output = {feature.output: feature for feature in features if feature.encoder == encoder}
-        first = next(iter(by_output.values()))
-        precision = str(first.spec.get("precision", "float32"))
-        options = Options(weights.get(encoder), precision, regions="regions" in by_output)
-        for tower in encoders.towers(encoder, options):
-            if tower.modality == "image":
-                tower.set_bit_depth(int(first.spec.get(BIT_DEPTH, FULL_DEPTH)))
+        specs = {output: feature.spec for output, feature in by_output.items()}
+        for tower in recorded_towers(encoder, specs, weights.get(encoder)):
             outputs = {output: by_output[output] for output in tower.specs if output in by_output}
-            if outputs:
-                compared += _compare(store, tower, outputs, rows, device, seed)
+            compared += _compare(store, tower, outputs, rows, device, seed)
     return compared
 
 
 def _compare(
     store: Store, tower: Tower, features: dict[str, Feature], rows: int, device: str, seed: int
 ) -> list[FeatureCheck]:
-    for output, feature in features.items():
-        feature.check(tower.specs[output])
     _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality, Shard())
     keys = pack(item.key for item in inputs)
     stored = np.all([feature.has(keys) for feature in features.values()], axis=0)

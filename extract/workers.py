@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
-from encode_once.cache.names import FeatureName
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.batches import DecodedInput, Results, Row, TowerRunner, encode_in_batches
 from encode_once.extract.encoders import rights
@@ -83,7 +82,6 @@ class Job(TowerRunner):
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         super().__init__(encoder, tower, weights)
         self._store = store
-        self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
         self._find_features()
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, Row]]] = {output: [] for output in tower.specs}

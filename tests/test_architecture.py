@@ -50,13 +50,16 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "batches", "workers", "report", "pipeline", "trust",
-        "provider", "reencode", "image_files", "imports", "doctor", "demo", "bench", "commands",
+        "provider", "in_memory", "reencode", "image_files", "imports", "doctor", "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
         "experiments", "pages", "audit", "report", "doctor", "bench", "commands",
     ],
-    "deploy": ["decision_graph", "onnx_file", "run_graph", "onnx_export", "commands"],
+    "deploy": [
+        "inputs", "predictions", "predictor", "decision_graph", "onnx_file", "run_graph", "onnx_export",
+        "commands",
+    ],
 }  # fmt: skip
 
 

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import DamagedError, Feature
+from encode_once.cache import DamagedError
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data.text import Vectoriser, make_vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
@@ -49,12 +49,51 @@ class Block(Protocol):
         ...
 
 
+class RowSource(Protocol):
+    """The rows of a feature by their numbers. A `cache.Feature` is one."""
+
+    @property
+    def ragged(self) -> bool | None:
+        """Whether each row is a sequence of vectors."""
+        ...
+
+    @property
+    def dim(self) -> int | None:
+        """The width of its vectors."""
+        ...
+
+    def take(self, rows: RowIndex) -> NDArray[Any]:
+        """Vectors (m, d) of rows."""
+        ...
+
+    def take_ragged(self, rows: RowIndex) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        """Sequences of rows: values (total, d) and offsets (m + 1,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryRows:
+    """Rows in memory: vectors (d,), or sequences (length, d) if they are ragged."""
+
+    rows: Sequence[NDArray[Any]]
+    ragged: bool
+    dim: int
+
+    def take(self, rows: RowIndex) -> NDArray[Any]:
+        return np.stack([self.rows[row] for row in rows]) if len(rows) else np.empty((0, self.dim))
+
+    def take_ragged(self, rows: RowIndex) -> tuple[NDArray[Any], NDArray[np.intp]]:
+        chosen = [self.rows[row] for row in rows]
+        offsets = np.cumsum([0, *map(len, chosen)], dtype=np.intp)
+        return np.concatenate(chosen) if chosen else np.empty((0, self.dim)), offsets
+
+
 @dataclass(frozen=True)
 class StoredBlock:
-    """A feature of the store."""
+    """A feature as an encoder made it."""
 
     name: str
-    feature: Feature
+    feature: RowSource
     # (k, n): the feature's row of each sample's k captions, or of its image; -1 for none. Vectors of several
     # captions are averaged, their sequences joined.
     rows: RowIndex

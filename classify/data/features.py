@@ -168,14 +168,20 @@ def load(sources: Sequence[FeatureSource], table: Table) -> Matrix:
     Raises:
         MissingRowsError: rows of the table were never extracted.
     """
-    blocks = [source.block(table) for source in sources]
-    warnings: list[str] = []
-    for source, block in zip(sources, blocks, strict=True):
-        warnings += source.remarks
+    return side_by_side(
+        [source.block(table) for source in sources],
+        [remark for source in sources for remark in source.remarks],
+    )
+
+
+def side_by_side(blocks: Sequence[Block], remarks: Sequence[str] = ()) -> Matrix:
+    """Blocks as a matrix, with the remarks and a line for each block that lacks rows as warnings."""
+    warnings = list(remarks)
+    for block in blocks:
         missing = int(block.missing().sum())
         if missing:
             warnings.append(
-                f"{source.name}: {missing} of {len(table)} rows have no vector, "
+                f"{block.name}: {missing} of {len(block)} rows have no vector, "
                 "which the mean of the train rows replaces"
             )
     return Matrix(blocks, warnings)

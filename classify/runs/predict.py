@@ -140,8 +140,8 @@ def predict(run: Run, store: Store, table: Table) -> tuple[Scores, list[str]]:
     Raises:
         MissingRowsError: rows that were never extracted.
     """
-    scores, matrix = _scored(run, store, table)
-    return scores, matrix.warnings
+    matrix = featuring.load(sources(run, store), table)
+    return run.model.scores(matrix), matrix.warnings
 
 
 class Predicted(NamedTuple):
@@ -159,8 +159,12 @@ def label(run: Run, store: Store, table: Table) -> Predicted:
     Raises:
         MissingRowsError: rows that were never extracted.
     """
-    scores, matrix = _scored(run, store, table)
-    probabilities = run.decision.probabilities(scores)
+    return label_rows(run, featuring.load(sources(run, store), table))
+
+
+def label_rows(run: Run, matrix: Matrix) -> Predicted:
+    """The labels of rows with these features, in the run's order."""
+    probabilities = run.decision.probabilities(run.model.scores(matrix))
     labels = run.decision.choose(probabilities)
     return Predicted(probabilities, labels, matrix.missing(), [*matrix.warnings, *untrained_warning(run)])
 
@@ -182,11 +186,6 @@ def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:
             part = sorted(parts)[0]
             return f"; if {label!r} is several, as the run knows {part!r}, use --label-separator"
     return ""
-
-
-def _scored(run: Run, store: Store, table: Table) -> tuple[Scores, Matrix]:
-    matrix = featuring.load(sources(run, store), table)
-    return run.model.scores(matrix), matrix
 
 
 def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:

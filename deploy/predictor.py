@@ -1,0 +1,276 @@
+"""Label images and captions with a run from Python, as often as wanted, without files and without a store."""
+
+import os
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from encode_once.cache import DataError, Spec, SpecMismatchError, UsageError
+from encode_once.cache.captions import caption_columns, text_of
+from encode_once.cache.names import TEXT, FeatureName, captioner
+from encode_once.classify.arrays import RowIndex
+from encode_once.classify.data.blocks import Block, MemoryRows, StoredBlock, TextBlock
+from encode_once.classify.data.features import side_by_side
+from encode_once.classify.runs.predict import label_rows
+from encode_once.classify.runs.run import FittedFeature, Run, load_run
+from encode_once.deploy.inputs import Caption, InputRows, input_rows
+from encode_once.deploy.predictions import Predictions
+from encode_once.extract.batches import Row
+from encode_once.extract.errors import InputError
+from encode_once.extract.in_memory import LoadedEncoders
+from encode_once.extract.trust import Trust, approve
+
+Rows = Sequence[Row | InputError | None]  # of n inputs; None: there is no input
+
+
+class PredictionWarning(UserWarning):
+    """Something about labels: features that are missing, or classes that were not learned."""
+
+
+class Predictor:
+    """A run with its encoders, loaded once: call it with images, captions or both, from any thread.
+
+    Images are decoded, prepared and encoded as `extract` does, so that scores are those of `predict`. A PIL
+    image whose pixels are read, and an array, are taken in their own size, where `extract` reads a large
+    JPEG at a reduced one.
+
+    Args:
+        run: the folder of a run, or the run.
+        device: "auto", "cpu", "cuda", "cuda:1", …
+        weights: encoder → local file, if the run's encoders need any; the file alone if there is one encoder.
+        trust: use the code and weights files that the run names, if their hashes match.
+        backend, batch_size, workers: as for `extract.encode`.
+
+    Raises:
+        SpecMismatchError: an encoder does not make the features that the run was fitted on, as other weights.
+        UntrustedError: the run names code or files, and neither `trust` nor `weights` allows them.
+        WeightsError: weights are missing, or do not fit.
+
+    Examples:
+        >>> predictor = Predictor("runs/mlp")                                         # doctest: +SKIP
+        >>> predictor("photo.jpg")[0].labels                                          # doctest: +SKIP
+        ['dog', 'boat']
+        >>> predictor(["a.jpg", array], ["a dog", None]).to_frame()                   # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        run: str | os.PathLike[str] | Run,
+        *,
+        device: str = "auto",
+        weights: Mapping[str, str] | str | os.PathLike[str] | None = None,
+        trust: bool = False,
+        backend: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.run = run if isinstance(run, Run) else load_run(os.fspath(run))
+        record = self.run.record
+        files = _by_encoder(weights, list(record.encoders))
+        say = partial(print, file=sys.stderr)
+        approved = approve(str(self.run.path), record.encoders, Trust((), files, trust, say))
+        try:
+            self._encoders = LoadedEncoders(
+                _specs(self.run),
+                approved,
+                device=device,
+                backend=backend,
+                batch_size=batch_size,
+                workers=workers,
+            )
+        except SpecMismatchError as error:
+            raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
+        assert self.run.model  # is loaded
+
+    def __repr__(self) -> str:
+        record = self.run.record
+        features, device = ", ".join(record.features), self._encoders.device
+        return f"<Predictor {self.run.path}: {features} → {len(record.classes)} classes, on {device}>"
+
+    def __call__(self, images: Any = None, captions: Any = None) -> Predictions:
+        """Label rows: one or several images, captions, or both; or the rows of a DataFrame.
+
+        A row whose image cannot be read is labelled by the rest; so is a row without an image or caption.
+
+        Args:
+            images: paths, bytes of files, PIL images, or arrays (h, w), (h, w, 3) or (h, w, 4) of uint8; None
+                for a row without an image. Or a DataFrame, with columns named as in the run's data, or such
+                as `image` and `caption`.
+            captions: as many texts; a list of texts for a row with several captions.
+
+        Raises:
+            UsageError: the input is of another type.
+            DataError: no image can be read.
+        """
+        record = self.run.record
+        rows = input_rows(images, captions, record.named_columns)
+        if not rows:
+            shape = 0, len(record.classes)
+            nothing = np.empty((0, len(record.features)), np.bool_)
+            return Predictions(
+                [],
+                record.classes,
+                np.empty(shape),
+                np.empty(shape, np.bool_),
+                [*record.features],
+                nothing,
+                [],
+            )
+        by_image = self._of_images(rows)
+        blocks = self._blocks(rows, by_image)
+        if all(block.missing().all() for block in blocks):
+            raise DataError(
+                f"no row has what {self.run.path} is fitted on ({', '.join(record.features)}): pass "
+                f"{' and '.join(sorted(self._needed()))}"
+            )
+        predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
+        notes = [*self._unused(rows), *_failures(rows, by_image), *predicted.warnings]
+        for note in notes:
+            warnings.warn(note, PredictionWarning, stacklevel=2)
+        return Predictions(
+            rows.ids,
+            record.classes,
+            predicted.probabilities,
+            predicted.labels,
+            [*record.features],
+            predicted.missing,
+            notes,
+        )
+
+    def _needed(self) -> set[str]:
+        """The arguments that the run has features of."""
+        records = self.run.record.features.values()
+        kinds = {record.spec["modality"] if record else "caption" for record in records}
+        return {f"{kind}s" for kind in map(str, kinds)}
+
+    def _unused(self, rows: InputRows) -> list[str]:
+        """Warnings about images or captions of which the run has no feature."""
+        given = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
+        unused = sorted({kind for kind, any_given in given.items() if any_given} - self._needed())
+        return [f"{self.run.path} has no feature of {kind}, which are not used" for kind in unused]
+
+    def _of_images(self, rows: InputRows) -> dict[str, Rows]:
+        """Feature in the store → the row of each image, (n,); with the texts of captioners.
+
+        Raises:
+            DataError: no image can be encoded.
+        """
+        record = self.run.record
+        features = {
+            name.stored for name, feature in record.names.items() if feature.spec["modality"] == "image"
+        }
+        features |= {str(FeatureName(encoder, TEXT)) for encoder in record.captioners}
+        present = [(row, image) for row, image in enumerate(rows.images) if image is not None]
+        encoded = self._encoders.encode(features, [image for _, image in present])
+        by_feature: dict[str, Rows] = {}
+        for name, vectors in encoded.items():
+            if present and all(isinstance(vector, InputError) for vector in vectors):
+                row, error = present[0][0], vectors[0]
+                assert isinstance(error, InputError)
+                raise DataError(
+                    f"none of the {len(present)} images can be encoded, such as {rows.ids[row]}: "
+                    f"{error.reason} ({error})"
+                )
+            placed: list[Row | InputError | None] = [None] * len(rows)
+            for (row, _), vector in zip(present, vectors, strict=True):
+                placed[row] = vector
+            by_feature[name] = placed
+        return by_feature
+
+    def _blocks(self, rows: InputRows, by_image: Mapping[str, Rows]) -> list[Block]:
+        """The run's features of the rows, in its order."""
+        of_captions = self._of_captions(rows, by_image)
+        blocks: list[Block] = []
+        for text, feature in self.run.record.features.items():
+            if feature is None:
+                texts = [" ".join(filter(None, row)) for row in zip(*rows.captions, strict=True)]
+                blocks.append(TextBlock(text, texts, self.run.model.vectorisers[text]))
+                continue
+            name = FeatureName.parse(text, feature.captions)
+            if feature.spec["modality"] == "image":
+                values, places = by_image[name.stored], np.arange(len(rows))[None]  # (1, n)
+            else:
+                values, places = of_captions[name]
+            blocks.append(_block(text, feature, values, places))
+        return blocks
+
+    def _of_captions(
+        self, rows: InputRows, by_image: Mapping[str, Rows]
+    ) -> dict[FeatureName, tuple[Rows, RowIndex]]:
+        """Feature of captions → the rows of all distinct captions, and where each row's k are, (k, n)."""
+        names = [name for name, f in self.run.record.names.items() if f.spec["modality"] == "caption"]
+        encoded: dict[FeatureName, tuple[Rows, RowIndex]] = {}
+        for kind in dict.fromkeys(name.captions for name in names):
+            texts = by_image.get(str(FeatureName(captioner(kind) or "", TEXT)), [])
+            generated = [text_of(text) if isinstance(text, np.ndarray) else "" for text in texts]
+            columns = caption_columns(kind, rows.captions, generated)
+            distinct = {text: i for i, text in enumerate(dict.fromkeys(t for c in columns for t in c if t))}
+            places = np.array([[distinct.get(text, -1) for text in column] for column in columns], np.intp)
+            of_kind = [name for name in names if name.captions == kind]
+            vectors = self._encoders.encode({name.stored for name in of_kind}, [*map(Caption, distinct)])
+            encoded |= {name: (vectors[name.stored], places) for name in of_kind}
+        return encoded
+
+
+def _by_encoder(
+    weights: Mapping[str, str] | str | os.PathLike[str] | None, encoders: Sequence[str]
+) -> dict[str, str]:
+    """Encoder → weights, also if only a file is given, for the only encoder."""
+    if weights is None:
+        return {}
+    if isinstance(weights, Mapping):
+        unknown = [name for name in weights if name not in encoders]
+        if unknown:
+            raise UsageError(f"weights of {unknown[0]}: the run's encoders are {', '.join(encoders)}")
+        return {name: os.fspath(file) for name, file in weights.items()}
+    if len(encoders) != 1:
+        raise UsageError(f"weights={os.fspath(weights)!r} for any of {', '.join(encoders)}: pass a mapping")
+    return {encoders[0]: os.fspath(weights)}
+
+
+def _specs(run: Run) -> dict[str, dict[str, Spec]]:
+    """Encoder → output → spec, of all that the run's features need."""
+    specs: dict[str, dict[str, Spec]] = {}
+    for name, feature in run.record.names.items():
+        specs.setdefault(name.encoder, {})[name.output] = feature.spec
+    for encoder, feature in run.record.captioners.items():
+        specs.setdefault(encoder, {})[TEXT] = feature.spec
+    return specs
+
+
+def _block(name: str, feature: FittedFeature, values: Rows, places: RowIndex) -> StoredBlock:
+    """A feature of rows, from encoded values and where those of each row are, (k, n); -1: nowhere."""
+    encoded = [i for i, value in enumerate(values) if isinstance(value, np.ndarray)]
+    compact = np.full(len(values) + 1, -1, np.intp)  # the last is for -1
+    compact[encoded] = np.arange(len(encoded))
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    ragged = arrays[0].ndim == 2 if arrays else feature.length > 1
+    return StoredBlock(name, MemoryRows(arrays, ragged, feature.dim), compact[places], feature.length)
+
+
+def _random(run: Run) -> list[str]:
+    """Warnings about features of random weights."""
+    features = run.record.stored.items()
+    return [
+        f"{name} has RANDOM weights: its vectors mean nothing"
+        for name, feature in features
+        if str(feature.spec.get("weights")).startswith("RANDOM")
+    ]
+
+
+def _failures(rows: InputRows, by_image: Mapping[str, Rows]) -> list[str]:
+    """A warning about images that could not be encoded."""
+    errors: dict[int, InputError] = {}
+    for values in by_image.values():
+        errors |= {row: value for row, value in enumerate(values) if isinstance(value, InputError)}
+    if not errors:
+        return []
+    row, error = next(iter(errors.items()))
+    return [
+        f"{len(errors)} of {len(rows)} images could not be encoded, such as {rows.ids[row]}: "
+        f"{error.reason} ({error})"
+    ]

@@ -1,0 +1,121 @@
+"""Encode images and captions in memory, as features of which the specs are recorded."""
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from encode_once.cache import Spec, SpecMismatchError
+from encode_once.cache.device import device_name
+from encode_once.cache.keys import spec_differences, spec_key
+from encode_once.cache.names import REGIONS, FeatureName
+from encode_once.cache.process import SharedContext
+from encode_once.extract import encoders
+from encode_once.extract.batches import Openable, Row, TowerRunner, encode_batch, encode_in_batches
+from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower, torch_threads
+from encode_once.extract.encoders.runtime import MIN_INPUTS
+from encode_once.extract.errors import InputError
+from encode_once.extract.images.decode import quiet_pillow
+from encode_once.extract.images.formats import FULL_DEPTH
+
+_QUIET = SharedContext(quiet_pillow)
+_SINGLE_THREADED = SharedContext(lambda: torch_threads(1), threaded=True)
+
+
+def recorded_towers(
+    encoder: str, specs: Mapping[str, Spec], weights: str | None, backend: str = "auto"
+) -> list[Tower]:
+    """The towers, not loaded, that make an encoder's outputs as their specs are recorded.
+
+    Args:
+        specs: output → spec.
+        weights: a local file, `RANDOM`, or None for the published weights.
+
+    Raises:
+        SpecMismatchError: the encoder makes an output in another way, or not at all.
+        WeightsError: the weights cannot be read.
+    """
+    first = next(iter(specs.values()))
+    options = Options(weights, str(first.get("precision", "float32")), backend, regions=REGIONS in specs)
+    towers, lacking = [], {*specs}
+    for tower in encoders.towers(encoder, options):
+        outputs = specs.keys() & tower.specs.keys()
+        for output in outputs:
+            tower.set_bit_depth(int(specs[output].get(BIT_DEPTH, FULL_DEPTH)))
+            if spec_key(tower.specs[output]) != spec_key(specs[output]):
+                raise SpecMismatchError(
+                    f"{FeatureName(encoder, output)} is not made as it was before "
+                    f"({spec_differences(specs[output], tower.specs[output])})"
+                )
+        if outputs:
+            towers.append(tower)
+        lacking -= outputs
+    if lacking:
+        raise SpecMismatchError(f"{encoder} does not give {', '.join(sorted(lacking))} any more")
+    return towers
+
+
+class LoadedEncoders:
+    """Encoders that are loaded once, and encode images and captions as often as wanted, in any thread.
+
+    Args:
+        specs: encoder → output → the recorded spec.
+        weights: encoder → local file, or `RANDOM`; without one, the published weights.
+        device, backend, batch_size, workers: as for `extract.encode`.
+
+    Raises:
+        SpecMismatchError, WeightsError: as `recorded_towers`.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, Mapping[str, Spec]],
+        weights: Mapping[str, str],
+        *,
+        device: str = "auto",
+        backend: str = "auto",
+        batch_size: int | None = None,
+        workers: int | None = None,
+    ) -> None:
+        self.device = device_name(device)
+        self._workers = workers or os.cpu_count() or 1
+        self.runners = [
+            TowerRunner(encoder, tower, weights.get(encoder))
+            for encoder, outputs in specs.items()
+            for tower in recorded_towers(encoder, outputs, weights.get(encoder), backend)
+        ]
+        with torch_threads(1):
+            for runner in self.runners:  # for enough inputs that the backend is chosen by its speed
+                runner.load(self.device, self._workers, batch_size, MIN_INPUTS)
+
+    def encode(
+        self, features: Collection[str], inputs: Sequence[Openable]
+    ) -> dict[str, list[Row | InputError]]:
+        """Encode inputs of one modality: feature → the row of each input, or its error. Thread-safe.
+
+        features: `ENCODER/OUTPUT`, all of this modality.
+        """
+        runners = [runner for runner in self.runners if {*runner.names.values()} & {*features}]
+        encoded: dict[str, list[Row | InputError]] = {name: [] for name in features}
+        with _QUIET():
+            for runner, output, rows in self._rows([(item, runners) for item in inputs] if runners else []):
+                if runner.names[output] in encoded:
+                    encoded[runner.names[output]] += rows
+        return encoded
+
+    def _rows(
+        self, inputs: Sequence[tuple[Openable, Sequence[TowerRunner]]]
+    ) -> Iterable[tuple[TowerRunner, str, Sequence[Row | InputError]]]:
+        """Batches of rows of each runner and output, in the order of the inputs."""
+        if len(inputs) == 1:  # no thread is faster than this one
+            _, results = encode_batch(inputs, alone=True)
+            yield from _flat(results)
+        elif inputs:
+            with _SINGLE_THREADED(), ThreadPoolExecutor(min(self._workers, len(inputs))) as pool:
+                for _, results in encode_in_batches(inputs, self._workers, pool):
+                    yield from _flat(results)
+
+
+def _flat(
+    results: Iterable[tuple[TowerRunner, object, Mapping[str, Sequence[Row | InputError]]]],
+) -> Iterable[tuple[TowerRunner, str, Sequence[Row | InputError]]]:
+    return ((runner, output, rows) for runner, _, by_output in results for output, rows in by_output.items())
