@@ -11,7 +11,7 @@ import numpy as np
 
 from encode_once.cache import DataError, Spec, SpecMismatchError, UsageError
 from encode_once.cache.captions import caption_columns, text_of
-from encode_once.cache.names import TEXT, FeatureName, captioner
+from encode_once.cache.names import OWN, TEXT, FeatureName, captioner
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, MemoryRows, StoredBlock, TextBlock
 from encode_once.classify.data.features import side_by_side
@@ -143,9 +143,13 @@ class Predictor:
 
     def _needed(self) -> set[str]:
         """The arguments that the run has features of."""
-        records = self.run.record.features.values()
-        kinds = {record.spec["modality"] if record else "caption" for record in records}
-        return {f"{kind}s" for kind in map(str, kinds)}
+        record, needed = self.run.record, set[str]()
+        for feature in record.features.values():
+            if feature and (feature.spec["modality"] == "image" or captioner(feature.captions)):
+                needed.add("images")
+            if not feature or (feature.spec["modality"] == "caption" and feature.captions.startswith(OWN)):
+                needed.add("captions")
+        return needed
 
     def _unused(self, rows: InputRows) -> list[str]:
         """Warnings about images or captions of which the run has no feature."""

@@ -1,0 +1,399 @@
+"""A `Predictor` gives the labels and scores of `predict`, in memory, from any thread."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+import encode_once
+from encode_once.cache import DataError, SpecMismatchError, UsageError
+from encode_once.cli import main
+from encode_once.deploy.predictor import PredictionWarning, Predictor
+from encode_once.extract.encoders.base import Tower
+from encode_once.extract.trust import UntrustedError
+from tests.conftest import WORDS, files_of, picture, vectors_file
+from tests.test_captions import CAPTIONER, CAPTIONS
+
+pytestmark = pytest.mark.usefixtures("fit_once")
+LITE0, TOKENS, MEAN, TFIDF = "efficientnet-lite0/pooled", "glove-50/tokens", "glove-50/mean", "tfidf:50"
+ORIENTATION = 0x112
+CLOSE = 1e-5  # of scores: batches are rounded differently
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with data, a store, the run `all` on images, captions and tf-idf, and `images` on images."""
+    root = tmp_path_factory.mktemp("made")
+    (root / "input" / "data").mkdir(parents=True)
+    lines = ["ImageID,Labels,Caption"]
+    for row in range(60):
+        picture(row, (40 + row % 7, 40 + row % 5)).save(root / "input" / "data" / f"{row}.png")
+        words = [WORDS[row % 6], WORDS[(row // 6) % 6]]
+        lines.append(f"{row}.png,{' '.join(dict.fromkeys(words))},a {words[0]} and a {words[1]} {row}")
+    (root / "input" / "train.csv").write_text("\n".join(lines))
+    features = [word for name in (LITE0, MEAN, TFIDF) for word in ("--features", name)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+        for words in (
+            ["extract", "--encoder", "efficientnet-lite0,glove-50"],
+            ["fit", "--head", "linear", *features, "--run", "all"],
+            ["fit", "--head", "linear", "--features", LITE0, "--run", "images"],
+        ):
+            assert CliRunner().invoke(main, words).exit_code == 0
+    return root
+
+
+@pytest.fixture
+def fitted(made, run, tmp_path):
+    """A run on images, captions and tf-idf."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    Path("all").rename("run")
+    return run
+
+
+@pytest.fixture
+def images_only(made, run, tmp_path):
+    """A run on images only."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    Path("images").rename("run")
+    return run
+
+
+@pytest.fixture
+def kinds(tmp_path):
+    """Images of all kinds: name → path."""
+    root = tmp_path / "kinds"
+    root.mkdir()
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    large = picture(901, (1500, 1200))
+    rgba = picture(902).convert("RGBA")
+    rgba.putalpha(Image.linear_gradient("L").resize(rgba.size))
+    deep = (np.asarray(picture(903).convert("L")).astype(np.uint16) << 8) + 17
+    saved = {
+        "grey.png": (picture(904).convert("L"), {}),
+        "cmyk.jpg": (picture(905).convert("CMYK"), {}),
+        "turned.jpg": (large, {"exif": exif}),  # and read at a reduced size
+        "deep.png": (Image.fromarray(deep), {}),
+        "palette.png": (picture(906).convert("P", palette=Image.Palette.ADAPTIVE), {}),
+        "palette.gif": (picture(907).convert("P"), {"transparency": 0}),
+        "alpha.webp": (rgba, {"lossless": True}),
+        "rgb.png": (picture(908), {}),
+    }
+    for name, (image, options) in saved.items():
+        image.save(root / name, **options)
+    return {name: root / name for name in saved}
+
+
+def by_command(run, paths, *words):
+    """The scores (n, c) and labels that the command gives these images."""
+    result = run("predict", "run", *paths, "--json", "--scores", "scores.csv", *words)
+    with open("scores.csv") as file:
+        _, *rows = csv.reader(file)
+    labels = [set(row["labels"]) for row in json.loads(result.stdout)["predictions"]]
+    return np.array([row[1:] for row in rows], float), labels
+
+
+def assert_same(predictions, scores, labels):
+    np.testing.assert_allclose(predictions.scores, scores, atol=CLOSE)
+    near = np.abs(predictions.scores - 0.5).min() < CLOSE
+    assert near or [set(row) for row in predictions.labels] == labels
+
+
+def quietly(predictor, *args, **kwargs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PredictionWarning)
+        return predictor(*args, **kwargs)
+
+
+def test_scores_are_those_of_predict_for_images_of_every_kind(images_only, kinds):
+    scores, labels = by_command(images_only, kinds.values(), "--store", "fresh")
+    predictor = Predictor("run")
+    before = files_of(".")
+    forms = {
+        "paths": [str(path) for path in kinds.values()],
+        "bytes": [path.read_bytes() for path in kinds.values()],
+        "opened": [Image.open(path) for path in kinds.values()],
+    }
+    for images in forms.values():
+        assert_same(predictor(images), scores, labels)
+    assert files_of(".") == before
+    one_by_one = np.concatenate([predictor(path).scores for path in kinds.values()])
+    np.testing.assert_allclose(one_by_one, scores, atol=CLOSE)
+
+
+def test_pixels_are_taken_as_the_file_has_them_unless_it_is_read_at_a_reduced_size(images_only, kinds):
+    names = [name for name in kinds if name != "turned.jpg"]
+    scores, _ = by_command(images_only, [kinds[name] for name in names])
+    read = [Image.open(kinds[name]) for name in names]
+    for image in read:
+        image.load()
+    predictor = Predictor("run")
+    np.testing.assert_allclose(predictor(read).scores, scores, atol=CLOSE)
+    copies = [image.copy() for image in read]
+    assert [image.tobytes() for image in copies] == [image.tobytes() for image in read]
+    arrays = {name: np.asarray(image) for name, image in zip(names, read, strict=True)}
+    chosen = ["grey.png", "rgb.png", "deep.png", "alpha.webp"]
+    rows = [names.index(name) for name in chosen]
+    np.testing.assert_allclose(predictor([arrays[n] for n in chosen]).scores, scores[rows], atol=CLOSE)
+    stack = np.stack([np.asarray(picture(seed)) for seed in range(3)])  # (n, h, w, 3)
+    assert len(predictor(stack)) == 3
+    turned = Image.open(kinds["turned.jpg"])
+    turned.load()
+    by_file, by_pixels = predictor(kinds["turned.jpg"]).scores, predictor(turned).scores
+    assert 0 < np.abs(by_file - by_pixels).max() < 0.2
+
+
+def test_captions_and_learned_features_are_those_of_predict(fitted, kinds):
+    path = kinds["rgb.png"]
+    scores, labels = by_command(fitted, [path], "--caption", "a dog and a boat")
+    predictor = Predictor("run")
+    assert_same(predictor(path, "a dog and a boat"), scores, labels)
+    without, labels = by_command(fitted, [path])
+    with pytest.warns(PredictionWarning) as caught:
+        alone = predictor(path)
+    assert [str(warning.message).partition(" rows have no")[0] for warning in caught] == [
+        f"{MEAN}: 1 of 1",
+        f"{TFIDF}: 1 of 1",
+    ]
+    assert_same(alone, without, labels)
+    assert alone[0].missing == [MEAN, TFIDF]
+    only_text, labels = by_command(fitted, [], "--caption", "a cat")
+    with pytest.warns(PredictionWarning):
+        assert_same(predictor(captions="a cat"), only_text, labels)
+    assert np.abs(scores - without).max() > 0.01
+
+
+@pytest.mark.slow
+def test_sequences_regions_and_several_captions_are_those_of_predict(folder, run, tmp_path):
+    root = folder(60)
+    rows = [*csv.reader((root / "train.csv").open())]
+    with (root / "train.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*rows[0], "Caption 2"])
+        writer.writerows(
+            [*row, f"one more {row[2].split()[1]}" if i % 2 else ""] for i, row in enumerate(rows[1:])
+        )
+    run("extract", "--encoder", "efficientnet-lite0/regions", "--encoder", "glove-50")
+    names = ("efficientnet-lite0/regions", TOKENS, MEAN, TFIDF)
+    words = [word for name in names for word in ("--features", name)]
+    run(
+        "fit",
+        "--head",
+        "bilstm",
+        *words,
+        "--set",
+        "epochs=1",
+        "--set",
+        "hidden=4",
+        "--set",
+        "device=cpu",
+        "--set",
+        "progress=false",
+        "--run",
+        "run",
+    )
+    run("predict", "run", "-o", "out.csv", "--scores", "scores.csv")
+    with open("scores.csv") as file:
+        expected = np.array([row[1:] for row in csv.reader(file)][1:], float)
+    frame = pd.read_csv(root / "train.csv")
+    frame["image"] = [str(root / "data" / name) for name in frame["ImageID"]]
+    predictions = Predictor("run")(frame)
+    np.testing.assert_allclose(predictions.scores, expected, atol=1e-4)
+    assert predictions.ids == [*frame["ImageID"]]
+
+
+@pytest.mark.parametrize("kind", [CAPTIONS, f"table+{CAPTIONS}"])
+def test_captions_of_a_captioner_are_those_of_predict(folder, run, tmp_path, kind):
+    (tmp_path / "captioner.py").write_text(CAPTIONER)
+    folder(60)
+    run("extract", "--encoder", "glove-50", "--captions", kind)
+    run("fit", "--head", "linear", "--features", f"{MEAN}@{kind}", "--run", "run")
+    (tmp_path / "new").mkdir()
+    for row in range(4):  # of one there is no caption
+        picture(row, (40 + 13 * row, 40 + 13 * row)).save(tmp_path / "new" / f"{row}.png")
+    images = [str(path) for path in sorted(Path("new").iterdir())]
+    scores, labels = by_command(run, images, "--caption", "a bird", "--trust")
+    with pytest.raises(UntrustedError, match=r"names code to run: captioner\.py"):
+        Predictor("run")
+    predictor = Predictor("run", trust=True)
+    assert_same(quietly(predictor, images, ["a bird"] * 4), scores, labels)
+
+
+def test_rows_that_cannot_be_read_are_labelled_by_the_rest_and_reported_once(fitted, kinds, tmp_path):
+    images = [str(kinds["rgb.png"]), str(tmp_path / "nowhere.png"), b"no picture", None]
+    predictor = Predictor("run")
+    with pytest.warns(PredictionWarning) as caught:
+        predictions = predictor(images, ["a dog", "a cat", "a cat", "a cat"])
+    (line,) = [str(w.message) for w in caught if "could not be encoded" in str(w.message)]
+    assert line.startswith(f"2 of 4 images could not be encoded, such as {images[1]}: missing")
+    assert len(predictions.warnings) == len(caught)
+    assert predictions.missing == [[], [LITE0], [LITE0], [LITE0]]
+    np.testing.assert_array_equal(predictions.scores[1], predictions.scores[3])
+    Path("out").mkdir()
+    (tmp_path / "out" / "broken.png").write_bytes(b"no picture")
+    kinds["rgb.png"].rename("out/whole.png")
+    scores, _ = by_command(fitted, ["out"])
+    again = quietly(predictor, ["out/broken.png", "out/whole.png"])
+    np.testing.assert_allclose(again.scores, scores, atol=CLOSE)
+
+
+def test_only_broken_images_are_an_error(fitted, tmp_path):
+    predictor = Predictor("run")
+    with pytest.raises(DataError, match=r"none of the 2 images can be encoded, such as 0: empty"):
+        predictor([b"", b"x"], ["a dog", "a cat"])
+    with pytest.raises(DataError, match=r"no row has what run is fitted on .*: pass captions and images"):
+        predictor([None, None])
+    assert len(predictor([])) == 0
+    assert predictor([]).scores.shape == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("images", "captions", "message"),
+    [
+        (None, None, "nothing to label"),
+        (np.zeros((4, 4, 3)), None, r"array \(4, 4, 3\) of float64.* by 255"),
+        (np.zeros((3, 40, 40), np.uint8), None, r"array \(3, 40, 40\)"),
+        (torch.zeros(3), None, "image 0 is Tensor"),
+        ([b"x", 3], None, "image 1 is int: an image is a path"),
+        ([b"x"], ["a", "b"], "1 images and 2 captions"),
+        (None, [3], "caption 0 is int"),
+        (pd.DataFrame({"x": [1]}), None, "the DataFrame has the columns x: name that of the images `image`"),
+        (pd.DataFrame({"image": ["a"], "photo": ["b"]}), None, "image and photo may hold the images"),
+        (pd.DataFrame({"image": ["a"]}), "a", "pass captions= with images only"),
+    ],
+)
+def test_other_inputs_are_refused(images, captions, message):
+    from encode_once.deploy.inputs import input_rows
+
+    with pytest.raises(UsageError, match=message):
+        input_rows(images, captions, {})
+
+
+def test_a_data_frame_has_columns_as_the_run_or_common_ones(fitted, kinds, tmp_path):
+    predictor = Predictor("run")
+    path = str(kinds["rgb.png"])
+    expected = quietly(predictor, [path, None], ["a dog", None])
+    frame = pd.DataFrame({"Picture": [path, None], "text": ["a dog", None], "key": [7, 8]})
+    predictions = quietly(predictor, frame)
+    np.testing.assert_allclose(predictions.scores, expected.scores, atol=CLOSE)
+    assert predictions.ids == ["7", "8"]
+    assert quietly(predictor, frame.drop(columns="key").set_index(pd.Index(["a", "b"]))).ids == ["a", "b"]
+    named = frame.rename(columns={"Picture": "file of it", "text": "said"})
+    predictor.run.record.named_columns.update(image=["file of it"], captions=["said"])
+    np.testing.assert_allclose(quietly(predictor, named).scores, expected.scores, atol=CLOSE)
+    pictures = pd.DataFrame({"ImageID": [path]})
+    assert quietly(predictor, pictures)[0].missing == [MEAN, TFIDF]
+
+
+def test_results_can_be_read_indexed_and_tabled(images_only, kinds):
+    predictions = Predictor("run")([*kinds.values()] * 2)
+    first, last = predictions[0], predictions[-1]
+    assert next(iter(predictions)).id == first.id == str(kinds["grey.png"])
+    assert last.scores == dict(zip(predictions.classes, predictions.scores[-1].tolist(), strict=True))
+    assert sorted(first.labels, key=lambda name: -first.scores[name]) == first.labels
+    assert len(predictions[2:5]) == 3
+    with pytest.raises(IndexError):
+        predictions[16]
+    frame = predictions.to_frame()
+    assert frame.columns.tolist() == ["Labels", *predictions.classes]
+    np.testing.assert_array_equal(frame[predictions.classes].to_numpy(), predictions.scores)
+    text = repr(predictions)
+    assert text.startswith("<Predictions: 16 rows, 6 classes>\n")
+    assert "… and 6 more rows" in text
+    assert len(text.splitlines()) < 24
+    assert "<script>" not in predictions._repr_html_().replace("&lt;", "")
+    assert repr(first).startswith(f"<Prediction {first.id}: ")
+
+
+def test_captions_of_a_run_on_images_are_reported_as_not_used(images_only, kinds):
+    with pytest.warns(PredictionWarning, match="run has no feature of captions, which are not used"):
+        Predictor("run")(kinds["rgb.png"], "a dog")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "linear",
+        "mlp",
+        *(pytest.param(h, marks=pytest.mark.slow) for h in ("knn", "forest", "gbm", "prototype")),
+    ],
+)
+def test_threads_that_call_at_once_get_equal_results(images_only, head):
+    options = ["--set", "epochs=2", "--set", "progress=false"] if head == "mlp" else []
+    images_only("fit", "--head", head, "--features", LITE0, *options, "--run", "run", "--overwrite")
+    predictor = Predictor("run", workers=2)
+    images = [picture(seed) for seed in range(12)]
+    expected = predictor(images).scores
+    threads, filters = torch.get_num_threads(), [*warnings.filters]
+    torch.set_num_threads(3)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            calls = [pool.submit(predictor, images[i % 3 :]) for i in range(12)]
+            single = [pool.submit(predictor, image) for image in images]
+        for i, call in enumerate(calls):
+            np.testing.assert_allclose(call.result().scores, expected[i % 3 :], atol=CLOSE)
+        scores = np.concatenate([call.result().scores for call in single])
+        np.testing.assert_allclose(scores, expected, atol=CLOSE)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:  # a new thread takes the number of the process
+            assert pool.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(threads)
+    assert [*warnings.filters] == filters
+
+
+def test_encoders_are_loaded_once(images_only, monkeypatch):
+    predictor = Predictor("run")
+    monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("loaded twice"))
+    monkeypatch.setattr("encode_once.extract.encoders.towers", lambda *_: pytest.fail("made twice"))
+    assert len(predictor([picture(1), picture(2)])) == len(predictor([picture(3)])) + 1
+
+
+def test_other_weights_than_those_of_the_run_are_refused(folder, run, tmp_path):
+    folder(60)
+    files = [vectors_file(tmp_path / "a.txt"), vectors_file(tmp_path / "b.txt")]
+    files[1].write_text(files[1].read_text().replace("dog", "wolf"))
+    run("extract", "--encoder", "glove-100", "--weights", files[0])
+    run("fit", "--head", "linear", "--features", "glove-100/mean", "--run", "run")
+    with pytest.raises(UntrustedError, match="--weights"):
+        Predictor("run")
+    with pytest.raises(
+        SpecMismatchError, match=r"run was fitted on other features: .*weights: stored blake2b"
+    ):
+        Predictor("run", weights=files[1])
+    trusting, naming = Predictor("run", trust=True), Predictor("run", weights={"glove-100": files[0]})
+    scores, labels = by_command(run, [], "--caption", "a dog", "--trust")
+    for predictor in (trusting, naming):
+        assert_same(predictor(captions="a dog"), scores, labels)
+    with pytest.raises(UsageError, match="weights of glove-50: the run's encoders are glove-100"):
+        Predictor("run", weights={"glove-50": files[0]})
+
+
+def test_random_weights_are_those_of_the_trial_and_reported(folder, run):
+    folder(60)
+    run("extract", "--encoder", "efficientnet-lite0", "--weights", "random")
+    run("fit", "--head", "linear", "--features", "efficientnet-lite0+random/pooled", "--run", "run")
+    scores, labels = by_command(run, ["input/data/1.png"])
+    with pytest.warns(PredictionWarning, match="has RANDOM weights: its vectors mean nothing"):
+        assert_same(Predictor("run")("input/data/1.png"), scores, labels)
+
+
+def test_the_name_is_imported_when_it_is_used():
+    code = (
+        "import sys, encode_once; 'Predictor' in dir(encode_once) or 1 / 0; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert encode_once.Predictor is Predictor
