@@ -46,6 +46,7 @@ class Predictor:
         backend, batch_size, workers: as for `extract.encode`.
 
     Raises:
+        UsageError: the run is fitted on imported vectors, or `weights` names an encoder that it does not use.
         SpecMismatchError: an encoder does not make the features that the run was fitted on, as other weights.
         UntrustedError: the run names code or files, and neither `trust` nor `weights` allows them.
         WeightsError: weights are missing, or do not fit.
@@ -70,6 +71,11 @@ class Predictor:
     ) -> None:
         self.run = run if isinstance(run, Run) else load_run(os.fspath(run))
         record = self.run.record
+        if imported := [str(name) for name in record.names if name not in record.encoded]:
+            raise UsageError(
+                f"{self.run.path} is fitted on imported vectors ({', '.join(imported)}), which no encoder "
+                "makes: import those of the new rows, and use predict"
+            )
         files = _by_encoder(weights, list(record.encoders))
         say = partial(print, file=sys.stderr)
         approved = approve(str(self.run.path), record.encoders, Trust((), files, trust, say))
@@ -239,7 +245,7 @@ def _by_encoder(
 def _specs(run: Run) -> dict[str, dict[str, Spec]]:
     """Encoder → output → spec, of all that the run's features need."""
     specs: dict[str, dict[str, Spec]] = {}
-    for name, feature in run.record.names.items():
+    for name, feature in run.record.encoded.items():
         specs.setdefault(name.encoder, {})[name.output] = feature.spec
     for encoder, feature in run.record.captioners.items():
         specs.setdefault(encoder, {})[TEXT] = feature.spec

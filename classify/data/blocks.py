@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import DamagedError
+from encode_once.cache import DamagedError, Feature
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data.text import Vectoriser, make_vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors

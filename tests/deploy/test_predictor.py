@@ -391,6 +391,18 @@ def test_random_weights_are_those_of_the_trial_and_reported(folder, run):
         assert_same(Predictor("run")("input/data/1.png"), scores, labels)
 
 
+def test_imported_vectors_are_refused(folder, run):
+    folder(60)
+    run("extract", "--encoder", "glove-50")
+    vectors = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 3)), columns=[*"abc"])
+    vectors.insert(0, "ImageID", [f"{row}.png" for row in range(60)])
+    vectors.to_csv("vectors.csv", index=False)
+    run("store", "import", "ada", "vectors.csv")
+    run("fit", "--head", "linear", "--features", "ada/imported", "--run", "run")
+    with pytest.raises(UsageError, match=r"imported vectors \(ada/imported\), which no encoder makes"):
+        Predictor("run")
+
+
 def test_the_name_is_imported_when_it_is_used():
     code = (
         "import sys, encode_once; 'Predictor' in dir(encode_once) or 1 / 0; sys.exit('torch' in sys.modules)"
