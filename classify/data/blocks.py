@@ -49,7 +49,7 @@ class Block(Protocol):
         ...
 
 
-class RowSource(Protocol):
+class FeatureRows(Protocol):
     """The rows of a feature by their numbers. A `cache.Feature` is one."""
 
     @property
@@ -93,7 +93,7 @@ class StoredBlock:
     """A feature as an encoder made it."""
 
     name: str
-    feature: RowSource
+    feature: FeatureRows
     # (k, n): the feature's row of each sample's k captions, or of its image; -1 for none. Vectors of several
     # captions are averaged, their sequences joined.
     rows: RowIndex

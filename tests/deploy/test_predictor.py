@@ -32,7 +32,7 @@ CLOSE = 1e-5  # of scores: batches are rounded differently
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def example(tmp_path_factory):
     """A folder with data, a store, the run `all` on images, captions and tf-idf, and `images` on images."""
     root = tmp_path_factory.mktemp("made")
     (root / "input" / "data").mkdir(parents=True)
@@ -56,17 +56,17 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def fitted(made, run, tmp_path):
+def fitted(example, run, tmp_path):
     """A run on images, captions and tf-idf."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(example, tmp_path, dirs_exist_ok=True)
     Path("all").rename("run")
     return run
 
 
 @pytest.fixture
-def images_only(made, run, tmp_path):
+def images_only(example, run, tmp_path):
     """A run on images only."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(example, tmp_path, dirs_exist_ok=True)
     Path("images").rename("run")
     return run
 
