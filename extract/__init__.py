@@ -8,10 +8,16 @@ if TYPE_CHECKING:
     from encode_once.extract.pipeline import encode
     from encode_once.extract.readers import Columns
     from encode_once.extract.report import Report
+    from encode_once.extract.transformer import EncoderTransformer
 
-__all__ = ["Columns", "Report", "encode"]
+__all__ = ["Columns", "EncoderTransformer", "Report", "encode"]
 
 __getattr__, __dir__ = lazy(
     __name__,
-    {"Columns": "readers", "Report": "report", "encode": "pipeline"},
+    {
+        "Columns": "readers",
+        "EncoderTransformer": "transformer",
+        "Report": "report",
+        "encode": "pipeline",
+    },
 )

@@ -26,6 +26,8 @@ from encode_once.extract.readers.table_builder import NO_IMAGE
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
+NOT_ENCODED = "not encoded"  # the end of a warning about encoders for which the data has nothing
+
 
 def encode(
     data: str | os.PathLike[str] | Table,
@@ -196,7 +198,7 @@ def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[
         names = [name for job in jobs if job.tower.modality == modality for name in job.names.values()]
         if names and modality not in modalities:
             report.warnings.append(
-                f"{report.tables[0].source} has no {modality}s: {', '.join(names)} not encoded"
+                f"{report.tables[0].source} has no {modality}s: {', '.join(names)} {NOT_ENCODED}"
             )
     return with_data
 

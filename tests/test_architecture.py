@@ -50,7 +50,8 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "batches", "workers", "report", "pipeline", "trust",
-        "provider", "in_memory", "reencode", "image_files", "imports", "doctor", "demo", "bench", "commands",
+        "provider", "in_memory", "reencode", "image_files", "transformer", "imports", "doctor", "demo",
+        "bench", "commands",
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
