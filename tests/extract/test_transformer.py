@@ -207,4 +207,3 @@ def test_sequences_are_refused(captions, transformer):
     with pytest.raises(UsageError, match="glove-50/tokens holds a sequence"):
         transformer(f"{GLOVE}/tokens").transform(captions)
     assert transformer(GLOVE).transform(captions).shape == (12, 50)  # its other output
-
