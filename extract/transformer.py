@@ -214,5 +214,5 @@ def _text(row: int, value: Any) -> str:
         return ""
     raise UsageError(
         f"{SOURCE} takes paths or captions, but row {row} is of the type {type(value).__name__}: the store "
-        "finds images by the bytes of their files, so save it and pass the path (Predictor takes images in memory)"
+        "finds images by the bytes of their files, so save it and pass the path (Predictor takes it as it is)"
     )
