@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from encode_once.cache import StoreError
+from encode_once.cache import StoreError, UsageError
 from encode_once.cache.options import (
     StoredFeatureName,
     TableName,
@@ -211,9 +211,10 @@ def merge(others: Sequence[str], store: str, as_json: bool) -> None:
 
 
 @store.command()
-@click.argument("feature", type=StoredFeatureName())
+@click.argument("features", nargs=-1, required=True, metavar="FEATURE...", type=StoredFeatureName())
 @store_option
-@click.option("--to", "kind", required=True, metavar="FORMAT", help="npy, parquet or safetensors.")
+@click.option("--to", "kind", required=True, metavar="FORMAT",
+              help="npy, parquet, safetensors, lance or clip-retrieval.")  # fmt: skip
 @output_option(help="By default named as the feature.")
 @click.option(
     "--table",
@@ -222,23 +223,47 @@ def merge(others: Sequence[str], store: str, as_json: bool) -> None:
 )
 @json_option
 def export(
-    feature: str, store: str, kind: str, output: Path | None, table: str | None, as_json: bool
+    features: Sequence[str], store: str, kind: str, output: Path | None, table: str | None, as_json: bool
 ) -> None:
     """Write a feature to a file other programs read, a row for each row of a table.
+
+    clip-retrieval, a folder, takes a feature of images, one of captions, or one of each. It and lance, a
+    folder as well, replace nothing.
 
     \b
     Examples:
       encode-once store export clip-vit-l/image --to parquet
       encode-once store export glove-50/mean --to npy -o captions.npy
+      encode-once store export clip-vit-l/image clip-vit-l/text --to clip-retrieval -o embeddings
     """
+    from encode_once.cache import clip_retrieval
     from encode_once.cache import export as exports
 
+    if kind != clip_retrieval.KIND:
+        exports.check_kind(kind)
+        if len(features) > 1:
+            raise UsageError(f"--to {kind} takes one feature, not {len(features)}")
     opened = existing_store(store)
-    selection = exports.select(opened.feature(feature), opened.table(table))
-    output = output or Path(f"{feature.replace('/', '-')}.{kind}")
-    exports.export(selection, kind, output)
-    say(f"{output}: {len(selection.rows)} rows")
+    of_store, rows_of = [opened.feature(name) for name in dict.fromkeys(features)], opened.table(table)
+    output = output or Path(f"{features[0].replace('/', '-')}.{kind}")
+    if kind == clip_retrieval.KIND:
+        pairs = clip_retrieval.select_pairs(of_store, rows_of)
+        clip_retrieval.write(pairs, output)
+        rows, without = len(pairs.places), pairs.without
+    else:
+        selection = exports.select(of_store[0], rows_of)
+        exports.export(selection, kind, output)
+        rows, without = len(selection.rows), selection.without
+    say(f"{output}: {rows} rows")
+    if without:
+        warn([f"{without} of {len(rows_of)} rows of {rows_of.source} have no vector and are left out"])
     if as_json:
-        content = {"feature": feature, "output": str(output), "rows": len(selection.rows)}
+        content = {
+            "feature": features[0],
+            "features": [*features],
+            "output": str(output),
+            "rows": rows,
+            "rows_without_vector": without,
+        }
         click.echo(json.dumps(content, indent=1))
-    say_next("store", "info", feature, *store_words(store))
+    say_next("store", "info", features[0], *store_words(store))

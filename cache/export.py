@@ -1,15 +1,17 @@
-"""Export a feature to a file of another format."""
+"""Export a feature to a file of another format; `clip_retrieval` exports two of them to a folder."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from encode_once.cache import clip_retrieval
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.cache.feature import Feature
-from encode_once.cache.format.atomic import replacing, reserve
+from encode_once.cache.format.atomic import new_folder, replacing, reserve
 from encode_once.cache.format.part import chunks, offsets_of
 from encode_once.cache.keys import RowIndex
 from encode_once.cache.table import Table
@@ -22,6 +24,7 @@ class Selection:
     feature: Feature
     rows: RowIndex
     ids: list[str]
+    without: int = 0  # rows of the table without a vector
 
 
 def select(feature: Feature, table: Table | None) -> Selection:
@@ -36,21 +39,28 @@ def select(feature: Feature, table: Table | None) -> Selection:
         return Selection(feature, np.arange(len(feature.keys)), [key.tobytes().hex() for key in feature.keys])
     rows = feature.find(np.concatenate(table.all_keys(feature.modality)))
     stored = np.flatnonzero(rows >= 0)
-    return Selection(feature, rows[stored], [table.ids[place % len(table)] for place in stored])
+    places = stored % len(table) if len(table) else stored
+    without = len(table) - len(np.unique(places))
+    return Selection(feature, rows[stored], [table.ids[place] for place in places], without)
 
 
 def export(selection: Selection, kind: str, path: Path) -> None:
-    """Write `path` completely or not at all.
+    """Write `path` completely or not at all; a file that is there is replaced, a folder is refused.
 
-    "npy" also writes `PATH.ids.txt` and, for a ragged feature, `PATH.offsets.npy`.
+    "lance" writes a folder. "npy" also writes `PATH.ids.txt` and, for a ragged feature, `PATH.offsets.npy`.
 
     Raises:
         UsageError: an unknown kind.
-        DataError: a library is missing.
+        DataError: a library is missing, or the folder exists.
     """
-    if kind not in KINDS:
-        raise unknown_name("format", kind, KINDS)
+    check_kind(kind)
     KINDS[kind](selection, path)
+
+
+def check_kind(kind: str) -> None:
+    """Raise a UsageError for an unknown format."""
+    if kind not in KINDS:
+        raise unknown_name("format", kind, [*KINDS, clip_retrieval.KIND])
 
 
 def _npy(selection: Selection, path: Path) -> None:
@@ -89,30 +99,55 @@ def _safetensors(selection: Selection, path: Path) -> None:
 
 
 def _parquet(selection: Selection, path: Path) -> None:
+    schema, batches = _arrow(selection, "parquet")
+    from pyarrow.parquet import ParquetWriter
+
+    with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def _lance(selection: Selection, path: Path) -> None:
+    try:
+        import lance
+        from pyarrow import RecordBatchReader
+    except ImportError as error:
+        raise DataError("lance needs pylance: pip install 'encode-once[lance]'") from error
+    schema, batches = _arrow(selection, "lance")
+    with new_folder(path) as temporary:
+        lance.write_dataset(RecordBatchReader.from_batches(schema, batches), str(temporary))
+
+
+def _arrow(selection: Selection, kind: str) -> tuple[Any, Iterator[Any]]:
+    """The Arrow schema of a selection, and its rows in batches, which are read when they are asked for.
+
+    Keys are texts in hexadecimal, by which every query language can join two files.
+    """
     try:
         import pyarrow as pa
-        from pyarrow.parquet import ParquetWriter
     except ImportError as error:
-        raise DataError("parquet needs pyarrow: pip install 'encode-once[parquet]'") from error
+        raise DataError(f"{kind} needs pyarrow: pip install 'encode-once[parquet]'") from error
     feature, shape = selection.feature, selection.feature.shape_of(selection.rows)
     vector = pa.list_(pa.from_numpy_dtype(np.dtype(shape.dtype)), shape.dim)
     schema = pa.schema(
-        {"id": pa.string(), "key": pa.binary(16), "vector": pa.list_(vector) if shape.ragged else vector},
+        {"id": pa.string(), "key": pa.string(), "vector": pa.list_(vector) if shape.ragged else vector},
         metadata={"feature": feature.name},
     )
-    with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
+
+    def batches() -> Iterator[Any]:
         for piece in chunks(shape):
             keys, values, lengths = feature.block(selection.rows[piece])
             column = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), type=vector)
             if lengths is not None:
                 column = pa.ListArray.from_arrays(offsets_of(lengths).astype("i4"), column)
-            binary = pa.FixedSizeBinaryArray.from_buffers(
-                pa.binary(16), len(keys), [None, pa.py_buffer(np.ascontiguousarray(keys))]
-            )
-            writer.write_table(pa.table([pa.array(selection.ids[piece]), binary, column], schema=schema))
+            texts = [pa.array(selection.ids[piece]), pa.array(key.tobytes().hex() for key in keys)]
+            yield pa.record_batch([*texts, column], schema=schema)
+
+    return schema, batches()
 
 
 KINDS: dict[str, Callable[[Selection, Path], None]] = {
+    "lance": _lance,
     "npy": _npy,
     "parquet": _parquet,
     "safetensors": _safetensors,

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
+from importlib.util import find_spec
 
 import click
 import pytest
@@ -37,6 +38,13 @@ NOT_RUN = {
     r"--set prompts=": "vectors of a hub's text encoder",
     "bench heads --data": "published data sets",
 }
+# Blocks of Python that are not run, with the reason.
+PYTHON_NOT_RUN = {
+    r"import fiftyone": "it starts a database and a browser",
+    r"upload_folder\(": "writes to a hub",
+}
+# Blocks of Python that import one of these are run where it is installed.
+OPTIONAL = ("duckdb", "faiss", "lance", "polars", "usearch")
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",
@@ -208,12 +216,24 @@ def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
         file = re.match(r"# (\w[\w-]*\.(?:py|toml))\n", block)
         if file:
             (place / file[1]).write_text(block)
-        elif language == "python":
+        elif language == "python" and not (reason(block, PYTHON_NOT_RUN) or missing_library(block)):
             exec(compile(block, name_of(page), "exec"), names)
         for command in commands(language, block):
             if not (reason(command, NOT_RUN) or reason(command, SLOW)):
                 status, output = outcome(command)
                 assert status == 0, f"{command}: {output}"
+
+
+def missing_library(block):
+    """The optional library that a block imports and that is not installed."""
+    imported = re.findall(r"^(?:import|from) (\w+)", block, re.M)
+    return next((name for name in imported if name in OPTIONAL and not find_spec(name)), None)
+
+
+@pytest.mark.parametrize("library", OPTIONAL)
+def test_the_examples_of_a_library_are_run(library):
+    pytest.importorskip(library)
+    assert re.search(rf"^(?:import|from) {library}\b", ALL_TEXT, re.M)
 
 
 @pytest.mark.real
@@ -244,6 +264,8 @@ def test_a_command_that_is_only_mentioned_has_a_verb_that_is_run():
 def test_what_is_not_run_is_still_written_somewhere():
     for pattern in [*NOT_RUN, *SLOW]:
         assert any(re.search(pattern, command) for command in EXECUTED | MENTIONED), pattern
+    for pattern in PYTHON_NOT_RUN:
+        assert re.search(pattern, ALL_TEXT), pattern
 
 
 # ------------------------------------------------------------------------------ what is there is documented

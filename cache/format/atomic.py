@@ -6,10 +6,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryFile
 from typing import Any
 
-from encode_once.cache.errors import StoreError, brief
+from encode_once.cache.errors import DataError, StoreError, brief
 
 
 @contextmanager
@@ -51,7 +52,7 @@ def reserve(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames and new files in a folder survive a power failure."""
+    """Make renames and new files in a folder, or the content of a file, survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -89,6 +90,30 @@ def replacing(path: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):  # the folder may have been removed
                 temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; then rename it to `path`, once its files are on disk.
+
+    Raises:
+        DataError: there is something at the path: what a folder of other programs holds is not replaced.
+    """
+    if os.path.lexists(path):
+        raise DataError(f"{path} exists: remove it, or choose another place")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for file in temporary.rglob("*"):
+                sync_folder(file)
+            sync_folder(temporary)
+            temporary.rename(path)
+            sync_folder(path.parent)
+        finally:
+            rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

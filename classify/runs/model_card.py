@@ -33,6 +33,11 @@ AVERAGES: dict[MetricName, str] = {
     "precision": "precision (micro)",
     "recall": "recall (micro)",
 }
+TASKS = {  # of Hugging Face; the first that applies
+    "images": "image-classification",
+    "captions": "text-classification",
+    "imported vectors": "tabular-classification",
+}
 MARKUP = re.compile(r"[\\`*_{}\[\]<>#~&$!]|:(?=//)|(?<=www)\.|@")
 PATH = re.compile(r"(?<![\w./~-])~?/(?:[^\s/:;,()'\"]+/)+([^\s/:;,()'\"]*)")
 UNKNOWN = "not recorded"
@@ -78,7 +83,8 @@ def _private(run: Run, text: str) -> str:
 
 def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
     """The front matter."""
-    task = "image-classification" if "images" in _inputs(run) else "text-classification"
+    inputs = _inputs(run)
+    task = next(task for name, task in TASKS.items() if name in inputs)
     table = re.sub(r"[^\w.-]+", "-", Path(run.record.table).name, flags=re.ASCII).strip("-") or "table"
     results = [
         {"type": "mean_average_precision" if name == "mAP" else name.rpartition("_")[2], "name": title,
@@ -102,12 +108,16 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
 
 
 def _inputs(run: Run) -> str:
-    """What a row needs for the features to be made: "images", "captions" or "images and captions"."""
+    """What the features are made of: "images", "captions", "imported vectors", or several of these."""
     features = run.record.features.values()
     captions = {feature.captions if feature else OWN for feature in features if _is_of_texts(feature)}
-    has_images = len(captions) == 0 or not all(map(_is_of_texts, features)) or any(map(captioner, captions))
-    has_captions = any(kind == OWN or kind.startswith(JOINED) for kind in captions)
-    return " and ".join(["images"] * has_images + ["captions"] * has_captions)
+    modalities = {feature.spec["modality"] for feature in features if feature}
+    is_present = {
+        "images": "image" in modalities or any(map(captioner, captions)),
+        "captions": any(kind == OWN or kind.startswith(JOINED) for kind in captions),
+        "imported vectors": "row" in modalities,
+    }
+    return " and ".join(name for name, present in is_present.items() if present)
 
 
 def _is_of_texts(feature: FittedFeature | None) -> bool:
@@ -127,7 +137,7 @@ def _summary(run: Run) -> str:
 
 def _use(run: Run) -> Iterator[str]:
     yield "RUN is the folder of this file. Encoders are loaded when they are needed."
-    words = "--data FOLDER -o predictions.csv" if _inputs(run) == "captions" else "photo.jpg 'photos/*.jpg'"
+    words = "photo.jpg 'photos/*.jpg'" if _inputs(run) == "images" else "--data FOLDER -o predictions.csv"
     yield f"```sh\nencode-once predict RUN {words}\n```"
     yield "Scores and labels of the eval rows, and the thresholds:"
     yield (
@@ -240,7 +250,8 @@ def _features(run: Run) -> Iterator[str]:
 
 
 def _cells(run: Run, feature: FittedFeature) -> dict[str, str]:
-    weights = _private(run, str(feature.spec.get("weights", UNKNOWN)))
+    is_imported = feature.spec["modality"] == "row"
+    weights = "imported vectors" if is_imported else _private(run, str(feature.spec.get("weights", UNKNOWN)))
     local = f" (local file {Path(feature.weights_file).name})" if feature.weights_file else ""
     length = f"{feature.length} × " if feature.length > 1 else ""
     return {

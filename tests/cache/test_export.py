@@ -8,6 +8,7 @@ from safetensors import safe_open
 
 from encode_once.cache import DataError, Store, Table, UsageError, content_key, describe
 from encode_once.cache.export import export, select
+from encode_once.cache.feature import Feature
 from encode_once.cache.format import part as parts_module
 from encode_once.cache.keys import pack
 
@@ -17,6 +18,10 @@ DENSE = np.random.default_rng(0).normal(size=(ROWS, 5)).astype(np.float16)
 LENGTHS = np.arange(ROWS) % 4
 TOKENS = np.random.default_rng(1).normal(size=(LENGTHS.sum(), 3)).astype(np.float16)
 ORDER = np.random.default_rng(2).permutation(ROWS - 2)  # the table lacks two rows of the feature
+
+
+def sequences():
+    return [piece.tolist() for piece in np.split(TOKENS, np.cumsum(LENGTHS)[:-1])]
 
 
 @pytest.fixture
@@ -32,10 +37,6 @@ def store(tmp_path, monkeypatch):
     ids = [f"row {row}" for row in ORDER] + ["failed"]
     store.save(Table("/d/train.csv", ids, ids, ids, None, image_keys=keys * 0, caption_keys=keys))
     return store
-
-
-def sequences():
-    return [piece.tolist() for piece in np.split(TOKENS, np.cumsum(LENGTHS)[:-1])]
 
 
 def test_npy(store, tmp_path):
@@ -72,9 +73,52 @@ def test_parquet(store, tmp_path):
         export(select(store.feature(name), store.table()), "parquet", tmp_path / "x")
         read = pq.read_table(tmp_path / "x").to_pydict()
         assert read["id"] == [f"row {row}" for row in ORDER]
-        assert read["key"] == [KEYS[row].tobytes() for row in ORDER]
+        assert read["key"] == [KEYS[row].tobytes().hex() for row in ORDER]
         vectors = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
         assert vectors == [expected[row] for row in ORDER]
+
+
+@pytest.mark.parametrize(("name", "expected"), [("e/dense", DENSE.tolist()), ("e/ragged", sequences())])
+def test_lance(store, tmp_path, name, expected):
+    lance = pytest.importorskip("lance")
+    path = tmp_path / "x.lance"
+    selection = select(store.feature(name), store.table())
+    export(selection, "lance", path)
+    path.rename(tmp_path / "moved.lance")  # it holds no paths
+    dataset = lance.dataset(str(tmp_path / "moved.lance"))
+    assert dataset.schema.metadata == {b"feature": name.encode()}
+    read = dataset.to_table().to_pydict()
+    assert read["id"] == [f"row {row}" for row in ORDER]
+    assert read["key"] == [KEYS[row].tobytes().hex() for row in ORDER]
+    vectors = [np.array(vector, np.float16).tolist() for vector in read["vector"]]
+    assert vectors == [expected[row] for row in ORDER]
+    path.mkdir()
+    with pytest.raises(DataError, match=r"x\.lance exists: remove it"):
+        export(selection, "lance", path)
+    assert [*path.iterdir()] == []
+
+
+def test_a_folder_is_written_as_a_whole_or_not_at_all(store, tmp_path, monkeypatch):
+    pytest.importorskip("lance")
+    selection = select(store.feature("e/dense"), store.table())
+    blocks, block = [], Feature.block
+
+    def failing(feature, rows):
+        blocks.append(rows)
+        if len(blocks) == 3:
+            raise OSError("the disk is full")
+        return block(feature, rows)
+
+    monkeypatch.setattr(Feature, "block", failing)
+    with pytest.raises(OSError, match="the disk is full"):
+        export(selection, "lance", tmp_path / "x.lance")
+    assert len(blocks) == 3  # a few rows at a time
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_rows_without_a_vector_are_counted(store):
+    assert select(store.feature("e/dense"), store.table()).without == 1
+    assert select(store.feature("e/dense"), None).without == 0
 
 
 def test_without_a_table_rows_are_named_by_their_content_key(store, tmp_path):

@@ -100,6 +100,20 @@ def test_the_task_follows_from_the_features(filled, tmp_path, features, inputs, 
     assert huggingface_hub.ModelCard(card).data.pipeline_tag == task
 
 
+def test_imported_vectors_are_neither_images_nor_captions(filled, tmp_path):
+    store = filled()
+    (table,) = store.tables()
+    feature = store.declare("own/imported", {"modality": "row", "encoder": "import"})
+    with feature.writer(len(table)) as writer:
+        vectors = store.feature("e/text").read(table.keys("caption"))
+        writer.append(table.keys("row"), vectors)
+    run, _ = fit(store, "linear", features=["own/imported"], run=tmp_path / "run")
+    card = (run.path / "README.md").read_text()
+    assert "of 5 classes apply to imported vectors." in card
+    assert huggingface_hub.ModelCard(card).data.pipeline_tag == "tabular-classification"
+    assert cells(card, "Features") == [["own/imported", "8", "imported vectors", "not recorded"]]
+
+
 def test_licences_and_training_data_come_from_the_features_provenance(filled, tmp_path):
     store = filled()
     store.feature("e/image").add_provenance({"licence": "PDDL", "trained_on": "COCO_2017"})
