@@ -51,7 +51,7 @@ def test_a_sparse_file_is_a_sparse_matrix(tmp_path):
     ("old", "new", "message"),
     [
         ("0.5", "?", "has missing values"),
-        ("{0, 1}", "{a, b}", "column 'a tag' is neither numeric nor"),
+        ("{0, 1}", "{0, 1, 2}", "column 'a tag' is neither numeric nor"),
         ("{0, 1}", "string", "column 'a tag' is neither numeric nor"),
         ("@data", "", "x.arff: "),
         ("1,3,0,1", "1,3,0", "x.arff: "),
