@@ -181,7 +181,7 @@ def fit_and_report(page: bool, **options: Any) -> None:
 
 def _read_captions(store: str, data: str | None, features: Sequence[str]) -> None:
     """Save the tables of data that the store does not know, if all features are learned from its captions."""
-    from encode_once.classify.data.text import is_learned, make_vectoriser
+    from encode_once.classify.data.learned import is_learned, make_vectoriser
 
     if not features or not all(map(is_learned, features)):
         return

@@ -72,11 +72,17 @@ decision_options = grouped(
 )  # fmt: skip
 
 
+def _separated(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
+    """The names of an option that may be repeated, or be given NAME,NAME."""
+    return [name for value in values for name in value.split(",")]
+
+
 features_option = click.option(
     "--features",
     multiple=True,
     type=StoredFeatureName(),
-    help="Feature to use; repeatable. [default: every pooled one]",
+    callback=_separated,
+    help="Feature to use; repeat it for several, or give NAME,NAME. [default: every pooled one]",
 )
 split_option = click.option(
     "--split", default="stratified:0.1", show_default=True, metavar="SPEC", help="Rows for evaluation."

@@ -1,18 +1,21 @@
 """The blocks of columns that make up a matrix of samples, one per feature, read when rows are asked for."""
 
 import math
+import operator
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DamagedError, Feature
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
-from encode_once.classify.data.text import Vectoriser, make_vectoriser
+from encode_once.classify.data.columns import PREFIX, ColumnValues, column_of, is_missing, kind_of
+from encode_once.classify.data.learned import make_vectoriser
+from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
 
 
@@ -32,6 +35,11 @@ class Block(Protocol):
     @property
     def vectoriser(self) -> Vectoriser | None:
         """What turns captions into vectors, if the feature is learned and has been fitted."""
+        ...
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What was guessed about the feature, as lines for the user."""
         ...
 
     def __len__(self) -> int: ...
@@ -99,6 +107,7 @@ class StoredBlock:
     rows: RowIndex
     length: int  # longer sequences are cut
     vectoriser: None = None
+    remarks: ClassVar[Sequence[str]] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -154,6 +163,7 @@ class SparseBlock:
     feature: Feature
     rows: RowIndex  # (n,): the feature's row of each sample; -1 for none
     vectoriser: None = None
+    remarks: ClassVar[Sequence[str]] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -185,7 +195,7 @@ class SparseBlock:
 
 @dataclass(frozen=True)
 class TextBlock:
-    """A feature that is learned from the captions of the train rows, such as tf-idf."""
+    """A feature that is learned from texts of the train rows, such as tf-idf of captions, or a column."""
 
     name: str
     texts: Sequence[str]  # (n,)
@@ -198,8 +208,18 @@ class TextBlock:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        if not self.name.startswith(PREFIX) or self.vectoriser or column_of(self.name)[1]:
+            return ()
+        kind, other = ("numbers", "category") if kind_of(self.texts) == "number" else ("categories", "number")
+        return [f"{self.name} is read as {kind}; {self.name}:{other} reads it otherwise"]
+
     def missing(self) -> BoolArray:
-        return np.array([not text for text in self.texts], np.bool_)
+        if isinstance(self.vectoriser, ColumnValues):
+            return self.vectoriser.missing(self.texts)
+        is_blank = is_missing if self.name.startswith(PREFIX) else operator.not_
+        return np.array([is_blank(text) for text in self.texts], np.bool_)
 
     def fitted(self, rows: RowIndex) -> "TextBlock":
         return replace(self, vectoriser=make_vectoriser(self.name).fit([self.texts[row] for row in rows]))

@@ -1,4 +1,4 @@
-"""Features by name: stored features, and features that a run learns from captions."""
+"""Features by name: stored features, and features that a run learns from captions or other columns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,8 @@ from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, Matrix, SparseBlock, StoredBlock, TextBlock
-from encode_once.classify.data.text import Vectoriser, is_learned, make_vectoriser
+from encode_once.classify.data.learned import is_learned, make_vectoriser, texts_of
+from encode_once.classify.data.text import Vectoriser
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,19 @@ class StoredFeature:
 
 @dataclass(frozen=True)
 class LearnedFeature:
-    """A feature that a run learns from the captions of its train rows, such as `tfidf:1000`."""
+    """A feature that a run learns from its train rows, such as `tfidf:1000` or `column:price`."""
 
     name: str
     vectoriser: Vectoriser | None = None  # what an earlier run learned
     remarks: ClassVar[Sequence[str]] = ()
 
     def block(self, table: Table) -> Block:
-        """The feature of a table's rows; the captions of a row are joined to one text."""
-        captions = zip(table.captions, *table.more_captions, strict=True)
-        return TextBlock(self.name, [" ".join(filter(None, row)) for row in captions], self.vectoriser)
+        """The feature of a table's rows.
+
+        Raises:
+            UsageError: the table has no such column.
+        """
+        return TextBlock(self.name, texts_of(self.name, table), self.vectoriser)
 
 
 FeatureSource = StoredFeature | LearnedFeature
@@ -178,6 +182,7 @@ def side_by_side(blocks: Sequence[Block], remarks: Sequence[str] = ()) -> Matrix
     """Blocks as a matrix, with the remarks and a line for each block that lacks rows as warnings."""
     warnings = list(remarks)
     for block in blocks:
+        warnings += block.remarks
         missing = int(block.missing().sum())
         if missing:
             warnings.append(

@@ -43,9 +43,10 @@ from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
+from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.standardise import Standardised
-from encode_once.classify.data.text import Vectoriser, make_vectoriser
+from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics

@@ -11,8 +11,8 @@ from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Stor
 from encode_once.classify import fit
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.learned import is_learned
 from encode_once.classify.data.tables import choose_table
-from encode_once.classify.data.text import is_learned
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.runs.model_card import model_card
