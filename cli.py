@@ -491,7 +491,8 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
 
     PASS: as it should be. WARN: slow, or not for every input. FAIL: a command will fail; the exit status is
     then 1. The remedy follows the arrow. Nothing is written but a file of 32 MB next to the store, which
-    is deleted again. Sites with weights have five seconds to answer.
+    is deleted again; a run whose replacement was interrupted is completed when it is read, as by every
+    command. Sites with weights have five seconds to answer.
 
     --json prints [{"subject", "state", "finding", "remedy"}].
 

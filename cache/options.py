@@ -3,6 +3,7 @@
 import functools
 import json
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
@@ -89,7 +90,19 @@ def warn(messages: Sequence[str]) -> None:
 
 def say_next(*words: str) -> None:
     """Print the command that is useful next."""
-    say(f"next: encode-once {shlex.join(words)}")
+    say(f"next: {program()} {shlex.join(words)}")
+
+
+def program() -> str:
+    """How the user calls this program: `encode-once`, `python cli.py` or `python -m encode_once.cli`."""
+    context = click.get_current_context(silent=True)
+    name = (context.find_root().info_name if context else None) or ""
+    if name.startswith("python -m "):
+        return name
+    if not name.endswith(".py"):
+        return "encode-once"
+    path = sys.argv[0] if Path(sys.argv[0]).name == name else name  # click keeps the last component
+    return f"python {shlex.quote(path)}"
 
 
 def short_path(path: str) -> str:

@@ -107,12 +107,13 @@ def _encoding(store: str | None, device: str, weights: Sequence[str], trust: boo
     return Encoding(store, device, weights, trust, table_inputs(**inputs))
 
 
+other_store_option = click.option(
+    "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
+)
 encoding_options = grouped(
     "encoding",
     _encoding,
-    click.option(
-        "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
-    ),
+    other_store_option,
     weights_option,
     trust_option,
     device_option,
@@ -120,11 +121,16 @@ encoding_options = grouped(
 )
 
 
+measured_table_option = click.option(
+    "--table", default="auto", show_default=True, metavar="SPLIT",
+    help="train, test, val …; auto: train if it has labels, else another.",
+)  # fmt: skip
+
+
 @verb()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
 @click.option("--data", help="Data to measure on, instead of the runs' eval rows.")
-@click.option("--table", default="auto", show_default=True, metavar="SPLIT",
-              help="train, test, val …; auto: train if it has labels, else another.")  # fmt: skip
+@measured_table_option
 @click.option("--differences", type=click.Path(path_type=Path), metavar="FILE",
               help="Write the rows with different predictions as CSV.")  # fmt: skip
 @excel_option
@@ -173,7 +179,8 @@ def evaluate(
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
     if data is None:
-        refuse(weights_option, trust_option, *INPUT_OPTIONS, why="for --data: nothing is encoded without")
+        of_data = (measured_table_option, other_store_option, device_option, weights_option, trust_option)
+        refuse(*of_data, *INPUT_OPTIONS, why="for --data: nothing is encoded without")
     loaded = [load_run(run) for run in runs]
     if data is None:
         for run in loaded:

@@ -101,6 +101,8 @@ MISTAKES = [
     ("evaluate runs/a --data unlabelled --trust", 1, "no labels to measure against"),
     ("evaluate runs/a --differences d.csv", 2, "two runs or more"),
     ("evaluate runs/a --keep-text", 2, "--keep-text: for --data: nothing is encoded without"),
+    ("evaluate runs/a --store other --device cpu", 2, "--store, --device: for --data: nothing is encoded"),
+    ("evaluate runs/a --table test", 2, "--table: for --data: nothing is encoded without"),
     ("report runs/a --gallery 3", 2, "--gallery: for the page that -o FILE writes"),
     ("report runs/zzz", 1, "is not a run"),
     ("report runs/a --ignore EO999", 2, "did you mean 'EO0"),

@@ -9,6 +9,7 @@ import sys
 import click
 import pytest
 from click.shell_completion import ShellComplete
+from click.testing import CliRunner
 
 from encode_once.cache.options import Verb
 from encode_once.cli import main
@@ -75,6 +76,22 @@ def test_every_command_ends_with_a_next_one_that_exists(fitted, run):
         assert result.stderr.endswith(f"next: encode-once {words}\n"), command
         assert words.startswith(following), command
         parse(shlex.split(words))
+
+
+@pytest.mark.parametrize(
+    ("name", "argument", "program"),
+    [
+        ("encode-once", "/usr/bin/encode-once", "encode-once"),
+        ("cli.py", "cli.py", "python cli.py"),
+        ("cli.py", "../my code/cli.py", "python '../my code/cli.py'"),
+        ("python -m encode_once.cli", "/x/cli.py", "python -m encode_once.cli"),
+        ("main", "/usr/bin/pytest", "encode-once"),
+    ],
+)
+def test_the_next_command_is_called_as_this_one_was(monkeypatch, name, argument, program):
+    monkeypatch.setattr("sys.argv", [argument])
+    result = CliRunner().invoke(main, ["heads", "mlp"], prog_name=name)
+    assert result.stderr.splitlines()[-1].startswith(f"next: {program} fit --head mlp")
 
 
 def test_sweep_and_ablate_lead_to_a_comparison_of_their_best_runs(fitted, run):
