@@ -15,15 +15,27 @@ from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
     from encode_once.cache import Store
-    from encode_once.classify import DecisionSpec, ablate, evaluate, fit, load_run, predict, retune, sweep
+    from encode_once.classify import (
+        DecisionSpec,
+        ThresholdedClassifier,
+        ablate,
+        evaluate,
+        fit,
+        load_run,
+        predict,
+        retune,
+        sweep,
+    )
     from encode_once.deploy import Predictor
-    from encode_once.extract import Columns, encode
+    from encode_once.extract import Columns, EncoderTransformer, encode
 
 __all__ = [
     "Columns",
     "DecisionSpec",
+    "EncoderTransformer",
     "Predictor",
     "Store",
+    "ThresholdedClassifier",
     "ablate",
     "encode",
     "evaluate",
@@ -37,6 +49,7 @@ __all__ = [
 _ROOMS = {  # the rest: classify
     "Store": "cache",
     "Columns": "extract",
+    "EncoderTransformer": "extract",
     "encode": "extract",
     "Predictor": "deploy",
 }

@@ -48,6 +48,10 @@ class Feature:
         self._files: FileStats = {}
         self.reload()
 
+    def __repr__(self) -> str:
+        shape = f"{len(self):,} {'sequences' if self.ragged else 'rows'} of {self.dim} {self.dtype}"
+        return f"<Feature {self.name}: {shape if self.dim else 'no rows'}>"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Feature, (self.name, self.folder, self._create_store, self._base)
 

@@ -8,7 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache.errors import DataError, StoreError, UnknownFeatureError, UsageError, unknown_name
+from encode_once.cache.errors import (
+    DataError,
+    StoreError,
+    UnknownFeatureError,
+    UsageError,
+    collected,
+    unknown_name,
+)
 from encode_once.cache.feature import JOURNAL, Feature
 from encode_once.cache.file_index import FileIndex
 from encode_once.cache.format.atomic import write_json
@@ -18,6 +25,7 @@ from encode_once.cache.format.inventory import FOLDER as INVENTORY
 from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import Spec, spec_key
+from encode_once.cache.representation import html_heading, html_table
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
 
@@ -63,6 +71,29 @@ class Store:
         read_only = ", read_only=True" if self.read_only else ""
         base = f", base={self.base!r}" if self.base else ""
         return f"Store({str(self.path)!r}{read_only}{base})"
+
+    def _repr_html_(self) -> str:
+        features: list[dict[str, object]] = []
+        problems = self.problems()
+        for name in self.features():
+            with collected(problems):
+                feature = self.feature(name)
+                size = f"{feature.nbytes / 1e6:,.1f}"
+                kind = "sequences" if feature.ragged else feature.modality
+                features.append(
+                    {"feature": name, "of": kind, "rows": len(feature), "dim": feature.dim, "MB": size}
+                )
+        tables: list[dict[str, object]] = []
+        for path in self.table_files():
+            with collected(problems):
+                header = read_header(path)
+                labelled = "yes" if header.labelled else "no"
+                tables.append(
+                    {"table": header.source, "split": header.split, "rows": header.rows, "labels": labelled}
+                )
+        lines: list[dict[str, object]] = [{"problem": line} for line in problems]
+        blocks = [html_table(rows) for rows in (features, tables, lines)]
+        return html_heading(repr(self)) + ("".join(blocks) or "<p>nothing yet</p>")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(Store, self.path, read_only=self.read_only, base=self.base), ()

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from encode_once.cache.format.hdf5 import (
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack
+from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
 
 KIND = "encode-once table", 4
@@ -67,6 +68,17 @@ class Table:
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
     row_keys: Keys | None = None  # (n, 16) uint8, if the rows are those of several tables; not saved
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        labels = self.labels or [()] * len(self)
+        rows = zip(self.ids, self.images, self.captions, labels, strict=True)
+        cells = [
+            {self.id_column: row_id, "image": image, "caption": caption, "labels": ", ".join(names)}
+            for row_id, image, caption, names in islice(rows, MOST_ROWS)
+        ]
+        return html_heading(f"{self.source}: {len(self):,} rows, {self.split}") + html_table(cells, len(self))
 
     def __len__(self) -> int:
         return len(self.ids)

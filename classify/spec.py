@@ -13,6 +13,7 @@ import numpy as np
 
 from encode_once.cache import Store, Table, content_key
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
@@ -63,6 +64,8 @@ class FitSpec:
     data: str | None = None
     scale: str = "auto"
     seed: int = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         for option, chosen, choices in (

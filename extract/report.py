@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from encode_once.cache import DataError, Table
+from encode_once.cache.representation import html_heading, html_table, short_repr
 from encode_once.extract.errors import InputError
 from encode_once.extract.readers import Reading
 from encode_once.extract.workers import EncodingPass
@@ -43,6 +44,15 @@ class Report:
     reading: Reading | None = None  # what was understood of the data
     seconds: float = 0.0  # of work, without importing libraries
     loading: float = 0.0  # part of `seconds`: loading the encoders
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        features = [{"feature": name, **vars(counts)} for name, counts in self.features.items()]
+        failures = [{"input": f.input, "reason": f.reason, "message": f.message} for f in self.failures]
+        warnings = [{"warning": line} for line in self.warnings]
+        heading = html_heading(f"{self.samples:,} samples in {self.seconds:.1f} s")
+        return heading + "".join(map(html_table, (features, failures, warnings)))
 
     @property
     def samples(self) -> int:

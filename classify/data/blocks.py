@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DamagedError, Feature
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data.columns import PREFIX, ColumnValues, column_of, is_missing, kind_of
 from encode_once.classify.data.learned import make_vectoriser
@@ -87,6 +88,8 @@ class MemoryRows:
     ragged: bool
     dim: int
 
+    __repr__ = short_repr
+
     def take(self, rows: RowIndex) -> NDArray[Any]:
         return np.stack([self.rows[row] for row in rows]) if len(rows) else np.empty((0, self.dim))
 
@@ -108,6 +111,8 @@ class StoredBlock:
     length: int  # longer sequences are cut
     vectoriser: None = None
     remarks: ClassVar[Sequence[str]] = ()
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -165,6 +170,8 @@ class SparseBlock:
     vectoriser: None = None
     remarks: ClassVar[Sequence[str]] = ()
 
+    __repr__ = short_repr
+
     @property
     def shape(self) -> tuple[int, int]:
         return 1, self.feature.width
@@ -200,6 +207,8 @@ class TextBlock:
     name: str
     texts: Sequence[str]  # (n,)
     vectoriser: Vectoriser | None = None  # None before `fitted`
+
+    __repr__ = short_repr
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -248,6 +257,8 @@ class Matrix:
 
     blocks: Sequence[Block]
     warnings: list[str] = field(default_factory=list)
+
+    __repr__ = short_repr
 
     @property
     def shapes(self) -> dict[str, tuple[int, int]]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from encode_once.cache import DataError, Store, Table
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, choose, load, trials
@@ -19,6 +20,8 @@ class Samples:
     X: Matrix  # (n, d)
     Y: LabelMatrix  # (n, c)
     classes: list[str]
+
+    __repr__ = short_repr
 
 
 def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:

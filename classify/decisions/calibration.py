@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit
 
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.platt import fit_lines
 
@@ -37,6 +38,8 @@ class Calibration:
     method: str  # one of METHODS
     # Per class: intercept and slope, (2,), or for isotonic the corners' logits and probabilities, (2, m).
     parameters: list[FloatArray]
+
+    __repr__ = short_repr
 
     @classmethod
     def fitted(cls, method: str, scores: Scores, labels: LabelMatrix) -> "Calibration":

@@ -37,6 +37,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrc, ndtr
 
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, RowIndex
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Ranking, next_untied
@@ -51,6 +52,8 @@ class Guarantee:
 
     precision: FloatArray  # NaN where nothing is predicted
     recall: FloatArray  # NaN for a class without positives
+
+    __repr__ = short_repr
 
     def of_classes(self, classes: IntArray) -> "Guarantee":
         """The same with these classes, in this order."""

@@ -7,6 +7,7 @@ from typing import Any, NotRequired, TypedDict
 import numpy as np
 
 from encode_once.cache.errors import UsageError, unknown_name
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import (
     FloatArray,
     IntArray,
@@ -181,6 +182,8 @@ class DecisionRule:
     # tuning row has no label, and has no more labels than the one with the most, so that rows of exactly one
     # label get one.
     sizes: tuple[int, int] | None = None
+
+    __repr__ = short_repr
 
     @classmethod
     def by_hand(cls, thresholds: FloatArray, at_least: int = 0, at_most: int | None = None) -> "DecisionRule":

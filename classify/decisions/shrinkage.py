@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import expit
 
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, Probabilities
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import FINEST, logits
@@ -41,6 +42,8 @@ class ThresholdEstimate:
     intervals: FloatArray | None = None  # (c, 2): 95 %, given the model; NaN for fewer than 2 positives
     loss: float | None = None  # how much lower F is on unseen rows, by the bootstrap's optimism (Efron, 1983)
     guarantee: Guarantee | None = None  # of thresholds that hold a precision or recall on unseen rows
+
+    __repr__ = short_repr
 
     def of_classes(self, classes: IntArray) -> "ThresholdEstimate":
         """The same with these classes, in this order."""

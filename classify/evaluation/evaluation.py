@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from encode_once.cache.keys import Keys
+from encode_once.cache.representation import html_heading, short_repr
 from encode_once.classify.arrays import (
     BoolArray,
     FloatArray,
@@ -20,6 +21,7 @@ from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.metrics import Metrics, measure
+from encode_once.classify.evaluation.shown import metrics_html
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class ScoredRows:
     missing: BoolArray | None = None  # (n, features): features without a vector, if any row lacks one
     groups: Groups | None = None  # (n,): rows with equal numbers belong together; None: every row is alone
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -46,6 +50,11 @@ class Evaluation:
     predictions: LabelMatrix  # (n, c)
     metrics: Metrics
     tuned_here: bool = False  # whether the thresholds were tuned on these rows
+
+    __repr__ = short_repr
+
+    def _repr_html_(self) -> str:
+        return html_heading(f"{self.run}: {self.metrics.get('decided', '')}") + metrics_html(self.metrics)
 
     def draws(self, order: RowIndex | None = None) -> dict[str, FloatArray]:
         """Each metric on each bootstrap draw of the rows, see `intervals.resampled`.

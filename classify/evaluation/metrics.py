@@ -20,6 +20,10 @@ MetricName = Literal[
     "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "subset_accuracy",
     "hamming_loss", "coverage_error", "ranking_loss", "calibration_error",
 ]  # fmt: skip
+# What a line about a run shows.
+SUMMARY: tuple[MetricName, ...] = (
+    "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall",
+)  # fmt: skip
 
 
 class ClassMetrics(TypedDict):

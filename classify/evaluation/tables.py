@@ -6,11 +6,8 @@ from encode_once.cache.terminal import short_list
 from encode_once.cache.text_table import cell_text, interval_text, table_text
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.evaluation.compare import Comparison, MetricChange
-from encode_once.classify.evaluation.metrics import MetricName, Metrics
+from encode_once.classify.evaluation.metrics import SUMMARY, MetricName, Metrics
 
-SUMMARY: tuple[MetricName, ...] = (
-    "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall",
-)  # fmt: skip
 ERRORS: tuple[MetricName, ...] = (
     "subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error",
 )  # fmt: skip

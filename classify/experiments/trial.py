@@ -9,6 +9,7 @@ from typing import Any
 from encode_once.cache import EncodeOnceError, Store, Table
 from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
+from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import FloatArray
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
@@ -37,6 +38,8 @@ class Trial:
     validation: Metrics | None = None  # of the validation rows
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
+
+    __repr__ = short_repr
 
     @classmethod
     def of(cls, spec: FitSpec, run: Run) -> "Trial":
@@ -88,6 +91,8 @@ class TrialRunner:
     store: Store
     folder: Path
     table: Table
+
+    __repr__ = short_repr
 
     def place(self, spec: FitSpec) -> Path:
         """The folder of a spec's run. It does not depend on the decision rule, which needs no refit."""

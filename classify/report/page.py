@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.evaluation.tables import COMPARED, ERRORS, SUMMARY
+from encode_once.classify.evaluation.metrics import SUMMARY
+from encode_once.classify.evaluation.tables import COMPARED, ERRORS
 from encode_once.classify.pages.render import render, script_json
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.summary import RunSummary, Summary

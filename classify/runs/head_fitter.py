@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Keys
+from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex, Scores
 from encode_once.classify.data import splits
@@ -35,6 +36,8 @@ class Fitted:
     warnings: list[str]
     scales: dict[str, str]  # by feature; empty if the head takes the features as they are
 
+    __repr__ = short_repr
+
 
 @dataclass(frozen=True)
 class HeadFitter:
@@ -51,6 +54,8 @@ class HeadFitter:
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
     scale: str = "auto"  # see `standardise.choose_scales`
     validation: str = "auto"  # see `FitSpec`
+
+    __repr__ = short_repr
 
     @cached_property
     def draws(self) -> FloatArray:

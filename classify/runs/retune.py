@@ -1,7 +1,7 @@
 """From kept scores to thresholds, predictions and metrics, without refitting the model."""
 
 from dataclasses import replace
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.evaluation.shown import ShownMetrics
 from encode_once.classify.runs.run import Run
 
 OWN_RULE = "its own"
@@ -60,7 +61,7 @@ def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
 def measure_kept(run: Run) -> tuple[Metrics, LabelMatrix]:
     """`metrics.json` for a run's decision rule as it is, and the predictions (n, c) of its `eval` rows."""
     evaluation = evaluate_kept(run)
-    return evaluation.metrics, evaluation.predictions
+    return cast("Metrics", ShownMetrics(evaluation.metrics)), evaluation.predictions
 
 
 def evaluate_kept(run: Run) -> Evaluation:

@@ -40,6 +40,7 @@ from encode_once.cache.format.replacement import Replacement, replacing_together
 from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import OWN, FeatureName
+from encode_once.cache.representation import html_heading, html_table, short_repr
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
@@ -50,6 +51,7 @@ from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.evaluation.shown import metrics_html
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
@@ -87,6 +89,8 @@ class FittedFeature:
     licence: str = ""  # of the encoder's published weights; "": not recorded
     trained_on: str = ""  # the data of these weights; "": not recorded
 
+    __repr__ = short_repr
+
     @classmethod
     def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FittedFeature":
         """The record of a feature as it is in the store."""
@@ -116,6 +120,8 @@ class RunRecord:
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # the file by which labels were corrected in extract
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
+
+    __repr__ = short_repr
 
     @property
     def stored(self) -> dict[str, FittedFeature]:
@@ -175,6 +181,8 @@ class Model:
     head: Head
     vectorisers: Mapping[str, Vectoriser]  # by the name of the learned feature
 
+    __repr__ = short_repr
+
     def standardise(self, X: MatrixLike) -> Standardised:
         """Features (n, d) as the head takes them; a missing vector (NaN) is replaced by the training mean."""
         return Standardised(X, self.mean, self.scale)
@@ -202,6 +210,29 @@ class Run:
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
     history: Sequence[Epoch] = ()
+
+    def __repr__(self) -> str:
+        table = f"{len(self.eval.ids):,} eval rows of {self.record.table}"
+        return f"<Run {self.path}: {self._fitted}; {table}; {self.decision.spec}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            "fitted": self._fitted,
+            "table": self.record.table,
+            "rows": f"{len(self.validation.ids):,} validation, {len(self.eval.ids):,} eval",
+            "split": self.spec.split,
+            "labels": str(self.decision.spec),
+            "warnings": len(self.record.warnings),
+        }
+        saved = self.path / "metrics.json"
+        metrics = metrics_html(read_json(saved)) if saved.exists() else ""
+        return html_heading(str(self.path)) + html_table([facts]) + metrics
+
+    @property
+    def _fitted(self) -> str:
+        """What the model is, in a few words."""
+        features = short_list([*self.record.features])
+        return f"{self.spec.head} on {features}, {len(self.record.classes)} classes"
 
     @property
     def model(self) -> Model:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from encode_once.cache.representation import short_repr
 from encode_once.cache.table import Table
 from encode_once.cache.terminal import one_line, short_list
 from encode_once.extract.readers.split_rows import SplitRows
@@ -19,6 +20,8 @@ class Understanding:
     split: str
     rows: int
     decisions: dict[str, str]
+
+    __repr__ = short_repr
 
     def text(self) -> str:
         """The block that `extract` prints."""
@@ -39,6 +42,8 @@ class Reading:
     understood: list[Understanding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)  # files that were not read
+
+    __repr__ = short_repr
 
     def text(self) -> str:
         """The block that `extract` prints."""
