@@ -166,7 +166,7 @@ def report(
 def fit_and_report(page: bool, **options: Any) -> None:
     """Read the data if stage 1 has no more to do; fit; write the page, whose images stage 1 reads."""
     assert classify.fit.callback is not None
-    _read_captions(options["store"], options["data"], options["features"])
+    _read_tables(options["store"], options["data"], options["features"])
     evidence = classify.fit.callback(**options)
     path = evidence.run.path
     if page:
@@ -179,8 +179,8 @@ def fit_and_report(page: bool, **options: Any) -> None:
     say_next(*(["evaluate", str(path)] if page else ["report", str(path), "-o", "report.html"]))
 
 
-def _read_captions(store: str, data: str | None, features: Sequence[str]) -> None:
-    """Save the tables of data that the store does not know, if all features are learned from its captions."""
+def _read_tables(store: str, data: str | None, features: Sequence[str]) -> None:
+    """Save the tables of data that the store does not know, if no feature needs an encoder."""
     from encode_once.classify.data.learned import is_learned, make_vectoriser
 
     if not features or not all(map(is_learned, features)):

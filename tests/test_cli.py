@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -11,7 +12,7 @@ from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
 from tests.cache.rows import flip
-from tests.conftest import picture, vectors_file
+from tests.conftest import WORDS, picture, vectors_file
 
 
 @pytest.fixture
@@ -500,3 +501,6 @@ def test_the_model_card_has_licences_and_findings_and_is_of_the_current_rule(ext
     run("tune", "runs/a", "--objective", "micro")
     assert "thresholds maximise micro" in card.read_text()
     assert "- EO013: " in card.read_text()
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+    exec(code.replace('"RUN"', '"runs/a"').replace("photo.jpg", "input/data/0.png"), names := {})
+    assert set(names["predictions"][0].scores) == set(WORDS)

@@ -15,6 +15,7 @@ import yaml
 from encode_once.cache.names import JOINED, OWN, captioner
 from encode_once.cache.terminal import one_line
 from encode_once.cache.text_table import interval_text, markdown_text
+from encode_once.classify.data.columns import PREFIX as COLUMN
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
 from encode_once.classify.evaluation.tables import threshold_cell
@@ -36,7 +37,13 @@ AVERAGES: dict[MetricName, str] = {
 TASKS = {  # of Hugging Face; the first that applies
     "images": "image-classification",
     "captions": "text-classification",
+    "other columns of a table": "tabular-classification",
     "imported vectors": "tabular-classification",
+}
+CALLS = {  # inputs → the arguments of a predictor
+    "images": '"photo.jpg"',
+    "captions": 'None, "a caption"',
+    "images and captions": '"photo.jpg", "a caption"',
 }
 MARKUP = re.compile(r"[\\`*_{}\[\]<>#~&$!]|:(?=//)|(?<=www)\.|@")
 PATH = re.compile(r"(?<![\w./~-])~?/(?:[^\s/:;,()'\"]+/)+([^\s/:;,()'\"]*)")
@@ -84,7 +91,7 @@ def _private(run: Run, text: str) -> str:
 def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
     """The front matter."""
     inputs = _inputs(run)
-    task = next(task for name, task in TASKS.items() if name in inputs)
+    task = next(task for kind, task in TASKS.items() if kind in inputs)
     table = re.sub(r"[^\w.-]+", "-", Path(run.record.table).name, flags=re.ASCII).strip("-") or "table"
     results = [
         {"type": "mean_average_precision" if name == "mAP" else name.rpartition("_")[2], "name": title,
@@ -108,21 +115,19 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
 
 
 def _inputs(run: Run) -> str:
-    """What the features are made of: "images", "captions", "imported vectors", or several of these."""
-    features = run.record.features.values()
-    captions = {feature.captions if feature else OWN for feature in features if _is_of_texts(feature)}
-    modalities = {feature.spec["modality"] for feature in features if feature}
-    is_present = {
-        "images": "image" in modalities or any(map(captioner, captions)),
-        "captions": any(kind == OWN or kind.startswith(JOINED) for kind in captions),
-        "imported vectors": "row" in modalities,
-    }
-    return " and ".join(name for name, present in is_present.items() if present)
-
-
-def _is_of_texts(feature: FittedFeature | None) -> bool:
-    """Whether a feature is made of captions, as all are that a run learns."""
-    return feature is None or feature.spec["modality"] == "caption"
+    """What the features are made of, one or several of `TASKS`: "images and captions"."""
+    made_of = set[str]()
+    for name, feature in run.record.features.items():
+        if feature is None:
+            made_of.add("other columns of a table" if name.startswith(COLUMN) else "captions")
+        elif feature.spec["modality"] != "caption":
+            made_of.add("images" if feature.spec["modality"] == "image" else "imported vectors")
+        else:
+            made_of |= (
+                {"captions"} if feature.captions == OWN or feature.captions.startswith(JOINED) else set()
+            )
+            made_of |= {"images"} if captioner(feature.captions) else set()
+    return " and ".join(kind for kind in TASKS if kind in made_of)
 
 
 def _summary(run: Run) -> str:
@@ -137,14 +142,17 @@ def _summary(run: Run) -> str:
 
 def _use(run: Run) -> Iterator[str]:
     yield "RUN is the folder of this file. Encoders are loaded when they are needed."
-    words = "photo.jpg 'photos/*.jpg'" if _inputs(run) == "images" else "--data FOLDER -o predictions.csv"
+    inputs = _inputs(run)
+    words = "photo.jpg 'photos/*.jpg'" if inputs == "images" else "--data FOLDER -o predictions.csv"
     yield f"```sh\nencode-once predict RUN {words}\n```"
-    yield "Scores and labels of the eval rows, and the thresholds:"
-    yield (
-        "```python\nfrom encode_once.classify import load_run\n\n"
-        'run = load_run("RUN")\nprint(run.record.classes, run.decision.thresholds)\n'
-        "print(run.eval.ids[0], run.eval.scores[0])\n```"
-    )
+    if inputs in CALLS:
+        yield (
+            "```python\nfrom encode_once import Predictor\n\n"
+            f'predictor = Predictor("RUN")\npredictions = predictor({CALLS[inputs]})\n'
+            "print(predictions[0].labels, predictions[0].scores)\n```"
+        )
+    if "imported vectors" in inputs:
+        yield "Vectors of new rows are imported first: `encode-once store import NAME FILE --append`."
 
 
 def _with_intervals(evaluation: Evaluation) -> Metrics:
@@ -239,7 +247,7 @@ def _features(run: Run) -> Iterator[str]:
     rows = []
     for name, feature in run.record.features.items():
         if feature is None:
-            cells = {"width": "", "weights": "learned from the train captions", "licence": ""}
+            cells = {"width": "", "weights": "learned from the train rows", "licence": ""}
         else:
             cells = _cells(run, feature)
         rows.append({"feature": escaped(name), **cells})

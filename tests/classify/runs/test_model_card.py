@@ -246,8 +246,17 @@ def test_a_run_without_a_card_or_with_another_one_loads(fitted, tmp_path):
     assert "not recorded" in model_card(load_run(copy))
 
 
-def test_the_python_of_the_card_runs(fitted, capsys):
-    run, _ = fitted
-    code = re.search(r"```python\n(.*?)```", model_card(run), re.DOTALL)[1]
-    exec(code.replace('"RUN"', repr(str(run.path))))
-    assert run.record.classes[0] in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("features", "inputs", "predict", "python"),
+    [
+        (["tfidf:5"], "captions", "--data FOLDER", 'predictor(None, "a caption")'),
+        (["column:part"], "other columns of a table", "--data FOLDER", None),
+        (["e/image", "column:part"], "images and other columns of a table", "--data FOLDER", None),
+        (["e/image"], "images", "photo.jpg 'photos/*.jpg'", 'predictor("photo.jpg")'),
+    ],
+)
+def test_the_example_fits_what_the_run_needs(filled, tmp_path, features, inputs, predict, python):
+    card = model_card(fit(filled(), "linear", features=features, run=tmp_path / "run")[0])
+    assert f"of 5 classes apply to {inputs}." in card
+    assert f"encode-once predict RUN {predict}" in card
+    assert (python in card) if python else "```python" not in card
