@@ -16,8 +16,9 @@ from encode_once.cache import Keys
 from encode_once.cache.errors import DataError, unknown_name
 from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex, as_labels
 
+UNUSED = "unused"  # a word of a split column: these rows are neither fitted on nor measured
 TABLES = "tables"  # the SPEC whose rows are those of the tables train, val and test
-SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5", TABLES)
+SPECS = ("stratified:0.1", "random:0.2", "tail:3000", "kfold:5", "lists:train.txt,test.txt", TABLES)
 # Words in a split column, in lower case.
 VALIDATION_WORDS = frozenset({"val", "valid", "validate", "validation", "dev", "development"})
 TEST_WORDS = frozenset({"test", "testing", "eval", "evaluation", "holdout"})
@@ -58,7 +59,8 @@ def folds(
         spec: `stratified:F` or `random:F`, a fraction of the rows; `tail:N`, the last N rows or that fraction
             of them; `kfold:K`, stratified; or the name of a column, whose words of `EVAL_WORDS` mark eval
             rows, and those of `TRAIN_WORDS` all others; in a column of both `VALIDATION_WORDS` and
-            `TEST_WORDS`, only the latter mark eval rows (see `marked_validation`).
+            `TEST_WORDS`, only the latter mark eval rows (see `marked_validation`), and `UNUSED` rows are
+            neither (see `marked_unused`).
         labels: (n, c).
         columns: the table's other columns, name → n texts.
         draws: (n,), see `row_draws`.
@@ -75,6 +77,11 @@ def folds(
     if spec in columns:
         row_sets = [_marked(spec, columns[spec])]
     elif rule == "kfold":
+        if repeated := re.fullmatch(r"(\d+)x(\d+)", argument):
+            raise DataError(
+                f"split {spec!r}: a run has one set of folds; sweep --split kfold:{repeated[1]} --seeds "
+                f"{repeated[2]} --redraw repeats it"
+            )
         k = _integer(spec, argument)
         if not 2 <= k <= n:
             raise DataError(f"split {spec!r}: {n} rows can be divided into 2 to {n} folds")
@@ -273,10 +280,10 @@ def _marked(name: str, values: Sequence[str]) -> RowIndex:
     """The rows that a split column marks as eval rows: of val and test, test alone."""
     words = _words(values)
     for row, word in enumerate(words, start=1):
-        if word not in EVAL_WORDS | TRAIN_WORDS:
+        if word not in EVAL_WORDS | TRAIN_WORDS | {UNUSED}:
             raise DataError(
                 f"column {name!r} has {word!r} in row {row}: a split column has train, val and test (or "
-                "training, validation, dev, testing, holdout; 0 and 1; false and true; no and yes)"
+                f"training, validation, dev, testing, holdout; 0 and 1; false and true; no and yes; {UNUSED})"
             )
     marks = TEST_WORDS if _has_both(words) else EVAL_WORDS
     return np.flatnonzero([word in marks for word in words])
@@ -289,6 +296,11 @@ def marked_validation(spec: str, columns: Mapping[str, Sequence[str]]) -> RowInd
     """
     words = _words(columns.get(spec, ()))
     return np.flatnonzero([word in VALIDATION_WORDS for word in words]) if _has_both(words) else None
+
+
+def marked_unused(spec: str, columns: Mapping[str, Sequence[str]]) -> RowIndex:
+    """The rows that a split column marks as unused; none if the SPEC is no column."""
+    return np.flatnonzero([word == UNUSED for word in _words(columns.get(spec, ()))])
 
 
 def _words(values: Sequence[str]) -> list[str]:

@@ -90,8 +90,13 @@ def fit(
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     validation = splits.marked_validation(spec.split, table.columns)
-    fitted, rows, evaluated = _fit_and_evaluate(fitter, folds, validation)
+    unused = splits.marked_unused(spec.split, table.columns)
+    fitted, rows, evaluated = _fit_and_evaluate(fitter, folds, validation, unused)
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
+    if len(unused):
+        warnings.append(
+            f"{len(unused)} of {len(table)} rows are left out: split {spec.split} does not use them"
+        )
     untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
     if untrained:
         warnings.append(
@@ -122,7 +127,7 @@ def fit(
 
 
 def _fit_and_evaluate(
-    fitter: HeadFitter, folds: Sequence[RowIndex], validation: RowIndex | None
+    fitter: HeadFitter, folds: Sequence[RowIndex], validation: RowIndex | None, unused: RowIndex
 ) -> tuple[Fitted, RowIndex, ScoredRows]:
     """A fitted model, the rows it was given, and the scored eval rows.
 
@@ -132,7 +137,7 @@ def _fit_and_evaluate(
     if len(folds) > 1:
         fitted = fitter.cross_fit(all_rows, folds)
         return fitted, all_rows, fitted.validation
-    rows = np.setdiff1d(all_rows, folds[0])
+    rows = np.setdiff1d(all_rows, np.union1d(folds[0], unused))
     fitted = fitter.fit(rows, validation)
     return fitted, rows, fitter.scored(fitted.model, fitted.X, folds[0])
 

@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.classify.data.split_lists import split_column
+from encode_once.classify.data.splits import UNUSED
+from encode_once.classify.runs.run import load_run
+
+IDS = [f"{i:03}" for i in range(12)]
+IMAGES = [f"/photos/p{i}.jpg" for i in range(12)]
+
+
+def table():
+    return Table("/d/t.csv", IDS, IMAGES, [""] * 12, None)
+
+
+def write(folder, **lists):
+    for name, lines in lists.items():
+        (folder / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return "lists:" + ",".join(str(folder / f"{name}.txt") for name in lists)
+
+
+@given(parts=st.lists(st.sampled_from(["train", "val", "test", UNUSED]), min_size=12, max_size=12))
+def test_each_row_has_the_part_of_its_list(tmp_path_factory, parts):
+    folder = tmp_path_factory.mktemp("lists")
+    lists = {
+        part: [i for i, p in zip(IDS, parts, strict=True) if p == part] for part in ("train", "val", "test")
+    }
+    assert split_column(write(folder, **lists), table()) == parts
+
+
+@pytest.mark.parametrize("name_of", [lambda i: f"p{i}.jpg", lambda i: f"p{i}", lambda i: f" {i:03} "])
+def test_lines_are_ids_or_names_of_images(name_of, tmp_path):
+    spec = write(tmp_path, train=map(name_of, range(8)), test=["", *map(name_of, range(8, 12)), ""])
+    assert split_column(spec, table()) == ["train"] * 8 + ["test"] * 4
+
+
+@pytest.mark.parametrize(
+    ("lists", "error", "message"),
+    [
+        ({"train": ["000"]}, UsageError, "name two files"),
+        ({"a": [], "b": [], "c": [], "d": []}, UsageError, "or three"),
+        ({"train": ["000", "x", "y"], "test": ["001"]}, DataError, "2 of 3 lines are no id .* as 'x'"),
+        ({"train": ["000"], "test": ["001", "000"]}, DataError, "'000' is in the list of train rows already"),
+    ],
+)
+def test_lists_that_do_not_fit(lists, error, message, tmp_path):
+    with pytest.raises(error, match=message):
+        split_column(write(tmp_path, **lists), table())
+
+
+def test_a_list_that_is_missing(tmp_path):
+    with pytest.raises(DataError, match=r"no\.txt: No such file"):
+        split_column(f"lists:{tmp_path}/no.txt,{tmp_path}/no.txt", table())
+
+
+def test_a_run_fits_validates_and_measures_on_its_lists(filled, run, tmp_path):
+    store = filled(200)
+    ids = store.table().ids
+    spec = write(tmp_path, train=ids[:120], val=ids[120:150], test=ids[150:180])
+    words = ["--store", store.path, "--features", "e/text", "--split", spec, "--run", "r"]
+    result = run("fit", "--head", "mlp", "--set", "epochs=2", *words)
+    assert f"20 of 200 rows are left out: split {spec} does not use them" in result.stderr
+    fitted = load_run("r")
+    assert (sorted(fitted.validation.ids), fitted.eval.ids) == (sorted(ids[120:150]), ids[150:180])
+    assert len(fitted.fitted_on) == 150
+    assert json.loads(run("evaluate", "r", "--json").stdout)["n"] == 30
+    # The unused rows were seen by nobody: they can measure the run.
+    keys = Store(store.path).table().keys("image")
+    assert np.array_equal(fitted.has_seen(keys), np.arange(200) < 150)
+
+
+def test_a_column_may_leave_rows_out(filled, run):
+    store = filled(100)
+    (saved,) = store.tables()
+    saved.columns["part"] = ["train"] * 60 + ["test"] * 20 + ["unused"] * 20
+    store.save(saved)
+    run("fit", "--head", "knn", "--store", store.path, "--split", "part", "--run", "r")
+    assert load_run("r").eval.ids == saved.ids[60:80]
+    assert len(load_run("r").fitted_on) == 60
+
+
+def test_repeated_folds_are_named_where_they_are_made(filled, run):
+    store = filled(50)
+    error = run("fit", "--store", store.path, "--split", "kfold:5x2", "--run", "r", status=1).stderr
+    assert "sweep --split kfold:5 --seeds 2 --redraw" in error
