@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from encode_once.cache import Store
     from encode_once.classify import (
         DecisionSpec,
+        FeatureDataset,
+        FitSpec,
+        Run,
         ThresholdedClassifier,
         ablate,
         evaluate,
@@ -33,7 +36,10 @@ __all__ = [
     "Columns",
     "DecisionSpec",
     "EncoderTransformer",
+    "FeatureDataset",
+    "FitSpec",
     "Predictor",
+    "Run",
     "Store",
     "ThresholdedClassifier",
     "ablate",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
 from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
@@ -249,6 +249,17 @@ class Feature:
             DamagedError: a row has changed since it was written.
         """
         return self.take(self._find_all(keys))
+
+    def to_numpy(self) -> Values:
+        """The vectors of all rows, (rows, d) in the stored dtype, in the order of `keys`.
+
+        Raises:
+            DataError: the feature has a sequence per row.
+        """
+        return self.take(np.arange(len(self.keys)))
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.to_numpy(), dtype, copy=copy)
 
     def take(self, rows: RowIndex) -> Values:
         """Vectors (n, d) of rows returned by `find`; like `read`."""

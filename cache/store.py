@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from encode_once.cache.errors import (
     DataError,
@@ -24,10 +24,14 @@ from encode_once.cache.format.header import check_version
 from encode_once.cache.format.inventory import FOLDER as INVENTORY
 from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
+from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
 from encode_once.cache.representation import html_heading, html_table
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 KIND = "encode-once store", 2
 FIRST_FILES = "store.json", "files.sqlite"  # may be left by a writer that died before creating the store
@@ -287,6 +291,19 @@ class Store:
         self.folder(name)  # raises if there is none
         base = self.base.feature_folder(name) if self.base else None
         return Feature(name, self.feature_folder(name), self.create, base)
+
+    def frame(self, name: str, table: Table | str | None = None) -> "pd.DataFrame":
+        """A feature's vectors (n, d) of a table's rows as a DataFrame by id; NaN where a row has none.
+
+        Args:
+            name: of the feature.
+            table: the table, or its name; by default the only one.
+
+        Raises:
+            DataError: the feature has a sequence per row; there is no such feature or table.
+        """
+        rows = table if isinstance(table, Table) else self.table(table)
+        return frame(self.feature(name), rows)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec; it is created if it does not exist or has no rows yet.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
+    from encode_once.classify.data.dataset import FeatureDataset
     from encode_once.classify.decisions.classifier import ThresholdedClassifier
     from encode_once.classify.decisions.rule import DecisionSpec
     from encode_once.classify.experiments.ablation import ablate
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
     from encode_once.classify.spec import FitSpec
 
 __all__ = [
-    "DecisionSpec", "FitSpec", "Run", "ThresholdedClassifier", "ablate", "evaluate", "fit", "load_run",
-    "measure_kept", "predict", "retune", "sweep",
+    "DecisionSpec", "FeatureDataset", "FitSpec", "Run", "ThresholdedClassifier", "ablate", "evaluate", "fit",
+    "load_run", "measure_kept", "predict", "retune", "sweep",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
         "DecisionSpec": "decisions.rule",
+        "FeatureDataset": "data.dataset",
         "FitSpec": "spec",
         "Run": "runs.run",
         "ThresholdedClassifier": "decisions.classifier",

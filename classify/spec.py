@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ class FitSpec:
         options = {name: _as_json(value) for name, value in self.options.items()}
         for name, value in (("decision", decision), ("options", options), ("features", tuple(self.features))):
             object.__setattr__(self, name, value)  # the class is frozen
+
+    @classmethod
+    def of(cls, head: str, **values: Any) -> "FitSpec":
+        """The spec of a head; values: of other fields, and of the head's options.
+
+        Raises:
+            UsageError: unknown head, field or option.
+        """
+        own, options = [field.name for field in fields(cls)], heads.options_of(head)
+        for name in values:
+            if name not in [*own, *options]:
+                raise unknown_name(f"field of a spec or option of head {head!r}", name, [*own, *options])
+        of_spec = {name: value for name, value in values.items() if name in own}
+        of_head = {name: value for name, value in values.items() if name not in own}
+        return cls(head, **{**of_spec, "options": {**of_spec.get("options", {}), **of_head}})
 
     @property
     def head_options(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.cache import Store, Table
+from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import RowIndex
@@ -41,7 +41,7 @@ def fit(
     run: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     table: Table | None = None,
-    **fields: Any,
+    **values: Any,
 ) -> tuple[Run, Metrics]:
     """Fit a head on cached features, tune its thresholds, measure it on the eval rows, and save the run.
 
@@ -51,7 +51,7 @@ def fit(
         run: the folder to write; by default `runs/HEAD`, or the first free one of `runs/HEAD-2`, …
         overwrite: replace a run that is in the folder.
         table: the table to learn from, if it is loaded already.
-        fields: with the name of a head, the other fields of a `FitSpec`.
+        values: with the name of a head, other fields of a `FitSpec`, and its options, such as `dropout=0.3`.
 
     Returns:
         The run, and its metrics on the eval rows.
@@ -60,7 +60,10 @@ def fit(
         EncodeOnceError: a name, the store or the table cannot be used, or the folder holds a run.
     """
     store = store if isinstance(store, Store) else Store(store)
-    spec = FitSpec(spec, **fields) if isinstance(spec, str) else spec
+    if isinstance(spec, str):
+        spec = FitSpec.of(spec, **values)
+    elif values:
+        raise UsageError(f"fit takes a FitSpec, or {', '.join(values)} with the name of a head, but not both")
     path = Path(run) if run is not None else _free_place(spec.head)
     check_place(path, overwrite)
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read

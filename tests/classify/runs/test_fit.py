@@ -279,3 +279,17 @@ def test_the_tables_next_to_train_are_validation_and_eval_rows(filled, tmp_path)
     store = filled(60, name="alone")
     with pytest.raises(DataError, match="no labelled val or test table next to"):
         fit(store, "linear", split="tables", run=tmp_path / "other")
+
+
+def test_options_of_the_head_may_be_keywords(filled, tmp_path):
+    store = filled(60)
+    written = fit(store, "linear", options={"Cs": [0.1], "tolerance": 0.01}, seed=2, run=tmp_path / "a")[0]
+    short = fit(store, "linear", Cs=[0.1], options={"tolerance": 0.01}, seed=2, run=tmp_path / "b")[0]
+    assert short.spec == written.spec
+    assert np.array_equal(short.eval.scores, written.eval.scores)
+    with pytest.raises(UsageError, match=r"or option of head 'linear' 'tolerence': did you mean 'tolerance'"):
+        fit(store, "linear", tolerence=0.1)
+    with pytest.raises(UsageError, match="did you mean 'split'"):
+        fit(store, "linear", splt="kfold:3")
+    with pytest.raises(UsageError, match="takes a FitSpec, or seed with the name of a head, but not both"):
+        fit(store, FitSpec("linear"), seed=3)

@@ -1,0 +1,50 @@
+"""What a type checker knows of the public names; `make lint` checks it, and nothing runs it."""
+
+from pathlib import Path
+from typing import Any, assert_type
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+import encode_once
+from encode_once import heads
+from encode_once.cache import Feature, Table
+from encode_once.classify.evaluation.metrics import ClassMetrics, Metrics
+from encode_once.extract import Report
+
+
+def of_stores(store: encode_once.Store) -> None:
+    assert_type(store.table(), Table)
+    assert_type(store.feature("glove-50/mean"), Feature)
+    assert_type(store.frame("glove-50/mean"), pd.DataFrame)
+    assert_type(store.feature("glove-50/mean").to_numpy(), NDArray[Any])
+    assert_type(encode_once.encode(Path("input"), ["glove-50"], store), Report)
+
+
+def of_runs(store: encode_once.Store, spec: encode_once.FitSpec) -> None:
+    run, metrics = encode_once.fit(store, spec, run=Path("runs/a"))
+    assert_type(run, encode_once.Run)
+    assert_type(metrics, Metrics)
+    assert_type(metrics["micro_f1"], float)
+    assert_type(metrics["per_class"], list[ClassMetrics])
+    assert_type(encode_once.load_run("runs/a"), encode_once.Run)
+    encode_once.fit("store", "mlp", dropout=0.3, decision=encode_once.DecisionSpec("macro"))
+
+
+def of_estimators(X: NDArray[np.float32], Y: NDArray[np.bool_]) -> None:
+    assert_type(heads.Linear(Cs=[1.0]).fit(X, Y), heads.Linear)
+    assert_type(heads.MLP(dropout=0.3).predict_proba(X), NDArray[np.float32])
+    tuned = encode_once.ThresholdedClassifier(heads.GBM(), objective="micro")
+    assert_type(tuned.fit(X, Y), encode_once.ThresholdedClassifier)
+    assert_type(tuned.thresholds_, NDArray[np.float64])
+    vectors = encode_once.EncoderTransformer("glove-50/mean").transform(["a dog"])
+    assert_type(vectors, NDArray[np.float32])
+
+
+def of_datasets(dataset: encode_once.FeatureDataset) -> None:
+    assert_type(dataset[0], tuple[Tensor, Tensor])
+    assert_type(dataset.classes, list[str])
+    assert_type(DataLoader(dataset), DataLoader[tuple[Tensor, Tensor]])
