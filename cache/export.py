@@ -16,6 +16,8 @@ from encode_once.cache.format.part import chunks, offsets_of
 from encode_once.cache.keys import RowIndex
 from encode_once.cache.table import Table
 
+ROW_GROUP = 8192  # rows of a group of a parquet file: its levels take twice the memory of its vectors
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -102,9 +104,9 @@ def _parquet(selection: Selection, path: Path) -> None:
     schema, batches = _arrow(selection, "parquet")
     from pyarrow.parquet import ParquetWriter
 
-    with replacing(path) as temporary, ParquetWriter(temporary, schema) as writer:
+    with replacing(path) as temporary, ParquetWriter(temporary, schema, use_dictionary=False) as writer:
         for batch in batches:
-            writer.write_batch(batch)
+            writer.write_batch(batch, ROW_GROUP)
 
 
 def _lance(selection: Selection, path: Path) -> None:

@@ -176,6 +176,8 @@ def evaluate(
     from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.runs.retune import evaluate_kept
 
+    if not differences:
+        refuse(excel_option, why="for the file that --differences writes")
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
     if data is None:

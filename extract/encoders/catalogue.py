@@ -110,7 +110,7 @@ def described(name: str, info: EncoderInfo, state: str | None = None) -> dict[st
         "outputs": info.outputs,
         "takes": info.takes,
         "licence": info.licence,
-        "trained_on": info.trained_on,
+        "trained_on": info.trained_on or "not known here",
         "weights": state or info.state,
         "model": info.model or (f"the name behind {name}" if name.endswith(":") else ""),
         "features": ", ".join(f"{name}/{output.split()[0]}" for output in info.outputs.split(", ")),
