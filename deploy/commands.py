@@ -1,7 +1,7 @@
 """Commands that use a run elsewhere: on other data, for images, or as a file for other programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from encode_once.extract.report import Report
     from encode_once.extract.trust import Trust
 
+    Choose = Callable[[Sequence[Table]], Table]
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -60,8 +62,13 @@ class Encoding:
         encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
         return Trust((), weights_by_encoder(encoders, self.weights), self.trust, say)
 
-    def encode(self, run: "Run", data: "str | Table", store: "Store", trust: "Trust") -> "Report":
-        """Encode the features that a run needs; report what could not be encoded, and where the rest is."""
+    def encode(
+        self, run: "Run", data: "str | Table", store: "Store", trust: "Trust", choose: "Choose"
+    ) -> "Table":
+        """Encode the features that a run needs of the table that is chosen among those of the data.
+
+        What could not be encoded is reported, and where the rest is kept.
+        """
         from encode_once.classify.runs.predict import check
         from encode_once.extract import encode
         from encode_once.extract.trust import approve
@@ -70,20 +77,46 @@ class Encoding:
         record = run.record
         if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
             warn([f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"])
+        if self.store is None and not store.base:
+            line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
+            warn([f"{line}; --store DIR names it"])
+        weights = approve(str(run.path), record.encoders, trust)
+        self._declare(run, store, weights)
         report = encode(
             data,
             record.requested,
             store,
-            weights=approve(str(run.path), record.encoders, trust),
+            weights=weights,
             device=self.device,
             captions=record.captions,
             keep_tables=False,
             bit_depth=record.bit_depth,
+            select=lambda tables: [choose(tables)],
             **{**self.inputs, "columns": self._columns(record.named_columns)},
         )
         warn_of_failures(report)
-        self._say_where_kept(run, store, report)
-        return report
+        if self.store is None or store.base:
+            self._say_where_kept(run, store, report)
+        return report.tables[0]
+
+    @staticmethod
+    def _declare(run: "Run", store: "Store", weights: Mapping[str, str]) -> None:
+        """Declare the run's features in a store that lacks them: they are then encoded as the run needs them.
+
+        Raises:
+            SpecMismatchError: the encoders make them in another way here.
+        """
+        from encode_once.cache.names import FeatureName
+        from encode_once.extract.in_memory import recorded_towers
+
+        present = store.features()
+        for encoder, specs in run.record.specs.items():
+            names = {str(FeatureName(encoder, output)): spec for output, spec in specs.items()}
+            lacking = names.keys() - present
+            if lacking:
+                recorded_towers(encoder, specs, weights.get(encoder))
+            for name in sorted(lacking):
+                store.declare(name, names[name])
 
     def _columns(self, of_run: Mapping[str, Sequence[str]]) -> "Columns":
         """The columns that the user names or, without any, those of the run's data, where there are such."""
@@ -95,9 +128,11 @@ class Encoding:
     @staticmethod
     def _say_where_kept(run: "Run", store: "Store", report: "Report") -> None:
         encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
-        if not encoded or not store.base:
+        if not encoded:
             return
-        where = f"kept in {store.path}, as {store.base.path} is only read"
+        where = f"kept in {store.path}"
+        if store.base:
+            where += f", as {store.base.path} is only read"
         if not (store.path.parent / "run.json").exists():
             where = f"gone when this command ends, as {run.path} cannot be written"
         say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")
@@ -211,6 +246,10 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
     from encode_once.classify.runs.predict import choose_split, evaluate, store_for
     from encode_once.extract.corrections import dropped
 
+    def choose(tables: Sequence["Table"]) -> "Table":
+        labelled = [table for table in tables if table.labels is not None]
+        return choose_split(labelled or tables, split, "train")
+
     evaluations = []
     trust = encoding.trusted(runs)
     stores: dict[str, Store] = {}
@@ -219,9 +258,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
             path = encoding.store or run.record.store
             if path not in stores:
                 stores[path] = stack.enter_context(store_for(run, encoding.store))
-            tables = encoding.encode(run, data, stores[path], trust).tables
-            labelled = [table for table in tables if table.labels is not None]
-            table = choose_split(labelled or tables, split, "train")
+            table = encoding.encode(run, data, stores[path], trust, choose)
             warn(dropped([table], stores[path]))
             evaluation, warnings = evaluate(run, stores[path], table)
             warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
@@ -288,8 +325,10 @@ def predict(
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run)
     with store_for(loaded, encoding.store) as store:
-        report = encoding.encode(loaded, source, store, encoding.trusted([loaded]))
-        table = choose_split(report.tables, split, "test", "train")
+        trust = encoding.trusted([loaded])
+        table = encoding.encode(
+            loaded, source, store, trust, lambda tables: choose_split(tables, split, "test", "train")
+        )
         predicted = label(loaded, store, table)
     warn(predicted.warnings)
     if output is None and not named:

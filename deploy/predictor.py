@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.cache import DataError, Spec, SpecMismatchError, UsageError
+from encode_once.cache import DataError, SpecMismatchError, UsageError
 from encode_once.cache.captions import caption_columns, text_of
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner
 from encode_once.classify.arrays import RowIndex
@@ -81,7 +81,7 @@ class Predictor:
         approved = approve(str(self.run.path), record.encoders, Trust((), files, trust, say))
         try:
             self._encoders = LoadedEncoders(
-                _specs(self.run),
+                record.specs,
                 approved,
                 device=device,
                 backend=backend,
@@ -242,16 +242,6 @@ def _by_encoder(
     return {encoders[0]: os.fspath(weights)}
 
 
-def _specs(run: Run) -> dict[str, dict[str, Spec]]:
-    """Encoder → output → spec, of all that the run's features need."""
-    specs: dict[str, dict[str, Spec]] = {}
-    for name, feature in run.record.encoded.items():
-        specs.setdefault(name.encoder, {})[name.output] = feature.spec
-    for encoder, feature in run.record.captioners.items():
-        specs.setdefault(encoder, {})[TEXT] = feature.spec
-    return specs
-
-
 def _block(name: str, feature: FittedFeature, values: Rows, places: RowIndex) -> StoredBlock:
     """A feature of rows, from encoded values and where those of each row are, (k, n); -1: nowhere."""
     encoded = [i for i, value in enumerate(values) if isinstance(value, np.ndarray)]
@@ -268,7 +258,7 @@ def _random(run: Run) -> list[str]:
     return [
         f"{name} has RANDOM weights: its vectors mean nothing"
         for name, feature in features
-        if str(feature.spec.get("weights")).startswith("RANDOM")
+        if feature.is_random
     ]
 
 

@@ -57,6 +57,7 @@ def encode(
     keep_text: bool = False,
     corrections: str | os.PathLike[str] | None = None,
     on_read: Callable[[Reading], None] = lambda reading: None,
+    select: Callable[[Sequence[Table]], Sequence[Table]] = lambda tables: tables,
 ) -> Report:
     """Encode the images and captions of a data folder that are missing in a store.
 
@@ -91,6 +92,7 @@ def encode(
         classes, uncertain, keep_text: how labels and captions are read, see `readers.understand`.
         corrections: a file of corrections of labels, see `extract.corrections`.
         on_read: called with what was understood of the data, before anything is encoded.
+        select: the tables to encode, of those that the data has.
         bit_depth: bits that 16-bit grey images use; by default those of the encoder's rows in the store, else
             those that the files say or, with a warning, that the largest value of all these images needs.
 
@@ -129,6 +131,7 @@ def encode(
         needs_content=bool(jobs),
     )
     report.warnings = warnings + report.warnings
+    report.tables = list(select(report.tables))
     if keep_tables:
         report.warnings += dropped(report.tables, store)
     generated = any(map(captioner, captions))

@@ -6,6 +6,7 @@ weights do. Such code and files are used only if the user names them too, or pas
 the recorded hash. Every caller that reads encoder names from a file must call `approve`.
 """
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,7 +50,8 @@ def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) ->
             code, hashes = str(custom.file_of(encoder)), record.hashes("source")
             name_it = f"to run it, name it with --encoder {encoder} in extract or recipe"
             remedy = "read it, then pass --trust" if hashes else name_it
-            _check(f"{origin} names code to run", code, hashes, remedy, trust)
+            missing = f"copy it there; {remedy}"
+            _check(f"{origin} names code to run", code, hashes, remedy, missing, trust)
         if encoder in trust.weights:
             weights[encoder] = trust.weights[encoder]
         elif record.weights_file == RANDOM:
@@ -57,7 +59,8 @@ def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) ->
         elif file := record.weights_file or _file_in(encoder):
             hashes = record.hashes("weights")
             remedy = f"pass --weights {encoder}={file}" + ", or --trust" * bool(hashes)
-            _check(f"{origin} names a file of weights to open", file, hashes, remedy, trust)
+            missing = f"pass --weights {encoder}=FILE"
+            _check(f"{origin} names a file of weights to open", file, hashes, remedy, missing, trust)
             weights[encoder] = file
     return weights
 
@@ -69,9 +72,11 @@ def _file_in(encoder: str) -> str | None:
     return path if path != location or (location and Path(location).exists()) else None
 
 
-def _check(what: str, path: str, hashes: Collection[str], remedy: str, trust: Trust) -> None:
+def _check(what: str, path: str, hashes: Collection[str], remedy: str, missing: str, trust: Trust) -> None:
     """Refuse a file unless --trust was passed and its hash is the recorded hash."""
     recorded = f"recorded as {' and '.join(sorted(hashes))}" if hashes else "no hash of it is recorded"
+    if not os.path.exists(path):  # noqa: PTH110 — False for a path that may not be accessed
+        raise UntrustedError(f"{what}: {path} ({recorded}), which is not there; {missing}")
     if not (trust.recorded and hashes):
         raise UntrustedError(f"{what}: {path} ({recorded}); {remedy}")
     try:

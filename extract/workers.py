@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.batches import DecodedInput, Results, Row, TowerRunner, encode_in_batches
 from encode_once.extract.encoders import rights
-from encode_once.extract.encoders.base import Modality, Tower, torch_threads
+from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
@@ -133,13 +134,19 @@ class Job(TowerRunner):
     def open(self, settings: EncodeSettings, cleanup: ExitStack) -> None:
         """Declare the features, and open them for writing."""
         provenance = self.tower.provenance() | rights(self.encoder)
-        first = provenance | ({"weights_file": self.weights} if self.weights else {})
+        first = provenance | self._weights_file()
         for output, spec in self.tower.specs.items():
             feature = self._features[output] = self._store.declare(self.names[output], spec, first)
             feature.add_provenance(provenance)
             writer = feature.writer(self.tower.expected, settings.shard)
             self._writers[output] = cleanup.enter_context(writer)
         cleanup.callback(self.commit)  # keep encoded rows even after an error
+
+    def _weights_file(self) -> dict[str, str]:
+        """The local weights as a feature records them, wherever the next command is run."""
+        if self.weights is None:
+            return {}
+        return {"weights_file": self.weights if self.weights == RANDOM else str(Path(self.weights).resolve())}
 
     def store(self, inputs: Sequence[Input], results: Results) -> None:
         """Buffer results; write them if the last commit was more than COMMIT_SECONDS ago."""

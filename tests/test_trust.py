@@ -221,7 +221,9 @@ def test_another_weights_file_is_not_used_even_with_trust(with_weights, run):
     assert hash_of("secret") not in line, "that would tell what is in it"
     assert "secret" in line_of(run("predict", "gift", "--trust", "--store", "new", status=1))
     edit_run(lambda record: record["features"]["glove-100/mean"].update(weights_file="absent"))
-    assert "cannot be read" in line_of(run("predict", "gift", "--trust", "--store", "new", status=1))
+    line = line_of(run("predict", "gift", "--trust", "--store", "new", status=1))
+    assert "absent (recorded as blake2b:" in line
+    assert "which is not there; pass --weights glove-100=FILE" in line
 
 
 @pytest.mark.parametrize(
@@ -316,7 +318,7 @@ def test_what_a_run_names_as_its_store_and_is_none_is_not_written(plain, run, co
     if content[1:]:
         Path("other").mkdir()
         Path("other/file").touch()
-    edit_run(lambda record: record.update(store=content[0]))
+    edit_run(lambda record: record.update(store=f"../{content[0]}"))
     run("predict", "gift", "--data", "input", status=1 if content[1:] else 0)
     assert [path.name for path in Path(content[0]).rglob("*")] == content[1:]
     run("predict", "gift", "--data", "input", "--store", "new")

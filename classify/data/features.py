@@ -12,7 +12,7 @@ from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import RowIndex
-from encode_once.classify.data.blocks import Block, Matrix, SparseBlock, StoredBlock, TextBlock
+from encode_once.classify.data.blocks import Block, Matrix, MemoryRows, SparseBlock, StoredBlock, TextBlock
 from encode_once.classify.data.learned import is_learned, make_vectoriser, texts_of
 from encode_once.classify.data.text import Vectoriser
 
@@ -25,6 +25,7 @@ class StoredFeature:
     captions: str = OWN
     written: Feature | None = None  # the captioner's texts, by image
     length: int | None = None  # to cut sequences to; by default that of the longest
+    width: int = 0  # of vectors, for a feature that has no rows yet
 
     @property
     def name(self) -> str:
@@ -55,7 +56,10 @@ class StoredFeature:
         rows = self._find(self.feature, keys, table)
         if self.feature.columns:
             return SparseBlock(self.name, self.feature, rows[0])
-        return StoredBlock(self.name, self.feature, rows, self.length or self._longest(rows))
+        length = self.length or self._longest(rows)
+        if not len(self.feature) and self.width:
+            return StoredBlock(self.name, MemoryRows([], length > 1, self.width), rows, length)
+        return StoredBlock(self.name, self.feature, rows, length)
 
     def _longest(self, rows: RowIndex) -> int:
         """The length of the longest sample, whose sequences are joined; rows is (k, n)."""

@@ -112,7 +112,7 @@ def sources(run: Run, store: Store) -> list[FeatureSource]:
         if fitted is None or isinstance(feature, LearnedFeature):
             features.append(LearnedFeature(name, run.model.vectorisers[name]))
         else:
-            features.append(replace(feature, length=fitted.length))
+            features.append(replace(feature, length=fitted.length, width=fitted.dim))
     return features
 
 

@@ -1,6 +1,7 @@
 """A run: a fitted model as a folder of plain files, `runs/NAME`. No pickle.
 
-run.json             the spec, and everything else that is needed to repeat the run
+run.json             the spec, and everything else that is needed to repeat the run; its paths are relative
+                     to the folder
 weights.safetensors  the standardisation and what the head learned
 history.csv          a row for each epoch, see `heads.history.Epoch`; only the header if the head has none
 scores.h5            groups `tune` (the validation rows) and `eval`: ids (UTF-8 `bytes` and n + 1 `offsets`),
@@ -20,8 +21,8 @@ All of them are replaced together, see `cache.format.replacement`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field, fields
-from functools import cache
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
+from functools import cache, partial
 from pathlib import Path
 from shutil import copymode
 from typing import Any
@@ -39,7 +40,7 @@ from encode_once.cache.format.hdf5 import create_hdf5, write_texts
 from encode_once.cache.format.replacement import Replacement, replacing_together, whole
 from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys, present
-from encode_once.cache.names import OWN, FeatureName
+from encode_once.cache.names import OWN, TEXT, FeatureName
 from encode_once.cache.representation import html_heading, html_table, short_repr
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
@@ -56,6 +57,7 @@ from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.runs.checksums import CHECKSUMS, check_file, check_files, write_checksums
+from encode_once.classify.runs.paths import absolute, relative
 from encode_once.classify.runs.reading import (
     RunError,
     read_history,
@@ -67,7 +69,8 @@ from encode_once.classify.runs.reading import (
 )
 from encode_once.classify.spec import FitSpec
 
-FORMAT, VERSION = "encode-once run", 7
+FORMAT, VERSION = "encode-once run", 8
+SINCE = 7  # the oldest version that is read; its paths are not relative to the folder
 WEIGHTS, SCORES, RULE, HISTORY = "weights.safetensors", "scores.h5", "thresholds.json", "history.csv"
 CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weights when its model is
 CARD = "README.md"
@@ -90,6 +93,11 @@ class FittedFeature:
     trained_on: str = ""  # the data of these weights; "": not recorded
 
     __repr__ = short_repr
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it was made by an encoder with random weights, as a trial."""
+        return str(self.spec.get("weights")).startswith("RANDOM")
 
     @classmethod
     def of(cls, feature: Feature, captions: str = OWN, length: int = 1) -> "FittedFeature":
@@ -164,6 +172,32 @@ class RunRecord:
         specs = [feature.spec for feature in self.stored.values() if feature.spec["modality"] == "image"]
         depths = {int(spec.get("bit_depth", 16)) for spec in specs}
         return depths.pop() if len(depths) == 1 else None
+
+    @property
+    def specs(self) -> dict[str, dict[str, Spec]]:
+        """Encoder → output → spec, of all that encoders have to make for the features."""
+        specs: dict[str, dict[str, Spec]] = {}
+        for name, feature in self.encoded.items():
+            specs.setdefault(name.encoder, {})[name.output] = feature.spec
+        for encoder, feature in self.captioners.items():
+            specs.setdefault(encoder, {})[TEXT] = feature.spec
+        return specs
+
+    def with_paths(self, change: Callable[[str], str]) -> "RunRecord":
+        """A copy in which every path is changed."""
+
+        def changed(feature: FittedFeature) -> FittedFeature:
+            is_path = feature.weights_file and not feature.is_random
+            return replace(feature, weights_file=change(feature.weights_file or "")) if is_path else feature
+
+        return replace(
+            self,
+            features={name: feature and changed(feature) for name, feature in self.features.items()},
+            captioners={name: changed(feature) for name, feature in self.captioners.items()},
+            store=change(self.store),
+            table=change(self.table),
+            corrections=change(self.corrections),
+        )
 
     @property
     def captions(self) -> list[str]:
@@ -264,7 +298,8 @@ class Run:
                 self._put_scores(file)
             write_csv(new(HISTORY), [field.name for field in fields(Epoch)], map(astuple, self.history))
             self._write_decision(new, metrics, predictions)
-            content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(self.record)}
+            record = self.record.with_paths(partial(relative, folder=self.path))
+            content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(record)}
             content["tuning"] = content.pop("decision")  # its name in the file
             del content["data"]  # the same as `table`
             write_json(new("run.json"), content)
@@ -408,27 +443,29 @@ def _load(path: Path) -> Run:
     return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history)
 
 
-def _parsed(path: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
+def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     """The spec and the record in the content of `run.json`."""
     name, version = content["format"], content["version"]
-    if (name, version) != (FORMAT, VERSION):
+    if name != FORMAT or version not in range(SINCE, VERSION + 1):
         raise RunError(
-            f"{path} holds version {version} of {name!r}, but this program reads version {VERSION} of "
-            f"{FORMAT!r} only: fit it again"
+            f"{folder} holds version {version} of {name!r}, but this program reads versions {SINCE} to "
+            f"{VERSION} of {FORMAT!r} only: fit it again"
         )
-    content = content | {"decision": content["tuning"], "data": content["table"]}
-    spec = {field.name: content[field.name] for field in fields(FitSpec)}
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
         raise ValueError("classes occur twice, or there are none")
     features = [*record.stored.values(), *record.captioners.values()]
-    paths = [record.store, *(feature.weights_file or "" for feature in features)]
+    paths = [record.store, record.table, *(feature.weights_file or "" for feature in features)]
     if any("\0" in text for text in paths):
         raise ValueError("a path holds the character 0")
+    if version > SINCE:
+        record = record.with_paths(partial(absolute, folder=folder))
     for feature in features:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")
     assert record.encoders is not None  # raises for a name that is none
+    content = content | {"decision": content["tuning"], "data": record.table}
+    spec = {field.name: content[field.name] for field in fields(FitSpec)}
     return typed(FitSpec, spec | {"features": [*record.features]}), record
 
 

@@ -196,7 +196,9 @@ def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
     _, run, _ = fitted
     record = json.loads((run.path / "run.json").read_text())
     (run.path / "run.json").write_text(json.dumps(record | {"version": 4}))
-    with pytest.raises(RunError, match=r"run holds version 4 .* reads version 7 .* only: fit it again$"):
+    with pytest.raises(
+        RunError, match=r"run holds version 4 .* reads versions 7 to 8 .* only: fit it again$"
+    ):
         load_run(run.path)
 
 
