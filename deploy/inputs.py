@@ -3,8 +3,8 @@
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image
 
 from encode_once.cache import UsageError
 from encode_once.cache.terminal import short_list
+from encode_once.classify.data.columns import PREFIX, column_of
 from encode_once.extract.batches import DecodedInput
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.images.hashing import read_file
@@ -64,16 +65,31 @@ class InputRows:
     ids: list[str]
     images: list[ImageFile | ImageInMemory | None]  # (n,)
     captions: list[list[str]]  # (k, n); "" if a row has fewer
+    columns: Mapping[str, list[str]] = field(default_factory=dict)  # others of a DataFrame, as texts
 
     def __len__(self) -> int:
         return len(self.ids)
 
+    def texts_of(self, feature: str) -> list[str]:
+        """The texts (n,) that a learned feature is made of; "" where there is nothing."""
+        if is_of_column(feature):
+            return self.columns.get(column_of(feature)[0], [""] * len(self))
+        return [" ".join(filter(None, row)) for row in zip(*self.captions, strict=True)]
 
-def input_rows(images: Any, captions: Any, columns: Mapping[str, Sequence[str]]) -> InputRows:
+
+def is_of_column(feature: str) -> bool:
+    """Whether a learned feature is made of a column of the table, as `column:price`."""
+    return feature.startswith(PREFIX)
+
+
+def input_rows(
+    images: Any, captions: Any, columns: Mapping[str, Sequence[str]], used: Collection[str] = ()
+) -> InputRows:
     """The rows of one image, caption or both, of lists of them, or of a DataFrame.
 
     Args:
         columns: "id", "image" or "captions" → the names that a DataFrame's columns may have.
+        used: the names of other columns that the run has features of.
 
     Raises:
         UsageError: it is something else, or there are not as many captions as images.
@@ -81,7 +97,7 @@ def input_rows(images: Any, captions: Any, columns: Mapping[str, Sequence[str]])
     if _is_frame(images):
         if captions is not None:
             raise UsageError("a DataFrame has captions in a column: pass captions= with images only")
-        return _of_frame(images, columns)
+        return _of_frame(images, columns, used)
     if images is None and captions is None:
         raise UsageError("nothing to label: pass images=, captions= or both")
     pictures = None if images is None else _listed(images, _is_image)
@@ -184,21 +200,22 @@ def _is_frame(value: Any) -> bool:
     return pandas is not None and isinstance(value, pandas.DataFrame)
 
 
-def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]]) -> InputRows:
+def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]], used: Collection[str]) -> InputRows:
     """The rows of a DataFrame; columns are found by the names of the run's data, or by common ones."""
     present = {role: [name for name in names if name in frame] for role, names in columns.items()}
     names = [name for name in frame if isinstance(name, str)]
     image = present.get("image") or _image_columns(frame, names)
     captions = present.get("captions") or [name for name in names if is_caption(name)]
+    others = [name for name in names if name in used]
     if len(image) > 1:
         raise UsageError(f"the columns {' and '.join(image)} may hold the images: keep one of them")
-    if not image and not captions:
+    if not image and not captions and not others:
         raise UsageError(
             f"the DataFrame has the columns {short_list(list(map(str, frame)))}: name that of the images "
             "`image`, that of the captions `caption`"
         )
     ids = [name for name in (present.get("id") or _named(names, IDS)) if name not in image][:1]
-    return _rows(
+    rows = _rows(
         frame[ids[0]].tolist() if ids else frame.index.tolist(),
         _cells(frame, image[0]) if image else [None] * len(frame),
         [
@@ -208,6 +225,8 @@ def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]]) -> InputRows:
         if captions
         else [None] * len(frame),
     )
+    cells = {name: ["" if cell is None else str(cell) for cell in _cells(frame, name)] for name in others}
+    return replace(rows, columns=cells)
 
 
 def _image_columns(frame: Any, names: Sequence[str]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from encode_once.cache.representation import html_heading, html_table
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Probabilities
 from encode_once.classify.runs.predict import Predicted
 from encode_once.classify.runs.shown import ShownRow, shown_rows, text
@@ -128,14 +128,14 @@ class Predictions(Sequence[Prediction]):
         return "\n".join([head, *([text(self._shown())] if len(self) else []), *self._notes])
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{escape(row['id'])}</td><td>"
-            + ", ".join(f"{escape(name)} {score:.3f}" for name, score in row["scores"].items())
-            + "</td></tr>"
-            for row in self._shown()
-        )
-        notes = "".join(f"<p>{escape(note)}</p>" for note in self._notes)
-        return f"<table><tr><th>id</th><th>labels</th></tr>{rows}</table>{notes}"
+        rows = [{"id": row["id"], "labels": _scored(row)} for row in self._shown()]
+        notes = "".join(html_heading(note) for note in self._notes)
+        return html_table(rows) + notes
+
+
+def _scored(row: ShownRow) -> str:
+    """The labels of a row with their scores."""
+    return ", ".join(f"{name} {score:.3f}" for name, score in row["scores"].items()) or "no label"
 
 
 def _note(missing: Sequence[str]) -> str:

@@ -11,13 +11,14 @@ import numpy as np
 
 from encode_once.cache import DataError, SpecMismatchError, UsageError
 from encode_once.cache.captions import caption_columns, text_of
-from encode_once.cache.names import OWN, TEXT, FeatureName, captioner
+from encode_once.cache.names import JOINED, TEXT, FeatureName, captioner
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, MemoryRows, StoredBlock, TextBlock
+from encode_once.classify.data.columns import column_of
 from encode_once.classify.data.features import side_by_side
 from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.run import FittedFeature, Run, load_run
-from encode_once.deploy.inputs import Caption, InputRows, input_rows
+from encode_once.deploy.inputs import Caption, InputRows, input_rows, is_of_column
 from encode_once.deploy.predictions import Predictions
 from encode_once.extract.batches import Row
 from encode_once.extract.errors import InputError
@@ -113,7 +114,8 @@ class Predictor:
             DataError: no image can be read.
         """
         record = self.run.record
-        rows = input_rows(images, captions, record.named_columns)
+        used = {column_of(name)[0] for name in record.features if is_of_column(name)}
+        rows = input_rows(images, captions, record.named_columns, used)
         if not rows:
             shape = 0, len(record.classes)
             nothing = np.empty((0, len(record.features)), np.bool_)
@@ -148,12 +150,16 @@ class Predictor:
         )
 
     def _needed(self) -> set[str]:
-        """The arguments that the run has features of."""
-        record, needed = self.run.record, set[str]()
-        for feature in record.features.values():
-            if feature and (feature.spec["modality"] == "image" or captioner(feature.captions)):
+        """What the run has features of."""
+        needed = set[str]()
+        for name, feature in self.run.record.features.items():
+            if is_of_column(name) and not feature:
+                needed.add(f"a DataFrame with the column {column_of(name)[0]}")
+            elif feature and (feature.spec["modality"] == "image" or captioner(feature.captions)):
                 needed.add("images")
-            if not feature or (feature.spec["modality"] == "caption" and feature.captions.startswith(OWN)):
+                if feature.captions.startswith(JOINED):
+                    needed.add("captions")
+            else:
                 needed.add("captions")
         return needed
 
@@ -197,8 +203,7 @@ class Predictor:
         blocks: list[Block] = []
         for text, feature in self.run.record.features.items():
             if feature is None:
-                texts = [" ".join(filter(None, row)) for row in zip(*rows.captions, strict=True)]
-                blocks.append(TextBlock(text, texts, self.run.model.vectorisers[text]))
+                blocks.append(TextBlock(text, rows.texts_of(text), self.run.model.vectorisers[text]))
                 continue
             name = FeatureName.parse(text, feature.captions)
             if feature.spec["modality"] == "image":

@@ -298,6 +298,22 @@ def test_a_data_frame_has_columns_as_the_run_or_common_ones(fitted, kinds, tmp_p
     assert quietly(predictor, pictures)[0].missing == [MEAN, TFIDF]
 
 
+def test_other_columns_of_a_data_frame_are_those_of_predict(folder, run):
+    prices = [str(row % 7) if row % 5 else "" for row in range(60)]
+    brands = [["acme", "zeta"][row % 2] for row in range(60)]
+    folder(60, extra={"price": prices, "brand": brands})
+    run("fit", "--head", "linear", "--features", "column:price", "--features", "column:brand", "--run", "run")
+    run("predict", "run", "-o", "out.csv", "--scores", "scores.csv")
+    with open("scores.csv") as file:
+        expected = np.array([row[1:] for row in csv.reader(file)][1:], float)
+    predictor = Predictor("run")
+    frame = pd.read_csv("input/train.csv")  # prices are numbers, or NaN
+    np.testing.assert_allclose(quietly(predictor, frame).scores, expected, atol=CLOSE)
+    assert quietly(predictor, frame[["brand"]])[0].missing == ["column:price"]
+    with pytest.raises(DataError, match="pass a DataFrame with the column brand and a DataFrame with the"):
+        predictor(captions="a dog")
+
+
 def test_results_can_be_read_indexed_and_tabled(images_only, kinds):
     predictions = Predictor("run")([*kinds.values()] * 2)
     first, last = predictions[0], predictions[-1]
