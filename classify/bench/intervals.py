@@ -68,7 +68,7 @@ def coverage(world: World, n: int, repeats: int, seed: int = 0, copies: int = 1)
         draws = resampled(labels, predictions, scores, groups, DRAWS, seed=repeat)
         truth: Metrics = {
             **whole,
-            "macro_f1": class_f1[(labels | predictions).any(axis=0)].sum() / world.classes,
+            "macro_f1": class_f1[labels.any(axis=0)].mean(),
             "mAP": ap[labels.any(axis=0)].mean(),
         }
         coverages.append([_coverage(draws[name], figures[name], truth[name]) for name in METRICS])

@@ -2,9 +2,9 @@
 
 **Meaning.** The model and its thresholds are fixed, the eval rows are a sample. In 95 of 100 samples, the
 interval contains the figure for the whole population that the rows come from. It does not cover the chance in
-fitting; several seeds do. Classes that do not occur in the eval rows cannot be measured: mAP is over the
-classes with positives among the eval rows, and a class that is neither true nor predicted in any of them
-counts 0 in macro F1, in the figure as in its interval. `bench intervals` measures the coverage.
+fitting; several seeds do. Classes that do not occur in the eval rows cannot be measured: macro F1 and mAP
+are over the classes with positives among the eval rows, in the figure as in its interval. `bench intervals`
+measures the coverage.
 
 **Draws.** The rows get random exponential weights a thousand times: the Bayesian bootstrap (Rubin, 1981). If
 rows were drawn with replacement instead, a class with k positives would have none in a share exp(-k) of the
@@ -116,12 +116,13 @@ def resampled(
         "ranking_loss": ranking_losses(labels, scores),
     }
     row_values = np.stack([*by_row.values()], axis=1).astype(np.float32)  # (n, 5)
+    has_positives = np.asarray(labels.any(axis=0))
     counted = [table.astype(np.float32) for table in (labels & predictions, predictions, labels)]
     parts = []
     for W in _weights(group, draws, seed):
         means = (W.T @ row_values / n).T.astype(np.float64)
         parts.append(
-            _of_counts(*((W.T @ table).astype(np.float64) for table in counted))
+            _of_counts(has_positives, *((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
             | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
@@ -167,18 +168,25 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
         yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
 
 
-def _of_counts(hits: FloatArray, predicted: FloatArray, support: FloatArray) -> dict[str, FloatArray]:
-    """Metrics from the weighted counts of each draw and class, (draws, c)."""
+def _of_counts(
+    has_positives: BoolArray, hits: FloatArray, predicted: FloatArray, support: FloatArray
+) -> dict[str, FloatArray]:
+    """Metrics from the weighted counts of each draw and class, (draws, c); has_positives is (c,)."""
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
     return {
         "micro_f1": _ratio(2 * all_hits, all_predicted + all_true),
-        "macro_f1": class_f1.mean(axis=1),
+        "macro_f1": class_f1 @ _macro_shares(has_positives),
         "weighted_f1": _ratio((class_f1 * support).sum(axis=1), all_true),
         "precision": _ratio(all_hits, all_predicted),
         "recall": _ratio(all_hits, all_true),
         CLASS_F1: class_f1,
     }
+
+
+def _macro_shares(has_positives: BoolArray) -> FloatArray:
+    """What each class adds to macro F1, (c,): nothing without positives."""
+    return np.asarray(has_positives / max(has_positives.sum(), 1))
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:
@@ -195,7 +203,7 @@ def _corrected_f1(
     m = _groups_with(labels | predictions, group)
     variances = _class_variances(of_draws, m)
     bias, both = -(1 + jaccard) / 2 * variances, np.stack([of_draws, variances])
-    shares = {"macro_f1": np.full(len(hits), 1 / len(hits)), "weighted_f1": support / max(support.sum(), 1)}
+    shares = {"macro_f1": _macro_shares(support > 0), "weighted_f1": support / max(support.sum(), 1)}
     return {
         name: _corrected(drawn[name], class_f1 @ share, bias @ share, share**2 * both, m)
         for name, share in shares.items()
@@ -204,7 +212,7 @@ def _corrected_f1(
 
 def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any], group: Groups) -> FloatArray:
     """The corrected draws of mAP, from those of average precision (draws, classes with positives)."""
-    has_positives = labels.any(axis=0)
+    has_positives = np.asarray(labels.any(axis=0))
     if not has_positives.any():
         return np.full(len(drawn), np.nan)
     labels, scores = labels[:, has_positives], scores[:, has_positives]

@@ -72,9 +72,9 @@ def measure(
     """All required metrics of predictions and scores, which may be raw or calibrated.
 
     labels, predictions and scores are (n, c), names (c,). 0/0 counts as 0, as with
-    scikit-learn's zero_division=0: a class that is never true or predicted lowers macro F1, and a row without
-    labels and predictions lowers samples F1. A class without positives has no average precision: its `ap` is
-    None, and mAP is the mean over the other classes, or None without any.
+    scikit-learn's zero_division=0: a row without labels and predictions lowers samples F1. A class without
+    positives cannot be measured: its `ap` is None, and macro F1 and mAP are means over the other classes;
+    without any, macro F1 is 0 and mAP None.
 
     `precision` and `recall` are micro-averaged. `subset_accuracy` is the share of rows whose labels are all
     correct, `hamming_loss` the share of wrong cells (row, class). `coverage_error` and `ranking_loss` are the
@@ -106,7 +106,7 @@ def measure(
     ]
     return {
         "micro_f1": float(f1(hits.sum(), predicted.sum() + support.sum())),
-        "macro_f1": float(class_f1.mean()),
+        "macro_f1": macro_mean(class_f1, support),
         "weighted_f1": float(class_f1 @ support / max(support.sum(), 1)),
         "samples_f1": float(row_f1(labels, predictions).mean()),
         "mAP": float(ap[has_positives].mean()) if has_positives.any() else None,
@@ -127,9 +127,16 @@ def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
     return np.asarray(2 * hits / np.maximum(size, 1))
 
 
+def macro_mean(class_f1: FloatArray, support: NDArray[Any]) -> float:
+    """Macro F1: the mean F1 (c,) of the classes with positives; support (c,) is their number of these."""
+    return float(class_f1[support > 0].mean()) if support.any() else 0.0
+
+
 def average_f1(labels: LabelMatrix, predictions: LabelMatrix, average: str) -> float:
     """The "micro", "macro" or "samples" average of F1, of labels and predictions (n, c)."""
-    return float(_f1_along({"micro": None, "macro": 0, "samples": 1}[average], labels, predictions).mean())
+    if average == "macro":
+        return macro_mean(_f1_along(0, labels, predictions), labels.sum(axis=0))
+    return float(_f1_along({"micro": None, "samples": 1}[average], labels, predictions).mean())
 
 
 def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:

@@ -126,17 +126,19 @@ class Thresholds {
   }
 
   figures() {
-    let [hits, predicted, support, macro] = [0, 0, 0, 0];
-    const c = this.values.length;
-    for (let k = 0; k < c; k++) {
+    let [hits, predicted, support, macro, measured] = [0, 0, 0, 0, 0];
+    for (let k = 0; k < this.values.length; k++) {
       hits += this.hits(k);
       predicted += this.predicted[k];
       support += this.support[k];
-      macro += this.ofClass(k).f1 / c;
+      if (this.support[k]) {  // a class without positives cannot be measured
+        macro += this.ofClass(k).f1;
+        measured += 1;
+      }
     }
     return {
       micro_f1: f1(hits, predicted + support),
-      macro_f1: macro,
+      macro_f1: measured ? macro / measured : 0,
       samples_f1: this.sumOfRows / this.rows.n,
       precision: predicted ? hits / predicted : 0,
       recall: support ? hits / support : 0,

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 
 from encode_once.classify import DecisionSpec, fit, retune
+from encode_once.classify.evaluation.metrics import measure
 from encode_once.classify.evaluation.tables import metrics_text
 from encode_once.classify.runs.retune import evaluate_kept
 
@@ -44,3 +46,16 @@ def test_a_missing_value_is_a_dash(run):
     _, metrics = run
     text = metrics_text(metrics | {"mAP": None, "intervals": dict.fromkeys(metrics)})
     assert text.count("mAP –") == 2
+
+
+def test_classes_that_cannot_be_measured_are_named():
+    labels = np.array([[1, 0, 0], [0, 0, 0]], bool)
+    predictions = np.array([[1, 1, 0], [0, 0, 0]], bool)
+    metrics = measure(labels, predictions, predictions.astype(float), ["cat", "dog", "emu"])
+    rule = {"objective": "none", "decided": "", "split": "", "tuned_on": "", "guarantee": ""}
+    for row in metrics["per_class"]:
+        row |= {"threshold": None, "interval": None}
+    text = metrics_text({**metrics, **rule})
+    assert metrics["macro_f1"] == 1
+    line = "macro F1 and mAP leave out 2 of 3 classes, without a positive row to measure on: dog, emu"
+    assert line in text.splitlines()
