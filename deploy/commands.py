@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -33,6 +33,8 @@ from encode_once.extract.commands import (
     weights_by_encoder,
     weights_option,
 )
+
+CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
     from encode_once.cache import Store, Table
@@ -352,29 +354,93 @@ def predict(
     say_next("evaluate", run)
 
 
+class WholeOptions(NamedTuple):
+    """How a graph with encoders is made and compared."""
+
+    rows: int  # to compare on
+    weights: Sequence[str]
+    trust: bool
+
+
+WHOLE_OPTIONS = (
+    click.option("--check", "rows", default=CHECKED, show_default=True, type=click.IntRange(1), metavar="N",
+                 help="Compare with `predict` on N rows."),
+    weights_option,
+    trust_option,
+)  # fmt: skip
+model_option = output_option(default="model.onnx", help="File to write, instead of --folder.")
+
+
 @verb("export")
 @click.argument("run", type=RunFolder())
-@output_option(default="model.onnx")
+@model_option
+@click.option("--with-encoder", is_flag=True,
+              help="From images and captions to labels, rather than from stored features.")  # fmt: skip
+@click.option("--folder", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write such a file, a script that runs it and a model card.")  # fmt: skip
+@grouped("whole", WholeOptions, *WHOLE_OPTIONS)
 @json_option
-def export_run(run: str, output: Path, as_json: bool) -> None:
-    """Export a run's standardisation, network and decision rule as one ONNX file, checked with onnxruntime.
+def export_run(
+    run: str,
+    output: Path,
+    with_encoder: bool,
+    folder: Path | None,
+    whole: WholeOptions,
+    as_json: bool,
+) -> None:
+    """Export a run as one ONNX file for programs without encode-once, checked with onnxruntime.
 
-    The input `features` holds the run's features side by side, NaN if one is missing; the outputs are
-    `scores`, as `predict --scores` writes them, and `labels`, as the run chooses them. The file's metadata
-    name features, classes and thresholds.
+    Its outputs are `scores`, as `predict --scores` writes them, and `labels`, as the run chooses them. Its
+    input `features` holds the run's features side by side, NaN if one is missing. With --with-encoder the
+    inputs are `pixels` uint8 (batch, height, width, 3), `token_ids` and `word_counts`, those that the run
+    needs; the file's metadata say how each is made. Before it is written it is compared with `predict`, on
+    rows of the run or, if their images are gone, on generated ones.
 
     \b
-    Example:
+    Examples:
       encode-once export runs/mlp -o model.onnx
+      encode-once export runs/mlp --with-encoder -o model.onnx
+      encode-once export runs/mlp --folder model --check 1000
     """
     from encode_once.classify import load_run
     from encode_once.deploy.onnx_export import export_onnx
 
-    compared = export_onnx(load_run(run), output)
-    say(f"{output}: {compared.text('random rows')}")
+    if folder:
+        refuse(model_option, why="--folder names the file's folder")
+    loaded = load_run(run)
+    if with_encoder or folder:
+        content = _export_whole(loaded, output, folder, whole)
+    else:
+        refuse(*WHOLE_OPTIONS, why="for --with-encoder and --folder")
+        compared = export_onnx(loaded, output)
+        say(f"{output}: {compared.text('random rows')}")
+        content = {"output": str(output), **compared.as_json()}
     if as_json:
-        click.echo(json.dumps({"output": str(output), **compared.as_json()}, indent=1))
+        click.echo(json.dumps(content, indent=1))
     say_next("evaluate", run)
+
+
+def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeOptions) -> dict[str, Any]:
+    """Write a run with its encoders; returns what --json prints."""
+    from encode_once.deploy.folder import check_folder, write_folder
+    from encode_once.deploy.graph_check import check_graph
+    from encode_once.deploy.onnx_file import write
+    from encode_once.deploy.whole_graph import whole_graph
+    from encode_once.extract.trust import Trust, approve
+
+    if folder:
+        check_folder(folder)
+    encoders = run.record.encoders
+    trusted = Trust((), weights_by_encoder([*encoders], options.weights), options.trust, say)
+    files = approve(str(run.path), encoders, trusted)
+    graph = whole_graph(run, files)
+    check = check_graph(run, graph, files, options.rows)
+    warn(check.remarks)
+    content = graph.content
+    size = write_folder(run, folder, content, graph.inputs) if folder else write(output, content)
+    place = folder or output
+    say(f"{place}: {size / 1e6:.0f} MB; {check.agreement.text(check.kind)}")
+    return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
 
 
 verbs = (evaluate, predict, export_run)

@@ -1,7 +1,5 @@
 """Export a run without its encoders as one ONNX file: stored features → scores and labels."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,15 @@ import torch
 
 from encode_once.classify.arrays import Vectors
 from encode_once.classify.runs.run import Run
-from encode_once.deploy.onnx_file import ExportError, graph_of, onnx_library, serialised, session, write
+from encode_once.deploy.onnx_file import (
+    ExportError,
+    graph_of,
+    onnx_library,
+    serialised,
+    session,
+    with_properties,
+    write,
+)
 from encode_once.deploy.run_graph import Agreement, RunGraph, compare, run_metadata
 
 TOLERANCE = 1e-5  # difference of a score: the order of operations differs
@@ -28,13 +34,12 @@ def export_onnx(run: Run, path: Path) -> Agreement:
         DataError: the head is neither linear nor a fixed torch network, or a library is missing.
         ExportError: torch cannot export the head, or onnxruntime gives other scores or labels.
     """
-    onnx = onnx_library()
+    onnx_library()
     rows = _example(run)
     graph = graph_of(
         RunGraph(run), {"features": torch.from_numpy(rows)}, ["scores", "labels"], f"head {run.spec.head}"
     )
-    onnx.helper.set_model_props(graph, as_properties(run_metadata(run)))
-    content = serialised(graph)
+    content = serialised(with_properties(graph, run_metadata(run)))
     model = session(content)
     try:
         compared = [_compared(run, model, batch) for batch in (rows, rows[:1], rows[-1:])]
@@ -42,14 +47,6 @@ def export_onnx(run: Run, path: Path) -> Agreement:
         raise ExportError(f"{path} is not written: {error}") from error
     write(path, content)
     return Agreement(max(part.difference for part in compared), ROWS, compared[0].differing)
-
-
-def as_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Metadata as ONNX takes them: texts as they are, other values as JSON."""
-    return {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in metadata.items()
-    }
 
 
 def _example(run: Run) -> Vectors:

@@ -1,5 +1,6 @@
 """ONNX files: made from torch modules, run by onnxruntime, and written completely or not at all."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from encode_once.cache import DataError, EncodeOnceError
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.input_files import read_regular
 from encode_once.cache.process import silenced
 from encode_once.extract.encoders.runtime import plain_attention
 
@@ -30,6 +32,8 @@ def onnx_library() -> Any:
     """
     try:
         import onnx
+        import onnx.compose
+        import onnx.version_converter
         import onnxruntime  # noqa: F401 — needed later
     except ImportError as error:
         raise DataError(
@@ -82,6 +86,61 @@ def graph_of(
         return onnx.load(path)
 
 
+def load(file: str) -> Any:
+    """The onnx.ModelProto in a file, with its newer operators if they are old.
+
+    Raises:
+        ExportError: it cannot be read or converted.
+    """
+    onnx = onnx_library()
+    try:
+        return converted(onnx.load_from_string(read_regular(file)), OPSET)
+    except Exception as error:  # the libraries raise anything for a file they do not understand
+        raise ExportError(f"{file} cannot be a part of a graph: {brief(error)}") from error
+
+
+def converted(model: Any, opset: int) -> Any:
+    """The model with the operators of that version of ONNX, if its own are older."""
+    onnx = onnx_library()
+    return onnx.version_converter.convert_version(model, opset) if opset_of(model) < opset else model
+
+
+def opset_of(model: Any) -> int:
+    """The version of ONNX's operators that a model uses."""
+    return next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
+
+
+def joined(first: Any, second: Any, links: Mapping[str, str], outputs: Sequence[str] | None = None) -> Any:
+    """One model of two; links: output of the first → input of the second.
+
+    outputs: to keep; by default all that are not linked.
+
+    Raises:
+        ExportError: onnx cannot join them.
+    """
+    onnx = onnx_library()
+    opset = max(map(opset_of, (first, second)))
+    try:
+        first, second = (converted(model, opset) for model in (first, second))
+        first.ir_version = second.ir_version = max(first.ir_version, second.ir_version)
+        # Names inside must differ. Outputs keep theirs, and inputs of the first, which are the user's.
+        first = onnx.compose.add_prefix(first, "a/", rename_inputs=False, rename_outputs=False)
+        second = onnx.compose.add_prefix(second, "b/", rename_inputs=False, rename_outputs=False)
+        return onnx.compose.merge_models(first, second, [*links.items()], outputs=outputs)
+    except Exception as error:
+        raise ExportError(f"onnx cannot join the parts of the graph: {brief(error)}") from error
+
+
+def with_properties(model: Any, metadata: Mapping[str, Any]) -> Any:
+    """The model with metadata: texts as they are, other values as JSON."""
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in metadata.items()
+    }
+    onnx_library().helper.set_model_props(model, texts)
+    return model
+
+
 def serialised(model: Any) -> bytes:
     """The content of a file.
 
@@ -104,7 +163,7 @@ def session(content: bytes) -> Any:
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file completely or not at all."""
+def write(path: Path, content: bytes) -> int:
+    """Write a file completely or not at all; returns its size in bytes."""
     with replacing(path) as temporary:
-        temporary.write_bytes(content)
+        return temporary.write_bytes(content)

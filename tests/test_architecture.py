@@ -58,8 +58,9 @@ ORDER = {
         "experiments", "pages", "audit", "report", "doctor", "bench", "commands",
     ],
     "deploy": [
-        "inputs", "predictions", "predictor", "decision_graph", "onnx_file", "run_graph", "onnx_export",
-        "commands",
+        "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file", "run_graph",
+        "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph", "graph_check",
+        "folder", "commands",
     ],
 }  # fmt: skip
 

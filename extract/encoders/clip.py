@@ -149,6 +149,7 @@ class ClipCaptions(Tower):
         )
         super().__init__({"text": spec})
         self._checkpoint = checkpoint
+        self.context = checkpoint.context_length  # tokens
         self._cut: list[str] = []  # captions longer than the context
 
     def load(self, device: str) -> None:
@@ -163,6 +164,11 @@ class ClipCaptions(Tower):
                 for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
             ]
         self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
+
+    @property
+    def tokenizer(self) -> Any:
+        """open_clip's, once the tower is loaded."""
+        return self._tokenizers[0]
 
     def prepare(self, item: str) -> Any:
         tokenizer, longer = self._tokenizers

@@ -53,21 +53,31 @@ class ImageNetwork(Tower):
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         """Normalised images (b, 3, h, w) → a tensor for each output, (b, d) or (b, length, d)."""
 
-    def load(self, device: str) -> None:
+    def network(self) -> Any:
+        """The torch network from pixels (b, 3, h, w) uint8 to a tensor for each output, on the CPU.
+
+        Raises:
+            WeightsError: its weights cannot be loaded.
+        """
         import torch
-        from PIL.Image import new
         from torchvision.transforms import v2
 
-        self.device = device
-        self._to_pixels = self.transform()
         normalise = torch.nn.Sequential(
             v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)
         )
         network: Any = torch.nn.Module()
         network.model = self.build_model()
         network.forward = lambda pixels: self.vectors(network.model, normalise(pixels))
+        return network.eval()
+
+    def load(self, device: str) -> None:
+        import torch
+        from PIL.Image import new
+
+        self.device = device
+        self._to_pixels = self.transform()
         # channels_last: twice as fast for convolutions on a CPU
-        network = network.eval().to(device, memory_format=torch.channels_last)
+        network = self.network().to(device, memory_format=torch.channels_last)
         run = torch.compile(network) if self.options.compiled else network
         grey = self.prepare(new("RGB", (self.shorter_side or 1,) * 2, "grey"))
         self.size = grey.shape[1:]  # (h, w)

@@ -57,6 +57,16 @@ def towers(name: str, options: Options) -> list[Tower]:
     return [OnnxImages(options.weights or name.removeprefix(PREFIX))]
 
 
+class NetworkFile(NamedTuple):
+    """The network of an embedding, for other programs to run."""
+
+    file: str
+    input: str  # (batch, 3, size, size) float32, normalised by MEAN and STD
+    output: str  # (batch, d)
+    size: int
+    single: bool  # whether it takes one image at a time
+
+
 class OnnxImages(Tower):
     """Detector `scores` (classes,), not thresholded, or the vector `pooled` (d,) of another network."""
 
@@ -143,7 +153,7 @@ class OnnxImages(Tower):
     def _preprocess(self) -> str:
         if self._layout is None:
             return (
-                f"{DECODING}|resize({self._shorter},bilinear,antialias)|crop(center,{self._height})"
+                f"{DECODING}|resize({self.resized_side},bilinear,antialias)|crop(center,{self._height})"
                 f"|normalize({MEAN},{STD})"
             )
         where = "round down,upper left" if self._layout.corner else "round to nearest,center"
@@ -153,8 +163,16 @@ class OnnxImages(Tower):
         )
 
     @property
-    def _shorter(self) -> int:
+    def resized_side(self) -> int:
+        """Pixels of the shorter side of an embedding's images, before they are cropped."""
         return round(self._height / 0.875)  # 256 for ImageNet's 224
+
+    @property
+    def network_file(self) -> NetworkFile | None:
+        """The network of an embedding; None of a detector."""
+        (tensor,) = self._session.get_inputs()
+        network = NetworkFile(self._file, tensor.name, self._output, self._height, self._single)
+        return None if self._layout else network
 
     def _grey(self) -> Vectors:
         return np.full((3, self._height, self._width), 0.5, np.float32)
@@ -173,7 +191,7 @@ class OnnxImages(Tower):
         if self._layout is not None:
             return letterboxed(item, self._height, self._width, self._layout)
         resized = functional.center_crop(
-            functional.resize(item, [self._shorter]), [self._height, self._width]
+            functional.resize(item, [self.resized_side]), [self._height, self._width]
         )
         image: Vectors = functional.normalize(functional.to_tensor(resized), MEAN, STD).numpy()
         return image  # (3, size, size)

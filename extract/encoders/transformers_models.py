@@ -65,9 +65,9 @@ class TransformerCaptions(Tower):
     def __init__(self, name: str, options: Options) -> None:
         self._name, self._options = name, options
         self._source = local_folder(name, options.weights, FOLDER) or _published(name)
-        self._normalised = name == MINILM
+        self.normalised = name == MINILM
         self._cut: list[str] = []  # captions longer than the context
-        self._context = CONTEXT  # or the model's own limit, known after `load`
+        self.context = CONTEXT  # or the model's own limit, known after `load`
         spec = {
             "encoder": "transformers",
             **identities(self._source, options.weights, FILES),
@@ -76,7 +76,7 @@ class TransformerCaptions(Tower):
             "precision": options.precision,
         }
         tokens = "every token of the last layer, special ones too"
-        mean = f"mean of {tokens}" + ("|L2 norm 1" if self._normalised else "")
+        mean = f"mean of {tokens}" + ("|L2 norm 1" if self.normalised else "")
         super().__init__(
             {"pooled": spec | {"pooling": mean}, "tokens": spec | {"pooling": f"none: {tokens}"}}
         )
@@ -87,7 +87,7 @@ class TransformerCaptions(Tower):
             self._load_model()
             # Encode a caption now, for two reasons: some models do not return hidden states, and a tokenizer
             # sets its truncation in its first call, which must not happen in several threads.
-            self._longer("a dog", truncation=True, max_length=self._context + 1)
+            self._longer("a dog", truncation=True, max_length=self.context + 1)
             self.encode([self.prepare("a dog")])
 
     @seeded_weights()
@@ -95,10 +95,10 @@ class TransformerCaptions(Tower):
         from transformers import AutoConfig, AutoModel, AutoTokenizer
 
         config = AutoConfig.from_pretrained(self._source, trust_remote_code=False)
-        self._tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
+        self.tokenizer = AutoTokenizer.from_pretrained(self._source, trust_remote_code=False)
         limit = getattr(config, "max_position_embeddings", None) or CONTEXT
-        self._longer = deepcopy(self._tokenizer)  # truncation is state: each context needs a tokenizer
-        self._context = min(CONTEXT, self._tokenizer.model_max_length, limit)
+        self._longer = deepcopy(self.tokenizer)  # truncation is state: each context needs a tokenizer
+        self.context = min(CONTEXT, self.tokenizer.model_max_length, limit)
         if self._options.weights == RANDOM:
             model = AutoModel.from_config(config)
         else:
@@ -112,36 +112,36 @@ class TransformerCaptions(Tower):
             # transformers fills missing weights with random numbers; only the pooler is not used
             if missing := sorted(key for key in info["missing_keys"] if not key.startswith("pooler.")):
                 raise ValueError(f"{len(missing)} weights are missing: {missing[0]} …")
-        self._model = model.float().eval().to(self.device)  # also for files in half precision
+        self.model = model.float().eval().to(self.device)  # also for files in half precision
 
     def prepare(self, item: str) -> Any:
-        text = beginning(item, self._context)
-        ids = self._tokenizer(text, truncation=True, max_length=self._context)["input_ids"]
+        text = beginning(item, self.context)
+        ids = self.tokenizer(text, truncation=True, max_length=self.context)["input_ids"]
         if not ids:  # possible only if the tokenizer adds no special tokens
             raise InputError("no-token", "the tokenizer finds no token in it")
         longer = ids
-        if len(ids) == self._context:
-            longer = self._longer(text, truncation=True, max_length=self._context + 1)["input_ids"]
-        if len(text) < len(item) or len(longer) > self._context:
+        if len(ids) == self.context:
+            longer = self._longer(text, truncation=True, max_length=self.context + 1)["input_ids"]
+        if len(text) < len(item) or len(longer) > self.context:
             self._cut.append(item)  # list.append is atomic
         return ids  # a list of token ids
 
     def remarks(self) -> list[str]:
-        return cut_remarks(len(self._cut), self._context)
+        return cut_remarks(len(self._cut), self.context)
 
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Sequences]:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        padding = self._tokenizer.pad_token_id or 0  # any number: the mask hides it
+        padding = self.tokenizer.pad_token_id or 0  # any number: the mask hides it
         ids = pad_sequence([torch.tensor(item) for item in batch], batch_first=True, padding_value=padding)
         mask = pad_sequence([torch.ones(len(item), dtype=torch.long) for item in batch], batch_first=True)
         ids, mask = ids.to(self.device), mask.to(self.device)  # (b, longest)
         with torch.inference_mode(), arithmetic(self.device, self._options.precision):
-            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, longest, d)
+            hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, longest, d)
         hidden = hidden.float() * mask[..., None]
         pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (b, d)
-        if self._normalised:
+        if self.normalised:
             pooled = torch.nn.functional.normalize(pooled)
         tokens = [rows[: len(item)] for rows, item in zip(hidden.cpu().numpy(), batch, strict=True)]
         return {"pooled": pooled.cpu().numpy(), "tokens": tokens}

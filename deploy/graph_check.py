@@ -1,0 +1,170 @@
+"""Compare a whole graph with `predict`, on images and captions of the run's own rows or generated images."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from encode_once.cache import EncodeOnceError, Store, Table
+from encode_once.classify.arrays import BoolArray, Scores
+from encode_once.classify.data import features
+from encode_once.classify.data.tables import choose_table
+from encode_once.classify.runs.predict import fitted_store, sources
+from encode_once.classify.runs.run import Run
+from encode_once.deploy.onnx_file import ExportError
+from encode_once.deploy.predict_script import ExportedModel
+from encode_once.deploy.run_graph import Agreement, compare
+from encode_once.deploy.whole_graph import WholeGraph
+from encode_once.extract import encode
+from encode_once.extract.errors import InputError
+from encode_once.extract.images.hashing import read_file
+
+TOLERANCE = 1e-4  # difference of a score
+BATCH = 3  # rows that are also scored together
+GENERATED = 16  # images, where the run's own are gone
+OWN, OTHERS = "of the run's own rows", "generated images, as those of the run's rows are gone,"
+
+
+@dataclass(frozen=True)
+class GraphCheck:
+    """How a graph agrees with its run, on what rows, and which rows were left out."""
+
+    agreement: Agreement
+    kind: str  # of rows
+    remarks: list[str]
+
+
+def check_graph(run: Run, graph: WholeGraph, weights: Mapping[str, str], rows: int) -> GraphCheck:
+    """Score rows by the graph, prepared by `predict_script`, and by the run, as `predict` does.
+
+    weights: encoder → local file, as for `extract.encode`.
+
+    Raises:
+        ExportError: the scores differ by more than TOLERANCE, or labels do not follow from them.
+        EncodeOnceError: the run's own encoders cannot score the rows.
+    """
+    model = ExportedModel(graph.content)
+    with TemporaryDirectory() as folder:
+        table, kind = _rows(run, rows, Path(folder))
+        expected, whole, remarks = _expected(run, table, weights, Path(folder) / "store")
+        feeds = []
+        for row in range(len(table)):
+            content = io.BytesIO(read_file(table.images[row])) if table.images[row] else None
+            feeds.append(model.prepare(content, table.captions[row]) if whole[row] else {})
+    same = np.array(
+        [_same_tokens(graph, feed, text) for feed, text in zip(feeds, table.captions, strict=True)]
+    )
+    for left_out, why in ((~whole, "images cannot be decoded"), (whole & ~same, f"captions {OTHER_TOKENS}")):
+        if left_out.any():
+            remarks.append(f"not compared: {int(left_out.sum())} rows, whose {why}")
+    compared = np.flatnonzero(whole & same)
+    if not len(compared):
+        raise ExportError("there is no row to compare the graph with the run on")
+    outputs = [model.session.run(["scores", "labels"], feeds[row]) for row in compared]
+    scores, labels = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
+    first = compared[:BATCH]
+    together = model.session.run(["scores", "labels"], _together([feeds[row] for row in first]))
+    compare(run, expected[first], together[0], together[1], TOLERANCE)
+    return GraphCheck(compare(run, expected[compared], scores, labels, TOLERANCE), kind, remarks)
+
+
+OTHER_TOKENS = "have other tokens in tokenizers' JSON than open_clip gives them (HTML entities, odd Unicode)"
+
+
+def _same_tokens(graph: WholeGraph, feed: Mapping[str, Any], caption: str) -> bool:
+    """Whether the token ids are those that the encoders make themselves."""
+    return not caption or all(
+        [*map(int, token_ids(caption))] == feed[name][0].tolist()
+        for name, token_ids in graph.token_ids.items()
+        if name in feed
+    )
+
+
+def _together(feeds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Inputs of several rows in one batch; shorter captions are padded with 0."""
+    batch = {}
+    for name in feeds[0]:
+        arrays = [feed[name] for feed in feeds]
+        longest = max(array.shape[1] for array in arrays)
+        rest = [(0, 0)] * (arrays[0].ndim - 2)
+        padded = [np.pad(array, [(0, 0), (0, longest - array.shape[1]), *rest]) for array in arrays]
+        batch[name] = np.concatenate(padded)
+    return batch
+
+
+def _expected(
+    run: Run, table: Table, weights: Mapping[str, str], path: Path
+) -> tuple[Scores, BoolArray, list[str]]:
+    """The scores (n, c) of the run's head, which rows (n,) have all images that it needs, and warnings."""
+    fitted = fitted_store(run)
+    store = Store(path, base=fitted if fitted.exists else None)
+    warnings: list[str] = []
+    if run.record.requested:
+        report = encode(
+            table,
+            run.record.requested,
+            store,
+            weights=weights,
+            captions=run.record.captions,
+            bit_depth=run.record.bit_depth,
+            keep_tables=False,
+            progress=False,
+        )
+        warnings = report.warnings
+    matrix = features.load(sources(run, store), table)
+    of_images = [
+        stored is not None and stored.spec["modality"] == "image" for stored in run.record.features.values()
+    ]
+    complete = np.asarray(~matrix.missing()[:, of_images].any(axis=1))
+    return run.model.scores(matrix), complete, warnings
+
+
+def _rows(run: Run, rows: int, folder: Path) -> tuple[Table, str]:
+    """Rows with a caption each to compare on, and what kind of rows they are."""
+    try:
+        table = choose_table(fitted_store(run), run.record.table, run.spec.split)
+        captions = table.captions
+        order = np.random.default_rng(0).permutation(len(table)).tolist()
+    except EncodeOnceError:
+        table, captions, order = None, ["a dog and a cat in a street", ""], []
+    needs_images = any(
+        stored and stored.spec["modality"] == "image" for stored in run.record.features.values()
+    )
+    if table is not None and not needs_images:
+        return _table(order[:rows], [""] * len(table), captions), OWN
+    chosen: list[int] = []
+    for row in order[: 4 * rows]:
+        if table is not None and len(chosen) < rows and _is_there(table.images[row]):
+            chosen.append(row)
+    if table is not None and chosen:
+        return _table(chosen, table.images, captions), OWN
+    count = min(rows, GENERATED) if needs_images else len(captions)
+    images = [_picture(folder / f"{row}.png", row) if needs_images else "" for row in range(count)]
+    texts = [captions[order[row % len(order)]] if order else captions[row % 2] for row in range(count)]
+    return _table([*range(count)], images, texts), OTHERS
+
+
+def _table(rows: Sequence[int], images: Sequence[str], captions: Sequence[str]) -> Table:
+    texts = [captions[row] for row in rows]
+    return Table("rows to compare on", [str(row) for row in rows], [images[row] for row in rows], texts, None)
+
+
+def _is_there(image: str) -> bool:
+    try:
+        return bool(image and read_file(image))
+    except InputError:
+        return False
+
+
+def _picture(path: Path, seed: int) -> str:
+    """Write a picture with shapes and noise."""
+    rng = np.random.default_rng(seed)
+    shapes = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((640, 480 + 16 * seed))
+    noise = rng.integers(-20, 21, (shapes.height, shapes.width, 3))
+    Image.fromarray((np.asarray(shapes) + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return str(path)

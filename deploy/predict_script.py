@@ -1,0 +1,110 @@
+"""Label photos with the model in this folder, without encode-once.
+
+    python predict.py [--json] [--caption TEXT] [PHOTO]…
+
+Needs onnxruntime, numpy and Pillow; a model that takes captions may also need tokenizers.
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+class ExportedModel:
+    """The model of a file; its metadata say what it takes."""
+
+    def __init__(self, model: str | bytes) -> None:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only
+        self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        about = self.session.get_modelmeta().custom_metadata_map
+        self.classes: list[str] = json.loads(about["classes"])
+        self.inputs: list[dict[str, Any]] = json.loads(about["inputs"])
+
+    def __call__(self, image: Any = None, caption: str = "") -> tuple[dict[str, float], list[str]]:
+        """The score of each class, and the labels, likeliest first; image: a path or an open file."""
+        scores, labels = self.session.run(["scores", "labels"], self.prepare(image, caption))
+        order = [column for column in (-scores[0]).argsort(kind="stable") if labels[0, column]]
+        by_class = dict(zip(self.classes, scores[0].tolist(), strict=True))
+        return by_class, [self.classes[column] for column in order]
+
+    def prepare(self, image: Any, caption: str) -> dict[str, Any]:
+        """The inputs of the graph, by name, for a batch of one."""
+        arrays: dict[str, Any] = {}
+        for entry in self.inputs:
+            if entry["kind"] == "image":
+                values = [pixels(image, entry)]
+            elif entry["kind"] == "tokens":
+                values = tokens(caption, entry)
+            else:
+                values = [word_counts(caption, entry)]
+            arrays |= {name: value[None] for name, value in zip(entry["names"], values, strict=True)}
+        return arrays
+
+
+def pixels(file: Any, entry: dict[str, Any]) -> Any:
+    """The photo resized and cropped, uint8 (height, width, 3)."""
+    image = upright_rgb(file, entry)
+    if entry["shorter_side"]:
+        side, w, h = entry["shorter_side"], *image.size
+        size = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
+    else:
+        size = entry["resize_to"][1], entry["resize_to"][0]
+    image = image.resize(size, Image.Resampling[entry["interpolation"].upper()])
+    height, width = entry["crop"]
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return np.asarray(image.crop((left, top, left + width, top + height)))
+
+
+def upright_rgb(file: Any, entry: dict[str, Any]) -> Image.Image:
+    """The photo as it was decoded for training: upright, 8-bit RGB, alpha over white."""
+    image: Image.Image = Image.open(file)
+    if image.format == "JPEG" and entry["jpeg_side"]:  # at 1/8, 1/4 or 1/2 if that is plenty, as it is faster
+        scale = next((n for n in (8, 4, 2) if min(image.size) // n >= 2 * entry["jpeg_side"]), 1)
+        image.draft(None, (image.width // scale, image.height // scale))
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # grey of 16 bits or more
+        deep = np.asarray(image).astype(np.int64) >> (entry["bit_depth"] - 8)
+        return Image.fromarray(np.clip(deep, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def tokens(caption: str, entry: dict[str, Any]) -> list[Any]:
+    """The caption's token ids and, if the graph takes one, their mask; all 0 without a caption."""
+    ids = np.zeros(entry["context"], np.int64)
+    mask = np.zeros_like(ids)
+    if caption:
+        from tokenizers import Tokenizer
+
+        ids = np.array(Tokenizer.from_str(entry["tokenizer"]).encode(caption).ids)
+        mask = np.ones_like(ids)
+    return [ids, mask][: len(entry["names"])]
+
+
+def word_counts(caption: str, entry: dict[str, Any]) -> Any:
+    """How often each word of the vocabulary is in the caption; NaN without any word."""
+    words = re.findall(entry["pattern"], caption.lower())
+    return np.array([words.count(word) if words else np.nan for word in entry["words"]], np.float32)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("photos", nargs="*", default=[None])
+    parser.add_argument("--caption", default="")
+    parser.add_argument("--json", action="store_true", help="a line of JSON for each photo, with all scores")
+    arguments = parser.parse_args()
+    model = ExportedModel(str(Path(__file__).with_name("model.onnx")))
+    for photo in arguments.photos:
+        scores, labels = model(photo, arguments.caption)
+        line = json.dumps({"photo": photo, "labels": labels, "scores": scores}, ensure_ascii=False)
+        sys.stdout.write(f"{line if arguments.json else f'{photo}: ' + ', '.join(labels)}\n")
