@@ -297,13 +297,16 @@ class Store:
 
         Args:
             name: of the feature.
-            table: the table, or its name; by default the only one.
+            table: the table, its name, or its split where no other table is of that split; by default the
+                only one.
 
         Raises:
             DataError: the feature has a sequence per row; there is no such feature or table.
         """
-        rows = table if isinstance(table, Table) else self.table(table)
-        return frame(self.feature(name), rows)
+        if not isinstance(table, Table):
+            of_split = [header for header in self.headers() if header.split == table]
+            table = self.load(of_split[0]) if len(of_split) == 1 else self.table(table)
+        return frame(self.feature(name), table)
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec; it is created if it does not exist or has no rows yet.

@@ -208,7 +208,12 @@ def outcome(command):
     return done.returncode, done.stderr
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if run_commands(page)], ids=name_of)
+def is_run(page):
+    """Whether a page has commands or examples of Python."""
+    return bool(run_commands(page)) or any(language == "python" for language, _ in blocks(page))
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if is_run(page)], ids=name_of)
 @pytest.mark.usefixtures("fit_once")
 def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
     names = {}

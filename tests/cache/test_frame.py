@@ -55,7 +55,7 @@ def test_a_frame_has_the_vectors_that_fit_learns_from(store):
 
 def test_a_table_is_chosen_by_name_or_given(store):
     name = store.headers()[0].name
-    for table in (name, store.table()):
+    for table in (name, "train", store.table()):
         pd.testing.assert_frame_equal(store.frame("words/mean", table), store.frame("words/mean"))
     with pytest.raises(UsageError, match="unknown table"):
         store.frame("words/mean", "other")
