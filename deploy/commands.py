@@ -12,6 +12,7 @@ import click
 from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
+    alert,
     data_option,
     device_option,
     excel_option,
@@ -147,6 +148,7 @@ def _encoding(store: str | None, device: str, weights: Sequence[str], trust: boo
 other_store_option = click.option(
     "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
 )
+OF_DATA = (other_store_option, device_option, weights_option, trust_option, *INPUT_OPTIONS)
 encoding_options = grouped(
     "encoding",
     _encoding,
@@ -162,6 +164,13 @@ measured_table_option = click.option(
     "--table", default="auto", show_default=True, metavar="SPLIT",
     help="train, test, val …; auto: train if it has labels, else another.",
 )  # fmt: skip
+
+new_table_option = click.option(
+    "--table", "split", default="auto", show_default=True, metavar="SPLIT",
+    help="train, test, val …; auto: test if there is one, else train.",
+)  # fmt: skip
+
+ALARM = 3  # exit status of `monitor`
 
 
 @verb()
@@ -218,8 +227,7 @@ def evaluate(
     if len(runs) == 1 and (differences or anyway):
         raise UsageError("--differences and --anyway are for two runs or more")
     if data is None:
-        of_data = (measured_table_option, other_store_option, device_option, weights_option, trust_option)
-        refuse(*of_data, *INPUT_OPTIONS, why="for --data: nothing is encoded without")
+        refuse(measured_table_option, *OF_DATA, why="for --data: nothing is encoded without")
     loaded = [load_run(run) for run in runs]
     if data is None:
         for run in loaded:
@@ -273,8 +281,7 @@ def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encodin
 @click.argument("photos", nargs=-1, metavar="[IMAGE]...")
 @data_option
 @output_option(default=None, help="CSV file of the labels. [default: predictions.csv; images: none]")
-@click.option("--table", "split", default="auto", show_default=True, metavar="SPLIT",
-              help="train, test, val …; auto: test if there is one, else train.")  # fmt: skip
+@new_table_option
 @click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
               help="Also write the scores, a column per class, as .csv, .jsonl or .parquet.")  # fmt: skip
 @click.option("--caption", default="", metavar="TEXT", help="Caption of the images that are named.")
@@ -351,6 +358,75 @@ def predict(
         print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
     elif as_json:
         click.echo(json.dumps(content, indent=1))
+    say_next("evaluate", run)
+
+
+@verb()
+@click.argument("run", type=RunFolder())
+@click.option("--data", help="New data: a folder with a table and images, or another input.")
+@new_table_option
+@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
+              help="A file that predict --scores wrote, instead of --data.")  # fmt: skip
+@click.option("--alpha", default=0.01, show_default=True,
+              type=click.FloatRange(0, 1, min_open=True, max_open=True),
+              help="Chance of an alarm if nothing has changed.")  # fmt: skip
+@output_option(help="Also write a page, as monitor.html.")
+@encoding_options
+@json_option
+def monitor(
+    run: str,
+    data: str | None,
+    split: str,
+    scores: Path | None,
+    alpha: float,
+    output: Path | None,
+    encoding: Encoding,
+    as_json: bool,
+) -> None:
+    """Compare new data with the run's eval rows; exit status 3 is an alarm, which a line on stderr names.
+
+    Compared are each class's scores (Kolmogorov-Smirnov test; PSI is the size of the shift), each feature
+    (energy distance, by permutations of at most 1,000 rows of each side), the share of rows without a vector
+    and, if the new data has labels, theirs (Fisher's exact test). All p-values are corrected by Holm, so
+    that --alpha is the chance of any alarm in one call. Rows that the run was fitted on are left out.
+
+    --json prints one object: {"alarms": [{"test", "subjects": [name]}], "per_class": [{"label", "psi", "p",
+    "adjusted_p", "expected", "labelled", "near", "..._before", ...}], "features": [{"feature",
+    "energy_distance", "p", "adjusted_p", "missing", ...}], "unknown_labels": {name: rows}, "rows",
+    "eval_rows", "alpha", "warnings"}.
+
+    \b
+    Examples:
+      encode-once monitor runs/mlp --data photos
+      encode-once monitor runs/mlp --scores scores.csv --json
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.monitoring import monitor as monitoring
+    from encode_once.classify.monitoring import tables
+    from encode_once.classify.pages.render import write
+    from encode_once.classify.runs.predict import choose_split, store_for
+
+    if (data is None) == (scores is None):
+        raise UsageError("name the new rows by --data or by --scores")
+    loaded = load_run(run)
+    if scores:
+        refuse(new_table_option, *OF_DATA, why="for --data: a file of scores needs nothing else")
+        result = monitoring.monitor(loaded, monitoring.rows_of_score_file(loaded, scores), alpha)
+    else:
+        assert data is not None
+        with store_for(loaded, encoding.store) as store:
+            report = encoding.encode(loaded, data, store, encoding.trusted([loaded]))
+            table = choose_split(report.tables, split, "test", "train")
+            new = monitoring.rows_of_table(loaded, store, table)
+            result = monitoring.monitor(loaded, new, alpha)
+    warn(result["warnings"])
+    print_result(result, as_json, lambda: tables.text(result))
+    if output:
+        write(tables.page(result), output)
+        say(f"{output}: open it in a browser")
+    if line := monitoring.alarm_line(result):
+        alert(line)
+        click.get_current_context().exit(ALARM)
     say_next("evaluate", run)
 
 
@@ -443,4 +519,4 @@ def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeO
     return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
 
 
-verbs = (evaluate, predict, export_run)
+verbs = (evaluate, predict, monitor, export_run)

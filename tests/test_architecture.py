@@ -55,7 +55,7 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "pages", "audit", "report", "doctor", "bench", "commands",
+        "experiments", "pages", "audit", "report", "monitoring", "doctor", "bench", "commands",
     ],
     "deploy": [
         "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file", "run_graph",

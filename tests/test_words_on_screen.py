@@ -50,6 +50,7 @@ STEPS = [
     ("predict runs/linear", "evaluate runs/linear"),
     ("audit runs/linear", "audit runs/linear -o audit.html"),
     ("audit runs/linear -o audit.html", "extract --corrections corrections.csv"),
+    ("monitor runs/linear --data input --table train", "evaluate runs/linear"),
     ("export runs/linear", "evaluate runs/linear"),
     ("recipe list", "recipe run "),
     ("recipe show tfidf-linear", "recipe run tfidf-linear"),

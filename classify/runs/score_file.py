@@ -1,12 +1,18 @@
-"""Write the scores of rows to a file with a column for each class: CSV, JSON lines or parquet."""
+"""Files with the scores of rows, a column for each class: CSV, JSON lines or parquet."""
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.csv_file import write_csv
+from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import Probabilities
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -68,3 +74,57 @@ def _write_parquet(
         raise DataError(f"{path}: a name is not UTF-8: write .csv or .jsonl") from error
     with replacing(path) as temporary:
         parquet.write_table(table, temporary, row_group_size=ROWS)
+
+
+def read_score_file(path: Path, classes: Sequence[str]) -> tuple[list[str], Probabilities]:
+    """The ids of rows and their scores (n, c), in the order of the classes, from a file of `write_scores`.
+
+    Raises:
+        UsageError: the suffix names none of the formats.
+        DataError: it has no rows, lacks a class, or has a score that is not between 0 and 1.
+    """
+    check_score_file(path)
+    ids, columns = _read_columns(path)
+    if missing := [name for name in classes if name not in columns]:
+        raise DataError(f"{path} has no scores of {short_list(missing)}: it is of another run")
+    try:
+        scores = np.array([columns[name] for name in classes], np.float64).T
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path} has a score that is no number ({brief(error)}): write it again") from error
+    if not len(scores) or not ((scores >= 0) & (scores <= 1)).all():
+        problem = "a score that is not between 0 and 1" if len(scores) else "no rows"
+        raise DataError(f"{path} has {problem}: write it again with predict --scores")
+    return ids, scores
+
+
+def _read_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
+    """The first column as texts, and the others by name."""
+    try:
+        if path.suffix == ".parquet":
+            table = _read_parquet(path)
+            header, columns = [*table], [*table.values()]
+        else:
+            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+                if path.suffix == ".csv":
+                    header, *rows = csv.reader(file)
+                else:
+                    records = [json.loads(line) for line in file]
+                    header = [*records[0]] if records else ["id"]
+                    rows = [[record[name] for name in header] for record in records]
+            columns = [[*column] for column in zip(*rows, strict=True)] or [[] for _ in header]
+        return list(map(str, columns[0])), dict(zip(header[1:], columns[1:], strict=True))
+    except (ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+        raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
+
+
+def _read_parquet(path: Path) -> dict[str, list[Any]]:
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError as error:
+        raise DataError(f"{path} needs: pip install 'encode-once[parquet]'") from error
+    try:
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    except pa.ArrowException as error:
+        raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
+    return columns
