@@ -415,8 +415,10 @@ def monitor(
     else:
         assert data is not None
         with store_for(loaded, encoding.store) as store:
-            report = encoding.encode(loaded, data, store, encoding.trusted([loaded]))
-            table = choose_split(report.tables, split, "test", "train")
+            trust = encoding.trusted([loaded])
+            table = encoding.encode(
+                loaded, data, store, trust, lambda tables: choose_split(tables, split, "test", "train")
+            )
             new = monitoring.rows_of_table(loaded, store, table)
             result = monitoring.monitor(loaded, new, alpha)
     warn(result["warnings"])
