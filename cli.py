@@ -102,7 +102,7 @@ store.add_command(import_vectors)
 recipe.add_command(classify.recipe_show)
 for verb in (*extract.verbs, *classify.verbs, *deploy.verbs):
     main.add_command(verb)
-for benchmark in (*extract.benches, *benchmarks.benches):
+for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches):
     bench.add_command(benchmark)
 
 

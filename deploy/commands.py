@@ -28,6 +28,7 @@ from encode_once.cache.options import (
 )
 from encode_once.extract.commands import (
     INPUT_OPTIONS,
+    backend_option,
     table_inputs,
     trust_option,
     warn_of_failures,
@@ -521,4 +522,50 @@ def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeO
     return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
 
 
+@verb("predict")
+@click.argument("run", type=RunFolder())
+@data_option
+@click.option("--rows", default=500, show_default=True, type=click.IntRange(1), help="Rows to label.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1),
+              help="Rounds; figures are their medians.")  # fmt: skip
+@weights_option
+@trust_option
+@device_option
+@backend_option
+@json_option
+def bench_predict(
+    run: str,
+    data: str,
+    rows: int,
+    repeats: int,
+    weights: Sequence[str],
+    trust: bool,
+    device: str,
+    backend: str,
+    as_json: bool,
+) -> None:
+    """Time a Predictor: many rows compared with an extraction, and one row with its networks alone.
+
+    \b
+    Example:
+      encode-once bench predict runs/mlp --data photos --rows 1000
+    """
+    from encode_once.classify import load_run
+    from encode_once.deploy.bench.predicting import rates, text
+
+    files = weights_by_encoder([*load_run(run).record.encoders], weights)
+    result = rates(
+        run,
+        data,
+        rows=rows,
+        repeats=repeats,
+        weights=files,
+        trust=trust,
+        device=device,
+        backend=backend,
+    )
+    print_result(result, as_json, lambda: text(result))
+
+
 verbs = (evaluate, predict, monitor, export_run)
+benches = (bench_predict,)

@@ -20,7 +20,7 @@ from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.run import FittedFeature, Run, load_run
 from encode_once.deploy.inputs import Caption, InputRows, input_rows, is_of_column
 from encode_once.deploy.predictions import Predictions
-from encode_once.extract.batches import Row
+from encode_once.extract.batches import Row, TowerRunner
 from encode_once.extract.errors import InputError
 from encode_once.extract.in_memory import LoadedEncoders
 from encode_once.extract.trust import Trust, approve
@@ -93,10 +93,20 @@ class Predictor:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
         assert self.run.model  # is loaded
 
+    @property
+    def device(self) -> str:
+        """The device of the encoders."""
+        return self._encoders.device
+
+    @property
+    def runners(self) -> list[TowerRunner]:
+        """The loaded towers of the encoders."""
+        return self._encoders.runners
+
     def __repr__(self) -> str:
         record = self.run.record
-        features, device = ", ".join(record.features), self._encoders.device
-        return f"<Predictor {self.run.path}: {features} → {len(record.classes)} classes, on {device}>"
+        features = ", ".join(record.features)
+        return f"<Predictor {self.run.path}: {features} → {len(record.classes)} classes, on {self.device}>"
 
     def __call__(self, images: Any = None, captions: Any = None) -> Predictions:
         """Label rows: one or several images, captions, or both; or the rows of a DataFrame.

@@ -98,6 +98,10 @@ class TowerRunner:
             check_reachable(self.encoder)
         with quiet_downloads():
             self.tower.load(device)
+        self.set_pace(device, workers, batch_size)
+
+    def set_pace(self, device: str, workers: int, batch_size: int | None = None) -> None:
+        """Decide how many inputs a loaded tower takes at a time, and from how many threads."""
         default_size, concurrent = pace(self.tower, device, workers)
         self.batch_size = batch_size or default_size
         self._slots = BoundedSemaphore(concurrent)

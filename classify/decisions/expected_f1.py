@@ -82,10 +82,11 @@ def expected_f1(p: FloatArray, at_most: int, most_true: int) -> FloatArray:
     for label in reversed(range(1, c)):
         before = _with_label(others[-1], p[:, label])
         others = [*others, before] if label <= at_most else [before]
+    nothing = np.zeros((n, 1))
     first = np.ones((n, 1))  # (n, k + 1): chances of 0, 1, … true labels among the first k
     values = []
     for k in range(1, at_most + 1):
-        first = _with_label(np.pad(first, [(0, 0), (0, 1)]), p[:, k - 1])
+        first = _with_label(np.concatenate([first, nothing], axis=1), p[:, k - 1])
         a, b = np.arange(k + 1)[:, None], np.arange(most_true + 1)
         values.append(np.einsum("na,na->n", first @ (2 * a / (k + a + b)), others[-k]))
     return np.stack(values, axis=1)

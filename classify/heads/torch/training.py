@@ -200,7 +200,8 @@ def _train_epoch(
 
 def logits(model: nn.Module, X: MatrixLike) -> Tensor:
     """The model's logits (n, c) of all rows, computed in evaluation mode, in which the model is left."""
-    model.eval()
+    if model.training:  # to leave that mode takes as long as the logits of a row
+        model.eval()
     device = next(model.parameters()).device
     with torch.inference_mode():
         return torch.cat([model(on_device(X[part], device)) for part in chunks(*X.shape)])
