@@ -33,14 +33,14 @@ def metrics_text(metrics: Metrics) -> str:
         "  ".join(f"{name} {cell_text(metrics[name])}" for name in names) for names in (SUMMARY, ERRORS)
     ]
     lines += [metrics["guarantee"]] if metrics.get("guarantee") else _never_predicted(metrics)
-    lines += _without_positives(metrics)
+    lines += without_positives(metrics)
     if "intervals" in metrics:
         intervals = (f"{name} {interval_text(metrics['intervals'][name])}" for name in COMPARED)
         lines.append("95 % intervals: " + "  ".join(intervals))
     return "\n".join(lines)
 
 
-def _without_positives(metrics: Metrics) -> list[str]:
+def without_positives(metrics: Metrics) -> list[str]:
     """A line about the classes that macro F1 and mAP leave out."""
     names = [row["label"] for row in metrics["per_class"] if not row["support"]]
     if not names:

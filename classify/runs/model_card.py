@@ -18,7 +18,7 @@ from encode_once.cache.text_table import interval_text, markdown_text
 from encode_once.classify.data.columns import PREFIX as COLUMN
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
-from encode_once.classify.evaluation.tables import threshold_cell
+from encode_once.classify.evaluation.tables import threshold_cell, without_positives
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import FittedFeature, Run
 
@@ -173,8 +173,8 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
         f"{metrics['n']} eval rows (split {escaped(run.spec.split)}). Labels: {escaped(metrics['decided'])}; "
         f"tuned on {escaped(metrics['tuned_on'])}."
     )
-    if metrics.get("guarantee"):
-        yield escaped(metrics["guarantee"])
+    notes = [metrics.get("guarantee", ""), *without_positives(metrics)]
+    yield from (escaped(note) for note in notes if note)
     if ends:
         yield "Intervals are for the population that the eval rows come from, with this model as it is."
     else:
@@ -260,7 +260,8 @@ def _features(run: Run) -> Iterator[str]:
 def _cells(run: Run, feature: FittedFeature) -> dict[str, str]:
     is_imported = feature.spec["modality"] == "row"
     weights = "imported vectors" if is_imported else _private(run, str(feature.spec.get("weights", UNKNOWN)))
-    local = f" (local file {Path(feature.weights_file).name})" if feature.weights_file else ""
+    is_file = feature.weights_file and not feature.is_random
+    local = f" (local file {Path(feature.weights_file or '').name})" if is_file else ""
     length = f"{feature.length} × " if feature.length > 1 else ""
     return {
         "width": f"{length}{feature.dim}",

@@ -4,6 +4,7 @@ import html
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import huggingface_hub
 import numpy as np
@@ -209,6 +210,17 @@ def test_intervals_that_would_take_long_are_left_to_evaluate(fitted, monkeypatch
     card = model_card(fitted[0])
     assert {row[2] for row in cells(card, "Evaluation")} == {"–"}
     assert "`encode-once evaluate RUN` computes the intervals" in card
+
+
+def test_classes_that_were_not_measured_and_random_weights_are_named(fitted):
+    run, _ = fitted
+    run.eval.labels[:, run.record.classes.index("cat")] = False
+    feature = run.record.features["e/image"]
+    random = replace(feature, weights_file="random", spec=feature.spec | {"weights": "RANDOM(seed=0)"})
+    run.record.features["e/image"] = random
+    card = model_card(run)
+    assert "leave out 1 of 5 classes, without a positive row to measure on: cat" in card
+    assert cells(card, "Features")[0] == ["e/image", "8", "RANDOM(seed=0)", "not recorded"]
 
 
 def test_findings_are_listed_or_the_card_says_who_makes_the_checks(fitted):
