@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-if __name__ == "__main__":
-    # `python cli.py`: the package is the folder of this file, even if another version is installed; and its
-    # rooms are not top-level modules.
+if __name__ in ("__main__", "__mp_main__"):
+    # `python cli.py`, and the processes of its --jobs: the package is the folder of this file, even if
+    # another version is installed; and its rooms are not top-level modules.
     _FOLDER = Path(__file__).resolve().parent
     sys.path[:] = [path for path in sys.path if Path(path).resolve() != _FOLDER]
     _SPEC = spec_from_file_location("encode_once", _FOLDER / "__init__.py")
@@ -52,6 +52,7 @@ from encode_once.cache.process import keep_freed_memory
 from encode_once.cache.terminal import one_line, printable
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
+from encode_once.classify.experiments import commands as experiments
 from encode_once.classify.options import ignore_option
 from encode_once.deploy import commands as deploy
 from encode_once.extract import commands as extract
@@ -93,14 +94,20 @@ def recipe() -> None:
 
 
 @main.group(cls=Verbs)
+def experiment() -> None:
+    """Many runs by a file, and their table."""
+
+
+@main.group(cls=Verbs)
 def bench() -> None:
     """Benchmark this machine against a reference in the same run."""
 
 
 main.add_command(store)
 store.add_command(import_vectors)
-recipe.add_command(classify.recipe_show)
-for verb in (*extract.verbs, *classify.verbs, *deploy.verbs):
+recipe.add_command(experiments.recipe_show)
+experiment.add_command(experiments.experiment_run)
+for verb in (*extract.verbs, *classify.verbs, *experiments.verbs, *deploy.verbs):
     main.add_command(verb)
 for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches):
     bench.add_command(benchmark)
@@ -413,10 +420,7 @@ def recipe_run(
     if provider:
         warn(provider.read().warnings)
     ready = runner.prepare(recipes, lambda features: say(f"encoding {', '.join(features)}"))
-    rows = []
-    for number, resolved in enumerate(ready, start=1):
-        say(f"{number}/{len(ready)} {resolved.recipe.name}")
-        rows.append(runner.run(resolved, runs, split, refit=refit))
+    rows = runner.run(ready, runs, split, refit=refit, log=say)
     print_result(rows, as_json, lambda: markdown(rows) if md else text(rows))
     if lines := failed(names, recipes, rows):
         raise click.ClickException(printable("\n".join(lines)))

@@ -1,13 +1,13 @@
-"""Commands of stage 2: fit heads, tune, compare and search."""
+"""Commands of stage 2: fit heads and tune."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from encode_once.cache import DataError, UsageError
+from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
     Setting,
@@ -23,8 +23,6 @@ from encode_once.cache.options import (
 )
 from encode_once.classify.options import (
     HeadName,
-    HeadValues,
-    by_head,
     decision_options,
     features_option,
     groups_option,
@@ -194,88 +192,6 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
     say_next("evaluate", run)
 
 
-def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """Print the rows of a sweep or an ablation; raise if all of them failed."""
-    from encode_once.classify.experiments.leaderboard import text
-
-    warn([*dict.fromkeys(line for row in rows for line in row["warnings"])])
-    print_result(rows, as_json, lambda: text(rows))
-    if all(row["error"] for row in rows):
-        raise DataError("nothing could be fitted: see the errors above")
-
-
-def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
-    """The folders of the first runs of a leaderboard that could be fitted."""
-    return [row["run"] for row in rows if not row["error"]][:most]
-
-
-@verb()
-@click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, type=HeadName(),
-              help="Head to fit; repeatable.")  # fmt: skip
-@features_option
-@click.option("--subsets", is_flag=True, help="Try every subset of the features.")
-@click.option("--set", "settings", multiple=True, type=HeadValues(), metavar="HEAD.OPTION=V1,V2",
-              help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
-@click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
-@click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
-@split_option
-@groups_option
-@decision_options
-@validation_option
-@scale_option
-@click.option(
-    "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --objective]"
-)
-@click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
-@table_option
-@store_option
-@json_option
-def sweep(
-    settings: Sequence[tuple[str, str, Any]], decision: dict[str, Any], as_json: bool, **options: Any
-) -> None:
-    """Fit heads on sets of features with several settings, and rank them with 95 % intervals.
-
-    Every combination is a run in the folder. Existing runs are not fitted again, so the same command
-    continues after a kill. All are measured on the same eval rows, with bootstrap intervals. --search chooses
-    on the rows that thresholds are tuned on. The table is also in leaderboard.md and leaderboard.json.
-
-    \b
-    Examples:
-      encode-once sweep --head linear --head mlp --subsets
-      encode-once sweep --head mlp --set mlp.dropout=0.3,0.5 --set 'mlp.hidden=[[512], [1024, 512]]'
-      encode-once sweep --head mlp --search 20 --objective samples --folder runs/search
-    """
-    from encode_once.classify import DecisionSpec
-    from encode_once.classify import sweep as fit_all
-
-    rows = fit_all(**options, decision=DecisionSpec(**decision), grid=by_head(settings), log=say)
-    print_leaderboard(rows, as_json)
-    say_next("evaluate", *_best(rows))
-
-
-@verb()
-@click.argument("run", type=RunFolder())
-@click.option("--folder", help="Folder of the variants and the table. [default: RUN/ablation]")
-@click.option("--trust", is_flag=True, help="Open the file of prompts that the run names.")
-@json_option
-def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
-    """Refit a run without each feature, with each option at its default, and with each other loss.
-
-    Changes have 95 % intervals over the run's eval rows: an interval that contains 0 may be chance. Existing
-    variants are not fitted again. The table is also written to ablation.md and ablation.json.
-
-    \b
-    Example:
-      encode-once ablate runs/mlp
-    """
-    from encode_once.classify import ablate as fit_variants
-    from encode_once.classify import load_run
-
-    rows = fit_variants(load_run(run), folder, log=say, trust=trust)
-    print_leaderboard(rows, as_json)
-    say_next("evaluate", run, *[path for path in _best(rows, len(rows)) if path != run][:1])
-
-
 @verb()
 @click.argument("name", required=False, type=HeadName())
 @json_option
@@ -300,22 +216,4 @@ def heads(name: str | None, as_json: bool) -> None:
     say_next("fit", "--head", name, *catalogue.example(record))
 
 
-@verb("show")
-@click.argument("name")
-@json_option
-def recipe_show(name: str, as_json: bool) -> None:
-    """Show a recipe's file, or its recipes as JSON.
-
-    \b
-    Example:
-      encode-once recipe show glove-bilstm
-    """
-    from encode_once.classify.experiments.recipes import find, text_of
-
-    recipes = find([name])
-    content = [asdict(recipe) | {"path": str(recipe.path)} for recipe in recipes]
-    print_result(content, as_json, lambda: text_of(recipes))
-    say_next("recipe", "run", name)
-
-
-verbs = (heads, tune, sweep, ablate)
+verbs = (heads, tune)

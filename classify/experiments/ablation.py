@@ -12,10 +12,10 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.classify import heads
-from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
+from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
@@ -55,14 +55,15 @@ def ablate(
             "with it: fit it again"
         )
     spec = replace(run.spec, decision=run.decision.spec)
-    runner = TrialRunner(store, folder, choose_table(store, spec.data, spec.split))
-    whole = Trial.of(spec, run)
+    whole = Trial.of(run, spec)
     rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]
-    for changed, variant in variants(spec):
-        trial = runner.attempt(variant)
+    changes = [*variants(spec)]
+    trials = run_all(
+        TrialRunner(store, folder), [Task([variant], name=changed) for changed, variant in changes], log
+    )
+    for (changed, _), trial in zip(changes, trials, strict=True):
         if not trial.error and trial.rows != whole.rows:
             raise DataError(f"{spec.data} is not what it was when {run.path} was fitted: fit it again")
-        log(f"{changed}: {trial.error or f'{trial.seconds:.1f} s'}")
         rows.append({"changed": changed, **trial.figures(), **_changes(trial, whole)})
     leaderboard.save(folder, "ablation", rows)
     return rows

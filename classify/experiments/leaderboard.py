@@ -1,7 +1,7 @@
 """The tables of `sweep` and `ablate`: on the terminal, as Markdown and as JSON."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +22,36 @@ def option(name: str, value: Any) -> str:
 
 
 def title(spec: FitSpec) -> str:
-    """What a trial is called: head, options and features."""
+    """What a trial is called: head, options and features, and a seed other than 0."""
     options = map(option, spec.options, spec.options.values())
-    return " ".join([spec.head, *options, "on", " + ".join(spec.features)])
+    seed = [f"seed={spec.seed}"] if spec.seed else []
+    return " ".join([spec.head, *options, *seed, "on", " + ".join(spec.features)])
 
 
 def text(rows: Sequence[Row]) -> str:
-    """For a terminal: the table, on which rows it was measured, and the failures."""
-    return "\n".join([table_text(_cells(rows)), *_measured(rows), *_failures(rows)])
+    """For a terminal: a table for each set of eval rows, what they are, and the failures."""
+    return "\n".join(_parts(rows, table_text))
 
 
 def save(folder: Path, name: str, rows: Sequence[Row]) -> None:
     """Write NAME.json and NAME.md."""
     write_json(folder / f"{name}.json", rows)
-    parts = [markdown_text(_cells(rows)), *_measured(rows), *_failures(rows)]
     with replacing(folder / f"{name}.md") as temporary:
-        temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        temporary.write_text("\n\n".join(_parts(rows, markdown_text)) + "\n", encoding="utf-8")
+
+
+def _parts(rows: Sequence[Row], table: Any) -> Iterator[str]:
+    """A table and what was measured, for each set of eval rows; then the failures."""
+    measured = [row for row in rows if not row["error"]]
+    for eval_rows in dict.fromkeys(row.get("eval_rows") for row in measured):
+        of_table = [row for row in measured if row.get("eval_rows") == eval_rows]
+        yield table(_cells(of_table))
+        yield from dict.fromkeys(row["measured"] for row in of_table)
+    failed = [row for row in rows if row["error"]]
+    if not measured:
+        yield table(_cells(failed))
+    for row in failed:
+        yield f"failed: {' '.join(filter(None, _about(row).values()))}: {row['error']}"
 
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
@@ -60,16 +74,3 @@ def _about(row: Row) -> dict[str, str]:
 
 def _figure(row: Row, name: str) -> str:
     return with_interval(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
-
-
-def _measured(rows: Sequence[Row]) -> list[str]:
-    """On how many rows of which split the figures were measured, the same for all; nothing if all failed."""
-    return [row["measured"] for row in rows if row["measured"]][:1]
-
-
-def _failures(rows: Sequence[Row]) -> list[str]:
-    return [
-        f"failed: {' '.join(filter(None, _about(row).values()))}: {row['error']}"
-        for row in rows
-        if row["error"]
-    ]

@@ -1,7 +1,8 @@
 """Optuna's search over a head's options (`SPACE` in its class), by a metric of the validation rows.
 
-Each trial is a run like any other of a sweep. Optuna's state is a SQLite file in the sweep's folder. A trial
-that was killed is repeated with the same options, because each is drawn with a seed that its number decides.
+Each trial is a run in the folder `search` of the sweep's, next to Optuna's state, a SQLite file for each
+search; the best is copied to the sweep's runs. A trial that was killed is repeated with the same options,
+because each is drawn with a seed that its number decides.
 """
 
 import json
@@ -54,10 +55,11 @@ def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: L
 def _best(
     optuna: Any, space: Space, runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: Log
 ) -> Trial:
-    runner.folder.mkdir(parents=True, exist_ok=True)
+    tried = replace(runner, folder=runner.folder / "search")
+    tried.folder.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=f"sqlite:///{runner.folder.resolve() / 'search.sqlite'}",
-        study_name=f"{runner.place(spec).name} {json.dumps(asdict(spec.decision), sort_keys=True)} {by}",
+        storage=f"sqlite:///{tried.place(spec).resolve()}.sqlite",
+        study_name=f"{json.dumps(asdict(spec.decision), sort_keys=True)} {by}",
         direction="maximize",
         load_if_exists=True,
     )
@@ -67,14 +69,15 @@ def _best(
         asked = study.ask()
         options = {name: _suggested(asked, name, values) for name, values in space.items()}
         asked.set_user_attr("options", options)
-        trial = runner.attempt(_with(spec, options))
+        trial = tried.attempt(_with(spec, options))
         score = trial.validation[by] if trial.validation else None
         outcome = trial.error or f"{by} {score or 0:.3f} on the validation rows"
         log(f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}")
         study.tell(asked, score, state=failed if score is None else complete)
     ended = study.get_trials(states=(complete, failed))
     chosen = max(ended, key=lambda trial: -1 if trial.value is None else trial.value)
-    return runner.attempt(_with(spec, chosen.user_attrs["options"]))
+    best_spec = _with(spec, chosen.user_attrs["options"])
+    return runner.attempt(best_spec, [tried.place(best_spec)])
 
 
 def _with(spec: FitSpec, options: dict[str, Any]) -> FitSpec:

@@ -1,16 +1,20 @@
 """A trial: a spec, its run, which is fitted only once, and what the run reaches."""
 
+import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import EncodeOnceError, Store, Table
+from encode_once.cache import EncodeOnceError, Store, Table, UsageError
 from encode_once.cache.errors import brief
 from encode_once.cache.keys import content_key
 from encode_once.cache.representation import short_repr
+from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray
+from encode_once.classify.data.splits import TABLES, marked_validation
+from encode_once.classify.data.tables import choose_table
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import METRICS
@@ -24,6 +28,7 @@ from encode_once.classify.runs.run import Run, find_run
 from encode_once.classify.spec import FitSpec
 
 Log = Callable[[str], None]
+FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
 
 
 @dataclass(frozen=True)
@@ -33,28 +38,36 @@ class Trial:
     spec: FitSpec
     run: str  # its folder
     error: str | None = None
+    is_usage: bool = False  # whether the error is one of usage
     metrics: Metrics | None = None  # of the eval rows
     draws: dict[str, FloatArray] = field(default_factory=dict)  # by metric: its value on each draw
     validation: Metrics | None = None  # of the validation rows
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
+    asked: str = ""  # the spec as its run records it, see `asked`
+    created: str = ""
+    kept: bool = False  # whether the run existed
+    elapsed: float = 0.0  # seconds, with all that is not fitting
 
     __repr__ = short_repr
 
     @classmethod
-    def of(cls, spec: FitSpec, run: Run) -> "Trial":
-        """The trial whose run this is."""
+    def of(cls, run: Run, spec: FitSpec | None = None, kept: bool = True) -> "Trial":
+        """The trial whose run this is; by default its spec is what the run records."""
         evaluation, rule, validation = evaluate_kept(run), run.decision, run.validation
         probabilities = rule.probabilities(validation.scores)
         predictions = rule.choose(probabilities)
         return cls(
-            spec,
+            spec or asked(run),
             str(run.path),
             metrics=evaluation.metrics,
             draws=evaluation.draws(),
             validation=measure_rule(rule, validation.labels, predictions, probabilities, run.record.classes),
             seconds=run.record.seconds,
             rows=content_key(evaluation.rows.keys.tobytes() + evaluation.rows.labels.tobytes()).hex(),
+            asked=json.dumps(asdict(asked(run)), sort_keys=True),
+            created=run.record.created,
+            kept=kept,
         )
 
     def figures(self) -> dict[str, Any]:
@@ -81,37 +94,87 @@ def with_intervals(
     return figures
 
 
+def asked(run: Run) -> FitSpec:
+    """The spec of a run without the options that `fit` adds; its decision rule is the current one."""
+    options = {name: value for name, value in run.spec.options.items() if name not in FILLED_IN}
+    if options.get("seed") == run.spec.seed:
+        del options["seed"]
+    return replace(run.spec, options=options, decision=run.decision.spec)
+
+
 @dataclass(frozen=True)
 class TrialRunner:
-    """Fits specs on one table, each in a folder whose name ends in a hash of all that decides the outcome.
+    """Fits specs, each in a folder whose name ends in a hash of all that decides the outcome.
 
     So a run that exists and is whole is not fitted again, and a sweep that was killed continues where it was.
     """
 
     store: Store
     folder: Path
-    table: Table
+    _tables: dict[tuple[str | None, bool], Table] = field(default_factory=dict, repr=False)
+
+    def table(self, spec: FitSpec) -> Table:
+        """The table of a spec, which is read once for all trials.
+
+        Raises:
+            DataError: the store has none of its data, or several.
+        """
+        key = (spec.data, spec.split == TABLES)
+        if key not in self._tables:
+            self._tables[key] = choose_table(self.store, spec.data, spec.split)
+        return self._tables[key]
 
     __repr__ = short_repr
 
     def place(self, spec: FitSpec) -> Path:
         """The folder of a spec's run. It does not depend on the decision rule, which needs no refit."""
         title = re.sub(r"[^\w.=@]+", "-", leaderboard.title(spec))[:80]
-        return self.folder / f"{title}-{spec.identity(self.store, self.table)[:12]}"
+        return self.folder / f"{title}-{spec.identity(self.store, self.table(spec))[:12]}"
 
-    def attempt(self, spec: FitSpec) -> Trial:
-        """Fit a spec, unless its run exists, and measure it."""
-        place = self.place(spec)
+    def attempt(
+        self, spec: FitSpec, others: Sequence[Path] = (), place: Path | None = None, *, refit: bool = False
+    ) -> Trial:
+        """Fit a spec, unless its run exists, and measure it; see `run_of`."""
+        place = place or self.place(spec)
         try:
-            return Trial.of(spec, self._run(spec, place))
+            return Trial.of(*self.run_of(spec, place, others, refit=refit))
         except EncodeOnceError as error:
-            return Trial(spec, str(place), str(error))
+            return Trial(spec, str(place), str(error), is_usage=isinstance(error, UsageError))
         except Exception as error:  # of a library, which must not end the other trials
             return Trial(spec, str(place), brief(f"{type(error).__name__}: {error}"))
 
-    def _run(self, spec: FitSpec, place: Path) -> Run:
-        run = find_run([place]) or fit(self.store, spec, run=place, overwrite=True, table=self.table)[0]
-        if run.decision.spec != spec.decision:
+    def run_of(
+        self, spec: FitSpec, place: Path, others: Sequence[Path] = (), *, refit: bool = False
+    ) -> tuple[Run, FitSpec, bool]:
+        """The run of a spec in its place, the spec, and whether the run was fitted before.
+
+        A run of the same identity in one of the other folders is copied. Another decision rule needs no
+        refit.
+
+        Raises:
+            EncodeOnceError: as `fit`.
+        """
+        identity = spec.identity(self.store, self.table(spec))
+        run = None if refit else find_run([place, *others], identity)
+        if run is None:
+            run, _ = fit(self.store, spec, run=place, overwrite=True, table=self.table(spec))
+            return run, spec, False
+        if run.path != place or run.decision.spec != spec.decision:
+            is_copy, run = run.path != place, replace(run, path=place)
             results = retune(run, spec.decision)
-            run.save_decision(*results, model_card(run))
-        return run
+            (run.save if is_copy else run.save_decision)(*results, model_card(run))
+        return run, spec, True
+
+    def is_fixed(self, trial: Trial, redraw: bool) -> bool:
+        """Whether another seed would give the same run.
+
+        It draws what most heads learn and, with `redraw`, the split and the validation rows. A head that is
+        not `SEEDED` draws rows only if the run has no validation rows for it.
+        """
+        if trial.error or heads.class_of(trial.spec.head).SEEDED:
+            return False
+        recorded = json.loads(trial.asked)
+        split, columns = recorded["split"], self.table(trial.spec).columns
+        if redraw:
+            return marked_validation(split, columns) is not None
+        return bool(recorded["validation"] == "tenth" or split.startswith("kfold:"))

@@ -24,6 +24,7 @@ class Head(ABC):
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {}  # the names that other options may have
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
+    SEEDED: ClassVar[bool] = True  # whether `seed` changes what is learned where validation rows are given
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
     history_: Sequence[Epoch] = ()  # of the last `fit`; empty for a head that does not learn in epochs
     warnings_: Sequence[str] = ()  # of the last `fit`

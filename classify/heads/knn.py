@@ -37,6 +37,7 @@ class KNN(Head, Estimator):
     """
 
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"metric": METRICS}
+    SEEDED: ClassVar[bool] = False
     # The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,).
     STATE: ClassVar[Sequence[str]] = ("rows", "labels", "spread", "k", "temperature")
 

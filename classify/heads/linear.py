@@ -37,6 +37,7 @@ class Linear(Head, Estimator):
     tolerance: see `_Problem.solve`.
     """
 
+    SEEDED: ClassVar[bool] = False
     # The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,).
     STATE: ClassVar[Sequence[str]] = ("coef", "intercept", "C")
 

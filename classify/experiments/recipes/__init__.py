@@ -1,23 +1,22 @@
 """Recipes: complete systems by name, each a TOML file in this folder.
 
-A file has the fields of `Recipe`; `[options]` are those of its head. If it has tables `[variants.NAME]`, it
-defines only the recipes `FILE-NAME`, each with the file's fields replaced by those of its table; options are
-merged.
+A file has the fields of `Recipe`; `[options]` are those of its head. A variant is called `FILE-NAME`, see
+`toml_file`.
 
 A figure under `[reported]` is named as in `metrics.json`. Reports have further ones, stored as printed:
 `macro_f1_of_20` averages over that many classes, of which those that never occur count 0; `weighted_swapped`
 weights the classes by how often they were predicted; `f1` does not say what it averages.
 """
 
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import DataError, MissingDataError
+from encode_once.cache import DataError
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.experiments.toml_file import read
 from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent
@@ -81,6 +80,9 @@ class Recipe:
         return dict(_comparable(name, value) for name, value in self.reported.items())
 
 
+FIELDS = [entry.name for entry in fields(Recipe) if entry.name not in ("name", "path")]
+
+
 def _comparable(name: str, value: float) -> tuple[str, float]:
     if not name.startswith(MACRO_OF):
         return name, value
@@ -128,35 +130,13 @@ def load(path: Path) -> list[Recipe]:
         DataError: the file is not TOML, or a field is missing.
         UsageError: a field or a reported figure is unknown.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there") from error
-    except ValueError as error:
-        raise DataError(f"{path} is not a TOML file: {error}") from error
-    variants = content.pop("variants", {})
-    options = content.pop("options", {})
-    if not variants:
-        return [_recipe(path, path.stem, {**content, "options": options})]
-    return [
-        _recipe(
-            path,
-            f"{path.stem}-{name}",
-            {**content, **variant, "options": options | variant.get("options", {})},
-        )
-        for name, variant in variants.items()
-    ]
-
-
-def _recipe(path: Path, name: str, content: Mapping[str, Any]) -> Recipe:
-    possible = [field.name for field in fields(Recipe) if field.name not in ("name", "path")]
-    for key in content:
-        if key not in possible:
-            raise unknown_name(f"field of {path}", key, possible)
-    for figure in content.get("reported", {}):
-        if figure not in FIGURES and not figure.removeprefix(MACRO_OF).isdecimal():
-            raise unknown_name(f"figure of {path}", figure, [*FIGURES, f"{MACRO_OF}20"])
-    try:
-        return Recipe(name=name, path=path, **content)
-    except TypeError as error:
-        raise DataError(f"{path}: {error}") from error
+    recipes = []
+    for name, content in read(path, FIELDS):
+        for figure in content.get("reported", {}):
+            if figure not in FIGURES and not figure.removeprefix(MACRO_OF).isdecimal():
+                raise unknown_name(f"figure of {path}", figure, [*FIGURES, f"{MACRO_OF}20"])
+        try:
+            recipes.append(Recipe("-".join(filter(None, [path.stem, name])), path, **content))
+        except TypeError as error:
+            raise DataError(f"{path}: {error}") from error
+    return recipes

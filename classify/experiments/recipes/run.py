@@ -7,17 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from encode_once.cache import DataError, EncodeOnceError, MissingRowsError, Store, Table, UsageError
-from encode_once.classify import fit
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.cache import DataError, MissingRowsError, Store, Table, UsageError
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.learned import is_learned
 from encode_once.classify.data.tables import choose_table
-from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
-from encode_once.classify.runs.model_card import model_card
-from encode_once.classify.runs.retune import measure_kept, retune
-from encode_once.classify.runs.run import Run, find_run
+from encode_once.classify.experiments.tasks import Task, run_all
+from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.runs.retune import measure_kept
+from encode_once.classify.runs.run import load_run
 
 # A report's figure that does not say what it averages → the metric that it is compared with.
 COMPARED_WITH = {"f1": "micro_f1"}
@@ -162,37 +160,56 @@ class RecipeRunner:
         }
 
     def run(
-        self, resolved: ResolvedRecipe, place: Path, split: str | None = None, *, refit: bool = False
-    ) -> dict[str, Any]:
-        """Fit a recipe, unless an existing run has the same identity; return its row, next to the report's.
+        self,
+        ready: Sequence[ResolvedRecipe],
+        place: Path,
+        split: str | None = None,
+        *,
+        refit: bool = False,
+        log: Log = lambda line: None,
+    ) -> list[dict[str, Any]]:
+        """Fit recipes, unless a run has the same identity; return a row for each, next to the report's.
 
         Args:
             place: the folder of all runs of recipes.
-            split: replaces the recipe's.
+            split: replaces the recipes'.
             refit: fit again in any case.
+            log: called with a line about each recipe.
+
+        Raises:
+            UsageError: the split or an option of a recipe is unknown.
         """
+        tasks = [self._task(resolved, place, split, refit) for resolved in ready if not resolved.lacks]
+        trials = iter(run_all(TrialRunner(self.store, place), tasks, log))
+        return [
+            self._row(resolved, split or resolved.recipe.split, None if resolved.lacks else next(trials))
+            for resolved in ready
+        ]
+
+    def _task(self, resolved: ResolvedRecipe, place: Path, split: str | None, refit: bool) -> Task:
         recipe, split = resolved.recipe, split or resolved.recipe.split
-        row = _about(resolved) | {
+        suffix = "" if split == recipe.split else f"@{split.replace(':', '-')}"
+        features = tuple(dict.fromkeys(resolved.used.values()))
+        return Task(
+            [replace(recipe.spec, features=features, split=split, data=self.data)],
+            recipe.name,
+            place=place / f"{recipe.name}{suffix}",
+            others=f"{recipe.file}-*{suffix}",  # variants that differ only in their thresholds share one fit
+            refit=refit,
+        )
+
+    def _row(self, resolved: ResolvedRecipe, split: str, trial: Trial | None) -> dict[str, Any]:
+        if trial and trial.is_usage:
+            raise UsageError(trial.error)
+        metrics = trial and trial.metrics
+        return _about(resolved) | {
             "split": split,
-            "metrics": None,
-            "compared": {},
-            "seconds": None,
-            "run": None,
-            "differs": [] if resolved.lacks else self._differs(resolved, split),
-        }
-        if resolved.lacks:
-            return row
-        try:
-            run, metrics, predictions = self._fitted(resolved, place, split, refit)
-        except UsageError:
-            raise
-        except EncodeOnceError as error:
-            return row | {"lacks": str(error)}
-        return row | {
             "metrics": metrics,
-            "compared": _compared(recipe, metrics, run, predictions),
-            "seconds": run.record.seconds,
-            "run": str(run.path),
+            "compared": _compared(resolved.recipe, metrics, trial.run) if trial and metrics else {},
+            "seconds": trial and trial.seconds,
+            "run": trial.run if trial and metrics else None,
+            "differs": [] if resolved.lacks else self._differs(resolved, split),
+            "lacks": (trial.error if trial else resolved.lacks) or None,
         }
 
     def _differs(self, resolved: ResolvedRecipe, split: str) -> list[str]:
@@ -204,27 +221,6 @@ class RecipeRunner:
         if recipe.rows and len(self.table) != recipe.rows:
             differences.append(f"{len(self.table):,} rows, not {recipe.rows:,}")
         return differences
-
-    def _fitted(
-        self, resolved: ResolvedRecipe, place: Path, split: str, refit: bool
-    ) -> tuple[Run, Metrics, LabelMatrix]:
-        """The recipe's run, an existing one or a new one, with its metrics and predictions."""
-        recipe = resolved.recipe
-        suffix = "" if split == recipe.split else f"@{split.replace(':', '-')}"
-        path = place / f"{recipe.name}{suffix}"
-        features = tuple(dict.fromkeys(resolved.used.values()))
-        spec = replace(recipe.spec, features=features, split=split, data=self.data)
-        # Variants that differ only in their thresholds share one fit.
-        folders = [] if refit else [path, *sorted(place.glob(f"{recipe.file}-*{suffix}"))]
-        run = find_run(folders, spec.identity(self.store, self.table))
-        if run is None:
-            run, _ = fit(self.store, spec, run=path, overwrite=True, table=self.table)
-        elif run.path != path or run.decision.spec != spec.decision:
-            run = replace(run, path=path)
-            metrics, predictions = retune(run, spec.decision)
-            run.save(metrics, predictions, model_card(run))
-            return run, metrics, predictions
-        return run, *measure_kept(run)
 
 
 def _about(resolved: ResolvedRecipe) -> dict[str, Any]:
@@ -241,15 +237,15 @@ def _about(resolved: ResolvedRecipe) -> dict[str, Any]:
     }
 
 
-def _compared(
-    recipe: Recipe, metrics: Mapping[str, Any], run: Run, predictions: LabelMatrix
-) -> dict[str, dict[str, float]]:
+def _compared(recipe: Recipe, metrics: Mapping[str, Any], path: str) -> dict[str, dict[str, float]]:
     """Figure → reported, measured, and the difference."""
     compared = {}
     for name, reported in recipe.figures.items():
         if name == SWAPPED:  # the report passes predictions and labels in the wrong order
             from sklearn.metrics import f1_score
 
+            run = load_run(path)
+            _, predictions = measure_kept(run)
             measured = float(f1_score(predictions, run.eval.labels, average="weighted", zero_division=0))
         else:
             measured = metrics[COMPARED_WITH.get(name, name)]

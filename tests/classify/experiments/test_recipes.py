@@ -60,8 +60,8 @@ class FakeProvider:
 
 def run_recipe(store, recipe, place, split=None, **options):
     runner = RecipeRunner(store)
-    (resolved,) = runner.prepare([recipe])
-    return runner.run(resolved, place, split, **options)
+    (row,) = runner.run(runner.prepare([recipe]), place, split, **options)
+    return row
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_a_recipe_that_cannot_run_does_not_stop_the_others(filled, place):
     good = a_recipe("custom-good", reported={"micro_f1": 0.9})
     recipes = [a_recipe("custom-bad", features=["f/image"], contaminated=True), good]
     runner = RecipeRunner(filled(), provider=FakeProvider())
-    rows = [runner.run(resolved, place) for resolved in runner.prepare(recipes)]
+    rows = runner.run(runner.prepare(recipes), place)
     assert rows[0]["lacks"] == "f/image: out of reach"
     assert (rows[0]["metrics"], rows[0]["seconds"], rows[0]["run"]) == (None, None, None)
     assert rows[1]["metrics"]["micro_f1"] > 0.5

@@ -19,7 +19,7 @@ from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
-from encode_once.classify.experiments.sweep import feature_sets, metric_of
+from encode_once.classify.experiments.experiment import KINDS, feature_sets, metric_of
 from encode_once.classify.heads.knn import KNN
 from encode_once.classify.heads.search_space import Range
 
@@ -84,14 +84,12 @@ def test_each_row_is_a_separate_run_on_the_same_eval_rows(filled, folder, tmp_pa
 
 
 def test_all_combinations_of_options_and_seeds_are_fitted(filled, folder):
-    grid = {"knn": {"metric": ["cosine", "l2"], "ks": [[5], [9, 11]]}}
-    rows = sweep(filled(), ["knn", "linear"], grid=grid, seeds=2, folder=folder, by="mAP")
-    options = [row["settings"] for row in rows if row["head"] == "knn"]
-    every = itertools.product(["cosine", "l2"], [[5], [9, 11]], [0, 1])
-    assert sorted(map(str, options)) == sorted(
-        str({"metric": m, "ks": k, "seed": seed}) for m, k, seed in every
-    )
-    assert len(rows) == 8 + 2
+    grid = {"forest": {"trees": [5, 6], "extra": [True, False], "jobs": [1]}}
+    rows = sweep(filled(), ["forest"], grid=grid, seeds=2, folder=folder, by="mAP")
+    options = [
+        (row["settings"]["trees"], row["settings"]["extra"], row["settings"].get("seed", 0)) for row in rows
+    ]
+    assert sorted(options) == sorted(itertools.product([5, 6], [True, False], [0, 1]))
     assert [row["mAP"] for row in rows] == sorted((row["mAP"] for row in rows), reverse=True)
     assert len({tuple(load_run(row["run"]).eval.ids) for row in rows}) == 1
 
@@ -114,8 +112,10 @@ def test_existing_runs_are_not_fitted_again_even_for_other_thresholds(filled, fo
     assert len(fits) == 3
     assert sweep(store, ["linear"], subsets=True, folder=folder) == first
     for objective in ("samples", "none", "at:0.3"):
-        (row,) = sweep(store, ["linear"], decision=objective, folder=folder)
+        rows = sweep(store, ["linear"], decision=objective, folder=folder)
         assert len(fits) == 3
+        assert {row["run"] for row in rows} == {row["run"] for row in first}
+        (row,) = (row for row in rows if len(row["features"]) == 2)
         run = load_run(row["run"])
         assert run.decision.spec == DecisionSpec(objective)
         assert row["samples_f1"] == retune(run, DecisionSpec(objective))[0]["samples_f1"]
@@ -208,7 +208,15 @@ def test_the_objective_decides_the_metric_that_ranks():
     assert metric_of(DecisionSpec("macro", decide="expected-f1")) == "samples_f1"
     for name in ("none", "weighted", "precision:0.9"):
         assert metric_of(DecisionSpec(name)) == "micro_f1"
-    assert feature_sets(["a", "b"], subsets=False) == [("a", "b")]
+
+
+def test_the_sets_of_features_of_each_kind():
+    names = ["a", "b", "c"]
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    alone = [("a",), ("b",), ("c",)]
+    expected = [[("a", "b", "c")], alone, pairs, pairs, [*alone, *pairs, ("a", "b", "c")]]
+    assert [feature_sets(names, kind) for kind in KINDS] == expected
+    assert [feature_sets(["a"], kind) for kind in KINDS] == [[("a",)], [("a",)], [], [], [("a",)]]
 
 
 def whole_runs(folder):
@@ -285,7 +293,8 @@ def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
     assert best["settings"]["hidden"] == [8]
     assert set(best["settings"]) == set(heads.class_of("mlp").SPACE) | set(QUICK["mlp"])
 
-    tried = [load_run(path) for path in folder.glob("mlp*")]
+    assert [path.name for path in folder.glob("mlp*")] == [Path(best["run"]).name]
+    tried = [load_run(path.parent) for path in folder.glob("search/mlp*/run.json")]
     assert len(tried) == 4
 
     def validation_f1(run):

@@ -1,0 +1,150 @@
+"""Tasks of one experiment, one after the other or in several processes, with progress and the time left.
+
+A process that is killed leaves whole runs and perhaps a part of one, so that the same tasks continue.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache import Store
+from encode_once.classify.evaluation.metrics import MetricName
+from encode_once.classify.experiments import search
+from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.experiments.processes import in_processes
+from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.spec import FitSpec
+
+
+@dataclass(frozen=True)
+class Task:
+    """Specs that differ in their seed, or one whose other options Optuna chooses.
+
+    name: in lines about progress; by default that of the spec.
+    redraw: whether the seed also draws the split.
+    trials: number of settings that Optuna tries; 0: none.
+    by: the metric that Optuna maximises, and that progress shows.
+    place: the run's folder; by default the runner chooses it.
+    others: pattern of folders next to the place, whose runs are copied if they are the same.
+    refit: whether to fit again a run that exists.
+    """
+
+    specs: Sequence[FitSpec]
+    name: str = ""
+    redraw: bool = False
+    trials: int = 0
+    by: MetricName = "micro_f1"
+    place: Path | None = None
+    others: str = ""
+    refit: bool = False
+
+    def run(self, runner: TrialRunner, log: Log) -> Iterator[Trial]:
+        """The trials of the specs, of the first alone if another seed would give the same."""
+        for spec in self.specs:
+            started = time.monotonic()
+            if self.trials:
+                trial = replace(search.best(runner, spec, self.trials, self.by, log), kept=False)
+            else:
+                others = sorted(self.place.parent.glob(self.others)) if self.place and self.others else []
+                trial = runner.attempt(spec, others, self.place, refit=self.refit)
+            yield replace(trial, elapsed=time.monotonic() - started)
+            if len(self.specs) > 1 and runner.is_fixed(trial, self.redraw):
+                log(f"{title(trial.spec)}: fitted once, as {spec.head} gives the same with every seed")
+                return
+
+
+def run_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1) -> list[Trial]:
+    """The trials of all tasks, in their order.
+
+    log: called with a line about each trial, and the time left.
+    jobs: number of processes; each gets its share of the cores.
+    """
+    progress = Progress(tasks, log, jobs)
+    trials: list[list[Trial]] = [[] for _ in tasks]
+    done = _in_processes if min(jobs, len(tasks)) > 1 else _in_turn
+    for number, trial in done(runner, tasks, log, min(jobs, len(tasks))):
+        if trial is None:
+            progress.skip(tasks[number].specs[len(trials[number]) :])
+        else:
+            trials[number].append(trial)
+            progress.report(trial, tasks[number])
+    return [trial for of_task in trials for trial in of_task]
+
+
+class Progress:
+    """Lines about trials; the time left is that of the trials so far, by head where it is known."""
+
+    def __init__(self, tasks: Sequence[Task], log: Log, jobs: int) -> None:
+        self._left = [spec.head for task in tasks for spec in task.specs]
+        self._total, self._jobs, self._log, self._done = len(self._left), max(jobs, 1), log, 0
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+
+    def report(self, trial: Trial, task: Task) -> None:
+        """Count a trial."""
+        self._done += 1
+        self._left.remove(trial.spec.head)
+        if not trial.kept and not trial.error:
+            self._seconds[trial.spec.head].append(trial.elapsed)
+        figure = trial.metrics[task.by] if trial.metrics else None
+        outcome = f"failed: {trial.error}" if trial.error else f"{task.by} {figure or 0:.3f}"
+        kept = " (kept)" if trial.kept else ""
+        name = task.name or title(trial.spec)
+        self._log(f"{self._done}/{self._total} {name}: {outcome}{kept}{self._time_left()}")
+
+    def skip(self, specs: Sequence[FitSpec]) -> None:
+        """Leave out specs whose trials would be the same as another."""
+        self._total -= len(specs)
+        for spec in specs:
+            self._left.remove(spec.head)
+
+    def _time_left(self) -> str:
+        every = [seconds for of_head in self._seconds.values() for seconds in of_head]
+        if not every or not self._left:
+            return ""
+        usual = sum(every) / len(every)
+        means = {head: sum(of_head) / len(of_head) for head, of_head in self._seconds.items()}
+        left = sum(means.get(head, usual) for head in self._left)
+        return f"; {duration(left / self._jobs)} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: 40 s, 3 min, 2 h 5 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# The number of a task with each of its trials, and with None at its end.
+Events = Iterator[tuple[int, Trial | None]]
+
+
+def _in_turn(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) -> Events:
+    for number, task in enumerate(tasks):
+        for trial in task.run(runner, log):
+            yield number, trial
+        yield number, None
+
+
+def _in_processes(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) -> Events:
+    setup = partial(_worker, str(runner.store.path), str(runner.folder))
+    for number, message in in_processes(setup, tasks, jobs):
+        if isinstance(message, str):
+            log(message)
+        else:
+            yield number, message
+
+
+def _worker(store: str, folder: str) -> Callable[[Task, Callable[[Any], None]], None]:
+    """What a process does with each task; it reads each table once."""
+    runner = TrialRunner(Store(store), Path(folder))
+
+    def run(task: Task, send: Callable[[Any], None]) -> None:
+        for trial in task.run(runner, send):
+            send(trial)
+
+    return run
