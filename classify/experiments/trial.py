@@ -13,7 +13,7 @@ from encode_once.cache.keys import content_key
 from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray
-from encode_once.classify.data.splits import TABLES, marked_validation
+from encode_once.classify.data.splits import marked_validation
 from encode_once.classify.data.tables import choose_table
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
@@ -111,15 +111,15 @@ class TrialRunner:
 
     store: Store
     folder: Path
-    _tables: dict[tuple[str | None, bool], Table] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str | None, str], Table] = field(default_factory=dict, repr=False)
 
     def table(self, spec: FitSpec) -> Table:
-        """The table of a spec, which is read once for all trials.
+        """The table of a spec, which is read once for all trials of the same data and split.
 
         Raises:
             DataError: the store has none of its data, or several.
         """
-        key = (spec.data, spec.split == TABLES)
+        key = (spec.data, spec.split)
         if key not in self._tables:
             self._tables[key] = choose_table(self.store, spec.data, spec.split)
         return self._tables[key]
