@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from encode_once.cache.names import JOINED, OWN, captioner
-from encode_once.cache.terminal import one_line
+from encode_once.cache.terminal import one_line, short_list
 from encode_once.cache.text_table import interval_text, markdown_text
 from encode_once.classify.data.columns import PREFIX as COLUMN
 from encode_once.classify.evaluation.evaluation import Evaluation
@@ -238,7 +238,7 @@ def _data(run: Run) -> Iterator[str]:
         "validation rows": f"{validation} ({spec.validation})",
         "eval rows": f"{len(run.eval.ids)} ({spec.split})",
         "rows kept together": spec.groups,
-        "classes without a row to fit on": ", ".join(record.untrained) or "none",
+        "classes without a row to fit on": short_list(record.untrained) or "none",
     }
     yield _facts(run, facts)
 

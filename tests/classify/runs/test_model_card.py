@@ -205,6 +205,18 @@ def test_many_classes_are_shortened_with_a_pointer(tmp_path, monkeypatch):
     assert "the first 3 of 4 classes; `metrics.json` and `thresholds.json` have all" in card
 
 
+def test_long_values_and_lists_are_shortened(fitted):
+    run, _ = fitted
+    run.spec.options["prompts"] = [[number, 0.5] for number in range(1000)]
+    run.record.untrained[:] = [f"class {number}" for number in range(900)]
+    card = model_card(run)
+    assert max(map(len, card.splitlines())) < 500
+    assert "class 9 and 890 more" in card
+    (prompts,) = (value for name, value in cells(card, "Head") if name == "prompts")
+    assert prompts.startswith("\\[\\[0, 0.5\\], ")
+    assert prompts.endswith("… (all of it is in run.json)")
+
+
 def test_intervals_that_would_take_long_are_left_to_evaluate(fitted, monkeypatch):
     monkeypatch.setattr(cards, "MAX_CELLS", 100)
     card = model_card(fitted[0])
