@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ LIGHT = [
     "encode_once.classify.runs.retune",
     "encode_once.cli",
     "encode_once.extract.encoders",
+    "encode_once.heads",
 ]
 
 
@@ -128,3 +130,13 @@ def test_the_wheel_has_every_package_and_no_other():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for room in MAY_IMPORT for path in (ROOT / room).rglob("*.py")}
     assert set(listed) == {"encode_once", *(".".join(["encode_once", *folder.parts]) for folder in folders)}
+
+
+@pytest.mark.parametrize("package", ["", ".cache", ".classify", ".deploy", ".extract", ".heads"])
+def test_every_public_name_is_imported_when_it_is_used(package):
+    module = import_module(f"encode_once{package}")
+    assert {*module.__all__} <= {*dir(module)}
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        module.__getattr__("nothing")

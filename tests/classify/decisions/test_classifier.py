@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import sparse
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_multilabel_classification
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import RandomForestClassifier
@@ -126,6 +126,34 @@ def test_exact_thresholds_of_a_fitted_estimator_are_the_best_of_all(data, respon
     for label, column, chosen in zip(Y[200:].T, values.T, predicted.T, strict=True):
         best = max(f1_score(label, column >= threshold) for threshold in column)
         assert f1_score(label, chosen) == pytest.approx(best)
+
+
+class Columns(ClassifierMixin, BaseEstimator):
+    """Its decisions are the first columns, times a factor."""
+
+    def __init__(self, factor=1.0):
+        self.factor = factor
+
+    def fit(self, X, y):
+        self.c_ = y.shape[1]
+        return self
+
+    def decision_function(self, X):
+        return self.factor * X[:, : self.c_]
+
+
+def test_the_size_of_decisions_does_not_matter():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    Y = (X + rng.normal(size=(300, 3)) > 0.5).astype(int)
+    labels, thresholds = [], []
+    for factor in (1.0, 1e5):
+        estimator = Columns(factor).fit(X, Y)
+        classifier = ThresholdedClassifier(estimator, cv="prefit", shrink=False).fit(X, Y)
+        labels.append(classifier.predict(X))
+        thresholds.append(classifier.thresholds_ / factor)
+    assert np.array_equal(*labels)
+    assert thresholds[0] == pytest.approx(thresholds[1], abs=0.01)
 
 
 def test_decisions_of_any_size_keep_their_order(data):
