@@ -27,6 +27,7 @@ from encode_once.extract.images.hashing import read_file
 TOLERANCE = 1e-4  # difference of a score
 BATCH = 3  # rows that are also scored together
 GENERATED = 16  # images, where the run's own are gone
+OTHER_TOKENS = "have other tokens in tokenizers' JSON than open_clip gives them (HTML entities, odd Unicode)"
 OWN, OTHERS = "of the run's own rows", "generated images, as those of the run's rows are gone,"
 
 
@@ -71,9 +72,6 @@ def check_graph(run: Run, graph: WholeGraph, weights: Mapping[str, str], rows: i
     together = model.session.run(["scores", "labels"], _together([feeds[row] for row in first]))
     compare(run, expected[first], together[0], together[1], TOLERANCE)
     return GraphCheck(compare(run, expected[compared], scores, labels, TOLERANCE), kind, remarks)
-
-
-OTHER_TOKENS = "have other tokens in tokenizers' JSON than open_clip gives them (HTML entities, odd Unicode)"
 
 
 def _same_tokens(graph: WholeGraph, feed: Mapping[str, Any], caption: str) -> bool:

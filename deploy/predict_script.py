@@ -97,14 +97,25 @@ def word_counts(caption: str, entry: dict[str, Any]) -> Any:
     return np.array([words.count(word) if words else np.nan for word in entry["words"]], np.float32)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("photos", nargs="*", default=[None])
-    parser.add_argument("--caption", default="")
-    parser.add_argument("--json", action="store_true", help="a line of JSON for each photo, with all scores")
+    parser.add_argument("photos", nargs="*")
+    parser.add_argument("--caption", default="", help="of all photos")
+    parser.add_argument(
+        "--json", action="store_true", help="print a line of JSON for each photo, with all scores"
+    )
     arguments = parser.parse_args()
     model = ExportedModel(str(Path(__file__).with_name("model.onnx")))
-    for photo in arguments.photos:
+    takes_photos = any(entry["kind"] == "image" for entry in model.inputs)
+    if takes_photos != bool(arguments.photos):
+        parser.error("name one photo or more" if takes_photos else "the model takes captions only")
+    for photo in arguments.photos or [""]:
         scores, labels = model(photo, arguments.caption)
         line = json.dumps({"photo": photo, "labels": labels, "scores": scores}, ensure_ascii=False)
-        sys.stdout.write(f"{line if arguments.json else f'{photo}: ' + ', '.join(labels)}\n")
+        text = f"{photo}: {', '.join(labels)}".removeprefix(": ")
+        sys.stdout.write(f"{line if arguments.json else text}\n")
+
+
+if __name__ == "__main__":
+    main()

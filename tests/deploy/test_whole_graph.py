@@ -139,14 +139,14 @@ def test_the_network_of_an_onnx_file_becomes_a_part(fitted, new, tmp_path):
 @pytest.mark.parametrize(
     ("feature", "reason"),
     [
-        ("efficientnet-lite0/regions", "it is a sequence"),
+        (f"{VIT}+random/regions", "it is a sequence"),
         ("glove-50/mean", "its encoder is not a network of open_clip, timm,"),
         ("glove-50/tokens", "it is a sequence"),
         ("word2vec:8/mean", "its word vectors are looked up by text"),
     ],
 )
 def test_other_features_are_refused_with_the_alternative(fitted, feature, reason):
-    encoder = {"efficientnet-lite0/regions": feature}.get(feature, "glove-50")
+    encoder = f"{VIT}/regions" if "regions" in feature else "glove-50"
     run = fitted([encoder], [feature], "--set", "epochs=1", head="concat")
     result = run("export", "run", "--with-encoder", status=1)
     line = result.stderr.strip()
@@ -245,6 +245,20 @@ def test_a_folder_holds_the_model_the_script_and_what_it_needs(fitted, new, monk
     monkeypatch.setattr(sys, "argv", ["predict.py", photos[0]])
     runpy.run_path("model/predict.py", run_name="__main__")
     assert capsys.readouterr().out == f"{photos[0]}: {', '.join(model(photos[0])[1])}\n"
+
+
+def test_the_script_of_a_model_of_captions_takes_no_photo(fitted, monkeypatch, capsys):
+    run = fitted([VIT], ["tfidf:20"])
+    run("export", "run", "--folder", "model")
+    readme = Path("model/README.md").read_text()
+    assert "python predict.py --caption 'a dog in the snow'\n" in readme
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--caption", "a dog and a boat"])
+    runpy.run_path("model/predict.py", run_name="__main__")
+    assert {*capsys.readouterr().out.rstrip("\n").split(", ")} == {"dog", "boat"}
+    monkeypatch.setattr(sys, "argv", ["predict.py", "photo.jpg"])
+    with pytest.raises(SystemExit):
+        runpy.run_path("model/predict.py", run_name="__main__")
+    assert "the model takes captions only" in capsys.readouterr().err
 
 
 def test_the_script_imports_nothing_of_this_package():
