@@ -92,6 +92,7 @@ class Predictor:
         except SpecMismatchError as error:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
         assert self.run.model  # is loaded
+        self._reported = set[str]()  # remarks of encoders
 
     @property
     def device(self) -> str:
@@ -146,7 +147,7 @@ class Predictor:
                 f"{' and '.join(sorted(self._needed()))}"
             )
         predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
-        notes = [*self._unused(rows), *_failures(rows, by_image), *predicted.warnings]
+        notes = [*self._unused(rows), *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
         for note in notes:
             warnings.warn(note, PredictionWarning, stacklevel=2)
         return Predictions(
@@ -178,6 +179,17 @@ class Predictor:
         given = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
         unused = sorted({kind for kind, any_given in given.items() if any_given} - self._needed())
         return [f"{self.run.path} has no feature of {kind}, which are not used" for kind in unused]
+
+    def _remarks(self) -> list[str]:
+        """What encoders say of all inputs so far, such as how many captions they cut, if it is new."""
+        lines = {
+            f"{', '.join(runner.names.values())}: {remark}, so far"
+            for runner in self.runners
+            for remark in runner.tower.remarks()
+        }
+        new = lines - self._reported
+        self._reported |= new
+        return sorted(new)
 
     def _of_images(self, rows: InputRows) -> dict[str, Rows]:
         """Feature in the store → the row of each image, (n,); with the texts of captioners.

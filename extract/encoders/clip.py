@@ -150,7 +150,7 @@ class ClipCaptions(Tower):
         super().__init__({"text": spec})
         self._checkpoint = checkpoint
         self.context = checkpoint.context_length  # tokens
-        self._cut: list[str] = []  # captions longer than the context
+        self._cut: list[None] = []  # one for each caption longer than the context
 
     def load(self, device: str) -> None:
         import open_clip
@@ -181,7 +181,7 @@ class ClipCaptions(Tower):
         if len(text) < len(item) or (
             full and (longer([text])[0] != longer_blank).sum() > (ids != blank).sum()
         ):
-            self._cut.append(item)  # list.append is atomic
+            self._cut.append(None)  # atomic, and keeps no text
         return ids
 
     def remarks(self) -> list[str]:

@@ -44,7 +44,7 @@ class GloveCaptions(Tower):
         self._name, self._dim = name, int(name.removeprefix("glove-"))
         self._file = options.weights or self._packaged()
         spec = {"encoder": "glove", "weights": file_identity(self._file), "tokenizer": TOKENIZING}
-        self._cut: list[str] = []  # captions longer than the context
+        self._cut: list[None] = []  # one for each caption longer than the context
         self._file_remarks: list[str] = []
         super().__init__({"mean": spec | {"pooling": "mean"}, "tokens": spec | {"pooling": "none"}})
 
@@ -72,7 +72,7 @@ class GloveCaptions(Tower):
         words = (self._rows[word] for word in self._words(text) if word in self._rows)
         rows = list(islice(words, CONTEXT))
         if len(text) < len(item) or next(words, None) is not None:
-            self._cut.append(item)  # list.append is atomic
+            self._cut.append(None)  # atomic, and keeps no text
         if not rows:
             raise InputError("no-known-word", f"none of its words has a vector in {Path(self._file).name}")
         vectors: Vectors = self._vectors[rows].astype(np.float32)

@@ -66,7 +66,7 @@ class TransformerCaptions(Tower):
         self._name, self._options = name, options
         self._source = local_folder(name, options.weights, FOLDER) or _published(name)
         self.normalised = name == MINILM
-        self._cut: list[str] = []  # captions longer than the context
+        self._cut: list[None] = []  # one for each caption longer than the context
         self.context = CONTEXT  # or the model's own limit, known after `load`
         spec = {
             "encoder": "transformers",
@@ -123,7 +123,7 @@ class TransformerCaptions(Tower):
         if len(ids) == self.context:
             longer = self._longer(text, truncation=True, max_length=self.context + 1)["input_ids"]
         if len(text) < len(item) or len(longer) > self.context:
-            self._cut.append(item)  # list.append is atomic
+            self._cut.append(None)  # atomic, and keeps no text
         return ids  # a list of token ids
 
     def remarks(self) -> list[str]:

@@ -176,6 +176,14 @@ def test_captions_and_learned_features_are_those_of_predict(fitted, kinds):
     assert np.abs(scores - without).max() > 0.01
 
 
+def test_captions_that_are_cut_are_reported_when_they_are(fitted, kinds):
+    predictor, long = Predictor("run"), "a dog " * 3000
+    with pytest.warns(PredictionWarning, match=r"1 caption is longer than \d+ tokens and was cut, so far"):
+        assert len(predictor(kinds["rgb.png"], long).warnings) == 1
+    assert predictor(kinds["rgb.png"], "a dog").warnings == []
+    assert "2 captions are longer" in str(quietly(predictor, kinds["rgb.png"], long + "a cat").warnings)
+
+
 @pytest.mark.slow
 def test_sequences_regions_and_several_captions_are_those_of_predict(folder, run, tmp_path):
     root = folder(60)
