@@ -12,7 +12,7 @@ from dataclasses import asdict
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -49,7 +49,7 @@ from encode_once.cache.options import (
     warn,
 )
 from encode_once.cache.process import keep_freed_memory
-from encode_once.cache.terminal import one_line, printable
+from encode_once.cache.terminal import one_line, printable, short_list
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
@@ -427,12 +427,38 @@ def recipe_run(
     say_next("recipe", "show", names[0] if names[0] != "all" else recipes[0].name)
 
 
+class Absent(NamedTuple):
+    """Ids and keys that no file of a store and of runs may hold."""
+
+    names: list[str]
+    runs: Path
+
+
+def _absent(absent: Sequence[str], absent_file: Path | None, runs: Path) -> Absent:
+    from encode_once.deploy.forget import read_list
+
+    return Absent([*absent, *(read_list(absent_file) if absent_file else ())], runs)
+
+
+absent_options = grouped(
+    "absent",
+    _absent,
+    click.option("--absent", multiple=True, metavar="ID",
+                 help="Search all files of store and runs for this id or hexadecimal key; repeatable."),
+    click.option("--absent-file", metavar="LIST", help="The same for each line of a file of forget -o.",
+                 type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+    click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
+                 help="Folder of the runs, for --absent."),
+)  # fmt: skip
+
+
 @store.command()
 @features_argument
 @store_option
 @click.option("--quick", is_flag=True, help="Read headers, keys and checksums only.")
 @click.option("--repair", is_flag=True, help="Keep the intact rows; rename damaged files to .damaged.")
 @click.option("--recompute", type=click.IntRange(1), metavar="N", help="Encode N rows again and compare.")
+@absent_options
 @trust_option
 @device_option
 @json_option
@@ -442,6 +468,7 @@ def verify(
     quick: bool,
     repair: bool,
     recompute: int | None,
+    absent: "Absent",
     trust: bool,
     device: str,
     as_json: bool,
@@ -456,8 +483,10 @@ def verify(
       encode-once store verify
       encode-once store verify clip-vit-l/image --recompute 20
       encode-once store verify --repair
+      encode-once store verify --absent 17.jpg
     """
     from encode_once.cache import maintenance
+    from encode_once.deploy.forget import found_in
 
     opened = existing_store(store)
     changes = maintenance.repair(opened, features) if repair else []
@@ -473,6 +502,9 @@ def verify(
             line = f"{result.feature}: {result.rows} rows encoded again differ by at most {result.worst:.1e}"
             say(line)
             problems += [] if result.agrees else [f"{line}: more than arithmetic explains"]
+    if absent.names:
+        files = found_in(opened, absent.runs, absent.names)
+        problems += [f"{path} holds {short_list(texts)}" for path, texts in files.items()]
     if as_json:
         click.echo(json.dumps({"problems": problems, "changes": changes}, indent=1))
     for problem in [] if as_json else problems:
@@ -480,6 +512,8 @@ def verify(
     if problems:
         raise StoreError(f"{store}: {len(problems)} problems (see above); --repair sets damaged files aside")
     say(f"{store}: no problems found{' in headers and keys' if quick else ''}")
+    if absent.names:
+        say(f"{len(absent.names)} ids and keys are in no file of {store} and {absent.runs}")
     say_next("fit", "--head", "mlp", *store_words(store))
 
 

@@ -107,6 +107,43 @@ class FileIndex:
             None,
         )
 
+    def entries(self) -> list[tuple[str, bytes]]:
+        """Path and key of every file, whether it has changed or not."""
+        query = "SELECT path, key FROM keys_of_files"
+        rows: list[tuple[Any, Any]] = []
+        if self._path.exists():
+            rows = self._transaction(lambda connection: connection.execute(query).fetchall(), [])
+        return [
+            (os.fsdecode(raw), key) for raw, key in rows if isinstance(raw, bytes) and isinstance(key, bytes)
+        ]
+
+    def forget(self, paths: Collection[str], keys: Collection[bytes]) -> int:
+        """Remove the files of these paths or keys, with all bytes of what was removed before; their number.
+
+        Raises:
+            StoreError: the index is read-only, or the disk fails.
+        """
+        if not self._path.exists():
+            return 0
+        if self._read_only:
+            raise StoreError(f"{self._path} is opened for reading only")
+        columns = {"path": [(os.fsencode(path),) for path in paths], "key": [(key,) for key in keys]}
+
+        def delete(connection: sqlite3.Connection) -> int:
+            deletions = (
+                connection.executemany(f"DELETE FROM keys_of_files WHERE {name} = ?", rows)  # noqa: S608
+                for name, rows in columns.items()
+            )
+            return sum(max(deletion.rowcount, 0) for deletion in deletions)
+
+        count = self._transaction(delete, 0)
+        try:
+            with self._connected("mode=rw") as connection:
+                connection.execute("VACUUM")  # deleted rows stay in the file otherwise
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {error}. It may be deleted: it only saves time") from error
+        return count
+
     def problems(self) -> list[str]:
         """One line for each problem of the database."""
         if not os.path.lexists(self._path):

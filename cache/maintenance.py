@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.errors import DamagedError, StoreBusyError, StoreError, collected, unknown_name
@@ -64,7 +65,7 @@ def repair(store: Store, names: Sequence[str] = ()) -> list[str]:
     restored from the inventory, and lost parts forgotten. The next extract encodes the missing rows and
     writes the missing tables.
     """
-    _check_replaceable(store)
+    check_replaceable(store)
     lines = [_restore(store, name) for name in store.lost_features()]
     for name in names or store.features():
         try:
@@ -160,11 +161,11 @@ def compact(store: Store, names: Sequence[str] = ()) -> list[Change]:
 
     The vectors of a table are then consecutive, so that `fit` maps instead of copying them.
     """
-    _check_replaceable(store)
+    check_replaceable(store)
     tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
-        with _opened_alone(store, name) as feature:
+        with opened_alone(store, name) as feature:
             size, nbytes = len(feature.keys), feature.nbytes
             of_tables = feature.find(_contents(tables, feature))
             rows = np.concatenate([of_tables[of_tables >= 0], np.arange(size)])
@@ -182,20 +183,17 @@ def drop_unreferenced(store: Store, names: Sequence[str] = (), *, delete: bool =
     Generated captions of a table's images count as captions of the table, alone and joined to its own.
     """
     if delete:
-        _check_replaceable(store)
+        check_replaceable(store)
     tables = all_captioned_tables(store)
     changes = []
     for name in names or store.features():
-        with _opened_alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
+        with opened_alone(store, name) if delete else nullcontext(store.feature(name)) as feature:
             nbytes = feature.nbytes
             is_needed = KeyIndex(_contents(tables, feature)).find(feature.keys) >= 0
             dropped = int((~is_needed).sum())
             if delete and dropped:
                 feature.forget_overcome_failures()
-                for part, first in zip(feature.parts, feature.starts.tolist(), strict=False):
-                    of_part = is_needed[first : first + part.rows]
-                    if not of_part.all():
-                        _replace(feature, [part], first + np.flatnonzero(of_part))
+                keep_rows(feature, is_needed)
             feature.reload()
             changes.append(Change(name, dropped, feature.nbytes - nbytes))
     return changes
@@ -224,7 +222,7 @@ def drop_feature(store: Store, name: str) -> Dropped:
         StoreBusyError: a process is writing it.
         StoreError: the store is read-only, or has a base.
     """
-    _check_replaceable(store)
+    check_replaceable(store)
     folder = store.folder(name)
     with all_locked(folder, name):
         rows, nbytes = _size(store, name)
@@ -246,7 +244,7 @@ def forget_table(store: Store, name: str) -> Dropped:
         UsageError: the store has no such table.
         StoreError: the store is read-only, or has a base.
     """
-    _check_replaceable(store)
+    check_replaceable(store)
     path, rows = table_file(store, name), 0
     with suppress(StoreError):  # a damaged table can be forgotten, too
         rows = read_header(path).rows
@@ -285,7 +283,7 @@ def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
     return keys[first_occurrences(keys)]
 
 
-def _check_replaceable(store: Store) -> None:
+def check_replaceable(store: Store) -> None:
     """Refuse to replace files of a read-only store, or of a store with a base."""
     store.check_writable()
     if store.base:
@@ -293,7 +291,7 @@ def _check_replaceable(store: Store) -> None:
 
 
 @contextmanager
-def _opened_alone(store: Store, name: str) -> Iterator[Feature]:
+def opened_alone(store: Store, name: str) -> Iterator[Feature]:
     """The feature without any other writer, after the committed rows of dead writers are sealed.
 
     It is shared with no reader: where parts are replaced, rows change their numbers.
@@ -306,6 +304,15 @@ def _opened_alone(store: Store, name: str) -> Iterator[Feature]:
         feature.note_parts()
         yield feature
         feature.note_parts()
+
+
+def keep_rows(feature: Feature, is_kept: NDArray[np.bool_]) -> None:
+    """Drop the other rows of a feature that is `opened_alone`; parts that keep all their rows stay."""
+    for part, first in zip(feature.parts, feature.starts.tolist(), strict=False):
+        of_part = is_kept[first : first + part.rows]
+        if not of_part.all():
+            _replace(feature, [part], first + np.flatnonzero(of_part))
+    feature.reload()
 
 
 def _replace(feature: Feature, parts: Sequence[Part], rows: RowIndex) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from encode_once.cache.format.hdf5 import (
     write_texts,
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
-from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack
+from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
 
@@ -119,6 +119,26 @@ class Table:
         if modality == "image":
             return self.images
         return [text for column in (self.captions, *self.more_captions) for text in column]
+
+    def take(self, rows: RowIndex) -> "Table":
+        """The table of these rows, in this order."""
+
+        def of(column: Sequence[Any]) -> list[Any]:
+            return [column[row] for row in rows]
+
+        return replace(
+            self,
+            ids=of(self.ids),
+            images=of(self.images),
+            captions=of(self.captions),
+            labels=None if self.labels is None else of(self.labels),
+            columns={name: of(column) for name, column in self.columns.items()},
+            image_keys=None if self.image_keys is None else self.image_keys[rows],
+            caption_keys=None if self.caption_keys is None else self.caption_keys[rows],
+            more_captions=[of(column) for column in self.more_captions],
+            more_caption_keys=[keys[rows] for keys in self.more_caption_keys],
+            row_keys=None if self.row_keys is None else self.row_keys[rows],
+        )
 
     def has_rows_of(self, other: "Table") -> bool:
         """Whether both have the same rows in the same order, wherever they were read from."""

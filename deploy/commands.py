@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from encode_once.cache import UsageError
+from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
     RunFolder,
     alert,
     data_option,
     device_option,
     excel_option,
+    existing_store,
     grouped,
     json_option,
     output_option,
@@ -23,6 +24,8 @@ from encode_once.cache.options import (
     refuse,
     say,
     say_next,
+    store_option,
+    store_words,
     verb,
     warn,
 )
@@ -40,6 +43,7 @@ CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
     from encode_once.cache import Store, Table
+    from encode_once.cache.removal import EqualImages
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.runs.run import Run
     from encode_once.extract.readers import Columns
@@ -522,6 +526,63 @@ def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeO
     return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
 
 
+@verb()
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--file", "listed", metavar="LIST", help="A file with an id in each line.",
+              type=click.Path(path_type=Path, exists=True, dir_okay=False))  # fmt: skip
+@click.option("--equal-images", type=click.Choice(["forget", "keep"]),
+              help="Rows that are not named but have the same image. [default: refuse]")  # fmt: skip
+@click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
+              help="Folder of the runs.")  # fmt: skip
+@store_option
+@output_option(help="Write the ids and keys, for store verify --absent-file.")
+@json_option
+def forget(
+    ids: Sequence[str],
+    listed: Path | None,
+    equal_images: "EqualImages | None",
+    runs: Path,
+    store: str,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Remove images and captions of rows from the store and from what runs keep.
+
+    Removed are rows of tables, vectors, failures, paths in the index, and rows of a run's scores, labels and
+    predictions, whose figures are computed again. Vectors of captions that other rows have, too, stay. Models
+    that were fitted on a row stay as they are: they are named, with the command that fits them again. An ID
+    that several tables have means all of them. The path of an image, or a key in hexadecimal, is an ID, too.
+
+    At the end all files of the store and the runs are searched. What still names a row, such as the page of
+    an audit, is named, and the exit status is 1. Your data, and files elsewhere, are yours to delete. After a
+    kill, run the same command again.
+
+    \b
+    Examples:
+      encode-once forget 17.jpg
+      encode-once forget --file requests.txt --equal-images forget -o forgotten.txt
+    """
+    from encode_once.deploy import forget as forgetting
+
+    names = [*dict.fromkeys([*ids, *(forgetting.read_list(listed) if listed else ())])]
+    if not names:
+        raise UsageError("name the rows to forget, or --file LIST")
+    result = forgetting.forget(existing_store(store), runs, names, equal_images)
+    for line in forgetting.lines(result):
+        say(line)
+    warn(forgetting.warnings(result))
+    if output:
+        output.write_text("".join(f"{name}\n" for name in (*result["ids"], *result["keys"])), "utf-8")
+    if as_json:
+        click.echo(json.dumps(result, indent=1))
+    if result["left"]:
+        raise DataError(f"{len(result['left'])} files still name what was forgotten (see above): delete them")
+    words = [word for name in result["ids"][:3] for word in ("--absent", name)]
+    if output:
+        words = ["--absent-file", str(output)]
+    say_next("store", "verify", *words, *store_words(store))
+
+
 @verb("predict")
 @click.argument("run", type=RunFolder())
 @data_option
@@ -567,5 +628,5 @@ def bench_predict(
     print_result(result, as_json, lambda: text(result))
 
 
-verbs = (evaluate, predict, monitor, export_run)
+verbs = (evaluate, predict, monitor, forget, export_run)
 benches = (bench_predict,)

@@ -61,7 +61,7 @@ ORDER = {
     "deploy": [
         "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file", "run_graph",
         "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph", "graph_check",
-        "folder", "bench", "commands",
+        "folder", "run_forgetting", "forget", "bench", "commands",
     ],
 }  # fmt: skip
 

@@ -66,6 +66,7 @@ STEPS = [
     ("store gc", "store gc --delete"),
     ("store gc --delete", "store compact"),
     ("store drop glove-50/tokens", "store list"),
+    ("forget 7.png", "store verify --absent 7.png"),
 ]
 
 

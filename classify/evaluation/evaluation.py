@@ -38,6 +38,18 @@ class ScoredRows:
 
     __repr__ = short_repr
 
+    def take(self, rows: RowIndex) -> "ScoredRows":
+        """These rows, in this order."""
+        return ScoredRows(
+            [self.ids[row] for row in rows],
+            self.scores[rows],
+            self.labels[rows],
+            keys=self.keys[rows],
+            folds=None if self.folds is None else self.folds[rows],
+            missing=None if self.missing is None else self.missing[rows],
+            groups=None if self.groups is None else self.groups[rows],
+        )
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -294,15 +294,10 @@ class Run:
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
             save_file(_arrays(self.model), new(WEIGHTS))
-            with create_hdf5(new(SCORES)) as file:
-                self._put_scores(file)
+            self._write_scores(new)
             write_csv(new(HISTORY), [field.name for field in fields(Epoch)], map(astuple, self.history))
             self._write_decision(new, metrics, predictions)
-            record = self.record.with_paths(partial(relative, folder=self.path))
-            content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(record)}
-            content["tuning"] = content.pop("decision")  # its name in the file
-            del content["data"]  # the same as `table`
-            write_json(new("run.json"), content)
+            self._write_record(new)
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             self._write_card(new, card)
         self._remove_page()
@@ -317,10 +312,33 @@ class Run:
             self._write_card(new, card)
         self._remove_page()
 
+    def save_rows(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
+        """Write the kept rows, the record, and what `save_decision` writes; or none of them.
+
+        card: as for `save`.
+        """
+        with replacing_together(self.path, FILES) as new:
+            self._write_scores(new)
+            self._write_record(new)
+            self._write_decision(new, metrics, predictions)
+            self._write_card(new, card)
+        self._remove_page()
+
     def save_card(self, card: str) -> None:
         """Replace the card alone."""
         with replacing_together(self.path, FILES) as new:
             self._write_card(new, card)
+
+    def _write_record(self, new: Replacement) -> None:
+        record = self.record.with_paths(partial(relative, folder=self.path))
+        content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(record)}
+        content["tuning"] = content.pop("decision")  # its name in the file
+        del content["data"]  # the same as `table`
+        write_json(new("run.json"), content)
+
+    def _write_scores(self, new: Replacement) -> None:
+        with create_hdf5(new(SCORES)) as file:
+            self._put_scores(file)
 
     def _write_card(self, new: Replacement, card: str) -> None:
         """Write the last files: the card, or none, as the old one shows the run as it was; and checksums."""
