@@ -20,6 +20,7 @@ from encode_once.cache.removal import (
     remove_rows,
     remove_vectors,
 )
+from encode_once.cache.store import FIRST_FILES
 from encode_once.cache.terminal import short_list
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionSpec
@@ -70,8 +71,11 @@ def forget(
         StoreBusyError: a process is writing a feature.
     """
     loaded, unread = _load_runs(runs)
-    scratch = (run.path / "store" for run in loaded)
-    stores = [store, *(Store(path) for path in scratch if (path / "store.json").exists())]
+    scratch = [run.path / "store" for run in loaded]  # may hold no more than the index of files
+    stores = [
+        store,
+        *(Store(path) for path in scratch if any((path / name).exists() for name in FIRST_FILES)),
+    ]
     content = content_of(store, ids, equal_images, _known_keys(stores, loaded, store, ids))
     if len(content.unknown) == len(set(ids)) and not len(content.all_keys):
         names = short_list(content.unknown)
@@ -205,7 +209,7 @@ def refit_words(run: Run, name_data: bool) -> list[str]:
         if rule[name] != usual_rule[name]:
             words += [f"--{name.replace('_', '-')}", str(rule[name])]
     for name, value in spec.options.items():
-        if name != "classes":
+        if name != "classes" and (name, value) != ("seed", spec.seed):
             words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     words += ["--data", short_path(record.table)] if name_data else []
     return [*words, "--store", short_path(record.store), "--run", str(run.path), "--overwrite"]

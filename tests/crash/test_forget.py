@@ -59,6 +59,4 @@ def test_after_a_kill_at_any_moment_the_same_command_forgets_the_rest(
         assert verify(Store(place / "store")) == []
         assert len(Store(place / "store").table().ids) == 28
         check(place / "runs/linear")
-    print(
-        f"{kills} kills, {ended} of them after the last change; {between} between two; {longest:.1f} s without"
-    )
+    print(f"{kills} kills in {longest:.1f} s: {between} between two changes, {ended} after the last")
