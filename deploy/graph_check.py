@@ -162,7 +162,7 @@ def _is_there(image: str) -> bool:
 def _picture(path: Path, seed: int) -> str:
     """Write a picture with shapes and noise."""
     rng = np.random.default_rng(seed)
-    shapes = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((640, 480 + 16 * seed))
+    shapes = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((400, 300 + 16 * seed))
     noise = rng.integers(-20, 21, (shapes.height, shapes.width, 3))
     Image.fromarray((np.asarray(shapes) + noise).clip(0, 255).astype(np.uint8)).save(path)
     return str(path)

@@ -12,7 +12,14 @@ from encode_once.cache.names import OWN, FeatureName
 from encode_once.classify.data.text.tfidf import TfIdf
 from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoder_graph import EncoderPart, tower_part, words_part
-from encode_once.deploy.onnx_file import graph_of, joined, onnx_library, serialised, with_properties
+from encode_once.deploy.onnx_file import (
+    ExportError,
+    graph_of,
+    joined,
+    onnx_library,
+    serialised,
+    with_properties,
+)
 from encode_once.deploy.run_graph import RunGraph, run_metadata
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options, Tower
@@ -114,6 +121,8 @@ def _part(run: Run, tower: Tower, features: Mapping[str, str]) -> EncoderPart:
         return tower_part(tower, features)
     except DataError as error:
         raise _refused(", ".join(features.values()), str(error)) from error
+    except ExportError as error:
+        raise ExportError(f"{error}; {INSTEAD}") from error
 
 
 def _word_parts(run: Run) -> list[EncoderPart]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from encode_once.cache import DataError
+from encode_once.deploy.caption_tokens import tokenizer_json
 from encode_once.deploy.encoder_graph import tower_part
 from encode_once.deploy.onnx_file import ExportError, joined, session
 from encode_once.deploy.predict_script import tokens
@@ -122,3 +123,10 @@ def test_parts_that_do_not_fit_together_are_reported():
     part = tower_part(tower_of("timm:test_vit", "image"), {"pooled": "f"})
     with pytest.raises(ExportError, match="cannot join"):
         joined(part.graph, part.graph, {"f": "nothing"})
+
+
+def test_a_tokenizer_that_is_not_clips_is_refused():
+    tower = tower_of("open_clip:ViT-S-32-alt", "caption")
+    tower._tokenizers = [object()]
+    with pytest.raises(DataError, match="its tokenizer is not CLIP's"):
+        tokenizer_json(tower)

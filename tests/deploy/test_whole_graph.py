@@ -67,8 +67,8 @@ FEATURES = {
         ["pixels"],
     ),
     "different images": (
-        ["efficientnet-lite0", VIT],
-        [f"{VIT}+random/pooled", "efficientnet-lite0/pooled"],
+        [VIT, "timm:test_resnet"],
+        [f"{VIT}+random/pooled", "timm:test_resnet+random/pooled"],
         ["pixels", "pixels_2"],
     ),
     "image and words": ([VIT], [f"{VIT}+random/pooled", "tfidf:20"], ["pixels", "word_counts"]),
@@ -155,6 +155,15 @@ def test_other_features_are_refused_with_the_alternative(fitted, feature, reason
     assert line.endswith("without --with-encoder and --folder, export takes its vectors as input")
     assert not Path("model.onnx").exists()
     run("export", "run")
+
+
+def test_a_network_that_torch_cannot_export_is_refused_with_the_alternative(fitted):
+    network = "timm:test_vit4"  # its RMS norm has no operator in this version of ONNX
+    run = fitted([network], [f"{network}+random/pooled"])
+    line = run("export", "run", "--with-encoder", status=1).stderr.strip()
+    assert line.startswith(f"Error: torch cannot export the network of {network}+random/pooled: ")
+    assert line.endswith("export takes its vectors as input")
+    assert line.count("\n") == 0
 
 
 def test_without_the_images_of_its_rows_generated_ones_are_compared_on(fitted):
