@@ -55,27 +55,30 @@ def example(tmp_path_factory):
     return root
 
 
-@pytest.fixture
-def fitted(example, run, tmp_path):
-    """A run on images, captions and tf-idf."""
-    shutil.copytree(example, tmp_path, dirs_exist_ok=True)
-    Path("all").rename("run")
-    return run
+@pytest.fixture(scope="module")
+def on_all(example):
+    """A predictor of the run on images, captions and tf-idf."""
+    return Predictor(example / "all")
+
+
+@pytest.fixture(scope="module")
+def on_images(example):
+    """A predictor of the run on images only."""
+    return Predictor(example / "images")
 
 
 @pytest.fixture
 def images_only(example, run, tmp_path):
-    """A run on images only."""
+    """A copy of the run on images only, and its store."""
     shutil.copytree(example, tmp_path, dirs_exist_ok=True)
     Path("images").rename("run")
     return run
 
 
-@pytest.fixture
-def kinds(tmp_path):
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
     """Images of all kinds: name → path."""
-    root = tmp_path / "kinds"
-    root.mkdir()
+    root = tmp_path_factory.mktemp("kinds")
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     large = picture(901, (1500, 1200))
@@ -118,9 +121,8 @@ def quietly(predictor, *args, **kwargs):
         return predictor(*args, **kwargs)
 
 
-def test_scores_are_those_of_predict_for_images_of_every_kind(images_only, kinds):
+def test_scores_are_those_of_predict_for_images_of_every_kind(images_only, on_images, kinds):
     scores, labels = by_command(images_only, kinds.values(), "--store", "fresh")
-    predictor = Predictor("run")
     before = files_of(".")
     forms = {
         "paths": [str(path) for path in kinds.values()],
@@ -128,56 +130,71 @@ def test_scores_are_those_of_predict_for_images_of_every_kind(images_only, kinds
         "opened": [Image.open(path) for path in kinds.values()],
     }
     for images in forms.values():
-        assert_same(predictor(images), scores, labels)
+        assert_same(on_images(images), scores, labels)
     assert files_of(".") == before
-    one_by_one = np.concatenate([predictor(path).scores for path in kinds.values()])
+    one_by_one = np.concatenate([on_images(path).scores for path in kinds.values()])
     np.testing.assert_allclose(one_by_one, scores, atol=CLOSE)
 
 
-def test_pixels_are_taken_as_the_file_has_them_unless_it_is_read_at_a_reduced_size(images_only, kinds):
+def test_pixels_are_taken_as_the_file_has_them_unless_it_is_read_at_a_reduced_size(on_images, kinds):
     names = [name for name in kinds if name != "turned.jpg"]
-    scores, _ = by_command(images_only, [kinds[name] for name in names])
+    scores = on_images([kinds[name] for name in names]).scores
     read = [Image.open(kinds[name]) for name in names]
     for image in read:
         image.load()
-    predictor = Predictor("run")
-    np.testing.assert_allclose(predictor(read).scores, scores, atol=CLOSE)
-    copies = [image.copy() for image in read]
-    assert [image.tobytes() for image in copies] == [image.tobytes() for image in read]
+    before = [image.tobytes() for image in read]
+    np.testing.assert_allclose(on_images(read).scores, scores, atol=CLOSE)
+    assert [image.tobytes() for image in read] == before
     arrays = {name: np.asarray(image) for name, image in zip(names, read, strict=True)}
     chosen = ["grey.png", "rgb.png", "deep.png", "alpha.webp"]
     rows = [names.index(name) for name in chosen]
-    np.testing.assert_allclose(predictor([arrays[n] for n in chosen]).scores, scores[rows], atol=CLOSE)
+    np.testing.assert_allclose(on_images([arrays[n] for n in chosen]).scores, scores[rows], atol=CLOSE)
     stack = np.stack([np.asarray(picture(seed)) for seed in range(3)])  # (n, h, w, 3)
-    assert len(predictor(stack)) == 3
+    assert len(on_images(stack)) == 3
     turned = Image.open(kinds["turned.jpg"])
     turned.load()
-    by_file, by_pixels = predictor(kinds["turned.jpg"]).scores, predictor(turned).scores
+    by_file, by_pixels = on_images(kinds["turned.jpg"]).scores, on_images(turned).scores
     assert 0 < np.abs(by_file - by_pixels).max() < 0.2
 
 
-def test_captions_and_learned_features_are_those_of_predict(fitted, kinds):
-    path = kinds["rgb.png"]
-    scores, labels = by_command(fitted, [path], "--caption", "a dog and a boat")
-    predictor = Predictor("run")
-    assert_same(predictor(path, "a dog and a boat"), scores, labels)
-    without, labels = by_command(fitted, [path])
+def test_rows_with_all_some_and_broken_inputs_are_those_of_predict(example, run, on_all, kinds, tmp_path):
+    path, broken = kinds["rgb.png"], tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    lines = [f"{path},a dog and a boat,0", f"{path},,1", ",a cat,2", f"{broken},a cat,3"]
+    Path("new.csv").write_text("\n".join(["image,caption,id", *lines]))
+    words = (
+        "--data",
+        "new.csv",
+        "--images",
+        "/",
+        "-o",
+        "out.csv",
+        "--scores",
+        "scores.csv",
+        "--store",
+        "new",
+    )
+    run("predict", example / "all", *words)
+    with open("scores.csv") as file:
+        scores = np.array([row[1:] for row in csv.reader(file)][1:], float)
+    with open("out.csv") as file:
+        labels = [set(row["Labels"].split()) for row in csv.DictReader(file)]
+    captions = ["a dog and a boat", None, "a cat", "a cat"]
     with pytest.warns(PredictionWarning) as caught:
-        alone = predictor(path)
+        predictions = on_all([path, path, None, broken], captions)
+    assert_same(predictions, scores, labels)
+    assert predictions.missing == [[], [MEAN, TFIDF], [LITE0], [LITE0]]
     assert [str(warning.message).partition(" rows have no")[0] for warning in caught] == [
-        f"{MEAN}: 1 of 1",
-        f"{TFIDF}: 1 of 1",
-    ]
-    assert_same(alone, without, labels)
-    assert alone[0].missing == [MEAN, TFIDF]
-    only_text, labels = by_command(fitted, [], "--caption", "a cat")
-    with pytest.warns(PredictionWarning):
-        assert_same(predictor(captions="a cat"), only_text, labels)
-    assert np.abs(scores - without).max() > 0.01
+        f"1 of 4 images could not be encoded, such as {broken}: not-an-image "
+        "(not one of " + str(caught[0].message).partition("(not one of ")[2],
+        f"{LITE0}: 2 of 4", f"{MEAN}: 1 of 4", f"{TFIDF}: 1 of 4",
+    ]  # fmt: skip
+    assert predictions.warnings == [str(warning.message) for warning in caught]
+    assert_same(quietly(on_all, captions="a cat"), scores[2:3], labels[2:3])
 
 
-def test_captions_that_are_cut_are_reported_when_they_are(fitted, kinds):
-    predictor, long = Predictor("run"), "a dog " * 3000
+def test_captions_that_are_cut_are_reported_when_they_are(on_all, kinds):
+    predictor, long = on_all, "a dog " * 3000
     with pytest.warns(PredictionWarning, match=r"1 caption is longer than \d+ tokens and was cut, so far"):
         assert len(predictor(kinds["rgb.png"], long).warnings) == 1
     assert predictor(kinds["rgb.png"], "a dog").warnings == []
@@ -223,6 +240,7 @@ def test_sequences_regions_and_several_captions_are_those_of_predict(folder, run
     assert predictions.ids == [*frame["ImageID"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [CAPTIONS, f"table+{CAPTIONS}"])
 def test_captions_of_a_captioner_are_those_of_predict(folder, run, tmp_path, kind):
     (tmp_path / "captioner.py").write_text(CAPTIONER)
@@ -240,29 +258,11 @@ def test_captions_of_a_captioner_are_those_of_predict(folder, run, tmp_path, kin
     assert_same(quietly(predictor, images, ["a bird"] * 4), scores, labels)
 
 
-def test_rows_that_cannot_be_read_are_labelled_by_the_rest_and_reported_once(fitted, kinds, tmp_path):
-    images = [str(kinds["rgb.png"]), str(tmp_path / "nowhere.png"), b"no picture", None]
-    predictor = Predictor("run")
-    with pytest.warns(PredictionWarning) as caught:
-        predictions = predictor(images, ["a dog", "a cat", "a cat", "a cat"])
-    (line,) = [str(w.message) for w in caught if "could not be encoded" in str(w.message)]
-    assert line.startswith(f"2 of 4 images could not be encoded, such as {images[1]}: missing")
-    assert len(predictions.warnings) == len(caught)
-    assert predictions.missing == [[], [LITE0], [LITE0], [LITE0]]
-    np.testing.assert_array_equal(predictions.scores[1], predictions.scores[3])
-    Path("out").mkdir()
-    (tmp_path / "out" / "broken.png").write_bytes(b"no picture")
-    kinds["rgb.png"].rename("out/whole.png")
-    scores, _ = by_command(fitted, ["out"])
-    again = quietly(predictor, ["out/broken.png", "out/whole.png"])
-    np.testing.assert_allclose(again.scores, scores, atol=CLOSE)
-
-
-def test_only_broken_images_are_an_error(fitted, tmp_path):
-    predictor = Predictor("run")
+def test_only_broken_images_are_an_error(on_all):
+    predictor = on_all
     with pytest.raises(DataError, match=r"none of the 2 images can be encoded, such as 0: empty"):
         predictor([b"", b"x"], ["a dog", "a cat"])
-    with pytest.raises(DataError, match=r"no row has what run is fitted on .*: pass captions and images"):
+    with pytest.raises(DataError, match=r"no row has what .*all is fitted on .*: pass captions and images"):
         predictor([None, None])
     assert len(predictor([])) == 0
     assert predictor([]).scores.shape == (0, 6)
@@ -290,8 +290,8 @@ def test_other_inputs_are_refused(images, captions, message):
         input_rows(images, captions, {})
 
 
-def test_a_data_frame_has_columns_as_the_run_or_common_ones(fitted, kinds, tmp_path):
-    predictor = Predictor("run")
+def test_a_data_frame_has_columns_as_the_run_or_common_ones(on_all, kinds, monkeypatch):
+    predictor = on_all
     path = str(kinds["rgb.png"])
     expected = quietly(predictor, [path, None], ["a dog", None])
     frame = pd.DataFrame({"Picture": [path, None], "text": ["a dog", None], "key": [7, 8]})
@@ -300,7 +300,8 @@ def test_a_data_frame_has_columns_as_the_run_or_common_ones(fitted, kinds, tmp_p
     assert predictions.ids == ["7", "8"]
     assert quietly(predictor, frame.drop(columns="key").set_index(pd.Index(["a", "b"]))).ids == ["a", "b"]
     named = frame.rename(columns={"Picture": "file of it", "text": "said"})
-    predictor.run.record.named_columns.update(image=["file of it"], captions=["said"])
+    names = {"image": ["file of it"], "captions": ["said"]}
+    monkeypatch.setitem(predictor.run.record.__dict__, "named_columns", names)
     np.testing.assert_allclose(quietly(predictor, named).scores, expected.scores, atol=CLOSE)
     pictures = pd.DataFrame({"ImageID": [path]})
     assert quietly(predictor, pictures)[0].missing == [MEAN, TFIDF]
@@ -322,8 +323,8 @@ def test_other_columns_of_a_data_frame_are_those_of_predict(folder, run):
         predictor(captions="a dog")
 
 
-def test_results_can_be_read_indexed_and_tabled(images_only, kinds):
-    predictions = Predictor("run")([*kinds.values()] * 2)
+def test_results_can_be_read_indexed_and_tabled(on_images, kinds):
+    predictions = on_images([*kinds.values()] * 2)
     first, last = predictions[0], predictions[-1]
     assert next(iter(predictions)).id == first.id == str(kinds["grey.png"])
     assert last.scores == dict(zip(predictions.classes, predictions.scores[-1].tolist(), strict=True))
@@ -342,23 +343,25 @@ def test_results_can_be_read_indexed_and_tabled(images_only, kinds):
     assert repr(first).startswith(f"<Prediction {first.id}: ")
 
 
-def test_captions_of_a_run_on_images_are_reported_as_not_used(images_only, kinds):
-    with pytest.warns(PredictionWarning, match="run has no feature of captions, which are not used"):
-        Predictor("run")(kinds["rgb.png"], "a dog")
+def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):
+    with pytest.warns(PredictionWarning, match="images has no feature of captions, which are not used"):
+        on_images(kinds["rgb.png"], "a dog")
 
 
-@pytest.mark.parametrize(
-    "head",
-    [
-        "linear",
-        "mlp",
-        *(pytest.param(h, marks=pytest.mark.slow) for h in ("knn", "forest", "gbm", "prototype")),
-    ],
-)
-def test_threads_that_call_at_once_get_equal_results(images_only, head):
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["mlp", "knn", "forest", "gbm", "prototype"])
+def test_heads_score_in_several_threads(images_only, head):
     options = ["--set", "epochs=2", "--set", "progress=false"] if head == "mlp" else []
     images_only("fit", "--head", head, "--features", LITE0, *options, "--run", "run", "--overwrite")
-    predictor = Predictor("run", workers=2)
+    check_threads(Predictor("run", workers=2))
+
+
+def test_threads_that_call_at_once_get_equal_results(on_images):
+    check_threads(on_images)
+
+
+def check_threads(predictor):
+    """Calls of several threads give equal results, and leave the state of the process."""
     images = [picture(seed) for seed in range(12)]
     expected = predictor(images).scores
     threads, filters = torch.get_num_threads(), [*warnings.filters]
@@ -379,8 +382,8 @@ def test_threads_that_call_at_once_get_equal_results(images_only, head):
     assert [*warnings.filters] == filters
 
 
-def test_encoders_are_loaded_once(images_only, monkeypatch):
-    predictor = Predictor("run")
+def test_encoders_are_loaded_once(on_images, monkeypatch):
+    predictor = on_images
     monkeypatch.setattr(Tower, "load", lambda *_: pytest.fail("loaded twice"))
     monkeypatch.setattr("encode_once.extract.encoders.towers", lambda *_: pytest.fail("made twice"))
     assert len(predictor([picture(1), picture(2)])) == len(predictor([picture(3)])) + 1
@@ -408,13 +411,14 @@ def test_other_weights_than_those_of_the_run_are_refused(folder, run, tmp_path):
 
 def test_random_weights_are_those_of_the_trial_and_reported(folder, run):
     folder(60)
-    run("extract", "--encoder", "efficientnet-lite0", "--weights", "random")
-    run("fit", "--head", "linear", "--features", "efficientnet-lite0+random/pooled", "--run", "run")
+    run("extract", "--encoder", "timm:test_vit", "--weights", "random")
+    run("fit", "--head", "linear", "--features", "timm:test_vit+random/pooled", "--run", "run")
     scores, labels = by_command(run, ["input/data/1.png"])
     with pytest.warns(PredictionWarning, match="has RANDOM weights: its vectors mean nothing"):
         assert_same(Predictor("run")("input/data/1.png"), scores, labels)
 
 
+@pytest.mark.slow
 def test_imported_vectors_are_refused(folder, run):
     folder(60)
     run("extract", "--encoder", "glove-50")
