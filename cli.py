@@ -54,6 +54,7 @@ from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
 from encode_once.classify.options import ignore_option
+from encode_once.classify.systems import commands as systems
 from encode_once.deploy import commands as deploy
 from encode_once.extract import commands as extract
 from encode_once.extract.commands import (
@@ -107,7 +108,7 @@ main.add_command(store)
 store.add_command(import_vectors)
 recipe.add_command(experiments.recipe_show)
 experiment.add_command(experiments.experiment_run)
-for verb in (*extract.verbs, *classify.verbs, *experiments.verbs, *deploy.verbs):
+for verb in (*extract.verbs, *classify.verbs, *experiments.verbs, *systems.verbs, *deploy.verbs):
     main.add_command(verb)
 for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches):
     bench.add_command(benchmark)

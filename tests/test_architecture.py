@@ -56,7 +56,7 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "pages", "audit", "report", "monitoring", "doctor", "bench", "commands",
+        "experiments", "pages", "systems", "audit", "report", "monitoring", "doctor", "bench", "commands",
     ],
     "deploy": [
         "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file", "run_graph",

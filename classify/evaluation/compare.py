@@ -14,6 +14,7 @@ import numpy as np
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.csv_file import write_csv
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import FloatArray, LabelMatrix
 from encode_once.classify.data.duplicates import join
 from encode_once.classify.data.rows import content_order, match
@@ -84,9 +85,9 @@ def against_first(
         DataError: classes or labels differ; without `anyway` rows differ or thresholds were tuned on them.
     """
     _check(evaluations)
-    evaluations, caveats = _on_shared_rows(evaluations, anyway)
-    caveats += _check_tuning(evaluations, anyway)
-    evaluations = _with_shared_groups(evaluations)
+    evaluations, caveats = on_shared_rows(evaluations, anyway)
+    caveats += check_tuning(evaluations, anyway)
+    evaluations = with_shared_groups(evaluations)
     first, *others = evaluations
     order = content_order(first.rows.keys, first.rows.ids)  # the same for all, so that draws are paired
     draws = [evaluation.draws(order) for evaluation in evaluations]
@@ -143,9 +144,19 @@ def write_differences(
 
 def _check(evaluations: Sequence[Evaluation]) -> None:
     """Refuse runs that can never be compared."""
-    first, names = evaluations[0], [evaluation.run for evaluation in evaluations]
+    names = [evaluation.run for evaluation in evaluations]
     if len(names) < 2 or len(set(names)) < len(names):
         raise UsageError("name two runs or more to compare, each once")
+    check_classes(evaluations)
+
+
+def check_classes(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse runs with different classes.
+
+    Raises:
+        DataError: there are some.
+    """
+    first = evaluations[0]
     for other in evaluations[1:]:
         if differing := set(first.classes) ^ set(other.classes):
             raise DataError(
@@ -154,7 +165,7 @@ def _check(evaluations: Sequence[Evaluation]) -> None:
             )
 
 
-def _on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[list[Evaluation], list[str]]:
+def on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[list[Evaluation], list[str]]:
     """The evaluations with the rows and classes in the order of the first; a caveat if rows are left out."""
     first, caveats = evaluations[0], []
     keys, ids = first.rows.keys, first.rows.ids
@@ -162,7 +173,7 @@ def _on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[li
     shared = positions[:, (positions >= 0).all(axis=0)]  # (runs, shared rows)
     n = shared.shape[1]
     if any(len(evaluation.rows.ids) > n for evaluation in evaluations):
-        counts = ", ".join(f"{len(evaluation.rows.ids)} of {evaluation.run}" for evaluation in evaluations)
+        counts = short_list([f"{len(evaluation.rows.ids)} of {evaluation.run}" for evaluation in evaluations])
         if not n or not anyway:
             hint = "fit them with the same --split" + (", or pass --anyway" if n else "")
             raise DataError(f"only {n} evaluated rows are in all runs ({counts}): {hint}")
@@ -179,7 +190,7 @@ def _on_shared_rows(evaluations: Sequence[Evaluation], anyway: bool) -> tuple[li
     return subsets, caveats
 
 
-def _with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
+def with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """The evaluations with rows grouped if any of them groups them: paired draws need equal groups."""
     groupings = [evaluation.rows.groups for evaluation in evaluations if evaluation.rows.groups is not None]
     if not groupings:
@@ -191,7 +202,7 @@ def _with_shared_groups(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     return [replace(evaluation, rows=replace(evaluation.rows, groups=groups)) for evaluation in evaluations]
 
 
-def _check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
+def check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
     """A caveat for each run whose thresholds were tuned on the rows it is evaluated on."""
     tuned_here = [evaluation.run for evaluation in evaluations if evaluation.tuned_here]
     if tuned_here and not anyway:

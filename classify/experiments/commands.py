@@ -149,7 +149,7 @@ def experiment_run(file: Path, folder: Path | None, store: str | None, jobs: int
         failed = [row for row in rows if row["error"]]
         rows = [*experiment.run(Store(store or content.store), folder, say, jobs), *failed]
     print_leaderboard(rows, as_json)
-    say_next("evaluate", *_best(rows))
+    say_next("compare", str(folder))
 
 
 @verb("show")

@@ -29,6 +29,7 @@ from encode_once.classify.spec import FitSpec
 
 Log = Callable[[str], None]
 FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
+TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 
 
 @dataclass(frozen=True)

@@ -370,7 +370,7 @@ def test_the_command_prints_the_leaderboard(filled, tmp_path, monkeypatch):
     result = CliRunner().invoke(cli.main, ["experiment", "run", "first.toml"])
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[0].split()[:3] == ["head", "features", "settings"]
-    assert "next: encode-once evaluate runs/first/" in result.stderr
+    assert "compare runs/first" in result.stderr.splitlines()[-1]
     assert len([*Path("runs/first").glob("*/run.json")]) == 2
     Path("first.toml").write_text('haeds = ["knn"]\n')
     assert CliRunner().invoke(cli.main, ["experiment", "run", "first.toml"]).exit_code == 2

@@ -1,0 +1,160 @@
+"""Which runs are the same system, what it is called, and on which eval sets it was measured."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from encode_once.cache import DataError, EncodeOnceError
+from encode_once.cache.keys import content_key
+from encode_once.classify import heads
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.experiments.trial import TECHNICAL, asked
+from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.spec import FitSpec
+
+SETTINGS = ("split", "groups", "decision", "tune_on", "validation", "scale")  # named only where they differ
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """A run's evaluation on rows of which none was fitted on: its eval rows, or one fold of them.
+
+    key: a hash of the rows and their labels.
+    ratio: eval rows per row that was fitted on.
+    """
+
+    run: str
+    fold: int | None
+    key: str
+    evaluation: Evaluation
+    ratio: float
+
+
+@dataclass(frozen=True)
+class SystemRuns:
+    """The runs of one system: equal in all but the seed and what it draws."""
+
+    spec: FitSpec  # without seed and technical options
+    runs: Sequence[Run]
+
+    @cached_property
+    def evaluations(self) -> list[Evaluation]:
+        """Of each run, on its eval rows."""
+        return [evaluate_kept(run) for run in self.runs]
+
+    @cached_property
+    def eval_sets(self) -> list[EvalSet]:
+        """Of all runs; each fold of a cross-validation is one."""
+        return [
+            eval_set
+            for run, evaluation in zip(self.runs, self.evaluations, strict=True)
+            for eval_set in _eval_sets(run, evaluation)
+        ]
+
+    def with_runs(self, runs: Sequence[Run]) -> "SystemRuns":
+        """The same system with other runs."""
+        return replace(self, runs=runs)
+
+
+def _eval_sets(run: Run, evaluation: Evaluation) -> Iterable[EvalSet]:
+    folds, n = evaluation.rows.folds, len(evaluation.rows.ids)
+    if folds is None:
+        yield EvalSet(str(run.path), None, _key(evaluation), evaluation, n / max(len(run.fitted_on), 1))
+        return
+    for fold in range(int(folds.max()) + 1):
+        rows = np.flatnonzero(folds == fold)
+        part = evaluation.subset(rows, evaluation.classes)
+        yield EvalSet(str(run.path), fold, _key(part), part, len(rows) / max(n - len(rows), 1))
+
+
+def _key(evaluation: Evaluation) -> str:
+    """A hash of rows and labels that depends neither on their order nor on that of the classes."""
+    columns = np.argsort(np.array(evaluation.classes))
+    labels = np.packbits(evaluation.rows.labels[:, columns], axis=1)
+    rows = sorted(
+        key.tobytes() + row.tobytes() for key, row in zip(evaluation.rows.keys, labels, strict=True)
+    )
+    return content_key(b"".join(rows)).hex()
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
+    """The runs at these paths, or in these folders of runs, each once; and a line about those left out.
+
+    Raises:
+        EncodeOnceError: a path is neither a run nor a folder of some, or a run that is named cannot be read.
+    """
+    runs, notes = dict[Path, Run](), list[str]()
+    for path in paths:
+        inside = [] if (path / "run.json").exists() else sorted(path.glob("*/run.json"))
+        unreadable = []
+        for file in inside:
+            try:
+                runs[file.parent.resolve()] = load_run(file.parent)
+            except EncodeOnceError as error:
+                unreadable.append(str(error))
+        if unreadable:
+            notes.append(f"{path}: {len(unreadable)} runs cannot be read and are left out ({unreadable[0]})")
+        if not inside:
+            runs[path.resolve()] = load_run(path)
+    return [*runs.values()], notes
+
+
+def group(runs: Sequence[Run]) -> tuple[list[SystemRuns], list[str]]:
+    """The systems of runs, in the order of their first ones; and a line about older runs that are left out.
+
+    Of several runs with the same seed and settings, the newest counts.
+    """
+    groups: dict[str, list[Run]] = {}
+    newest: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: (run.record.created, str(run.path))):
+        newest[json.dumps(asdict(asked(run)), sort_keys=True)] = run
+    for run in runs:
+        if any(run is kept for kept in newest.values()):
+            groups.setdefault(json.dumps(asdict(_seedless(run)), sort_keys=True), []).append(run)
+    older = len(runs) - len(newest)
+    notes = [f"{older} runs are left out, as newer ones have the same settings and seed"] if older else []
+    return [SystemRuns(_seedless(first[0]), first) for first in groups.values()], notes
+
+
+def _seedless(run: Run) -> FitSpec:
+    """What runs of the same system have in common: neither seeds nor options at their defaults."""
+    spec = asked(run)
+    defaults = json.loads(json.dumps(heads.defaults_of(spec.head), default=str))
+    options = {
+        name: value
+        for name, value in spec.options.items()
+        if name not in TECHNICAL and value != defaults.get(name)
+    }
+    return replace(spec, options=options, seed=0)
+
+
+def labels(systems: Sequence[SystemRuns]) -> list[str]:
+    """What each system is called: head, options and features, and the settings in which it differs."""
+    titles = [title(system.spec) for system in systems]
+    names = []
+    for system, name in zip(systems, titles, strict=True):
+        alike = [other.spec for other, same in zip(systems, titles, strict=True) if same == name]
+        differing = [s for s in SETTINGS if len({str(getattr(spec, s)) for spec in alike}) > 1]
+        settings = ", ".join(f"{s} {getattr(system.spec, s)}" for s in differing)
+        names.append(f"{name} ({settings})" if settings else name)
+    return names
+
+
+def by_data(systems: Sequence[SystemRuns]) -> dict[str, list[SystemRuns]]:
+    """The systems of each data set, by its table.
+
+    Raises:
+        DataError: there are no runs.
+    """
+    if not systems:
+        raise DataError("there are no runs to compare: name runs, or folders of runs")
+    tables: dict[str, list[SystemRuns]] = {}
+    for system in systems:
+        tables.setdefault(str(system.spec.data), []).append(system)
+    return tables
