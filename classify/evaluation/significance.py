@@ -18,6 +18,7 @@ Sets, 2006): Friedman's test, Nemenyi's critical difference, and Wilcoxon's sign
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -124,15 +125,20 @@ def rank_test(values: FloatArray) -> RankTest:
     ranks = stats.rankdata(-values, axis=1)
     differ = (ranks != ranks[:, :1]).any()
     friedman = (float(stats.friedmanchisquare(*values.T).pvalue) if differ else 1.0) if k > 2 else None
-    q = float(stats.studentized_range.ppf(LEVEL, k, np.inf)) / 2**0.5
     pairs = [*combinations(range(k), 2)]
     p_values = [_wilcoxon(values[:, i] - values[:, j]) for i, j in pairs]
     return RankTest(
         [float(rank) for rank in ranks.mean(axis=0)],
         friedman,
-        q * (k * (k + 1) / (6 * blocks)) ** 0.5,
+        _nemenyi(k) * (k * (k + 1) / (6 * blocks)) ** 0.5,
         [(i, j, p) for (i, j), p in zip(pairs, holm(p_values), strict=True)],
     )
+
+
+@cache
+def _nemenyi(k: int) -> float:
+    """The critical value for k systems, which takes a fifth of a second."""
+    return float(stats.studentized_range.ppf(LEVEL, k, np.inf)) / 2**0.5
 
 
 def _wilcoxon(differences: FloatArray) -> float:

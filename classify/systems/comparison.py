@@ -43,7 +43,7 @@ class MeasuredValue(TypedDict):
     value: float
 
 
-class Figure(TypedDict):
+class SystemFigure(TypedDict):
     """A metric of a system, and how it differs from the best system."""
 
     mean: float
@@ -72,7 +72,7 @@ class SystemRow(TypedDict):
 
     system: str
     runs: list[str]
-    metrics: dict[MetricName, Figure | None]
+    metrics: dict[MetricName, SystemFigure | None]
     per_class: list[ClassFigure]
     seconds: float  # mean time to fit
 
@@ -294,7 +294,7 @@ class _SetTests:
 
 def _figures(
     entries: Sequence[Entry], metric: MetricName, tested: "_RowTests | _SetTests"
-) -> list[Figure | None]:
+) -> list[SystemFigure | None]:
     """A metric of each system; None for all if an eval set has none."""
     by_set = [entry.values(metric) for entry in entries]
     if any(values is None for values in by_set):
@@ -303,7 +303,7 @@ def _figures(
     best = int(np.argmin(means) if metric in LOWER_IS_BETTER else np.argmax(means))
     tests = {k: tested.test(entry, entries[best], metric) for k, entry in enumerate(entries) if k != best}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
-    figures: list[Figure | None] = []
+    figures: list[SystemFigure | None] = []
     for k, entry in enumerate(entries):
         values: list[MeasuredValue] = [
             {"run": s.run, "fold": s.fold, "value": s.evaluation.metrics[metric] or 0.0} for s in entry.sets

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from encode_once.cache.terminal import one_line
 from encode_once.cache.text_table import interval_text, markdown_text, table_text
 from encode_once.classify.evaluation.metrics import MetricName
-from encode_once.classify.systems.comparison import DataTable, Figure, Ranks, SystemTables, data_name
+from encode_once.classify.systems.comparison import DataTable, SystemFigure, Ranks, SystemTables, data_name
 
 LEGEND = "bold: the best; †: not significantly different from it (p ≥ 0.05)"
 TEXT_LEGEND = "*: the best; †: not significantly different from it (p ≥ 0.05)"
@@ -29,7 +29,7 @@ class Cell(NamedTuple):
     as_good: bool = False  # not the best, and not significantly different from it
 
 
-def cell(figure: Figure | None, alone: bool) -> Cell:
+def cell(figure: SystemFigure | None, alone: bool) -> Cell:
     """The cell of a figure; alone: whether there is no other system to be better than."""
     if figure is None:
         return Cell("–")
@@ -205,7 +205,7 @@ def csv_rows(tables: SystemTables, per_class: bool = False) -> Iterator[list[str
                 yield [*start, one_line(of_class["label"]), "f1", *figures, *[""] * 10, runs]
 
 
-def _numbers(figure: Figure) -> list[str]:
+def _numbers(figure: SystemFigure) -> list[str]:
     none: list[float | None] = [None, None]
     ends, difference_ends = figure["interval"] or none, figure["difference_interval"] or none
     values = "; ".join(_number(value["value"]) for value in figure["values"])

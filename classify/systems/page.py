@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from encode_once.classify.pages.render import render
-from encode_once.classify.systems.comparison import Figure, Ranks, SystemTables, data_name
+from encode_once.classify.systems.comparison import SystemFigure, Ranks, SystemTables, data_name
 from encode_once.classify.systems.formats import LEGEND, about, class_rows, ranks_text, rows_of
 
 FILES = files(__package__) / "page"
@@ -53,7 +53,7 @@ def _link(run: str, page: Path) -> str:
     return quote(os.path.relpath(Path(run) / "README.md", page.parent), errors="surrogateescape")
 
 
-def _details(figure: Figure | None) -> str:
+def _details(figure: SystemFigure | None) -> str:
     """A figure's values and its difference from the best, for the reader who points at it."""
     if figure is None:
         return ""
