@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from encode_once.cache.terminal import one_line
 from encode_once.cache.text_table import interval_text, markdown_text, table_text
 from encode_once.classify.evaluation.metrics import MetricName
-from encode_once.classify.systems.comparison import DataTable, SystemFigure, Ranks, SystemTables, data_name
+from encode_once.classify.systems.comparison import DataTable, Ranks, SystemFigure, SystemTables, data_name
 
 LEGEND = "bold: the best; †: not significantly different from it (p ≥ 0.05)"
 TEXT_LEGEND = "*: the best; †: not significantly different from it (p ≥ 0.05)"

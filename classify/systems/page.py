@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from encode_once.classify.pages.render import render
-from encode_once.classify.systems.comparison import SystemFigure, Ranks, SystemTables, data_name
+from encode_once.classify.systems.comparison import Ranks, SystemFigure, SystemTables, data_name
 from encode_once.classify.systems.formats import LEGEND, about, class_rows, ranks_text, rows_of
 
 FILES = files(__package__) / "page"
