@@ -487,6 +487,7 @@ def export_run(
     """
     from encode_once.classify import load_run
     from encode_once.deploy.onnx_export import export_onnx
+    from encode_once.deploy.run_graph import undescribed
 
     if folder:
         refuse(model_option, why="--folder names the file's folder")
@@ -496,6 +497,8 @@ def export_run(
     else:
         refuse(*WHOLE_OPTIONS, why="for --with-encoder and --folder")
         compared = export_onnx(loaded, output)
+        for name in undescribed(loaded):
+            warn([f"{name}: its word vectors are in {loaded.path} only; the file takes {name} as made by it"])
         say(f"{output}: {compared.text('random rows')}")
         content = {"output": str(output), **compared.as_json()}
     if as_json:

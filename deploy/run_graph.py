@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from encode_once.cache import DataError
 from encode_once.classify import heads
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
+from encode_once.classify.data.columns import ColumnValues, column_of
 from encode_once.classify.data.text.tfidf import TfIdf
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
@@ -91,14 +92,14 @@ def run_metadata(run: Run) -> dict[str, Any]:
 
     thresholds: of `scores`; None if the run decides by expected F1. features: name, key in the store (None
     for a feature that the run learned), length, width and first column of each; of tf-idf also its words and
-    their weights.
+    their weights, of a table's column its categories.
     """
     features: list[dict[str, Any]] = []
     first = 0
     for name, (length, width) in run.shapes.items():
         stored = run.record.features[name]
         entry = {"name": name, "key": stored.key if stored else None, "length": length, "width": width}
-        features.append({**entry, "first_column": first, **_vocabulary(run, name)})
+        features.append({**entry, "first_column": first, **_learned(run, name)})
         first += length * width
     by_thresholds = run.decision.spec.decide == "thresholds"
     thresholds = dict(zip(run.record.classes, run.decision.thresholds.tolist(), strict=True))
@@ -112,9 +113,22 @@ def run_metadata(run: Run) -> dict[str, Any]:
     }
 
 
-def _vocabulary(run: Run, name: str) -> dict[str, Any]:
-    """The words of a tf-idf feature in the order of its columns, and by what their counts are multiplied."""
+def undescribed(run: Run) -> list[str]:
+    """The learned features that another program cannot make, as the file does not hold what they learned."""
+    learned = run.model.vectorisers
+    return [name for name in learned if not _learned(run, name)]
+
+
+def _learned(run: Run, name: str) -> dict[str, Any]:
+    """What a learned feature is made with: words and what their counts are multiplied by, or categories."""
     vectoriser = run.model.vectorisers.get(name)
+    if isinstance(vectoriser, ColumnValues):
+        return {
+            "column": column_of(name)[0],
+            "categories": vectoriser.categories_,
+            "computed": "1 for the category of the cell, else 0; without categories the number itself; NaN "
+            "for a missing cell",
+        }
     if not isinstance(vectoriser, TfIdf):
         return {}
     words, weights = vectoriser.vocabulary

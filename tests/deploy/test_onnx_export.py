@@ -18,6 +18,7 @@ from encode_once.classify.heads.linear import Linear
 from encode_once.cli import main
 from encode_once.deploy.onnx_export import export_onnx
 from encode_once.deploy.onnx_file import ExportError
+from encode_once.deploy.run_graph import run_metadata, undescribed
 
 SMALL = {"epochs": 2, "device": "cpu", "progress": False}
 VECTORS = ["e/image", "e/text"]
@@ -219,3 +220,11 @@ def test_the_words_of_tf_idf_and_their_weights_are_in_the_metadata(tmp_path, fil
     (scores,) = model.run(["scores"], {"features": X.astype(np.float32)})
     vectors = run.model.vectorisers["tfidf:4"].transform(captions).take(np.arange(3))[:, 0]
     np.testing.assert_allclose(scores, run.decision.probabilities(run.model.scores(vectors)), atol=1e-6)
+
+
+def test_the_file_says_how_columns_are_made_and_which_features_it_cannot_make(filled, tmp_path):
+    store = filled()
+    run_folder, _ = fit(store, "linear", features=["column:part:category"], run=tmp_path / "run")
+    (feature,) = run_metadata(run_folder)["features"]
+    assert (feature["column"], feature["categories"]) == ("part", ["train", "val"])
+    assert undescribed(run_folder) == []
