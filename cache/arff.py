@@ -1,6 +1,6 @@
 """Read ARFF files of numbers, the format of WEKA, MULAN and MEKA, dense or sparse, also gzipped."""
 
-import gzip
+import zlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache.errors import DataError
+from encode_once.cache.packed import open_packed
 
 NUMERIC = ("NUMERIC", "REAL", "INTEGER")
 BINARY = ["0", "1"]
@@ -34,13 +35,12 @@ def read_arff(path: Path) -> ArffFile:
         arff = import_module("arff")
     except ImportError as error:
         raise DataError("ARFF files need liac-arff: pip install 'encode-once[arff]'") from error
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            text = file.read()
+        with open_packed(path) as file:
+            text = file.read().decode()
         is_sparse = text.lower().partition("@data")[2].lstrip().startswith("{")
         content = arff.loads(text, return_type=arff.LOD if is_sparse else arff.DENSE)
-    except (arff.ArffException, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (arff.ArffException, UnicodeDecodeError, EOFError, OSError, zlib.error) as error:
         raise DataError(f"{path}: {error}") from error
     columns: list[tuple[str, Any]] = content["attributes"]
     for name, kind in columns:

@@ -5,6 +5,7 @@ and `column:size:number` say which. Numbers become one column, categories one fo
 row; a category that does not is all 0. Missing cells are missing vectors.
 """
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ KINDS = ("number", "category")
 MISSING = frozenset({"", "-", "?", "na", "n/a", "nan", "none", "null"})
 MAX_CATEGORIES = 1000
 LARGEST = float(np.finfo(np.float32).max)
+NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?", re.ASCII)
+THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 MANY = 50  # different texts from which on they must repeat to be categories
 
 
@@ -63,6 +66,7 @@ class ColumnValues:
         if not present:
             raise DataError(f"{self.name}: all cells of the {len(cells)} train rows are missing")
         if kind == "number":
+            _refuse_thousands(self.name, present)
             wrong = [cell for cell in present if np.isnan(_number(cell))]
             if wrong:
                 raise DataError(f"{self.name}: {len(wrong)} cells are no numbers, such as {wrong[0]!r}")
@@ -127,15 +131,22 @@ def is_missing(cell: str) -> bool:
     return cell.strip().lower() in MISSING
 
 
+def _refuse_thousands(name: str, cells: Sequence[str]) -> None:
+    """Raise if commas may separate thousands, as no cell has one before other than three digits."""
+    with_comma = [cell for cell in cells if "," in cell]
+    if with_comma and all(THOUSANDS.fullmatch(cell) for cell in with_comma):
+        raise DataError(
+            f"{name}: {with_comma[0]!r} may be thousands or a decimal comma: write numbers without thousands "
+            f"separators, or use {name}:category"
+        )
+
+
 def _number(cell: str) -> float:
     """The number in a cell, also with a decimal comma; NaN if it has none that is finite as float32."""
     text = cell.strip()
-    if text.count(",") == 1 and "." not in text:
-        text = text.replace(",", ".")
-    try:
-        number = float(text)
-    except ValueError:
+    if not NUMBER.fullmatch(text):
         return float("nan")
+    number = float(text.replace(",", "."))
     return number if abs(number) <= LARGEST else float("nan")
 
 

@@ -1,10 +1,11 @@
 """A split by lists of ids in files: `lists:train.txt,val.txt,test.txt`, or train and test alone."""
 
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from encode_once.cache import DataError, Table, UsageError
 from encode_once.cache.input_files import TEXT_MB, read_regular
+from encode_once.cache.row_names import row_names
 from encode_once.classify.data.splits import UNUSED
 
 PREFIX = "lists:"
@@ -52,12 +53,7 @@ def _lines(file: Path) -> list[str]:
 
 def _rows_by_name(table: Table, names: Sequence[str]) -> dict[str, int]:
     """Name → row, by ids or by names of images, whichever more of `names` are; without shared ones."""
-    kinds = [
-        table.ids,
-        [PurePath(image).name for image in table.images],
-        [PurePath(image).stem for image in table.images],
-    ]
-    return max(map(_unique, kinds), key=lambda rows: sum(name in rows for name in names))
+    return max(map(_unique, row_names(table).values()), key=lambda rows: sum(name in rows for name in names))
 
 
 def _unique(names: Sequence[str]) -> dict[str, int]:

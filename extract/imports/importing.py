@@ -13,16 +13,18 @@ from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.feature import Feature
 from encode_once.cache.format.part import Lengths, Values
 from encode_once.cache.keys import NO_KEY, RowIndex, content_key, pack
+from encode_once.cache.packed import stem_of
 from encode_once.cache.source_files import file_key
+from encode_once.cache.terminal import short_list
 from encode_once.extract.imports.joining import Joined, join
 from encode_once.extract.imports.vector_files import VectorFile
 from encode_once.extract.pipeline import encode
-from encode_once.extract.readers.packed import stem_of
 from encode_once.extract.readers.split_files import USUAL_SPLITS
 
 OUTPUT = "imported"
 LABEL_SEPARATOR = ";"  # in predictions; names of labels may hold blanks
 CHUNK = 4096  # rows written at a time
+MAX_COLUMNS = 2**24  # a sparse vector's column numbers are float32, which is exact up to here
 SPARSE = 0.25  # share of the bytes of dense vectors that sparse ones may take to be stored as such
 
 
@@ -39,6 +41,7 @@ class ImportReport:
     rows: int = 0  # of all tables
     missing: int = 0  # rows of the tables that have no vector
     joined_by: list[str] = field(default_factory=list)  # for each file
+    labels: list[str] = field(default_factory=list)  # that the files themselves have
     warnings: list[str] = field(default_factory=list)
 
 
@@ -96,22 +99,25 @@ def import_vectors(
         UsageError: there is such a feature and `append` is not set, or the reverse.
         SpecMismatchError: the feature was not imported from these files.
     """
-    files = _of_one_width(files, store.feature(f"{name}/{OUTPUT}").width if append else 0)
+    stored = store.feature(f"{name}/{OUTPUT}") if append else None
+    files = _of_one_width(files, stored.width if stored else 0)
+    all_half = all(file.values.dtype == np.float16 for file in files)
+    dtype = (stored and stored.dtype) or np.dtype(np.float16 if all_half else np.float32)
     joined = [(file, _joined(file, tables)) for file in files]
     for file, part in joined:
-        _check_finite(file, part.rows)
+        _check_finite(file, part.rows, dtype)
+    _check_agreement(joined)
     feature = _feature(store, name, files, append=append)
-    report = ImportReport(feature.name, files[0].shape[1], feature.columns is not None)
-    all_half = all(file.values.dtype == np.float16 for file in files)
-    dtype = feature.dtype or np.dtype(np.float16 if all_half else np.float32)
+    labels = sorted({label for file in files for row in file.labels or () for label in row})
+    report = ImportReport(feature.name, files[0].shape[1], feature.columns is not None, labels=labels)
     for file, part in joined:
         _check_equal(feature, file, part, dtype)
     if append:
         _add_provenance(feature, files)
     for file, part in joined:
-        stored = _append(feature, file, part, dtype)
-        report.stored += stored
-        report.present += len(part.rows) - stored
+        new = _append(feature, file, part, dtype)
+        report.stored += new
+        report.present += len(part.rows) - new
         report.left_over += part.left_over
         report.joined_by.append(f"{file.path.name}: {part.by}")
         report.warnings += [*file.warnings, *part.warnings]
@@ -128,6 +134,9 @@ def _of_one_width(files: Sequence[VectorFile], width: int) -> list[VectorFile]:
     width: of the vectors that are stored already; 0 if there are none.
     """
     width = width or max(file.shape[1] for file in files)
+    if width > MAX_COLUMNS:
+        raise DataError(f"{files[0].path} has vectors of {width:,} columns, more than {MAX_COLUMNS:,}")
+
     widened = []
     for file in files:
         if file.is_sparse and file.shape[1] < width:
@@ -148,8 +157,21 @@ def _joined(file: VectorFile, tables: Sequence[Table]) -> Joined:
     return join(file, tables)
 
 
-def _check_finite(file: VectorFile, rows: RowIndex) -> None:
-    """Raise if a number of these rows is not finite."""
+def _check_agreement(joined: Sequence[tuple[VectorFile, Joined]]) -> None:
+    """Raise if two files have different vectors for a row."""
+    first: dict[bytes, tuple[VectorFile, int]] = {}
+    for file, part in joined:
+        for key, row in zip(map(bytes, part.keys), part.rows.tolist(), strict=True):
+            other, other_row = first.setdefault(key, (file, row))
+            if other is not file and (other.values[[other_row]] != file.values[[row]]).sum():
+                raise DataError(
+                    f"{other.path} (row {other_row}) and {file.path} (row {row}) have different vectors for "
+                    "one row of a table; nothing is imported"
+                )
+
+
+def _check_finite(file: VectorFile, rows: RowIndex, dtype: np.dtype[Any]) -> None:
+    """Raise if a number of these rows is not finite in the type in which it is stored."""
     for start in range(0, len(rows), CHUNK):
         values = file.values[rows[start : start + CHUNK]]
         if file.is_sparse:
@@ -157,11 +179,11 @@ def _check_finite(file: VectorFile, rows: RowIndex) -> None:
                 raise DataError(f"{file.path}: some of its numbers are NaN or infinite")
             continue
         with np.errstate(over="ignore"):
-            bad = np.flatnonzero(~np.isfinite(values.astype(np.float32)).all(axis=1))
+            bad = np.flatnonzero(~np.isfinite(values.astype(dtype)).all(axis=1))
         if len(bad):
             row = rows[start + bad[0]]
             raise DataError(
-                f"{file.path}: row {row} has a number that is NaN, infinite or too large for float32; a row "
+                f"{file.path}: row {row} has a number that is NaN, infinite or too large for {dtype}; a row "
                 "without a vector is left out of the file"
             )
 
@@ -266,4 +288,6 @@ def text(report: ImportReport) -> str:
         lines.append(f"  {report.present} rows had theirs already")
     lines.append(f"  rows of the tables without a vector: {report.missing} of {report.rows}")
     lines.append(f"  vectors that belong to no row: {report.left_over}")
+    if report.labels:
+        lines.append(f"  labels: {len(report.labels)} ({short_list(report.labels, 4)})")
     return "\n".join([*lines, *(f"  joined by: {line}" for line in report.joined_by)])

@@ -1,6 +1,6 @@
 """Find the table row that each imported vector belongs to."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from encode_once.cache.errors import DataError, UsageError
 from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex
+from encode_once.cache.row_names import IDS, row_names
 from encode_once.cache.table import Table
 from encode_once.cache.terminal import short_list
 from encode_once.extract.imports.vector_files import VectorFile
 
 Place = tuple[int, int]  # the number of a table, and of a row in it
-IDS = "ids"
 EXAMPLES = 3
 
 
@@ -59,7 +59,7 @@ def join(file: VectorFile, tables: Sequence[Table]) -> Joined:
     return Joined(
         rows,
         _keys(tables, [places[row] for row in rows.tolist()]),
-        f"column {column} = {kind}" if kind == IDS else f"column {column} = {kind} of the images",
+        f"column {column} = {kind}",
         file.shape[0] - len(places),
         [name for name in file.columns if name != column],
         [],
@@ -68,17 +68,12 @@ def join(file: VectorFile, tables: Sequence[Table]) -> Joined:
 
 def _names(tables: Sequence[Table]) -> Iterable[tuple[str, dict[str, Place]]]:
     """Kind of name → name → the row that has it; names of several rows are left out."""
-    kinds: dict[str, Callable[[Table], list[str]]] = {
-        IDS: lambda table: table.ids,
-        "paths": lambda table: table.images,
-        "file names": lambda table: [PurePath(image).name for image in table.images],
-        "file names without suffix": lambda table: [PurePath(image).stem for image in table.images],
-    }
-    for kind, names_of in kinds.items():
+    names = [row_names(table) for table in tables]
+    for kind in names[0] if names else ():
         by_name: dict[str, Place] = {}
         repeated: set[str] = set()
-        for number, table in enumerate(tables):
-            for row, name in enumerate(names_of(table)):
+        for number, names_of_table in enumerate(names):
+            for row, name in enumerate(names_of_table[kind]):
                 if name and by_name.setdefault(name, (number, row)) != (number, row):
                     repeated.add(name)
         yield kind, {name: place for name, place in by_name.items() if name not in repeated or kind == IDS}

@@ -12,8 +12,10 @@ folder with img_emb, text_emb   clip-retrieval's: img_emb                      i
 Where several could be the vectors, `--vector-column` names one.
 """
 
+import io
 import json
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,9 +27,11 @@ from numpy.typing import NDArray
 from encode_once.cache.arff import BINARY, read_arff
 from encode_once.cache.errors import DataError, EncodeOnceError, UsageError, brief, unknown_name
 from encode_once.cache.input_files import TEXT_MB, check_regular, read_regular
+from encode_once.cache.packed import open_packed, suffix_of
 from encode_once.cache.terminal import short_list
-from encode_once.extract.readers.packed import suffix_of
 
+HEADER = re.compile(rb"\d+ (\d+) \d+\s*")
+END = re.compile(r"\d+$")
 NAMES = "ids"  # of the column that has the ids of a file that has no others
 
 
@@ -78,13 +82,21 @@ def read_vectors(path: Path, column: str | None = None, labels: str | None = Non
         file = reader(path, column, labels)
     except EncodeOnceError:  # some are ValueErrors, too
         raise
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: {brief(error)}") from error
-    if len(file.values.shape) != 2 or 0 in file.values.shape:
-        raise DataError(f"{path}: expected rows of vectors, found an array of shape {file.values.shape}")
-    if file.values.dtype.kind not in "fiub":
-        raise DataError(f"{path}: its vectors are {file.values.dtype}, not numbers")
+    _check(file)
     return file
+
+
+def _check(file: VectorFile) -> None:
+    """Raise if a file has no rows of numbers, or columns of another length."""
+    if len(file.values.shape) != 2 or 0 in file.values.shape:
+        raise DataError(f"{file.path}: expected rows of vectors, found an array of shape {file.values.shape}")
+    if file.values.dtype.kind not in "fiub":
+        raise DataError(f"{file.path}: its vectors are {file.values.dtype}, not numbers")
+    for name, cells in file.columns.items():
+        if len(cells) != file.shape[0]:
+            raise DataError(f"{file.path} has {file.shape[0]} vectors, and {len(cells)} {name} to name them")
 
 
 # --------------------------------------------------------------------------------------------- arrays
@@ -192,20 +204,19 @@ def _lengths(vectors: Any) -> list[int]:
 
 
 def _csv(path: Path, column: str | None, labels: str | None) -> VectorFile:
-    """Columns of numbers are the vectors; a column of whole numbers may name the rows instead."""
+    """Columns of numbers are the vectors; a first one of distinct whole numbers names the rows."""
     import pandas as pd
 
-    separator = "\t" if ".tsv" in path.suffixes else ","
-    texts = pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
     if column:
         raise UsageError(f"--vector-column {column}: the vectors of {path} are all its columns of numbers")
+    separator = "\t" if suffix_of(path) == ".tsv" else ","
+    with open_packed(path) as file:
+        texts = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, na_filter=False)
     numbers = {name: pd.to_numeric(texts[name], errors="coerce") for name in texts.columns}
     is_number = {name: not cells.isna().any() for name, cells in numbers.items()}
-    names = [name for name in texts.columns if not is_number[name]]
-    if not names and len(texts.columns):  # then the first column names the rows, if its numbers are distinct
-        first = texts.columns[0]
-        distinct = texts[first].is_unique and texts[first].str.fullmatch(r"\d+").all()
-        names = [first] if distinct else []
+    first = texts.columns[0]
+    numbers_rows = texts[first].is_unique and texts[first].str.fullmatch(r"\d+").all()
+    names = [name for name in texts.columns if not is_number[name] or (name == first and numbers_rows)]
     vectors = [name for name in texts.columns if name not in names]
     if not vectors:
         raise DataError(f"{path}: no column has numbers in every row, of {short_list(names)}")
@@ -221,17 +232,24 @@ def _clip_retrieval(path: Path, column: str | None, labels: str | None) -> Vecto
     part = column or parts[0]
     if part not in parts:
         raise unknown_name(f"part of {path}", part, parts)
-    values = [np.load(file, allow_pickle=False) for file in _numbered(path / part, ".npy")]
-    metadata = [_parquet_columns(file) for file in _numbered(path / "metadata", ".parquet")]
-    names = metadata[0].keys() if metadata else ()
-    columns = {name: [cell for cells in metadata for cell in cells.get(name, ())] for name in names}
-    return VectorFile(path, np.concatenate(values), columns)
+    files, metadata = _numbered(path / part, ".npy"), _numbered(path / "metadata", ".parquet")
+    if metadata and metadata.keys() != files.keys():
+        odd = ", ".join(map(str, sorted(metadata.keys() ^ files.keys())))
+        raise DataError(f"{path}: {part} and metadata have files of different numbers ({odd} in one only)")
+    values = {number: np.load(file, allow_pickle=False) for number, file in files.items()}
+    tables = {number: _parquet_columns(file) for number, file in metadata.items()}
+    for number, table in tables.items():
+        if any(len(cells) != len(values[number]) for cells in table.values()):
+            raise DataError(f"{files[number]} and {metadata[number]} have different numbers of rows")
+    shared = set[str].intersection(*map(set, tables.values())) if tables else set()
+    columns = {name: [cell for table in tables.values() for cell in table[name]] for name in sorted(shared)}
+    return VectorFile(path, np.concatenate([*values.values()]), columns)
 
 
-def _numbered(folder: Path, suffix: str) -> list[Path]:
-    """The files NAME_0, NAME_1, … of a folder by number."""
-    files = [file for file in folder.glob(f"*{suffix}") if re.search(r"\d+$", file.stem)]
-    return sorted(files, key=lambda file: int(re.search(r"\d+$", file.stem)[0]))  # type: ignore[index]
+def _numbered(folder: Path, suffix: str) -> dict[int, Path]:
+    """The files NAME_0, NAME_1, … of a folder by number, in order."""
+    files = {int(match[0]): file for file in folder.glob(f"*{suffix}") if (match := END.search(file.stem))}
+    return dict(sorted(files.items()))
 
 
 def _parquet_columns(path: Path) -> dict[str, list[str]]:
@@ -290,16 +308,22 @@ def _label_columns(
 
 
 def _libsvm(path: Path, column: str | None, labels: str | None) -> VectorFile:
-    """`LABEL,LABEL COLUMN:NUMBER …`; a first line of three numbers, rows, columns and labels, is skipped."""
+    """`LABEL,LABEL COLUMN:NUMBER …`; a first line may be three numbers, of rows, columns and labels.
+
+    Columns are taken as they are numbered, so that those of a file's other parts are the same: where numbers
+    start from 1, column 0 is empty.
+    """
     from sklearn.datasets import load_svmlight_file
 
-    with path.open("rb") as file:
-        if not re.fullmatch(rb"\d+ \d+ \d+\s*", file.readline()):
-            file.seek(0)
-        start = file.tell()
-        values, numbers = load_svmlight_file(file, multilabel=True, dtype=np.float32)
-        file.seek(start)
-        blank = sum(not line.strip() for line in file)
+    with open_packed(path) as file:
+        lines = file.read().splitlines(keepends=True)
+    header = HEADER.fullmatch(lines[0]) if lines else None
+    lines = lines[1:] if header else lines
+    content = io.BytesIO(b"".join(lines))
+    values, numbers = load_svmlight_file(content, multilabel=True, zero_based=True, dtype=np.float32)
+    if header:
+        values.resize(values.shape[0], max(values.shape[1], int(header[1])))
+    blank = sum(not line.strip() for line in lines)
     labels_of_rows = [tuple(f"{number:g}" for number in row) for row in numbers]
     warnings = (
         [f"{path}: {blank} blank lines are left out: they have no number and no label"] if blank else []

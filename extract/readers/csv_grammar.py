@@ -34,7 +34,7 @@ from typing import IO, Any
 
 from encode_once.cache.errors import DataError, MissingDataError, brief
 from encode_once.cache.input_files import Limit, read_regular
-from encode_once.extract.readers.packed import GZIP, open_packed, suffix_of
+from encode_once.cache.packed import GZIP, open_packed, suffix_of
 from encode_once.extract.readers.plain_csv import read_plain
 from encode_once.extract.readers.raw import CodedCells
 

@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from encode_once.cache.packed import stem_of, suffix_of
 from encode_once.extract.readers.image_search import SPLIT_NAMES, SPLITS
-from encode_once.extract.readers.packed import stem_of, suffix_of
 
 USUAL_SPLITS = SPLIT_NAMES - {"trainval"} | {"eval", "holdout"}
 VERSION = re.compile(r"(?P<split>.+?)[-_. ]v?\d+")

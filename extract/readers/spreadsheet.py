@@ -10,9 +10,9 @@ from typing import Any
 
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import open_regular
+from encode_once.cache.packed import ENOUGH, MOST
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.column_names import kind_of
-from encode_once.extract.readers.packed import ENOUGH, MOST
 from encode_once.extract.readers.raw import Cells, RawTable, refuse_equal_names
 
 

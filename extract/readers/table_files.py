@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB, check_regular, limit_mb, open_regular, read_regular
+from encode_once.cache.packed import GZIP, open_packed, stem_of, suffix_of
 from encode_once.extract.images import containers
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.cells import BadCell
@@ -23,7 +24,6 @@ from encode_once.extract.readers.csv_grammar import read_csv
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.limits import SPARSE, is_too_sparse
-from encode_once.extract.readers.packed import GZIP, open_packed, stem_of, suffix_of
 from encode_once.extract.readers.raw import RawTable, refuse_equal_names
 from encode_once.extract.readers.spreadsheet import open_spreadsheet
 

@@ -54,7 +54,8 @@ def test_numbers_are_numbers(numbers):
 @pytest.mark.parametrize(
     ("cell", "number"),
     [("3", 3), (" 3.5 ", 3.5), ("3,5", 3.5), ("-1e3", -1000), ("", None), ("n/a", None), ("NaN", None),
-     ("inf", None), ("1e300", None), ("about 3", None), ("1,299.00", None)],
+     ("inf", None), ("1e300", None), ("1_2", None), (",5", 0.5), ("5,", 5), ("about 3", None),
+     ("1,299.00", None)],
 )  # fmt: skip
 def test_a_cell_without_a_number_is_missing(cell, number):
     column = ColumnValues("column:x").fit(["1", "2", ""])
@@ -91,6 +92,13 @@ def test_texts_that_do_not_repeat_are_no_categories():
 def test_cells_that_should_be_numbers():
     with pytest.raises(DataError, match="1 cells are no numbers, such as 'red'"):
         ColumnValues("column:x:number").fit(["1", "red"])
+
+
+def test_commas_that_may_be_of_thousands_are_refused():
+    with pytest.raises(DataError, match="'1,200' may be thousands or a decimal comma"):
+        ColumnValues("column:x").fit(["1,200", "950"])
+    column = ColumnValues("column:x").fit(["1,200", "9,5"])
+    assert vectors(column, ["1,200"])[0, 0] == np.float32(1.2)
 
 
 def test_a_column_that_is_not_there():

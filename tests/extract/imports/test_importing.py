@@ -1,6 +1,7 @@
 """Imported vectors are a feature like any other: fitted, compared and predicted without an encoder."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -77,6 +78,29 @@ def test_rows_can_be_appended_but_not_changed(command):
     assert [text.split()[0] for text in feature.record.provenance.values()] == ["a.npz", "b.npz"]
 
 
+def test_files_that_contradict_each_other_are_refused_and_nothing_is_stored(command):
+    np.savez("a.npz", ids=np.array(IDS[:50]), x=X[:50])
+    np.savez("b.npz", ids=np.array(IDS[49:]), x=X[49:] + 1)
+    error = command("store", "import", "api", "a.npz", "b.npz", "--data", "table.csv", status=1).stderr
+    assert "a.npz (row 49) and b.npz (row 0) have different vectors for one row of a table" in error
+    assert Store("store").features() == []
+
+
+def test_numbers_are_checked_in_the_type_that_is_stored(command):
+    np.savez("half.npz", ids=np.array(IDS[:50]), x=X[:50].astype(np.float16))
+    np.savez("large.npz", ids=np.array(IDS[50:]), x=X[50:] + 1e6)
+    command("store", "import", "api", "half.npz", "--data", "table.csv")
+    error = command("store", "import", "api", "large.npz", "--append", status=1).stderr
+    assert "row 0 has a number that is NaN, infinite or too large for float16" in error
+    assert len(Store("store").feature("api/imported")) == 50
+    assert len(Store("store").feature("api/imported").record.provenance) == 1
+
+
+def test_labels_of_a_file_are_reported(command):
+    Path("x.svm").write_text("1,2 1:3\n3 1:4\n")
+    assert "labels: 3 (1, 2, 3)" in command("store", "import", "x", "x.svm").stdout
+
+
 def test_the_same_import_again_changes_nothing(command):
     command("store", "import", "api", "x.npz", "--data", "table.csv")
     before = sorted(path.name for path in Store("store").folder("api/imported").iterdir())
@@ -111,12 +135,12 @@ def test_sparse_rows_stay_sparse(command, tmp_path):
     wide = sparse.hstack([Y.astype(np.float32), words, np.ones((N, 1), np.float32)], format="csr")
     dump_svmlight_file(wide, Y.astype(int), "words-train.svm", multilabel=True, zero_based=False)
     out = command("store", "import", "words", "words-train.svm").stdout
-    assert "30004 columns, sparse" in out
+    assert "30005 columns, sparse" in out
     store = Store("store")
     feature = store.feature("words/imported")
     assert feature.nbytes < N * 30_000  # dense: 14 MB
-    assert (feature.width, feature.has_sequences) == (wide.shape[1], False)
-    np.testing.assert_array_equal(stored(store, "words"), wide.toarray())
+    assert (feature.width, feature.has_sequences) == (wide.shape[1] + 1, False)
+    np.testing.assert_array_equal(stored(store, "words")[:, 1:], wide.toarray())
     command("fit", "--head", "linear", "--run", "r")
     assert json.loads(command("evaluate", "r", "--json").stdout)["micro_f1"] > 0.8
 
@@ -156,7 +180,7 @@ def test_sparse_files_are_as_wide_as_the_widest(command):
             matrix + ends, Y[rows].astype(int), f"w-{split}.svm", multilabel=True, zero_based=False
         )
     command("store", "import", "w", "w-train.svm", "w-test.svm")
-    assert Store("store").feature("w/imported").width == 500
+    assert Store("store").feature("w/imported").width == 501
     command("fit", "--head", "linear", "--split", "tables", "--run", "r")
     assert json.loads((command("evaluate", "r", "--json")).stdout)["n"] == 40
 

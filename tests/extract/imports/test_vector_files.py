@@ -126,11 +126,41 @@ def test_numbered_files_are_in_the_order_of_their_numbers(tmp_path):
     assert file.columns["key"] == [str(number) for number in range(12)]
 
 
+def test_parts_of_vectors_and_metadata_belong_together(tmp_path):
+    write_clip_retrieval(tmp_path / "clip")
+    first = tmp_path / "clip" / "metadata" / "metadata_0.parquet"
+    content = first.read_bytes()
+    first.unlink()
+    with pytest.raises(DataError, match=r"files of different numbers \(0 in one only\)"):
+        read_vectors(tmp_path / "clip")
+    first.write_bytes((first.parent / "metadata_1.parquet").read_bytes())
+    with pytest.raises(DataError, match="different numbers of rows"):
+        read_vectors(tmp_path / "clip")
+    pa.parquet.write_table(pa.table({"key": ["a", "b", "c"]}), first)  # a column that the other has not
+    assert read_vectors(tmp_path / "clip").columns == {}
+    first.write_bytes(content)
+    assert IDS in list(read_vectors(tmp_path / "clip").columns.values())
+
+
+def test_a_list_of_ids_of_another_length_is_refused(tmp_path):
+    write_npy(tmp_path / "x.npy")
+    (tmp_path / "x.npy.ids.txt").write_text("\n".join([*IDS, "one more"]))
+    with pytest.raises(DataError, match="7 vectors, and 8 ids"):
+        read_vectors(tmp_path / "x.npy")
+
+
 def test_a_first_column_of_distinct_whole_numbers_names_the_rows(tmp_path):
     pd.DataFrame(VECTORS).assign(id=range(ROWS))[["id", 0, 1, 2]].to_csv(tmp_path / "x.csv", index=False)
     file = read_vectors(tmp_path / "x.csv")
     assert file.shape == (ROWS, WIDTH)
     assert file.columns == {"id": [str(row) for row in range(ROWS)]}
+
+
+def test_such_a_column_is_no_number_where_texts_name_the_rows_too(tmp_path):
+    (tmp_path / "x.csv").write_text("id,file,a\n1,a.jpg,.5\n2,b.jpg,.25\n")
+    file = read_vectors(tmp_path / "x.csv")
+    assert file.values.tolist() == [[0.5], [0.25]]
+    assert file.columns == {"id": ["1", "2"], "file": ["a.jpg", "b.jpg"]}
 
 
 def test_ids_are_not_read_as_numbers(tmp_path):
@@ -202,20 +232,29 @@ def test_arff_whose_labels_are_not_clear(tmp_path):
         read_vectors(tmp_path / "x.arff")
 
 
-@pytest.mark.parametrize("header", [b"", b"4 3 2\n"])
+@pytest.mark.parametrize("header", [b"", b"4 4 2\n"])
 def test_libsvm(header, tmp_path):
     path = tmp_path / "x.svm"
     dump_svmlight_file(sparse.csr_matrix(MATRIX), LABELS, str(path), multilabel=True, zero_based=False)
     path.write_bytes(header + path.read_bytes())
     file = read_vectors(path)
-    np.testing.assert_array_equal(file.values.toarray(), MATRIX)
+    np.testing.assert_array_equal(file.values.toarray()[:, 1:], MATRIX)  # as numbered: 0 is in no row
     assert file.labels == [("0",), (), ("0", "1"), ("1",)]
+
+
+def test_columns_of_libsvm_are_those_that_are_written(tmp_path):
+    """A part in which no row has column 0 must not be taken for one that counts from 1."""
+    (tmp_path / "a.svm").write_text("1 0:1 2:3\n")
+    (tmp_path / "b.svm").write_text("1 1:1 2:3\n")
+    (tmp_path / "c.svm.gz").write_bytes(gzip.compress(b"1 5 1\n1 1:1 2:3\n"))
+    files = [read_vectors(tmp_path / name) for name in ("a.svm", "b.svm", "c.svm.gz")]
+    assert [file.values.toarray().tolist() for file in files] == [[[1, 0, 3]], [[0, 1, 3]], [[0, 1, 3, 0, 0]]]
 
 
 def test_blank_lines_of_libsvm_are_counted(tmp_path):
     (tmp_path / "x.svm").write_text("1 1:2\n\n2 1:3\n")
     file = read_vectors(tmp_path / "x.svm")
-    assert file.shape == (2, 1)
+    assert file.shape == (2, 2)
     assert file.warnings == [
         f"{tmp_path / 'x.svm'}: 1 blank lines are left out: they have no number and no label"
     ]
@@ -241,6 +280,7 @@ def test_blank_lines_of_libsvm_are_counted(tmp_path):
         (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], [1.0, 2.0]]}), p / "x.parquet"), "lengths"),
         (lambda p: pa.parquet.write_table(pa.table({"v": [[1.0], None]}), p / "x.parquet"), "1 rows of"),
         (lambda p: (p / "x").mkdir(), "img_emb/ or text_emb/"),
+        (lambda p: (p / "x.svm.gz").write_bytes(gzip.compress(b"1 1:2\n")[:-9] + b"damaged.."), "x.svm.gz"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_line(write, message, tmp_path):

@@ -9,8 +9,9 @@ import zipfile
 import pandas as pd
 import pytest
 
+from encode_once.cache import packed
 from encode_once.cache.errors import DataError
-from encode_once.extract.readers import packed, read
+from encode_once.extract.readers import read
 
 ROWS = [("0", "red", "a caption"), ("001", "", "=1+1, and “more”"), ("x", "green", "line\nbreak")]
 FRAME = pd.DataFrame(ROWS, columns=["id", "labels", "caption"])
