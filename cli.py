@@ -77,12 +77,32 @@ if TYPE_CHECKING:
     from encode_once.extract.provider import Provider
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+class Program(Verbs):
+    """The group of all commands, which prints its errors while messages are still written as asked for."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; with --log-format json, errors are lines of JSON, too."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            if ctx.params["log_format"] != "json":
+                raise
+            error.show()
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
 @click.option("-q", "--quiet", is_flag=True, help="Print results, warnings and errors only.")
+@click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True,
+              help="Messages on stderr: lines of text, or of JSON with time, level and message.")  # fmt: skip
 @click.pass_context
-def main(context: click.Context, quiet: bool) -> None:
+def main(context: click.Context, quiet: bool, log_format: str) -> None:
     """Encode images and captions once; fit, tune and compare multi-label classifiers in seconds."""
+    if log_format == "json":
+        from encode_once.cache.log_lines import json_messages
+
+        context.with_resource(json_messages())
     if quiet:
         from encode_once.cache.progress import hidden_bars
 

@@ -87,7 +87,7 @@ def arguments(command):
 def parse(words):
     """Let click parse a command without running it; returns the name it goes by."""
     command, context, name = main, click.Context(main, info_name="cli.py"), []
-    words = [word for word in words if word != "--quiet"]  # the option of the group
+    words = [word for word in words if word not in ("--quiet", "--log-format=json")]  # options of the group
     while isinstance(command, click.Group):
         key, command, words = command.resolve_command(context, list(words))
         name.append(key)
