@@ -26,7 +26,7 @@ pytestmark = [
 
 @pytest.fixture
 def service(folder, run, fit_once, tmp_path):
-    """A function that runs a command as `nobody`, in a folder of its own, on data that only root may write."""
+    """A function that runs a command as `nobody`, in a folder of its own; only root may write elsewhere."""
     folder(60)
     run("extract", "--encoder", "efficientnet-lite0", "--encoder", "glove-50")
     run("fit", "--head", "linear")
