@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
-    from encode_once.cache import Store
+    from encode_once.cache import Store, trust_code
     from encode_once.classify import (
         DecisionSpec,
         FeatureDataset,
@@ -50,10 +50,12 @@ __all__ = [
     "predict",
     "retune",
     "sweep",
+    "trust_code",
 ]  # fmt: skip
 
 _ROOMS = {  # the rest: classify
     "Store": "cache",
+    "trust_code": "cache",
     "Columns": "extract",
     "EncoderTransformer": "extract",
     "encode": "extract",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from encode_once.cache.feature import Feature
     from encode_once.cache.format.failures import Failure
     from encode_once.cache.keys import NO_KEY, Keys, Shard, Spec, content_key, spec_key
+    from encode_once.cache.own_code import UntrustedError, trust_code
     from encode_once.cache.store import Store
     from encode_once.cache.table import Table
 
@@ -43,9 +44,11 @@ __all__ = [
     "StoreError",
     "Table",
     "UnknownFeatureError",
+    "UntrustedError",
     "UsageError",
     "content_key",
     "spec_key",
+    "trust_code",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -59,7 +62,9 @@ __getattr__, __dir__ = lazy(
         "Spec": "keys",
         "Store": "store",
         "Table": "table",
+        "UntrustedError": "own_code",
         "content_key": "keys",
         "spec_key": "keys",
+        "trust_code": "own_code",
     },
 )

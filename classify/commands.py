@@ -10,7 +10,6 @@ import click
 from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
-    Setting,
     alert,
     json_option,
     print_result,
@@ -23,6 +22,7 @@ from encode_once.cache.options import (
 )
 from encode_once.classify.options import (
     HeadName,
+    OptionSetting,
     decision_options,
     features_option,
     groups_option,
@@ -40,7 +40,11 @@ if TYPE_CHECKING:
 
 @verb()
 @click.option(
-    "--head", default="mlp", type=HeadName(), show_default=True, help="Head to fit; `heads` lists them."
+    "--head",
+    default="mlp",
+    type=HeadName(),
+    show_default=True,
+    help="Head to fit: `heads` lists them; or your own, FILE.py:NAME, or sklearn.MODULE:CLASS.",
 )
 @features_option
 @split_option
@@ -63,7 +67,7 @@ if TYPE_CHECKING:
     "--set",
     "settings",
     multiple=True,
-    type=Setting(),
+    type=OptionSetting(),
     metavar="OPTION=VALUE",
     help="Option of the head; `heads HEAD` shows them.",
 )
@@ -114,6 +118,7 @@ def fit(
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
       encode-once fit --head mlp --set dropout=0.3 --objective micro
       encode-once fit --head linear --features tfidf:500 --data photos
+      encode-once fit --head sklearn.svm:LinearSVC --set C=0.1
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head

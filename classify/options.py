@@ -14,12 +14,18 @@ from encode_once.cache.options import (
     json_or_text,
     warn,
 )
+from encode_once.cache.own_code import trust_named
 
 
 class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
-    """The name of a head, which the shell completes."""
+    """The name of a head, which the shell completes. A file that it names is trusted."""
 
     name = "NAME"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Trust the file of `file.py:Name`."""
+        trust_named(value)
+        return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -113,20 +119,34 @@ table_option = click.option("--data", help="Data folder to learn from, if the st
 seed_option = click.option("--seed", default=0, show_default=True)
 
 
+class OptionSetting(Setting):
+    """`OPTION=VALUE` → (option, value). A file that the value names is trusted."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, Any]:
+        """Trust the file of `file.py:Name`."""
+        name, content = super().convert(value, param, ctx)
+        trust_named(content)
+        return name, content
+
+
 class HeadSetting(click.ParamType):  # type: ignore[type-arg]
-    """`HEAD.OPTION=VALUE` → (head, option, value)."""
+    """`HEAD.OPTION=VALUE` → (head, option, value). A file that the value names is trusted."""
 
     name = "HEAD.OPTION=VALUE"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, str, Any]:
-        """Split the name at its first dot."""
+        """Split the name at its first dot or, if it has a colon as `file.py:Name`, at the first behind."""
         name, content = Setting().convert(value, param, ctx)
-        head, dot, option = name.partition(".")
-        if not dot:
+        dot = name.find(".", name.find(":") + 1)
+        if dot < 0:
             self.fail(f"{value}: expected {self.name}", param, ctx)
-        return head, option, self.parsed(content)
+        parsed = self.parsed(content)
+        trust_named(parsed)
+        return name[:dot], name[dot + 1 :], parsed
 
     def parsed(self, content: Any) -> Any:
         """The value as it is."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from encode_once.cache import Store, Table, content_key
+from encode_once.cache import Store, Table, content_key, own_code
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
@@ -34,7 +34,7 @@ class FitSpec:
     A run stores it, a sweep and an ablation vary it, and a recipe is one.
 
     Args:
-        head: name of a head of `classify.heads`.
+        head: name of a head of `classify.heads`; `file.py:Name` and `sklearn.module:Name` are others.
         features: names of features; by default every feature of the store with one vector per row.
             `clip-vit-l/text@coca-b32` encodes the captions that coca-b32 wrote, `@table+coca-b32` both.
         options: of the head. Arrays and paths are stored as JSON values.
@@ -97,8 +97,21 @@ class FitSpec:
 
     @property
     def head_options(self) -> dict[str, Any]:
-        """The options with which the head is made: the spec's seed, unless they have one."""
-        return {"seed": self.seed, **self.options}
+        """The options with which the head is made: with the spec's seed, unless they have one.
+
+        Raises:
+            EncodeOnceError: there is no such head.
+        """
+        return heads.with_seed(self.head, self.options, self.seed)
+
+    @property
+    def own_code(self) -> dict[str, str]:
+        """File → hash of the user's own code that the head and its options name.
+
+        Raises:
+            UntrustedError: a file is not trusted.
+        """
+        return own_code.identities_in([self.head, dict(self.options)])
 
     def identity(
         self,
@@ -124,6 +137,7 @@ class FitSpec:
         decisive = {
             "head": self.head,
             "options": heads.defaults_of(self.head) | self.head_options,
+            "own_code": self.own_code,
             "features": [(reference.name, _keys(reference)) for reference in references],
             "split": self.split,
             "groups": grouping.identity,

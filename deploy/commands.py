@@ -233,7 +233,7 @@ def evaluate(
         raise UsageError("--differences and --anyway are for two runs or more")
     if data is None:
         refuse(measured_table_option, *OF_DATA, why="for --data: nothing is encoded without")
-    loaded = [load_run(run) for run in runs]
+    loaded = [load_run(run, trust=encoding.trust, log=say) for run in runs]
     if data is None:
         for run in loaded:
             warn(feature_differences(run, fitted_store(run)))
@@ -337,7 +337,7 @@ def predict(
     if top and not named:
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
-    loaded = load_run(run)
+    loaded = load_run(run, trust=encoding.trust, log=say)
     with store_for(loaded, encoding.store) as store:
         trust = encoding.trusted([loaded])
         table = encoding.encode(
@@ -413,7 +413,7 @@ def monitor(
 
     if (data is None) == (scores is None):
         raise UsageError("name the new rows by --data or by --scores")
-    loaded = load_run(run)
+    loaded = load_run(run, trust=encoding.trust, log=say)
     if scores:
         refuse(new_table_option, *OF_DATA, why="for --data: a file of scores needs nothing else")
         result = monitoring.monitor(loaded, monitoring.rows_of_score_file(loaded, scores), alpha)
@@ -442,14 +442,12 @@ class WholeOptions(NamedTuple):
 
     rows: int  # to compare on
     weights: Sequence[str]
-    trust: bool
 
 
 WHOLE_OPTIONS = (
     click.option("--check", "rows", default=CHECKED, show_default=True, type=click.IntRange(1), metavar="N",
                  help="Compare with `predict` on N rows."),
     weights_option,
-    trust_option,
 )  # fmt: skip
 model_option = output_option(default="model.onnx", help="File to write, instead of --folder.")
 
@@ -462,6 +460,7 @@ model_option = output_option(default="model.onnx", help="File to write, instead 
 @click.option("--folder", type=click.Path(path_type=Path), metavar="DIR",
               help="Write such a file, a script that runs it and a model card.")  # fmt: skip
 @grouped("whole", WholeOptions, *WHOLE_OPTIONS)
+@trust_option
 @json_option
 def export_run(
     run: str,
@@ -469,6 +468,7 @@ def export_run(
     with_encoder: bool,
     folder: Path | None,
     whole: WholeOptions,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Export a run as one ONNX file for programs without encode-once, checked with onnxruntime.
@@ -491,9 +491,9 @@ def export_run(
 
     if folder:
         refuse(model_option, why="--folder names the file's folder")
-    loaded = load_run(run)
+    loaded = load_run(run, trust=trust, log=say)
     if with_encoder or folder:
-        content = _export_whole(loaded, output, folder, whole)
+        content = _export_whole(loaded, output, folder, whole, trust)
     else:
         refuse(*WHOLE_OPTIONS, why="for --with-encoder and --folder")
         compared = export_onnx(loaded, output)
@@ -506,7 +506,9 @@ def export_run(
     say_next("evaluate", run)
 
 
-def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeOptions) -> dict[str, Any]:
+def _export_whole(
+    run: "Run", output: Path, folder: Path | None, options: WholeOptions, trust: bool
+) -> dict[str, Any]:
     """Write a run with its encoders; returns what --json prints."""
     from encode_once.deploy.folder import check_folder, write_folder
     from encode_once.deploy.graph_check import check_graph
@@ -517,7 +519,7 @@ def _export_whole(run: "Run", output: Path, folder: Path | None, options: WholeO
     if folder:
         check_folder(folder)
     encoders = run.record.encoders
-    trusted = Trust((), weights_by_encoder([*encoders], options.weights), options.trust, say)
+    trusted = Trust((), weights_by_encoder([*encoders], options.weights), trust, say)
     files = approve(str(run.path), encoders, trusted)
     graph = whole_graph(run, files)
     check = check_graph(run, graph, files, options.rows)

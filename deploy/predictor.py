@@ -70,7 +70,8 @@ class Predictor:
         batch_size: int | None = None,
         workers: int | None = None,
     ) -> None:
-        self.run = run if isinstance(run, Run) else load_run(os.fspath(run))
+        say = partial(print, file=sys.stderr)
+        self.run = run if isinstance(run, Run) else load_run(os.fspath(run), trust=trust, log=say)
         record = self.run.record
         if imported := [str(name) for name in record.names if name not in record.encoded]:
             raise UsageError(
@@ -78,7 +79,6 @@ class Predictor:
                 "makes: import those of the new rows, and use predict"
             )
         files = _by_encoder(weights, list(record.encoders))
-        say = partial(print, file=sys.stderr)
         approved = approve(str(self.run.path), record.encoders, Trust((), files, trust, say))
         try:
             self._encoders = LoadedEncoders(

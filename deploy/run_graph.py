@@ -17,6 +17,7 @@ from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.torch.head import TorchHead
+from encode_once.classify.heads.wrapped import Wrapped
 from encode_once.classify.runs.run import Run
 from encode_once.deploy.decision_graph import DecisionGraph
 from encode_once.deploy.onnx_file import ExportError
@@ -67,17 +68,22 @@ class BilinearByEinsum(nn.Module):
         return torch.einsum("bi,oij,bj->bo", X, self.weight, Y) + self.bias
 
 
-def _is_exportable(head: Head) -> TypeGuard[Linear | TorchHead]:
+def _is_exportable(head: Head) -> TypeGuard[Linear | Wrapped | TorchHead]:
     """Whether the head is a network of fixed steps, which the search of a decoder is not."""
+    if isinstance(head, Wrapped):
+        return head.linear is not None
     return isinstance(head, Linear | TorchHead) and not isinstance(head, LabelRNN)
 
 
-def _network(head: Linear | TorchHead) -> nn.Module:
+def _network(head: Linear | Wrapped | TorchHead) -> nn.Module:
     """The network from standardised rows (b, d) to logits (b, c), on the CPU."""
-    if isinstance(head, Linear):
-        c, d = head.coef_.shape
+    if isinstance(head, Linear | Wrapped):
+        linear = (head.coef_, head.intercept_) if isinstance(head, Linear) else head.linear
+        assert linear is not None  # it is exportable
+        coef, intercept = linear
+        c, d = coef.shape
         layer = nn.Linear(d, c, device="meta")  # draws no random numbers
-        layer.weight, layer.bias = (nn.Parameter(torch.from_numpy(x)) for x in (head.coef_, head.intercept_))
+        layer.weight, layer.bias = (nn.Parameter(torch.from_numpy(x)) for x in (coef, intercept))
         return layer
     network: nn.Module = deepcopy(head.network_).cpu()
     for module in [*network.modules()]:

@@ -9,11 +9,12 @@ from encode_once.cache import EncodeOnceError, Store, UsageError
 from encode_once.cache.errors import brief
 from encode_once.cache.format.spec_file import EncoderRecord
 from encode_once.cache.names import FeatureName
+from encode_once.cache.own_code import UntrustedError
 from encode_once.extract.encoders import card
 from encode_once.extract.encoders.base import RANDOM
 from encode_once.extract.pipeline import encode
 from encode_once.extract.report import Report
-from encode_once.extract.trust import Trust, UntrustedError, approve
+from encode_once.extract.trust import Trust, approve
 
 
 class Provider:

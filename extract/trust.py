@@ -6,22 +6,16 @@ weights do. Such code and files are used only if the user names them too, or pas
 the recorded hash. Every caller that reads encoder names from a file must call `approve`.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from encode_once.cache import EncodeOnceError, Feature
-from encode_once.cache.errors import brief
+from encode_once.cache import Feature
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
+from encode_once.cache.own_code import check
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, file_identity
 from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
-from encode_once.extract.errors import WeightsError
-
-
-class UntrustedError(EncodeOnceError, PermissionError):
-    """A store, a run or a recipe names code or a file that the user does not trust."""
 
 
 @dataclass(frozen=True)
@@ -74,19 +68,15 @@ def _file_in(encoder: str) -> str | None:
 
 def _check(what: str, path: str, hashes: Collection[str], remedy: str, missing: str, trust: Trust) -> None:
     """Refuse a file unless --trust was passed and its hash is the recorded hash."""
-    recorded = f"recorded as {' and '.join(sorted(hashes))}" if hashes else "no hash of it is recorded"
-    if not os.path.exists(path):  # noqa: PTH110 — False for a path that may not be accessed
-        raise UntrustedError(f"{what}: {path} ({recorded}), which is not there; {missing}")
-    if not (trust.recorded and hashes):
-        raise UntrustedError(f"{what}: {path} ({recorded}); {remedy}")
-    try:
-        folder = Path(path).is_dir()
-        actual = identities(path, None, {"": WEIGHTS_FILES})[""] if folder else file_identity(path)
-    except WeightsError as error:
-        raise UntrustedError(f"{what}: {path}, which cannot be read ({brief(error)})") from error
-    if {actual} != set(hashes):
-        raise UntrustedError(f"{what}: {path} ({recorded}), but its hash is now {actual}: it is not used")
-    trust.log(f"trusted: {path} ({actual})")
+    check(
+        what, path, hashes, remedy, missing,
+        consent=trust.recorded, identity=lambda: _identity(path), log=trust.log,
+    )  # fmt: skip
+
+
+def _identity(path: str) -> str:
+    """The hash of a file, or of a folder of weights."""
+    return identities(path, None, {"": WEIGHTS_FILES})[""] if Path(path).is_dir() else file_identity(path)
 
 
 def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:

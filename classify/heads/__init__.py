@@ -1,12 +1,13 @@
-"""The heads by name. A new head is a file here and a line in `HEADS`."""
+"""The heads by name. A new head is a file here and a line in `HEADS`; `own` finds those of others."""
 
 import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, get_type_hints
 
-from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.heads import option_values
+from encode_once.cache import own_code
+from encode_once.cache.errors import DataError, UsageError, brief, unknown_name
+from encode_once.classify.heads import option_values, own
 from encode_once.classify.heads.base import CrossFittingHead, Head
 
 # name → module, class and the options that the name sets; the module is imported when the head is used
@@ -57,7 +58,14 @@ def make(name: str, **options: Any) -> Head:
         UsageError: the name or an option is unknown; the message suggests the nearest one.
     """
     check_options(name, options)
-    return class_of(name)(**{**HEADS[name][2], **options})
+    try:
+        head = class_of(name)(**{**_set_by(name), **options})
+    except TypeError as error:
+        if name in HEADS:
+            raise
+        raise UsageError(f"head {name} cannot be made: {brief(error)}") from error
+    head.check()
+    return head
 
 
 def check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -66,10 +74,13 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: a name or a value is wrong; the message says what it may be.
     """
-    defaults, types, choices = defaults_of(name), types_of(name), class_of(name).CHOICES
+    head_class = class_of(name)
+    defaults, types, choices = defaults_of(name), types_of(name), head_class.CHOICES
     for option, value in options.items():
         if option not in defaults:
             raise unknown_name(f"option of head {name!r}", option, defaults)
+        if option in head_class.OWN and isinstance(value, str) and own_code.is_own(value):
+            continue
         option_values.check(name, option, value, defaults[option], types[option], choices.get(option, ()))
 
 
@@ -80,7 +91,9 @@ def class_of(name: str) -> type[Head]:
         UsageError: the name is unknown.
     """
     if name not in HEADS:
-        raise unknown_name("head", name, HEADS, aliases=ALIASES)
+        if head := own.find(name):
+            return head
+        raise unknown_name("head", name, [*HEADS, *own.plugins()], aliases=ALIASES)
     module, class_name, _ = HEADS[name]
     head_class: type[Head] = getattr(import_module(module, __name__), class_name)
     return head_class
@@ -103,13 +116,26 @@ def options_of(name: str) -> list[str]:
 def defaults_of(name: str) -> dict[str, Any]:
     """The default of every option of a head."""
     parameters = inspect.signature(class_of(name)).parameters
-    return {option: parameter.default for option, parameter in parameters.items()} | HEADS[name][2]
+    return {option: parameter.default for option, parameter in parameters.items()} | _set_by(name)
+
+
+def _set_by(name: str) -> dict[str, Any]:
+    """The options that a name of `HEADS` sets."""
+    return HEADS[name][2] if name in HEADS else {}
 
 
 def types_of(name: str) -> dict[str, Any]:
     """The annotation of every option of a head."""
-    hints = get_type_hints(class_of(name).__init__)
+    try:
+        hints = get_type_hints(class_of(name).__init__)
+    except NameError:  # of a class in a file of the user's own
+        hints = {}
     return {option: hints.get(option, Any) for option in options_of(name)}
+
+
+def with_seed(name: str, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The options of a head with a seed, if it has this option and none is given."""
+    return {**({"seed": seed} if "seed" in options_of(name) else {}), **options}
 
 
 def with_shapes(

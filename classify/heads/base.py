@@ -23,6 +23,7 @@ class Head(ABC):
 
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {}  # the names that other options may have
+    OWN: ClassVar[Sequence[str]] = ()  # options that may name code of the user's own, as `file.py:Name`
     SPACE: ClassVar[Space] = {}  # what `sweep --search` tries
     SEEDED: ClassVar[bool] = True  # whether `seed` changes what is learned where validation rows are given
     STATE: ClassVar[Sequence[str]] = ()  # names of the learned arrays, which are attributes with a trailing _
@@ -38,6 +39,13 @@ class Head(ABC):
     def takes_raw(self) -> bool:
         """Whether X must come as it is, rather than standardised."""
         return False
+
+    def check(self) -> None:  # noqa: B027 — most have nothing to check
+        """Raise for options that cannot be used, before anything is read.
+
+        Raises:
+            UsageError: an option is wrong.
+        """
 
     @abstractmethod
     def fit(

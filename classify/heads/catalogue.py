@@ -8,7 +8,7 @@ from typing import Any
 
 from encode_once.cache.text_table import table_text
 from encode_once.classify import heads
-from encode_once.classify.heads import option_values
+from encode_once.classify.heads import option_values, own
 from encode_once.classify.heads.search_space import Range
 
 BY_FIT = ("shapes", "classes")  # options that a run fills in
@@ -16,9 +16,14 @@ BY_FIT = ("shapes", "classes")  # options that a run fills in
 
 def listed() -> list[dict[str, Any]]:
     """Name, one sentence, and the options that the name sets, of every head."""
-    return [
+    rows = [
         {"head": name, "description": _sentence(module), "sets": dict(options)}
         for name, (module, _, options) in heads.HEADS.items()
+    ]
+    packages = {name: point.value.partition(".")[0] for name, point in own.plugins().items()}
+    return rows + [
+        {"head": name, "description": f"Of the package {package}.", "sets": {}}
+        for name, package in packages.items()
     ]
 
 
@@ -41,8 +46,10 @@ def described(name: str) -> dict[str, Any]:
         if option not in BY_FIT
     ]
     bases = [base for base in inspect.getmro(head) if base.__module__.startswith(heads.__name__)]
-    documentation = "\n\n".join(inspect.cleandoc(base.__doc__ or "") for base in bases[:-1])
-    sentence = _sentence(heads.HEADS[name][0])
+    bases = [head, *(base for base in bases[:-1] if base is not head)]
+    documentation = "\n\n".join(inspect.cleandoc(base.__doc__ or "") for base in bases)
+    ours = name in heads.HEADS
+    sentence = _sentence(heads.HEADS[name][0]) if ours else documentation.partition("\n")[0]
     return {"head": name, "description": sentence, "documentation": documentation, "options": options}
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from encode_once.classify.heads.mlp import layers
 from encode_once.classify.heads.search_space import Space
 from encode_once.classify.heads.torch.head import TorchHead
-from encode_once.classify.heads.torch.networks import FUSIONS, READERS, FusedFeatures
+from encode_once.classify.heads.torch.networks import FUSIONS, READERS, FusedFeatures, fusion_class
 
 
 @dataclass(eq=False, repr=False)
@@ -23,7 +23,7 @@ class Fused(TorchHead):
     shapes: length and width of each feature's block of X's columns; by default X is one vector.
     reader: of sequences: "mean", "bilstm", "bigru" or "transformer", with `rnn_layers` layers of `hidden`
         units (in each direction); `attention` pools the outputs of the recurrent ones.
-    fusion: "concat", "bilinear", "mutan" or "gated".
+    fusion: "concat", "bilinear", "mutan", "gated", or a module of your own, `file.py:Class`.
     width: of the projected vectors and, except for "concat", of the fused vector; 0 leaves vectors
         unprojected.
     hidden_layers: widths of layers between the fusion and the output; `batch_norm` precedes the first.
@@ -35,6 +35,7 @@ class Fused(TorchHead):
         "reader": READERS,
         "fusion": [*FUSIONS],
     }
+    OWN: ClassVar[Sequence[str]] = (*TorchHead.OWN, "fusion")
     SPACE: ClassVar[Space] = {**TorchHead.SPACE, "width": [128, 256, 512], "hidden": [64, 128, 256]}
 
     shapes: Sequence[tuple[int, int]] | None = None
@@ -49,6 +50,10 @@ class Fused(TorchHead):
     dropout: float = 0.4
     input_dropout: float = 0.2
     drop_feature: float = 0.0
+
+    def check(self) -> None:
+        super().check()
+        fusion_class(self.fusion)
 
     def _joined(self, d: int) -> FusedFeatures:
         return FusedFeatures(

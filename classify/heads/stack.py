@@ -11,7 +11,7 @@ from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
-from encode_once.classify.heads import make, with_shapes
+from encode_once.classify.heads import make, with_seed, with_shapes
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import CrossFittingHead, Head
 from encode_once.classify.heads.checks import require_finite
@@ -119,7 +119,7 @@ class Stack(Head, Estimator):
                 f"{len(parts)} parts take as many heads and options, not {len(names)} and {len(options)}"
             )
         heads = [
-            make(name, **with_shapes(name, {"seed": self.seed, **head_options}, self._shapes_of(part)))
+            make(name, **with_shapes(name, with_seed(name, head_options, self.seed), self._shapes_of(part)))
             for name, head_options, part in zip(names, options, parts, strict=True)
         ]
         for name, head in zip(names, heads, strict=True):
@@ -132,7 +132,7 @@ class Stack(Head, Estimator):
 
     def _new_combiner(self) -> Head:
         scores = {f"head {i}": (1, int(self.size_[1])) for i in range(len(self._parts))}
-        options = {"seed": self.seed, **(self.combiner_options or {})}
+        options = with_seed(self.combiner, self.combiner_options or {}, self.seed)
         return make(self.combiner, **with_shapes(self.combiner, options, scores))
 
     def _columns(self, X: MatrixLike, part: Sequence[int]) -> ColumnView:

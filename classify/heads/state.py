@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from encode_once.classify.arrays import State
 
 SEPARATOR = "|"  # between owner and array; it cannot occur in the names of heads and features
+SKOPS = "skops"  # the array of a state that is a file of skops
 MAY_BE_INFINITE = ("temperature",)  # arrays of a state; at an infinite temperature all neighbours vote alike
+
+
+def is_restored(name: str) -> bool:
+    """Whether an array of merged states is a file of skops."""
+    return name.rpartition(SEPARATOR)[2] == SKOPS
 
 
 class Stateful(Protocol):

@@ -106,7 +106,7 @@ def fit(
             f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
         )
     seconds = round(time.perf_counter() - started, 3)
-    record = _record(store, samples, fitted, identity, seconds, warnings, untrained)
+    record = _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code)
     result = Run(
         path,
         replace(
@@ -153,6 +153,7 @@ def _record(
     seconds: float,
     warnings: list[str],
     untrained: list[str],
+    own_code: dict[str, str],
 ) -> RunRecord:
     table = samples.table
     return RunRecord(
@@ -172,6 +173,7 @@ def _record(
         untrained=untrained,
         named_columns=table.named_columns,
         corrections=table.corrections,
+        own_code=own_code,
     )
 
 
@@ -192,6 +194,7 @@ def _captioners(references: Sequence[FeatureSource]) -> dict[str, FittedFeature]
 
 
 def _free_place(head: str) -> Path:
-    """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …"""
+    """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …; HEAD has no file or module."""
+    head = head.rpartition(":")[2]
     places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
     return next(place for place in places if not place.exists())

@@ -16,8 +16,9 @@ metrics.json         the metrics of the decision rule on `eval`
 predictions.csv      its labels for the rows of `eval`
 README.md            the model card, see `model_card`; only if whoever saved the decision rule wrote one
 checksums.json       of all other files, see `checksums`
+code/                copies of the user's own code that it names, see `own_files`
 
-All of them are replaced together, see `cache.format.replacement`.
+All but the last are replaced together, see `cache.format.replacement`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -56,6 +57,7 @@ from encode_once.classify.evaluation.shown import metrics_html
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
+from encode_once.classify.runs import own_files
 from encode_once.classify.runs.checksums import CHECKSUMS, check_file, check_files, write_checksums
 from encode_once.classify.runs.paths import absolute, relative
 from encode_once.classify.runs.reading import (
@@ -128,6 +130,7 @@ class RunRecord:
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # the file by which labels were corrected in extract
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
+    own_code: dict[str, str] = field(default_factory=dict)  # file of the user's own → hash, see `own_files`
 
     __repr__ = short_repr
 
@@ -294,12 +297,14 @@ class Run:
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
             save_file(_arrays(self.model), new(WEIGHTS))
+            own_files.save(self.path, self.record.own_code)
             self._write_scores(new)
             write_csv(new(HISTORY), [field.name for field in fields(Epoch)], map(astuple, self.history))
             self._write_decision(new, metrics, predictions)
             self._write_record(new)
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             self._write_card(new, card)
+        own_files.forget_others(self.path, self.record.own_code)
         self._remove_page()
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
@@ -430,19 +435,25 @@ def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None
     return None
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path, *, trust: bool = False, log: Callable[[str], None] = print) -> Run:
     """Read a run's folder; the model is built when it is first used.
+
+    Args:
+        trust: use the code that the run names, if its copies have the recorded hashes, and a classifier that
+            is restored as it was saved. Without, `model` of such a run raises `UntrustedError`.
+        log: called with a line about each of these.
 
     Raises:
         MissingDataError: there is no run there.
         RunError: one of its files is missing, altered or of an unknown version.
+        UntrustedError: with `trust`, a copy has another hash.
     """
     path = Path(path)
     with whole(path, FILES):
-        return _load(path)
+        return _load(path, trust, log)
 
 
-def _load(path: Path) -> Run:
+def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
     if not (path / "run.json").exists():
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""
@@ -451,8 +462,21 @@ def _load(path: Path) -> Run:
     with reading(path / "run.json"):
         spec, record = _parsed(path, content)
     checksums, weights = check_files(path, CHECKED), path / WEIGHTS
-    with reading(weights), open_without_links(weights), safe_open(weights, "numpy"):  # checks its header
-        load_model = cache(lambda: _load_model(weights, checksums.get(WEIGHTS), spec, record))
+    with reading(weights), open_without_links(weights), safe_open(weights, "numpy") as file:
+        restored = any(states.is_restored(name) for name in file.keys())  # noqa: SIM118 — it is no mapping
+    checksum = checksums.get(WEIGHTS, "")
+    if trust:
+        own_files.approve(path, record.own_code, trust, log)
+        if restored:
+            own_files.approve_restoring(weights, checksum, trust, log)
+
+    @cache
+    def load_model() -> Model:
+        if restored:
+            own_files.approve_restoring(weights, checksum, trust, lambda line: None)
+        with own_files.using(path, record.own_code):
+            return _load_model(weights, checksum, spec, record)
+
     scores = read_scores(path / SCORES, record.classes, len(record.features))
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
     decision = read_rule(path / RULE, record.classes, folds)
@@ -469,6 +493,7 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{folder} holds version {version} of {name!r}, but this program reads versions {SINCE} to "
             f"{VERSION} of {FORMAT!r} only: fit it again"
         )
+    content = {"own_code": {}, **content}  # older files have none
     record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
         raise ValueError("classes occur twice, or there are none")
@@ -481,6 +506,7 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     for feature in features:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")
+    own_files.check_record(record.own_code)
     assert record.encoders is not None  # raises for a name that is none
     content = content | {"decision": content["tuning"], "data": record.table}
     spec = {field.name: content[field.name] for field in fields(FitSpec)}
@@ -494,7 +520,7 @@ def _arrays(model: Model) -> State:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _load_model(path: Path, checksum: str | None, spec: FitSpec, record: RunRecord) -> Model:
+def _load_model(path: Path, checksum: str, spec: FitSpec, record: RunRecord) -> Model:
     """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run."""
     check_file(path, checksum)
     with reading(path):

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.cache import Spec, content_key
+from encode_once.cache import Spec
 from encode_once.cache.source_files import file_key
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -139,11 +139,6 @@ def torch_threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def bytes_identity(content: bytes) -> str:
-    """The content key of a file's bytes, in the notation of specs."""
-    return f"blake2b:{content_key(content).hex()}"
 
 
 def file_identity(path: str) -> str:

@@ -9,18 +9,16 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from encode_once.cache.errors import brief, unknown_name
-from encode_once.cache.input_files import read_regular
-from encode_once.extract.encoders.base import Options, Tower, bytes_identity
+from encode_once.cache import own_code
+from encode_once.cache.errors import unknown_name
+from encode_once.extract.encoders.base import Options, Tower
 from encode_once.extract.errors import UnknownEncoderError
 
 PACKAGE = "encode_once"
 OLD_NAMES = ("cache", "classify", "extract")  # top-level packages before they were in PACKAGE
 
 
-def is_custom(name: str) -> bool:
-    """Whether the name refers to a class in a file."""
-    return ".py:" in name
+is_custom = own_code.is_own
 
 
 def file_of(name: str) -> Path:
@@ -29,12 +27,7 @@ def file_of(name: str) -> Path:
     Raises:
         UnknownEncoderError: the file is not below the working folder.
     """
-    path = Path(name.rpartition(":")[0])
-    if path.is_absolute() or ".." in path.parts:
-        raise UnknownEncoderError(
-            f"{name}: give the file as a path below this folder, since feature names contain it"
-        )
-    return path
+    return own_code.file_of(name, UnknownEncoderError)
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -43,11 +36,8 @@ def towers(name: str, options: Options) -> list[Tower]:
     Raises:
         UnknownEncoderError: the file cannot be imported or has no such class.
     """
-    path, class_name = file_of(name), name.rpartition(":")[2]
-    try:
-        content = read_regular(path)
-    except OSError as error:
-        raise UnknownEncoderError(f"{path} cannot be imported: {error.strerror}") from error
+    source, class_name = own_code.read(name, UnknownEncoderError), name.rpartition(":")[2]
+    path, content = Path(source.path), source.content
     classes: dict[str, Callable[[Options], Tower]] = {
         class_.__name__: class_
         for class_ in vars(_imported(path, content)).values()
@@ -56,8 +46,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     if class_name not in classes:
         raise unknown_name(f"encoder of {path}", class_name, classes, UnknownEncoderError)
     tower = classes[class_name](options)
-    source = bytes_identity(content)
-    tower.specs = {output: {**spec, "source": source} for output, spec in tower.specs.items()}
+    tower.specs = {output: {**spec, "source": source.identity} for output, spec in tower.specs.items()}
     return [tower]
 
 
@@ -93,12 +82,4 @@ def _old_names(path: Path, content: bytes) -> Iterator[None]:
 
 
 def _imported(path: Path, content: bytes) -> ModuleType:
-    """Execute the bytes that were hashed as a module: an import could run a .pyc file next to it instead."""
-    module = ModuleType(path.stem)
-    module.__file__ = str(path)
-    try:
-        with _old_names(path, content):
-            exec(compile(content, path, "exec"), vars(module))  # noqa: S102 — the user named or trusts it
-    except Exception as error:  # the user's code may raise anything
-        raise UnknownEncoderError(f"{path} cannot be imported: {brief(error)}") from error
-    return module
+    return own_code.imported(path, content, UnknownEncoderError, _old_names(path, content))

@@ -18,10 +18,10 @@ from PIL import Image
 
 import encode_once
 from encode_once.cache import DataError, SpecMismatchError, UsageError
+from encode_once.cache.own_code import UntrustedError
 from encode_once.cli import main
 from encode_once.deploy.predictor import PredictionWarning, Predictor
 from encode_once.extract.encoders.base import Tower
-from encode_once.extract.trust import UntrustedError
 from tests.conftest import WORDS, files_of, picture, vectors_file
 from tests.test_captions import CAPTIONER, CAPTIONS
 

@@ -52,6 +52,7 @@ class TorchHead(Head, Estimator):
     # A subclass is a dataclass as well, whose fields are its further options.
 
     LOSSES: ClassVar[Sequence[str]] = losses.NAMES
+    OWN: ClassVar[Sequence[str]] = ("loss",)
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {
         "optimiser": [*OPTIMISERS],
         "schedule": [*SCHEDULES],
@@ -79,6 +80,10 @@ class TorchHead(Head, Estimator):
     seed: int = 0
     device: str = "auto"
     progress: bool = True
+
+    def check(self) -> None:
+        if self.loss != losses.WEIGHTED:
+            losses.find(self.loss)
 
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None

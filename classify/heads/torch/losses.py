@@ -1,13 +1,19 @@
-"""Losses of logits against labels in [0, 1], by name."""
+"""Losses of logits against labels in [0, 1], by name.
+
+`file.py:name` is a function of the user's own; packages add others by the entry points `encode_once.losses`.
+"""
 
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import entry_points
+from inspect import isfunction
 
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, multilabel_soft_margin_loss
 
-from encode_once.cache.errors import unknown_name
+from encode_once.cache import own_code
+from encode_once.cache.errors import UsageError, brief, unknown_name
 from encode_once.classify.arrays import LabelMatrix
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
@@ -52,6 +58,7 @@ PLAIN: dict[str, Loss] = {
 }
 WEIGHTED = "bce+pos_weight"
 NAMES = (*PLAIN, WEIGHTED)
+GROUP = "encode_once.losses"
 
 
 def make(name: str, Y: LabelMatrix, smoothing: float = 0.0) -> Loss:
@@ -60,13 +67,42 @@ def make(name: str, Y: LabelMatrix, smoothing: float = 0.0) -> Loss:
     Raises:
         UsageError: the name is unknown.
     """
-    if name not in NAMES:
-        raise unknown_name("loss", name, NAMES)
-    if name == WEIGHTED:
-        loss: Loss = partial(_weighted, weights=positive_weights(Y))
-    else:
-        loss = PLAIN[name]
+    loss = partial(_weighted, weights=positive_weights(Y)) if name == WEIGHTED else find(name)
     return loss if not smoothing else lambda logits, Y: loss(logits, Y * (1 - smoothing) + smoothing / 2)
+
+
+def find(name: str) -> Loss:
+    """The loss of a name that needs no labels, other people's included.
+
+    Raises:
+        UntrustedError: it is in a file that is not trusted.
+        UsageError: the name is unknown, or the function gives no number to minimise.
+    """
+    if name in PLAIN:
+        return PLAIN[name]
+    if own_code.is_own(name):
+        loss: Loss = own_code.load(name, "loss", isfunction)
+    else:
+        plugins = {point.name: point for point in entry_points(group=GROUP)}
+        if name not in plugins:
+            raise unknown_name("loss", name, [*NAMES, *plugins])
+        loss = plugins[name].load()
+    _try(name, loss)
+    return loss
+
+
+def _try(name: str, loss: Loss) -> None:
+    """Raise if a loss does not take logits and labels (n, c) to a number with a gradient."""
+    logits, Y = torch.zeros(2, 3, requires_grad=True), torch.tensor([[0.0, 1, 0], [1, 0, 0]])
+    try:
+        value = loss(logits, Y)
+    except Exception as error:  # other people's code may raise anything
+        raise UsageError(f"loss {name} fails on logits and labels (2, 3): {brief(error)}") from error
+    if not (isinstance(value, Tensor) and value.dim() == 0 and value.requires_grad):
+        shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise UsageError(
+            f"loss {name} must return a scalar with a gradient for logits and labels, not {shape}"
+        )
 
 
 def _weighted(logits: Tensor, Y: Tensor, weights: Tensor) -> Tensor:

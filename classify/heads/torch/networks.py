@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from encode_once.cache.errors import unknown_name
+from encode_once.cache import own_code
+from encode_once.cache.errors import UsageError, brief, unknown_name
 
 Shapes = Sequence[tuple[int, int]]  # length and width of each feature's block
 ATTENTION_HEADS = 4  # of a transformer reader
@@ -201,12 +202,46 @@ class Gated(nn.Module):
 
 DEFAULT_WIDTH = 256
 READERS = ("mean", "bilstm", "bigru", "transformer")
-FUSIONS: dict[str, type[Concat | Bilinear | Mutan | Gated]] = {
+FUSIONS: dict[str, type[nn.Module]] = {
     "concat": Concat,
     "bilinear": Bilinear,
     "mutan": Mutan,
     "gated": Gated,
 }
+
+
+def fusion_class(name: str) -> type[nn.Module]:
+    """The class of a fusion, which is constructed with the widths of the vectors and the fused width.
+
+    Raises:
+        UntrustedError: it is in a file that is not trusted.
+        UsageError: the name is unknown.
+    """
+    if own_code.is_own(name):
+        own: type[nn.Module] = own_code.load(name, "fusion", _is_module)
+        return own
+    if name not in FUSIONS:
+        raise unknown_name("fusion", name, FUSIONS)
+    return FUSIONS[name]
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, nn.Module)
+
+
+def _fusion(name: str, widths: Sequence[int], width: int) -> tuple[nn.Module, int]:
+    """A new fusion and the width of its vectors.
+
+    Raises:
+        UsageError: one of the user's own is not such a module.
+    """
+    try:
+        fusion = fusion_class(name)(widths, width)
+    except TypeError as error:
+        raise UsageError(f"fusion {name} cannot be made of (widths, width): {brief(error)}") from error
+    if not isinstance(getattr(fusion, "width", None), int):
+        raise UsageError(f"fusion {name} has no attribute width: the number of columns that it returns")
+    return fusion, fusion.width  # type: ignore[return-value]
 
 
 class FusedFeatures(nn.Module):
@@ -233,8 +268,6 @@ class FusedFeatures(nn.Module):
         super().__init__()
         if reader not in READERS:
             raise unknown_name("reader", reader, READERS)
-        if fusion not in FUSIONS:
-            raise unknown_name("fusion", fusion, FUSIONS)
         self.shapes, self.drop_feature = shapes, drop_feature
         self.input_dropout, self.dropout = nn.Dropout(input_dropout), nn.Dropout(dropout)
 
@@ -247,8 +280,8 @@ class FusedFeatures(nn.Module):
 
         readers = [make_reader(shape) for shape in shapes]
         self.readers = nn.ModuleList(readers)
-        fused = FUSIONS[fusion]([reader.width for reader in readers], width or DEFAULT_WIDTH)
-        self.fusion, self.width = fused, fused.width
+        widths = [reader.width for reader in readers]
+        self.fusion, self.width = _fusion(fusion, widths, width or DEFAULT_WIDTH)
 
     def forward(self, X: Tensor) -> Tensor:
         """(b, width)."""

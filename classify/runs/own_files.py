@@ -1,0 +1,116 @@
+"""A run's copies of its user's own code, `RUN/code/NAME-HASH.py`, and the consent that it takes to use them.
+
+So a run works in any folder, and whoever gets it can read the code. It runs only with `--trust`, and only if
+it has the hash in `run.json`, or if this process trusts a file of that hash anyway.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from encode_once.cache import own_code
+from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.files import open_without_links
+from encode_once.cache.own_code import Source, UntrustedError
+
+FOLDER = "code"
+HASH = re.compile(r"blake2b:[0-9a-f]{32}")
+REMEDY = "read it, then pass --trust"
+
+Log = Callable[[str], None]
+
+
+def check_record(recorded: Mapping[str, str]) -> None:
+    """Raise ValueError unless these are paths and hashes, as `run.json` has them."""
+    for path, identity in recorded.items():
+        if not own_code.NAME.fullmatch(f"{path}:x") or not HASH.fullmatch(identity):
+            raise ValueError(f"{path!r} with {identity!r} is no file of code with its hash")
+
+
+def place(folder: Path, path: str, identity: str) -> Path:
+    """Where a run keeps the copy of a file."""
+    return folder / FOLDER / f"{Path(path).stem}-{identity.partition(':')[2][:12]}.py"
+
+
+def save(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Write the copies of trusted files: path → hash. A name with another hash is another file."""
+    _unlink(folder)
+    for path, identity in recorded.items():
+        source = own_code.trusted(path, identity)
+        assert source is not None, path
+        copy = place(folder, path, identity)
+        copy.parent.mkdir(exist_ok=True)
+        with replacing(copy) as temporary:
+            temporary.write_bytes(source.content)
+
+
+def forget_others(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Remove the copies that a replaced run had."""
+    _unlink(folder)
+    kept = {place(folder, path, identity) for path, identity in recorded.items()}
+    for copy in (folder / FOLDER).glob("*.py"):
+        if copy not in kept:
+            copy.unlink()
+    if not kept and (folder / FOLDER).is_dir() and not any((folder / FOLDER).iterdir()):
+        (folder / FOLDER).rmdir()
+
+
+def _unlink(folder: Path) -> None:
+    """Remove a link in place of the folder of copies: nothing is written through it."""
+    if (folder / FOLDER).is_symlink():
+        (folder / FOLDER).unlink()
+
+
+def approve(folder: Path, recorded: Mapping[str, str], consent: bool, log: Log) -> list[Source]:
+    """The run's own code, trusted from now on.
+
+    Raises:
+        UntrustedError: without consent, or if a copy is missing or has another hash.
+    """
+    sources = []
+    for path, identity in recorded.items():
+        source = own_code.trusted(path, identity)
+        if source is None:
+            copy = place(folder, path, identity)
+            content = b""
+
+            def actual(copy: Path = copy) -> str:
+                nonlocal content
+                with open_without_links(copy) as file:
+                    content = file.read()
+                return own_code.bytes_identity(content)
+
+            own_code.check(
+                f"{folder} names code to run", str(copy), [identity], REMEDY, "copy it there, or fit the run again",
+                consent=consent, identity=actual, log=log,
+            )  # fmt: skip
+            source = Source(path, content)
+        own_code.allow(source)
+        sources.append(source)
+    return sources
+
+
+@contextmanager
+def using(folder: Path, recorded: Mapping[str, str]) -> Iterator[None]:
+    """Let names mean the run's own code in the block.
+
+    Raises:
+        UntrustedError: it is not trusted.
+    """
+    with own_code.meaning(approve(folder, recorded, consent=False, log=lambda line: None)):
+        yield
+
+
+def approve_restoring(weights: Path, checksum: str, consent: bool, log: Log) -> None:
+    """Allow a state that skops restores, see `heads.wrapped`.
+
+    Raises:
+        UntrustedError: without consent.
+    """
+    if not consent:
+        raise UntrustedError(
+            f"{weights} holds a classifier of scikit-learn, which false numbers lead out of bounds (recorded "
+            f"as xxh3:{checksum}); pass --trust if you know who made it"
+        )
+    log(f"trusted: {weights} (xxh3:{checksum})")
