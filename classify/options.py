@@ -14,7 +14,13 @@ from encode_once.cache.options import (
     json_or_text,
     warn,
 )
-from encode_once.cache.own_code import trust_named
+
+
+def _trust(value: Any) -> None:
+    """Trust the files that a value names; imported late, since help texts need no NumPy."""
+    from encode_once.cache.own_code import trust_named
+
+    trust_named(value)
 
 
 class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
@@ -24,7 +30,7 @@ class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new ver
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Trust the file of `file.py:Name`."""
-        trust_named(value)
+        _trust(value)
         return str(value)
 
     def shell_complete(
@@ -127,7 +133,7 @@ class OptionSetting(Setting):
     ) -> tuple[str, Any]:
         """Trust the file of `file.py:Name`."""
         name, content = super().convert(value, param, ctx)
-        trust_named(content)
+        _trust(content)
         return name, content
 
 
@@ -145,7 +151,7 @@ class HeadSetting(click.ParamType):  # type: ignore[type-arg]
         if dot < 0:
             self.fail(f"{value}: expected {self.name}", param, ctx)
         parsed = self.parsed(content)
-        trust_named(parsed)
+        _trust(parsed)
         return name[:dot], name[dot + 1 :], parsed
 
     def parsed(self, content: Any) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from encode_once.cache import Store, content_key
+from encode_once.cache import Store, content_key, own_code
 from encode_once.cache.keys import spec_key
 from encode_once.extract import encode
 from encode_once.extract.errors import WeightsError
@@ -332,3 +332,87 @@ def test_a_link_inside_a_run_is_not_written_through(plain, run, place):
     words = ("ablate", "gift") if "ablation" in place else ("predict", "gift", "--data", "input")
     assert place in line_of(run(*words, status=1))
     assert not any(Path("victim").iterdir())
+
+
+@pytest.fixture
+def own_head(folder, run, monkeypatch):
+    """A run in `gift` on glove-50, of a head whose code leaves a trace; the process does not trust it."""
+    folder(60)
+    run("extract", "--encoder", "glove-50")
+    forget_code(monkeypatch)
+    Path("own.py").write_text(
+        "from pathlib import Path\n\nfrom encode_once.classify.heads.linear import Linear\n\n"
+        'Path("CODE_RAN").touch()\n\n\nclass Own(Linear):\n    "Another name."\n'
+    )
+    run("fit", "--head", "own.py:Own", "--features", "glove-50/mean", "--run", "gift")
+    Path("own.py").unlink()
+    RAN.unlink()
+    forget_code(monkeypatch)
+
+
+def forget_code(monkeypatch):
+    """Make this process trust no code, as another would."""
+    for name in ("_trusted", "_meant", "_modules"):
+        monkeypatch.setattr(own_code, name, {})
+
+
+@pytest.mark.parametrize(
+    "words", [*ON_RUN, ("export", "gift"), ("ablate", "gift")], ids=lambda words: words[0]
+)
+def test_the_code_of_a_runs_head_runs_only_with_trust_and_the_recorded_hash(own_head, run, words):
+    (copy,) = Path("gift/code").iterdir()
+    content = copy.read_text()
+    line = line_of(run(*words, status=1))
+    assert f"gift names code to run: {copy} (recorded as {hash_of(copy)}); read it, then pass --trust" in line
+    copy.write_text(content + "# changed\n")
+    assert hash_of(copy) in line_of(run(*words, "--trust", status=1))
+    assert not RAN.exists()
+    copy.write_text(content)
+    assert f"trusted: {copy} ({hash_of(copy)})" in run(*words, "--trust").stderr
+    assert RAN.exists()
+
+
+@pytest.mark.parametrize(
+    "words", [*ON_RUN, ("export", "gift"), ("ablate", "gift")], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"head": "gift/p.py:X"},
+        {"options": {"loss": "gift/p.py:X"}},
+        {"head": "gated", "options": {"fusion": "gift/p.py:X"}},
+        {"head": "stack", "options": {"heads": ["gift/p.py:X"]}},
+        {"head": "gift/p.py:X", "own_code": {"gift/p.py": "blake2b:" + "0" * 32}},
+    ],
+    ids=str,
+)
+def test_code_that_a_crafted_run_names_as_its_head_or_an_option_does_not_run(plain, run, words, change):
+    edit_run(lambda record: record.update(change))
+    for trust in ([], ["--trust"]):
+        line_of(run(*words, *trust, status=1))
+    assert not RAN.exists()
+
+
+@pytest.mark.parametrize("head", ["subprocess:Popen", "sklearn.utils:Bunch", "os.path:join"])
+def test_a_crafted_run_imports_nothing_but_classifiers_of_scikit_learn(plain, run, head):
+    edit_run(lambda record: record.update(head=head))
+    line = line_of(run("export", "gift", "--trust", status=1))
+    assert head.rpartition(":")[2] in line
+
+
+def test_code_that_a_recipe_names_as_its_head_does_not_run(plain, run):
+    recipe = RECIPE.format("glove-50").replace('"linear"', '"gift/p.py:X"')
+    Path("recipe.toml").write_text(recipe)
+    assert "gift/p.py" in run("recipe", "run", "./recipe.toml", status=1).output
+    assert not RAN.exists()
+
+
+def test_a_classifier_that_is_restored_as_it_was_saved_needs_trust(folder, run):
+    pytest.importorskip("skops")
+    folder(60)
+    run("extract", "--encoder", "glove-50")
+    run("fit", "--head", "sklearn.svm:SVC", "--run", "gift")
+    line = line_of(run("predict", "gift", status=1))
+    assert "gift/weights.safetensors holds a classifier of scikit-learn" in line
+    assert "pass --trust" in line
+    assert "trusted: gift/weights.safetensors (xxh3:" in run("predict", "gift", "--trust").stderr

@@ -45,11 +45,13 @@ def described(name: str) -> dict[str, Any]:
         for option, default in defaults.items()
         if option not in BY_FIT
     ]
-    bases = [base for base in inspect.getmro(head) if base.__module__.startswith(heads.__name__)]
-    bases = [head, *(base for base in bases[:-1] if base is not head)]
+    bases = [base for base in inspect.getmro(head) if base.__module__.startswith(heads.__name__)][:-1]
+    if name in heads.HEADS:
+        sentence = _sentence(heads.HEADS[name][0])
+    else:
+        bases = [head]
+        sentence = inspect.cleandoc(head.__doc__ or "").partition("\n")[0]
     documentation = "\n\n".join(inspect.cleandoc(base.__doc__ or "") for base in bases)
-    ours = name in heads.HEADS
-    sentence = _sentence(heads.HEADS[name][0]) if ours else documentation.partition("\n")[0]
     return {"head": name, "description": sentence, "documentation": documentation, "options": options}
 
 

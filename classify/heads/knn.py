@@ -74,7 +74,8 @@ class KNN(Head, Estimator):
 
     def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
-        self.rows_ = require_finite(rows, "rows of head knn as float16")
+        # In the order of a loaded state, whose sums are rounded alike.
+        self.rows_ = np.ascontiguousarray(require_finite(rows, "rows of head knn as float16"))
         self.labels_ = Y
 
     def _comparable(self, rows: Vectors) -> Tensor:

@@ -54,7 +54,7 @@ class Linear(Head, Estimator):
         C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
             layer, unsolved = self._problem(X, Y).solve(C, self.tolerance)
-        self.coef_ = layer[:-1].T.cpu().numpy()
+        self.coef_ = layer[:-1].T.contiguous().cpu().numpy()  # in the order of a loaded state
         self.intercept_ = layer[-1].cpu().numpy()
         self.C_ = np.full(Y.shape[1], C, np.float32)
         self.warnings_ = []

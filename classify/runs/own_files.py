@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from encode_once.cache import own_code
 from encode_once.cache.format.atomic import replacing
@@ -21,11 +22,14 @@ REMEDY = "read it, then pass --trust"
 Log = Callable[[str], None]
 
 
-def check_record(recorded: Mapping[str, str]) -> None:
-    """Raise ValueError unless these are paths and hashes, as `run.json` has them."""
+def check_record(recorded: Mapping[str, str], names: Any) -> None:
+    """Raise ValueError unless `run.json` has paths and hashes for all code that its head and options name."""
     for path, identity in recorded.items():
         if not own_code.NAME.fullmatch(f"{path}:x") or not HASH.fullmatch(identity):
             raise ValueError(f"{path!r} with {identity!r} is no file of code with its hash")
+    for name in own_code.names_in(names):
+        if own_code.file_of(name).as_posix() not in recorded:
+            raise ValueError(f"it names code of which it has no copy: {name}")
 
 
 def place(folder: Path, path: str, identity: str) -> Path:

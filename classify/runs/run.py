@@ -285,6 +285,15 @@ class Run:
         """Feature → length and width of its block of columns, side by side in this order."""
         return _shapes(self.record, self.model.vectorisers)
 
+    def check_code(self) -> None:
+        """Raise if the run names code that is not trusted.
+
+        Raises:
+            UntrustedError: it does.
+        """
+        with own_files.using(self.path, self.record.own_code):
+            pass
+
     def has_seen(self, keys: Keys) -> BoolArray:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on; none without content."""
         return present(keys) & (KeyIndex(self.fitted_on).find(keys) >= 0)
@@ -472,9 +481,9 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
 
     @cache
     def load_model() -> Model:
-        if restored:
-            own_files.approve_restoring(weights, checksum, trust, lambda line: None)
         with own_files.using(path, record.own_code):
+            if restored:
+                own_files.approve_restoring(weights, checksum, trust, lambda line: None)
             return _load_model(weights, checksum, spec, record)
 
     scores = read_scores(path / SCORES, record.classes, len(record.features))
@@ -506,11 +515,12 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     for feature in features:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")
-    own_files.check_record(record.own_code)
     assert record.encoders is not None  # raises for a name that is none
     content = content | {"decision": content["tuning"], "data": record.table}
     spec = {field.name: content[field.name] for field in fields(FitSpec)}
-    return typed(FitSpec, spec | {"features": [*record.features]}), record
+    parsed = typed(FitSpec, spec | {"features": [*record.features]})
+    own_files.check_record(record.own_code, [parsed.head, dict(parsed.options)])
+    return parsed, record
 
 
 def _arrays(model: Model) -> State:
