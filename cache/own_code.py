@@ -165,10 +165,14 @@ def load(name: str, what: str, fits: Callable[[Any], bool] = callable) -> Any:
     return members[attribute]
 
 
+def meant(name: str) -> Source | None:
+    """The trusted file that a name means, if there is one."""
+    return _meant_here.get(_meant).get(file_of(name).as_posix())
+
+
 def _source(name: str) -> Source:
     """The trusted file that a name means."""
-    path = file_of(name).as_posix()
-    source = _meant_here.get(_meant).get(path)
+    path, source = file_of(name).as_posix(), meant(name)
     if source is None:
         if not Path(path).is_file():
             raise UsageError(f"{name}: there is no file {path}")

@@ -95,6 +95,16 @@ class FitSpec:
         of_head = {name: value for name, value in values.items() if name not in own}
         return cls(head, **{**of_spec, "options": {**of_spec.get("options", {}), **of_head}})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields and, for processes that fit for this one, the own code that they name and it trusts."""
+        names = own_code.names_in([self.head, dict(self.options)])
+        return {**vars(self), "own_code": [source for name in names if (source := own_code.meant(name))]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for source in state.pop("own_code"):
+            own_code.allow(source)
+        vars(self).update(state)
+
     @property
     def head_options(self) -> dict[str, Any]:
         """The options with which the head is made: with the spec's seed, unless they have one.

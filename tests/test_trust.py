@@ -356,9 +356,7 @@ def forget_code(monkeypatch):
         monkeypatch.setattr(own_code, name, {})
 
 
-@pytest.mark.parametrize(
-    "words", [*ON_RUN, ("export", "gift"), ("ablate", "gift")], ids=lambda words: words[0]
-)
+@pytest.mark.parametrize("words", [*ON_RUN, ("export", "gift")], ids=lambda words: words[0])
 def test_the_code_of_a_runs_head_runs_only_with_trust_and_the_recorded_hash(own_head, run, words):
     (copy,) = Path("gift/code").iterdir()
     content = copy.read_text()
@@ -372,9 +370,7 @@ def test_the_code_of_a_runs_head_runs_only_with_trust_and_the_recorded_hash(own_
     assert RAN.exists()
 
 
-@pytest.mark.parametrize(
-    "words", [*ON_RUN, ("export", "gift"), ("ablate", "gift")], ids=lambda words: words[0]
-)
+@pytest.mark.parametrize("words", [*ON_RUN, ("export", "gift")], ids=lambda words: words[0])
 @pytest.mark.parametrize(
     "change",
     [

@@ -86,9 +86,15 @@ def approve(folder: Path, recorded: Mapping[str, str], consent: bool, log: Log) 
                 return own_code.bytes_identity(content)
 
             own_code.check(
-                f"{folder} names code to run", str(copy), [identity], REMEDY, "copy it there, or fit the run again",
-                consent=consent, identity=actual, log=log,
-            )  # fmt: skip
+                f"{folder} names code to run",
+                str(copy),
+                [identity],
+                REMEDY,
+                "copy it there, or fit the run again",
+                consent=consent,
+                identity=actual,
+                log=log,
+            )
             source = Source(path, content)
         own_code.allow(source)
         sources.append(source)

@@ -1,6 +1,7 @@
 """Heads, losses and fusions of the user's own, and classifiers of scikit-learn, through every command."""
 
 import json
+import pickle
 import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -11,7 +12,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import LinearSVC
 
 from encode_once.cache import UntrustedError, UsageError, own_code, trust_code
-from encode_once.classify import FitSpec, fit, heads, load_run
+from encode_once.classify import FitSpec, ablate, fit, heads, load_run
 from encode_once.classify.heads import own
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.wrapped import Wrapped
@@ -94,6 +95,7 @@ CASES = {
     "trees": ["sklearn.ensemble:RandomForestClassifier", "--set", "n_estimators=5"],
 }
 OWN = ("head", "torch", "loss", "fusion", "function")
+MOVED = "other/r"  # as deep as runs/r: a run names its store from its own folder
 RESTORED = ("function", "trees")  # by skops
 EXPORTED = ("torch", "loss", "fusion", "linear")
 
@@ -118,8 +120,9 @@ def forgotten(monkeypatch):
 
 
 def move_to_another_folder():
-    """The run in the folder `moved`, and no other file in the working folder."""
-    shutil.move("runs/r", "moved")
+    """The run in the folder `MOVED`, and no other file in the working folder."""
+    Path("other").mkdir()
+    shutil.move("runs/r", MOVED)
     Path("own.py").unlink()
 
 
@@ -135,20 +138,20 @@ def test_a_part_of_others_works_in_every_command(case, place, run, forgotten, tm
     move_to_another_folder()
     forgotten()
 
-    run("tune", "moved", "--objective", "micro")
-    metrics = json.loads(run("evaluate", "moved", "--json").stdout)
+    run("tune", MOVED, "--objective", "micro")
+    metrics = json.loads(run("evaluate", MOVED, "--json").stdout)
     assert metrics["micro_f1"] > 0.3
-    assert "moved" in run("evaluate", "runs/linear", "moved").output
-    run("report", "moved")
+    assert MOVED in run("evaluate", "runs/linear", MOVED).output
+    run("report", MOVED)
     if case in (*OWN, *RESTORED):
         with pytest.raises(UntrustedError, match="pass --trust"):
-            assert load_run("moved").model
+            assert load_run(MOVED).model
     lines = []
-    scores = load_run("moved", trust=True, log=lines.append).model.scores(X)
+    scores = load_run(MOVED, trust=True, log=lines.append).model.scores(X)
     assert np.array_equal(scores, expected)
     assert len(lines) == (case in OWN) + (case in RESTORED)
     forgotten()
-    result = run("export", "moved", "--trust", "-o", "m.onnx", status=0 if case in EXPORTED else 1)
+    result = run("export", MOVED, "--trust", "-o", "m.onnx", status=0 if case in EXPORTED else 1)
     if case not in EXPORTED:
         (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
         assert f"a run of head {CASES[case][0]} cannot be exported" in line
@@ -229,9 +232,26 @@ def test_ablate_runs_own_code_of_a_run_only_with_trust(place, run, forgotten):
     run("fit", "--head", "own.py:Centres", "--set", "sharpness=2", "--run", "runs/r")
     move_to_another_folder()
     forgotten()
-    assert "moved names code to run" in run("ablate", "moved", status=1).stderr
-    rows = json.loads(run("ablate", "moved", "--trust", "--json").stdout)
+    with pytest.raises(UsageError, match=r"there is no file own\.py"):
+        ablate(load_run(MOVED))
+    rows = ablate(load_run(MOVED, trust=True))
     assert any(row["changed"] == "sharpness=1, not 2" and not row["error"] for row in rows)
+
+
+def test_a_spec_takes_the_code_that_is_trusted_to_another_process(place, forgotten):
+    trust_code("own.py")
+    content = pickle.dumps([FitSpec("own.py:Centres"), FitSpec("absent.py:X")])
+    forgotten()
+    Path("own.py").write_text("raise ValueError('other code')")
+    spec, _ = pickle.loads(content)
+    assert heads.make(spec.head, **spec.head_options).sharpness == 1
+
+
+@pytest.mark.slow
+def test_a_sweep_in_several_processes_tries_own_heads(place, run):
+    words = ("--head", "own.py:Centres", "--set", "own.py:Centres.sharpness=1,2", "--jobs", 2, "--json")
+    rows = json.loads(run("sweep", *words).stdout)
+    assert [row["error"] for row in rows] == [None, None]
 
 
 def test_from_python_a_file_is_trusted_by_a_call(place, tmp_path):
