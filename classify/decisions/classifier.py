@@ -207,6 +207,11 @@ class ThresholdedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
         table: FloatArray = np.asarray(responses)
         if table.ndim == 1:
             return table[:, None]
+        seen = np.ravel(getattr(fitted, "classes_", ()))
+        is_binary = c == 1 and self.response_ == "predict_proba"
+        if is_binary and len(seen) == 1 and np.ndim(fitted.predict(X)) == 1:  # it was fitted on one class
+            positive = 1 if self.outputs_2d_ else self.classes_[1]
+            return np.full((len(table), 1), float(seen[0] == positive))
         return table[:, 1:] if c == 1 and table.shape[1] == 2 else table
 
     def _scores(self, X: Any) -> Any:

@@ -1,5 +1,7 @@
 """The oracles are scikit-learn's checks, its own cross-validation, and every threshold that can be tried."""
 
+from unittest import mock
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -194,6 +196,40 @@ def test_labels_that_are_constant_in_a_fold_or_everywhere_are_learned(data):
         predicted = classifier.predict(X)
         assert not predicted[:, 1].any()
         assert predicted[:, 2].all()
+
+
+@pytest.mark.parametrize("kind", ["column", "table"])
+@pytest.mark.parametrize("positive", [0, 1])
+def test_a_fold_of_one_class_knows_which_of_the_two_it_is(positive, kind):
+    """All rows but one are of one class, so that one fold is fitted without the other."""
+    X, y = np.random.default_rng(0).normal(size=(20, 2)), np.full(20, 1 - positive)
+    y[7] = positive
+    forest = RandomForestClassifier(5, random_state=0)
+    folds = [*KFold(4).split(X)]
+    expected = np.concatenate(
+        [
+            clone(forest).fit(X[train], y[train]).predict_proba(X[test])[:, 1]
+            if len(set(y[train])) == 2
+            else np.full(len(test), float(y[train][0]))
+            for train, test in folds
+        ]
+    )
+    names = y[:, None] if kind == "table" else np.where(y, "yes", "no")
+    classifier = ThresholdedClassifier(forest, objective="none", cv=folds)
+    with mock.patch.object(DecisionSpec, "fit", autospec=True, side_effect=DecisionSpec.fit) as fitted:
+        classifier.fit(X, names)
+    assert np.array_equal(fitted.call_args.args[1][:, 0], expected)
+
+
+def test_a_fitted_estimator_of_one_class_is_sure_of_it(data):
+    X, Y = data
+    for constant in (0, 1):
+        forest = clone(FOREST).fit(X, np.full(400, constant))
+        classifier = ThresholdedClassifier(forest, objective="none", cv="prefit").fit(X, Y[:, :1])
+        assert np.array_equal(classifier.predict_proba(X), np.full((400, 1), constant))
+    head = make("linear").fit(X, Y[:, :1])  # of a table of one class, whose number is 0
+    classifier = ThresholdedClassifier(head, objective="none", cv="prefit").fit(X, Y[:, :1])
+    assert np.array_equal(classifier.predict_proba(X), head.predict_proba(X))
 
 
 def test_rules_and_bounds_are_those_of_the_specification(data):
