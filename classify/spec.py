@@ -19,8 +19,9 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.rows import image_and_caption_keys
+from encode_once.classify.data.split_lists import with_list_files
 from encode_once.classify.data.standardise import SCALES
-from encode_once.classify.data.tables import choose_table
+from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
@@ -38,7 +39,8 @@ class FitSpec:
         features: names of features; by default every feature of the store with one vector per row.
             `clip-vit-l/text@coca-b32` encodes the captions that coca-b32 wrote, `@table+coca-b32` both.
         options: of the head. Arrays and paths are stored as JSON values.
-        split: the eval rows, a SPEC of `classify.data.splits`.
+        split: the eval rows, a SPEC of `classify.data.splits`. Paths of lists become relative to the working
+            folder.
         groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
         decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
         tune_on: "inner", the validation rows, or "eval", the eval rows themselves, as some reports do.
@@ -77,7 +79,13 @@ class FitSpec:
                 raise unknown_name(option, chosen, choices)
         decision = DecisionSpec(self.decision) if isinstance(self.decision, str) else self.decision
         options = {name: _as_json(value) for name, value in self.options.items()}
-        for name, value in (("decision", decision), ("options", options), ("features", tuple(self.features))):
+        values = {
+            "decision": decision,
+            "options": options,
+            "features": tuple(self.features),
+            "split": with_list_files(self.split, os.path.relpath),
+        }
+        for name, value in values.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
     @classmethod
@@ -141,7 +149,7 @@ class FitSpec:
         Raises:
             EncodeOnceError: a name, the store or the table cannot be used.
         """
-        table = table or choose_table(store, self.data, self.split)
+        table = table or table_to_fit(store, self.data, self.split)
         references = references or featuring.choose(store, self.features)
         grouping = grouping or Grouping.parse(self.groups, store, table)
         decisive = {

@@ -1,7 +1,7 @@
 """A split by lists of ids in files: `lists:train.txt,val.txt,test.txt`, or train and test alone."""
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
 
 from encode_once.cache import DataError, Table, UsageError
 from encode_once.cache.input_files import TEXT_MB, read_regular
@@ -12,6 +12,22 @@ PREFIX = "lists:"
 PARTS = {2: ("train", "test"), 3: ("train", "val", "test")}
 
 
+def list_files(spec: str) -> list[str]:
+    """The files that a split SPEC names; none if it is of another kind."""
+    return [name for name in spec.removeprefix(PREFIX).split(",") if name] if spec.startswith(PREFIX) else []
+
+
+def with_list_files(spec: str, change: Callable[[str], str]) -> str:
+    """A split SPEC in which the path of each list is changed; one of another kind as it is."""
+    files = list_files(spec)
+    return PREFIX + ",".join(map(change, files)) if files else spec
+
+
+def short_split(spec: str) -> str:
+    """A split SPEC with the names of its lists in place of their paths, for messages and pages."""
+    return with_list_files(spec, lambda file: PurePath(file).name)
+
+
 def split_column(spec: str, table: Table) -> list[str]:
     """The split of each row, (n,): train, val or test, and `UNUSED` for a row in no list.
 
@@ -20,35 +36,37 @@ def split_column(spec: str, table: Table) -> list[str]:
 
     Raises:
         UsageError: there are not two or three files.
-        DataError: a file cannot be read, a line names no row, or a row is in two lists.
+        DataError: a file cannot be read, a line names no row, or a row is in two lists. No message has a line
+            of a file, which a stranger's recipe may name.
     """
-    files = [Path(name) for name in spec.removeprefix(PREFIX).split(",") if name]
+    files = [Path(name) for name in list_files(spec)]
     if len(files) not in PARTS:
         raise UsageError(f"split {spec!r}: name two files, train and test, or three: train, val and test")
     lists = [_lines(file) for file in files]
-    rows = _rows_by_name(table, [name for names in lists for name in names])
+    rows = _rows_by_name(table, [name for names in lists for name in names.values()])
     column = [UNUSED] * len(table)
     for file, part, names in zip(files, PARTS[len(files)], lists, strict=True):
-        unknown = [name for name in names if name not in rows]
+        unknown = [number for number, name in names.items() if name not in rows]
         if unknown:
             raise DataError(
-                f"{file}: {len(unknown)} of {len(names)} lines are no id and no image of {table.source}, as "
-                f"{unknown[0]!r}"
+                f"{file}: {len(unknown)} of {len(names)} lines are no id and no image of {table.source}; the "
+                f"first is line {unknown[0]}"
             )
-        for row in {rows[name] for name in names}:
+        for row in {rows[name] for name in names.values()}:
             if column[row] != UNUSED:
                 raise DataError(f"{file}: {table.ids[row]!r} is in the list of {column[row]} rows already")
             column[row] = part
     return column
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path) -> dict[int, str]:
+    """Number → text without blanks around it, for the lines of a file that are not blank."""
     try:
         text = read_regular(file, TEXT_MB).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise DataError(f"{file}: {reason}") from error
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return {number: line.strip() for number, line in enumerate(text.splitlines(), 1) if line.strip()}
 
 
 def _rows_by_name(table: Table, names: Sequence[str]) -> dict[str, int]:

@@ -11,17 +11,28 @@ import numpy as np
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.table import TableHeader
-from encode_once.classify.data.split_lists import PREFIX, split_column
+from encode_once.classify.data.split_lists import list_files, split_column
 from encode_once.classify.data.splits import EVAL_WORDS, TABLES
 
 Item = TypeVar("Item")
 
 
+def table_to_fit(store: Store, data: str | os.PathLike[str] | None, split: str) -> Table:
+    """The same as `choose_table`, with a column for a split SPEC of lists of ids, whose files it opens.
+
+    Raises:
+        EncodeOnceError: as `choose_table` and `split_column`.
+    """
+    table = choose_table(store, data, split)
+    columns = {split: split_column(split, table)} if list_files(split) else {}
+    return replace(table, columns=table.columns | columns)
+
+
 def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str = "") -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
 
-    The rows of its other splits are added for the split SPEC `TABLES`, and a column for lists of ids. Data
-    that was moved since is found by its earlier place, too.
+    The rows of its other splits are added for the split SPEC `TABLES`. Data that was moved since is found by
+    its earlier place, too.
 
     Raises:
         DataError: there is no such table, or several, or its file changed since it was extracted.
@@ -42,8 +53,6 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
             f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
         )
     table = _load(store, tables[0])
-    if split.startswith(PREFIX):
-        table.columns[split] = split_column(split, table)
     return with_sibling_splits(store, table) if split == TABLES else table
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.classify import heads
+from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
@@ -38,7 +39,7 @@ def ablate(
     Args:
         folder: of the variants' runs and the table; by default `ablation` in the run's folder.
         log: called with a line about each variant.
-        trust: open the file of prompts that the run names; without it such a run is refused.
+        trust: open the prompts and the lists of ids that the run names; without it such a run is refused.
 
     Returns:
         What was changed, each metric and its change with 95 % intervals, seconds, run and error.
@@ -46,8 +47,10 @@ def ablate(
     Raises:
         EncodeOnceError: the store no longer has what the run was fitted on, or the program has changed.
     """
-    if isinstance(prompts := run.spec.options.get("prompts"), str) and not trust:
-        raise DataError(f"{run.path} names a file to open: {prompts}; pass --trust if it is yours")
+    prompts = run.spec.options.get("prompts")
+    files = [prompts] if isinstance(prompts, str) else []
+    if (files := [*files, *list_files(run.spec.split)]) and not trust:
+        raise DataError(f"{run.path} names files to open: {', '.join(files)}; pass --trust if they are yours")
     if run.decision.spec.objective == BY_HAND:
         raise DataError(
             f"the thresholds of {run.path} were chosen by hand: tune it, for its variants are tuned"

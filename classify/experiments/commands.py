@@ -101,7 +101,7 @@ def sweep(
 @verb()
 @click.argument("run", type=RunFolder())
 @click.option("--folder", help="Folder of the variants and the table. [default: RUN/ablation]")
-@click.option("--trust", is_flag=True, help="Open the file of prompts that the run names.")
+@click.option("--trust", is_flag=True, help="Open the prompts and the lists of ids that the run names.")
 @json_option
 def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     """Refit a run without each feature, with each option at its default, and with each other loss.

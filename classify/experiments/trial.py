@@ -14,7 +14,7 @@ from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray
 from encode_once.classify.data.splits import marked_validation
-from encode_once.classify.data.tables import choose_table
+from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import METRICS
@@ -122,7 +122,7 @@ class TrialRunner:
         """
         key = (spec.data, spec.split)
         if key not in self._tables:
-            self._tables[key] = choose_table(self.store, spec.data, spec.split)
+            self._tables[key] = table_to_fit(self.store, spec.data, spec.split)
         return self._tables[key]
 
     __repr__ = short_repr

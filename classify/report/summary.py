@@ -10,6 +10,7 @@ from encode_once.cache import EncodeOnceError
 from encode_once.cache.terminal import short_list
 from encode_once.cache.text_table import table_text
 from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.decisions.rule import ClassThreshold
 from encode_once.classify.evaluation import compare
 from encode_once.classify.evaluation.compare import Comparison
@@ -114,7 +115,7 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
             "features": [*run.record.features],
             "data": run.record.table,
             "classes": len(classes),
-            "split": run.spec.split,
+            "split": short_split(run.spec.split),
             "eval_rows": len(run.eval.ids),
             "tuning_rows": len(evidence.tuning_rows.ids),
             "decide": rule.spec.decide,

@@ -24,7 +24,8 @@ from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import Samples, load_samples
-from encode_once.classify.data.tables import choose_table
+from encode_once.classify.data.split_lists import short_split
+from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
@@ -69,7 +70,7 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    samples = load_samples(store, spec.features, table or choose_table(store, spec.data, spec.split))
+    samples = load_samples(store, spec.features, table or table_to_fit(store, spec.data, spec.split))
     table = samples.table
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
@@ -98,7 +99,8 @@ def fit(
     warnings = [*samples.X.warnings, *fitted.warnings, *grouping.warnings(spec.split, folds[0], groups)]
     if len(unused):
         warnings.append(
-            f"{len(unused)} of {len(table)} rows are left out: split {spec.split} does not use them"
+            f"{len(unused)} of {len(table)} rows are left out: split {short_split(spec.split)} does not use "
+            "them"
         )
     untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
     if untrained:

@@ -16,6 +16,7 @@ from encode_once.cache.names import JOINED, OWN, captioner
 from encode_once.cache.terminal import one_line, short_list
 from encode_once.cache.text_table import interval_text, markdown_text
 from encode_once.classify.data.columns import PREFIX as COLUMN
+from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
 from encode_once.classify.evaluation.tables import threshold_cell, without_positives
@@ -169,12 +170,13 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
             for name, title in AVERAGES.items()
         ]
     )
-    yield (
-        f"{metrics['n']} eval rows (split {escaped(run.spec.split)}). Labels: {escaped(metrics['decided'])}; "
-        f"tuned on {escaped(metrics['tuned_on'])}."
-    )
-    notes = [metrics.get("guarantee", ""), *without_positives(metrics)]
-    yield from (escaped(note) for note in notes if note)
+    notes = [
+        f"{metrics['n']} eval rows (split {metrics['split']}). Labels: {metrics['decided']}; tuned on "
+        f"{metrics['tuned_on']}.",
+        metrics.get("guarantee", ""),
+        *without_positives(metrics),
+    ]
+    yield from (escaped(_private(run, note)) for note in notes if note)
     if ends:
         yield "Intervals are for the population that the eval rows come from, with this model as it is."
     else:
@@ -236,7 +238,7 @@ def _data(run: Run) -> Iterator[str]:
         "corrections of labels": Path(record.corrections).name or "none",
         "rows that it was fitted or tuned on": len(run.fitted_on),
         "validation rows": f"{validation} ({spec.validation})",
-        "eval rows": f"{len(run.eval.ids)} ({spec.split})",
+        "eval rows": f"{len(run.eval.ids)} ({short_split(spec.split)})",
         "rows kept together": spec.groups,
         "classes without a row to fit on": short_list(record.untrained) or "none",
     }

@@ -6,6 +6,7 @@ from typing import TypedDict, cast
 import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix, Probabilities
+from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
@@ -72,7 +73,7 @@ def evaluate_kept(run: Run) -> Evaluation:
         rule = replace(rule, estimate=ThresholdEstimate(np.full(len(classes), np.nan)))
     metrics: Metrics = {
         **measure_rule(rule, run.eval.labels, predictions, probabilities, classes),
-        "split": run.spec.split,
+        "split": short_split(run.spec.split),
         "tuned_on": _tuned_on(run),
         "warnings": run.record.warnings,
     }

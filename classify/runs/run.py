@@ -48,6 +48,7 @@ from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.split_lists import short_split, with_list_files
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule
@@ -257,7 +258,7 @@ class Run:
             "fitted": self._fitted,
             "table": self.record.table,
             "rows": f"{len(self.validation.ids):,} validation, {len(self.eval.ids):,} eval",
-            "split": self.spec.split,
+            "split": short_split(self.spec.split),
             "labels": str(self.decision.spec),
             "warnings": len(self.record.warnings),
         }
@@ -346,6 +347,7 @@ class Run:
     def _write_record(self, new: Replacement) -> None:
         record = self.record.with_paths(partial(relative, folder=self.path))
         content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(record)}
+        content["split"] = with_list_files(self.spec.split, partial(relative, folder=self.path))
         content["tuning"] = content.pop("decision")  # its name in the file
         del content["data"]  # the same as `table`
         write_json(new("run.json"), content)
@@ -508,10 +510,11 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
         raise ValueError("classes occur twice, or there are none")
     features = [*record.stored.values(), *record.captioners.values()]
     paths = [record.store, record.table, *(feature.weights_file or "" for feature in features)]
-    if any("\0" in text for text in paths):
+    if any("\0" in text for text in [*paths, content["split"]]):
         raise ValueError("a path holds the character 0")
     if version > SINCE:
         record = record.with_paths(partial(absolute, folder=folder))
+        content["split"] = with_list_files(content["split"], partial(absolute, folder=folder))
     for feature in features:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from encode_once.cache import EncodeOnceError, MissingDataError
 from encode_once.cache.errors import brief, unknown_name
+from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.runs.run import Run
@@ -70,7 +71,7 @@ def _settings(run: Run) -> dict[str, str]:
     return {
         "head": spec.head,
         "features": " + ".join(spec.features),
-        "split": spec.split,
+        "split": short_split(spec.split),
         "groups": spec.groups,
         "validation": spec.validation,
         "scale": spec.scale,

@@ -100,7 +100,7 @@ def test_a_file_of_prompts_that_a_run_names_is_opened_only_with_trust(filled, tm
     options = {"prompts": str(prompts), "shots": 0}
     run, _ = fit(store, "prototype", features=["e/text"], options=options, run=tmp_path / "run")
     prompts.rename(tmp_path / "elsewhere.npy")
-    with pytest.raises(DataError, match=r"names a file to open: .*prompts\.npy; pass --trust"):
+    with pytest.raises(DataError, match=r"names files to open: .*prompts\.npy; pass --trust"):
         ablate(run)
     rows = ablate(run, trust=True)
     assert any("no file" in (row["error"] or "") for row in rows), "with --trust the file is opened"

@@ -198,6 +198,20 @@ def test_a_card_has_no_path_of_its_authors_machine(tmp_path):
     assert "- EO010: mine/store is gone" in card
 
 
+def test_of_lists_of_ids_the_card_has_the_names(filled, tmp_path):
+    store, folder = filled(), tmp_path / "secret place"
+    ids = store.table().ids
+    folder.mkdir()
+    for name, part in (("train", ids[:200]), ("test", ids[200:300])):
+        (folder / f"{name}.txt").write_text("\n".join(part))
+    split = f"lists:{folder}/train.txt,{folder}/test.txt"
+    run, metrics = fit(store, "linear", split=split, run=tmp_path / "run")
+    assert "100 eval rows (split lists:train.txt,test.txt)" in model_card(run)
+    for text in (model_card(run), json.dumps(metrics)):
+        assert "lists:train.txt,test.txt does not use them" in text
+        assert "secret" not in text
+
+
 def test_many_classes_are_shortened_with_a_pointer(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "MAX_CLASSES", 3)
     card = model_card(crafted(tmp_path, ["a", "b", "c", "d"]))
