@@ -149,6 +149,7 @@ def fit(
     for check in fired:
         alert(checks.line(check))
     fitted.save_card(model_card(fitted, checks.findings(fired, skipped, ignore)))
+    warn(fitted.card_warnings)
     for tracker in trackers:
         say(f"{tracker}: {track(fitted, metrics, tracker)}")
     return evidence
@@ -193,6 +194,7 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
     metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
     findings = checks.findings(*checks.fired(checks.Evidence.of(loaded), vectors=False))
     loaded.save_decision(metrics, predictions, model_card(loaded, findings))
+    warn(loaded.card_warnings)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say_next("evaluate", run)
 

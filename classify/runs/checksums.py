@@ -53,6 +53,15 @@ def check_file(path: Path, recorded: str | None) -> None:
         raise RunError(f"{path} has changed since it was saved: restore it, or fit it again")
 
 
+def is_as_saved(path: Path) -> bool:
+    """Whether a file of a run is the one that was saved."""
+    try:
+        check_file(path, _read(path.parent).get(path.name))
+    except RunError:
+        return False
+    return True
+
+
 def _read(folder: Path) -> dict[str, str]:
     content = read_json(folder / CHECKSUMS)
     with reading(folder / CHECKSUMS):

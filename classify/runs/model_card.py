@@ -7,7 +7,7 @@ Markdown, and of paths only the last component is shown: a card is shared with p
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import yaml
@@ -110,7 +110,7 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
         "library_name": "encode-once",
         "pipeline_tag": task,
         "license": "unknown",
-        "tags": ["encode-once", "multi-label-classification", run.spec.head],
+        "tags": ["encode-once", "multi-label-classification", _head_name(run)],
         "model-index": [{"name": name, "results": [result]}],
     }
 
@@ -135,7 +135,7 @@ def _summary(run: Run) -> str:
     classes = len(run.record.classes)
     return (
         f"A multi-label classifier: it predicts which of {classes} classes apply to {_inputs(run)}. Its head "
-        f"{escaped(run.spec.head)} was fitted on cached features by encode-once, on "
+        f"{escaped(_head_name(run))} was fitted on cached features by encode-once, on "
         f"{escaped(run.record.created[:10])}. The licence of this model is for its author to state, as "
         "`license` above; Features has the licences of the encoders that it needs."
     )
@@ -280,8 +280,13 @@ def _encoded(run: Run) -> list[tuple[str, FittedFeature]]:
 def _head(run: Run) -> Iterator[str]:
     spec = run.spec
     options = {name: _option(value) for name, value in spec.options.items() if name != "classes"}
-    yield _facts(run, {"head": spec.head, **options, "scale of columns": spec.scale, "seed": spec.seed})
+    yield _facts(run, {"head": _head_name(run), **options, "scale of columns": spec.scale, "seed": spec.seed})
     yield "`run.json` has everything that is needed to repeat the run."
+
+
+def _head_name(run: Run) -> str:
+    """The name of the head; of a class of the user's own without the folder of its file."""
+    return PurePath(run.spec.head).name
 
 
 def _option(value: Any) -> str:

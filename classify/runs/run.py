@@ -14,7 +14,8 @@ thresholds.json      the decision rule: what was asked for, and a threshold for 
                      also `folds`: the rule of each fold, which labelled its rows of `eval`
 metrics.json         the metrics of the decision rule on `eval`
 predictions.csv      its labels for the rows of `eval`
-README.md            the model card, see `model_card`; only if whoever saved the decision rule wrote one
+README.md            the model card, see `model_card`; only if whoever saved the decision rule wrote one.
+                     Another one, or a card that was edited, is kept in its place, see `Run.card_warnings`
 checksums.json       of all other files, see `checksums`
 code/                copies of the user's own code that it names, see `own_files`
 
@@ -59,7 +60,13 @@ from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.runs import own_files
-from encode_once.classify.runs.checksums import CHECKSUMS, check_file, check_files, write_checksums
+from encode_once.classify.runs.checksums import (
+    CHECKSUMS,
+    check_file,
+    check_files,
+    is_as_saved,
+    write_checksums,
+)
 from encode_once.classify.runs.paths import absolute, relative
 from encode_once.classify.runs.reading import (
     RunError,
@@ -302,7 +309,8 @@ class Run:
     def save(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
         """Write the folder; a run that is there is replaced as a whole, or not at all.
 
-        card: of `model_card`; without one, the card of the run that is there is removed.
+        card: of `model_card`; without one, the card of the run that is there is removed. A README.md of the
+            user's is neither replaced nor removed, see `card_warnings`.
         """
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
@@ -344,6 +352,16 @@ class Run:
         with replacing_together(self.path, FILES) as new:
             self._write_card(new, card)
 
+    @property
+    def card_warnings(self) -> list[str]:
+        """A warning if the folder holds a README.md of the user's, which no card replaces."""
+        path = self.path / CARD
+        if not path.exists() or is_as_saved(path):
+            return []
+        return [
+            f"{path} was written or edited by hand: it is kept as it is; without it, a model card is written"
+        ]
+
     def _write_record(self, new: Replacement) -> None:
         record = self.record.with_paths(partial(relative, folder=self.path))
         content = {"format": FORMAT, "version": VERSION, **asdict(self.spec), **asdict(record)}
@@ -358,7 +376,9 @@ class Run:
 
     def _write_card(self, new: Replacement, card: str) -> None:
         """Write the last files: the card, or none, as the old one shows the run as it was; and checksums."""
-        if card:
+        if self.card_warnings:
+            write_checksums(new, without=CARD)
+        elif card:
             new(CARD).write_text(card, encoding="utf-8")
             write_checksums(new)
         else:

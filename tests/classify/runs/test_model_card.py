@@ -212,6 +212,14 @@ def test_of_lists_of_ids_the_card_has_the_names(filled, tmp_path):
         assert "secret" not in text
 
 
+def test_of_a_head_of_the_users_own_the_card_has_the_file_without_its_folder(fitted):
+    run, _ = fitted
+    own = replace(run, spec=replace(run.spec, head="../Jane Doe/heads.py:Mine"))
+    card = model_card(own)
+    assert "Jane" not in card
+    assert huggingface_hub.ModelCard(card).data.tags[-1] == "heads.py:Mine"
+
+
 def test_many_classes_are_shortened_with_a_pointer(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "MAX_CLASSES", 3)
     card = model_card(crafted(tmp_path, ["a", "b", "c", "d"]))
@@ -267,6 +275,30 @@ def test_a_new_rule_replaces_the_card_and_without_one_it_is_removed(fitted):
     assert load_run(run.path).decision.spec.objective == "samples"
     run.save_card(model_card(run))
     assert "thresholds maximise samples" in path.read_text()
+
+
+def test_a_readme_of_the_users_is_kept(fitted, run):
+    saved, _ = fitted
+    path = saved.path / "README.md"
+    edited = path.read_text().replace("license: unknown", "license: mit")
+    for text, is_recorded in ((edited, True), ("# My own", True), ("# My own", False)):
+        path.write_text(text)
+        if not is_recorded:  # as in a run of version 7
+            checksums = json.loads((saved.path / "checksums.json").read_text())
+            checksums.pop("README.md", None)
+            (saved.path / "checksums.json").write_text(json.dumps(checksums))
+        result = run("tune", saved.path, "--objective", "micro")
+        assert result.stderr.count(f"warning: {path} was written or edited by hand: it is kept") == 1
+        saved.save_decision(*retune(saved, DecisionSpec("samples")))
+        assert path.read_text() == text
+        words = ["--store", saved.record.store, "--run", saved.path, "--overwrite"]
+        result = run("fit", "--head", "linear", *words)
+        assert result.stderr.count(f"warning: {path} was written or edited by hand") == 1
+        assert path.read_text() == text
+    path.unlink()
+    assert "by hand" not in run("tune", saved.path).stderr
+    assert path.read_text().startswith("---\nlibrary_name")
+    assert "by hand" not in run("tune", saved.path).stderr
 
 
 def test_a_run_without_a_card_or_with_another_one_loads(fitted, tmp_path):
