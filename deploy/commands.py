@@ -333,7 +333,12 @@ def predict(
         check_score_file(scores)
     named = bool(photos or caption)
     if named:
-        refuse(data_option, *INPUT_OPTIONS, why="for the rows of a table, not for images that are named")
+        refuse(
+            data_option,
+            new_table_option,
+            *INPUT_OPTIONS,
+            why="for the rows of a table, not for images that are named",
+        )
     if top and not named:
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data

@@ -6,6 +6,7 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.cache.format.atomic import write_json
+from encode_once.cache.format.files import open_without_links, reading
 from encode_once.cache.format.replacement import replacing_together
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.run import CARD, RULE, Run
@@ -33,15 +34,16 @@ def write_folder(run: Run, folder: Path, content: bytes, inputs: Sequence[dict[s
     Args:
         content: of the ONNX file.
         inputs: what its metadata say of its inputs.
+
+    Raises:
+        DamagedError: the run's card is a symbolic link, or cannot be read.
     """
     needs = [*LIBRARIES, *(["tokenizers"] if any(entry["kind"] == "tokens" for entry in inputs) else [])]
-    card = run.path / CARD
-    text = card.read_text(encoding="utf-8") if card.exists() else model_card(run)
     texts = {
         SCRIPT: Path(predict_script.__file__).read_text(encoding="utf-8"),
         LABELS: "".join(f"{name}\n" for name in run.record.classes),
         NEEDS: "".join(f"{name}\n" for name in needs),
-        CARD: f"{text.rstrip()}\n\n{_usage(inputs)}",
+        CARD: f"{_card(run).rstrip()}\n\n{_usage(inputs)}",
     }
     with replacing_together(folder, FILES) as new:
         new(MODEL).write_bytes(content)
@@ -49,6 +51,16 @@ def write_folder(run: Run, folder: Path, content: bytes, inputs: Sequence[dict[s
         for name, lines in texts.items():
             new(name).write_text(lines, encoding="utf-8")
     return sum((folder / name).stat().st_size for name in FILES)
+
+
+def _card(run: Run) -> str:
+    """The card in the run's folder, which may come from strangers, or a new one."""
+    path = run.path / CARD
+    try:
+        with reading(path), open_without_links(path) as file:
+            return file.read().decode("utf-8")
+    except FileNotFoundError:
+        return model_card(run)
 
 
 def _usage(inputs: Sequence[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +29,8 @@ TOLERANCE = 1e-4  # difference of a score
 BATCH = 3  # rows that are also scored together
 GENERATED = 16  # images, where the run's own are gone
 OTHER_TOKENS = "have other tokens in tokenizers' JSON than open_clip gives them (HTML entities, odd Unicode)"
-OWN, OTHERS = "of the run's own rows", "generated images, as those of the run's rows are gone,"
+OWN, GONE = "of the run's own rows", "generated images, as those of the run's rows are gone,"
+INVENTED_IMAGES, INVENTED_CAPTIONS = "generated images", "made-up captions"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ def check_graph(run: Run, graph: WholeGraph, weights: Mapping[str, str], rows: i
     """
     model = ExportedModel(graph.content)
     with TemporaryDirectory() as folder:
-        table, kind = _rows(run, rows, Path(folder))
-        expected, whole, remarks = _expected(run, table, weights, Path(folder) / "store")
+        table, kind, remarks = _rows(run, rows, Path(folder))
+        expected, whole, warnings = _expected(run, table, weights, Path(folder) / "store")
         feeds = []
         for row in range(len(table)):
             content = io.BytesIO(read_file(table.images[row])) if table.images[row] else None
@@ -60,6 +62,7 @@ def check_graph(run: Run, graph: WholeGraph, weights: Mapping[str, str], rows: i
     same = np.array(
         [_same_tokens(graph, feed, text) for feed, text in zip(feeds, table.captions, strict=True)]
     )
+    remarks += warnings
     for left_out, why in ((~whole, "images cannot be decoded"), (whole & ~same, f"captions {OTHER_TOKENS}")):
         if left_out.any():
             remarks.append(f"not compared: {int(left_out.sum())} rows, whose {why}")
@@ -122,29 +125,30 @@ def _expected(
     return run.model.scores(matrix), complete, warnings
 
 
-def _rows(run: Run, rows: int, folder: Path) -> tuple[Table, str]:
-    """Rows with a caption each to compare on, and what kind of rows they are."""
+def _rows(run: Run, rows: int, folder: Path) -> tuple[Table, str, list[str]]:
+    """Rows with a caption each to compare on, what kind of rows they are, and why not those of the run."""
+    needs_images = "images" in run.record.inputs
     try:
         table = choose_table(fitted_store(run), run.record.table, run.spec.split)
-        captions = table.captions
+    except EncodeOnceError as error:
+        captions, kind = (
+            ["a dog and a cat in a street", ""],
+            INVENTED_IMAGES if needs_images else INVENTED_CAPTIONS,
+        )
+        remarks = [f"the run's rows are not compared: {error}"]
+    else:
         order = np.random.default_rng(0).permutation(len(table)).tolist()
-    except EncodeOnceError:
-        table, captions, order = None, ["a dog and a cat in a street", ""], []
-    needs_images = any(
-        stored and stored.spec["modality"] == "image" for stored in run.record.features.values()
-    )
-    if table is not None and not needs_images:
-        return _table(order[:rows], [""] * len(table), captions), OWN
-    chosen: list[int] = []
-    for row in order[: 4 * rows]:
-        if table is not None and len(chosen) < rows and _is_there(table.images[row]):
-            chosen.append(row)
-    if table is not None and chosen:
-        return _table(chosen, table.images, captions), OWN
+        if not needs_images:
+            return _table(order[:rows], [""] * len(table), table.captions), OWN, []
+        with_image = (row for row in order[: 4 * rows] if _is_there(table.images[row]))
+        chosen = [*islice(with_image, rows)]
+        if chosen:
+            return _table(chosen, table.images, table.captions), OWN, []
+        captions, kind, remarks = [table.captions[row] for row in order], GONE, []
     count = min(rows, GENERATED) if needs_images else len(captions)
     images = [_picture(folder / f"{row}.png", row) if needs_images else "" for row in range(count)]
-    texts = [captions[order[row % len(order)]] if order else captions[row % 2] for row in range(count)]
-    return _table([*range(count)], images, texts), OTHERS
+    texts = [captions[row % len(captions)] for row in range(count)]
+    return _table([*range(count)], images, texts), kind, remarks
 
 
 def _table(rows: Sequence[int], images: Sequence[str], captions: Sequence[str]) -> Table:

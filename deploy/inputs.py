@@ -12,15 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from encode_once.cache import UsageError
+from encode_once.cache import Table, UsageError
 from encode_once.cache.terminal import short_list
-from encode_once.classify.data.columns import PREFIX, column_of
 from encode_once.extract.batches import DecodedInput
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.images.hashing import read_file
 from encode_once.extract.readers.column_names import IDS, IMAGES, is_caption, plain_name
 
-EXPECTED = "a path, bytes, a PIL image, or an array (h, w) or (h, w, 3) of uint8"
+EXPECTED = (
+    "a path, bytes, a PIL image, or an array (h, w), (h, w, 3) or (h, w, 4) of uint8, or (h, w) of uint16"
+)
+LISTS = "OSTU"  # kinds of arrays of objects, bytes and texts, which are lists of images
 _UNREAD = Lock()  # of files that PIL images have open
 
 
@@ -65,21 +67,19 @@ class InputRows:
     ids: list[str]
     images: list[ImageFile | ImageInMemory | None]  # (n,)
     captions: list[list[str]]  # (k, n); "" if a row has fewer
-    columns: Mapping[str, list[str]] = field(default_factory=dict)  # others of a DataFrame, as texts
+    columns: Mapping[str, list[str]] = field(default_factory=dict)  # others that are used, as texts
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def texts_of(self, feature: str) -> list[str]:
-        """The texts (n,) that a learned feature is made of; "" where there is nothing."""
-        if is_of_column(feature):
-            return self.columns.get(column_of(feature)[0], [""] * len(self))
-        return [" ".join(filter(None, row)) for row in zip(*self.captions, strict=True)]
-
-
-def is_of_column(feature: str) -> bool:
-    """Whether a learned feature is made of a column of the table, as `column:price`."""
-    return feature.startswith(PREFIX)
+    @property
+    def texts(self) -> Table:
+        """A table of the captions and of the columns."""
+        first, *more = self.captions
+        blank = [""] * len(self)
+        return Table(
+            "the input", self.ids, blank, first, None, more_captions=more, columns=dict(self.columns)
+        )
 
 
 def input_rows(
@@ -105,7 +105,8 @@ def input_rows(
     n = len(pictures if pictures is not None else texts or [])
     if texts is not None and len(texts) != n:
         raise UsageError(f"{n} images and {len(texts)} captions: pass one caption, or None, for each image")
-    return _rows(None, pictures or [None] * n, texts or [None] * n)
+    rows = _rows(None, pictures or [None] * n, texts or [None] * n)
+    return replace(rows, columns={name: [""] * n for name in used})
 
 
 def _rows(ids: Sequence[Any] | None, images: Sequence[Any], captions: Sequence[Any]) -> InputRows:
@@ -125,12 +126,12 @@ def _listed(values: Any, is_one: Any) -> list[Any]:
     """Several values as a list; one as a list of it."""
     if is_one(values) or not isinstance(values, Iterable):
         return [values]
-    return list(values)
+    return list(np.atleast_1d(values) if isinstance(values, np.ndarray) else values)
 
 
 def _is_image(value: Any) -> bool:
     if isinstance(value, np.ndarray):
-        return value.dtype != object and value.ndim <= 3  # more are several images
+        return value.dtype.kind not in LISTS and value.ndim <= 3  # more are several images
     return isinstance(value, str | os.PathLike | bytes | bytearray | memoryview | Image.Image)
 
 
@@ -187,7 +188,7 @@ def _texts(value: Any, row: int) -> list[str]:
         return [value]
     if _is_absent(value):
         return []
-    if isinstance(value, Sequence) and all(isinstance(text, str) for text in value):
+    if isinstance(value, Sequence | np.ndarray) and all(isinstance(text, str) for text in value):
         return list(value)
     raise UsageError(f"caption {row} is {type(value).__name__}: a caption is a text, or a list of texts")
 
@@ -216,7 +217,7 @@ def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]], used: Collection
         )
     ids = [name for name in (present.get("id") or _named(names, IDS)) if name not in image][:1]
     rows = _rows(
-        frame[ids[0]].tolist() if ids else frame.index.tolist(),
+        list(map(_as_in_csv, _cells(frame, ids[0]))) if ids else frame.index.tolist(),
         _cells(frame, image[0]) if image else [None] * len(frame),
         [
             [text for text in row if not _is_absent(text)]
@@ -225,8 +226,8 @@ def _of_frame(frame: Any, columns: Mapping[str, Sequence[str]], used: Collection
         if captions
         else [None] * len(frame),
     )
-    cells = {name: ["" if cell is None else str(cell) for cell in _cells(frame, name)] for name in others}
-    return replace(rows, columns=cells)
+    cells = {name: list(map(_as_in_csv, _cells(frame, name))) for name in others}
+    return replace(rows, columns={name: [""] * len(frame) for name in used} | cells)
 
 
 def _image_columns(frame: Any, names: Sequence[str]) -> list[str]:
@@ -245,3 +246,10 @@ def _named(names: Sequence[str], common: str) -> list[str]:
 def _cells(frame: Any, name: str) -> list[Any]:
     """The cells of a column, None where there is nothing."""
     return [None if absent else cell for cell, absent in zip(frame[name], frame[name].isna(), strict=True)]
+
+
+def _as_in_csv(cell: Any) -> str:
+    """A cell as a CSV file has it: pandas turns whole numbers into floats if the column has missing cells."""
+    if cell is None:
+        return ""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)

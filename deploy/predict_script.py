@@ -2,13 +2,15 @@
 
     python predict.py [--json] [--caption TEXT] [PHOTO]…
 
-Needs onnxruntime, numpy and Pillow; a model that takes captions may also need tokenizers.
+Needs onnxruntime, numpy and Pillow; tokenizers, if the model takes token ids; pillow-heif for HEIC.
 """
 
 import argparse
 import json
 import re
 import sys
+from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,17 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
+# Of Pillow's formats only these: EPS, for one, would start Ghostscript. HEIF only with pillow-heif.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "HEIF")
+MAX_ASPECT = 256  # a narrower photo would be huge after its shorter side is resized
+
+
+class PhotoError(ValueError):
+    """A photo that cannot be read, or is none."""
+
 
 class ExportedModel:
-    """The model of a file; its metadata say what it takes."""
+    """The model of a file; its metadata say what it takes. Threads may share it."""
 
     def __init__(self, model: str | bytes) -> None:
         options = onnxruntime.SessionOptions()
@@ -27,9 +37,22 @@ class ExportedModel:
         about = self.session.get_modelmeta().custom_metadata_map
         self.classes: list[str] = json.loads(about["classes"])
         self.inputs: list[dict[str, Any]] = json.loads(about["inputs"])
+        for entry in self.inputs:
+            if entry["kind"] == "tokens":
+                from tokenizers import Tokenizer
+
+                entry["tokenizer"] = Tokenizer.from_str(entry["tokenizer"])
+        with suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
 
     def __call__(self, image: Any = None, caption: str = "") -> tuple[dict[str, float], list[str]]:
-        """The score of each class, and the labels, likeliest first; image: a path or an open file."""
+        """The score of each class, and the labels, likeliest first; image: a path or an open file.
+
+        Raises:
+            PhotoError: the image is damaged, none, or of another format or a shape that is not accepted.
+        """
         scores, labels = self.session.run(["scores", "labels"], self.prepare(image, caption))
         order = [column for column in (-scores[0]).argsort(kind="stable") if labels[0, column]]
         by_class = dict(zip(self.classes, scores[0].tolist(), strict=True))
@@ -65,7 +88,19 @@ def pixels(file: Any, entry: dict[str, Any]) -> Any:
 
 def upright_rgb(file: Any, entry: dict[str, Any]) -> Image.Image:
     """The photo as it was decoded for training: upright, 8-bit RGB, alpha over white."""
-    image: Image.Image = Image.open(file)
+    try:
+        return _decoded(file, entry)
+    except PhotoError:
+        raise
+    except Exception as error:  # decoders may raise anything for damaged bytes
+        raise PhotoError(f"not a photo that can be read: {error or type(error).__name__}") from error
+
+
+def _decoded(file: Any, entry: dict[str, Any]) -> Image.Image:
+    Image.init()
+    image: Image.Image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+    if max(image.size) > MAX_ASPECT * min(image.size):
+        raise PhotoError(f"{image.width} × {image.height} pixels; at most {MAX_ASPECT}:1")
     if image.format == "JPEG" and entry["jpeg_side"]:  # at 1/8, 1/4 or 1/2 if that is plenty, as it is faster
         scale = next((n for n in (8, 4, 2) if min(image.size) // n >= 2 * entry["jpeg_side"]), 1)
         image.draft(None, (image.width // scale, image.height // scale))
@@ -73,6 +108,8 @@ def upright_rgb(file: Any, entry: dict[str, Any]) -> Image.Image:
     if image.mode.startswith("I"):  # grey of 16 bits or more
         deep = np.asarray(image).astype(np.int64) >> (entry["bit_depth"] - 8)
         return Image.fromarray(np.clip(deep, 0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise PhotoError("floating-point pixels have no defined range: save it with 8 or 16 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -84,17 +121,15 @@ def tokens(caption: str, entry: dict[str, Any]) -> list[Any]:
     ids = np.zeros(entry["context"], np.int64)
     mask = np.zeros_like(ids)
     if caption:
-        from tokenizers import Tokenizer
-
-        ids = np.array(Tokenizer.from_str(entry["tokenizer"]).encode(caption).ids)
+        ids = np.array(entry["tokenizer"].encode(caption).ids)
         mask = np.ones_like(ids)
     return [ids, mask][: len(entry["names"])]
 
 
 def word_counts(caption: str, entry: dict[str, Any]) -> Any:
     """How often each word of the vocabulary is in the caption; NaN without any word."""
-    words = re.findall(entry["pattern"], caption.lower())
-    return np.array([words.count(word) if words else np.nan for word in entry["words"]], np.float32)
+    counts = Counter(re.findall(entry["pattern"], caption.lower()))
+    return np.array([counts[word] if counts else np.nan for word in entry["words"]], np.float32)
 
 
 def main() -> None:
@@ -110,11 +145,19 @@ def main() -> None:
     takes_photos = any(entry["kind"] == "image" for entry in model.inputs)
     if takes_photos != bool(arguments.photos):
         parser.error("name one photo or more" if takes_photos else "the model takes captions only")
+    failed = False
     for photo in arguments.photos or [""]:
-        scores, labels = model(photo, arguments.caption)
+        try:
+            scores, labels = model(photo, arguments.caption)
+        except PhotoError as error:
+            sys.stderr.write(f"{photo}: {error}\n")
+            failed = True
+            continue
         line = json.dumps({"photo": photo, "labels": labels, "scores": scores}, ensure_ascii=False)
         text = f"{photo}: {', '.join(labels)}".removeprefix(": ")
         sys.stdout.write(f"{line if arguments.json else text}\n")
+    if failed:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

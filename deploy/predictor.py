@@ -5,20 +5,22 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from encode_once.cache import DataError, SpecMismatchError, UsageError
 from encode_once.cache.captions import caption_columns, text_of
-from encode_once.cache.names import JOINED, TEXT, FeatureName, captioner
+from encode_once.cache.names import TEXT, FeatureName, captioner
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, MemoryRows, StoredBlock, TextBlock
-from encode_once.classify.data.columns import column_of
+from encode_once.classify.data.columns import column_of, is_of_column
 from encode_once.classify.data.features import side_by_side
+from encode_once.classify.data.learned import texts_of
 from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.run import FittedFeature, Run, load_run
-from encode_once.deploy.inputs import Caption, InputRows, input_rows, is_of_column
+from encode_once.deploy.inputs import Caption, InputRows, input_rows
 from encode_once.deploy.predictions import Predictions
 from encode_once.extract.batches import Row, TowerRunner
 from encode_once.extract.errors import InputError
@@ -91,8 +93,10 @@ class Predictor:
             )
         except SpecMismatchError as error:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
-        assert self.run.model  # is loaded
+        self._model = self.run.model
+        self._columns = {column_of(name)[0] for name in record.features if is_of_column(name)}
         self._reported = set[str]()  # remarks of encoders
+        self._reporting = Lock()
 
     @property
     def device(self) -> str:
@@ -125,8 +129,7 @@ class Predictor:
             DataError: no image can be read.
         """
         record = self.run.record
-        used = {column_of(name)[0] for name in record.features if is_of_column(name)}
-        rows = input_rows(images, captions, record.named_columns, used)
+        rows = input_rows(images, captions, record.named_columns, self._columns)
         if not rows:
             shape = 0, len(record.classes)
             nothing = np.empty((0, len(record.features)), np.bool_)
@@ -161,18 +164,9 @@ class Predictor:
         )
 
     def _needed(self) -> set[str]:
-        """What the run has features of."""
-        needed = set[str]()
-        for name, feature in self.run.record.features.items():
-            if is_of_column(name) and not feature:
-                needed.add(f"a DataFrame with the column {column_of(name)[0]}")
-            elif feature and (feature.spec["modality"] == "image" or captioner(feature.captions)):
-                needed.add("images")
-                if feature.captions.startswith(JOINED):
-                    needed.add("captions")
-            else:
-                needed.add("captions")
-        return needed
+        """What rows have to have for the run's features."""
+        columns = {f"a DataFrame with the column {name}" for name in self._columns}
+        return self.run.record.inputs & {"images", "captions"} | columns
 
     def _unused(self, rows: InputRows) -> list[str]:
         """Warnings about images or captions of which the run has no feature."""
@@ -187,8 +181,9 @@ class Predictor:
             for runner in self.runners
             for remark in runner.tower.remarks()
         }
-        new = lines - self._reported
-        self._reported |= new
+        with self._reporting:
+            new = lines - self._reported
+            self._reported |= new
         return sorted(new)
 
     def _of_images(self, rows: InputRows) -> dict[str, Rows]:
@@ -225,7 +220,7 @@ class Predictor:
         blocks: list[Block] = []
         for text, feature in self.run.record.features.items():
             if feature is None:
-                blocks.append(TextBlock(text, rows.texts_of(text), self.run.model.vectorisers[text]))
+                blocks.append(TextBlock(text, texts_of(text, rows.texts), self._model.vectorisers[text]))
                 continue
             name = FeatureName.parse(text, feature.captions)
             if feature.spec["modality"] == "image":

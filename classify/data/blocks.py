@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DamagedError, Feature
 from encode_once.cache.representation import short_repr
+from encode_once.cache.terminal import one_line
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
-from encode_once.classify.data.columns import PREFIX, ColumnValues, column_of, is_missing, kind_of
+from encode_once.classify.data.columns import ColumnValues, column_of, is_missing, is_of_column, kind_of
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
@@ -219,7 +220,12 @@ class TextBlock:
 
     @property
     def remarks(self) -> Sequence[str]:
-        if not self.name.startswith(PREFIX) or self.vectoriser or column_of(self.name)[1]:
+        if isinstance(self.vectoriser, ColumnValues) and (unseen := self.vectoriser.unseen(self.texts)):
+            return [
+                f"{self.name}: {len(unseen)} of {len(self)} rows have a category that was not learned, "
+                f"such as {one_line(unseen[0])}"
+            ]
+        if not is_of_column(self.name) or self.vectoriser or column_of(self.name)[1]:
             return ()
         kind, other = ("numbers", "category") if kind_of(self.texts) == "number" else ("categories", "number")
         return [f"{self.name} is read as {kind}; {self.name}:{other} reads it otherwise"]
@@ -227,7 +233,7 @@ class TextBlock:
     def missing(self) -> BoolArray:
         if isinstance(self.vectoriser, ColumnValues):
             return self.vectoriser.missing(self.texts)
-        is_blank = is_missing if self.name.startswith(PREFIX) else operator.not_
+        is_blank = is_missing if is_of_column(self.name) else operator.not_
         return np.array([is_blank(text) for text in self.texts], np.bool_)
 
     def fitted(self, rows: RowIndex) -> "TextBlock":

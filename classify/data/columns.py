@@ -26,6 +26,11 @@ THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+")
 MANY = 50  # different texts from which on they must repeat to be categories
 
 
+def is_of_column(name: str) -> bool:
+    """Whether the feature of that name is made of a column of the table, as `column:price`."""
+    return name.startswith(PREFIX)
+
+
 def column_of(name: str) -> tuple[str, str]:
     """The column that a feature's name names, and the kind that it says, or "" if it is to be found out."""
     column, _, kind = name.removeprefix(PREFIX).rpartition(":")
@@ -105,6 +110,13 @@ class ColumnValues:
         if self.categories_ is None:
             return np.isnan([_number(cell) for cell in cells])
         return np.array([is_missing(cell) for cell in cells], np.bool_)
+
+    def unseen(self, cells: Sequence[str]) -> list[str]:
+        """The cells with a category that was not learned, whose vectors are all 0."""
+        if self.categories_ is None:
+            return []
+        learned = set(self.categories_)
+        return [cell for cell in cells if not is_missing(cell) and cell.strip() not in learned]
 
     def state(self) -> State:
         """The categories, one a line in UTF-8; nothing for a column of numbers."""

@@ -3,13 +3,13 @@
 from encode_once.cache import Table
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data import text
-from encode_once.classify.data.columns import PREFIX, ColumnValues, column_of
+from encode_once.classify.data.columns import ColumnValues, column_of, is_of_column
 from encode_once.classify.data.text import Vectoriser
 
 
 def is_learned(name: str) -> bool:
     """Whether a feature name is that of a learned feature; the rest of the name may be invalid."""
-    return name.startswith(PREFIX) or text.is_learned(name)
+    return is_of_column(name) or text.is_learned(name)
 
 
 def make_vectoriser(name: str) -> Vectoriser:
@@ -18,7 +18,7 @@ def make_vectoriser(name: str) -> Vectoriser:
     Raises:
         UsageError: the name is unknown; the message suggests the nearest one.
     """
-    return ColumnValues(name) if name.startswith(PREFIX) else text.make_vectoriser(name)
+    return ColumnValues(name) if is_of_column(name) else text.make_vectoriser(name)
 
 
 def texts_of(name: str, table: Table) -> list[str]:
@@ -27,7 +27,7 @@ def texts_of(name: str, table: Table) -> list[str]:
     Raises:
         UsageError: the table has no such column.
     """
-    if name.startswith(PREFIX):
+    if is_of_column(name):
         column, _ = column_of(name)
         if column not in table.columns:
             raise unknown_name(f"column of {table.source}", column, table.columns)

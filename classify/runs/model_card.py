@@ -12,10 +12,8 @@ from typing import Any
 
 import yaml
 
-from encode_once.cache.names import JOINED, OWN, captioner
 from encode_once.cache.terminal import one_line, short_list
 from encode_once.cache.text_table import interval_text, markdown_text
-from encode_once.classify.data.columns import PREFIX as COLUMN
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
@@ -117,18 +115,7 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
 
 def _inputs(run: Run) -> str:
     """What the features are made of, one or several of `TASKS`: "images and captions"."""
-    made_of = set[str]()
-    for name, feature in run.record.features.items():
-        if feature is None:
-            made_of.add("other columns of a table" if name.startswith(COLUMN) else "captions")
-        elif feature.spec["modality"] != "caption":
-            made_of.add("images" if feature.spec["modality"] == "image" else "imported vectors")
-        else:
-            made_of |= (
-                {"captions"} if feature.captions == OWN or feature.captions.startswith(JOINED) else set()
-            )
-            made_of |= {"images"} if captioner(feature.captions) else set()
-    return " and ".join(kind for kind in TASKS if kind in made_of)
+    return " and ".join(kind for kind in TASKS if kind in run.record.inputs)
 
 
 def _summary(run: Run) -> str:

@@ -42,11 +42,12 @@ from encode_once.cache.format.hdf5 import create_hdf5, write_texts
 from encode_once.cache.format.replacement import Replacement, replacing_together, whole
 from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys, present
-from encode_once.cache.names import OWN, TEXT, FeatureName
+from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import html_heading, html_table, short_repr
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
+from encode_once.classify.data.columns import is_of_column
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.split_lists import short_split, with_list_files
@@ -156,6 +157,21 @@ class RunRecord:
     def encoded(self) -> dict[FeatureName, FittedFeature]:
         """Those that encoders make; the others are imported."""
         return {name: record for name, record in self.names.items() if record.spec["modality"] != "row"}
+
+    @property
+    def inputs(self) -> set[str]:
+        """What the features are made of: "images", "captions" and so on, as in `model_card.TASKS`."""
+        inputs = set[str]()
+        for name, feature in self.features.items():
+            if feature is None:
+                inputs.add("other columns of a table" if is_of_column(name) else "captions")
+            elif feature.spec["modality"] != "caption":
+                inputs.add("images" if feature.spec["modality"] == "image" else "imported vectors")
+            else:
+                generated = captioner(feature.captions)
+                inputs |= {"images"} if generated else set()
+                inputs |= {"captions"} if not generated or feature.captions.startswith(JOINED) else set()
+        return inputs
 
     @property
     def requested(self) -> list[str]:

@@ -1,13 +1,19 @@
 """The script of an exported folder prepares images and captions exactly as the encoders do."""
 
 import io
+import json
+import zlib
+from contextlib import suppress
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 
 from encode_once.cache import DataError
 from encode_once.classify.data.text.words import WORD, words
@@ -16,7 +22,10 @@ from encode_once.deploy.caption_tokens import tokenizer_json
 from encode_once.deploy.image_policy import image_policy
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
+from encode_once.extract.errors import InputError
+from encode_once.extract.images import decode as decoding
 from encode_once.extract.images.decode import decode
+from encode_once.extract.images.formats import FORMATS
 from tests.conftest import picture
 from tests.extract.encoders.test_onnx import embedding
 
@@ -65,6 +74,7 @@ def images():
 ENCODERS = ["open_clip:ViT-B-32", "siglip-b16", "mobileclip-s1", "efficientnet-lite0", "inception-v3"]
 
 
+@cache
 def tower_of(encoder):
     weights = None if encoder == "efficientnet-lite0" else "random"
     return next(tower for tower in towers(encoder, Options(weights)) if tower.modality == "image")
@@ -85,7 +95,7 @@ def test_pixels_are_those_of_the_encoder_for_every_kind_of_image(encoder):
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(["JPEG", "PNG"]), st.sampled_from(ENCODERS))
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_pixels_are_those_of_the_encoder_for_every_size(width, height, kind, encoder):
     if max(width, height) <= 256 * min(width, height):
         assert_same_pixels(tower_of(encoder), saved(picture(width, (width, height)), kind))
@@ -101,8 +111,105 @@ def test_pixels_of_a_file_of_an_embedding_are_those_of_its_encoder(tmp_path):
         np.testing.assert_allclose((array / 255 - mean) / std, expected, atol=1e-5)
 
 
+def test_limits_and_formats_are_those_of_extract():
+    assert (*FORMATS, "HEIF") == predict_script.FORMATS
+    assert predict_script.MAX_ASPECT == decoding.MAX_ASPECT
+    assert decoding.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+
+
+def postscript():
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 20 20\n%%EndComments\nshowpage\n"
+
+
+def bomb():
+    """A PNG that says it has 10 gigapixels."""
+    content = bytearray(saved(picture(1, (8, 8)), "PNG"))
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
+REFUSED = {
+    "no bytes": b"",
+    "no photo": b"no photo",
+    "EPS": postscript(),
+    "too narrow": saved(Image.new("L", (1, 30_000)), "PNG"),
+    "too wide": saved(Image.new("RGB", (257, 1)), "BMP"),
+    "bomb": bomb(),
+    "cut JPEG": saved(picture(1, (900, 640)), "JPEG")[:900],
+    "cut PNG": saved(picture(1, (90, 64)), "PNG")[:60],
+    "cut WebP": saved(picture(1, (90, 64)), "WEBP")[:60],
+    "floating-point TIFF": saved(Image.new("F", (9, 9)), "TIFF"),
+}
+ENTRY = {
+    "jpeg_side": 224,
+    "bit_depth": 16,
+    "shorter_side": 224,
+    "resize_to": None,
+    "interpolation": "bicubic",
+    "crop": [224, 224],
+}
+
+
+@pytest.mark.parametrize("content", REFUSED.values(), ids=REFUSED)
+def test_photos_that_extract_refuses_are_one_kind_of_error(content, monkeypatch):
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    with pytest.raises(InputError):
+        decode(content)
+    with pytest.raises(predict_script.PhotoError):
+        predict_script.pixels(io.BytesIO(content), ENTRY)
+
+
+@given(st.sampled_from(["JPEG", "PNG", "GIF", "TIFF", "WEBP"]), st.data())
+def test_damage_is_never_another_error(kind, data):
+    content = bytearray(saved(picture(5, (40, 30)), kind))
+    for _ in range(5):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(predict_script.PhotoError):
+        assert predict_script.pixels(io.BytesIO(content), ENTRY).shape == (224, 224, 3)
+
+
+def test_a_missing_file_and_no_photo_are_the_same_error(tmp_path):
+    for photo in (tmp_path / "none.jpg", tmp_path, None):
+        with pytest.raises(predict_script.PhotoError):
+            predict_script.pixels(photo, ENTRY)
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """A function that makes a model with the metadata of an entry, without a graph."""
+
+    def load(entry):
+        about = {"classes": '["dog"]', "inputs": json.dumps([entry])}
+        session = SimpleNamespace(get_modelmeta=lambda: SimpleNamespace(custom_metadata_map=about))
+        monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: session)
+        return predict_script.ExportedModel("model.onnx")
+
+    return load
+
+
+def test_heic_is_read_as_extract_reads_it(loaded, monkeypatch):
+    pillow_heif = pytest.importorskip("pillow_heif")
+    monkeypatch.setattr(Image, "OPEN", {name: Image.OPEN[name] for name in Image.OPEN if name != "HEIF"})
+    file = io.BytesIO()
+    pillow_heif.from_pillow(picture(1, (300, 260))).save(file)
+    with pytest.raises(predict_script.PhotoError):
+        predict_script.pixels(io.BytesIO(file.getvalue()), ENTRY)
+    model = loaded({"kind": "image", "names": ["pixels"], **ENTRY})
+    image = predict_script.upright_rgb(io.BytesIO(file.getvalue()), model.inputs[0])
+    np.testing.assert_array_equal(image, decode(file.getvalue()))
+
+
+def test_the_tokenizer_is_read_once(loaded, monkeypatch):
+    words = Tokenizer(WordLevel({"dog": 1, "?": 0}, unk_token="?"))
+    model = loaded({"kind": "tokens", "names": ["ids"], "context": 4, "tokenizer": words.to_str()})
+    monkeypatch.setattr("tokenizers.Tokenizer", None)
+    for _ in range(2):
+        assert model.prepare(None, "dog")["ids"].tolist() == [[1]]
+
+
 def test_other_steps_are_refused():
-    tower = tower_of("timm:test_vit")
+    tower = tower_of.__wrapped__("timm:test_vit")
     tower._preprocessing["crop_mode"] = "border"
     with pytest.raises(DataError, match="prepared by ResizeKeepRatio, CenterCropOrPad"):
         image_policy(tower)
@@ -118,7 +225,8 @@ def test_token_ids_are_those_of_the_encoder(encoder):
     weights = None if encoder == "minilm" else "random"
     tower = next(tower for tower in towers(encoder, Options(weights)) if tower.modality == "caption")
     tower.load("cpu")
-    entry = {"tokenizer": tokenizer_json(tower), "context": tower.context, "names": ["ids", "mask"]}
+    tokenizer = Tokenizer.from_str(tokenizer_json(tower))
+    entry = {"tokenizer": tokenizer, "context": tower.context, "names": ["ids", "mask"]}
     for caption in CAPTIONS:
         ids, mask = predict_script.tokens(caption, entry)
         assert ids.tolist() == [*tower.prepare(caption)]

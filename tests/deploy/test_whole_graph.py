@@ -4,15 +4,18 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
+from encode_once.cache import DamagedError
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.runs.run import load_run
 from encode_once.deploy import predict_script
+from encode_once.deploy.folder import write_folder
 from encode_once.deploy.predict_script import ExportedModel
 from tests.conftest import files_of, picture
 from tests.extract.encoders.test_onnx import embedding
@@ -178,7 +181,9 @@ def test_without_the_images_of_its_rows_generated_ones_are_compared_on(fitted):
 def test_without_the_store_generated_images_are_encoded_again(fitted, tmp_path):
     run = fitted([VIT], [f"{VIT}+random/pooled"])
     (tmp_path / "store").rename(tmp_path / "elsewhere")
-    assert "16 generated images" in run("export", "run", "--with-encoder").stderr
+    lines = run("export", "run", "--with-encoder").stderr
+    assert "the run's rows are not compared: " in lines
+    assert "scores of 16 generated images differ" in lines
     assert not (tmp_path / "store").exists()
 
 
@@ -251,9 +256,24 @@ def test_a_folder_holds_the_model_the_script_and_what_it_needs(fitted, new, monk
     assert [line["photo"] for line in lines] == photos
     for photo, line in zip(photos, lines, strict=True):
         assert (line["scores"], line["labels"]) == model(photo, caption)
-    monkeypatch.setattr(sys, "argv", ["predict.py", photos[0]])
-    runpy.run_path("model/predict.py", run_name="__main__")
-    assert capsys.readouterr().out == f"{photos[0]}: {', '.join(model(photos[0])[1])}\n"
+    Path("broken.jpg").write_bytes(b"no photo")
+    monkeypatch.setattr(sys, "argv", ["predict.py", "broken.jpg", photos[0]])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path("model/predict.py", run_name="__main__")
+    assert stopped.value.code == 1
+    printed = capsys.readouterr()
+    assert printed.out == f"{photos[0]}: {', '.join(model(photos[0])[1])}\n"
+    assert printed.err.startswith("broken.jpg: not a photo that can be read: ")
+
+
+def test_a_card_behind_a_link_is_not_published(tmp_path):
+    (tmp_path / "id_rsa").write_text("secret")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/README.md").symlink_to(tmp_path / "id_rsa")
+    stranger = SimpleNamespace(path=tmp_path / "run", record=SimpleNamespace(classes=["dog"]))
+    with pytest.raises(DamagedError, match=r"README\.md is a symbolic link"):
+        write_folder(stranger, tmp_path / "model", b"", [])
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_script_of_a_model_of_captions_takes_no_photo(fitted, monkeypatch, capsys):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import OneHotEncoder
 
 from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.classify.data.blocks import TextBlock
 from encode_once.classify.data.columns import ColumnValues, column_of, is_missing, kind_of
+from encode_once.classify.data.features import side_by_side
 from encode_once.classify.data.learned import is_learned, make_vectoriser, texts_of
 from encode_once.extract import encode
 
@@ -161,3 +164,15 @@ def test_a_run_predicts_from_the_columns_of_another_table(products):
 def test_the_store_is_not_asked_for_vectors(products):
     products("fit", "--head", "linear", "--features", "column:brand", "--run", "r")
     assert Store("store").features() == []
+
+
+def test_categories_that_were_not_learned_are_counted():
+    block = TextBlock("column:brand", ["acme", "zeta", "acme", ""]).fitted(np.arange(4))
+    assert block.remarks == ()
+    new = replace(block, texts=["zeta ", "new", "", "other", "acme"])
+    assert side_by_side([new]).warnings == [
+        "column:brand: 2 of 5 rows have a category that was not learned, such as new",
+        "column:brand: 1 of 5 rows have no vector, which the mean of the train rows replaces",
+    ]
+    prices = TextBlock("column:price", ["1", "2"]).fitted(np.arange(2))
+    assert replace(prices, texts=["3", "4"]).remarks == ()
