@@ -65,6 +65,7 @@ def test_every_network_gives_the_stored_vectors(encoder):
     check_images(encoder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["open_clip:ViT-S-32-alt", "minilm"])
 def test_a_text_tower_gives_the_stored_vectors_and_nan_without_a_caption(encoder):
     tower = tower_of(encoder, "caption")

@@ -220,6 +220,7 @@ CAPTIONS = ["a dog and a cat", "A man's  DOG, at 3 o'clock (really)! it’ll be 
             "a\tb\n c", "12th 345"]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ["open_clip:ViT-S-32-alt", "minilm"])
 def test_token_ids_are_those_of_the_encoder(encoder):
     weights = None if encoder == "minilm" else "random"

@@ -5,9 +5,11 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -319,6 +321,8 @@ def test_other_columns_of_a_data_frame_are_those_of_predict(folder, run):
     frame = pd.read_csv("input/train.csv")  # prices are numbers, or NaN
     np.testing.assert_allclose(quietly(predictor, frame).scores, expected, atol=CLOSE)
     assert quietly(predictor, frame[["brand"]])[0].missing == ["column:price"]
+    with pytest.warns(PredictionWarning, match="column:brand: 2 of 60 rows have a category that was not"):
+        predictor(frame.assign(brand=["new", "old", *frame["brand"][2:]]))
     with pytest.raises(DataError, match="pass a DataFrame with the column brand and a DataFrame with the"):
         predictor(captions="a dog")
 
@@ -346,6 +350,27 @@ def test_results_can_be_read_indexed_and_tabled(on_images, kinds):
 def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):
     with pytest.warns(PredictionWarning, match="images has no feature of captions, which are not used"):
         on_images(kinds["rgb.png"], "a dog")
+
+
+def test_a_remark_is_reported_by_one_of_the_threads_that_see_it(on_all, monkeypatch):
+    runner = SimpleNamespace(names={0: "x"}, tower=SimpleNamespace(remarks=lambda: ["cut"]))
+    monkeypatch.setattr(Predictor, "runners", [runner])
+    monkeypatch.setattr(on_all, "_reported", SlowSet())
+    with ThreadPoolExecutor(6) as pool:
+        remarks = [pool.submit(on_all._remarks) for _ in range(6)]
+    assert sorted(call.result() for call in remarks) == [[]] * 5 + [["x: cut, so far"]]
+
+
+class SlowSet(set):
+    """A set that lets other threads run before it is subtracted."""
+
+    def __rsub__(self, other):
+        time.sleep(0.01)
+        return set(other) - set(self)
+
+    def __ior__(self, other):
+        self.update(other)
+        return self
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """The web service of docs/deploy.md, on an exported folder."""
 
+import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.conftest import picture
 from tests.doc_pages import ROOT, blocks
@@ -12,6 +14,7 @@ from tests.doc_pages import ROOT, blocks
 TestClient = pytest.importorskip("fastapi.testclient").TestClient
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fit_once")
 def test_the_service_labels_a_photo_and_refuses_other_bytes(folder, run, tmp_path, monkeypatch):
     folder(60)
@@ -34,6 +37,11 @@ def test_the_service_labels_a_photo_and_refuses_other_bytes(folder, run, tmp_pat
     assert {name: scores[name] for name in predicted["scores"]} == pytest.approx(
         predicted["scores"], abs=1e-4
     )
-    refused = client.post("/labels", content=b"no photo")
-    assert refused.status_code == 415
-    assert "not a photo" in refused.json()["detail"]
+    narrow, eps = io.BytesIO(), io.BytesIO()
+    Image.new("L", (1, 30_000)).save(narrow, "PNG")
+    Image.new("RGB", (20, 20)).save(eps, "EPS")
+    contents = {b"no photo": "not a photo", narrow.getvalue(): "at most 256:1", eps.getvalue(): "not a photo"}
+    for content, reason in contents.items():
+        refused = client.post("/labels", content=content)
+        assert refused.status_code == 415
+        assert reason in refused.json()["detail"]

@@ -266,6 +266,14 @@ def test_a_folder_holds_the_model_the_script_and_what_it_needs(fitted, new, monk
     assert printed.err.startswith("broken.jpg: not a photo that can be read: ")
 
 
+def test_options_for_tables_are_refused_with_named_images(run):
+    Path("run").mkdir()
+    Path("run/run.json").touch()
+    for option in ("--data", "--table"):
+        line = run("predict", "run", "photo.jpg", option, "test", status=2).stderr
+        assert f"{option}: for the rows of a table, not for images that are named" in line
+
+
 def test_a_card_behind_a_link_is_not_published(tmp_path):
     (tmp_path / "id_rsa").write_text("secret")
     (tmp_path / "run").mkdir()

@@ -130,6 +130,7 @@ def products(run):
     return run
 
 
+@pytest.mark.slow
 def test_columns_are_features_alone_and_beside_others(products):
     products("fit", "--head", "linear", "--features", "tfidf:20", "--run", "text")
     result = products(
@@ -150,7 +151,8 @@ def test_a_run_predicts_from_the_columns_of_another_table(products):
     brands, prices = ["koala", "new", "acme", "koala"], ["1", "99", "oops", "99"]
     frame = pd.DataFrame({"id": [*"abcd"], "caption": "x", "brand": brands, "price": prices})
     frame.to_csv("new.csv", index=False)
-    products("predict", "r", "--data", "new.csv", "-o", "out.csv")
+    warnings = products("predict", "r", "--data", "new.csv", "-o", "out.csv").stderr
+    assert "column:brand: 1 of 4 rows have a category that was not learned, such as new" in warnings
     out = pd.read_csv("out.csv", keep_default_na=False)
     assert out["Labels"].tolist()[:2] == ["native", "dear"]
     assert sorted(out["Labels"][3].split()) == ["dear", "native"]

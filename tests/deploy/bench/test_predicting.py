@@ -29,6 +29,7 @@ def trial(folder, run, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_figures_are_positive_and_nothing_is_written(trial):
     before = files_of(".")
     result = json.loads(
