@@ -142,4 +142,11 @@ def _nemenyi(k: int) -> float:
 
 
 def _wilcoxon(differences: FloatArray) -> float:
-    return float(stats.wilcoxon(differences).pvalue) if differences.any() else 1.0
+    """Two-sided and exact, with ties, for which scipy takes half a second; differences of 0 are left out."""
+    differences = differences[differences != 0]
+    ranks = np.rint(2 * stats.rankdata(abs(differences))).astype(int)  # twice the ranks are whole numbers
+    chances = np.ones(1)  # of each sum of the ranks with positive signs
+    for rank in ranks:
+        chances = np.convolve(chances, np.bincount([0, rank], [0.5, 0.5]))
+    observed = int(ranks[differences > 0].sum())
+    return float(min(2 * min(chances[: observed + 1].sum(), chances[observed:].sum()), 1))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from encode_once.classify import fit, retune
+from encode_once.classify import fit, retune, sweep
 from encode_once.classify.data.text import embeddings
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.spec import FitSpec
@@ -131,6 +131,21 @@ def test_a_folds_thresholds_and_calibration_have_not_seen_the_fold(data, tmp_pat
         assert json.dumps(after[fold]) == json.dumps(before[fold])
         assert all(after[other] != before[other] for other in range(3) if other != fold)
         run.eval.scores[:], run.eval.labels[:] = scores, labels
+
+
+@pytest.mark.slow
+def test_a_search_chooses_alike_whatever_the_eval_rows_are(data, tmp_path):
+    """The eval rows of the second experiment have other vectors and labels, and so other figures."""
+    rows = []
+    for name, of_data in (("whole", data), ("all", changed(data, range(0, 160, 4), "all"))):
+        settings = {"split": "part", "validation": "tenth", "trials": 3, "folder": tmp_path / name / "runs"}
+        grid = {"forest": {"trees": [5], "jobs": [1]}}
+        rows += sweep(of_data.save(tmp_path / name), ["forest"], features=VECTORS, grid=grid, **settings)
+        tried = [*(tmp_path / name / "runs" / "search").glob("*/run.json")]
+        assert len(tried) == 3
+    assert rows[0]["settings"] == rows[1]["settings"]
+    assert rows[0]["inner_samples_f1"] == rows[1]["inner_samples_f1"]
+    assert rows[0]["samples_f1"] != rows[1]["samples_f1"]
 
 
 def test_data_are_learnable(tmp_path):
