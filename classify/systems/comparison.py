@@ -32,6 +32,7 @@ from encode_once.classify.evaluation.significance import (
 from encode_once.classify.runs.run import Run
 from encode_once.classify.systems.grouping import EvalSet, SystemRuns, by_data, group, labels
 
+EVAL_SETS, DATA_SETS = "eval sets of one data set", "data sets"  # blocks of ranks
 LOWER_IS_BETTER = {"hamming_loss", "coverage_error", "ranking_loss"}
 
 
@@ -350,8 +351,7 @@ def _ranks_of_sets(entries: Sequence[Entry], metric: MetricName) -> Ranks | None
     if len(entries) < 2 or not by_set[0] or len(by_set[0]) < 2 or any(values is None for values in by_set):
         return None
     table = np.array([[values[key] for values in by_set if values] for key in by_set[0]])
-    what = "eval sets of one data set, which share train rows, so that p-values are too small"
-    return _ranks(table, [entry.label for entry in entries], metric, what)
+    return _ranks(table, [entry.label for entry in entries], metric, EVAL_SETS)
 
 
 def _ranks_of_data(tables: Sequence[DataTable], metric: MetricName) -> Ranks | None:

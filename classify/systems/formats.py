@@ -8,7 +8,14 @@ from typing import Any, NamedTuple
 from encode_once.cache.terminal import one_line
 from encode_once.cache.text_table import interval_text, markdown_text, table_text
 from encode_once.classify.evaluation.metrics import MetricName
-from encode_once.classify.systems.comparison import DataTable, Ranks, SystemFigure, SystemTables, data_name
+from encode_once.classify.systems.comparison import (
+    EVAL_SETS,
+    DataTable,
+    Ranks,
+    SystemFigure,
+    SystemTables,
+    data_name,
+)
 
 LEGEND = "bold: the best; †: not significantly different from it (p ≥ 0.05)"
 TEXT_LEGEND = "*: the best; †: not significantly different from it (p ≥ 0.05)"
@@ -16,7 +23,7 @@ LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-    | {character: f"{{{character}}}" for character in "[]*"}  # which `\\\\` in front would take for its own
+    | {character: f"{{{character}}}" for character in "[]*"}  # which `\\` in front would take for its own
 )
 
 
@@ -78,6 +85,8 @@ def ranks_text(ranks: Ranks) -> list[str]:
     """Mean ranks and their tests in lines."""
     mean_ranks = ", ".join(f"{name} {rank:.2f}" for name, rank in ranks["mean_ranks"].items())
     lines = [f"mean ranks by {ranks['metric']} in {ranks['blocks']} {ranks['of']}: {mean_ranks}"]
+    if ranks["of"] == EVAL_SETS:
+        lines.append("caveat: these sets share train rows, so that the p-values of ranks are too small")
     if ranks["friedman_p"] is not None:
         lines.append(f"Friedman's test that all are alike: p = {ranks['friedman_p']:.3g}")
     lines.append(f"critical difference of mean ranks (Nemenyi, 0.05): {ranks['critical_difference']:.2f}")

@@ -11,7 +11,7 @@ from encode_once.classify.systems.comparison import Ranks, SystemFigure, SystemT
 from encode_once.classify.systems.formats import LEGEND, about, class_rows, ranks_text, rows_of
 
 FILES = files(__package__) / "page"
-WIDTH, MARGIN, STEP = 640, 40, 18  # of the diagram of ranks, in units of its picture
+WIDTH, MARGIN, STEP = 900, 40, 18  # of the diagram of ranks, in units of its picture
 
 
 def page(tables: SystemTables, path: Path) -> str:
@@ -75,14 +75,16 @@ def diagram(ranks: Ranks) -> dict[str, Any]:
     bars = [
         (x(names[clique[0]]), x(names[clique[-1]]), 40 + 8 * n) for n, clique in enumerate(ranks["cliques"])
     ]
-    first = 52 + 8 * len(bars)
+    first, middle = 52 + 8 * len(bars), WIDTH / 2
+    inner_first = sorted(names.items(), key=lambda item: abs(x(item[1]) - middle))  # so that few lines cross
     return {
         "width": WIDTH,
         "height": first + STEP * k,
         "ticks": [(x(rank), rank) for rank in range(1, k + 1)],
         "bars": bars,
         "systems": [
-            (name, x(rank), first + STEP * n, f"{rank:.2f}") for n, (name, rank) in enumerate(names.items())
+            (f"{rank:.2f} {name}", x(rank), first + STEP * n, x(rank) > middle)  # whether its text ends there
+            for n, (name, rank) in enumerate(inner_first)
         ],
         "critical": (x(1), min(x(1 + ranks["critical_difference"]), WIDTH)),
     }

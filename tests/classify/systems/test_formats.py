@@ -202,7 +202,12 @@ def test_the_diagram_of_ranks_joins_what_does_not_differ():
     ranks = tables_of(["a", "b", "c"])["ranks"] | {"cliques": [["a", "b"]]}
     drawn = diagram(ranks)
     (bar,) = drawn["bars"]
-    places = {name: x for name, x, _, _ in drawn["systems"]}
+    places = {name[-1]: x for name, x, _, _ in drawn["systems"]}
+    assert {name: ends for name, _, _, ends in drawn["systems"]} == {
+        "1.00 a": False,
+        "2.00 b": False,
+        "3.00 c": True,
+    }
     assert bar[:2] == (places["a"], places["b"])
     assert places["a"] < places["b"] < places["c"]
     assert [x for x, _ in drawn["ticks"]] == [places["a"], places["b"], places["c"]]
