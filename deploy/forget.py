@@ -102,7 +102,7 @@ def forget(
         "paths": paths,
         "runs": changes,
         "unread": [*unread, *problems],
-        "left": {str(path): held_in for path, held_in in found_in(store, runs, [*all_ids, *keys]).items()},
+        "left": {str(path): names for path, names in found_in(store, runs, [*all_ids, *keys]).items()},
         "data": _left_in_data(content, all_ids),
     }
 
@@ -135,7 +135,7 @@ def warnings(result: ForgottenContent) -> list[str]:
     fitted = [run for run in result["runs"] if run["refit"]]
     messages += [f"the model of {run['run']} was fitted on it: {run['refit']}" for run in fitted]
     messages += [f"not looked into: {line}" for line in result["unread"]]
-    messages += [f"{path} still holds {short_list(held_in, 3)}" for path, held_in in result["left"].items()]
+    messages += [f"{path} still holds {short_list(names, 3)}" for path, names in result["left"].items()]
     if result["data"]:
         messages.append(
             f"the data still has it, and the next extract reads it: {short_list(result['data'], 5)}"

@@ -122,9 +122,9 @@ def _rows(ids: Sequence[Any] | None, images: Sequence[Any], captions: Sequence[A
     )
 
 
-def _listed(values: Any, is_one: Any) -> list[Any]:
+def _listed(values: Any, is_single: Any) -> list[Any]:
     """Several values as a list; one as a list of it."""
-    if is_one(values) or not isinstance(values, Iterable):
+    if is_single(values) or not isinstance(values, Iterable):
         return [values]
     return list(np.atleast_1d(values) if isinstance(values, np.ndarray) else values)
 

@@ -170,8 +170,8 @@ class Predictor:
 
     def _unused(self, rows: InputRows) -> list[str]:
         """Warnings about images or captions of which the run has no feature."""
-        given = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
-        unused = sorted({kind for kind, any_given in given.items() if any_given} - self._needed())
+        present = {"images": any(rows.images), "captions": any(any(column) for column in rows.captions)}
+        unused = sorted({kind for kind, is_present in present.items() if is_present} - self._needed())
         return [f"{self.run.path} has no feature of {kind}, which are not used" for kind in unused]
 
     def _remarks(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""A table of the image files that a user names, for labels of a few photos without a table of one's own."""
+"""A table of the image files that a user names, for labels of a few photos without a table."""
 
 import glob
 from collections.abc import Sequence

@@ -188,8 +188,8 @@ def _leaks_of_other_tables(audited: _AuditedTable, near: float) -> Iterator[Find
 
 
 def _leak(pair: Pair, row: TableRow, other: TableRow, why: str) -> Finding:
-    given = row.table.label_separator.join(row.labels)
-    return Finding("leak", round(pair.cosine, 4), (), given, "", why, row, other)
+    labels = row.table.label_separator.join(row.labels)
+    return Finding("leak", round(pair.cosine, 4), (), labels, "", why, row, other)
 
 
 def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:

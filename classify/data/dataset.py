@@ -1,4 +1,4 @@
-"""The rows of a store for a training loop of one's own in torch."""
+"""The rows of a store as a Dataset of torch, for training loops outside of this program."""
 
 import os
 from collections.abc import Sequence
