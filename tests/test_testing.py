@@ -27,6 +27,7 @@ OPTIONS = {
     "auto": {"heads": ["linear", "knn"], "folds": 2, "progress": False},
 }
 ANY_ORDER = ("linear", "knn")  # the others draw rows; a run fits all heads on rows in an order of its own
+LONG = ("attention", "label-rnn", "auto", "mutan", "gated")  # seconds each
 CLASSIFIERS = {
     "svm:LinearSVC": {"C": 0.1},
     "svm:SVC": {},
@@ -39,7 +40,9 @@ CLASSIFIERS = {
 }
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in HEADS]
+)
 def test_the_heads_of_this_program_pass(name):
     check_head(name, any_row_order=name in ANY_ORDER, **OPTIONS.get(name, FUSED))
 
