@@ -23,7 +23,7 @@ def data():
 class Memory(BaseEstimator):
     """A head that knows the labels of the rows it was fitted on, and scores all other rows 0.5."""
 
-    takes_raw, warnings_, CHOICES = False, (), {}
+    takes_raw, warnings_, CHOICES, OWN = False, (), {}, ()
 
     def __init__(self, seed=0):
         self.seed = seed
@@ -33,6 +33,9 @@ class Memory(BaseEstimator):
         self.c = Y.shape[1]
         return self
 
+    def check(self):
+        pass
+
     def predict_proba(self, X):
         return np.array([self.labels.get(row.tobytes(), np.full(self.c, 0.5)) for row in X[:]], np.float32)
 
@@ -40,7 +43,7 @@ class Memory(BaseEstimator):
 class Spy(BaseEstimator):
     """A combiner that keeps the arguments of `fit`, and scores by the logits of the first head."""
 
-    takes_raw, warnings_, CHOICES = False, (), {}
+    takes_raw, warnings_, CHOICES, OWN = False, (), {}, ()
 
     def __init__(self, seed=0):
         self.seed = seed
@@ -48,6 +51,9 @@ class Spy(BaseEstimator):
     def fit(self, *args):
         self.args = args
         return self
+
+    def check(self):
+        pass
 
     def predict_proba(self, X):
         return expit(X[:, :2]).astype(np.float32)
