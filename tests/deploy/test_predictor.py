@@ -362,11 +362,12 @@ def test_a_remark_is_reported_by_one_of_the_threads_that_see_it(on_all, monkeypa
 
 
 class SlowSet(set):
-    """A set that lets other threads run before it is subtracted."""
+    """A set that lets other threads run after it is subtracted."""
 
     def __rsub__(self, other):
+        rest = set(other) - set(self)
         time.sleep(0.01)
-        return set(other) - set(self)
+        return rest
 
     def __ior__(self, other):
         self.update(other)

@@ -145,7 +145,7 @@ def test_the_network_of_an_onnx_file_becomes_a_part(fitted, new, tmp_path):
         (f"{VIT}+random/regions", "it is a sequence"),
         ("glove-50/mean", "its encoder is not a network of open_clip, timm,"),
         ("glove-50/tokens", "it is a sequence"),
-        ("word2vec:8/mean", "its word vectors are looked up by text"),
+        pytest.param("word2vec:8/mean", "its word vectors are looked up by text", marks=pytest.mark.slow),
     ],
 )
 def test_other_features_are_refused_with_the_alternative(fitted, feature, reason):
