@@ -125,6 +125,7 @@ def test_columns_have_names(transformer, captions):
     assert frame.index.tolist() == [*range(5, 17)]
 
 
+@pytest.mark.slow
 def test_images_and_captions_are_columns_of_a_pipeline_with_a_head(root, tmp_path, encoded, transformer):
     frame = pd.read_csv(root / "train.csv")
     Y = frame.pop("Labels").str.get_dummies(" ").to_numpy()

@@ -151,6 +151,7 @@ def test_a_pipe_or_a_link_in_place_of_a_file_is_refused(copy, file):
     assert_refused(copy, file)
 
 
+@pytest.mark.parametrize("valid", ["linear"], indirect=True)
 def test_a_run_is_replaced_only_with_overwrite(store, copy):
     before = (copy / "run.json").read_bytes()
     with pytest.raises(DataError, match="--overwrite"):

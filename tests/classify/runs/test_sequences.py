@@ -40,7 +40,10 @@ def store(filled):
     return with_tokens(filled(), np.arange(400) % 6, missing={7, 8})
 
 
-@pytest.mark.parametrize("head", ["bigru", "attention", "stack", "auto"])
+SLOW = [pytest.param(head, marks=pytest.mark.slow) for head in ("stack", "auto")]
+
+
+@pytest.mark.parametrize("head", ["bigru", "attention", *SLOW])
 def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tmp_path, head):
     store, table = store
     options = {
@@ -64,6 +67,7 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     assert evaluate(loaded, store, table)[0].metrics["n"] == 40
 
 
+@pytest.mark.slow
 def test_a_head_learns_from_sequences_and_scores_each_fold_out_of_fold(store, tmp_path):
     store, _ = store
     options = {**QUICK, "epochs": 8, "learning_rate": 0.01, "dropout": 0.1}

@@ -42,6 +42,7 @@ def test_tensorboard_has_the_epochs_and_the_figures(fitted, tmp_path):
     assert events.Scalars("eval/micro_f1")[0].value == pytest.approx(metrics["micro_f1"])
 
 
+@pytest.mark.slow
 def test_mlflow_has_the_epochs_the_figures_and_the_settings(fitted):
     from mlflow import MlflowClient
 
