@@ -116,7 +116,7 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     from encode_once.classify import ablate as fit_variants
     from encode_once.classify import load_run
 
-    rows = fit_variants(load_run(run), folder, log=say, trust=trust)
+    rows = fit_variants(load_run(run, trust=trust, log=say), folder, log=say, trust=trust)
     print_leaderboard(rows, as_json)
     say_next("evaluate", run, *[path for path in _best(rows, len(rows)) if path != run][:1])
 
@@ -143,13 +143,13 @@ def experiment_run(file: Path, folder: Path | None, store: str | None, jobs: int
     from encode_once.cache import Store
     from encode_once.classify.experiments.toml_file import load_experiments
 
-    rows: list[dict[str, Any]] = []
+    boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
     for content, experiment in load_experiments(file):
-        folder = folder or Path(content.folder or f"runs/{file.stem}")
-        failed = [row for row in rows if row["error"]]
-        rows = [*experiment.run(Store(store or content.store), folder, say, jobs), *failed]
-    print_leaderboard(rows, as_json)
-    say_next("compare", str(folder))
+        place = folder or Path(content.folder or f"runs/{file.stem}")
+        failed = [row for row in boards.get(place, ()) if row["error"]]
+        boards[place] = [*experiment.run(Store(store or content.store), place, say, jobs), *failed]
+    print_leaderboard([row for board in boards.values() for row in board], as_json)
+    say_next("compare", *map(str, boards))
 
 
 @verb("show")

@@ -374,3 +374,16 @@ def test_the_command_prints_the_leaderboard(filled, tmp_path, monkeypatch):
     assert len([*Path("runs/first").glob("*/run.json")]) == 2
     Path("first.toml").write_text('haeds = ["knn"]\n')
     assert CliRunner().invoke(cli.main, ["experiment", "run", "first.toml"]).exit_code == 2
+
+
+def test_each_variant_has_its_own_folder(filled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = filled()
+    (tmp_path / "e.toml").write_text(
+        f'store = "{store.path}"\nfeatures = ["e/text"]\nhead = "knn"\n'
+        '[variants.a]\nfolder = "runs/a"\n[variants.b]\nfolder = "runs/b"\nsplit = "random:0.2"\n'
+    )
+    result = CliRunner().invoke(cli.main, ["experiment", "run", "e.toml", "--json"])
+    folders = {str(Path(row["run"]).parent) for row in json.loads(result.stdout)}
+    assert folders == {"runs/a", "runs/b"}
+    assert "compare runs/a runs/b" in result.stderr
