@@ -69,10 +69,11 @@ FEATURES = {
         [f"{VIT}+random/pooled", f"{NET}+random/pooled"],
         ["pixels"],
     ),
-    "different images": (
+    "different images": pytest.param(
         [VIT, "timm:test_resnet"],
         [f"{VIT}+random/pooled", "timm:test_resnet+random/pooled"],
         ["pixels", "pixels_2"],
+        marks=pytest.mark.slow,
     ),
     "image and words": ([VIT], [f"{VIT}+random/pooled", "tfidf:20"], ["pixels", "word_counts"]),
     "words": ([VIT], ["tfidf:20"], ["word_counts"]),
