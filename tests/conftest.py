@@ -89,27 +89,31 @@ def fit_once(monkeypatch):
     monkeypatch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
 
 
+def write_data(root, n=12, test_rows=0, extra=None):
+    """Make a data folder of n rows, each labelled by what its caption names."""
+    (root / "data").mkdir(parents=True)
+    for table, rows in (("train", range(n)), ("test", range(n, n + test_rows))):
+        if not rows:
+            continue
+        with (root / f"{table}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            columns = ["ImageID", *(["Labels"] if table == "train" else []), "Caption", *(extra or {})]
+            writer.writerow(columns)
+            for row in rows:
+                picture(row, (40 + row % 7, 40 + row % 5)).save(root / "data" / f"{row}.png")
+                words = [WORDS[row % 6], WORDS[(row // 6) % 6]]
+                labels = [" ".join(dict.fromkeys(words))] if table == "train" else []
+                more = [values[row] for values in (extra or {}).values()]
+                writer.writerow([f"{row}.png", *labels, f"a {words[0]} and a {words[1]}, {row}", *more])
+    return root
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A function that makes a data folder of n rows, each labelled by what its caption names."""
+    """A function that makes a data folder, see `write_data`."""
 
     def make(n=12, name="input", test_rows=0, extra=None):
-        root = tmp_path / name
-        (root / "data").mkdir(parents=True)
-        for table, rows in (("train", range(n)), ("test", range(n, n + test_rows))):
-            if not rows:
-                continue
-            with (root / f"{table}.csv").open("w", newline="") as file:
-                writer = csv.writer(file)
-                columns = ["ImageID", *(["Labels"] if table == "train" else []), "Caption", *(extra or {})]
-                writer.writerow(columns)
-                for row in rows:
-                    picture(row, (40 + row % 7, 40 + row % 5)).save(root / "data" / f"{row}.png")
-                    words = [WORDS[row % 6], WORDS[(row // 6) % 6]]
-                    labels = [" ".join(dict.fromkeys(words))] if table == "train" else []
-                    more = [values[row] for values in (extra or {}).values()]
-                    writer.writerow([f"{row}.png", *labels, f"a {words[0]} and a {words[1]}, {row}", *more])
-        return root
+        return write_data(tmp_path / name, n, test_rows, extra)
 
     return make
 

@@ -1,9 +1,12 @@
 """Contents of named rows are removed from features, failures, the index and tables; those of others stay."""
 
+import itertools
+import shutil
+
 import numpy as np
 import pytest
 
-from encode_once.cache import DataError, Failure, Store, StoreBusyError, StoreError, Table
+from encode_once.cache import DataError, Failure, Store, StoreBusyError, StoreError, Table, removal
 from encode_once.cache.absence import search
 from encode_once.cache.captions import join, text_keys
 from encode_once.cache.maintenance import verify
@@ -87,6 +90,38 @@ def test_all_other_rows_are_as_they_were(store):
         keys = np.frombuffer(b"".join(all_keys(row)[1:]), np.uint8).reshape(-1, 16)
         assert (store.feature("e/text").read(keys) == VALUES[row]).all()
     assert dict(store.files.entries()).keys() == {f"/images/{row}.png" for row in others}
+
+
+def test_after_an_end_at_any_change_the_same_call_removes_the_rest(store, tmp_path, monkeypatch):
+    class Ended(BaseException):
+        pass
+
+    for count in itertools.count(1):
+        place = shutil.copytree(store.path, tmp_path / f"copy-{count}")
+        changes, steps = itertools.count(1), ("keep_rows", "write_failures", "save_table")
+
+        def ending(change, changes=changes, count=count):
+            def end(*args):
+                if next(changes) == count:
+                    raise Ended
+                return change(*args)
+
+            return end
+
+        with monkeypatch.context() as patch:
+            for step in steps:
+                patch.setattr(removal, step, ending(getattr(removal, step)))
+            try:
+                forget(Store(place), "row-3", "row-5")
+                break
+            except Ended:
+                pass
+        assert verify(Store(place)) == []
+        forget(Store(place), "row-3", "row-5")
+        content = b"".join(files_of(place).values())
+        assert not [key for row in (3, 5) for key in all_keys(row) if key in content]
+        assert len(Store(place).table()) == 10
+    assert count > 4  # three features and a table
 
 
 def test_contents_that_other_rows_have_stay(store):
