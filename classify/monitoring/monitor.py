@@ -41,6 +41,7 @@ ALPHA = 0.01  # the chance of an alarm without a shift
 NEAR = 0.05  # a score is near its threshold within this distance
 SAMPLE = 1000  # rows of each side whose vectors are compared
 PERMUTATIONS = 5  # times as many as the smallest p-value that can be significant needs
+MAX_PERMUTATIONS = 100_000  # a minute for each feature that has shifted
 FEW = 50  # rows below which only large shifts can be detected
 WORDS = {
     "scores": "class scores",
@@ -203,7 +204,11 @@ def monitor(run: Run, new: NewRows, alpha: float = ALPHA) -> Monitored:
         p["labels"] = _by_name(classes, share_shifts(run.eval.labels, new.truth))
     pairs = _feature_pairs(run, new, warnings)
     families = len(p) + bool(pairs)
-    permutations = ceil(PERMUTATIONS * families * len(pairs) / alpha)
+    needed = families * len(pairs) / alpha
+    permutations = ceil(min(PERMUTATIONS * needed, MAX_PERMUTATIONS))
+    if needed > MAX_PERMUTATIONS:
+        least = families * len(pairs) / MAX_PERMUTATIONS
+        warnings.append(f"no shift of a feature can alarm: that needs --alpha {least:.1g} or more")
     distances = {name: energy_test(*pair, permutations) for name, pair in pairs.items()}
     if pairs:
         p["features"] = {name: test.p for name, test in distances.items()}

@@ -113,7 +113,7 @@ def _read_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
                     rows = [[record[name] for name in header] for record in records]
             columns = [[*column] for column in zip(*rows, strict=True)] or [[] for _ in header]
         return list(map(str, columns[0])), dict(zip(header[1:], columns[1:], strict=True))
-    except (ValueError, KeyError, IndexError, TypeError, csv.Error) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as error:
         raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
 
 
@@ -125,6 +125,8 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
         raise DataError(f"{path} needs: pip install 'encode-once[parquet]'") from error
     try:
         columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
-    except pa.ArrowException as error:
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
     return columns

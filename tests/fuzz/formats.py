@@ -25,6 +25,7 @@ from encode_once.cache.format import header, part
 from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.options import REPORTED
 from encode_once.cache.table import KIND as TABLE
+from encode_once.classify.runs.score_file import read_score_file, write_scores
 from encode_once.extract.corrections import correct
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
@@ -598,6 +599,20 @@ def booster(rng, content):
     return save(arrays | {name: np.frombuffer(text, np.uint8)})
 
 
+def score_file(suffix, mutate):
+    """The format of a file that `predict --scores` writes and `monitor` reads."""
+    classes = [*WORDS, "9"]
+
+    def prepare(folder):
+        scores = np.random.default_rng(0).random((ROWS, len(classes)))
+        write_scores(folder / f"scores{suffix}", "ImageID", [*map(str, range(ROWS))], classes, scores)
+
+    def use(folder):
+        read_score_file(folder / f"scores{suffix}", classes)
+
+    return file_format(f"scores{suffix}", prepare, whole(mutate), use)
+
+
 FORMATS = {
     "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines), read_folder=True),
     "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
@@ -632,6 +647,9 @@ FORMATS = {
     "run.json": run_file("run.json", whole(either(BYTES, json_tree, json_tree, json_tree))),
     "thresholds.json": run_file("thresholds.json", whole(either(BYTES, json_tree, json_tree))),
     "scores.h5": run_file("scores.h5", hdf5),
+    "scores.csv": score_file(".csv", either(BYTES, mutations.of_lines)),
+    "scores.jsonl": score_file(".jsonl", either(BYTES, json_line)),
+    "scores.parquet": score_file(".parquet", either(BYTES, parquet_table)),
     "weights.safetensors": run_file("weights.safetensors", whole(either(BYTES, safetensors))),
     "LightGBM text": run_file("weights.safetensors", whole(booster), head="gbm"),
 }  # fmt: skip

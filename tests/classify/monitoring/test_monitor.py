@@ -145,6 +145,14 @@ def chosen(table, ids):
     )
 
 
+def test_a_rate_that_permutations_cannot_reach_is_reported(fitted, filled, monkeypatch):
+    monkeypatch.setattr("encode_once.classify.monitoring.monitor.MAX_PERMUTATIONS", 500)
+    new = new_rows(fitted, filled(60, seed=1, name="new"))
+    result = monitor(fitted, new, 1e-60)
+    assert "no shift of a feature can alarm: that needs --alpha 0.02 or more" in result["warnings"]
+    assert not any("can alarm" in line for line in monitor(fitted, new, 0.02)["warnings"])
+
+
 def test_labels_the_run_does_not_know_are_counted(fitted, filled):
     store = filled(100, seed=1, name="new")
     table = store.table()
@@ -185,6 +193,7 @@ def test_a_file_of_scores_gives_the_same_comparison_of_scores(fitted, filled, tm
         ("ImageID,9,10,cat,dog,traffic light\n", "no rows"),
         ("ImageID,9,10,cat,dog,traffic light\n1,0\n", "no scores of|no file of"),
         ("", "no file of"),
+        ("ImageID,9,10,cat,dog,traffic light\n1,0,0,0,nan,0\n", "not between 0 and 1"),
     ],
 )
 def test_other_files_are_refused_in_a_line(fitted, tmp_path, content, message):
