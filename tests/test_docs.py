@@ -224,14 +224,14 @@ def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
         elif language == "python" and not (reason(block, PYTHON_NOT_RUN) or missing_library(block)):
             exec(compile(block, name_of(page), "exec"), names)
         for command in commands(language, block):
-            if not (reason(command, NOT_RUN) or reason(command, SLOW)):
+            if not (reason(command, NOT_RUN) or reason(command, SLOW) or missing_library(command)):
                 status, output = outcome(command)
                 assert status == 0, f"{command}: {output}"
 
 
 def missing_library(block):
-    """The optional library that a block imports and that is not installed."""
-    imported = re.findall(r"^(?:import|from) (\w+)", block, re.M)
+    """The optional library that a block imports, or a command exports to, and that is not installed."""
+    imported = re.findall(r"(?:^(?:import|from)|--to) (\w+)", block, re.M)
     return next((name for name in imported if name in OPTIONAL and not find_spec(name)), None)
 
 
