@@ -467,7 +467,7 @@ absent_options = grouped(
     click.option("--absent", multiple=True, metavar="ID",
                  help="Search all files of store and runs for this id or hexadecimal key; repeatable."),
     click.option("--absent-file", metavar="LIST", help="The same for each line of a file of forget -o.",
-                 type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+                 type=click.Path(path_type=Path, dir_okay=False)),
     click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
                  help="Folder of the runs, for --absent."),
 )  # fmt: skip

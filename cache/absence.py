@@ -15,12 +15,15 @@ import numpy as np
 
 from encode_once.cache.errors import DataError
 from encode_once.cache.format.files import open_without_links
-from encode_once.cache.keys import KEY_BYTES
+from encode_once.cache.keys import HEX
 
-HEX = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")
 HDF5, SQLITE = b"\x89HDF\r\n\x1a\n", b"SQLite format 3\0"
 SAFE_BYTES = 6  # of an id: shorter ones occur by chance in the bytes of vectors
 NUMBERS_ONLY = ("history.csv",)  # in which a short id would be any number
+OF_RUNS = ("run.json", "metrics.json", "thresholds.json", "spec.json")
+# Their entries that name classes or describe an encoder, whose words may be equal to an id.
+NO_IDS = {"classes", "untrained", "label", "thresholds", "intervals", "precedence", "calibration", "spec"}
+CLASS_NAMES = ("classes", "labels/names")  # the same in scores.h5 and in tables
 
 
 class SearchPatterns:
@@ -35,24 +38,38 @@ class SearchPatterns:
             raise DataError("nothing to search for: name ids or keys")
         self.keys = [bytes.fromhex(name) for name in names if HEX.fullmatch(name)]
         ids = [name for name in names if not HEX.fullmatch(name)]
-        self._long = _pattern(name for name in ids if len(name.encode()) >= SAFE_BYTES)
+        self._long = _pattern(name for name in ids if len(os.fsencode(name)) >= SAFE_BYTES)
         self._short = _pattern(
-            (name for name in ids if len(name.encode()) < SAFE_BYTES), rb'(?:^|["/\\])', rb'(?:[",.]|$)'
+            (name for name in ids if len(os.fsencode(name)) < SAFE_BYTES), rb'(?:^|["/\\])', rb'(?:[",.]|$)'
         )
-        self._any = _pattern(ids)
 
     def in_bytes(self, content: "mmap | bytes", name: str, is_text: bool) -> Iterator[str]:
         """What a file contains, in words."""
         for key in self.keys:
             if content.find(key) >= 0 or content.find(key.hex().encode()) >= 0:
                 yield f"key {key.hex()}"
+        if name in OF_RUNS:
+            content = _without_class_names(content)
         yield from _matches(self._long, content)
         if is_text and name not in NUMBERS_ONLY:
             yield from _matches(self._short, content)
 
     def in_texts(self, texts: bytes) -> Iterator[str]:
         """What texts contain, which are lines."""
-        yield from _matches(self._any, texts)
+        yield from _matches(self._long, texts)
+        yield from _matches(self._short, texts)
+
+
+def _without_class_names(content: "mmap | bytes") -> bytes:
+    """The content of a JSON file of a run without these entries; all of it if it is damaged."""
+    raw = content[:]
+    try:
+        tree = json.loads(
+            raw, object_hook=lambda entries: {k: v for k, v in entries.items() if k not in NO_IDS}
+        )
+    except (ValueError, RecursionError):
+        return raw
+    return json.dumps(tree, indent=1).encode()
 
 
 def _pattern(
@@ -73,8 +90,9 @@ def search(folders: Iterable[Path], names: Collection[str]) -> dict[Path, list[s
     """The files in these folders that contain an id or a key, and which, each once.
 
     Every byte is searched for keys, as they are and in hexadecimal, and for ids as whole words; ids of fewer
-    than six bytes only where they stand in quotes, in a path or in a cell of CSV. HDF5's texts and SQLite's
-    paths, which have no separators, are read one by one as well.
+    than six bytes only where they stand in quotes, in a path or in a cell. HDF5's texts and SQLite's paths,
+    which have no separators, are read one by one as well. Names of classes, where the store and runs list
+    these, are no ids.
 
     Raises:
         OSError: a file cannot be read.
@@ -105,8 +123,8 @@ def _hdf5_texts(path: Path) -> bytes:
     """The texts of all groups that `write_texts` wrote, a line each; none of a damaged file."""
     lines = list[bytes]()
 
-    def read(_: str, item: "h5py.Group | h5py.Dataset") -> None:
-        if isinstance(item, h5py.Group) and {"bytes", "offsets"} <= {*item}:
+    def read(name: str, item: "h5py.Group | h5py.Dataset") -> None:
+        if isinstance(item, h5py.Group) and name not in CLASS_NAMES and {"bytes", "offsets"} <= {*item}:
             content, offsets = item["bytes"][()].tobytes(), np.asarray(item["offsets"]).tolist()
             lines.extend(content[start:end] for start, end in pairwise(offsets))
 

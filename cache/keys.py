@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from encode_once.cache.errors import UsageError
 
 KEY_BYTES = 16
+HEX = re.compile(rf"[0-9a-f]{{{2 * KEY_BYTES}}}")  # a key in hexadecimal
 Keys = NDArray[np.uint8]  # (n, 16)
 RowIndex = NDArray[np.intp]  # (n,): numbers of rows
 Spec = Mapping[str, str | int | float | bool]  # the readable settings that decide a feature's values

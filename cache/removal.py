@@ -4,7 +4,9 @@ The tables, which say what a row consists of, are rewritten last: after a kill a
 finds all that is left, and removes it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -17,7 +19,7 @@ from encode_once.cache.errors import DataError
 from encode_once.cache.feature import JOURNAL
 from encode_once.cache.format.atomic import writing
 from encode_once.cache.format.failures import read_failures, write_failures
-from encode_once.cache.keys import KeyIndex, Keys, first_occurrences, pack, present
+from encode_once.cache.keys import HEX, KeyIndex, Keys, first_occurrences, pack, present
 from encode_once.cache.maintenance import check_replaceable, keep_rows, opened_alone
 from encode_once.cache.representation import short_repr
 from encode_once.cache.store import Store
@@ -32,11 +34,12 @@ MODALITIES = ("image", "caption", "row")
 class RemovedContent:
     """What is to be removed: named rows, and the contents that no other row has."""
 
-    ids: frozenset[str]  # that were named
+    rows: Mapping[str, frozenset[str]]  # table → ids of its rows
     keys: Mapping[str, Keys]  # by modality, (k, 16)
     inputs: frozenset[str]  # paths of the images, and the captions
     equal: Sequence[str] = ()  # ids of rows that have the image of a named row, and are removed as well
-    unknown: Sequence[str] = ()  # ids that no table has
+    unknown: Sequence[str] = ()  # names that no row of a table has
+    staying: Sequence[str] = ()  # ids that other tables have, too, whose rows stay
     shared: int = 0  # contents that other rows have, too: they stay
     images: Sequence[str] = ()  # paths
     sources: frozenset[str] = frozenset()  # files that the rows were read from
@@ -45,7 +48,8 @@ class RemovedContent:
 
     def has(self, table: Table) -> NDArray[np.bool_]:
         """Which rows of a table are to be removed, (n,)."""
-        is_named = np.array([row_id in self.ids for row_id in table.ids], np.bool_)
+        ids = self.rows.get(table.name, frozenset())
+        is_named = np.array([row_id in ids for row_id in table.ids], np.bool_)
         return np.asarray(is_named | (KeyIndex(self.keys["image"]).find(table.keys("image")) >= 0))
 
     @property
@@ -65,10 +69,54 @@ class Removed:
     paths: int = 0
 
 
+@dataclass(frozen=True)
+class RowNames:
+    """Names of rows: their ids, paths of their images, and keys of their contents in hexadecimal.
+
+    tables: in which ids are meant; None: in all.
+    """
+
+    names: frozenset[str]
+    tables: frozenset[str] | None = None
+
+    def ids_in(self, table: str) -> frozenset[str]:
+        """The names that are ids in the table of that name, if it has them."""
+        return self.names if self.tables is None or table in self.tables else frozenset()
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Each path that an image may be recorded by → its name."""
+        return {
+            place(name): name for place in (str, os.path.abspath, os.path.realpath) for name in self.names
+        }
+
+    @property
+    def keys(self) -> Keys:
+        """The names that are keys, (k, 16)."""
+        return pack(bytes.fromhex(name) for name in sorted(self.names) if HEX.fullmatch(name))
+
+    def of_rows(self, table: Table) -> list[set[str]]:
+        """The names of each row of a table."""
+        ids, paths = self.ids_in(table.name), self.paths
+        result = [
+            {row_id} & ids | ({paths[image]} if image in paths else set())
+            for row_id, image in zip(table.ids, table.images, strict=True)
+        ]
+        if len(self.keys):
+            index = KeyIndex(self.keys)
+            for keys in (*table.all_keys("image"), *table.all_keys("caption")):
+                for row in np.flatnonzero(index.find(keys) >= 0):
+                    result[row].add(keys[row].tobytes().hex())
+        return result
+
+
 def content_of(
-    store: Store, ids: Collection[str], equal_images: EqualImages | None = None, others: Keys | None = None
+    store: Store,
+    names: RowNames | Collection[str],
+    equal_images: EqualImages | None = None,
+    others: Keys | None = None,
 ) -> RemovedContent:
-    """What the rows of these ids, in any table of the store, consist of.
+    """What the named rows, in the tables of the store, consist of.
 
     Args:
         equal_images: whether rows that are not named but have a named row's image are forgotten with it, or
@@ -79,8 +127,13 @@ def content_of(
         DataError: there are such rows, and `equal_images` is None.
     """
     tables = store.tables()
-    named = [np.array([row_id in ids for row_id in table.ids], np.bool_) for table in tables]
-    images = _distinct([table.keys("image")[rows] for table, rows in zip(tables, named, strict=True)])
+    names = names if isinstance(names, RowNames) else RowNames(frozenset(names))
+    of_rows = [names.of_rows(table) for table in tables]
+    named = [np.array([*map(bool, of_table)], np.bool_) for of_table in of_rows]
+    others = pack([]) if others is None else others
+    images = _distinct(
+        [others, *(table.keys("image")[rows] for table, rows in zip(tables, named, strict=True))]
+    )
     equal = list[str]()
     for table, rows in zip(tables, named, strict=True):
         also = (KeyIndex(images).find(table.keys("image")) >= 0) & ~rows
@@ -92,7 +145,7 @@ def content_of(
             f"{len(equal)} other rows have the same images, such as {short_list(equal, 3)}: "
             "--equal-images forget forgets them as well, --equal-images keep keeps these images"
         )
-    keys, shared = _own_keys(store, tables, named, pack([]) if others is None else others)
+    keys, shared = _own_keys(store, tables, named, others)
     chosen = [(table, np.flatnonzero(rows)) for table, rows in zip(tables, named, strict=True) if rows.any()]
     paths = [table.images[row] for table, rows in chosen for row in rows if table.images[row]]
     texts = [
@@ -101,14 +154,17 @@ def content_of(
         for column in (table.captions, *table.more_captions)
         for row in rows
     ]
-    in_tables = {row_id for table, rows in chosen for row_id in map(table.ids.__getitem__, rows)}
+    ids = {table.name: frozenset(map(table.ids.__getitem__, rows)) for table, rows in chosen}
+    all_ids = frozenset[str]().union(*ids.values())
+    staying = {row_id for table in tables for row_id in {*table.ids} & all_ids - ids.get(table.name, set())}
     sources = {source for table, _ in chosen for source in (table.source, *table.more_sources)}
     return RemovedContent(
-        frozenset(ids),
+        ids,
         keys,
         frozenset({*paths, *texts} - {""}),
         equal if equal_images == "forget" else [],
-        sorted({*ids} - in_tables),
+        sorted(names.names.difference(*(row for of_table in of_rows for row in of_table))),
+        sorted(staying),
         shared,
         paths,
         frozenset(sources),
@@ -193,9 +249,37 @@ def remove_rows(store: Store, content: RemovedContent) -> dict[str, int]:
     return removed
 
 
-def keys_of_files(store: Store, ids: Collection[str]) -> Iterator[bytes]:
-    """The keys of the files in the store's index whose name is one of the ids, with or without suffix."""
-    for path, key in store.files.entries():
+def files_named(stores: Iterable[Store], names: RowNames, others: Collection[str]) -> dict[str, bytes]:
+    """The files in the stores' indexes that are meant, path → key.
+
+    They are those of a path in `names`, and those of a file name in `others`, with or without suffix.
+
+    Raises:
+        DataError: different files have a name of `others`.
+    """
+    paths, result = names.paths, dict[str, bytes]()
+    named: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    for path, key in (entry for store in stores for entry in store.files.entries()):
         name = Path(path.rpartition("::")[2])
-        if name.name in ids or name.stem in ids or path in ids:
-            yield key
+        if path in paths:
+            result[path] = key
+        for other in {name.name, name.stem}.intersection(others):
+            named[other][path] = key
+    for other, files in named.items():
+        if len({*files.values()}) > 1:
+            raise DataError(
+                f"{other} is the name of {len(files)} different files: name those to forget by their paths, "
+                f"such as {short_list(sorted(files), 3)}"
+            )
+        result |= files
+    return result
+
+
+def names_left(stores: Iterable[Store], content: RemovedContent) -> set[str]:
+    """The names of files, with and without suffix, that stay in the stores' indexes."""
+    result, gone = set[str](), {key.tobytes() for key in content.all_keys}
+    for path, key in (entry for store in stores for entry in store.files.entries()):
+        if key not in gone and path not in content.images:
+            name = Path(path.rpartition("::")[2])
+            result |= {path, name.name, name.stem}
+    return result

@@ -12,6 +12,7 @@ import click
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
     RunFolder,
+    TableName,
     alert,
     data_option,
     device_option,
@@ -539,7 +540,10 @@ def _export_whole(
 @verb()
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--file", "listed", metavar="LIST", help="A file with an id in each line.",
-              type=click.Path(path_type=Path, exists=True, dir_okay=False))  # fmt: skip
+              type=click.Path(path_type=Path, dir_okay=False))  # fmt: skip
+@click.option("--table", "tables", multiple=True, metavar="NAME", type=TableName(),
+              help="Table in which the ids are meant; repeatable. [default: all]")  # fmt: skip
+@click.option("--all-tables", is_flag=True, help="Ids that are different rows in several tables mean all.")
 @click.option("--equal-images", type=click.Choice(["forget", "keep"]),
               help="Rows that are not named but have the same image. [default: refuse]")  # fmt: skip
 @click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
@@ -550,6 +554,8 @@ def _export_whole(
 def forget(
     ids: Sequence[str],
     listed: Path | None,
+    tables: Sequence[str],
+    all_tables: bool,
     equal_images: "EqualImages | None",
     runs: Path,
     store: str,
@@ -561,11 +567,12 @@ def forget(
     Removed are rows of tables, vectors, failures, paths in the index, and rows of a run's scores, labels and
     predictions, whose figures are computed again. Vectors of captions that other rows have, too, stay. Models
     that were fitted on a row stay as they are: they are named, with the command that fits them again. An ID
-    that several tables have means all of them. The path of an image, or a key in hexadecimal, is an ID, too.
+    that is a different row in several tables is refused without --table or --all-tables. The path of an
+    image, or a key in hexadecimal, is an ID, too, as is the name of a file that only `predict` has seen.
 
     At the end all files of the store and the runs are searched. What still names a row, such as the page of
     an audit, is named, and the exit status is 1. Your data, and files elsewhere, are yours to delete. After a
-    kill, run the same command again.
+    kill, run the same command again. -o is written first.
 
     \b
     Examples:
@@ -577,17 +584,25 @@ def forget(
     names = [*dict.fromkeys([*ids, *(forgetting.read_list(listed) if listed else ())])]
     if not names:
         raise UsageError("name the rows to forget, or --file LIST")
-    result = forgetting.forget(existing_store(store), runs, names, equal_images)
+    if tables and all_tables:
+        raise UsageError("--table and --all-tables exclude each other")
+    result = forgetting.forget(
+        existing_store(store),
+        runs,
+        names,
+        equal_images,
+        tables=tables,
+        all_tables=all_tables,
+        output=output,
+    )
     for line in forgetting.lines(result):
         say(line)
     warn(forgetting.warnings(result))
-    if output:
-        output.write_text("".join(f"{name}\n" for name in (*result["ids"], *result["keys"])), "utf-8")
     if as_json:
         click.echo(json.dumps(result, indent=1))
     if result["left"]:
-        raise DataError(f"{len(result['left'])} files still name what was forgotten (see above): delete them")
-    words = [word for name in result["ids"][:3] for word in ("--absent", name)]
+        raise DataError(forgetting.advice(result))
+    words = [word for name in result["absent"][:3] for word in ("--absent", name)]
     if output:
         words = ["--absent-file", str(output)]
     say_next("store", "verify", *words, *store_words(store))

@@ -3,30 +3,43 @@
 import json
 import os
 import shlex
-from collections.abc import Collection, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
 
+import numpy as np
+
 from encode_once.cache import DataError, EncodeOnceError, Keys, Store, content_key
-from encode_once.cache.absence import HEX, search
-from encode_once.cache.keys import pack
+from encode_once.cache.absence import search
+from encode_once.cache.errors import MissingDataError
+from encode_once.cache.format.atomic import replacing
+from encode_once.cache.format.files import reading
+from encode_once.cache.keys import pack, present
+from encode_once.cache.maintenance import table_file
 from encode_once.cache.options import program, short_path
 from encode_once.cache.removal import (
     EqualImages,
     RemovedContent,
+    RowNames,
     content_of,
-    keys_of_files,
+    files_named,
+    names_left,
     remove_rows,
     remove_vectors,
 )
 from encode_once.cache.store import FIRST_FILES
+from encode_once.cache.table import name_of
 from encode_once.cache.terminal import short_list
+from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs import own_files
+from encode_once.classify.runs.predict import own_folder
+from encode_once.classify.runs.run import FILES, Run, load_run
 from encode_once.classify.spec import FitSpec
-from encode_once.deploy.run_forgetting import forget_rows
+from encode_once.deploy.run_forgetting import forget_rows, kept_rows
 from encode_once.extract.images.hashing import read_file
 
 
@@ -44,7 +57,10 @@ class ForgottenContent(TypedDict):
     ids: list[str]  # also of rows with equal images
     equal: list[str]
     unknown: list[str]  # ids that no table has
+    files: list[str]  # found by such an id, which is their name
+    staying: list[str]  # ids that other rows or files have, too, which stay: only the keys are searched for
     keys: list[str]  # in hexadecimal
+    absent: list[str]  # ids and keys that nothing should hold any more
     shared: int  # contents that other rows have, too
     tables: dict[str, int]
     features: dict[str, int]
@@ -57,53 +73,98 @@ class ForgottenContent(TypedDict):
 
 
 def read_list(path: Path) -> list[str]:
-    """The lines of a file that are not empty."""
-    return [line for line in path.read_text("utf-8").splitlines() if line.strip()]
+    """The lines of a file that are not empty; ids may have any bytes.
+
+    Raises:
+        MissingDataError: there is no such file.
+    """
+    try:
+        with reading(path):
+            text = path.read_text("utf-8", "surrogateescape")
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path} does not exist: it should have an id in each line") from error
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def forget(
-    store: Store, runs: Path, ids: Collection[str], equal_images: EqualImages | None = None
+    store: Store,
+    runs: Path,
+    ids: Collection[str],
+    equal_images: EqualImages | None = None,
+    *,
+    tables: Collection[str] = (),
+    all_tables: bool = False,
+    output: Path | None = None,
 ) -> ForgottenContent:
     """Remove all rows of these ids; after a kill, the same call continues, see `removal`.
 
+    Args:
+        tables: in which the ids are meant; by default, and if `all_tables`, in all.
+        all_tables: also ids whose rows differ from table to table.
+        output: a file for what nothing should hold any more; written before anything is removed.
+
     Raises:
-        DataError: nothing has any of the ids, or other rows have the same images.
+        DataError: nothing has any of the ids, an id is that of different rows, or other rows have the same
+            images.
+        RunError: the store in the folder of a run is a link, or holds links.
         StoreBusyError: a process is writing a feature.
     """
     loaded, unread = _load_runs(runs)
-    scratch = [run.path / "store" for run in loaded]  # may hold no more than the index of files
+    scratch = [own_folder(run, "store") for run in loaded]  # may hold no more than the index of files
     stores = [
         store,
         *(Store(path) for path in scratch if any((path / name).exists() for name in FIRST_FILES)),
     ]
-    content = content_of(store, ids, equal_images, _known_keys(stores, loaded, store, ids))
-    if len(content.unknown) == len(set(ids)) and not len(content.all_keys):
-        names = short_list(content.unknown)
-        raise DataError(f"{store.path} and {runs} have no row {names}: forgotten already, or misspelt")
+    meant = frozenset(table_file(store, name).stem for name in tables) if tables else None
+    names, of_runs = RowNames(frozenset(ids), meant), _tables_of(loaded, store)
+    contents = _contents(store, loaded, of_runs, names.names)
+    if not tables and not all_tables:
+        _refuse_ambiguous(contents)
+    others = names.names - contents.keys()
+    files = files_named(stores, names, others)
+    content = content_of(store, names, equal_images, _known_keys(loaded, of_runs, names, others, files))
+    if len(content.unknown) == len(names.names) and not len(content.all_keys):
+        listed = short_list(content.unknown)
+        raise DataError(f"{store.path} and {runs} have no row {listed}: forgotten already, or misspelt")
+    in_runs = [_ids_in(name, names, content) for name in of_runs]
+    all_ids = [*dict.fromkeys([*ids, *content.equal, *sorted(set().union(*content.rows.values()))])]
+    kept = {*content.staying, *names_left(stores, content)}
+    for run, gone in zip(loaded, in_runs, strict=True):
+        for rows, left in zip(
+            (run.validation, run.eval), kept_rows(run, gone, content.all_keys), strict=True
+        ):
+            kept.update(rows.ids[row] for row in left)
+    keys = [key.tobytes().hex() for key in content.all_keys]
+    absent = [name for name in all_ids if name not in kept] + keys
+    if output:
+        with replacing(output) as temporary:
+            temporary.write_text("".join(f"{name}\n" for name in absent), "utf-8", "surrogateescape")
     features, failures, paths = dict[str, int](), 0, 0
     for each in stores:
         removed = remove_vectors(each, content)
         for name, count in removed.features.items():
             features[name] = features.get(name, 0) + count
         failures, paths = failures + removed.failures, paths + removed.paths
-    changes, problems = _forget_in_runs(loaded, store, content)
-    tables = {name: count for each in stores for name, count in remove_rows(each, content).items()}
-    all_ids = [*dict.fromkeys([*ids, *content.equal])]
-    keys = [key.tobytes().hex() for key in content.all_keys]
+    changes, problems = _forget_in_runs(loaded, in_runs, store, content)
+    counts = {name: count for each in stores for name, count in remove_rows(each, content).items()}
+    holding = found_in(store, runs, absent) if absent else {}
     return {
         "ids": all_ids,
         "equal": [*content.equal],
         "unknown": [*content.unknown],
+        "files": sorted(files.keys() - names.paths.keys()),
+        "staying": sorted(kept.intersection(all_ids)),
         "keys": keys,
+        "absent": absent,
         "shared": content.shared,
-        "tables": tables,
+        "tables": counts,
         "features": features,
         "failures": failures,
         "paths": paths,
         "runs": changes,
         "unread": [*unread, *problems],
-        "left": {str(path): names for path, names in found_in(store, runs, [*all_ids, *keys]).items()},
-        "data": _left_in_data(content, all_ids),
+        "left": {str(path): texts for path, texts in holding.items() if path != output},
+        "data": _left_in_data(content, absent),
     }
 
 
@@ -130,6 +191,13 @@ def warnings(result: ForgottenContent) -> list[str]:
         messages.append(f"rows with the same images were forgotten, too: {short_list(result['equal'])}")
     if result["unknown"]:
         messages.append(f"in no table: {short_list(result['unknown'])}")
+    if result["files"]:
+        messages.append(f"forgotten as files of that name: {short_list(result['files'])}")
+    if result["staying"]:
+        messages.append(
+            "other rows or files of these names stay, so what is left is searched for the keys only: "
+            f"{short_list(result['staying'])}"
+        )
     if result["shared"]:
         messages.append(f"{result['shared']} captions or images are also those of other rows, and stay")
     fitted = [run for run in result["runs"] if run["refit"]]
@@ -143,6 +211,37 @@ def warnings(result: ForgottenContent) -> list[str]:
     return messages
 
 
+def advice(result: ForgottenContent) -> str:
+    """What to do about the files that are left: only pages and other people's files may be deleted."""
+    left = [*map(Path, result["left"])]
+    of_stores = [path for path in left if _is_of_store(path)]
+    of_runs = [path for path in left if _is_of_run(path)]
+    others = [path for path in left if path not in of_stores and path not in of_runs]
+    lines = []
+    if others:
+        lines.append(f"delete {short_list([*map(str, others)], 3)}")
+    if of_runs:
+        folders = sorted({str(path.parent) for path in of_runs})
+        lines.append(f"fit {short_list(folders, 3)} again with --overwrite")
+    if of_stores:
+        lines.append("run store verify, then forget again; if the store still names it, report that")
+    return f"{len(left)} files still name what was forgotten (see above): {'; '.join(lines)}"
+
+
+def _is_of_store(path: Path) -> bool:
+    """Whether it is a file of a store, and not one that a repair has set aside."""
+    return path.suffix != ".damaged" and any(
+        (folder / name).exists() for folder in path.parents for name in FIRST_FILES
+    )
+
+
+def _is_of_run(path: Path) -> bool:
+    is_file_of_run = path.name in FILES and (path.parent / "run.json").exists()
+    return is_file_of_run or (
+        path.parent.name == own_files.FOLDER and (path.parent.parent / "run.json").exists()
+    )
+
+
 def _load_runs(folder: Path) -> tuple[list[Run], list[str]]:
     loaded, unread = list[Run](), list[str]()
     for path in sorted(folder.rglob("run.json")):
@@ -153,35 +252,92 @@ def _load_runs(folder: Path) -> tuple[list[Run], list[str]]:
     return loaded, unread
 
 
-def _is_of(run: Run, store: Store) -> bool:
-    return os.path.realpath(run.record.store) == os.path.realpath(store.path)
+def _tables_of(runs: Sequence[Run], store: Store) -> list[str | None]:
+    """For each run, the name of its table; None: it is of another store.
+
+    A table that has moved, or whose project has, is found by its earlier sources, or by the names of its
+    file and folder if no other table has these.
+    """
+    names = {
+        source: header.name for header in store.headers() for source in (*header.moved_from, header.source)
+    }
+
+    def table_of(source: str) -> str:
+        own = name_of(source)
+        alike = {name for name in names.values() if name.rpartition("-")[0] == own.rpartition("-")[0]}
+        return names.get(source) or (alike.pop() if len(alike) == 1 else own)
+
+    is_of = [os.path.realpath(run.record.store) == os.path.realpath(store.path) for run in runs]
+    return [table_of(run.record.table) if of else None for run, of in zip(runs, is_of, strict=True)]
 
 
-def _known_keys(stores: Iterable[Store], runs: Iterable[Run], store: Store, ids: Collection[str]) -> Keys:
-    """The content keys of ids: in runs on this store, in indexes of stores, of files, or keys themselves."""
-    keys = [key for each in stores for key in keys_of_files(each, ids)]
-    keys += [content_key(read_file(name)) for name in ids if Path(name).is_file()]
-    keys += [bytes.fromhex(name) for name in ids if HEX.fullmatch(name)]
+def _contents(
+    store: Store, runs: Iterable[Run], of_runs: Iterable[str | None], names: frozenset[str]
+) -> dict[str, dict[str, bytes]]:
+    """For each name that rows have, in the store or in runs on it: table → a key of the row's content."""
+    result: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+    for table in store.tables():
+        keys = content_keys(table)
+        keys = np.where(present(keys)[:, None], keys, table.keys("row"))
+        for of_row, key in zip(RowNames(names).of_rows(table), keys, strict=True):
+            for name in of_row:
+                result[name].setdefault(table.name, key.tobytes())
+    for run, table_name in zip(runs, of_runs, strict=True):
+        for rows in (run.validation, run.eval) if table_name else ():
+            for row_id, key in zip(rows.ids, rows.keys, strict=True):
+                if row_id in names:
+                    result[row_id].setdefault(table_name or "", key.tobytes())
+    return result
+
+
+def _refuse_ambiguous(contents: Mapping[str, Mapping[str, bytes]]) -> None:
+    different = [name for name, rows in contents.items() if len({*rows.values()}) > 1]
+    if different:
+        name = min(different)
+        raise DataError(
+            f"{name} is a different row in each of {short_list(sorted(contents[name]))}: --table NAME "
+            f"forgets that of one, --all-tables all ({len(different)} such ids)"
+        )
+
+
+def _ids_in(table: str | None, names: RowNames, content: RemovedContent) -> frozenset[str]:
+    """The ids that are meant in a run on this table."""
+    return names.ids_in(table) | content.rows.get(table, frozenset()) if table else frozenset()
+
+
+def _known_keys(
+    runs: Iterable[Run],
+    of_runs: Iterable[str | None],
+    names: RowNames,
+    others: Collection[str],
+    files: Mapping[str, bytes],
+) -> Keys:
+    """The content keys of names: in runs on this store, in indexes of stores, of files, or keys themselves.
+
+    others: names that no row has; they may be paths of files.
+    """
+    keys = [*files.values(), *(key.tobytes() for key in names.keys)]
+    keys += [content_key(read_file(name)) for name in others if Path(name).is_file()]
     keys += [
-        rows.keys[row].tobytes()
-        for run in runs
-        if _is_of(run, store)
+        key.tobytes()
+        for run, table in zip(runs, of_runs, strict=True)
+        if table
         for rows in (run.validation, run.eval)
-        for row, row_id in enumerate(rows.ids)
-        if row_id in ids
+        for row_id, key in zip(rows.ids, rows.keys, strict=True)
+        if row_id in names.ids_in(table)
     ]
     return pack(keys)
 
 
 def _forget_in_runs(
-    runs: Sequence[Run], store: Store, content: RemovedContent
+    runs: Sequence[Run], ids: Sequence[frozenset[str]], store: Store, content: RemovedContent
 ) -> tuple[list[RunChange], list[str]]:
     """How runs were changed, and why others could not be."""
     changes, problems = list[RunChange](), list[str]()
     several = len(store.table_files()) > 1
-    for run in runs:
+    for run, in_run in zip(runs, ids, strict=True):
         try:
-            change = forget_rows(run, content.ids if _is_of(run, store) else (), content.all_keys)
+            change = forget_rows(run, in_run, content.all_keys)
         except EncodeOnceError as error:
             problems.append(str(error))
             continue

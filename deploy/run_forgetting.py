@@ -1,6 +1,6 @@
 """Remove rows from what a run keeps: its scores, labels, predictions and record, but not its model."""
 
-import re
+import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -30,18 +30,19 @@ class ForgottenRows:
 def forget_rows(run: Run, ids: Collection[str], keys: Keys) -> ForgottenRows:
     """Remove the rows of these ids or content keys (k, 16), and save the run with its figures of the others.
 
-    Lines of the record that name an id are removed. If the model was fitted on a row, the record says so.
+    Lines of the record that quote an id are removed; without quotes it could be a count. If the model was
+    fitted on a row, the record says so.
 
     Raises:
         DataError: no eval row would be left, or none of a fold.
     """
     gone = KeyIndex(keys)
     parts = run.validation, run.eval
-    kept = [_kept(rows, ids, gone) for rows in parts]
+    kept = kept_rows(run, ids, keys)
     count = sum(len(rows.ids) - len(left) for rows, left in zip(parts, kept, strict=True))
     is_gone = gone.find(run.fitted_on) >= 0
-    named = _names(ids)
-    warnings = [line for line in run.record.warnings if not (named and named.search(line))]
+    quoted = [form for row_id in ids for form in (repr(row_id), json.dumps(row_id))]
+    warnings = [line for line in run.record.warnings if not any(form in line for form in quoted)]
     if is_gone.any() and FORGOTTEN not in warnings:
         warnings.append(FORGOTTEN)
     if count or is_gone.any() or warnings != run.record.warnings:
@@ -65,15 +66,16 @@ def forget_rows(run: Run, ids: Collection[str], keys: Keys) -> ForgottenRows:
     return ForgottenRows(str(run.path), count, FORGOTTEN in warnings)
 
 
-def _kept(rows: ScoredRows, ids: Collection[str], gone: KeyIndex) -> RowIndex:
-    is_gone = np.array([row_id in ids for row_id in rows.ids], np.bool_) | (gone.find(rows.keys) >= 0)
-    return np.flatnonzero(~is_gone)
+def kept_rows(run: Run, ids: Collection[str], keys: Keys) -> tuple[RowIndex, RowIndex]:
+    """The validation rows and the eval rows that have none of the ids and content keys."""
+    gone = KeyIndex(keys)
+
+    def of(rows: ScoredRows) -> RowIndex:
+        is_gone = np.array([row_id in ids for row_id in rows.ids], np.bool_) | (gone.find(rows.keys) >= 0)
+        return np.flatnonzero(~is_gone)
+
+    return of(run.validation), of(run.eval)
 
 
 def _folds(rows: ScoredRows) -> int:
     return 0 if rows.folds is None else len(np.unique(rows.folds))
-
-
-def _names(ids: Collection[str]) -> re.Pattern[str] | None:
-    words = "|".join(map(re.escape, ids))
-    return re.compile(rf"(?<![^\W_])(?:{words})(?![^\W_])") if ids else None

@@ -1,6 +1,7 @@
 """Contents of named rows are removed from features, failures, the index and tables; those of others stay."""
 
 import itertools
+import json
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from encode_once.cache import DataError, Failure, Store, StoreBusyError, StoreEr
 from encode_once.cache.absence import search
 from encode_once.cache.captions import join, text_keys
 from encode_once.cache.maintenance import verify
-from encode_once.cache.removal import content_of, keys_of_files, remove_rows, remove_vectors
+from encode_once.cache.removal import RowNames, content_of, files_named, remove_rows, remove_vectors
 from tests.cache.rows import KEYS, VALUES, fill
 from tests.conftest import files_of
 
@@ -156,11 +157,43 @@ def test_an_unknown_row_removes_nothing(store):
     assert {path: c for path, c in files_of(store.path).items() if path.suffix == ".h5"} == before
 
 
-def test_keys_are_found_by_the_names_of_files(store):
-    assert [*keys_of_files(store, ["7.png"])] == [KEYS[7].tobytes()]
-    assert [*keys_of_files(store, ["7"])] == [KEYS[7].tobytes()]
-    assert [*keys_of_files(store, ["/images/7.png"])] == [KEYS[7].tobytes()]
-    assert [*keys_of_files(store, [".png"])] == []
+def test_files_are_found_by_their_paths_and_other_names(store):
+    def paths(*names, others=()):
+        return files_named([store], RowNames(frozenset(names)), others)
+
+    expected = {"/images/7.png": KEYS[7].tobytes()}
+    assert paths("/images/7.png") == expected
+    assert paths(others=["7.png"]) == paths(others=["7"]) == expected
+    assert paths("7.png", "7") == paths(others=[".png"]) == {}  # ids of rows are no names of files
+    store.files.remember([("/other/7.jpg", (1, 1), KEYS[7].tobytes())])
+    assert {*paths(others=["7"])} == {"/images/7.png", "/other/7.jpg"}  # the same image
+    store.files.remember([("/other/7.jpg", (1, 1), KEYS[8].tobytes())])
+    assert paths(others=["7.png"]) == expected
+    with pytest.raises(DataError, match=r"7 is the name of 2 different files.*/images/7.png, /other/7.jpg"):
+        paths(others=["7"])
+
+
+@pytest.mark.parametrize("name", ["/images/3.png", "/images/../images/3.png", "image", "caption", "more"])
+def test_a_row_is_named_by_the_path_of_its_image_or_a_key(store, name):
+    if not name.startswith("/"):
+        name = all_keys(3)[["image", "caption", "more"].index(name)].hex()
+    content = content_of(store, [name])
+    assert (content.unknown, content.shared) == ([], 0)
+    assert {*content.rows.values()} == {frozenset({"row-3"})}
+    forget(store, name)
+    joined = b"".join(files_of(store.path).values())
+    assert not [key for key in all_keys(3) if key in joined]
+    assert len(store.table()) == 11
+
+
+def test_ids_are_meant_in_the_named_tables(store):
+    other = store.table().take(np.array([3, 4]))
+    other.source, other.image_keys = "/other/train.csv", KEYS[13:15]
+    store.save(other)
+    content = content_of(store, RowNames(frozenset({"row-3"}), frozenset({other.name})))
+    assert content.rows == {other.name: {"row-3"}}
+    assert (content.unknown, content.staying) == ([], ["row-3"])
+    assert remove_rows(store, content) == {other.name: 1}
 
 
 def test_a_store_that_is_written_or_only_read_is_refused(store):
@@ -180,7 +213,9 @@ def test_the_search_finds_ids_and_keys_in_every_kind_of_file_and_no_part_of_long
     table = store.table_files()[0].name
     assert found_names("row-1") == {table}  # and not row-10 and row-11
     assert found_names("row-2", "no row") == {table}
-    assert found_names("row") == {table}
+    assert found_names("row") == set()  # neither in row-1, nor in the words of a caption
+    assert found_names("more") == set()
+    assert found_names("p3") == {table}  # a cell of a column
     assert found_names("ow-1") == set()
     assert found_names("1.png") == {table, "files.sqlite"}
     parts = {part.path.name for part in store.feature("e/image").parts if part.keys.shape[0]}
@@ -197,3 +232,23 @@ def test_the_search_finds_ids_and_keys_in_every_kind_of_file_and_no_part_of_long
     assert found_names("78") == set()
     with pytest.raises(DataError):
         search([store.path], [])
+
+
+def test_a_name_of_a_class_is_no_id(store, tmp_path):
+    def found_names(name, **content):
+        path = tmp_path / "runs" / "run.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(content))
+        return [*search([path.parent], [name])] == [path]
+
+    for name in ("17", "seventeen"):
+        assert not found_names(name, classes=[name], per_class=[{"label": name}], thresholds={name: 0.5})
+        assert not found_names(name, features={"a/b": {"spec": {"preprocess": f"{name}|1/{name}, 3"}}})
+        assert found_names(name, classes=[name], warnings=[f"a/{name}"])
+        assert found_names(name, classes=["x"], table=f"/data/{name}.csv")
+        (tmp_path / "runs" / "run.json").write_text(f'damaged "{name}"')
+        assert [*search([tmp_path / "runs"], [name])]
+    table = store.table().take(np.arange(3))
+    table.labels = [("17",), (), ()]
+    store.save(table)
+    assert search([store.path], ["17"]) == {}

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from encode_once.cache import Store
+from encode_once.cache import DataError, Store
+from encode_once.cache.keys import pack
 from encode_once.classify import load_run
 from encode_once.cli import main
-from encode_once.deploy.forget import refit_words
+from encode_once.deploy.forget import read_list, refit_words
+from encode_once.deploy.run_forgetting import forget_rows
 from tests.conftest import files_of, picture, write_data
 from tests.invariants.test_files_agree import check
 
@@ -195,6 +197,7 @@ def test_pages_and_other_files_that_still_name_a_row_are_named(fitted):
     assert "runs/linear/audit.csv still holds id 9.png" in result.stderr
     assert "store/features/old.damaged still holds key " in result.stderr
     assert "2 files still name what was forgotten" in result.stderr
+    assert "delete store/features/old.damaged, runs/linear/audit.csv\n" in result.stderr
     absent = fitted("store", "verify", "--absent", "9.png", "--store", "store", status=1)
     assert "runs/linear/audit.csv holds id 9.png" in absent.stdout
     Path("runs/linear/audit.csv").unlink()
@@ -214,6 +217,105 @@ def test_a_list_of_ids_is_read_and_one_to_verify_is_written(fitted):
     fitted("store", "verify", "--absent-file", "forgotten.txt")
     fitted("extract", "--encoder", "glove-50", "--skip-bad-rows")  # the data still has it
     assert "runs/" not in fitted("store", "verify", "--absent-file", "forgotten.txt", status=1).stdout
+    result = fitted("store", "verify", "--absent-file", "nothing.txt", status=1)
+    assert "nothing.txt does not exist: it should have an id in each line" in result.stderr
+
+
+def test_the_list_is_written_before_anything_is_removed_and_takes_names_of_any_bytes(fitted, monkeypatch):
+    name = os.fsdecode(b"caf\xe9.png")
+    Path("requests.txt").write_bytes(b"10.png\ncaf\xe9.png\n")
+    before = files_of("store"), files_of("runs")
+    fitted("forget", "--file", "requests.txt", "-o", "input/train.csv/list", status=1)  # in no folder
+    assert (files_of("store"), files_of("runs")) == before
+
+    def stop(*_):
+        raise DataError("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("encode_once.deploy.forget.remove_vectors", stop)
+        fitted("forget", "--file", "requests.txt", "-o", "forgotten.txt", status=1)
+    names = read_list(Path("forgotten.txt"))
+    assert names[:2] == ["10.png", name]
+    assert key_of(Path("input/data/10.png").read_bytes()).hex() in names
+    assert (files_of("store"), files_of("runs")) == before
+    fitted("forget", "--file", "requests.txt", "-o", "forgotten.txt")
+    assert read_list(Path("forgotten.txt")) == names
+    fitted("store", "verify", "--absent-file", "forgotten.txt")
+
+
+@pytest.mark.parametrize("name", ["path", "copy", "key"])
+def test_a_row_of_a_table_is_forgotten_by_the_path_or_key_of_its_image(fitted, name):
+    path = Path("input/data/5.png")
+    names = {"path": Store("store").table().images[5], "copy": path, "key": key_of(path.read_bytes()).hex()}
+    if name == "copy":
+        assert "have the same images, such as 5.png" in fitted("forget", path, status=1).stderr
+    result = fitted("forget", names[name], *(["--equal-images", "forget"] if name == "copy" else []))
+    assert "also those of other rows" not in result.stderr
+    assert traces("5.png") == set()
+    assert len(Store("store").table()) == 59
+
+
+def test_files_of_the_store_and_of_runs_are_never_to_be_deleted(fitted, monkeypatch):
+    left = ["store/files.sqlite", "runs/linear/run.json", "runs/knn/scores.h5", "runs/x.html"]
+    monkeypatch.setattr("encode_once.deploy.forget.search", lambda *_: {Path(path): ["id"] for path in left})
+    message = fitted("forget", "5.png", status=1).stderr.splitlines()[-1]
+    assert message.endswith(
+        "4 files still name what was forgotten (see above): delete runs/x.html; "
+        "fit runs/knn, runs/linear again with --overwrite; "
+        "run store verify, then forget again; if the store still names it, report that"
+    )
+
+
+def test_numbers_of_warnings_are_no_ids(fitted):
+    run = load_run("runs/linear")
+    count = "glove-50/mean: 17 of 60 rows have no vector"
+    run.record.warnings[:] = [count, "row '17' and '17.png'", "row '18'"]
+    assert forget_rows(run, {"17", run.eval.ids[0]}, pack([])).rows == 1
+    assert load_run("runs/linear").record.warnings == [count, "row '18'"]
+
+
+def test_an_id_means_no_file_of_that_name_and_other_tables_are_asked_for(fitted, folder):
+    other = folder(3, name="other")
+    for row in range(3):
+        picture(900 + row).save(other / "data" / f"{row}.png")
+        os.utime(other / "data" / f"{row}.png", (1e9, 1e9))
+    key = key_of((other / "data/2.png").read_bytes())
+    fitted("predict", "runs/linear", "--data", "other", "-o", "other.csv")
+    holding = [path for path, content in files_of("runs").items() if key in content]
+    assert holding
+    fitted("forget", "2.png")  # of the table; what `predict` saw is another image
+    assert [path for path, content in files_of("runs").items() if key in content] == holding
+
+    fitted("extract", "--encoder", "glove-50", "--data", "other")
+    before = files_of("store")
+    tables = {Path(table.source).parent.name: table.name for table in Store("store").tables()}
+    error = fitted("forget", "1.png", status=1).stderr
+    assert f"1.png is a different row in each of {tables['input']}, {tables['other']}: --table NAME" in error
+    assert files_of("store") == before
+    fitted("forget", "1.png", "--table", "nothing", status=2)
+    fitted("forget", "1.png", "--table", tables["other"], "--all-tables", status=2)
+    evaluated = ids_of("linear")
+    result = fitted("forget", "1.png", "--table", tables["other"], "-o", "list.txt")
+    assert "these names stay, so what is left is searched for the keys only: 1.png" in result.stderr
+    assert "1.png" not in read_list(Path("list.txt"))
+    assert {table.name: "1.png" in table.ids for table in Store("store").tables()} == {
+        tables["input"]: True,
+        tables["other"]: False,
+    }
+    assert ids_of("linear") == evaluated
+    fitted("store", "verify", "--absent-file", "list.txt")
+    fitted("forget", "0.png", "--all-tables")
+    assert not any("0.png" in table.ids for table in Store("store").tables())
+    # A file of that name in the index, which `predict` saw, is another image.
+    assert traces("0.png") == traces("0.png", "other") == {"runs/linear/store/files.sqlite"}
+
+
+def test_a_link_at_the_store_of_a_run_is_refused(fitted, tmp_path):
+    Path("runs/linear/store").rename("elsewhere")
+    Path("runs/linear/store").symlink_to(tmp_path / "elsewhere")
+    before = files_of("store"), files_of("elsewhere")
+    assert "store is a symbolic link, which is not followed" in fitted("forget", "5.png", status=1).stderr
+    assert (files_of("store"), files_of("elsewhere")) == before
 
 
 @pytest.mark.parametrize("name", ["guest.png", "guest", "later/data/guest.png", "key"])
