@@ -95,19 +95,19 @@ class RowNames:
         """The names that are keys, (k, 16)."""
         return pack(bytes.fromhex(name) for name in sorted(self.names) if HEX.fullmatch(name))
 
-    def of_rows(self, table: Table) -> list[set[str]]:
-        """The names of each row of a table."""
-        ids, paths = self.ids_in(table.name), self.paths
-        result = [
-            {row_id} & ids | ({paths[image]} if image in paths else set())
-            for row_id, image in zip(table.ids, table.images, strict=True)
-        ]
-        if len(self.keys):
-            index = KeyIndex(self.keys)
-            for keys in (*table.all_keys("image"), *table.all_keys("caption")):
-                for row in np.flatnonzero(index.find(keys) >= 0):
-                    result[row].add(keys[row].tobytes().hex())
-        return result
+    def of_rows(self, table: Table) -> dict[int, set[str]]:
+        """The names of each row of a table that has any."""
+        ids, paths, index = self.ids_in(table.name), self.paths, KeyIndex(self.keys)
+        result: defaultdict[int, set[str]] = defaultdict(set)
+        for row, (row_id, image) in enumerate(zip(table.ids, table.images, strict=True)):
+            if row_id in ids:
+                result[row].add(row_id)
+            if image in paths:
+                result[row].add(paths[image])
+        for keys in (*table.all_keys("image"), *table.all_keys("caption")):
+            for row in np.flatnonzero(index.find(keys) >= 0).tolist():
+                result[row].add(keys[row].tobytes().hex())
+        return dict(result)
 
 
 def content_of(
@@ -129,7 +129,7 @@ def content_of(
     tables = store.tables()
     names = names if isinstance(names, RowNames) else RowNames(frozenset(names))
     of_rows = [names.of_rows(table) for table in tables]
-    named = [np.array([*map(bool, of_table)], np.bool_) for of_table in of_rows]
+    named = [np.isin(np.arange(len(table)), [*rows]) for table, rows in zip(tables, of_rows, strict=True)]
     others = pack([]) if others is None else others
     images = _distinct(
         [others, *(table.keys("image")[rows] for table, rows in zip(tables, named, strict=True))]
@@ -163,7 +163,7 @@ def content_of(
         keys,
         frozenset({*paths, *texts} - {""}),
         equal if equal_images == "forget" else [],
-        sorted(names.names.difference(*(row for of_table in of_rows for row in of_table))),
+        sorted(names.names.difference(*(row for of_table in of_rows for row in of_table.values()))),
         sorted(staying),
         shared,
         paths,

@@ -277,9 +277,11 @@ def _contents(
     """For each name that rows have, in the store or in runs on it: table → a key of the row's content."""
     result: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
     for table in store.tables():
-        keys = content_keys(table)
-        keys = np.where(present(keys)[:, None], keys, table.keys("row"))
-        for of_row, key in zip(RowNames(names).of_rows(table), keys, strict=True):
+        of_rows = RowNames(names).of_rows(table)
+        rows_of_names = table.take(np.array([*of_rows], np.intp))
+        keys = content_keys(rows_of_names)
+        keys = np.where(present(keys)[:, None], keys, rows_of_names.keys("row"))
+        for of_row, key in zip(of_rows.values(), keys, strict=True):
             for name in of_row:
                 result[name].setdefault(table.name, key.tobytes())
     for run, table_name in zip(runs, of_runs, strict=True):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from encode_once.cache import DataError, Store
+from encode_once.cache import DataError, Store, Table
 from encode_once.cache.keys import pack
 from encode_once.classify import load_run
 from encode_once.cli import main
-from encode_once.deploy.forget import read_list, refit_words
+from encode_once.deploy.forget import forget, read_list, refit_words
 from encode_once.deploy.run_forgetting import forget_rows
 from tests.conftest import files_of, picture, write_data
 from tests.invariants.test_files_agree import check
@@ -308,6 +308,27 @@ def test_an_id_means_no_file_of_that_name_and_other_tables_are_asked_for(fitted,
     assert not any("0.png" in table.ids for table in Store("store").tables())
     # A file of that name in the index, which `predict` saw, is another image.
     assert traces("0.png") == traces("0.png", "other") == {"runs/linear/store/files.sqlite"}
+
+
+def test_rows_of_tables_without_content_are_different_and_those_of_a_copy_are_not(tmp_path):
+    none = np.zeros((3, 16), np.uint8)
+
+    def save(name, keys=none):
+        path = str(tmp_path / name / "train.arff")
+        row = Table(path, ["0", "1", "17"], [""] * 3, [""] * 3, None, image_keys=keys, caption_keys=none)
+        Store(tmp_path / "store").save(row)
+        return row.name
+
+    first, second = save("a"), save("b")
+    store = Store(tmp_path / "store")
+    with pytest.raises(DataError, match=f"17 is a different row in each of {first}, {second}"):
+        forget(store, tmp_path / "runs", ["17"])
+    result = forget(store, tmp_path / "runs", ["17"], tables=[first])
+    assert (result["tables"], result["staying"], result["left"]) == ({first: 1}, ["17"], {})
+    assert forget(store, tmp_path / "runs", ["17"])["tables"] == {second: 1}
+    keys = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    copies = [save("c", keys), save("d", keys)]
+    assert forget(store, tmp_path / "runs", ["17"])["tables"] == dict.fromkeys(copies, 1)
 
 
 def test_a_link_at_the_store_of_a_run_is_refused(fitted, tmp_path):
