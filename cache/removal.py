@@ -277,9 +277,10 @@ def files_named(stores: Iterable[Store], names: RowNames, others: Collection[str
 
 def names_left(stores: Iterable[Store], content: RemovedContent) -> set[str]:
     """The names of files, with and without suffix, that stay in the stores' indexes."""
-    result, gone = set[str](), {key.tobytes() for key in content.all_keys}
+    result, paths = set[str](), {*content.images}
+    gone = {key.tobytes() for key in content.all_keys}
     for path, key in (entry for store in stores for entry in store.files.entries()):
-        if key not in gone and path not in content.images:
+        if key not in gone and path not in paths:
             name = Path(path.rpartition("::")[2])
             result |= {path, name.name, name.stem}
     return result
