@@ -11,6 +11,9 @@ CONVERGED = 1e-8  # step below which the lines no longer change
 LONGEST_STEP = 1.0  # far from the optimum Newton's whole step may lead away from it
 SHORTER, LONGER = 0.5, 1.2  # a class that turns back takes shorter steps, else longer ones (as in Rprop)
 TINY = 1e-12  # the least divisor
+BLOCK = (
+    2**18
+)  # scores summed at a time: arrays of 2 MB stay in the cache, and larger ones in no allocator's pool
 
 
 def fit_lines(
@@ -24,13 +27,13 @@ def fit_lines(
     xp = array_namespace(z)
     lines, free = start, xp.ones_like(start) if free is None else free
     last, limit = xp.zeros_like(start), xp.full_like(start[0], LONGEST_STEP)
+    width = max(BLOCK // max(z.shape[0], 1), 1)
+    blocks = [slice(first, first + width) for first in range(0, z.shape[1], width)]
     for _ in range(MAX_STEPS):
-        p = (1 + xp.tanh((lines[0] + lines[1] * z) / 2)) / 2
-        error, weight = p - labels, p * (1 - p)
-        gradient = xp.stack([xp.sum(error, axis=0), xp.sum(error * z, axis=0)])
-        gradient = free * (gradient + precision * (lines - prior))
-        curvature = xp.stack([xp.sum(weight, axis=0), xp.sum(weight * z**2, axis=0)]) + precision
-        mixed = xp.sum(weight * z, axis=0) * free[0] * free[1]
+        sums = [_sums(xp, z[:, block], labels[:, block], lines[:, block]) for block in blocks]
+        total = xp.concat(sums, axis=1)  # (5, c)
+        gradient = free * (total[:2] + precision * (lines - prior))
+        curvature, mixed = total[2:4] + precision, total[4] * free[0] * free[1]
         determinant = xp.clip(xp.prod(curvature, axis=0) - mixed**2, min=TINY)
         step = (xp.flip(curvature, axis=0) * gradient - mixed * xp.flip(gradient, axis=0)) / determinant
         # With a constant limit some classes step to and fro for ever.
@@ -41,3 +44,12 @@ def fit_lines(
         if bool((xp.abs(step) < CONVERGED).all()):
             break
     return lines
+
+
+def _sums(xp: Any, z: Array, labels: Array, lines: Array) -> Array:
+    """Sums over the rows of the derivatives of the loss, (5, c): gradient, curvature and mixed term."""
+    p = (1 + xp.tanh((lines[0] + lines[1] * z) / 2)) / 2
+    error, weight = p - labels, p * (1 - p)
+    weighted = weight * z
+    parts = error, error * z, weight, weighted * z, weighted
+    return xp.stack([xp.sum(part, axis=0) for part in parts])
