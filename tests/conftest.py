@@ -34,7 +34,7 @@ def tmp_path(tmp_path):
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=12, help="How often tests/crash kills a command.")
+    parser.addoption("--kills", type=int, default=5, help="How often tests/crash kills a command.")
     parser.addoption("--thorough", action="store_true", help="Break every place, rather than every fourth.")
 
 

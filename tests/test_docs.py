@@ -45,6 +45,7 @@ PYTHON_NOT_RUN = {
 }
 # Blocks of Python that import one of these are run where it is installed.
 OPTIONAL = ("duckdb", "faiss", "lance", "polars", "usearch")
+SLOW_PAGES = {"benchmarks.md", "experiments.md"}
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",
@@ -213,7 +214,12 @@ def is_run(page):
     return bool(run_commands(page)) or any(language == "python" for language, _ in blocks(page))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if is_run(page)], ids=name_of)
+def marked(page):
+    """A page as a parameter; those of many seconds are run by `make real`."""
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] if page.name in SLOW_PAGES else [])
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES if is_run(page)])
 @pytest.mark.usefixtures("fit_once")
 def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
     names = {}

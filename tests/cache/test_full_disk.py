@@ -71,7 +71,10 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "--lazy", folder], check=True)  # the store is still mapped here
 
 
-@pytest.mark.parametrize("kilobytes", [20, 28, 36, 44, 60, 80, 100, 120, 150])
+SIZES = [20, 60, 120, *(pytest.param(size, marks=pytest.mark.slow) for size in (28, 36, 44, 80, 100, 150))]
+
+
+@pytest.mark.parametrize("kilobytes", SIZES)
 def test_a_full_tmpfs_is_reported_in_one_line_and_loses_nothing(small_disk, kilobytes):
     store = small_disk(kilobytes) / "store"
     process = run(EXTRACT, store)

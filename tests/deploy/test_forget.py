@@ -54,6 +54,8 @@ def prepared(tmp_path_factory):
     (place / "input/data/23.png").write_bytes(b"broken")
     write_data(place / "new", 4)
     shutil.copy(place / "input/data/7.png", place / "new/data/0.png")
+    for path in place.glob("*/data/*"):
+        os.utime(path, (1e9, 1e9))  # the index remembers no file that has just been written
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)  # as `fit_once`

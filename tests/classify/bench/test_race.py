@@ -122,6 +122,7 @@ def test_a_head_is_compared_with_its_own_baseline(filled):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Label")
 def test_a_class_without_train_rows_is_scored_by_every_baseline(filled):
     store = filled()

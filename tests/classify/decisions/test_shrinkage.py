@@ -45,7 +45,9 @@ def test_only_thresholds_per_class_of_an_f_are_shrunk(objective):
     assert (estimated.intervals, estimated.loss) == (None, None)
 
 
-@pytest.mark.parametrize("average", AVERAGES)
+@pytest.mark.parametrize(
+    "average", [AVERAGES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in AVERAGES[1:])]
+)
 def test_shrunk_thresholds_of_few_rows_are_better_on_unseen_rows(average):
     """Over 40 draws of 300 rows: better than the exact ones, and no worse than a shared one that would do."""
     unseen = rows(20_000, seed=1000)
