@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from encode_once.cache import Store
 from encode_once.cli import main
-from encode_once.extract import workers as encoding
+from encode_once.extract import batches
 
 pytestmark = pytest.mark.real
 DETECTOR = "onnx:yolox_nano.onnx/scores"
@@ -59,7 +59,7 @@ def test_every_image_and_caption_is_encoded(first):
 
 
 def test_the_second_extraction_decodes_nothing(first, extract, monkeypatch):
-    monkeypatch.setattr(encoding, "decode", lambda *_: pytest.fail("an image was decoded again"))
+    monkeypatch.setattr(batches, "decode", lambda *_: pytest.fail("an image was decoded again"))
     assert extract()["features"] == {name: {"encoded": 0, "present": 9000, "failed": 0} for name in FEATURES}
 
 
