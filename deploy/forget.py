@@ -3,8 +3,8 @@
 import json
 import os
 import shlex
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
@@ -128,23 +128,13 @@ def forget(
         raise DataError(f"{store.path} and {runs} have no row {listed}: forgotten already, or misspelt")
     in_runs = [_ids_in(name, names, content) for name in of_runs]
     all_ids = [*dict.fromkeys([*ids, *content.equal, *sorted(set().union(*content.rows.values()))])]
-    kept = {*content.staying, *names_left(stores, content)}
-    for run, gone in zip(loaded, in_runs, strict=True):
-        for rows, left in zip(
-            (run.validation, run.eval), kept_rows(run, gone, content.all_keys), strict=True
-        ):
-            kept.update(rows.ids[row] for row in left)
+    kept = {*content.staying, *names_left(stores, content), *_kept_in_runs(loaded, in_runs, content)}
     keys = [key.tobytes().hex() for key in content.all_keys]
     absent = [name for name in all_ids if name not in kept] + keys
     if output:
         with replacing(output) as temporary:
             temporary.write_text("".join(f"{name}\n" for name in absent), "utf-8", "surrogateescape")
-    features, failures, paths = dict[str, int](), 0, 0
-    for each in stores:
-        removed = remove_vectors(each, content)
-        for name, count in removed.features.items():
-            features[name] = features.get(name, 0) + count
-        failures, paths = failures + removed.failures, paths + removed.paths
+    removed = [remove_vectors(each, content) for each in stores]
     changes, problems = _forget_in_runs(loaded, in_runs, store, content)
     counts = {name: count for each in stores for name, count in remove_rows(each, content).items()}
     holding = found_in(store, runs, absent) if absent else {}
@@ -158,14 +148,24 @@ def forget(
         "absent": absent,
         "shared": content.shared,
         "tables": counts,
-        "features": features,
-        "failures": failures,
-        "paths": paths,
+        "features": dict(sum((Counter(part.features) for part in removed), Counter[str]())),
+        "failures": sum(part.failures for part in removed),
+        "paths": sum(part.paths for part in removed),
         "runs": changes,
         "unread": [*unread, *problems],
         "left": {str(path): texts for path, texts in holding.items() if path != output},
         "data": _left_in_data(content, absent),
     }
+
+
+def _kept_in_runs(
+    runs: Sequence[Run], in_runs: Sequence[Collection[str]], content: RemovedContent
+) -> Iterator[str]:
+    """The ids of the rows that runs keep; in_runs: those that each loses."""
+    for run, gone in zip(runs, in_runs, strict=True):
+        kept = kept_rows(run, gone, content.all_keys)
+        for rows, left in zip((run.validation, run.eval), kept, strict=True):
+            yield from (rows.ids[row] for row in left)
 
 
 def found_in(store: Store, runs: Path, names: Collection[str]) -> dict[Path, list[str]]:

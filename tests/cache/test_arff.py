@@ -5,31 +5,9 @@ import pytest
 
 from encode_once.cache import DataError
 from encode_once.cache.arff import read_arff
+from tests.arff_samples import DENSE, SPARSE
 
 pytest.importorskip("arff", reason="liac-arff is not installed")
-
-DENSE = """% a comment
-@relation 'tiny: -C -2'
-
-@attribute weight numeric
-@attribute 'a length' REAL
-@attribute red {0,1}
-@ATTRIBUTE 'a tag' {0, 1}
-
-@data
-0.5,-2e1,1,0
-% another
-1,3,0,1
-"""
-SPARSE = """@relation words
-@attribute 0; {0,1}
-@attribute a {0,1}
-@attribute TAG_x {0,1}
-@DATA
-{0 1,2 1}
-{}
-{ 1 1, 2 1 }
-"""
 
 
 def test_a_dense_file_is_an_array(tmp_path):
@@ -43,8 +21,8 @@ def test_a_dense_file_is_an_array(tmp_path):
 def test_a_sparse_file_is_a_sparse_matrix(tmp_path):
     (tmp_path / "x.arff.gz").write_bytes(gzip.compress(SPARSE.encode()))
     file = read_arff(tmp_path / "x.arff.gz")
-    assert [name for name, _ in file.columns] == ["0;", "a", "TAG_x"]
-    np.testing.assert_array_equal(file.values.toarray(), [[1, 0, 1], [0, 0, 0], [0, 1, 1]])
+    assert [name for name, _ in file.columns] == ["0;", "a", "b", "TAG_x"]
+    np.testing.assert_array_equal(file.values.toarray(), [[1, 0, 0, 1], [0, 0, 0, 0], [0, 1, 1, 0]])
 
 
 @pytest.mark.parametrize(

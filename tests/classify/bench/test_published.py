@@ -11,32 +11,9 @@ from encode_once.classify.bench.published import (
 )
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.data.tables import choose_table
+from tests.arff_samples import DENSE, SPARSE
 
 pytest.importorskip("arff", reason="liac-arff is not installed")
-
-DENSE = """% a comment
-@relation 'tiny: -C -2'
-
-@attribute weight numeric
-@attribute 'a length' REAL
-@attribute red {0,1}
-@ATTRIBUTE 'a tag' {0, 1}
-
-@data
-0.5,-2e1,1,0
-% another
-1,3,0,1
-"""
-SPARSE = """@relation words
-@attribute 0; {0,1}
-@attribute a {0,1}
-@attribute b {0,1}
-@attribute TAG_x {0,1}
-@DATA
-{0 1,3 1}
-{}
-{ 1 1, 2 1 }
-"""
 
 
 @pytest.fixture
