@@ -57,7 +57,8 @@ from encode_once.classify.options import ignore_option
 from encode_once.classify.systems import commands as systems
 from encode_once.deploy import commands as deploy
 from encode_once.extract import commands as extract
-from encode_once.extract.commands import (
+from encode_once.extract.imports.commands import import_vectors
+from encode_once.extract.options import (
     column_words,
     input_options,
     trust_option,
@@ -65,7 +66,6 @@ from encode_once.extract.commands import (
     weights_by_encoder,
     weights_option,
 )
-from encode_once.extract.imports.commands import import_vectors
 
 if TYPE_CHECKING:
     from encode_once.cache import Table

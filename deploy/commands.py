@@ -1,23 +1,19 @@
 """Commands that use a run elsewhere: on other data, for images, or as a file for other programs."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from encode_once.cache import DataError, UsageError
+from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
-    TableName,
-    alert,
     data_option,
     device_option,
     excel_option,
-    existing_store,
     grouped,
     json_option,
     output_option,
@@ -25,17 +21,22 @@ from encode_once.cache.options import (
     refuse,
     say,
     say_next,
-    store_option,
-    store_words,
     verb,
     warn,
 )
-from encode_once.extract.commands import (
+from encode_once.deploy.forget_command import forget
+from encode_once.deploy.monitor_command import monitor
+from encode_once.deploy.options import (
+    OF_DATA,
+    Encoding,
+    encoding_options,
+    measured_table_option,
+    new_table_option,
+)
+from encode_once.extract.options import (
     INPUT_OPTIONS,
     backend_option,
-    table_inputs,
     trust_option,
-    warn_of_failures,
     weights_by_encoder,
     weights_option,
 )
@@ -44,139 +45,8 @@ CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
     from encode_once.cache import Store, Table
-    from encode_once.cache.removal import EqualImages
     from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.runs.run import Run
-    from encode_once.extract.readers import Columns
-    from encode_once.extract.report import Report
-    from encode_once.extract.trust import Trust
-
-    Choose = Callable[[Sequence[Table]], Table]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How `predict` and `evaluate` encode other data for their runs."""
-
-    store: str | None
-    device: str
-    weights: Sequence[str]
-    trust: bool
-    inputs: dict[str, Any]
-
-    def trusted(self, runs: Sequence["Run"]) -> "Trust":
-        """The code and files that the user trusts, of the encoders that the runs name."""
-        from encode_once.extract.trust import Trust
-
-        encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
-        return Trust((), weights_by_encoder(encoders, self.weights), self.trust, say)
-
-    def encode(
-        self, run: "Run", data: "str | Table", store: "Store", trust: "Trust", choose: "Choose"
-    ) -> "Table":
-        """Encode the features that a run needs of the table that is chosen among those of the data.
-
-        What could not be encoded is reported, and where the rest is kept.
-        """
-        from encode_once.classify.runs.predict import check
-        from encode_once.extract import encode
-        from encode_once.extract.trust import approve
-
-        check(run, store)
-        record = run.record
-        if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
-            warn([f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"])
-        if self.store is None and not store.base:
-            line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
-            warn([f"{line}; --store DIR names it"])
-        weights = approve(str(run.path), record.encoders, trust)
-        self._declare(run, store, weights)
-        report = encode(
-            data,
-            record.requested,
-            store,
-            weights=weights,
-            device=self.device,
-            captions=record.captions,
-            keep_tables=False,
-            bit_depth=record.bit_depth,
-            select=lambda tables: [choose(tables)],
-            **{**self.inputs, "columns": self._columns(record.named_columns)},
-        )
-        warn_of_failures(report)
-        if self.store is None or store.base:
-            self._say_where_kept(run, store, report)
-        return report.tables[0]
-
-    @staticmethod
-    def _declare(run: "Run", store: "Store", weights: Mapping[str, str]) -> None:
-        """Declare the run's features in a store that lacks them: they are then encoded as the run needs them.
-
-        Raises:
-            SpecMismatchError: the encoders make them in another way here.
-        """
-        from encode_once.cache.names import FeatureName
-        from encode_once.extract.in_memory import recorded_towers
-
-        present = store.features()
-        for encoder, specs in run.record.specs.items():
-            names = {str(FeatureName(encoder, output)): spec for output, spec in specs.items()}
-            lacking = names.keys() - present
-            if lacking:
-                recorded_towers(encoder, specs, weights.get(encoder))
-            for name in sorted(lacking):
-                store.declare(name, names[name])
-
-    def _columns(self, of_run: Mapping[str, Sequence[str]]) -> "Columns":
-        """The columns that the user names or, without any, those of the run's data, where there are such."""
-        from encode_once.extract.readers import Columns
-
-        columns: Columns = self.inputs["columns"]
-        return columns if columns.named else Columns.preferring(of_run)
-
-    @staticmethod
-    def _say_where_kept(run: "Run", store: "Store", report: "Report") -> None:
-        encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
-        if not encoded:
-            return
-        where = f"kept in {store.path}"
-        if store.base:
-            where += f", as {store.base.path} is only read"
-        if not (store.path.parent / "run.json").exists():
-            where = f"gone when this command ends, as {run.path} cannot be written"
-        say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")
-
-
-def _encoding(store: str | None, device: str, weights: Sequence[str], trust: bool, **inputs: Any) -> Encoding:
-    return Encoding(store, device, weights, trust, table_inputs(**inputs))
-
-
-other_store_option = click.option(
-    "--store", help="Store to read and extend. [default: the run's store, read only, and RUN/store]"
-)
-OF_DATA = (other_store_option, device_option, weights_option, trust_option, *INPUT_OPTIONS)
-encoding_options = grouped(
-    "encoding",
-    _encoding,
-    other_store_option,
-    weights_option,
-    trust_option,
-    device_option,
-    *INPUT_OPTIONS,
-)
-
-
-measured_table_option = click.option(
-    "--table", default="auto", show_default=True, metavar="SPLIT",
-    help="train, test, val …; auto: train if it has labels, else another.",
-)  # fmt: skip
-
-new_table_option = click.option(
-    "--table", "split", default="auto", show_default=True, metavar="SPLIT",
-    help="train, test, val …; auto: test if there is one, else train.",
-)  # fmt: skip
-
-ALARM = 3  # exit status of `monitor`
 
 
 @verb()
@@ -372,77 +242,6 @@ def predict(
     say_next("evaluate", run)
 
 
-@verb()
-@click.argument("run", type=RunFolder())
-@click.option("--data", help="New data: a folder with a table and images, or another input.")
-@new_table_option
-@click.option("--scores", type=click.Path(path_type=Path), metavar="FILE",
-              help="A file that predict --scores wrote, instead of --data.")  # fmt: skip
-@click.option("--alpha", default=0.01, show_default=True,
-              type=click.FloatRange(0, 1, min_open=True, max_open=True),
-              help="Chance of an alarm if nothing has changed.")  # fmt: skip
-@output_option(help="Also write a page, as monitor.html.")
-@encoding_options
-@json_option
-def monitor(
-    run: str,
-    data: str | None,
-    split: str,
-    scores: Path | None,
-    alpha: float,
-    output: Path | None,
-    encoding: Encoding,
-    as_json: bool,
-) -> None:
-    """Compare new data with the run's eval rows; exit status 3 is an alarm, which a line on stderr names.
-
-    Compared are each class's scores (Kolmogorov-Smirnov test; PSI is the size of the shift), each feature
-    (energy distance, by permutations of at most 1,000 rows of each side), the share of rows without a vector
-    and, if the new data has labels, theirs (Fisher's exact test). All p-values are corrected by Holm, so
-    that --alpha is the chance of any alarm in one call. Rows that the run was fitted on are left out.
-
-    --json prints one object: {"alarms": [{"test", "subjects": [name]}], "per_class": [{"label", "psi", "p",
-    "adjusted_p", "expected", "labelled", "near", "..._before", ...}], "features": [{"feature",
-    "energy_distance", "p", "adjusted_p", "missing", ...}], "unknown_labels": {name: rows}, "rows",
-    "eval_rows", "alpha", "warnings"}.
-
-    \b
-    Examples:
-      encode-once monitor runs/mlp --data photos
-      encode-once monitor runs/mlp --scores scores.csv --json
-    """
-    from encode_once.classify import load_run
-    from encode_once.classify.monitoring import monitor as monitoring
-    from encode_once.classify.monitoring import tables
-    from encode_once.classify.pages.render import write
-    from encode_once.classify.runs.predict import choose_split, store_for
-
-    if (data is None) == (scores is None):
-        raise UsageError("name the new rows by --data or by --scores")
-    loaded = load_run(run, trust=encoding.trust, log=say)
-    if scores:
-        refuse(new_table_option, *OF_DATA, why="for --data: a file of scores needs nothing else")
-        result = monitoring.monitor(loaded, monitoring.rows_of_score_file(loaded, scores), alpha)
-    else:
-        assert data is not None
-        with store_for(loaded, encoding.store) as store:
-            trust = encoding.trusted([loaded])
-            table = encoding.encode(
-                loaded, data, store, trust, lambda tables: choose_split(tables, split, "test", "train")
-            )
-            new = monitoring.rows_of_table(loaded, store, table)
-            result = monitoring.monitor(loaded, new, alpha)
-    warn(result["warnings"])
-    print_result(result, as_json, lambda: tables.text(result))
-    if output:
-        write(tables.page(result), output)
-        say(f"{output}: open it in a browser")
-    if line := monitoring.alarm_line(result):
-        alert(line)
-        click.get_current_context().exit(ALARM)
-    say_next("evaluate", run)
-
-
 class WholeOptions(NamedTuple):
     """How a graph with encoders is made and compared."""
 
@@ -535,77 +334,6 @@ def _export_whole(
     place = folder or output
     say(f"{place}: {size / 1e6:.0f} MB; {check.agreement.text(check.kind)}")
     return {"output": str(place), "bytes": size, "compared_on": check.kind, **check.agreement.as_json()}
-
-
-@verb()
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--file", "listed", metavar="LIST", help="A file with an id in each line.",
-              type=click.Path(path_type=Path, dir_okay=False))  # fmt: skip
-@click.option("--table", "tables", multiple=True, metavar="NAME", type=TableName(),
-              help="Table in which the ids are meant; repeatable. [default: all]")  # fmt: skip
-@click.option("--all-tables", is_flag=True, help="Ids that are different rows in several tables mean all.")
-@click.option("--equal-images", type=click.Choice(["forget", "keep"]),
-              help="Rows that are not named but have the same image. [default: refuse]")  # fmt: skip
-@click.option("--runs", default="runs", show_default=True, type=click.Path(path_type=Path),
-              help="Folder of the runs.")  # fmt: skip
-@store_option
-@output_option(help="Write the ids and keys, for store verify --absent-file.")
-@json_option
-def forget(
-    ids: Sequence[str],
-    listed: Path | None,
-    tables: Sequence[str],
-    all_tables: bool,
-    equal_images: "EqualImages | None",
-    runs: Path,
-    store: str,
-    output: Path | None,
-    as_json: bool,
-) -> None:
-    """Remove images and captions of rows from the store and from what runs keep.
-
-    Removed are rows of tables, vectors, failures, paths in the index, and rows of a run's scores, labels and
-    predictions, whose figures are computed again. Vectors of captions that other rows have, too, stay. Models
-    that were fitted on a row stay as they are: they are named, with the command that fits them again. An ID
-    that is a different row in several tables is refused without --table or --all-tables. The path of an
-    image, or a key in hexadecimal, is an ID, too, as is the name of a file that only `predict` has seen.
-
-    At the end all files of the store and the runs are searched. What still names a row, such as the page of
-    an audit, is named, and the exit status is 1. Your data, and files elsewhere, are yours to delete. After a
-    kill, run the same command again. -o is written first.
-
-    \b
-    Examples:
-      encode-once forget 17.jpg
-      encode-once forget --file requests.txt --equal-images forget -o forgotten.txt
-    """
-    from encode_once.deploy import forget as forgetting
-
-    names = [*dict.fromkeys([*ids, *(forgetting.read_list(listed) if listed else ())])]
-    if not names:
-        raise UsageError("name the rows to forget, or --file LIST")
-    if tables and all_tables:
-        raise UsageError("--table and --all-tables exclude each other")
-    result = forgetting.forget(
-        existing_store(store),
-        runs,
-        names,
-        equal_images,
-        tables=tables,
-        all_tables=all_tables,
-        output=output,
-    )
-    for line in forgetting.lines(result):
-        say(line)
-    warn(forgetting.warnings(result))
-    if as_json:
-        click.echo(json.dumps(result, indent=1))
-    if result["left"]:
-        raise DataError(forgetting.advice(result))
-    words = [word for name in result["absent"][:3] for word in ("--absent", name)]
-    if output:
-        words = ["--absent-file", str(output)]
-    say_next("store", "verify", *words, *store_words(store))
 
 
 @verb("predict")

@@ -1,20 +1,17 @@
 """Commands of stage 1: encode, time the encoding, and run the demo."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.options import (
     alert,
-    completions,
     data_option,
     device_option,
-    grouped,
     is_quiet,
     json_option,
     print_result,
@@ -25,150 +22,19 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
+from encode_once.extract.options import (
+    EncoderName,
+    backend_option,
+    input_options,
+    shard,
+    weights_by_encoder,
+    weights_option,
+)
 
 if TYPE_CHECKING:
-    from encode_once.cache import Shard
     from encode_once.extract.readers import Reading
-    from encode_once.extract.report import Report
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
-
-
-class EncoderName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
-    """The name of an encoder, or several with commas; the shell completes the last."""
-
-    name = "NAME"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """The encoders; imports no torch."""
-        from encode_once.extract.encoders import listed
-
-        before, comma, last = incomplete.rpartition(",")
-        names = [f"{before}{comma}{name}" for name, _ in listed()]
-        return completions(names, f"{before}{comma}{last}")
-
-
-trust_option = click.option(
-    "--trust",
-    is_flag=True,
-    help="Use the code and weights files that the run or store names, if their hashes match.",
-)
-
-
-def warn_of_failures(report: "Report") -> None:
-    """Report an extraction that another command needed."""
-    warn(report.warnings)
-    if report.failures:
-        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
-
-
-weights_option = click.option(
-    "--weights",
-    multiple=True,
-    metavar="[ENCODER=]FILE",
-    help="Local weights file, or `random` for a trial: its features are ENCODER+random/OUTPUT.",
-)
-backend_option = click.option(
-    "--backend",
-    default="auto",
-    show_default=True,
-    type=click.Choice(["auto", "torch", "onnxruntime"]),
-    help="Runtime of image networks on a CPU. auto: the faster one, if there are many images.",
-)
-
-
-def table_inputs(
-    id_column: str | None,
-    image_column: str | None,
-    caption_column: tuple[str, ...],
-    label_columns: tuple[str, ...],
-    classes: str | None,
-    **options: Any,
-) -> dict[str, Any]:
-    """Arguments of `extract.encode` for the columns, folders and rows of a table."""
-    from encode_once.extract.readers import Columns, class_list
-
-    columns = Columns(id_column, image_column, caption_column, label_columns)
-    return {"columns": columns, "classes": class_list(classes) if classes else (), **options}
-
-
-def shard(text: str) -> "Shard":
-    """The share of the inputs that `I/N` names."""
-    from encode_once.cache import Shard
-
-    return Shard.parse(text)
-
-
-INPUT_OPTIONS = (
-    click.option(
-        "--images",
-        metavar="[SPLIT=]DIR",
-        multiple=True,
-        help="Folder of the images, if not next to the table; repeatable, as for each split.",
-    ),
-    click.option(
-        "--label-column",
-        "--label-columns",
-        "label_columns",
-        metavar="NAME",
-        multiple=True,
-        help="Column of the labels; repeatable. A,B,C or A:Z names several, such as one for each class.",
-    ),
-    click.option(
-        "--label-separator",
-        metavar="TEXT",
-        help="Between the labels of a row. [default: by the whole column]",
-    ),
-    click.option(
-        "--classes", metavar="FILE|A,B", help="Class names in their order, if labels are vectors of 0 and 1."
-    ),
-    click.option(
-        "--uncertain",
-        default="negative",
-        show_default=True,
-        type=click.Choice(["positive", "negative", "missing"]),
-        help="What -1 means in columns of 0, 1 and -1; missing leaves such rows out.",
-    ),
-    click.option("--keep-text", is_flag=True, help="Keep None, nan, NA and the like as captions and labels."),
-    click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
-    click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
-    click.option("--id-column", metavar="NAME", help="Column of the rows' ids."),
-    click.option(
-        "--corrections",
-        metavar="FILE",
-        type=click.Path(),
-        help="Correct labels as the page of `audit` exports it; the data themselves are not changed.",
-    ),
-    click.option("--skip-bad-rows", is_flag=True, help="Leave out rows that cannot be read, with a warning."),
-)
-input_options = grouped("inputs", table_inputs, *INPUT_OPTIONS)
-
-
-def column_words(names: Mapping[str, Sequence[str]]) -> list[str]:
-    """The options that name a table's columns; names: as a run records them."""
-    options = {
-        "id": "--id-column",
-        "image": "--image-column",
-        "captions": "--caption-column",
-        "labels": "--label-column",
-    }
-    return [word for role, columns in names.items() for name in columns for word in (options[role], name)]
-
-
-def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
-    """Encoder → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
-    by_encoder = {}
-    for text in weights:
-        encoder, equals, file = text.rpartition("=")
-        if equals and encoder in encoders:
-            by_encoder[encoder] = file
-        elif len(encoders) == 1:
-            by_encoder[encoders[0]] = text
-        else:
-            raise UsageError(f"--weights {text} could be for any of several encoders: write ENCODER={text}")
-    return by_encoder
 
 
 def _print_understood(data: str, *, as_json: bool, corrections: str | None, **inputs: Any) -> None:

@@ -51,17 +51,18 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "batches", "workers", "report", "pipeline", "trust",
-        "provider", "in_memory", "reencode", "image_files", "transformer", "imports", "doctor", "demo",
-        "bench", "commands",
+        "provider", "in_memory", "reencode", "image_files", "transformer", "options", "imports", "doctor",
+        "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
         "experiments", "pages", "systems", "audit", "report", "monitoring", "doctor", "bench", "commands",
     ],
     "deploy": [
-        "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file", "run_graph",
-        "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph", "graph_check",
-        "folder", "run_forgetting", "forget", "bench", "commands",
+        "options", "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file",
+        "run_graph", "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph",
+        "graph_check", "folder", "run_forgetting", "forget", "forget_command", "monitor_command", "bench",
+        "commands",
     ],
 }  # fmt: skip
 
