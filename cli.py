@@ -119,6 +119,11 @@ def experiment() -> None:
     """Many runs by a file, and their table."""
 
 
+@main.group("runs", cls=Verbs)
+def run_group() -> None:
+    """Runs, and the aliases that name them."""
+
+
 @main.group(cls=Verbs)
 def bench() -> None:
     """Benchmark this machine against a reference in the same run."""
@@ -130,6 +135,8 @@ recipe.add_command(experiments.recipe_show)
 experiment.add_command(experiments.experiment_run)
 for verb in (*extract.verbs, *classify.verbs, *experiments.verbs, *systems.verbs, *deploy.verbs):
     main.add_command(verb)
+for verb in deploy.of_runs:
+    run_group.add_command(verb)
 for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches):
     bench.add_command(benchmark)
 

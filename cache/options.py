@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -208,8 +209,8 @@ class TableName(click.ParamType):  # type: ignore[type-arg]
         return completions(sorted(path.stem for path in folder.glob("*.h5")), incomplete)
 
 
-class RunFolder(click.Path):
-    """The folder of a run; the shell completes those in `runs` or in the folder that was typed."""
+class ServedRun(click.Path):
+    """The folder of a run, or FOLDER@ALIAS as it was typed; the shell completes both."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -218,7 +219,30 @@ class RunFolder(click.Path):
         folder = Path(incomplete.rpartition("/")[0] or "runs")
         files = [*folder.glob("*/run.json"), *folder.glob("*/*/run.json")]
         runs = completions(sorted(str(file.parent) for file in files), incomplete)
+        runs += completions(_with_aliases(incomplete), incomplete)
         return runs or [CompletionItem(incomplete, type="dir")]
+
+
+def _with_aliases(incomplete: str) -> list[str]:
+    """FOLDER@ALIAS for the aliases of `runs`, of its folders, and of the folder that was typed."""
+    from encode_once.cache.aliases import FILE, read_aliases
+
+    folder = Path(incomplete.rpartition("/")[0] or ".")
+    files = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
+    return sorted(f"{file.parent}@{alias}" for file in files for alias in read_aliases(file.parent).aliases)
+
+
+class RunFolder(ServedRun):
+    """The same as the folder of the run that is named when the command starts."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Look up what an alias names."""
+        from encode_once.cache.aliases import resolved
+
+        try:
+            return str(resolved(os.fsdecode(super().convert(value, param, ctx))))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Setting(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only

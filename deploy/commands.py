@@ -33,6 +33,7 @@ from encode_once.deploy.options import (
     measured_table_option,
     new_table_option,
 )
+from encode_once.deploy.service_commands import promote, rollback, runs_list
 from encode_once.extract.options import (
     INPUT_OPTIONS,
     backend_option,
@@ -381,5 +382,6 @@ def bench_predict(
     print_result(result, as_json, lambda: text(result))
 
 
-verbs = (evaluate, predict, monitor, forget, export_run)
+verbs = (evaluate, predict, monitor, forget, export_run, promote, rollback)
+of_runs = (runs_list,)
 benches = (bench_predict,)

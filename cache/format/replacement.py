@@ -61,7 +61,7 @@ def replacing_together(folder: Path, allowed: Collection[str]) -> Iterator[Repla
     replacement = Replacement(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder, fcntl.LOCK_EX):
+        with folder_locked(folder, fcntl.LOCK_EX):
             _finish(folder, allowed)
             try:
                 yield replacement
@@ -85,12 +85,12 @@ def whole(folder: Path, allowed: Collection[str]) -> Iterator[None]:
         OSError: there is a list, and the folder cannot be written.
     """
     if (folder / MARKER).exists():
-        with _locked(folder, fcntl.LOCK_EX):
+        with folder_locked(folder, fcntl.LOCK_EX):
             _finish(folder, allowed)
     if not folder.is_dir():
         yield
         return
-    with _locked(folder, fcntl.LOCK_SH):
+    with folder_locked(folder, fcntl.LOCK_SH):
         yield
 
 
@@ -111,7 +111,7 @@ def _finish(folder: Path, allowed: Collection[str]) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, kind: int) -> Iterator[None]:
+def folder_locked(folder: Path, kind: int) -> Iterator[None]:
     """Hold a lock of the folder itself, without a file; the system releases that of a process that dies."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -35,6 +35,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
+from encode_once.cache.aliases import read_aliases, resolved
 from encode_once.cache.csv_file import write_csv
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import open_without_links, typed
@@ -486,6 +487,7 @@ def load_run(path: str | Path, *, trust: bool = False, log: Callable[[str], None
     """Read a run's folder; the model is built when it is first used.
 
     Args:
+        path: the folder, or FOLDER@ALIAS, see `cache.aliases`: the run is then the one of now.
         trust: use the code that the run names, if its copies have the recorded hashes, and a classifier that
             is restored as it was saved. Without, `model` of such a run raises `UntrustedError`.
         log: called with a line about each of these.
@@ -495,7 +497,7 @@ def load_run(path: str | Path, *, trust: bool = False, log: Callable[[str], None
         RunError: one of its files is missing, altered or of an unknown version.
         UntrustedError: with `trust`, a copy has another hash.
     """
-    path = Path(path)
+    path = resolved(path)
     with whole(path, FILES):
         return _load(path, trust, log)
 
@@ -504,6 +506,8 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
     if not (path / "run.json").exists():
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""
+        if aliases := read_aliases(path).aliases:
+            hint += f"; {path}@{min(aliases)} is one of them"
         raise MissingDataError(f"{path} is not a run: it has no run.json{hint}")
     content = read_json(path / "run.json")
     with reading(path / "run.json"):
