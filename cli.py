@@ -6,6 +6,7 @@ Results go to files and stdout, everything else to stderr.
 import json
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,6 +29,7 @@ if __name__ in ("__main__", "__mp_main__"):
     _SPEC.loader.exec_module(sys.modules["encode_once"])
 
 from encode_once.cache import DataError, StoreError
+from encode_once.cache.command_line import running
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
     RunFolder,
@@ -40,6 +42,7 @@ from encode_once.cache.options import (
     json_option,
     output_option,
     print_result,
+    program,
     refuse,
     say,
     say_next,
@@ -77,13 +80,22 @@ if TYPE_CHECKING:
     from encode_once.extract.provider import Provider
 
 
+WORDS = "encode_once.words"  # of the command line, in click's context
+
+
 class Program(Verbs):
     """The group of all commands, which prints its errors while messages are still written as asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; runs record them as they were typed."""
+        ctx.meta[WORDS] = [*args]
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; with --log-format json, errors are lines of JSON, too."""
         try:
-            return super().invoke(ctx)
+            with running(f"{program()} {shlex.join(ctx.meta[WORDS])}"):
+                return super().invoke(ctx)
         except click.ClickException as error:
             if ctx.params["log_format"] != "json":
                 raise

@@ -47,6 +47,11 @@ def processor(cpu_info: str) -> Check:
     return Check("processor", "PASS", finding)
 
 
+def processor_name() -> str:
+    """The model of this machine's processor, and which instructions for vectors it has."""
+    return processor(_text(CPU_INFO)).finding
+
+
 def cores(count: int, limit: float) -> Check:
     """How many cores there are, and how many this process may use."""
     if limit < count:

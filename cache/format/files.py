@@ -171,7 +171,8 @@ def _instance(kind: Any, tree: dict[str, Any], where: str) -> Any:
     for name in tree.keys() - hints.keys():
         raise ValueError(f"{where} has an unknown entry {name!r}")
     for field in fields(kind):
-        if field.default is MISSING and field.name not in tree:
+        is_required = field.default is MISSING and field.default_factory is MISSING
+        if is_required and field.name not in tree:
             raise ValueError(f"{where} has no {field.name}")
     return kind(**{name: _typed(hints[name], entry, name) for name, entry in tree.items()})
 

@@ -4,6 +4,7 @@ Two rows are the same if they have the same image or, without images, the same f
 further captions do not matter: an edited caption does not make another row of an image.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
@@ -54,6 +55,19 @@ def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Has
     for row in np.flatnonzero(positions < 0).tolist():
         if free[values[row]]:
             positions[row] = free[values[row]].pop()
+
+
+def part_keys(table: Table) -> dict[str, str]:
+    """A hash of each part of a table, by which a later one is compared with it."""
+    texts = {"ids": table.ids, "labels": table.labels, "columns": table.columns}
+    contents = {"images": table.keys("image"), "captions": table.all_keys("caption")}
+    return {
+        **{
+            part: content_key(json.dumps(value, sort_keys=True).encode()).hex()
+            for part, value in texts.items()
+        },
+        **{part: content_key(keys.tobytes()).hex() for part, keys in contents.items()},
+    }
 
 
 def image_and_caption_keys(table: Table) -> Keys:

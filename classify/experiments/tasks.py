@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache import Store
+from encode_once.cache.command_line import command_line, running
 from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.experiments import search
 from encode_once.classify.experiments.leaderboard import title
@@ -131,7 +132,7 @@ def _in_turn(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) ->
 
 
 def _in_processes(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) -> Events:
-    setup = partial(_worker, str(runner.store.path), str(runner.folder))
+    setup = partial(_worker, str(runner.store.path), str(runner.folder), command_line())
     for number, message in in_processes(setup, tasks, jobs):
         if isinstance(message, str):
             log(message)
@@ -139,12 +140,16 @@ def _in_processes(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: in
             yield number, message
 
 
-def _worker(store: str, folder: str) -> Callable[[Task, Callable[[Any], None]], None]:
-    """What a process does with each task; it reads each table once."""
+def _worker(store: str, folder: str, command: str) -> Callable[[Task, Callable[[Any], None]], None]:
+    """What a process does with each task; it reads each table once.
+
+    command: the command line of the process that started it, which runs record.
+    """
     runner = TrialRunner(Store(store), Path(folder))
 
     def run(task: Task, send: Callable[[Any], None]) -> None:
-        for trial in task.run(runner, send):
-            send(trial)
+        with running(command):
+            for trial in task.run(runner, send):
+                send(trial)
 
     return run

@@ -1,7 +1,9 @@
 """The heads by name. A new head is a file here and a line in `HEADS`; `own` finds those of others."""
 
 import inspect
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, get_type_hints
 
@@ -117,6 +119,19 @@ def defaults_of(name: str) -> dict[str, Any]:
     """The default of every option of a head."""
     parameters = inspect.signature(class_of(name)).parameters
     return {option: parameter.default for option, parameter in parameters.items()} | _set_by(name)
+
+
+def unset_defaults(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of the options that are not set, as JSON has them; without those that it cannot hold.
+
+    Infinity, which JSON lacks, is the text "inf".
+    """
+    defaults = {}
+    for option, value in defaults_of(name).items():
+        if option not in options:
+            with suppress(TypeError, ValueError):
+                defaults[option] = json.loads(json.dumps(value), parse_constant=lambda text: str(float(text)))
+    return defaults
 
 
 def _set_by(name: str) -> dict[str, Any]:

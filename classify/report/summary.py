@@ -17,6 +17,7 @@ from encode_once.classify.evaluation.compare import Comparison
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.report import checks
 from encode_once.classify.report.checks import Evidence, Fired
+from encode_once.classify.runs.model_card import private
 from encode_once.classify.runs.retune import RuleScores, compare_rules
 
 PAIRS = 30  # of classes that are shown as predicted together most too often, or too rarely
@@ -41,6 +42,8 @@ class About(TypedDict):
     created: str
     seconds: float
     code: str
+    defaults: dict[str, Any]  # options of the head that were not set
+    origin: dict[str, str]  # `Origin.shown`, without the folders of paths
 
 
 class PairCounts(TypedDict):
@@ -126,6 +129,8 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
             "created": run.record.created,
             "seconds": run.record.seconds,
             "code": run.record.code,
+            "defaults": run.record.defaults,
+            "origin": {title: private(run, line) for title, line in run.record.origin.shown.items()},
         },
         "metrics": metrics,
         "rules": compare_rules(run, metrics),

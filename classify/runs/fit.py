@@ -22,7 +22,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
-from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.rows import content_keys, part_keys
 from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.data.tables import table_to_fit
@@ -30,6 +30,7 @@ from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
 from encode_once.classify.runs.model_card import model_card
+from encode_once.classify.runs.origin import Origin
 from encode_once.classify.runs.retune import decide, measure_kept
 from encode_once.classify.runs.run import FittedFeature, Run, RunRecord, check_place
 from encode_once.classify.spec import FitSpec, code_key
@@ -108,7 +109,11 @@ def fit(
             f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
         )
     seconds = round(time.perf_counter() - started, 3)
-    record = _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code)
+    record = replace(
+        _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code),
+        defaults=heads.unset_defaults(spec.head, options),
+        origin=Origin.now(),
+    )
     result = Run(
         path,
         replace(
@@ -176,6 +181,7 @@ def _record(
         named_columns=table.named_columns,
         corrections=table.corrections,
         own_code=own_code,
+        table_keys=part_keys(table),
     )
 
 

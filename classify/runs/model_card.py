@@ -64,6 +64,7 @@ def model_card(run: Run, findings: Sequence[str] | None = None) -> str:
         "Data": _data(run),
         "Features": _features(run),
         "Head": _head(run),
+        "How it was made": _origin(run),
     }
     parts = [f"---\n{yaml.safe_dump(_metadata(run, metrics), sort_keys=False, allow_unicode=True)}---"]
     parts += [f"# {escaped(run.path.resolve().name)}", _summary(run)]
@@ -77,7 +78,12 @@ def escaped(text: str) -> str:
     return MARKUP.sub(lambda match: "\\" + match[0], one_line(text))
 
 
-def _private(run: Run, text: str) -> str:
+def named_values(values: Mapping[str, Any]) -> str:
+    """Options or versions in a line: "dropout 0.5, epochs 40"."""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def private(run: Run, text: str) -> str:
     """A message or a value with the last component of each path in place of the path."""
     record = run.record
     paths = [Path(record.table), Path(record.store), Path(record.corrections), run.path.resolve(), Path.cwd()]
@@ -163,7 +169,7 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
         metrics.get("guarantee", ""),
         *without_positives(metrics),
     ]
-    yield from (escaped(_private(run, note)) for note in notes if note)
+    yield from (escaped(private(run, note)) for note in notes if note)
     if ends:
         yield "Intervals are for the population that the eval rows come from, with this model as it is."
     else:
@@ -171,7 +177,7 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
 
 
 def _caveats(run: Run, findings: Sequence[str] | None) -> Iterator[str]:
-    lines = [escaped(_private(run, line)) for line in (*run.record.warnings, *(findings or ()))]
+    lines = [escaped(private(run, line)) for line in (*run.record.warnings, *(findings or ()))]
     trained_on = {name: feature.trained_on for name, feature in _encoded(run) if feature.trained_on}
     lines += [
         f"{escaped(name)}: its weights were trained on {escaped(text)}. If the eval rows are among these "
@@ -248,7 +254,7 @@ def _features(run: Run) -> Iterator[str]:
 
 def _cells(run: Run, feature: FittedFeature) -> dict[str, str]:
     is_imported = feature.spec["modality"] == "row"
-    weights = "imported vectors" if is_imported else _private(run, str(feature.spec.get("weights", UNKNOWN)))
+    weights = "imported vectors" if is_imported else private(run, str(feature.spec.get("weights", UNKNOWN)))
     is_file = feature.weights_file and not feature.is_random
     local = f" (local file {Path(feature.weights_file or '').name})" if is_file else ""
     length = f"{feature.length} × " if feature.length > 1 else ""
@@ -267,7 +273,16 @@ def _encoded(run: Run) -> list[tuple[str, FittedFeature]]:
 def _head(run: Run) -> Iterator[str]:
     spec = run.spec
     options = {name: _option(value) for name, value in spec.options.items() if name != "classes"}
-    yield _facts(run, {"head": _head_name(run), **options, "scale of columns": spec.scale, "seed": spec.seed})
+    defaults = {name: _option(value) for name, value in run.record.defaults.items()}
+    unset = {"options at their defaults": named_values(defaults)} if defaults else {}
+    yield _facts(
+        run, {"head": _head_name(run), **options, **unset, "scale of columns": spec.scale, "seed": spec.seed}
+    )
+
+
+def _origin(run: Run) -> Iterator[str]:
+    facts = run.record.origin.shown
+    yield _facts(run, facts | {"seconds": run.record.seconds}) if facts else f"{UNKNOWN.capitalize()}."
     yield "`run.json` has everything that is needed to repeat the run."
 
 
@@ -284,5 +299,5 @@ def _option(value: Any) -> str:
 
 def _facts(run: Run, facts: Mapping[str, Any]) -> str:
     return markdown_text(
-        [{"": escaped(name), " ": escaped(_private(run, str(value)))} for name, value in facts.items()]
+        [{"": escaped(name), " ": escaped(private(run, str(value)))} for name, value in facts.items()]
     )

@@ -69,6 +69,7 @@ from encode_once.classify.runs.checksums import (
     is_as_saved,
     write_checksums,
 )
+from encode_once.classify.runs.origin import Origin, library_versions
 from encode_once.classify.runs.paths import absolute, relative
 from encode_once.classify.runs.reading import (
     RunError,
@@ -103,6 +104,7 @@ class FittedFeature:
     length: int = 1  # of its sequences, as the head takes them
     licence: str = ""  # of the encoder's published weights; "": not recorded
     trained_on: str = ""  # the data of these weights; "": not recorded
+    libraries: dict[str, str] = field(default_factory=dict)  # package → version that encoded it
 
     __repr__ = short_repr
 
@@ -116,7 +118,16 @@ class FittedFeature:
         """The record of a feature as it is in the store."""
         provenance = feature.record.provenance
         rights = provenance.get("licence", ""), provenance.get("trained_on", "")
-        return cls(feature.key, feature.spec, feature.width, feature.weights_file, captions, length, *rights)
+        return cls(
+            feature.key,
+            feature.spec,
+            feature.width,
+            feature.weights_file,
+            captions,
+            length,
+            *rights,
+            library_versions(provenance),
+        )
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,10 @@ class RunRecord:
     corrections: str = ""  # the file by which labels were corrected in extract
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on
     own_code: dict[str, str] = field(default_factory=dict)  # file of the user's own → hash, see `own_files`
+    # Runs of earlier programs have none of the following.
+    defaults: dict[str, Any] = field(default_factory=dict)  # the head's options that were not set → value
+    table_keys: dict[str, str] = field(default_factory=dict)  # by part, see `rows.part_keys`
+    origin: Origin = field(default_factory=Origin)
 
     __repr__ = short_repr
 
@@ -545,7 +560,8 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
             f"{VERSION} of {FORMAT!r} only: fit it again"
         )
     content = {"own_code": {}, **content}  # older files have none
-    record = typed(RunRecord, {field.name: content[field.name] for field in fields(RunRecord)})
+    recorded = {field.name for field in fields(RunRecord)} & content.keys()
+    record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
         raise ValueError("classes occur twice, or there are none")
     features = [*record.stored.values(), *record.captioners.values()]
