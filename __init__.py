@@ -16,41 +16,53 @@ from encode_once.cache.lazy import lazy
 if TYPE_CHECKING:
     from encode_once.cache import Store, trust_code
     from encode_once.classify import (
+        DatasetStore,
         DecisionSpec,
+        Evaluation,
         FeatureDataset,
         FitSpec,
         Run,
+        Samples,
+        SystemComparison,
         ThresholdedClassifier,
         ablate,
+        compare,
         evaluate,
         fit,
+        load,
         load_run,
         predict,
-        retune,
         sweep,
+        tune,
     )
     from encode_once.deploy import Predictor
     from encode_once.extract import Columns, EncoderTransformer, encode
 
 __all__ = [
     "Columns",
+    "DatasetStore",
     "DecisionSpec",
     "EncoderTransformer",
+    "Evaluation",
     "FeatureDataset",
     "FitSpec",
     "Predictor",
     "Run",
+    "Samples",
     "Store",
+    "SystemComparison",
     "ThresholdedClassifier",
     "ablate",
+    "compare",
     "encode",
     "evaluate",
     "fit",
+    "load",
     "load_run",
     "predict",
-    "retune",
     "sweep",
     "trust_code",
+    "tune",
 ]  # fmt: skip
 
 _ROOMS = {  # the rest: classify

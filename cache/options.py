@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from encode_once.cache.errors import EncodeOnceError, MissingDataError, UsageError
+from encode_once.cache.errors import EncodeOnceError, UsageError
 from encode_once.cache.terminal import one_line, printable
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def existing_store(path: str) -> "Store":
     from encode_once.cache.store import Store
 
     store = Store(path)
-    if not store.exists:
-        raise MissingDataError(f"{path} is not a store: run extract first")
+    store.check_exists()
     return store
 
 

@@ -58,5 +58,15 @@ def html_heading(text: str) -> str:
     return f"<p><b>{html.escape(text)}</b></p>"
 
 
+def html_notes(lines: Iterable[str]) -> str:
+    """Lines below a table."""
+    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+
+
+def html_warnings(lines: Iterable[str]) -> str:
+    """The same for warnings."""
+    return html_notes(f"warning: {line}" for line in lines)
+
+
 def _line(tag: str, cells: Iterable[Any]) -> str:
     return f"<tr>{''.join(f'<{tag}>{html.escape(cell_text(cell))}</{tag}>' for cell in cells)}</tr>"

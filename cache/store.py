@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from encode_once.cache.errors import (
     DataError,
+    MissingDataError,
     StoreError,
     UnknownFeatureError,
     UsageError,
@@ -74,7 +75,7 @@ class Store:
     def __repr__(self) -> str:
         read_only = ", read_only=True" if self.read_only else ""
         base = f", base={self.base!r}" if self.base else ""
-        return f"Store({str(self.path)!r}{read_only}{base})"
+        return f"{type(self).__name__}({str(self.path)!r}{read_only}{base})"
 
     def _repr_html_(self) -> str:
         features: list[dict[str, object]] = []
@@ -100,7 +101,7 @@ class Store:
         return html_heading(repr(self)) + ("".join(blocks) or "<p>nothing yet</p>")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(Store, self.path, read_only=self.read_only, base=self.base), ()
+        return partial(type(self), self.path, read_only=self.read_only, base=self.base), ()
 
     def check_writable(self) -> None:
         """Refuse to write into a read-only store.
@@ -110,6 +111,15 @@ class Store:
         """
         if self.read_only:
             raise StoreError(f"{self.path} is opened for reading only: name another --store to write into")
+
+    def check_exists(self) -> None:
+        """Refuse a folder in which nothing was written yet.
+
+        Raises:
+            MissingDataError: it is no store.
+        """
+        if not self.exists:
+            raise MissingDataError(f"{self.path} is not a store: run extract first")
 
     def create(self) -> None:
         """Create the store on disk unless it exists.
@@ -218,18 +228,22 @@ class Store:
         return [load_table(path) for path in self.table_files()]
 
     def table(self, name: str | None = None) -> Table:
-        """The table of that name; by default the only one.
+        """The table of that name, or of that split where no other one is of it; by default the only one.
 
         Raises:
             UsageError: there is no such table, or more than one.
         """
         headers = {header.name: header for header in self.headers()}
+        of_split = [header for header in headers.values() if header.split == name]
+        if len(of_split) == 1:
+            return self.load(of_split[0])
         if name is None and len(headers) == 1:
             (name,) = headers
         if name is None:
             raise UsageError(f"{self.path} has {len(headers)} tables: choose one of {', '.join(headers)}")
         if name not in headers:
-            raise unknown_name(f"table of {self.path}", name, headers)
+            splits = dict.fromkeys(header.split for header in headers.values())
+            raise unknown_name(f"table of {self.path}", name, [*splits, *headers])
         return self.load(headers[name])
 
     def features(self) -> list[str]:
@@ -297,16 +311,12 @@ class Store:
 
         Args:
             name: of the feature.
-            table: the table, its name, or its split where no other table is of that split; by default the
-                only one.
+            table: the table, its name or its split, see `table`; by default the only one.
 
         Raises:
             DataError: the feature has a sequence per row; there is no such feature or table.
         """
-        if not isinstance(table, Table):
-            of_split = [header for header in self.headers() if header.split == table]
-            table = self.load(of_split[0]) if len(of_split) == 1 else self.table(table)
-        return frame(self.feature(name), table)
+        return frame(self.feature(name), table if isinstance(table, Table) else self.table(table))
 
     def declare(self, name: str, spec: Spec, provenance: Mapping[str, str] | None = None) -> Feature:
         """The feature of that name and spec; it is created if it does not exist or has no rows yet.

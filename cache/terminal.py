@@ -1,6 +1,7 @@
 """Text that is safe to print: names in other people's files may contain commands for the terminal."""
 
 import re
+import sys
 from collections.abc import Sequence
 
 # Control characters, marks that reverse the direction of what follows, and bytes of names that are not UTF-8.
@@ -22,6 +23,11 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """The same for a text of several lines: line breaks stay."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def print_message(text: str) -> None:
+    """Print a message of one line on stderr, apart from results."""
+    print(one_line(text), file=sys.stderr)  # noqa: T201
 
 
 def _escaped(character: str) -> str:

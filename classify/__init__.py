@@ -9,8 +9,11 @@ from encode_once.cache.lazy import lazy
 
 if TYPE_CHECKING:
     from encode_once.classify.data.dataset import FeatureDataset
+    from encode_once.classify.data.dataset_store import DatasetStore, load
+    from encode_once.classify.data.samples import Samples
     from encode_once.classify.decisions.classifier import ThresholdedClassifier
     from encode_once.classify.decisions.rule import DecisionSpec
+    from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.experiments.ablation import ablate
     from encode_once.classify.experiments.sweep import sweep
     from encode_once.classify.runs.fit import fit
@@ -18,27 +21,37 @@ if TYPE_CHECKING:
     from encode_once.classify.runs.retune import measure_kept, retune
     from encode_once.classify.runs.run import Run, load_run
     from encode_once.classify.spec import FitSpec
+    from encode_once.classify.systems.compare import SystemComparison, compare
+    from encode_once.classify.tuning import tune
 
 __all__ = [
-    "DecisionSpec", "FeatureDataset", "FitSpec", "Run", "ThresholdedClassifier", "ablate", "evaluate", "fit",
-    "load_run", "measure_kept", "predict", "retune", "sweep",
+    "DatasetStore", "DecisionSpec", "Evaluation", "FeatureDataset", "FitSpec", "Run", "Samples",
+    "SystemComparison", "ThresholdedClassifier", "ablate", "compare", "evaluate", "fit", "load", "load_run",
+    "measure_kept", "predict", "retune", "sweep", "tune",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "DatasetStore": "data.dataset_store",
         "DecisionSpec": "decisions.rule",
+        "Evaluation": "evaluation.evaluation",
         "FeatureDataset": "data.dataset",
         "FitSpec": "spec",
         "Run": "runs.run",
+        "Samples": "data.samples",
+        "SystemComparison": "systems.compare",
         "ThresholdedClassifier": "decisions.classifier",
         "ablate": "experiments.ablation",
+        "compare": "systems.compare",
         "evaluate": "runs.predict",
         "fit": "runs.fit",
+        "load": "data.dataset_store",
         "load_run": "runs.run",
         "measure_kept": "runs.retune",
         "predict": "runs.predict",
         "retune": "runs.retune",
         "sweep": "experiments.sweep",
+        "tune": "tuning",
     },
 )

@@ -1,13 +1,11 @@
 """Commands of stage 2: fit heads and tune."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
     alert,
@@ -174,27 +172,12 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
       encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
       encode-once tune runs/mlp --from thresholds.json
     """
-    from encode_once.classify import DecisionSpec, load_run, retune
-    from encode_once.classify.decisions.objectives import BY_HAND
-    from encode_once.classify.decisions.rule import DecisionRule
+    from encode_once.classify import tune as tune_run
     from encode_once.classify.evaluation.tables import metrics_text
-    from encode_once.classify.report import checks
-    from encode_once.classify.runs.model_card import model_card
-    from encode_once.classify.runs.reading import read_thresholds
 
-    if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown name before anything is read
-        raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
-    loaded = load_run(run)
-    if thresholds_file:
-        tuned = [name for name in ("objective", "shrink", "calibrate", "decide") if name in decision]
-        if tuned:  # an objective also sets `decide`
-            raise UsageError(f"--from tunes nothing, so it does not go with --{tuned[0]}")
-        bounds, thresholds = loaded.decision.spec, read_thresholds(thresholds_file, loaded.record.classes)
-        loaded.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
-    metrics, predictions = retune(loaded, replace(loaded.decision.spec, **decision))
-    findings = checks.findings(*checks.fired(checks.Evidence.of(loaded), vectors=False))
-    loaded.save_decision(metrics, predictions, model_card(loaded, findings))
-    warn(loaded.card_warnings)
+    evaluation = tune_run(run, thresholds_file=thresholds_file, **decision)
+    metrics = evaluation.metrics
+    warn(evaluation.warnings)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     say_next("evaluate", run)
 

@@ -1,10 +1,8 @@
 """Label images and captions with a run from Python, as often as wanted, without files and without a store."""
 
 import os
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from threading import Lock
 from typing import Any
 
@@ -72,8 +70,7 @@ class Predictor:
         batch_size: int | None = None,
         workers: int | None = None,
     ) -> None:
-        say = partial(print, file=sys.stderr)
-        self.run = run if isinstance(run, Run) else load_run(os.fspath(run), trust=trust, log=say)
+        self.run = run if isinstance(run, Run) else load_run(os.fspath(run), trust=trust)
         record = self.run.record
         if imported := [str(name) for name in record.names if name not in record.encoded]:
             raise UsageError(
@@ -81,7 +78,7 @@ class Predictor:
                 "makes: import those of the new rows, and use predict"
             )
         files = _by_encoder(weights, list(record.encoders))
-        approved = approve(str(self.run.path), record.encoders, Trust((), files, trust, say))
+        approved = approve(str(self.run.path), record.encoders, Trust((), files, trust))
         try:
             self._encoders = LoadedEncoders(
                 record.specs,

@@ -13,6 +13,7 @@ from pathlib import Path
 from encode_once.cache import Feature
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.own_code import check
+from encode_once.cache.terminal import print_message
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, file_identity
 from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
@@ -29,7 +30,7 @@ class Trust:
     encoders: Collection[str] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
-    log: Callable[[str], None] = print
+    log: Callable[[str], None] = print_message
 
 
 def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) -> dict[str, str]:

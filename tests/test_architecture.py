@@ -56,7 +56,8 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "pages", "systems", "audit", "report", "monitoring", "doctor", "bench", "commands",
+        "experiments", "pages", "systems", "audit", "report", "tuning", "monitoring", "doctor",
+        "bench", "commands",
     ],
     "deploy": [
         "options", "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file",
@@ -104,12 +105,15 @@ LIGHT = [
     "encode_once.cache",
     "encode_once.cache.describe",
     "encode_once.cache.maintenance",
+    "encode_once.classify.data.dataset_store",
     "encode_once.classify.evaluation.compare",
     "encode_once.classify.evaluation.tables",
     "encode_once.classify.experiments.recipes.run",
     "encode_once.classify.experiments.recipes.tables",
     "encode_once.classify.runs.predict",
     "encode_once.classify.runs.retune",
+    "encode_once.classify.systems.compare",
+    "encode_once.classify.tuning",
     "encode_once.cli",
     "encode_once.extract.encoders",
     "encode_once.heads",
@@ -118,8 +122,12 @@ LIGHT = [
 
 @pytest.mark.parametrize(
     ("modules", "absent"),
-    [(LIGHT, {"torch", "sklearn"}), (["encode_once.cli"], {"torch", "sklearn", "numpy", "h5py", "pandas"})],
-    ids=["reading runs and stores", "the help texts"],
+    [
+        (LIGHT, {"torch", "sklearn", "pandas"}),
+        (["encode_once.cli"], {"torch", "sklearn", "numpy", "h5py", "pandas"}),
+        (["encode_once"], {"numpy", "click", "h5py", "json"}),
+    ],
+    ids=["reading runs and stores", "the help texts", "the package"],
 )
 def test_what_need_not_compute_starts_without_the_libraries_that_do(modules, absent):
     code = f"import sys, {', '.join(modules)}; sys.exit(' '.join({absent} & {{*sys.modules}}) or 0)"

@@ -10,9 +10,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import encode_once
+import encode_once as eo
 from encode_once import heads
 from encode_once.cache import Feature, Table
 from encode_once.classify.evaluation.metrics import ClassMetrics, Metrics
+from encode_once.classify.systems.picture import Picture
 from encode_once.extract import Report
 
 
@@ -32,6 +34,24 @@ def of_runs(store: encode_once.Store, spec: encode_once.FitSpec) -> None:
     assert_type(metrics["per_class"], list[ClassMetrics])
     assert_type(encode_once.load_run("runs/a"), encode_once.Run)
     encode_once.fit("store", "mlp", dropout=0.3, decision=encode_once.DecisionSpec("macro"))
+
+
+def of_notebooks(run: eo.Run) -> None:
+    data = eo.load("store").dataset("train", ["glove-50/mean"])
+    assert_type(data, eo.Samples)
+    assert_type(data.Y, NDArray[np.bool_])
+    assert_type(data.X[:10], NDArray[np.float32])
+    assert_type(np.asarray(data.X), NDArray[Any])
+    assert_type(data.ids, list[str])
+    assert_type(data.classes, list[str])
+    assert_type(data.frame(), pd.DataFrame)
+    evaluation = eo.tune(run, "macro", at_least=1)
+    assert_type(evaluation, eo.Evaluation)
+    assert_type(evaluation.metrics["per_class"], list[ClassMetrics])
+    assert_type(evaluation.frame(), pd.DataFrame)
+    assert_type(eo.compare([run, "runs/a", Path("runs/b")]), eo.SystemComparison)
+    assert_type(eo.compare([run]).frame(), pd.DataFrame)
+    assert_type(eo.compare([run]).plot("mAP"), Picture)
 
 
 def of_estimators(X: NDArray[np.float32], Y: NDArray[np.bool_]) -> None:

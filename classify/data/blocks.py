@@ -17,6 +17,7 @@ from encode_once.cache.terminal import one_line
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
 from encode_once.classify.data.columns import ColumnValues, column_of, is_missing, is_of_column, kind_of
 from encode_once.classify.data.learned import make_vectoriser
+from encode_once.classify.data.matrix import LazyMatrix
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.data.text.sparse import CaptionVectors
 
@@ -258,7 +259,7 @@ def _float32(values: NDArray[np.generic]) -> Vectors:
 
 
 @dataclass(frozen=True)
-class Matrix:
+class Matrix(LazyMatrix):
     """Blocks side by side, one row a sample, (n, d); `matrix[rows]` reads the rows."""
 
     blocks: Sequence[Block]
@@ -278,11 +279,18 @@ class Matrix:
     def __len__(self) -> int:
         return len(self.blocks[0])
 
-    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
-        """These rows, (m, d); NaN where a row lacks a feature."""
-        indices = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
-        parts = [block.take(indices).reshape(len(indices), math.prod(block.shape)) for block in self.blocks]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    def __getitem__(self, rows: slice | RowIndex | int | tuple[Any, ...]) -> Vectors:
+        """These rows, (m, d), or one, (d,), read from files; NaN where a row lacks a feature.
+
+        With an index of columns as well, all rows are read.
+        """
+        if isinstance(rows, tuple):
+            return np.asarray(np.asarray(self)[rows])
+        indices = np.arange(len(self))[rows]
+        flat = indices.reshape(-1)
+        parts = [block.take(flat).reshape(len(flat), math.prod(block.shape)) for block in self.blocks]
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return joined.reshape(*indices.shape, joined.shape[1])
 
     @property
     def vectorisers(self) -> dict[str, Vectoriser]:

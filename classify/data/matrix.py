@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
 
@@ -23,8 +24,20 @@ class MatrixLike(Protocol):
     def __getitem__(self, rows: slice | RowIndex, /) -> Vectors: ...
 
 
+class LazyMatrix:
+    """A `MatrixLike` that NumPy can read: `np.asarray(X)` is the array (n, d) of all rows, float32."""
+
+    def __array__(self: MatrixLike, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("the rows are read from files: an array of them is always a copy")
+        array = np.empty(self.shape, np.float32 if dtype is None else dtype)
+        for part in chunks(*self.shape):
+            array[part] = self[part]
+        return array
+
+
 @dataclass(frozen=True)
-class RowView:
+class RowView(LazyMatrix):
     """Selected rows of a matrix, in any order, repeats allowed; nothing is copied."""
 
     X: MatrixLike  # (n, d)
@@ -42,7 +55,7 @@ class RowView:
 
 
 @dataclass(frozen=True)
-class ColumnView:
+class ColumnView(LazyMatrix):
     """Selected columns of a matrix; the others are read as well, and dropped."""
 
     X: MatrixLike  # (n, d)

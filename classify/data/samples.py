@@ -1,27 +1,91 @@
-"""A labelled table with its features and labels as matrices."""
+"""A table with its features and labels as matrices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from encode_once.cache import DataError, Store, Table
-from encode_once.cache.representation import short_repr
+from encode_once.cache.representation import html_heading, html_table, html_warnings
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, choose, load, trials
 from encode_once.classify.data.labels import class_names, label_matrix
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+LABELS = "labels"  # first level of the columns of a frame; no feature is called so
+
 
 @dataclass(frozen=True)
 class Samples:
-    """The rows of a labelled table, as heads learn from them."""
+    """The rows of a table, as heads learn from them."""
 
+    store: Store
     table: Table
     references: Sequence[FeatureSource]  # what X is read from
-    X: Matrix  # (n, d)
+    X: Matrix  # (n, d); `np.asarray` reads it as a whole
     Y: LabelMatrix  # (n, c)
     classes: list[str]
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        (n, d), features = self.X.shape, ", ".join(self.features)
+        return f"<Samples of {features}: {n:,} rows, {d} columns, {len(self.classes)} classes>"
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def _repr_html_(self) -> str:
+        (n, d), features = self.X.shape, [*self.X.shapes]
+        counts = [
+            {"class": name, "rows": int(count)}
+            for name, count in zip(self.classes, self.Y.sum(axis=0), strict=True)
+        ]
+        return "".join(
+            [
+                html_heading(f"{self.table.source}, {self.table.split}: {n:,} rows, {d:,} columns"),
+                html_table([{"feature": name, "columns": _size(self.X, name)} for name in features]),
+                html_table(sorted(counts, key=lambda row: -int(row["rows"]))),
+                html_warnings(self.warnings),
+            ]
+        )
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the rows, (n,)."""
+        return self.table.ids
+
+    @property
+    def features(self) -> list[str]:
+        """The names of the features; `X.shapes` has the length and width of each one's columns."""
+        return [*self.X.shapes]
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know about rows, such as that some have no vector."""
+        return self.X.warnings
+
+    def frame(self) -> "pd.DataFrame":
+        """A DataFrame by id: `frame["labels"]` has a column for each class, `frame[FEATURE]` the vectors.
+
+        The numbers are those of X and Y: float32, NaN where a row has no vector, and bool.
+        """
+        import pandas as pd  # takes half a second
+
+        index = pd.Index(self.ids, name=self.table.id_column)
+        ends = np.cumsum([_size(self.X, name) for name in self.features])[:-1]
+        blocks = zip(self.features, np.split(np.asarray(self.X), ends, axis=1), strict=True)
+        frames = {name: pd.DataFrame(block, index) for name, block in blocks}
+        return pd.concat({**frames, LABELS: pd.DataFrame(self.Y, index, self.classes)}, axis=1)
+
+
+def _size(X: Matrix, name: str) -> int:
+    """The number of columns of a feature."""
+    length, width = X.shapes[name]
+    return length * width
 
 
 def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:
@@ -30,12 +94,33 @@ def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:
     Raises:
         EncodeOnceError: a feature cannot be used, or no row has a label.
     """
+    assert table.labels is not None
+    samples = read_samples(store, names, table)
+    if not samples.classes:
+        raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
+    return samples
+
+
+def read_samples(
+    store: Store, names: Sequence[str], table: Table, classes: Sequence[str] | None = None
+) -> Samples:
+    """The features of these names (see `choose`) and the labels of a table, if it has labels.
+
+    classes: the columns of Y, by default all labels that occur; a warning counts the rows with others.
+
+    Raises:
+        EncodeOnceError: a feature cannot be used.
+    """
     references = choose(store, names)
     X = load(references, table)
     if not names:
         X.warnings[:0] = [*store.problems(), *trials(store)]  # features that may be meant, too
-    assert table.labels is not None
-    classes = class_names(table.labels)
-    if not classes:
-        raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
-    return Samples(table, references, X, label_matrix(table.labels, classes), classes)
+    labels = table.labels or [()] * len(table)
+    classes = class_names(labels) if classes is None else [*classes]
+    if others := set(class_names(labels)) - set(classes):
+        rows = sum(not others.isdisjoint(row) for row in labels)
+        X.warnings.append(
+            f"{rows} of {len(table)} rows have labels that are not among the classes and are left out: "
+            f"{short_list(sorted(others))}"
+        )
+    return Samples(store, table, references, X, label_matrix(labels, classes), classes)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.classify.arrays import FloatArray, RowIndex, Vectors
-from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.data.matrix import LazyMatrix, MatrixLike, chunks
 
 SCALES = ("auto", "column", "feature", "idf", "none")
 DENSE = 0.5  # share of numbers that are not 0, below which a feature is sparse
@@ -16,7 +16,7 @@ LEAST = 1e-6  # lower bound of the share of rows in an inverse document frequenc
 
 
 @dataclass(frozen=True)
-class Standardised:
+class Standardised(LazyMatrix):
     """A matrix with columns of mean 0; a missing vector becomes 0, which is the mean vector."""
 
     X: MatrixLike  # (n, d); NaN where a vector is missing

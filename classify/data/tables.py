@@ -52,7 +52,7 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
         raise DataError(
             f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
         )
-    table = _load(store, tables[0])
+    table = load_current(store, tables[0])
     return with_sibling_splits(store, table) if split == TABLES else table
 
 
@@ -90,7 +90,7 @@ def with_sibling_splits(store: Store, train: Table) -> Table:
         raise DataError(
             f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
         )
-    return stacked([train, *(_load(store, header) for header in others)])
+    return stacked([train, *(load_current(store, header) for header in others)])
 
 
 def _rest_of_name(table: Table | TableHeader) -> str:
@@ -98,19 +98,28 @@ def _rest_of_name(table: Table | TableHeader) -> str:
     return Path(table.source).name.lower().replace(table.split.lower(), "")
 
 
-def _load(store: Store, header: TableHeader) -> Table:
+def load_current(store: Store, header: TableHeader) -> Table:
     """A table of the store.
 
     Raises:
         DataError: its file changed since it was extracted.
     """
-    if store.is_outdated(header):
-        corrected = f" with --corrections {header.corrections}" if header.corrections else ""
+    check_current(store, header)
+    return store.load(header)
+
+
+def check_current(store: Store, table: Table | TableHeader) -> None:
+    """Refuse a saved table whose file changed since it was extracted.
+
+    Raises:
+        DataError: it did.
+    """
+    if store.is_outdated(table):
+        corrected = f" with --corrections {table.corrections}" if table.corrections else ""
         raise DataError(
-            f"{header.source}{' or its corrections' if corrected else ''} changed since: run extract again"
+            f"{table.source}{' or its corrections' if corrected else ''} changed since: run extract again"
             f"{corrected} (it encodes only what is new)"
         )
-    return store.load(header)
 
 
 def stacked(tables: Sequence[Table]) -> Table:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from encode_once.cache.keys import Keys
-from encode_once.cache.representation import html_heading, short_repr
+from encode_once.cache.representation import html_heading, html_warnings, short_repr
 from encode_once.classify.arrays import (
     BoolArray,
     FloatArray,
@@ -21,7 +22,10 @@ from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.metrics import Metrics, measure
-from encode_once.classify.evaluation.shown import metrics_html
+from encode_once.classify.evaluation.shown import ShownMetrics, metrics_html
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,26 @@ class Evaluation:
     predictions: LabelMatrix  # (n, c)
     metrics: Metrics
     tuned_here: bool = False  # whether the thresholds were tuned on these rows
+    warnings: Sequence[str] = ()
 
-    __repr__ = short_repr
+    def __repr__(self) -> str:
+        return f"<Evaluation of {self.run}: {ShownMetrics(self.metrics)!r}>"
 
     def _repr_html_(self) -> str:
-        return html_heading(f"{self.run}: {self.metrics.get('decided', '')}") + metrics_html(self.metrics)
+        heading = html_heading(f"{self.run}: {self.metrics.get('decided', '')}")
+        return heading + metrics_html(self.metrics) + html_warnings(self.warnings)
+
+    def frame(self) -> "pd.DataFrame":
+        """A DataFrame with a row for each class: the figures of `metrics["per_class"]`.
+
+        The threshold's 95 % interval is in `threshold_low` and `threshold_high`.
+        """
+        import pandas as pd  # takes half a second
+
+        table = pd.DataFrame(self.metrics["per_class"]).set_index("label")
+        intervals = [row.get("interval") or [np.nan, np.nan] for row in self.metrics["per_class"]]
+        table[["threshold_low", "threshold_high"]] = np.array(intervals)
+        return table.drop(columns="interval").astype({"threshold": float, "ap": float})
 
     def draws(self, order: RowIndex | None = None) -> dict[str, FloatArray]:
         """Each metric on each bootstrap draw of the rows, see `intervals.resampled`.

@@ -22,6 +22,7 @@ code/                copies of the user's own code that it names, see `own_files
 All but the last are replaced together, see `cache.format.replacement`.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from functools import cache, partial
@@ -44,8 +45,8 @@ from encode_once.cache.format.replacement import Replacement, replacing_together
 from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encoder_records
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
-from encode_once.cache.representation import html_heading, html_table, short_repr
-from encode_once.cache.terminal import short_list
+from encode_once.cache.representation import html_heading, html_table, html_warnings, short_repr
+from encode_once.cache.terminal import print_message, short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.columns import is_of_column
@@ -299,11 +300,11 @@ class Run:
             "rows": f"{len(self.validation.ids):,} validation, {len(self.eval.ids):,} eval",
             "split": short_split(self.spec.split),
             "labels": str(self.decision.spec),
-            "warnings": len(self.record.warnings),
         }
         saved = self.path / "metrics.json"
         metrics = metrics_html(read_json(saved)) if saved.exists() else ""
-        return html_heading(str(self.path)) + html_table([facts]) + metrics
+        warnings = html_warnings(self.record.warnings)
+        return html_heading(str(self.path)) + html_table([facts]) + metrics + warnings
 
     @property
     def _fitted(self) -> str:
@@ -498,14 +499,16 @@ def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None
     return None
 
 
-def load_run(path: str | Path, *, trust: bool = False, log: Callable[[str], None] = print) -> Run:
+def load_run(
+    path: str | os.PathLike[str], *, trust: bool = False, log: Callable[[str], None] = print_message
+) -> Run:
     """Read a run's folder; the model is built when it is first used.
 
     Args:
         path: the folder, or FOLDER@ALIAS, see `cache.aliases`: the run is then the one of now.
         trust: use the code that the run names, if its copies have the recorded hashes, and a classifier that
             is restored as it was saved. Without, `model` of such a run raises `UntrustedError`.
-        log: called with a line about each of these.
+        log: called with a line about each of these; by default it is printed on stderr.
 
     Raises:
         MissingDataError: there is no run there.

@@ -98,7 +98,7 @@ def ranks_text(ranks: Ranks) -> list[str]:
 
 def text(tables: SystemTables, per_class: bool = False) -> str:
     """For a terminal."""
-    return "\n".join(_plain(tables, per_class, table_text, _text_cell, TEXT_LEGEND))
+    return "\n".join(_plain(tables, per_class, table_text, text_cell, TEXT_LEGEND))
 
 
 def markdown(tables: SystemTables, per_class: bool = False) -> str:
@@ -106,7 +106,8 @@ def markdown(tables: SystemTables, per_class: bool = False) -> str:
     return "\n\n".join(_plain(tables, per_class, markdown_text, _markdown_cell, LEGEND))
 
 
-def _text_cell(shown: Cell) -> str:
+def text_cell(shown: Cell) -> str:
+    """The cell in plain text, with its mark."""
     mark = "*" if shown.best else "†" if shown.as_good else ""
     return " ".join(filter(None, [shown.mean, shown.rest, mark]))
 

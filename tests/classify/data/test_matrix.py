@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from encode_once.cache import Feature, Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import evaluate, fit, predict
 from encode_once.classify.data.blocks import Matrix, StoredBlock
-from encode_once.classify.data.matrix import ColumnView, RowView, chunks
+from encode_once.classify.data.matrix import ColumnView, LazyMatrix, MatrixLike, RowView, chunks
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.heads import make
 
@@ -61,6 +63,10 @@ def test_a_matrix_and_its_views_read_like_the_array_of_all_vectors(features, dat
         assert lazy.shape == array.shape
         assert len(lazy) == n
         assert lazy[rows].dtype == np.float32
+        as_array = np.asarray(lazy)
+        assert (as_array.dtype, as_array.shape) == (np.float32, array.shape)
+        np.testing.assert_array_equal(as_array, array)
+        np.testing.assert_array_equal(np.asarray(lazy, np.float64), array)
         np.testing.assert_array_equal(lazy[rows], array[rows])
         row_view = RowView(lazy, indices)
         assert row_view.shape == array[indices].shape
@@ -69,6 +75,33 @@ def test_a_matrix_and_its_views_read_like_the_array_of_all_vectors(features, dat
         assert column_view.shape == (len(column_view), len(columns)) == (len(indices), len(columns))
         np.testing.assert_array_equal(column_view[part], array[indices][part][:, columns])
         np.testing.assert_array_equal(row_view[part], array[indices][part])
+        np.testing.assert_array_equal(np.asarray(row_view), array[indices])
+        np.testing.assert_array_equal(np.asarray(column_view), array[indices][:, columns])
+
+
+def test_a_matrix_is_indexed_like_an_array(features):
+    (first, values), (second, more), _ = features
+    matrix = Matrix([StoredBlock(f.name, f, f.find(KEYS)[None], 1) for f in (first, second)])
+    X, mask = np.concatenate([values, more], axis=1), np.arange(12) % 5 == 1
+    for index in (3, -1, mask, [2, 2, 0], (4, 1), (mask, ...), (slice(2, 9), [0, 3]), slice(None, None, -2)):
+        np.testing.assert_array_equal(matrix[index], X[index])
+    with pytest.raises(IndexError):
+        matrix[12]
+    with pytest.raises(ValueError, match="always a copy"):
+        np.array(matrix, copy=False)
+
+
+def test_numpy_reads_every_matrix_of_the_program():
+    """Without `__array__`, NumPy takes an object with `__getitem__` and `__len__` for an empty sequence."""
+    lazy = {
+        value
+        for name, module in sys.modules.items()
+        if name.startswith("encode_once.")
+        for value in vars(module).values()
+        if isinstance(value, type) and {"__getitem__", "shape"} <= vars(value).keys()
+    }
+    assert lazy >= {Matrix, RowView, ColumnView, Standardised}
+    assert {kind for kind in lazy - {MatrixLike} if not issubclass(kind, LazyMatrix)} == set()
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4, 300])

@@ -127,7 +127,7 @@ def move_to_another_folder():
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_part_of_others_works_in_every_command(case, place, run, forgotten, tmp_path):
+def test_a_part_of_others_works_in_every_command(case, place, run, forgotten, capsys):
     if case in RESTORED:
         pytest.importorskip("skops")
     pytest.importorskip("onnxruntime")
@@ -135,6 +135,7 @@ def test_a_part_of_others_works_in_every_command(case, place, run, forgotten, tm
     run("fit", "--head", "linear", "--run", "runs/linear")
     X = np.random.default_rng(0).normal(size=(50, 16)).astype(np.float32)
     expected = load_run("runs/r", trust=True).model.scores(X)
+    assert not capsys.readouterr().out
     move_to_another_folder()
     forgotten()
 

@@ -1,0 +1,68 @@
+"""Tune a run's decision rule again, and save it with all that depends on it."""
+
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache import UsageError
+from encode_once.cache.errors import unknown_name
+from encode_once.classify.decisions.objectives import BY_HAND
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.report import checks
+from encode_once.classify.runs.model_card import model_card
+from encode_once.classify.runs.reading import read_thresholds
+from encode_once.classify.runs.retune import evaluate_kept, retune
+from encode_once.classify.runs.run import Run, load_run
+
+FIELDS = [field.name for field in fields(DecisionSpec)]
+
+
+def tune(
+    run: Run | str | os.PathLike[str],
+    objective: str | None = None,
+    *,
+    thresholds_file: str | os.PathLike[str] | None = None,
+    **decision: Any,
+) -> Evaluation:
+    """Tune a run's thresholds from its saved scores, without refitting, and save them in its folder.
+
+    What is omitted keeps its current value; but an objective, or `shrink=False`, decides by thresholds.
+
+    Args:
+        run: the run, which then has the new rule, or its folder.
+        objective: of the thresholds, such as "macro" or "precision:0.9".
+        thresholds_file: instead, thresholds that a person chose: a JSON file, as a report page exports it.
+        decision: other fields of `DecisionSpec`.
+
+    Returns:
+        The evaluation on the run's eval rows.
+
+    Raises:
+        UsageError: an unknown field or value, or one that does not go with `thresholds_file`.
+        DataError: the file does not have a threshold for each class.
+
+    Examples:
+        >>> encode_once.tune("runs/mlp", "macro").frame().threshold    # doctest: +SKIP
+    """
+    if objective is not None:
+        decision["objective"] = objective
+    for name in decision:
+        if name not in FIELDS:
+            raise unknown_name("field of a decision rule", name, FIELDS)
+    if "objective" in decision or decision.get("shrink") is False:
+        decision.setdefault("decide", "thresholds")
+    if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown value before anything is read
+        raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
+    run = run if isinstance(run, Run) else load_run(run)
+    if thresholds_file is not None:
+        tuned = [name for name in ("objective", "shrink", "calibrate", "decide") if name in decision]
+        if tuned:  # an objective also sets `decide`
+            raise UsageError(f"--from tunes nothing, so it does not go with --{tuned[0]}")
+        bounds, thresholds = run.decision.spec, read_thresholds(Path(thresholds_file), run.record.classes)
+        run.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
+    metrics, predictions = retune(run, replace(run.decision.spec, **decision))
+    findings = checks.findings(*checks.fired(checks.Evidence.of(run), vectors=False))
+    run.save_decision(metrics, predictions, model_card(run, findings))
+    return replace(evaluate_kept(run), warnings=run.card_warnings)
