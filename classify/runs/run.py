@@ -515,7 +515,7 @@ def load_run(
         RunError: one of its files is missing, altered or of an unknown version.
         UntrustedError: with `trust`, a copy has another hash.
     """
-    path = resolved(path)
+    path = resolved(os.fspath(path))
     with whole(path, FILES):
         return _load(path, trust, log)
 
