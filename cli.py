@@ -378,10 +378,11 @@ def _recipe_runner(
     store: str,
     encoders: Sequence[str],
     weights: Sequence[str],
+    trust: bool = False,
     **options: Any,
 ) -> "tuple[RecipeRunner, Provider | None]":
     """Where recipes run, and the provider of features; None if there is no data to encode."""
-    from encode_once.cache import FeatureName, Store
+    from encode_once.cache import FeatureName, Store, own_code
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.extract.encoders import named
     from encode_once.extract.provider import Provider
@@ -395,6 +396,9 @@ def _recipe_runner(
     onnx = [text.rpartition("=")[0] for text in weights if text.startswith("onnx:")]
     files = weights_by_encoder([*needed, *onnx], weights)
     files |= {encoder: file for encoder, file in map(named, encoders) if file}
+    for encoder in filter(own_code.is_own, needed if trust else ()):
+        say(f"trusted: {own_code.file_of(encoder)} ({own_code.read(encoder).identity})")
+        encoders = [*encoders, encoder]
     provider = Provider(data or "input", opened, files, warn_of_failures, encoders, **options)
     return RecipeRunner(opened, data or "input", provider), provider
 
@@ -429,6 +433,7 @@ def recipe_list(sources: dict[str, Any], as_json: bool) -> None:
               help="Folder of the runs.")  # fmt: skip
 @click.option("--refit", is_flag=True, help="Fit existing runs again.")
 @click.option("--md", is_flag=True, help="Print the table as Markdown.")
+@click.option("--trust", is_flag=True, help="Run the code that your own file names, as FILE.py:NAME.")
 @json_option
 def recipe_run(
     names: Sequence[str],
@@ -439,6 +444,7 @@ def recipe_run(
     runs: Path,
     refit: bool,
     md: bool,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Run recipes: encode what is missing, fit, and print reported and measured figures.
@@ -455,8 +461,8 @@ def recipe_run(
     from encode_once.classify.experiments.recipes.run import failed
     from encode_once.classify.experiments.recipes.tables import markdown, text
 
-    recipes = find(names)
-    runner, provider = _recipe_runner(recipes, **sources, device=device, **inputs)
+    recipes = find(names, trust=trust, log=say)
+    runner, provider = _recipe_runner(recipes, **sources, trust=trust, device=device, **inputs)
     if provider:
         warn(provider.read().warnings)
     ready = runner.prepare(recipes, lambda features: say(f"encoding {', '.join(features)}"))

@@ -273,6 +273,13 @@ def test_code_that_a_recipe_names_runs_only_if_it_is_named_on_the_command_line(p
         assert RAN.exists()
 
 
+def test_code_that_a_recipe_names_runs_with_trust(plain, run):
+    Path("recipe.toml").write_text(RECIPE.format(ENCODER))
+    result = run("recipe", "run", "./recipe.toml", "--trust")
+    assert f"trusted: gift/p.py ({hash_of('gift/p.py')})" in result.stderr
+    assert RAN.exists()
+
+
 def test_a_file_that_a_recipe_names_is_not_opened(plain, run):
     Path("models").mkdir()
     Path("recipe.toml").write_text(RECIPE.format("transformers:models"))
@@ -396,11 +403,15 @@ def test_a_crafted_run_imports_nothing_but_classifiers_of_scikit_learn(plain, ru
     assert head.rpartition(":")[2] in line
 
 
-def test_code_that_a_recipe_names_as_its_head_does_not_run(plain, run):
-    recipe = RECIPE.format("glove-50").replace('"linear"', '"gift/p.py:X"')
-    Path("recipe.toml").write_text(recipe)
-    assert "gift/p.py" in run("recipe", "run", "./recipe.toml", status=1).output
+@pytest.mark.parametrize("kind", ["recipe", "experiment"])
+def test_code_that_a_file_names_as_its_head_runs_with_trust_only(plain, run, kind, monkeypatch):
+    forget_code(monkeypatch)
+    Path("own.toml").write_text(RECIPE.format("glove-50").replace('"linear"', '"gift/p.py:X"'))
+    line = line_of(run(kind, "run", "./own.toml", status=1))
+    assert "own.toml names code to run: gift/p.py; read it, then pass --trust" in line
     assert not RAN.exists()
+    run(kind, "run", "./own.toml", "--trust", status=2)  # it is no head
+    assert RAN.exists()
 
 
 def test_a_classifier_that_is_restored_as_it_was_saved_needs_trust(folder, run):

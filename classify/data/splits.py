@@ -77,11 +77,8 @@ def folds(
     if spec in columns:
         row_sets = [_marked(spec, columns[spec])]
     elif rule == "kfold":
-        if repeated := re.fullmatch(r"(\d+)x(\d+)", argument):
-            raise DataError(
-                f"split {spec!r}: a run has one set of folds; sweep --split kfold:{repeated[1]} --seeds "
-                f"{repeated[2]} --redraw repeats it"
-            )
+        if repeated_folds(spec)[1] > 1:
+            raise DataError(f"split {spec!r}: a run has one set of folds; sweep --split {spec} repeats it")
         k = _integer(spec, argument)
         if not 2 <= k <= n:
             raise DataError(f"split {spec!r}: {n} rows can be divided into 2 to {n} folds")
@@ -105,6 +102,12 @@ def folds(
                 "with eval rows and other rows"
             )
     return row_sets
+
+
+def repeated_folds(spec: str) -> tuple[str, int]:
+    """`kfold:5x2` as `kfold:5` and 2 draws of its folds; any other SPEC as itself and 1."""
+    repeated = re.fullmatch(r"(kfold:\d+)x([1-9]\d*)", spec)
+    return (repeated[1], int(repeated[2])) if repeated else (spec, 1)
 
 
 def validation_split(

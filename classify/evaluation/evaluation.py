@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -87,13 +88,16 @@ class Evaluation:
         table[["threshold_low", "threshold_high"]] = np.array(intervals)
         return table.drop(columns="interval").astype({"threshold": float, "ap": float})
 
-    def draws(self, order: RowIndex | None = None) -> dict[str, FloatArray]:
+    @cached_property
+    def own_draws(self) -> dict[str, FloatArray]:
+        """Each metric on each bootstrap draw of the rows, in the order of their contents; computed once."""
+        return self.draws(content_order(self.rows.keys, self.rows.ids))
+
+    def draws(self, order: RowIndex) -> dict[str, FloatArray]:
         """Each metric on each bootstrap draw of the rows, see `intervals.resampled`.
 
-        order: in which the rows are drawn, by default that of their contents.
+        order: in which the rows are drawn.
         """
-        if order is None:
-            order = content_order(self.rows.keys, self.rows.ids)
         rows = self.rows
         return intervals.resampled(
             rows.labels, self.predictions, self.probabilities, rows.groups, order=order
@@ -101,7 +105,7 @@ class Evaluation:
 
     def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> Metrics:
         """The metrics with their 95 % intervals under the key `intervals`."""
-        draws = draws or self.draws()
+        draws = draws or self.own_draws
         ends = {name: intervals.interval(draws[name], self.metrics[name]) for name in intervals.ALL}
         return {**self.metrics, "intervals": ends}
 

@@ -33,7 +33,7 @@ increases. Its draws lie above the figure itself: about .022 for a figure of .01
 whose scores are true probabilities.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.special import ndtr, ndtri, stdtrit
 
+from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import (
     BoolArray,
     FloatArray,
@@ -77,6 +78,18 @@ METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
 ALL: tuple[MetricName, ...] = tuple(name for name in get_args(MetricName) if name != "calibration_error")
 UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
+
+
+def metric_named(name: str, among: Sequence[MetricName] = METRICS) -> MetricName:
+    """The metric of a name.
+
+    Raises:
+        UsageError: it is not among these.
+    """
+    metric = next((metric for metric in among if metric == name), None)
+    if metric is None:
+        raise unknown_name("metric", name, among)
+    return metric
 
 
 def resampled(

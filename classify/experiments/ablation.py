@@ -16,14 +16,9 @@ from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
+from encode_once.classify.experiments.folder import TECHNICAL
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import (
-    TECHNICAL,
-    Log,
-    Trial,
-    TrialRunner,
-    with_intervals,
-)
+from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec, code_key

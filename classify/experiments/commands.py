@@ -126,9 +126,12 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
 @click.option("--folder", type=click.Path(path_type=Path),
               help="Folder of the runs and the table. [default: the file's, or runs/NAME]")  # fmt: skip
 @click.option("--store", help="Folder of the feature store. [default: the file's, or store]")
+@click.option("--trust", is_flag=True, help="Run the code that the file names, as FILE.py:NAME.")
 @jobs_option
 @json_option
-def experiment_run(file: Path, folder: Path | None, store: str | None, jobs: int, as_json: bool) -> None:
+def experiment_run(
+    file: Path, folder: Path | None, store: str | None, trust: bool, jobs: int, as_json: bool
+) -> None:
     """Fit all combinations that a TOML file names: heads, options, sets of features, splits and seeds.
 
     Every combination is a run in the folder. Existing runs are not fitted again, so the same command
@@ -144,10 +147,10 @@ def experiment_run(file: Path, folder: Path | None, store: str | None, jobs: int
     from encode_once.classify.experiments.toml_file import load_experiments
 
     boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
-    for content, experiment in load_experiments(file):
-        place = folder or Path(content.folder or f"runs/{file.stem}")
+    for experiment in load_experiments(file, trust=trust, log=say):
+        place = folder or Path(experiment.folder or f"runs/{file.stem}")
         failed = [row for row in boards.get(place, ()) if row["error"]]
-        boards[place] = [*experiment.run(Store(store or content.store), place, say, jobs), *failed]
+        boards[place] = [*experiment.run(Store(store or experiment.store), place, say, jobs), *failed]
     print_leaderboard([row for board in boards.values() for row in board], as_json)
     say_next("compare", *map(str, boards))
 

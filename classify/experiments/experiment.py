@@ -1,96 +1,160 @@
 """Many runs in one table: heads × options × sets of features × data × splits × seeds."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from encode_once.cache import DataError, EncodeOnceError, Store
+from encode_once.cache import DataError, Store
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.intervals import METRICS, metric_named
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
 from encode_once.classify.experiments import leaderboard, search
+from encode_once.classify.experiments.available import AvailableFeatures
+from encode_once.classify.experiments.folder import asked, newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
-from encode_once.classify.runs.run import load_run
 from encode_once.classify.spec import FitSpec
 
-Grid = Mapping[str, Sequence[Any]]  # option → values to try, in all combinations
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
 
 
-@dataclass(frozen=True)
-class HeadGrid:
+class HeadGrid(NamedTuple):
     """A head, values of its options to try, and the sets of features it is fitted on (empty: all of them)."""
 
     head: str
-    grid: Grid = field(default_factory=dict)
+    grid: Mapping[str, Sequence[Any]]  # option → values, in all combinations
     sets: Sequence[str] = ()
+
+    def check(self) -> None:
+        """Raise for an unknown head or option, or one without values."""
+        options = heads.options_of(self.head)
+        for option, values in self.grid.items():
+            if option not in options:
+                raise unknown_name(f"option of head {self.head!r}", option, options)
+            if not values:
+                raise DataError(f"{option} of head {self.head} has no values")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What to fit and compare.
+    """What to fit and compare. A field that may be a list holds one value, or those to try.
 
-    shared: the fields that all specs have in common.
-    heads: each with the options to try.
-    sets: name → features, or one of `KINDS`: sets of the features of `shared`.
+    features: of all sets; by default every pooled one.
+    sets: `KINDS`, or name → features or one of `KINDS`: sets of `features`.
+    head, options: a single head; or else heads: their names, or name → option → value or values to try. In
+        such a table, `head` is the head that a name stands for, and `sets` names the sets it is fitted on.
     instead: feature → what may replace it if the store lacks it, the best first.
-    splits, data: values to try for these fields of the spec.
-    seeds: of the heads, and with `redraw` of the split and the validation rows, too.
-    trials: number of settings of each head that Optuna tries, if the head has options to search.
+    seeds: their number, or a list of them. They are those of the heads and, with `redraw` or repeated folds,
+        of the split and the validation rows, too.
+    search: number of settings of each head that Optuna tries, if the head has options to search.
     by: the metric that ranks; by default the objective's.
+    Other fields are those of `FitSpec` and `DecisionSpec`.
     """
 
-    shared: FitSpec
-    heads: Sequence[HeadGrid]
-    sets: Mapping[str, Sequence[str] | str] = field(default_factory=lambda: {"all": "all"})
-    instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    splits: Sequence[str] = ()
-    data: Sequence[str] = ()
-    seeds: Sequence[int] = (0,)
+    data: str | list[str] = ""
+    features: list[str] = field(default_factory=list)
+    sets: list[str] | dict[str, str | list[str]] = field(default_factory=lambda: ["all"])
+    instead: dict[str, list[str]] = field(default_factory=dict)
+    head: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    heads: list[str] | dict[str, dict[str, Any]] = field(default_factory=dict)
+    split: str | list[str] = "stratified:0.1"
+    groups: str = "content"
+    validation: str = "auto"
+    scale: str = "auto"
+    tune_on: str = "inner"
+    objective: str = "auto"
+    decide: str = "auto"
+    calibrate: str = "auto"
+    shrink: bool = True
+    at_least: int = 0
+    at_most: int | None = None
+    seeds: int | list[int] = 1
     redraw: bool = False
-    trials: int = 0
-    by: MetricName | None = None
+    search: int = 0
+    by: str = ""
+
+    @property
+    def decision(self) -> DecisionSpec:
+        """The decision rule of all runs."""
+        return DecisionSpec(
+            self.objective, self.shrink, self.decide, self.calibrate, self.at_least, self.at_most
+        )
 
     @property
     def metric(self) -> MetricName:
         """The metric that ranks."""
-        return self.by or metric_of(self.shared.decision)
+        return metric_named(self.by) if self.by else metric_of(self.decision)
 
-    def check(self) -> None:
-        """Raise for an unknown name before anything is fitted.
+    @property
+    def named_sets(self) -> Mapping[str, str | list[str]]:
+        """The sets of features by name; the name of a kind is its own."""
+        return {kind: kind for kind in self.sets} if isinstance(self.sets, list) else self.sets
+
+    @property
+    def seed_list(self) -> Sequence[int]:
+        """The seeds."""
+        return range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def grids(self) -> list[HeadGrid]:
+        """The heads with what is to be tried of each.
 
         Raises:
-            UsageError: a head, an option or a set of features is unknown.
+            DataError: none is named, or in two ways.
         """
-        for entry in self.heads:
-            options = heads.options_of(entry.head)
-            for option in entry.grid:
-                if option not in options:
-                    raise unknown_name(f"option of head {entry.head!r}", option, options)
+        if bool(self.head) == bool(self.heads):
+            raise DataError("name either a head, with [options], or heads, as [heads.linear]")
+        if self.head:
+            return [HeadGrid(self.head, {name: [value] for name, value in self.options.items()})]
+        if self.options:
+            raise DataError("[options] are those of `head`; options of several heads go to [heads.NAME]")
+        tables = {name: {} for name in self.heads} if isinstance(self.heads, list) else self.heads
+        return [_grid(name, table) for name, table in tables.items()]
+
+    def check(self) -> None:
+        """Raise for what is wrong before anything is fitted.
+
+        Raises:
+            UsageError: a head, an option, a set of features or the metric is unknown.
+            DataError: fields do not go together.
+        """
+        for entry in self.grids:
+            entry.check()
             for name in entry.sets:
-                if name not in self.sets:
-                    raise unknown_name("set of features", name, self.sets)
-        for kind in self.sets.values():
+                if name not in self.named_sets:
+                    raise unknown_name("set of features", name, self.named_sets)
+        for kind in self.named_sets.values():
             if isinstance(kind, str) and kind not in KINDS:
                 raise unknown_name("kind of sets of features", kind, KINDS)
-        if self.trials:
-            for split in self.splits or [self.shared.split]:
-                search.check([entry.head for entry in self.heads], split)
+        if not self.seed_list or min(self.seed_list) < 0:
+            raise DataError(f"seeds = {self.seeds}: use a number from 1 on, or a list of numbers from 0 on")
+        if self.search < 0 or not self.split:
+            raise DataError("search is 0 or the number of settings to try, and split one or more SPECs")
+        for spec in self.specs() if self.search else ():
+            search.check([entry.head for entry in self.grids], spec.split)
+        assert self.metric  # raises for an unknown one
 
-    def rows_of(self) -> Iterator[FitSpec]:
-        """The shared spec for each data and split."""
-        data: Sequence[str | None] = self.data or [self.shared.data]
-        for source, split in product(data, self.splits or [self.shared.split]):
-            yield replace(self.shared, data=source, split=split)
+    def specs(self) -> Iterator[FitSpec]:
+        """For each data and split, what all runs have in common; head and options are yet to be set."""
+        for data, split in product(listed(self.data) or [None], listed(self.split)):
+            yield FitSpec(
+                features=self.features,
+                split=split,
+                groups=self.groups,
+                decision=self.decision,
+                tune_on=self.tune_on,
+                validation=self.validation,
+                data=data,
+                scale=self.scale,
+            )
 
     def tasks(self, store: Store, log: Log) -> list[Task]:
         """All that is to be fitted, each once.
@@ -100,50 +164,55 @@ class Experiment:
         Raises:
             EncodeOnceError: a feature is unknown, or the store has none.
         """
-        used = self._replacements(store, log)
-        sets = {name: self._features(store, content, used) for name, content in self.sets.items()}
+        used = self._used(store, log)
+        sets = {name: self._features(store, content, used) for name, content in self.named_sets.items()}
         tasks: dict[str, Task] = {}
-        for shared, entry in product(self.rows_of(), self.heads):
+        for shared, entry in product(self.specs(), self.grids):
             chosen = [features for name in entry.sets or sets for features in sets[name]]
             for features, values in product(chosen, product(*entry.grid.values())):
                 options = dict(zip(entry.grid, values, strict=True))
                 spec = replace(shared, head=entry.head, features=features, options=options)
-                tasks |= {json.dumps([asdict(s) for s in task.specs]): task for task in self._seeded(spec)}
+                tasks |= {" ".join(map(spec_text, task.specs)): task for task in self._seeded(spec)}
         if not tasks:
-            raise DataError(
-                f"no set of features is left of the kinds {', '.join(map(str, self.sets.values()))}"
-            )
+            kinds = ", ".join(map(str, self.named_sets.values()))
+            raise DataError(f"no set of features is left of the kinds {kinds}")
         return [*tasks.values()]
 
-    def _replacements(self, store: Store, log: Log) -> dict[str, str]:
-        """Feature that the store lacks → the first that may replace it and that the store has."""
-        stored, used = store.features(), {}
-        for name, patterns in self.instead.items():
-            matches = (other for pattern in patterns for other in stored if fnmatchcase(other, pattern))
-            if name not in stored and (other := next(matches, None)):
-                used[name] = other
-                log(f"{other} replaces {name}, which is not in {store.path}")
-        return used
+    def _used(self, store: Store, log: Log) -> Mapping[str, str]:
+        """Name of a feature → the feature of the store that it is, or that replaces it."""
+        sets = [content for content in self.named_sets.values() if not isinstance(content, str)]
+        names = dict.fromkeys(name for content in [self.features, *sets] for name in content)
+        available = AvailableFeatures(store).find([*names], self.instead)
+        for name, other in available.replaced.items():
+            log(f"{other} replaces {name}, which is not in {store.path}")
+        return available.used
 
     def _features(
         self, store: Store, content: Sequence[str] | str, used: Mapping[str, str]
     ) -> list[tuple[str, ...]]:
         """The sets of features that a list of names, or a kind, stands for."""
-        kind, names = (content, self.shared.features) if isinstance(content, str) else ("all", content)
+        kind, names = (content, self.features) if isinstance(content, str) else ("all", content)
         sources = featuring.choose(store, [used.get(name, name) for name in names])
         return feature_sets([source.name for source in sources], kind)
 
     def _seeded(self, spec: FitSpec) -> Iterator[Task]:
-        """A spec with each seed: together if the seed may change nothing, so that one fit may be enough."""
-        if self.redraw:
-            specs = [replace(spec, seed=seed) for seed in self.seeds]
+        """A spec with each seed: together if the seed may change nothing, so that one fit may be enough.
+
+        `kfold:5x2` draws the folds of `kfold:5` twice for each seed.
+        """
+        split, repeats = repeated_folds(spec.split)
+        redraw = self.redraw or repeats > 1
+        if redraw:
+            draws = (seed * repeats + repeat for seed in self.seed_list for repeat in range(repeats))
+            specs = [replace(spec, split=split, seed=draw) for draw in draws]
         else:  # 0 is the default, so that a run does not depend on the number of seeds
             specs = [
-                replace(spec, options={**spec.options, "seed": s} if s else spec.options) for s in self.seeds
+                replace(spec, options={**spec.options, "seed": s} if s else spec.options)
+                for s in self.seed_list
             ]
         together = not heads.class_of(spec.head).SEEDED
         for group in [specs] if together else [[spec] for spec in specs]:
-            yield Task(group, redraw=self.redraw, trials=self.trials, by=self.metric)
+            yield Task(group, redraw=redraw, trials=self.search, by=self.metric)
 
     def run(self, store: Store, folder: Path, log: Log, jobs: int = 1) -> list[dict[str, Any]]:
         """Fit all specs that have no run yet; return the leaderboard of the folder, which is also in it.
@@ -152,15 +221,26 @@ class Experiment:
             EncodeOnceError: a name cannot be used. A trial that fails is a row with its error.
         """
         self.check()
-        for problem in () if self.shared.features else store.problems():  # with features that may be meant
+        for problem in () if self.features else store.problems():  # with features that may be meant
             log(f"warning: {problem}")
         runner = TrialRunner(store, folder)
-        for spec in self.rows_of():
+        for spec in self.specs():
             runner.table(spec)  # raises before anything is fitted
         trials = run_all(runner, self.tasks(store, log), log, jobs)
         rows = ranked([*trials, *earlier(folder, trials, log)], self.metric)
         leaderboard.save(folder, "leaderboard", rows)
         return rows
+
+
+def _grid(name: str, table: Mapping[str, Any]) -> HeadGrid:
+    """`head` and `sets` of a head's table are no options."""
+    grid = {option: listed(value) for option, value in table.items() if option not in ("head", "sets")}
+    return HeadGrid(table.get("head", name), grid, listed(table.get("sets", [])))
+
+
+def listed(value: Any) -> list[Any]:
+    """The values of a field that may be one value or a list of them."""
+    return value if isinstance(value, list) else [value] if value != "" else []
 
 
 def feature_sets(names: Sequence[str], kind: str) -> list[tuple[str, ...]]:
@@ -177,39 +257,16 @@ def metric_of(decision: DecisionSpec) -> MetricName:
     return next((name for name in METRICS if name == objective), "micro_f1")
 
 
-def metric_named(name: str) -> MetricName:
-    """A metric of `METRICS`.
-
-    Raises:
-        UsageError: it is none.
-    """
-    metric = next((metric for metric in METRICS if metric == name), None)
-    if metric is None:
-        raise unknown_name("metric", name, METRICS)
-    return metric
-
-
 def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:
-    """The trials of the other runs in a folder, of several with the same spec the last one."""
-    own, specs = {Path(trial.run).name for trial in trials}, {trial.asked for trial in trials}
-    latest: dict[str, Trial] = {}
-    unreadable = replaced = 0
-    for file in sorted(folder.glob("*/run.json")):
-        if file.parent.name in own:
-            continue
-        try:
-            trial = Trial.of(load_run(file.parent))
-        except EncodeOnceError:
-            unreadable += 1
-            continue
-        other = latest.get(trial.asked)
-        replaced += trial.asked in specs or other is not None
-        if trial.asked not in specs and (other is None or other.created <= trial.created):
-            latest[trial.asked] = trial
-    for count, why in ((unreadable, "cannot be read"), (replaced, "have the settings of newer ones")):
+    """The trials of the other runs in a folder, of several with the same spec the newest one."""
+    runs, errors = runs_in(folder, without=[Path(trial.run).name for trial in trials])
+    specs = {trial.asked for trial in trials}
+    kept = [run for run in newest(runs) if spec_text(asked(run)) not in specs]
+    left_out = {"cannot be read": len(errors), "have the settings of newer ones": len(runs) - len(kept)}
+    for why, count in left_out.items():
         if count:
             log(f"{folder}: {count} runs are not in the leaderboard: they {why}")
-    return [*latest.values()]
+    return [Trial.of(run) for run in kept]
 
 
 def ranked(trials: Sequence[Trial], by: MetricName) -> list[dict[str, Any]]:

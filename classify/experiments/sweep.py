@@ -1,14 +1,15 @@
 """An experiment from Python, and from the options of the command `sweep`."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from encode_once.cache import Store
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.experiments.experiment import Experiment, Grid, HeadGrid, metric_named
+from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.experiments.experiment import Experiment
 from encode_once.classify.experiments.trial import Log
-from encode_once.classify.spec import FitSpec
 
 
 def sweep(
@@ -16,13 +17,16 @@ def sweep(
     names: Sequence[str] = ("linear", "mlp"),
     *,
     subsets: bool = False,
-    grid: Mapping[str, Grid] | None = None,
+    grid: Mapping[str, Mapping[str, Sequence[Any]]] | None = None,
     seeds: int = 1,
     trials: int = 0,
     folder: str | Path = "runs/sweep",
     by: str | None = None,
     jobs: int = 1,
     log: Log = lambda line: None,
+    features: Sequence[str] = (),
+    data: str | Path | None = None,
+    decision: DecisionSpec | str = DecisionSpec(),  # noqa: B008 — it is frozen
     **fields: Any,
 ) -> list[dict[str, Any]]:
     """Fit and measure all specs that have no run yet; return the leaderboard, which is also in the folder.
@@ -37,8 +41,8 @@ def sweep(
         by: the metric that ranks, of `classify.evaluation.intervals.METRICS`; by default the objective's.
         jobs: number of processes, among which the cores are divided.
         log: called with a line about each result, and each feature that the store has lost.
-        fields: of the `FitSpec` that all runs share: features, split, groups, decision, validation, scale,
-            data.
+        features, data, decision, fields: of the `FitSpec` that all runs share; fields are split, groups,
+            validation, scale and tune_on.
 
     Returns:
         A row for each run of the folder: head, features, settings, each metric with its 95 % interval,
@@ -51,12 +55,16 @@ def sweep(
     for name in grid:
         if name not in names:
             raise unknown_name("head of a setting", name, names)
+    tables = {name: {option: [*values] for option, values in grid.get(name, {}).items()} for name in names}
     experiment = Experiment(
-        FitSpec(**fields),
-        [HeadGrid(name, grid.get(name, {})) for name in dict.fromkeys(names)],
-        {"": "subsets" if subsets else "all"},
-        seeds=range(seeds),
-        trials=trials,
-        by=metric_named(by) if by else None,
+        features=[*features],
+        sets=["subsets" if subsets else "all"],
+        heads=tables,
+        data=str(data or ""),
+        seeds=seeds,
+        search=trials,
+        by=by or "",
+        **asdict(DecisionSpec(decision) if isinstance(decision, str) else decision),
+        **fields,
     )
     return experiment.run(store if isinstance(store, Store) else Store(store), Path(folder), log, jobs)

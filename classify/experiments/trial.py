@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.tables import about
 from encode_once.classify.experiments import leaderboard
+from encode_once.classify.experiments.folder import asked, spec_text
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune
@@ -28,8 +29,6 @@ from encode_once.classify.runs.run import Run, find_run
 from encode_once.classify.spec import FitSpec
 
 Log = Callable[[str], None]
-FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
-TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Trial:
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
     asked: str = ""  # the spec as its run records it, see `asked`
-    created: str = ""
     kept: bool = False  # whether the run existed
     elapsed: float = 0.0  # seconds, with all that is not fitting
 
@@ -62,12 +60,11 @@ class Trial:
             spec or asked(run),
             str(run.path),
             metrics=evaluation.metrics,
-            draws=evaluation.draws(),
+            draws={name: evaluation.own_draws[name] for name in METRICS},
             validation=measure_rule(rule, validation.labels, predictions, probabilities, run.record.classes),
             seconds=run.record.seconds,
             rows=content_key(evaluation.rows.keys.tobytes() + evaluation.rows.labels.tobytes()).hex(),
-            asked=json.dumps(asdict(asked(run)), sort_keys=True),
-            created=run.record.created,
+            asked=spec_text(asked(run)),
             kept=kept,
         )
 
@@ -93,14 +90,6 @@ def with_intervals(
             intervals.interval(draws[name], values.get(name)) if name in draws else None
         )
     return figures
-
-
-def asked(run: Run) -> FitSpec:
-    """The spec of a run without the options that `fit` adds; its decision rule is the current one."""
-    options = {name: value for name, value in run.spec.options.items() if name not in FILLED_IN}
-    if options.get("seed") == run.spec.seed:
-        del options["seed"]
-    return replace(run.spec, options=options, decision=run.decision.spec)
 
 
 @dataclass(frozen=True)

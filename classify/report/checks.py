@@ -66,7 +66,7 @@ class Evidence:
     @cached_property
     def draws(self) -> dict[str, FloatArray]:
         """Its metrics on bootstrap draws of the eval rows."""
-        return self.evaluation.draws()
+        return self.evaluation.own_draws
 
     @cached_property
     def recipe(self) -> Recipe | None:

@@ -66,7 +66,11 @@ def measure_kept(run: Run) -> tuple[Metrics, LabelMatrix]:
 
 
 def evaluate_kept(run: Run) -> Evaluation:
-    """The evaluation of a run on its `eval` rows, from the kept scores."""
+    """The evaluation of a run on its `eval` rows, from the kept scores; computed once, see `Run.once`."""
+    return run.once(_evaluate)
+
+
+def _evaluate(run: Run) -> Evaluation:
     rule, classes = run.decision, run.record.classes
     probabilities, predictions = _decided(run)
     if rule.folds:  # predictions came from several thresholds per class: none belongs next to its F1

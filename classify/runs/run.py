@@ -26,6 +26,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from functools import cache, partial
+from operator import is_not
 from pathlib import Path
 from shutil import copymode
 from typing import Any
@@ -56,7 +57,7 @@ from encode_once.classify.data.split_lists import short_split, with_list_files
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser
 from encode_once.classify.decisions.rule import DecisionRule
-from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.shown import metrics_html
 from encode_once.classify.heads import state as states
@@ -288,6 +289,9 @@ class Run:
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
     history: Sequence[Epoch] = ()
+    _evaluated: tuple[tuple[Any, ...], Evaluation] | None = field(
+        default=None, init=False, repr=False, compare=False
+    )
 
     def __repr__(self) -> str:
         table = f"{len(self.eval.ids):,} eval rows of {self.record.table}"
@@ -325,6 +329,13 @@ class Run:
     def shapes(self) -> dict[str, tuple[int, int]]:
         """Feature → length and width of its block of columns, side by side in this order."""
         return _shapes(self.record, self.model.vectorisers)
+
+    def once(self, evaluate: "Callable[[Run], Evaluation]") -> Evaluation:
+        """What `evaluate` returns for the run as it is: computed again only after a part was replaced."""
+        parts = (self.path, self.spec, self.record, self.validation, self.eval, self.decision)
+        if self._evaluated is None or any(map(is_not, parts, self._evaluated[0])):
+            self._evaluated = parts, evaluate(self)
+        return self._evaluated[1]
 
     def check_code(self) -> None:
         """Raise if the run names code that is not trusted.

@@ -9,7 +9,6 @@ from typing import TypedDict
 import numpy as np
 
 from encode_once.cache import DataError
-from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import FloatArray
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.evaluation.compare import (
@@ -19,7 +18,7 @@ from encode_once.classify.evaluation.compare import (
     with_shared_groups,
 )
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.evaluation.intervals import ALL, METRICS, interval
+from encode_once.classify.evaluation.intervals import ALL, METRICS, interval, metric_named
 from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.evaluation.significance import (
     ALPHA,
@@ -117,12 +116,8 @@ def metrics_named(names: Sequence[str]) -> list[MetricName]:
     Raises:
         UsageError: a name is no metric with intervals.
     """
-    metrics = {str(metric): metric for metric in ALL}
-    for name in names:
-        if name not in metrics:
-            raise unknown_name("metric", name, metrics)
     usual = sorted(METRICS, key=lambda metric: metric != "macro_f1")
-    return [metrics[name] for name in dict.fromkeys(names)] or usual
+    return [metric_named(name, ALL) for name in dict.fromkeys(names)] or usual
 
 
 @dataclass(frozen=True)

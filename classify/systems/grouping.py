@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from encode_once.cache import DataError, EncodeOnceError
+from encode_once.cache import DataError
 from encode_once.cache.keys import content_key
 from encode_once.classify import heads
 from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.experiments.folder import TECHNICAL, asked, newest, runs_in, spec_text
 from encode_once.classify.experiments.leaderboard import title
-from encode_once.classify.experiments.trial import TECHNICAL, asked
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec
@@ -91,17 +91,11 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Run], list[str]]:
     """
     runs, notes = dict[Path, Run](), list[str]()
     for path in paths:
-        inside = [] if (path / "run.json").exists() else sorted(path.glob("*/run.json"))
-        unreadable = []
-        for file in inside:
-            try:
-                runs[file.parent.resolve()] = load_run(file.parent)
-            except EncodeOnceError as error:
-                unreadable.append(str(error))
+        inside, unreadable = ([], []) if (path / "run.json").exists() else runs_in(path)
         if unreadable:
             notes.append(f"{path}: {len(unreadable)} runs cannot be read and are left out ({unreadable[0]})")
-        if not inside:
-            runs[path.resolve()] = load_run(path)
+        for run in inside if inside or unreadable else [load_run(path)]:
+            runs[run.path.resolve()] = run
     return [*runs.values()], notes
 
 
@@ -111,13 +105,10 @@ def group(runs: Sequence[Run]) -> tuple[list[SystemRuns], list[str]]:
     Of several runs with the same seed and settings, the newest counts.
     """
     groups: dict[str, list[Run]] = {}
-    newest: dict[str, Run] = {}
-    for run in sorted(runs, key=lambda run: (run.record.created, str(run.path))):
-        newest[json.dumps(asdict(asked(run)), sort_keys=True)] = run
-    for run in runs:
-        if any(run is kept for kept in newest.values()):
-            groups.setdefault(json.dumps(asdict(_seedless(run)), sort_keys=True), []).append(run)
-    older = len(runs) - len(newest)
+    kept = newest(runs)
+    for run in kept:
+        groups.setdefault(spec_text(_seedless(run)), []).append(run)
+    older = len(runs) - len(kept)
     notes = [f"{older} runs are left out, as newer ones have the same settings and seed"] if older else []
     return [SystemRuns(_seedless(first[0]), first) for first in groups.values()], notes
 

@@ -1,22 +1,26 @@
 """Recipes: complete systems by name, each a TOML file in this folder.
 
-A file has the fields of `Recipe`; `[options]` are those of its head. A variant is called `FILE-NAME`, see
-`toml_file`.
-
-A figure under `[reported]` is named as in `metrics.json`. Reports have further ones, stored as printed:
-`macro_f1_of_20` averages over that many classes, of which those that never occur count 0; `weighted_swapped`
-weights the classes by how often they were predicted; `f1` does not say what it averages.
+A recipe is the file of an experiment with one head, one set of features and one split; a file with variants
+is several, called `FILE-NAME`, see `toml_file`. A figure under `[reported]` is named as in `metrics.json`.
+Reports have further ones, stored as printed: `macro_f1_of_20` averages over that many classes, of which those
+that never occur count 0; `weighted_swapped` weights the classes by how often they were predicted; `f1` does
+not say what it averages.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.experiments.toml_file import read
+from encode_once.classify.experiments.toml_file import (
+    DEFAULTS,
+    ExperimentFile,
+    approve,
+    load_files,
+    of_file,
+)
+from encode_once.classify.experiments.trial import Log
 from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent
@@ -25,36 +29,18 @@ OCCURRING = 18  # classes of the reports that have a picture: class 12 has none
 SWAPPED = "weighted_swapped"
 FIGURES = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", SWAPPED, "f1")
 MACRO_OF = "macro_f1_of_"  # then the number of classes
+OF_EXPERIMENTS = ("store", "folder", "data", "sets", "heads", "seeds", "redraw", "search", "by")
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ExperimentFile):
     """A system of a report: what it did, as this project does it, and the figures it reported.
 
     path: its file, whose name is shared by its variants.
-    source: the report and the place in it, or "ours".
-    features: as `fit --features` takes them; `onnx:*/scores` is that of any available network.
-    instead: what may replace a feature that is not available, the best first.
-    rows: number of labelled rows on which the reported figures were measured.
-    contaminated: whether a network of the recipe was trained on the same pictures with their labels.
     """
 
     name: str
     path: Path
-    source: str
-    about: str
-    features: Sequence[str]
-    head: str
-    split: str
-    objective: str
-    decide: str = "thresholds"
-    tune_on: str = "inner"
-    options: Mapping[str, Any] = field(default_factory=dict)
-    instead: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    reported: Mapping[str, float] = field(default_factory=dict)
-    rows: int | None = None
-    contaminated: bool = False
-    notes: str = ""
 
     @property
     def file(self) -> str:
@@ -64,10 +50,7 @@ class Recipe:
     @property
     def spec(self) -> FitSpec:
         """What it asks to fit."""
-        decision = DecisionSpec(self.objective, decide=self.decide)
-        return FitSpec(
-            self.head, self.features, self.options, self.split, decision=decision, tune_on=self.tune_on
-        )
+        return replace(next(self.specs()), head=self.head, options=self.options)
 
     @property
     def possible_features(self) -> list[str]:
@@ -79,8 +62,21 @@ class Recipe:
         """The reported figures; a macro F1 is converted to the classes that occur."""
         return dict(_comparable(name, value) for name, value in self.reported.items())
 
+    def check(self) -> None:
+        """Raise unless the file is that of one system.
 
-FIELDS = [entry.name for entry in fields(Recipe) if entry.name not in ("name", "path")]
+        Raises:
+            DataError: it asks for more than one fit, or names no head or features.
+            UsageError: a reported figure is unknown.
+        """
+        for figure in self.reported:
+            if figure not in FIGURES and not figure.removeprefix(MACRO_OF).isdecimal():
+                raise unknown_name("reported figure", figure, [*FIGURES, f"{MACRO_OF}20"])
+        for name in OF_EXPERIMENTS:
+            if getattr(self, name) != DEFAULTS[name]:
+                raise DataError(f"{name} is not for recipes: experiment run takes such a file")
+        if not self.head or not self.features or not isinstance(self.split, str):
+            raise DataError("a recipe has features, one head and one split")
 
 
 def _comparable(name: str, value: float) -> tuple[str, float]:
@@ -95,19 +91,25 @@ def all_recipes() -> list[Recipe]:
     return sorted(recipes, key=lambda recipe: (recipe.source == "ours", recipe.source))
 
 
-def find(names: Iterable[str]) -> list[Recipe]:
+def find(names: Iterable[str], *, trust: bool = False, log: Log = lambda line: None) -> list[Recipe]:
     """The recipes of these names, each once. A name is a recipe, a file with all its variants, or "all".
 
     The path of a user's TOML file is a name, too.
 
+    Args:
+        trust, log: as for `load_experiments`.
+
     Raises:
         UsageError: an unknown name; the message has the nearest.
+        UntrustedError: a file names code as its head or in its options, without `trust`.
     """
     recipes = all_recipes()
     chosen: dict[str, Recipe] = {}
     for name in names:
         if name.endswith(".toml"):
             named = load(Path(name))
+            for recipe in named:
+                approve(recipe.path, recipe.own_code, trust, log)
         else:
             named = [recipe for recipe in recipes if name in (ALL, recipe.file, recipe.name)]
         if not named:
@@ -127,16 +129,13 @@ def load(path: Path) -> list[Recipe]:
     """The recipes of a file.
 
     Raises:
-        DataError: the file is not TOML, or a field is missing.
+        DataError: the file is not TOML, a field has a value of another type, or it is no recipe.
         UsageError: a field or a reported figure is unknown.
     """
     recipes = []
-    for name, content in read(path, FIELDS):
-        for figure in content.get("reported", {}):
-            if figure not in FIGURES and not figure.removeprefix(MACRO_OF).isdecimal():
-                raise unknown_name(f"figure of {path}", figure, [*FIGURES, f"{MACRO_OF}20"])
-        try:
-            recipes.append(Recipe("-".join(filter(None, [path.stem, name])), path, **content))
-        except TypeError as error:
-            raise DataError(f"{path}: {error}") from error
+    for variant, file in load_files(path):
+        recipe = Recipe(name="-".join(filter(None, [path.stem, variant])), path=path, **vars(file))
+        with of_file(path, variant):
+            recipe.check()
+        recipes.append(recipe)
     return recipes

@@ -1,16 +1,14 @@
 """Resolve recipes to the features and weights at hand, run them, and compare the results with the reports."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
-from encode_once.cache import DataError, MissingRowsError, Store, Table, UsageError
-from encode_once.classify.data import features as featuring
-from encode_once.classify.data.learned import is_learned
+from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.classify.data.tables import choose_table
+from encode_once.classify.experiments.available import Available, AvailableFeatures, FeatureProvider
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
@@ -21,37 +19,16 @@ from encode_once.classify.runs.run import load_run
 COMPARED_WITH = {"f1": "micro_f1"}
 
 
-class FeatureProvider(Protocol):
-    """Encodes features that a store lacks: `extract.provider.Provider` for example."""
-
-    def offered(self, pattern: str) -> list[str]:
-        """The features it could encode whose names match a pattern such as `onnx:*/scores`."""
-        ...
-
-    def lacks(self, feature: str) -> str:
-        """Why a feature cannot be encoded; empty if it can."""
-        ...
-
-    def make(self, features: Sequence[str]) -> None:
-        """Encode the features; `lacks` gives the reason for those that turn out to be impossible."""
-        ...
-
-
-@dataclass(frozen=True)
-class ResolvedRecipe:
-    """A recipe with the features that it runs on here, or the reason why it cannot run."""
+class ResolvedRecipe(NamedTuple):
+    """A recipe and what its features are here."""
 
     recipe: Recipe
-    used: Mapping[str, str] = field(default_factory=dict)  # feature of the recipe → itself or a replacement
-    to_encode: Sequence[str] = ()
-    lacks: str = ""  # why it cannot run; the rest is empty then
+    features: Available
 
     @property
-    def replaced(self) -> dict[str, str]:
-        """Feature of the recipe → its replacement, if it has one."""
-        return {
-            name: used for name, used in self.used.items() if used != name and not fnmatchcase(used, name)
-        }
+    def lacks(self) -> str:
+        """Why it cannot run; empty if it can."""
+        return "; ".join(self.features.lacks.values())
 
 
 @dataclass(frozen=True)
@@ -83,53 +60,9 @@ class RecipeRunner:
             return None
 
     def resolve(self, recipe: Recipe, table: Table | None) -> ResolvedRecipe:
-        """For each feature of a recipe, choose the first that is in the store or can be encoded.
-
-        table: whose rows need the feature; None to look only whether the store has the feature.
-        """
-        used: dict[str, str] = {}
-        to_encode, lacks = [], []
-        for feature in recipe.features:
-            reasons = []
-            for name in self._candidates((feature, *recipe.instead.get(feature, ()))):
-                is_stored = self._is_stored(name, table)
-                reason = "" if is_stored else self._lacks(name)
-                if not reason:
-                    used[feature] = name
-                    to_encode += [] if is_stored else [name]
-                    break
-                reasons.append(reason)
-            else:
-                reasons.append(f"{feature}: none is in {self.store.path}, and no file is given")
-                lacks.append(reasons[0])
-        if lacks:
-            return ResolvedRecipe(recipe, lacks="; ".join(lacks))
-        return ResolvedRecipe(recipe, used, to_encode)
-
-    def _candidates(self, names: Iterable[str]) -> Iterable[str]:
-        for name in names:
-            if "*" not in name:
-                yield name
-                continue
-            yield from (stored for stored in self.store.features() if fnmatchcase(stored, name))
-            yield from self.provider.offered(name) if self.provider else ()
-
-    def _is_stored(self, name: str, table: Table | None) -> bool:
-        """Whether no row of the table waits for the feature, and at least one row has it."""
-        if table is None:
-            return is_learned(name) or name in self.store.features()
-        if is_learned(name):
-            return any(table.captions)
-        try:
-            return not featuring.find_feature(self.store, name).block(table).missing().all()
-        except (UsageError, MissingRowsError):
-            return False
-
-    def _lacks(self, name: str) -> str:
-        """Why a feature that is not stored cannot be encoded; empty if it can."""
-        if is_learned(name):
-            return f"{name}: there are no captions"
-        return self.provider.lacks(name) if self.provider else f"{name}: not in {self.store.path}"
+        """A recipe with what its features are here, see `AvailableFeatures`; nothing if it cannot run."""
+        features = AvailableFeatures(self.store, table, self.provider).find(recipe.features, recipe.instead)
+        return ResolvedRecipe(recipe, Available(lacks=features.lacks) if features.lacks else features)
 
     def prepare(
         self, recipes: Sequence[Recipe], log: Callable[[Sequence[str]], None] = lambda features: None
@@ -144,7 +77,7 @@ class RecipeRunner:
         table = self.table
         while True:
             resolved = [self.resolve(recipe, table) for recipe in recipes]
-            features = list(dict.fromkeys(name for entry in resolved for name in entry.to_encode))
+            features = list(dict.fromkeys(name for entry in resolved for name in entry.features.to_encode))
             if not features or self.provider is None:
                 return resolved
             log(features)
@@ -155,8 +88,8 @@ class RecipeRunner:
         resolved = self.resolve(recipe, self._table_or_none)
         return _about(resolved) | {
             "runs": not resolved.lacks,
-            "instead": resolved.replaced,
-            "to_encode": [*resolved.to_encode],
+            "instead": resolved.features.replaced,
+            "to_encode": [*resolved.features.to_encode],
         }
 
     def run(
@@ -182,14 +115,15 @@ class RecipeRunner:
         tasks = [self._task(resolved, place, split, refit) for resolved in ready if not resolved.lacks]
         trials = iter(run_all(TrialRunner(self.store, place), tasks, log))
         return [
-            self._row(resolved, split or resolved.recipe.split, None if resolved.lacks else next(trials))
+            self._row(resolved, split or resolved.recipe.spec.split, None if resolved.lacks else next(trials))
             for resolved in ready
         ]
 
     def _task(self, resolved: ResolvedRecipe, place: Path, split: str | None, refit: bool) -> Task:
-        recipe, split = resolved.recipe, split or resolved.recipe.split
-        suffix = "" if split == recipe.split else f"@{split.replace(':', '-')}"
-        features = tuple(dict.fromkeys(resolved.used.values()))
+        recipe, own_split = resolved.recipe, resolved.recipe.spec.split
+        split = split or own_split
+        suffix = "" if split == own_split else f"@{split.replace(':', '-')}"
+        features = tuple(dict.fromkeys(resolved.features.used.values()))
         return Task(
             [replace(recipe.spec, features=features, split=split, data=self.data)],
             recipe.name,
@@ -215,9 +149,9 @@ class RecipeRunner:
     def _differs(self, resolved: ResolvedRecipe, split: str) -> list[str]:
         """How the row differs from what the report measured, as far as is known."""
         recipe = resolved.recipe
-        differences = [f"{used} for {name}" for name, used in resolved.replaced.items()]
-        if split != recipe.split:
-            differences.append(f"split {split}, not {recipe.split}")
+        differences = [f"{used} for {name}" for name, used in resolved.features.replaced.items()]
+        if split != recipe.spec.split:
+            differences.append(f"split {split}, not {recipe.spec.split}")
         if recipe.rows and len(self.table) != recipe.rows:
             differences.append(f"{len(self.table):,} rows, not {recipe.rows:,}")
         return differences
@@ -230,7 +164,7 @@ def _about(resolved: ResolvedRecipe) -> dict[str, Any]:
         "recipe": recipe.name,
         "source": recipe.source,
         "head": recipe.head,
-        "features": [*resolved.used.values()] or [*recipe.features],
+        "features": [*resolved.features.used.values()] or [*recipe.features],
         "contaminated": recipe.contaminated,
         "reported": recipe.figures,
         "lacks": resolved.lacks or None,

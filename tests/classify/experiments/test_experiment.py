@@ -20,6 +20,7 @@ from encode_once.classify.experiments.tasks import Progress, Task, duration
 from encode_once.classify.experiments.toml_file import load_experiments
 from encode_once.classify.experiments.trial import Trial
 from encode_once.classify.spec import FitSpec
+from encode_once.classify.systems.comparison import compare_systems
 
 ROOT = Path(__file__).parents[3]
 FOREST = "[heads.forest]\ntrees = [4]\njobs = [1]\n"
@@ -45,7 +46,7 @@ def run(tmp_path):
     def of_text(store, text, jobs=1):
         path, lines = tmp_path / "experiment.toml", []
         path.write_text(text)
-        ((_, experiment),) = load_experiments(path)
+        (experiment,) = load_experiments(path)
         return experiment.run(store, tmp_path / "runs", lines.append, jobs), lines
 
     return of_text
@@ -148,7 +149,7 @@ split = "tail:50"
 options = { metric = "l2" }
 """)
     store, lines, rows = filled(), [], []
-    for _, experiment in load_experiments(path):
+    for experiment in load_experiments(path):
         rows = experiment.run(store, tmp_path / "runs", lines.append)
     assert lines.count(f"e/image replaces f/image, which is not in {store.path}") == 2
     runs = [load_run(row["run"]) for row in rows]
@@ -387,3 +388,18 @@ def test_each_variant_has_its_own_folder(filled, tmp_path, monkeypatch):
     folders = {str(Path(row["run"]).parent) for row in json.loads(result.stdout)}
     assert folders == {"runs/a", "runs/b"}
     assert "compare runs/a runs/b" in result.stderr
+
+
+def test_repeated_folds_are_drawn_again_for_all_heads(filled, run):
+    """`kfold:3x2` is `kfold:3` with two draws of the folds, as `redraw` with two seeds makes."""
+    store = filled()
+    rows, _ = run(store, 'split = "kfold:3x2"\nheads = ["linear", "knn"]')
+    again, lines = run(store, 'split = "kfold:3"\nseeds = 2\nredraw = true\nheads = ["linear", "knn"]')
+    assert rows == again
+    assert sum("(kept)" in line for line in lines) == 4
+    runs = [load_run(row["run"]) for row in rows]
+    assert sorted((run.spec.head, run.spec.seed) for run in runs) == [
+        ("knn", 0), ("knn", 1), ("linear", 0), ("linear", 1),
+    ]  # fmt: skip
+    tables = compare_systems(runs, ["macro_f1"])
+    assert [(table["sets"], len(table["systems"])) for table in tables["tables"]] == [(6, 2)]

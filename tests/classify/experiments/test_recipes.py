@@ -94,7 +94,7 @@ def test_a_recipe_names_what_there_is(recipe):
     assert set(recipe.instead) <= of_file
     assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.possible_features)
     assert all(0 < value < 1 for value in recipe.figures.values())
-    assert (recipe.rows is None) == (recipe.source == "ours")
+    assert (not recipe.rows) == (recipe.source == "ours")
 
 
 def test_a_reported_macro_f1_is_converted_to_the_classes_that_occur():
@@ -214,7 +214,7 @@ def test_missing_features_are_encoded_once_for_all_recipes(filled, place):
     recipes = [a_recipe(features=["f/image"]), a_recipe(features=["g/image", "f/image"])]
     resolved = RecipeRunner(store, provider=provider).prepare(recipes)
     assert provider.requests == [["f/image", "g/image"]]
-    assert not any(recipe.to_encode or recipe.lacks for recipe in resolved)
+    assert not any(recipe.features.to_encode or recipe.lacks for recipe in resolved)
 
     provider = FakeProvider({"h/image": ""})  # it says that it can, but fails
     (recipe,) = RecipeRunner(store, provider=provider).prepare([a_recipe(features=["h/image"])])
@@ -257,7 +257,7 @@ def test_a_run_of_the_same_identity_is_not_fitted_again(filled, place):
 def test_corpus_features_need_captions(filled, place):
     store, recipe = filled(), a_recipe(features=["tfidf:20"])
     (resolved,) = RecipeRunner(store).prepare([recipe])
-    assert resolved.used == {"tfidf:20": "tfidf:20"}
+    assert resolved.features.used == {"tfidf:20": "tfidf:20"}
     table = store.tables()[0]
     table.captions[:] = [""] * len(table)
     store.save(table)

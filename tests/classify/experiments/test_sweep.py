@@ -17,6 +17,7 @@ from encode_once.cache import DataError, Failure, Store, UsageError
 from encode_once.classify import fit, heads, load_run, measure_kept, retune, sweep
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
 from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.experiment import KINDS, feature_sets, metric_of
@@ -119,6 +120,23 @@ def test_existing_runs_are_not_fitted_again_even_for_other_thresholds(filled, fo
         run = load_run(row["run"])
         assert run.decision.spec == DecisionSpec(objective)
         assert row["samples_f1"] == retune(run, DecisionSpec(objective))[0]["samples_f1"]
+
+
+def test_the_eval_rows_are_resampled_once_for_each_run_and_rule(filled, folder, monkeypatch):
+    """The model card and the leaderboard show the same intervals."""
+    draws = []
+
+    def counted(*arrays, **options):
+        draws.append(len(arrays[0]))
+        return resampled(*arrays, **options)
+
+    monkeypatch.setattr(intervals, "resampled", counted)
+    store = filled()
+    (row,) = sweep(store, ["linear"], folder=folder, split="tail:100")
+    assert draws == [100]
+    (tuned,) = sweep(store, ["linear"], folder=folder, split="tail:100", decision="none")
+    assert draws == [100, 100]
+    assert tuned["micro_f1_interval"] != row["micro_f1_interval"]
 
 
 def test_other_options_rows_or_labels_are_fitted_again(filled, folder, fits):

@@ -248,6 +248,20 @@ def test_a_spec_takes_the_code_that_is_trusted_to_another_process(place, forgott
     assert heads.make(spec.head, **spec.head_options).sharpness == 1
 
 
+def test_a_file_of_experiments_may_name_code_with_trust(place, run):
+    Path("own.toml").write_text(
+        'split = "tail:20"\n[heads."own.py:Centres"]\nsharpness = [1.0, 2.0]\n'
+        "[heads.trees]\nhead = 'own.py:Centres'\nsharpness = [3.0]\n"
+    )
+    refused = run("experiment", "run", "own.toml", status=1).stderr
+    assert refused == "Error: own.toml names code to run: own.py; read it, then pass --trust\n"
+    result = run("experiment", "run", "own.toml", "--trust", "--json")
+    assert f"trusted: own.py ({own_code.read('own.py:Centres').identity})" in result.stderr
+    rows = json.loads(result.stdout)
+    assert sorted(row["settings"]["sharpness"] for row in rows) == [1, 2, 3]
+    assert {row["error"] for row in rows} == {None}
+
+
 @pytest.mark.slow
 def test_a_sweep_in_several_processes_tries_own_heads(place, run):
     words = ("--head", "own.py:Centres", "--set", "own.py:Centres.sharpness=1,2", "--jobs", 2, "--json")
