@@ -34,6 +34,7 @@ from encode_once.deploy.options import (
     new_table_option,
 )
 from encode_once.deploy.service_commands import promote, rollback, runs_list
+from encode_once.deploy.update_command import update
 from encode_once.extract.options import (
     INPUT_OPTIONS,
     backend_option,
@@ -382,6 +383,6 @@ def bench_predict(
     print_result(result, as_json, lambda: text(result))
 
 
-verbs = (evaluate, predict, monitor, forget, export_run, promote, rollback)
+verbs = (evaluate, predict, monitor, forget, export_run, update, promote, rollback)
 of_runs = (runs_list,)
 benches = (bench_predict,)

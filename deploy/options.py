@@ -52,8 +52,6 @@ class Encoding:
         What could not be encoded is reported, and where the rest is kept.
         """
         from encode_once.classify.runs.predict import check
-        from encode_once.extract import encode
-        from encode_once.extract.trust import approve
 
         check(run, store)
         record = run.record
@@ -62,6 +60,28 @@ class Encoding:
         if self.store is None and not store.base:
             line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
             warn([f"{line}; --store DIR names it"])
+        report = self.extend(run, data, store, trust, lambda tables: [choose(tables)], keep_tables=False)
+        if self.store is None or store.base:
+            self._say_where_kept(run, store, report)
+        return report.tables[0]
+
+    def extend(
+        self,
+        run: "Run",
+        data: "str | Table",
+        store: "Store",
+        trust: "Trust",
+        select: "Callable[[Sequence[Table]], Sequence[Table]]",
+        **options: Any,
+    ) -> "Report":
+        """Encode the features that a run needs of selected tables of the data, and report what failed.
+
+        options: of `extract.encode`, beside those that the user passed.
+        """
+        from encode_once.extract import encode
+        from encode_once.extract.trust import approve
+
+        record = run.record
         weights = approve(str(run.path), record.encoders, trust)
         self._declare(run, store, weights)
         report = encode(
@@ -71,15 +91,12 @@ class Encoding:
             weights=weights,
             device=self.device,
             captions=record.captions,
-            keep_tables=False,
             bit_depth=record.bit_depth,
-            select=lambda tables: [choose(tables)],
-            **{**self.inputs, "columns": self._columns(record.named_columns)},
+            select=select,
+            **{**self.inputs, "columns": self._columns(record.named_columns), **options},
         )
         warn_of_failures(report)
-        if self.store is None or store.base:
-            self._say_where_kept(run, store, report)
-        return report.tables[0]
+        return report
 
     @staticmethod
     def _declare(run: "Run", store: "Store", weights: Mapping[str, str]) -> None:

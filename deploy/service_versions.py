@@ -37,11 +37,15 @@ class Switch(NamedTuple):
     now: str
 
 
-def promote(run: Path, alias: str = CHAMPION) -> Switch:
+def promote(run: Path, alias: str = CHAMPION, *, instead_of: str | None = None) -> Switch:
     """Let an alias name a run, once all files of the run are whole.
+
+    Args:
+        instead_of: the run that it has to name until then.
 
     Raises:
         UsageError: the alias has other characters than names have.
+        DataError: the alias names another run than `instead_of`.
         EncodeOnceError: the run cannot be read.
     """
     check_alias(alias)
@@ -52,6 +56,8 @@ def promote(run: Path, alias: str = CHAMPION) -> Switch:
     check_files(run, (*CHECKED, WEIGHTS))
     with changing_aliases(folder) as aliases:
         before = aliases.current(alias)
+        if instead_of not in (None, before):
+            raise DataError(f"{folder}@{alias} is now {before}, not {instead_of}: nothing is promoted")
         aliases.name(name, alias)
     return Switch(f"{folder}@{alias}", before, name)
 

@@ -63,7 +63,7 @@ ORDER = {
         "options", "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file",
         "run_graph", "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph",
         "graph_check", "folder", "run_forgetting", "forget", "forget_command", "monitor_command",
-        "service_versions", "service_commands", "bench", "commands",
+        "service_versions", "service_commands", "update", "update_command", "bench", "commands",
     ],
 }  # fmt: skip
 

@@ -232,7 +232,13 @@ def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
         for command in commands(language, block):
             if not (reason(command, NOT_RUN) or reason(command, SLOW) or missing_library(command)):
                 status, output = outcome(command)
-                assert status == 0, f"{command}: {output}"
+                assert status == status_in(block, command), f"{command}: {output}"
+
+
+def status_in(block, command):
+    """The exit status of a command: 0, or what a comment behind it says."""
+    stated = re.search(re.escape(command) + r" +# exit status (\d+)", block)
+    return int(stated[1]) if stated else 0
 
 
 def missing_library(block):

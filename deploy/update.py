@@ -1,0 +1,179 @@
+"""Fit the run in service again on the table as it is now, and compare both on rows that neither has seen.
+
+A version of the same table, settings and program is not fitted twice: after a kill, the next update continues
+with what the last one has written.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from shutil import rmtree
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from encode_once.cache import Store, StoreBusyError, Table
+from encode_once.cache.aliases import read_aliases
+from encode_once.cache.format.locks import locked
+from encode_once.cache.format.replacement import MARKER, whole
+from encode_once.cache.terminal import short_list
+from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.tables import table_to_fit
+from encode_once.classify.decisions.objectives import BY_HAND
+from encode_once.classify.evaluation.compare import Comparison, against_first, check_tuning
+from encode_once.classify.evaluation.metrics import MetricName
+from encode_once.classify.runs import own_files
+from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.predict import evaluate
+from encode_once.classify.runs.reading import RunError, read_json
+from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.run import FILES, Run, load_run
+from encode_once.classify.spec import FitSpec
+from encode_once.deploy.service_versions import new_version, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LOCK = ".update.lock"
+
+Log = Callable[[str], None]
+
+
+Status = Literal["promoted", "kept", "nothing new"]
+
+
+class Verdict(NamedTuple):
+    """What becomes of a new version, and why; "kept" is the old one."""
+
+    status: Status
+    reason: str
+    comparison: Comparison | None = None  # None: there is nothing to compare
+
+
+@contextmanager
+def updating(folder: Path) -> "Iterator[None]":
+    """Let only one process update the runs of a folder; the remains of fits that were killed are removed.
+
+    Raises:
+        StoreBusyError: another process does so.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / LOCK, str(folder)))
+        except StoreBusyError as error:
+            raise StoreBusyError(f"another update of {folder} is running: let it end") from error
+        for path in versions(folder):
+            if not (path / "run.json").exists() and not (path / MARKER).exists():
+                rmtree(path)
+        yield
+
+
+def settings(run: Run, data: str) -> tuple[FitSpec, list[str]]:
+    """The spec by which a run is fitted again on a table of `data`, and warnings of what differs.
+
+    Its decision rule is the current one, as `tune` may have changed it; thresholds that were chosen by hand
+    are tuned, since they belong to the scores of one model.
+    """
+    spec, warnings = run.spec, []
+    decision = run.decision.spec
+    if decision.objective == BY_HAND:
+        decision = replace(spec.decision, at_least=decision.at_least, at_most=decision.at_most)
+        warnings.append(f"thresholds of {run.path} were chosen by hand: those of the new version are tuned")
+    options = dict(spec.options)
+    if options.get("classes") == run.record.classes:
+        del options["classes"]  # those of the new table
+    return replace(spec, data=data, decision=decision, options=options), warnings
+
+
+def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: bool, log: Log) -> Run | None:
+    """A version of this spec on the table as it is now; None if the old one is that.
+
+    It is fitted unless an earlier update has done so. Names of the user's own code mean the copies in the old
+    run.
+
+    Args:
+        trust, log: as for `load_run`.
+
+    Raises:
+        UntrustedError: the run names code, and the user does not trust it.
+    """
+    with own_files.using(old.path, old.record.own_code):
+        identities = _identities(spec, store)
+        if old.record.identity in identities:
+            return None
+        path = _version_of(folder, identities)
+        if path:
+            log(f"{path} was fitted on these rows by an update that has not promoted it")
+            return load_run(path, trust=trust, log=log)
+        new, _ = fit(store, spec, run=new_version(folder))
+        log(f"{new.path}: fitted in {new.record.seconds:.1f} s")
+        return new
+
+
+def _identities(spec: FitSpec, store: Store) -> set[str]:
+    """The identities that a run of this spec may have.
+
+    A spec that left the validation rows open has another identity than that of its run, which says which.
+    """
+    table = table_to_fit(store, spec.data, spec.split)
+    return {replace(spec, validation=kind).identity(store, table) for kind in {spec.validation, "auto"}}
+
+
+def _version_of(folder: Path, identities: set[str]) -> Path | None:
+    """The newest version in a folder that has one of these identities."""
+    for path in versions(folder)[::-1]:
+        with suppress(RunError), whole(path, FILES):  # a damaged one is none
+            if read_json(path / "run.json").get("identity") in identities:
+                return path
+    return None
+
+
+def new_rows(run: Run, table: Table) -> int:
+    """How many rows of a table are not among those that a run was fitted or evaluated on."""
+    keys = content_keys(table)
+    evaluated = {key.tobytes() for key in run.eval.keys}
+    return sum(key.tobytes() not in evaluated for key in keys[~run.has_seen(keys)])
+
+
+def compare(
+    old: Run, new: Run, store: Store, metric: MetricName, tolerance: float, *, anyway: bool, log: Log
+) -> Verdict:
+    """Compare a new version with the old one on the eval rows of the new one that the old one has not seen.
+
+    Both are measured against the labels as they are now, in the classes of the old one.
+
+    Args:
+        tolerance: by how much the metric may be lower.
+        anyway: also if thresholds were tuned on these rows.
+        log: called with each warning.
+
+    Raises:
+        DataError: thresholds were tuned on these rows, without `anyway`.
+        MissingRowsError: rows that were never extracted.
+    """
+    classes = old.record.classes
+    if lost := set(classes) - set(new.record.classes):
+        return Verdict("kept", f"no row has the labels {short_list(sorted(lost))} any more")
+    added = [name for name in new.record.classes if name not in classes]
+    if added:
+        log(f"new labels, which are not compared: {short_list(added)}")
+    table = table_to_fit(store, new.record.table, new.spec.split)
+    newer = evaluate_kept(new)
+    check_tuning([newer], anyway)
+    if old.has_seen(content_keys(table)).all() or old.has_seen(newer.rows.keys).all():
+        return Verdict("kept", "there are no eval rows that neither version was fitted on")
+    older, warnings = evaluate(old, store, table)
+    for line in warnings:
+        log(line)
+    newer = newer.subset(np.arange(len(newer.rows.ids)), classes)
+    comparison, _ = against_first([older, newer], anyway=True)
+    difference = comparison["differences"][0]["metrics"][metric]["difference"]
+    if difference is None:
+        return Verdict("kept", f"{metric} cannot be measured on these rows", comparison)
+    change = f"{metric} {difference:+.4f} on {comparison['n']} rows"
+    if difference < -tolerance:
+        return Verdict("kept", f"{change}: worse by more than {tolerance:g}", comparison)
+    if new.path.name in read_aliases(new.path.parent).withdrawn:
+        return Verdict("kept", f"rollback left {new.path.name}: only promote names it again", comparison)
+    return Verdict("promoted", f"{change}: not worse by more than {tolerance:g}", comparison)
