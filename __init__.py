@@ -27,15 +27,13 @@ if TYPE_CHECKING:
         ThresholdedClassifier,
         ablate,
         compare,
-        evaluate,
         fit,
         load,
         load_run,
-        predict,
         sweep,
         tune,
     )
-    from encode_once.deploy import Predictor
+    from encode_once.deploy import Predictions, Predictor, evaluate, predict
     from encode_once.extract import Columns, EncoderTransformer, encode
 
 __all__ = [
@@ -46,6 +44,7 @@ __all__ = [
     "Evaluation",
     "FeatureDataset",
     "FitSpec",
+    "Predictions",
     "Predictor",
     "Run",
     "Samples",
@@ -71,6 +70,9 @@ _ROOMS = {  # the rest: classify
     "Columns": "extract",
     "EncoderTransformer": "extract",
     "encode": "extract",
+    "Predictions": "deploy",
     "Predictor": "deploy",
+    "evaluate": "deploy",
+    "predict": "deploy",
 }
 __getattr__, __dir__ = lazy(__name__, {name: _ROOMS.get(name, "classify") for name in __all__})

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from encode_once.classify.experiments.ablation import ablate
     from encode_once.classify.experiments.sweep import sweep
     from encode_once.classify.runs.fit import fit
-    from encode_once.classify.runs.predict import evaluate, predict
     from encode_once.classify.runs.retune import measure_kept, retune
     from encode_once.classify.runs.run import Run, load_run
     from encode_once.classify.spec import FitSpec
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DatasetStore", "DecisionSpec", "Evaluation", "FeatureDataset", "FitSpec", "Run", "Samples",
-    "SystemComparison", "ThresholdedClassifier", "ablate", "compare", "evaluate", "fit", "load", "load_run",
-    "measure_kept", "predict", "retune", "sweep", "tune",
+    "SystemComparison", "ThresholdedClassifier", "ablate", "compare", "fit", "load", "load_run",
+    "measure_kept", "retune", "sweep", "tune",
 ]  # fmt: skip
 
 __getattr__, __dir__ = lazy(
@@ -44,12 +43,10 @@ __getattr__, __dir__ = lazy(
         "ThresholdedClassifier": "decisions.classifier",
         "ablate": "experiments.ablation",
         "compare": "systems.compare",
-        "evaluate": "runs.predict",
         "fit": "runs.fit",
         "load": "data.dataset_store",
         "load_run": "runs.run",
         "measure_kept": "runs.retune",
-        "predict": "runs.predict",
         "retune": "runs.retune",
         "sweep": "experiments.sweep",
         "tune": "tuning",

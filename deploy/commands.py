@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,7 +27,6 @@ from encode_once.deploy.forget_command import forget
 from encode_once.deploy.monitor_command import monitor
 from encode_once.deploy.options import (
     OF_DATA,
-    Encoding,
     encoding_options,
     measured_table_option,
     new_table_option,
@@ -46,9 +44,8 @@ from encode_once.extract.options import (
 CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
-    from encode_once.cache import Store, Table
-    from encode_once.classify.evaluation.evaluation import Evaluation
     from encode_once.classify.runs.run import Run
+    from encode_once.deploy.encoding import Encoding
 
 
 @verb()
@@ -68,7 +65,7 @@ def evaluate(
     differences: Path | None,
     excel_safe: bool,
     anyway: bool,
-    encoding: Encoding,
+    encoding: "Encoding",
     as_json: bool,
 ) -> None:
     """Measure a run on its eval rows or on other data; compare several runs on the same rows.
@@ -99,6 +96,7 @@ def evaluate(
     from encode_once.classify.runs.predict import differences as feature_differences
     from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.runs.retune import evaluate_kept
+    from encode_once.deploy.other_data import evaluate_on
 
     if not differences:
         refuse(excel_option, why="for the file that --differences writes")
@@ -112,7 +110,10 @@ def evaluate(
             warn(feature_differences(run, fitted_store(run)))
         evaluations = [evaluate_kept(run) for run in loaded]
     else:
-        evaluations = _evaluate_on(loaded, data, table, encoding)
+        evaluations = evaluate_on(loaded, data, table, encoding)
+        for evaluation in evaluations:
+            origin = f"{evaluation.run}: " if len(runs) > 1 else ""
+            warn([f"{origin}{line}" for line in evaluation.warnings])
     if len(evaluations) == 1:
         metrics = evaluations[0].with_intervals()
         print_result(metrics, as_json, lambda: metrics_text(metrics))
@@ -127,31 +128,6 @@ def evaluate(
         )
         say(f"{differences}: {count} rows")
     say_next("report", *runs)
-
-
-def _evaluate_on(runs: Sequence["Run"], data: str, split: str, encoding: Encoding) -> list["Evaluation"]:
-    """Measure runs on other data, in one store for all runs that read the same one."""
-    from encode_once.classify.runs.predict import choose_split, evaluate, store_for
-    from encode_once.extract.corrections import dropped
-
-    def choose(tables: Sequence["Table"]) -> "Table":
-        labelled = [table for table in tables if table.labels is not None]
-        return choose_split(labelled or tables, split, "train")
-
-    evaluations = []
-    trust = encoding.trusted(runs)
-    stores: dict[str, Store] = {}
-    with ExitStack() as stack:
-        for run in runs:
-            path = encoding.store or run.record.store
-            if path not in stores:
-                stores[path] = stack.enter_context(store_for(run, encoding.store))
-            table = encoding.encode(run, data, stores[path], trust, choose)
-            warn(dropped([table], stores[path]))
-            evaluation, warnings = evaluate(run, stores[path], table)
-            warn(warnings if len(runs) == 1 else [f"{run.path}: {line}" for line in warnings])
-            evaluations.append(evaluation)
-    return evaluations
 
 
 @verb()
@@ -178,7 +154,7 @@ def predict(
     caption: str,
     top: int | None,
     excel_safe: bool,
-    encoding: Encoding,
+    encoding: "Encoding",
     as_json: bool,
 ) -> None:
     """Predict labels for every row of a table, or for images, encoding only what is missing.
@@ -197,9 +173,9 @@ def predict(
       encode-once predict runs/mlp photo.jpg 'photos/*.jpg' --top 3
     """
     from encode_once.classify import load_run
-    from encode_once.classify.runs.predict import choose_split, label, store_for
     from encode_once.classify.runs.score_file import check_score_file, write_scores
     from encode_once.classify.runs.shown import shown_rows, text
+    from encode_once.deploy.other_data import label_rows_of
     from encode_once.extract.image_files import table_of_images
 
     if scores:
@@ -216,12 +192,7 @@ def predict(
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run, trust=encoding.trust, log=say)
-    with store_for(loaded, encoding.store) as store:
-        trust = encoding.trusted([loaded])
-        table = encoding.encode(
-            loaded, source, store, trust, lambda tables: choose_split(tables, split, "test", "train")
-        )
-        predicted = label(loaded, store, table)
+    table, predicted = label_rows_of(loaded, source, split, encoding)
     warn(predicted.warnings)
     if output is None and not named:
         output = Path("predictions.csv")

@@ -1,6 +1,7 @@
 """The command `monitor`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,10 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
-from encode_once.deploy.options import OF_DATA, Encoding, encoding_options, new_table_option
+from encode_once.deploy.options import OF_DATA, encoding_options, new_table_option
+
+if TYPE_CHECKING:
+    from encode_once.deploy.encoding import Encoding
 
 ALARM = 3  # exit status
 
@@ -41,7 +45,7 @@ def monitor(
     scores: Path | None,
     alpha: float,
     output: Path | None,
-    encoding: Encoding,
+    encoding: "Encoding",
     as_json: bool,
 ) -> None:
     """Compare new data with the run's eval rows; exit status 3 is an alarm, which a line on stderr names.

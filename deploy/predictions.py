@@ -1,4 +1,4 @@
-"""The labels and scores of rows, as a `Predictor` returns them."""
+"""The labels and scores of rows, as a `Predictor` or `predict` returns them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = 10  # rows that are printed
+
+
+class PredictionWarning(UserWarning):
+    """Something to know about labels or figures, such as features that are missing, or rows left out."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,7 +107,7 @@ class Predictions(Sequence[Prediction]):
         """The features of each row that the training mean replaced."""
         return [self.missing_of(row) for row in range(len(self))]
 
-    def to_frame(self) -> "pd.DataFrame":
+    def frame(self) -> "pd.DataFrame":
         """A DataFrame with a row for each row: `Labels`, `Missing` if any is, and a column for each class."""
         import pandas as pd
 

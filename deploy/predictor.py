@@ -18,18 +18,15 @@ from encode_once.classify.data.features import side_by_side
 from encode_once.classify.data.learned import texts_of
 from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.run import FittedFeature, Run, load_run
+from encode_once.deploy.encoding import Weights, weights_of
 from encode_once.deploy.inputs import Caption, InputRows, input_rows
-from encode_once.deploy.predictions import Predictions
+from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.batches import Row, TowerRunner
 from encode_once.extract.errors import InputError
 from encode_once.extract.in_memory import LoadedEncoders
 from encode_once.extract.trust import Trust, approve
 
 Rows = Sequence[Row | InputError | None]  # of n inputs; None: there is no input
-
-
-class PredictionWarning(UserWarning):
-    """Something about labels: features that are missing, or classes that were not learned."""
 
 
 class Predictor:
@@ -56,7 +53,7 @@ class Predictor:
         >>> predictor = Predictor("runs/mlp")                                         # doctest: +SKIP
         >>> predictor("photo.jpg")[0].labels                                          # doctest: +SKIP
         ['dog', 'boat']
-        >>> predictor(["a.jpg", array], ["a dog", None]).to_frame()                   # doctest: +SKIP
+        >>> predictor(["a.jpg", array], ["a dog", None]).frame()                      # doctest: +SKIP
     """
 
     def __init__(
@@ -64,7 +61,7 @@ class Predictor:
         run: str | os.PathLike[str] | Run,
         *,
         device: str = "auto",
-        weights: Mapping[str, str] | str | os.PathLike[str] | None = None,
+        weights: Weights = None,
         trust: bool = False,
         backend: str = "auto",
         batch_size: int | None = None,
@@ -77,7 +74,7 @@ class Predictor:
                 f"{self.run.path} is fitted on imported vectors ({', '.join(imported)}), which no encoder "
                 "makes: import those of the new rows, and use predict"
             )
-        files = _by_encoder(weights, list(record.encoders))
+        files = weights_of(weights, list(record.encoders))
         approved = approve(str(self.run.path), record.encoders, Trust((), files, trust))
         try:
             self._encoders = LoadedEncoders(
@@ -243,22 +240,6 @@ class Predictor:
             vectors = self._encoders.encode({name.stored for name in of_kind}, [*map(Caption, distinct)])
             encoded |= {name: (vectors[name.stored], places) for name in of_kind}
         return encoded
-
-
-def _by_encoder(
-    weights: Mapping[str, str] | str | os.PathLike[str] | None, encoders: Sequence[str]
-) -> dict[str, str]:
-    """Encoder → weights, also if only a file is given, for the only encoder."""
-    if weights is None:
-        return {}
-    if isinstance(weights, Mapping):
-        unknown = [name for name in weights if name not in encoders]
-        if unknown:
-            raise UsageError(f"weights of {unknown[0]}: the run's encoders are {', '.join(encoders)}")
-        return {name: os.fspath(file) for name, file in weights.items()}
-    if len(encoders) != 1:
-        raise UsageError(f"weights={os.fspath(weights)!r} for any of {', '.join(encoders)}: pass a mapping")
-    return {encoders[0]: os.fspath(weights)}
 
 
 def _block(name: str, feature: FittedFeature, values: Rows, places: RowIndex) -> StoredBlock:

@@ -163,8 +163,8 @@ def compare(
     check_tuning([newer], anyway)
     if old.has_seen(content_keys(table)).all() or old.has_seen(newer.rows.keys).all():
         return Verdict("kept", "there are no eval rows that neither version was fitted on")
-    older, warnings = evaluate(old, store, table)
-    for line in warnings:
+    older = evaluate(old, store, table)
+    for line in older.warnings:
         log(line)
     newer = newer.subset(np.arange(len(newer.rows.ids)), classes)
     comparison, _ = against_first([older, newer], anyway=True)

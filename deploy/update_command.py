@@ -8,12 +8,13 @@ import click
 
 from encode_once.cache import DataError, MissingDataError
 from encode_once.cache.options import ServedRun, json_option, print_result, say, say_next, verb, warn
-from encode_once.deploy.options import Encoding, encoding_options, measured_table_option
+from encode_once.deploy.options import encoding_options, measured_table_option
 from encode_once.deploy.service_commands import say_switch
 
 if TYPE_CHECKING:
     from encode_once.cache import Store, Table
     from encode_once.classify.runs.run import Run
+    from encode_once.deploy.encoding import Encoding
     from encode_once.extract.report import Report
 
 STATUS = {"promoted": 0, "kept": 4, "nothing new": 5}
@@ -43,7 +44,7 @@ def update(
     tolerance: float,
     anyway: bool,
     keep: int | None,
-    encoding: Encoding,
+    encoding: "Encoding",
     as_json: bool,
 ) -> None:
     """Encode what is new, fit the run in service again, and promote the new version unless it is worse.
@@ -114,7 +115,7 @@ def update(
     click.get_current_context().exit(STATUS[verdict.status])
 
 
-def _store(run: "Run", encoding: Encoding) -> "Store":
+def _store(run: "Run", encoding: "Encoding") -> "Store":
     """The store to extend.
 
     Raises:
@@ -133,7 +134,7 @@ def _store(run: "Run", encoding: Encoding) -> "Store":
 
 
 def _extracted(
-    run: "Run", data: str | None, split: str, encoding: Encoding, store: "Store"
+    run: "Run", data: str | None, split: str, encoding: "Encoding", store: "Store"
 ) -> "tuple[Report, str]":
     """Encode what is new; the report, and the source of the table to learn from."""
     from encode_once.classify.data.splits import TABLES

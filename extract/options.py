@@ -39,9 +39,7 @@ trust_option = click.option(
 
 def warn_of_failures(report: "Report") -> None:
     """Report an extraction that another command needed."""
-    warn(report.warnings)
-    if report.failures:
-        warn([f"{len(report.failures)} inputs could not be encoded, as {report.failures[0].input}"])
+    warn(report.remarks)
 
 
 weights_option = click.option(

@@ -59,6 +59,14 @@ class Report:
         """The number of rows in all tables."""
         return sum(map(len, self.tables))
 
+    @property
+    def remarks(self) -> list[str]:
+        """The warnings, and how many inputs failed."""
+        if not self.failures:
+            return self.warnings
+        failed = f"{len(self.failures)} inputs could not be encoded, as {self.failures[0].input}"
+        return [*self.warnings, failed]
+
     def as_json(self) -> dict[str, Any]:
         """The report as the command line prints it."""
         return {

@@ -60,10 +60,11 @@ ORDER = {
         "bench", "commands",
     ],
     "deploy": [
-        "options", "inputs", "predictions", "predictor", "predict_script", "decision_graph", "onnx_file",
-        "run_graph", "onnx_export", "image_policy", "caption_tokens", "encoder_graph", "whole_graph",
-        "graph_check", "folder", "run_forgetting", "forget", "forget_command", "monitor_command",
-        "service_versions", "service_commands", "update", "update_command", "bench", "commands",
+        "encoding", "options", "inputs", "predictions", "other_data", "predictor", "predict_script",
+        "decision_graph", "onnx_file", "run_graph", "onnx_export", "image_policy", "caption_tokens",
+        "encoder_graph", "whole_graph", "graph_check", "folder", "run_forgetting", "forget",
+        "forget_command", "monitor_command", "service_versions", "service_commands", "update",
+        "update_command", "bench", "commands",
     ],
 }  # fmt: skip
 

@@ -188,8 +188,8 @@ def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:
     return ""
 
 
-def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str]]:
-    """Evaluate a run on the rows of a labelled table that it was not fitted or tuned on, and list warnings.
+def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
+    """Evaluate a run on the rows of a labelled table that it was not fitted or tuned on.
 
     Rows with the content key (see `rows`) of a fitted or tuned row are left out, and counted in a warning.
 
@@ -244,4 +244,4 @@ def evaluate(run: Run, store: Store, table: Table) -> tuple[Evaluation, list[str
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
-    return Evaluation(str(run.path), classes, rows, probabilities, predictions, metrics), warnings
+    return Evaluation(str(run.path), classes, rows, probabilities, predictions, metrics, warnings=warnings)

@@ -336,7 +336,7 @@ def test_results_can_be_read_indexed_and_tabled(on_images, kinds):
     assert len(predictions[2:5]) == 3
     with pytest.raises(IndexError):
         predictions[16]
-    frame = predictions.to_frame()
+    frame = predictions.frame()
     assert frame.columns.tolist() == ["Labels", *predictions.classes]
     np.testing.assert_array_equal(frame[predictions.classes].to_numpy(), predictions.scores)
     text = repr(predictions)

@@ -128,11 +128,13 @@ def test_other_data_is_grouped_like_the_run_or_else_by_content_with_a_warning(do
     store = by_fours(doubled())
     (table,) = store.tables()
     run, _ = fit(store, "linear", groups="by", split="tail:200", run=tmp_path / "run")
-    evaluation, warnings = evaluate(run, store, table)
+    evaluation = evaluate(run, store, table)
+    warnings = evaluation.warnings
     assert together(evaluation.rows.groups) == together(run.eval.groups)
     assert not any("--groups" in line for line in warnings)
     del table.columns["by"]
-    evaluation, warnings = evaluate(run, store, table)
+    evaluation = evaluate(run, store, table)
+    warnings = evaluation.warnings
     assert together(evaluation.rows.groups) == []
     assert warnings[-1].startswith("intervals keep rows of equal content together")
     assert "nothing for --groups by" in warnings[-1]

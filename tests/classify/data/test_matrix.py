@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from encode_once.cache import Feature, Store, content_key
 from encode_once.cache.keys import pack
-from encode_once.classify import evaluate, fit, predict
+from encode_once.classify import fit
 from encode_once.classify.data.blocks import Matrix, StoredBlock
 from encode_once.classify.data.matrix import ColumnView, LazyMatrix, MatrixLike, RowView, chunks
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.heads import make
+from encode_once.classify.runs.predict import evaluate, predict
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
 

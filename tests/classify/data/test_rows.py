@@ -4,8 +4,9 @@ from hypothesis import strategies as st
 
 from encode_once.cache import content_key
 from encode_once.cache.keys import pack
-from encode_once.classify import evaluate, fit
+from encode_once.classify import fit
 from encode_once.classify.data.rows import match
+from encode_once.classify.runs.predict import evaluate
 
 LETTERS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=12)
 
@@ -36,7 +37,8 @@ def test_a_train_image_with_another_caption_is_not_evaluated(filled, tmp_path):
     table.captions = [f"{caption} Indeed." for caption in table.captions]
     table.caption_keys = pack(content_key(caption.encode()) for caption in table.captions)
     table.ids = [f"other-{name}" for name in table.ids]
-    evaluation, warnings = evaluate(run, store, table)
+    evaluation = evaluate(run, store, table)
+    warnings = evaluation.warnings
     assert evaluation.metrics["n"] == 100
     assert evaluation.metrics["micro_f1"] == metrics["micro_f1"]
     assert any(line.startswith("300 of 400 rows are left out") for line in warnings)
@@ -50,7 +52,7 @@ def test_without_images_a_row_is_identified_by_its_first_caption(filled, tmp_pat
     run, _ = fit(store, "linear", features=["e/text"], split="tail:100", run=tmp_path / "run")
     table.caption_keys[:50] = table.caption_keys[350:]
     # The 100 eval rows, and 50 rows that now have captions of eval rows.
-    assert evaluate(run, store, table)[0].metrics["n"] == 150
+    assert evaluate(run, store, table).metrics["n"] == 150
 
 
 def test_a_run_has_seen_the_rows_that_it_was_tuned_on(filled, tmp_path):

@@ -9,8 +9,9 @@ from sklearn.metrics import average_precision_score, log_loss
 
 from encode_once.cache import Failure
 from encode_once.cache.errors import DataError, MissingDataError, UsageError
-from encode_once.classify import evaluate, fit, load_run
+from encode_once.classify import fit, load_run
 from encode_once.classify.heads.prototype import Prototype, calibrate
+from encode_once.classify.runs.predict import evaluate
 
 
 def unit(vectors):
@@ -245,7 +246,7 @@ def test_a_run_with_prompts_does_not_standardise_features(filled, tmp_path):
     assert not loaded.model.mean.any()
     assert (loaded.model.scale == 1).all()
     assert metrics["mAP"] > 0.75
-    assert evaluate(loaded, store, table)[0].metrics["mAP"] == pytest.approx(metrics["mAP"], abs=1e-6)
+    assert evaluate(loaded, store, table).metrics["mAP"] == pytest.approx(metrics["mAP"], abs=1e-6)
     assert json.loads((run.path / "run.json").read_text())["options"]["classes"] == run.record.classes
     ordered = prompts[[2, 3, 1, 0, 4]]  # 9, 10, cat, dog, traffic light
     options["prompts"] = ordered

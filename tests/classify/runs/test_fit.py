@@ -14,9 +14,10 @@ import pytest
 from encode_once.cache import DataError, MissingDataError, SpecMismatchError, Store, UsageError, content_key
 from encode_once.cache.format.hdf5 import read_texts
 from encode_once.cache.keys import pack
-from encode_once.classify import evaluate, fit, load_run, predict, retune
+from encode_once.classify import fit, load_run, retune
 from encode_once.classify import spec as specs
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.runs.predict import evaluate, predict
 from encode_once.classify.runs.run import RunError
 from encode_once.classify.spec import FitSpec, code_key
 
@@ -135,12 +136,13 @@ def test_another_table_is_evaluated_on_the_rows_that_the_run_has_not_seen(filled
     store = filled()
     run, metrics = fit(store, "linear", run=tmp_path / "run")
     (table,) = store.tables()
-    evaluation, warnings = evaluate(run, store, table)
+    evaluation = evaluate(run, store, table)
+    warnings = evaluation.warnings
     assert evaluation.metrics["n"] == 40
     assert evaluation.metrics["micro_f1"] == pytest.approx(metrics["micro_f1"])
     assert any("360 of 400 rows are left out" in warning for warning in warnings)
     table.labels[0] = ("unicorn", *table.labels[0])
-    assert any("unicorn" in warning for warning in evaluate(run, store, table)[1])
+    assert any("unicorn" in warning for warning in evaluate(run, store, table).warnings)
 
 
 def test_a_run_refuses_a_store_with_other_features_of_the_same_name(filled, tmp_path):

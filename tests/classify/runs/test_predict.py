@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from encode_once import extract
 from encode_once.cache import DataError, Failure, SpecMismatchError, Store, content_key
 from encode_once.cache.keys import pack
-from encode_once.classify import fit, load_run, predict, retune
+from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.predict import check, differences, evaluate
+from encode_once.classify.runs.predict import check, differences, evaluate, predict
 from encode_once.cli import main
 from tests.classify.runs.labelling import label_file
 
@@ -163,11 +163,12 @@ def test_labels_that_the_run_does_not_know_are_named(filled, tmp_path):
     run, _ = fit(store, "linear", run=tmp_path / "run")
     first = run.record.classes[0]
     table = labelled(store, [(first, "fox"), (*(f"fish {chr(97 + n)}" for n in range(12)),)])
-    evaluation, warnings = evaluate(run, store, table)
+    evaluation = evaluate(run, store, table)
+    warnings = evaluation.warnings
     assert evaluation.metrics["n"] == 2
     (line,) = [line for line in warnings if "does not know" in line]
     assert line.endswith(f"left out: {', '.join(f'fish {chr(97 + n)}' for n in range(10))} and 3 more")
-    _, warnings = evaluate(run, store, labelled(store, [("dog",), ("cat, fox",)], "again"))
+    warnings = evaluate(run, store, labelled(store, [("dog",), ("cat, fox",)], "again")).warnings
     (line,) = [line for line in warnings if "does not know" in line]
     assert line.endswith("if 'cat, fox' is several, as the run knows 'cat', use --label-separator")
 

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 
 from encode_once.cache import DataError, UsageError
-from encode_once.classify import fit, predict
+from encode_once.classify import fit
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.runs.predict import predict
 from encode_once.classify.runs.score_file import check_score_file, write_scores
 from tests.classify.runs.labelling import label_file
 

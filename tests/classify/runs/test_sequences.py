@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from encode_once.cache import DataError, Failure
-from encode_once.classify import FitSpec, evaluate, fit, load_run, predict
+from encode_once.classify import FitSpec, fit, load_run
 from encode_once.classify.data.labels import class_names, label_matrix
 from encode_once.classify.heads import HEADS
+from encode_once.classify.runs.predict import evaluate, predict
 
 QUICK = {"epochs": 3, "width": 8, "hidden": 4, "device": "cpu", "progress": False}
 
@@ -64,7 +65,7 @@ def test_a_run_on_tokens_and_vectors_scores_the_same_when_it_is_loaded(store, tm
     np.testing.assert_allclose(scores[evaluated], run.eval.scores, atol=1e-5)
     assert warnings == run.record.warnings[:1]  # others are about the head
     assert "e/tokens: 2 of 400 rows have no vector" in warnings[0]
-    assert evaluate(loaded, store, table)[0].metrics["n"] == 40
+    assert evaluate(loaded, store, table).metrics["n"] == 40
 
 
 @pytest.mark.slow

@@ -1,0 +1,147 @@
+"""Other data encoded for a run, as the run needs it."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache import Store, Table, UsageError
+from encode_once.cache.names import FeatureName
+from encode_once.classify.runs.predict import check
+from encode_once.classify.runs.run import Run
+from encode_once.extract import Columns, Report, encode
+from encode_once.extract.in_memory import recorded_towers
+from encode_once.extract.trust import Trust, approve
+
+Weights = Mapping[str, str] | str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How other data are encoded for runs.
+
+    store: read and extended; None: the run's, which is only read, and RUN/store.
+    weights: the local files that the user names, of these encoders: encoder → file.
+    trust: whether code and files that the run names are used, if their hashes match.
+    inputs: arguments of `extract.encode` about the data.
+    say, warn: called with a message, and with warnings.
+    """
+
+    store: str | None
+    device: str
+    weights: Callable[[Sequence[str]], Mapping[str, str]]
+    trust: bool
+    say: Callable[[str], None]
+    warn: Callable[[Sequence[str]], None]
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def trusted(self, runs: Sequence[Run]) -> Trust:
+        """The code and files that the user trusts, of the encoders that the runs name."""
+        encoders = [*dict.fromkeys(name for run in runs for name in run.record.encoders)]
+        return Trust((), self.weights(encoders), self.trust, self.say)
+
+    def encode(
+        self,
+        run: Run,
+        data: str | os.PathLike[str] | Table,
+        store: Store,
+        trust: Trust,
+        choose: Callable[[Sequence[Table]], Table],
+    ) -> Table:
+        """Encode the features that a run needs of the table that is chosen among those of the data.
+
+        What could not be encoded is reported, and where the rest is kept.
+        """
+        check(run, store)
+        record = run.record
+        if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
+            line = f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"
+            self.warn([line])
+        if self.store is None and not store.base:
+            line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
+            self.warn([f"{line}; --store DIR names it"])
+        report = self.extend(run, data, store, trust, lambda tables: [choose(tables)], keep_tables=False)
+        if self.store is None or store.base:
+            self._say_where_kept(run, store, report)
+        return report.tables[0]
+
+    def extend(
+        self,
+        run: Run,
+        data: str | os.PathLike[str] | Table,
+        store: Store,
+        trust: Trust,
+        select: Callable[[Sequence[Table]], Sequence[Table]],
+        **options: Any,
+    ) -> Report:
+        """Encode the features that a run needs of selected tables of the data, and report what failed.
+
+        options: of `extract.encode`, beside those that the user passed.
+        """
+        record = run.record
+        weights = approve(str(run.path), record.encoders, trust)
+        _declare(run, store, weights)
+        report = encode(
+            data,
+            record.requested,
+            store,
+            weights=weights,
+            device=self.device,
+            captions=record.captions,
+            bit_depth=record.bit_depth,
+            select=select,
+            **{**self.inputs, "columns": self._columns(record.named_columns), **options},
+        )
+        self.warn(report.remarks)
+        return report
+
+    def _columns(self, of_run: Mapping[str, Sequence[str]]) -> Columns:
+        """The columns that the user names or, without any, those of the run's data, where there are such."""
+        columns: Columns = self.inputs.get("columns") or Columns()
+        return columns if columns.named else Columns.preferring(of_run)
+
+    def _say_where_kept(self, run: Run, store: Store, report: Report) -> None:
+        encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
+        if not encoded:
+            return
+        where = f"kept in {store.path}"
+        if store.base:
+            where += f", as {store.base.path} is only read"
+        if not (store.path.parent / "run.json").exists():
+            where = f"gone when this command ends, as {run.path} cannot be written"
+        self.say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")
+
+
+def _declare(run: Run, store: Store, weights: Mapping[str, str]) -> None:
+    """Declare the run's features in a store that lacks them: they are then encoded as the run needs them.
+
+    Raises:
+        SpecMismatchError: the encoders make them in another way here.
+    """
+    present = store.features()
+    for encoder, specs in run.record.specs.items():
+        names = {str(FeatureName(encoder, output)): spec for output, spec in specs.items()}
+        lacking = names.keys() - present
+        if lacking:
+            recorded_towers(encoder, specs, weights.get(encoder))
+        for name in sorted(lacking):
+            store.declare(name, names[name])
+
+
+def weights_of(weights: Weights, encoders: Sequence[str]) -> dict[str, str]:
+    """Encoder → file, also if only a file is named, for the only encoder.
+
+    Raises:
+        UsageError: the run uses no such encoder, or the file may be of any of several.
+    """
+    if weights is None:
+        return {}
+    if isinstance(weights, Mapping):
+        unknown = [name for name in weights if name not in encoders]
+        if unknown:
+            raise UsageError(f"weights of {unknown[0]}: the run's encoders are {', '.join(encoders)}")
+        return {name: os.fspath(file) for name, file in weights.items()}
+    if len(encoders) != 1:
+        raise UsageError(f"weights={os.fspath(weights)!r} for any of {', '.join(encoders)}: pass a mapping")
+    return {encoders[0]: os.fspath(weights)}

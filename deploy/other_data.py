@@ -1,0 +1,184 @@
+"""A run applied to other data than it was fitted on: its labels for them, and how good these are."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from encode_once.cache import Store, Table, UsageError
+from encode_once.cache.terminal import print_message
+from encode_once.classify.data.samples import Samples
+from encode_once.classify.evaluation.evaluation import Evaluation
+from encode_once.classify.runs import predict as predicting
+from encode_once.classify.runs.predict import Predicted, choose_split, differences, fitted_store, store_for
+from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.run import Run, load_run
+from encode_once.deploy.encoding import Encoding, Weights, weights_of
+from encode_once.deploy.predictions import Predictions, PredictionWarning
+from encode_once.extract.corrections import dropped
+
+Data = str | os.PathLike[str] | Samples
+
+
+def evaluate(
+    run: Run | str | os.PathLike[str],
+    data: Data | None = None,
+    *,
+    table: str = "auto",
+    store: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    weights: Weights = None,
+    trust: bool = False,
+    **inputs: Any,
+) -> Evaluation:
+    """Measure a run on its eval rows, or on other data, of which only what is missing is encoded.
+
+    Rows that the run was fitted or tuned on are left out, and counted in a warning. The store that it was
+    fitted from is only read: vectors of new rows are stored in RUN/store, or in `store`.
+
+    Args:
+        run: the run, or its folder.
+        data: a data set of a store, such as `load("store").dataset("val")`; or a folder, as for `encode`.
+        table: of a folder, the split; "auto": train if it has labels, else another.
+        store: read and extended, instead of the run's.
+        device, weights, trust: as for `Predictor`.
+        inputs: arguments of `encode` about the data, such as `columns`.
+
+    Raises:
+        DataError: the data has no labels that the run knows, or no rows that the run has not seen.
+        MissingRowsError: the data set lacks a vector that the run needs.
+        UsageError: an option without an effect.
+
+    Examples:
+        >>> encode_once.evaluate("runs/mlp").frame()                          # doctest: +SKIP
+        >>> encode_once.evaluate("runs/mlp", "more-photos").metrics["mAP"]    # doctest: +SKIP
+    """
+    run = run if isinstance(run, Run) else load_run(run, trust=trust)
+    notes = list[str]()
+    options = {"table": table != "auto", "store": store, "weights": weights, **inputs}
+    _check_options(options, data)
+    if data is None:
+        notes += differences(run, fitted_store(run))
+        evaluation = evaluate_kept(run)
+    elif isinstance(data, Samples):
+        evaluation = predicting.evaluate(run, data.store, data.table)
+    else:
+        encoding = _encoding(store, device, weights, trust, inputs, notes)
+        (evaluation,) = evaluate_on([run], data, table, encoding)
+    return replace(evaluation, warnings=_issued([*notes, *evaluation.warnings]))
+
+
+def evaluate_on(
+    runs: Sequence[Run], data: str | os.PathLike[str], split: str, encoding: Encoding
+) -> list[Evaluation]:
+    """Measure runs on other data, in one store for all runs that read the same one."""
+
+    def choose(tables: Sequence[Table]) -> Table:
+        labelled = [table for table in tables if table.labels is not None]
+        return choose_split(labelled or tables, split, "train")
+
+    evaluations = []
+    trust = encoding.trusted(runs)
+    stores: dict[str, Store] = {}
+    with ExitStack() as stack:
+        for run in runs:
+            path = encoding.store or run.record.store
+            if path not in stores:
+                stores[path] = stack.enter_context(store_for(run, encoding.store))
+            table = encoding.encode(run, data, stores[path], trust, choose)
+            encoding.warn(dropped([table], stores[path]))
+            evaluations.append(predicting.evaluate(run, stores[path], table))
+    return evaluations
+
+
+def predict(
+    run: Run | str | os.PathLike[str],
+    data: Data,
+    *,
+    table: str = "auto",
+    store: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    weights: Weights = None,
+    trust: bool = False,
+    **inputs: Any,
+) -> Predictions:
+    """The labels of every row of a data set or a folder, of which only what is missing is encoded.
+
+    For images and captions in memory, or single files, see `Predictor`.
+
+    Args:
+        table: of a folder, the split; "auto": test if there is one, else train.
+        run, data, store, device, weights, trust, inputs: as for `evaluate`.
+
+    Raises:
+        MissingRowsError: the data set lacks a vector that the run needs.
+        UsageError: there is no such split, or an option without an effect.
+
+    Examples:
+        >>> encode_once.predict("runs/mlp", "input").frame().to_csv("scores.csv")    # doctest: +SKIP
+    """
+    run = run if isinstance(run, Run) else load_run(run, trust=trust)
+    notes = list[str]()
+    _check_options({"table": table != "auto", "store": store, "weights": weights, **inputs}, data)
+    if isinstance(data, Samples):
+        rows, predicted = data.table, predicting.label(run, data.store, data.table)
+    else:
+        encoding = _encoding(store, device, weights, trust, inputs, notes)
+        rows, predicted = label_rows_of(run, data, table, encoding)
+    return Predictions(
+        rows.ids,
+        run.record.classes,
+        predicted.probabilities,
+        predicted.labels,
+        [*run.record.features],
+        predicted.missing,
+        _issued([*notes, *predicted.warnings]),
+    )
+
+
+def label_rows_of(
+    run: Run, data: str | os.PathLike[str] | Table, split: str, encoding: Encoding
+) -> tuple[Table, Predicted]:
+    """The table of a split of other data, and the labels of its rows."""
+
+    def choose(tables: Sequence[Table]) -> Table:
+        return choose_split(tables, split, "test", "train")
+
+    with store_for(run, encoding.store) as store:
+        table = encoding.encode(run, data, store, encoding.trusted([run]), choose)
+        return table, predicting.label(run, store, table)
+
+
+def _encoding(
+    store: str | os.PathLike[str] | None,
+    device: str,
+    weights: Weights,
+    trust: bool,
+    inputs: dict[str, Any],
+    notes: list[str],
+) -> Encoding:
+    """How Python encodes: warnings go to `notes`."""
+    path = None if store is None else os.fspath(store)
+    return Encoding(path, device, partial(weights_of, weights), trust, print_message, notes.extend, inputs)
+
+
+def _check_options(options: dict[str, Any], data: Data | None) -> None:
+    """Refuse options about a folder of data if there is none.
+
+    Raises:
+        UsageError: one has a value.
+    """
+    if data is not None and not isinstance(data, Samples):
+        return
+    if named := [name for name, value in options.items() if value]:
+        raise UsageError(f"{named[0]} is for a folder of data: nothing is encoded without")
+
+
+def _issued(notes: Sequence[str]) -> list[str]:
+    """The notes, each of which is issued as a warning of the caller's caller."""
+    for note in notes:
+        warnings.warn(note, PredictionWarning, stacklevel=3)
+    return [*notes]
