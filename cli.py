@@ -28,7 +28,7 @@ if __name__ in ("__main__", "__mp_main__"):
     sys.modules["encode_once"] = module_from_spec(_SPEC)
     _SPEC.loader.exec_module(sys.modules["encode_once"])
 
-from encode_once.cache import DataError, StoreError
+from encode_once.cache import DataError, EncodeOnceError, StoreError, settings
 from encode_once.cache.command_line import running
 from encode_once.cache.commands import features_argument, store
 from encode_once.cache.options import (
@@ -53,6 +53,7 @@ from encode_once.cache.options import (
 )
 from encode_once.cache.process import keep_freed_memory
 from encode_once.cache.terminal import one_line, printable, short_list
+from encode_once.cache.text_table import table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
@@ -103,8 +104,24 @@ class Program(Verbs):
             ctx.exit(error.exit_code)
 
 
+def _use_settings(context: click.Context, option: click.Parameter, path: Path | None) -> None:
+    """Take the defaults of all options from a file, which is read before anything else."""
+    is_found = path is None
+    path = path or Path(settings.FILE)
+    if context.resilient_parsing or (is_found and not path.is_file()):
+        return
+    try:
+        context.default_map = settings.default_map(main, path, found=is_found)
+    except EncodeOnceError as error:
+        raise settings.SettingsError(one_line(str(error))) from error
+    context.meta[settings.FILE] = path
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="encode-once")
+@click.option("--settings", type=click.Path(path_type=Path), metavar="FILE", envvar="ENCODE_ONCE_SETTINGS",
+              is_eager=True, expose_value=False, callback=_use_settings,
+              help="File of settings. [default: encode-once.toml in this folder, if any]")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print results, warnings and errors only.")
 @click.option("--log-format", type=click.Choice(["plain", "json"]), default="plain", show_default=True,
               help="Messages on stderr: lines of text, or of JSON with time, level and message.")  # fmt: skip
@@ -119,6 +136,7 @@ def main(context: click.Context, quiet: bool, log_format: str) -> None:
         from encode_once.cache.progress import hidden_bars
 
         context.with_resource(hidden_bars())
+    warn(settings.unknown_variables(main))
 
 
 @main.group(cls=Verbs)
@@ -151,6 +169,25 @@ for verb in deploy.of_runs:
     run_group.add_command(verb)
 for benchmark in (*extract.benches, *benchmarks.benches, *deploy.benches):
     bench.add_command(benchmark)
+
+
+@main.command("settings")
+@json_option
+@click.pass_context
+def show_settings(context: click.Context, as_json: bool) -> None:
+    """List the options that encode-once.toml or the environment sets, and where each comes from.
+
+    --json prints [{"option", "source", "commands": [name]}].
+
+    \b
+    Example:
+      encode-once settings
+    """
+    rows = settings.listed(context.find_root())
+    shown = [{**row, "commands": short_list(row["commands"])} for row in rows]
+    none = f"no {settings.FILE} and no variable of the environment sets an option"
+    print_result(rows, as_json, lambda: table_text(shown) if shown else none)
+    say_next("extract", "--help")
 
 
 GALLERY = 200  # rows of a page's gallery
@@ -630,7 +667,6 @@ def bench_store(
       encode-once bench store --data input --store store
     """
     from encode_once.cache.bench.store_vs_npy import against_npy, stat_check
-    from encode_once.cache.text_table import table_text
 
     tables = [against_npy(rows, dim), [stat_check(files)]]
     if data is not None:
@@ -659,6 +695,9 @@ def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> No
     results = [of_extract(count) for count in rows]
     results += [of_fit(name, count) for name in names for count in rows]
     print_result(results, as_json, lambda: table_text(results))
+
+
+settings.name_variables(main)
 
 
 def own_process() -> None:

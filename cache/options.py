@@ -16,6 +16,7 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from encode_once.cache.errors import EncodeOnceError, UsageError
+from encode_once.cache.settings import blamed, sources
 from encode_once.cache.terminal import one_line, printable
 
 if TYPE_CHECKING:
@@ -34,8 +35,17 @@ Command = Callable[..., Any]
 class Verb(click.Command):
     """A command whose wrong usage is reported with its own usage line, rather than that of its group."""
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the command; an error about a setting names the file or variable that it comes from."""
+        try:
+            return super().make_context(*args, **options)
+        except click.UsageError as error:
+            raise blamed(error) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; turn this project's errors of usage into click's."""
+        for setting, origin in sources(ctx):
+            say(f"{setting} (from {origin})")
         try:
             return super().invoke(ctx)
         except UsageError as error:

@@ -20,12 +20,15 @@ import pyarrow.parquet as pq
 from safetensors.numpy import load, save
 
 from encode_once.cache import Store, content_key
+from encode_once.cache.aliases import changing_aliases, resolved
 from encode_once.cache.describe import contents, listing
 from encode_once.cache.format import header, part
 from encode_once.cache.maintenance import repair, verify
 from encode_once.cache.options import REPORTED
+from encode_once.cache.settings import default_map
 from encode_once.cache.table import KIND as TABLE
 from encode_once.classify.runs.score_file import read_score_file, write_scores
+from encode_once.cli import main
 from encode_once.extract.corrections import correct
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys
@@ -613,6 +616,30 @@ def score_file(suffix, mutate):
     return file_format(f"scores{suffix}", prepare, whole(mutate), use)
 
 
+def _settings(folder):
+    lines = [
+        "[all]",
+        'store = "vectors"',
+        "[fit]",
+        "seed = 3",
+        'set = ["l2=3"]',
+        "[store.verify]",
+        "quick = true",
+    ]
+    (folder / "encode-once.toml").write_text("\n".join(lines))
+
+
+def _read_settings(folder):
+    default_map(main, folder / "encode-once.toml", found=True)
+
+
+def _aliases(folder):
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        with changing_aliases(folder) as aliases:
+            aliases.name(name, "champion")
+
+
 FORMATS = {
     "csv": data_file("train.csv", lambda: _csv(","), either(BYTES, mutations.of_lines), read_folder=True),
     "tsv": data_file("rows.tsv", lambda: _csv("\t"), either(BYTES, mutations.of_lines)),
@@ -631,6 +658,15 @@ FORMATS = {
     **{kind: image(kind) for kind in "jpeg png gif webp tiff bmp avif jpeg2000 ppm".split()},
     "corrections": file_format(
         "corrections.csv", _data_and_corrections, whole(either(BYTES, mutations.of_lines)), _correct
+    ),
+    "encode-once.toml": file_format(
+        "encode-once.toml", _settings, whole(either(BYTES, mutations.of_lines)), _read_settings
+    ),
+    "aliases.json": file_format(
+        "aliases.json",
+        _aliases,
+        whole(either(BYTES, json_tree, json_tree)),
+        lambda folder: resolved(f"{folder}@champion"),
     ),
     "word vectors": file_format(
         "vectors.txt",

@@ -1,0 +1,242 @@
+"""Settings of the command line in a file and in the environment: defaults of its options.
+
+`encode-once.toml` has a table for each command, as `[fit]` or `[store.verify]`, with the names of its
+options, and a table `[all]` for options that mean the same in all commands. Variables are called
+`ENCODE_ONCE_`, the command and the option, as `ENCODE_ONCE_FIT_SEED`. click takes the first of command line,
+environment, file and default: it reads the variables by the `envvar` of each option, which is named after the
+option rather than after the parameter, and the file by the `default_map` of its context.
+
+A file that is found in the working folder may be a stranger's, as part of data: it may not lead out of the
+folder, and not name code, weights or trust. A file that the user names may have every option.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from encode_once.cache.errors import DataError, MissingDataError, UsageError, unknown_name
+from encode_once.cache.input_files import IMAGE_MB, TEXT_MB, read_regular
+
+FILE = "encode-once.toml"
+PREFIX = "ENCODE_ONCE"
+ALL = "all"
+# Options that mean the same in all commands, where they have this default.
+SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
+NOT_SETTINGS = ("help", "version", "settings")
+NOT_FOUND = ("trust", "weights")  # options that a file found in the working folder may not set
+OTHER_VARIABLES = (IMAGE_MB[0], TEXT_MB[0], f"{PREFIX}_SETTINGS")
+
+Path_ = tuple[str, ...]
+
+
+def commands(group: click.Command, path: Path_ = ()) -> Iterator[tuple[Path_, click.Command]]:
+    """The names that lead to each command, and the command; the group itself first. None has an old name."""
+    yield path, group
+    for name, command in group.commands.items() if isinstance(group, click.Group) else ():
+        if not (command.hidden or command.deprecated):
+            yield from commands(command, (*path, name))
+
+
+def options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their long names, as `label-column`."""
+    return {
+        name: param
+        for param in command.params
+        if isinstance(param, click.Option)
+        for name in _names(param)
+        if name not in NOT_SETTINGS
+    }
+
+
+def name_variables(program: click.Group) -> None:
+    """Let click read each option from its variable, or from the one that all commands share."""
+    for path, command in commands(program):
+        for name, option in options(command).items():
+            variables = [_variable(*path, name)]
+            if _is_shared(name, option):
+                variables.append(_variable(name))
+            option.envvar = [*(option.envvar or ()), *variables]
+
+
+def _variable(*names: str) -> str:
+    return "_".join([PREFIX, *names]).upper().replace("-", "_")
+
+
+def _is_shared(name: str, option: click.Option) -> bool:
+    return name in SHARED and option.default == SHARED[name]
+
+
+def unknown_variables(program: click.Group) -> list[str]:
+    """A warning for each variable of the environment that looks like a setting and is none."""
+    own = [name for name in os.environ if name.startswith(f"{PREFIX}_")]
+    if not own:
+        return []
+    names = [*OTHER_VARIABLES]
+    for _, command in commands(program):
+        for option in options(command).values():
+            names += option.envvar or ()
+    unknown = sorted({*own} - {*names})
+    return [f"{unknown_name('variable', name, names)}; it is ignored" for name in unknown]
+
+
+def default_map(program: click.Group, path: Path, *, found: bool) -> dict[str, Any]:
+    """The content of a file of settings, as click takes it.
+
+    Args:
+        found: it was found in the working folder, rather than named by the user.
+
+    Raises:
+        EncodeOnceError: the file cannot be read, or has a name or a value that is not allowed.
+    """
+    content = _read(path)
+    shared = content.pop(ALL, {})
+    if not isinstance(shared, dict):
+        raise DataError(f"{path}: {ALL} is a table of options, [{ALL}]")
+    of_program = {name: option for name, option in options(program).items() if name in shared}
+    for name in shared:
+        if name not in (*SHARED, *of_program):
+            raise UsageError(
+                f"{path}: {unknown_name(f'option in [{ALL}]', name, [*SHARED, *options(program)])}"
+            )
+    _check(path, (ALL,), shared, found)
+    tree = _of_command(path, (), program, content, shared, found)
+    return tree | {option.name or "": shared[name] for name, option in of_program.items()}
+
+
+def _of_command(
+    file: Path,
+    path: Path_,
+    command: click.Command,
+    content: Mapping[str, Any],
+    shared: Mapping[str, Any],
+    found: bool,
+) -> dict[str, Any]:
+    """The defaults of a command by the names of its parameters, or those of the commands of a group."""
+    table = f"[{'.'.join(path)}]"
+    if not isinstance(content, dict):
+        raise DataError(f"{file}: {'.'.join(path)} is a table of options, {table}")
+    if isinstance(command, click.Group):
+        for name in content:
+            if name not in command.commands:
+                kind = f"command in {table}" if path else "command or table"
+                names = [*command.commands, *(() if path else (ALL,))]
+                raise UsageError(f"{file}: {unknown_name(kind, name, names)}")
+        return {
+            name: _of_command(file, (*path, name), member, content.get(name, {}), shared, found)
+            for name, member in command.commands.items()
+        }
+    named = options(command)
+    for name in content:
+        if name not in named:
+            raise UsageError(f"{file}: {unknown_name(f'option in {table}', name, named)}")
+    _check(file, path, content, found)
+    values = {
+        name: shared[name] for name, option in named.items() if name in shared and _is_shared(name, option)
+    }
+    return {
+        named[name].name or "": _as_list(named[name], value) for name, value in (values | content).items()
+    }
+
+
+def _as_list(option: click.Option, value: Any) -> Any:
+    """One value of an option that may be repeated is a list of one."""
+    return [value] if option.multiple and not isinstance(value, list) else value
+
+
+def _check(file: Path, path: Path_, content: Mapping[str, Any], found: bool) -> None:
+    """Refuse values that are no values of options, and those that a found file may not have."""
+    for name, value in content.items():
+        values = value if isinstance(value, list) else [value]
+        if not all(isinstance(item, str | int | float | bool) for item in values):
+            raise DataError(
+                f"{file}: {name} in [{'.'.join(path)}] is a text, a number, true, false or a list"
+            )
+        from_hub = name == "encoder" and any(":" in str(item) for item in values)
+        if found and (name in NOT_FOUND or from_hub or any(map(_leads_out, map(str, values)))):
+            raise UsageError(
+                f"{file}: {name} in [{'.'.join(path)}] names code, weights, trust or a place outside of this "
+                f"folder, which a file that is only found may not: use the option, or --settings {file}"
+            )
+
+
+def _leads_out(text: str) -> bool:
+    """Whether a value names code or a model by its file, or a path that is not below the working folder."""
+    parts = [part for part in re.split(r"[=:,;\[\]{}\"'\s]+", text) if part]
+    folder = Path.cwd().resolve()
+    outside = any(part.startswith("~") or not Path(part).resolve().is_relative_to(folder) for part in parts)
+    return outside or bool(re.search(r"\.py\b|\b(onnx|transformers|captioner|local-dir):", text))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(read_regular(path, TEXT_MB).decode("utf-8"))
+    except FileNotFoundError as error:
+        raise MissingDataError(f"{path}: there is no such file of settings") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is no TOML ({str(error) or 'it is nested too deeply'})") from error
+
+
+class SettingsError(click.ClickException):
+    """A file of settings that cannot be used."""
+
+    exit_code = 2
+
+
+def sources(context: click.Context) -> Iterator[tuple[str, str]]:
+    """`--option value` of each option that a file or the environment sets, and the file or variable."""
+    for option in dict.fromkeys(options(context.command).values()):
+        value, source = option.consume_value(context, {})
+        is_passed = context.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if not is_passed and (origin := _origin(context, option, source)):
+            yield f"--{_names(option)[0]} {_text(value)}".rstrip(), origin
+
+
+def _names(option: click.Option) -> list[str]:
+    """The long names of an option."""
+    return [text.removeprefix("--") for text in option.opts if text.startswith("--")]
+
+
+def _origin(context: click.Context, option: click.Option, source: ParameterSource | None) -> str:
+    """The variable or the file that a value comes from; "" for another source."""
+    if source is ParameterSource.ENVIRONMENT:
+        return next(name for name in option.envvar or () if os.environ.get(name))
+    return str(context.find_root().meta[FILE]) if source is ParameterSource.DEFAULT_MAP else ""
+
+
+def _text(value: Any) -> str:
+    if value is True:
+        return ""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def listed(program: click.Context) -> list[dict[str, Any]]:
+    """The options that a file or the environment sets, with the commands in which they do."""
+    by_setting: dict[tuple[str, str], list[str]] = {}
+    for path, command in commands(program.command):
+        defaults: Any = program.default_map or {}
+        for name in path:
+            defaults = defaults.get(name, {})
+        context = click.Context(command, parent=program, default_map=defaults)
+        for option, source in sources(context):
+            by_setting.setdefault((option, source), []).append(" ".join(path))
+    return [
+        {"option": option, "source": source, "commands": [name or "all" for name in names]}
+        for (option, source), names in by_setting.items()
+    ]
+
+
+def blamed(error: click.UsageError) -> click.UsageError:
+    """The same error, with the file or variable of the value that it is about."""
+    context, option = error.ctx, getattr(error, "param", None)
+    if context is None or not isinstance(option, click.Option):
+        return error
+    origin = _origin(context, option, context.get_parameter_source(option.name or ""))
+    return click.BadParameter(f"{error.message} (from {origin})", context, option) if origin else error
