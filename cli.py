@@ -111,7 +111,7 @@ def _use_settings(context: click.Context, option: click.Parameter, path: Path | 
     if context.resilient_parsing or (is_found and not path.is_file()):
         return
     try:
-        context.default_map = settings.default_map(main, path, found=is_found)
+        context.default_map = settings.default_map(main, path, trusted=not is_found)
     except EncodeOnceError as error:
         raise settings.SettingsError(one_line(str(error))) from error
     context.meta[settings.FILE] = path

@@ -85,11 +85,11 @@ def unknown_variables(program: click.Group) -> list[str]:
     return [f"{unknown_name('variable', name, names)}; it is ignored" for name in unknown]
 
 
-def default_map(program: click.Group, path: Path, *, found: bool) -> dict[str, Any]:
+def default_map(program: click.Group, path: Path, *, trusted: bool) -> dict[str, Any]:
     """The content of a file of settings, as click takes it.
 
     Args:
-        found: it was found in the working folder, rather than named by the user.
+        trusted: the user named it, rather than that it was found in the working folder.
 
     Raises:
         EncodeOnceError: the file cannot be read, or has a name or a value that is not allowed.
@@ -104,8 +104,8 @@ def default_map(program: click.Group, path: Path, *, found: bool) -> dict[str, A
             raise UsageError(
                 f"{path}: {unknown_name(f'option in [{ALL}]', name, [*SHARED, *options(program)])}"
             )
-    _check(path, (ALL,), shared, found)
-    tree = _of_command(path, (), program, content, shared, found)
+    _check(path, (ALL,), shared, trusted)
+    tree = _of_command(path, (), program, content, shared, trusted)
     return tree | {option.name or "": shared[name] for name, option in of_program.items()}
 
 
@@ -115,7 +115,7 @@ def _of_command(
     command: click.Command,
     content: Mapping[str, Any],
     shared: Mapping[str, Any],
-    found: bool,
+    trusted: bool,
 ) -> dict[str, Any]:
     """The defaults of a command by the names of its parameters, or those of the commands of a group."""
     table = f"[{'.'.join(path)}]"
@@ -128,14 +128,14 @@ def _of_command(
                 names = [*command.commands, *(() if path else (ALL,))]
                 raise UsageError(f"{file}: {unknown_name(kind, name, names)}")
         return {
-            name: _of_command(file, (*path, name), member, content.get(name, {}), shared, found)
+            name: _of_command(file, (*path, name), member, content.get(name, {}), shared, trusted)
             for name, member in command.commands.items()
         }
     named = options(command)
     for name in content:
         if name not in named:
             raise UsageError(f"{file}: {unknown_name(f'option in {table}', name, named)}")
-    _check(file, path, content, found)
+    _check(file, path, content, trusted)
     values = {
         name: shared[name] for name, option in named.items() if name in shared and _is_shared(name, option)
     }
@@ -149,7 +149,7 @@ def _as_list(option: click.Option, value: Any) -> Any:
     return [value] if option.multiple and not isinstance(value, list) else value
 
 
-def _check(file: Path, path: Path_, content: Mapping[str, Any], found: bool) -> None:
+def _check(file: Path, path: Path_, content: Mapping[str, Any], trusted: bool) -> None:
     """Refuse values that are no values of options, and those that a found file may not have."""
     for name, value in content.items():
         values = value if isinstance(value, list) else [value]
@@ -158,7 +158,7 @@ def _check(file: Path, path: Path_, content: Mapping[str, Any], found: bool) -> 
                 f"{file}: {name} in [{'.'.join(path)}] is a text, a number, true, false or a list"
             )
         from_hub = name == "encoder" and any(":" in str(item) for item in values)
-        if found and (name in NOT_FOUND or from_hub or any(map(_leads_out, map(str, values)))):
+        if not trusted and (name in NOT_FOUND or from_hub or any(map(_leads_out, map(str, values)))):
             raise UsageError(
                 f"{file}: {name} in [{'.'.join(path)}] names code, weights, trust or a place outside of this "
                 f"folder, which a file that is only found may not: use the option, or --settings {file}"

@@ -630,7 +630,7 @@ def _settings(folder):
 
 
 def _read_settings(folder):
-    default_map(main, folder / "encode-once.toml", found=True)
+    default_map(main, folder / "encode-once.toml", trusted=False)
 
 
 def _aliases(folder):
