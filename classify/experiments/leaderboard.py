@@ -22,10 +22,11 @@ def option(name: str, value: Any) -> str:
 
 
 def title(spec: FitSpec) -> str:
-    """What a trial is called: head, options and features, and a seed other than 0."""
+    """What a trial is called: head, options and features, if named, and a seed other than 0."""
     options = map(option, spec.options, spec.options.values())
     seed = [f"seed={spec.seed}"] if spec.seed else []
-    return " ".join([spec.head, *options, *seed, "on", " + ".join(spec.features)])
+    features = ["on", " + ".join(spec.features)] if spec.features else []
+    return " ".join([spec.head, *options, *seed, *features])
 
 
 def text(rows: Sequence[Row]) -> str:

@@ -73,6 +73,7 @@ def run_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1)
         else:
             trials[number].append(trial)
             progress.report(trial, tasks[number])
+    progress.end()
     return [trial for of_task in trials for trial in of_task]
 
 
@@ -83,6 +84,7 @@ class Progress:
         self._left = [spec.head for task in tasks for spec in task.specs]
         self._total, self._jobs, self._log, self._done = len(self._left), max(jobs, 1), log, 0
         self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._fitting = 0.0  # seconds
 
     def report(self, trial: Trial, task: Task) -> None:
         """Count a trial."""
@@ -90,6 +92,7 @@ class Progress:
         self._left.remove(trial.spec.head)
         if not trial.kept and not trial.error:
             self._seconds[trial.spec.head].append(trial.elapsed)
+            self._fitting += trial.seconds or 0.0
         figure = trial.metrics[task.by] if trial.metrics else None
         outcome = f"failed: {trial.error}" if trial.error else f"{task.by} {figure or 0:.3f}"
         kept = " (kept)" if trial.kept else ""
@@ -102,8 +105,22 @@ class Progress:
         for spec in specs:
             self._left.remove(spec.head)
 
+    def end(self) -> None:
+        """Say how long all fits took."""
+        if every := self._every:
+            rest = 1 - self._fitting / max(sum(every), self._fitting)
+            self._log(
+                f"{len(every)} runs fitted in {duration(sum(every) / self._jobs)}, {rest:.0%} of it for "
+                "thresholds, intervals and files"
+            )
+
+    @property
+    def _every(self) -> list[float]:
+        """Seconds of each trial that was fitted."""
+        return [seconds for of_head in self._seconds.values() for seconds in of_head]
+
     def _time_left(self) -> str:
-        every = [seconds for of_head in self._seconds.values() for seconds in of_head]
+        every = self._every
         if not every or not self._left:
             return ""
         usual = sum(every) / len(every)

@@ -102,6 +102,7 @@ class TrialRunner:
     store: Store
     folder: Path
     _tables: dict[tuple[str | None, str], Table] = field(default_factory=dict, repr=False)
+    _identities: dict[str, str] = field(default_factory=dict, repr=False)
 
     def table(self, spec: FitSpec) -> Table:
         """The table of a spec, which is read once for all trials of the same data and split.
@@ -114,12 +115,19 @@ class TrialRunner:
             self._tables[key] = table_to_fit(self.store, spec.data, spec.split)
         return self._tables[key]
 
+    def identity(self, spec: FitSpec) -> str:
+        """`FitSpec.identity`, which hashes the whole table, computed once for each spec."""
+        key = spec_text(spec)
+        if key not in self._identities:
+            self._identities[key] = spec.identity(self.store, self.table(spec))
+        return self._identities[key]
+
     __repr__ = short_repr
 
     def place(self, spec: FitSpec) -> Path:
         """The folder of a spec's run. It does not depend on the decision rule, which needs no refit."""
         title = re.sub(r"[^\w.=@]+", "-", leaderboard.title(spec))[:80]
-        return self.folder / f"{title}-{spec.identity(self.store, self.table(spec))[:12]}"
+        return self.folder / f"{title}-{self.identity(spec)[:12]}"
 
     def attempt(
         self, spec: FitSpec, others: Sequence[Path] = (), place: Path | None = None, *, refit: bool = False
@@ -144,8 +152,7 @@ class TrialRunner:
         Raises:
             EncodeOnceError: as `fit`.
         """
-        identity = spec.identity(self.store, self.table(spec))
-        run = None if refit else find_run([place, *others], identity)
+        run = None if refit else find_run([place, *others], self.identity(spec))
         if run is None:
             run, _ = fit(self.store, spec, run=place, overwrite=True, table=self.table(spec))
             return run, spec, False

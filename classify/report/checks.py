@@ -17,7 +17,7 @@ from encode_once.cache import EncodeOnceError, Store
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.keys import present
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import BoolArray, FloatArray, IntArray
+from encode_once.classify.arrays import BoolArray, IntArray
 from encode_once.classify.audit.audit import MIN_POSITIVES
 from encode_once.classify.data import features as featuring
 from encode_once.classify.evaluation import intervals
@@ -62,11 +62,6 @@ class Evidence:
     def evaluation(self) -> Evaluation:
         """The run on its eval rows."""
         return evaluate_kept(self.run)
-
-    @cached_property
-    def draws(self) -> dict[str, FloatArray]:
-        """Its metrics on bootstrap draws of the eval rows."""
-        return self.evaluation.own_draws
 
     @cached_property
     def recipe(self) -> Recipe | None:
@@ -222,7 +217,7 @@ def _gap(evidence: Evidence) -> str | None:
     rows = run.validation
     tuned = average_f1(rows.labels, run.decision(rows.scores), "micro")
     figure = evidence.evaluation.metrics["micro_f1"]
-    ends = intervals.interval(evidence.draws["micro_f1"], figure)
+    ends = intervals.interval(evidence.evaluation.own_draws["micro_f1"], figure)
     if ends is None or tuned <= ends[1] + MAX_GAP:
         return None
     return (

@@ -108,7 +108,7 @@ def summarise(
 
 def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
     run, evaluation = evidence.run, evidence.evaluation
-    metrics = evaluation.with_intervals(evidence.draws)
+    metrics = evaluation.with_intervals()
     rule, classes = run.decision, run.record.classes
     return {
         "run": str(run.path),

@@ -125,6 +125,7 @@ def library_versions(provenance: Mapping[str, str]) -> dict[str, str]:
     return {name: number for name, number in provenance.items() if name in LIBRARIES.values()}
 
 
+@cache
 def _version(package: str) -> str:
     """The version of an installed package; "" if there is no such metadata."""
     with suppress(PackageNotFoundError):

@@ -29,7 +29,14 @@ from encode_once.classify.evaluation.significance import (
     rank_test,
 )
 from encode_once.classify.runs.run import Run
-from encode_once.classify.systems.grouping import EvalSet, SystemRuns, by_data, group, labels
+from encode_once.classify.systems.grouping import (
+    EvalSet,
+    SystemRuns,
+    are_named_by_features,
+    by_data,
+    group,
+    labels,
+)
 
 EVAL_SETS, DATA_SETS = "eval sets of one data set", "data sets"  # blocks of ranks
 LOWER_IS_BETTER = {"hamming_loss", "coverage_error", "ranking_loss"}
@@ -152,8 +159,10 @@ def compare_systems(runs: Sequence[Run], metrics: Sequence[MetricName], anyway: 
     """
     systems, notes = group(runs)
     tables, entries = list[DataTable](), list[Entry]()
-    for data, of_data in by_data(systems).items():
-        table, entries = _table(data, of_data, metrics, anyway)
+    data_sets = by_data(systems)
+    features = are_named_by_features(data_sets.values())
+    for data, of_data in data_sets.items():
+        table, entries = _table(data, of_data, labels(of_data, features=features), metrics, anyway)
         tables.append(table)
     return {
         "metrics": [*metrics],
@@ -166,11 +175,15 @@ def compare_systems(runs: Sequence[Run], metrics: Sequence[MetricName], anyway: 
 
 
 def _table(
-    data: str, systems: Sequence[SystemRuns], metrics: Sequence[MetricName], anyway: bool
+    data: str,
+    systems: Sequence[SystemRuns],
+    names: Sequence[str],
+    metrics: Sequence[MetricName],
+    anyway: bool,
 ) -> tuple[DataTable, list[Entry]]:
     evaluations = [evaluation for system in systems for evaluation in system.evaluations]
     check_classes(evaluations)
-    entries, caveats = _comparable(systems, anyway)
+    entries, caveats = _comparable(systems, names, anyway)
     caveats += check_tuning(evaluations, anyway)
     keys = {eval_set.key for eval_set in entries[0].sets}
     tested = _SetTests(entries) if len(keys) > 1 else _RowTests(entries)
@@ -202,9 +215,10 @@ def _mean(row: SystemRow, metric: MetricName) -> float:
     return figure["mean"] if figure else float("-inf")
 
 
-def _comparable(systems: Sequence[SystemRuns], anyway: bool) -> tuple[list[Entry], list[str]]:
+def _comparable(
+    systems: Sequence[SystemRuns], names: Sequence[str], anyway: bool
+) -> tuple[list[Entry], list[str]]:
     """The systems on eval sets that all have: those of each, those that all share, or the rows they share."""
-    names = labels(systems)
     sets = [system.eval_sets for system in systems]
     keys = [{eval_set.key for eval_set in of_system} for of_system in sets]
     shared = set.intersection(*keys)

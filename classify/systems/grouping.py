@@ -1,7 +1,7 @@
 """Which runs are the same system, what it is called, and on which eval sets it was measured."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -125,9 +125,12 @@ def _seedless(run: Run) -> FitSpec:
     return replace(spec, options=options, seed=0)
 
 
-def labels(systems: Sequence[SystemRuns]) -> list[str]:
-    """What each system is called: head, options and features, and the settings in which it differs."""
-    titles = [title(system.spec) for system in systems]
+def labels(systems: Sequence[SystemRuns], *, features: bool = True) -> list[str]:
+    """What each system is called: head, options and features, and the settings in which it differs.
+
+    features: whether they are a part of the name.
+    """
+    titles = [title(system.spec if features else replace(system.spec, features=())) for system in systems]
     names = []
     for system, name in zip(systems, titles, strict=True):
         alike = [other.spec for other, same in zip(systems, titles, strict=True) if same == name]
@@ -135,6 +138,15 @@ def labels(systems: Sequence[SystemRuns]) -> list[str]:
         settings = ", ".join(f"{s} {getattr(system.spec, s)}" for s in differing)
         names.append(f"{name} ({settings})" if settings else name)
     return names
+
+
+def are_named_by_features(data_sets: Collection[Sequence[SystemRuns]]) -> bool:
+    """Whether features are a part of names: unless each data set has its own, the same for all its systems.
+
+    Without them, a head has the same name on all data sets.
+    """
+    sets = [{tuple(system.spec.features) for system in systems} for systems in data_sets]
+    return any(len(of_data) > 1 for of_data in sets) or len(set.union(*sets)) < len(sets) or len(sets) == 1
 
 
 def by_data(systems: Sequence[SystemRuns]) -> dict[str, list[SystemRuns]]:

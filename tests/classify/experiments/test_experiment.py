@@ -87,7 +87,8 @@ def test_a_head_that_seeds_do_not_change_is_fitted_once(filled, run, fits):
     assert sorted(row["head"] for row in rows) == ["forest", "forest", "forest", "knn", "linear"]
     assert [spec.options.get("seed", 0) for spec in fits if spec.head == "forest"] == [0, 3, 4]
     assert "linear on e/image + e/text: fitted once, as linear gives the same with every seed" in lines
-    assert "/5 forest" in lines[-1]
+    assert "/5 forest" in lines[-2]
+    assert lines[-1].startswith("5 runs fitted in ")
     assert len({tuple(load_run(row["run"]).eval.ids) for row in rows}) == 1
     again, _ = run(filled(name="store"), text.replace("[0, 3, 4]", "5"))
     assert len(fits) == 5 + 2, "the seeds 1 and 2 are new"
@@ -240,17 +241,23 @@ def test_progress_says_how_much_time_is_left():
     progress = Progress([Task([spec]) for spec in specs], lines.append, jobs=2)
     for spec, seconds, kept in ((specs[0], 0.1, True), (specs[1], 10, False), (specs[2], 400, False)):
         progress.report(
-            Trial(spec, "runs/a", metrics={"micro_f1": 0.5}, kept=kept, elapsed=seconds), Task([])
+            Trial(
+                spec, "runs/a", metrics={"micro_f1": 0.5}, kept=kept, seconds=0.8 * seconds, elapsed=seconds
+            ),
+            Task([]),
         )
     progress.skip([specs[3]])
     progress.report(Trial(specs[4], "runs/b", "it broke"), Task([]))
+    progress.end()
     assert lines == [
-        "1/5 linear on : micro_f1 0.500 (kept)",
+        "1/5 linear: micro_f1 0.500 (kept)",
         # mlp and knn: the mean of what was fitted
-        "2/5 linear on : micro_f1 0.500; 15 s left",
+        "2/5 linear: micro_f1 0.500; 15 s left",
         # mlp 400 s, and knn the mean of 10 s and 400 s, in two processes
-        "3/5 mlp on : micro_f1 0.500; 5 min left",
-        "4/4 knn on : failed: it broke",
+        "3/5 mlp: micro_f1 0.500; 5 min left",
+        "4/4 knn: failed: it broke",
+        # two processes at the same time
+        "2 runs fitted in 3 min, 20% of it for thresholds, intervals and files",
     ]
     assert [duration(seconds) for seconds in (99, 100, 5000, 7500)] == [
         "99 s",

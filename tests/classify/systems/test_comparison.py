@@ -235,6 +235,20 @@ def test_several_data_sets_are_compared_by_ranks(filled, fitted):
     json.dumps(tables)
 
 
+def test_systems_have_a_name_without_features_on_data_sets_that_have_their_own(filled, fitted):
+    runs = []
+    for number, feature in enumerate(("e/image", "e/text")):
+        store = filled(name=f"store{number}", source=f"data{number}/train.csv", seed=number, n=200)
+        runs += [fitted(store, head, f"{head}{number}", features=[feature]) for head in ("linear", "knn")]
+    tables = compare_systems(runs, METRICS)
+    assert [{row["system"] for row in table["systems"]} for table in tables["tables"]] == 2 * [
+        {"linear", "knn"}
+    ]
+    assert tables["ranks"]["mean_ranks"].keys() == {"linear", "knn"}
+    (alone,) = compare_systems(runs[:2], METRICS)["tables"]
+    assert {row["system"] for row in alone["systems"]} == {"linear on e/image", "knn on e/image"}
+
+
 def test_a_metric_of_errors_is_best_where_it_is_lowest(filled, fitted):
     store = filled()
     runs = [fitted(store, "linear", "a", features=["e/image"]), fitted(store, "linear", "b")]
