@@ -354,6 +354,36 @@ def bench_predict(
     print_result(result, as_json, lambda: text(result))
 
 
-verbs = (evaluate, predict, monitor, forget, export_run, update, promote, rollback)
+@verb()
+@click.argument("folders", nargs=-1, required=True, metavar="RUN|STORE...", type=RunFolder())
+@trust_option
+@json_option
+def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
+    """Rewrite runs and stores of earlier versions in the current one.
+
+    Reading needs no migration: runs and stores since version 2 are read as they are. Each run, and each
+    table of a store, is replaced at once or stays as it is. What an earlier version did not record is
+    named. After an interruption, the same command continues.
+
+    \b
+    Examples:
+      encode-once migrate store
+      encode-once migrate runs/mlp runs/linear
+    """
+    from encode_once.cache.migration import migrate_store
+    from encode_once.classify import load_run
+    from encode_once.classify.migration import migrate_run
+
+    done = {}
+    for folder in folders:
+        if (Path(folder) / "store.json").exists():
+            lines = migrate_store(existing_store(folder))
+        else:
+            lines = migrate_run(load_run(folder, trust=trust, log=say))
+        done[folder] = lines
+    print_result(done, as_json, lambda: "\n".join(line for lines in done.values() for line in lines))
+
+
+verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promote, rollback)
 of_runs = (runs_list,)
 benches = (bench_predict,)

@@ -56,7 +56,7 @@ ORDER = {
     ],
     "classify": [
         "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "pages", "systems", "audit", "report", "tuning", "monitoring", "doctor",
+        "experiments", "pages", "systems", "audit", "report", "migration", "tuning", "monitoring", "doctor",
         "bench", "commands",
     ],
     "deploy": [

@@ -24,12 +24,17 @@ from encode_once.cache.format.files import open_without_links, reading
 
 DEPTH = 8  # of nested groups; the library recurses
 NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
+HEAP_PLACE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a text in a heap
+HEAP_HEAD, OBJECT_HEAD = 16, 16  # bytes before the objects of a heap, and before the content of an object
 COMPACT_BYTES = 1 << 16  # the most that HDF5 stores in a data set's header
 
 
 @contextmanager
-def open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path, texts_in_heap: bool = False) -> Iterator[h5py.File]:
     """Open an HDF5 file for reading; an error in the block is of one line and names the file.
+
+    Args:
+        texts_in_heap: it may have data sets for `read_heap_texts`.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -38,7 +43,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         StoreError: the disk or the memory fails.
     """
     with reading(path), open_without_links(path) as content, h5py.File(content, "r") as file:
-        _check(file, content)
+        _check(file, content, texts_in_heap)
         yield file
 
 
@@ -125,6 +130,49 @@ def read_texts(group: h5py.Group, name: str, rows: int | None = None) -> list[st
     return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
 
 
+def read_heap_texts(path: Path, group: h5py.Group, name: str) -> list[str]:
+    """A data set of HDF5's own texts of any length, (n,), of an open file at that path.
+
+    Its bytes are read without the library, which does not return from reading a damaged heap. A heap is
+    "GCOL", four bytes, its size (8 bytes), and objects: a number from 1 on (2 bytes), 6 bytes, its size (8),
+    its content, padded to a multiple of 8. Runs before version 5 have such texts.
+
+    Raises:
+        ValueError: there is no such data set, or a text is not in the file.
+    """
+    dataset, content = _dataset(group, name), path.read_bytes()
+    start = dataset.id.get_offset()
+    is_text = h5py.check_string_dtype(dataset.dtype) is not None
+    if not is_text or dataset.ndim != 1 or (dataset.size and start is None):
+        raise ValueError(f"{name} has the type {dataset.dtype} and the shape {dataset.shape}")
+    places = np.frombuffer(content, HEAP_PLACE, len(dataset), start).tolist() if dataset.size else []
+    heaps: dict[int, dict[int, bytes]] = {}
+    texts = []
+    for length, heap, index in places:
+        if heap not in heaps:
+            heaps[heap] = _heap_objects(content, heap)
+        text = heaps[heap].get(index, b"") if length else b""
+        if len(text) < length:
+            raise ValueError(f"a text of {name} is not in the file")
+        texts.append(text[:length].decode("utf-8", "surrogateescape"))
+    return texts
+
+
+def _heap_objects(content: bytes, start: int) -> dict[int, bytes]:
+    """The objects by number of a heap that starts at a place of a file, up to the first that is damaged."""
+    objects: dict[int, bytes] = {}
+    if content[start : start + 4] != b"GCOL":
+        return objects
+    end = min(start + int.from_bytes(content[start + 8 : start + 16], "little"), len(content))
+    at = start + HEAP_HEAD
+    while at + OBJECT_HEAD <= end and (number := int.from_bytes(content[at : at + 2], "little")):
+        size = int.from_bytes(content[at + 8 : at + 16], "little")
+        at += OBJECT_HEAD
+        objects[number] = content[at : min(at + size, end)]
+        at += size + -size % 8
+    return objects
+
+
 def read_offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArray[np.uint64]:
     """The offsets of a group, (rows + 1,), which rise from 0 to `end`.
 
@@ -160,7 +208,7 @@ def _dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     return dataset
 
 
-def _check(file: h5py.File, content: BinaryIO) -> None:
+def _check(file: h5py.File, content: BinaryIO, texts_in_heap: bool) -> None:
     """Refuse what leads out of the file, and what would not fit into it.
 
     Raises:
@@ -182,12 +230,12 @@ def _check(file: h5py.File, content: BinaryIO) -> None:
             if isinstance(entry, h5py.Group):
                 pending.append((entry, depth + 1))
             else:
-                room -= _stored_bytes(entry, size)
+                room -= _stored_bytes(entry, size, texts_in_heap)
                 if room < 0:
                     raise ValueError("its data sets are larger than the file")
 
 
-def _stored_bytes(dataset: Any, size: int) -> int:
+def _stored_bytes(dataset: Any, size: int, texts_in_heap: bool) -> int:
     """The number of bytes that a data set takes in a file of `size` bytes.
 
     Raises:
@@ -199,9 +247,10 @@ def _stored_bytes(dataset: Any, size: int) -> int:
     is_plain = layout.get_layout() in (h5py.h5d.CONTIGUOUS, h5py.h5d.COMPACT) and not layout.get_nfilters()
     if not is_plain or layout.get_external_count():
         raise ValueError(f"{name} is compressed, in pieces, or stored elsewhere")
-    if dataset.dtype.kind not in NUMBERS or dataset.shape is None:
+    in_heap = texts_in_heap and h5py.check_string_dtype(dataset.dtype) is not None
+    if not (in_heap or dataset.dtype.kind in NUMBERS) or dataset.shape is None:
         raise ValueError(f"{name} has the type {dataset.dtype}")
-    used: int = prod(dataset.shape) * dataset.dtype.itemsize
+    used: int = prod(dataset.shape) * (HEAP_PLACE if in_heap else dataset.dtype).itemsize
     start: int = dataset.id.get_offset() or 0  # 0 if the data has no place of its own
     is_compact = layout.get_layout() == h5py.h5d.COMPACT and used <= COMPACT_BYTES
     if used and not is_compact and not 0 < start <= size - used:

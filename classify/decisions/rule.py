@@ -133,6 +133,11 @@ class DecisionSpec:
             sizes=rule.sizes,
         )
 
+    def fit_folds(self, scores: Scores, labels: LabelMatrix, folds: IntArray) -> "tuple[DecisionRule, ...]":
+        """The rule of each fold, fitted on the rows (n,) of the others; for its rows alone."""
+        others = (folds != fold for fold in range(folds.max() + 1))
+        return tuple(self.fit(scores[rows], labels[rows], intervals=False) for rows in others)
+
     def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
         """The rule for scores and labels in canonical order."""
         calibration = None

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.classify.arrays import State
 
 SEPARATOR = "|"  # between owner and array; it cannot occur in the names of heads and features
 SKOPS = "skops"  # the array of a state that is a file of skops
+INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
 MAY_BE_INFINITE = ("temperature",)  # arrays of a state; at an infinite temperature all neighbours vote alike
 
 

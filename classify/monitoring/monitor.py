@@ -143,7 +143,7 @@ def rows_of_table(run: Run, store: Store, table: Table) -> NewRows:
     """
     matrix = featuring.load(sources(run, store), table)
     predicted, keys = label_rows(run, matrix), content_keys(table)
-    seen = run.has_seen(keys)
+    seen = run.has_seen_rows(table)
     kept = np.flatnonzero(~seen)
     if not len(kept):
         raise DataError(f"{table.source} has no rows, or none that {run.path} was not fitted on")

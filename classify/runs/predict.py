@@ -211,7 +211,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
         )
     scores, warnings = predict(run, store, table)
     keys = content_keys(table)
-    seen = run.has_seen(keys)
+    seen = run.has_seen_rows(table)
     if seen.all():
         raise DataError(
             f"the run was fitted on all {len(table)} rows of {table.source}: none is left to measure"

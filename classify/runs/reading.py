@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ from safetensors.numpy import load_file
 
 from encode_once.cache import DataError, EncodeOnceError
 from encode_once.cache.format import files
-from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_texts
-from encode_once.cache.keys import KEY_BYTES, Keys
+from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_heap_texts, read_texts
+from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import FloatArray, State
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.state import MAY_BE_INFINITE, SEPARATOR
+from encode_once.classify.runs import upgrades
+from encode_once.classify.runs.upgrades import VERSION, WITH_BYTES, WITH_KEYS
 
 ROUNDING = 1e-5  # how far a score may be outside of [0, 1]
 
@@ -93,14 +96,15 @@ class _RuleFile:
     calibrated_by: str
     calibration: dict[str, list[float]] | dict[str, list[list[float]]] | None
     folds: list["_RuleFile"]
-    precedence: list[str] | None = None  # older files have none
+    precedence: list[str] | None = None
     sizes: list[int] | None = None
 
 
-def read_rule(path: Path, classes: Sequence[str], folds: int) -> DecisionRule:
+def read_rule(path: Path, classes: Sequence[str], folds: int, version: int = VERSION) -> DecisionRule:
     """The decision rule in `thresholds.json` of a run with these classes, and that many folds or 0."""
     content = read_json(path)
     with reading(path):
+        content = upgrades.rule(content, version)
         files.typed(_RuleFile, content)
         rule = DecisionRule.of_json(content, classes)
         _check_rule(rule, len(classes))
@@ -186,21 +190,31 @@ class KeptScores:
     fitted_on: Keys
 
 
-def read_scores(path: Path, classes: Sequence[str], features: int) -> KeptScores:
-    """The content of `scores.h5` of a run with these classes, and that many features."""
-    with reading(path), open_hdf5(path) as file:
-        if read_texts(file, "classes") != list(classes):
+def read_scores(path: Path, classes: Sequence[str], features: int, version: int = VERSION) -> KeptScores:
+    """The content of `scores.h5` of a run with these classes, and that many features.
+
+    Rows without a recorded content key have one of their id: runs on the same rows can be compared with each
+    other.
+    """
+    in_heap = version < WITH_BYTES
+    with reading(path), open_hdf5(path, texts_in_heap=in_heap) as file:
+        texts = partial(read_heap_texts, path) if in_heap else read_texts
+        if texts(file, "classes") != list(classes):
             raise ValueError("its classes are not those of run.json")
         fitted_on = read_array(file, "fitted_on", "u", (None, KEY_BYTES)).astype(np.uint8, casting="no")
-        validation = _scored_rows(file, "tune", len(classes), features)
-        return KeptScores(validation, _scored_rows(file, "eval", len(classes), features), fitted_on)
+        validation, evaluated = (
+            _scored_rows(file, name, texts(file, f"{name}/ids"), len(classes), features, version >= WITH_KEYS)
+            for name in ("tune", "eval")
+        )
+        return KeptScores(validation, evaluated, fitted_on)
 
 
-def _scored_rows(file: h5py.File, name: str, c: int, features: int) -> ScoredRows:
+def _scored_rows(
+    file: h5py.File, name: str, ids: list[str], c: int, features: int, has_keys: bool
+) -> ScoredRows:
     group = file.get(name)
     if not isinstance(group, h5py.Group):
         raise ValueError(f"there is no group {name}")
-    ids = read_texts(group, "ids")
     n = len(ids)
     scores = read_array(group, "scores", "f", (n, c))
     if not ((scores >= -ROUNDING) & (scores <= 1 + ROUNDING)).all():  # NaN is neither
@@ -214,9 +228,13 @@ def _scored_rows(file: h5py.File, name: str, c: int, features: int) -> ScoredRow
     folds, missing = optional("folds", "iu", (n,)), optional("missing", "b", (n, features))
     if folds is not None and not (folds.max() < n and {*folds.tolist()} == {*range(int(folds.max()) + 1)}):
         raise ValueError(f"folds of {name} are not numbered from 0")
+    if has_keys:
+        keys = read_array(group, "keys", "u", (n, KEY_BYTES)).astype(np.uint8, casting="no")
+    else:
+        keys = pack(content_key(f"id {row_id}".encode("utf-8", "surrogateescape")) for row_id in ids)
     return ScoredRows(
         ids=ids,
-        keys=read_array(group, "keys", "u", (n, KEY_BYTES)).astype(np.uint8, casting="no"),
+        keys=keys,
         scores=scores,
         labels=_booleans(read_array(group, "labels", "b", (n, c))),
         folds=folds,
@@ -234,10 +252,10 @@ def _booleans(values: NDArray[np.bool_]) -> NDArray[np.bool_]:
 # --------------------------------------------------------------------------------------- weights and history
 
 
-def read_weights(path: Path) -> State:
+def read_weights(path: Path, version: int = VERSION) -> State:
     """The arrays in `weights.safetensors`, without NaN and infinity."""
     with reading(path), files.open_without_links(path):
-        arrays: Mapping[str, NDArray[Any]] = load_file(path)
+        arrays: Mapping[str, NDArray[Any]] = upgrades.weights(load_file(path), version)
         for name, values in arrays.items():
             if values.dtype == np.bool_:
                 _booleans(values)

@@ -37,11 +37,7 @@ def decide(spec: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tu
     rule = spec.fit(tuned_on.scores, tuned_on.labels)
     if evaluated.folds is None or tune_on == "eval" or not spec.learns:
         return rule
-    others = (evaluated.folds != fold for fold in range(evaluated.folds.max() + 1))
-    scores, labels = evaluated.scores, evaluated.labels
-    return replace(
-        rule, folds=tuple(spec.fit(scores[rows], labels[rows], intervals=False) for rows in others)
-    )
+    return replace(rule, folds=spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds))
 
 
 def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:

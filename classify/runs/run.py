@@ -36,7 +36,7 @@ import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec
+from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec, Table
 from encode_once.cache.aliases import read_aliases, resolved
 from encode_once.cache.csv_file import write_csv
 from encode_once.cache.format.atomic import write_json
@@ -53,6 +53,7 @@ from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, V
 from encode_once.classify.data.columns import is_of_column
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.rows import content_keys, image_and_caption_keys
 from encode_once.classify.data.split_lists import short_split, with_list_files
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.data.text import Vectoriser
@@ -63,7 +64,7 @@ from encode_once.classify.evaluation.shown import metrics_html
 from encode_once.classify.heads import state as states
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.history import Epoch
-from encode_once.classify.runs import own_files
+from encode_once.classify.runs import own_files, upgrades
 from encode_once.classify.runs.checksums import (
     CHECKSUMS,
     check_file,
@@ -82,16 +83,22 @@ from encode_once.classify.runs.reading import (
     read_weights,
     reading,
 )
+from encode_once.classify.runs.upgrades import (
+    FORMAT,
+    SINCE,
+    VERSION,
+    WITH_CHECKSUMS,
+    WITH_FOLD_RULES,
+    WITH_HISTORY,
+)
 from encode_once.classify.spec import FitSpec
 
-FORMAT, VERSION = "encode-once run", 8
-SINCE = 7  # the oldest version that is read; its paths are not relative to the folder
 WEIGHTS, SCORES, RULE, HISTORY = "weights.safetensors", "scores.h5", "thresholds.json", "history.csv"
 CHECKED = ("run.json", SCORES, RULE, HISTORY)  # when a run is loaded; its weights when its model is
 CARD = "README.md"
 FILES = (*CHECKED, WEIGHTS, "metrics.json", "predictions.csv", CARD, CHECKSUMS)
+UNFINISHED = "unfinished"  # a file of versions before 7 while a decision rule was being written
 PAGE = "report.html"  # the run as `fit --report` shows it, if that was asked for
-INFINITE = np.finfo(np.float32).max  # in the file for an infinite scale: infinity is refused as damage
 
 
 @dataclass(frozen=True)
@@ -278,6 +285,7 @@ class Run:
     spec: what was asked for, with features, options and table as they were chosen. Its decision rule is the
         one asked for at first; `decision` is the current one.
     load_model: builds the model, which takes seconds and much memory; the same one each time.
+    version: of the files. All of them are written in the current version if any is.
     """
 
     path: Path
@@ -289,6 +297,7 @@ class Run:
     fitted_on: Keys  # (m, 16) content keys of the rows it was fitted or tuned on
     decision: DecisionRule
     history: Sequence[Epoch] = ()
+    version: int = VERSION  # of the files
     _evaluated: tuple[tuple[Any, ...], Evaluation] | None = field(
         default=None, init=False, repr=False, compare=False
     )
@@ -350,6 +359,13 @@ class Run:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on; none without content."""
         return present(keys) & (KeyIndex(self.fitted_on).find(keys) >= 0)
 
+    def has_seen_rows(self, table: Table) -> BoolArray:
+        """Which rows (n,) of a table it was fitted or tuned on; none without content.
+
+        Runs before version 4 recorded keys of a row's image and all its captions.
+        """
+        return self.has_seen(content_keys(table)) | self.has_seen(image_and_caption_keys(table))
+
     def save(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
         """Write the folder; a run that is there is replaced as a whole, or not at all.
 
@@ -368,12 +384,16 @@ class Run:
             self._write_card(new, card)
         own_files.forget_others(self.path, self.record.own_code)
         self._remove_page()
+        self.version = VERSION
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
         """Write the decision rule, and what depends on it: metrics, predictions and card; or none of them.
 
         card: as for `save`.
         """
+        if self.version < VERSION:
+            self.save(metrics, predictions, card)
+            return
         with replacing_together(self.path, FILES) as new:
             self._write_decision(new, metrics, predictions)
             self._write_card(new, card)
@@ -384,6 +404,9 @@ class Run:
 
         card: as for `save`.
         """
+        if self.version < VERSION:
+            self.save(metrics, predictions, card)
+            return
         with replacing_together(self.path, FILES) as new:
             self._write_scores(new)
             self._write_record(new)
@@ -540,11 +563,13 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
         raise MissingDataError(f"{path} is not a run: it has no run.json{hint}")
     content = read_json(path / "run.json")
     with reading(path / "run.json"):
-        spec, record = _parsed(path, content)
-    checksums, weights = check_files(path, CHECKED), path / WEIGHTS
+        version = _version(path, content)
+        spec, record = _parsed(path, upgrades.record(content, version))
+    has_checksums = version >= WITH_CHECKSUMS or (path / CHECKSUMS).exists()
+    checksums, weights = check_files(path, CHECKED) if has_checksums else None, path / WEIGHTS
     with reading(weights), open_without_links(weights), safe_open(weights, "numpy") as file:
         restored = any(states.is_restored(name) for name in file.keys())  # noqa: SIM118 — it is no mapping
-    checksum = checksums.get(WEIGHTS, "")
+    checksum = checksums.get(WEIGHTS, "") if checksums is not None else None
     if trust:
         own_files.approve(path, record.own_code, trust, log)
         if restored:
@@ -555,25 +580,45 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
         with own_files.using(path, record.own_code):
             if restored:
                 own_files.approve_restoring(weights, checksum, trust, lambda line: None)
-            return _load_model(weights, checksum, spec, record)
+            return _load_model(weights, checksum, version, spec, record)
 
-    scores = read_scores(path / SCORES, record.classes, len(record.features))
+    scores = read_scores(path / SCORES, record.classes, len(record.features), version)
     folds = 0 if scores.eval.folds is None else int(scores.eval.folds.max()) + 1
-    decision = read_rule(path / RULE, record.classes, folds)
-    history = read_history(path / HISTORY)
+    decision = read_rule(path / RULE, record.classes, folds, version)
+    history = read_history(path / HISTORY) if version >= WITH_HISTORY or (path / HISTORY).exists() else []
     validation, evaluated, fitted_on = scores.validation, scores.eval, scores.fitted_on
-    return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history)
+    lacks_folds = version < WITH_FOLD_RULES and not decision.folds and evaluated.folds is not None
+    if lacks_folds and spec.tune_on == "inner" and decision.spec.learns:
+        rules = decision.spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds)
+        decision = replace(decision, folds=rules)
+    return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history, version)
+
+
+def _version(folder: Path, content: dict[str, Any]) -> int:
+    """The version of a run, by the content of its `run.json`."""
+    name, version = content["format"], content["version"]
+    if name != FORMAT or type(version) is not int:
+        raise RunError(f"{folder} is no {FORMAT}, but version {version} of {name!r}")
+    if version > VERSION:
+        raise RunError(
+            f"{folder} was written by a newer encode-once (version {version}; this program reads versions "
+            f"{SINCE} to {VERSION}): update encode-once"
+        )
+    if version < SINCE:
+        raise RunError(
+            f"{folder} holds version {version}, but this program reads versions {SINCE} to {VERSION}: fit it "
+            "again"
+        )
+    if (folder / UNFINISHED).exists() and version < WITH_CHECKSUMS:
+        raise RunError(
+            f"{folder} has files of two decision rules, as a command was interrupted: tune it with the "
+            "program that wrote it, or fit it again"
+        )
+    return version
 
 
 def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
-    """The spec and the record in the content of `run.json`."""
-    name, version = content["format"], content["version"]
-    if name != FORMAT or version not in range(SINCE, VERSION + 1):
-        raise RunError(
-            f"{folder} holds version {version} of {name!r}, but this program reads versions {SINCE} to "
-            f"{VERSION} of {FORMAT!r} only: fit it again"
-        )
-    content = {"own_code": {}, **content}  # older files have none
+    """The spec and the record in the content of a `run.json` of the current version."""
     recorded = {field.name for field in fields(RunRecord)} & content.keys()
     record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
@@ -582,9 +627,8 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     paths = [record.store, record.table, *(feature.weights_file or "" for feature in features)]
     if any("\0" in text for text in [*paths, content["split"]]):
         raise ValueError("a path holds the character 0")
-    if version > SINCE:
-        record = record.with_paths(partial(absolute, folder=folder))
-        content["split"] = with_list_files(content["split"], partial(absolute, folder=folder))
+    record = record.with_paths(partial(absolute, folder=folder))
+    content["split"] = with_list_files(content["split"], partial(absolute, folder=folder))
     for feature in features:
         if feature.spec.get("modality") not in MODALITIES or feature.dim < 1 or feature.length < 1:
             raise ValueError("a feature has no modality, width or length")
@@ -599,15 +643,19 @@ def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
 def _arrays(model: Model) -> State:
     """Everything a model learned, as named arrays."""
     parts: dict[str, Head | Vectoriser] = {"head": model.head, **model.vectorisers}
-    arrays = {"mean": model.mean, "scale": np.minimum(model.scale, INFINITE), **states.merge(parts)}
+    arrays = {"mean": model.mean, "scale": np.minimum(model.scale, states.INFINITE), **states.merge(parts)}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _load_model(path: Path, checksum: str, spec: FitSpec, record: RunRecord) -> Model:
-    """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run."""
-    check_file(path, checksum)
+def _load_model(path: Path, checksum: str | None, version: int, spec: FitSpec, record: RunRecord) -> Model:
+    """The inverse of `_arrays`; the model has scored two rows, so that it is known to fit the run.
+
+    checksum: None for a version that has none.
+    """
+    if checksum is not None:
+        check_file(path, checksum)
     with reading(path):
-        arrays = read_weights(path)
+        arrays = read_weights(path, version)
         vectorisers = {}
         for name in record.features.keys() - record.stored.keys():
             vectorisers[name] = make_vectoriser(name)
@@ -622,7 +670,7 @@ def _load_model(path: Path, checksum: str, spec: FitSpec, record: RunRecord) -> 
             raise ValueError("scale is not positive")
         head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
         head.load_state(states.state_of("head", arrays))
-        model = Model(mean, np.where(scale == INFINITE, np.float32(np.inf), scale), head, vectorisers)
+        model = Model(mean, np.where(scale == states.INFINITE, np.float32(np.inf), scale), head, vectorisers)
         scores = model.scores(np.stack([mean, np.full(d, np.nan, np.float32)]))
         if scores.shape != (2, len(record.classes)) or not np.isfinite(scores).all():
             raise ValueError(f"it does not score {len(record.classes)} classes")
