@@ -370,6 +370,7 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
       encode-once migrate store
       encode-once migrate runs/mlp runs/linear
     """
+    from encode_once.cache import Store
     from encode_once.cache.migration import migrate_store
     from encode_once.classify import load_run
     from encode_once.classify.migration import migrate_run
@@ -377,7 +378,7 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
     done = {}
     for folder in folders:
         if (Path(folder) / "store.json").exists():
-            lines = migrate_store(existing_store(folder))
+            lines = migrate_store(Store(folder))
         else:
             lines = migrate_run(load_run(folder, trust=trust, log=say))
         done[folder] = lines

@@ -59,7 +59,7 @@ def test_a_run_of_version_7_keeps_its_paths(project, tmp_path):
     content["store"] = "store"  # relative paths were of the working folder
     Path("runs/linear/run.json").write_text(json.dumps(content))
     reseal(Path("runs/linear"))
-    assert load_run("runs/linear").record.store == "store"
+    assert load_run("runs/linear").record.store == str(Path.cwd() / "store")
 
 
 def test_a_renamed_project_finds_its_store(project, tmp_path):

@@ -573,13 +573,13 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
     if trust:
         own_files.approve(path, record.own_code, trust, log)
         if restored:
-            own_files.approve_restoring(weights, checksum, trust, log)
+            own_files.approve_restoring(weights, checksum or "", trust, log)
 
     @cache
     def load_model() -> Model:
         with own_files.using(path, record.own_code):
             if restored:
-                own_files.approve_restoring(weights, checksum, trust, lambda line: None)
+                own_files.approve_restoring(weights, checksum or "", trust, lambda line: None)
             return _load_model(weights, checksum, version, spec, record)
 
     scores = read_scores(path / SCORES, record.classes, len(record.features), version)
@@ -587,8 +587,8 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
     decision = read_rule(path / RULE, record.classes, folds, version)
     history = read_history(path / HISTORY) if version >= WITH_HISTORY or (path / HISTORY).exists() else []
     validation, evaluated, fitted_on = scores.validation, scores.eval, scores.fitted_on
-    lacks_folds = version < WITH_FOLD_RULES and not decision.folds and evaluated.folds is not None
-    if lacks_folds and spec.tune_on == "inner" and decision.spec.learns:
+    learns = spec.tune_on == "inner" and decision.spec.learns
+    if version < WITH_FOLD_RULES and learns and evaluated.folds is not None and not decision.folds:
         rules = decision.spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds)
         decision = replace(decision, folds=rules)
     return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history, version)

@@ -1,6 +1,7 @@
-"""The data of the golden files: thirty small images with captions and labels, and two small encoders.
+"""The data of the golden files: thirty small images with captions and labels.
 
-They must stay as they are, to the byte: the stores know the images by their bytes.
+glove.txt has random vectors of the words, and image.onnx is a random layer on an image's mean colour.
+All of it must stay as it is, to the byte: the stores know images and weights by their bytes.
 """
 
 import csv
@@ -45,30 +46,3 @@ def bitmap(pixels: np.ndarray) -> bytes:
     head = b"BM" + number(54 + pixels.size) + number(0) + number(54)
     shape = number(40) + number(width) + number(height) + number(1, 2) + number(24, 2) + number(0) * 6
     return head + shape + pixels[::-1, :, ::-1].tobytes()
-
-
-def write_encoders(folder: Path) -> None:
-    """Write glove.txt, vectors of the words, and image.onnx, a network from images to 6 numbers."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
-
-    draw = np.random.default_rng(7)
-    vectors = draw.normal(size=(len(WORDS), 50)).round(2)
-    lines = (f"{word} {' '.join(map(str, row.tolist()))}" for word, row in zip(WORDS, vectors, strict=True))
-    (folder / "glove.txt").write_text("\n".join(lines) + "\n")
-    weights = draw.normal(size=(3, 6)).astype(np.float32)
-    nodes = [
-        helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
-        helper.make_node("Flatten", ["pooled"], ["flat"]),
-        helper.make_node("MatMul", ["flat", "weights"], ["mixed"]),
-        helper.make_node("Tanh", ["mixed"], ["vectors"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "image",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 3, 16, 16])],
-        [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, ["n", 6])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, folder / "image.onnx")

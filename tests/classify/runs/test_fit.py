@@ -194,16 +194,6 @@ def test_unnamed_runs_do_not_overwrite_each_other(filled, tmp_path, monkeypatch)
     assert paths == ["runs/linear", "runs/linear-2", "runs/linear-3"]
 
 
-def test_a_run_of_an_older_format_is_refused_in_one_line(fitted):
-    _, run, _ = fitted
-    record = json.loads((run.path / "run.json").read_text())
-    (run.path / "run.json").write_text(json.dumps(record | {"version": 4}))
-    with pytest.raises(
-        RunError, match=r"run holds version 4 .* reads versions 7 to 8 .* only: fit it again$"
-    ):
-        load_run(run.path)
-
-
 def test_a_runs_identity_includes_the_programs_code(filled, tmp_path, monkeypatch):
     store = filled()
     run, _ = fit(store, "linear", run=tmp_path / "run")
