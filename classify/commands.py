@@ -1,4 +1,4 @@
-"""Commands of stage 2: fit heads and tune."""
+"""Commands of stage 2: fit heads, tune and repeat."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -206,4 +206,47 @@ def heads(name: str | None, as_json: bool) -> None:
     say_next("fit", "--head", name, *catalogue.example(record))
 
 
-verbs = (heads, tune)
+DIFFERENT = 6  # exit status of `rerun`
+
+
+@verb()
+@click.argument("run", type=RunFolder())
+@click.option("--run", "place", type=click.Path(), metavar="FOLDER",
+              help="Folder to write. [default: runs/NAME-rerun, or the next free one]")  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
+@click.option("--store", help="Folder of the feature store. [default: the run's store]")
+@click.option("--trust", is_flag=True,
+              help="Use the code, the prompts and the lists of ids that the run names.")  # fmt: skip
+@json_option
+def rerun(
+    run: str, place: str | None, overwrite: bool, store: str | None, trust: bool, as_json: bool
+) -> None:
+    """Fit a run again from its folder; report whether it gives the same, and what has changed since.
+
+    Everything is as it was: features, split, seeds, options, and the decision rule that the run has now.
+    Options that were not set take the defaults of that time. The store is only read, and encodes nothing. The
+    exit status is 0 if all scores, labels and thresholds are equal to the bit, and 6 if not.
+
+    --json prints {"run", "rerun", "equal", "eval": {"rows", "only_then", "only_now", "largest", "scores",
+    "labels"}, "validation": …, "classes_only_then", "classes_only_now", "predictions", "thresholds",
+    "metrics": {metric: {"then", "now", "difference"}}, "changes": [{"what", "then", "now"}], "seconds"}.
+
+    \b
+    Examples:
+      encode-once rerun runs/mlp
+      encode-once rerun runs/mlp --run runs/again --overwrite --json
+    """
+    from encode_once.classify import load_run
+    from encode_once.classify.runs import rerun as repeating
+
+    loaded = load_run(run, trust=trust, log=say)
+    result = repeating.rerun(
+        loaded, place, store, overwrite=overwrite, trust=trust, log=lambda line: warn([line])
+    )
+    print_result(result, as_json, lambda: repeating.text(result))
+    say_next("report", run, result["rerun"])
+    if not result["equal"]:
+        click.get_current_context().exit(DIFFERENT)
+
+
+verbs = (heads, rerun, tune)

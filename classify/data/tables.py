@@ -1,7 +1,7 @@
 """The table to learn from, with the rows of its other splits if these are to be used."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,24 +15,31 @@ from encode_once.classify.data.split_lists import list_files, split_column
 from encode_once.classify.data.splits import EVAL_WORDS, TABLES
 
 Item = TypeVar("Item")
+Log = Callable[[str], None]
 
 
-def table_to_fit(store: Store, data: str | os.PathLike[str] | None, split: str) -> Table:
+def table_to_fit(
+    store: Store, data: str | os.PathLike[str] | None, split: str, log: Log | None = None
+) -> Table:
     """The same as `choose_table`, with a column for a split SPEC of lists of ids, whose files it opens.
 
     Raises:
         EncodeOnceError: as `choose_table` and `split_column`.
     """
-    table = choose_table(store, data, split)
+    table = choose_table(store, data, split, log)
     columns = {split: split_column(split, table)} if list_files(split) else {}
     return replace(table, columns=table.columns | columns)
 
 
-def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str = "") -> Table:
+def choose_table(
+    store: Store, data: str | os.PathLike[str] | None, split: str = "", log: Log | None = None
+) -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
 
     The rows of its other splits are added for the split SPEC `TABLES`. Data that was moved since is found by
     its earlier place, too.
+
+    log: called with a line, instead of raising, if the file of a table changed since it was extracted.
 
     Raises:
         DataError: there is no such table, or several, or its file changed since it was extracted.
@@ -52,8 +59,8 @@ def choose_table(store: Store, data: str | os.PathLike[str] | None, split: str =
         raise DataError(
             f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
         )
-    table = load_current(store, tables[0])
-    return with_sibling_splits(store, table) if split == TABLES else table
+    table = load_current(store, tables[0], log)
+    return with_sibling_splits(store, table, log) if split == TABLES else table
 
 
 def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> list[TableHeader]:
@@ -63,7 +70,7 @@ def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> li
     return own or [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
 
 
-def with_sibling_splits(store: Store, train: Table) -> Table:
+def with_sibling_splits(store: Store, train: Table, log: Log | None = None) -> Table:
     """A train table with the rows of the labelled val and test tables next to it.
 
     The column `TABLES` has each row's split. Ids that are in several tables are preceded by the split. Of
@@ -90,7 +97,7 @@ def with_sibling_splits(store: Store, train: Table) -> Table:
         raise DataError(
             f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
         )
-    return stacked([train, *(load_current(store, header) for header in others)])
+    return stacked([train, *(load_current(store, header, log) for header in others)])
 
 
 def _rest_of_name(table: Table | TableHeader) -> str:
@@ -98,13 +105,16 @@ def _rest_of_name(table: Table | TableHeader) -> str:
     return Path(table.source).name.lower().replace(table.split.lower(), "")
 
 
-def load_current(store: Store, header: TableHeader) -> Table:
+def load_current(store: Store, header: TableHeader, log: Log | None = None) -> Table:
     """A table of the store.
 
     Raises:
-        DataError: its file changed since it was extracted.
+        DataError: its file changed since it was extracted, and there is no `log` to say so.
     """
-    check_current(store, header)
+    if log and store.is_outdated(header):
+        log(f"{header.source} changed since it was extracted: the rows in {store.path} are used")
+    else:
+        check_current(store, header)
     return store.load(header)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.classify import heads
-from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.folder import TECHNICAL
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
+from encode_once.classify.runs.asked import check_files
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec, code_key
@@ -42,10 +42,7 @@ def ablate(
     Raises:
         EncodeOnceError: the store no longer has what the run was fitted on, or the program has changed.
     """
-    prompts = run.spec.options.get("prompts")
-    files = [prompts] if isinstance(prompts, str) else []
-    if (files := [*files, *list_files(run.spec.split)]) and not trust:
-        raise DataError(f"{run.path} names files to open: {', '.join(files)}; pass --trust if they are yours")
+    check_files(run, trust=trust)
     if run.decision.spec.objective == BY_HAND:
         raise DataError(
             f"the thresholds of {run.path} were chosen by hand: tune it, for its variants are tuned"

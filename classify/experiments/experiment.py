@@ -17,9 +17,10 @@ from encode_once.classify.evaluation.intervals import METRICS, metric_named
 from encode_once.classify.evaluation.metrics import MetricName, Metrics
 from encode_once.classify.experiments import leaderboard, search
 from encode_once.classify.experiments.available import AvailableFeatures
-from encode_once.classify.experiments.folder import asked, newest, runs_in, spec_text
+from encode_once.classify.experiments.folder import newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.runs.asked import asked
 from encode_once.classify.spec import FitSpec
 
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from encode_once.cache import EncodeOnceError
+from encode_once.classify.runs.asked import FILLED_IN, asked
 from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec
 
-FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
 TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 
 
@@ -30,14 +30,6 @@ def newest(runs: Sequence[Run]) -> list[Run]:
     by_age = sorted(runs, key=lambda run: (run.record.created, str(run.path)))
     kept = {id(run) for run in {spec_text(asked(run)): run for run in by_age}.values()}
     return [run for run in runs if id(run) in kept]
-
-
-def asked(run: Run) -> FitSpec:
-    """The spec of a run without the options that `fit` adds; its decision rule is the current one."""
-    options = {name: value for name, value in run.spec.options.items() if name not in FILLED_IN}
-    if options.get("seed") == run.spec.seed:
-        del options["seed"]
-    return replace(run.spec, options=options, decision=run.decision.spec)
 
 
 def spec_text(spec: FitSpec) -> str:

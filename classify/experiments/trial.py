@@ -21,7 +21,8 @@ from encode_once.classify.evaluation.intervals import METRICS
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.tables import about
 from encode_once.classify.experiments import leaderboard
-from encode_once.classify.experiments.folder import asked, spec_text
+from encode_once.classify.experiments.folder import spec_text
+from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune

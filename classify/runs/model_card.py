@@ -283,7 +283,7 @@ def _head(run: Run) -> Iterator[str]:
 def _origin(run: Run) -> Iterator[str]:
     facts = run.record.origin.shown
     yield _facts(run, facts | {"seconds": run.record.seconds}) if facts else f"{UNKNOWN.capitalize()}."
-    yield "`run.json` has everything that is needed to repeat the run."
+    yield "`encode-once rerun RUN` fits it again, compares the scores, and lists what has changed since."
 
 
 def _head_name(run: Run) -> str:

@@ -12,8 +12,9 @@ from encode_once.cache import DataError
 from encode_once.cache.keys import content_key
 from encode_once.classify import heads
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.experiments.folder import TECHNICAL, asked, newest, runs_in, spec_text
+from encode_once.classify.experiments.folder import TECHNICAL, newest, runs_in, spec_text
 from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec

@@ -1,0 +1,31 @@
+"""What a run was asked for, by which it can be fitted again."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from encode_once.cache import DataError
+from encode_once.classify.data.split_lists import list_files
+from encode_once.classify.runs.run import Run
+from encode_once.classify.spec import FitSpec
+
+FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
+
+
+def asked(run: Run) -> FitSpec:
+    """The spec of a run without the options that `fit` adds; its decision rule is the current one."""
+    options = {name: value for name, value in run.spec.options.items() if name not in FILLED_IN}
+    if options.get("seed") == run.spec.seed:
+        del options["seed"]
+    return replace(run.spec, options=options, decision=run.decision.spec)
+
+
+def check_files(run: Run, *, trust: bool) -> None:
+    """Refuse to open files that a run of unknown origin names: its prompts, and lists of ids.
+
+    Raises:
+        DataError: it names some, and is not trusted.
+    """
+    prompts = run.spec.options.get("prompts")
+    files: Sequence[str] = [*([prompts] if isinstance(prompts, str) else []), *list_files(run.spec.split)]
+    if files and not trust:
+        raise DataError(f"{run.path} names files to open: {', '.join(files)}; pass --trust if they are yours")
