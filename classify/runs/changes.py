@@ -13,7 +13,7 @@ from encode_once.classify.runs.run import WEIGHTS, Run
 ABSENT = "–"
 
 
-class Change(NamedTuple):
+class ChangeSince(NamedTuple):
     """Something that was one thing when a run was fitted, and is another now."""
 
     what: str
@@ -24,7 +24,7 @@ class Change(NamedTuple):
         return f"{self.what}: {self.then} → {self.now}"
 
 
-def changes(then: Run, now: Run) -> list[Change]:
+def changes(then: Run, now: Run) -> list[ChangeSince]:
     """What has changed between a run and a later one; the later one's model must be at hand.
 
     Code that the runs name must be trusted.
@@ -38,18 +38,18 @@ def changes(then: Run, now: Run) -> list[Change]:
     ]
 
 
-def _differing(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Change]:
+def _differing(what: str, then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[ChangeSince]:
     """A change for each name with another value; `what` has a place for the name."""
     for name in sorted({*then, *now}):
         before, after = then.get(name, ABSENT), now.get(name, ABSENT)
         if before != after:
-            yield Change(what.format(name), str(before), str(after))
+            yield ChangeSince(what.format(name), str(before), str(after))
 
 
-def _of_program(then: Run, now: Run) -> Iterator[Change]:
+def _of_program(then: Run, now: Run) -> Iterator[ChangeSince]:
     before, after = then.record.origin, now.record.origin
     if not before.program:
-        yield Change("versions, defaults and machine", "not recorded", after.shown_program)
+        yield ChangeSince("versions, defaults and machine", "not recorded", after.shown_program)
         return
     yield from _differing("{}", {"program": before.shown_program}, {"program": after.shown_program})
     shared = before.libraries.keys() & after.libraries.keys()  # what only one of them imports decides nothing
@@ -75,19 +75,19 @@ def changed_defaults(run: Run) -> dict[str, tuple[Any, Any]]:
     }
 
 
-def _of_defaults(then: Run) -> Iterator[Change]:
+def _of_defaults(then: Run) -> Iterator[ChangeSince]:
     for name, (before, after) in changed_defaults(then).items():
-        yield Change(f"default of the option {name}", str(before), str(after))
+        yield ChangeSince(f"default of the option {name}", str(before), str(after))
 
 
-def _of_machine(then: Origin, now: Origin) -> Iterator[Change]:
+def _of_machine(then: Origin, now: Origin) -> Iterator[ChangeSince]:
     if then.program:
         names = ("processor", "cores", "threads", "gpu", "system")
         before, after = ({name: getattr(origin, name) or ABSENT for name in names} for origin in (then, now))
         yield from _differing("{}", before, after)
 
 
-def _of_table(then: Run, now: Run) -> Iterator[Change]:
+def _of_table(then: Run, now: Run) -> Iterator[ChangeSince]:
     yield from _differing("{}", {"table": then.record.table}, {"table": now.record.table})
     before, after = ({part: key[:8] for part, key in run.record.table_keys.items()} for run in (then, now))
     if before:
@@ -99,7 +99,7 @@ def _of_table(then: Run, now: Run) -> Iterator[Change]:
     )
 
 
-def _of_features(then: Run, now: Run) -> Iterator[Change]:
+def _of_features(then: Run, now: Run) -> Iterator[ChangeSince]:
     before, after = then.record.stored, now.record.stored
     keys = [{name: feature.key[:8] for name, feature in run.record.stored.items()} for run in (then, now)]
     yield from _differing("key of the feature {}", *keys)
@@ -111,7 +111,7 @@ def _of_features(then: Run, now: Run) -> Iterator[Change]:
         yield from _of_values(then, now)
 
 
-def _of_values(then: Run, now: Run) -> Iterator[Change]:
+def _of_values(then: Run, now: Run) -> Iterator[ChangeSince]:
     """Features of equal keys whose vectors differ, by the means of the same train rows.
 
     A head that takes the vectors as they are keeps no means, so nothing is found for it.
@@ -127,6 +127,6 @@ def _of_values(then: Run, now: Run) -> Iterator[Change]:
         start += length * width
         if not np.array_equal(before, after):
             most = float(np.abs(before - after).max())
-            yield Change(
+            yield ChangeSince(
                 f"vectors of {name}", "their mean over the train rows", f"differs by up to {most:.1e}"
             )
