@@ -29,6 +29,7 @@ from encode_once.classify.options import (
     seed_option,
     split_option,
     table_option,
+    task_option,
     validation_option,
 )
 
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     help="Head to fit: `heads` lists them; or your own, FILE.py:NAME, or sklearn.MODULE:CLASS.",
 )
 @features_option
+@task_option
 @split_option
 @groups_option
 @decision_options
@@ -115,6 +117,7 @@ def fit(
       encode-once fit --head mlp --features clip-vit-l/image --features clip-vit-l/text@table+coca-b32
       encode-once fit --head linear --features clip-vit-l/image --split tail:3000 --run runs/image
       encode-once fit --head mlp --set dropout=0.3 --objective micro
+      encode-once fit --head linear --task single
       encode-once fit --head linear --features tfidf:500 --data photos
       encode-once fit --head sklearn.svm:LinearSVC --set C=0.1
     """
@@ -124,13 +127,16 @@ def fit(
     from encode_once.classify.report import checks
     from encode_once.classify.runs.model_card import model_card
     from encode_once.classify.runs.trackers import check_tracker, track
-    from encode_once.classify.spec import FitSpec
+    from encode_once.classify.spec import FitSpec, check_decision
 
     checks.check_codes(ignore)
     for tracker in trackers:
         check_tracker(tracker)
     of_head = dict(settings) | ({} if budget is None else {"budget": budget})
-    spec = FitSpec(**options, decision=DecisionSpec(**decision), options=of_head)
+    rule = DecisionSpec(**decision)
+    if decision:
+        check_decision(options["task"], rule)
+    spec = FitSpec(**options, decision=rule, options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     for line in fitted.model.head.notes:

@@ -75,8 +75,8 @@ decision_options = grouped(
     click.option("--calibrate", metavar="METHOD",
                  help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
     click.option("--decide", type=DecisionRuleName(),
-                 help="expected-f1: each row's label set of greatest expected F1 [default]; or "
-                 "thresholds [default with an objective]."),
+                 help="expected-f1: each row's label set of greatest expected F1 [default]; thresholds "
+                 "[default with an objective]; or argmax: exactly one label per row."),
     click.option("--shrink/--no-shrink", default=None,
                  help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
     click.option("--objective", "--tune", "objective", metavar="OBJECTIVE",
@@ -113,6 +113,13 @@ validation_option = click.option(
     metavar="KIND",
     help="Rows to tune on: tenth (of the train rows), folds (all, out of fold), or auto: folds for up to "
     "1,500 train rows.",
+)
+task_option = click.option(
+    "--task",
+    default="multi",
+    show_default=True,
+    metavar="KIND",
+    help="multi: any number of labels per row; or single: exactly one.",
 )
 scale_option = click.option(
     "--scale",

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Store, Table, content_key, own_code
-from encode_once.cache.errors import unknown_name
+from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
+from encode_once.classify.data.labels import MULTI, SINGLE, TASKS
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.data.split_lists import with_list_files
 from encode_once.classify.data.standardise import SCALES
@@ -26,6 +27,7 @@ from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
 VALIDATION = ("auto", "tenth", "folds")
+ARGMAX = DecisionSpec(decide="argmax")  # the decision rule of the task "single"
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,12 @@ class FitSpec:
         data: the data folder whose table to learn from, if the store has several.
         scale: how columns are scaled, one of `classify.data.standardise.SCALES`.
         seed: of the split, the validation rows and the head.
+        task: "multi", any number of labels per row, or "single", exactly one: the decision rule is argmax,
+            and heads that can do so minimise the cross entropy of the softmax.
 
     Raises:
-        UsageError: unknown `tune_on`, `validation`, `scale`, objective or decision rule.
+        UsageError: unknown `tune_on`, `validation`, `scale`, `task`, objective or decision rule; a decision
+            rule that is not for the task.
     """
 
     head: str = "mlp"
@@ -66,6 +71,7 @@ class FitSpec:
     data: str | None = None
     scale: str = "auto"
     seed: int = 0
+    task: str = MULTI
 
     __repr__ = short_repr
 
@@ -74,13 +80,14 @@ class FitSpec:
             ("--tune-on", self.tune_on, TUNE_ON),
             ("--validation", self.validation, VALIDATION),
             ("--scale", self.scale, SCALES),
+            ("--task", self.task, TASKS),
         ):
             if chosen not in choices:
                 raise unknown_name(option, chosen, choices)
         decision = DecisionSpec(self.decision) if isinstance(self.decision, str) else self.decision
         options = {name: _as_json(value) for name, value in self.options.items()}
         values = {
-            "decision": decision,
+            "decision": decision_of(self.task, decision),
             "options": options,
             "features": tuple(self.features),
             "split": with_list_files(self.split, os.path.relpath),
@@ -115,12 +122,13 @@ class FitSpec:
 
     @property
     def head_options(self) -> dict[str, Any]:
-        """The options with which the head is made: with the spec's seed, unless they have one.
+        """The options with which the head is made: with the spec's seed, unless they have one, and its task.
 
         Raises:
             EncodeOnceError: there is no such head.
         """
-        return heads.with_seed(self.head, self.options, self.seed)
+        of_task = {"task": self.task} if self.task != MULTI and "task" in heads.options_of(self.head) else {}
+        return {**heads.with_seed(self.head, self.options, self.seed), **of_task}
 
     @property
     def own_code(self) -> dict[str, str]:
@@ -163,6 +171,7 @@ class FitSpec:
             "validation": None if self.split.startswith("kfold") else self.validation,
             "scale": self.scale,
             "seed": self.seed,
+            "task": self.task,
             "ids": table.ids,
             "labels": table.labels,
             "columns": table.columns,
@@ -170,6 +179,31 @@ class FitSpec:
         }
         content = json.dumps(decisive, sort_keys=True).encode()
         return content_key(content + image_and_caption_keys(table).tobytes()).hex()
+
+
+def decision_of(task: str, decision: DecisionSpec) -> DecisionSpec:
+    """The decision rule for a task: argmax in place of the default, if the task is "single".
+
+    Raises:
+        UsageError: see `check_decision`.
+    """
+    if task == SINGLE and decision == DecisionSpec():
+        return ARGMAX
+    check_decision(task, decision)
+    return decision
+
+
+def check_decision(task: str, decision: DecisionSpec) -> None:
+    """Refuse a decision rule that may give a row another number of labels than one, if the task is "single".
+
+    Raises:
+        UsageError: it does.
+    """
+    if task == SINGLE and decision.decide != ARGMAX.decide:
+        raise UsageError(
+            f"task single gives each row the class of its highest score, so that the rule {decision.decide} "
+            "does not apply: leave out options of the decision rule, or fit with --task multi"
+        )
 
 
 @cache

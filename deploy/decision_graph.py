@@ -37,10 +37,12 @@ class DecisionGraph(nn.Module):
         if rule.calibration is not None:
             by_pieces = rule.calibration.method == "isotonic"
             self.calibration = (PiecesGraph if by_pieces else LinesGraph)(rule.calibration)
-        bounds = rule.spec.at_least, rule.spec.at_most
+        bounds = rule.spec.bounds
         self.choose: nn.Module
-        if rule.spec.decide != "thresholds":
+        if rule.spec.decide == "expected-f1":
             self.choose = InOrder(ExpectedF1Graph(rule), rule, *bounds)
+        elif rule.spec.decide == "argmax":
+            self.choose = InOrder(HighestGraph(), rule, *bounds)
         elif bounds == (0, None):
             self.choose = ThresholdGraph(rule)
         else:
@@ -162,6 +164,15 @@ class MarginGraph(nn.Module):
         # Those that reach their thresholds come first, however margins were rounded.
         margins = torch.where(reached, margins.clamp(min=0), margins.clamp(max=-SMALLEST))
         return _descending(margins)[1], reached.long().sum(dim=1, keepdim=True)
+
+
+class HighestGraph(nn.Module):
+    """Probabilities (b, c) → columns in descending order, of which one is chosen."""
+
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns in order, and their number."""
+        ranked = _descending(probabilities)[1]
+        return ranked, torch.ones_like(ranked[:, :1])
 
 
 class ExpectedF1Graph(nn.Module):

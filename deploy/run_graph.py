@@ -12,10 +12,12 @@ from encode_once.cache import DataError
 from encode_once.classify import heads
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors
 from encode_once.classify.data.columns import ColumnValues, column_of
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.text.tfidf import TfIdf
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.label_rnn import LabelRNN
 from encode_once.classify.heads.linear import Linear
+from encode_once.classify.heads.task import probabilities as head_probabilities
 from encode_once.classify.heads.torch.head import TorchHead
 from encode_once.classify.heads.wrapped import Wrapped
 from encode_once.classify.runs.run import Run
@@ -39,7 +41,8 @@ class RunGraph(nn.Module):
         if not _is_exportable(run.model.head):
             able = ", ".join(name for name in heads.HEADS if _is_exportable(heads.make(name)))
             raise DataError(f"a run of head {run.spec.head} cannot be exported; those of {able} can")
-        self.network = _network(run.model.head)
+        self.network, self.task = _network(run.model.head), run.spec.task
+        self.own_task = getattr(run.model.head, "task", MULTI)
         self.decision = DecisionGraph(run.decision)
         self.register_buffer("mean", torch.from_numpy(run.model.mean))
         self.register_buffer("scale", torch.from_numpy(run.model.scale))
@@ -51,7 +54,10 @@ class RunGraph(nn.Module):
         """
         features = torch.cat(blocks, dim=1) if len(blocks) > 1 else blocks[0]
         standard = (features - self.mean) / self.scale
-        scores = self.network(torch.where(standard.isnan(), 0.0, standard)).sigmoid()
+        logits = self.network(torch.where(standard.isnan(), 0.0, standard))
+        scores = head_probabilities(logits, self.own_task)
+        if self.task != MULTI:
+            scores = scores / scores.sum(dim=1, keepdim=True)
         probabilities, labels = self.decision(scores)
         return probabilities.float(), labels
 

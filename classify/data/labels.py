@@ -5,7 +5,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix
+
+MULTI, SINGLE = TASKS = (
+    "multi",
+    "single",
+)  # any number of labels per row, or exactly one of two classes or more
+
+
+def require_one_label(labels: LabelMatrix, hint: str = "") -> None:
+    """Refuse labels (n, c) for the task "single" unless each row has exactly one.
+
+    hint: what to do, at the end of the message.
+
+    Raises:
+        DataError: with the number of rows that have none or several; or there is one class only.
+    """
+    counts = labels.sum(axis=1)
+    parts = [f"{n} {kind}" for n, kind in ((int((counts == 0).sum()), "have none"),
+                                           (int((counts > 1).sum()), "have several")) if n]  # fmt: skip
+    if parts:
+        raise DataError(
+            f"task single requires exactly one label in each row, but of {len(labels)} rows "
+            f"{' and '.join(parts)}{hint}"
+        )
+    if labels.shape[1] < 2:
+        raise DataError("task single requires two classes or more, and all rows have the same label")
 
 
 def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> LabelMatrix:

@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from encode_once.cache.errors import UsageError, unknown_name
+from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import (
     FloatArray,
@@ -27,7 +27,8 @@ from encode_once.classify.decisions.objectives import BY_HAND, Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 
-RULES = ("thresholds", "expected-f1")
+RULES = ("thresholds", "expected-f1", "argmax")
+USUAL_CALIBRATION = {"expected-f1": "sigmoid"}  # of the other rules: none
 USUAL_OBJECTIVE = "samples"  # of the fixed thresholds, the least far from the best: see docs/thresholds.md
 CALIBRATIONS = ("auto", "none", *METHODS)
 
@@ -40,8 +41,9 @@ class DecisionSpec:
         objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`; "auto":
             `USUAL_OBJECTIVE`.
         shrink: tune thresholds for unseen rows; False: the exact optimum on the tuning rows.
-        decide: "thresholds", or "expected-f1": each row's label set of greatest expected F1. "auto" is
-            "expected-f1", unless an objective or exact thresholds are requested.
+        decide: "thresholds"; "expected-f1": each row's label set of greatest expected F1; or "argmax": the
+            class of the highest score. "auto" is "expected-f1", unless an objective or exact thresholds are
+            requested.
         calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
         at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
             to their thresholds are added, or those least above theirs are dropped.
@@ -68,25 +70,38 @@ class DecisionSpec:
             raise unknown_name("--decide", self.decide, RULES)
         if self.calibrate not in CALIBRATIONS:
             raise unknown_name("--calibrate", self.calibrate, CALIBRATIONS)
+        plain = self.calibrate in ("auto", "none") and (self.at_least, self.at_most) == (0, None)
+        if self.decide == "argmax" and not plain:
+            raise UsageError(
+                "argmax gives each row exactly one label, by scores as they are: leave out --at-least, "
+                "--at-most and --calibrate"
+            )
         if self.at_least < 0 or (self.at_most is not None and self.at_most < max(self.at_least, 1)):
             raise UsageError(f"no row has at least {self.at_least} and at most {self.at_most} labels")
 
     @property
     def calibration(self) -> str:
         """The method by which scores are calibrated, or "none"."""
-        usual = "sigmoid" if self.decide == "expected-f1" else "none"
+        usual = USUAL_CALIBRATION.get(self.decide, "none")
         return usual if self.calibrate == "auto" else self.calibrate
 
     @property
+    def bounds(self) -> tuple[int, int | None]:
+        """The least and the greatest number of labels per row."""
+        return (1, 1) if self.decide == "argmax" else (self.at_least, self.at_most)
+
+    @property
     def learns(self) -> bool:
-        """Whether the rule depends on scores and labels; 0.5 for all, or a choice by hand, does not."""
-        fixed = self.decide == "thresholds" and not Objective.of(self.objective).measure
-        return self.calibration != "none" or not fixed
+        """Whether the rule depends on scores and labels; argmax, 0.5 and a choice by hand do not."""
+        tunes = self.decide == "thresholds" and bool(Objective.of(self.objective).measure)
+        return self.calibration != "none" or self.decide == "expected-f1" or tunes
 
     def __str__(self) -> str:
         objective = Objective.of(self.objective)
         if self.decide == "expected-f1":
             parts = ["sets of the greatest expected F1"]
+        elif self.decide == "argmax":
+            parts = ["the class of the highest score"]
         elif self.objective == BY_HAND:
             parts = ["thresholds chosen by hand"]
         elif objective.fixed is not None:
@@ -111,7 +126,7 @@ class DecisionSpec:
 
         Raises:
             DataError: shapes that do not match, scores that are NaN or outside [0, 1], labels that are not 0
-                or 1.
+                or 1; argmax of a single class.
             UsageError: the thresholds are chosen by hand.
         """
         if self.objective == BY_HAND:
@@ -120,6 +135,10 @@ class DecisionSpec:
             )
         labels = as_labels(labels)
         scores = as_scores(scores, labels)
+        if self.decide == "argmax" and labels.shape[1] < 2:
+            raise DataError(
+                "argmax chooses among two classes or more, but there is one: use --decide thresholds"
+            )
         rows, classes = canonical_order(scores, labels)
         block = np.ix_(rows, classes)
         rule = self._fitted(scores[block], labels[block], intervals)
@@ -143,18 +162,20 @@ class DecisionSpec:
         calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-        # The thresholds beside expected-f1 are for programs that only compare scores, as they are.
+        # The thresholds beside expected-f1 are for programs that only compare scores, as they are; argmax has
+        # none.
         by_thresholds = self.decide == "thresholds"
         values = calibration(scores) if calibration and by_thresholds else scores.astype(np.float64)
         objective = Objective.of(self.objective)
-        if not (intervals or by_thresholds):
+        if self.decide == "argmax" or not (intervals or by_thresholds):
             thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
         elif intervals or self.shrink:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
         counts = labels.sum(axis=1)
-        sizes = (int(counts.min()), int(counts.max())) if len(counts) and not by_thresholds else None
+        by_sets = self.decide == "expected-f1"
+        sizes = (int(counts.min()), int(counts.max())) if len(counts) and by_sets else None
         return DecisionRule(self, thresholds, calibration, sizes=sizes)
 
 
@@ -201,7 +222,8 @@ class DecisionRule:
         """Thresholds (c,) of the calibrated scores.
 
         The rule expected-f1 does not use them: its thresholds are for programs that only compare scores, and
-        are of the scores as they are. NaN in the rules of folds, which only label the eval rows.
+        are of the scores as they are. NaN in the rules of its folds, which only label the eval rows, and of
+        argmax.
         """
         return self.estimate.thresholds
 
@@ -210,7 +232,7 @@ class DecisionRule:
         """Whether the thresholds are of scores as they are, and no bounds apply to the number of labels."""
         spec, thresholds = self.spec, self.thresholds
         calibrated = self.calibration is not None and spec.decide == "thresholds"
-        return not (calibrated or spec.at_least or spec.at_most or np.isnan(thresholds).any())
+        return not (calibrated or spec.bounds != (0, None) or np.isnan(thresholds).any())
 
     def __call__(self, scores: Scores) -> LabelMatrix:
         """The labels (n, c) of rows with scores (n, c)."""
@@ -224,18 +246,20 @@ class DecisionRule:
         """The labels (n, c) of rows with probabilities (n, c)."""
         spec, thresholds = self.spec, self.thresholds
         by_thresholds = spec.decide == "thresholds"
-        if by_thresholds and not spec.at_least and spec.at_most is None:
+        if by_thresholds and spec.bounds == (0, None):
             return np.asarray(probabilities >= thresholds)
         order = np.arange(len(thresholds)) if self.precedence is None else self.precedence
         probabilities, thresholds = probabilities[:, order], thresholds[order]
         if by_thresholds:
             chosen = probabilities >= thresholds
             margins = logits(probabilities, FINEST) - logits(thresholds, FINEST)
+        elif spec.decide == "argmax":  # none by itself: the bounds add the label of the highest score
+            chosen, margins = np.zeros(probabilities.shape, np.bool_), probabilities
         else:
             least, most = self.sizes or (1, len(order))
             most = max(1, most if spec.at_most is None else min(most, spec.at_most))
             chosen, margins = best_sets(probabilities, most, may_be_empty=least == 0), probabilities
-        return _bounded(chosen, margins, spec.at_least, spec.at_most)[:, np.argsort(order)]
+        return _bounded(chosen, margins, *spec.bounds)[:, np.argsort(order)]
 
     @property
     def summary(self) -> RuleSummary:

@@ -216,7 +216,9 @@ def check_tuning(evaluations: Sequence[Evaluation], anyway: bool) -> list[str]:
 def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArray]) -> Difference:
     """draws: of the differences."""
     metrics: dict[MetricName, MetricChange] = {
-        name: _change(run.metrics[name], first.metrics[name], draws[name]) for name in intervals.ALL
+        name: _change(run.metrics[name], first.metrics[name], draws[name])
+        for name in intervals.ALL
+        if name in run.metrics and name in first.metrics
     }
     rows = zip(run.metrics["per_class"], first.metrics["per_class"], draws[CLASS_F1].T, strict=True)
     per_class: list[ClassChange] = [

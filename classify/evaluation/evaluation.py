@@ -106,7 +106,8 @@ class Evaluation:
     def with_intervals(self, draws: Mapping[str, FloatArray] | None = None) -> Metrics:
         """The metrics with their 95 % intervals under the key `intervals`."""
         draws = draws or self.own_draws
-        ends = {name: intervals.interval(draws[name], self.metrics[name]) for name in intervals.ALL}
+        names = [name for name in intervals.ALL if name in self.metrics]
+        ends = {name: intervals.interval(draws[name], self.metrics[name]) for name in names}
         return {**self.metrics, "intervals": ends}
 
     def subset(self, rows: RowIndex, classes: Sequence[str]) -> "Evaluation":
@@ -148,7 +149,7 @@ def measure_rule(
 ) -> Metrics:
     """The metrics of predictions (n, c), with the thresholds that made them and the rule in words."""
     metrics = measure(labels, predictions, probabilities, classes)
-    if rule.spec.decide == "expected-f1":  # no threshold belongs next to the F1 of these sets
+    if rule.spec.decide != "thresholds":  # no threshold belongs next to the F1 of sets and argmax
         rule = replace(rule, estimate=ThresholdEstimate(np.full(len(classes), np.nan)))
     per_class = zip(metrics["per_class"], rule.per_class(), strict=True)
     metrics["per_class"] = [{"label": row["label"], **threshold, **row} for row, threshold in per_class]

@@ -75,7 +75,8 @@ PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class
 BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the binormal model is not exact
 # Shown in tables of several runs.
 METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
-ALL: tuple[MetricName, ...] = tuple(name for name in get_args(MetricName) if name != "calibration_error")
+WITHOUT_DRAWS = {"calibration_error", "roc_auc"}
+ALL: tuple[MetricName, ...] = tuple(name for name in get_args(MetricName) if name not in WITHOUT_DRAWS)
 UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
 
@@ -129,18 +130,18 @@ def resampled(
         "ranking_loss": ranking_losses(labels, scores),
     }
     row_values = np.stack([*by_row.values()], axis=1).astype(np.float32)  # (n, 5)
-    has_positives = np.asarray(labels.any(axis=0))
     counted = [table.astype(np.float32) for table in (labels & predictions, predictions, labels)]
     parts = []
     for W in _weights(group, draws, seed):
         means = (W.T @ row_values / n).T.astype(np.float64)
         parts.append(
-            _of_counts(has_positives, *((W.T @ table).astype(np.float64) for table in counted))
+            _of_counts(labels, *((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
             | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     drawn |= _corrected_f1(drawn, labels, predictions, group)
+    drawn["accuracy"] = drawn["subset_accuracy"]
     drawn["mAP"] = _corrected_map(drawn.pop(AP), labels, scores, group)
     drawn[CLASS_F1] = drawn[CLASS_F1][:, np.argsort(classes)]
     return {
@@ -182,9 +183,10 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
 
 
 def _of_counts(
-    has_positives: BoolArray, hits: FloatArray, predicted: FloatArray, support: FloatArray
+    labels: LabelMatrix, hits: FloatArray, predicted: FloatArray, support: FloatArray
 ) -> dict[str, FloatArray]:
-    """Metrics from the weighted counts of each draw and class, (draws, c); has_positives is (c,)."""
+    """Metrics from the weighted counts of each draw and class, (draws, c), of rows with labels (n, c)."""
+    has_positives = np.asarray(labels.any(axis=0))
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
     return {
@@ -193,6 +195,7 @@ def _of_counts(
         "weighted_f1": _ratio((class_f1 * support).sum(axis=1), all_true),
         "precision": _ratio(all_hits, all_predicted),
         "recall": _ratio(all_hits, all_true),
+        "balanced_accuracy": _balanced_accuracy(labels, hits, predicted, support),
         CLASS_F1: class_f1,
     }
 
@@ -200,6 +203,18 @@ def _of_counts(
 def _macro_shares(has_positives: BoolArray) -> FloatArray:
     """What each class adds to macro F1, (c,): nothing without positives."""
     return np.asarray(has_positives / max(has_positives.sum(), 1))
+
+
+def _balanced_accuracy(
+    labels: LabelMatrix, hits: FloatArray, predicted: FloatArray, support: FloatArray
+) -> FloatArray:
+    """The mean recall of the classes, (draws,); a single class has its absence beside it."""
+    if labels.shape[1] == 1:
+        n = len(labels)
+        labels = np.hstack([~labels, labels])
+        hits = np.hstack([n - support - predicted + hits, hits])
+        support = np.hstack([n - support, support])
+    return np.asarray(_ratio(hits, support) @ _macro_shares(np.asarray(labels.any(axis=0))))
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

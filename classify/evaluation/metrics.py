@@ -5,25 +5,39 @@ calibration error. scikit-learn has all but the last, too, and is the tests' ora
 classes it takes 2.8 s, this module 0.4 s.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, as_labels, as_scores
+from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, as_labels, as_scores
 
 BINS = 15  # of the calibration error
 
 
 MetricName = Literal[
     "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "subset_accuracy",
-    "hamming_loss", "coverage_error", "ranking_loss", "calibration_error",
+    "hamming_loss", "coverage_error", "ranking_loss", "calibration_error", "accuracy", "balanced_accuracy",
+    "roc_auc",
 ]  # fmt: skip
 # What a line about a run shows.
 SUMMARY: tuple[MetricName, ...] = (
     "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall",
 )  # fmt: skip
+# Only where every row has exactly one label, or there is one class.
+OF_ONE_LABEL: tuple[MetricName, ...] = ("accuracy", "balanced_accuracy", "roc_auc")
+# Compare the classes of a row, so that they say nothing of a single class: they are None there.
+OF_SEVERAL_CLASSES: tuple[MetricName, ...] = ("samples_f1", "coverage_error", "ranking_loss")
+
+
+class ConfusionCell(TypedDict):
+    """How many rows of a class are labelled as that or another class."""
+
+    true: str
+    predicted: str
+    rows: int
 
 
 class ClassMetrics(TypedDict):
@@ -46,17 +60,21 @@ class Metrics(TypedDict):
     micro_f1: float
     macro_f1: float
     weighted_f1: float
-    samples_f1: float
+    samples_f1: float | None
     mAP: float | None
     precision: float
     recall: float
     subset_accuracy: float
     hamming_loss: float
-    coverage_error: float
-    ranking_loss: float
+    coverage_error: float | None
+    ranking_loss: float | None
     calibration_error: float
     per_class: list[ClassMetrics]
     n: int
+    accuracy: NotRequired[float]  # this and the following: see `measure`
+    balanced_accuracy: NotRequired[float]
+    roc_auc: NotRequired[float | None]
+    confusion: NotRequired[list[ConfusionCell]]
     objective: NotRequired[str]
     decided: NotRequired[str]  # the decision rule in words
     guarantee: NotRequired[str]  # the costs of a guaranteed precision or recall
@@ -80,6 +98,12 @@ def measure(
     correct, `hamming_loss` the share of wrong cells (row, class). `coverage_error` and `ranking_loss` are the
     means of `coverages` and `ranking_losses`, `calibration_error` is the mean over the classes.
 
+    If each row has exactly one label and exactly one is predicted, there are also `accuracy`;
+    `balanced_accuracy`, the mean recall of the classes with positives; and `confusion`, the cells of the
+    confusion matrix that are not 0, the largest first. So there are with a single class, whose absence then
+    counts as the other one, "not NAME"; with its `roc_auc`, None unless both occur. Metrics that compare the
+    classes of a row (`OF_SEVERAL_CLASSES`) are None there.
+
     Raises:
         DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
@@ -92,6 +116,12 @@ def measure(
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
     ap, calibration = _of_rankings(labels, scores)
     has_positives = support > 0
+    of_row = {
+        "samples_f1": row_f1(labels, predictions),
+        "coverage_error": coverages(labels, scores),
+        "ranking_loss": ranking_losses(labels, scores),
+    }
+    several = {name: float(values.mean()) if c > 1 else None for name, values in of_row.items()}
     per_class: list[ClassMetrics] = [
         {
             "label": names[k],
@@ -104,22 +134,66 @@ def measure(
         }
         for k in range(c)
     ]
-    return {
+    metrics: Metrics = {
         "micro_f1": float(f1(hits.sum(), predicted.sum() + support.sum())),
         "macro_f1": macro_mean(class_f1, support),
         "weighted_f1": float(class_f1 @ support / max(support.sum(), 1)),
-        "samples_f1": float(row_f1(labels, predictions).mean()),
+        "samples_f1": several["samples_f1"],
         "mAP": float(ap[has_positives].mean()) if has_positives.any() else None,
         "precision": float(hits.sum() / max(predicted.sum(), 1)),
         "recall": float(hits.sum() / max(support.sum(), 1)),
         "subset_accuracy": float((labels == predictions).all(axis=1).mean()),
         "hamming_loss": float((labels != predictions).mean()),
-        "coverage_error": float(coverages(labels, scores).mean()),
-        "ranking_loss": float(ranking_losses(labels, scores).mean()),
+        "coverage_error": several["coverage_error"],
+        "ranking_loss": several["ranking_loss"],
         "calibration_error": float(calibration.mean()),
         "per_class": per_class,
         "n": n,
     }
+    if c == 1:
+        metrics["roc_auc"] = roc_auc(labels[:, 0], scores[:, 0])
+        names = [f"not {names[0]}", names[0]]
+        labels, predictions = (np.hstack([~table, table]) for table in (labels, predictions))
+    if all((table.sum(axis=1) == 1).all() for table in (labels, predictions)):
+        _add_those_of_one_label(metrics, labels, predictions, names)
+    return metrics
+
+
+def _add_those_of_one_label(
+    metrics: Metrics, labels: LabelMatrix, predictions: LabelMatrix, names: Sequence[str]
+) -> None:
+    """Add the metrics of rows that have exactly one label, and exactly one predicted."""
+    pairs = zip(labels.argmax(axis=1).tolist(), predictions.argmax(axis=1).tolist(), strict=True)
+    cells = sorted(Counter(pairs).items(), key=lambda cell: (-cell[1], cell[0]))
+    hits, support = (labels & predictions).sum(axis=0), labels.sum(axis=0)
+    metrics["accuracy"] = float(hits.sum() / len(labels))
+    metrics["balanced_accuracy"] = macro_mean(hits / np.maximum(support, 1), support)
+    metrics["confusion"] = [
+        {"true": names[true], "predicted": names[predicted], "rows": rows}
+        for (true, predicted), rows in cells
+    ]
+
+
+def roc_auc(labels: BoolArray, scores: NDArray[np.floating]) -> float | None:
+    """The share of pairs of a positive and a negative row in which the positive scores higher; ties: half.
+
+    labels and scores are (n,). None without both.
+    """
+    negatives, positives = np.sort(scores[~labels]), scores[labels]
+    if not len(negatives) or not len(positives):
+        return None
+    below = sum(np.searchsorted(negatives, positives, side).mean() for side in ("left", "right"))
+    return float(below / 2 / len(negatives))
+
+
+def applies(metrics: Mapping[str, Any], name: str) -> bool:
+    """Whether a metric says something of such labels; without positives, mAP does, and has no value."""
+    return name in metrics and (name not in OF_SEVERAL_CLASSES or metrics[name] is not None)
+
+
+def summary(metrics: Mapping[str, Any]) -> list[MetricName]:
+    """The names of the metrics that a line about a run shows."""
+    return [name for name in (*OF_ONE_LABEL, *SUMMARY) if applies(metrics, name)]
 
 
 def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
@@ -127,9 +201,9 @@ def f1(hits: NDArray[Any], size: NDArray[Any]) -> FloatArray:
     return np.asarray(2 * hits / np.maximum(size, 1))
 
 
-def macro_mean(class_f1: FloatArray, support: NDArray[Any]) -> float:
-    """Macro F1: the mean F1 (c,) of the classes with positives; support (c,) is their number of these."""
-    return float(class_f1[support > 0].mean()) if support.any() else 0.0
+def macro_mean(values: FloatArray, support: NDArray[Any]) -> float:
+    """The mean of values (c,), such as F1, of the classes with positives; support (c,) is their number."""
+    return float(values[support > 0].mean()) if support.any() else 0.0
 
 
 def average_f1(labels: LabelMatrix, predictions: LabelMatrix, average: str) -> float:

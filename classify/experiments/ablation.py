@@ -12,6 +12,7 @@ from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.classify import heads
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
@@ -80,7 +81,7 @@ def variants(spec: FitSpec) -> Iterator[tuple[str, FitSpec]]:
         others = {name: kept for name, kept in spec.options.items() if name != option}
         before, after = leaderboard.option(option, value), leaderboard.option(option, defaults[option])
         yield f"{after}, not {before.partition('=')[2]}", replace(spec, options=others)
-    for loss in heads.class_of(spec.head).LOSSES:
+    for loss in heads.class_of(spec.head).LOSSES if spec.task == MULTI else ():
         if loss != spec.options.get("loss", defaults["loss"]):
             yield f"loss={loss}", replace(spec, options={**spec.options, "loss": loss})
 

@@ -28,6 +28,7 @@ from encode_once.classify.options import (
     scale_option,
     split_option,
     table_option,
+    task_option,
     validation_option,
 )
 
@@ -61,6 +62,7 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
               help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
 @click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
+@task_option
 @split_option
 @groups_option
 @decision_options

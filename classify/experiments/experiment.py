@@ -21,7 +21,7 @@ from encode_once.classify.experiments.folder import newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
 from encode_once.classify.runs.asked import asked
-from encode_once.classify.spec import FitSpec
+from encode_once.classify.spec import FitSpec, decision_of
 
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
 
@@ -71,6 +71,7 @@ class Experiment:
     validation: str = "auto"
     scale: str = "auto"
     tune_on: str = "inner"
+    task: str = "multi"
     objective: str = "auto"
     decide: str = "auto"
     calibrate: str = "auto"
@@ -85,9 +86,8 @@ class Experiment:
     @property
     def decision(self) -> DecisionSpec:
         """The decision rule of all runs."""
-        return DecisionSpec(
-            self.objective, self.shrink, self.decide, self.calibrate, self.at_least, self.at_most
-        )
+        values = self.objective, self.shrink, self.decide, self.calibrate, self.at_least, self.at_most
+        return decision_of(self.task, DecisionSpec(*values))
 
     @property
     def metric(self) -> MetricName:
@@ -155,6 +155,7 @@ class Experiment:
                 validation=self.validation,
                 data=data,
                 scale=self.scale,
+                task=self.task,
             )
 
     def tasks(self, store: Store, log: Log) -> list[Task]:
@@ -253,8 +254,8 @@ def feature_sets(names: Sequence[str], kind: str) -> list[tuple[str, ...]]:
 
 def metric_of(decision: DecisionSpec) -> MetricName:
     """The metric that a decision rule maximises; micro F1 if that is not one of `METRICS`."""
-    sets = decision.decide == "expected-f1"
-    objective = "samples_f1" if sets else f"{Objective.of(decision.objective).measure}_f1"
+    by_thresholds = f"{Objective.of(decision.objective).measure}_f1"
+    objective = {"expected-f1": "samples_f1", "argmax": "micro_f1"}.get(decision.decide, by_thresholds)
     return next((name for name in METRICS if name == objective), "micro_f1")
 
 

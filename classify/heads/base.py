@@ -17,8 +17,10 @@ class Head(ABC):
     shape and `X[rows]` (`MatrixLike`): a run's is read from the store as rows are asked for. So a head asks
     for a batch or a chunk at a time, and holds more only where it cannot learn otherwise.
 
-    Three options are filled in by `fit` of a run where a head has them: `shapes`, the length and width of
-    each feature's block of columns; `classes`, the names of Y's columns; and `seed`.
+    Four options are filled in by `fit` of a run where a head has them: `shapes`, the length and width of
+    each feature's block of columns; `classes`, the names of Y's columns; `seed`; and `task`, "multi", or
+    "single" if each row of Y has exactly one label: then scores sum to 1. Those of a head without this option
+    are divided by their sum.
     """
 
     LOSSES: ClassVar[Sequence[str]] = ()  # values of the option `loss`

@@ -11,7 +11,7 @@ from encode_once.classify import heads
 from encode_once.classify.heads import option_values, own
 from encode_once.classify.heads.search_space import Range
 
-BY_FIT = ("shapes", "classes")  # options that a run fills in
+BY_FIT = ("shapes", "classes", "task")  # options that a run fills in
 
 
 def listed() -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels
+from encode_once.classify.data.labels import MULTI, SINGLE
 from encode_once.classify.data.matrix import MatrixLike
 
 THRESHOLD = 0.5  # of `predict`, as of the objective "none"
@@ -47,9 +48,13 @@ class Estimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Labels of the rows X (n, d), as those of `fit`: 0 or 1, (n, c), or one of two classes, (n,).
 
-        A class is predicted from a probability of `THRESHOLD` on. `ThresholdedClassifier` tunes thresholds.
+        A class is predicted from a probability of `THRESHOLD` on; of the task "single", the likeliest one.
+        `ThresholdedClassifier` tunes thresholds.
         """
-        chosen = self.predict_proba(X) >= THRESHOLD
+        scores = self.predict_proba(X)
+        if getattr(self, "task", MULTI) == SINGLE:
+            return np.equal(np.arange(scores.shape[1]), scores.argmax(axis=1)[:, None]).astype(np.int64)
+        chosen = scores >= THRESHOLD
         return chosen.astype(np.int64) if self.outputs_2d_ else self.classes_[chosen[:, 1].astype(np.int64)]
 
 

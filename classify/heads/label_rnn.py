@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from encode_once.cache.errors import UsageError
+from encode_once.classify.data.labels import SINGLE
 from encode_once.classify.heads.fused import Fused
 from encode_once.classify.heads.torch.losses import Loss
 from encode_once.classify.heads.torch.networks import FusedFeatures
@@ -31,6 +33,11 @@ class LabelRNN(Fused):
 
     learning_rate: float | Sequence[float] = 2e-3
     beam: int = 16
+
+    def check(self) -> None:
+        super().check()
+        if self.task == SINGLE:
+            raise UsageError("head label-rnn writes sets of labels: choose another --head for --task single")
 
     def _network(self, d: int, c: int) -> nn.Module:
         return LabelDecoder(self._joined(d), c, 2 * self.hidden, self.beam)

@@ -1,21 +1,24 @@
-"""Logistic regression of all classes at once: one linear layer under BCE and an L2 penalty."""
+"""Logistic regression of all classes at once: one linear layer under BCE or softmax, and an L2 penalty."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import cross_entropy
 
-from encode_once.classify.arrays import LabelMatrix, Scores, as_labels
+from encode_once.classify.arrays import FloatArray, LabelMatrix, Scores, as_labels
+from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
+from encode_once.classify.heads.task import mean_loss, probabilities
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
 
@@ -28,6 +31,8 @@ TINY = 1e-30  # the least divisor
 class Linear(Head, Estimator):
     """Logistic regression of each class: the minimum of C Σ BCE + ½|w|², as scikit-learn's.
 
+    With --task single it is one multinomial regression, whose loss is the cross entropy of the softmax.
+
     All classes share one C: C increases until the mean BCE of the validation rows rises, and the last value
     before that is taken. A C for each class would follow the noise of its few positives: on emotions, scene,
     medical and twenty classes of delicious the shared one has the lower test loss (.0581 against .0638 on
@@ -38,6 +43,7 @@ class Linear(Head, Estimator):
     """
 
     SEEDED: ClassVar[bool] = False
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"task": TASKS}
     # The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,).
     STATE: ClassVar[Sequence[str]] = ("coef", "intercept", "C")
 
@@ -45,15 +51,18 @@ class Linear(Head, Estimator):
     tolerance: float = 1e-4
     seed: int = 0
     device: str = "auto"
+    task: str = MULTI
 
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
         Y = as_labels(Y, len(X))
+        if self.task == SINGLE:
+            require_one_label(Y)
         C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
-            layer, unsolved = self._problem(X, Y).solve(C, self.tolerance)
+            layer, unsolved = self._solve(self._problem(X, Y), C)
         self.coef_ = layer[:-1].T.contiguous().cpu().numpy()  # in the order of a loaded state
         self.intercept_ = layer[-1].cpu().numpy()
         self.C_ = np.full(Y.shape[1], C, np.float32)
@@ -68,11 +77,15 @@ class Linear(Head, Estimator):
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         logits = np.concatenate([X[part] @ self.coef_.T + self.intercept_ for part in chunks(*X.shape)])
-        scores: Scores = torch.from_numpy(logits).sigmoid().numpy()
+        scores: Scores = probabilities(torch.from_numpy(logits), self.task).numpy()
         return scores
 
     def _problem(self, X: MatrixLike, Y: LabelMatrix) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)))
+
+    def _solve(self, problem: "_Problem", C: float) -> tuple[Tensor, int]:
+        """The layer (d + 1, c) at C, and how many classes have not converged."""
+        return (problem.solve_softmax if self.task == SINGLE else problem.solve)(C, self.tolerance)
 
     def _choose(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix
@@ -82,9 +95,9 @@ class Linear(Head, Estimator):
         labels, rows = on_device(Y_val, problem.Y.device), problem.with_ones(X_val)
         best, best_loss = (0.0, problem.layer(), 0), torch.inf
         for C in sorted(self.Cs):
-            layer, unsolved = problem.solve(C, self.tolerance)
+            layer, unsolved = self._solve(problem, C)
             loss = require_finite(
-                binary_cross_entropy_with_logits(rows @ layer, labels),
+                mean_loss(self.task)(rows @ layer, labels),
                 f"validation loss of head linear at C = {C}",
             )
             if loss >= best_loss:
@@ -202,6 +215,31 @@ class _Problem:
             logits = logits + length * change
         self.U[:, classes] = U
         return self.layer(), len(classes)
+
+    def solve_softmax(self, C: float, tolerance: float) -> tuple[Tensor, int]:
+        """The same for the cross entropy of the softmax, in which all classes depend on each other.
+
+        L-BFGS in coordinates in which the Hessian's diagonal is about 1: U divided by `scale`. It ends when
+        no number of the gradient there exceeds tolerance / √(k + 1), so that g·H⁻¹g is as small as above.
+        """
+        T, Y = self.T, self.Y
+        penalty = torch.full_like(self.U[:, :1], 1 / (C * len(T)))  # (k + 1, 1)
+        penalty[-1] = 0
+        p = (T @ self.U).softmax(1)
+        scale = ((p * (1 - p)).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty).rsqrt()
+
+        def loss_and_gradient(V: FloatArray) -> tuple[float, FloatArray]:
+            U = scale * torch.from_numpy(V).to(scale).view_as(scale)
+            logits = T @ U
+            loss = cross_entropy(logits, Y) + (penalty * U**2).sum() / 2
+            gradient = _transposed_times(T, logits.softmax(1) - Y) / len(T) + penalty * U
+            return float(loss), (scale * gradient).flatten().double().cpu().numpy()
+
+        start = (self.U / scale).flatten().double().cpu().numpy()
+        options = {"maxiter": MAX_STEPS, "gtol": tolerance / len(scale) ** 0.5}
+        solution = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
+        self.U = scale * torch.from_numpy(solution.x).to(scale).view_as(scale)
+        return self.layer(), Y.shape[1] if solution.nit >= MAX_STEPS else 0
 
 
 def _transposed_times(T: Tensor | SparseRows, G: Tensor) -> Tensor:

@@ -69,10 +69,10 @@ class ClassShift(TypedDict):
     prevalence_before: float
     labelled: float
     labelled_before: float
-    above: float
-    above_before: float
-    near: float
-    near_before: float
+    above: float | None  # None without a threshold
+    above_before: float | None
+    near: float | None
+    near_before: float | None
 
 
 class FeatureShift(TypedDict):
@@ -310,13 +310,18 @@ def _per_class(
             "prevalence_before": float(labels[:, c].mean()),
             "labelled": float(new.labels[:, c].mean()),
             "labelled_before": float(evaluation.predictions[:, c].mean()),
-            "above": float((new.probabilities[:, c] >= thresholds[c]).mean()),
-            "above_before": float((before[:, c] >= thresholds[c]).mean()),
-            "near": float((abs(new.probabilities[:, c] - thresholds[c]) <= NEAR).mean()),
-            "near_before": float((abs(before[:, c] - thresholds[c]) <= NEAR).mean()),
+            "above": _share(new.probabilities[:, c] >= thresholds[c], thresholds[c]),
+            "above_before": _share(before[:, c] >= thresholds[c], thresholds[c]),
+            "near": _share(abs(new.probabilities[:, c] - thresholds[c]) <= NEAR, thresholds[c]),
+            "near_before": _share(abs(before[:, c] - thresholds[c]) <= NEAR, thresholds[c]),
         }
         for c, label in enumerate(run.record.classes)
     ]
+
+
+def _share(rows: BoolArray, threshold: float) -> float | None:
+    """The share of rows; None if they were compared with no threshold, as argmax has none."""
+    return None if np.isnan(threshold) else float(rows.mean())
 
 
 def _feature_pairs(run: Run, new: NewRows, warnings: list[str]) -> dict[str, tuple[Vectors, Vectors]]:

@@ -78,5 +78,5 @@ def page(monitored: Monitored) -> str:
     )
 
 
-def _share(value: float | None, before: float) -> str:
-    return "–" if value is None else f"{100 * value:.1f} % ({100 * before:.1f} %)"
+def _share(value: float | None, before: float | None) -> str:
+    return "–" if value is None or before is None else f"{100 * value:.1f} % ({100 * before:.1f} %)"

@@ -20,6 +20,7 @@ from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import BoolArray, IntArray
 from encode_once.classify.audit.audit import MIN_POSITIVES
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
@@ -281,6 +282,15 @@ def _few_eval_rows(evidence: Evidence) -> str | None:
     )
 
 
+def _one_label(evidence: Evidence) -> str | None:
+    run = evidence.run
+    rows = [run.validation, run.eval]
+    one_each = all((labelled.labels.sum(axis=1) == 1).all() for labelled in rows)
+    if run.spec.task != MULTI or len(run.record.classes) < 2 or not one_each:
+        return None
+    return "every validation and eval row has exactly one label"
+
+
 def _one_feature(evidence: Evidence) -> str | None:
     """Score eval rows with all features but one replaced by their training mean."""
     run = evidence.run
@@ -353,5 +363,8 @@ CHECKS: Sequence[RunCheck] = (
     RunCheck("EO013", "few eval rows",
           "figures of a class with so few positives are mostly chance, and macro F1 is their mean",
           "fit with --split kfold:5, which measures on all rows", _few_eval_rows),
+    RunCheck("EO014", "one label per row",
+          "a rule for any number of labels may give a row none, or several",
+          "fit with --task single: softmax, likeliest class, accuracy and confusion matrix", _one_label),
 )  # fmt: skip
 CODES = [check.code for check in CHECKS]

@@ -6,6 +6,7 @@ The page has all scores, so it needs no server.
 import base64
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.evaluation.metrics import SUMMARY
-from encode_once.classify.evaluation.tables import COMPARED, ERRORS
+from encode_once.classify.evaluation.metrics import applies
+from encode_once.classify.evaluation.tables import compared, shown
 from encode_once.classify.pages.render import render, script_json
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.summary import RunSummary, Summary
@@ -51,15 +52,15 @@ def page(
         runs=[
             {
                 "summary": run,
+                "shown": chain(*shown(run["metrics"])),
+                "live": [name for name in LIVE if applies(run["metrics"], name)],
                 "data": "/".join(Path(run["about"]["data"]).parts[-2:]),  # the rest is the reader's machine
                 "gallery": gallery,
                 "payload": script_json(payload(run, evaluation, gallery)),
             }
             for run, evaluation, gallery in zip(runs, evaluations, galleries, strict=True)
         ],
-        compared=COMPARED,
-        shown=(*SUMMARY, *ERRORS),
-        live=LIVE,
+        compared=compared([run["metrics"] for run in runs]),
         columns=COLUMNS,
         rule_names=RULE_NAMES,
     )

@@ -8,7 +8,7 @@ from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
-FILLED_IN = {"classes", "shapes"}  # options that `fit` adds
+FILLED_IN = {"classes", "shapes", "task"}  # options that `fit` adds
 
 
 def asked(run: Run) -> FitSpec:

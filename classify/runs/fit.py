@@ -22,6 +22,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
+from encode_once.classify.data.labels import SINGLE, require_one_label
 from encode_once.classify.data.rows import content_keys, part_keys
 from encode_once.classify.data.samples import Samples, load_samples
 from encode_once.classify.data.split_lists import short_split
@@ -73,6 +74,8 @@ def fit(
     started = time.perf_counter()  # by now the head's libraries are imported
     samples = load_samples(store, spec.features, table or table_to_fit(store, spec.data, spec.split))
     table = samples.table
+    if spec.task == SINGLE:
+        require_one_label(samples.Y, f" of {table.source}: fit with --task multi")
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
     options = spec.head_options
@@ -92,6 +95,7 @@ def fit(
         classes=samples.classes,
         scale=spec.scale,
         validation=spec.validation,
+        task=spec.task,
     )
     folds = splits.folds(spec.split, samples.Y, table.columns, fitter.draws, groups)
     validation = splits.marked_validation(spec.split, table.columns)

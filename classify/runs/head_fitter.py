@@ -13,12 +13,13 @@ from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex, Scores
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.standardise import choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.checks import check_scores
-from encode_once.classify.runs.run import Model
+from encode_once.classify.runs.run import Model, of_task
 
 FOLDS = "kfold:5"
 # Train rows up to which validation "auto" is "folds". A tenth of them is too few to tune on, and to fit six
@@ -54,6 +55,7 @@ class HeadFitter:
     classes: Sequence[str] | None = None  # (c,) names for warnings; by default their numbers
     scale: str = "auto"  # see `standardise.choose_scales`
     validation: str = "auto"  # see `FitSpec`
+    task: str = MULTI  # see `FitSpec`
 
     __repr__ = short_repr
 
@@ -128,7 +130,10 @@ class HeadFitter:
         model, X, scales = self._unfitted(rows)
         assert isinstance(model.head, CrossFittingHead)
         places = [np.flatnonzero(np.isin(rows, fold)) for fold in folds]
-        scores = model.head.fit_out_of_fold(model.standardise(RowView(X, rows)), self.Y[rows], places)
+        scores = of_task(
+            self.task,
+            model.head.fit_out_of_fold(model.standardise(RowView(X, rows)), self.Y[rows], places),
+        )
         warnings = [*model.head.warnings_, *self._score_warnings(scores, rows, rows)]
         return Fitted(model, X, self._scored_rows(scores, rows), warnings, scales)
 
@@ -170,7 +175,7 @@ class HeadFitter:
             kinds = choose_scales(X_train, shapes, self.scale)
             mean, scale = standardisation(X_train, shapes, kinds)
             scales = dict(zip(X.shapes, kinds, strict=True))
-        return Model(mean, scale, head, X.vectorisers), X, scales
+        return Model(mean, scale, head, X.vectorisers, self.task), X, scales
 
     def _in_order(self, rows: RowIndex) -> RowIndex:
         """The rows in the order of their draws: a shuffled table gives the same model."""

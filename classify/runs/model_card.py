@@ -14,10 +14,11 @@ import yaml
 
 from encode_once.cache.terminal import one_line, short_list
 from encode_once.cache.text_table import interval_text, markdown_text
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.evaluation.metrics import MetricName, Metrics
-from encode_once.classify.evaluation.tables import threshold_cell, without_positives
+from encode_once.classify.evaluation.metrics import MetricName, Metrics, applies
+from encode_once.classify.evaluation.tables import of_one_class, threshold_cell, without_positives
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import FittedFeature, Run
 
@@ -25,6 +26,9 @@ MAX_CLASSES = 30  # in the table of classes
 MAX_OPTION = 200  # characters of an option's value
 MAX_CELLS = 1_000_000  # eval rows × classes up to which intervals are computed, in 3 s
 AVERAGES: dict[MetricName, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "samples_f1": "samples F1",
@@ -102,10 +106,10 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
         {"type": "mean_average_precision" if name == "mAP" else name.rpartition("_")[2], "name": title,
          "value": round(value, 4)}
         for name, title in AVERAGES.items()
-        if (value := metrics[name]) is not None
+        if (value := metrics.get(name)) is not None
     ]  # fmt: skip
     result = {
-        "task": {"type": task, "name": "Multi-label classification"},
+        "task": {"type": task, "name": f"{_kind(run).capitalize()} classification"},
         "dataset": {"type": table, "name": table},
         "metrics": results,
     }
@@ -114,7 +118,7 @@ def _metadata(run: Run, metrics: Metrics) -> dict[str, Any]:
         "library_name": "encode-once",
         "pipeline_tag": task,
         "license": "unknown",
-        "tags": ["encode-once", "multi-label-classification", _head_name(run)],
+        "tags": ["encode-once", f"{_kind(run)}-classification", _head_name(run)],
         "model-index": [{"name": name, "results": [result]}],
     }
 
@@ -125,13 +129,18 @@ def _inputs(run: Run) -> str:
 
 
 def _summary(run: Run) -> str:
-    classes = len(run.record.classes)
+    classes, verb = len(run.record.classes), "apply" if run.spec.task == MULTI else "applies"
     return (
-        f"A multi-label classifier: it predicts which of {classes} classes apply to {_inputs(run)}. Its head "
-        f"{escaped(_head_name(run))} was fitted on cached features by encode-once, on "
+        f"A {_kind(run)} classifier: it predicts which of {classes} classes {verb} to {_inputs(run)}. Its "
+        f"head {escaped(_head_name(run))} was fitted on cached features by encode-once, on "
         f"{escaped(run.record.created[:10])}. The licence of this model is for its author to state, as "
         "`license` above; Features has the licences of the encoders that it needs."
     )
+
+
+def _kind(run: Run) -> str:
+    """How many labels it gives."""
+    return "multi-label" if run.spec.task == MULTI else "single-label"
 
 
 def _use(run: Run) -> Iterator[str]:
@@ -161,6 +170,7 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
         [
             {"": title, "figure": metrics[name], "95 % interval": interval_text(ends.get(name))}
             for name, title in AVERAGES.items()
+            if applies(metrics, name)
         ]
     )
     notes = [
@@ -168,6 +178,7 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
         f"{metrics['tuned_on']}.",
         metrics.get("guarantee", ""),
         *without_positives(metrics),
+        *of_one_class(metrics),
     ]
     yield from (escaped(private(run, note)) for note in notes if note)
     if ends:

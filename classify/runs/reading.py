@@ -154,7 +154,7 @@ def read_thresholds(path: Path, classes: Sequence[str]) -> FloatArray:
 
 def _check_rule(rule: DecisionRule, c: int) -> None:
     estimate, calibration = rule.estimate, rule.calibration
-    missing = np.isnan(estimate.thresholds).all() and rule.spec.decide == "expected-f1"  # of a fold
+    missing = np.isnan(estimate.thresholds).all() and rule.spec.decide != "thresholds"
     if not (np.isfinite(estimate.thresholds).all() or missing):
         raise ValueError(f"its thresholds do not fit the rule {rule.spec.decide!r}")
     least, most = rule.sizes or (0, c)

@@ -6,14 +6,16 @@ from typing import TypedDict, cast
 import numpy as np
 
 from encode_once.classify.arrays import LabelMatrix, Probabilities
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.decisions.objectives import BY_HAND
-from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.rule import USUAL_OBJECTIVE, DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.shown import ShownMetrics
 from encode_once.classify.runs.run import Run
+from encode_once.classify.spec import check_decision
 
 OWN_RULE = "its own"
 COMPARED_RULES = {
@@ -47,7 +49,11 @@ def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
 
     Raises:
         DataError: scores that are no probabilities.
+        UsageError: the rule is not for the run's task.
     """
+    check_decision(run.spec.task, spec)
+    if spec.objective == BY_HAND and spec.decide != "thresholds":
+        spec = replace(spec, objective=USUAL_OBJECTIVE)
     if spec.objective == BY_HAND:
         run.decision = DecisionRule.by_hand(run.decision.thresholds, spec.at_least, spec.at_most)
     else:
@@ -119,13 +125,17 @@ class RuleScores(TypedDict):
     rule: str
     micro_f1: float
     macro_f1: float
-    samples_f1: float
+    samples_f1: float | None
 
 
 def compare_rules(run: Run, own: Metrics) -> list[RuleScores]:
-    """A run's F1 on its `eval` rows by its own rule, which gave `own`, and each of `COMPARED_RULES`."""
+    """A run's F1 on its `eval` rows by its own rule, which gave `own`, and each of `COMPARED_RULES`.
+
+    Of the task "single" only its own: the others give any number of labels.
+    """
     measured = {OWN_RULE: own}
-    measured |= {name: retune(replace(run), spec)[0] for name, spec in COMPARED_RULES.items()}
+    if run.spec.task == MULTI:
+        measured |= {name: retune(replace(run), spec)[0] for name, spec in COMPARED_RULES.items()}
     return [
         {
             "rule": name,

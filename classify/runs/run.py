@@ -51,6 +51,7 @@ from encode_once.cache.terminal import print_message, short_list
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.columns import is_of_column
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.rows import content_keys, image_and_caption_keys
@@ -266,6 +267,7 @@ class Model:
     scale: Vectors  # (d,)
     head: Head
     vectorisers: Mapping[str, Vectoriser]  # by the name of the learned feature
+    task: str = MULTI  # see `FitSpec`
 
     __repr__ = short_repr
 
@@ -274,8 +276,17 @@ class Model:
         return Standardised(X, self.mean, self.scale)
 
     def scores(self, X: MatrixLike) -> Scores:
-        """Probabilities (n, c) of features (n, d)."""
-        return self.head.predict_proba(self.standardise(X))
+        """Probabilities (n, c) of features (n, d); of the task "single", they sum to 1."""
+        return of_task(self.task, self.head.predict_proba(self.standardise(X)))
+
+
+def of_task(task: str, scores: Scores) -> Scores:
+    """A head's scores (n, c); of the task "single", divided by their sum, which a softmax leaves at 1."""
+    if task == MULTI:
+        return scores
+    total = scores.sum(axis=1, keepdims=True)
+    equal = np.float32(1 / scores.shape[1])  # of a row whose scores are all 0
+    return np.where(total > 0, scores / np.maximum(total, np.finfo(np.float32).tiny), equal)
 
 
 @dataclass
@@ -619,6 +630,7 @@ def _version(folder: Path, content: dict[str, Any]) -> int:
 
 def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     """The spec and the record in the content of a `run.json` of the current version."""
+    content = {"task": MULTI, **content}  # older files have none
     recorded = {field.name for field in fields(RunRecord)} & content.keys()
     record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:
@@ -670,7 +682,8 @@ def _load_model(path: Path, checksum: str | None, version: int, spec: FitSpec, r
             raise ValueError("scale is not positive")
         head = heads.make(spec.head, **heads.with_shapes(spec.head, spec.options, shapes))
         head.load_state(states.state_of("head", arrays))
-        model = Model(mean, np.where(scale == states.INFINITE, np.float32(np.inf), scale), head, vectorisers)
+        scale = np.where(scale == states.INFINITE, np.float32(np.inf), scale)
+        model = Model(mean, scale, head, vectorisers, spec.task)
         scores = model.scores(np.stack([mean, np.full(d, np.nan, np.float32)]))
         if scores.shape != (2, len(record.classes)) or not np.isfinite(scores).all():
             raise ValueError(f"it does not score {len(record.classes)} classes")

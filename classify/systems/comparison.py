@@ -139,7 +139,7 @@ class Entry:
         """The mean of a metric over runs, by eval set; None if a set has none."""
         values: dict[str, list[float]] = {}
         for eval_set in self.sets:
-            value = eval_set.evaluation.metrics[metric]
+            value = eval_set.evaluation.metrics.get(metric)
             if value is None:
                 return None
             values.setdefault(eval_set.key, []).append(value)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import IntArray, LabelMatrix, Scores, State, as_labels
+from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, column_order
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -18,9 +19,10 @@ from encode_once.classify.heads.checks import class_frequencies
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.heads.task import probabilities
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.torch.losses import Loss
-from encode_once.classify.heads.torch.scores import SCORES
+from encode_once.classify.heads.torch.scores import SCORES, score_of
 from encode_once.classify.heads.torch.training import (
     OPTIMISERS,
     SCHEDULES,
@@ -36,6 +38,9 @@ from encode_once.classify.heads.validation import with_validation
 @dataclass(eq=False, repr=False)
 class TorchHead(Head, Estimator):
     """A network that minimises BCE or another loss, stopped by its score on the validation rows.
+
+    With --task single the loss is the cross entropy of the softmax, and the score that of the likeliest
+    class.
 
     epochs, batch_size: of the train rows; batches are smaller if an epoch would have fewer than 50.
     learning_rate: the highest. If there are several, each trains its own networks on the same batches, and
@@ -57,6 +62,7 @@ class TorchHead(Head, Estimator):
         "optimiser": [*OPTIMISERS],
         "schedule": [*SCHEDULES],
         "stop_by": [*SCORES],
+        "task": TASKS,
     }
     SPACE: ClassVar[Space] = {
         "learning_rate": Range(2e-4, 4e-3, log=True),
@@ -80,10 +86,10 @@ class TorchHead(Head, Estimator):
     seed: int = 0
     device: str = "auto"
     progress: bool = True
+    task: str = MULTI
 
     def check(self) -> None:
-        if self.loss != losses.WEIGHTED:
-            losses.find(self.loss)
+        losses.check(self.loss, self.task)
 
     def fit(
         self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
@@ -94,6 +100,8 @@ class TorchHead(Head, Estimator):
         new networks learn from all rows.
         """
         Y = as_labels(Y, len(X))
+        if self.task == SINGLE:
+            require_one_label(Y)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         classes = column_order(Y)
         columns = column_order(X, getattr(self, "shapes", None))
@@ -125,7 +133,8 @@ class TorchHead(Head, Estimator):
     ) -> tuple[list[nn.Module], list[Epoch]]:
         """New networks, `members` of each learning rate, after training, and its history."""
         device = choose_device(self.device)
-        loss = losses.make(self.loss, Y, self.label_smoothing)
+        loss = losses.make(self.loss, Y, self.label_smoothing, self.task)
+        score = score_of(self.stop_by, self.task)
         lrs = np.repeat(learning_rates, self.members).tolist()
         with seeded(self.seed, device):
             networks = [self._network(*self.size_.tolist()).to(device) for _ in lrs]
@@ -133,12 +142,12 @@ class TorchHead(Head, Estimator):
                 self._prepare(network, on_device(class_frequencies(Y), device))
             config, criterion = TrainingConfig.of(self), self._criterion(loss)
             rows = X, Y, X_val, Y_val
-            return networks, train(networks, *rows, lrs, config, criterion, loss, last_epoch=last_epoch)
+            return networks, train(networks, *rows, lrs, config, criterion, loss, score, last_epoch)
 
     def predict_proba(self, X: MatrixLike) -> Scores:
         if not len(X):
             return np.empty((0, self.size_[1]), np.float32)
-        scores: Scores = logits(self.network_, X).sigmoid().cpu().numpy()
+        scores: Scores = probabilities(logits(self.network_, X), self.task).cpu().numpy()
         return scores
 
     def state(self) -> State:

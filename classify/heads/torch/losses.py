@@ -10,11 +10,17 @@ from inspect import isfunction
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, multilabel_soft_margin_loss
+from torch.nn.functional import (
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    logsigmoid,
+    multilabel_soft_margin_loss,
+)
 
 from encode_once.cache import own_code
 from encode_once.cache.errors import UsageError, brief, unknown_name
 from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.data.labels import MULTI, SINGLE
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
 
@@ -56,19 +62,41 @@ PLAIN: dict[str, Loss] = {
     "focal": focal,
     "asymmetric": asymmetric,
 }
+USUAL = "bce"  # the default, which is the cross entropy of the softmax for --task single
 WEIGHTED = "bce+pos_weight"
 NAMES = (*PLAIN, WEIGHTED)
 GROUP = "encode_once.losses"
 
 
-def make(name: str, Y: LabelMatrix, smoothing: float = 0.0) -> Loss:
+def make(name: str, Y: LabelMatrix, smoothing: float = 0.0, task: str = MULTI) -> Loss:
     """The loss of that name for train labels Y (n, c). A smoothing s replaces 0 and 1 by s/2 and 1 - s/2.
 
+    Of the task "single" it replaces them by s/c and 1 - s + s/c, which sum to 1.
+
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or the loss is not for this task.
     """
+    check(name, task)
+    if task == SINGLE:
+        single = cross_entropy if name == USUAL else find(name)
+        return lambda logits, Y: single(logits, Y * (1 - smoothing) + smoothing / Y.shape[1])
     loss = partial(_weighted, weights=positive_weights(Y)) if name == WEIGHTED else find(name)
     return loss if not smoothing else lambda logits, Y: loss(logits, Y * (1 - smoothing) + smoothing / 2)
+
+
+def check(name: str, task: str) -> None:
+    """Raise for an unknown name, and for one of the losses of several labels if each row has one.
+
+    Raises:
+        UsageError: see above.
+    """
+    if task == SINGLE and name != USUAL and name in NAMES:
+        raise UsageError(
+            f"loss {name} is for any number of labels per row: leave it out, and --task single minimises the "
+            "cross entropy of the softmax"
+        )
+    if name != WEIGHTED:
+        find(name)
 
 
 def find(name: str) -> Loss:

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from sklearn.metrics import average_precision_score
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from encode_once.classify.data.labels import SINGLE
 
 Score = Callable[[Tensor, Tensor], float]  # logits and labels, both (n, c) → a number to maximise
 
@@ -46,6 +48,11 @@ def negative_bce(logits: Tensor, Y: Tensor) -> float:
     return -float(binary_cross_entropy_with_logits(logits, Y))
 
 
+def negative_cross_entropy(logits: Tensor, Y: Tensor) -> float:
+    """Minus the cross entropy of the softmax."""
+    return -float(cross_entropy(logits, Y))
+
+
 def _counts(logits: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     """For each class twice its true positives, and the number of predicted plus true labels, both (c,)."""
     predicted = (logits >= 0).float()
@@ -60,3 +67,14 @@ SCORES: dict[str, Score] = {
     "mAP": mean_ap,
     "loss": negative_bce,
 }
+
+
+def score_of(name: str, task: str) -> Score:
+    """The score of that name; of the task "single" for the class of the highest logit and the softmax."""
+    if task != SINGLE:
+        return SCORES[name]
+    if name == "loss":
+        return negative_cross_entropy
+    if name == "mAP":
+        return lambda logits, Y: mean_ap(logits.log_softmax(1), Y)
+    return lambda logits, Y: SCORES[name](logits - logits.amax(1, keepdim=True), Y)  # only the highest is 0

@@ -1,6 +1,5 @@
 // Sliders for the thresholds, the figures they reach, the table of classes, and the charts of one class.
 
-const FIGURES = ["micro_f1", "macro_f1", "samples_f1", "precision", "recall"];
 const MANY = 100; // classes above which only some are shown at first
 
 class ThresholdPanel {
@@ -90,7 +89,9 @@ class ThresholdPanel {
       for (const [key, figure] of Object.entries(this.thresholds.ofClass(k))) cells[key].textContent = three(figure);
     }
     const figures = this.thresholds.figures();
-    for (const key of FIGURES) this.find(`output[data-figure="${key}"]`).value = three(figures[key]);
+    for (const output of this.section.querySelectorAll("output[data-figure]")) {
+      output.value = three(figures[output.dataset.figure]);
+    }
   }
 
   /** The values by which a class is sorted. */

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logit
 
-from encode_once.cache.errors import UsageError
+from encode_once.cache.errors import DataError, UsageError
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.objectives import Objective
@@ -56,6 +56,29 @@ def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
     assert rule(unlikely).sum() == 0
     assert rule.summary["decided"].endswith(f"0 to {labels.sum(axis=1).max()} labels per row")
     assert DecisionSpec(at_least=1).fit(scores, labels)(unlikely).sum() == 1
+
+
+def test_argmax_takes_the_highest_score_and_of_equal_ones_that_of_the_most_frequent_class():
+    scores, labels = rows()
+    scores[:20] = scores[:20].round(1)  # ties
+    rule = DecisionSpec(decide="argmax").fit(scores, labels)
+    np.testing.assert_array_equal(rule.probabilities(scores), scores)
+    frequent = np.argsort(-labels.sum(axis=0), kind="stable")
+    expected = frequent[scores[:, frequent].argmax(axis=1)]
+    np.testing.assert_array_equal(rule(scores), np.eye(4, dtype=bool)[expected])
+    assert not rule.has_plain_thresholds
+    assert not rule.spec.learns
+    again = DecisionRule.of_json(json.loads(json.dumps(rule.as_json(CLASSES), allow_nan=False)), CLASSES)
+    np.testing.assert_array_equal(again(scores), rule(scores))
+    assert again.as_json(CLASSES)["thresholds"] == dict.fromkeys(CLASSES)
+
+
+def test_argmax_of_one_class_within_bounds_or_of_calibrated_scores_is_refused():
+    with pytest.raises(DataError, match="two classes or more"):
+        DecisionSpec(decide="argmax").fit(*(table[:, :1] for table in rows()))
+    for options in ({"at_least": 1}, {"at_most": 2}, {"calibrate": "sigmoid"}):
+        with pytest.raises(UsageError, match="exactly one label"):
+            DecisionSpec(decide="argmax", **options)
 
 
 def test_thresholds_apply_to_calibrated_scores_on_request():

@@ -56,6 +56,10 @@ def test_every_draw_equals_scikit_learn_on_weighted_rows(eval_rows, monkeypatch,
         expected["hamming_loss"].append(sklearn.hamming_loss(labels, predictions, **weighted))
         expected["coverage_error"].append(sklearn.coverage_error(labels, scores, **weighted))
         expected["ranking_loss"].append(sklearn.label_ranking_loss(labels, scores, **weighted))
+        expected["accuracy"].append(expected["subset_accuracy"][-1])
+        expected["balanced_accuracy"].append(
+            sklearn.recall_score(labels, predictions, average="macro", **options)
+        )
         expected["mAP"].append(sklearn.average_precision_score(labels, scores, **weighted))
     assert labels.any(axis=0).all()
     for name, values in expected.items():
@@ -64,6 +68,14 @@ def test_every_draw_equals_scikit_learn_on_weighted_rows(eval_rows, monkeypatch,
             assert drawn[name].std() >= np.std(values)
         else:
             np.testing.assert_allclose(drawn[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+def test_balanced_accuracy_of_one_class_counts_its_absence_on_every_draw(eval_rows):
+    labels, predictions, scores = (table[:, 3:4] for table in eval_rows())
+    drawn = resampled(labels, predictions, scores, draws=20)["balanced_accuracy"]
+    for weight, value in zip(weights(120, 20), drawn, strict=True):
+        expected = sklearn.balanced_accuracy_score(labels[:, 0], predictions[:, 0], sample_weight=weight)
+        assert value == pytest.approx(expected, abs=1e-5)
 
 
 def test_rows_of_a_group_share_a_weight():
@@ -127,6 +139,8 @@ def test_every_interval_contains_its_figure(seed, n, c, steps, frequency, togeth
         warnings.simplefilter("error")
         drawn = resampled(labels, predictions, scores, np.arange(n) // together, draws=20)
     for name in ALL:
+        if name not in figures:
+            continue
         ends = interval(drawn[name], figures[name])
         if figures[name] is None:
             assert ends is None

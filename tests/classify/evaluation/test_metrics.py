@@ -18,6 +18,7 @@ KEYS = [
     *("subset_accuracy", "hamming_loss", "coverage_error", "ranking_loss", "calibration_error"),
     *("per_class", "n"),
 ]
+OF_ONE_LABEL = {"accuracy", "balanced_accuracy", "roc_auc", "confusion"}
 CLASS_KEYS = ["label", "precision", "recall", "f1", "ap", "support", "calibration_error"]
 
 
@@ -72,7 +73,7 @@ def test_every_metric_equals_its_definition(result):
         "micro_f1": f1_of(labels, predictions),
         "macro_f1": np.mean([f1[k] for k in range(c) if support[k]] or [0]),
         "weighted_f1": ratio(np.dot(f1, support), support.sum()),
-        "samples_f1": np.mean([f1_of(labels[i], predictions[i]) for i in range(n)]),
+        "samples_f1": np.mean([f1_of(labels[i], predictions[i]) for i in range(n)]) if c > 1 else None,
         "precision": ratio(hits, predictions.sum()),
         "recall": ratio(hits, labels.sum()),
         "calibration_error": np.mean(calibration),
@@ -91,7 +92,7 @@ def test_every_metric_equals_its_definition(result):
             pytest.approx(average_precision(labels[:, k], scores[:, k])) if support[k] else None
         )
         assert row["calibration_error"] == pytest.approx(calibration[k])
-    assert list(metrics) == KEYS
+    assert [name for name in metrics if name not in OF_ONE_LABEL] == KEYS
     assert all(list(row) == CLASS_KEYS for row in metrics["per_class"])
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
@@ -121,6 +122,63 @@ def test_every_metric_equals_scikit_learns(result):
     assert metrics["hamming_loss"] == pytest.approx(sklearn.hamming_loss(labels, predictions))
     assert metrics["coverage_error"] == pytest.approx(sklearn.coverage_error(labels, scores))
     assert metrics["ranking_loss"] == pytest.approx(sklearn.label_ranking_loss(labels, scores))
+
+
+def matrix_of(metrics, names):
+    """The confusion matrix that a run's cells stand for."""
+    counts = {(cell["true"], cell["predicted"]): cell["rows"] for cell in metrics["confusion"]}
+    assert all(counts.values())
+    return [[counts.get((true, predicted), 0) for predicted in names] for true in names]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.integers(2, 5), st.integers(1, 20))
+def test_the_metrics_of_one_label_per_row_equal_scikit_learns(data, c, n):
+    """Also where a class has no rows, or is never predicted."""
+    classes = st.lists(st.integers(0, c - 1), min_size=n, max_size=n)
+    truth, predicted = np.array(data.draw(classes)), np.array(data.draw(classes))
+    labels, predictions = (np.eye(c, dtype=bool)[rows] for rows in (truth, predicted))
+    metrics = measured(labels, predictions, predictions.astype(np.float32))
+    assert "roc_auc" not in metrics
+    accuracy = pytest.approx(sklearn.accuracy_score(truth, predicted))
+    same = ("accuracy", "micro_f1", "samples_f1", "precision", "recall", "subset_accuracy")
+    assert {name: metrics[name] for name in same} == dict.fromkeys(same, accuracy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of classes that are predicted and do not occur
+        assert metrics["balanced_accuracy"] == pytest.approx(
+            sklearn.balanced_accuracy_score(truth, predicted)
+        )
+    names = [row["label"] for row in metrics["per_class"]]
+    expected = sklearn.confusion_matrix(truth, predicted, labels=range(c)).tolist()
+    assert matrix_of(metrics, names) == expected
+    counts = [cell["rows"] for cell in metrics["confusion"]]
+    assert counts == sorted(counts, reverse=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(result=results().filter(lambda result: result[0].shape[1] == 1))
+def test_the_metrics_of_one_class_equal_scikit_learns(result):
+    labels, predictions, scores = result
+    metrics = measured(labels, predictions, scores)
+    truth, predicted = labels[:, 0], predictions[:, 0]
+    assert metrics["accuracy"] == pytest.approx(sklearn.accuracy_score(truth, predicted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert metrics["balanced_accuracy"] == pytest.approx(
+            sklearn.balanced_accuracy_score(truth, predicted)
+        )
+    both = 0 < truth.sum() < len(truth)
+    assert metrics["roc_auc"] == (pytest.approx(sklearn.roc_auc_score(truth, scores)) if both else None)
+    matrix = sklearn.confusion_matrix(truth, predicted, labels=[False, True])
+    assert matrix_of(metrics, ["not label 0", "label 0"]) == matrix.tolist()
+    several = ("samples_f1", "coverage_error", "ranking_loss")
+    assert {name: metrics[name] for name in several} == dict.fromkeys(several)
+
+
+def test_rows_of_several_labels_have_no_accuracy_and_no_confusion_matrix():
+    one, two = np.eye(3, dtype=bool), np.eye(3, dtype=bool) | [True, False, False]
+    for labels, predictions in ((one, two), (two, one), (one & [[True], [True], [False]], one)):
+        assert not OF_ONE_LABEL & {*measured(labels, predictions, one.astype(np.float32))}
 
 
 def random_rows(n=300, c=5, seed=0):

@@ -14,8 +14,9 @@ from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.splits import position_draws, validation_split
 from encode_once.classify.data.standardise import Standardised, standardisation
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.heads import linear
+from encode_once.classify.heads import linear, sparse_rows
 from encode_once.classify.heads.linear import Linear, _Problem
+from encode_once.classify.heads.mlp import MLP
 
 CS = (0.001, 0.01, 0.1, 1.0, 10.0)
 
@@ -40,6 +41,56 @@ def test_scores_are_those_of_logistic_regression(seed, n, d, C):
     scores = Linear(Cs=[C], tolerance=1e-6, device="cpu").fit(X, Y, X, Y).predict_proba(X)
     for k in range(Y.shape[1]):
         assert scores[:, k] == pytest.approx(logistic(X, Y[:, k], C).predict_proba(X)[:, 1], abs=2e-3)
+
+
+def one_label(seed, n, d, c):
+    """The same features, and rows of one class each, all of which occur."""
+    X, _ = problem(seed, n, d)
+    rng = np.random.default_rng(seed)
+    truth = (X @ rng.normal(size=(d, c)) / X.std() + rng.gumbel(size=(n, c))).argmax(axis=1)
+    truth[:c] = np.arange(c)
+    return X, truth, np.eye(c, dtype=bool)[truth]
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    n=st.integers(30, 150),
+    d=st.integers(1, 40),
+    c=st.integers(3, 6),
+    C=st.sampled_from(CS),
+)
+def test_of_one_label_per_row_scores_are_those_of_multinomial_regression(seed, n, d, c, C):
+    X, truth, Y = one_label(seed, n, d, c)
+    head = Linear(Cs=[C], tolerance=1e-6, device="cpu", task="single").fit(X, Y, X, Y)
+    expected = logistic(X, truth, C).predict_proba(X)
+    assert head.predict_proba(X) == pytest.approx(expected, abs=4e-3)
+    assert (head.predict(X).sum(axis=1) == 1).all()
+
+
+def test_of_one_label_per_row_the_least_cross_entropy_chooses_the_strength():
+    X, truth, Y = one_label(3, 300, 30, 4)
+    head = Linear(Cs=CS, tolerance=1e-6, device="cpu", task="single").fit(X[150:], Y[150:], X[:150], Y[:150])
+    losses = [log_loss(truth[:150], logistic(X[150:], truth[150:], C).predict_proba(X[:150])) for C in CS]
+    np.testing.assert_allclose(head.C_, CS[int(np.argmin(losses))])
+
+
+def test_of_one_label_per_row_sparse_rows_give_the_same(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = (rng.random((120, 300)) * (rng.random((120, 300)) < 0.03)).astype(np.float32)
+    Y = np.eye(3, dtype=bool)[np.arange(120) % 3]
+    options = {"Cs": [1.0], "tolerance": 1e-6, "device": "cpu", "task": "single"}
+    dense = Linear(**options).fit(X, Y, X, Y).predict_proba(X)
+    monkeypatch.setattr(sparse_rows, "WIDE", 100)
+    assert Linear(**options).fit(X, Y, X, Y).predict_proba(X) == pytest.approx(dense, abs=1e-3)
+
+
+@pytest.mark.parametrize("head", [Linear, MLP])
+def test_rows_of_no_or_several_labels_are_refused_where_each_must_have_one(head):
+    X, _, Y = one_label(3, 30, 5, 4)
+    Y[:2], Y[2] = False, True
+    with pytest.raises(DataError, match="of 30 rows 2 have none and 1 have several"):
+        head(task="single", device="cpu").fit(X, Y)
 
 
 def test_all_classes_share_the_strength_of_least_validation_loss():

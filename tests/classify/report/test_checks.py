@@ -218,6 +218,18 @@ def test_a_check_that_cannot_be_made_is_reported():
     assert skipped[0].startswith("EO012 (one feature carries everything) was not checked: ")
 
 
+def test_014_rows_of_one_label_each_in_a_run_for_any_number():
+    tuning, evaluated = (
+        replace(scored(seed), labels=np.eye(3, dtype=bool)[np.arange(400) % 3]) for seed in (0, 1)
+    )
+    detected = "every validation and eval row has exactly one label"
+    assert codes(make_run(tuning, evaluated))["EO014"] == detected
+    single = make_run(tuning, evaluated, decision=DecisionSpec(decide="argmax"), task="single")
+    assert "EO014" not in codes(single)
+    evaluated.labels[0] = False
+    assert "EO014" not in codes(make_run(tuning, evaluated))
+
+
 def test_checks_can_be_left_out_and_unknown_codes_are_refused():
     run = make_run(tune_on="eval")
     assert codes(run, ignore=["EO009"]) == {}

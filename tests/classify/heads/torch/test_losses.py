@@ -4,7 +4,8 @@ import torch
 from torch.nn import functional
 from torchvision.ops import sigmoid_focal_loss
 
-from encode_once.classify.heads.torch.losses import NAMES, make
+from encode_once.cache.errors import UsageError
+from encode_once.classify.heads.torch.losses import NAMES, check, make
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +69,17 @@ def test_gradients_are_finite_for_extreme_logits(name, smoothing):
     if not smoothing and name != "asymmetric":  # its margin ignores negatives of p < 0.05
         assert (logits.grad[0] >= 0).all()
         assert (logits.grad[1] <= 0).all()
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_of_one_label_per_row_the_loss_is_torchs_cross_entropy(smoothing, batch):
+    logits, _ = batch
+    truth = torch.arange(30) % 4
+    Y = functional.one_hot(truth).double()
+    loss = make("bce", Y.numpy() > 0, smoothing, "single")(logits, Y)
+    assert float(loss) == pytest.approx(
+        float(functional.cross_entropy(logits, truth, label_smoothing=smoothing))
+    )
+    for name in set(NAMES) - {"bce"}:
+        with pytest.raises(UsageError, match=r"leave it out, and --task single"):
+            check(name, "single")
