@@ -176,9 +176,10 @@ def test_the_metrics_of_one_class_equal_scikit_learns(result):
 
 
 def test_rows_of_several_labels_have_no_accuracy_and_no_confusion_matrix():
-    one, two = np.eye(3, dtype=bool), np.eye(3, dtype=bool) | [True, False, False]
-    for labels, predictions in ((one, two), (two, one), (one & [[True], [True], [False]], one)):
-        assert not OF_ONE_LABEL & {*measured(labels, predictions, one.astype(np.float32))}
+    single, double = np.eye(3, dtype=bool), np.eye(3, dtype=bool) | [True, False, False]
+    none = single & [[True], [True], [False]]
+    for labels, predictions in ((single, double), (double, single), (none, single)):
+        assert not OF_ONE_LABEL & {*measured(labels, predictions, single.astype(np.float32))}
 
 
 def random_rows(n=300, c=5, seed=0):
