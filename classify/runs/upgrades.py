@@ -146,10 +146,12 @@ def _with_sizes(content: Content) -> Content:
 
 def _with_orders(arrays: State) -> State:
     """Networks have an order of columns and classes; before, it was that of the run."""
-    new = dict(arrays)
+    new, numbers = dict(arrays), sum(array.size for array in arrays.values())
     for prefix in _prefixes(arrays, "size"):
         if f"{prefix}columns" not in arrays and any(name.startswith(f"{prefix}networks.") for name in arrays):
             columns, classes = arrays[f"{prefix}size"].tolist()
+            if not (0 < columns <= numbers and 0 < classes <= numbers):
+                raise ValueError(f"no network in it has {columns} columns and {classes} classes")
             new |= {f"{prefix}columns": np.arange(columns), f"{prefix}classes": np.arange(classes)}
     return new
 
