@@ -46,13 +46,12 @@ from encode_once.cache.options import (
     refuse,
     say,
     say_next,
-    short_path,
     store_option,
     store_words,
     warn,
 )
 from encode_once.cache.process import keep_freed_memory
-from encode_once.cache.terminal import one_line, printable, short_list
+from encode_once.cache.terminal import one_line, printable, short_list, short_path
 from encode_once.cache.text_table import table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks

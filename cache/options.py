@@ -6,7 +6,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,13 +113,6 @@ def program() -> str:
         return "encode-once"
     path = sys.argv[0] if Path(sys.argv[0]).name == name else name  # click keeps the last component
     return f"python {shlex.quote(path)}"
-
-
-def short_path(path: str) -> str:
-    """A path relative to the working directory, if it is inside."""
-    with suppress(ValueError):
-        return str(Path(path).relative_to(Path.cwd()))
-    return path
 
 
 def store_words(store: str) -> list[str]:

@@ -30,6 +30,7 @@ from encode_once.cache.keys import Spec, spec_key
 from encode_once.cache.representation import html_heading, html_table
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
+from encode_once.cache.terminal import short_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,12 @@ class Store:
                 header = read_header(path)
                 labelled = "yes" if header.labelled else "no"
                 tables.append(
-                    {"table": header.source, "split": header.split, "rows": header.rows, "labels": labelled}
+                    {
+                        "table": short_path(header.source),
+                        "split": header.split,
+                        "rows": header.rows,
+                        "labels": labelled,
+                    }
                 )
         lines: list[dict[str, object]] = [{"problem": line} for line in problems]
         blocks = [html_table(rows) for rows in (features, tables, lines)]

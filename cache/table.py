@@ -26,6 +26,7 @@ from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, 
 from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
+from encode_once.cache.terminal import short_path
 
 KIND = "encode-once table", 4
 SINCE = 2  # the oldest version that is read; it has one caption per row, and one source file
@@ -78,7 +79,9 @@ class Table:
             {self.id_column: row_id, "image": image, "caption": caption, "labels": ", ".join(names)}
             for row_id, image, caption, names in islice(rows, MOST_ROWS)
         ]
-        return html_heading(f"{self.source}: {len(self):,} rows, {self.split}") + html_table(cells, len(self))
+        return html_heading(f"{short_path(self.source)}: {len(self):,} rows, {self.split}") + html_table(
+            cells, len(self)
+        )
 
     def __len__(self) -> int:
         return len(self.ids)

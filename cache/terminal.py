@@ -3,6 +3,8 @@
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 # Control characters, marks that reverse the direction of what follows, and bytes of names that are not UTF-8.
 UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -23,6 +25,13 @@ def one_line(text: str) -> str:
 def printable(text: str) -> str:
     """The same for a text of several lines: line breaks stay."""
     return "\n".join(map(one_line, text.split("\n")))
+
+
+def short_path(path: str) -> str:
+    """A path relative to the working directory, if it is inside."""
+    with suppress(ValueError):
+        return str(Path(path).relative_to(Path.cwd()))
+    return path
 
 
 def print_message(text: str) -> None:

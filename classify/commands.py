@@ -13,11 +13,11 @@ from encode_once.cache.options import (
     print_result,
     say,
     say_next,
-    short_path,
     store_option,
     verb,
     warn,
 )
+from encode_once.cache.terminal import short_path
 from encode_once.classify.options import (
     HeadName,
     OptionSetting,

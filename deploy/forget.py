@@ -18,7 +18,7 @@ from encode_once.cache.format.atomic import replacing
 from encode_once.cache.format.files import reading
 from encode_once.cache.keys import pack, present
 from encode_once.cache.maintenance import table_file
-from encode_once.cache.options import program, short_path
+from encode_once.cache.options import program
 from encode_once.cache.removal import (
     EqualImages,
     RemovedContent,
@@ -31,7 +31,7 @@ from encode_once.cache.removal import (
 )
 from encode_once.cache.store import FIRST_FILES
 from encode_once.cache.table import name_of
-from encode_once.cache.terminal import short_list
+from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionSpec

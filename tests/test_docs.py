@@ -37,6 +37,7 @@ NOT_RUN = {
     r"clip-vit|coca": "weights from a hub",
     r"--set prompts=": "vectors of a hub's text encoder",
     "bench heads --data": "published data sets",
+    r"docs/notebook\.py": "tests/test_notebook.py runs it",
 }
 # Blocks of Python that are not run, with the reason.
 PYTHON_NOT_RUN = {

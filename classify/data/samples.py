@@ -8,7 +8,7 @@ import numpy as np
 
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.representation import html_heading, html_table, html_warnings
-from encode_once.cache.terminal import short_list
+from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, choose, load, trials
@@ -39,15 +39,15 @@ class Samples:
         return len(self.table)
 
     def _repr_html_(self) -> str:
-        (n, d), features = self.X.shape, [*self.X.shapes]
+        (n, d), source = self.X.shape, short_path(self.table.source)
         counts = [
             {"class": name, "rows": int(count)}
             for name, count in zip(self.classes, self.Y.sum(axis=0), strict=True)
         ]
         return "".join(
             [
-                html_heading(f"{self.table.source}, {self.table.split}: {n:,} rows, {d:,} columns"),
-                html_table([{"feature": name, "columns": _size(self.X, name)} for name in features]),
+                html_heading(f"{source}, {self.table.split}: {n:,} rows, {d:,} columns"),
+                html_table([{"feature": name, "columns": _size(self.X, name)} for name in self.features]),
                 html_table(sorted(counts, key=lambda row: -int(row["rows"]))),
                 html_warnings(self.warnings),
             ]

@@ -47,7 +47,7 @@ from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encode
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import html_heading, html_table, html_warnings, short_repr
-from encode_once.cache.terminal import print_message, short_list
+from encode_once.cache.terminal import print_message, short_list, short_path
 from encode_once.classify import heads
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
 from encode_once.classify.data.columns import is_of_column
@@ -314,13 +314,13 @@ class Run:
     )
 
     def __repr__(self) -> str:
-        table = f"{len(self.eval.ids):,} eval rows of {self.record.table}"
+        table = f"{len(self.eval.ids):,} eval rows of {short_path(self.record.table)}"
         return f"<Run {self.path}: {self._fitted}; {table}; {self.decision.spec}>"
 
     def _repr_html_(self) -> str:
         facts = {
             "fitted": self._fitted,
-            "table": self.record.table,
+            "table": short_path(self.record.table),
             "rows": f"{len(self.validation.ids):,} validation, {len(self.eval.ids):,} eval",
             "split": short_split(self.spec.split),
             "labels": str(self.decision.spec),

@@ -25,6 +25,7 @@ class Picture:
     svg: its text, which needs no other file.
     """
 
+    title: str
     svg: str = field(repr=False)
 
     def _repr_svg_(self) -> str:
@@ -45,10 +46,12 @@ def picture(tables: SystemTables, metric: MetricName) -> Picture:
     for table in tables["tables"]:
         parts += _panel(table, metric, y)
         y += HEAD + STEP * len(table["systems"]) + AXIS
+    title = f"{metric} of each system"
     return Picture(
+        title,
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y}" width="{WIDTH}" height="{y}" '
-        f'role="img"><title>{metric} of each system</title>'
-        f'<rect width="{WIDTH}" height="{y}" fill="white"/>{"".join(parts)}</svg>'
+        f'role="img"><title>{title}</title>'
+        f'<rect width="{WIDTH}" height="{y}" fill="white"/>{"".join(parts)}</svg>',
     )
 
 
