@@ -28,11 +28,15 @@ from encode_once.cache.representation import MOST_ROWS, html_heading, html_table
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.terminal import short_path
 
-KIND = "encode-once table", 4
+KIND = "encode-once table", 5
 SINCE = 2  # the oldest version that is read; it has one caption per row, and one source file
 WITH_CAPTIONS = 3  # the first version with several of both
 WITH_HEADER = 4  # the first version with a header before the HDF5 content
+# The version of tables with unknown labels, which earlier programs would read as negatives. Other tables are
+# still written as version 4, which these programs read.
+WITH_UNKNOWN = 5
 NAMED_COLUMNS = "named_columns"
+UNKNOWN_MARK = "?"  # before the name of a label that is unknown, where labels are shown
 OPTIONAL = "corrections", "moved_from"  # fields of the header that are left out if they are empty
 
 
@@ -68,16 +72,24 @@ class Table:
     # "id", "image", "captions" or "labels" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
+    # The labels of each row of which nobody knows whether it has them; []: there are none in any row.
+    unknown: list[tuple[str, ...]] = field(default_factory=list)
     row_keys: Keys | None = None  # (n, 16) uint8, if the rows are those of several tables; not saved
 
     __repr__ = short_repr
 
     def _repr_html_(self) -> str:
         labels = self.labels or [()] * len(self)
-        rows = zip(self.ids, self.images, self.captions, labels, strict=True)
+        unknown = self.unknown or [()] * len(self)
+        rows = zip(self.ids, self.images, self.captions, labels, unknown, strict=True)
         cells = [
-            {self.id_column: row_id, "image": image, "caption": caption, "labels": ", ".join(names)}
-            for row_id, image, caption, names in islice(rows, MOST_ROWS)
+            {
+                self.id_column: row_id,
+                "image": image,
+                "caption": caption,
+                "labels": ", ".join([*names, *(f"{UNKNOWN_MARK}{name}" for name in unknown_names)]),
+            }
+            for row_id, image, caption, names, unknown_names in islice(rows, MOST_ROWS)
         ]
         return html_heading(f"{short_path(self.source)}: {len(self):,} rows, {self.split}") + html_table(
             cells, len(self)
@@ -135,6 +147,7 @@ class Table:
             images=of(self.images),
             captions=of(self.captions),
             labels=None if self.labels is None else of(self.labels),
+            unknown=of(self.unknown) if self.unknown else [],
             columns={name: of(column) for name, column in self.columns.items()},
             image_keys=None if self.image_keys is None else self.image_keys[rows],
             caption_keys=None if self.caption_keys is None else self.caption_keys[rows],
@@ -145,7 +158,7 @@ class Table:
 
     def has_rows_of(self, other: "Table") -> bool:
         """Whether both have the same rows in the same order, wherever they were read from."""
-        fields = ("split", "ids", "labels", "captions", "more_captions", "columns")
+        fields = ("split", "ids", "labels", "unknown", "captions", "more_captions", "columns")
         return all(getattr(self, name) == getattr(other, name) for name in fields) and all(
             np.array_equal(self.all_keys(modality), other.all_keys(modality))
             for modality in ("image", "caption")
@@ -188,13 +201,22 @@ def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> Ke
     return read_array(group, name, "u", shape).astype(np.uint8, casting="no")
 
 
-def _get_labels(group: h5py.Group, rows: int) -> list[tuple[str, ...]]:
-    names, numbers = read_texts(group, "labels/names"), read_array(group, "labels/numbers", "u", (None,))
-    offsets = read_offsets(group, "labels", len(numbers), rows).tolist()
+def _get_labels(file: h5py.File, name: str, rows: int) -> list[tuple[str, ...]]:
+    names, numbers = read_texts(file, f"{name}/names"), read_array(file, f"{name}/numbers", "u", (None,))
+    offsets = read_offsets(file, name, len(numbers), rows).tolist()
     if len(numbers) and numbers.max() >= len(names):
         raise ValueError("the number of a label has no name")
     numbers = numbers.tolist()
     return [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
+
+
+def _put_labels(file: h5py.File, name: str, rows: Sequence[tuple[str, ...]]) -> None:
+    names = sorted({label for row in rows for label in row})
+    number_of = {label: number for number, label in enumerate(names)}
+    group = file.create_group(name)
+    write_texts(group, "names", names)
+    group["numbers"] = np.array([number_of[label] for row in rows for label in row], np.uint32)
+    group["offsets"] = np.cumsum([0, *map(len, rows)], dtype=np.uint64)
 
 
 def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
@@ -222,7 +244,7 @@ def save_table(
             _put(table, file)
         with temporary.open("r+b") as target:
             write_at(target.fileno(), STAMP_BYTES, text)
-        stamp_whole(temporary, KIND, {"header": {"bytes": len(text), "checksum": checksum(text)}})
+        stamp_whole(temporary, _kind(table), {"header": {"bytes": len(text), "checksum": checksum(text)}})
 
 
 def read_header(path: Path) -> TableHeader:
@@ -246,8 +268,13 @@ def read_header(path: Path) -> TableHeader:
         return typed(TableHeader, json.loads(text))
 
 
+def _kind(table: Table) -> tuple[str, int]:
+    """The format and the version to write."""
+    return KIND[0], WITH_UNKNOWN if any(table.unknown) else WITH_HEADER
+
+
 def _put(table: Table, file: h5py.File) -> None:
-    file.attrs.update({"format": KIND[0], "version": KIND[1]})
+    file.attrs.update(dict(zip(("format", "version"), _kind(table), strict=True)))
     for name in ("source", "id_column", "label_separator", "split"):
         text = getattr(table, name).encode("utf-8", "surrogateescape")  # paths may contain any bytes
         file.attrs.create(name, text, dtype=h5py.string_dtype())
@@ -267,12 +294,9 @@ def _put(table: Table, file: h5py.File) -> None:
     for number, texts in enumerate(table.columns.values()):
         write_texts(file, f"columns/{number}", texts)  # HDF5 does not allow every column name
     if table.labels is not None:
-        names = sorted({label for row in table.labels for label in row})
-        number_of = {name: number for number, name in enumerate(names)}
-        labels = file.create_group("labels")
-        write_texts(labels, "names", names)
-        labels["numbers"] = np.array([number_of[label] for row in table.labels for label in row], np.uint32)
-        labels["offsets"] = np.cumsum([0, *map(len, table.labels)], dtype=np.uint64)
+        _put_labels(file, "labels", table.labels)
+    if any(table.unknown):
+        _put_labels(file, "unknown", table.unknown)
 
 
 def load_table(path: Path) -> Table:
@@ -302,7 +326,8 @@ def load_table(path: Path) -> Table:
             ids=ids,
             images=read_texts(file, "images", rows),
             captions=read_texts(file, "captions", rows),
-            labels=_get_labels(file, rows) if "labels" in file else None,
+            labels=_get_labels(file, "labels", rows) if "labels" in file else None,
+            unknown=_get_labels(file, "unknown", rows) if "unknown" in file else [],
             id_column=read_attribute(file, "id_column", str),
             label_separator=read_attribute(file, "label_separator", str),
             columns={name: read_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},

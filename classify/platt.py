@@ -17,12 +17,19 @@ BLOCK = (
 
 
 def fit_lines(
-    z: Array, labels: Array, start: Array, prior: Array, precision: Array, free: Array | None = None
+    z: Array,
+    labels: Array,
+    start: Array,
+    prior: Array,
+    precision: Array,
+    free: Array | None = None,
+    weights: Array | None = None,
 ) -> Array:
     """Intercepts and slopes, (2, c), that map scores z (n, c) to logits of labels (n, c) in [0, 1].
 
     They minimise Σ BCE(intercept + slope z, labels) + ½ Σ precision (line - prior)², by Newton's method. The
-    prior and its precision broadcast to (2, c); where `free` (2, c) is False, a line stays as in `start`.
+    prior and its precision broadcast to (2, c); where `free` (2, c) is False, a line stays as in `start`. The
+    terms of the first sum are multiplied by the weights (n, c), by default 1.
     """
     xp = array_namespace(z)
     lines, free = start, xp.ones_like(start) if free is None else free
@@ -30,7 +37,10 @@ def fit_lines(
     width = max(BLOCK // max(z.shape[0], 1), 1)
     blocks = [slice(first, first + width) for first in range(0, z.shape[1], width)]
     for _ in range(MAX_STEPS):
-        sums = [_sums(xp, z[:, block], labels[:, block], lines[:, block]) for block in blocks]
+        sums = [
+            _sums(xp, z[:, b], labels[:, b], lines[:, b], None if weights is None else weights[:, b])
+            for b in blocks
+        ]
         total = xp.concat(sums, axis=1)  # (5, c)
         gradient = free * (total[:2] + precision * (lines - prior))
         curvature, mixed = total[2:4] + precision, total[4] * free[0] * free[1]
@@ -46,10 +56,12 @@ def fit_lines(
     return lines
 
 
-def _sums(xp: Any, z: Array, labels: Array, lines: Array) -> Array:
+def _sums(xp: Any, z: Array, labels: Array, lines: Array, weights: Array | None) -> Array:
     """Sums over the rows of the derivatives of the loss, (5, c): gradient, curvature and mixed term."""
     p = (1 + xp.tanh((lines[0] + lines[1] * z) / 2)) / 2
     error, weight = p - labels, p * (1 - p)
+    if weights is not None:
+        error, weight = error * weights, weight * weights
     weighted = weight * z
     parts = error, error * z, weight, weighted * z, weighted
     return xp.stack([xp.sum(part, axis=0) for part in parts])

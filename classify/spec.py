@@ -174,6 +174,7 @@ class FitSpec:
             "task": self.task,
             "ids": table.ids,
             "labels": table.labels,
+            **({"unknown": table.unknown} if table.unknown else {}),
             "columns": table.columns,
             "code": code_key(),
         }

@@ -81,10 +81,12 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
     decided = _resolve(reading.tables, read_corrections(path), path)
     counts = {split: Counter[str]() for split in reading.tables}
     for cell, decision in decided.items():
-        labels = reading.tables[cell.split].labels
+        labels, unknown = reading.tables[cell.split].labels, reading.tables[cell.split].unknown
         assert labels is not None, "_resolve refuses tables without labels"
-        done = decision
-        if decision != KEEP and (cell.label in labels[cell.row]) == (decision == ADD):
+        done, was_unknown = decision, bool(unknown) and cell.label in unknown[cell.row]
+        if was_unknown and decision != KEEP:  # it is known now
+            unknown[cell.row] = tuple(label for label in unknown[cell.row] if label != cell.label)
+        if decision != KEEP and not was_unknown and (cell.label in labels[cell.row]) == (decision == ADD):
             done = "already so"
         elif decision == ADD:
             labels[cell.row] += (cell.label,)

@@ -62,13 +62,14 @@ def table_inputs(
     image_column: str | None,
     caption_column: tuple[str, ...],
     label_columns: tuple[str, ...],
+    unknown_column: str | None,
     classes: str | None,
     **options: Any,
 ) -> dict[str, Any]:
     """Arguments of `extract.encode` for the columns, folders and rows of a table."""
     from encode_once.extract.readers import Columns, class_list
 
-    columns = Columns(id_column, image_column, caption_column, label_columns)
+    columns = Columns(id_column, image_column, caption_column, label_columns, unknown_column)
     return {"columns": columns, "classes": class_list(classes) if classes else (), **options}
 
 
@@ -104,11 +105,18 @@ INPUT_OPTIONS = (
     ),
     click.option(
         "--uncertain",
-        default="negative",
+        default="unknown",
         show_default=True,
-        type=click.Choice(["positive", "negative", "missing"]),
+        type=click.Choice(["unknown", "positive", "negative", "missing"]),
         help="What -1 means in columns of 0, 1 and -1; missing leaves such rows out.",
     ),
+    click.option(
+        "--unknown",
+        metavar="MARK",
+        multiple=True,
+        help="Cells that are unknown labels, as NA or blank, or what precedes their names; repeatable.",
+    ),
+    click.option("--unknown-column", metavar="NAME", help="Column that lists each row's unknown labels."),
     click.option("--keep-text", is_flag=True, help="Keep None, nan, NA and the like as captions and labels."),
     click.option("--caption-column", metavar="NAME", multiple=True, help="Column of captions; repeatable."),
     click.option("--image-column", metavar="NAME", help="Column of the images: paths or bytes."),
@@ -131,6 +139,7 @@ def column_words(names: Mapping[str, Sequence[str]]) -> list[str]:
         "image": "--image-column",
         "captions": "--caption-column",
         "labels": "--label-column",
+        "unknown": "--unknown-column",
     }
     return [word for role, columns in names.items() for name in columns for word in (options[role], name)]
 

@@ -55,8 +55,9 @@ ORDER = {
         "demo", "bench", "commands",
     ],
     "classify": [
-        "arrays", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation", "runs",
-        "experiments", "pages", "systems", "audit", "report", "migration", "tuning", "monitoring", "doctor",
+        "arrays", "partial", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation",
+        "runs", "experiments", "pages", "systems", "audit", "report", "migration", "tuning", "monitoring",
+        "doctor",
         "bench", "commands",
     ],
     "deploy": [

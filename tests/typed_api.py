@@ -39,7 +39,7 @@ def of_runs(store: encode_once.Store, spec: encode_once.FitSpec) -> None:
 def of_notebooks(run: eo.Run) -> None:
     data = eo.load("store").dataset("train", ["glove-50/mean"])
     assert_type(data, eo.Samples)
-    assert_type(data.Y, NDArray[np.bool_])
+    assert_type(data.Y, NDArray[np.bool_] | NDArray[np.int8])
     assert_type(data.X[:10], NDArray[np.float32])
     assert_type(np.asarray(data.X), NDArray[Any])
     assert_type(data.ids, list[str])

@@ -31,6 +31,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import StoredFeature
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.splits import TABLES
+from encode_once.classify.partial import positives
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store, sources
 from encode_once.classify.runs.run import Run
@@ -147,8 +148,11 @@ def _duplicates(audited: _AuditedTable, near: float) -> Iterator[Finding]:
     for pair in contradictions:
         row, other = audited.row(pair.row), audited.row(pair.other)
         alike = likeness(pair, table, table)
+        unknown = {*row.unknown, *other.unknown}
         differing = [
-            name for name in audited.run.record.classes if (name in row.labels) != (name in other.labels)
+            name
+            for name in audited.run.record.classes
+            if (name in row.labels) != (name in other.labels) and name not in unknown
         ]
         yield Finding(
             "duplicate" if pair.exact else "near-duplicate",
@@ -223,15 +227,15 @@ def _doubtful_labels(audited: _AuditedTable) -> list[Finding]:
             )
         return sorted(findings, key=lambda finding: -finding.score)
 
-    missing = sorted_findings(doubted & ~rows.labels, ABSENT, PRESENT, "not labelled")
-    wrong = sorted_findings(doubted & rows.labels, PRESENT, ABSENT, "labelled")
+    missing = sorted_findings(doubted & (rows.labels == 0), ABSENT, PRESENT, "not labelled")
+    wrong = sorted_findings(doubted & (rows.labels == 1), PRESENT, ABSENT, "labelled")
     return [finding for pair in zip_longest(missing, wrong) for finding in pair if finding]
 
 
 def _rare_classes(run: Run) -> Iterator[Finding]:
     """Classes with fewer than `MIN_POSITIVES` among the rows that thresholds are tuned on."""
     tuned = run.eval if run.spec.tune_on == "eval" else run.validation
-    for name, count in zip(run.record.classes, tuned.labels.sum(axis=0).tolist(), strict=True):
+    for name, count in zip(run.record.classes, positives(tuned.labels).sum(axis=0).tolist(), strict=True):
         if count < MIN_POSITIVES:
             uncertainty = min(0.98 / max(count, 1) ** 0.5, 1.0)
             yield Finding(

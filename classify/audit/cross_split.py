@@ -30,13 +30,20 @@ def within(
     """Leaks and contradictions: for each row at most one of either, with its most similar duplicate.
 
     A leak is a row whose duplicate belongs to a lower part (n,); a contradiction is a row whose duplicate has
-    other labels. Among rows of equal content, the duplicate is a row with the most frequent labels.
+    other labels, of those that are known of both. Among rows of equal content, the duplicate is a row with
+    the most frequent labels.
     Near-duplicates are those of the vectors X (n, d), if there are any.
 
     Raises:
         DataError: more than `MAX_PAIRS` near-duplicates.
     """
     label_sets = [frozenset(row) for row in table.labels or []]
+    unknown = [frozenset(row) for row in table.unknown or [()] * len(table)]
+
+    def contradict(row: int, other: int) -> bool:
+        """Whether a label is present in one of two rows and absent in the other."""
+        return not (label_sets[row] ^ label_sets[other]) <= unknown[row] | unknown[other]
+
     content = duplicates.exact(content_keys(table))
     leaks, contradictions = list[Pair](), list[Pair]()
     for rows in _repeated(content):
@@ -44,7 +51,7 @@ def within(
         leaks += [Pair(row, first) for row in rows if parts[row] != parts[first]]
         (usual, _), *_ = Counter(label_sets[row] for row in rows).most_common(1)
         model = next(row for row in rows if label_sets[row] == usual)
-        contradictions += [Pair(row, model) for row in rows if label_sets[row] != usual]
+        contradictions += [Pair(row, model) for row in rows if contradict(row, model)]
     for pair in [] if X is None else _near(X, near, device):
         if content[pair.row] == content[pair.other]:
             continue
@@ -52,7 +59,7 @@ def within(
         pair = pair._replace(row=row, other=other)
         if parts[row] != parts[other]:
             leaks.append(pair)
-        if label_sets[row] != label_sets[other]:
+        if contradict(row, other):
             contradictions.append(pair)
     return _closest(leaks), _closest(contradictions)
 

@@ -45,6 +45,11 @@ class TableRow:
         """Its labels."""
         return self.table.labels[self.row] if self.table.labels else ()
 
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """Its labels that are unknown."""
+        return self.table.unknown[self.row] if self.table.unknown else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Finding:

@@ -15,7 +15,7 @@ from encode_once.cache.bench.peak_memory import with_peak_memory
 from encode_once.cache.bench.stopwatch import timed
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
-from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores
+from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores, as_labels
 from encode_once.classify.bench import baselines
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.data import duplicates, splits
@@ -101,7 +101,7 @@ class Race:
     def of(cls, store: Store, features: Sequence[str], split: str, data: str | None, seed: int) -> "Race":
         """Features and labels of a store's table, split as `fit` splits them."""
         samples = load_samples(store, features, choose_table(store, data))
-        X, Y = samples.X, samples.Y
+        X, Y = samples.X, as_labels(samples.Y)
         keys = content_keys(samples.table)
         groups = duplicates.exact(keys)
         draws = splits.row_draws(keys, samples.table.ids, seed)

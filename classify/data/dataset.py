@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from encode_once.cache import Store, Table
+from encode_once.classify.arrays import UNKNOWN
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.data.tables import choose_table
 
@@ -17,6 +18,8 @@ Sample = tuple[Tensor, Tensor]
 
 class FeatureDataset(Dataset[Sample]):
     """The rows of a labelled table: features (d,) and labels (c,), both float32, read as they are asked for.
+
+    Unknown labels are NaN: a loss that does not leave them out is NaN, too.
 
     A DataLoader reads the rows of a batch together, also from processes of its own.
 
@@ -66,4 +69,5 @@ class FeatureDataset(Dataset[Sample]):
         places = np.arange(len(self))[np.asarray(rows, np.intp)]
         X = torch.from_numpy(np.ascontiguousarray(self._X[places]))
         Y = torch.from_numpy(self._Y[places].astype(np.float32))
+        Y[Y == UNKNOWN] = torch.nan
         return [*zip(X, Y, strict=True)]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from encode_once.cache import Table
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import UNKNOWN, LabelMatrix, PartialLabels
+from encode_once.classify.partial import count, is_partial
 
 MULTI, SINGLE = TASKS = (
     "multi",
@@ -14,14 +16,20 @@ MULTI, SINGLE = TASKS = (
 )  # any number of labels per row, or exactly one of two classes or more
 
 
-def require_one_label(labels: LabelMatrix, hint: str = "") -> None:
+def require_one_label(labels: PartialLabels, hint: str = "") -> None:
     """Refuse labels (n, c) for the task "single" unless each row has exactly one.
 
     hint: what to do, at the end of the message.
 
     Raises:
-        DataError: with the number of rows that have none or several; or there is one class only.
+        DataError: with the number of rows that have none or several; or there is one class only; or labels
+            are unknown.
     """
+    if is_partial(labels):
+        raise DataError(
+            f"task single requires every label, and {count(labels):,} of {labels.size:,} entries are "
+            "unknown: --task multi leaves these out"
+        )
     counts = labels.sum(axis=1)
     parts = [f"{n} {kind}" for n, kind in ((int((counts == 0).sum()), "have none"),
                                            (int((counts > 1).sum()), "have several")) if n]  # fmt: skip
@@ -41,6 +49,17 @@ def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> Lab
     for row, names in enumerate(labels):
         Y[row, [column[name] for name in names if name in column]] = True
     return Y
+
+
+def table_labels(table: Table, classes: Sequence[str]) -> PartialLabels:
+    """The labels (n, c) of a table, int8 if entries of these classes are unknown; none without labels."""
+    Y = label_matrix(table.labels or [()] * len(table), classes)
+    unknown = label_matrix(table.unknown, classes)
+    if not unknown.any():
+        return Y
+    partial = Y.astype(np.int8)
+    partial[unknown] = UNKNOWN
+    return partial
 
 
 def class_names(labels: Sequence[Sequence[str]]) -> list[str]:

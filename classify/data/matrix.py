@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from encode_once.classify.arrays import IntArray, LabelMatrix, RowIndex, Vectors
+from encode_once.classify.arrays import IntArray, PartialLabels, RowIndex, Vectors
 
 CHUNK = 2048  # rows read at a time when all are needed
 CHUNK_NUMBERS = 2**23  # numbers read at a time, which limits chunks of long rows
@@ -78,7 +78,7 @@ def chunks(n: int, d: int = 1) -> Iterator[slice]:
     return (slice(start, start + rows) for start in range(0, max(n, 1), rows))
 
 
-def column_order(X: MatrixLike | LabelMatrix, shapes: Sequence[tuple[int, int]] | None = None) -> IntArray:
+def column_order(X: MatrixLike | PartialLabels, shapes: Sequence[tuple[int, int]] | None = None) -> IntArray:
     """An order of the columns (d,) of X (n, d) that depends on their numbers, not on where they stand.
 
     Random numbers that are dealt out to columns or classes in this order belong to the same ones however a

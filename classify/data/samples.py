@@ -9,10 +9,11 @@ import numpy as np
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.representation import html_heading, html_table, html_warnings
 from encode_once.cache.terminal import short_list, short_path
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, choose, load, trials
-from encode_once.classify.data.labels import class_names, label_matrix
+from encode_once.classify.data.labels import class_names, table_labels
+from encode_once.classify.partial import is_partial, positives, unknown_entries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +29,7 @@ class Samples:
     table: Table
     references: Sequence[FeatureSource]  # what X is read from
     X: Matrix  # (n, d); `np.asarray` reads it as a whole
-    Y: LabelMatrix  # (n, c)
+    Y: PartialLabels  # (n, c)
     classes: list[str]
 
     def __repr__(self) -> str:
@@ -42,7 +43,7 @@ class Samples:
         (n, d), source = self.X.shape, short_path(self.table.source)
         counts = [
             {"class": name, "rows": int(count)}
-            for name, count in zip(self.classes, self.Y.sum(axis=0), strict=True)
+            for name, count in zip(self.classes, positives(self.Y).sum(axis=0), strict=True)
         ]
         return "".join(
             [
@@ -71,7 +72,8 @@ class Samples:
     def frame(self) -> "pd.DataFrame":
         """A DataFrame by id: `frame["labels"]` has a column for each class, `frame[FEATURE]` the vectors.
 
-        The numbers are those of X and Y: float32, NaN where a row has no vector, and bool.
+        The numbers are those of X and Y: float32, NaN where a row has no vector, and bool. If labels are
+        unknown, all are pandas' nullable booleans, and these NA.
         """
         import pandas as pd  # takes half a second
 
@@ -79,7 +81,10 @@ class Samples:
         ends = np.cumsum([_size(self.X, name) for name in self.features])[:-1]
         blocks = zip(self.features, np.split(np.asarray(self.X), ends, axis=1), strict=True)
         frames = {name: pd.DataFrame(block, index) for name, block in blocks}
-        return pd.concat({**frames, LABELS: pd.DataFrame(self.Y, index, self.classes)}, axis=1)
+        labels = pd.DataFrame(positives(self.Y), index, self.classes)
+        if is_partial(self.Y):
+            labels = labels.astype("boolean").mask(unknown_entries(self.Y))
+        return pd.concat({**frames, LABELS: labels}, axis=1)
 
 
 def _size(X: Matrix, name: str) -> int:
@@ -123,4 +128,4 @@ def read_samples(
             f"{rows} of {len(table)} rows have labels that are not among the classes and are left out: "
             f"{short_list(sorted(others))}"
         )
-    return Samples(store, table, references, X, label_matrix(labels, classes), classes)
+    return Samples(store, table, references, X, table_labels(table, classes), classes)

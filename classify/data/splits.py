@@ -14,7 +14,16 @@ import xxhash
 
 from encode_once.cache import Keys
 from encode_once.cache.errors import DataError, unknown_name
-from encode_once.classify.arrays import FloatArray, Groups, IntArray, LabelMatrix, RowIndex, as_labels
+from encode_once.classify.arrays import (
+    FloatArray,
+    Groups,
+    IntArray,
+    LabelMatrix,
+    PartialLabels,
+    RowIndex,
+    as_partial_labels,
+)
+from encode_once.classify.partial import positives
 
 UNUSED = "unused"  # a word of a split column: these rows are neither fitted on nor measured
 TABLES = "tables"  # the SPEC whose rows are those of the tables train, val and test
@@ -48,7 +57,7 @@ def position_draws(n: int, seed: int) -> FloatArray:
 
 def folds(
     spec: str,
-    labels: LabelMatrix,
+    labels: PartialLabels,
     columns: Mapping[str, Sequence[str]],
     draws: FloatArray,
     groups: Groups | None = None,
@@ -61,7 +70,7 @@ def folds(
             rows, and those of `TRAIN_WORDS` all others; in a column of both `VALIDATION_WORDS` and
             `TEST_WORDS`, only the latter mark eval rows (see `marked_validation`), and `UNUSED` rows are
             neither (see `marked_unused`).
-        labels: (n, c).
+        labels: (n, c); rows are balanced by those that are known to be positive.
         columns: the table's other columns, name → n texts.
         draws: (n,), see `row_draws`.
         groups: rows of equal number stay together, and the sizes are met as nearly as that allows. `tail` and
@@ -71,8 +80,8 @@ def folds(
         DataError: the SPEC or column is unknown, the column has other words, or all rows or none are chosen;
             labels are not 0 or 1.
     """
-    labels = as_labels(labels)
-    n = len(labels)
+    truth: LabelMatrix = positives(as_partial_labels(labels))
+    n = len(truth)
     rule, _, argument = spec.partition(":")
     if spec in columns:
         row_sets = [_marked(spec, columns[spec])]
@@ -82,11 +91,11 @@ def folds(
         k = _integer(spec, argument)
         if not 2 <= k <= n:
             raise DataError(f"split {spec!r}: {n} rows can be divided into 2 to {n} folds")
-        fold = stratified(labels, np.bincount(np.arange(n) % k), draws, groups)
+        fold = stratified(truth, np.bincount(np.arange(n) % k), draws, groups)
         row_sets = [np.flatnonzero(fold == j) for j in range(k)]
     elif rule == "stratified":
         size = _size(spec, argument, n)
-        row_sets = [np.flatnonzero(stratified(labels, [n - size, size], draws, groups))]
+        row_sets = [np.flatnonzero(stratified(truth, [n - size, size], draws, groups))]
     elif rule == "random":
         row_sets = [_random(_size(spec, argument, n), draws, groups)]
     elif rule == "tail":
@@ -111,7 +120,7 @@ def repeated_folds(spec: str) -> tuple[str, int]:
 
 
 def validation_split(
-    labels: LabelMatrix, rows: RowIndex, fraction: float, draws: FloatArray, groups: Groups | None = None
+    labels: PartialLabels, rows: RowIndex, fraction: float, draws: FloatArray, groups: Groups | None = None
 ) -> tuple[RowIndex, RowIndex]:
     """Divide rows into train rows and a stratified fraction of validation rows; both keep the order.
 
@@ -120,13 +129,13 @@ def validation_split(
     Raises:
         DataError: either part would be empty; labels are not 0 or 1.
     """
-    labels = as_labels(labels)
+    truth: LabelMatrix = positives(as_partial_labels(labels))
     size = round(fraction * len(rows))
     own_groups = None if groups is None else groups[rows]
     chosen = np.zeros(len(rows), np.bool_)
     if 0 < size < len(rows):
         sizes = [len(rows) - size, size]
-        chosen = stratified(labels[rows], sizes, draws[rows], own_groups) == 1
+        chosen = stratified(truth[rows], sizes, draws[rows], own_groups) == 1
     if not chosen.any() or chosen.all():
         raise DataError(
             f"of {len(rows)} train rows{_in_groups(own_groups)} no {fraction:.0%} can be set aside for "

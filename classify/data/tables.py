@@ -148,6 +148,9 @@ def stacked(tables: Sequence[Table]) -> Table:
         images=[image for table in tables for image in table.images],
         captions=[text for table in tables for text in table.captions],
         labels=[labels for table in tables for labels in table.labels or ()],
+        unknown=[names for table in tables for names in table.unknown or [()] * len(table)]
+        if any(table.unknown for table in tables)
+        else [],
         columns=columns | {TABLES: [table.split for table in tables for _ in table.ids]},
         image_keys=np.concatenate([table.keys("image") for table in tables]),
         caption_keys=np.concatenate([table.keys("caption") for table in tables]),

@@ -40,12 +40,16 @@ class Bins:
     @classmethod
     def of(cls, ranking: Ranking) -> "Bins":
         """The bins of classes (c, n): of one score each at the top, then wider and wider."""
-        n = ranking.scores.shape[1]
-        edges = np.unique(np.round(n * (np.arange(BINS + 1) / BINS) ** 3).astype(np.intp))
-        edges = next_untied(ranking.tied)[:, edges]
+        sizes, shares = ranking.sizes[:, None], (np.arange(BINS + 1) / BINS) ** 3
+        edges = np.round(sizes * shares).astype(np.intp)
+        if (sizes == sizes[0]).all():  # of few rows, several edges are one
+            edges = np.tile(np.unique(edges[0]), (len(sizes), 1))
+        edges = np.take_along_axis(next_untied(ranking.tied), edges, axis=1)
         thresholds = np.stack([ranking.thresholds(k) for k in edges.T], axis=1)
         # `NEVER` and `ALWAYS` count as the highest and lowest score, so that their logits are no outliers.
-        z = logits(np.clip(thresholds, ranking.sorted[:, -1:], ranking.sorted[:, :1]), FINEST)
+        lowest = np.take_along_axis(ranking.sorted, np.maximum(sizes - 1, 0), axis=1)
+        z = logits(np.clip(thresholds, lowest, ranking.sorted[:, :1]), FINEST)
+        z = np.where(sizes > 0, z, 0.0)  # of a class without known entries
         positives = np.diff(np.take_along_axis(ranking.tp, edges, axis=1))
         negatives = np.diff(edges) - positives
         support = np.minimum(positives.sum(axis=1), negatives.sum(axis=1))

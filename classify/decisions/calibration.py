@@ -16,7 +16,8 @@ from scipy.special import expit, logit
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.representation import short_repr
-from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, LabelMatrix, Probabilities, Scores
+from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, PartialLabels, Probabilities, Scores
+from encode_once.classify.partial import always, entry_weights, positives, unknown_entries
 from encode_once.classify.platt import fit_lines
 
 METHODS = ("sigmoid", "isotonic", "temperature")
@@ -42,8 +43,8 @@ class Calibration:
     __repr__ = short_repr
 
     @classmethod
-    def fitted(cls, method: str, scores: Scores, labels: LabelMatrix) -> "Calibration":
-        """Fit one of `METHODS` on scores and labels (n, c).
+    def fitted(cls, method: str, scores: Scores, labels: PartialLabels) -> "Calibration":
+        """Fit one of `METHODS` on scores and labels (n, c), each class on the rows whose label is known.
 
         Raises:
             UsageError: unknown method.
@@ -51,7 +52,8 @@ class Calibration:
         if method not in METHODS:
             raise unknown_name("calibration", method, METHODS)
         if method == "isotonic":
-            return cls(method, [_isotonic(z, y) for z, y in zip(logits(scores).T, labels.T, strict=True)])
+            classes = zip(logits(scores).T, positives(labels).T, ~unknown_entries(labels).T, strict=True)
+            return cls(method, [_isotonic(z[rows], y[rows]) for z, y, rows in classes])
         return cls(method, [*_lines(logits(scores), labels, intercept=method == "sigmoid")])
 
     def of_classes(self, classes: IntArray) -> "Calibration":
@@ -68,7 +70,7 @@ class Calibration:
         return np.asarray(expit(intercepts + slopes * z))
 
 
-def _lines(z: FloatArray, labels: LabelMatrix, intercept: bool) -> FloatArray:
+def _lines(z: FloatArray, labels: PartialLabels, intercept: bool) -> FloatArray:
     """Each class's intercept and slope (c, 2), for logits and labels (n, c).
 
     A class whose labels are all equal keeps its scores. The order of scores is never reversed: a slope that
@@ -77,14 +79,21 @@ def _lines(z: FloatArray, labels: LabelMatrix, intercept: bool) -> FloatArray:
     prior = np.array(UNCHANGED)[:, None]
     start = np.tile(prior, z.shape[1])
     free = np.tile([[intercept], [True]], z.shape[1])
-    lines = fit_lines(z, labels, start, prior, PRECISION, free)
+    weights, Y = entry_weights(labels), positives(labels)
+    lines = fit_lines(z, Y, start, prior, PRECISION, free, weights)
     falling = lines[1] < 0
     if falling.any():
         lines[1, falling], free[1, falling] = 0, False
         lines[:, falling] = fit_lines(
-            z[:, falling], labels[:, falling], lines[:, falling], prior, PRECISION, free[:, falling]
+            z[:, falling],
+            Y[:, falling],
+            lines[:, falling],
+            prior,
+            PRECISION,
+            free[:, falling],
+            None if weights is None else weights[:, falling],
         )
-    constant = labels.all(axis=0) | ~labels.any(axis=0)
+    constant = always(labels) | ~Y.any(axis=0)
     return np.where(constant, prior, lines).T
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import as_labels
+from encode_once.classify.arrays import as_partial_labels
 from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Array, Ranking
@@ -45,7 +45,8 @@ class Units:
 def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
     """Thresholds (c,) that maximise an objective on these rows.
 
-    scores (n, c) are probabilities, labels (n, c) the truth. `samples` reaches a local optimum, every other
+    scores (n, c) are probabilities, labels (n, c) the truth. Unknown entries count as if they were not there.
+    `samples` reaches a local optimum, every other
     objective a global one. `precision:P` gives each class the most recall possible at that precision,
     `recall:R` the most precision; a class that never reaches P is never predicted. With an F per class, a
     class without positives is never predicted, and a class without negatives always.
@@ -60,7 +61,7 @@ def tune(scores: Array, labels: Array, objective: str | Objective) -> Array:
 
 def ranked(scores: Array, labels: Array) -> Ranking:
     """Scores and labels (n, c) for `solve`. Raises DataError as `tune` does."""
-    labels = as_labels(labels)
+    labels = as_partial_labels(labels)
     if scores.shape != labels.shape:
         shapes = ", ".join(str(tuple(table.shape)) for table in (scores, labels))
         raise DataError(f"scores and labels must share one shape (rows, classes): {shapes}")
@@ -119,7 +120,7 @@ def _samples(ranking: Ranking, objective: Objective) -> Array:
     units, reached = Units(n), -1
     classes, _ = canonical_order(ranking.scores, ranking.labels)
     for start in (_shared_samples, _micro, _macro):
-        thresholds = xp.where(p == 0, NEVER, xp.where(p == n, ALWAYS, start(ranking, objective)))
+        thresholds = xp.where(p == 0, NEVER, xp.where(p == ranking.sizes, ALWAYS, start(ranking, objective)))
         on = ranking.scores >= thresholds[:, None]
         k, total = _ascend(ranking, on, objective, units, classes.tolist())
         if reached < 0 or total > reached + units.rounding:

@@ -89,7 +89,7 @@ def _certified_k(ranking: Ranking, group: int, objective: Objective, rows: RowIn
     rows: the row of each score, from the highest down, if a row may have several scores in the group.
     """
     tp, share = ranking.tp[group], float(objective.share)
-    m, p = len(tp) - 1, int(tp[-1])
+    m, p = int(ranking.sizes[group]), int(tp[-1])
     recall = objective.measure == "recall"
     if p == 0:
         return 0

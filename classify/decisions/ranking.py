@@ -2,6 +2,9 @@
 
 A threshold selects the k highest scores of a class, k = 0 .. m. Only those k count at which the k-th score
 differs from the next, because equal scores are selected together.
+
+A class may have unknown entries. Their score is `HIDDEN`, so that they come last, and they are never
+selected: every sum is over the other scores of the class, as if it had only these.
 """
 
 from dataclasses import dataclass
@@ -12,8 +15,10 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from encode_once.classify.arrays import BoolArray, IntArray
+from encode_once.classify.partial import is_partial, positives, unknown_entries
 
 ALWAYS, NEVER = 0.0, 2.0  # scores are probabilities: all reach the first, none the second; both fit in JSON
+HIDDEN = -1.0  # the score of an unknown entry: below all others
 
 Array = Any  # of NumPy or torch, used through the Python array API standard
 
@@ -36,7 +41,10 @@ class Ranking:
     def of_classes(cls, scores: Array, labels: Array) -> "Ranking":
         """Each class of tables (n, c) as a group."""
         xp = array_namespace(scores)
-        return cls.of(_transposed(xp.astype(scores, xp.float64)), _transposed(labels))
+        scores = xp.astype(scores, xp.float64)
+        if is_partial(labels):
+            scores = xp.where(unknown_entries(labels), HIDDEN, scores)
+        return cls.of(_transposed(scores), _transposed(positives(labels)))
 
     @cached_property
     def sorted(self) -> Array:
@@ -48,7 +56,14 @@ class Ranking:
         """Whether selecting the k highest would separate equal scores, (g, m + 1)."""
         xp = array_namespace(self.scores)
         ends = xp.zeros_like(self.labels[:, :1])
-        return xp.concat([ends, self.sorted[:, :-1] == self.sorted[:, 1:], ends], axis=1)
+        last = self.sorted[:, -1:] == HIDDEN
+        return xp.concat([ends, self.sorted[:, :-1] == self.sorted[:, 1:], last], axis=1)
+
+    @cached_property
+    def sizes(self) -> Array:
+        """The number of scores that are not hidden, (g,)."""
+        xp = array_namespace(self.scores)
+        return xp.sum(xp.astype(self.scores != HIDDEN, xp.int64), axis=1)
 
     @cached_property
     def tp(self) -> Array:
@@ -90,7 +105,7 @@ class Ranking:
         halfway = (lowest + next_score) / 2
         # Between neighbouring floats, halfway may round down to the score that must not be selected.
         halfway = xp.where(halfway > next_score, halfway, lowest)
-        return xp.where(k == 0, NEVER, xp.where(k == m, ALWAYS, halfway))
+        return xp.where(k == 0, NEVER, xp.where(k == self.sizes, ALWAYS, halfway))
 
     def group(self, number: int) -> "Ranking":
         """A single group."""

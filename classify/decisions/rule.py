@@ -12,9 +12,10 @@ from encode_once.classify.arrays import (
     FloatArray,
     IntArray,
     LabelMatrix,
+    PartialLabels,
     Probabilities,
     Scores,
-    as_labels,
+    as_partial_labels,
     as_scores,
 )
 from encode_once.classify.decisions import guarantees
@@ -26,6 +27,7 @@ from encode_once.classify.decisions.guarantees import MISSES, Guarantee
 from encode_once.classify.decisions.objectives import BY_HAND, Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
+from encode_once.classify.partial import frequencies, is_partial, positives, unknown_entries
 
 RULES = ("thresholds", "expected-f1", "argmax")
 USUAL_CALIBRATION = {"expected-f1": "sigmoid"}  # of the other rules: none
@@ -118,8 +120,11 @@ class DecisionSpec:
         parts += [f"{self.at_most} or fewer labels per row"] if self.at_most is not None else []
         return ", ".join(parts)
 
-    def fit(self, scores: Scores, labels: LabelMatrix, intervals: bool = True) -> "DecisionRule":
+    def fit(self, scores: Scores, labels: PartialLabels, intervals: bool = True) -> "DecisionRule":
         """The rule for scores and labels (n, c), whatever the order of rows and classes.
+
+        Unknown labels count neither as positive nor as negative: a class's threshold and calibration depend
+        on the rows whose label is known, samples F1 on the known labels of each row.
 
         intervals: also compute what labels do not need: the thresholds' intervals and expected loss, and the
             thresholds beside expected-f1, which are NaN without.
@@ -133,7 +138,7 @@ class DecisionSpec:
             raise UsageError(
                 f"{BY_HAND} thresholds are not tuned: they come from a file (tune RUN --from FILE)"
             )
-        labels = as_labels(labels)
+        labels = as_partial_labels(labels)
         scores = as_scores(scores, labels)
         if self.decide == "argmax" and labels.shape[1] < 2:
             raise DataError(
@@ -142,7 +147,7 @@ class DecisionSpec:
         rows, classes = canonical_order(scores, labels)
         block = np.ix_(rows, classes)
         rule = self._fitted(scores[block], labels[block], intervals)
-        frequent = np.argsort(-labels.sum(axis=0)[classes], kind="stable")
+        frequent = np.argsort(-frequencies(labels)[classes], kind="stable")
         places = np.argsort(classes)
         return DecisionRule(
             self,
@@ -152,12 +157,12 @@ class DecisionSpec:
             sizes=rule.sizes,
         )
 
-    def fit_folds(self, scores: Scores, labels: LabelMatrix, folds: IntArray) -> "tuple[DecisionRule, ...]":
+    def fit_folds(self, scores: Scores, labels: PartialLabels, folds: IntArray) -> "tuple[DecisionRule, ...]":
         """The rule of each fold, fitted on the rows (n,) of the others; for its rows alone."""
         others = (folds != fold for fold in range(folds.max() + 1))
         return tuple(self.fit(scores[rows], labels[rows], intervals=False) for rows in others)
 
-    def _fitted(self, scores: Scores, labels: LabelMatrix, intervals: bool) -> "DecisionRule":
+    def _fitted(self, scores: Scores, labels: PartialLabels, intervals: bool) -> "DecisionRule":
         """The rule for scores and labels in canonical order."""
         calibration = None
         if self.calibration != "none":
@@ -173,10 +178,25 @@ class DecisionSpec:
             thresholds = estimate(values, labels, objective, self.shrink)
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
-        counts = labels.sum(axis=1)
-        by_sets = self.decide == "expected-f1"
-        sizes = (int(counts.min()), int(counts.max())) if len(counts) and by_sets else None
+        probabilities = calibration(scores) if calibration else scores
+        sizes = _sizes(labels, probabilities) if self.decide == "expected-f1" else None
         return DecisionRule(self, thresholds, calibration, sizes=sizes)
+
+
+def _sizes(labels: PartialLabels, probabilities: Probabilities | Scores) -> tuple[int, int]:
+    """The least and the greatest number of labels that a row may have, of labels (n, c).
+
+    A row with unknown labels may have all of these. It has no label with the probability that all of them are
+    absent, if it has no positive. There is a row without labels if at least one is expected.
+    """
+    counts = positives(labels).sum(axis=1)
+    if not is_partial(labels):
+        return int(counts.min()), int(counts.max())
+    unknown = unknown_entries(labels)
+    absent = np.where(unknown, 1 - probabilities, 1.0).prod(axis=1)
+    expected = float(absent[counts == 0].sum())
+    least = 0 if expected >= 1 else max(int(counts.min()), 1)
+    return least, int((counts + unknown.sum(axis=1)).max())
 
 
 class ClassThreshold(TypedDict):

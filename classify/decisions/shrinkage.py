@@ -23,7 +23,7 @@ import numpy as np
 from scipy.special import expit
 
 from encode_once.cache.representation import short_repr
-from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, Probabilities
+from encode_once.classify.arrays import FloatArray, IntArray, PartialLabels, Probabilities
 from encode_once.classify.decisions.bootstrap import CURVES, Bins
 from encode_once.classify.decisions.calibration import FINEST, logits
 from encode_once.classify.decisions.exact import ranked, solve
@@ -56,7 +56,7 @@ class ThresholdEstimate:
 
 
 def estimate(
-    scores: Probabilities, labels: LabelMatrix, objective: Objective, shrink: bool = True
+    scores: Probabilities, labels: PartialLabels, objective: Objective, shrink: bool = True
 ) -> ThresholdEstimate:
     """Thresholds for unseen rows or, with shrink=False, the optimum on these rows.
 

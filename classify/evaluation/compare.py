@@ -14,14 +14,16 @@ import numpy as np
 
 from encode_once.cache import DataError, UsageError
 from encode_once.cache.csv_file import write_csv
+from encode_once.cache.table import UNKNOWN_MARK
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import FloatArray, LabelMatrix
+from encode_once.classify.arrays import FloatArray, LabelMatrix, PartialLabels
 from encode_once.classify.data.duplicates import join
 from encode_once.classify.data.rows import content_order, match
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.intervals import CLASS_F1
 from encode_once.classify.evaluation.metrics import MetricName, Metrics, row_f1
+from encode_once.classify.partial import positives, unknown_entries, without_unknown
 
 MIN_DIFFERING_ROWS = 5  # in which two runs differ in a class, for the class to be named as better or worse
 
@@ -122,21 +124,23 @@ def write_differences(
 ) -> int:
     """Write the rows whose predicted labels differ between runs as CSV; return their number.
 
-    The columns are the id, `Labels` (the truth), the labels that each run predicts, under the run's folder,
-    and `Closest`: the runs whose labels are closest to the truth by the row's F1, empty if all are equally
-    close. excel_safe: see `write_csv`.
+    The columns are the id, `Labels` (the truth, with `?` before unknown labels), the labels that each run
+    predicts, under the run's folder, and `Closest`: the runs whose labels are closest to the truth by the
+    row's F1, empty if all are equally close. excel_safe: see `write_csv`.
     """
     first = evaluations[0]
     labels, classes = first.rows.labels, np.array(first.classes)
+    truth, unknown = positives(labels), unknown_entries(labels)
     closeness = np.stack([_closeness(labels, run.predictions) for run in evaluations])  # (runs, n)
     differing = np.any([(run.predictions != first.predictions).any(axis=1) for run in evaluations], axis=0)
     rows = []
     for row in np.flatnonzero(differing):
-        label_sets = [labels[row], *(run.predictions[row] for run in evaluations)]
+        label_sets = [truth[row], *(run.predictions[row] for run in evaluations)]
         best = np.flatnonzero(closeness[:, row] == closeness[:, row].max()).tolist()
         closest = [evaluations[k].run for k in best] if len(best) < len(evaluations) else []
-        cells = (label_separator.join(classes[label_set]) for label_set in label_sets)
-        rows.append([first.rows.ids[row], *cells, "; ".join(closest)])
+        names = [classes[label_set].tolist() for label_set in label_sets]
+        names[0] += [f"{UNKNOWN_MARK}{name}" for name in classes[unknown[row]]]
+        rows.append([first.rows.ids[row], *map(label_separator.join, names), "; ".join(closest)])
     header = [id_column, "Labels", *(run.run for run in evaluations), "Closest"]
     write_csv(path, header, rows, excel_safe=excel_safe)
     return int(differing.sum())
@@ -226,7 +230,8 @@ def _difference(run: Evaluation, first: Evaluation, draws: Mapping[str, FloatArr
     ]
     changed = run.predictions != first.predictions
     better, worse = [], []
-    for change, count in zip(per_class, changed.sum(axis=0), strict=True):
+    counts = (changed & ~unknown_entries(run.rows.labels)).sum(axis=0)
+    for change, count in zip(per_class, counts, strict=True):
         if count >= MIN_DIFFERING_ROWS and change["interval"] is not None:
             low, high = change["interval"]
             better += [change["label"]] if low > 0 else []
@@ -251,6 +256,7 @@ def _change(own: float | None, other: float | None, draws: FloatArray) -> Metric
     return {"difference": difference, "interval": intervals.interval(draws, difference)}
 
 
-def _closeness(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
+def _closeness(labels: PartialLabels, predictions: LabelMatrix) -> FloatArray:
     """F1 of each row, (n,); but 1 for a row without labels for which none is predicted, as that is right."""
-    return np.where((labels == predictions).all(axis=1), 1.0, row_f1(labels, predictions))
+    truth, chosen = without_unknown(labels, predictions)
+    return np.where((truth == chosen).all(axis=1), 1.0, row_f1(labels, predictions))

@@ -14,6 +14,7 @@ from encode_once.classify.arrays import (
     FloatArray,
     Groups,
     LabelMatrix,
+    PartialLabels,
     Probabilities,
     RowIndex,
     Scores,
@@ -35,7 +36,7 @@ class ScoredRows:
 
     ids: list[str]
     scores: Scores  # (n, c)
-    labels: LabelMatrix  # (n, c)
+    labels: PartialLabels  # (n, c), of which some may be unknown
     keys: Keys = field(kw_only=True)  # (n, 16), see `rows.content_keys`
     folds: RowIndex | None = None  # (n,): in cross-validation, the fold whose model gave the scores
     missing: BoolArray | None = None  # (n, features): features without a vector, if any row lacks one
@@ -142,7 +143,7 @@ class Evaluation:
 
 def measure_rule(
     rule: DecisionRule,
-    labels: LabelMatrix,
+    labels: PartialLabels,
     predictions: LabelMatrix,
     probabilities: Probabilities,
     classes: Sequence[str],

@@ -46,14 +46,17 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.arrays import (
+    UNKNOWN,
     BoolArray,
     FloatArray,
     Groups,
     IntArray,
     LabelMatrix,
+    PartialLabels,
     RowIndex,
     RowWeights,
     as_labels,
+    as_partial_labels,
     as_scores,
 )
 from encode_once.classify.decisions.canonical import canonical_order
@@ -67,8 +70,10 @@ from encode_once.classify.evaluation.metrics import (
     ranking_losses,
     row_f1,
 )
+from encode_once.classify.partial import is_partial, positives, unknown_entries, without_unknown
 
 DRAWS, LEVEL = 1000, 0.95
+TINY = 1e-12  # the least divisor
 CHUNK = 100  # draws at a time: W of 10,000 rows takes 4 MB
 CLASSES = 500  # at a time in integrals: each of their arrays takes 6 MB
 PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class's variance is shrunk
@@ -94,7 +99,7 @@ def metric_named(name: str, among: Sequence[MetricName] = METRICS) -> MetricName
 
 
 def resampled(
-    labels: LabelMatrix,
+    labels: PartialLabels,
     predictions: LabelMatrix,
     scores: NDArray[np.floating],
     groups: Groups | None = None,
@@ -105,8 +110,8 @@ def resampled(
     """Each metric of `ALL` on every draw, (draws,), corrected, and `class_f1`, each class's F1, (draws, c).
 
     labels, predictions and scores are (n, c). groups (n,): rows with equal numbers are drawn together; by
-    default every row is drawn alone. 0/0 counts as in `classify.evaluation.metrics`; mAP is NaN without any
-    positive. Equal n, groups, draws and seeds give equal draws.
+    default every row is drawn alone. 0/0 and unknown labels count as in `classify.evaluation.metrics`; mAP is
+    NaN without any positive. Equal n, groups, draws and seeds give equal draws.
 
     order: the rows (n,) in the order in which weights are drawn for them, by default as they come. With an
     order that depends on the rows' contents, such as `rows.content_order`, results depend on nothing else.
@@ -114,33 +119,43 @@ def resampled(
     Raises:
         DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
-    labels = as_labels(labels)
+    labels = as_partial_labels(labels)
     predictions, scores = as_labels(predictions, *labels.shape), as_scores(scores, labels)
     n = len(labels)
     order = np.arange(n) if order is None else order
-    _, classes = canonical_order(scores, labels + 2 * predictions)
+    _, classes = canonical_order(scores, np.where(labels == UNKNOWN, UNKNOWN, labels + 2 * predictions))
     labels, predictions, scores = (table[np.ix_(order, classes)] for table in (labels, predictions, scores))
     group = _numbered(np.arange(n) if groups is None else groups[order])
-    rankings = [RankedClass.of(*column) for column in zip(labels.T, scores.T, strict=True) if column[0].any()]
+    truth, chosen = without_unknown(labels, predictions)
+    has_positives = np.asarray(truth.any(axis=0))
+    rankings = [RankedClass.of(labels[:, k], scores[:, k]) for k in np.flatnonzero(has_positives)]
+    shares = (~unknown_entries(labels)).mean(axis=1)  # of each row's entries that are known
+    rows = shares > 0
     by_row = {
         "samples_f1": row_f1(labels, predictions),
-        "subset_accuracy": (labels == predictions).all(axis=1),
-        "hamming_loss": (labels != predictions).mean(axis=1),
+        "subset_accuracy": (truth == chosen).all(axis=1) & rows,
+        "hamming_loss": (truth != chosen).mean(axis=1),
         "coverage_error": coverages(labels, scores),
         "ranking_loss": ranking_losses(labels, scores),
     }
     row_values = np.stack([*by_row.values()], axis=1).astype(np.float32)  # (n, 5)
-    counted = [table.astype(np.float32) for table in (labels & predictions, predictions, labels)]
+    sizes = np.stack([shares if name == "hamming_loss" else rows for name in by_row], axis=1)
+    counted = [table.astype(np.float32) for table in (truth & chosen, chosen, truth)]
     parts = []
+
+    def measured(W: RowWeights) -> float | FloatArray:
+        return (W.T @ rows.astype(np.float32)).astype(np.float64)[:, None] if is_partial(labels) else n
+
     for W in _weights(group, draws, seed):
-        means = (W.T @ row_values / n).T.astype(np.float64)
+        whole = W.T @ sizes.astype(np.float32) if is_partial(labels) else n
+        means = (W.T @ row_values / np.maximum(whole, TINY)).T.astype(np.float64)
         parts.append(
-            _of_counts(labels, *((W.T @ table).astype(np.float64) for table in counted))
+            _of_counts(truth, measured(W), *((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
             | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
     drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    drawn |= _corrected_f1(drawn, labels, predictions, group)
+    drawn |= _corrected_f1(drawn, truth, chosen, group)
     drawn["accuracy"] = drawn["subset_accuracy"]
     drawn["mAP"] = _corrected_map(drawn.pop(AP), labels, scores, group)
     drawn[CLASS_F1] = drawn[CLASS_F1][:, np.argsort(classes)]
@@ -183,9 +198,16 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
 
 
 def _of_counts(
-    labels: LabelMatrix, hits: FloatArray, predicted: FloatArray, support: FloatArray
+    labels: LabelMatrix,
+    rows: float | FloatArray,
+    hits: FloatArray,
+    predicted: FloatArray,
+    support: FloatArray,
 ) -> dict[str, FloatArray]:
-    """Metrics from the weighted counts of each draw and class, (draws, c), of rows with labels (n, c)."""
+    """Metrics from the weighted counts of each draw and class, (draws, c), of rows with labels (n, c).
+
+    rows: the number of rows with a known label, or their weighted number in each draw, (draws, 1).
+    """
     has_positives = np.asarray(labels.any(axis=0))
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
@@ -195,7 +217,7 @@ def _of_counts(
         "weighted_f1": _ratio((class_f1 * support).sum(axis=1), all_true),
         "precision": _ratio(all_hits, all_predicted),
         "recall": _ratio(all_hits, all_true),
-        "balanced_accuracy": _balanced_accuracy(labels, hits, predicted, support),
+        "balanced_accuracy": _balanced_accuracy(labels, rows, hits, predicted, support),
         CLASS_F1: class_f1,
     }
 
@@ -206,14 +228,17 @@ def _macro_shares(has_positives: BoolArray) -> FloatArray:
 
 
 def _balanced_accuracy(
-    labels: LabelMatrix, hits: FloatArray, predicted: FloatArray, support: FloatArray
+    labels: LabelMatrix,
+    rows: float | FloatArray,
+    hits: FloatArray,
+    predicted: FloatArray,
+    support: FloatArray,
 ) -> FloatArray:
     """The mean recall of the classes, (draws,); a single class has its absence beside it."""
     if labels.shape[1] == 1:
-        n = len(labels)
         labels = np.hstack([~labels, labels])
-        hits = np.hstack([n - support - predicted + hits, hits])
-        support = np.hstack([n - support, support])
+        hits = np.hstack([rows - support - predicted + hits, hits])
+        support = np.hstack([rows - support, support])
     return np.asarray(_ratio(hits, support) @ _macro_shares(np.asarray(labels.any(axis=0))))
 
 
@@ -238,18 +263,22 @@ def _corrected_f1(
     }
 
 
-def _corrected_map(drawn: FloatArray, labels: LabelMatrix, scores: NDArray[Any], group: Groups) -> FloatArray:
+def _corrected_map(
+    drawn: FloatArray, labels: PartialLabels, scores: NDArray[Any], group: Groups
+) -> FloatArray:
     """The corrected draws of mAP, from those of average precision (draws, classes with positives)."""
-    has_positives = np.asarray(labels.any(axis=0))
+    has_positives = np.asarray(positives(labels).any(axis=0))
     if not has_positives.any():
         return np.full(len(drawn), np.nan)
     labels, scores = labels[:, has_positives], scores[:, has_positives]
     precisions = [average_precision(*of_class) for of_class in ranked_classes(labels, scores)]
-    positives = _groups_with(labels, group)
+    with_positives = _groups_with(positives(labels), group)
     of_draws = drawn.var(axis=0)
-    parts = np.stack([of_draws, _class_variances(of_draws, positives)]) / has_positives.sum() ** 2
-    bias = float(_ap_bias(labels, scores, positives, int(group.max()) + 1).mean())
-    return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, positives)
+    parts = np.stack([of_draws, _class_variances(of_draws, with_positives)]) / has_positives.sum() ** 2
+    bias = float(
+        _ap_bias(labels, scores, with_positives, _groups_with(~unknown_entries(labels), group)).mean()
+    )
+    return _corrected(drawn.mean(axis=1), float(np.mean(precisions)), bias, parts, with_positives)
 
 
 def _corrected(drawn: FloatArray, figure: float, bias: float, parts: FloatArray, m: IntArray) -> FloatArray:
@@ -286,8 +315,8 @@ def _class_variances(of_draws: FloatArray, m: IntArray) -> FloatArray:
     return np.where(m == 1, np.maximum(variances, of_draws), variances)  # weights of negatives vary, too
 
 
-def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> FloatArray:
-    """The bias of average precision, (c,), for classes with p positives among n rows.
+def _ap_bias(labels: PartialLabels, scores: NDArray[Any], p: IntArray, n: IntArray) -> FloatArray:
+    """The bias of average precision, (c,), for classes with p positives among n rows, both (c,).
 
     The model is binormal: on a suitable scale, scores of negatives are N(0, 1) and of positives N(d, 1). A
     positive that a share F of the negatives exceeds is at z = -Φ⁻¹(F), so the mean of a class's z is an
@@ -301,8 +330,8 @@ def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> 
     """
     separations = []
     for truth, of_class in zip(labels.T, scores.T, strict=True):
-        negatives, positives = np.sort(of_class[~truth]), of_class[truth]
-        left, right = (np.searchsorted(negatives, positives, side) for side in ("left", "right"))
+        negatives = np.sort(of_class[truth == 0])
+        left, right = (np.searchsorted(negatives, of_class[truth == 1], side) for side in ("left", "right"))
         above = len(negatives) - (left + right) / 2  # ties count half
         separations.append(-ndtri((above + 0.5) / (len(negatives) + 1)).mean())
     own, variances = np.array(separations), 1 / p
@@ -318,22 +347,23 @@ def _ap_bias(labels: LabelMatrix, scores: NDArray[Any], p: IntArray, n: int) -> 
     )
 
 
-def _binormal_bias(d: FloatArray, positives: IntArray, n: int) -> FloatArray:
-    """The bias of average precision (c,) for separations d (c,)."""
+def _binormal_bias(d: FloatArray, p_of_class: IntArray, n_of_class: IntArray) -> FloatArray:
+    """The bias of average precision (c,) for separations d (c,), as `_ap_bias`."""
     if len(d) > CLASSES:
         blocks = (slice(start, start + CLASSES) for start in range(0, len(d), CLASSES))
-        return np.concatenate([_binormal_bias(d[block], positives[block], n) for block in blocks])
+        parts = (_binormal_bias(d[block], p_of_class[block], n_of_class[block]) for block in blocks)
+        return np.concatenate([*parts])
     x, of_x = hermegauss(48)
     of_x /= of_x.sum()
     T, F = ndtr(-x)[:, None], ndtr(-(x + d[:, None]))[..., None]  # (48, 1), (c, 48, 1)
     v, of_v = leggauss(32)
     rest = ((1 - v) / 2) ** 5  # 1 - u, with nodes dense near 0, where the integrand of many rows lies
     of_u = of_v * 2.5 * ((1 - v) / 2) ** 4
-    p = positives[:, None, None].astype(np.float64)
+    p, n = (sizes[:, None, None].astype(np.float64) for sizes in (p_of_class, n_of_class))
     b = 1 - T * rest
     others = b ** (p - 1) + (1 - rest) * (p - 1) * T * b ** np.maximum(p - 2, 0)
     expected = (others * np.exp((n - p) * np.log1p(-F * rest))) @ of_u  # (c, 48)
-    T, F, p = T[:, 0], F[..., 0], p[..., 0]
+    T, F, p, n = T[:, 0], F[..., 0], p[..., 0], n[..., 0]
     return np.asarray((expected - p * T / (p * T + (n - p) * F)) @ of_x)
 
 
@@ -348,10 +378,11 @@ class RankedClass:
     positives: csr_array  # only rows that are positive
 
     @classmethod
-    def of(cls, labels: LabelMatrix, scores: NDArray[Any]) -> "RankedClass":
-        """labels and scores (n,) are those of a class with positives."""
+    def of(cls, labels: PartialLabels, scores: NDArray[Any]) -> "RankedClass":
+        """labels and scores (n,) are of a class with positives; rows of unknown labels are in no group."""
         order = np.argsort(-scores).astype(np.int32)
-        truth, falling = labels[order], -scores[order]
+        order = order[labels[order] != UNKNOWN]
+        truth, falling = labels[order] == 1, -scores[order]
         ends = np.unique(np.searchsorted(falling, falling[truth], side="right"))
 
         def groups(rows: NDArray[np.int32], ends: IntArray) -> csr_array:

@@ -12,7 +12,25 @@ from typing import Any, Literal, NotRequired, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, as_labels, as_scores
+from encode_once.classify.arrays import (
+    UNKNOWN,
+    BoolArray,
+    FloatArray,
+    LabelMatrix,
+    PartialLabels,
+    RowIndex,
+    as_labels,
+    as_partial_labels,
+    as_scores,
+)
+from encode_once.classify.partial import (
+    count,
+    is_partial,
+    positives,
+    rows_by_class,
+    unknown_entries,
+    without_unknown,
+)
 
 BINS = 15  # of the calibration error
 
@@ -51,6 +69,7 @@ class ClassMetrics(TypedDict):
     f1: float
     ap: float | None  # None for a class without positives
     support: int
+    known_rows: NotRequired[int]  # rows whose label is known, if some label of the rows is unknown
     calibration_error: float
 
 
@@ -75,6 +94,7 @@ class Metrics(TypedDict):
     balanced_accuracy: NotRequired[float]
     roc_auc: NotRequired[float | None]
     confusion: NotRequired[list[ConfusionCell]]
+    unknown: NotRequired[int]  # entries (row, class) that are unknown, and not measured, if there are any
     objective: NotRequired[str]
     decided: NotRequired[str]  # the decision rule in words
     guarantee: NotRequired[str]  # the costs of a guaranteed precision or recall
@@ -85,7 +105,7 @@ class Metrics(TypedDict):
 
 
 def measure(
-    labels: LabelMatrix, predictions: LabelMatrix, scores: NDArray[np.floating], names: Sequence[str]
+    labels: PartialLabels, predictions: LabelMatrix, scores: NDArray[np.floating], names: Sequence[str]
 ) -> Metrics:
     """All required metrics of predictions and scores, which may be raw or calibrated.
 
@@ -103,25 +123,30 @@ def measure(
     confusion matrix that are not 0, the largest first. So there are with a single class, whose absence then
     counts as the other one, "not NAME"; with its `roc_auc`, None unless both occur. Metrics that compare the
     classes of a row (`OF_SEVERAL_CLASSES`) are None there.
+    Unknown entries count nowhere: a figure of a class is that of the rows whose label is known, one of a row
+    that of the labels that are known, and rows without any are left out of means over rows. `unknown` is
+    their number, `known_rows` that of the rows by which a class is measured.
 
     Raises:
         DataError: labels or predictions that are not 0 or 1, scores that are not finite, other shapes.
     """
-    labels = as_labels(labels, classes=len(names))
+    labels = as_partial_labels(labels, classes=len(names))
     predictions, scores = as_labels(predictions, *labels.shape), as_scores(scores, labels)
     n, c = labels.shape
-    hit = labels & predictions
-    hits, predicted, support = (table.sum(axis=0) for table in (hit, predictions, labels))  # (c,) each
+    rows, cells = measured_rows(labels), labels.size - count(labels)
+    truth, chosen = without_unknown(labels, predictions)
+    hit = truth & chosen
+    hits, predicted, support = (table.sum(axis=0) for table in (hit, chosen, truth))  # (c,) each
     class_f1 = f1(hits, predicted + support)
     precision, recall = hits / np.maximum(predicted, 1), hits / np.maximum(support, 1)
     ap, calibration = _of_rankings(labels, scores)
-    has_positives = support > 0
+    has_positives, counted = support > 0, rows_by_class(labels)
     of_row = {
         "samples_f1": row_f1(labels, predictions),
         "coverage_error": coverages(labels, scores),
         "ranking_loss": ranking_losses(labels, scores),
     }
-    several = {name: float(values.mean()) if c > 1 else None for name, values in of_row.items()}
+    several = {name: _mean(values[rows]) if c > 1 else None for name, values in of_row.items()}
     per_class: list[ClassMetrics] = [
         {
             "label": names[k],
@@ -142,21 +167,39 @@ def measure(
         "mAP": float(ap[has_positives].mean()) if has_positives.any() else None,
         "precision": float(hits.sum() / max(predicted.sum(), 1)),
         "recall": float(hits.sum() / max(support.sum(), 1)),
-        "subset_accuracy": float((labels == predictions).all(axis=1).mean()),
-        "hamming_loss": float((labels != predictions).mean()),
+        "subset_accuracy": _mean((truth == chosen).all(axis=1)[rows]),
+        "hamming_loss": float((truth != chosen).sum() / max(cells, 1)),
         "coverage_error": several["coverage_error"],
         "ranking_loss": several["ranking_loss"],
-        "calibration_error": float(calibration.mean()),
+        "calibration_error": _mean(calibration[counted > 0]),
         "per_class": per_class,
         "n": n,
     }
+    if cells < labels.size:
+        metrics["unknown"] = labels.size - cells
+        metrics["per_class"] = [
+            {**row, "known_rows": int(number)} for row, number in zip(per_class, counted, strict=True)
+        ]
     if c == 1:
-        metrics["roc_auc"] = roc_auc(labels[:, 0], scores[:, 0])
+        truth, chosen = truth[rows], chosen[rows]
+        metrics["roc_auc"] = roc_auc(truth[:, 0], scores[rows, 0])
         names = [f"not {names[0]}", names[0]]
-        labels, predictions = (np.hstack([~table, table]) for table in (labels, predictions))
-    if all((table.sum(axis=1) == 1).all() for table in (labels, predictions)):
-        _add_those_of_one_label(metrics, labels, predictions, names)
+        truth, chosen = (np.hstack([~table, table]) for table in (truth, chosen))
+    elif cells < labels.size:
+        return metrics
+    if len(truth) and all((table.sum(axis=1) == 1).all() for table in (truth, chosen)):
+        _add_those_of_one_label(metrics, truth, chosen, names)
     return metrics
+
+
+def measured_rows(labels: PartialLabels) -> BoolArray:
+    """Which rows of labels (n, c) have a known entry, (n,): means over rows are over these."""
+    return np.asarray((~unknown_entries(labels)).any(axis=1))
+
+
+def _mean(values: NDArray[Any]) -> float:
+    """The mean; 0 of nothing."""
+    return float(values.mean()) if len(values) else 0.0
 
 
 def _add_those_of_one_label(
@@ -206,16 +249,19 @@ def macro_mean(values: FloatArray, support: NDArray[Any]) -> float:
     return float(values[support > 0].mean()) if support.any() else 0.0
 
 
-def average_f1(labels: LabelMatrix, predictions: LabelMatrix, average: str) -> float:
+def average_f1(labels: PartialLabels, predictions: LabelMatrix, average: str) -> float:
     """The "micro", "macro" or "samples" average of F1, of labels and predictions (n, c)."""
+    truth, chosen = without_unknown(labels, predictions)
+    if average == "samples":
+        return _mean(row_f1(labels, predictions)[measured_rows(labels)])
     if average == "macro":
-        return macro_mean(_f1_along(0, labels, predictions), labels.sum(axis=0))
-    return float(_f1_along({"micro": None, "samples": 1}[average], labels, predictions).mean())
+        return macro_mean(_f1_along(0, truth, chosen), truth.sum(axis=0))
+    return float(_f1_along({"micro": None}[average], truth, chosen))
 
 
-def row_f1(labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
-    """F1 of each row's labels, (n,), of labels and predictions (n, c)."""
-    return _f1_along(1, labels, predictions)
+def row_f1(labels: PartialLabels, predictions: LabelMatrix) -> FloatArray:
+    """F1 of each row's known labels, (n,), of labels and predictions (n, c)."""
+    return _f1_along(1, *without_unknown(labels, predictions))
 
 
 def _f1_along(axis: int | None, labels: LabelMatrix, predictions: LabelMatrix) -> FloatArray:
@@ -223,31 +269,31 @@ def _f1_along(axis: int | None, labels: LabelMatrix, predictions: LabelMatrix) -
     return f1((labels & predictions).sum(axis=axis), size)
 
 
-def coverages(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
+def coverages(labels: PartialLabels, scores: NDArray[np.floating]) -> FloatArray:
     """The rank of each row's lowest scored label, (n,); 0 for a row without labels.
 
     Equal scores share the lowest rank. The mean is scikit-learn's `coverage_error` (Tsoumakas et al., Mining
     Multi-label Data, 2010, who count from 0).
     """
-    lowest = np.where(labels, scores, np.inf).min(axis=1, keepdims=True)
-    return np.asarray((scores >= lowest).sum(axis=1), np.float64)
+    lowest = np.where(positives(labels), scores, np.inf).min(axis=1, keepdims=True)
+    return np.asarray(((scores >= lowest) & ~unknown_entries(labels)).sum(axis=1), np.float64)
 
 
-def ranking_losses(labels: LabelMatrix, scores: NDArray[np.floating]) -> FloatArray:
+def ranking_losses(labels: PartialLabels, scores: NDArray[np.floating]) -> FloatArray:
     """The share of each row's pairs of a true and a false label in which the false one scores as high, (n,).
 
     0 for a row without such pairs. The mean is scikit-learn's `label_ranking_loss` (Tsoumakas et al., 2010).
     """
     wrong = np.zeros(len(labels))
-    of_false = np.where(labels, -np.inf, scores)
-    for k, truth in enumerate(labels.T):
-        rows = np.flatnonzero(truth)
+    truth, is_false = positives(labels), labels == 0
+    of_false = np.where(is_false, scores, -np.inf)
+    for k, of_class in enumerate(truth.T):
+        rows = np.flatnonzero(of_class)
         wrong[rows] += (of_false[rows] >= scores[rows, k, None]).sum(axis=1)
-    positives = labels.sum(axis=1)
-    return np.asarray(wrong / np.maximum(positives * (labels.shape[1] - positives), 1))
+    return np.asarray(wrong / np.maximum(truth.sum(axis=1) * is_false.sum(axis=1), 1))
 
 
-def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+def _of_rankings(labels: PartialLabels, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
     """Average precision and calibration error of each class, (c,)."""
     ranked = ranked_classes(labels, scores)
     return (
@@ -257,12 +303,14 @@ def _of_rankings(labels: LabelMatrix, scores: NDArray[np.floating]) -> tuple[Flo
 
 
 def ranked_classes(
-    labels: LabelMatrix, scores: NDArray[np.floating]
+    labels: PartialLabels, scores: NDArray[np.floating]
 ) -> list[tuple[LabelMatrix, NDArray[np.floating]]]:
-    """The labels and scores (n,) of each class, the highest score first."""
-    by_class = np.ascontiguousarray(scores.T)
-    orders = np.argsort(-by_class, axis=1)
-    return [(labels[order, k], by_class[k, order]) for k, order in enumerate(orders)]
+    """The labels and scores of each class's known rows, the highest score first: (n,) if all are known."""
+    by_class, truth = np.ascontiguousarray(scores.T), positives(labels)
+    orders: Sequence[RowIndex] = [*np.argsort(-by_class, axis=1)]
+    if is_partial(labels):
+        orders = [order[labels[order, k] != UNKNOWN] for k, order in enumerate(orders)]
+    return [(truth[order, k], by_class[k, order]) for k, order in enumerate(orders)]
 
 
 def average_precision(labels: LabelMatrix, scores: NDArray[np.floating]) -> float:
@@ -286,8 +334,10 @@ def calibration_error(labels: LabelMatrix, scores: NDArray[np.floating], bins: i
     scores belong to the bin of the first of them, so the result does not depend on the order of the rows.
     Bins of equal mass are those of Nguyen & O'Connor (EMNLP 2015), one class at a time as by Nixon et al.
     (Measuring Calibration in Deep Learning, 2019). With few rows it is never 0, because a bin's share of
-    positives varies by chance.
+    positives varies by chance. Without rows it is 0.
     """
+    if not len(scores):
+        return 0.0
     places = np.arange(len(scores))
     places[1:][scores[1:] == scores[:-1]] = 0
     bin_of = np.maximum.accumulate(places) * bins // len(scores)

@@ -53,6 +53,9 @@ def metrics_text(metrics: Metrics) -> str:
     lines += confusion_lines(metrics)
     lines += [metrics["guarantee"]] if metrics.get("guarantee") else _never_predicted(metrics)
     lines += [*without_positives(metrics), *of_one_class(metrics)]
+    if unknown := metrics.get("unknown"):
+        entries = metrics["n"] * len(classes)
+        lines.append(f"{unknown:,} of {entries:,} label entries are unknown, and not measured")
     if "intervals" in metrics:
         intervals = (f"{name} {interval_text(metrics['intervals'][name])}" for name in compared([metrics]))
         lines.append("95 % intervals: " + "  ".join(intervals))

@@ -9,8 +9,10 @@ from typing import Any, get_type_hints
 
 from encode_once.cache import own_code
 from encode_once.cache.errors import DataError, UsageError, brief, unknown_name
+from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.heads import option_values, own
 from encode_once.classify.heads.base import CrossFittingHead, Head
+from encode_once.classify.partial import count, is_partial
 
 # name → module, class and the options that the name sets; the module is imported when the head is used
 HEADS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -99,6 +101,21 @@ def class_of(name: str) -> type[Head]:
     module, class_name, _ = HEADS[name]
     head_class: type[Head] = getattr(import_module(module, __name__), class_name)
     return head_class
+
+
+def check_labels(name: str, Y: PartialLabels) -> None:
+    """Check that a head can learn from labels Y (n, c).
+
+    Raises:
+        DataError: some are unknown, and the head does not leave these out; the message names heads that do.
+    """
+    if not is_partial(Y) or class_of(name).PARTIAL:
+        return
+    able = ", ".join(head for head in HEADS if class_of(head).PARTIAL)
+    raise DataError(
+        f"head {name} needs every label of a row, and {count(Y):,} of {Y.size:,} entries are unknown: choose "
+        f"another --head ({able})"
+    )
 
 
 def cross_fits(name: str) -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit
@@ -12,7 +12,7 @@ from scipy.special import expit
 from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.text_table import table_text
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import PartialLabels, RowIndex, Scores, State, Vectors, as_partial_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike, RowView
 from encode_once.classify.heads import cross_fits, options_of
@@ -67,6 +67,8 @@ class Auto(CrossFittingHead, Estimator):
     folds: of the cross-fitting, where `fit_out_of_fold` is not given any.
     """
 
+    PARTIAL: ClassVar[bool] = True
+
     shapes: Shapes | None = None
     budget: float = 300.0
     heads: Sequence[str] | None = None
@@ -76,10 +78,14 @@ class Auto(CrossFittingHead, Estimator):
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Auto":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         if len(Y) > CROSS_FITTED_UP_TO:
             self._choose(_OnValidationRows(*with_validation(X, Y, X_val, Y_val, self.seed)))
             if X_val is None or Y_val is None:
@@ -91,9 +97,9 @@ class Auto(CrossFittingHead, Estimator):
         self._pass_warnings_on()
         return self
 
-    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+    def fit_out_of_fold(self, X: MatrixLike, Y: PartialLabels, folds: Sequence[RowIndex]) -> Scores:
         """Learn from all rows; return the blend's scores (n, c) of each by heads fitted on other folds."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         scores = self._choose(_OutOfFold(X, Y, folds))
         self._refit(X, Y, None, None)
         self._pass_warnings_on()
@@ -172,7 +178,7 @@ class Auto(CrossFittingHead, Estimator):
         return self._stack([name for name, weight in pairs if weight > 0], d)
 
     def _refit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+        self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike | None, Y_val: PartialLabels | None
     ) -> None:
         """Fit the heads of the blend again, but for those that have learned from all rows already."""
         names, d = self.blend_.heads or (), X.shape[1]
@@ -255,7 +261,7 @@ class _OutOfFold:
     """
 
     X: MatrixLike
-    truth: LabelMatrix
+    truth: PartialLabels
     folds: Sequence[RowIndex]
 
     def fits(self, name: str) -> int:
@@ -282,9 +288,9 @@ class _OnValidationRows:
     """A trial on validation rows."""
 
     X: MatrixLike
-    Y: LabelMatrix
+    Y: PartialLabels
     X_val: MatrixLike
-    truth: LabelMatrix
+    truth: PartialLabels
 
     def fits(self, _: str) -> int:
         """How often a head is fitted."""

@@ -12,17 +12,22 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Vectors
+from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels, Vectors
 from encode_once.classify.data.matrix import chunks
+from encode_once.classify.partial import is_partial, positives, unknown_entries
 
 GAIN = 1e-3  # increase of the loss, as a share of it, for which a blend of fewer heads is taken
 LEAST = 1e-3  # weight, so that a head remains where none is of use
 PRECISION = 4.0  # 1 / prior variance of weights and intercept, so that few rows do not give extreme ones
 
 
-def log_loss(logits: FloatArray | Vectors, Y: LabelMatrix) -> float:
-    """The log loss of all classes together, mean of the rows, of logits and labels Y (n, c)."""
-    return float(np.logaddexp(0, np.where(Y, -logits, logits)).sum(axis=1).mean())
+def log_loss(logits: FloatArray | Vectors, Y: PartialLabels) -> float:
+    """The log loss of all classes together, mean of the rows, of logits and labels Y (n, c).
+
+    Unknown labels add nothing.
+    """
+    losses = np.logaddexp(0, np.where(positives(Y), -logits, logits))
+    return float(np.where(unknown_entries(Y), 0, losses).sum(axis=1).mean())
 
 
 def blended(logits: Sequence[Vectors], weights: FloatArray | Vectors, intercept: float) -> Vectors:
@@ -33,7 +38,7 @@ def blended(logits: Sequence[Vectors], weights: FloatArray | Vectors, intercept:
     return total
 
 
-def fit_blend(logits: Sequence[Vectors], Y: LabelMatrix) -> tuple[FloatArray, float]:
+def fit_blend(logits: Sequence[Vectors], Y: PartialLabels) -> tuple[FloatArray, float]:
     """The weights (heads,) and the intercept, from the logits of each head and the labels Y, (n, c) each.
 
     Heads are left out, that of the least weight first, as long as the loss stays within `GAIN` of the least.
@@ -53,7 +58,7 @@ def fit_blend(logits: Sequence[Vectors], Y: LabelMatrix) -> tuple[FloatArray, fl
     return of_all, intercept
 
 
-def _of_least_loss(logits: Sequence[Vectors], Y: LabelMatrix) -> tuple[FloatArray, float]:
+def _of_least_loss(logits: Sequence[Vectors], Y: PartialLabels) -> tuple[FloatArray, float]:
     """The weights and the intercept of least log loss, with a normal prior around the mean of the logits."""
     heads = len(logits)
     prior = np.array([1 / heads] * heads + [0.0])
@@ -63,7 +68,10 @@ def _of_least_loss(logits: Sequence[Vectors], Y: LabelMatrix) -> tuple[FloatArra
         loss, gradient = PRECISION / 2 * distance @ distance, PRECISION * distance
         for part in chunks(*Y.shape):
             z = np.stack([values[part].ravel() for values in logits]).astype(np.float64)
-            y, sums = Y[part].ravel(), parameters[:-1] @ z + parameters[-1]
+            y = Y[part].ravel()
+            if is_partial(y):
+                z, y = z[:, y != UNKNOWN], y[y != UNKNOWN]
+            sums = parameters[:-1] @ z + parameters[-1]
             loss += np.logaddexp(0, np.where(y, -sums, sums)).sum()
             errors = expit(sums) - y
             gradient = gradient + np.append(z @ errors, errors.sum())

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 from scipy.special import xlogy
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Scores
+from encode_once.classify.arrays import BoolArray, FloatArray, PartialLabels, Scores
+from encode_once.classify.partial import (
+    always,
+    is_partial,
+    positives,
+    rows_by_class,
+    unknown_entries,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +50,7 @@ def require_finite(values: Array, what: str) -> Array:
 
 
 def check_scores(
-    head: str, classes: Sequence[str], scores: Scores, Y: LabelMatrix, Y_train: LabelMatrix
+    head: str, classes: Sequence[str], scores: Scores, Y: PartialLabels, Y_train: PartialLabels
 ) -> list[str]:
     """Warnings about classes for which the scores of the validation rows are not informative.
 
@@ -68,23 +75,23 @@ def check_scores(
     if len(Y) < MIN_ROWS:
         return []
     frequencies = class_frequencies(Y_train)
-    varies = Y_train.any(axis=0) & ~Y_train.all(axis=0)
+    varies = positives(Y_train).any(axis=0) & ~always(Y_train)
     constant = varies & (np.ptp(scores, axis=0) <= FLAT * scores.max(axis=0))
     evidence = _evidence(scores, Y, frequencies)
     worse = ~constant & _uninformative(*evidence)
     warnings = []
     if constant.any():
-        positives = Y_train[:, constant].sum(axis=0)
+        counts = positives(Y_train)[:, constant].sum(axis=0)
         warnings.append(
             f"head {head} gives all validation rows the same score for {_named(classes, constant)}, with "
-            f"{positives.min()} to {positives.max()} positives in {len(Y_train)} train rows: it has learned "
+            f"{counts.min()} to {counts.max()} positives in {len(Y_train)} train rows: it has learned "
             "nothing about them; add rows with these labels or try another --head"
         )
-    together = [part.sum(axis=-1, keepdims=True) for part in evidence]
+    together = [np.nansum(part, axis=-1, keepdims=True) for part in evidence]
     if not (constant | worse).any() and _uninformative(*together)[0]:
         worse = np.ones_like(worse)
     if worse.any():
-        loss, prior = (_log_loss(p, Y)[:, worse].mean() for p in (scores, frequencies))
+        loss, prior = (np.nanmean(_log_loss(p, Y)[:, worse]) for p in (scores, frequencies))
         warnings.append(
             f"head {head} is worse than the class frequencies for {_named(classes, worse)}: on {len(Y)} "
             f"validation rows its log loss is {loss:.3f} against {prior:.3f}, and it ranks no better than "
@@ -93,41 +100,48 @@ def check_scores(
     return warnings
 
 
-def class_frequencies(Y: LabelMatrix) -> FloatArray:
-    """The share of each class in the rows, (c,), smoothed so that none is 0 or 1."""
-    return (Y.sum(axis=0) + 0.5) / (len(Y) + 1)
+def class_frequencies(Y: PartialLabels) -> FloatArray:
+    """The share of each class in the rows whose label is known, (c,), smoothed so that none is 0 or 1."""
+    return np.asarray((positives(Y).sum(axis=0) + 0.5) / (rows_by_class(Y) + 1))
 
 
 def _evidence(
-    scores: Scores, Y: LabelMatrix, frequencies: FloatArray
+    scores: Scores, Y: PartialLabels, frequencies: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """How much the loss of each score exceeds that of the frequencies, (n, c), and a rank test of each class.
 
+    The excess is NaN where labels are unknown; the test is of the other rows.
     The test is that of Mann and Whitney: the excess (c,) of pairs that are ranked right over those expected
     by chance, and its variance (c,).
     """
     from scipy.stats import rankdata  # takes a second to import
 
-    n = len(Y)
     excess = _log_loss(scores, Y) - _log_loss(frequencies, Y)  # (n, c)
-    positives = Y.sum(axis=0)
-    pairs = positives * (n - positives)
-    ranked_right = (rankdata(scores, axis=0) * Y).sum(axis=0) - positives * (positives + 1) / 2  # pairs
+    truth, n = positives(Y), rows_by_class(Y)
+    p = truth.sum(axis=0)
+    pairs = p * (n - p)
+    last = np.where(unknown_entries(Y), np.inf, scores)  # ranked above all others, they change no other rank
+    ranked_right = (rankdata(last, axis=0) * truth).sum(axis=0) - p * (p + 1) / 2  # pairs
     return excess, ranked_right - pairs / 2, pairs * (n + 1) / 12
 
 
 def _uninformative(excess: FloatArray, advantage: FloatArray, variance: FloatArray) -> BoolArray:
     """Which classes have scores worse than their frequencies and a ranking no better than chance, (c,)."""
-    n = len(excess)
-    worse = excess.mean(axis=0) > WORSE * excess.std(axis=0, ddof=1) / np.sqrt(n)
+    n = (~np.isnan(excess)).sum(axis=0)
+    enough = excess[:, n > 1]  # a class of fewer known rows allows no conclusion
+    worse = np.zeros(excess.shape[1], np.bool_)
+    errors = np.nanstd(enough, axis=0, ddof=1) / np.sqrt(n[n > 1])
+    worse[n > 1] = np.nanmean(enough, axis=0) > WORSE * errors
     uninformative: BoolArray = worse & (variance > 0) & (advantage <= CHANCE * np.sqrt(variance))
     return uninformative
 
 
-def _log_loss(p: NDArray[Any], Y: LabelMatrix) -> FloatArray:
-    """The log loss of probabilities (n, c) or (c,) for each row and class, (n, c)."""
+def _log_loss(p: NDArray[Any], Y: PartialLabels) -> FloatArray:
+    """The log loss of probabilities (n, c) or (c,) for each row and class, (n, c); NaN for unknown labels."""
     p = np.asarray(p, np.float64).clip(CLIP, 1 - CLIP)
-    loss: FloatArray = -xlogy(Y, p) - xlogy(~Y, 1 - p)
+    loss: FloatArray = -xlogy(positives(Y), p) - xlogy(Y == 0, 1 - p)
+    if is_partial(Y):
+        loss[unknown_entries(Y)] = np.nan
     return loss
 
 

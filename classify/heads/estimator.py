@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels
+from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE
 from encode_once.classify.data.matrix import MatrixLike
 
@@ -24,14 +24,16 @@ class Estimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     Inside this program X is read from a store as rows are asked for, and passed on as it is. Arrays, lists
     and DataFrames are checked and converted before `fit` and `predict_proba` of a subclass see them.
 
-    Labels are 0 and 1 for each of c classes, (n, c), and `classes_` numbers them. Labels (n,) of two classes
-    of any type are one column: `classes_` has both, and `predict_proba` gives (n, 2).
+    Labels are 0 and 1 for each of c classes, (n, c), and `classes_` numbers them; -1 or NaN is an unknown
+    entry, which a head with `PARTIAL` leaves out. Labels (n,) of two classes of any type are one column:
+    `classes_` has both, and `predict_proba` gives (n, 2).
 
     Attributes: `classes_`; `n_features_in_`, and `feature_names_in_` of a DataFrame; and `outputs_2d_`,
     whether labels are (n, c).
     """
 
     outputs_2d_ = True
+    PARTIAL: ClassVar[bool] = False  # see `Head`
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -91,7 +93,7 @@ def _checked_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
             self.outputs_2d_ = True
             return fit(self, X, Y, X_val, Y_val)
         X = checked_rows(self, X, fitted=False)
-        Y, self.classes_, self.outputs_2d_ = label_table(Y, len(X))
+        Y, self.classes_, self.outputs_2d_ = label_table(Y, len(X), partial=self.PARTIAL)
         if X_val is not None and Y_val is not None:
             X_val = X_val if is_lazy(X_val) else checked_rows(self, X_val)
             Y_val = Y_val if self.outputs_2d_ else _of_two_classes(Y_val, self.classes_)
@@ -110,24 +112,35 @@ def _checked_scores(predict_proba: Callable[[Any, Any], Scores]) -> Callable[[An
     return checked
 
 
-def label_table(Y: Any, rows: int) -> tuple[LabelMatrix, NDArray[Any], bool]:
+def label_table(Y: Any, rows: int, *, partial: bool = False) -> tuple[Any, NDArray[Any], bool]:
     """Labels as bool (n, c), their classes, and whether they were such a table.
+
+    partial: whether entries of a table may be unknown, -1 or NaN; it is int8 then, see `as_partial_labels`.
 
     Raises:
         DataError: labels other than 0 and 1 in a table, or of another number of classes than two in a column.
     """
     if Y is None:
         raise DataError("a classifier requires y to be passed, but the target y is None")
+    convert = as_partial_labels if partial else as_labels
     if hasattr(Y, "tocsr"):
-        table = as_labels(Y, rows)
+        table = convert(Y, rows)
         return table, np.arange(table.shape[1]), True
     try:
-        Y = check_array(Y, ensure_2d=False, ensure_min_samples=0, dtype=None, input_name="Y")
-        check_classification_targets(Y)
+        Y = check_array(
+            Y,
+            ensure_2d=False,
+            ensure_min_samples=0,
+            dtype=None,
+            ensure_all_finite="allow-nan" if partial and np.ndim(Y) == 2 else True,
+            input_name="Y",
+        )
+        if Y.ndim != 2 or not partial:
+            check_classification_targets(Y)
     except ValueError as error:
         raise DataError(" ".join(str(error).split())) from error
     if Y.ndim == 2:
-        return as_labels(Y, rows), np.arange(Y.shape[1]), True
+        return convert(Y, rows), np.arange(Y.shape[1]), True
     classes = np.unique(Y)
     if len(classes) != 2:
         raise DataError(

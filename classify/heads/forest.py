@@ -7,14 +7,25 @@ import numpy as np
 from scipy.sparse import csr_array, vstack
 from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import (
+    FloatArray,
+    LabelMatrix,
+    PartialLabels,
+    RowIndex,
+    Scores,
+    State,
+    Vectors,
+    as_partial_labels,
+)
 from encode_once.classify.data.matrix import MatrixLike, chunks, column_order
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.partial import frequencies, is_partial, positives, unknown_entries, with_frequencies
 
 MAX_TARGETS = 64  # labels that trees are grown on; more are projected at random onto so many targets
+TINY = 1e-12  # the least divisor
 NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # of the state
 
 
@@ -28,11 +39,15 @@ class Forest(Head, Estimator):
     than `MAX_TARGETS` classes, splits minimise the squared error of random projections of the labels instead
     (Joly et al., 2014), because hundreds of targets take hours; leaves still store the classes' shares.
 
+    Of a class, leaves store the share among their rows whose label is known, or the class's frequency if
+    there are none; where trees are grown, an unknown label counts as that frequency.
+
     extra: draw a column's threshold at random, and grow every tree on all rows. If false, a random forest:
         the best threshold, and bootstrapped rows. It took up to seven times as long, and ranked no better on
         these columns (cross-validation on emotions, scene, medical, and COCO's captions).
     """
 
+    PARTIAL: ClassVar[bool] = True
     SPACE: ClassVar[Space] = {
         "components": Range(8, 128, log=True),
         "max_features": Range(0.1, 1.0),
@@ -48,12 +63,16 @@ class Forest(Head, Estimator):
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Forest":
         """Learn the labels Y (n, c) of the rows X (n, d); validation rows are not needed."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         if X_val is not None and Y_val is not None:
-            as_labels(Y_val, len(X_val), Y.shape[1])  # raises for labels that are not 0 or 1
+            as_partial_labels(Y_val, len(X_val), Y.shape[1])  # raises for labels that are not 0 or 1
         center, axes, columns = projection.learn(X, Y, self.components, self.seed)
         classes = column_order(Y)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(
@@ -62,7 +81,7 @@ class Forest(Head, Estimator):
             min_samples_leaf=self.min_samples_leaf,
             n_jobs=self.jobs,
             random_state=self.seed,
-        ).fit(columns, self._targets(Y[:, classes]))
+        ).fit(columns, self._targets(with_frequencies(Y)[:, classes]))
         trees = [estimator.tree_ for estimator in forest.estimators_]
         starts = np.cumsum([0, *(tree.node_count for tree in trees)])
         children = [
@@ -70,9 +89,13 @@ class Forest(Head, Estimator):
             for tree, start in zip(trees, starts, strict=False)
             for side in (tree.children_left, tree.children_right)
         ]
-        labels = csr_array(Y.astype(np.float32))
+        labels = csr_array(positives(Y).astype(np.float32))
+        counted = csr_array((~unknown_entries(Y)).astype(np.float32)) if is_partial(Y) else None
+        usual = frequencies(Y)
         drawn = zip(trees, forest.estimators_samples_, strict=True)
-        self.leaves_ = vstack([_shares(tree, columns, labels, rows) for tree, rows in drawn], format="csr")
+        self.leaves_ = vstack(
+            [_shares(tree, columns, labels, counted, usual, rows) for tree, rows in drawn], format="csr"
+        )
         self.nodes_ = {
             "center": center,
             "axes": axes,
@@ -84,7 +107,7 @@ class Forest(Head, Estimator):
         }
         return self
 
-    def _targets(self, Y: LabelMatrix) -> Vectors:
+    def _targets(self, Y: LabelMatrix | Vectors) -> Vectors:
         """What trees are grown on: the labels (n, c), or `MAX_TARGETS` random projections of them."""
         c = Y.shape[1]
         if c == 1:
@@ -159,12 +182,25 @@ class Forest(Head, Estimator):
         self.leaves_ = shares
 
 
-def _shares(tree: Any, columns: Vectors, labels: csr_array, rows: RowIndex) -> csr_array:
-    """The labels' shares (leaves, c) of the rows, repeats allowed, in each leaf of a tree."""
+def _shares(
+    tree: Any,
+    columns: Vectors,
+    labels: csr_array,
+    counted: csr_array | None,
+    usual: FloatArray,
+    rows: RowIndex,
+) -> csr_array:
+    """The labels' shares (leaves, c) of the rows, repeats allowed, in each leaf of a tree.
+
+    counted (n, c): which labels are known, None if all are. usual (c,): the share where none in a leaf is.
+    """
     leaf_of = np.cumsum(tree.children_left < 0) - 1
     leaves = leaf_of[tree.apply(columns)[rows]]
     sizes = np.bincount(leaves)
     membership = csr_array(((1 / sizes)[leaves], (leaves, rows)), shape=(len(sizes), len(columns)))
     shares = membership @ labels
+    if counted is not None:
+        whole, part = (membership @ counted).toarray(), shares.toarray()
+        shares = csr_array(np.where(whole > 0, part / np.maximum(whole, TINY), usual))
     shares.data = shares.data.astype(np.float16).astype(np.float32)  # as they are stored
     return shares

@@ -12,7 +12,16 @@ import numpy as np
 
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.terminal import one_line
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import (
+    UNKNOWN,
+    BoolArray,
+    PartialLabels,
+    RowIndex,
+    Scores,
+    State,
+    Vectors,
+    as_partial_labels,
+)
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.heads import projection
@@ -21,6 +30,7 @@ from encode_once.classify.heads.booster_text import checked
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.partial import frequencies, is_partial, unknown_entries
 
 FOLDS = 3  # of the cross-validation of rounds; more take longer, for little
 TIMED = 10  # classes whose time all others are estimated from
@@ -35,9 +45,10 @@ class GBM(CrossFittingHead, Estimator):
     few, `components` principal components and cross-fitted ridge regressions (`classify.heads.projection`).
     Each tree is grown on a share of them, `max_features`: a third ranked better on medical and scene, but
     worse on captions of COCO. A class that is constant in the train rows has no booster, and that constant as
-    its score.
+    its score. Rows whose label is unknown have no weight in the booster of that class.
     """
 
+    PARTIAL: ClassVar[bool] = True
     SPACE: ClassVar[Space] = {
         "components": Range(8, 128, log=True),
         "learning_rate": Range(0.02, 0.2, log=True),
@@ -58,14 +69,18 @@ class GBM(CrossFittingHead, Estimator):
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "GBM":
         """Learn the labels Y (n, c) of the rows X (n, d).
 
         Without validation rows, the rounds of each class are chosen by cross-validation; then its booster
         learns from all rows. A tenth of the rows chooses worse (cross-validation on emotions and medical).
         """
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         if X_val is None or Y_val is None:
             draws = splits.position_draws(len(Y), self.seed)
             self.fit_out_of_fold(X, Y, splits.folds(f"kfold:{FOLDS}", Y, {}, draws))
@@ -74,34 +89,38 @@ class GBM(CrossFittingHead, Estimator):
         table = lightgbm.Dataset(Z, free_raw_data=False)
         Z_val = projection.project(X_val, self.center_, self.axes_)
         validation = lightgbm.Dataset(Z_val, reference=table, free_raw_data=False)
-        self._boost(table, Y, partial(self._stopped, validation, as_labels(Y_val, len(Z_val), Y.shape[1])))
+        self._boost(
+            table, Y, partial(self._stopped, validation, as_partial_labels(Y_val, len(Z_val), Y.shape[1]))
+        )
         return self
 
-    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Scores:
+    def fit_out_of_fold(self, X: MatrixLike, Y: PartialLabels, folds: Sequence[RowIndex]) -> Scores:
         """Learn from all rows, with the rounds that are best out of fold; return these scores (n, c)."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         Z = self._projected(X, Y)
         scores = np.tile(self.frequencies_, (len(Z), 1))
         pairs = [(np.setdiff1d(np.arange(len(Z)), fold), np.asarray(fold)) for fold in folds]
         self._boost(
-            lightgbm.Dataset(Z, free_raw_data=False), Y, partial(self._cross_validated, Z, pairs, scores)
+            lightgbm.Dataset(Z, free_raw_data=False),
+            Y,
+            partial(self._cross_validated, Z, pairs, ~unknown_entries(Y), scores),
         )
         return scores
 
-    def _projected(self, X: MatrixLike, Y: LabelMatrix) -> Vectors:
+    def _projected(self, X: MatrixLike, Y: PartialLabels) -> Vectors:
         """The columns (n, a) of the train rows X (n, d); what makes them, and the frequencies, are set."""
         self.center_, self.axes_, columns = projection.learn(X, Y, self.components, self.seed)
-        self.frequencies_ = Y.mean(axis=0).astype(np.float32)
+        self.frequencies_ = frequencies(Y).astype(np.float32)
         return columns
 
-    def _boost(self, table: Any, Y: LabelMatrix, booster: Callable[[int, Any], Any]) -> None:
+    def _boost(self, table: Any, Y: PartialLabels, booster: Callable[[int, Any], Any]) -> None:
         """Set the boosters, made from the number of a class and the table with its labels."""
         self.history_, self.boosters_, self.warnings_ = [], [], []
         start = time.monotonic()
         hidden = None if self.progress else True  # None: only if stderr is not a terminal
         with ProgressBar(total=Y.shape[1], unit="class", leave=False, disable=hidden) as bar:
             for c, share in enumerate(self.frequencies_):
-                table.set_label(Y[:, c].astype(float))
+                _set_labels(table, Y[:, c])
                 self.boosters_.append(booster(c, table) if 0 < share < 1 else None)
                 bar.update()
                 fitted = sum(booster is not None for booster in self.boosters_)
@@ -163,9 +182,11 @@ class GBM(CrossFittingHead, Estimator):
             "verbosity": -1,
         }
 
-    def _stopped(self, validation: Any, Y_val: LabelMatrix, c: int, table: Any) -> Any:
-        """The booster of class c with the rounds that are best for the validation rows."""
-        validation.set_label(Y_val[:, c].astype(float))
+    def _stopped(self, validation: Any, Y_val: PartialLabels, c: int, table: Any) -> Any:
+        """The booster of class c with the rounds that are best for the validation rows, if some are known."""
+        if (Y_val[:, c] == UNKNOWN).all():
+            return None
+        _set_labels(validation, Y_val[:, c])
         losses: dict[str, dict[str, list[float]]] = {}
         booster = lightgbm.train(
             self._params,
@@ -179,12 +200,21 @@ class GBM(CrossFittingHead, Estimator):
         return booster
 
     def _cross_validated(
-        self, Z: Vectors, folds: Sequence[tuple[RowIndex, RowIndex]], scores: Scores, c: int, table: Any
+        self,
+        Z: Vectors,
+        folds: Sequence[tuple[RowIndex, RowIndex]],
+        counted: BoolArray,
+        scores: Scores,
+        c: int,
+        table: Any,
     ) -> Any:
         """The booster of class c, of all rows, with the rounds that are best in cross-validation.
 
-        The class's scores (n, c) of the rows Z (n, a) out of fold are set.
+        The class's scores (n, c) of the rows Z (n, a) out of fold are set. There is no booster if no label of
+        a fold is known; counted (n, c): which labels are.
         """
+        if not all(counted[fold, c].any() for _, fold in folds):
+            return None
         results: dict[str, Any] = lightgbm.cv(
             self._params,
             table,
@@ -208,3 +238,10 @@ class GBM(CrossFittingHead, Estimator):
         """Add the log losses of the rounds of class c to the history."""
         pairs = enumerate(zip(train, validation, strict=True), start=1)
         self.history_ = [*self.history_, *(Epoch(c, number, *pair, None) for number, pair in pairs)]
+
+
+def _set_labels(table: Any, labels: PartialLabels) -> None:
+    """Set the labels (n,) of a class in LightGBM's table, with the weight 0 where they are unknown."""
+    table.set_label((labels == 1).astype(float))
+    if is_partial(labels):
+        table.set_weight((labels != UNKNOWN).astype(float))

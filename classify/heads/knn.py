@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy, normalize
 
 from encode_once.cache.errors import unknown_name
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels
+from encode_once.classify.arrays import UNKNOWN, PartialLabels, Scores, Vectors, as_partial_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.validation import with_validation
+from encode_once.classify.partial import is_partial
 
 METRICS = ("cosine", "l2")
 QUERIES = 256  # rows compared at a time: their neighbours' labels are (256, k, c)
@@ -26,6 +27,8 @@ QUERIES = 256  # rows compared at a time: their neighbours' labels are (256, k, 
 @dataclass(eq=False, repr=False)
 class KNN(Head, Estimator):
     """The probability of a class is its share of the votes of the k nearest rows and an average row.
+
+    Of a class, only neighbours vote whose label is known.
 
     A row at distance d votes with weight exp(-(d - d₁) / (temperature · spread)), where d₁ is the distance of
     the nearest row, and `spread` the mean difference between the distances of the nearest and of the k-th row
@@ -38,7 +41,9 @@ class KNN(Head, Estimator):
 
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"metric": METRICS}
     SEEDED: ClassVar[bool] = False
-    # The rows (n, d) float16 with their labels (n, c); the spread, k and the temperature, each (1,).
+    PARTIAL: ClassVar[bool] = True
+    # The rows (n, d) float16 with their labels (n, c), of which -1 are unknown; the spread, k and the
+    # temperature, each (1,).
     STATE: ClassVar[Sequence[str]] = ("rows", "labels", "spread", "k", "temperature")
 
     ks: Sequence[int] = (5, 10, 20, 40, 80, 160)
@@ -48,12 +53,16 @@ class KNN(Head, Estimator):
     device: str = "auto"
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "KNN":
         """Store the rows X (n, d) with their labels Y (n, c); choose k and the temperature."""
         if self.metric not in METRICS:
             raise unknown_name("metric", self.metric, METRICS)
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
         self._store(X_train, Y_train)
         ks = sorted({min(k, len(X_train)) for k in self.ks})
@@ -65,14 +74,14 @@ class KNN(Head, Estimator):
     def predict_proba(self, X: MatrixLike) -> Scores:
         labels = on_device(self.labels_, choose_device(self.device))
         temperature, k = float(self.temperature_[0]), int(self.k_[0])
-        average = labels.mean(0)
+        average = _frequencies(labels)
         parts = []
         for distances, rows in self._neighbours(X, k):
             shares = self._shares(distances, labels[rows], average, [temperature], [k])
             parts.append(shares[:, 0].cpu().numpy())
         return np.concatenate(parts)
 
-    def _store(self, X: MatrixLike, Y: LabelMatrix) -> None:
+    def _store(self, X: MatrixLike, Y: PartialLabels) -> None:
         rows = np.concatenate([self._comparable(X[part]).half().numpy() for part in chunks(len(X))])
         # In the order of a loaded state, whose sums are rounded alike.
         self.rows_ = np.ascontiguousarray(require_finite(rows, "rows of head knn as float16"))
@@ -96,7 +105,7 @@ class KNN(Head, Estimator):
                 distances = (nearest.values + (rows * rows).sum(1, keepdim=True)).clamp(min=0)
                 yield distances / 2 if self.metric == "cosine" else distances.sqrt(), nearest.indices
 
-    def _choose(self, X: MatrixLike, Y: LabelMatrix, ks: Sequence[int]) -> None:
+    def _choose(self, X: MatrixLike, Y: PartialLabels, ks: Sequence[int]) -> None:
         """Set the spread, k and the temperature, (1,) each."""
         neighbours = list(self._neighbours(X, ks[-1]))
         spans = torch.cat([distances[:, -1] - distances[:, 0] for distances, _ in neighbours])
@@ -104,15 +113,18 @@ class KNN(Head, Estimator):
         self.spread_ = spans.mean().clamp(min=1e-12).cpu().numpy()[None]
         device = choose_device(self.device)
         labels, truth = on_device(self.labels_, device), on_device(Y, device)
-        average = labels.mean(0)
+        average = _frequencies(labels)
         settings = list(product(self.temperatures, ks))
         loss = np.zeros(len(settings))
-        start = 0
+        start, labels_are_known = 0, bool((truth != UNKNOWN).all())
         for distances, rows in neighbours:
             Y_part = truth[start : start + len(rows)]
             shares = self._shares(distances, labels[rows], average, self.temperatures, ks)
+            counted = None if labels_are_known else (Y_part != UNKNOWN).float()
+            targets = Y_part.clamp(min=0)
             loss += [
-                float(binary_cross_entropy(share, Y_part, reduction="sum")) for share in shares.unbind(1)
+                float(binary_cross_entropy(share, targets, counted, reduction="sum"))
+                for share in shares.unbind(1)
             ]
             start += len(rows)
         require_finite(loss, "validation losses of head knn")
@@ -136,5 +148,13 @@ class KNN(Head, Estimator):
         places = torch.arange(distances.shape[1], device=distances.device)
         within = places < torch.tensor(ks, device=distances.device)[:, None]  # (ks, n)
         weights = (weights[:, :, None] * within).flatten(1, 2)
-        shares = (weights @ labels + average) / (weights.sum(2, keepdim=True) + 1)
+        voters = weights.sum(2, keepdim=True)
+        if is_partial(self.labels_):
+            voters, labels = weights @ (labels != UNKNOWN).float(), labels.clamp(min=0)
+        shares = (weights @ labels + average) / (voters + 1)
         return shares.clamp(max=1)  # the sums are rounded differently
+
+
+def _frequencies(labels: Tensor) -> Tensor:
+    """The share of positives among the known labels of each class, (c,), of labels (n, c)."""
+    return labels.clamp(min=0).sum(0) / (labels != UNKNOWN).sum(0).clamp(min=1)

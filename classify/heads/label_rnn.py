@@ -30,6 +30,7 @@ class LabelRNN(Fused):
     """
 
     LOSSES: ClassVar[Sequence[str]] = ()
+    PARTIAL: ClassVar[bool] = False  # the likelihood of a set needs all of its labels
 
     learning_rate: float | Sequence[float] = 2e-3
     beam: int = 16

@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Scores, as_labels
+from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels, Scores, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
@@ -21,6 +21,7 @@ from encode_once.classify.heads.sparse_rows import SparseRows, background_of
 from encode_once.classify.heads.task import mean_loss, probabilities
 from encode_once.classify.heads.torch.training import fill
 from encode_once.classify.heads.validation import with_validation
+from encode_once.classify.partial import entry_weights, positives
 
 MAX_STEPS = 500  # of conjugate gradients at one C
 MAX_EVALUATIONS = 20  # of the loss along one step
@@ -38,12 +39,15 @@ class Linear(Head, Estimator):
     medical and twenty classes of delicious the shared one has the lower test loss (.0581 against .0638 on
     medical). Without validation rows, a tenth of the rows is set aside to choose C, and then all are fitted.
 
+    A class learns from the rows whose label is known, and the others count nowhere.
+
     Cs: the values to try.
     tolerance: see `_Problem.solve`.
     """
 
     SEEDED: ClassVar[bool] = False
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"task": TASKS}
+    PARTIAL: ClassVar[bool] = True
     # The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,).
     STATE: ClassVar[Sequence[str]] = ("coef", "intercept", "C")
 
@@ -54,10 +58,14 @@ class Linear(Head, Estimator):
     task: str = MULTI
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Linear":
         """Learn the labels Y (n, c) of the rows X (n, d)."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         if self.task == SINGLE:
             require_one_label(Y)
         C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
@@ -80,7 +88,7 @@ class Linear(Head, Estimator):
         scores: Scores = probabilities(torch.from_numpy(logits), self.task).numpy()
         return scores
 
-    def _problem(self, X: MatrixLike, Y: LabelMatrix) -> "_Problem":
+    def _problem(self, X: MatrixLike, Y: PartialLabels) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)))
 
     def _solve(self, problem: "_Problem", C: float) -> tuple[Tensor, int]:
@@ -88,16 +96,18 @@ class Linear(Head, Estimator):
         return (problem.solve_softmax if self.task == SINGLE else problem.solve)(C, self.tolerance)
 
     def _choose(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike, Y_val: LabelMatrix
+        self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike, Y_val: PartialLabels
     ) -> tuple[float, Tensor, int]:
         """The C of least validation loss, its layer (d + 1, c) and how many classes have not converged."""
         problem = self._problem(X, Y)
-        labels, rows = on_device(Y_val, problem.Y.device), problem.with_ones(X_val)
+        device, weights = problem.Y.device, entry_weights(Y_val)
+        labels, rows = on_device(positives(Y_val), device), problem.with_ones(X_val)
+        counted = None if weights is None else on_device(weights / max(weights.mean(), TINY), device)
         best, best_loss = (0.0, problem.layer(), 0), torch.inf
         for C in sorted(self.Cs):
             layer, unsolved = self._solve(problem, C)
             loss = require_finite(
-                mean_loss(self.task)(rows @ layer, labels),
+                mean_loss(self.task)(rows @ layer, labels, counted),
                 f"validation loss of head linear at C = {C}",
             )
             if loss >= best_loss:
@@ -124,6 +134,9 @@ class _Problem:
     diag(s²), and the Hessian for rows of equal weight p(1 - p) is diagonal: p(1 - p) s² + 1 / (C n) along u
     and p(1 - p) along b. It preconditions the conjugate gradients of `solve`.
 
+    Where entries of Y are unknown, the BCE of each row is multiplied by a weight (n, c) of 0 or, for the n_c
+    rows whose label is known, n / n_c, and n_c replaces n in the penalty: the mean is over these rows alone.
+
         n ≥ d   ZᵀZ / n = V diag(s²) Vᵀ, a (d, d) eigenproblem. Any orthonormal V is exact, and s² only
                 conditions, so that four rows per column are enough to find them.
         n < d   the dual: Zᵀ = Q R with Q (d, n), and RRᵀ / n = QᵀZᵀZQ / n = U diag(s²) Uᵀ, an (n, n)
@@ -136,6 +149,13 @@ class _Problem:
     """
 
     def __init__(self, X: MatrixLike, Y: Tensor) -> None:
+        self.weights: Tensor | None = None  # (n, c)
+        self.sizes = Y.new_full((Y.shape[1],), len(Y))  # n_c
+        if (Y == UNKNOWN).any():
+            self.weights = (Y != UNKNOWN).float()
+            self.sizes = self.weights.sum(0).clamp(min=1)
+            self.weights *= len(Y) / self.sizes
+            Y = Y.clamp(min=0)
         self.Y = Y
         self.axes: Tensor | None = None  # (d, k)
         self.mean = Y.new_zeros(X.shape[1])
@@ -146,7 +166,7 @@ class _Problem:
         else:
             self.T, self.squares = self._rotated(self.T)
         self.U = Y.new_zeros(len(self.squares), Y.shape[1])
-        self.U[-1] = torch.logit((Y.sum(0) + 0.5) / (len(Y) + 1))
+        self.U[-1] = torch.logit((Y.sum(0) + 0.5) / (self.sizes + 1))
 
     def with_ones(self, X: MatrixLike) -> "Tensor | SparseRows":
         """The rows X (n, d) and a column of ones, (n, d + 1), for the intercepts."""
@@ -184,25 +204,27 @@ class _Problem:
         what the mean loss could still fall, whatever the units of the columns. It then stays as it is,
         while the others go on, for at most `MAX_STEPS` steps.
         """
-        T, Y, U = self.T, self.Y, self.U.clone()
-        penalty = torch.full_like(U[:, :1], 1 / (C * len(T)))  # (k + 1, 1)
+        T, Y, U, weights = self.T, self.Y, self.U.clone(), self.weights
+        penalty = (1 / (C * self.sizes)).repeat(len(U), 1)  # (k + 1, c)
         penalty[-1] = 0
         logits = T @ U
         p = logits.sigmoid()
-        curvature = (p * (1 - p)).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty
+        curvature = _weighted(p * (1 - p), weights).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty
         step, last_gradient, last_slope = torch.zeros_like(U), torch.zeros_like(U), torch.ones_like(U[0])
         classes = torch.arange(U.shape[1], device=U.device)  # those of the columns below
         for _ in range(MAX_STEPS):
-            gradient = _transposed_times(T, logits.sigmoid() - Y) / len(T) + penalty * U
+            errors = _weighted(logits.sigmoid() - Y, weights)
+            gradient = _transposed_times(T, errors) / len(T) + penalty * U
             descent = gradient / curvature
             slope = (gradient * descent).sum(0)
             unsolved = ~(slope < tolerance**2)  # NaN has not converged
             if not unsolved.all():
                 self.U[:, classes] = U
-                columns = U, Y, logits, curvature, step, last_gradient, gradient, descent
-                U, Y, logits, curvature, step, last_gradient, gradient, descent = (
+                columns = U, Y, logits, curvature, step, last_gradient, gradient, descent, penalty
+                U, Y, logits, curvature, step, last_gradient, gradient, descent, penalty = (
                     values[:, unsolved] for values in columns
                 )
+                weights = None if weights is None else weights[:, unsolved]
                 classes, slope, last_slope = classes[unsolved], slope[unsolved], last_slope[unsolved]
                 if not len(classes):
                     break
@@ -210,7 +232,8 @@ class _Problem:
             step = conjugacy.clamp(min=0) * step - descent
             last_gradient, last_slope = gradient, slope.clamp(min=TINY)
             change = T @ step
-            length = _line_minimum(logits, change, Y, (penalty * step * U).sum(0), (penalty * step**2).sum(0))
+            slope_of_penalty, curvature_of_penalty = (penalty * step * U).sum(0), (penalty * step**2).sum(0)
+            length = _line_minimum(logits, change, Y, weights, slope_of_penalty, curvature_of_penalty)
             U = U + length * step
             logits = logits + length * change
         self.U[:, classes] = U
@@ -261,7 +284,13 @@ def _principal_axes(Z: Tensor) -> tuple[Tensor, Tensor]:
     return variances, (axes if basis is None else basis @ axes).float()
 
 
-def _line_minimum(logits: Tensor, change: Tensor, Y: Tensor, slope: Tensor, curvature: Tensor) -> Tensor:
+def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
+    return values if weights is None else values * weights
+
+
+def _line_minimum(
+    logits: Tensor, change: Tensor, Y: Tensor, weights: Tensor | None, slope: Tensor, curvature: Tensor
+) -> Tensor:
     """The lengths t (c,) that minimise, to a tenth, mean BCE at logits + t change plus the penalty.
 
     The penalty is slope t + ½ curvature t². Newton's steps, from t = 1, are kept between the longest length
@@ -271,8 +300,8 @@ def _line_minimum(logits: Tensor, change: Tensor, Y: Tensor, slope: Tensor, curv
     t = torch.ones_like(slope)
     for _ in range(MAX_EVALUATIONS):
         p = torch.addcmul(logits, change, t).sigmoid()
-        first = ((p - Y) * change).mean(0) + slope + curvature * t
-        second = (p * (1 - p) * change**2).mean(0) + curvature
+        first = _weighted((p - Y) * change, weights).mean(0) + slope + curvature * t
+        second = _weighted(p * (1 - p) * change**2, weights).mean(0) + curvature
         short, long = torch.where(first < 0, t, short), torch.where(first < 0, long, t)
         newton = t - first / second.clamp(min=TINY)
         middle = torch.where(short > 0, (short + long) / 2, long / 8)

@@ -9,9 +9,10 @@ a train row are predicted by regressions on other train rows.
 import numpy as np
 from scipy.linalg import solve
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Vectors
+from encode_once.classify.arrays import FloatArray, LabelMatrix, PartialLabels, Vectors
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, chunks, column_order
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.partial import with_frequencies
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)  # as shares of the columns' mean variance
 MAX_PLAIN = 512  # columns that trees take as they are; of more, trees would be slow …
@@ -20,26 +21,29 @@ TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
-def learn(X: MatrixLike, Y: LabelMatrix, components: int, seed: int) -> tuple[Vectors, Vectors, Vectors]:
+def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[Vectors, Vectors, Vectors]:
     """Center (d,) and axes (a, d), see `project`; and the columns (n, a) of the train rows X (n, d).
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
     of the trees, for little (on delicious). The train rows' columns of the regressions are cross-fitted. The
-    axes do not depend on the order of the columns and labels.
+    axes do not depend on the order of the columns and labels. An unknown label counts as the class's
+    frequency, so that it says nothing of the class.
     """
     n, d = X.shape
     order = column_order(X)
-    X, Y, inverse = ColumnView(X, order), Y[:, column_order(Y)], np.argsort(order)
+    X, inverse = ColumnView(X, order), np.argsort(order)
+    targets = with_frequencies(Y)[:, column_order(Y)]
     center = sum(X[part].sum(axis=0, dtype=np.float64) for part in chunks(n, d)) / n
     variances, basis = _principal_axes(X, center)
     axes = [np.eye(d)] if d <= (MAX_PLAIN_OF_FEW_ROWS if n < d else MAX_PLAIN) else []
     axes.append(basis[:, ::-1][:, :components])
     crossed: Vectors = np.empty((n, 0), np.float32)
     if Y.shape[1] <= d:
-        weights, ridge = _regressions(X, Y, center, variances, basis)
+        weights, ridge = _regressions(X, targets, center, variances, basis)
         axes.append(weights)
-        crossed = _cross_fitted(X, Y, center, weights, basis / np.sqrt(n * (variances + ridge)), seed)
+        whitening = basis / np.sqrt(n * (variances + ridge))
+        crossed = _cross_fitted(X, targets, center, weights, whitening, seed)
     learned = np.hstack(axes).T.astype(np.float32)
     columns = project(X, center.astype(np.float32), learned)
     columns[:, len(learned) - crossed.shape[1] :] = crossed
@@ -70,7 +74,7 @@ def _principal_axes(X: MatrixLike, center: FloatArray) -> tuple[FloatArray, Floa
 
 
 def _regressions(
-    X: MatrixLike, Y: LabelMatrix, center: FloatArray, variances: FloatArray, basis: FloatArray
+    X: MatrixLike, Y: LabelMatrix | Vectors, center: FloatArray, variances: FloatArray, basis: FloatArray
 ) -> tuple[FloatArray, float]:
     """Weights (d, c) of ridge regressions, and their ridge: that of the least squared error, leave-one-out.
 
@@ -96,7 +100,12 @@ def _regressions(
 
 
 def _cross_fitted(
-    X: MatrixLike, Y: LabelMatrix, center: FloatArray, weights: FloatArray, whitening: FloatArray, seed: int
+    X: MatrixLike,
+    Y: LabelMatrix | Vectors,
+    center: FloatArray,
+    weights: FloatArray,
+    whitening: FloatArray,
+    seed: int,
 ) -> Vectors:
     """The regressions' predictions (n, c) of the train rows, each without the rows of its fold.
 

@@ -11,7 +11,15 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from encode_once.cache.errors import UsageError
-from encode_once.classify.arrays import BoolArray, LabelMatrix, RowIndex, Scores, Vectors, as_labels
+from encode_once.classify.arrays import (
+    UNKNOWN,
+    BoolArray,
+    PartialLabels,
+    RowIndex,
+    Scores,
+    Vectors,
+    as_partial_labels,
+)
 from encode_once.classify.data.matrix import MatrixLike, RowView, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
@@ -20,6 +28,7 @@ from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.leave_one_out import ClassSums
 from encode_once.classify.heads.prompts import Prompts, read_prompts
 from encode_once.classify.heads.validation import with_validation
+from encode_once.classify.partial import entry_weights, positives
 from encode_once.classify.platt import fit_lines
 
 QUERIES = 256  # rows compared at a time: their affinities to all cached rows are (256, m)
@@ -51,8 +60,10 @@ class Prototype(Head, Estimator):
     classes: the names of Y's columns.
     """
 
-    # Prototypes (c, d), cached rows (m, d) float16 with their labels (m, c), β (1,), what cosines and
-    # affinities are multiplied by, (2,), and the slopes, intercepts and frequencies of the classes, (c,).
+    PARTIAL: ClassVar[bool] = True
+    # Prototypes (c, d), cached rows (m, d) float16 with their labels (m, c), of which -1 are unknown, β (1,),
+    # what cosines and affinities are multiplied by, (2,), and the slopes, intercepts and frequencies of the
+    # classes, (c,).
     STATE: ClassVar[Sequence[str]] = (
         "prototypes", "rows", "labels", "beta", "scale", "slope", "intercept", "frequencies",
     )  # fmt: skip
@@ -71,14 +82,18 @@ class Prototype(Head, Estimator):
         return self.prompts is not None
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Prototype":
         """Cache rows X (n, d) with their labels Y (n, c); choose α and β, calibrate."""
         if self.shots == 0 and self.prompts is None:
             raise UsageError(
                 "head prototype with shots=0 needs prompts: there is nothing else to compare with"
             )
-        Y, prompts = as_labels(Y, len(X)), None
+        Y, prompts = as_partial_labels(Y, len(X)), None
         if self.prompts is not None:
             prompts = read_prompts(self.prompts, self.classes, X.shape[1], Y.shape[1])
         X_train, Y_train, X_validation, Y_validation = with_validation(X, Y, X_val, Y_val, self.seed)
@@ -110,7 +125,7 @@ class Prototype(Head, Estimator):
             parts.append(torch.where(has_vector[:, None], scores, frequencies).cpu().numpy())
         return np.concatenate(parts)
 
-    def _fill_cache(self, X: MatrixLike, Y: LabelMatrix, prompts: Vectors | None) -> "_Cache":
+    def _fill_cache(self, X: MatrixLike, Y: PartialLabels, prompts: Vectors | None) -> "_Cache":
         """Set the cached rows, the prototypes and the frequencies."""
         has_vector = np.concatenate([X[part].any(axis=1) for part in chunks(*X.shape)])
         cached = np.flatnonzero(_draw(Y, has_vector, self.shots, self.seed))
@@ -120,13 +135,13 @@ class Prototype(Head, Estimator):
         self.rows_: NDArray[np.float16] = np.empty(X_cached.shape, np.float16)
         for part in chunks(*X_cached.shape) if len(cached) else ():
             self.rows_[part] = normalize(torch.as_tensor(X_cached[part])).half().numpy()
-        self.labels_: LabelMatrix = Y[cached]
+        self.labels_: PartialLabels = Y[cached]
         self.frequencies_ = class_frequencies(Y).astype(np.float32)
         if prompts is not None:
             self.prototypes_ = prompts
             return _Cache(places)
         device = choose_device(self.device)
-        sums = ClassSums(on_device(self.rows_, device), on_device(self.labels_, device))
+        sums = ClassSums(on_device(self.rows_, device), on_device(positives(self.labels_), device))
         self.prototypes_ = sums.prototypes().cpu().numpy()
         return _Cache(places, sums)
 
@@ -141,9 +156,13 @@ class Prototype(Head, Estimator):
         With `cache`, rows that are in it are compared with the other cached rows only.
         """
         device = choose_device(self.device)
-        rows, labels = on_device(self.rows_, device), on_device(self.labels_, device)
+        rows, labels = on_device(self.rows_, device), on_device(positives(self.labels_), device)
         prototypes = on_device(self.prototypes_, device)
         average = labels.mean(0).nan_to_num()
+        weights = entry_weights(self.labels_)
+        voters = None if weights is None else on_device(weights, device)
+        if voters is not None:
+            average = labels.sum(0) / voters.sum(0).clamp(min=1)
         start = 0
         for part in chunks(*X.shape):
             for vectors in torch.split(on_device(X[part], device), QUERIES):
@@ -157,13 +176,20 @@ class Prototype(Head, Estimator):
                         own_labels = labels[places[is_cached]]
                         cosines[is_cached] = cache.sums.cosines_without_each(queries[is_cached], own_labels)
                 # exp(-β (1 - cos)) as shares of their sum are a softmax; without other rows: the average
-                affinities = [torch.softmax(beta * near, 1).nan_to_num() @ labels for beta in betas]
+                shares = [torch.softmax(beta * near, 1).nan_to_num() for beta in betas]
+                affinities = [share @ labels for share in shares]
+                if voters is not None:  # of a class, those rows vote whose label is known
+                    sums = [share @ voters for share in shares]
+                    affinities = [
+                        torch.where(total > 0, votes / total, average)
+                        for votes, total in zip(affinities, sums, strict=True)
+                    ]
                 alone = ~near.isfinite().any(1, keepdim=True)
                 yield vectors.any(1), cosines, [torch.where(alone, average, votes) for votes in affinities]
                 start += len(queries)
 
     def _compare(
-        self, X: MatrixLike, Y: LabelMatrix, betas: Sequence[float], cache: "_Cache | None" = None
+        self, X: MatrixLike, Y: PartialLabels, betas: Sequence[float], cache: "_Cache | None" = None
     ) -> "_Compared":
         """Compare the rows that have a vector; with `cache`, only a sample small enough to calibrate on."""
         most = max(min(MAX_CALIBRATED, MAX_SCORES // Y.shape[1]), MIN_CALIBRATED)
@@ -191,7 +217,7 @@ class _Compared:
 
     cosines: Tensor  # (n, c)
     affinities: dict[float, Tensor]  # β → (n, c)
-    labels: Tensor  # (n, c)
+    labels: Tensor  # (n, c), of which -1 are unknown
 
 
 def _choose(
@@ -206,7 +232,12 @@ def _choose(
     for alpha, beta in pairs:
         scale, slope, intercept = _calibrated(train, alpha, beta)
         logits = _blend(validation.cosines, validation.affinities[beta], scale) * slope + intercept
-        losses.append(float(binary_cross_entropy_with_logits(logits, validation.labels)))
+        counted = validation.labels != UNKNOWN
+        if counted.all():
+            losses.append(float(binary_cross_entropy_with_logits(logits, validation.labels)))
+        else:
+            loss = binary_cross_entropy_with_logits(logits[counted], validation.labels[counted])
+            losses.append(float(loss))
     require_finite(np.array(losses), "validation losses of head prototype")
     return pairs[int(np.argmin(losses))]
 
@@ -225,18 +256,25 @@ def calibrate(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Platt scaling, twice. The first time the prior of the slopes is N(0, 1). The second time its mean is the
     average slope, weighted by the curvature of each class's loss, and its standard deviation a share of that:
     a class of few rows takes the slope of the others. One more row at the mean score, half of it with the
-    label, keeps the intercept of a class finite that never occurs.
+    label, keeps the intercept of a class finite that never occurs. Labels of -1 are unknown, and left out.
     """
     center = scores.mean(0).nan_to_num()
     z = torch.cat([scores - center, torch.zeros_like(center)[None]]).double()
     y = torch.cat([labels, torch.full_like(center, 0.5)[None]]).double()
-    start = torch.stack([y.mean(0).logit(), torch.zeros_like(y[0])])
-    lines = fit_lines(z, y, start, 0.0, z.new_tensor([[0.0], [1.0]]))
+    weights = (y != UNKNOWN).double() if (y == UNKNOWN).any() else None
+    mean = y.mean(0)
+    if weights is not None:
+        y = y.clamp(min=0)
+        mean = y.sum(0) / weights.sum(0)
+    start = torch.stack([mean.logit(), torch.zeros_like(y[0])])
+    lines = fit_lines(z, y, start, 0.0, z.new_tensor([[0.0], [1.0]]), weights=weights)
     p = (lines[0] + lines[1] * z).sigmoid()
-    curvature = (p * (1 - p) * z**2).sum(0)
+    curvature = (p * (1 - p) * z**2 * (1 if weights is None else weights)).sum(0)
     common = float(((lines[1] * curvature).sum() / curvature.sum().clamp(min=1e-12)).clamp(min=0.1))
     prior, precision = z.new_tensor([[0.0], [common]]), z.new_tensor([[0.0], [1 / (SPREAD * common) ** 2]])
-    lines = require_finite(fit_lines(z, y, lines, prior, precision), "calibration of head prototype")
+    lines = require_finite(
+        fit_lines(z, y, lines, prior, precision, weights=weights), "calibration of head prototype"
+    )
     intercept, slope = lines.float()
     return slope, intercept - slope * center
 
@@ -250,13 +288,13 @@ def _deviation(scores: Tensor) -> float:
     return max(float((scores - scores.mean(0)).pow(2).mean().sqrt().nan_to_num()), 1e-6)
 
 
-def _draw(Y: LabelMatrix, has_vector: BoolArray, shots: int | None, seed: int) -> BoolArray:
+def _draw(Y: PartialLabels, has_vector: BoolArray, shots: int | None, seed: int) -> BoolArray:
     """Which rows to cache, (n,): at random so many of each class, or all that have a vector."""
     if shots is None:
         return has_vector
     order = np.random.default_rng(seed).permutation(len(Y))
     order = order[has_vector[order]]
     drawn = np.zeros(len(Y), np.bool_)
-    for labels in Y.T:
+    for labels in positives(Y).T:
         drawn[order[labels[order]][:shots]] = True
     return drawn

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.special import expit, logit
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, RowIndex, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import PartialLabels, RowIndex, Scores, State, Vectors, as_partial_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, RowView
 from encode_once.classify.heads import make, with_seed, with_shapes
@@ -30,12 +30,16 @@ class Stack(Head, Estimator):
     the heads are fitted on all train rows. The combiner "mean" averages logits and is not fitted, so that
     each head is fitted once.
 
+    With unknown labels, all heads and the combiner must take these.
+
     shapes: length and width of each feature's block of X's columns; by default X is one vector.
     heads: the name of the head for each part; by default `bigru` if a feature holds sequences, else `mlp`.
     parts: the features that each head takes, by their indices; by default each feature is a part.
     options: of each head, in the order of `heads`.
     combiner, combiner_options: the head over the scores, or "mean".
     """
+
+    PARTIAL: ClassVar[bool] = True
 
     shapes: Shapes | None = None
     heads: Sequence[str] | None = None
@@ -47,10 +51,14 @@ class Stack(Head, Estimator):
     seed: int = 0
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Stack":
         """Learn the labels Y (n, c) of the rows X (n, d); without validation rows, all heads do without."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         combiner = None if self.combiner == MEAN else self._new_combiner()  # first, to raise before fitting
         self.heads_ = self._fitted(X, Y, X_val, Y_val)
@@ -91,7 +99,7 @@ class Stack(Head, Estimator):
         """The logits of the rows X (n, d) by each fitted head, side by side, (n, heads · c)."""
         return self._logits(self.heads_, X)
 
-    def fit_out_of_fold(self, X: MatrixLike, Y: LabelMatrix, folds: Sequence[RowIndex]) -> Vectors:
+    def fit_out_of_fold(self, X: MatrixLike, Y: PartialLabels, folds: Sequence[RowIndex]) -> Vectors:
         """Fit heads that cross-fit themselves, without a combiner; return their logits, (n, heads · c)."""
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         self.heads_ = self._new_heads()
@@ -140,7 +148,7 @@ class Stack(Head, Estimator):
         return ColumnView(X, np.concatenate([np.arange(ends[i], ends[i + 1]) for i in part]))
 
     def _fitted(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+        self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike | None, Y_val: PartialLabels | None
     ) -> list[Head]:
         def fitted(head: Head, part: Sequence[int]) -> Head:
             columns_val = None if X_val is None else self._columns(X_val, part)
@@ -149,7 +157,7 @@ class Stack(Head, Estimator):
         return [fitted(head, part) for head, part in zip(self._new_heads(), self._parts, strict=True)]
 
     def _out_of_fold(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None, Y_val: LabelMatrix | None
+        self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike | None, Y_val: PartialLabels | None
     ) -> Vectors:
         """The logits (n, heads · c) of each row by heads that were fitted on the other folds."""
         logits = np.empty((len(Y), len(self._parts) * Y.shape[1]), np.float32)

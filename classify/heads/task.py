@@ -13,6 +13,10 @@ def probabilities(logits: Tensor, task: str) -> Tensor:
     return logits.softmax(1) if task == SINGLE else logits.sigmoid()
 
 
-def mean_loss(task: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """The mean loss of logits and labels in [0, 1], both (n, c)."""
-    return cross_entropy if task == SINGLE else binary_cross_entropy_with_logits
+def mean_loss(task: str) -> Callable[..., Tensor]:
+    """The mean loss of logits and labels in [0, 1], both (n, c); of the task "multi" also weighted."""
+    return _cross_entropy if task == SINGLE else binary_cross_entropy_with_logits
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, weights: None = None) -> Tensor:
+    return cross_entropy(logits, labels)  # its weights are those of classes

@@ -20,12 +20,13 @@ from sklearn.utils import get_tags
 
 from encode_once.cache.errors import DataError, UsageError, brief
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import LabelMatrix, Scores, State, Vectors, as_labels
+from encode_once.classify.arrays import UNKNOWN, PartialLabels, Scores, State, Vectors, as_partial_labels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies, require_finite
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.state import SKOPS
+from encode_once.classify.partial import always, count, is_partial, positives
 
 CLOSE = 1e-5  # of scores by coefficients to the classifier's own
 COMPARED = 256  # rows on which they are compared
@@ -35,10 +36,13 @@ MANY = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 class Wrapped(Head, Estimator):
     """A classifier of scikit-learn; its parameters are the options.
 
+    One that takes a label a row is fitted on the rows whose label is known; others take no unknown labels.
+
     Its `random_state` is `seed`, if it has one that is not set. All train rows are in memory. Validation rows
     are not used. A score is its probability or, if it has decisions only, their sigmoid.
     """
 
+    PARTIAL: ClassVar[bool] = True
     made_by: ClassVar[Callable[..., Any]]  # the class of the classifier, or a function that returns one
     parameters: ClassVar[Sequence[str]]  # of it
     seed: int
@@ -46,12 +50,16 @@ class Wrapped(Head, Estimator):
     intercept_: Vectors | None
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "Wrapped":
         """Fit the classifier, or one for each class, on all rows X (n, d) at once."""
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X))
         self.frequencies_ = class_frequencies(Y).astype(np.float32)
-        self.learned_ = np.flatnonzero(Y.any(axis=0) & ~Y.all(axis=0))
+        self.learned_ = np.flatnonzero(positives(Y).any(axis=0) & ~always(Y))
         self.coef_ = self.intercept_ = None
         self.classifiers_: list[Any] = []
         rows = np.asarray(X[np.arange(len(X))])
@@ -100,10 +108,25 @@ class Wrapped(Head, Estimator):
     def _name(self) -> str:
         return getattr(self.made_by, "__name__", type(self).__name__)
 
-    def _fitted(self, rows: Vectors, Y: LabelMatrix) -> list[Any]:
-        """One fitted classifier of all classes, or one of each."""
+    def _fitted(self, rows: Vectors, Y: PartialLabels) -> list[Any]:
+        """One fitted classifier of all classes, or one of each, of the rows whose label is known.
+
+        Raises:
+            DataError: labels are unknown, and a classifier takes all classes at once.
+        """
         classifier = self.classifier()
         together = Y.shape[1] > 1 and get_tags(classifier).classifier_tags.multi_label
+        if is_partial(Y):
+            if together:
+                raise DataError(
+                    f"{self._name} takes all labels of a row at once, and {count(Y)} of {Y.size} are "
+                    "unknown: choose --head linear, mlp, forest or another that leaves these out"
+                )
+            known_rows = [np.flatnonzero(column != UNKNOWN) for column in Y.T]
+            return [
+                clone(classifier).fit(rows[of_class], column[of_class].astype(np.int64))
+                for of_class, column in zip(known_rows, Y.T, strict=True)
+            ]
         targets: list[Any] = [Y.astype(np.int64)] if together else [*Y.T.astype(np.int64)]
         return [clone(classifier).fit(rows, target) for target in targets]
 

@@ -17,10 +17,18 @@ from encode_once.cache import DataError, EncodeOnceError, Store, Table
 from encode_once.cache.keys import Keys
 from encode_once.cache.representation import short_repr
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import BoolArray, FloatArray, LabelMatrix, Probabilities, RowIndex, Vectors
+from encode_once.classify.arrays import (
+    BoolArray,
+    FloatArray,
+    LabelMatrix,
+    PartialLabels,
+    Probabilities,
+    RowIndex,
+    Vectors,
+)
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Block, Matrix
-from encode_once.classify.data.labels import class_names, label_matrix
+from encode_once.classify.data.labels import class_names, table_labels
 from encode_once.classify.data.rows import content_keys, content_order
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.evaluation.evaluation import Evaluation
@@ -31,6 +39,7 @@ from encode_once.classify.monitoring.two_samples import (
     share_shifts,
     stability_index,
 )
+from encode_once.classify.partial import frequencies
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store, label_rows, sources
 from encode_once.classify.runs.retune import evaluate_kept
@@ -120,7 +129,7 @@ class NewRows:
     ids: Sequence[str]
     probabilities: Probabilities  # (n, c): what the decision rule looks at
     labels: LabelMatrix  # (n, c): those that it chose
-    truth: LabelMatrix | None = None  # (n, c): their own, if they have any
+    truth: PartialLabels | None = None  # (n, c): their own, if they have any
     missing: BoolArray | None = None  # (n, features)
     matrix: Matrix | None = None
     keys: Keys | None = None  # (n, 16)
@@ -156,7 +165,7 @@ def rows_of_table(run: Run, store: Store, table: Table) -> NewRows:
     truth, unknown = None, dict[str, int]()
     if table.labels is not None:
         labels = [table.labels[row] for row in kept]
-        truth = label_matrix(labels, run.record.classes)
+        truth = table_labels(table, run.record.classes)[kept]
         names = [name for name in class_names(labels) if name not in {*run.record.classes}]
         unknown = {name: sum(name in row for row in labels) for name in names}
     if unknown:
@@ -296,6 +305,7 @@ def _per_class(
     if run.eval.folds is None:  # otherwise these are the same rows
         labels = np.concatenate([labels, validation.labels])
     truth = new.truth
+    shares_before, shares = frequencies(labels), frequencies(labels if truth is None else truth)
     of_labels = adjusted.get("labels")
     index = stability_index(before, new.probabilities)
     return [
@@ -306,8 +316,8 @@ def _per_class(
             "adjusted_p": adjusted["scores"][label],
             "labels_adjusted_p": of_labels[label] if of_labels else None,
             "expected": float(calibrated[:, c].mean()),
-            "prevalence": None if truth is None else float(truth[:, c].mean()),
-            "prevalence_before": float(labels[:, c].mean()),
+            "prevalence": None if truth is None else float(shares[c]),
+            "prevalence_before": float(shares_before[c]),
             "labelled": float(new.labels[:, c].mean()),
             "labelled_before": float(evaluation.predictions[:, c].mean()),
             "above": _share(new.probabilities[:, c] >= thresholds[c], thresholds[c]),

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import fisher_exact, ks_2samp
 
-from encode_once.classify.arrays import BoolArray, FloatArray, Probabilities, Vectors
+from encode_once.classify.arrays import BoolArray, FloatArray, PartialLabels, Probabilities, Vectors
 
 BINS = 10  # of the population stability index, by convention
 SMOOTHING = 0.5  # added to each count, so that an empty bin is not infinitely far away
@@ -47,13 +47,13 @@ def score_shifts(reference: Probabilities, new: Probabilities) -> FloatArray:
         return np.array([ks_2samp(*pair, method=method).pvalue for pair in columns])
 
 
-def share_shifts(reference: BoolArray, new: BoolArray, alternative: str = "two-sided") -> FloatArray:
+def share_shifts(reference: PartialLabels, new: PartialLabels, alternative: str = "two-sided") -> FloatArray:
     """The p-value of Fisher's exact test of each column's share in (n, c) and (m, c), (c,).
 
-    alternative: "greater" if only a greater share in the new rows counts.
+    Unknown entries are left out. alternative: "greater" if only a greater share in the new rows counts.
     """
-    counts = zip(new.sum(axis=0).tolist(), reference.sum(axis=0).tolist(), strict=True)
-    tables = ([[now, len(new) - now], [before, len(reference) - before]] for now, before in counts)
+    counts = np.array([[(rows == value).sum(axis=0) for value in (1, 0)] for rows in (new, reference)])
+    tables = counts.transpose(2, 0, 1).tolist()
     return np.array([fisher_exact(table, alternative=alternative).pvalue for table in tables])
 
 

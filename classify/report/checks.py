@@ -25,6 +25,7 @@ from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
 from encode_once.classify.experiments.recipes import Recipe, all_recipes
+from encode_once.classify.partial import positives, rows_by_class
 from encode_once.classify.runs.own_table import OwnTable, own_table
 from encode_once.classify.runs.predict import differences, fitted_store, sources
 from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
@@ -174,7 +175,7 @@ def _duplicates(evidence: Evidence) -> str | None:
 
 def _rare(evidence: Evidence) -> str | None:
     rows = evidence.tuning_rows
-    support = rows.labels.sum(axis=0)
+    support = positives(rows.labels).sum(axis=0)
     rare = support < MIN_POSITIVES
     if not evidence.run.decision.spec.learns:
         return None
@@ -199,11 +200,11 @@ def _outside_interval(evidence: Evidence) -> str | None:
 
 def _at_chance(evidence: Evidence) -> str | None:
     per_class = evidence.evaluation.metrics["per_class"]
-    n = len(evidence.run.eval.ids)
+    n = rows_by_class(evidence.run.eval.labels)
     support = np.array([row["support"] for row in per_class])
     ap = np.array([np.nan if row["ap"] is None else row["ap"] for row in per_class])
     with np.errstate(invalid="ignore"):
-        useless = (support >= MIN_SUPPORT) & (support < n) & (ap <= support / n)
+        useless = (support >= MIN_SUPPORT) & (support < n) & (ap <= support / np.maximum(n, 1))
     return evidence.classes(
         useless,
         "have scores that rank eval rows no better than chance (average precision at most the share of "
@@ -270,13 +271,14 @@ def _stale(evidence: Evidence) -> str | None:
 
 
 def _never_predicted(evidence: Evidence) -> str | None:
-    occurs, predicted = evidence.run.eval.labels.any(axis=0), evidence.evaluation.predictions.any(axis=0)
+    occurs = positives(evidence.run.eval.labels).any(axis=0)
+    predicted = evidence.evaluation.predictions.any(axis=0)
     return evidence.classes(np.asarray(occurs & ~predicted), "occur in the eval rows and are never predicted")
 
 
 def _few_eval_rows(evidence: Evidence) -> str | None:
     rows = evidence.run.eval
-    few = rows.labels.sum(axis=0) < MIN_SUPPORT
+    few = positives(rows.labels).sum(axis=0) < MIN_SUPPORT
     return evidence.classes(
         few, f"have fewer than {MIN_SUPPORT} positives among the {len(rows.ids)} eval rows"
     )

@@ -11,6 +11,7 @@ from encode_once.classify.arrays import BoolArray, LabelMatrix
 from encode_once.classify.audit.doubt import doubtful
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.pages.images import CAPTION, Thumbnail, image_url
+from encode_once.classify.partial import without_unknown
 from encode_once.classify.report.checks import Evidence
 from encode_once.classify.runs.run import Run
 
@@ -50,7 +51,7 @@ def gallery(evidence: Evidence, thumbnail: Thumbnail, limit: int) -> tuple[list[
     try:
         doubted = doubtful(run.eval)
     except MissingDataError as error:
-        doubted = np.zeros_like(run.eval.labels)
+        doubted = np.zeros(run.eval.labels.shape, np.bool_)
         warnings.append(str(error))
     shown = chosen(evidence.evaluation, doubted, limit)
     rows, unreadable = [], 0
@@ -81,7 +82,8 @@ def chosen(evaluation: Evaluation, doubted: LabelMatrix, limit: int) -> list[int
     Mistakes of a class come with the greatest difference between score and truth first.
     """
     labels, scores = evaluation.rows.labels, evaluation.rows.scores
-    wrong = labels != evaluation.predictions
+    truth, predicted = without_unknown(labels, evaluation.predictions)
+    wrong = truth != predicted
     errors = np.abs(labels - scores)
 
     def by_error(cells: LabelMatrix) -> list[int]:
@@ -103,6 +105,6 @@ def _doubts(run: Run, row: int, doubted: BoolArray) -> list[str]:
     """Why each doubted label of a row is doubted."""
     lines = []
     for k in np.flatnonzero(doubted).tolist():
-        labelled = "labelled" if run.eval.labels[row, k] else "not labelled"
+        labelled = "labelled" if run.eval.labels[row, k] == 1 else "not labelled"
         lines.append(f"{labelled} {run.record.classes[k]}, but its score is {run.eval.scores[row, k]:.3f}")
     return lines

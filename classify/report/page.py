@@ -18,6 +18,7 @@ from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import applies
 from encode_once.classify.evaluation.tables import compared, shown
 from encode_once.classify.pages.render import render, script_json
+from encode_once.classify.partial import is_partial, positives, unknown_entries
 from encode_once.classify.report.gallery import GalleryRow
 from encode_once.classify.report.summary import RunSummary, Summary
 from encode_once.classify.runs.retune import OWN_RULE
@@ -69,8 +70,8 @@ def page(
 def payload(run: RunSummary, evaluation: Evaluation, gallery: Sequence[GalleryRow]) -> dict[str, Any]:
     """What the scripts of the page need of a run.
 
-    `scores` are float32, `labels` and `predictions` bits, each (classes, rows) in base64: 80 classes of
-    30,000 rows are 13 MB.
+    `scores` are float32, `labels`, `predictions` and, if labels are unknown, `unknown` bits, each (classes,
+    rows) in base64: 80 classes of 30,000 rows are 13 MB.
     """
     rows = evaluation.rows
     return {
@@ -78,7 +79,8 @@ def payload(run: RunSummary, evaluation: Evaluation, gallery: Sequence[GalleryRo
         "rows": len(rows.ids),
         "classes": list(evaluation.classes),
         "scores": _base64(rows.scores.astype("<f4").T),
-        "labels": _bits(rows.labels),
+        "labels": _bits(positives(rows.labels)),
+        "unknown": _bits(unknown_entries(rows.labels)) if is_partial(rows.labels) else None,
         "predictions": _bits(evaluation.predictions),
         "thresholds": run["thresholds"],
         "ap": [row["ap"] for row in run["metrics"]["per_class"]],

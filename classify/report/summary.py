@@ -9,12 +9,13 @@ import numpy as np
 from encode_once.cache import EncodeOnceError
 from encode_once.cache.terminal import short_list
 from encode_once.cache.text_table import table_text
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import LabelMatrix, PartialLabels
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.decisions.rule import ClassThreshold
 from encode_once.classify.evaluation import compare
 from encode_once.classify.evaluation.compare import Comparison
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.partial import without_unknown
 from encode_once.classify.report import checks
 from encode_once.classify.report.checks import Evidence, Fired
 from encode_once.classify.runs.model_card import private
@@ -143,10 +144,11 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
     }
 
 
-def _pairs(classes: Sequence[str], labels: LabelMatrix, predictions: LabelMatrix) -> list[PairCounts]:
+def _pairs(classes: Sequence[str], labels: PartialLabels, predictions: LabelMatrix) -> list[PairCounts]:
     """The pairs of classes whose number of rows with both differs most between truth and prediction."""
     true, predicted = (
-        table.T.astype(np.float32) @ table.astype(np.float32) for table in (labels, predictions)
+        table.T.astype(np.float32) @ table.astype(np.float32)
+        for table in without_unknown(labels, predictions)
     )
     rows, columns = np.triu_indices(len(classes), k=1)
     differences = np.abs(true - predicted)[rows, columns]

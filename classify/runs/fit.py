@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import count
+from itertools import count as counting
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.partial import count, positives
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.origin import Origin
@@ -107,7 +108,12 @@ def fit(
             f"{len(unused)} of {len(table)} rows are left out: split {short_split(spec.split)} does not use "
             "them"
         )
-    untrained = [samples.classes[c] for c in np.flatnonzero(~samples.Y[rows].any(axis=0))]
+    if unknown := count(samples.Y):
+        warnings.append(
+            f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%}): "
+            "they are neither learned from nor measured"
+        )
+    untrained = [samples.classes[c] for c in np.flatnonzero(~positives(samples.Y[rows]).any(axis=0))]
     if untrained:
         warnings.append(
             f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
@@ -208,5 +214,5 @@ def _captioners(references: Sequence[FeatureSource]) -> dict[str, FittedFeature]
 def _free_place(head: str) -> Path:
     """`runs/HEAD`, or the first free of `runs/HEAD-2`, `runs/HEAD-3`, …; HEAD has no file or module."""
     head = head.rpartition(":")[2]
-    places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in count(1))
+    places = (Path("runs") / (head if number == 1 else f"{head}-{number}") for number in counting(1))
     return next(place for place in places if not place.exists())

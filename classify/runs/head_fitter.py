@@ -10,7 +10,7 @@ import numpy as np
 from encode_once.cache import Keys
 from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
-from encode_once.classify.arrays import FloatArray, Groups, LabelMatrix, RowIndex, Scores
+from encode_once.classify.arrays import FloatArray, Groups, PartialLabels, RowIndex, Scores
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.labels import MULTI
@@ -47,7 +47,7 @@ class HeadFitter:
     head: str
     options: Mapping[str, Any]
     X: Matrix  # (n, d)
-    Y: LabelMatrix  # (n, c)
+    Y: PartialLabels  # (n, c)
     ids: list[str]
     keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
@@ -69,8 +69,10 @@ class HeadFitter:
 
         validation: the validation rows, if the table marks them; the model is fitted on the others.
 
-        Raises DataError if the validation scores are not finite; see `check_scores` for the warnings.
+        Raises DataError if the validation scores are not finite, or labels are unknown and the head takes no
+        such; see `check_scores` for the warnings.
         """
+        heads.check_labels(self.head, self.Y)
         if validation is not None:
             return self._fit_and_validate(self._in_order(np.setdiff1d(rows, validation)), validation)
         if self.validation_of(rows) == "tenth":
@@ -101,6 +103,7 @@ class HeadFitter:
 
     def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
         """Fit a model on all rows, which are its validation rows, too, with scores out of fold."""
+        heads.check_labels(self.head, self.Y)
         warnings: list[str] = []
         scores = np.empty((len(rows), self.Y.shape[1]), np.float32)
         fold_of = np.empty(len(rows), np.intp)

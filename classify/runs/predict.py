@@ -21,7 +21,7 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.labels import class_names, label_matrix
+from encode_once.classify.data.labels import class_names, table_labels
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
@@ -234,7 +234,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
             f"intervals keep rows of equal content together: {table.source} has nothing for "
             f"--groups {run.spec.groups}"
         )
-    labels = label_matrix(table.labels, classes)[~seen]
+    labels = table_labels(table, classes)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
     probabilities = run.decision.probabilities(rows.scores)

@@ -23,7 +23,7 @@ from encode_once.cache.format import files
 from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_heap_texts, read_texts
 from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack
 from encode_once.cache.terminal import short_list
-from encode_once.classify.arrays import FloatArray, State
+from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels, State
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.heads.history import Epoch
@@ -236,11 +236,19 @@ def _scored_rows(
         ids=ids,
         keys=keys,
         scores=scores,
-        labels=_booleans(read_array(group, "labels", "b", (n, c))),
+        labels=_labels(read_array(group, "labels", "bi", (n, c))),
         folds=folds,
         missing=None if missing is None else _booleans(missing),
         groups=optional("groups", "iu", (n,)),
     )
+
+
+def _labels(values: NDArray[Any]) -> PartialLabels:
+    if values.dtype == np.bool_:
+        return _booleans(values)
+    if values.dtype != np.int8 or not np.isin(values, (0, 1, UNKNOWN)).all():
+        raise ValueError(f"a label is neither 0 nor 1, nor {UNKNOWN} for unknown")
+    return values
 
 
 def _booleans(values: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -94,7 +94,7 @@ def _decided(run: Run) -> tuple[Probabilities, LabelMatrix]:
     if rows.folds is None or not rule.folds:
         probabilities = rule.probabilities(rows.scores)
         return probabilities, rule.choose(probabilities)
-    probabilities, predictions = np.empty(rows.scores.shape), np.empty_like(rows.labels)
+    probabilities, predictions = np.empty(rows.scores.shape), np.empty(rows.labels.shape, np.bool_)
     for number, fold_rule in enumerate(rule.folds):
         of_fold = rows.folds == number
         probabilities[of_fold] = fold_rule.probabilities(rows.scores[of_fold])

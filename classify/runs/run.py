@@ -5,11 +5,11 @@ run.json             the spec, and everything else that is needed to repeat the 
 weights.safetensors  the standardisation and what the head learned
 history.csv          a row for each epoch, see `heads.history.Epoch`; only the header if the head has none
 scores.h5            groups `tune` (the validation rows) and `eval`: ids (UTF-8 `bytes` and n + 1 `offsets`),
-                     content keys (n, 16), scores and labels (n, classes). If cross-validated, `folds` (n,):
-                     the fold whose model gave the scores. If a vector is missing, `missing` (n, features). If
-                     rows belong together, `groups` (n,). At the top `classes`, as ids, and `fitted_on`: the
-                     content keys (m, 16) of the rows that the run was fitted or tuned on, which evaluation
-                     leaves out
+                     content keys (n, 16), scores and labels (n, classes), which are int8 with -1 if some are
+                     unknown. If cross-validated, `folds` (n,): the fold whose model gave the scores. If a
+                     vector is missing, `missing` (n, features). If rows belong together, `groups` (n,). At
+                     the top `classes`, as ids, and `fitted_on`: the content keys (m, 16) of the rows that the
+                     run was fitted or tuned on, which evaluation leaves out
 thresholds.json      the decision rule: what was asked for, and a threshold for each label. If cross-validated
                      also `folds`: the rule of each fold, which labelled its rows of `eval`
 metrics.json         the metrics of the decision rule on `eval`

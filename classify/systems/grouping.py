@@ -14,6 +14,7 @@ from encode_once.classify import heads
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.experiments.folder import TECHNICAL, newest, runs_in, spec_text
 from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.partial import is_partial, positives, unknown_entries
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run, load_run
@@ -77,9 +78,11 @@ def _eval_sets(run: Run, evaluation: Evaluation) -> Iterable[EvalSet]:
 def _key(evaluation: Evaluation) -> str:
     """A hash of rows and labels that depends neither on their order nor on that of the classes."""
     columns = np.argsort(np.array(evaluation.classes))
-    labels = np.packbits(evaluation.rows.labels[:, columns], axis=1)
+    labels = evaluation.rows.labels[:, columns]
+    tables = [positives(labels), *([unknown_entries(labels)] if is_partial(labels) else [])]
+    packed = np.packbits(np.hstack(tables), axis=1)
     rows = sorted(
-        key.tobytes() + row.tobytes() for key, row in zip(evaluation.rows.keys, labels, strict=True)
+        key.tobytes() + row.tobytes() for key, row in zip(evaluation.rows.keys, packed, strict=True)
     )
     return content_key(b"".join(rows)).hex()
 

@@ -46,7 +46,8 @@ def understand(
     images: str | os.PathLike[str] | Sequence[str] | None = None,
     label_separator: str | None = None,
     classes: tuple[str, ...] = (),
-    uncertain: Uncertain = "negative",
+    uncertain: Uncertain = "unknown",
+    unknown: tuple[str, ...] = (),
     keep_text: bool = False,
     skip_bad_rows: bool = False,
     needs_content: bool = True,
@@ -61,6 +62,8 @@ def understand(
         label_separator: between the labels of a row; by default it is inferred from the labels.
         classes: the class names, if labels are vectors of 0 and 1.
         uncertain: what -1 means in columns of 1, 0 and -1, one for each class.
+        unknown: marks of unknown labels, such as "NA" in these columns; "blank" for cells without content;
+            a mark before the name of a label, such as "?", in lists of labels.
         keep_text: keep None, nan and the like as captions and labels.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
@@ -83,6 +86,7 @@ def understand(
         folders,
         classes,
         uncertain,
+        tuple(unknown),
         keep_text,
         bad_rows,
     )
@@ -91,11 +95,13 @@ def understand(
             check_regular(data)
         raw = read_raw(data, options)
         raw.sort(key=lambda part: not part.split.startswith("train"))
-        parts, unknown = _understood(raw, options)
+        parts, unread = _understood(raw, options)
         finder = ImageFinder(_root(data, raw), folders)
-        built, image_warnings = build_tables(parts, label_separator, finder, needs_content=needs_content)
+        built, image_warnings = build_tables(
+            parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
+        )
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
-    unused = [line for part in raw for line in part.unused] + unknown + unused_files(data, raw)
+    unused = [line for part in raw for line in part.unused] + unread + unused_files(data, raw)
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
     return Reading({part.split: part for part in built}, result, warnings, unused)
 

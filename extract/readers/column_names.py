@@ -10,6 +10,7 @@ IMAGES = (
     "imagename imageindex jpg jpeg png"
 )
 CAPTIONS = "caption captions text texts sentence sentences description descriptions"
+UNKNOWN_LABELS = "unknownlabels uncertainlabels"
 LABELS = "label labels tag tags class classes category categories"
 # Names that also mean other things: they are taken if there is no column of a name above, and the cells fit.
 PERHAPS_CAPTIONS = "comment comments alt alttext title prompt raw utterance"

@@ -6,7 +6,7 @@ class, by their cells. Each choice has a reason, which `extract` prints.
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from encode_once.extract.readers.column_names import (
     LABELS,
     PERHAPS_CAPTIONS,
     PERHAPS_LABELS,
+    UNKNOWN_LABELS,
     plain_name,
 )
 from encode_once.extract.readers.label_values import names_in
@@ -48,11 +49,14 @@ class Choice:
     image_columns: tuple[str, ...] = ()  # whose cells are names of image files, and which are not chosen
 
 
-def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Choice:
+def choose(
+    table: RawTable, columns: Columns, train: Choice | None = None, marks: Collection[str] = ()
+) -> Choice:
     """Find the columns by the user's names, by what the format says, or by common names.
 
     Columns that hold the images themselves take precedence over those that name image files. A table that has
-    all columns of the data's labelled train table, in `train`, is read as that.
+    all columns of the data's labelled train table, in `train`, is read as that. Cells of the `marks` are
+    unknown labels in columns that are classes.
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
@@ -62,11 +66,12 @@ def choose(table: RawTable, columns: Columns, train: Choice | None = None) -> Ch
         return train
     if train:  # which has the user's columns; a test table may lack those of the labels
         columns = replace(columns, preferred=True)
-    return _Chooser(table, columns).choice()
+    return _Chooser(table, columns, marks).choice()
 
 
 class _Chooser:
-    def __init__(self, table: RawTable, columns: Columns) -> None:
+    def __init__(self, table: RawTable, columns: Columns, marks: Collection[str]) -> None:
+        self.marks = marks
         self.table, self.columns, self.path = table, columns.present(table.column_names), table.files[0]
         self.free = [name for name in table.column_names if name not in table.roles.used]
         self.reasons: dict[str, str] = {}
@@ -88,10 +93,11 @@ class _Chooser:
         if row_id is None and image is None:
             row_id = self._ending("id", ("id",), self._is_unique)
         captions = self._captions(columns.captions, fixed.captions)
-        rest = [name for name in self.free if name not in {row_id, image, *captions}]
+        unknown = self._unknown()
+        rest = [name for name in self.free if name not in {row_id, image, *captions, unknown}]
         labels, one_hot, hints = self._labels(rest)
-        roles = Roles(row_id, image, captions, labels)
-        for name in (row_id, *captions, *labels):
+        roles = Roles(row_id, image, captions, labels, unknown if labels else None)
+        for name in (row_id, *captions, *labels, roles.unknown):
             if name in self.table.sources:
                 raise DataError(f"{self.path}: the column {name!r} holds bytes or images; save it as strings")
         return Choice(roles, self.reasons, one_hot, hints, tuple(file_columns))
@@ -163,6 +169,17 @@ class _Chooser:
 
     # ------------------------------------------------------------------------------------------- labels
 
+    def _unknown(self) -> str | None:
+        """The column that lists each row's unknown labels."""
+        if self.columns.unknown is not None:
+            self.reasons["unknown"] = "--unknown-column"
+            return self._named(self.columns.unknown)
+        matches = [name for name in self.free if plain_name(name) in UNKNOWN_LABELS.split()]
+        if len(matches) > 1:
+            raise _ambiguous(self.path, matches, "--unknown-column")
+        self.reasons["unknown"] = "by its name"
+        return matches[0] if matches else None
+
     def _labels(self, rest: list[str]) -> tuple[tuple[str, ...], bool, tuple[str, ...]]:
         """The columns of labels, whether each is a class, and hints at columns that may be labels."""
         if self.columns.labels:
@@ -203,23 +220,18 @@ class _Chooser:
         return [self._named(name)]
 
     def _one_hot(self, names: Sequence[str]) -> bool:
-        readable = set(self.table.plain)
-        return len(names) > 1 and all(n in readable and is_binary(self.table.read(n), n) for n in names)
+        return len(names) > 1 and all(map(self._is_binary, names))
 
     def _mostly_one_hot(self, names: Sequence[str]) -> bool:
         """Whether most columns are binary: a cell of the others that is not is then an error, not a name."""
-        readable = set(self.table.plain)
-        binary = sum(name in readable and is_binary(self.table.read(name), name) for name in names)
+        binary = sum(map(self._is_binary, names))
         return len(names) > 1 and 2 * binary > len(names)
 
+    def _is_binary(self, name: str) -> bool:
+        return name in self.table.plain and is_binary(self.table.read(name), name, self.marks)
+
     def _hints(self, rest: list[str]) -> tuple[str, ...]:
-        binary = [
-            name
-            for name in rest
-            if name in self.table.plain
-            and name not in self.table.sources
-            and is_binary(self.table.read(name), name)
-        ]
+        binary = [name for name in rest if name not in self.table.sources and self._is_binary(name)]
         if len(binary) >= RUN:
             first, last = binary[0], binary[-1]
             names = self.table.column_names

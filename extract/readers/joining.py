@@ -41,20 +41,26 @@ def joined(rows: SplitRows) -> SplitRows:
         ]
         equal = sum(map(len, rows.captions or ())) - sum(map(len, captions))
         notes += [f"{equal} equal captions of an image are kept once"] if equal else []
-    labels = None
-    if rows.labels is not None:
-        labels = [tuple(entry for row in group for entry in rows.labels[row]) for group in groups]
     return replace(
         rows,
         where=lambda row: where(first[row]),
         ids=list(members),
         captions=captions,
-        labels=labels,
+        labels=_joined_cells(rows.labels, groups),
+        unknown=_joined_cells(rows.unknown, groups),
         image_names=_of(rows.image_names, first),
         images=_of(rows.images, first),
         columns={name: [cells[row] for row in first] for name, cells in kept.items()},
         notes=rows.notes | {"rows": notes},
     )
+
+
+def _joined_cells(
+    cells: Sequence[tuple[Value, ...]] | None, groups: Sequence[Sequence[int]]
+) -> list[tuple[Value, ...]] | None:
+    if cells is None:
+        return None
+    return [tuple(entry for row in group for entry in cells[row]) for group in groups]
 
 
 def _check_images(rows: SplitRows, members: dict[str, list[int]]) -> None:

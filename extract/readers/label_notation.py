@@ -17,9 +17,10 @@ from encode_once.cache.errors import DataError, brief
 from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
-from encode_once.extract.readers.label_values import is_vector, names_in, strings_in
+from encode_once.extract.readers.label_values import is_vector, names_in, strings_in, unknown_in
 from encode_once.extract.readers.literals import SHORTENED, literal, names_without_brackets
 from encode_once.extract.readers.missing import is_missing
+from encode_once.extract.readers.one_hot import Uncertain
 from encode_once.extract.readers.raw import Cells
 
 Labels = str | tuple[str, ...]  # of a row: a text that may hold several names, or the names
@@ -39,6 +40,8 @@ class LabelColumn:
     odd: list[int] = field(default_factory=list)  # rows whose cell is written otherwise
     oddity: str = ""  # how these are written
     bad: dict[int, str] = field(default_factory=dict)  # row → what is wrong with its cell
+    unknown: list[tuple[str, ...]] = field(default_factory=list)  # (n,) names that are unknown, if any are
+    uncertain: list[int] = field(default_factory=list)  # rows of a vector with -1 where others have 0
 
 
 class ClassNamesNeededError(DataError):
@@ -68,12 +71,15 @@ def class_list(text: str) -> tuple[str, ...]:
     return classes
 
 
-def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = False) -> LabelColumn:
+def read_labels(
+    cells: Cells, classes: Sequence[str] = (), keep_text: bool = False, uncertain: Uncertain = "unknown"
+) -> LabelColumn:
     """Read a column of labels.
 
     Args:
         classes: the names of the positions, if the cells are vectors of 0 and 1.
         keep_text: whether None, nan and the like are names.
+        uncertain: what -1 means in such vectors, if they have 0, too.
 
     Raises:
         ClassNamesNeededError: the cells are vectors, and there are no class names.
@@ -97,7 +103,7 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
         )
     vectors = _vectors(values, texts)
     if vectors or (classes and any(value is not None for value in values)):
-        return _multi_hot(vectors, classes, len(values), missing)
+        return _multi_hot(vectors, classes, len(values), missing, uncertain)
     if texts and all(map(WHOLE.fullmatch, texts)):
         column = _of_cells([value.partition(".")[0] if isinstance(value, str) else value for value in values])
         column.notation, column.missing = "numbers such as 1.0 are read as 1", missing
@@ -111,7 +117,13 @@ def read_labels(cells: Cells, classes: Sequence[str] = (), keep_text: bool = Fal
     if not keep_text:
         missing += _drop_missing(column.labels)
     column.missing = missing
+    unknown = [_unknown_names(literals.get(value) if isinstance(value, str) else value) for value in values]
+    column.unknown = unknown if any(unknown) else []
     return column
+
+
+def _unknown_names(value: Any) -> tuple[str, ...]:
+    return tuple(text_of(name).strip() for name in unknown_in(value)) if isinstance(value, dict) else ()
 
 
 def _drop_missing(labels: list[Labels]) -> int:
@@ -244,11 +256,13 @@ def _vector_of(text: str) -> list[int] | None:
     parts = text.replace(",", " ").replace(";", " ").replace("|", " ").split()
     if len(parts) == 1:
         parts = list(text)
-    numbers = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+    numbers = {"0": 0, "1": 1, "-1": -1, "0.0": 0, "1.0": 1, "-1.0": -1}
     return [numbers[p] for p in parts] if len(parts) > 1 and all(p in numbers for p in parts) else None
 
 
-def _multi_hot(vectors: dict[int, list[Any]], classes: Sequence[str], rows: int, missing: int) -> LabelColumn:
+def _multi_hot(
+    vectors: dict[int, list[Any]], classes: Sequence[str], rows: int, missing: int, uncertain: Uncertain
+) -> LabelColumn:
     if not vectors:
         raise DataError("--classes names the positions of vectors of 0 and 1, which the labels are not")
     length = len(next(iter(vectors.values())))
@@ -259,7 +273,22 @@ def _multi_hot(vectors: dict[int, list[Any]], classes: Sequence[str], rows: int,
         )
     if len(classes) != length:
         raise DataError(f"--classes has {len(classes)} names, and the labels are vectors of {length} numbers")
+    has_zero = any(flag == 0 and flag is not None for vector in vectors.values() for flag in vector)
     labels: list[Labels] = [()] * rows
+    unknown: list[tuple[str, ...]] = [()] * rows
+    counts_as = {1, -1} if has_zero and uncertain == "positive" else {1}
     for row, vector in vectors.items():
-        labels[row] = tuple(name for name, flag in zip(classes, vector, strict=True) if flag)
-    return LabelColumn(labels, f"vectors of {length} numbers, 0 or 1", missing=missing)
+        flags = [*zip(classes, vector, strict=True)]
+        labels[row] = tuple(name for name, flag in flags if flag in counts_as)
+        unknown[row] = tuple(
+            name
+            for name, flag in flags
+            if flag is None or (flag == -1 and has_zero and uncertain == "unknown")
+        )
+    return LabelColumn(
+        labels,
+        f"vectors of {length} numbers, 0 or 1",
+        missing=missing,
+        unknown=unknown if any(unknown) else [],
+        uncertain=[row for row, vector in vectors.items() if has_zero and -1 in vector],
+    )

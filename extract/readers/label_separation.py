@@ -2,19 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from encode_once.cache.errors import DataError
+from encode_once.cache.terminal import short_list
 from encode_once.extract.readers import label_names, separators
+from encode_once.extract.readers.label_notation import Labels
+from encode_once.extract.readers.one_hot import BLANK
 from encode_once.extract.readers.separators import Separator
 from encode_once.extract.readers.split_rows import SplitRows
+
+Names = list[tuple[str, ...]]  # of each row
 
 SEPARATORS = (" ", ";", "|", ",")  # for lists of names: the first that occurs in no name
 
 
 def separate_labels(
-    parts: Sequence[SplitRows], user_separator: str | None
-) -> tuple[list[list[tuple[str, ...]] | None], str]:
-    """The labels of each split, and the separator with which predictions are written.
+    parts: Sequence[SplitRows], user_separator: str | None, marks: Sequence[str] = ()
+) -> tuple[list[Names | None], list[Names], str]:
+    """The labels and the unknown labels of each split, and the separator with which predictions are written.
+
+    marks: what precedes the name of an unknown label.
 
     Raises:
         DataError: the user's separator is empty, or names contain all possible separators.
@@ -30,10 +38,19 @@ def separate_labels(
         for part, separator, of_cells in zip(parts, of_part, counts, strict=True):
             if of_cells:
                 _report_separator(part, separator, shared, of_cells)
-    labels = [_split_labels(part, separator) for part, separator in zip(parts, of_part, strict=True)]
+    separated = [
+        _split_labels(part, separator, marks) for part, separator in zip(parts, of_part, strict=True)
+    ]
+    labels, unknown = [names for names, _ in separated], [names for _, names in separated]
     names = {name for rows in labels for names_of_row in rows or () for name in names_of_row}
     if labelled := [part for part in parts if part.labels is not None]:
         labelled[0].warnings += [f"{labelled[0].files[0]}: {doubt}" for doubt in label_names.doubts(names)]
+        never = sorted({name for rows in unknown for names_of_row in rows for name in names_of_row} - names)
+        if never:
+            labelled[0].warnings.append(
+                f"{labelled[0].files[0]}: labels that are unknown in some rows and present in none, and "
+                f"so no classes: {short_list(never)}"
+            )
     written = user_separator or (shared.text if any(counts) else None)
     candidates = [written] if written else SEPARATORS
     usable = separators.usable(names, candidates)
@@ -45,24 +62,54 @@ def separate_labels(
             f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
             "choose another separator with --label-separator"
         )
-    return labels, usable
+    return labels, unknown, usable
 
 
 def _counts(part: SplitRows) -> Counter[str]:
     """Cell of a split that may hold several names → number of rows."""
     return Counter(
-        cell for cells in part.labels or () for cell in cells if isinstance(cell, str) and cell.strip()
+        cell
+        for cells in chain(part.labels or (), part.unknown or ())
+        for cell in cells
+        if isinstance(cell, str) and cell.strip()
     )
 
 
-def _split_labels(part: SplitRows, separator: Separator) -> list[tuple[str, ...]] | None:
+def _split_labels(part: SplitRows, separator: Separator, marks: Sequence[str]) -> tuple[Names | None, Names]:
+    """The labels of the rows, and those that are unknown: none at all if no row has such."""
     if part.labels is None:
-        return None
-    labels: list[tuple[str, ...]] = []
+        return None, []
+    labels, unknown = _split_cells(part, part.labels, separator), []
+    if part.unknown is not None:
+        unknown = _split_cells(part, part.unknown, separator)
+    prefixes = tuple(mark for mark in marks if mark != BLANK)
+    if prefixes and not part.choice.one_hot:
+        unknown = [
+            (*names, *(_without(prefixes, name) for name in of_row if name.startswith(prefixes)))
+            for of_row, names in zip(labels, unknown or [()] * len(labels), strict=True)
+        ]
+        labels = [tuple(name for name in of_row if not name.startswith(prefixes)) for of_row in labels]
+    if not any(unknown):
+        unknown = []
+    both = [row for row, names in enumerate(unknown) if not set(names).isdisjoint(labels[row])]
+    part.warn("rows that have a label and also name it as unknown", both, "they have it")
+    for row in both:
+        unknown[row] = tuple(name for name in unknown[row] if name not in labels[row])
+    unlabelled = [row for row, names in enumerate(labels) if not names and not (unknown and unknown[row])]
+    part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
+    return labels, unknown
+
+
+def _without(prefixes: Sequence[str], name: str) -> str:
+    return next(name.removeprefix(prefix).strip() for prefix in prefixes if name.startswith(prefix))
+
+
+def _split_cells(part: SplitRows, cells_of_rows: Sequence[tuple[Labels, ...]], separator: Separator) -> Names:
+    labels: Names = []
     odd: list[int] = []
     split: dict[str, tuple[tuple[str, ...], bool]] = {}  # cell → its names, and whether it is odd
     equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
-    for row, cells in enumerate(part.labels):
+    for row, cells in enumerate(cells_of_rows):
         if len(cells) == 1 and isinstance(cells[0], tuple):
             labels.append(cells[0])
             continue
@@ -83,8 +130,6 @@ def _split_labels(part: SplitRows, separator: Separator) -> list[tuple[str, ...]
         odd,
         "their names are known, so they are split",
     )
-    unlabelled = [row for row, names_of_row in enumerate(labels) if not names_of_row]
-    part.warn("rows without a label", unlabelled, "they are kept as negatives of every class")
     return labels
 
 

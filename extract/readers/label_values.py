@@ -1,6 +1,6 @@
 """Label names in lists and objects, as JSON files and annotation tools have them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 # Keys under which annotation tools, such as Label Studio, keep the names.
@@ -48,9 +48,22 @@ def _names_of_object(value: Mapping[Any, Any]) -> list[Any] | None:
     for key in NAME_KEYS:
         if isinstance(value.get(key), str):
             return [value[key]]
-    if value and all(is_flag(flag) for flag in value.values()):
-        return [name for name, flag in value.items() if flag]
+    if _are_entries(value.values()):
+        return [name for name, flag in value.items() if flag == 1]
     return None
+
+
+def unknown_in(value: Any) -> list[Any]:
+    """The names in an object of flags whose flag is null or -1."""
+    if not isinstance(value, Mapping) or names_in(value) is None or not _are_entries(value.values()):
+        return []
+    return [name for name, flag in value.items() if not is_flag(flag)]
+
+
+def _are_entries(values: Iterable[object]) -> bool:
+    """Whether all values are flags, or null or -1 where nobody knows, and some are flags."""
+    flags = [is_flag(value) for value in values if not (value is None or value == -1)]
+    return bool(flags) and all(flags)
 
 
 def is_flag(value: object) -> bool:
@@ -59,12 +72,12 @@ def is_flag(value: object) -> bool:
 
 
 def is_vector(value: object, length: int | None = None) -> bool:
-    """Whether a value is a list of two or more flags."""
+    """Whether a value is a list of two or more flags, or null or -1 in place of some."""
     return (
         isinstance(value, list | tuple)
         and len(value) > 1
         and length in (None, len(value))
-        and all(map(is_flag, value))
+        and _are_entries(value)
     )
 
 

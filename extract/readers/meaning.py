@@ -40,7 +40,7 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
     """
     if not table.n_rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
-    choice = choose(table, options.columns, train)
+    choice = choose(table, options.columns, train, options.unknown)
     if looks_like_row := next(filter(is_image_name, table.column_names), None):
         raise UnknownColumnsError(
             f"{table.files[0]}: the first line is no header, as it has {brief(repr(looks_like_row))}: add "
@@ -67,6 +67,7 @@ class _Reading:
         self.table, self.options, self.choice, self.roles = table, options, choice, choice.roles
         self.bad: set[int] = set()  # rows with a cell that its column does not allow
         self.left_out: set[int] = set()  # rows with a cell of -1, if such rows are to be left out
+        self.unknown: list[tuple[Labels, ...]] = []  # each row's cells of unknown labels, if there are any
         self.notes: dict[str, list[str]] = {"captions": [], "labels": []}
         self.warnings = [*table.warnings]
 
@@ -96,6 +97,7 @@ class _Reading:
             warnings=self.warnings,
             choice=self.choice,
             notes=self.notes,
+            unknown=self.unknown or None,
             unused=[name for name in table.column_names if name not in {*roles.used, *others}],
         )
         if embedded:
@@ -190,6 +192,10 @@ class _Reading:
         if self.choice.one_hot:
             return list(zip(self._one_hot({name: self.table.read(name) for name in names}), strict=True))
         columns = [self._label_column(name) for name in names]
+        if self.roles.unknown:
+            listed = zip(self._label_column(self.roles.unknown), strict=True)
+            before = self.unknown or [()] * self.table.n_rows
+            self.unknown = [(*cells, *more) for cells, more in zip(before, listed, strict=True)]
         absent = self._verified_absent()
         for labels in columns:
             for row in absent:
@@ -202,40 +208,58 @@ class _Reading:
             columns = {name: cells for name, cells in columns.items() if name not in unlabelled}
             notes.append(f"{', '.join(unlabelled)} is no class, but says that a row has none")
         for name, cells in columns.items():
-            if others := foreign(cells, name):
+            if others := foreign(cells, name, self.options.unknown):
                 for row, cell in enumerate(cells):
                     if cell in others:
                         self._add_bad(
                             row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
                         )
-        read = read_one_hot(columns, self.options.uncertain)
+        read = read_one_hot(columns, self.options.uncertain, self.options.unknown)
         notes.append(f"one column for each of {len(columns)} classes")
+        if read.unknown:
+            self.unknown = list(zip(read.unknown, strict=True))
         if read.blanks:
             notes.append(f"{read.blanks} blank cells are negative")
-        if read.uncertain:
-            meaning = "left out" if read.minus_one == "missing" else read.minus_one
-            notes.append(f"{len(read.uncertain)} rows with -1, uncertain, are {meaning} there (--uncertain)")
-            first = self.table.where(read.uncertain[0])
-            consequence = "such rows are" if read.minus_one == "missing" else "it is"
+        if read.omitted:
             self.warnings.append(
-                f"rows with an uncertain label, -1: {len(read.uncertain)} (first: {first}); {consequence} "
-                f"{meaning}: --uncertain positive, negative or missing"
+                f"{read.omitted:,} of {self.table.n_rows * len(columns):,} label entries are blank, in "
+                "columns that say 0 or no in other rows; they are negative: --unknown blank reads them as "
+                "unknown"
             )
-            if read.minus_one == "missing":
-                self.left_out.update(read.uncertain)
-        elif read.minus_one:
+        self._report_uncertain(read.uncertain)
+        if read.minus_one and not read.uncertain:
             notes.append("-1 is negative")
         return read.labels
 
+    def _report_uncertain(self, rows: Sequence[int]) -> None:
+        """Report rows with -1 where others have 0, which are left out if they are to be."""
+        if not rows:
+            return
+        left_out = self.options.uncertain == "missing"
+        meaning = "left out" if left_out else self.options.uncertain
+        self.notes["labels"].append(f"{len(rows)} rows with -1, uncertain, are {meaning} there (--uncertain)")
+        self.warnings.append(
+            f"rows with an uncertain label, -1: {len(rows)} (first: {self.table.where(rows[0])}); "
+            f"{'such rows are' if left_out else 'it is'} {meaning}: --uncertain unknown, positive, negative "
+            "or missing"
+        )
+        if left_out:
+            self.left_out.update(rows)
+
     def _label_column(self, name: str) -> list[Labels]:
         try:
-            column = read_labels(self.table.read(name), self.options.classes, self.options.keep_text)
+            options = self.options
+            column = read_labels(self.table.read(name), options.classes, options.keep_text, options.uncertain)
         except ClassNamesNeededError as error:
             raise DataError(f"{self.table.files[0]}: in the column {name!r}, {error}") from error
         except DataError as error:
             raise DataError(f"{self.table.files[0]}, column {name!r}: {error}") from error
         for row, problem in column.bad.items():
             self._add_bad(row, name, problem)
+        self._report_uncertain(column.uncertain)
+        if column.unknown:
+            before = self.unknown or [()] * self.table.n_rows
+            self.unknown = [(*cells, names) for cells, names in zip(before, column.unknown, strict=True)]
         notes = self.notes["labels"]
         if column.notation:
             notes.append(column.notation + (f", such as {column.example[:60]}" if column.example else ""))

@@ -8,7 +8,7 @@ from pathlib import Path
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.one_hot import Uncertain
 
-ROLES = ("id", "image", "captions", "labels")
+ROLES = ("id", "image", "captions", "labels", "unknown")
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,32 @@ class Columns:
     """The names of a table's columns; those that are not set are guessed.
 
     `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
-    list `A,B,C` or a range `A:Z` in the table's order.
+    list `A,B,C` or a range `A:Z` in the table's order. `unknown` lists labels that a row may or may not have.
     """
 
     id: str | None = None
     image: str | None = None
     captions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    unknown: str | None = None
     preferred: bool = False  # whether names that a table does not have are ignored, as those of a run's data
 
     @classmethod
     def preferring(cls, names: Mapping[str, Sequence[str]]) -> "Columns":
         """Preferred columns, from what `as_names` gave."""
-        row_id, image, captions, labels = (tuple(names.get(role, ())) for role in ROLES)
-        return cls(next(iter(row_id), None), next(iter(image), None), captions, labels, preferred=True)
+        row_id, image, captions, labels, unknown = (tuple(names.get(role, ())) for role in ROLES)
+        single = [next(iter(of_role), None) for of_role in (row_id, image, unknown)]
+        return cls(single[0], single[1], captions, labels, single[2], preferred=True)
 
     def as_names(self) -> dict[str, list[str]]:
         """Role → the names that are set."""
-        names = {"id": [self.id], "image": [self.image], "captions": self.captions, "labels": self.labels}
+        names: dict[str, Sequence[str | None]] = {
+            "id": [self.id],
+            "image": [self.image],
+            "captions": self.captions,
+            "labels": self.labels,
+            "unknown": [self.unknown],
+        }
         return {role: list(filter(None, of_role)) for role, of_role in names.items() if any(of_role)}
 
     @property
@@ -68,6 +76,7 @@ class Columns:
             self.image if self.image in names else None,
             tuple(name for name in self.captions if name in names),
             self.labels if has_labels else (),
+            self.unknown if self.unknown in names else None,
         )
 
 
@@ -78,6 +87,8 @@ class ReadOptions:
     `images` are the folders that image names are relative to; by default they are searched next to the table.
     `classes` are the names of the positions in vectors of 0 and 1.
     `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
+    `unknown` are the marks of unknown labels: cells in columns of 0 and 1, `BLANK` for blank ones, and what
+    precedes the name of an unknown label in lists of labels.
     `keep_text` keeps None, nan and the like as captions and labels.
     `bad_rows` decides what happens to rows that cannot be read.
     """
@@ -85,6 +96,7 @@ class ReadOptions:
     columns: Columns = field(default_factory=Columns)
     images: tuple[ImageFolder, ...] = ()
     classes: tuple[str, ...] = ()
-    uncertain: Uncertain = "negative"
+    uncertain: Uncertain = "unknown"
+    unknown: tuple[str, ...] = ()
     keep_text: bool = False
     bad_rows: BadRows = field(default_factory=BadRows)

@@ -50,11 +50,13 @@ class Roles:
     image: str | None = None
     captions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    unknown: str | None = None  # lists of labels that a row may or may not have
 
     @property
     def used(self) -> set[str]:
         """The names of all these columns."""
-        return {name for name in (self.id, self.image, *self.captions, *self.labels) if name is not None}
+        names = (self.id, self.image, *self.captions, *self.labels, self.unknown)
+        return {name for name in names if name is not None}
 
 
 @dataclass

@@ -20,6 +20,7 @@ class SplitRows:
     ids: list[str]
     captions: Sequence[Sequence[str]] | None = None  # each row's captions; None: the container has none
     labels: Sequence[tuple[Labels, ...]] | None = None  # each row's label cells
+    unknown: Sequence[tuple[Labels, ...]] | None = None  # each row's cells of labels that are unknown
     image_names: list[str] | None = None  # of the image files; None: the ids may be their names
     folders: list[Path] | None = None  # that names are relative to; None: there are no names of image files
     images: list[str] | None = None  # sources of the images, if already resolved
@@ -44,6 +45,7 @@ class SplitRows:
             ids=of(self.ids),
             captions=of(self.captions),
             labels=of(self.labels),
+            unknown=of(self.unknown),
             image_names=of(self.image_names),
             images=of(self.images),
             columns={name: of(cells) for name, cells in self.columns.items()},

@@ -23,6 +23,7 @@ def build_tables(
     finder: ImageFinder,
     *,
     needs_content: bool = True,
+    marks: Sequence[str] = (),
 ) -> tuple[list[Table], list[str]]:
     """The table of each split, in the order of the parts, and warnings about images.
 
@@ -31,6 +32,7 @@ def build_tables(
     Args:
         label_separator: " " means any whitespace; None: inferred from the labels of all splits.
         finder: where the image files are looked up.
+        marks: of unknown labels, see `ReadOptions`.
         needs_content: whether it is an error if there are no images or captions.
 
     Raises:
@@ -43,10 +45,10 @@ def build_tables(
             raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
         _check_ids(part)
         _check_lengths(part)
-    labels, separator = separate_labels(parts, label_separator)
+    labels, unknown, separator = separate_labels(parts, label_separator, marks)
     captions = [_by_column(part) for part in parts]
     for part in parts:
-        part.labels = part.captions = None  # to free memory: there may be millions of rows
+        part.labels = part.unknown = part.captions = None  # to free memory: there may be millions of rows
     has_captions = [any(texts[0]) or not needs_content for texts in captions]
     image_warnings = _find_images(parts, has_captions, finder)
     result = [
@@ -62,8 +64,9 @@ def build_tables(
             split=part.split,
             more_sources=[str(path.resolve()) for path in part.files[1:]],
             more_captions=texts[1:],
+            unknown=unknown_names,
         )
-        for part, names, texts in zip(parts, labels, captions, strict=True)
+        for part, names, unknown_names, texts in zip(parts, labels, unknown, captions, strict=True)
     ]
     return result, image_warnings
 

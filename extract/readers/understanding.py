@@ -1,5 +1,6 @@
 """What was understood of the data, as text to print and as JSON."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,7 +66,8 @@ def _rows(table: Table) -> dict[str, Any]:
     captions = [
         [text for text in texts if text] for texts in zip(table.captions, *table.more_captions, strict=True)
     ]
-    return {"ids": table.ids, "labels": table.labels, "captions": captions, "images": table.images}
+    rows = {"ids": table.ids, "labels": table.labels, "captions": captions, "images": table.images}
+    return rows | ({"unknown": table.unknown} if table.unknown else {})
 
 
 def describe(rows: SplitRows, table: Table) -> Understanding:
@@ -79,6 +81,8 @@ def describe(rows: SplitRows, table: Table) -> Understanding:
         "captions": _captions(rows, table),
         "labels": _labels(rows, table),
     }
+    if table.unknown:
+        decisions["unknown labels"] = _unknown(rows, table)
     if rows.notes.get("rows"):
         decisions["rows"] = "; ".join(rows.notes["rows"])
     if rows.columns:
@@ -141,6 +145,16 @@ def _labels(rows: SplitRows, table: Table) -> str:
     ]
     notes = rows.notes.get("labels", [])
     return "; ".join([f"{_from(rows, 'labels', rows.choice.roles.labels)}: {', '.join(parts)}", *notes])
+
+
+def _unknown(rows: SplitRows, table: Table) -> str:
+    classes = {name for names in table.labels or () for name in names}
+    counts = Counter(name for names in table.unknown for name in names)
+    entries = len(table) * len(classes | counts.keys())
+    listed = _listed([f"{name} {number:,}" for name, number in counts.most_common()])
+    column = _from(rows, "unknown", [rows.choice.roles.unknown])
+    total = f"{counts.total():,} of {entries:,} entries are unknown: {listed}"
+    return f"{column}: {total}" if column else total
 
 
 def _count(number: int, noun: str, plural: str = "") -> str:

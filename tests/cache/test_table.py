@@ -1,6 +1,8 @@
 import os
+from dataclasses import replace
 
 import h5py
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,7 @@ text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 rows = st.lists(st.tuples(text, text, text, st.lists(text, max_size=3, unique=True), text), max_size=8)
 COLUMNS = (
     *("source", "ids", "images", "captions", "labels", "id_column", "label_separator", "columns"),
-    *("split", "more_sources", "more_captions"),
+    *("split", "more_sources", "more_captions", "unknown"),
 )
 
 
@@ -196,3 +198,22 @@ def test_a_saved_table_replaces_the_one_of_the_same_source(tmp_path):
     store.save(table_of([("a", "", "x", [], "")]))
     store.save(table_of([("b", "", "x", [], "")]))
     assert [table.ids for table in store.tables()] == [["b"]]
+
+
+def test_unknown_labels_are_saved_taken_and_compared_and_older_programs_refuse_them(tmp_path, monkeypatch):
+    table = table_of([(str(row), "", "a", ["dog"][: row % 2], "") for row in range(4)])
+    save_table(table, tmp_path / "all.h5")
+    marked = replace(table, unknown=[("cat",), (), ("dog", "cat"), ()])
+    save_table(marked, tmp_path / "marked.h5")
+    loaded = load_table(tmp_path / "marked.h5")
+    assert loaded.unknown == marked.unknown
+    assert loaded.has_rows_of(marked)
+    assert not loaded.has_rows_of(table)
+    assert loaded.take(np.array([2, 1])).unknown == [("dog", "cat"), ()]
+    assert table.take(np.array([2, 1])).unknown == []
+    assert "?dog, ?cat" in loaded._repr_html_()
+    monkeypatch.setattr(tables, "KIND", (tables.KIND[0], 4))  # as a program that knows no unknown labels
+    assert load_table(tmp_path / "all.h5").has_rows_of(table)
+    for read in (load_table, tables.read_header):
+        with pytest.raises(StoreError, match="A newer encode-once wrote it"):
+            read(tmp_path / "marked.h5")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import IntArray, LabelMatrix, Scores, State, as_labels
+from encode_once.classify.arrays import IntArray, PartialLabels, Scores, State, as_labels, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
 from encode_once.classify.data.matrix import ColumnView, MatrixLike, column_order
 from encode_once.classify.device import choose_device, on_device
@@ -33,6 +33,7 @@ from encode_once.classify.heads.torch.training import (
     train,
 )
 from encode_once.classify.heads.validation import with_validation
+from encode_once.classify.partial import is_partial
 
 
 @dataclass(eq=False, repr=False)
@@ -52,12 +53,15 @@ class TorchHead(Head, Estimator):
     patience: epochs without a better score after which training stops.
     stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
     loss, label_smoothing: see `classify.heads.torch.losses`.
+
+    Losses and scores are those of the labels that are known.
     """
 
     # A subclass is a dataclass as well, whose fields are its further options.
 
     LOSSES: ClassVar[Sequence[str]] = losses.NAMES
     OWN: ClassVar[Sequence[str]] = ("loss",)
+    PARTIAL: ClassVar[bool] = True
     CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {
         "optimiser": [*OPTIMISERS],
         "schedule": [*SCHEDULES],
@@ -92,14 +96,18 @@ class TorchHead(Head, Estimator):
         losses.check(self.loss, self.task)
 
     def fit(
-        self, X: MatrixLike, Y: LabelMatrix, X_val: MatrixLike | None = None, Y_val: LabelMatrix | None = None
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_val: MatrixLike | None = None,
+        Y_val: PartialLabels | None = None,
     ) -> "TorchHead":
         """Learn the labels Y (n, c) of the rows X (n, d).
 
         Without validation rows, a tenth of the rows chooses the learning rate and the number of epochs; then
         new networks learn from all rows.
         """
-        Y = as_labels(Y, len(X))
+        Y = as_partial_labels(Y, len(X)) if self.PARTIAL else as_labels(Y, len(X))
         if self.task == SINGLE:
             require_one_label(Y)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
@@ -126,14 +134,15 @@ class TorchHead(Head, Estimator):
         self,
         learning_rates: Sequence[float],
         X: MatrixLike,
-        Y: LabelMatrix,
+        Y: PartialLabels,
         X_val: MatrixLike,
-        Y_val: LabelMatrix,
+        Y_val: PartialLabels,
         last_epoch: int | None = None,
     ) -> tuple[list[nn.Module], list[Epoch]]:
         """New networks, `members` of each learning rate, after training, and its history."""
         device = choose_device(self.device)
-        loss = losses.make(self.loss, Y, self.label_smoothing, self.task)
+        has_unknown = is_partial(Y) or is_partial(Y_val)
+        loss = losses.make(self.loss, Y, self.label_smoothing, self.task, partial=has_unknown)
         score = score_of(self.stop_by, self.task)
         lrs = np.repeat(learning_rates, self.members).tolist()
         with seeded(self.seed, device):
@@ -223,14 +232,14 @@ def _ordered(
     columns: IntArray,
     classes: IntArray,
     X: MatrixLike,
-    Y: LabelMatrix,
+    Y: PartialLabels,
     X_val: MatrixLike | None,
-    Y_val: LabelMatrix | None,
-) -> tuple[MatrixLike, LabelMatrix, MatrixLike | None, LabelMatrix | None]:
+    Y_val: PartialLabels | None,
+) -> tuple[MatrixLike, PartialLabels, MatrixLike | None, PartialLabels | None]:
     """Train and validation rows with columns and classes in these orders."""
     if X_val is None or Y_val is None:
         return ColumnView(X, columns), Y[:, classes], None, None
-    Y_val = as_labels(Y_val, len(X_val), Y.shape[1])
+    Y_val = as_partial_labels(Y_val, len(X_val), Y.shape[1])
     return ColumnView(X, columns), Y[:, classes], ColumnView(X_val, columns), Y_val[:, classes]
 
 

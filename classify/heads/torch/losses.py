@@ -1,10 +1,9 @@
-"""Losses of logits against labels in [0, 1], by name.
+"""Losses of logits against labels in [0, 1], by name. Unknown labels, of -1, are left out.
 
 `file.py:name` is a function of the user's own; packages add others by the entry points `encode_once.losses`.
 """
 
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import entry_points
 from inspect import isfunction
 
@@ -19,7 +18,7 @@ from torch.nn.functional import (
 
 from encode_once.cache import own_code
 from encode_once.cache.errors import UsageError, brief, unknown_name
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import UNKNOWN, PartialLabels
 from encode_once.classify.data.labels import MULTI, SINGLE
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
@@ -48,12 +47,11 @@ def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
     return -(of_positives + of_negatives).mean()
 
 
-def positive_weights(Y: LabelMatrix) -> Tensor:
+def positive_weights(Y: PartialLabels) -> Tensor:
     """The ratio of negatives to positives of each class, (c,): the weights of `bce+pos_weight`."""
-    positives = Y.sum(axis=0)
-    return torch.tensor((len(Y) - positives) / positives.clip(min=1), dtype=torch.float32).clamp(
-        max=MAX_WEIGHT
-    )
+    positives = (Y == 1).sum(axis=0)
+    ratios = (Y == 0).sum(axis=0) / positives.clip(min=1)
+    return torch.tensor(ratios, dtype=torch.float32).clamp(max=MAX_WEIGHT)
 
 
 PLAIN: dict[str, Loss] = {
@@ -68,20 +66,45 @@ NAMES = (*PLAIN, WEIGHTED)
 GROUP = "encode_once.losses"
 
 
-def make(name: str, Y: LabelMatrix, smoothing: float = 0.0, task: str = MULTI) -> Loss:
+def make(
+    name: str, Y: PartialLabels, smoothing: float = 0.0, task: str = MULTI, *, partial: bool = False
+) -> Loss:
     """The loss of that name for train labels Y (n, c). A smoothing s replaces 0 and 1 by s/2 and 1 - s/2.
 
     Of the task "single" it replaces them by s/c and 1 - s + s/c, which sum to 1.
 
+    partial: whether labels may be unknown, which are -1; the loss is then the mean of the others.
+
     Raises:
-        UsageError: the name is unknown, or the loss is not for this task.
+        UsageError: the name is unknown, or the loss is not for this task; or labels may be unknown and the
+            loss is other people's: it may compare the labels of a row.
     """
+    if partial and name not in NAMES:
+        raise UsageError(
+            f"loss {name} may need all labels of a row, and some are unknown: choose {', '.join(NAMES)}"
+        )
     check(name, task)
     if task == SINGLE:
         single = cross_entropy if name == USUAL else find(name)
         return lambda logits, Y: single(logits, Y * (1 - smoothing) + smoothing / Y.shape[1])
-    loss = partial(_weighted, weights=positive_weights(Y)) if name == WEIGHTED else find(name)
-    return loss if not smoothing else lambda logits, Y: loss(logits, Y * (1 - smoothing) + smoothing / 2)
+    weights = positive_weights(Y) if name == WEIGHTED else None
+    loss = find(name) if weights is None else lambda z, y: _weighted(z, y, weights)
+    smoothed = loss if not smoothing else lambda z, y: loss(z, y * (1 - smoothing) + smoothing / 2)
+    if not partial:
+        return smoothed
+
+    def of_known(logits: Tensor, labels: Tensor) -> Tensor:
+        rows, classes = (labels != UNKNOWN).nonzero(as_tuple=True)
+        if not len(rows):
+            return 0 * logits.sum()
+        z, y = logits[rows, classes][:, None], labels[rows, classes][:, None]
+        if smoothing:
+            y = y * (1 - smoothing) + smoothing / 2
+        if weights is None:
+            return loss(z, y)
+        return binary_cross_entropy_with_logits(z, y, pos_weight=weights.to(z.device)[classes][:, None])
+
+    return of_known
 
 
 def check(name: str, task: str) -> None:

@@ -1,11 +1,13 @@
-"""Scores of logits on validation rows, by which training is stopped."""
+"""Scores of logits on validation rows, by which training is stopped; unknown labels, of -1, are left out."""
 
 from collections.abc import Callable
 
+import numpy as np
 from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from encode_once.classify.arrays import UNKNOWN
 from encode_once.classify.data.labels import SINGLE
 
 Score = Callable[[Tensor, Tensor], float]  # logits and labels, both (n, c) → a number to maximise
@@ -25,27 +27,36 @@ def micro_f1(logits: Tensor, Y: Tensor) -> float:
 def macro_f1(logits: Tensor, Y: Tensor) -> float:
     """Macro F1 at a threshold of 0.5, over the classes that occur in Y; micro F1 if none does."""
     hits, sizes = _counts(logits, Y)
-    occurs = Y.any(0)
+    occurs = (Y == 1).any(0)
     return float((hits[occurs] / sizes[occurs]).mean()) if occurs.any() else micro_f1(logits, Y)
 
 
 def samples_f1(logits: Tensor, Y: Tensor) -> float:
     """The mean of the rows' F1 at a threshold of 0.5; 0 for a row without labels."""
-    hits, sizes = _counts(logits.T, Y.T)
-    return float((hits / sizes.clamp(min=1)).mean())
+    rows = (Y != UNKNOWN).any(1)
+    hits, sizes = _counts(logits[rows].T, Y[rows].T)
+    return float((hits / sizes.clamp(min=1)).mean()) if rows.any() else 0.0
 
 
 def mean_ap(logits: Tensor, Y: Tensor) -> float:
     """The mean average precision of the classes that occur in Y; 0 if none does."""
-    occurs = Y.any(0)
+    occurs = (Y == 1).any(0)
     if not occurs.any():
         return 0.0
-    return float(average_precision_score(Y[:, occurs].cpu().numpy(), logits[:, occurs].cpu().numpy()))
+    truth, scores = Y[:, occurs].cpu().numpy(), logits[:, occurs].cpu().numpy()
+    if (truth != UNKNOWN).all():
+        return float(average_precision_score(truth, scores))
+    columns = zip(truth.T, scores.T, strict=True)
+    of_classes = [average_precision_score(y[y != UNKNOWN], z[y != UNKNOWN]) for y, z in columns]
+    return float(np.mean(of_classes))
 
 
 def negative_bce(logits: Tensor, Y: Tensor) -> float:
     """Minus the BCE."""
-    return -float(binary_cross_entropy_with_logits(logits, Y))
+    counted = Y != UNKNOWN
+    if not counted.all():
+        logits, Y = logits[counted], Y[counted]
+    return -float(binary_cross_entropy_with_logits(logits, Y)) if len(Y) else 0.0
 
 
 def negative_cross_entropy(logits: Tensor, Y: Tensor) -> float:
@@ -55,8 +66,8 @@ def negative_cross_entropy(logits: Tensor, Y: Tensor) -> float:
 
 def _counts(logits: Tensor, Y: Tensor) -> tuple[Tensor, Tensor]:
     """For each class twice its true positives, and the number of predicted plus true labels, both (c,)."""
-    predicted = (logits >= 0).float()
-    return 2 * (predicted * Y).sum(0), predicted.sum(0) + Y.sum(0)
+    predicted, truth = ((logits >= 0) & (Y != UNKNOWN)).float(), (Y == 1).float()
+    return 2 * (predicted * truth).sum(0), predicted.sum(0) + truth.sum(0)
 
 
 SCORES: dict[str, Score] = {

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.progress import ProgressBar
-from encode_once.classify.arrays import LabelMatrix
+from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import on_device
 from encode_once.classify.heads.history import Epoch
@@ -25,14 +25,14 @@ MIN_BATCHES = 50  # an epoch; with fewer, training on a small table would end to
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, rows (b, d), labels (b, c) → loss
 
 
-def fill(tensor: Tensor, X: MatrixLike | LabelMatrix) -> Tensor:
+def fill(tensor: Tensor, X: MatrixLike | PartialLabels) -> Tensor:
     """The tensor (n, d), filled with X chunk by chunk."""
     for part in chunks(*X.shape):
         tensor[part] = torch.as_tensor(X[part])
     return tensor
 
 
-def gatherer(X: MatrixLike | LabelMatrix, device: torch.device) -> Callable[[Tensor], Tensor]:
+def gatherer(X: MatrixLike | PartialLabels, device: torch.device) -> Callable[[Tensor], Tensor]:
     """A function from row indices (m,) on the device to these rows of X as float32 on the device.
 
     A CUDA device holds all of X if that takes less than half of its free memory; otherwise each call reads X.
@@ -107,9 +107,9 @@ class TrainingConfig:
 def train(
     models: Sequence[nn.Module],
     X: MatrixLike,
-    Y: LabelMatrix,
+    Y: PartialLabels,
     X_val: MatrixLike,
-    Y_val: LabelMatrix,
+    Y_val: PartialLabels,
     learning_rates: Sequence[float],
     config: TrainingConfig,
     criterion: Criterion,

@@ -48,13 +48,13 @@ function path(points, place, kind) {
 function precisionRecall(thresholds, k) {
   const { rows } = thresholds;
   const { scores, positives } = rows.ranking(k);
-  const support = positives[rows.n];
+  const support = positives.at(-1);
   const points = [];
   let last = [-1, -1];
-  for (let i = 1; i <= rows.n && support; i++) {
-    if (i < rows.n && scores[i] === scores[i - 1]) continue; // equal scores are predicted together
+  for (let i = 1; i < positives.length && support; i++) {
+    if (i < scores.length && scores[i] === scores[i - 1]) continue; // equal scores are predicted together
     const point = [positives[i] / support, positives[i] / i];
-    if (Math.abs(point[0] - last[0]) + Math.abs(point[1] - last[1]) < 0.002 && i < rows.n) continue;
+    if (Math.abs(point[0] - last[0]) + Math.abs(point[1] - last[1]) < 0.002 && i < scores.length) continue;
     points.push((last = point));
   }
   return chart(`Precision by recall of ${rows.classes[k]}`, "recall", "precision", (root, place) => {
@@ -71,7 +71,7 @@ function histogram(thresholds, k, bins = 25) {
   const counts = [new Array(bins).fill(0), new Array(bins).fill(0)];
   for (let row = 0; row < rows.n; row++) {
     const bin = Math.min(Math.floor(Math.max(rows.score(row, k), 0) * bins), bins - 1);
-    counts[rows.labels.at(row, k)][bin]++;
+    if (rows.isKnown(row, k)) counts[rows.labels.at(row, k)][bin]++;
   }
   const shares = counts.map((of) => {
     const sum = of.reduce((a, b) => a + b, 0);
@@ -98,8 +98,8 @@ function reliability(rows, k, bins = 10) {
   const { scores, positives } = rows.ranking(k);
   const points = [];
   for (let bin = 0; bin < bins; bin++) {
-    const start = Math.floor((bin * rows.n) / bins);
-    const end = Math.floor(((bin + 1) * rows.n) / bins);
+    const start = Math.floor((bin * scores.length) / bins);
+    const end = Math.floor(((bin + 1) * scores.length) / bins);
     if (end === start) continue;
     let sum = 0;
     for (let i = start; i < end; i++) sum += scores[i];

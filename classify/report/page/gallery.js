@@ -26,7 +26,7 @@ class Gallery {
     const labels = [];
     for (let k = 0; k < this.rows.classes.length; k++) {
       const [truth, predicted] = [this.rows.labels.at(row, k), this.rows.predictions.at(row, k)];
-      if (!truth && !predicted) continue;
+      if (!(truth || predicted) || !this.rows.isKnown(row, k)) continue;
       const score = this.rows.score(row, k);
       labels.push({ k, score, kind: truth && predicted ? "hit" : truth ? "missed" : "extra", error: Math.abs(truth - score) });
     }

@@ -31,15 +31,21 @@ class ScoredRows {
     this.classes = data.classes;
     this.scores = new Float32Array(bytesOf(data.scores).buffer); // column after column
     this.labels = new Bits(data.labels, this.n);
+    this.unknown = data.unknown ? new Bits(data.unknown, this.n) : null;
     this.predictions = new Bits(data.predictions, this.n);
     this.rankings = new Array(this.classes.length);
+  }
+
+  /** Whether it is known if a row has label k; rows count nowhere where it is not. */
+  isKnown(row, k) {
+    return !this.unknown || !this.unknown.at(row, k);
   }
 
   score(row, k) {
     return this.scores[k * this.n + row];
   }
 
-  /** Rows of class k from the highest score down, their scores, and the positives among the first i. */
+  /** Known rows of class k from the highest score down, their scores, and the positives among the first i. */
   ranking(k) {
     if (this.rankings[k]) return this.rankings[k];
     const n = this.n;
@@ -47,12 +53,14 @@ class ScoredRows {
     // A float from 0 on has the order of its bits: one number holds them and the row, and sorts natively, ten
     // times as fast as rows by a comparison function.
     const bits = new Uint32Array(Float32Array.from(column, (score) => Math.max(score, 0)).buffer);
-    const keys = Float64Array.from(bits, (value, row) => value * 2 ** 23 + row).sort();
-    const order = new Uint32Array(n);
-    const scores = new Float32Array(n);
-    const positives = new Uint32Array(n + 1);
-    for (let i = 0; i < n; i++) {
-      const row = keys[n - 1 - i] % 2 ** 23;
+    let keys = Float64Array.from(bits, (value, row) => value * 2 ** 23 + row).sort();
+    if (this.unknown) keys = keys.filter((key) => this.isKnown(key % 2 ** 23, k));
+    const m = keys.length;
+    const order = new Uint32Array(m);
+    const scores = new Float32Array(m);
+    const positives = new Uint32Array(m + 1);
+    for (let i = 0; i < m; i++) {
+      const row = keys[m - 1 - i] % 2 ** 23;
       order[i] = row;
       scores[i] = column[row];
       positives[i + 1] = positives[i] + this.labels.at(row, k);
@@ -61,14 +69,14 @@ class ScoredRows {
   }
 
   support(k) {
-    return this.ranking(k).positives[this.n];
+    return this.ranking(k).positives.at(-1);
   }
 
   /** How many rows of class k reach a threshold. */
   reaching(k, threshold) {
     const { scores } = this.ranking(k);
     let low = 0;
-    let high = this.n;
+    let high = scores.length;
     while (low < high) {
       const middle = (low + high) >> 1;
       if (scores[middle] >= threshold) low = middle + 1;
@@ -92,6 +100,8 @@ class Thresholds {
       const { order } = rows.ranking(k);
       for (const row of order) this.rowSize[row] += rows.labels.at(row, k);
     }
+    const isMeasured = (_, row) => rows.classes.some((_, k) => rows.isKnown(row, k));
+    this.measuredRows = rows.unknown ? this.rowSize.filter(isMeasured).length : rows.n;
     this.sumOfRows = 0;
     values.forEach((value, k) => this.set(k, value));
   }
@@ -139,7 +149,7 @@ class Thresholds {
     return {
       micro_f1: f1(hits, predicted + support),
       macro_f1: measured ? macro / measured : 0,
-      samples_f1: this.sumOfRows / this.rows.n,
+      samples_f1: this.sumOfRows / Math.max(this.measuredRows, 1),
       precision: predicted ? hits / predicted : 0,
       recall: support ? hits / support : 0,
     };

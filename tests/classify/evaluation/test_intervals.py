@@ -162,7 +162,7 @@ def test_the_bias_of_average_precision_equals_a_simulation_of_the_model():
         x = rng.standard_normal(200_000) + d
         T, F = norm.sf(x - d), norm.sf(x)
         expected = np.mean(sampled) - np.mean(p * T / (p * T + (n - p) * F))
-        bias = intervals._binormal_bias(np.array([d]), np.array([p]), n)[0]
+        bias = intervals._binormal_bias(np.array([d]), np.array([p]), np.array([n]))[0]
         assert bias == pytest.approx(expected, abs=0.012)
         assert bias > 0.01
 

@@ -1,0 +1,146 @@
+"""Labels of which nobody knows whether a row has them, in every notation that has a way to say so."""
+
+import csv
+import json
+
+import pytest
+
+from encode_once.cache.errors import UsageError
+from encode_once.extract.corrections import correct
+from encode_once.extract.readers import Columns, understand
+
+NAMES = ["dog", "cat", "bird"]
+# Row → what is known of each label: 1, 0, or None.
+TRUTH = [(1, 0, None), (0, None, 1), (1, 1, 0), (None, 0, 0), (0, 1, 1), (0, 0, 0)]
+LABELS = [tuple(name for name, entry in zip(NAMES, row, strict=True) if entry == 1) for row in TRUTH]
+UNKNOWN = [tuple(name for name, entry in zip(NAMES, row, strict=True) if entry is None) for row in TRUTH]
+
+
+def write(path, header, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["id", *header, "caption"], *([i, *row, f"a {i}"] for i, row in enumerate(rows))])
+    return path
+
+
+def one_hot(path, mark, zero="0"):
+    cells = {None: mark, 0: zero, 1: "1"}
+    return write(path, NAMES, [[cells[entry] for entry in row] for row in TRUTH])
+
+
+def only(data, **options):
+    reading = understand(data, **options)
+    (table,) = reading.tables.values()
+    return table, reading
+
+
+@pytest.mark.parametrize(
+    ("mark", "options"),
+    [
+        ("-1", {}),
+        ("?", {}),
+        ("", {"unknown": ["blank"]}),
+        ("nan", {"unknown": ["blank"]}),
+        ("nan", {"unknown": ["nan"]}),
+        ("U", {"unknown": ["U", "X"]}),
+    ],
+)
+def test_marked_cells_of_columns_of_0_and_1_are_unknown_and_counted(tmp_path, mark, options):
+    table, reading = only(one_hot(tmp_path / "x.csv", mark), **options)
+    assert (table.labels, table.unknown) == (LABELS, UNKNOWN)
+    assert "unknown labels: 3 of 18 entries are unknown: " in reading.text()
+    assert not any("rows without a label: 2" in line for line in reading.warnings)  # one is unknown
+
+
+def test_blank_is_negative_by_default_and_a_warning_where_others_say_0(tmp_path):
+    table, reading = only(one_hot(tmp_path / "x.csv", ""))
+    assert (table.labels, table.unknown) == (LABELS, [])
+    assert any(
+        "3 of 18 label entries are blank" in line and "--unknown blank" in line for line in reading.warnings
+    )
+    table, reading = only(one_hot(tmp_path / "y.csv", "", zero=""))
+    assert (table.labels, table.unknown) == (LABELS, [])
+    assert not any("blank" in line for line in reading.warnings)
+
+
+@pytest.mark.parametrize(("uncertain", "labels", "rows"), [
+    ("negative", LABELS, 6),
+    ("positive", [a + b for a, b in zip(LABELS, UNKNOWN, strict=True)], 6),
+    ("missing", [names for names, unknown in zip(LABELS, UNKNOWN, strict=True) if not unknown], 3),
+])  # fmt: skip
+def test_minus_one_may_be_read_otherwise(tmp_path, uncertain, labels, rows):
+    table, reading = only(one_hot(tmp_path / "x.csv", "-1"), uncertain=uncertain)
+    assert len(table) == rows
+    assert [set(names) for names in table.labels] == [set(names) for names in labels]
+    assert table.unknown == []
+    assert any("uncertain label, -1: 3" in line and "--uncertain" in line for line in reading.warnings)
+
+
+@pytest.mark.parametrize("column", ["unknown_labels", "doubtful"])
+def test_a_column_lists_unknown_labels_as_that_of_the_labels_does(tmp_path, column):
+    rows = [[";".join(names), ";".join(unknown)] for names, unknown in zip(LABELS, UNKNOWN, strict=True)]
+    data = write(tmp_path / "x.csv", ["labels", column], rows)
+    columns = Columns(unknown=column) if column == "doubtful" else None
+    table, reading = only(data, columns=columns)
+    assert (table.labels, table.unknown) == (LABELS, UNKNOWN)
+    assert f"unknown labels: column {column}" in reading.text()
+    with pytest.raises(UsageError, match="doubtfull"):
+        understand(data, columns=Columns(unknown="doubtfull"))
+
+
+def test_a_mark_precedes_the_name_of_an_unknown_label(tmp_path):
+    rows = [
+        ["|".join([*names, *(f"?{name}" for name in unknown)])]
+        for names, unknown in zip(LABELS, UNKNOWN, strict=True)
+    ]
+    data = write(tmp_path / "x.csv", ["labels"], rows)
+    table, _ = only(data, unknown=["?"])
+    assert (table.labels, table.unknown) == (LABELS, UNKNOWN)
+    plain, _ = only(data)
+    assert plain.unknown == []
+    assert ("dog", "?bird") in plain.labels
+
+
+@pytest.mark.parametrize("form", ["vector", "null", "object", "lists"])
+def test_json_has_null_minus_one_or_a_second_list(tmp_path, form):
+    records = []
+    for i, row in enumerate(TRUTH):
+        record = {"id": str(i), "caption": f"a {i}"}
+        if form == "vector":
+            record["labels"] = [-1 if entry is None else entry for entry in row]
+        elif form == "null":
+            record["labels"] = list(row)
+        elif form == "object":
+            record["labels"] = {
+                name: None if entry is None else bool(entry) for name, entry in zip(NAMES, row, strict=True)
+            }
+        else:
+            record |= {"labels": LABELS[i], "unknown_labels": UNKNOWN[i]}
+        records.append(json.dumps(record))
+    path = tmp_path / "x.jsonl"
+    path.write_text("\n".join(records))
+    table, _ = only(path, classes=NAMES if form in ("vector", "null") else ())
+    assert [sorted(names) for names in table.labels] == [sorted(names) for names in LABELS]
+    assert [sorted(names) for names in table.unknown] == [sorted(names) for names in UNKNOWN]
+
+
+def test_a_label_that_is_named_as_both_is_present_and_one_that_no_row_has_is_no_class(tmp_path):
+    data = write(tmp_path / "x.csv", ["labels", "unknown labels"], [["dog", "dog;fish"], ["cat", ""]] * 3)
+    table, reading = only(data)
+    assert table.unknown == [("fish",), ()] * 3
+    assert any("have a label and also name it as unknown: 3" in line for line in reading.warnings)
+    assert any(
+        "unknown in some rows and present in none" in line and "fish" in line for line in reading.warnings
+    )
+
+
+def test_corrections_settle_unknown_labels(tmp_path):
+    _, reading = only(one_hot(tmp_path / "x.csv", "?"))
+    (table,) = reading.tables.values()
+    file = tmp_path / "corrections.csv"
+    file.write_text("split,id,label,decision\nx,0,bird,add\nx,1,cat,remove\nx,3,dog,keep\n")
+    correct(reading, file)
+    assert table.unknown == [(), (), (), ("dog",), (), ()]
+    assert table.labels[0] == ("dog", "bird")
+    assert table.labels[1] == ("bird",)
+    assert "added 1, removed 1, already so 0, kept 1" in reading.text()
