@@ -3,7 +3,8 @@
 Before any other module looks at the content of a run's file, the steps from its version on are applied to
 it, in memory. So no other module has to know the content of old files, and a new version takes one entry in
 `STEPS`; CONTRIBUTING.md says when a change needs one. Released steps stay as they are: tests/golden has runs
-of each version. What an old run does not hold gets the value that means "not recorded".
+of each version. What an old run does not hold gets the value that means "not recorded". Not all programs of a
+version wrote the same entries: a step supplies those that the first of them did not write.
 """
 
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def weights(arrays: State, version: int) -> State:
 
 def _with_tuning(content: Content) -> Content:
     without = {name: value for name, value in content.items() if name != "objective"}
-    return without | {"tuning": _exact(content["objective"]), "groups": "none"}
+    return without | {"tuning": _exact(content["objective"])}
 
 
 def _exact(objective: str) -> Content:
@@ -94,6 +95,23 @@ def _with_rule(content: Content) -> Content:
 # ------------------------------------------------------------------------------------------------ from 3 to 4
 
 
+def _with_groups(content: Content) -> Content:
+    return {"groups": "none", **content, "tuning": _renamed(content["tuning"])}
+
+
+def _with_calibration(content: Content) -> Content:
+    by_sets, method = content["decide"] == "expected-f1", content["calibrate"]
+    usual = "sigmoid" if by_sets else "none"
+    return {"calibrated_by": usual if method == "auto" else method, **_renamed(content)}
+
+
+def _renamed(rule: Content) -> Content:
+    return rule | {"decide": "thresholds"} if rule["decide"] == "cuts" else rule
+
+
+# ------------------------------------------------------------------------------------------------ from 4 to 5
+
+
 def _with_validation(content: Content) -> Content:
     new = {"validation": "tenth", "scale": "auto", "scales": {}, "code": ""}
     return {**new, **content, "tuning": _renamed(content["tuning"])}
@@ -101,10 +119,6 @@ def _with_validation(content: Content) -> Content:
 
 def _with_folds(content: Content) -> Content:
     return {"guarantee": None, "folds": [], **_renamed(content)}
-
-
-def _renamed(rule: Content) -> Content:
-    return rule | {"decide": "thresholds"} if rule["decide"] == "cuts" else rule
 
 
 def _with_listed_leaves(arrays: State) -> State:
@@ -128,20 +142,11 @@ def _with_listed_leaves(arrays: State) -> State:
     return new
 
 
-# ------------------------------------------------------------------------------------------------ from 4 to 5
+# ------------------------------------------------------------------------------------------------ from 5 to 6
 
 
 def _with_untrained(content: Content) -> Content:
     return {"named_columns": {}, "untrained": [], **content}
-
-
-# ------------------------------------------------------------------------------------------------ from 5 to 6
-
-
-def _with_sizes(content: Content) -> Content:
-    """The sizes of label sets replace whether a set may be empty; the greatest is not recorded."""
-    sizes = [0, len(content["thresholds"])] if content.get("may_be_empty") else None
-    return {"sizes": sizes, **{name: value for name, value in content.items() if name != "may_be_empty"}}
 
 
 def _with_orders(arrays: State) -> State:
@@ -159,8 +164,10 @@ def _with_orders(arrays: State) -> State:
 # ------------------------------------------------------------------------------------------------ from 6 to 7
 
 
-def _with_corrections(content: Content) -> Content:
-    return {"corrections": "", **content}
+def _with_sizes(content: Content) -> Content:
+    """The sizes of label sets replace whether a set may be empty; the greatest is not recorded."""
+    sizes = [0, len(content["thresholds"])] if content.get("may_be_empty") else None
+    return {"sizes": sizes, **{name: value for name, value in content.items() if name != "may_be_empty"}}
 
 
 # ------------------------------------------------------------------------------------------------ from 7 to 8
@@ -178,12 +185,13 @@ def _with_paths_of_folder(content: Content) -> Content:
     def features(records: Content) -> Content:
         return {name: feature(entry) for name, entry in records.items()}
 
-    return content | {
+    return {
+        **content,
         "features": features(content["features"]),
         "captioners": features(content["captioners"]),
         "store": _absolute(content["store"]),
         "table": _absolute(content["table"]),
-        "corrections": _absolute(content["corrections"]),
+        "corrections": _absolute(content.get("corrections", "")),
         "split": with_list_files(content["split"], _absolute),
     }
 
@@ -199,27 +207,35 @@ def _prefixes(arrays: State, name: str) -> list[str]:
 
 STEPS = {  # the version that a step leads from → the step
     2: Step(
-        "Decision rules of several kinds replace one objective; rows may be grouped.",
+        "Decision rules of several kinds replace one objective.",
         record=_with_tuning,
         rule=_with_rule,
     ),
     3: Step(
-        "Validation rows, scales and the program's code are recorded; each fold has its decision rule; "
-        "scores.h5 has content keys, and history.csv the training; forests list their leaves' shares.",
+        "Rows may be grouped, and scores.h5 has their content keys; decision rules name their calibration.",
+        record=_with_groups,
+        rule=_with_calibration,
+    ),
+    4: Step(
+        "Validation rows, scales and the program's code are recorded, the training in history.csv; each fold "
+        "has its decision rule; forests list their leaves' shares; texts in scores.h5 are bytes.",
         record=_with_validation,
         rule=_with_folds,
         weights=_with_listed_leaves,
     ),
-    4: Step(
-        "Named columns and classes without a positive train row are recorded; texts in scores.h5 are bytes.",
-        record=_with_untrained,
-    ),
     5: Step(
-        "Networks keep the order of columns and classes; decision rules the sizes of label sets.",
-        rule=_with_sizes,
+        "Named columns and classes without a positive train row are recorded; networks keep the order of "
+        "columns and classes.",
+        record=_with_untrained,
         weights=_with_orders,
     ),
-    6: Step("Files have checksums and are replaced together.", record=_with_corrections),
-    7: Step("Paths are relative to the run's folder.", record=_with_paths_of_folder),
+    6: Step(
+        "Decision rules have the sizes of label sets; files have checksums and are replaced together.",
+        rule=_with_sizes,
+    ),
+    7: Step(
+        "A file of corrections is recorded; paths are relative to the run's folder.",
+        record=_with_paths_of_folder,
+    ),
 }
 SINCE = min(STEPS)  # the oldest version that is read
