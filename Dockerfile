@@ -1,4 +1,4 @@
-# Commands on a CPU, as a user without rights: see docs/services.md. No test builds this file.
+# Commands on a CPU, as a user without rights: see docs/services.md. Tests parse this file; none builds it.
 FROM python:3.12-slim
 
 # OpenMP, for LightGBM

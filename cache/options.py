@@ -230,7 +230,11 @@ def _with_aliases(incomplete: str) -> list[str]:
 
     folder = Path(incomplete.rpartition("/")[0] or ".")
     files = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
-    return sorted(f"{file.parent}@{alias}" for file in files for alias in read_aliases(file.parent).aliases)
+    names = []
+    for file in files:
+        with suppress(EncodeOnceError):
+            names += [f"{file.parent}@{alias}" for alias in read_aliases(file.parent).aliases]
+    return sorted(names)
 
 
 class RunFolder(ServedRun):

@@ -75,6 +75,7 @@ def update(
     removed = []
     with updates.updating(folder):
         old = load_run(f"{folder}@{alias}", trust=encoding.trust, log=say)
+        old.load_model()  # raises before anything is written, as without --trust for the user's own code
         store = _store(old, encoding)
         report, source = _extracted(old, data, table, encoding, store)
         spec, notes = updates.settings(old, source)

@@ -15,6 +15,7 @@ import torch
 
 from encode_once import cli
 from encode_once.cache.format import feature_writer
+from encode_once.deploy import update  # noqa: F401 — imports what fits and evaluates, too
 from encode_once.extract import workers
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options

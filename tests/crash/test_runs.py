@@ -17,6 +17,7 @@ from encode_once.classify import fit, load_run, measure_kept, retune
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.model_card import model_card
+from encode_once.classify.runs.run import FILES
 from tests.conftest import files_of
 from tests.invariants.test_files_agree import check
 
@@ -110,6 +111,7 @@ def test_wherever_a_fit_ends_the_folder_holds_the_old_run_or_the_new_one(two_run
         loaded = load_run(folder)
         seeds.append(loaded.spec.seed)
         check(folder)
+        assert {*FILES} <= {path.name for path in folder.iterdir()}  # no file is missing for a moment
         for name in FITTED:
             whole = (old, new)[loaded.spec.seed].path
             assert (folder / name).read_bytes() == (whole / name).read_bytes()

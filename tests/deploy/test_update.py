@@ -12,6 +12,7 @@ from encode_once.cache.aliases import read_aliases, resolved
 from encode_once.cache.format.locks import locked
 from encode_once.classify import load_run
 from encode_once.classify.runs.predict import evaluate
+from encode_once.deploy import Predictor
 from encode_once.deploy.service_versions import promote, versions
 from encode_once.deploy.update import LOCK
 
@@ -37,11 +38,11 @@ def write(rows, path="input/train.csv"):
 def svc(run, tmp_path):
     """A function that puts a run on 60 rows into service; options: of `fit`."""
 
-    def fit(*options, split="stratified:0.3", features="tfidf:60"):
+    def fit(*options, split="stratified:0.3", features="tfidf:60", head="linear"):
         (tmp_path / "input").mkdir(exist_ok=True)
         write([row(number) for number in range(60)])
         words = ["--features", features, "--split", split, "--data", "input", *options]
-        run("fit", "--head", "linear", "--run", "runs/svc/first", *words)
+        run("fit", "--head", head, "--run", "runs/svc/first", *words)
         run("promote", "runs/svc/first")
 
     return fit
@@ -79,6 +80,7 @@ def test_new_rows_give_a_version_that_is_compared_on_rows_neither_has_seen(svc, 
     change = content["comparison"]["differences"][0]["metrics"]["micro_f1"]
     assert change["difference"] == pytest.approx(f1[1] - f1[0])
     assert run("update", CHAMPION, status=5).stdout == "nothing new\n"
+    assert Predictor(CHAMPION).run.path == new.path
 
 
 def oracle_f1(run, path, ids, truth):
@@ -206,6 +208,16 @@ def test_an_update_beside_another_one_is_refused(svc, run):
     with locked(folder / LOCK, "it"):
         assert f"another update of {folder} is running" in run("update", folder, status=1).stderr
     run("update", folder)
+
+
+def test_a_head_that_takes_trust_is_fitted_again_with_trust_only(svc, run):
+    svc("--set", "max_depth=3", head="sklearn.tree:DecisionTreeClassifier")
+    write([row(number) for number in range(70)])
+    assert "pass --trust" in run("update", CHAMPION, status=1).stderr
+    assert versions(resolved(CHAMPION).parent) == []
+    run("update", CHAMPION, "--trust", "--tolerance", "1")
+    new = load_run(CHAMPION)
+    assert (new.spec.head, new.spec.options["max_depth"]) == ("sklearn.tree:DecisionTreeClassifier", 3)
 
 
 def test_an_update_without_its_data_or_store_is_refused_in_one_line(svc, run, tmp_path):
