@@ -24,6 +24,7 @@ from encode_once.classify.evaluation.metrics import SUMMARY
 from encode_once.classify.runs.checksums import check_files
 from encode_once.classify.runs.reading import RunError, read_json
 from encode_once.classify.runs.run import CHECKED, WEIGHTS, load_run
+from encode_once.classify.runs.upgrades import WITH_CHECKSUMS
 
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?")  # the folders that `update` makes
 REMOVED = ".removed-"  # before the name of a version that is being removed
@@ -52,14 +53,23 @@ def promote(run: Path, alias: str = CHAMPION, *, instead_of: str | None = None) 
     folder, name = run.parent, run.name
     if name != run.resolve().name:
         raise UsageError(f"{run} has no name of its own: name the folder of a run")
-    load_run(run)
-    check_files(run, (*CHECKED, WEIGHTS))
+    _check_whole(run)
     with changing_aliases(folder) as aliases:
         before = aliases.current(alias)
         if instead_of not in (None, before):
             raise DataError(f"{folder}@{alias} is now {before}, not {instead_of}: nothing is promoted")
         aliases.name(name, alias)
     return Switch(f"{folder}@{alias}", before, name)
+
+
+def _check_whole(run: Path) -> None:
+    """Refuse a run that cannot be read, or with a changed file; those of old versions have no checksums.
+
+    Raises:
+        EncodeOnceError: it is one.
+    """
+    if load_run(run).version >= WITH_CHECKSUMS:
+        check_files(run, (*CHECKED, WEIGHTS))
 
 
 def in_service(text: str) -> tuple[Path, str]:
@@ -94,7 +104,7 @@ def rollback(text: str) -> Switch:
         if not history:
             raise DataError(f"{folder}@{alias} named no run before {current.run} that is still there")
         now = history[-1].run
-        check_files(folder / now, (*CHECKED, WEIGHTS))
+        _check_whole(folder / now)
         aliases.aliases[alias] = history
         withdrawn = [name for name in aliases.withdrawn if name not in (now, current.run)]
         aliases.withdrawn = [*withdrawn, current.run]

@@ -24,6 +24,7 @@ from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.compare import Comparison, against_first, check_tuning
 from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.runs import own_files
+from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.predict import evaluate
 from encode_once.classify.runs.reading import RunError, read_json
@@ -69,21 +70,22 @@ def updating(folder: Path) -> "Iterator[None]":
         yield
 
 
-def settings(run: Run, data: str) -> tuple[FitSpec, list[str]]:
+def settings(run: Run, data: str, *, trust: bool) -> tuple[FitSpec, list[str]]:
     """The spec by which a run is fitted again on a table of `data`, and warnings of what differs.
 
     Its decision rule is the current one, as `tune` may have changed it; thresholds that were chosen by hand
     are tuned, since they belong to the scores of one model.
+
+    Raises:
+        DataError: the run names prompts or lists of ids, without `trust`.
     """
-    spec, warnings = run.spec, []
-    decision = run.decision.spec
+    check_files(run, trust=trust)
+    spec, warnings = asked(run), []
+    decision = spec.decision
     if decision.objective == BY_HAND:
-        decision = replace(spec.decision, at_least=decision.at_least, at_most=decision.at_most)
+        decision = replace(run.spec.decision, at_least=decision.at_least, at_most=decision.at_most)
         warnings.append(f"thresholds of {run.path} were chosen by hand: those of the new version are tuned")
-    options = dict(spec.options)
-    if options.get("classes") == run.record.classes:
-        del options["classes"]  # those of the new table
-    return replace(spec, data=data, decision=decision, options=options), warnings
+    return replace(spec, data=data, decision=decision), warnings
 
 
 def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: bool, log: Log) -> Run | None:
@@ -131,9 +133,9 @@ def _version_of(folder: Path, identities: set[str]) -> Path | None:
 
 def new_rows(run: Run, table: Table) -> int:
     """How many rows of a table are not among those that a run was fitted or evaluated on."""
-    keys = content_keys(table)
     evaluated = {key.tobytes() for key in run.eval.keys}
-    return sum(key.tobytes() not in evaluated for key in keys[~run.has_seen(keys)])
+    unseen = content_keys(table)[~run.has_seen_rows(table)]
+    return sum(key.tobytes() not in evaluated for key in unseen)
 
 
 def compare(
@@ -161,14 +163,15 @@ def compare(
     table = table_to_fit(store, new.record.table, new.spec.split)
     newer = evaluate_kept(new)
     check_tuning([newer], anyway)
-    if old.has_seen(content_keys(table)).all() or old.has_seen(newer.rows.keys).all():
+    if old.has_seen_rows(table).all() or old.has_seen(newer.rows.keys).all():
         return Verdict("kept", "there are no eval rows that neither version was fitted on")
     older = evaluate(old, store, table)
     for line in older.warnings:
         log(line)
     newer = newer.subset(np.arange(len(newer.rows.ids)), classes)
     comparison, _ = against_first([older, newer], anyway=True)
-    difference = comparison["differences"][0]["metrics"][metric]["difference"]
+    change_of_metric = comparison["differences"][0]["metrics"].get(metric)
+    difference = change_of_metric and change_of_metric["difference"]
     if difference is None:
         return Verdict("kept", f"{metric} cannot be measured on these rows", comparison)
     change = f"{metric} {difference:+.4f} on {comparison['n']} rows"

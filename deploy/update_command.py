@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 STATUS = {"promoted": 0, "kept": 4, "nothing new": 5}
 # Named here, since `--help` imports no NumPy.
-METRICS = ("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall")
+METRICS = (
+    "micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "accuracy",
+    "balanced_accuracy", "roc_auc",
+)  # fmt: skip
 TOLERANCE = 0.01
 
 
@@ -78,7 +81,7 @@ def update(
         old.load_model()  # raises before anything is written, as without --trust for the user's own code
         store = _store(old, encoding)
         report, source = _extracted(old, data, table, encoding, store)
-        spec, notes = updates.settings(old, source)
+        spec, notes = updates.settings(old, source, trust=encoding.trust)
         warn(notes)
         rows = sum(map(len, report.tables))
         new_rows = sum(updates.new_rows(old, part) for part in report.tables)

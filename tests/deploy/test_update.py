@@ -11,10 +11,12 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from encode_once.cache.aliases import read_aliases, resolved
 from encode_once.cache.format.locks import locked
 from encode_once.classify import load_run
+from encode_once.classify.evaluation.metrics import OF_ONE_LABEL, SUMMARY
 from encode_once.classify.runs.predict import evaluate
 from encode_once.deploy import Predictor
 from encode_once.deploy.service_versions import promote, versions
 from encode_once.deploy.update import LOCK
+from encode_once.deploy.update_command import METRICS
 
 HEADER = ["ImageID", "Labels", "Caption", "part"]
 NAMES = ["dog", "cat", "car"]
@@ -91,6 +93,10 @@ def oracle_f1(run, path, ids, truth):
     binary = MultiLabelBinarizer(classes=sorted(NAMES))
     labels, predictions = (binary.fit_transform([side[name] for name in ids]) for side in (truth, predicted))
     return f1_score(labels, predictions, average="micro")
+
+
+def test_every_metric_of_a_summary_can_be_chosen():
+    assert (*SUMMARY, *OF_ONE_LABEL) == METRICS
 
 
 def test_a_worse_version_is_kept_aside_and_is_not_fitted_again(svc, run, monkeypatch):
