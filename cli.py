@@ -362,7 +362,7 @@ def audit(
     if with_page:
         record = loaded.record
         data = [] if Path(record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
-        words = [*data, *column_words(record.named_columns), *store_words(short_path(record.store))]
+        words = [*data, *column_words(record.columns_to_read), *store_words(short_path(record.store))]
         say_next("extract", *words, "--corrections", "corrections.csv")
     else:
         say_next("audit", run, "-o", "audit.html")

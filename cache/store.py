@@ -29,7 +29,14 @@ from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
 from encode_once.cache.representation import html_heading, html_table
 from encode_once.cache.source_files import SourceFile, source_files
-from encode_once.cache.table import Table, TableHeader, load_table, read_header, save_table
+from encode_once.cache.table import (
+    Table,
+    TableHeader,
+    label_set_texts,
+    load_table,
+    read_header,
+    save_table,
+)
 from encode_once.cache.terminal import short_path
 
 if TYPE_CHECKING:
@@ -201,6 +208,12 @@ class Store:
         if self._table_path(table).exists():
             return read_header(self._table_path(table))
         return self.base.saved_header(table) if self.base else None
+
+    def saved_label_sets(self, table: Table | TableHeader) -> dict[str, str]:
+        """Name → `LabelSet.text`, of the label sets of the saved table of a source, here or in the base."""
+        if self._table_path(table).exists():
+            return label_set_texts(self._table_path(table))
+        return self.base.saved_label_sets(table) if self.base else {}
 
     def is_outdated(self, table: Table | TableHeader) -> bool:
         """Whether the content of a file that a saved table was read from has changed."""

@@ -37,12 +37,43 @@ WITH_HEADER = 4  # the first version with a header before the HDF5 content
 WITH_UNKNOWN = 5
 NAMED_COLUMNS = "named_columns"
 UNKNOWN_MARK = "?"  # before the name of a label that is unknown, where labels are shown
+LABEL_SETS = "label_sets"
 OPTIONAL = "corrections", "moved_from"  # fields of the header that are left out if they are empty
 
 
 @dataclass(frozen=True)
 class _NamedColumns:
     names: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _LabelSetHeader:
+    text: str
+    columns: list[str]
+    separator: str
+
+
+@dataclass(frozen=True)
+class _LabelSetHeaders:
+    sets: dict[str, _LabelSetHeader]
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """Further labels of a table's rows, beside those in `Table.labels`.
+
+    text: what the user wrote to add it, as `NAME=COLUMN`, by which it is read again.
+    columns: those that the text names, as `Table.named_columns` has them.
+    separator: with which predictions are written.
+    """
+
+    text: str
+    columns: list[str]
+    separator: str
+    labels: list[tuple[str, ...]]  # (n,)
+    unknown: list[tuple[str, ...]] = field(default_factory=list)  # as `Table.unknown`
+
+    __repr__ = short_repr
 
 
 @dataclass
@@ -74,6 +105,7 @@ class Table:
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
     # The labels of each row of which nobody knows whether it has them; []: there are none in any row.
     unknown: list[tuple[str, ...]] = field(default_factory=list)
+    label_sets: dict[str, LabelSet] = field(default_factory=dict)  # by name
     row_keys: Keys | None = None  # (n, 16) uint8, if the rows are those of several tables; not saved
 
     __repr__ = short_repr
@@ -149,6 +181,14 @@ class Table:
             labels=None if self.labels is None else of(self.labels),
             unknown=of(self.unknown) if self.unknown else [],
             columns={name: of(column) for name, column in self.columns.items()},
+            label_sets={
+                name: replace(
+                    label_set,
+                    labels=of(label_set.labels),
+                    unknown=of(label_set.unknown) if label_set.unknown else [],
+                )
+                for name, label_set in self.label_sets.items()
+            },
             image_keys=None if self.image_keys is None else self.image_keys[rows],
             caption_keys=None if self.caption_keys is None else self.caption_keys[rows],
             more_captions=[of(column) for column in self.more_captions],
@@ -217,6 +257,32 @@ def _put_labels(file: h5py.File, name: str, rows: Sequence[tuple[str, ...]]) -> 
     write_texts(group, "names", names)
     group["numbers"] = np.array([number_of[label] for row in rows for label in row], np.uint32)
     group["offsets"] = np.cumsum([0, *map(len, rows)], dtype=np.uint64)
+
+
+def _label_set_headers(file: h5py.File) -> dict[str, _LabelSetHeader]:
+    if LABEL_SETS not in file.attrs:  # there are none, or an earlier version wrote the file
+        return {}
+    return typed(_LabelSetHeaders, {"sets": json.loads(read_attribute(file, LABEL_SETS, str))}).sets
+
+
+def _get_label_sets(file: h5py.File, rows: int) -> dict[str, LabelSet]:
+    sets = {}
+    for number, (name, header) in enumerate(_label_set_headers(file).items()):
+        group = f"{LABEL_SETS}/{number}"
+        unknown = _get_labels(file, f"{group}/unknown", rows) if f"{group}/unknown" in file else []
+        labels = _get_labels(file, group, rows)
+        sets[name] = LabelSet(header.text, header.columns, header.separator, labels, unknown)
+    return sets
+
+
+def label_set_texts(path: Path) -> dict[str, str]:
+    """Name → what the user wrote to add it, of the label sets in a table's file; its rows are not read.
+
+    Raises:
+        StoreError: the file is not a table.
+    """
+    with open_hdf5(path) as file:
+        return {name: header.text for name, header in _label_set_headers(file).items()}
 
 
 def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
@@ -297,6 +363,17 @@ def _put(table: Table, file: h5py.File) -> None:
         _put_labels(file, "labels", table.labels)
     if any(table.unknown):
         _put_labels(file, "unknown", table.unknown)
+    if table.label_sets:
+        headers = {name: asdict(_header_of(label_set)) for name, label_set in table.label_sets.items()}
+        file.attrs.create(LABEL_SETS, json.dumps(headers).encode(), dtype=h5py.string_dtype())
+    for number, label_set in enumerate(table.label_sets.values()):
+        _put_labels(file, f"{LABEL_SETS}/{number}", label_set.labels)
+        if any(label_set.unknown):
+            _put_labels(file, f"{LABEL_SETS}/{number}/unknown", label_set.unknown)
+
+
+def _header_of(label_set: LabelSet) -> _LabelSetHeader:
+    return _LabelSetHeader(label_set.text, label_set.columns, label_set.separator)
 
 
 def load_table(path: Path) -> Table:
@@ -334,6 +411,7 @@ def load_table(path: Path) -> Table:
             image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
             caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
             named_columns=_get_named_columns(file),
+            label_sets=_get_label_sets(file, rows),
             corrections=read_attribute(file, "corrections", str) if "corrections" in file.attrs else "",
             **more,
         )

@@ -25,6 +25,7 @@ from encode_once.classify.options import (
     features_option,
     groups_option,
     ignore_option,
+    labels_option,
     scale_option,
     seed_option,
     split_option,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 @click.option("--run", type=click.Path(), help="Folder to write. [default: runs/HEAD, or the next free one]")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
 @table_option
+@labels_option
 @store_option
 @scale_option
 @seed_option
@@ -143,7 +145,9 @@ def fit(
         say(line)
     print_result(metrics, as_json, lambda: metrics_text(metrics))
     features, seconds = ", ".join(fitted.spec.features), fitted.record.seconds
-    say(f"{fitted.path}: {spec.head} on {features} of {short_path(fitted.record.table)}, {seconds:.1f} s")
+    labels = f", label set {spec.labels}" if spec.labels else ""
+    table = short_path(fitted.record.table)
+    say(f"{fitted.path}: {spec.head} on {features} of {table}{labels}, {seconds:.1f} s")
     sparse = [name for name, kind in fitted.record.scales.items() if kind == "feature"]
     if sparse and spec.scale == "auto":
         say(f"most numbers are 0 in {', '.join(sparse)}: scaled as a whole, not by column (--scale column)")

@@ -128,6 +128,12 @@ scale_option = click.option(
     metavar="KIND",
     help="Scale of columns: auto, column, feature (all alike), idf or none.",
 )
+labels_option = click.option(
+    "--labels",
+    default="",
+    metavar="NAME",
+    help="Label set to learn, of extract --label-set. [default: the labels]",
+)
 table_option = click.option("--data", help="Data folder to learn from, if the store has several.")
 seed_option = click.option("--seed", default=0, show_default=True)
 

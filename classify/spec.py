@@ -54,6 +54,7 @@ class FitSpec:
         seed: of the split, the validation rows and the head.
         task: "multi", any number of labels per row, or "single", exactly one: the decision rule is argmax,
             and heads that can do so minimise the cross entropy of the softmax.
+        labels: the label set to learn, see `extract --label-set`; by default the table's own labels.
 
     Raises:
         UsageError: unknown `tune_on`, `validation`, `scale`, `task`, objective or decision rule; a decision
@@ -72,6 +73,7 @@ class FitSpec:
     scale: str = "auto"
     seed: int = 0
     task: str = MULTI
+    labels: str = ""
 
     __repr__ = short_repr
 
@@ -157,7 +159,7 @@ class FitSpec:
         Raises:
             EncodeOnceError: a name, the store or the table cannot be used.
         """
-        table = table or table_to_fit(store, self.data, self.split)
+        table = table or table_to_fit(store, self.data, self.split, self.labels)
         references = references or featuring.choose(store, self.features)
         grouping = grouping or Grouping.parse(self.groups, store, table)
         decisive = {

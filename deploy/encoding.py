@@ -61,7 +61,10 @@ class Encoding:
         if self.store is None and not store.base:
             line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
             self.warn([f"{line}; --store DIR names it"])
-        report = self.extend(run, data, store, trust, lambda tables: [choose(tables)], keep_tables=False)
+        columns = self._columns(record.columns_to_read)
+        report = self.extend(
+            run, data, store, trust, lambda tables: [choose(tables)], keep_tables=False, columns=columns
+        )
         if self.store is None or store.base:
             self._say_where_kept(run, store, report)
         return report.tables[0]

@@ -355,7 +355,7 @@ def refit_words(run: Run, name_data: bool) -> list[str]:
     words = ["fit", "--head", spec.head]
     for feature in record.features:
         words += ["--features", feature]
-    for name in ("split", "groups", "tune_on", "validation", "scale", "seed"):
+    for name in ("labels", "split", "groups", "tune_on", "validation", "scale", "seed"):
         if getattr(spec, name) != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
     rule, usual_rule = asdict(run.decision.spec), asdict(DecisionSpec())

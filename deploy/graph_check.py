@@ -129,7 +129,7 @@ def _rows(run: Run, rows: int, folder: Path) -> tuple[Table, str, list[str]]:
     """Rows with a caption each to compare on, what kind of rows they are, and why not those of the run."""
     needs_images = "images" in run.record.inputs
     try:
-        table = choose_table(fitted_store(run), run.record.table, run.spec.split)
+        table = choose_table(fitted_store(run), run.record.table, run.spec.split, run.spec.labels)
     except EncodeOnceError as error:
         captions, kind = (
             ["a dog and a cat in a street", ""],

@@ -118,7 +118,7 @@ def _identities(spec: FitSpec, store: Store) -> set[str]:
 
     A spec that left the validation rows open has another identity than that of its run, which says which.
     """
-    table = table_to_fit(store, spec.data, spec.split)
+    table = table_to_fit(store, spec.data, spec.split, spec.labels)
     return {replace(spec, validation=kind).identity(store, table) for kind in {spec.validation, "auto"}}
 
 
@@ -160,7 +160,7 @@ def compare(
     added = [name for name in new.record.classes if name not in classes]
     if added:
         log(f"new labels, which are not compared: {short_list(added)}")
-    table = table_to_fit(store, new.record.table, new.spec.split)
+    table = table_to_fit(store, new.record.table, new.spec.split, new.spec.labels)
     newer = evaluate_kept(new)
     check_tuning([newer], anyway)
     if old.has_seen_rows(table).all() or old.has_seen(newer.rows.keys).all():

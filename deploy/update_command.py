@@ -150,7 +150,8 @@ def _extracted(
     chosen: list[Table] = []
 
     def select(tables: "Sequence[Table]") -> "Sequence[Table]":
-        labelled = [part for part in tables if part.labels is not None]
+        name = run.spec.labels
+        labelled = [p for p in tables if (name in p.label_sets if name else p.labels is not None)]
         if not labelled:
             raise DataError(f"{tables[0].source} has no labels to learn from: --data names other data")
         same = [part for part in labelled if part.source == record.table]

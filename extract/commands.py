@@ -66,6 +66,13 @@ def _say_understood(reading: "Reading") -> None:
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
 @data_option
 @input_options
+@click.option(
+    "--label-set",
+    "label_sets",
+    metavar="NAME=COLUMN",
+    multiple=True,
+    help="Further labels of the rows, for fit --labels NAME: a column, A,B,C or A:Z; repeatable.",
+)
 @store_option
 @weights_option
 @device_option
@@ -137,6 +144,7 @@ def extract(
       encode-once extract --encoder clip-vit-l --data coco2017
       encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion
       encode-once extract --corrections corrections.csv
+      encode-once extract --encoder clip-vit-l --label-column tags --label-set colour=Red:Blue
       encode-once extract --encoder clip-vit-l --data photos.parquet --caption-column alt --label-column tags
     """
     if list_encoders:
@@ -147,14 +155,14 @@ def extract(
         say_next("encoders", "efficientnet-lite0")
         return
     if dry_run:
-        _print_understood(data, as_json=as_json, **inputs)
+        _print_understood(data, as_json=as_json, label_sets=options["label_sets"], **inputs)
         corrected = ["--corrections", inputs["corrections"]] if inputs["corrections"] else []
         say_next(
             "extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data, *corrected
         )
         return
     encoders = [name for names in encoders for name in names.split(",") if name]
-    if not encoders and not inputs["corrections"]:
+    if not (encoders or inputs["corrections"] or options["label_sets"]):
         raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
     from encode_once.extract import encode
@@ -176,7 +184,7 @@ def extract(
         click.echo(json.dumps(report.as_json(), indent=1))
     if report.failures:
         raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
-    labelled = any(table.labels is not None for table in report.tables)
+    labelled = any(table.labels is not None or table.label_sets for table in report.tables)
     say_next(*(["fit", "--head", "mlp"] if labelled else ["store", "list"]), *store_words(store))
 
 

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
 from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.device import device_name
+from encode_once.cache.errors import collected
 from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.extract import encoders
@@ -57,6 +59,7 @@ def encode(
     unknown: Sequence[str] = (),
     keep_text: bool = False,
     corrections: str | os.PathLike[str] | None = None,
+    label_sets: Sequence[str] = (),
     on_read: Callable[[Reading], None] = lambda reading: None,
     select: Callable[[Sequence[Table]], Sequence[Table]] = lambda tables: tables,
 ) -> Report:
@@ -92,6 +95,7 @@ def encode(
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         classes, uncertain, unknown, keep_text: how labels and captions are read, see `readers.understand`.
         corrections: a file of corrections of labels, see `extract.corrections`.
+        label_sets: further labels of the rows, for `fit` to choose from, see `readers.understand`.
         on_read: called with what was understood of the data, before anything is encoded.
         select: the tables to encode, of those that the data has.
         bit_depth: bits that 16-bit grey images use; by default those of the encoder's rows in the store, else
@@ -131,6 +135,8 @@ def encode(
         keep_text=keep_text,
         skip_bad_rows=skip_bad_rows,
         needs_content=bool(jobs),
+        label_sets=label_sets,
+        earlier_label_sets=_earlier_label_sets(data, store) if keep_tables else (),
     )
     report.warnings = warnings + report.warnings
     report.tables = list(select(report.tables))
@@ -167,6 +173,18 @@ def encode(
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
     return report
+
+
+def _earlier_label_sets(data: str | os.PathLike[str] | Table, store: Store) -> list[str]:
+    """The label sets of the saved tables of the data, as the user wrote them."""
+    if isinstance(data, Table):
+        return []
+    root, texts = Path(data).resolve(), dict[str, str]()
+    with collected([]):  # a damaged table is replaced
+        for header in store.headers():
+            if Path(header.source).is_relative_to(root):
+                texts |= store.saved_label_sets(header)
+    return [*texts.values()]
 
 
 def _understood(

@@ -156,6 +156,11 @@ def _labelled_tables(root):
         for row in range(24):
             flags = ",".join("1" if row % 5 == c else "-1" if row % 7 == c else "0" for c in range(3))
             file.write(f"{row},{40 + row},F,a chest {row},{flags}\n")
+    with (root / "garments.csv").open("w") as file:
+        file.write("id,caption,labels,Colours,Summer,Winter\n")
+        for row in range(30):
+            kind, colour = ("shirt", "coat")[row % 2], ("red", "blue", "red / blue")[row % 3]
+            file.write(f"{row},a {colour} {kind} {row},{kind},{colour},{row % 4 != 0:d},{row % 2}\n")
     with (root / "products.csv").open("w") as file:
         file.write("id,caption,tags\n")
         for row in range(24):

@@ -59,7 +59,8 @@ def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Has
 
 def part_keys(table: Table) -> dict[str, str]:
     """A hash of each part of a table, by which a later one is compared with it."""
-    texts = {"ids": table.ids, "labels": table.labels, "columns": table.columns}
+    labels = [table.labels, table.unknown] if table.unknown else table.labels
+    texts = {"ids": table.ids, "labels": labels, "columns": table.columns}
     contents = {"images": table.keys("image"), "captions": table.all_keys("caption")}
     return {
         **{

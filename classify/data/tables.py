@@ -8,7 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from encode_once.cache import DataError, Store, Table
+from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.cache.errors import unknown_name
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.table import TableHeader
 from encode_once.classify.data.split_lists import list_files, split_column
@@ -19,32 +20,45 @@ Log = Callable[[str], None]
 
 
 def table_to_fit(
-    store: Store, data: str | os.PathLike[str] | None, split: str, log: Log | None = None
+    store: Store,
+    data: str | os.PathLike[str] | None,
+    split: str,
+    labels: str = "",
+    *,
+    log: Log | None = None,
 ) -> Table:
     """The same as `choose_table`, with a column for a split SPEC of lists of ids, whose files it opens.
 
     Raises:
         EncodeOnceError: as `choose_table` and `split_column`.
     """
-    table = choose_table(store, data, split, log)
+    table = choose_table(store, data, split, labels, log=log)
     columns = {split: split_column(split, table)} if list_files(split) else {}
     return replace(table, columns=table.columns | columns)
 
 
 def choose_table(
-    store: Store, data: str | os.PathLike[str] | None, split: str = "", log: Log | None = None
+    store: Store,
+    data: str | os.PathLike[str] | None,
+    split: str = "",
+    labels: str = "",
+    *,
+    log: Log | None = None,
 ) -> Table:
     """The labelled table to learn from: the only one in `data`, or in the store; of several splits, train.
 
     The rows of its other splits are added for the split SPEC `TABLES`. Data that was moved since is found by
     its earlier place, too.
 
-    log: called with a line, instead of raising, if the file of a table changed since it was extracted.
+    Args:
+        labels: the name of a label set, whose labels then are the table's; "": its own labels.
+        log: called with a line, instead of raising, if the file of a table changed since it was extracted.
 
     Raises:
         DataError: there is no such table, or several, or its file changed since it was extracted.
+        UsageError: the table has no such label set.
     """
-    tables = [header for header in store.headers() if header.labelled]
+    tables = [header for header in store.headers() if header.labelled or labels]
     if data is not None:
         tables = read_from(data, tables)
     if not tables:
@@ -52,6 +66,8 @@ def choose_table(
             f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
             "--label-column NAME if the column of the labels is not found"
         )
+    if len(tables) > 1 and labels:
+        tables = [header for header in tables if labels in store.saved_label_sets(header)] or tables
     if len(tables) > 1:
         tables = [header for header in tables if header.split.startswith("train")] or tables
     if len(tables) > 1:
@@ -59,8 +75,30 @@ def choose_table(
         raise DataError(
             f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
         )
-    table = load_current(store, tables[0], log)
-    return with_sibling_splits(store, table, log) if split == TABLES else table
+    table = load_current(store, tables[0], labels, log)
+    return with_sibling_splits(store, table, labels, log) if split == TABLES else table
+
+
+def with_label_set(table: Table, name: str) -> Table:
+    """A table with the labels of a label set instead of its own, and no other label set.
+
+    Raises:
+        UsageError: it has no such label set.
+    """
+    if name not in table.label_sets:
+        if not table.label_sets:
+            raise UsageError(
+                f"{table.source} has no label set {name!r}: extract --label-set {name}=COLUMN adds it"
+            )
+        raise unknown_name(f"label set of {table.source}", name, table.label_sets)
+    chosen = table.label_sets[name]
+    return replace(
+        table,
+        labels=chosen.labels,
+        unknown=chosen.unknown,
+        label_separator=chosen.separator,
+        label_sets={name: chosen},
+    )
 
 
 def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> list[TableHeader]:
@@ -70,7 +108,7 @@ def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> li
     return own or [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
 
 
-def with_sibling_splits(store: Store, train: Table, log: Log | None = None) -> Table:
+def with_sibling_splits(store: Store, train: Table, labels: str = "", log: Log | None = None) -> Table:
     """A train table with the rows of the labelled val and test tables next to it.
 
     The column `TABLES` has each row's split. Ids that are in several tables are preceded by the split. Of
@@ -85,7 +123,8 @@ def with_sibling_splits(store: Store, train: Table, log: Log | None = None) -> T
     for header in store.headers():
         place = Path(header.source).parent
         is_near = place == folder or place.parent == folder.parent
-        if header.labelled and is_near and header.split.lower() in EVAL_WORDS:
+        has_labels = labels in store.saved_label_sets(header) if labels else header.labelled
+        if has_labels and is_near and header.split.lower() in EVAL_WORDS:
             others.append(header)
     splits = [header.split.lower() for header in others]
     others = [
@@ -97,7 +136,7 @@ def with_sibling_splits(store: Store, train: Table, log: Log | None = None) -> T
         raise DataError(
             f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
         )
-    return stacked([train, *(load_current(store, header, log) for header in others)])
+    return stacked([train, *(load_current(store, header, labels, log) for header in others)])
 
 
 def _rest_of_name(table: Table | TableHeader) -> str:
@@ -105,17 +144,19 @@ def _rest_of_name(table: Table | TableHeader) -> str:
     return Path(table.source).name.lower().replace(table.split.lower(), "")
 
 
-def load_current(store: Store, header: TableHeader, log: Log | None = None) -> Table:
-    """A table of the store.
+def load_current(store: Store, header: TableHeader, labels: str = "", log: Log | None = None) -> Table:
+    """A table of the store, with the labels of a label set if its name is given.
 
     Raises:
         DataError: its file changed since it was extracted, and there is no `log` to say so.
+        UsageError: it has no such label set.
     """
     if log and store.is_outdated(header):
         log(f"{header.source} changed since it was extracted: the rows in {store.path} are used")
     else:
         check_current(store, header)
-    return store.load(header)
+    table = store.load(header)
+    return with_label_set(table, labels) if labels else table
 
 
 def check_current(store: Store, table: Table | TableHeader) -> None:

@@ -25,6 +25,7 @@ from encode_once.classify.options import (
     decision_options,
     features_option,
     groups_option,
+    labels_option,
     scale_option,
     split_option,
     table_option,
@@ -74,6 +75,7 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 @click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
 @jobs_option
 @table_option
+@labels_option
 @store_option
 @json_option
 def sweep(

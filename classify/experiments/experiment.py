@@ -60,6 +60,7 @@ class Experiment:
     """
 
     data: str | list[str] = ""
+    labels: str = ""
     features: list[str] = field(default_factory=list)
     sets: list[str] | dict[str, str | list[str]] = field(default_factory=lambda: ["all"])
     instead: dict[str, list[str]] = field(default_factory=dict)
@@ -156,6 +157,7 @@ class Experiment:
                 data=data,
                 scale=self.scale,
                 task=self.task,
+                labels=self.labels,
             )
 
     def tasks(self, store: Store, log: Log) -> list[Task]:

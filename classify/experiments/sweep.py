@@ -42,7 +42,7 @@ def sweep(
         jobs: number of processes, among which the cores are divided.
         log: called with a line about each result, and each feature that the store has lost.
         features, data, decision, fields: of the `FitSpec` that all runs share; fields are split, groups,
-            validation, scale and tune_on.
+            validation, scale, labels and tune_on.
 
     Returns:
         A row for each run of the folder: head, features, settings, each metric with its 95 % interval,

@@ -102,7 +102,7 @@ class TrialRunner:
 
     store: Store
     folder: Path
-    _tables: dict[tuple[str | None, str], Table] = field(default_factory=dict, repr=False)
+    _tables: dict[tuple[str | None, str, str], Table] = field(default_factory=dict, repr=False)
     _identities: dict[str, str] = field(default_factory=dict, repr=False)
 
     def table(self, spec: FitSpec) -> Table:
@@ -111,9 +111,9 @@ class TrialRunner:
         Raises:
             DataError: the store has none of its data, or several.
         """
-        key = (spec.data, spec.split)
+        key = (spec.data, spec.split, spec.labels)
         if key not in self._tables:
-            self._tables[key] = table_to_fit(self.store, spec.data, spec.split)
+            self._tables[key] = table_to_fit(self.store, spec.data, spec.split, spec.labels)
         return self._tables[key]
 
     def identity(self, spec: FitSpec) -> str:

@@ -73,7 +73,9 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    samples = load_samples(store, spec.features, table or table_to_fit(store, spec.data, spec.split))
+    samples = load_samples(
+        store, spec.features, table or table_to_fit(store, spec.data, spec.split, spec.labels)
+    )
     table = samples.table
     if spec.task == SINGLE:
         require_one_label(samples.Y, f" of {table.source}: fit with --task multi")
@@ -120,7 +122,7 @@ def fit(
         )
     seconds = round(time.perf_counter() - started, 3)
     record = replace(
-        _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code),
+        _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code, spec.labels),
         defaults=heads.unset_defaults(spec.head, options),
         origin=Origin.now(),
     )
@@ -171,6 +173,7 @@ def _record(
     warnings: list[str],
     untrained: list[str],
     own_code: dict[str, str],
+    labels: str,
 ) -> RunRecord:
     table = samples.table
     return RunRecord(
@@ -192,6 +195,7 @@ def _record(
         corrections=table.corrections,
         own_code=own_code,
         table_keys=part_keys(table),
+        label_set_columns=table.label_sets[labels].columns if labels else [],
     )
 
 

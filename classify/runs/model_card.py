@@ -233,10 +233,11 @@ def _classes(run: Run, metrics: Metrics) -> Iterator[str]:
 def _data(run: Run) -> Iterator[str]:
     record, spec = run.record, run.spec
     validation = "the same as eval" if spec.tune_on == "eval" else f"{len(run.validation.ids)}"
-    named = {kind: ", ".join(names) for kind, names in record.named_columns.items()}
+    named = {kind: ", ".join(names) for kind, names in record.columns_to_read.items()}
     facts = {
         "table": Path(record.table).name,
         "column of ids": record.id_column,
+        **({"label set": spec.labels} if spec.labels else {}),
         "columns that were named": ", ".join(f"{kind}: {names}" for kind, names in named.items())
         or "none: extract found them",
         "corrections of labels": Path(record.corrections).name or "none",

@@ -25,7 +25,7 @@ def own_table(run: Run, store: Store) -> OwnTable:
     Raises:
         DataError: the store does not have it, or other rows or labels than when the run was fitted.
     """
-    table = choose_table(store, run.record.table, run.spec.split)
+    table = choose_table(store, run.record.table, run.spec.split, run.spec.labels)
     labels = table_labels(table, run.record.classes)
     # Rows of equal content may be on both sides of the split: ids and labels distinguish them.
     names, table_names = (

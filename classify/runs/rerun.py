@@ -154,18 +154,19 @@ def _table(run: Run, store: Store, log: Log) -> Table:
     Raises:
         DataError: there is no such table, or several.
     """
+    labels = run.spec.labels
     try:
-        return table_to_fit(store, run.record.table, run.spec.split, log)
+        return table_to_fit(store, run.record.table, run.spec.split, labels, log=log)
     except DataError as error:
         for header in store.headers():
             with suppress(DataError):
-                table = table_to_fit(store, header.source, run.spec.split)
+                table = table_to_fit(store, header.source, run.spec.split, labels)
                 if part_keys(table) == run.record.table_keys:
                     return table
         with suppress(DataError):
-            table = choose_table(store, None)
+            table = choose_table(store, None, labels=labels)
             log(f"{run.record.table} is not in {store.path}: {table.source} is fitted on instead")
-            return table_to_fit(store, table.source, run.spec.split, log)
+            return table_to_fit(store, table.source, run.spec.split, labels, log=log)
         raise DataError(f"{run.path} cannot be fitted again: {error}") from error
 
 

@@ -165,6 +165,7 @@ class RunRecord:
     # Runs of earlier programs have none of the following.
     defaults: dict[str, Any] = field(default_factory=dict)  # the head's options that were not set → value
     table_keys: dict[str, str] = field(default_factory=dict)  # by part, see `rows.part_keys`
+    label_set_columns: list[str] = field(default_factory=list)  # if it learned a label set, `FitSpec.labels`
     origin: Origin = field(default_factory=Origin)
 
     __repr__ = short_repr
@@ -173,6 +174,11 @@ class RunRecord:
     def stored(self) -> dict[str, FittedFeature]:
         """The features that a store has to hold."""
         return {name: record for name, record in self.features.items() if record}
+
+    @property
+    def columns_to_read(self) -> dict[str, list[str]]:
+        """The named columns by which other data is read: for labels, those of the label set it learned."""
+        return self.named_columns | ({"labels": self.label_set_columns} if self.label_set_columns else {})
 
     @property
     def names(self) -> dict[FeatureName, FittedFeature]:
@@ -630,7 +636,7 @@ def _version(folder: Path, content: dict[str, Any]) -> int:
 
 def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     """The spec and the record in the content of a `run.json` of the current version."""
-    content = {"task": MULTI, **content}  # older files have none
+    content = {"task": MULTI, "labels": "", **content}  # older files have none
     recorded = {field.name for field in fields(RunRecord)} & content.keys()
     record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

@@ -16,6 +16,7 @@ from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
+from encode_once.extract.readers.label_sets import NamedColumns, read_label_sets
 from encode_once.extract.readers.layouts import CONTAINERS, read_raw
 from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
@@ -51,6 +52,8 @@ def understand(
     keep_text: bool = False,
     skip_bad_rows: bool = False,
     needs_content: bool = True,
+    label_sets: Sequence[str] = (),
+    earlier_label_sets: Sequence[str] = (),
 ) -> Reading:
     """Read the tables of the data, with what was decided about their columns.
 
@@ -67,6 +70,8 @@ def understand(
         keep_text: keep None, nan and the like as captions and labels.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
+        label_sets: further labels of the rows, each as `label_sets.NamedColumns.parse` takes it.
+        earlier_label_sets: those of an earlier extract, which are read again if their columns are there.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
@@ -78,6 +83,10 @@ def understand(
         close = difflib.get_close_matches(data.name, siblings, 1)
         hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
         raise MissingDataError(f"{data}: no such file or folder; {hint}")
+    named_columns = [NamedColumns.parse(text) for text in label_sets]
+    names = [named.name for named in named_columns]
+    earlier = (NamedColumns.parse(text, is_new=False) for text in earlier_label_sets)
+    named_columns += [named for named in earlier if named.name not in names]
     bad_rows = BadRows(skip_bad_rows)
     texts = [images] if isinstance(images, str | os.PathLike) else images or ()
     folders = tuple(ImageFolder.parse(os.fspath(text)) for text in texts)
@@ -93,16 +102,23 @@ def understand(
     with file_errors(data):
         if not data.is_dir():
             check_regular(data)
-        raw = read_raw(data, options)
-        raw.sort(key=lambda part: not part.split.startswith("train"))
+        raw = _raw(data, options)
         parts, unread = _understood(raw, options)
         finder = ImageFinder(_root(data, raw), folders)
         built, image_warnings = build_tables(
             parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
         )
+        sets = read_label_sets(
+            named_columns, built, options, lambda others: _understood(_raw(data, others), others)[0]
+        )
     result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
+    for table, of_table in zip(built, result, strict=True):
+        table.label_sets = sets.sets.get(table.split, {})
+        of_table.decisions.update(sets.decisions.get(table.split, {}))
     unused = [line for part in raw for line in part.unused] + unread + unused_files(data, raw)
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
+    of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
+    warnings += [line for line in sets.warnings if line not in of_rows]
     return Reading({part.split: part for part in built}, result, warnings, unused)
 
 
@@ -119,6 +135,13 @@ def read(
         data, columns=columns, images=images, label_separator=label_separator, skip_bad_rows=skip_bad_rows
     )
     return reading.tables, reading.warnings + [f"not used: {line}" for line in reading.unused]
+
+
+def _raw(data: Path, options: ReadOptions) -> list[RawTable]:
+    """The raw tables of the data, that of the train split first."""
+    raw = read_raw(data, options)
+    raw.sort(key=lambda part: not part.split.startswith("train"))
+    return raw
 
 
 def _understood(raw: Sequence[RawTable], options: ReadOptions) -> tuple[list[SplitRows], list[str]]:

@@ -79,7 +79,7 @@ def describe(rows: SplitRows, table: Table) -> Understanding:
         "ids": _ids(rows),
         "images": _images(rows, table),
         "captions": _captions(rows, table),
-        "labels": _labels(rows, table),
+        "labels": labels_text(rows, table),
     }
     if table.unknown:
         decisions["unknown labels"] = _unknown(rows, table)
@@ -130,7 +130,8 @@ def _captions(rows: SplitRows, table: Table) -> str:
     return "; ".join([", ".join(parts), *rows.notes.get("captions", [])])
 
 
-def _labels(rows: SplitRows, table: Table) -> str:
+def labels_text(rows: SplitRows, table: Table) -> str:
+    """How the labels of a table were read, and how many classes there are."""
     if table.labels is None:
         hints = "; ".join(rows.choice.hints)
         others = f"; not used as labels: {_listed(list(rows.columns))}" if rows.columns and not hints else ""

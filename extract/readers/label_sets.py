@@ -1,0 +1,97 @@
+"""Further labels of the same rows: label sets, each read from columns of its own as the labels are."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from encode_once.cache.errors import UsageError
+from encode_once.cache.table import LabelSet, Table
+from encode_once.extract.readers.bad_rows import BadRows
+from encode_once.extract.readers.label_separation import separate_labels
+from encode_once.extract.readers.options import ReadOptions
+from encode_once.extract.readers.split_rows import SplitRows
+from encode_once.extract.readers.understanding import labels_text
+
+TEXT = re.compile(r"(?:([\w.+-]+)=)?([^=:].*?)(?::([^\w\s]+| ))?")  # NAME=COLUMNS:SEPARATOR
+
+
+@dataclass(frozen=True)
+class NamedColumns:
+    """The columns of a label set, as `Columns.labels` takes them, and what separates labels in a cell."""
+
+    text: str
+    name: str
+    columns: tuple[str, ...]
+    separator: str | None = None  # None: inferred from the whole column
+    is_new: bool = True  # else of an earlier extract; then it is dropped if its columns are gone
+
+    @classmethod
+    def parse(cls, text: str, *, is_new: bool = True) -> "NamedColumns":
+        """Parse `NAME=COLUMN`, `NAME=A,B,C` or `NAME=A:Z`; a column alone is its own name.
+
+        A separator may follow, as in `NAME=COLUMN:;`.
+
+        Raises:
+            UsageError: there is no column.
+        """
+        match = TEXT.fullmatch(text)
+        if not match:
+            raise UsageError(f"--label-set {text!r}: write NAME=COLUMN, or NAME=A:Z for one column per class")
+        name, column, separator = match.groups()
+        return cls(text, name or column, (column,), separator, is_new)
+
+
+@dataclass
+class ReadLabelSets:
+    """The label sets of each split, what was understood of them, and warnings."""
+
+    sets: dict[str, dict[str, LabelSet]] = field(default_factory=dict)  # split → name → label set
+    decisions: dict[str, dict[str, str]] = field(default_factory=dict)  # split → subject → what was decided
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_label_sets(
+    label_sets: Sequence[NamedColumns],
+    tables: Sequence[Table],
+    options: ReadOptions,
+    read: Callable[[ReadOptions], list[SplitRows]],
+) -> ReadLabelSets:
+    """Read the label sets of tables that were read with these options.
+
+    read: the rows of each split by options for reading.
+
+    Raises:
+        UsageError: the train table has no such column; a name occurs twice.
+        DataError: a cell is no label.
+    """
+    names = [named.name for named in label_sets]
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--label-set {repeated}: the name is used twice")
+    by_split, result = {table.split: table for table in tables}, ReadLabelSets()
+    for named in label_sets:
+        columns = replace(options.columns, labels=named.columns)
+        try:
+            parts = read(replace(options, columns=columns, bad_rows=BadRows(options.bad_rows.skip)))
+        except UsageError as error:
+            if named.is_new:
+                raise
+            result.warnings.append(f"the label set {named.name} is dropped: {error}")
+            continue
+        labels, separator = separate_labels(parts, named.separator)
+        for part, of_part in zip(parts, labels, strict=True):
+            if of_part is None or part.split not in by_split:
+                continue
+            table, of_ids = by_split[part.split], dict(zip(part.ids, of_part, strict=True))
+            aligned = [of_ids.get(row_id, ()) for row_id in table.ids]
+            label_set = LabelSet(named.text, list(named.columns), separator, aligned)
+            result.sets.setdefault(part.split, {})[named.name] = label_set
+            result.decisions.setdefault(part.split, {})[f"label set {named.name}"] = labels_text(
+                part, replace(table, labels=aligned)
+            )
+            if absent := sum(row_id not in of_ids for row_id in table.ids):
+                result.warnings.append(
+                    f"{part.files[0]}: {absent} rows cannot be read for the label set {named.name}: they "
+                    "have no label in it"
+                )
+        result.warnings += [f"label set {named.name}: {line}" for part in parts for line in part.warnings]
+    return result
