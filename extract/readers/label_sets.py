@@ -85,6 +85,7 @@ def read_label_sets(
             aligned = [of_ids.get(row_id, ()) for row_id in table.ids]
             label_set = LabelSet(named.text, list(named.columns), separator, aligned)
             result.sets.setdefault(part.split, {})[named.name] = label_set
+            part.choice.reasons["labels"] = "--label-set"
             result.decisions.setdefault(part.split, {})[f"label set {named.name}"] = labels_text(
                 part, replace(table, labels=aligned)
             )
