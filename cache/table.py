@@ -364,16 +364,17 @@ def _put(table: Table, file: h5py.File) -> None:
     if any(table.unknown):
         _put_labels(file, "unknown", table.unknown)
     if table.label_sets:
-        headers = {name: asdict(_header_of(label_set)) for name, label_set in table.label_sets.items()}
-        file.attrs.create(LABEL_SETS, json.dumps(headers).encode(), dtype=h5py.string_dtype())
-    for number, label_set in enumerate(table.label_sets.values()):
+        _put_label_sets(table.label_sets, file)
+
+
+def _put_label_sets(label_sets: dict[str, LabelSet], file: h5py.File) -> None:
+    headers = {name: _LabelSetHeader(s.text, s.columns, s.separator) for name, s in label_sets.items()}
+    text = json.dumps({name: asdict(header) for name, header in headers.items()}).encode()
+    file.attrs.create(LABEL_SETS, text, dtype=h5py.string_dtype())
+    for number, label_set in enumerate(label_sets.values()):
         _put_labels(file, f"{LABEL_SETS}/{number}", label_set.labels)
         if any(label_set.unknown):
             _put_labels(file, f"{LABEL_SETS}/{number}/unknown", label_set.unknown)
-
-
-def _header_of(label_set: LabelSet) -> _LabelSetHeader:
-    return _LabelSetHeader(label_set.text, label_set.columns, label_set.separator)
 
 
 def load_table(path: Path) -> Table:

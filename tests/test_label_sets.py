@@ -119,7 +119,7 @@ def test_the_table_with_the_set_is_chosen_among_several(extracted):
 def test_label_sets_are_saved_taken_and_chosen(tmp_path):
     labels = [("a",), (), ("b", "a")]
     first, second = (
-        LabelSet("é=A,B", ["A,B"], "|", labels),
+        LabelSet("é=A,B", ["A,B"], "|", labels, [(), ("b",), ()]),
         LabelSet("second=C", ["C"], " ", labels[::-1]),
     )
     table = Table(str(tmp_path / "t.csv"), ["1", "2", "3"], [""] * 3, ["x", "y", "z"], None)
@@ -131,7 +131,9 @@ def test_label_sets_are_saved_taken_and_chosen(tmp_path):
     loaded = load_table(tmp_path / "t.h5")
     assert loaded.label_sets == table.label_sets
     assert loaded.take([2, 0]).label_sets["é"].labels == [("b", "a"), ("a",)]
+    assert loaded.take([2, 1]).label_sets["é"].unknown == [(), ("b",)]
     chosen = with_label_set(loaded, "é")
+    assert chosen.unknown == [(), ("b",), ()]
     assert (chosen.labels, chosen.label_separator, [*chosen.label_sets]) == (labels, "|", ["é"])
     store.save(table)
     assert store.saved_label_sets(table) == {"é": "é=A,B", "second": "second=C"}

@@ -171,6 +171,8 @@ class _Chooser:
 
     def _unknown(self) -> str | None:
         """The column that lists each row's unknown labels."""
+        if self.columns.unknown == "":
+            return None
         if self.columns.unknown is not None:
             self.reasons["unknown"] = "--unknown-column"
             return self._named(self.columns.unknown)

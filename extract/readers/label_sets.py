@@ -69,7 +69,7 @@ def read_label_sets(
         raise UsageError(f"--label-set {repeated}: the name is used twice")
     by_split, result = {table.split: table for table in tables}, ReadLabelSets()
     for named in label_sets:
-        columns = replace(options.columns, labels=named.columns)
+        columns = replace(options.columns, labels=named.columns, unknown="")  # which is of the labels
         try:
             parts = read(replace(options, columns=columns, bad_rows=BadRows(options.bad_rows.skip)))
         except UsageError as error:
@@ -77,22 +77,32 @@ def read_label_sets(
                 raise
             result.warnings.append(f"the label set {named.name} is dropped: {error}")
             continue
-        labels, separator = separate_labels(parts, named.separator)
-        for part, of_part in zip(parts, labels, strict=True):
+        labels, unknown, separator = separate_labels(parts, named.separator, options.unknown)
+        for part, of_part, unknown_of_part in zip(parts, labels, unknown, strict=True):
             if of_part is None or part.split not in by_split:
                 continue
-            table, of_ids = by_split[part.split], dict(zip(part.ids, of_part, strict=True))
-            aligned = [of_ids.get(row_id, ()) for row_id in table.ids]
-            label_set = LabelSet(named.text, list(named.columns), separator, aligned)
+            table = by_split[part.split]
+            aligned, unknown_of_rows = (
+                _aligned(table.ids, part.ids, names) for names in (of_part, unknown_of_part)
+            )
+            label_set = LabelSet(named.text, list(named.columns), separator, aligned, unknown_of_rows)
             result.sets.setdefault(part.split, {})[named.name] = label_set
             part.choice.reasons["labels"] = "--label-set"
             result.decisions.setdefault(part.split, {})[f"label set {named.name}"] = labels_text(
-                part, replace(table, labels=aligned)
+                part, replace(table, labels=aligned, unknown=unknown_of_rows)
             )
-            if absent := sum(row_id not in of_ids for row_id in table.ids):
+            if absent := len({*table.ids} - {*part.ids}):
                 result.warnings.append(
                     f"{part.files[0]}: {absent} rows cannot be read for the label set {named.name}: they "
                     "have no label in it"
                 )
         result.warnings += [f"label set {named.name}: {line}" for part in parts for line in part.warnings]
     return result
+
+
+def _aligned(
+    ids: Sequence[str], ids_read: Sequence[str], names: Sequence[tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """The names of each of `ids`, () for one that was not read; [] if there are none of any row."""
+    of_ids = dict(zip(ids_read, names, strict=True)) if names else {}
+    return [of_ids.get(row_id, ()) for row_id in ids] if names else []

@@ -32,7 +32,8 @@ class Columns:
     """The names of a table's columns; those that are not set are guessed.
 
     `labels` are one column, or several: one for each class, or for each label of a row. Each may also be a
-    list `A,B,C` or a range `A:Z` in the table's order. `unknown` lists labels that a row may or may not have.
+    list `A,B,C` or a range `A:Z` in the table's order. `unknown` lists labels that a row may or may not have;
+    "": there is no such column.
     """
 
     id: str | None = None
@@ -76,7 +77,7 @@ class Columns:
             self.image if self.image in names else None,
             tuple(name for name in self.captions if name in names),
             self.labels if has_labels else (),
-            self.unknown if self.unknown in names else None,
+            self.unknown if self.unknown in ("", *names) else None,
         )
 
 

@@ -51,6 +51,16 @@ def test_a_label_set_has_the_labels_that_its_columns_give_as_labels(data, text, 
     assert shown == decision.replace("(--label-column)", "(--label-set)")
 
 
+def test_unknown_labels_of_a_set_are_those_of_its_own_columns(data):
+    rows = [(*row[:3], "-1" if row[0] == "2" else row[3], *row[4:], "cat") for row in ROWS]
+    table = understand(data(rows, header=f"{HEADER},UnknownLabels"), label_sets=["c=Red:Blue"]).tables[
+        "train"
+    ]
+    assert table.unknown[1] == ("cat",)
+    assert table.label_sets["c"].unknown == [(), ("Red",), (), (), ()]
+    assert table.label_sets["c"].labels == [("Red",), ("Blue",), ("Red", "Blue"), (), ("Blue",)]
+
+
 def test_each_label_set_has_a_separator_of_its_own(data):
     table = understand(data(), label_sets=["genre:;", "whole=genre:|"]).tables["train"]
     assert table.label_sets["genre"].labels[0] == ("drama", "black comedy")
