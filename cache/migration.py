@@ -2,7 +2,7 @@
 
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.store import Store
-from encode_once.cache.table import KIND, SINCE, load_table, save_table
+from encode_once.cache.table import KIND, SINCE, WITH_HEADER, load_table, save_table
 
 
 def migrate_store(store: Store) -> list[str]:
@@ -16,11 +16,10 @@ def migrate_store(store: Store) -> list[str]:
         DamagedError: a table is damaged.
     """
     store.check_writable()
-    name, current = KIND
     lines = []
     for path in store.table_files():
         version = read_stamp(path, KIND, SINCE)["version"]
-        if version == current:
+        if version >= WITH_HEADER:  # later versions are written for tables that need them
             continue
         table = load_table(path)
         if store.is_outdated(table):
@@ -30,7 +29,7 @@ def migrate_store(store: Store) -> list[str]:
             continue
         sources = store.sources(table)
         save_table(table, path, sources)
-        lines.append(f"{table.source}: {name} version {version} is now version {current}")
+        lines.append(f"{table.source}: version {version} is now version {WITH_HEADER}")
         unread = {table.source, *table.more_sources} - {source.path for source in sources}
         if unread:
             lines.append(

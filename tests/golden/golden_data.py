@@ -15,13 +15,17 @@ CLASSES = ("1", "2", "3")
 SIZE = 8  # of an image, in pixels
 
 
-def write_input(folder: Path) -> None:
-    """Write train.csv, test.csv and the images. The last caption of each table has no known word."""
+def write_input(folder: Path, unknown: bool = False) -> None:
+    """Write train.csv, test.csv and the images. The last caption of each table has no known word.
+
+    unknown: whether the train table also names labels of which it is not known whether a row has them.
+    """
     (folder / "data").mkdir(parents=True)
     draw = np.random.default_rng(2026)
     for split, rows in (("train", TRAIN), ("test", TEST)):
         labelled = split == "train"
-        lines = [["ImageID", *(["Labels"] if labelled else []), "Caption"]]
+        header = ["Labels", *(["unknown_labels"] if unknown else [])] if labelled else []
+        lines = [["ImageID", *header, "Caption"]]
         for row in range(rows):
             labels = draw.random(len(CLASSES)) < 0.5
             labels[row % len(CLASSES)] = True
@@ -30,8 +34,9 @@ def write_input(folder: Path) -> None:
             caption = "xyzzy" if row == rows - 1 else " ".join(words)
             name = f"{split}{row}.bmp"
             (folder / "data" / name).write_bytes(bitmap(colour.astype(np.uint8)))
-            names = " ".join(CLASSES[c] for c in np.flatnonzero(labels))
-            lines.append([name, *([names] if labelled else []), caption])
+            cells = [" ".join(CLASSES[c] for c in np.flatnonzero(labels))]
+            cells += [" ".join(CLASSES[c] for c in np.flatnonzero(~labels)[: row % 2])] if unknown else []
+            lines.append([name, *(cells if labelled else []), caption])
         with (folder / f"{split}.csv").open("w", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
 

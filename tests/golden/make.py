@@ -1,7 +1,7 @@
 """Make the golden files of a format: `python -m tests.golden.make PROGRAM FILE.zip`, see README.md.
 
 PROGRAM is a check-out of the commit whose files are wanted. It extracts, exports, fits and predicts on the
-data of `golden_data`; later programs are compared with what it wrote.
+data of `golden_data`; later programs are compared with what it wrote. With `unknown`, some labels are.
 """
 
 import os
@@ -31,11 +31,11 @@ KEPT = "store", "runs", "predictions", "vectors"
 LEFT_OUT = ".lock", ".owner", ".sqlite", ".html"
 
 
-def main(program: Path, file: Path, runs: Sequence[str]) -> None:
+def main(program: Path, file: Path, runs: Sequence[str], unknown: bool) -> None:
     """Write what a program makes of the data to a zip file."""
     shutil.rmtree(PLACE, ignore_errors=True)
     PLACE.mkdir()
-    write_input(PLACE / "input")
+    write_input(PLACE / "input", unknown)
     for name in ("image.onnx", "glove.txt"):
         shutil.copy(Path(__file__).with_name(name), PLACE)
     source = "".join(path.read_text() for path in (*program.glob("cli.py"), *program.glob("*/commands.py")))
@@ -71,4 +71,5 @@ def main(program: Path, file: Path, runs: Sequence[str]) -> None:
 
 if __name__ == "__main__":
     file = Path(sys.argv[2]).resolve()
-    main(Path(sys.argv[1]), file, [*RUNS] if file.name.startswith("runs") else [])  # else only the store
+    names = [*RUNS] if file.name.startswith("runs") else []  # else only the store
+    main(Path(sys.argv[1]), file, names, "unknown" in sys.argv[3:])

@@ -44,7 +44,7 @@ RUNS = ("folds", "forest", "knn", "linear", "mlp")
 ENCODERS = {"onnx:image": "image.onnx", "glove-50": "glove.txt"}
 VERSIONS = sorted(int(path.stem.removeprefix("runs-")) for path in FOLDER.glob("runs-*.zip"))
 FIRST = [3, 4, 6, 7]  # versions whose first program wrote less than its last
-STORES = [*(f"runs-{version}" for version in VERSIONS), "tables-2"]
+STORES = [*(f"runs-{version}" for version in VERSIONS), "tables-2", "tables-5"]
 
 
 @pytest.fixture(scope="session")
@@ -341,7 +341,8 @@ def test_a_store_has_the_rows_and_vectors_that_were_written(name, unpacked, tmp_
     store = Store(unpacked / name / "store", read_only=True)
     assert store.features() == ["glove-50/mean", "glove-50/tokens", "onnx:image/pooled"]
     assert verify(store) == []
-    write_input(tmp_path / "input")
+    has_unknown = name == "tables-5"
+    write_input(tmp_path / "input", has_unknown)
     for split, rows in (("train", TRAIN), ("test", TEST)):
         table = table_of(store, split)
         ids, cells = rows_of(tmp_path / "input" / f"{split}.csv")
@@ -350,6 +351,8 @@ def test_a_store_has_the_rows_and_vectors_that_were_written(name, unpacked, tmp_
         assert table.captions == [cell[-1] for cell in cells]
         expected = [tuple(cell[0].split()) for cell in cells] if split == "train" else None
         assert table.labels == expected
+        unknown = [tuple(cell[1].split()) for cell in cells] if has_unknown and split == "train" else []
+        assert table.unknown == unknown
         images = [(tmp_path / "input" / "data" / row_id).read_bytes() for row_id in ids]
         keys = b"".join(blake2b(image, digest_size=16).digest() for image in images)
         assert table.image_keys.tobytes() == keys
@@ -360,7 +363,7 @@ def test_a_store_has_the_rows_and_vectors_that_were_written(name, unpacked, tmp_
         np.testing.assert_array_equal(store.feature(feature).read(keys), vectors)
 
 
-@pytest.mark.parametrize("name", ["tables-2", "runs-3", f"runs-{VERSION}"])
+@pytest.mark.parametrize("name", ["tables-2", "runs-3", "tables-5", f"runs-{VERSION}"])
 def test_migrate_rewrites_tables_and_keeps_their_rows(name, unpacked, tmp_path):
     shutil.copytree(unpacked / name / "store", tmp_path / "store")
     store = Store(tmp_path / "store")
@@ -371,7 +374,7 @@ def test_migrate_rewrites_tables_and_keeps_their_rows(name, unpacked, tmp_path):
         for field in ("source", "images", "id_column", "label_separator", "named_columns", "more_sources"):
             assert getattr(table, field) == getattr(old, field)
     assert all(read_header(path).sources is not None for path in store.table_files())
-    if name == f"runs-{VERSION}":
+    if name in ("tables-5", f"runs-{VERSION}"):
         assert files_of(store.path) == files
     else:
         assert sum("is now version 4" in line for line in lines) == len(before)
@@ -394,6 +397,6 @@ def test_an_outdated_table_stays_as_it_is(unpacked, tmp_path, monkeypatch):
 
 def test_a_newer_table_says_to_update_the_program(unpacked, monkeypatch):
     path = next((unpacked / f"runs-{VERSION}" / "store" / "tables").glob("*.h5"))
-    monkeypatch.setattr("encode_once.cache.table.KIND", (TABLE[0], TABLE[1] - 1))
+    monkeypatch.setattr("encode_once.cache.table.KIND", (TABLE[0], 3))
     with pytest.raises(StoreError, match="newer encode-once wrote it: update this one"):
         load_table(path)
