@@ -21,9 +21,11 @@ from encode_once.cache.terminal import short_path
 from encode_once.classify.options import (
     HeadName,
     OptionSetting,
+    classes_option,
     decision_options,
     features_option,
     groups_option,
+    hierarchy_option,
     ignore_option,
     labels_option,
     scale_option,
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
 )
 @features_option
 @task_option
+@classes_option
+@hierarchy_option
 @split_option
 @groups_option
 @decision_options

@@ -1,6 +1,7 @@
 """Options and parameter types that the commands of stage 2 share."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -113,6 +114,53 @@ validation_option = click.option(
     metavar="KIND",
     help="Rows to tune on: tenth (of the train rows), folds (all, out of fold), or auto: folds for up to "
     "1,500 train rows.",
+)
+
+
+class ClassNames(click.ParamType):  # type: ignore[type-arg]
+    """`A,B`, or a file with a name on each line → names."""
+
+    name = "A,B|FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """Read the file, if there is one of that name."""
+        if not isinstance(value, str):
+            return list(value)
+        names = value.split(",")
+        try:
+            if Path(value).is_file():
+                names = Path(value).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            self.fail(f"{value} cannot be read: {error}", param, ctx)
+        return [name.strip() for name in names if name.strip()] or self.fail(
+            f"{value} has no names", param, ctx
+        )
+
+
+class HierarchyFile(click.ParamType):  # type: ignore[type-arg]
+    """A CSV file with the columns child and parent → its pairs."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the file."""
+        from encode_once.classify.data.hierarchy import read_hierarchy
+
+        return read_hierarchy(Path(value)) if isinstance(value, str) else value
+
+
+classes_option = click.option(
+    "--classes",
+    "only_classes",
+    type=ClassNames(),
+    default=(),
+    help="Labels to learn, or a file with one on each line. [default: all]",
+)
+hierarchy_option = click.option(
+    "--hierarchy",
+    type=HierarchyFile(),
+    default=(),
+    help="CSV of child,parent: each label implies those above it.",
 )
 task_option = click.option(
     "--task",

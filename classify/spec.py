@@ -18,6 +18,7 @@ from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
+from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS
 from encode_once.classify.data.rows import image_and_caption_keys
 from encode_once.classify.data.split_lists import with_list_files
@@ -55,10 +56,14 @@ class FitSpec:
         task: "multi", any number of labels per row, or "single", exactly one: the decision rule is argmax,
             and heads that can do so minimise the cross entropy of the softmax.
         labels: the label set to learn, see `extract --label-set`; by default the table's own labels.
+        only_classes: the labels to learn, in any order; by default all that occur.
+        hierarchy: pairs of a class and one above it, as `read_hierarchy` reads them: each label implies those
+            above it, in the table and in what is predicted.
 
     Raises:
         UsageError: unknown `tune_on`, `validation`, `scale`, `task`, objective or decision rule; a decision
-            rule that is not for the task.
+            rule or a hierarchy that is not for the task.
+        DataError: a class is above itself in the hierarchy.
     """
 
     head: str = "mlp"
@@ -74,6 +79,8 @@ class FitSpec:
     seed: int = 0
     task: str = MULTI
     labels: str = ""
+    only_classes: Sequence[str] = ()
+    hierarchy: Sequence[Sequence[str]] = ()
 
     __repr__ = short_repr
 
@@ -92,8 +99,14 @@ class FitSpec:
             "decision": decision_of(self.task, decision),
             "options": options,
             "features": tuple(self.features),
+            "only_classes": tuple(self.only_classes),
+            "hierarchy": Hierarchy(tuple(map(tuple, self.hierarchy))).edges,
             "split": with_list_files(self.split, os.path.relpath),
         }
+        if self.task == SINGLE and self.hierarchy:
+            raise UsageError(
+                "task single gives each row one label, and a hierarchy all above it: use --task multi"
+            )
         for name, value in values.items():
             object.__setattr__(self, name, value)  # the class is frozen
 
@@ -174,6 +187,8 @@ class FitSpec:
             "scale": self.scale,
             "seed": self.seed,
             "task": self.task,
+            "only_classes": sorted(self.only_classes),
+            "hierarchy": sorted(map(list, self.hierarchy)),
             "ids": table.ids,
             "labels": table.labels,
             **({"unknown": table.unknown} if table.unknown else {}),

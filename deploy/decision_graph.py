@@ -48,12 +48,36 @@ class DecisionGraph(nn.Module):
         else:
             self.choose = InOrder(MarginGraph(rule), rule, *bounds)
 
+        self.closed = UpwardGraph(rule)
+
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities, which are the scores if the rule does not calibrate them, and labels."""
         probabilities = scores.double()
         if self.calibration is not None:
             probabilities = self.calibration(probabilities)
-        return probabilities, self.choose(probabilities)
+        probabilities = self.closed(probabilities)
+        labels: Tensor = self.choose(probabilities)
+        return probabilities, self.closed(labels.float()) > 0 if self.closed.groups else labels
+
+
+class UpwardGraph(nn.Module):
+    """`raised`: values (b, c) → of each class the highest of its own and of those below it in a hierarchy."""
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__()
+        below: dict[int, list[int]] = {}
+        for child, parent in [] if rule.pairs is None else rule.pairs.tolist():
+            below.setdefault(parent, [parent]).append(child)
+        self.groups = [*below.values()]
+        places = {parent: len(rule.thresholds) + k for k, parent in enumerate(below)}
+        self.places = [places.get(column, column) for column in range(len(rule.thresholds))]
+
+    def forward(self, values: Tensor) -> Tensor:
+        """The values, closed upward."""
+        if not self.groups:
+            return values
+        highest = [values[:, group].amax(dim=1, keepdim=True) for group in self.groups]
+        return torch.cat([values, *highest], dim=1)[:, self.places]
 
 
 class LinesGraph(nn.Module):

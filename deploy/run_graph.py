@@ -104,7 +104,8 @@ def run_metadata(run: Run) -> dict[str, Any]:
 
     thresholds: of `scores`; None if the run decides by expected F1. features: name, key in the store (None
     for a feature that the run learned), length, width and first column of each; of tf-idf also its words and
-    their weights, of a table's column its categories.
+    their weights, of a table's column its categories. hierarchy: pairs of a class and one above it, by which
+    scores and labels are closed upward.
     """
     features: list[dict[str, Any]] = []
     first = 0
@@ -121,6 +122,9 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "decided": run.decision.summary["decided"],
         "features": features,
         "classes": run.record.classes,
+        "hierarchy": [[run.record.classes[c] for c in pair] for pair in run.pairs]
+        if run.pairs is not None
+        else [],
         "thresholds": thresholds if by_thresholds else None,
     }
 

@@ -1,25 +1,25 @@
 """The classes of a table, and its label matrix."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from encode_once.cache import Table
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, unknown_name
+from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import UNKNOWN, LabelMatrix, PartialLabels
 from encode_once.classify.partial import count, is_partial
 
-MULTI, SINGLE = TASKS = (
-    "multi",
-    "single",
-)  # any number of labels per row, or exactly one of two classes or more
+# Any number of labels per row, or exactly one of two classes or more.
+MULTI, SINGLE = TASKS = "multi", "single"
 
 
-def require_one_label(labels: PartialLabels, hint: str = "") -> None:
+def require_one_label(labels: PartialLabels, source: str = "the table", hint: str = "") -> None:
     """Refuse labels (n, c) for the task "single" unless each row has exactly one.
 
-    hint: what to do, at the end of the message.
+    source: what the rows are of. hint: what to do, at the end of the message.
 
     Raises:
         DataError: with the number of rows that have none or several; or there is one class only; or labels
@@ -35,11 +35,11 @@ def require_one_label(labels: PartialLabels, hint: str = "") -> None:
                                            (int((counts > 1).sum()), "have several")) if n]  # fmt: skip
     if parts:
         raise DataError(
-            f"task single requires exactly one label in each row, but of {len(labels)} rows "
+            f"task single requires exactly one label in each row, but of {len(labels)} rows of {source} "
             f"{' and '.join(parts)}{hint}"
         )
     if labels.shape[1] < 2:
-        raise DataError("task single requires two classes or more, and all rows have the same label")
+        raise DataError(f"task single requires two classes or more, but all rows of {source} have the same")
 
 
 def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> LabelMatrix:
@@ -69,3 +69,27 @@ def class_names(labels: Sequence[Sequence[str]]) -> list[str]:
         return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
 
     return sorted({label for row in labels for label in row}, key=natural)
+
+
+def restricted(classes: Sequence[str], chosen: Sequence[str]) -> list[str]:
+    """Those of the classes that are chosen, in their own order; all if none is chosen.
+
+    Raises:
+        UsageError: a chosen name is no class.
+    """
+    for name in chosen:
+        if name not in classes:
+            raise unknown_name("class", name, classes)
+    return [name for name in classes if name in {*chosen} or not chosen]
+
+
+def left_out(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> list[str]:
+    """A line about labels of rows that are not among the classes, and rows that are left without a label."""
+    counts = Counter(name for row in labels for name in {*row}.difference(classes))
+    if not counts:
+        return []
+    empty = sum(bool(row) and {*row}.isdisjoint(classes) for row in labels)
+    return [
+        f"--classes leaves out {len(counts)} of {len(counts) + len(classes)} classes, with {counts.total()} "
+        f"labels, and {empty} of {len(labels)} rows without a label: {short_list(sorted(counts))}"
+    ]

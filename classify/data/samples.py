@@ -1,7 +1,7 @@
 """A table with its features and labels as matrices."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,8 @@ from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, choose, load, trials
-from encode_once.classify.data.labels import class_names, table_labels
+from encode_once.classify.data.hierarchy import Hierarchy
+from encode_once.classify.data.labels import class_names, left_out, restricted, table_labels
 from encode_once.classify.partial import is_partial, positives, unknown_entries
 
 if TYPE_CHECKING:
@@ -93,17 +94,36 @@ def _size(X: Matrix, name: str) -> int:
     return length * width
 
 
-def load_samples(store: Store, names: Sequence[str], table: Table) -> Samples:
+def load_samples(
+    store: Store,
+    names: Sequence[str],
+    table: Table,
+    only_classes: Sequence[str] = (),
+    hierarchy: Hierarchy | None = None,
+) -> Samples:
     """The features of these names (see `choose`) and the labels of a labelled table.
 
+    Args:
+        only_classes: by default all labels that occur; warnings count what is left out.
+        hierarchy: by which labels are closed upward.
+
     Raises:
-        EncodeOnceError: a feature cannot be used, or no row has a label.
+        EncodeOnceError: a feature cannot be used, no row has a label, or a class is unknown.
     """
     assert table.labels is not None
-    samples = read_samples(store, names, table)
-    if not samples.classes:
+    if not any(table.labels):
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
-    return samples
+    closed, warnings = table, list[str]()
+    if hierarchy:
+        warnings = hierarchy.check(class_names(table.labels), table.source)
+        closed = hierarchy.close(table)
+    labels = closed.labels or []
+    classes = restricted(class_names(labels), only_classes)
+    warnings += left_out(labels, classes)
+    kept = [tuple(name for name in row if name in {*classes}) for row in labels]
+    samples = read_samples(store, names, replace(closed, labels=kept), classes)
+    samples.warnings.extend(warnings)
+    return replace(samples, table=table)
 
 
 def read_samples(

@@ -1,7 +1,7 @@
 """From scores to labels: the specification of a decision rule, and the rule that scores and labels give."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -18,6 +18,7 @@ from encode_once.classify.arrays import (
     as_partial_labels,
     as_scores,
 )
+from encode_once.classify.data.hierarchy import raised
 from encode_once.classify.decisions import guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
 from encode_once.classify.decisions.canonical import canonical_order
@@ -120,7 +121,9 @@ class DecisionSpec:
         parts += [f"{self.at_most} or fewer labels per row"] if self.at_most is not None else []
         return ", ".join(parts)
 
-    def fit(self, scores: Scores, labels: PartialLabels, intervals: bool = True) -> "DecisionRule":
+    def fit(
+        self, scores: Scores, labels: PartialLabels, intervals: bool = True, pairs: IntArray | None = None
+    ) -> "DecisionRule":
         """The rule for scores and labels (n, c), whatever the order of rows and classes.
 
         Unknown labels count neither as positive nor as negative: a class's threshold and calibration depend
@@ -128,12 +131,17 @@ class DecisionSpec:
 
         intervals: also compute what labels do not need: the thresholds' intervals and expected loss, and the
             thresholds beside expected-f1, which are NaN without.
+        pairs: of classes in a hierarchy, see `Hierarchy.pairs`; labels have to be closed upward.
 
         Raises:
             DataError: shapes that do not match, scores that are NaN or outside [0, 1], labels that are not 0
                 or 1; argmax of a single class.
-            UsageError: the thresholds are chosen by hand.
+            UsageError: the thresholds are chosen by hand; argmax of classes that do not exclude each other.
         """
+        if self.decide == "argmax" and pairs is not None:
+            raise UsageError(
+                "argmax gives each row one label, but classes of a hierarchy do not exclude each other"
+            )
         if self.objective == BY_HAND:
             raise UsageError(
                 f"{BY_HAND} thresholds are not tuned: they come from a file (tune RUN --from FILE)"
@@ -146,23 +154,29 @@ class DecisionSpec:
             )
         rows, classes = canonical_order(scores, labels)
         block = np.ix_(rows, classes)
-        rule = self._fitted(scores[block], labels[block], intervals)
-        frequent = np.argsort(-frequencies(labels)[classes], kind="stable")
         places = np.argsort(classes)
+        in_order = None if pairs is None else places[pairs]
+        rule = self._fitted(scores[block], labels[block], intervals, in_order)
+        frequent = np.argsort(-frequencies(labels)[classes], kind="stable")
         return DecisionRule(
             self,
             rule.estimate.of_classes(places),
             rule.calibration and rule.calibration.of_classes(places),
             precedence=classes[frequent],
             sizes=rule.sizes,
+            pairs=pairs,
         )
 
-    def fit_folds(self, scores: Scores, labels: PartialLabels, folds: IntArray) -> "tuple[DecisionRule, ...]":
+    def fit_folds(
+        self, scores: Scores, labels: PartialLabels, folds: IntArray, pairs: IntArray | None = None
+    ) -> "tuple[DecisionRule, ...]":
         """The rule of each fold, fitted on the rows (n,) of the others; for its rows alone."""
         others = (folds != fold for fold in range(folds.max() + 1))
-        return tuple(self.fit(scores[rows], labels[rows], intervals=False) for rows in others)
+        return tuple(self.fit(scores[rows], labels[rows], False, pairs) for rows in others)
 
-    def _fitted(self, scores: Scores, labels: PartialLabels, intervals: bool) -> "DecisionRule":
+    def _fitted(
+        self, scores: Scores, labels: PartialLabels, intervals: bool, pairs: IntArray | None
+    ) -> "DecisionRule":
         """The rule for scores and labels in canonical order."""
         calibration = None
         if self.calibration != "none":
@@ -170,7 +184,9 @@ class DecisionSpec:
         # The thresholds beside expected-f1 are for programs that only compare scores, as they are; argmax has
         # none.
         by_thresholds = self.decide == "thresholds"
-        values = calibration(scores) if calibration and by_thresholds else scores.astype(np.float64)
+        values = scores.astype(np.float64)
+        if by_thresholds:
+            values = raised(calibration(scores) if calibration else values, pairs)
         objective = Objective.of(self.objective)
         if self.decide == "argmax" or not (intervals or by_thresholds):
             thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
@@ -228,6 +244,7 @@ class DecisionRule:
     # tuning row has no label, and has no more labels than the one with the most, so that rows of exactly one
     # label get one.
     sizes: tuple[int, int] | None = None
+    pairs: IntArray | None = None  # (m, 2), a class and one above it: see `data.hierarchy`; as in `folds`
 
     __repr__ = short_repr
 
@@ -249,7 +266,7 @@ class DecisionRule:
 
     @property
     def has_plain_thresholds(self) -> bool:
-        """Whether the thresholds are of scores as they are, and no bounds apply to the number of labels."""
+        """Whether the thresholds are of scores as they are, and labels follow from them without bounds."""
         spec, thresholds = self.spec, self.thresholds
         calibrated = self.calibration is not None and spec.decide == "thresholds"
         return not (calibrated or spec.bounds != (0, None) or np.isnan(thresholds).any())
@@ -259,11 +276,18 @@ class DecisionRule:
         return self.choose(self.probabilities(scores))
 
     def probabilities(self, scores: Scores) -> Probabilities:
-        """Scores (n, c) as float64, calibrated if the rule does that."""
-        return self.calibration(scores) if self.calibration else scores.astype(np.float64)
+        """Scores (n, c) as float64, calibrated if the rule does that, and closed upward in a hierarchy."""
+        return raised(self.calibration(scores) if self.calibration else scores.astype(np.float64), self.pairs)
+
+    def with_pairs(self, pairs: IntArray | None) -> "DecisionRule":
+        """The same, and its folds, for classes in a hierarchy."""
+        return replace(self, pairs=pairs, folds=tuple(fold.with_pairs(pairs) for fold in self.folds))
 
     def choose(self, probabilities: Probabilities) -> LabelMatrix:
-        """The labels (n, c) of rows with probabilities (n, c)."""
+        """The labels (n, c) of rows with probabilities (n, c), closed upward in a hierarchy."""
+        return raised(self._chosen(probabilities), self.pairs)
+
+    def _chosen(self, probabilities: Probabilities) -> LabelMatrix:
         spec, thresholds = self.spec, self.thresholds
         by_thresholds = spec.decide == "thresholds"
         if by_thresholds and spec.bounds == (0, None):

@@ -19,11 +19,12 @@ from encode_once.classify.arrays import (
     RowIndex,
     Scores,
 )
+from encode_once.classify.data.hierarchy import levels
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation import intervals
-from encode_once.classify.evaluation.metrics import Metrics, measure
+from encode_once.classify.evaluation.metrics import Metrics, by_level, measure
 from encode_once.classify.evaluation.shown import ShownMetrics, metrics_html
 
 if TYPE_CHECKING:
@@ -127,6 +128,9 @@ class Evaluation:
         )
         probabilities, predictions = self.probabilities[block], self.predictions[block]
         metrics = measure(kept.labels, predictions, probabilities, classes)
+        if "levels" in self.metrics:
+            places = [self.metrics["per_class"][column]["level"] for column in columns]
+            metrics["levels"] = by_level(kept.labels, predictions, probabilities, places)
         before = self.metrics["per_class"]
         metrics["per_class"] = [
             {**before[column], **row} for column, row in zip(columns, metrics["per_class"], strict=True)
@@ -148,8 +152,18 @@ def measure_rule(
     probabilities: Probabilities,
     classes: Sequence[str],
 ) -> Metrics:
-    """The metrics of predictions (n, c), with the thresholds that made them and the rule in words."""
+    """The metrics of predictions (n, c), with the thresholds that made them and the rule in words.
+
+    With a hierarchy, also those of its levels.
+    """
     metrics = measure(labels, predictions, probabilities, classes)
+    if rule.pairs is not None:
+        places = levels(rule.pairs, len(classes))
+        metrics["levels"] = by_level(labels, predictions, probabilities, places)
+        metrics["per_class"] = [
+            {"label": row["label"], "level": level, **row}
+            for row, level in zip(metrics["per_class"], places, strict=True)
+        ]
     if rule.spec.decide != "thresholds":  # no threshold belongs next to the F1 of sets and argmax
         rule = replace(rule, estimate=ThresholdEstimate(np.full(len(classes), np.nan)))
     per_class = zip(metrics["per_class"], rule.per_class(), strict=True)

@@ -58,10 +58,24 @@ class ConfusionCell(TypedDict):
     rows: int
 
 
+class LevelMetrics(TypedDict):
+    """The metrics of the classes of one level of a hierarchy."""
+
+    level: int  # 1: without a class above
+    classes: int
+    micro_f1: float
+    macro_f1: float
+    mAP: float | None
+    precision: float
+    recall: float
+    support: int  # labels of these classes
+
+
 class ClassMetrics(TypedDict):
     """The metrics of one class."""
 
     label: str
+    level: NotRequired[int]  # of the hierarchy, if there is one
     threshold: NotRequired[float | None]  # None: the class has none, or a different one in each fold
     interval: NotRequired[list[float] | None]  # of the threshold
     precision: float
@@ -95,6 +109,7 @@ class Metrics(TypedDict):
     roc_auc: NotRequired[float | None]
     confusion: NotRequired[list[ConfusionCell]]
     unknown: NotRequired[int]  # entries (row, class) that are unknown, and not measured, if there are any
+    levels: NotRequired[list[LevelMetrics]]  # of the hierarchy, see `by_level`
     objective: NotRequired[str]
     decided: NotRequired[str]  # the decision rule in words
     guarantee: NotRequired[str]  # the costs of a guaranteed precision or recall
@@ -227,6 +242,33 @@ def roc_auc(labels: BoolArray, scores: NDArray[np.floating]) -> float | None:
         return None
     below = sum(np.searchsorted(negatives, positives, side).mean() for side in ("left", "right"))
     return float(below / 2 / len(negatives))
+
+
+def by_level(
+    labels: PartialLabels,
+    predictions: LabelMatrix,
+    scores: NDArray[np.floating],
+    levels: Sequence[int],
+) -> list[LevelMetrics]:
+    """The metrics of each level; labels, predictions and scores are (n, c), levels (c,)."""
+    rows: list[LevelMetrics] = []
+    for level in sorted({*levels}):
+        columns = np.flatnonzero(np.equal(levels, level))
+        names = [str(column) for column in columns]
+        of_level = measure(labels[:, columns], predictions[:, columns], scores[:, columns], names)
+        rows.append(
+            {
+                "level": level,
+                "classes": len(columns),
+                "micro_f1": of_level["micro_f1"],
+                "macro_f1": of_level["macro_f1"],
+                "mAP": of_level["mAP"],
+                "precision": of_level["precision"],
+                "recall": of_level["recall"],
+                "support": sum(row["support"] for row in of_level["per_class"]),
+            }
+        )
+    return rows
 
 
 def applies(metrics: Mapping[str, Any], name: str) -> bool:

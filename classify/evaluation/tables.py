@@ -51,6 +51,8 @@ def metrics_text(metrics: Metrics) -> str:
     lines = [table_text(classes), "", about(metrics)]
     lines += ["  ".join(f"{name} {cell_text(metrics[name])}" for name in names) for names in shown(metrics)]
     lines += confusion_lines(metrics)
+    if "levels" in metrics:
+        lines += ["", *table_text(metrics["levels"]).split("\n")]
     lines += [metrics["guarantee"]] if metrics.get("guarantee") else _never_predicted(metrics)
     lines += [*without_positives(metrics), *of_one_class(metrics)]
     if unknown := metrics.get("unknown"):
@@ -166,6 +168,7 @@ def comparison_text(comparison: Comparison) -> str:
     lines = [f"caveat: {caveat}" for caveat in comparison["caveats"]]
     lines += [f"{comparison['n']} rows; brackets: 95 % intervals (paired for differences)"]
     lines += [table_text(figures), "", table_text(changes), "", table_text(counts), "", *named]
+    lines += without_positives(runs[0])
     return "\n".join([*lines, f"expect about {c / 20:.1f} of {c} classes to differ by chance"])
 
 

@@ -22,9 +22,11 @@ from encode_once.classify.options import (
     HeadName,
     HeadValues,
     by_head,
+    classes_option,
     decision_options,
     features_option,
     groups_option,
+    hierarchy_option,
     labels_option,
     scale_option,
     split_option,
@@ -64,6 +66,8 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 @click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
 @task_option
+@classes_option
+@hierarchy_option
 @split_option
 @groups_option
 @decision_options
@@ -79,7 +83,11 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 @store_option
 @json_option
 def sweep(
-    settings: Sequence[tuple[str, str, Any]], decision: dict[str, Any], as_json: bool, **options: Any
+    settings: Sequence[tuple[str, str, Any]],
+    decision: dict[str, Any],
+    only_classes: Sequence[str],
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Fit heads on sets of features with several settings, and rank them with 95 % intervals.
 
@@ -96,8 +104,12 @@ def sweep(
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import sweep as fit_all
+    from encode_once.classify.spec import check_decision
 
-    rows = fit_all(**options, decision=DecisionSpec(**decision), grid=by_head(settings), log=say)
+    rule, classes = DecisionSpec(**decision), [*only_classes]
+    if decision:
+        check_decision(options["task"], rule)
+    rows = fit_all(**options, decision=rule, classes=classes, grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
     say_next("evaluate", *_best(rows))
 

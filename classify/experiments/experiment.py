@@ -10,6 +10,7 @@ from encode_once.cache import DataError, Store
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.hierarchy import read_hierarchy
 from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
@@ -56,6 +57,7 @@ class Experiment:
         of the split and the validation rows, too.
     search: number of settings of each head that Optuna tries, if the head has options to search.
     by: the metric that ranks; by default the objective's.
+    classes: those to learn, `only_classes` of `FitSpec`; hierarchy: its pairs, or the path of a CSV file.
     Other fields are those of `FitSpec` and `DecisionSpec`.
     """
 
@@ -73,6 +75,8 @@ class Experiment:
     scale: str = "auto"
     tune_on: str = "inner"
     task: str = "multi"
+    classes: list[str] = field(default_factory=list)
+    hierarchy: str | list[list[str]] = ""
     objective: str = "auto"
     decide: str = "auto"
     calibrate: str = "auto"
@@ -158,7 +162,14 @@ class Experiment:
                 scale=self.scale,
                 task=self.task,
                 labels=self.labels,
+                only_classes=self.classes,
+                hierarchy=self._pairs(),
             )
+
+    def _pairs(self) -> Sequence[Sequence[str]]:
+        if isinstance(self.hierarchy, str):
+            return read_hierarchy(Path(self.hierarchy)) if self.hierarchy else ()
+        return self.hierarchy
 
     def tasks(self, store: Store, log: Log) -> list[Task]:
         """All that is to be fitted, each once.

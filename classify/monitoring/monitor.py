@@ -28,7 +28,7 @@ from encode_once.classify.arrays import (
 )
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Block, Matrix
-from encode_once.classify.data.labels import class_names, table_labels
+from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys, content_order
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.evaluation.evaluation import Evaluation
@@ -165,7 +165,7 @@ def rows_of_table(run: Run, store: Store, table: Table) -> NewRows:
     truth, unknown = None, dict[str, int]()
     if table.labels is not None:
         labels = [table.labels[row] for row in kept]
-        truth = table_labels(table, run.record.classes)[kept]
+        truth = run.labels_of(table)[kept]
         names = [name for name in class_names(labels) if name not in {*run.record.classes}]
         unknown = {name: sum(name in row for row in labels) for name in names}
     if unknown:

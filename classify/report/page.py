@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from encode_once.classify.arrays import LabelMatrix
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import applies
-from encode_once.classify.evaluation.tables import compared, shown
+from encode_once.classify.evaluation.tables import compared, of_one_class, shown, without_positives
 from encode_once.classify.pages.render import render, script_json
 from encode_once.classify.partial import is_partial, positives, unknown_entries
 from encode_once.classify.report.gallery import GalleryRow
@@ -54,6 +54,7 @@ def page(
             {
                 "summary": run,
                 "shown": chain(*shown(run["metrics"])),
+                "notes": [*without_positives(run["metrics"]), *of_one_class(run["metrics"])],
                 "live": [name for name in LIVE if applies(run["metrics"], name)],
                 "data": "/".join(Path(run["about"]["data"]).parts[-2:]),  # the rest is the reader's machine
                 "gallery": gallery,

@@ -22,6 +22,7 @@ from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import Grouping
+from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import SINGLE, require_one_label
 from encode_once.classify.data.rows import content_keys, part_keys
 from encode_once.classify.data.samples import Samples, load_samples
@@ -73,12 +74,12 @@ def fit(
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
-    samples = load_samples(
-        store, spec.features, table or table_to_fit(store, spec.data, spec.split, spec.labels)
-    )
+    table = table or table_to_fit(store, spec.data, spec.split, spec.labels)
+    samples = load_samples(store, spec.features, table, spec.only_classes, Hierarchy(spec.hierarchy))
     table = samples.table
     if spec.task == SINGLE:
-        require_one_label(samples.Y, f" of {table.source}: fit with --task multi")
+        hint = ": fit with --task multi" + (", or without --classes" if spec.only_classes else "")
+        require_one_label(samples.Y, table.source, hint)
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
     options = spec.head_options
@@ -120,6 +121,7 @@ def fit(
         warnings.append(
             f"no row to fit on has one of the labels {short_list(untrained)}: they are not learned"
         )
+    pairs = Hierarchy(spec.hierarchy).pairs(samples.classes)
     seconds = round(time.perf_counter() - started, 3)
     record = replace(
         _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code, spec.labels),
@@ -140,7 +142,7 @@ def fit(
         fitted.validation,
         evaluated,
         keys[np.union1d(rows, folds[0]) if spec.tune_on == "eval" else rows],
-        decide(spec.decision, fitted.validation, evaluated, spec.tune_on),
+        decide(spec.decision, fitted.validation, evaluated, spec.tune_on, pairs),
         fitted.model.head.history_,
     )
     metrics, predictions = measure_kept(result)

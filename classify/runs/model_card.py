@@ -173,6 +173,9 @@ def _evaluation(run: Run, metrics: Metrics) -> Iterator[str]:
             if applies(metrics, name)
         ]
     )
+    if "levels" in metrics:
+        yield "By level of the hierarchy, from the classes without one above them:"
+        yield markdown_text([*metrics["levels"]])
     notes = [
         f"{metrics['n']} eval rows (split {metrics['split']}). Labels: {metrics['decided']}; tuned on "
         f"{metrics['tuned_on']}.",

@@ -6,7 +6,6 @@ import numpy as np
 
 from encode_once.cache import DataError, Store, Table
 from encode_once.classify.arrays import RowIndex
-from encode_once.classify.data.labels import table_labels
 from encode_once.classify.data.rows import content_keys, match
 from encode_once.classify.data.tables import choose_table
 from encode_once.classify.runs.run import Run
@@ -26,7 +25,7 @@ def own_table(run: Run, store: Store) -> OwnTable:
         DataError: the store does not have it, or other rows or labels than when the run was fitted.
     """
     table = choose_table(store, run.record.table, run.spec.split, run.spec.labels)
-    labels = table_labels(table, run.record.classes)
+    labels = run.labels_of(table)
     # Rows of equal content may be on both sides of the split: ids and labels distinguish them.
     names, table_names = (
         [(name, row.tobytes()) for name, row in zip(ids, labels_of, strict=True)]

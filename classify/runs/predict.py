@@ -21,7 +21,8 @@ from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.features import FeatureSource, LearnedFeature, find_feature
 from encode_once.classify.data.groups import CONTENT, Grouping
-from encode_once.classify.data.labels import class_names, table_labels
+from encode_once.classify.data.hierarchy import Hierarchy
+from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
@@ -201,7 +202,8 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
         raise DataError(f"{table.source} has no labels to measure against")
     classes, names = run.record.classes, class_names(table.labels)
     of_run = set(classes)
-    unknown = [name for name in names if name not in of_run]
+    above = Hierarchy(run.spec.hierarchy).above
+    unknown = [name for name in names if of_run.isdisjoint((name, *above.get(name, ())))]
     if len(unknown) == len(names):
         others = short_list(unknown)
         content = f"only labels that {run.path} does not know ({others})" if names else "no labels"
@@ -234,7 +236,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
             f"intervals keep rows of equal content together: {table.source} has nothing for "
             f"--groups {run.spec.groups}"
         )
-    labels = table_labels(table, classes)[~seen]
+    labels = run.labels_of(table)[~seen]
     ids = [table.ids[row] for row in np.flatnonzero(~seen)]
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
     probabilities = run.decision.probabilities(rows.scores)

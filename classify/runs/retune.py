@@ -5,7 +5,7 @@ from typing import TypedDict, cast
 
 import numpy as np
 
-from encode_once.classify.arrays import LabelMatrix, Probabilities
+from encode_once.classify.arrays import IntArray, LabelMatrix, Probabilities
 from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.decisions.objectives import BY_HAND
@@ -26,20 +26,28 @@ COMPARED_RULES = {
 }
 
 
-def decide(spec: DecisionSpec, validation: ScoredRows, evaluated: ScoredRows, tune_on: str) -> DecisionRule:
+def decide(
+    spec: DecisionSpec,
+    validation: ScoredRows,
+    evaluated: ScoredRows,
+    tune_on: str,
+    pairs: IntArray | None = None,
+) -> DecisionRule:
     """The decision rule that a run's kept scores and labels give.
 
     With cross-validation also the rule of each fold, fitted on the other folds: these rules label the rows,
     so that no row affects its own labels. The rule itself is fitted on all rows and is for new ones.
 
+    pairs: of classes in a hierarchy, see `DecisionSpec.fit`.
+
     Raises:
         DataError: scores that are no probabilities.
     """
     tuned_on = evaluated if tune_on == "eval" else validation
-    rule = spec.fit(tuned_on.scores, tuned_on.labels)
+    rule = spec.fit(tuned_on.scores, tuned_on.labels, pairs=pairs)
     if evaluated.folds is None or tune_on == "eval" or not spec.learns:
         return rule
-    return replace(rule, folds=spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds))
+    return replace(rule, folds=spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds, pairs))
 
 
 def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
@@ -55,9 +63,10 @@ def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
     if spec.objective == BY_HAND and spec.decide != "thresholds":
         spec = replace(spec, objective=USUAL_OBJECTIVE)
     if spec.objective == BY_HAND:
-        run.decision = DecisionRule.by_hand(run.decision.thresholds, spec.at_least, spec.at_most)
+        by_hand = DecisionRule.by_hand(run.decision.thresholds, spec.at_least, spec.at_most)
+        run.decision = by_hand.with_pairs(run.pairs)
     else:
-        run.decision = decide(spec, run.validation, run.eval, run.spec.tune_on)
+        run.decision = decide(spec, run.validation, run.eval, run.spec.tune_on, run.pairs)
     return measure_kept(run)
 
 

@@ -49,9 +49,18 @@ from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import html_heading, html_table, html_warnings, short_repr
 from encode_once.cache.terminal import print_message, short_list, short_path
 from encode_once.classify import heads
-from encode_once.classify.arrays import BoolArray, LabelMatrix, Scores, State, Vectors
+from encode_once.classify.arrays import (
+    BoolArray,
+    IntArray,
+    LabelMatrix,
+    PartialLabels,
+    Scores,
+    State,
+    Vectors,
+)
 from encode_once.classify.data.columns import is_of_column
-from encode_once.classify.data.labels import MULTI
+from encode_once.classify.data.hierarchy import Hierarchy
+from encode_once.classify.data.labels import MULTI, table_labels
 from encode_once.classify.data.learned import make_vectoriser
 from encode_once.classify.data.matrix import MatrixLike
 from encode_once.classify.data.rows import content_keys, image_and_caption_keys
@@ -337,6 +346,15 @@ class Run:
         return html_heading(str(self.path)) + html_table([facts]) + metrics + warnings
 
     @property
+    def pairs(self) -> IntArray | None:
+        """The pairs of classes in the hierarchy, see `Hierarchy.pairs`."""
+        return Hierarchy(self.spec.hierarchy).pairs(self.record.classes)
+
+    def labels_of(self, table: Table) -> PartialLabels:
+        """The labels (n, c) of a table's rows, closed upward, without those that the run does not know."""
+        return table_labels(Hierarchy(self.spec.hierarchy).close(table), self.record.classes)
+
+    @property
     def _fitted(self) -> str:
         """What the model is, in a few words."""
         features = short_list([*self.record.features])
@@ -608,6 +626,7 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
     if version < WITH_FOLD_RULES and learns and evaluated.folds is not None and not decision.folds:
         rules = decision.spec.fit_folds(evaluated.scores, evaluated.labels, evaluated.folds)
         decision = replace(decision, folds=rules)
+    decision = decision.with_pairs(Hierarchy(spec.hierarchy).pairs(record.classes))
     return Run(path, spec, record, load_model, validation, evaluated, fitted_on, decision, history, version)
 
 
@@ -636,7 +655,13 @@ def _version(folder: Path, content: dict[str, Any]) -> int:
 
 def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     """The spec and the record in the content of a `run.json` of the current version."""
-    content = {"task": MULTI, "labels": "", **content}  # older files have none
+    content = {
+        "task": MULTI,
+        "labels": "",
+        "only_classes": [],
+        "hierarchy": [],
+        **content,
+    }  # older files have none
     recorded = {field.name for field in fields(RunRecord)} & content.keys()
     record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

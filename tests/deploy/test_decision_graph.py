@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from encode_once.cache.process import silenced
 from encode_once.classify import DecisionSpec
+from encode_once.classify.data.hierarchy import raised
 from encode_once.classify.decisions.expected_f1 import expected_f1
 from encode_once.deploy.decision_graph import DecisionGraph, ExpectedF1Graph, _nodes
 
@@ -76,6 +77,22 @@ def test_onnxruntime_chooses_the_labels_of_the_rule(spec, n, c, least):
     expected = rule.probabilities(scores)
     np.testing.assert_allclose(probabilities, expected, atol=1e-12)
     np.testing.assert_array_equal(labels, rule.choose(expected))
+
+
+@pytest.mark.parametrize("spec", [DecisionSpec(), DecisionSpec("macro", at_most=2)], ids=str)
+def test_onnxruntime_closes_scores_and_labels_upward(spec):
+    c = 7
+    pairs = np.array([[0, 1], [0, 4], [1, 4], [2, 4], [3, 5], [0, 5]])
+    rng = np.random.default_rng(0)
+    rule = spec.fit(sigmoid(rng.normal(size=(60, c))), raised(rng.random((60, c)) < 0.2, pairs), pairs=pairs)
+    scores = sigmoid(rng.normal(size=(50, c)) * 3 - 1)
+    probabilities, labels = run_graph(rule, scores)
+    expected = rule.probabilities(scores)
+    np.testing.assert_allclose(probabilities, expected, atol=1e-12)
+    np.testing.assert_array_equal(labels, rule.choose(expected))
+    without = rule.with_pairs(None)
+    assert (labels != without(scores)).any()
+    assert (probabilities - without.probabilities(scores) > 0.01).any()
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.booleans())

@@ -1,16 +1,20 @@
 """Runs of one label per row, of a single class, of some of the classes, and of a hierarchy of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, f1_score
 
 from encode_once.cache import DataError, Store, Table, UsageError, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.evaluation.metrics import by_level
+from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import evaluate, predict
-from encode_once.classify.runs.retune import compare_rules
+from encode_once.classify.runs.retune import compare_rules, evaluate_kept
 from encode_once.classify.spec import FitSpec
 
 N = 240
@@ -70,7 +74,7 @@ def test_each_row_gets_its_likeliest_class_by_every_kind_of_head(single, head, t
 def test_a_table_of_no_or_several_labels_is_refused_with_counts(tmp_path):
     store = stored(tmp_path, [("cat",), ("dog",), ("cat", "dog"), (), ()] * 8)
     with pytest.raises(
-        DataError, match=r"of 40 rows 16 have none and 8 have several of .*train.csv: fit with --ta"
+        DataError, match=r"of 40 rows of .*train.csv 16 have none and 8 have several: fit with --t"
     ):
         fit(store, "linear", task="single", run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -109,6 +113,158 @@ def test_a_run_is_evaluated_on_rows_of_several_labels_without_an_accuracy(single
     folder = tmp_path / "other"
     folder.mkdir()
     other = stored(folder, [("cat",), ("dog", "boat"), ("cow",)] * 5, "other.csv")
-    evaluation, _ = evaluate(run, other, other.load(other.headers()[0]))
+    evaluation = evaluate(run, other, other.load(other.headers()[0]))
     assert "accuracy" not in evaluation.metrics
     assert evaluation.metrics["n"] == 15
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A store whose rows have any number of labels."""
+    rng = np.random.default_rng(2)
+    names = np.array(["cat", "dog", "boat", "car"])
+    labels = [tuple(map(str, names[row])) for row in rng.random((N, 4)) < [0.4, 0.3, 0.3, 0.2]]
+    return stored(tmp_path_factory.mktemp("several"), labels)
+
+
+def test_classes_are_restricted_and_what_is_left_out_is_counted(several, tmp_path, fit_once):
+    run, _ = fit(several, "linear", only_classes=["dog", "cat"], run=tmp_path / "run")
+    table = several.load(several.headers()[0])
+    assert run.record.classes == ["cat", "dog"]  # in their own order
+    left_out = [name for row in table.labels for name in row if name not in ("cat", "dog")]
+    empty = sum(bool(row) and not {*row} & {"cat", "dog"} for row in table.labels)
+    assert run.record.warnings == [
+        f"--classes leaves out 2 of 4 classes, with {len(left_out)} labels, and {empty} of {N} rows without "
+        "a label: boat, car"
+    ]
+    assert empty
+    assert len(run.eval.ids) + len(run.fitted_on) == N  # no row is left out
+    assert json.loads((tmp_path / "run/run.json").read_text())["only_classes"] == ["dog", "cat"]
+    assert load_run(tmp_path / "run").spec.only_classes == ("dog", "cat")
+    assert own_table(run, several).table.ids == table.ids
+    orders = ["cat", "dog"], ["dog", "cat"]
+    order = (FitSpec(only_classes=names).identity(several) for names in orders)
+    assert len({FitSpec().identity(several), *order}) == 2
+
+
+def test_an_unknown_class_is_refused_and_single_labels_must_remain(several, single, tmp_path):
+    with pytest.raises(UsageError, match=r"unknown class 'cats': did you mean 'cat'\?"):
+        fit(several, "linear", only_classes=["cats"], run=tmp_path / "run")
+    with pytest.raises(DataError, match=r"have none: fit with --task multi, or without --classes"):
+        fit(single, "linear", task="single", only_classes=["cat", "dog"], run=tmp_path / "run")
+
+
+HIERARCHY = [("cat", "pet"), ("dog", "pet"), ("pet", "thing"), ("car", "thing"), ("lion", "thing")]
+
+
+@pytest.fixture(scope="module")
+def below(several, tmp_path_factory):
+    """A run of these classes, cross-validated, so that each fold has a rule of its own."""
+    folder = tmp_path_factory.mktemp("below") / "run"
+    run, _ = fit(several, "linear", hierarchy=HIERARCHY, split="kfold:3", run=folder)
+    return run
+
+
+def closed(labels, classes):
+    """By the definition: whether each label, or one below it, is among the labels."""
+    column = {name: k for k, name in enumerate(classes)}
+    expected = labels.copy()
+    for name in ("cat", "dog"):
+        expected[:, column["pet"]] |= labels[:, column[name]]
+    for name in ("cat", "dog", "pet", "car"):
+        expected[:, column["thing"]] |= labels[:, column[name]]
+    return expected
+
+
+def test_labels_of_the_table_are_closed_upward(several, below):
+    assert below.record.classes == ["boat", "car", "cat", "dog", "pet", "thing"]
+    np.testing.assert_array_equal(closed(below.eval.labels, below.record.classes), below.eval.labels)
+    pet, both = (below.eval.labels[:, columns] for columns in ([4], [2, 3]))
+    np.testing.assert_array_equal(pet[:, 0], both.any(axis=1))
+    (line,) = below.record.warnings
+    assert line.startswith("1 of 6 names of the hierarchy are neither labels of ")
+    assert own_table(below, several).table.labels == several.load(several.headers()[0]).labels
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        DecisionSpec(),
+        DecisionSpec("macro"),
+        DecisionSpec("micro", calibrate="isotonic", at_most=1),
+        DecisionSpec("precision:0.9"),
+        DecisionSpec("none"),
+    ],
+    ids=str,
+)
+def test_predictions_and_scores_are_closed_upward_by_every_rule(below, spec, tmp_path):
+    run = replace(below, path=tmp_path / "run")
+    _, predictions = retune(run, spec)
+    evaluation = evaluate_kept(run)
+    new = run.decision(np.random.default_rng(0).random((50, 6)).astype(np.float32))
+    for labels in (predictions, new):
+        np.testing.assert_array_equal(closed(labels, run.record.classes), labels)
+    p = evaluation.probabilities
+    assert (p[:, 5] >= p[:, 4]).all()
+    assert (p[:, 4] >= p[:, 2:4].max(axis=1)).all()
+    assert (p[:, 5] >= p[:, 1]).all()
+    run.save(*retune(run, spec))
+    again = load_run(run.path)
+    scores = run.eval.scores
+    np.testing.assert_array_equal(again.decision(scores), run.decision(scores))
+    assert len(again.decision.folds) == len(run.decision.folds)
+    for kept, fold in zip(again.decision.folds, run.decision.folds, strict=True):
+        np.testing.assert_array_equal(kept(scores), fold(scores))
+
+
+def test_metrics_of_levels_are_those_of_their_classes(below):
+    evaluation = evaluate_kept(below)
+    levels = {"boat": 1, "thing": 1, "car": 2, "pet": 2, "cat": 3, "dog": 3}
+    metrics = json.loads((below.path / "metrics.json").read_text())
+    assert {row["label"]: row["level"] for row in metrics["per_class"]} == levels
+    assert [row["level"] for row in metrics["levels"]] == [1, 2, 3]
+    for row in metrics["levels"]:
+        columns = [k for k, name in enumerate(below.record.classes) if levels[name] == row["level"]]
+        truth, predicted = below.eval.labels[:, columns], evaluation.predictions[:, columns]
+        for average in ("micro", "macro"):
+            expected = f1_score(truth, predicted, average=average, zero_division=0)
+            assert row[f"{average}_f1"] == pytest.approx(expected)
+        expected = average_precision_score(truth, evaluation.probabilities[:, columns])
+        assert row["mAP"] == pytest.approx(expected)
+        assert (row["classes"], row["support"]) == (len(columns), truth.sum())
+    part = evaluation.subset(np.arange(50), below.record.classes[::-1])  # other rows, in another order
+    expected = by_level(
+        part.rows.labels, part.predictions, part.probabilities, [levels[name] for name in part.classes]
+    )
+    assert part.metrics["levels"] == expected != metrics["levels"]
+
+
+def test_levels_leave_out_classes_without_positives():
+    labels = np.array([[True, False, True], [True, False, False]])
+    (first, second) = by_level(labels, labels, labels.astype(float), [1, 2, 2])
+    assert (first["macro_f1"], second["macro_f1"], second["mAP"]) == (1, 1, 1)
+
+
+def test_rows_of_labels_that_only_the_hierarchy_knows_are_measured(below, tmp_path):
+    other = stored(tmp_path, [("cat",), ("lion",), ("boat", "ship"), ()] * 5, "other.csv")
+    evaluation = evaluate(below, other, other.load(other.headers()[0]))
+    assert evaluation.rows.labels[:4].tolist() == [
+        [False, False, True, False, True, True],
+        [False, False, False, False, False, True],  # a lion is a thing
+        [True, False, False, False, False, False],
+        [False] * 6,
+    ]
+    assert "labels the run does not know are left out: ship" in evaluation.warnings
+
+
+def test_the_hierarchy_is_kept_in_the_run(several, below):
+    content = json.loads((below.path / "run.json").read_text())
+    assert content["hierarchy"] == [[*pair] for pair in HIERARCHY]
+    first, other = (FitSpec(hierarchy=pairs).identity(several) for pairs in (HIERARCHY, HIERARCHY[:2]))
+    assert FitSpec(hierarchy=HIERARCHY[::-1]).identity(several) == first != other
+    with pytest.raises(UsageError, match="task single gives each row one label, and a hierarchy"):
+        FitSpec(task="single", hierarchy=HIERARCHY)
+    with pytest.raises(DataError, match="is above itself"):
+        FitSpec(hierarchy=[*HIERARCHY, ("thing", "cat")])
+    with pytest.raises(UsageError, match="do not exclude each other"):
+        retune(load_run(below.path), DecisionSpec(decide="argmax"))
