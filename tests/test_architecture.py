@@ -117,6 +117,7 @@ LIGHT = [
     "encode_once.classify.systems.compare",
     "encode_once.classify.tuning",
     "encode_once.cli",
+    "encode_once.deploy.other_data",
     "encode_once.extract.encoders",
     "encode_once.heads",
 ]

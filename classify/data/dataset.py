@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from encode_once.cache import Store, Table
 from encode_once.classify.arrays import UNKNOWN
-from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.samples import check_stored, load_samples
 from encode_once.classify.data.tables import choose_table
 
 Sample = tuple[Tensor, Tensor]
@@ -47,7 +47,7 @@ class FeatureDataset(Dataset[Sample]):
         table: Table | None = None,
     ) -> None:
         store = store if isinstance(store, Store) else Store(store)
-        samples = load_samples(store, features, table or choose_table(store, None))
+        samples = check_stored(load_samples(store, features, table or choose_table(store, None)))
         self._X, self._Y = samples.X, samples.Y
         self.ids, self.classes, self.shapes = samples.table.ids, samples.classes, samples.X.shapes
         self.warnings = samples.X.warnings

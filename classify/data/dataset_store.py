@@ -3,9 +3,8 @@
 import os
 from collections.abc import Sequence
 
-from encode_once.cache import Store, UsageError
-from encode_once.classify.data.features import LearnedFeature, choose
-from encode_once.classify.data.samples import Samples, read_samples
+from encode_once.cache import Store
+from encode_once.classify.data.samples import Samples, check_stored, read_samples
 from encode_once.classify.data.tables import check_current, choose_table
 
 
@@ -22,8 +21,8 @@ class DatasetStore(Store):
         """The rows of a table: vectors X (n, d), labels Y (n, c), `ids`, `classes` and `features`.
 
         X is read when rows are asked for: `X[:10]` are ten rows, `np.asarray(X)` is the array of all. They
-        are float32, not standardised, and NaN where a row has no vector. Y is bool; without columns if the
-        table has no labels.
+        are float32, not standardised, and NaN where a row has no vector. Y is bool or, if labels are unknown,
+        int8 with -1 for these; it has no columns if the table has no labels.
 
         Args:
             table: its split, such as "train", or its name; by default the labelled table that `fit` takes.
@@ -41,17 +40,12 @@ class DatasetStore(Store):
         """
         if isinstance(features, str):
             features = [features]
-        for reference in choose(self, features):
-            if isinstance(reference, LearnedFeature):
-                raise UsageError(
-                    f"{reference.name} is learned from the train rows of a run, not part of a data set: "
-                    "pass it to fit"
-                )
         if table is None:
-            return read_samples(self, features, choose_table(self, None), classes)
-        chosen = self.table(table)
-        check_current(self, chosen)
-        return read_samples(self, features, chosen, classes)
+            chosen = choose_table(self, None)
+        else:
+            chosen = self.table(table)
+            check_current(self, chosen)
+        return check_stored(read_samples(self, features, chosen, classes))
 
 
 def load(path: str | os.PathLike[str] = "store", *, read_only: bool = False) -> DatasetStore:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from encode_once.cache import DataError, Store, Table
+from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.representation import html_heading, html_table, html_warnings
 from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import FeatureSource, choose, load, trials
+from encode_once.classify.data.features import FeatureSource, LearnedFeature, choose, load, trials
 from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import class_names, left_out, restricted, table_labels
 from encode_once.classify.partial import is_partial, positives, unknown_entries
@@ -149,3 +149,18 @@ def read_samples(
             f"{short_list(sorted(others))}"
         )
     return Samples(store, table, references, X, table_labels(table, classes), classes)
+
+
+def check_stored(samples: Samples) -> Samples:
+    """The samples, if their features need no fit.
+
+    Raises:
+        UsageError: one is learned from train rows.
+    """
+    for reference in samples.references:
+        if isinstance(reference, LearnedFeature):
+            raise UsageError(
+                f"{reference.name} is learned from the train rows of a run, not part of a data set: "
+                "pass it to fit"
+            )
+    return samples

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Subset
 
-from encode_once.cache import Failure, UnknownFeatureError
+from encode_once.cache import Failure, UnknownFeatureError, UsageError
 from encode_once.classify import FeatureDataset
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.samples import load_samples
@@ -42,6 +42,8 @@ def test_features_and_tables_are_chosen(store):
     assert repr(dataset) == "<FeatureDataset of e/text: 50 rows, 8 columns, 5 classes>"
     with pytest.raises(UnknownFeatureError, match="e/text"):
         FeatureDataset(store, ["e/txt"])
+    with pytest.raises(UsageError, match="tfidf:9 is learned from the train rows of a run"):
+        FeatureDataset(store, ["e/text", "tfidf:9"])
 
 
 def test_rows_of_a_batch_are_read_together(store, monkeypatch):
