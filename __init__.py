@@ -4,9 +4,10 @@ The folder of this file is the package `encode_once`; its rooms are `cache`, `ex
 Names are imported when they are first used, so that `import encode_once` costs nothing.
 
 Examples:
-    >>> import encode_once
-    >>> encode_once.encode("input", ["clip-vit-l"], "store")            # doctest: +SKIP
-    >>> run, metrics = encode_once.fit("store", "mlp", run="runs/mlp")  # doctest: +SKIP
+    >>> import encode_once as eo
+    >>> eo.encode("input", ["clip-vit-l"], "store")            # doctest: +SKIP
+    >>> run, metrics = eo.fit("store", "mlp", run="runs/mlp")  # doctest: +SKIP
+    >>> eo.load("store").dataset("train").frame()              # doctest: +SKIP
 """
 
 from typing import TYPE_CHECKING

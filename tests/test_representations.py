@@ -51,6 +51,7 @@ def objects(tmp_path_factory):
         "loaded run": classify.load_run(root / "run"),
         "metrics": metrics,
         "evaluation": evaluate_kept(run),
+        "comparison": classify.compare([run]),
         "rule": run.decision,
         "calibrated rule": classify.DecisionSpec().fit(run.eval.scores, run.eval.labels),
         "fit spec": classify.FitSpec("prototype", options={"prompts": np.zeros((300, 64))}),
@@ -117,6 +118,8 @@ class Balance(html.parser.HTMLParser):
         ("run", ["linear on glove-50/mean, 300 classes", "micro_f1", "a class with a long name 1"]),
         ("metrics", ["micro_f1", "… and 280 more rows"]),
         ("evaluation", ["micro_f1", "thresholds maximise macro"]),
+        ("samples", ["glove-50/mean", "… and 280 more rows"]),
+        ("comparison", ["macro_f1", "linear on glove-50/mean"]),
     ],
 )
 def test_notebooks_show_short_valid_tables(objects, name, expected):
