@@ -248,7 +248,9 @@ def test_intervals_that_would_take_long_are_left_to_evaluate(fitted, monkeypatch
 
 def test_classes_that_were_not_measured_and_random_weights_are_named(fitted):
     run, _ = fitted
-    run.eval.labels[:, run.record.classes.index("cat")] = False
+    labels = run.eval.labels.copy()
+    labels[:, run.record.classes.index("cat")] = False
+    run.eval = replace(run.eval, labels=labels)
     feature = run.record.features["e/image"]
     random = replace(feature, weights_file="random", spec=feature.spec | {"weights": "RANDOM(seed=0)"})
     run.record.features["e/image"] = random

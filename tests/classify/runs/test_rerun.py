@@ -55,7 +55,15 @@ def replace_table(store, **values):
         ("linear", {"split": "kfold:3", "features": ["e/text"]}),
         ("mlp", {"epochs": 2, "seed": 5, "split": "tail:40", "groups": "none"}),
         ("knn", {"features": ["column:part", "e/image"], "tune_on": "eval"}),
-        ("linear", {"split": "part", "scale": "feature"}),
+        (
+            "linear",
+            {
+                "split": "part",
+                "scale": "feature",
+                "only_classes": ["9", "cat", "dog"],
+                "hierarchy": [("cat", "9")],
+            },
+        ),
     ],
 )
 def test_a_run_of_any_kind_is_repeated_to_the_bit(filled, tmp_path, head, fields):
