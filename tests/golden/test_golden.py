@@ -153,6 +153,8 @@ def test_a_run_scores_and_labels_rows_as_the_program_that_wrote_it(kind, version
         np.testing.assert_allclose(run.model.scores(matrix)[rows], scores, rtol=0, atol=1e-5)
         assert run.eval.ids == ids
         np.testing.assert_array_equal(run.eval.scores, scores)
+    else:  # each fold was labelled by the rule of the others
+        assert len(run.decision.folds) == 3
     ids, labels = rows_of(path / "predictions.csv")
     assert run.eval.ids == ids
     assert labels_of(run, evaluate_kept(run).predictions) == [row[0] for row in labels]
