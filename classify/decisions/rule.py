@@ -371,6 +371,8 @@ class DecisionRule:
             "calibrated_by": self.spec.calibration,
             "calibration": calibration,
             "folds": [fold.as_json(classes) for fold in self.folds],
+            # Programs that know no hierarchy would label rows otherwise; they refuse an unknown entry.
+            **({} if self.pairs is None else {"hierarchy": True}),
         }
 
     @classmethod

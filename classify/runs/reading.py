@@ -98,6 +98,7 @@ class _RuleFile:
     folds: list["_RuleFile"]
     precedence: list[str] | None = None
     sizes: list[int] | None = None
+    hierarchy: bool = False
 
 
 def read_rule(path: Path, classes: Sequence[str], folds: int, version: int = VERSION) -> DecisionRule:

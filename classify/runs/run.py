@@ -655,13 +655,6 @@ def _version(folder: Path, content: dict[str, Any]) -> int:
 
 def _parsed(folder: Path, content: dict[str, Any]) -> tuple[FitSpec, RunRecord]:
     """The spec and the record in the content of a `run.json` of the current version."""
-    content = {
-        "task": MULTI,
-        "labels": "",
-        "only_classes": [],
-        "hierarchy": [],
-        **content,
-    }  # older files have none
     recorded = {field.name for field in fields(RunRecord)} & content.keys()
     record = typed(RunRecord, {name: content[name] for name in recorded})
     if len(set(record.classes)) < len(record.classes) or not record.classes:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.classify.arrays import State
+from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.split_lists import with_list_files
 from encode_once.classify.heads.state import INFINITE
 from encode_once.classify.runs.paths import absolute
@@ -31,7 +32,7 @@ WITH_CHECKSUMS = 7
 # Fields of the spec that were added to run.json without a new version, and what they are in runs that lack
 # them, which need not be the default of new fits. A field of the record that is missing has its default,
 # which means "not recorded".
-OPTIONAL: Content = {}
+OPTIONAL: Content = {"task": MULTI, "labels": "", "only_classes": [], "hierarchy": []}
 
 
 @dataclass(frozen=True)

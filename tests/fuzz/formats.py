@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -38,6 +39,7 @@ from tests.classify.runs.reseal import reseal
 from tests.conftest import WORDS, picture, vectors_file
 from tests.fuzz import mutations
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 ROWS = 12
 CAPTIONS = [f"a {WORDS[row % 6]} and a {WORDS[row // 2 % 6]}, {row}" for row in range(ROWS)]
 LABELS = [f"{WORDS[row % 6]} {WORDS[row // 2 % 6]}" for row in range(ROWS)]
@@ -576,6 +578,25 @@ def run_file(name, mutate, head="linear"):
     return file_format(f"run/{name}", _run(head), mutate_and_reseal, use_run)
 
 
+@cache
+def _old_run(version, name):
+    def prepare(folder):
+        prefix = f"runs/{name}/"
+        with zipfile.ZipFile(GOLDEN / f"runs-{version}.zip") as archive:
+            archive.extractall(folder, [file for file in archive.namelist() if file.startswith("store/")])
+            for file in archive.namelist():
+                if file.startswith(prefix):
+                    (folder / "run").mkdir(exist_ok=True)
+                    (folder / "run" / file.removeprefix(prefix)).write_bytes(archive.read(file))
+
+    return prepare
+
+
+def old_run_file(version, name, file, mutate):
+    """A file of a run of an earlier version, which has no checksums."""
+    return file_format(f"run/{file}", _old_run(version, name), mutate, use_run)
+
+
 def hdf5(rng, path):
     """Break an HDF5 file that has no stamp."""
     (break_bytes if rng.random() < 0.4 else _broke_hdf5)(rng, path)
@@ -680,6 +701,14 @@ FORMATS = {
     "part": store_file("features/colours/mean/*.h5", stamped_hdf5(part.KIND)),
     "table": store_file("tables/*.h5", stamped_hdf5(TABLE)),
     "files.sqlite": store_file("files.sqlite", sqlite),
+    "run.json of version 3": old_run_file(3, "folds", "run.json", whole(either(BYTES, json_tree, json_tree))),
+    "thresholds.json of version 3": old_run_file(
+        3, "folds", "thresholds.json", whole(either(BYTES, json_tree, json_tree))
+    ),
+    "scores.h5 of version 4": old_run_file(4, "folds", "scores.h5", hdf5),
+    "weights of version 3": old_run_file(
+        3, "forest", "weights.safetensors", whole(either(BYTES, safetensors))
+    ),
     "run.json": run_file("run.json", whole(either(BYTES, json_tree, json_tree, json_tree))),
     "thresholds.json": run_file("thresholds.json", whole(either(BYTES, json_tree, json_tree))),
     "scores.h5": run_file("scores.h5", hdf5),

@@ -268,3 +268,8 @@ def test_the_hierarchy_is_kept_in_the_run(several, below):
         FitSpec(hierarchy=[*HIERARCHY, ("thing", "cat")])
     with pytest.raises(UsageError, match="do not exclude each other"):
         retune(load_run(below.path), DecisionSpec(decide="argmax"))
+
+
+def test_programs_that_know_no_hierarchy_refuse_its_decision_rule(below):
+    """Their readers refuse an entry of thresholds.json that they do not know; else labels would differ."""
+    assert json.loads((below.path / "thresholds.json").read_text())["hierarchy"] is True
