@@ -325,6 +325,33 @@ def bench_validation(
     print_result(results, as_json, lambda: table_text(text_rows(results)))
 
 
+@verb("unknown")
+@click.option("--head", "names", multiple=True, default=["linear", "mlp"], show_default=True)
+@click.option("--share", default=0.3, show_default=True, type=click.FloatRange(0, 1, max_open=True),
+              help="Share of the label entries to hide.")  # fmt: skip
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1),
+              help="Times that other entries are hidden.")  # fmt: skip
+@features_option
+@table_option
+@store_option
+@seed_option
+@json_option
+def bench_unknown(
+    names: Sequence[str], share: float, repeats: int, store: str, as_json: bool, **options: Any
+) -> None:
+    """Hide labels of the train rows at random: what it costs if they are unknown, and if they are negative.
+
+    \b
+    Example:
+      encode-once bench unknown --head linear --share 0.3
+    """
+    from encode_once.cache.text_table import table_text
+    from encode_once.classify.bench.unknown import hiding
+
+    results = list(hiding(existing_store(store), names, share, repeats, **options))
+    print_result(results, as_json, lambda: table_text(results))
+
+
 benches = (
     bench_fit,
     bench_heads,
@@ -335,5 +362,6 @@ benches = (
     bench_cuts,
     bench_intervals,
     bench_validation,
+    bench_unknown,
     bench_report,
 )

@@ -1,0 +1,75 @@
+"""What unknown labels cost: entries of the train rows are hidden at random, and heads fitted three ways.
+
+With all labels; with the hidden ones unknown; and with the hidden ones taken for negatives, as a program does
+that has no unknown labels. All are measured on the same eval rows with all their labels. Validation rows are
+train rows here: what is hidden of them is hidden from early stopping and from the decision rule, too.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from encode_once.cache import Store
+from encode_once.classify import heads
+from encode_once.classify.arrays import UNKNOWN, LabelMatrix, PartialLabels, as_labels
+from encode_once.classify.data import splits
+from encode_once.classify.data.rows import content_keys
+from encode_once.classify.data.samples import load_samples
+from encode_once.classify.data.tables import choose_table
+from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.evaluation.metrics import MetricName, measure
+from encode_once.classify.runs.head_fitter import HeadFitter
+
+RULE = DecisionSpec("macro")
+FIGURES: tuple[MetricName, ...] = ("macro_f1", "micro_f1", "mAP")
+
+
+def kinds(Y: LabelMatrix, share: float, seed: int) -> dict[str, PartialLabels]:
+    """The labels (n, c) as heads learn them: all, and with a share of the entries hidden in two ways."""
+    hidden = np.random.default_rng(seed).random(Y.shape) < share
+    return {
+        "all known": Y,
+        "hidden ones unknown": np.where(hidden, UNKNOWN, Y).astype(np.int8),
+        "hidden ones negative": Y & ~hidden,
+    }
+
+
+def hiding(
+    store: Store,
+    names: Sequence[str],
+    share: float,
+    repeats: int,
+    *,
+    features: Sequence[str] = (),
+    data: str | None = None,
+    seed: int = 0,
+) -> Iterator[dict[str, Any]]:
+    """For each head and kind of labels the means of `FIGURES` over repeats.
+
+    A repeat hides other entries, and fits and draws eval rows with another seed.
+    """
+    samples = load_samples(store, features, choose_table(store, data))
+    Y, keys = as_labels(samples.Y), content_keys(samples.table)
+    for name in names:
+        figures: dict[str, list[list[float]]] = {}
+        for repeat in range(seed, seed + repeats):
+            for kind, labels in kinds(Y, share, repeat).items():
+                options = heads.with_seed(name, {}, repeat)
+                fitter = HeadFitter(name, options, samples.X, labels, samples.table.ids, keys, repeat)
+                (eval_rows,) = splits.folds("stratified:0.2", Y, {}, fitter.draws)
+                fitted = fitter.fit(np.setdiff1d(np.arange(len(Y)), eval_rows))
+                rule = RULE.fit(fitted.validation.scores, fitted.validation.labels, intervals=False)
+                scores = fitter.scored(fitted.model, fitted.X, eval_rows).scores
+                metrics = measure(Y[eval_rows], rule(scores), rule.probabilities(scores), samples.classes)
+                figures.setdefault(kind, []).append([metrics[figure] or 0.0 for figure in FIGURES])
+        means = {kind: np.mean(values, axis=0) for kind, values in figures.items()}
+        first = next(iter(means))
+        for kind, values in means.items():
+            changes = values - means[first]
+            yield {
+                "head": name,
+                "labels of the train rows": kind,
+                **dict(zip(FIGURES, values.tolist(), strict=True)),
+                **({} if kind == first else {"macro F1 minus all known": float(changes[0])}),
+            }
