@@ -18,11 +18,17 @@ from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.data.tables import choose_table
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import MetricName, measure
 from encode_once.classify.runs.head_fitter import HeadFitter
 
-RULE = DecisionSpec("macro")
-FIGURES: tuple[MetricName, ...] = ("macro_f1", "micro_f1", "mAP")
+# Column of a row → the decision rule, and the metric on the eval rows.
+FIGURES: dict[str, tuple[DecisionSpec, MetricName]] = {
+    "macro F1": (DecisionSpec(), "macro_f1"),
+    "micro F1": (DecisionSpec(), "micro_f1"),
+    "macro F1, macro thresholds": (DecisionSpec("macro"), "macro_f1"),
+    "mAP": (DecisionSpec("none"), "mAP"),
+}
 
 
 def kinds(Y: LabelMatrix, share: float, seed: int) -> dict[str, PartialLabels]:
@@ -59,10 +65,9 @@ def hiding(
                 fitter = HeadFitter(name, options, samples.X, labels, samples.table.ids, keys, repeat)
                 (eval_rows,) = splits.folds("stratified:0.2", Y, {}, fitter.draws)
                 fitted = fitter.fit(np.setdiff1d(np.arange(len(Y)), eval_rows))
-                rule = RULE.fit(fitted.validation.scores, fitted.validation.labels, intervals=False)
-                scores = fitter.scored(fitted.model, fitted.X, eval_rows).scores
-                metrics = measure(Y[eval_rows], rule(scores), rule.probabilities(scores), samples.classes)
-                figures.setdefault(kind, []).append([metrics[figure] or 0.0 for figure in FIGURES])
+                scored = fitter.scored(fitted.model, fitted.X, eval_rows)
+                measured = _measured(fitted.validation, scored, Y[eval_rows], samples.classes)
+                figures.setdefault(kind, []).append(measured)
         means = {kind: np.mean(values, axis=0) for kind, values in figures.items()}
         first = next(iter(means))
         for kind, values in means.items():
@@ -73,3 +78,14 @@ def hiding(
                 **dict(zip(FIGURES, values.tolist(), strict=True)),
                 **({} if kind == first else {"macro F1 minus all known": float(changes[0])}),
             }
+
+
+def _measured(
+    validation: ScoredRows, scored: ScoredRows, labels: LabelMatrix, classes: Sequence[str]
+) -> list[float]:
+    """`FIGURES` of scored rows with these labels, by rules tuned on the validation rows."""
+    metrics = {}
+    for spec in {spec for spec, _ in FIGURES.values()}:
+        rule = spec.fit(validation.scores, validation.labels, intervals=False)
+        metrics[spec] = measure(labels, rule(scored.scores), rule.probabilities(scored.scores), classes)
+    return [metrics[spec][name] or 0.0 for spec, name in FIGURES.values()]

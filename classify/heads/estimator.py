@@ -132,7 +132,7 @@ def label_table(Y: Any, rows: int, *, partial: bool = False) -> tuple[Any, NDArr
             ensure_2d=False,
             ensure_min_samples=0,
             dtype=None,
-            ensure_all_finite="allow-nan" if partial and np.ndim(Y) == 2 else True,
+            ensure_all_finite="allow-nan" if partial else True,
             input_name="Y",
         )
         if Y.ndim != 2 or not partial:

@@ -233,7 +233,7 @@ class _Problem:
             last_gradient, last_slope = gradient, slope.clamp(min=TINY)
             change = T @ step
             slope_of_penalty, curvature_of_penalty = (penalty * step * U).sum(0), (penalty * step**2).sum(0)
-            length = _line_minimum(logits, change, Y, weights, slope_of_penalty, curvature_of_penalty)
+            length = _line_minimum(logits, change, Y, slope_of_penalty, curvature_of_penalty, weights)
             U = U + length * step
             logits = logits + length * change
         self.U[:, classes] = U
@@ -289,7 +289,12 @@ def _weighted(values: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _line_minimum(
-    logits: Tensor, change: Tensor, Y: Tensor, weights: Tensor | None, slope: Tensor, curvature: Tensor
+    logits: Tensor,
+    change: Tensor,
+    Y: Tensor,
+    slope: Tensor,
+    curvature: Tensor,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The lengths t (c,) that minimise, to a tenth, mean BCE at logits + t change plus the penalty.
 
