@@ -1,8 +1,8 @@
 """Execute docs/notebook.ipynb in an empty folder, and write its outputs; --check compares them instead.
 
-Other processors round otherwise, so that decimals may differ by `CLOSE`; whole numbers and words may not. Of
-pictures, only the words are compared. Of each output the notebook keeps the form that is shown, and no
-messages.
+Other processors round otherwise, so that decimals may differ by `CLOSE`, and marks of significance are not
+compared; whole numbers and words may not differ. Of pictures, only the words are compared. Of each output the
+notebook keeps the form that is shown, and no messages.
 """
 
 import os
@@ -16,6 +16,7 @@ from typing import Any
 NOTEBOOK = Path(__file__).with_name("notebook.ipynb")
 NUMBER = re.compile(r"(\d+(?:\.\d+)?)")
 WORDS_OF_PICTURE = re.compile(r"[^<>]*[A-Za-z][^<>]*(?=</)")
+MARKS = re.compile(r" [*†]")
 CLOSE = 0.05
 SECONDS = 120  # for each cell
 
@@ -97,7 +98,7 @@ def differences(old: Notebook, new: Notebook) -> list[str]:
 
 def are_alike(text: str, other: str) -> bool:
     """Whether texts have the same words and whole numbers, and decimals that differ by at most CLOSE."""
-    parts, others = NUMBER.split(text), NUMBER.split(other)
+    parts, others = (NUMBER.split(MARKS.sub("", content)) for content in (text, other))
     if len(parts) != len(others):
         return False
     return all(

@@ -58,6 +58,7 @@ def test_links_of_the_notebook_lead_to_pages():
         (r"micro_f1", "micro", True),
         (r'cx="\d+', 'cx="1', False),
         (r"linear on glove", "mlp on glove", True),
+        (r" [*†]<", "<", False),
     ],
 )
 def test_other_words_and_counts_are_reported_and_rounding_is_not(script, pattern, changed, is_reported):
