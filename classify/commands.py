@@ -93,6 +93,7 @@ def fit(
     overwrite: bool,
     settings: Sequence[tuple[str, Any]],
     budget: float | None,
+    hierarchy: Path | None,
     decision: dict[str, Any],
     trackers: Sequence[str],
     ignore: Sequence[str],
@@ -129,6 +130,7 @@ def fit(
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head
+    from encode_once.classify.data.hierarchy import read_hierarchy
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
     from encode_once.classify.runs.model_card import model_card
@@ -142,7 +144,8 @@ def fit(
     rule = DecisionSpec(**decision)
     if decision:
         check_decision(options["task"], rule)
-    spec = FitSpec(**options, decision=rule, options=of_head)
+    pairs = read_hierarchy(hierarchy) if hierarchy else ()
+    spec = FitSpec(**options, hierarchy=pairs, decision=rule, options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     for line in fitted.model.head.notes:

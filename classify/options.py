@@ -137,18 +137,6 @@ class ClassNames(click.ParamType):  # type: ignore[type-arg]
         )
 
 
-class HierarchyFile(click.ParamType):  # type: ignore[type-arg]
-    """A CSV file with the columns child and parent → its pairs."""
-
-    name = "FILE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the file."""
-        from encode_once.classify.data.hierarchy import read_hierarchy
-
-        return read_hierarchy(Path(value)) if isinstance(value, str) else value
-
-
 classes_option = click.option(
     "--classes",
     "only_classes",
@@ -158,8 +146,8 @@ classes_option = click.option(
 )
 hierarchy_option = click.option(
     "--hierarchy",
-    type=HierarchyFile(),
-    default=(),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
     help="CSV of child,parent: each label implies those above it.",
 )
 task_option = click.option(

@@ -1,7 +1,7 @@
 """What thresholds maximise, and the grammar of its names."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from array_api_compat import array_namespace
@@ -56,6 +56,13 @@ class Objective:
         if colon and kind in ("at", "precision", "recall"):
             raise UsageError(f"objective {name!r}: expected a number from 0 to 1, as in {kind}:0.9")
         raise unknown_name("objective", name, NAMES)
+
+    def of_classes(self, c: int) -> "Objective":
+        """The objective for c classes: samples F1 compares those of a row; of a single class, it is its F1.
+
+        By its definition it would be highest where every row is predicted, as rows without labels count 0.
+        """
+        return replace(self, measure="macro") if c == 1 and self.measure == "samples" else self
 
     def f(self, tp: Array, k: Array, p: Array) -> Array:
         """F from the numbers of true positives, predictions and positives."""

@@ -187,7 +187,7 @@ class DecisionSpec:
         values = scores.astype(np.float64)
         if by_thresholds:
             values = raised(calibration(scores) if calibration else values, pairs)
-        objective = Objective.of(self.objective)
+        objective = Objective.of(self.objective).of_classes(labels.shape[1])
         if self.decide == "argmax" or not (intervals or by_thresholds):
             thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
         elif intervals or self.shrink:
@@ -315,6 +315,9 @@ class DecisionRule:
             "objective": spec.objective if by_thresholds else spec.decide,
             "decided": f"{spec}{sizes}",
         }
+        objective = Objective.of(spec.objective)
+        if by_thresholds and objective.of_classes(len(self.thresholds)) != objective:
+            summary["decided"] += ", which of one class is its F1"
         if self.estimate.guarantee is not None and by_thresholds:
             summary["guarantee"] = self._guarantee_text(self.estimate.guarantee)
         return summary

@@ -276,6 +276,11 @@ def applies(metrics: Mapping[str, Any], name: str) -> bool:
     return name in metrics and (name not in OF_SEVERAL_CLASSES or metrics[name] is not None)
 
 
+def to_rank(metrics: Mapping[str, Any], name: MetricName) -> MetricName:
+    """The metric that ranks runs: micro F1, if the one of that name does not apply to their one class."""
+    return name if applies(metrics, name) else "micro_f1"
+
+
 def summary(metrics: Mapping[str, Any]) -> list[MetricName]:
     """The names of the metrics that a line about a run shows."""
     return [name for name in (*OF_ONE_LABEL, *SUMMARY) if applies(metrics, name)]

@@ -86,6 +86,7 @@ def sweep(
     settings: Sequence[tuple[str, str, Any]],
     decision: dict[str, Any],
     only_classes: Sequence[str],
+    hierarchy: Path | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -106,10 +107,11 @@ def sweep(
     from encode_once.classify import sweep as fit_all
     from encode_once.classify.spec import check_decision
 
-    rule, classes = DecisionSpec(**decision), [*only_classes]
+    rule = DecisionSpec(**decision)
+    kinds: dict[str, Any] = {"classes": [*only_classes], "hierarchy": str(hierarchy or "")}
     if decision:
         check_decision(options["task"], rule)
-    rows = fit_all(**options, decision=rule, classes=classes, grid=by_head(settings), log=say)
+    rows = fit_all(**options, **kinds, decision=rule, grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
     say_next("evaluate", *_best(rows))
 

@@ -15,7 +15,7 @@ from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, metric_named
-from encode_once.classify.evaluation.metrics import MetricName, Metrics
+from encode_once.classify.evaluation.metrics import MetricName, Metrics, to_rank
 from encode_once.classify.experiments import leaderboard, search
 from encode_once.classify.experiments.available import AvailableFeatures
 from encode_once.classify.experiments.folder import newest, runs_in, spec_text
@@ -242,6 +242,8 @@ class Experiment:
         for spec in self.specs():
             runner.table(spec)  # raises before anything is fitted
         trials = run_all(runner, self.tasks(store, log), log, jobs)
+        if any(trial.metrics and to_rank(trial.metrics, self.metric) != self.metric for trial in trials):
+            log(f"{self.metric} compares the classes of a row: runs of one class are ranked by micro_f1")
         rows = ranked([*trials, *earlier(folder, trials, log)], self.metric)
         leaderboard.save(folder, "leaderboard", rows)
         return rows
@@ -299,5 +301,5 @@ def _row(trial: Trial, by: MetricName) -> dict[str, Any]:
 
 
 def value(metrics: Metrics | None, name: MetricName) -> float | None:
-    """A metric, if there are metrics."""
-    return metrics[name] if metrics else None
+    """A metric, or what ranks in its place, if there are metrics."""
+    return metrics[to_rank(metrics, name)] if metrics else None

@@ -15,7 +15,7 @@ from typing import Any
 
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import heads
-from encode_once.classify.evaluation.metrics import MetricName
+from encode_once.classify.evaluation.metrics import MetricName, to_rank
 from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
 from encode_once.classify.heads.search_space import Range, Space
@@ -70,8 +70,9 @@ def _best(
         options = {name: _suggested(asked, name, values) for name, values in space.items()}
         asked.set_user_attr("options", options)
         trial = tried.attempt(_with(spec, options))
-        score = trial.validation[by] if trial.validation else None
-        outcome = trial.error or f"{by} {score or 0:.3f} on the validation rows"
+        shown = to_rank(trial.validation, by) if trial.validation else by
+        score = trial.validation[shown] if trial.validation else None
+        outcome = trial.error or f"{shown} {score or 0:.3f} on the validation rows"
         log(f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}")
         study.tell(asked, score, state=failed if score is None else complete)
     ended = study.get_trials(states=(complete, failed))

@@ -13,7 +13,7 @@ from typing import Any
 
 from encode_once.cache import Store
 from encode_once.cache.command_line import command_line, running
-from encode_once.classify.evaluation.metrics import MetricName
+from encode_once.classify.evaluation.metrics import MetricName, to_rank
 from encode_once.classify.experiments import search
 from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.experiments.processes import in_processes
@@ -93,8 +93,9 @@ class Progress:
         if not trial.kept and not trial.error:
             self._seconds[trial.spec.head].append(trial.elapsed)
             self._fitting += trial.seconds or 0.0
-        figure = trial.metrics[task.by] if trial.metrics else None
-        outcome = f"failed: {trial.error}" if trial.error else f"{task.by} {figure or 0:.3f}"
+        by = to_rank(trial.metrics, task.by) if trial.metrics else task.by
+        figure = trial.metrics[by] if trial.metrics else None
+        outcome = f"failed: {trial.error}" if trial.error else f"{by} {figure or 0:.3f}"
         kept = " (kept)" if trial.kept else ""
         name = task.name or title(trial.spec)
         self._log(f"{self._done}/{self._total} {name}: {outcome}{kept}{self._time_left()}")

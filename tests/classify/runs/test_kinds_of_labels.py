@@ -9,9 +9,12 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from encode_once.cache import DataError, Store, Table, UsageError, content_key
 from encode_once.cache.keys import pack
-from encode_once.classify import fit, load_run, retune
+from encode_once.classify import fit, load_run, retune, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import by_level
+from encode_once.classify.evaluation.tables import comparison_text, metrics_text
+from encode_once.classify.report.checks import Evidence
+from encode_once.classify.report.summary import summarise
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import evaluate, predict
 from encode_once.classify.runs.retune import compare_rules, evaluate_kept
@@ -273,3 +276,53 @@ def test_the_hierarchy_is_kept_in_the_run(several, below):
 def test_programs_that_know_no_hierarchy_refuse_its_decision_rule(below):
     """Their readers refuse an entry of thresholds.json that they do not know; else labels would differ."""
     assert json.loads((below.path / "thresholds.json").read_text())["hierarchy"] is True
+
+
+@pytest.fixture(scope="module")
+def binary(tmp_path_factory):
+    """A store with one class, which a quarter of the rows have."""
+    has = np.random.default_rng(3).random(N) < 0.25
+    return stored(tmp_path_factory.mktemp("binary"), [("cat",) if is_cat else () for is_cat in has])
+
+
+def test_one_class_is_tuned_compared_and_shown_by_what_applies_to_it(binary, tmp_path, fit_once):
+    run, metrics = fit(binary, "linear", run=tmp_path / "run")
+    assert metrics["samples_f1"] is None
+    assert (tmp_path / "run/README.md").read_text().count("with one class they are left out") == 1
+    lines = metrics_text(evaluate_kept(run).with_intervals())
+    assert "samples_f1" not in lines
+    assert "balanced_accuracy" in lines.split("95 % intervals")[1]
+    samples, _ = retune(run, DecisionSpec("samples", shrink=False))
+    thresholds = run.decision.thresholds
+    retune(run, DecisionSpec("macro", shrink=False))
+    np.testing.assert_array_equal(thresholds, run.decision.thresholds)
+    assert samples["decided"] == "thresholds maximise samples, exactly, which of one class is its F1"
+    other, _ = fit(binary, "knn", run=tmp_path / "other")
+    summary, _ = summarise([Evidence.of(run), Evidence.of(other)], vectors=False)
+    figures = summary["comparison"]["runs"][0]
+    assert figures["intervals"]["samples_f1"] is None
+    low, high = figures["intervals"]["balanced_accuracy"]
+    assert low <= figures["balanced_accuracy"] <= high
+    assert "samples_f1" not in comparison_text(summary["comparison"])
+
+
+def test_runs_of_one_class_are_ranked_by_its_f1(binary, tmp_path, fit_once):
+    lines = []
+    rows = sweep(binary, ["knn", "linear"], folder=tmp_path, log=lines.append)
+    figures = [row["micro_f1"] for row in rows]
+    assert figures == sorted(figures, reverse=True)
+    assert lines[0].startswith("1/2 ")
+    assert f"micro_f1 {figures[0]:.3f}" in " ".join(lines)
+    assert lines[-1] == "samples_f1 compares the classes of a row: runs of one class are ranked by micro_f1"
+
+
+def test_an_experiment_takes_the_task_the_classes_and_the_hierarchy(single, several, tmp_path, fit_once):
+    (row,) = sweep(single, ["linear"], task="single", folder=tmp_path / "single")
+    assert load_run(row["run"]).spec.task == "single"
+    path = tmp_path / "h.csv"
+    path.write_text("child,parent\ncat,pet\n")
+    for hierarchy in (str(path), [["cat", "pet"]]):
+        fields = {"classes": ["pet", "car"], "hierarchy": hierarchy}
+        (row,) = sweep(several, ["linear"], **fields, folder=tmp_path / "several")
+        run = load_run(row["run"])
+        assert (run.record.classes, run.spec.hierarchy) == (["car", "pet"], (("cat", "pet"),))
