@@ -222,6 +222,19 @@ def test_migrate_rewrites_a_run_and_keeps_what_it_predicts(version, copy_of, mat
     assert files_of(path) == written
 
 
+def test_the_command_line_migrates_runs_and_stores(unpacked, copy_of, run, tmp_path):
+    copy_of(3)
+    shutil.copytree(unpacked / "runs-3" / "store", tmp_path / "store")
+    done = json.loads(run("migrate", "run", "store", "--json").stdout)
+    assert done["run"][0] == f"run was version 3 and is now version {VERSION}"
+    assert sum("version 3 is now version 4" in line for line in done["store"]) == 2
+    lines = run("migrate", "run", "store").stdout.splitlines()
+    assert lines == [
+        f"run is current: version {VERSION}",
+        "store is current: all its files are of the versions that this program writes",
+    ]
+
+
 @pytest.mark.parametrize("name", ["linear", "folds"])
 @pytest.mark.parametrize("version", [2, 3])
 def test_migrate_takes_content_keys_from_the_store_of_the_run(version, name, copy_of, unpacked, matrix_of):
