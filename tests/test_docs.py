@@ -38,6 +38,9 @@ NOT_RUN = {
     r"--set prompts=": "vectors of a hub's text encoder",
     "bench heads --data": "published data sets",
     r"docs/notebook\.py": "tests/test_notebook.py runs it",
+    r"coco19-9k|table\.toml|runs/table": "nine thousand photographs",
+    r"multilabel/|published\.toml|runs/published": "published data sets",
+    r"products\b": "a thousand pictures; tests/test_price_list.py has fewer",
 }
 # Blocks of Python that are not run, with the reason.
 PYTHON_NOT_RUN = {

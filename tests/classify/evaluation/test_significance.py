@@ -23,6 +23,12 @@ def test_holm_is_bonferroni_on_every_set_of_hypotheses(p_values):
     assert holm(p_values) == pytest.approx(expected)
 
 
+def test_holm_is_that_of_statsmodels():
+    """`multipletests(p, method="holm")` of statsmodels 0.15."""
+    expected = [0.0024, 0.09, 0.06, 0.09, 0.8, 0.06]
+    assert holm([0.0004, 0.04, 0.012, 0.03, 0.8, 0.012]) == pytest.approx(expected)
+
+
 def test_holm_of_nothing():
     assert holm([]) == []
 
