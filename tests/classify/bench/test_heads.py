@@ -152,7 +152,8 @@ def test_what_was_killed_is_tried_again_with_a_higher_limit_only(data, monkeypat
 @pytest.mark.slow
 def test_a_fit_that_takes_too_long_is_killed(data, tmp_path):
     (row,) = run(data, ["knn"], tmp_path, limit=1)
-    assert row["outcome"] == "killed after 1 processor seconds"
+    # by the clock, if the processor is so busy that it gives no second of its time until then
+    assert row["outcome"] in ("killed after 1 processor seconds", "killed after 20 s by the clock")
 
 
 def test_a_system_that_fails_is_reported_and_tried_again(data, here, monkeypatch, tmp_path):

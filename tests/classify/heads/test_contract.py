@@ -37,6 +37,13 @@ def data():
     return X, logits > 0
 
 
+@pytest.fixture(scope="module")
+def few(data):
+    """150 of these rows, for tests that do not depend on how much is learned."""
+    X, Y = data
+    return X[:150], Y[:150]
+
+
 @pytest.fixture(params=list(HEADS))
 def name(request):
     return request.param
@@ -49,7 +56,7 @@ def head(name):
 
 @pytest.fixture
 def quick(head):
-    """The same with few epochs, for tests that do not depend on how much is learned."""
+    """The same with few epochs, for these tests."""
     return head.set_params(epochs=2) if "epochs" in head.get_params() else head
 
 
@@ -82,15 +89,15 @@ def test_fit_needs_no_validation_rows(head, data, learned):
     assert average_precision_score(Y[500:, :3], scores[:, :3], average="macro") > learned
 
 
-def test_labels_may_be_bool_or_integers(quick, data):
-    X, Y = data
-    scores = quick.fit(X[:400], Y[:400], X[400:], Y[400:]).predict_proba(X)
-    again = clone(quick).fit(X[:400], Y[:400].astype(np.uint8), X[400:], Y[400:].astype(np.uint8))
+def test_labels_may_be_bool_or_integers(quick, few):
+    X, Y = few
+    scores = quick.fit(X[:100], Y[:100], X[100:], Y[100:]).predict_proba(X)
+    again = clone(quick).fit(X[:100], Y[:100].astype(np.uint8), X[100:], Y[100:].astype(np.uint8))
     assert np.array_equal(scores, again.predict_proba(X))
 
 
-def test_equal_seeds_give_equal_scores_and_the_callers_random_numbers_are_restored(quick, data):
-    X, Y = data
+def test_equal_seeds_give_equal_scores_and_the_callers_random_numbers_are_restored(quick, few):
+    X, Y = few
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -99,8 +106,8 @@ def test_equal_seeds_give_equal_scores_and_the_callers_random_numbers_are_restor
     assert np.array_equal(scores, clone(quick).fit(X, Y).predict_proba(X))
 
 
-def test_a_head_loaded_from_a_file_gives_equal_scores(quick, data):
-    X, Y = data
+def test_a_head_loaded_from_a_file_gives_equal_scores(quick, few):
+    X, Y = few
     scores = quick.fit(X, Y).predict_proba(X)
     state = load(save({name: np.ascontiguousarray(array) for name, array in quick.state().items()}))
     other = clone(quick)
@@ -108,19 +115,19 @@ def test_a_head_loaded_from_a_file_gives_equal_scores(quick, data):
     assert np.array_equal(other.predict_proba(X), scores)
 
 
-def test_fitting_again_starts_from_scratch(quick, data):
-    X, Y = data
+def test_fitting_again_starts_from_scratch(quick, few):
+    X, Y = few
     scores = clone(quick).fit(X, Y).predict_proba(X)
     assert np.array_equal(quick.fit(X[:, :5], ~Y[:, :2]).fit(X, Y).predict_proba(X), scores)
 
 
 @pytest.mark.parametrize("value", [np.inf, 1e30])
-def test_extreme_values_are_an_error_or_give_informative_scores(quick, data, value):
-    X, Y = data
-    X = X[:150].copy()
+def test_extreme_values_are_an_error_or_give_informative_scores(quick, few, value):
+    X, Y = few
+    X = X.copy()
     X[::3, 4] = value
     try:
-        scores = quick.fit(X[:100], Y[:100], X[100:], Y[100:150]).predict_proba(X[100:])
+        scores = quick.fit(X[:100], Y[:100], X[100:], Y[100:]).predict_proba(X[100:])
     except DataError:
         return
     assert value < np.inf
@@ -128,9 +135,9 @@ def test_extreme_values_are_an_error_or_give_informative_scores(quick, data, val
     assert (np.ptp(scores[:, :3], axis=0) > 0).all()
 
 
-def test_heads_that_learn_in_epochs_have_a_history_of_finite_losses(quick, name, data):
-    X, Y = data
-    history = quick.fit(X[:400], Y[:400], X[400:], Y[400:]).history_
+def test_heads_that_learn_in_epochs_have_a_history_of_finite_losses(quick, name, few):
+    X, Y = few
+    history = quick.fit(X[:100], Y[:100], X[100:], Y[100:]).history_
     assert np.isfinite([(epoch.loss, epoch.validation_loss) for epoch in history]).all()
     assert bool(history) == ("epochs" in quick.get_params() or name == "gbm")
 
