@@ -189,9 +189,13 @@ def tune(run: str, decision: dict[str, Any], thresholds_file: Path | None, as_js
       encode-once tune runs/mlp --decide expected-f1 --calibrate isotonic
       encode-once tune runs/mlp --from thresholds.json
     """
+    from encode_once.cache import UsageError
     from encode_once.classify import tune as tune_run
+    from encode_once.classify.decisions.objectives import BY_HAND
     from encode_once.classify.evaluation.tables import metrics_text
 
+    if decision.get("objective") == BY_HAND:
+        raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
     evaluation = tune_run(run, thresholds_file=thresholds_file, **decision)
     metrics = evaluation.metrics
     warn(evaluation.warnings)

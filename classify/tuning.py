@@ -1,6 +1,7 @@
 """Tune a run's decision rule again, and save it with all that depends on it."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import Run, load_run
 
 FIELDS = [field.name for field in fields(DecisionSpec)]
+PLAIN: dict[str, Any] = {"at_least": 0, "at_most": None, "calibrate": "auto"}  # all that argmax goes with
 
 
 def tune(
@@ -54,15 +56,31 @@ def tune(
     if "objective" in decision or decision.get("shrink") is False:
         decision.setdefault("decide", "thresholds")
     if DecisionSpec(**decision).objective == BY_HAND:  # fails on an unknown value before anything is read
-        raise UsageError(f"{BY_HAND} thresholds come from a file: --from FILE")
+        raise UsageError(f"{BY_HAND} thresholds come from a file: pass thresholds_file")
     run = run if isinstance(run, Run) else load_run(run)
+    tuned = replace(run)  # takes the place of the run once it is saved
     if thresholds_file is not None:
-        tuned = [name for name in ("objective", "shrink", "calibrate", "decide") if name in decision]
-        if tuned:  # an objective also sets `decide`
-            raise UsageError(f"--from tunes nothing, so it does not go with --{tuned[0]}")
+        of_tuning = [name for name in ("objective", "shrink", "calibrate", "decide") if name in decision]
+        if of_tuning:  # an objective also sets `decide`
+            raise UsageError(f"thresholds of a file are not tuned, so that {of_tuning[0]} has no effect")
         bounds, thresholds = run.decision.spec, read_thresholds(Path(thresholds_file), run.record.classes)
-        run.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
-    metrics, predictions = retune(run, replace(run.decision.spec, **decision))
-    findings = checks.findings(*checks.fired(checks.Evidence.of(run), vectors=False))
-    run.save_decision(metrics, predictions, model_card(run, findings))
-    return replace(evaluate_kept(run), warnings=run.card_warnings)
+        tuned.decision = DecisionRule.by_hand(thresholds, bounds.at_least, bounds.at_most)
+    spec, warnings = _changed(tuned.decision.spec, decision)
+    metrics, predictions = retune(tuned, spec)
+    findings = checks.findings(*checks.fired(checks.Evidence.of(tuned), vectors=False))
+    tuned.save_decision(metrics, predictions, model_card(tuned, findings))
+    vars(run).update(vars(tuned))
+    return replace(evaluate_kept(run), warnings=[*warnings, *run.card_warnings])
+
+
+def _changed(spec: DecisionSpec, decision: Mapping[str, Any]) -> tuple[DecisionSpec, list[str]]:
+    """A specification with other values; and a warning of what argmax, which takes none, drops."""
+    if decision.get("decide") != "argmax":
+        return replace(spec, **decision), []
+    lost = [
+        name for name in PLAIN if name not in decision and getattr(spec, name) not in ("none", PLAIN[name])
+    ]
+    changed = replace(spec, **{name: PLAIN[name] for name in lost}, **decision)
+    values = ", ".join(f"{name} {getattr(spec, name)}" for name in lost)
+    line = f"no longer in effect: {values}; argmax gives each row exactly one label, by scores as they are"
+    return changed, [line] if lost else []

@@ -76,8 +76,8 @@ class DecisionSpec:
         plain = self.calibrate in ("auto", "none") and (self.at_least, self.at_most) == (0, None)
         if self.decide == "argmax" and not plain:
             raise UsageError(
-                "argmax gives each row exactly one label, by scores as they are: leave out --at-least, "
-                "--at-most and --calibrate"
+                "argmax gives each row exactly one label, by scores as they are: leave out at_least, at_most "
+                "and calibrate"
             )
         if self.at_least < 0 or (self.at_most is not None and self.at_most < max(self.at_least, 1)):
             raise UsageError(f"no row has at least {self.at_least} and at most {self.at_most} labels")

@@ -277,8 +277,12 @@ def read_weights(path: Path, version: int = VERSION) -> State:
 
 def read_history(path: Path) -> list[Epoch]:
     """The epochs in `history.csv`."""
-    with reading(path), files.open_without_links(path) as file:
-        _, *rows = csv.reader(io.TextIOWrapper(file, encoding="utf-8", newline=""))
+    with (
+        reading(path),
+        files.open_without_links(path) as file,
+        io.TextIOWrapper(file, encoding="utf-8", newline="") as text,
+    ):
+        _, *rows = csv.reader(text)
         return [
             Epoch(int(model), int(epoch), float(loss), float(validation), float(score) if score else None)
             for model, epoch, loss, validation, score in rows

@@ -1,6 +1,7 @@
 """A decision rule tuned again from Python does what the command `tune` does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from encode_once.cache import DataError, UsageError
 from encode_once.classify import DecisionSpec, fit, load_run, tune
 from encode_once.classify.runs.retune import evaluate_kept, retune
+from encode_once.classify.spec import ARGMAX
 
 
 @pytest.fixture
@@ -56,7 +58,14 @@ def test_thresholds_of_a_file_are_taken(fitted, tmp_path):
         ({"objective": "makro"}, "did you mean 'macro'"),
         ({"at_leest": 1}, "unknown field of a decision rule 'at_leest': did you mean 'at_least'"),
         ({"objective": "by-hand"}, "come from a file"),
-        ({"objective": "macro", "thresholds_file": "x.json"}, "does not go with --objective"),
+        (
+            {"objective": "macro", "thresholds_file": "x.json"},
+            "are not tuned, so that objective has no effect",
+        ),
+        (
+            {"decide": "argmax", "at_most": 2},
+            "exactly one label, .*: leave out at_least, at_most and calibrate",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_clear_line_and_nothing_changes(fitted, options, message):
@@ -64,3 +73,26 @@ def test_what_is_wrong_is_one_clear_line_and_nothing_changes(fitted, options, me
     with pytest.raises(UsageError, match=message):
         tune(fitted, **options)
     assert (fitted.path / "thresholds.json").read_bytes() == before
+
+
+def test_a_run_stays_as_it_is_if_thresholds_are_not_for_its_task(fitted, tmp_path):
+    fitted.spec = replace(fitted.spec, task="single", decision=ARGMAX)
+    before, evaluation = fitted.decision, evaluate_kept(fitted)
+    file = tmp_path / "thresholds.json"
+    file.write_text(json.dumps({"thresholds": dict.fromkeys(fitted.record.classes, 0.25)}))
+    with pytest.raises(UsageError, match="task single"):
+        tune(fitted, thresholds_file=file)
+    assert fitted.decision is before
+    assert evaluate_kept(fitted) is evaluation
+
+
+def test_argmax_drops_bounds_and_calibration_with_a_line(fitted):
+    tune(fitted, decide="expected-f1", calibrate="isotonic", at_most=2)
+    (warning,) = tune(fitted, decide="argmax").warnings
+    assert warning.startswith("no longer in effect: at_most 2, calibrate isotonic; argmax gives")
+    assert (
+        load_run(fitted.path).decision.spec
+        == fitted.decision.spec
+        == DecisionSpec("samples", decide="argmax")
+    )
+    assert not tune(fitted, decide="argmax").warnings

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from contextlib import suppress
 
 import h5py
@@ -58,6 +59,13 @@ def valid(request, store, tmp_path_factory):
 def copy(valid, tmp_path):
     """A copy of the run's folder."""
     return shutil.copytree(valid, tmp_path / "run")
+
+
+def test_no_file_is_left_open(copy):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        load_run(copy)
+    assert not caught
 
 
 def assert_refused(path, file):
