@@ -196,6 +196,15 @@ class _Problem:
             layer = torch.cat([W, (self.U[-1] - self.mean @ W)[None]])
         return require_finite(layer, "weights of head linear")
 
+    def _penalty(self, C: float) -> Tensor:
+        """1 / (C n_c), (k + 1, c), and 0 of the intercepts.
+
+        It is rounded once, from float64: an error in the last bit changes scores by up to 1e-4.
+        """
+        penalty = (1 / (C * self.sizes.double())).to(self.U).repeat(len(self.U), 1)
+        penalty[-1] = 0
+        return penalty
+
     def solve(self, C: float, tolerance: float) -> tuple[Tensor, int]:
         """The layer (d + 1, c) at C, from the last solution on, and how many classes have not converged.
 
@@ -205,8 +214,7 @@ class _Problem:
         while the others go on, for at most `MAX_STEPS` steps.
         """
         T, Y, U, weights = self.T, self.Y, self.U.clone(), self.weights
-        penalty = (1 / (C * self.sizes)).repeat(len(U), 1)  # (k + 1, c)
-        penalty[-1] = 0
+        penalty = self._penalty(C)
         logits = T @ U
         p = logits.sigmoid()
         curvature = _weighted(p * (1 - p), weights).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty
@@ -246,8 +254,7 @@ class _Problem:
         no number of the gradient there exceeds tolerance / √(k + 1), so that g·H⁻¹g is as small as above.
         """
         T, Y = self.T, self.Y
-        penalty = torch.full_like(self.U[:, :1], 1 / (C * len(T)))  # (k + 1, 1)
-        penalty[-1] = 0
+        penalty = self._penalty(C)
         p = (T @ self.U).softmax(1)
         scale = ((p * (1 - p)).mean(0).clamp(min=0.25 / len(T)) * self.squares + penalty).rsqrt()
 

@@ -201,6 +201,14 @@ def test_factorisations_are_in_float64_and_of_the_shorter_side(monkeypatch):
     assert calls == [(torch.float64, 30, 30), (torch.float64, 20, 20)]
 
 
+def test_the_penalty_is_rounded_once():
+    """An error in its last bit changes scores by up to 1e-4."""
+    n = 809
+    at_n = _Problem(np.eye(n, 1, dtype=np.float32), torch.eye(n, 1))
+    for C in Linear().Cs:
+        np.testing.assert_array_equal(at_n._penalty(C)[:, 0], [np.float32(1 / (C * n)), 0])
+
+
 def test_a_factorisation_that_returns_nan_is_an_error(monkeypatch):
     X, Y = problem(3, 100, 8)
 
