@@ -114,6 +114,7 @@ def _use_settings(context: click.Context, option: click.Parameter, path: Path | 
     except EncodeOnceError as error:
         raise settings.SettingsError(one_line(str(error))) from error
     context.meta[settings.FILE] = path
+    context.meta[settings.IS_NAMED] = not is_found
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,8 +6,9 @@ options, and a table `[all]` for options that mean the same in all commands. Var
 environment, file and default: it reads the variables by the `envvar` of each option, which is named after the
 option rather than after the parameter, and the file by the `default_map` of its context.
 
-A file that is found in the working folder may be a stranger's, as part of data: it may not lead out of the
-folder, and not name code, weights or trust. A file that the user names may have every option.
+A file that is found in the working folder may be a stranger's, as part of data: it may set only options that
+are listed here, not lead out of the folder, and not name code or models. A file that the user names may have
+every option.
 """
 
 import os
@@ -20,7 +21,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from encode_once.cache.errors import DataError, MissingDataError, UsageError, unknown_name
+from encode_once.cache.errors import DataError, MissingDataError, UsageError, brief, unknown_name
 from encode_once.cache.input_files import IMAGE_MB, TEXT_MB, read_regular
 
 FILE = "encode-once.toml"
@@ -29,7 +30,19 @@ ALL = "all"
 # Options that mean the same in all commands, where they have this default.
 SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
 NOT_SETTINGS = ("help", "version", "settings")
-NOT_FOUND = ("trust", "weights")  # options that a file found in the working folder may not set
+# What a file found in the working folder may set: options with these texts, and numbers, choices and flags but
+# TRUST. A new option with a text is refused until it is listed; whoever lists it knows that `_leads_out` sees
+# every path in its value.
+FOUND = frozenset(
+    "absent absent-file as by calibrate caption caption-column captions classes corrections data decide device "
+    "differences encoder features folder from groups head heads hierarchy html id-column ids ignore "
+    "image-column images label-column label-columns label-separator label-set labels metric objective output "
+    "peers run runs scale scores set sets shard split store table task to tune tune-on unknown unknown-column "
+    "validation vector-column".split()
+)
+TRUST = "trust"
+IS_NAMED = f"{FILE}: the user named it"  # the key of a context's `meta`
+MOST_PARTS = 100  # of a text whose paths are looked for
 OTHER_VARIABLES = (IMAGE_MB[0], TEXT_MB[0], f"{PREFIX}_SETTINGS")
 
 Path_ = tuple[str, ...]
@@ -104,7 +117,7 @@ def default_map(program: click.Group, path: Path, *, trusted: bool) -> dict[str,
             raise UsageError(
                 f"{path}: {unknown_name(f'option in [{ALL}]', name, [*SHARED, *options(program)])}"
             )
-    _check(path, (ALL,), shared, trusted)
+    _check(path, (ALL,), shared, of_program, trusted)
     tree = _of_command(path, (), program, content, shared, trusted)
     return tree | {option.name or "": shared[name] for name, option in of_program.items()}
 
@@ -135,7 +148,7 @@ def _of_command(
     for name in content:
         if name not in named:
             raise UsageError(f"{file}: {unknown_name(f'option in {table}', name, named)}")
-    _check(file, path, content, trusted)
+    _check(file, path, content, named, trusted)
     values = {
         name: shared[name] for name, option in named.items() if name in shared and _is_shared(name, option)
     }
@@ -149,28 +162,62 @@ def _as_list(option: click.Option, value: Any) -> Any:
     return [value] if option.multiple and not isinstance(value, list) else value
 
 
-def _check(file: Path, path: Path_, content: Mapping[str, Any], trusted: bool) -> None:
-    """Refuse values that are no values of options, and those that a found file may not have."""
+def _check(
+    file: Path, path: Path_, content: Mapping[str, Any], named: Mapping[str, click.Option], trusted: bool
+) -> None:
+    """Refuse values that are no values of options, and those that a found file may not have.
+
+    named: options by name; of a table [all], those that only the program itself has.
+    """
     for name, value in content.items():
         values = value if isinstance(value, list) else [value]
+        table = ".".join(path)
         if not all(isinstance(item, str | int | float | bool) for item in values):
-            raise DataError(
-                f"{file}: {name} in [{'.'.join(path)}] is a text, a number, true, false or a list"
-            )
-        from_hub = name == "encoder" and any(":" in str(item) for item in values)
-        if not trusted and (name in NOT_FOUND or from_hub or any(map(_leads_out, map(str, values)))):
-            raise UsageError(
-                f"{file}: {name} in [{'.'.join(path)}] names code, weights, trust or a place outside of this "
-                f"folder, which a file that is only found may not: use the option, or --settings {file}"
-            )
+            raise DataError(f"{file}: {name} in [{table}] is a text, a number, true, false or a list")
+        if trusted:
+            continue
+        use = f"use the option, or --settings {file}"
+        if not (name in FOUND or name in SHARED or (name in named and name != TRUST and _is_harmless(named[name]))):
+            raise UsageError(f"{file}: {name} in [{table}] may not be set by a file that is only found: {use}")
+        for item in map(str, values):
+            if _leads_out(item) or (name == "encoder" and ":" in item):
+                raise UsageError(
+                    f"{file}: {name} = {brief(item)} in [{table}] names code, a model or a place outside of this "
+                    f"folder, which a file that is only found may not: {use}"
+                )
+
+
+def _is_harmless(option: click.Option) -> bool:
+    """Whether no value of an option is a text of any content."""
+    numbers = click.types.IntParamType | click.types.FloatParamType | click.types.BoolParamType
+    return option.is_flag or isinstance(option.type, numbers | click.Choice)
 
 
 def _leads_out(text: str) -> bool:
-    """Whether a value names code or a model by its file, or a path that is not below the working folder."""
-    parts = [part for part in re.split(r"[=:,;\[\]{}\"'\s]+", text) if part]
+    """Whether a value names code or a model by its file, or a path that is not below the working folder.
+
+    A backslash counts: JSON, which some values are, could spell any character by it.
+    """
+    if "\\" in text or re.search(r"\.py\b|\b(onnx|transformers|captioner|local-dir):", text):
+        return True
+    edges = [match.span() for match in re.finditer(r"[^=:,;\[\]{}\"'\s]+", text)]
+    if len(edges) > MOST_PARTS:
+        return True
+    # A link may have such a character in its name: the text is a path from any part to any other.
+    paths = {text} | {text[start:end] for i, (start, _) in enumerate(edges) for _, end in edges[i:]}
     folder = Path.cwd().resolve()
-    outside = any(part.startswith("~") or not Path(part).resolve().is_relative_to(folder) for part in parts)
-    return outside or bool(re.search(r"\.py\b|\b(onnx|transformers|captioner|local-dir):", text))
+    try:
+        return any(path[:1] == "~" or not Path(path).resolve().is_relative_to(folder) for path in paths)
+    except (OSError, RuntimeError, ValueError):  # a link to itself, a name that is too long, or a character 0
+        return True
+
+
+def is_of_found_file(context: click.Context | None, option: click.Parameter | None) -> bool:
+    """Whether the value of an option comes from a file that the user has not named."""
+    if context is None or option is None:
+        return False
+    source = context.get_parameter_source(option.name or "")
+    return source is ParameterSource.DEFAULT_MAP and not context.find_root().meta.get(IS_NAMED)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,13 +15,15 @@ from encode_once.cache.options import (
     json_or_text,
     warn,
 )
+from encode_once.cache.settings import is_of_found_file
 
 
-def _trust(value: Any) -> None:
-    """Trust the files that a value names; imported late, since help texts need no NumPy."""
+def _trust(value: Any, param: click.Parameter | None, ctx: click.Context | None) -> None:
+    """Trust the files that the user's value names; imported late, since help texts need no NumPy."""
     from encode_once.cache.own_code import trust_named
 
-    trust_named(value)
+    if not is_of_found_file(ctx, param):
+        trust_named(value)
 
 
 class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new versions only
@@ -31,7 +33,7 @@ class HeadName(click.ParamType):  # type: ignore[type-arg]  # generic in new ver
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Trust the file of `file.py:Name`."""
-        _trust(value)
+        _trust(value, param, ctx)
         return str(value)
 
     def shell_complete(
@@ -182,7 +184,7 @@ class OptionSetting(Setting):
     ) -> tuple[str, Any]:
         """Trust the file of `file.py:Name`."""
         name, content = super().convert(value, param, ctx)
-        _trust(content)
+        _trust(content, param, ctx)
         return name, content
 
 
@@ -200,7 +202,7 @@ class HeadSetting(click.ParamType):  # type: ignore[type-arg]
         if dot < 0:
             self.fail(f"{value}: expected {self.name}", param, ctx)
         parsed = self.parsed(content)
-        _trust(parsed)
+        _trust(parsed, param, ctx)
         return name[:dot], name[dot + 1 :], parsed
 
     def parsed(self, content: Any) -> Any:

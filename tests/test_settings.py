@@ -6,6 +6,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from encode_once.cache import own_code, settings
 from encode_once.cache.settings import commands, options
 from encode_once.cli import main
 
@@ -140,18 +141,28 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path, monkeypatch, toml, message)
         ("extract", "images = 'train=/home'"),
         ("fit", 'run = "~/run"'),
         ("all", 'store = "/data/store"'),
+        ("fit", r"""set = ['prompts="\u002ftmp/x.json"']"""),
+        ("sweep", r"""set = ['mlp.loss=["own\u002epy:Loss"]']"""),
+        ("fit", 'run = "a=link/run"'),  # through a link with a separator in its name
+        ("fit", r'split = "a\u0000b"'),
+        ("fit", 'hierarchy = "../hierarchy.csv"'),
+        ("fit", 'classes = "/etc/hosts"'),
+        ("update", 'corrections = "/etc/hosts"'),
+        ("rerun", 'run = "../run"'),
+        ("fit", 'track = "mlflow"'),
     ],
 )
 def test_a_found_file_names_no_code_and_leads_nowhere_else(program, tmp_path, command, setting):
-    (tmp_path / "out").symlink_to(tmp_path.parent)
+    for name in ("out", "a=link"):
+        (tmp_path / name).symlink_to(tmp_path.parent)
     (tmp_path / "own.py").write_text("raise SystemExit('code ran')")
     toml = f"[{command}]\n{setting}\n"
     result = program(["fit"], toml, 2)
-    assert "which a file that is only found may not" in result.stderr
+    assert "a file that is only found" in result.stderr
     assert "code ran" not in result.output
     words = [
         command if command != "all" else "extract",
-        *(["runs/x"] if command in ("monitor", "predict") else []),
+        *(["runs/x"] if command in ("monitor", "predict", "update", "rerun") else []),
     ]
     for named in (["--settings", "mine.toml", *words], words):
         variables = {} if "--settings" in named else {"ENCODE_ONCE_SETTINGS": "mine.toml"}
@@ -159,6 +170,34 @@ def test_a_found_file_names_no_code_and_leads_nowhere_else(program, tmp_path, co
         values, stderr = program(named, toml, name="mine.toml", **variables)
         assert values
         assert "(from mine.toml)" in stderr
+
+
+def test_code_that_only_a_found_file_names_is_not_trusted(program, tmp_path, monkeypatch):
+    """Also if the look at its text misses a name, as in a spelling that is decoded later."""
+    (tmp_path / "own.py").write_text("")
+    monkeypatch.setattr(settings, "_leads_out", lambda text: False)
+    toml = r"""
+        [fit]
+        head = "own.py:Head"
+        set = ['loss="own\u002epy:Loss"']
+    """
+    monkeypatch.setattr(own_code, "_meant", {})
+    program(["fit"], toml)
+    assert own_code.meant("own.py:Loss") is None
+    program(["fit", "--set", "loss=own.py:Loss"], toml)
+    assert own_code.meant("own.py:Loss")
+
+
+def test_a_found_file_may_set_no_option_of_text_that_is_not_listed(program):
+    """So nobody adds an option with a path without deciding about it."""
+    harmless = settings.FOUND | settings.SHARED.keys()
+    refused = {
+        name
+        for _, command in commands(main)
+        for name, option in options(command).items()
+        if name not in harmless and not settings._is_harmless(option)
+    }
+    assert refused == {"weights", "track", "file", "size"}
 
 
 def test_a_file_is_looked_for_in_the_working_folder_only(program, tmp_path, monkeypatch):
