@@ -177,8 +177,12 @@ def _check(
         if trusted:
             continue
         use = f"use the option, or --settings {file}"
-        if not (name in FOUND or name in SHARED or (name in named and name != TRUST and _is_harmless(named[name]))):
-            raise UsageError(f"{file}: {name} in [{table}] may not be set by a file that is only found: {use}")
+        if not (
+            name in FOUND or name in SHARED or (name in named and name != TRUST and _is_harmless(named[name]))
+        ):
+            raise UsageError(
+                f"{file}: {name} in [{table}] may not be set by a file that is only found: {use}"
+            )
         for item in map(str, values):
             if _leads_out(item) or (name == "encoder" and ":" in item):
                 raise UsageError(
