@@ -30,15 +30,15 @@ ALL = "all"
 # Options that mean the same in all commands, where they have this default.
 SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
 NOT_SETTINGS = ("help", "version", "settings")
-# What a file found in the working folder may set: options with these texts, and numbers, choices and flags but
-# TRUST. A new option with a text is refused until it is listed; whoever lists it knows that `_leads_out` sees
-# every path in its value.
+# What a file found in the working folder may set: options with these texts, and all numbers, choices and flags
+# but TRUST. A new option with a text is refused until it is listed; whoever lists it knows that `_leads_out`
+# sees every path in its value.
 FOUND = frozenset(
-    "absent absent-file as by calibrate caption caption-column captions classes corrections data decide device "
-    "differences encoder features folder from groups head heads hierarchy html id-column ids ignore "
-    "image-column images label-column label-columns label-separator label-set labels metric objective output "
-    "peers run runs scale scores set sets shard split store table task to tune tune-on unknown unknown-column "
-    "validation vector-column".split()
+    "absent absent-file as by calibrate caption caption-column captions classes corrections data "
+    "decide device differences encoder features folder from groups head heads hierarchy html id- "
+    "column ids ignore image-column images label-column label-columns label-separator label-set "
+    "labels metric objective output peers run runs scale scores set sets shard split store table task "
+    "to tune tune-on unknown unknown-column validation vector-column".split()
 )
 TRUST = "trust"
 IS_NAMED = f"{FILE}: the user named it"  # the key of a context's `meta`
@@ -186,8 +186,8 @@ def _check(
         for item in map(str, values):
             if _leads_out(item) or (name == "encoder" and ":" in item):
                 raise UsageError(
-                    f"{file}: {name} = {brief(item)} in [{table}] names code, a model or a place outside of this "
-                    f"folder, which a file that is only found may not: {use}"
+                    f"{file}: {name} = {brief(item)} in [{table}] names code, a model or a place outside "
+                    f"of this folder, which a file that is only found may not: {use}"
                 )
 
 
