@@ -30,13 +30,13 @@ ALL = "all"
 # Options that mean the same in all commands, where they have this default.
 SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
 NOT_SETTINGS = ("help", "version", "settings")
-# What a file found in the working folder may set: options with these texts, and all numbers, choices and flags
-# but TRUST. A new option with a text is refused until it is listed; whoever lists it knows that `_leads_out`
+# What a file found in the working folder may set: options with these texts, and all numbers, choices and
+# flags but TRUST. A new option with a text is refused until it is listed; who lists it knows that `_leads_out`
 # sees every path in its value.
 FOUND = frozenset(
     "absent absent-file as by calibrate caption caption-column captions classes corrections data "
-    "decide device differences encoder features folder from groups head heads hierarchy html id- "
-    "column ids ignore image-column images label-column label-columns label-separator label-set "
+    "decide device differences encoder features folder from groups head heads hierarchy html "
+    "id-column ids ignore image-column images label-column label-columns label-separator label-set "
     "labels metric objective output peers run runs scale scores set sets shard split store table task "
     "to tune tune-on unknown unknown-column validation vector-column".split()
 )
