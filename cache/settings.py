@@ -31,7 +31,7 @@ ALL = "all"
 SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
 NOT_SETTINGS = ("help", "version", "settings")
 # What a file found in the working folder may set: options with these texts, and all numbers, choices and
-# flags but TRUST. A new option with a text is refused until it is listed; who lists it knows that `_leads_out`
+# flags but TRUST. A new option with a text is refused until it is listed; check first that `_leads_out`
 # sees every path in its value.
 FOUND = frozenset(
     "absent absent-file as by calibrate caption caption-column captions classes corrections data "
