@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from encode_once.extract.in_memory import recorded_towers
 from encode_once.extract.trust import Trust, approve
 
 Weights = Mapping[str, str] | str | os.PathLike[str] | None
+OF_RUN = {"data", "names", "store", "weights", "device", "captions", "bit_depth", "select", "keep_tables"}
+INPUTS = [name for name in signature(encode).parameters if name not in OF_RUN]  # that a user may pass
 
 
 @dataclass(frozen=True)

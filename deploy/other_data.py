@@ -9,14 +9,16 @@ from functools import partial
 from typing import Any
 
 from encode_once.cache import Store, Table, UsageError
-from encode_once.cache.terminal import print_message
+from encode_once.cache.errors import unknown_name
+from encode_once.cache.terminal import print_message, short_list
+from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.samples import Samples
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.runs import predict as predicting
 from encode_once.classify.runs.predict import Predicted, choose_split, differences, fitted_store, store_for
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run, load_run
-from encode_once.deploy.encoding import Encoding, Weights, weights_of
+from encode_once.deploy.encoding import INPUTS, Encoding, Weights, weights_of
 from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.corrections import dropped
 
@@ -56,14 +58,16 @@ def evaluate(
         >>> encode_once.evaluate("runs/mlp").frame()                          # doctest: +SKIP
         >>> encode_once.evaluate("runs/mlp", "more-photos").metrics["mAP"]    # doctest: +SKIP
     """
+    options = {"table": table != "auto", "store": store, "weights": weights, "device": device != "auto"}
+    options["trust"] = trust and (data is None or isinstance(run, Run))
+    _check_options(options, inputs, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
     notes = list[str]()
-    options = {"table": table != "auto", "store": store, "weights": weights, **inputs}
-    _check_options(options, data)
     if data is None:
         notes += differences(run, fitted_store(run))
         evaluation = evaluate_kept(run)
     elif isinstance(data, Samples):
+        notes += [*_other_features(run, data), *_other_classes(run, data)]
         evaluation = predicting.evaluate(run, data.store, data.table)
     else:
         encoding = _encoding(store, device, weights, trust, inputs, notes)
@@ -120,10 +124,12 @@ def predict(
     Examples:
         >>> encode_once.predict("runs/mlp", "input").frame().to_csv("scores.csv")    # doctest: +SKIP
     """
+    options = {"table": table != "auto", "store": store, "weights": weights, "device": device != "auto"}
+    _check_options(options | {"trust": trust and isinstance(run, Run)}, inputs, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
     notes = list[str]()
-    _check_options({"table": table != "auto", "store": store, "weights": weights, **inputs}, data)
     if isinstance(data, Samples):
+        notes += _other_features(run, data)
         rows, predicted = data.table, predicting.label(run, data.store, data.table)
     else:
         encoding = _encoding(store, device, weights, trust, inputs, notes)
@@ -165,16 +171,36 @@ def _encoding(
     return Encoding(path, device, partial(weights_of, weights), trust, print_message, notes.extend, inputs)
 
 
-def _check_options(options: dict[str, Any], data: Data | None) -> None:
-    """Refuse options about a folder of data if there is none.
+def _check_options(options: dict[str, Any], inputs: dict[str, Any], data: Data | None) -> None:
+    """Refuse inputs that `encode` does not know, and options about a folder of data if there is none.
 
     Raises:
-        UsageError: one has a value.
+        UsageError: there is such an input, or an option has a value.
     """
+    for name in inputs:
+        if name not in INPUTS:
+            raise unknown_name("argument", name, [*options, *INPUTS])
     if data is not None and not isinstance(data, Samples):
         return
-    if named := [name for name, value in options.items() if value]:
+    if named := [name for name, value in (options | inputs).items() if value]:
         raise UsageError(f"{named[0]} is for a folder of data: nothing is encoded without")
+
+
+def _other_features(run: Run, data: Samples) -> list[str]:
+    """A warning if a data set leaves out features that the run reads."""
+    names = [name for name in run.record.stored if name not in data.features]
+    return [f"read for {run.path}, although the data set leaves it out: {name}" for name in names]
+
+
+def _other_classes(run: Run, data: Samples) -> list[str]:
+    """A warning if a data set leaves out classes that the run is measured on, and rows have."""
+    names = {*class_names(data.table.labels or [])} & {*run.record.classes} - {*data.classes}
+    if not names:
+        return []
+    return [
+        f"measured in the {len(run.record.classes)} classes of {run.path}, also in those that the data set "
+        f"leaves out: {short_list(sorted(names))}"
+    ]
 
 
 def _issued(notes: Sequence[str]) -> list[str]:

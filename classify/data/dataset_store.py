@@ -1,11 +1,13 @@
 """A store whose tables are read as data sets: `encode_once.load("store").dataset("train")`."""
 
 import os
+from collections import Counter
 from collections.abc import Sequence
 
-from encode_once.cache import Store
+from encode_once.cache import Store, UsageError
+from encode_once.cache.terminal import short_list
 from encode_once.classify.data.samples import Samples, check_stored, read_samples
-from encode_once.classify.data.tables import check_current, choose_table
+from encode_once.classify.data.tables import check_current, choose_table, with_label_set
 
 
 class DatasetStore(Store):
@@ -17,6 +19,7 @@ class DatasetStore(Store):
         features: Sequence[str] = (),
         *,
         classes: Sequence[str] | None = None,
+        labels: str = "",
     ) -> Samples:
         """The rows of a table: vectors X (n, d), labels Y (n, c), `ids`, `classes` and `features`.
 
@@ -28,9 +31,11 @@ class DatasetStore(Store):
             table: its split, such as "train", or its name; by default the labelled table that `fit` takes.
             features: their names; by default every feature with one vector per row.
             classes: the columns of Y, such as those of another data set; by default all labels that occur.
+            labels: the name of a label set, see `extract --label-set`; by default the table's own labels.
 
         Raises:
-            UsageError: there is no such table, or a feature is learned by `fit`.
+            UsageError: there is no such table or label set, a feature is learned by `fit`, or a class is
+                named twice.
             DataError: a file of the table has changed since it was extracted.
             MissingRowsError: rows were not extracted.
 
@@ -40,11 +45,16 @@ class DatasetStore(Store):
         """
         if isinstance(features, str):
             features = [features]
+        if isinstance(classes, str):
+            classes = [classes]
+        if twice := [name for name, count in Counter(classes or ()).items() if count > 1]:
+            raise UsageError(f"classes named more than once: {short_list(twice)}")
         if table is None:
-            chosen = choose_table(self, None)
+            chosen = choose_table(self, None, labels=labels)
         else:
             chosen = self.table(table)
             check_current(self, chosen)
+            chosen = with_label_set(chosen, labels) if labels else chosen
         return check_stored(read_samples(self, features, chosen, classes))
 
 

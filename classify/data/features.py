@@ -16,6 +16,8 @@ from encode_once.classify.data.blocks import Block, Matrix, MemoryRows, SparseBl
 from encode_once.classify.data.learned import is_learned, make_vectoriser, texts_of
 from encode_once.classify.data.text import Vectoriser
 
+REPLACED = ", which the mean of the train rows replaces"  # vectors that rows lack
+
 
 @dataclass(frozen=True)
 class StoredFeature:
@@ -189,8 +191,5 @@ def side_by_side(blocks: Sequence[Block], remarks: Sequence[str] = ()) -> Matrix
         warnings += block.remarks
         missing = int(block.missing().sum())
         if missing:
-            warnings.append(
-                f"{block.name}: {missing} of {len(block)} rows have no vector, "
-                "which the mean of the train rows replaces"
-            )
+            warnings.append(f"{block.name}: {missing} of {len(block)} rows have no vector{REPLACED}")
     return Matrix(blocks, warnings)

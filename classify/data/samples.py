@@ -11,7 +11,7 @@ from encode_once.cache.representation import html_heading, html_table, html_warn
 from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.blocks import Matrix
-from encode_once.classify.data.features import FeatureSource, LearnedFeature, choose, load, trials
+from encode_once.classify.data.features import REPLACED, FeatureSource, LearnedFeature, choose, load, trials
 from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import class_names, left_out, restricted, table_labels
 from encode_once.classify.partial import is_partial, positives, unknown_entries
@@ -152,7 +152,7 @@ def read_samples(
 
 
 def check_stored(samples: Samples) -> Samples:
-    """The samples, if their features need no fit.
+    """The samples, if their features need no fit. Their rows without a vector are NaN, as warnings then say.
 
     Raises:
         UsageError: one is learned from train rows.
@@ -163,4 +163,5 @@ def check_stored(samples: Samples) -> Samples:
                 f"{reference.name} is learned from the train rows of a run, not part of a data set: "
                 "pass it to fit"
             )
+    samples.warnings[:] = [line.replace(REPLACED, ", but NaN") for line in samples.warnings]
     return samples

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 
 import encode_once as eo
 from encode_once.cache import DataError, EncodeOnceError, UsageError
+from encode_once.classify.data.blocks import Matrix
 from encode_once.cli import main
 from encode_once.deploy import PredictionWarning
 from tests.conftest import files_of, write_data
@@ -74,6 +76,19 @@ def test_a_data_set_of_the_store_is_measured_without_the_rows_that_were_fitted_o
         eo.evaluate(run, eo.load("store").dataset("test"))
 
 
+def test_what_a_data_set_leaves_out_is_a_warning(place):
+    data = eo.load("store").dataset("train", classes=["cat", "dog"])
+    with pytest.warns(PredictionWarning) as issued:
+        evaluation = eo.evaluate("runs/linear", replace(data, X=Matrix([])))
+    lines = [str(warning.message) for warning in issued]
+    assert "read for runs/linear, although the data set leaves it out: glove-50/mean" in lines
+    expected = (
+        "measured in the 6 classes of runs/linear, also in those that the data set leaves out: bird, boat"
+    )
+    assert any(line.startswith(expected) for line in lines)
+    assert evaluation.classes == eo.load_run("runs/linear").record.classes
+
+
 def test_labels_are_those_of_the_command(place):
     command("predict", "runs/linear", "-o", "predictions.csv", "--scores", "scores.csv")
     labels = pd.read_csv("predictions.csv", index_col=0, keep_default_na=False).Labels
@@ -97,6 +112,23 @@ def test_labels_are_those_of_the_command(place):
     [
         (lambda: eo.evaluate("runs/linear", table="train"), UsageError, "table is for a folder of data"),
         (lambda: eo.evaluate("runs/linear", store="other"), UsageError, "store is for a folder of data"),
+        (lambda: eo.evaluate("runs/linear", device="cpu"), UsageError, "device is for a folder of data"),
+        (lambda: eo.evaluate("runs/linear", trust=True), UsageError, "trust is for a folder of data"),
+        (
+            lambda: eo.predict("runs/linear", eo.load("store").dataset("test"), device="cpu"),
+            UsageError,
+            "device is for a folder of data",
+        ),
+        (
+            lambda: eo.predict(eo.load_run("runs/linear"), eo.load("store").dataset("test"), trust=True),
+            UsageError,
+            "trust is for a folder of data",
+        ),
+        (
+            lambda: eo.evaluate("runs/linear", "other", colums=3),
+            UsageError,
+            "unknown argument 'colums': did you mean 'columns'",
+        ),
         (lambda: eo.predict("runs/linear", "nowhere"), EncodeOnceError, "nowhere"),
         (lambda: eo.predict("runs/linear", "input", table="tst"), UsageError, "did you mean 'test'"),
         (lambda: eo.predict("runs/nope", "input"), EncodeOnceError, "runs/nope is not a run"),

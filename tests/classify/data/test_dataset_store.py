@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 from sklearn.model_selection import train_test_split
 
 from encode_once.cache import DataError, Failure, MissingDataError, StoreError, UsageError
+from encode_once.cache.table import LabelSet
 from encode_once.classify import load
 from tests.classify.conftest import CLASSES
 
@@ -27,7 +29,7 @@ def test_a_data_set_has_the_vectors_and_labels_of_a_table(store):
     np.testing.assert_array_equal(X[present, :8], store.feature("e/image").read(keys[present]))
     np.testing.assert_array_equal(X[:, 8:], store.feature("e/text").read(keys))
     assert np.isnan(X[3, :8]).all()
-    assert any("1 of 50 rows have no vector" in line for line in data.warnings)
+    assert "e/image: 1 of 50 rows have no vector, but NaN" in data.warnings
     assert (data.features, data.ids) == (["e/image", "e/text"], table.ids)
     assert sorted(data.classes) == sorted(CLASSES)
     labels = [{data.classes[c] for c in np.flatnonzero(row)} for row in data.Y]
@@ -63,6 +65,18 @@ def test_features_classes_and_tables_are_chosen(store):
     assert store.dataset("test").Y.shape == (50, 0)
     assert "labels" not in store.dataset("test").frame()
     assert store.dataset().table.split == "train"
+    assert store.dataset("train", classes="dog").classes == ["dog"]
+
+
+def test_labels_are_those_of_a_label_set(store):
+    table = store.table()
+    moods = [("calm",) if row % 3 else ("wild", "calm") for row in range(50)]
+    store.save(replace(table, label_sets={"mood": LabelSet("mood=Mood", ["Mood"], ";", moods)}), [])
+    for name in ("train", None):
+        data = store.dataset(name, labels="mood")
+        assert data.classes == ["calm", "wild"]
+        assert data.Y.tolist() == [[True, row % 3 == 0] for row in range(50)]
+    assert sorted(store.dataset().classes) == sorted(CLASSES)
 
 
 def test_scikit_learn_takes_a_data_set_as_it_is(store):
@@ -80,6 +94,10 @@ def test_what_cannot_be_read_is_one_clear_line(store, tmp_path):
         store.dataset("trian")
     with pytest.raises(UsageError, match="tfidf:100 is learned from the train rows of a run"):
         store.dataset("train", ["e/text", "tfidf:100"])
+    with pytest.raises(UsageError, match="classes named more than once: dog"):
+        store.dataset("train", classes=["dog", "cat", "dog"])
+    with pytest.raises(UsageError, match="has no label set 'mood'"):
+        store.dataset("train", labels="mood")
     with pytest.raises(StoreError, match="reading only"):
         load(store.path, read_only=True).save(store.table())
     (tmp_path / "data" / "train.csv").write_text("other")
