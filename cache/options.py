@@ -233,20 +233,28 @@ def _with_aliases(incomplete: str) -> list[str]:
     files = [*folder.glob(f"*/{FILE}"), *folder.glob(f"*/*/{FILE}")]
     names = []
     for file in files:
-        with suppress(EncodeOnceError):
+        with suppress(EncodeOnceError, OSError):
             names += [f"{file.parent}@{alias}" for alias in read_aliases(file.parent).aliases]
     return sorted(names)
 
 
 class RunFolder(ServedRun):
-    """The same as the folder of the run that is named when the command starts."""
+    """The same as the folder of the run that is named when the command starts; FOLDER means its champion.
+
+    folders: FOLDER means all runs in it.
+    """
+
+    def __init__(self, *, folders: bool = False) -> None:
+        super().__init__()
+        self.folders = folders
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Look up what an alias names."""
         from encode_once.cache.aliases import resolved
 
+        text = os.fsdecode(super().convert(value, param, ctx))
         try:
-            return str(resolved(os.fsdecode(super().convert(value, param, ctx))))
+            return text if self.folders and Path(text).is_dir() else str(resolved(text))
         except UsageError as error:
             self.fail(str(error), param, ctx)
 

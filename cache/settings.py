@@ -232,7 +232,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is no TOML ({str(error) or 'it is nested too deeply'})") from error
+        raise DataError(f"{path} is not a TOML file ({str(error) or 'it is nested too deeply'})") from error
 
 
 class SettingsError(click.ClickException):

@@ -38,7 +38,7 @@ def promote(run: str, alias: str, as_json: bool) -> None:
     """Give a run a name, by which every command finds it: runs/svc@champion for a run in runs/svc.
 
     The name changes in one step: who loads runs/svc@champion gets the old run or the new one, as a whole. All
-    files of the run are compared with their checksums first. The file runs/svc/aliases.json holds the names
+    files of the run are compared with their checksums first. The file runs/svc/.aliases.json holds the names
     and what they named before, for `rollback`.
 
     --json prints {"alias", "before", "now"}.

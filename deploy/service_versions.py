@@ -11,18 +11,21 @@ from typing import Any, NamedTuple
 from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.cache.aliases import (
     CHAMPION,
-    Named,
+    FILE,
+    AliasEntry,
+    Aliases,
     changing_aliases,
     check_alias,
     parsed,
     read_aliases,
     resolved,
 )
+from encode_once.cache.errors import collected
 from encode_once.cache.format.atomic import sync_folder
 from encode_once.cache.text_table import table_text
 from encode_once.classify.evaluation.metrics import SUMMARY
 from encode_once.classify.runs.checksums import check_files
-from encode_once.classify.runs.reading import RunError, read_json
+from encode_once.classify.runs.reading import read_json
 from encode_once.classify.runs.run import CHECKED, WEIGHTS, load_run
 from encode_once.classify.runs.upgrades import WITH_CHECKSUMS
 
@@ -58,7 +61,7 @@ def promote(run: Path, alias: str = CHAMPION, *, instead_of: str | None = None) 
         before = aliases.current(alias)
         if instead_of not in (None, before):
             raise DataError(f"{folder}@{alias} is now {before}, not {instead_of}: nothing is promoted")
-        aliases.name(name, alias)
+        aliases.assign(name, alias)
     return Switch(f"{folder}@{alias}", before, name)
 
 
@@ -79,8 +82,10 @@ def in_service(text: str) -> tuple[Path, str]:
         UsageError: it is something else.
     """
     folder, alias = parsed(text)
-    if not alias:
-        path = Path(text)
+    if folder == Path(text):
+        path = folder
+        if (path / FILE).exists() and not (path / "run.json").exists():
+            return in_service(f"{path}@{CHAMPION}")
         hint = ""
         if (path / "run.json").exists():
             hint = f": first promote {path}, then name {path.parent}@{CHAMPION}"
@@ -146,7 +151,7 @@ def remove_old(folder: Path, keep: int) -> list[str]:
     return sorted(old)
 
 
-def _last_two(history: list[Named]) -> set[str]:
+def _last_two(history: list[AliasEntry]) -> set[str]:
     """The run that an alias names, and the one that it named before."""
     names = list(dict.fromkeys(named.run for named in history[::-1]))
     return {*names[:2]}
@@ -162,12 +167,14 @@ def listed(folder: Path) -> list[dict[str, Any]]:
     for path in sorted(file.parent for file in folder.rglob("run.json")):
         if any(part.startswith(".") for part in path.relative_to(folder).parts):
             continue  # of an update that has not ended
-        aliases = read_aliases(path.parent)
-        row: dict[str, Any] = {"run": str(path), "aliases": aliases.of(path.name), "problem": ""}
-        try:
+        aliases, problems = Aliases(), list[str]()
+        record, metrics = dict[str, Any](), dict[str, Any]()
+        with collected(problems):
+            aliases = read_aliases(path.parent)
+        with collected(problems):
             record, metrics = read_json(path / "run.json"), read_json(path / "metrics.json")
-        except RunError as error:
-            record, metrics, row["problem"] = {}, {}, str(error)
+        row: dict[str, Any] = {"run": str(path), "aliases": aliases.names_of(path.name)}
+        row["problem"] = "; ".join(problems)
         row |= {"withdrawn": path.name in aliases.withdrawn, "created": str(record.get("created", ""))}
         row |= {"head": str(record.get("head", "")), "eval_rows": metrics.get("n")}
         rows.append(row | {name: metrics.get(name) for name in SUMMARY})

@@ -37,7 +37,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from encode_once.cache import DataError, EncodeOnceError, Feature, MissingDataError, Spec, Table
-from encode_once.cache.aliases import read_aliases, resolved
+from encode_once.cache.aliases import CHAMPION, check_no_alias, read_aliases, resolved
 from encode_once.cache.csv_file import write_csv
 from encode_once.cache.format.atomic import write_json
 from encode_once.cache.format.files import open_without_links, typed
@@ -547,8 +547,11 @@ def check_place(path: Path, overwrite: bool) -> None:
 
     Raises:
         DataError: the folder holds something else.
+        UsageError: its name would be taken for FOLDER@ALIAS.
     """
-    if not overwrite and (path / "run.json").exists():
+    if not (path / "run.json").exists():
+        check_no_alias(path)
+    elif not overwrite:
         raise DataError(f"{path} holds a run: replace it with --overwrite, or name another folder with --run")
     files = ("run.json", WEIGHTS)  # an interrupted fit leaves only a part of the second, as a new file
     names = [file.name for file in path.iterdir()] if path.is_dir() else []
@@ -594,7 +597,7 @@ def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""
         if aliases := read_aliases(path).aliases:
-            hint += f"; {path}@{min(aliases)} is one of them"
+            hint += f"; {path}@{CHAMPION if CHAMPION in aliases else min(aliases)} is one of them"
         raise MissingDataError(f"{path} is not a run: it has no run.json{hint}")
     content = read_json(path / "run.json")
     with reading(path / "run.json"):

@@ -12,7 +12,7 @@ FORMATS = ("latex", "md", "csv", "json")
 
 
 @verb()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN|FOLDER...", type=RunFolder())
+@click.argument("runs", nargs=-1, required=True, metavar="RUN|FOLDER...", type=RunFolder(folders=True))
 @click.option("--metric", "names", multiple=True, metavar="METRIC",
               help="Column; repeatable, the first ranks. [default: macro_f1 and three others]")  # fmt: skip
 @click.option("--per-class", is_flag=True, help="Also the F1 of each class, with a column for each system.")

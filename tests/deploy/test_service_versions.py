@@ -1,15 +1,19 @@
 """Versions of a run and the aliases that name them."""
 
+import glob
 import json
 import shutil
 import threading
 
 import pytest
 
-from encode_once.cache import DataError, EncodeOnceError
+from encode_once.cache import DataError, EncodeOnceError, UsageError
 from encode_once.cache.aliases import read_aliases, resolved
+from encode_once.cache.options import RunFolder
 from encode_once.classify import fit, load_run
 from encode_once.classify.bench.synthetic import synthetic_store
+from encode_once.classify.runs.run import check_place
+from encode_once.classify.systems.commands import compare
 from encode_once.deploy.service_versions import listed, promote, remove_old, rollback
 
 NAMES = ("2026-11-01T02-00-00Z", "2026-11-02T02-00-00Z", "2026-11-02T02-00-00Z-2", "2026-11-03T02-00-00Z")
@@ -70,7 +74,8 @@ def test_an_alias_is_a_run_wherever_a_run_is_taken(svc, run):
     [
         ("svc@champio", "did you mean 'champion'"),
         ("svc@", "unknown alias"),
-        ("svc", "svc@champion is one of them"),
+        ("svc@champion@x", "is not a run"),
+        ("svc/by-hand@champion", "by-hand is a run: name it without @champion"),
         ("other@champion", "has no aliases: promote one of its runs"),
         ("nothing@champion", "is not a run"),
     ],
@@ -93,6 +98,43 @@ def test_a_path_with_an_at_sign_is_a_path(fitted, tmp_path):
     assert load_run(f"{run.parent}@champion").path == run
 
 
+def test_a_folder_is_its_champion_where_one_run_is_taken_and_all_its_runs_in_compare(svc, run):
+    promote(svc / "by-hand", "candidate")
+    with pytest.raises(EncodeOnceError, match=f"{svc}@candidate is one of them"):
+        load_run(svc)
+    promote(svc / NAMES[1])
+    assert load_run(svc).path == svc / NAMES[1]
+    assert NAMES[1] in run("report", svc).stdout
+    assert RunFolder().convert(str(svc), None, None) == str(svc / NAMES[1])
+    assert RunFolder(folders=True).convert(str(svc), None, None) == str(svc)
+    (of_runs,) = [param for param in compare.params if param.name == "runs"]
+    assert of_runs.type.folders
+
+
+def test_a_pattern_for_all_runs_of_a_folder_finds_no_list_of_aliases(svc, run):
+    promote(svc / NAMES[0])
+    paths = glob.glob(f"{svc}/*")
+    assert len(paths) == 5
+    run("migrate", *paths)
+    run("evaluate", *paths)
+
+
+def test_inside_of_the_folder_a_dot_is_the_folder(svc, run, monkeypatch):
+    monkeypatch.chdir(svc)
+    assert "evaluate .@champion" in run("promote", NAMES[0]).stderr
+    assert load_run(".@champion").path.resolve() == svc / NAMES[0]
+    run("evaluate", ".@champion")
+    assert load_run(".").path.resolve() == svc / NAMES[0]
+
+
+def test_no_run_is_written_where_its_name_would_be_an_alias(svc):
+    promote(svc / NAMES[0])
+    for name in ("champion", "new"):
+        with pytest.raises(UsageError, match=f"svc@{name} would be an alias"):
+            check_place(svc.with_name(f"svc@{name}"), overwrite=True)
+    check_place(svc.with_name("other@champion"), overwrite=False)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -106,7 +148,7 @@ def test_a_path_with_an_at_sign_is_a_path(fitted, tmp_path):
     ],
 )
 def test_a_crafted_list_of_aliases_leads_nowhere(svc, content):
-    (svc / "aliases.json").write_text(json.dumps(content))
+    (svc / ".aliases.json").write_text(json.dumps(content))
     with pytest.raises(EncodeOnceError, match=r"aliases\.json"):
         load_run(f"{svc}@champion")
 
@@ -140,7 +182,7 @@ def test_old_versions_are_removed_but_none_that_may_be_needed(svc):
     assert remove_old(svc, 1) == []  # all are named, were named last before, or are the newest
     promote(svc / d)
     assert remove_old(svc, 1) == [b]
-    assert {path.name for path in svc.iterdir()} == {a, c, d, "by-hand", "aliases.json"}
+    assert {path.name for path in svc.iterdir()} == {a, c, d, "by-hand", ".aliases.json"}
     rollback(str(svc))
     with pytest.raises(DataError, match="named no run before"):
         rollback(str(svc))
@@ -154,7 +196,7 @@ def test_a_removal_that_was_interrupted_is_completed(svc, monkeypatch):
         with pytest.raises(ZeroDivisionError):
             remove_old(svc, 1)
     assert remove_old(svc, 1) == []
-    assert {path.name for path in svc.iterdir()} == {*NAMES[2:], "by-hand", "aliases.json"}
+    assert {path.name for path in svc.iterdir()} == {*NAMES[2:], "by-hand", ".aliases.json"}
 
 
 def test_a_reader_never_misses_the_run_while_the_alias_changes(svc):
@@ -193,10 +235,14 @@ def test_the_runs_are_listed_with_their_aliases(svc, run):
     assert process.stdout.count("champion") == 1
     assert "metrics.json" in process.stderr
     assert len(json.loads(run("runs", "list", svc, "--json").stdout)) == 5
+    (svc / ".aliases.json").write_text("{")
+    process = run("runs", "list", svc.parent)
+    assert ".aliases.json" in process.stderr
+    assert NAMES[0] in process.stdout
 
 
 def test_what_is_not_in_service_is_not_rolled_back(svc, run):
     assert "first promote" in run("rollback", svc / NAMES[0], status=2).stderr
     assert "not FOLDER@ALIAS" in run("rollback", svc, status=2).stderr
-    assert "no alias" in run("promote", svc / NAMES[0], "--as", "a/b", status=2).stderr
+    assert "not a valid alias" in run("promote", svc / NAMES[0], "--as", "a/b", status=2).stderr
     assert "champion" in run("promote", svc / NAMES[0]).stderr

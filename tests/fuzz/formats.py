@@ -683,8 +683,8 @@ FORMATS = {
     "encode-once.toml": file_format(
         "encode-once.toml", _settings, whole(either(BYTES, mutations.of_lines)), _read_settings
     ),
-    "aliases.json": file_format(
-        "aliases.json",
+    ".aliases.json": file_format(
+        ".aliases.json",
         _aliases,
         whole(either(BYTES, json_tree, json_tree)),
         lambda folder: resolved(f"{folder}@champion"),
