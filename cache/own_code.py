@@ -20,6 +20,7 @@ from encode_once.cache.errors import EncodeOnceError, UsageError, brief, unknown
 from encode_once.cache.input_files import read_regular
 from encode_once.cache.keys import content_key
 from encode_once.cache.representation import short_repr
+from encode_once.cache.terminal import Log
 
 NAME = re.compile(r"[^:\0]+\.py:\w+")
 
@@ -217,7 +218,7 @@ def check(
     *,
     consent: bool,
     identity: Callable[[], str],
-    log: Callable[[str], None],
+    log: Log,
 ) -> None:
     """Refuse a file that others name, unless the user consents and its hash is the recorded hash.
 

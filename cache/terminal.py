@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -32,6 +32,9 @@ def short_path(path: str) -> str:
     with suppress(ValueError):
         return str(Path(path).relative_to(Path.cwd()))
     return path
+
+
+Log = Callable[[str], None]  # takes a line, as the following does
 
 
 def print_message(text: str) -> None:

@@ -19,7 +19,8 @@ def migrate_run(run: Run) -> list[str]:
     """Rewrite a run of an earlier version; lines of what was done, and of what could not be carried over.
 
     All files are replaced together, so that the old run remains until the new one is whole. Its scores,
-    labels and decision rule stay as they are; metrics and model card are as this program defines them.
+    labels and decision rule stay as they are, and so does its page; metrics and model card are as this
+    program defines them.
 
     Raises:
         RunError: the model cannot be read.
@@ -39,7 +40,7 @@ def migrate_run(run: Run) -> list[str]:
         lines.append(line)
     evidence = checks.Evidence.of(run)
     card = model_card(run, checks.findings(*checks.fired(evidence, vectors=False)))
-    run.save(*measure_kept(run), card)
+    run.save(*measure_kept(run), card, keep_page=True)
     return [f"{run.path} was version {version} and is now version {VERSION}", *lines, *run.card_warnings]
 
 

@@ -10,6 +10,7 @@ import click
 from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
+    alert,
     data_option,
     device_option,
     excel_option,
@@ -363,26 +364,40 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
 
     Reading needs no migration: runs and stores since version 2 are read as they are. Each run, and each
     table of a store, is replaced at once or stays as it is. What an earlier version did not record is
-    named. After an interruption, the same command continues.
+    named. After an interruption, the same command continues. A folder that cannot be migrated is reported,
+    and the others are; the exit status is then 1.
+
+    --json prints {folder: [line]} of the folders that are migrated.
 
     \b
     Examples:
       encode-once migrate store
       encode-once migrate runs/mlp runs/linear
     """
-    from encode_once.cache import Store
+    from encode_once.cache import DataError, EncodeOnceError, Store
     from encode_once.cache.migration import migrate_store
     from encode_once.classify import load_run
     from encode_once.classify.migration import migrate_run
 
-    done = {}
+    done, failed = dict[str, list[str]](), 0
     for folder in folders:
-        if (Path(folder) / "store.json").exists():
-            lines = migrate_store(Store(folder))
+        try:
+            if (Path(folder) / "store.json").exists():
+                done[folder] = migrate_store(Store(folder))
+            else:
+                done[folder] = migrate_run(load_run(folder, trust=trust, log=say))
+        except EncodeOnceError as error:
+            if len(folders) == 1:
+                raise
+            failed += 1
+            alert(f"failed: {folder}: {error}")
         else:
-            lines = migrate_run(load_run(folder, trust=trust, log=say))
-        done[folder] = lines
-    print_result(done, as_json, lambda: "\n".join(line for lines in done.values() for line in lines))
+            if not as_json:
+                click.echo("\n".join(done[folder]))
+    if as_json:
+        click.echo(json.dumps(done, indent=1))
+    if failed:
+        raise DataError(f"{failed} of {len(folders)} folders are not migrated")
 
 
 verbs = (evaluate, predict, monitor, forget, export_run, migrate, update, promote, rollback)

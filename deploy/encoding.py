@@ -9,6 +9,7 @@ from typing import Any
 
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.names import FeatureName
+from encode_once.cache.terminal import Log
 from encode_once.classify.runs.predict import check
 from encode_once.classify.runs.run import Run
 from encode_once.extract import Columns, Report, encode
@@ -35,7 +36,7 @@ class Encoding:
     device: str
     weights: Callable[[Sequence[str]], Mapping[str, str]]
     trust: bool
-    say: Callable[[str], None]
+    say: Log
     warn: Callable[[Sequence[str]], None]
     inputs: Mapping[str, Any] = field(default_factory=dict)
 

@@ -4,7 +4,6 @@ A version of the same table, settings and program is not fitted twice: after a k
 with what the last one has written.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from encode_once.cache import Store, StoreBusyError, Table
 from encode_once.cache.aliases import read_aliases
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.replacement import MARKER, whole
-from encode_once.cache.terminal import short_list
+from encode_once.cache.terminal import Log, short_list
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.decisions.objectives import BY_HAND
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 LOCK = ".update.lock"
-
-Log = Callable[[str], None]
 
 
 Status = Literal["promoted", "kept", "nothing new"]

@@ -6,14 +6,14 @@ weights do. Such code and files are used only if the user names them too, or pas
 the recorded hash. Every caller that reads encoder names from a file must call `approve`.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from encode_once.cache import Feature
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.own_code import check
-from encode_once.cache.terminal import print_message
+from encode_once.cache.terminal import Log, print_message
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, file_identity
 from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
@@ -30,7 +30,7 @@ class Trust:
     encoders: Collection[str] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     recorded: bool = False
-    log: Callable[[str], None] = print_message
+    log: Log = print_message
 
 
 def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) -> dict[str, str]:

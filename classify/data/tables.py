@@ -1,7 +1,7 @@
 """The table to learn from, with the rows of its other splits if these are to be used."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +12,11 @@ from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.table import TableHeader
+from encode_once.cache.terminal import Log
 from encode_once.classify.data.split_lists import list_files, split_column
 from encode_once.classify.data.splits import EVAL_WORDS, TABLES
 
 Item = TypeVar("Item")
-Log = Callable[[str], None]
 
 
 def table_to_fit(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from encode_once.cache import DataError
+from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data.labels import MULTI
 from encode_once.classify.decisions.objectives import BY_HAND
@@ -18,7 +19,7 @@ from encode_once.classify.evaluation.intervals import METRICS, differences
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.folder import TECHNICAL
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import Log, Trial, TrialRunner, with_intervals
+from encode_once.classify.experiments.trial import Trial, TrialRunner, with_intervals
 from encode_once.classify.runs.asked import check_files
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from encode_once.cache import DataError, Store
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.hierarchy import read_hierarchy
@@ -20,7 +21,7 @@ from encode_once.classify.experiments import leaderboard, search
 from encode_once.classify.experiments.available import AvailableFeatures
 from encode_once.classify.experiments.folder import newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.spec import FitSpec, decision_of
 

@@ -14,10 +14,11 @@ from importlib import import_module
 from typing import Any
 
 from encode_once.cache import DataError, UsageError
+from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.evaluation.metrics import MetricName, to_rank
 from encode_once.classify.experiments.leaderboard import title
-from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.spec import FitSpec
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from encode_once.cache import Store
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.terminal import Log
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.experiments.experiment import Experiment
-from encode_once.classify.experiments.trial import Log
 
 
 def sweep(

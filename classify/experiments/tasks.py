@@ -13,11 +13,12 @@ from typing import Any
 
 from encode_once.cache import Store
 from encode_once.cache.command_line import command_line, running
+from encode_once.cache.terminal import Log
 from encode_once.classify.evaluation.metrics import MetricName, to_rank
 from encode_once.classify.experiments import search
 from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.experiments.processes import in_processes
-from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.spec import FitSpec
 
 

@@ -16,9 +16,9 @@ from encode_once.cache import DataError, MissingDataError, own_code
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.files import typed
 from encode_once.cache.own_code import UntrustedError
+from encode_once.cache.terminal import Log
 from encode_once.classify import heads as registry
 from encode_once.classify.experiments.experiment import Experiment
-from encode_once.classify.experiments.trial import Log
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +28,6 @@ from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import Run, find_run
 from encode_once.classify.spec import FitSpec
-
-Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)

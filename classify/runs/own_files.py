@@ -5,7 +5,7 @@ it has the hash in `run.json`, or if this process trusts a file of that hash any
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,11 @@ from encode_once.cache import own_code
 from encode_once.cache.format.atomic import replacing
 from encode_once.cache.format.files import open_without_links
 from encode_once.cache.own_code import Source, UntrustedError
+from encode_once.cache.terminal import Log
 
 FOLDER = "code"
 HASH = re.compile(r"blake2b:[0-9a-f]{32}")
 REMEDY = "read it, then pass --trust"
-
-Log = Callable[[str], None]
 
 
 def check_record(recorded: Mapping[str, str], names: Any) -> None:

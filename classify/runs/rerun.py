@@ -1,7 +1,7 @@
 """Repeat a run from its folder: fit it again, and compare scores, metrics, and what has changed since."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import numpy as np
 
 from encode_once.cache import DataError, MissingDataError, Store, Table
-from encode_once.cache.terminal import short_list
+from encode_once.cache.terminal import Log, short_list
 from encode_once.cache.text_table import table_text
 from encode_once.classify import heads
 from encode_once.classify.data.rows import match, part_keys
@@ -28,8 +28,6 @@ from encode_once.classify.runs.reading import read_json
 from encode_once.classify.runs.retune import evaluate_kept, measure_kept
 from encode_once.classify.runs.run import Run, check_place
 from encode_once.classify.spec import FitSpec
-
-Log = Callable[[str], None]
 
 
 class RowDifferences(TypedDict):

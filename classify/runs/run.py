@@ -47,7 +47,7 @@ from encode_once.cache.format.spec_file import MODALITIES, EncoderRecord, encode
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import html_heading, html_table, html_warnings, short_repr
-from encode_once.cache.terminal import print_message, short_list, short_path
+from encode_once.cache.terminal import Log, print_message, short_list, short_path
 from encode_once.classify import heads
 from encode_once.classify.arrays import (
     BoolArray,
@@ -401,11 +401,14 @@ class Run:
         """
         return self.has_seen(content_keys(table)) | self.has_seen(image_and_caption_keys(table))
 
-    def save(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
+    def save(
+        self, metrics: Metrics, predictions: LabelMatrix, card: str = "", *, keep_page: bool = False
+    ) -> None:
         """Write the folder; a run that is there is replaced as a whole, or not at all.
 
         card: of `model_card`; without one, the card of the run that is there is removed. A README.md of the
             user's is neither replaced nor removed, see `card_warnings`.
+        keep_page: the page that is there shows the run as it is saved.
         """
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
@@ -418,7 +421,8 @@ class Run:
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             self._write_card(new, card)
         own_files.forget_others(self.path, self.record.own_code)
-        self._remove_page()
+        if not keep_page:
+            self._remove_page()
         self.version = VERSION
 
     def save_decision(self, metrics: Metrics, predictions: LabelMatrix, card: str = "") -> None:
@@ -571,9 +575,7 @@ def find_run(folders: Iterable[Path], identity: str | None = None) -> Run | None
     return None
 
 
-def load_run(
-    path: str | os.PathLike[str], *, trust: bool = False, log: Callable[[str], None] = print_message
-) -> Run:
+def load_run(path: str | os.PathLike[str], *, trust: bool = False, log: Log = print_message) -> Run:
     """Read a run's folder; the model is built when it is first used.
 
     Args:
@@ -592,7 +594,7 @@ def load_run(
         return _load(path, trust, log)
 
 
-def _load(path: Path, trust: bool, log: Callable[[str], None]) -> Run:
+def _load(path: Path, trust: bool, log: Log) -> Run:
     if not (path / "run.json").exists():
         inside = sorted(str(file.parent) for file in path.glob("*/run.json"))
         hint = f"; it holds the runs {short_list(inside)}" if inside else ""

@@ -34,6 +34,7 @@ from encode_once.classify.migration import migrate_run
 from encode_once.classify.runs.predict import label_rows, sources
 from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.run import PAGE
 from encode_once.classify.runs.upgrades import OPTIONAL, SINCE, VERSION, WITH_CHECKSUMS, WITH_KEYS
 from tests.classify.runs.reseal import reseal
 from tests.conftest import files_of
@@ -233,6 +234,18 @@ def test_the_command_line_migrates_runs_and_stores(unpacked, copy_of, run, tmp_p
         f"run is current: version {VERSION}",
         "store is current: all its files are of the versions that this program writes",
     ]
+
+
+def test_a_folder_that_cannot_be_migrated_does_not_stop_the_others(copy_of, run, tmp_path):
+    path = copy_of(7)
+    (path / PAGE).write_text("a page")
+    (tmp_path / "other").mkdir()
+    result = run("migrate", "other", "run", "nowhere", status=1)
+    assert result.stdout.startswith(f"run was version 7 and is now version {VERSION}\n")
+    assert "failed: other: other is not a run" in result.stderr
+    assert "Error: 2 of 3 folders are not migrated" in result.stderr
+    assert (path / PAGE).read_text() == "a page"
+    assert json.loads(run("migrate", "other", "run", "--json", status=1).stdout).keys() == {"run"}
 
 
 @pytest.mark.parametrize("name", ["linear", "folds"])

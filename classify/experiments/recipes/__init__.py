@@ -13,6 +13,7 @@ from pathlib import Path
 
 from encode_once.cache import DataError
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.terminal import Log
 from encode_once.classify.experiments.toml_file import (
     DEFAULTS,
     ExperimentFile,
@@ -20,7 +21,6 @@ from encode_once.classify.experiments.toml_file import (
     load_files,
     of_file,
 )
-from encode_once.classify.experiments.trial import Log
 from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent

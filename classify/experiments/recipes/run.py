@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.cache.terminal import Log
 from encode_once.classify.data.tables import choose_table
 from encode_once.classify.experiments.available import Available, AvailableFeatures, FeatureProvider
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import Log, Trial, TrialRunner
+from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.runs.retune import measure_kept
 from encode_once.classify.runs.run import load_run
 
