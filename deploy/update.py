@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from encode_once.cache import Store, StoreBusyError, Table
+from encode_once.cache import DataError, Store, StoreBusyError, Table
 from encode_once.cache.aliases import read_aliases
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.replacement import MARKER, whole
@@ -24,10 +24,12 @@ from encode_once.classify.evaluation.compare import Comparison, against_first, c
 from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked, check_files
+from encode_once.classify.runs.changes import changed_defaults
 from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.predict import evaluate
 from encode_once.classify.runs.reading import RunError, read_json
-from encode_once.classify.runs.retune import evaluate_kept
+from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import FILES, Run, load_run
 from encode_once.classify.spec import FitSpec
 from encode_once.deploy.service_versions import new_version, versions
@@ -67,14 +69,19 @@ def updating(folder: Path) -> "Iterator[None]":
         yield
 
 
-def settings(run: Run, data: str, *, trust: bool) -> tuple[FitSpec, list[str]]:
-    """The spec by which a run is fitted again on a table of `data`, and warnings of what differs.
+def spec_again(run: Run, *, trust: bool, anyway: bool) -> tuple[FitSpec, list[str]]:
+    """The spec by which a run is fitted again, and warnings of what differs.
 
     Its decision rule is the current one, as `tune` may have changed it; thresholds that were chosen by hand
-    are tuned, since they belong to the scores of one model.
+    are tuned, since they belong to the scores of one model. Its validation rows are those asked for, as
+    "auto" may choose others for more rows.
+
+    Args:
+        trust: as for `load_run`.
+        anyway: also if the new version will be tuned on the rows that both are compared on.
 
     Raises:
-        DataError: the run names prompts or lists of ids, without `trust`.
+        DataError: the run names prompts or lists of ids, without `trust`; or it will be tuned on these rows.
     """
     check_files(run, trust=trust)
     spec, warnings = asked(run), []
@@ -82,14 +89,28 @@ def settings(run: Run, data: str, *, trust: bool) -> tuple[FitSpec, list[str]]:
     if decision.objective == BY_HAND:
         decision = replace(run.spec.decision, at_least=decision.at_least, at_most=decision.at_most)
         warnings.append(f"thresholds of {run.path} were chosen by hand: those of the new version are tuned")
-    return replace(spec, data=data, decision=decision), warnings
+    if spec.tune_on == "eval" and decision.learns and not anyway:
+        raise DataError(
+            f"thresholds of {run.path} are tuned on the eval rows, which flatters a new version: promote a "
+            "run that was fitted with --tune-on inner, or pass --anyway"
+        )
+    validation = run.record.asked_validation
+    if not validation:
+        validation = "auto"
+        warnings.append(
+            f"{run.path} does not record whether --validation {spec.validation} was asked for: the new "
+            "version has auto"
+        )
+    for name, (then, now) in changed_defaults(run).items():
+        warnings.append(f"the default of option {name} was {then} and is {now}, which the new version has")
+    return replace(spec, decision=decision, validation=validation), warnings
 
 
 def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: bool, log: Log) -> Run | None:
     """A version of this spec on the table as it is now; None if the old one is that.
 
-    It is fitted unless an earlier update has done so. Names of the user's own code mean the copies in the old
-    run.
+    It is fitted unless an earlier update has done so; that version gets the decision rule of the spec, unless
+    an alias names it. Names of the user's own code mean the copies in the old run.
 
     Args:
         trust, log: as for `load_run`.
@@ -98,25 +119,32 @@ def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: boo
         UntrustedError: the run names code, and the user does not trust it.
     """
     with own_files.using(old.path, old.record.own_code):
-        identities = _identities(spec, store)
+        identities = _identities(spec, old, store)
         if old.record.identity in identities:
             return None
         path = _version_of(folder, identities)
         if path:
-            log(f"{path} was fitted on these rows by an update that has not promoted it")
-            return load_run(path, trust=trust, log=log)
+            run = load_run(path, trust=trust, log=log)
+            has_rule = run.decision.spec == spec.decision
+            if has_rule or not read_aliases(folder).names_of(path.name):
+                log(f"{path} was fitted on these rows by an update that has not promoted it")
+                if not has_rule:
+                    run.save_decision(*retune(run, spec.decision), model_card(run))
+                    log(f"{path}: tuned as {old.path} is now")
+                return run
         new, _ = fit(store, spec, run=new_version(folder))
         log(f"{new.path}: fitted in {new.record.seconds:.1f} s")
         return new
 
 
-def _identities(spec: FitSpec, store: Store) -> set[str]:
+def _identities(spec: FitSpec, old: Run, store: Store) -> set[str]:
     """The identities that a run of this spec may have.
 
-    A spec that left the validation rows open has another identity than that of its run, which says which.
+    An old run that does not record which validation rows were asked for has one of two.
     """
     table = table_to_fit(store, spec.data, spec.split, spec.labels)
-    return {replace(spec, validation=kind).identity(store, table) for kind in {spec.validation, "auto"}}
+    kinds = {spec.validation} if old.record.asked_validation else {spec.validation, old.spec.validation}
+    return {replace(spec, validation=kind).identity(store, table) for kind in kinds}
 
 
 def _version_of(folder: Path, identities: set[str]) -> Path | None:

@@ -1,13 +1,23 @@
 """The command `update`."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from encode_once.cache import DataError, MissingDataError
-from encode_once.cache.options import ServedRun, json_option, print_result, say, say_next, verb, warn
+from encode_once.cache.options import (
+    ServedRun,
+    json_option,
+    print_result,
+    refuse,
+    say,
+    say_next,
+    verb,
+    warn,
+)
 from encode_once.deploy.options import encoding_options, measured_table_option
 from encode_once.deploy.service_commands import say_switch
 
@@ -74,15 +84,18 @@ def update(
     from encode_once.deploy import service_versions
     from encode_once.deploy import update as updates
 
+    if data is None:
+        refuse(measured_table_option, why="for --data: the table is otherwise that of the run")
     folder, alias = service_versions.in_service(run)
     removed = []
     with updates.updating(folder):
         old = load_run(f"{folder}@{alias}", trust=encoding.trust, log=say)
+        spec, notes = updates.spec_again(old, trust=encoding.trust, anyway=anyway)
+        warn(notes)
         old.load_model()  # raises before anything is written, as without --trust for the user's own code
         store = _store(old, encoding)
         report, source = _extracted(old, data, table, encoding, store)
-        spec, notes = updates.settings(old, source, trust=encoding.trust)
-        warn(notes)
+        spec = replace(spec, data=source)
         rows = sum(map(len, report.tables))
         new_rows = sum(updates.new_rows(old, part) for part in report.tables)
         say(f"{source}: {rows} rows, {new_rows} of them new to {old.path.name}")

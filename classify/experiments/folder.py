@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from encode_once.cache import EncodeOnceError
-from encode_once.classify.runs.asked import FILLED_IN, asked
+from encode_once.classify.heads import FILLED_IN
+from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec
 

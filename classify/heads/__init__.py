@@ -54,6 +54,8 @@ ALIASES = {
     "automl": "auto",
 }
 
+FILLED_IN = frozenset({"classes", "shapes", "task"})  # options that `fit` adds
+
 
 def make(name: str, **options: Any) -> Head:
     """A new head with these options.

@@ -11,8 +11,6 @@ from encode_once.classify import heads
 from encode_once.classify.heads import option_values, own
 from encode_once.classify.heads.search_space import Range
 
-BY_FIT = ("shapes", "classes", "task")  # options that a run fills in
-
 
 def listed() -> list[dict[str, Any]]:
     """Name, one sentence, and the options that the name sets, of every head."""
@@ -43,7 +41,7 @@ def described(name: str) -> dict[str, Any]:
             "search": _searched(head.SPACE[option]) if option in head.SPACE else None,
         }
         for option, default in defaults.items()
-        if option not in BY_FIT
+        if option not in heads.FILLED_IN
     ]
     bases = [base for base in inspect.getmro(head) if base.__module__.startswith(heads.__name__)][:-1]
     if name in heads.HEADS:

@@ -5,10 +5,9 @@ from dataclasses import replace
 
 from encode_once.cache import DataError
 from encode_once.classify.data.split_lists import list_files
+from encode_once.classify.heads import FILLED_IN
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
-
-FILLED_IN = {"classes", "shapes", "task"}  # options that `fit` adds
 
 
 def asked(run: Run) -> FitSpec:

@@ -127,6 +127,7 @@ def fit(
         _record(store, samples, fitted, identity, seconds, warnings, untrained, spec.own_code, spec.labels),
         defaults=heads.unset_defaults(spec.head, options),
         origin=Origin.now(),
+        asked_validation=spec.validation,
     )
     result = Run(
         path,

@@ -176,6 +176,7 @@ class RunRecord:
     table_keys: dict[str, str] = field(default_factory=dict)  # by part, see `rows.part_keys`
     label_set_columns: list[str] = field(default_factory=list)  # if it learned a label set, `FitSpec.labels`
     origin: Origin = field(default_factory=Origin)
+    asked_validation: str = ""  # that of the spec says what "auto" chose
 
     __repr__ = short_repr
 

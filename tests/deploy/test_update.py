@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from encode_once.classify.evaluation.metrics import OF_ONE_LABEL, SUMMARY
 from encode_once.classify.runs.predict import evaluate
 from encode_once.deploy import Predictor
 from encode_once.deploy.service_versions import promote, versions
-from encode_once.deploy.update import LOCK
+from encode_once.deploy.update import LOCK, spec_again
 from encode_once.deploy.update_command import METRICS
 
 HEADER = ["ImageID", "Labels", "Caption", "part"]
@@ -56,6 +57,7 @@ def named():
 
 def test_new_rows_give_a_version_that_is_compared_on_rows_neither_has_seen(svc, run):
     svc()
+    assert "--table: for --data" in run("update", "runs/svc", "--table", "test", status=2).stderr
     assert "fitted on the same rows" in run("update", "runs/svc", status=5).stderr
     rows = [row(number) for number in range(90)]
     rows[3][1], rows[65][1] = "car", "dog"  # a label of an old row is corrected, one of a new row is wrong
@@ -108,8 +110,44 @@ def test_a_worse_version_is_kept_aside_and_is_not_fitted_again(svc, run, monkeyp
     assert len(versions(resolved(CHAMPION).parent)) == 1
     monkeypatch.setattr("encode_once.deploy.update.fit", None)  # is not called again
     assert "has not promoted it" in run(*words, status=4).stderr
-    assert "promoted: mAP -" in run(*words, "--tolerance", "1").stderr
+    run("tune", CHAMPION, "--objective", "micro", "--at-least", "1")
+    assert "tuned as" in run(*words, "--tolerance", "1").stderr
     assert named() != "first"
+    new = load_run(CHAMPION)
+    assert (new.decision.spec.objective, new.decision.spec.at_least) == ("micro", 1)
+
+
+def test_a_version_that_an_alias_names_keeps_its_rule(svc, run, monkeypatch):
+    svc(split="part")
+    write([row(number) for number in range(60) if number % 4 or number in (0, 4, 8, 12, 16, 20, 24)])
+    run("update", CHAMPION, "--metric", "mAP", status=4)
+    (version,) = versions(resolved(CHAMPION).parent)
+    promote(version, "candidate")
+    run("tune", CHAMPION, "--objective", "micro")
+    run("update", CHAMPION, "--metric", "mAP", status=4)
+    assert load_run(version).decision.spec.objective != "micro"
+    assert len(versions(version.parent)) == 2
+
+
+def test_validation_rows_are_chosen_again_as_the_table_grows(svc, run, monkeypatch):
+    monkeypatch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 50)
+    svc()
+    first = load_run(CHAMPION)
+    assert (first.spec.validation, first.record.asked_validation) == ("folds", "auto")
+    write([row(number) for number in range(90)])
+    run("update", CHAMPION, "--tolerance", "1")
+    assert load_run(CHAMPION).spec.validation == "tenth"
+
+
+def test_changed_defaults_and_what_an_old_run_does_not_record_are_reported(svc):
+    svc()
+    run = load_run(CHAMPION)
+    defaults = run.record.defaults | {"solver": "old"}
+    run.record = replace(run.record, asked_validation="", defaults=defaults)
+    spec, warnings = spec_again(run, trust=False, anyway=False)
+    assert spec.validation == "auto"
+    assert "does not record whether --validation tenth was asked for" in warnings[0]
+    assert warnings[1] == "the default of option solver was old and is –, which the new version has"
 
 
 def test_a_version_that_rollback_left_is_not_promoted_again(svc, run):
@@ -158,7 +196,8 @@ def test_after_cross_validation_new_rows_are_compared_out_of_fold(svc, run):
 def test_versions_tuned_on_the_compared_rows_are_compared_only_on_request(svc, run):
     svc("--tune-on", "eval")
     write([row(number) for number in range(80)])
-    assert "tuned on the very rows" in run("update", CHAMPION, status=1).stderr
+    assert "tuned on the eval rows" in run("update", CHAMPION, status=1).stderr
+    assert versions(resolved(CHAMPION).parent) == []  # refused before anything is fitted
     assert named() == "first"
     assert "which flatters it" in run("update", CHAMPION, "--anyway", "--tolerance", "1").stdout
     assert named() != "first"
