@@ -3,7 +3,6 @@
 Results go to files and stdout, everything else to stderr.
 """
 
-import json
 import logging
 import os
 import shlex
@@ -41,6 +40,7 @@ from encode_once.cache.options import (
     grouped,
     json_option,
     output_option,
+    print_json,
     print_result,
     program,
     refuse,
@@ -359,7 +359,7 @@ def audit(
     if with_page:
         _write_audit_page(output, loaded, own_table, findings, warnings, thumbnails)
     if as_json:
-        click.echo(json.dumps([finding.cells for finding in findings], indent=1))
+        print_json([finding.cells for finding in findings])
     if with_page:
         record = loaded.record
         data = [] if Path(record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
@@ -589,7 +589,7 @@ def verify(
         files = found_in(opened, absent.runs, absent.names)
         problems += [f"{path} holds {short_list(texts)}" for path, texts in files.items()]
     if as_json:
-        click.echo(json.dumps({"problems": problems, "changes": changes}, indent=1))
+        print_json({"problems": problems, "changes": changes})
     for problem in [] if as_json else problems:
         click.echo(one_line(problem))
     if problems:
@@ -640,7 +640,7 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
         if not as_json:
             click.echo(check.text())
     if as_json:
-        click.echo(json.dumps([asdict(check) for check in checks], indent=1))
+        print_json([asdict(check) for check in checks])
     if failed := sum(check.state == "FAIL" for check in checks):
         raise DataError(f"{failed} of {len(checks)} checks failed")
     is_new = not (Path(store) / "store.json").exists()

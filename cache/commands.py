@@ -1,6 +1,5 @@
 """Commands of the feature store: list, describe, maintain and export it."""
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from encode_once.cache.options import (
     existing_store,
     json_option,
     output_option,
+    print_json,
     print_result,
     say,
     say_next,
@@ -42,7 +42,7 @@ def print_changes(changes: "Sequence[Change]", what: str, as_json: bool) -> None
     for change in changes:
         say(f"{change.feature}: {change.rows} rows {what}, {change.nbytes:+,} bytes")
     if as_json:
-        click.echo(json.dumps([change.as_json() for change in changes], indent=1))
+        print_json([change.as_json() for change in changes])
 
 
 @store.command("list")
@@ -175,7 +175,7 @@ def _drop(names: Iterable[str], drop_one: "Callable[[str], Dropped]", as_json: b
         say(f"{record.name}: deleted, with {record.rows:,} rows, {record.nbytes:,} bytes")
         dropped.append(record)
     if as_json:
-        click.echo(json.dumps([record.as_json() for record in dropped], indent=1))
+        print_json([record.as_json() for record in dropped])
 
 
 @store.command()
@@ -204,7 +204,7 @@ def merge(others: Sequence[str], store: str, as_json: bool) -> None:
             alert(f"not added: {line}")
     if as_json:
         content = [{"store": other, **result.as_json()} for other, result in results.items()]
-        click.echo(json.dumps(content, indent=1))
+        print_json(content)
     if refused := sum(len(result.refused) for result in results.values()):
         raise StoreError(f"{refused} files were not added (see above); all others are in {store}")
     say_next("store", "compact", *store_words(store))
@@ -265,5 +265,5 @@ def export(
             "rows": rows,
             "rows_without_vector": without,
         }
-        click.echo(json.dumps(content, indent=1))
+        print_json(content)
     say_next("store", "info", features[0], *store_words(store))

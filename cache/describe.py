@@ -5,7 +5,7 @@ from typing import Any
 from encode_once.cache.errors import EncodeOnceError, collected
 from encode_once.cache.feature import Feature
 from encode_once.cache.store import Store
-from encode_once.cache.table import read_header
+from encode_once.cache.table import label_set_texts, read_header
 from encode_once.cache.text_table import table_text
 
 
@@ -48,7 +48,8 @@ def contents(store: Store) -> dict[str, list[Any]]:
             with collected(problems):
                 header = read_header(path)
                 record = {"table": header.name, "source": header.source, "split": header.split}
-                tables.append(record | {"rows": header.rows, "labelled": header.labelled})
+                counts = {"rows": header.rows, "labelled": header.labelled}
+                tables.append(record | counts | {"label_sets": [*label_set_texts(path)]})
     return {"features": features(store), "tables": tables, "problems": problems}
 
 
@@ -72,7 +73,13 @@ def listing(content: dict[str, list[Any]]) -> str:
         f"{record['feature']}: {record['problem']}" for record in content["features"] if record["problem"]
     ]
     problems += [line for record in content["features"] for line in record.get("missing", ())]
-    blocks = [table_text(block) for block in (rows, content["tables"]) if block]
+    has_sets = any(record["label_sets"] for record in content["tables"])
+    tables = [
+        {name: value for name, value in record.items() if name != "label_sets"}
+        | ({"label sets": ", ".join(record["label_sets"])} if has_sets else {})
+        for record in content["tables"]
+    ]
+    blocks = [table_text(block) for block in (rows, tables) if block]
     return "\n\n".join(blocks + problems + content["problems"]) or "nothing yet: run extract"
 
 

@@ -123,7 +123,16 @@ def store_words(store: str) -> list[str]:
 
 def print_result(content: Any, as_json: bool, text: Callable[[], str]) -> None:
     """Print a command's result on stdout, as JSON or as text."""
-    click.echo(json.dumps(content, indent=1) if as_json else printable(text()))
+    if as_json:
+        print_json(content)
+    else:
+        click.echo(printable(text()))
+
+
+def print_json(content: Any, indent: int | None = 1) -> None:
+    """Print a result as JSON on stdout; numbers that JSON lacks, NaN and infinity, are null."""
+    valid = json.loads(json.dumps(content), parse_constant=lambda constant: None)
+    click.echo(json.dumps(valid, indent=indent))
 
 
 def existing_store(path: str) -> "Store":

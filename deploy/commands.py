@@ -1,6 +1,5 @@
 """Commands that use a run elsewhere: on other data, for images, or as a file for other programs."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,6 +16,7 @@ from encode_once.cache.options import (
     grouped,
     json_option,
     output_option,
+    print_json,
     print_result,
     refuse,
     say,
@@ -212,7 +212,7 @@ def predict(
         rows = shown_rows(table.ids, classes, predicted, top)
         print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
     elif as_json:
-        click.echo(json.dumps(content, indent=1))
+        print_json(content)
     say_next("evaluate", run)
 
 
@@ -281,7 +281,7 @@ def export_run(
         say(f"{output}: {compared.text('random rows')}")
         content = {"output": str(output), **compared.as_json()}
     if as_json:
-        click.echo(json.dumps(content, indent=1))
+        print_json(content)
     say_next("evaluate", run)
 
 

@@ -1,6 +1,5 @@
 """The command `forget`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from encode_once.cache.options import (
     existing_store,
     json_option,
     output_option,
+    print_json,
     say,
     say_next,
     store_option,
@@ -87,7 +87,7 @@ def forget(
         say(line)
     warn(forgetting.warnings(result))
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        print_json(result)
     if result["left"]:
         raise DataError(forgetting.advice(result))
     words = [word for name in result["absent"][:3] for word in ("--absent", name)]

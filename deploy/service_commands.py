@@ -1,6 +1,5 @@
 """The commands `promote`, `rollback` and `runs list`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from encode_once.cache.options import (
     RunFolder,
     ServedRun,
     json_option,
+    print_json,
     print_result,
     say,
     say_next,
@@ -53,7 +53,7 @@ def promote(run: str, alias: str, as_json: bool) -> None:
     switch = service_versions.promote(Path(run), alias)
     say_switch(switch)
     if as_json:
-        click.echo(json.dumps(switch._asdict(), indent=1))
+        print_json(switch._asdict())
     say_next("evaluate", switch.alias)
 
 
@@ -75,7 +75,7 @@ def rollback(run: str, as_json: bool) -> None:
     switch = service_versions.rollback(run)
     say_switch(switch)
     if as_json:
-        click.echo(json.dumps(switch._asdict(), indent=1))
+        print_json(switch._asdict())
     say_next("runs", "list", run.rpartition("@")[0] or run)
 
 

@@ -1,6 +1,5 @@
 """Commands of stage 1: encode, time the encoding, and run the demo."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from encode_once.cache.options import (
     device_option,
     is_quiet,
     json_option,
+    print_json,
     print_result,
     say,
     say_next,
@@ -47,7 +47,7 @@ def _print_understood(data: str, *, as_json: bool, corrections: str | None, **in
     click.echo(reading.text(), err=as_json)
     warn(reading.warnings)
     if as_json:
-        click.echo(json.dumps(reading.as_json(with_rows=True) | {"warnings": reading.warnings}))
+        print_json(reading.as_json(with_rows=True) | {"warnings": reading.warnings}, indent=None)
 
 
 def _say_understood(reading: "Reading") -> None:
@@ -181,7 +181,7 @@ def extract(
         say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
     say(f"{report.samples} samples in {report.seconds:.1f} s")
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=1))
+        print_json(report.as_json())
     if report.failures:
         raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
     labelled = any(table.labels is not None or table.label_sets for table in report.tables)
@@ -283,7 +283,7 @@ def demo(folder: Path, scenes: int, as_json: bool) -> None:
 
     result = run_demo(folder, scenes, quiet=as_json)
     if as_json:
-        click.echo(json.dumps(result, indent=1))
+        print_json(result)
     say_next("evaluate", *result["runs"])
 
 

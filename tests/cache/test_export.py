@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,6 +12,7 @@ from encode_once.cache.export import export, select
 from encode_once.cache.feature import Feature
 from encode_once.cache.format import part as parts_module
 from encode_once.cache.keys import pack
+from encode_once.cache.table import LabelSet
 
 ROWS = 30
 KEYS = pack(content_key(bytes([row])) for row in range(ROWS))
@@ -149,6 +151,17 @@ def test_every_feature_and_table_is_described(store):
     assert dense["bytes"] == sum(part.stat().st_size for part in store.path.glob("features/e/dense/*.h5"))
     (table,) = describe.contents(store)["tables"]
     assert (table["source"], table["rows"], table["labelled"]) == ("/d/train.csv", ROWS - 1, False)
+
+
+def test_label_sets_are_listed(store):
+    text = describe.listing(describe.contents(store))
+    assert "label sets" not in text
+    table = store.table()
+    sets = {name: LabelSet(name, [], ";", [()] * len(table)) for name in ("mood", "place")}
+    store.save(replace(table, label_sets=sets))
+    content = describe.contents(store)
+    assert content["tables"][0]["label_sets"] == ["mood", "place"]
+    assert "mood, place" in describe.listing(content)
 
 
 def test_a_damaged_feature_does_not_hide_the_others(store):

@@ -1,9 +1,11 @@
 """What the commands of all rooms share."""
 
+import json
+
 import click
 from click.testing import CliRunner
 
-from encode_once.cache.options import Setting, grouped
+from encode_once.cache.options import Setting, grouped, print_result
 
 
 def test_grouped_options_reach_the_command_as_one_argument_and_keep_their_order():
@@ -24,3 +26,10 @@ def test_a_setting_is_split_at_its_first_equals_sign_and_its_value_read_as_json(
     assert convert("a=1", None, None) == ("a", 1)
     assert convert("a=b=c", None, None) == ("a", "b=c")
     assert convert("hidden=[2, 3]", None, None) == ("hidden", [2, 3])
+
+
+def test_results_are_valid_json_whatever_numbers_they_hold(capsys):
+    content = {"nan": float("nan"), "lists": [[float("inf")], [-float("inf"), 1.5]], "text": "NaN"}
+    print_result(content, True, str)
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda constant: constant)
+    assert printed == {"nan": None, "lists": [[None], [None, 1.5]], "text": "NaN"}
