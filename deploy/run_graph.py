@@ -24,6 +24,8 @@ from encode_once.classify.runs.run import Run
 from encode_once.deploy.decision_graph import DecisionGraph
 from encode_once.deploy.onnx_file import ExportError
 
+SMALLEST_TOTAL = torch.finfo(torch.float32).tiny
+
 
 class RunGraph(nn.Module):
     """Stored features → scores and labels, both (b, c), as the run gives them."""
@@ -56,8 +58,10 @@ class RunGraph(nn.Module):
         standard = (features - self.mean) / self.scale
         logits = self.network(torch.where(standard.isnan(), 0.0, standard))
         scores = head_probabilities(logits, self.own_task)
-        if self.task != MULTI:
-            scores = scores / scores.sum(dim=1, keepdim=True)
+        if self.task != MULTI:  # see `of_task`
+            total = scores.sum(dim=1, keepdim=True)
+            equal = torch.full_like(scores, 1 / scores.shape[1])
+            scores = torch.where(total > 0, scores / total.clamp(min=SMALLEST_TOTAL), equal)
         probabilities, labels = self.decision(scores)
         return probabilities.float(), labels
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -122,6 +123,19 @@ def test_onnxruntime_alone_gives_the_scores_and_labels_of_the_run(store, tmp_pat
         np.testing.assert_allclose(first, scores[:size], atol=1e-6)
     nothing = model.run(["scores"], {"features": np.full((2, X.shape[1]), np.nan, np.float32)})[0]
     assert np.isfinite(nothing).all()
+
+
+def test_a_row_of_one_label_whose_scores_are_all_0_gets_equal_ones(store, tmp_path):
+    (table,) = store.tables()
+    store.save(replace(table, labels=[(names or ("none",))[:1] for names in table.labels]))
+    head = "sklearn.linear_model:LogisticRegression"  # its scores are divided by their sum
+    run, _ = fit(store, head, features=VECTORS, task="single", run=tmp_path / "run")
+    assert export_onnx(run, tmp_path / "usual.onnx").difference <= 1e-5
+    run.model.head.intercept_ -= 300  # e^-300 is 0 in float32
+    export_onnx(run, tmp_path / "model.onnx")
+    X = stored(store, VECTORS, 1)
+    (scores,) = session(tmp_path / "model.onnx").run(["scores"], {"features": X})
+    np.testing.assert_array_equal(scores, np.float32(1 / scores.shape[1]))
 
 
 @pytest.fixture
