@@ -77,8 +77,8 @@ def rerun(
 ) -> Repetition:
     """Fit a run again as it was fitted, and compare the two.
 
-    Options that were not set take the defaults that the run records. A table that has changed is used as the
-    store has it now.
+    An option whose default has changed since gets the default that the run records. A table that has changed
+    is used as the store has it now.
 
     Args:
         place: the folder of the new run; by default `runs/NAME-rerun`, or the next free one.
@@ -183,8 +183,9 @@ def _compared(then: Run, now: Run, metrics: Mapping[str, Any]) -> Repetition:
     predictions = int(differing.any(axis=1).sum())
     thresholds = None
     if then.record.classes == now.record.classes:
-        both = [run.decision.thresholds for run in (then, now)]
-        thresholds = float(np.abs(both[0] - both[1]).max())
+        before, after = (run.decision.thresholds for run in (then, now))
+        same = (before == after) | (np.isnan(before) & np.isnan(after))  # argmax has none
+        thresholds = float(np.abs(before - after)[~same].max(initial=0))
     saved = then.path / "metrics.json"
     reported = read_json(saved) if saved.exists() else {}
     parts = (of_eval, of_validation)

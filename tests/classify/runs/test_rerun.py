@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from sklearn.metrics import f1_score
 
-from encode_once.cache import DataError, MissingDataError, Store
+from encode_once.cache import DataError, EncodeOnceError, MissingDataError, Store
 from encode_once.cache.own_code import UntrustedError, trust_code
 from encode_once.classify import fit, heads, load_run, sweep
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
@@ -237,6 +237,32 @@ def test_labels_and_rows_of_the_table_that_changed_are_counted(filled, tmp_path)
     pair = result["metrics"]["micro_f1"]
     assert (pair["then"], pair["now"]) == (before["micro_f1"], after["micro_f1"])
     assert pair["difference"] == pytest.approx(after["micro_f1"] - before["micro_f1"])
+
+
+def test_a_run_of_one_label_per_row_is_equal_though_it_has_no_thresholds(filled, tmp_path):
+    store = filled(150)
+    replace_table(store, labels=lambda table: [(names or ("none",))[:1] for names in table.labels])
+    fit(store, "linear", task="single", run=tmp_path / "run")
+    result = CliRunner().invoke(main, ["rerun", "run", "--run", "again", "--json"])
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout, parse_constant=pytest.fail)
+    assert (content["equal"], content["thresholds"]) == (True, 0)
+
+
+def test_imported_vectors_are_read_again_and_a_feature_that_is_gone_is_one_line(filled, tmp_path):
+    store = filled(150)
+    (table,) = store.tables()
+    Path("x.csv").write_text(
+        "\n".join(["id,a", *(f"{row_id},{k % 7}" for k, row_id in enumerate(table.ids))])
+    )
+    words = ["store", "import", "mine", "x.csv", "--store", str(store.path), "--table", "train"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    run, _ = fit(Store(store.path), "linear", features=["mine/imported"], run=tmp_path / "run")
+    assert repeated(run)["equal"]
+    shutil.rmtree(store.path / "features" / "mine")
+    with pytest.raises(EncodeOnceError, match=r"^[^\n]*mine/imported[^\n]*$"):
+        repeated(run, overwrite=True)
 
 
 def test_a_class_that_is_gone_is_named(filled, tmp_path):
