@@ -130,9 +130,9 @@ def fit(
     """
     from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head
-    from encode_once.classify.data.hierarchy import read_hierarchy
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
+    from encode_once.classify.runs.asked import hierarchy_of
     from encode_once.classify.runs.model_card import model_card
     from encode_once.classify.runs.trackers import check_tracker, track
     from encode_once.classify.spec import FitSpec, check_decision
@@ -144,7 +144,7 @@ def fit(
     rule = DecisionSpec(**decision)
     if decision:
         check_decision(options["task"], rule)
-    pairs = read_hierarchy(hierarchy) if hierarchy else ()
+    pairs = hierarchy_of(hierarchy) if hierarchy else ()
     spec = FitSpec(**options, hierarchy=pairs, decision=rule, options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
@@ -244,8 +244,8 @@ def rerun(
 ) -> None:
     """Fit a run again from its folder; report whether it gives the same, and what has changed since.
 
-    Everything is as it was: features, split, seeds, options, and the decision rule that the run has now.
-    Options that were not set take the defaults of that time. The store is only read, and encodes nothing. The
+    Features, split, seed and options are those of the run, and the decision rule is the one that it has now.
+    An option whose default has changed since gets the default that the run records. Nothing is encoded. The
     exit status is 0 if all scores, labels and thresholds are equal to the bit, and 6 if not.
 
     --json prints {"run", "rerun", "equal", "eval": {"rows", "only_then", "only_now", "largest", "scores",

@@ -1,5 +1,6 @@
 """Options and parameter types that the commands of stage 2 share."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ validation_option = click.option(
 
 
 class ClassNames(click.ParamType):  # type: ignore[type-arg]
-    """`A,B`, or a file with a name on each line → names."""
+    """`A,B`, in which a name with a comma is quoted, or a file with a name on each line → names."""
 
     name = "A,B|FILE"
 
@@ -128,7 +129,7 @@ class ClassNames(click.ParamType):  # type: ignore[type-arg]
         """Read the file, if there is one of that name."""
         if not isinstance(value, str):
             return list(value)
-        names = value.split(",")
+        (names,) = csv.reader([value], skipinitialspace=True)
         try:
             if Path(value).is_file():
                 names = Path(value).read_text(encoding="utf-8-sig").splitlines()
@@ -149,8 +150,8 @@ classes_option = click.option(
 hierarchy_option = click.option(
     "--hierarchy",
     type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="CSV of child,parent: each label implies those above it.",
+    metavar="FILE|RUN",
+    help="CSV of child,parent, or a run with such: each label implies those above it.",
 )
 task_option = click.option(
     "--task",

@@ -224,6 +224,16 @@ def check_decision(task: str, decision: DecisionSpec) -> None:
         )
 
 
+def check_options(spec: FitSpec) -> None:
+    """Refuse options of the head that `fit` adds.
+
+    Raises:
+        UsageError: the spec has one.
+    """
+    if reasons := [reason for option, reason in heads.FILLED_IN.items() if option in spec.options]:
+        raise UsageError("; ".join(reasons))
+
+
 @cache
 def code_key() -> str:
     """A hash of the source of `classify`, so that runs of different code are not taken for the same.

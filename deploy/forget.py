@@ -1,5 +1,7 @@
 """Forget rows: in a store, in the scratch stores of runs, and in what runs keep."""
 
+import csv
+import io
 import json
 import os
 import shlex
@@ -36,9 +38,10 @@ from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs import own_files
+from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.predict import own_folder
 from encode_once.classify.runs.run import FILES, Run, load_run
-from encode_once.classify.spec import FitSpec
+from encode_once.classify.spec import FitSpec, decision_of
 from encode_once.deploy.run_forgetting import forget_rows, kept_rows
 from encode_once.extract.images.hashing import read_file
 
@@ -355,10 +358,15 @@ def refit_words(run: Run, name_data: bool) -> list[str]:
     words = ["fit", "--head", spec.head]
     for feature in record.features:
         words += ["--features", feature]
-    for name in ("labels", "split", "groups", "tune_on", "validation", "scale", "seed"):
+    for name in ("labels", "split", "groups", "tune_on", "validation", "scale", "seed", "task"):
         if getattr(spec, name) != getattr(usual, name):
             words += [f"--{name.replace('_', '-')}", str(getattr(spec, name))]
-    rule, usual_rule = asdict(run.decision.spec), asdict(DecisionSpec())
+    if spec.only_classes:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow(spec.only_classes)
+        words += ["--classes", line.getvalue()]
+    words += ["--hierarchy", str(run.path)] if spec.hierarchy else []
+    rule, usual_rule = asdict(run.decision.spec), asdict(decision_of(spec.task, DecisionSpec()))
     if rule["objective"] != BY_HAND:
         if rule["decide"] != usual_rule["decide"] or rule["objective"] != usual_rule["objective"]:
             words += ["--objective", rule["objective"], "--decide", rule["decide"]]
@@ -366,9 +374,8 @@ def refit_words(run: Run, name_data: bool) -> list[str]:
     for name in ("calibrate", "at_least", "at_most"):
         if rule[name] != usual_rule[name]:
             words += [f"--{name.replace('_', '-')}", str(rule[name])]
-    for name, value in spec.options.items():
-        if name != "classes" and (name, value) != ("seed", spec.seed):
-            words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
+    for name, value in asked(run).options.items():
+        words += ["--set", f"{name}={value if isinstance(value, str) else json.dumps(value)}"]
     words += ["--data", short_path(record.table)] if name_data else []
     return [*words, "--store", short_path(record.store), "--run", str(run.path), "--overwrite"]
 

@@ -16,10 +16,13 @@ from encode_once.classify.partial import count, is_partial
 MULTI, SINGLE = TASKS = "multi", "single"
 
 
-def require_one_label(labels: PartialLabels, source: str = "the table", hint: str = "") -> None:
+def require_one_label(
+    labels: PartialLabels, source: str = "the table", hint: str = "", ids: Sequence[str] = ()
+) -> None:
     """Refuse labels (n, c) for the task "single" unless each row has exactly one.
 
-    source: what the rows are of. hint: what to do, at the end of the message.
+    source: what the rows are of. hint: what to do, at the end of the message. ids: of the n rows, by which
+        the message names a row.
 
     Raises:
         DataError: with the number of rows that have none or several; or there is one class only; or labels
@@ -31,12 +34,17 @@ def require_one_label(labels: PartialLabels, source: str = "the table", hint: st
             "unknown: --task multi leaves these out"
         )
     counts = labels.sum(axis=1)
-    parts = [f"{n} {kind}" for n, kind in ((int((counts == 0).sum()), "have none"),
-                                           (int((counts > 1).sum()), "have several")) if n]  # fmt: skip
+    parts = []
+    for rows, kind in (
+        (np.flatnonzero(counts == 0), "no label"),
+        (np.flatnonzero(counts > 1), "several labels"),
+    ):
+        if len(rows):
+            example = f", such as {ids[rows[0]]}" if ids else ""
+            parts.append(f"{len(rows)} of {len(labels)} rows have {kind}{example}")
     if parts:
         raise DataError(
-            f"task single requires exactly one label in each row, but of {len(labels)} rows of {source} "
-            f"{' and '.join(parts)}{hint}"
+            f"{source}: {', and '.join(parts)}: task single requires exactly one in each row{hint}"
         )
     if labels.shape[1] < 2:
         raise DataError(f"task single requires two classes or more, but all rows of {source} have the same")

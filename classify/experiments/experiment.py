@@ -11,7 +11,6 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
-from encode_once.classify.data.hierarchy import read_hierarchy
 from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
@@ -22,7 +21,7 @@ from encode_once.classify.experiments.available import AvailableFeatures
 from encode_once.classify.experiments.folder import newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner
-from encode_once.classify.runs.asked import asked
+from encode_once.classify.runs.asked import asked, hierarchy_of
 from encode_once.classify.spec import FitSpec, decision_of
 
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
@@ -58,7 +57,8 @@ class Experiment:
         of the split and the validation rows, too.
     search: number of settings of each head that Optuna tries, if the head has options to search.
     by: the metric that ranks; by default the objective's.
-    classes: those to learn, `only_classes` of `FitSpec`; hierarchy: its pairs, or the path of a CSV file.
+    classes: those to learn, `only_classes` of `FitSpec`; hierarchy: its pairs, or the path of a CSV file
+        or of a run.
     Other fields are those of `FitSpec` and `DecisionSpec`.
     """
 
@@ -169,7 +169,7 @@ class Experiment:
 
     def _pairs(self) -> Sequence[Sequence[str]]:
         if isinstance(self.hierarchy, str):
-            return read_hierarchy(Path(self.hierarchy)) if self.hierarchy else ()
+            return hierarchy_of(Path(self.hierarchy)) if self.hierarchy else ()
         return self.hierarchy
 
     def tasks(self, store: Store, log: Log) -> list[Task]:

@@ -54,7 +54,12 @@ ALIASES = {
     "automl": "auto",
 }
 
-FILLED_IN = frozenset({"classes", "shapes", "task"})  # options that `fit` adds
+# Options that `fit` adds, and what is said to who sets them.
+FILLED_IN = {
+    "classes": "classes are those of the table: fit --classes chooses some of them",
+    "shapes": "shapes are those of the features, and cannot be set",
+    "task": "task is an option of fit: --task single",
+}
 
 
 def make(name: str, **options: Any) -> Head:

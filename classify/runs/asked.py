@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from encode_once.cache import DataError
+from encode_once.classify.data.hierarchy import read_hierarchy
 from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.heads import FILLED_IN
-from encode_once.classify.runs.run import Run
+from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec
 
 
@@ -16,6 +18,15 @@ def asked(run: Run) -> FitSpec:
     if options.get("seed") == run.spec.seed:
         del options["seed"]
     return replace(run.spec, options=options, decision=run.decision.spec)
+
+
+def hierarchy_of(path: Path) -> Sequence[Sequence[str]]:
+    """The pairs in a file, see `read_hierarchy`, or those of the run in a folder.
+
+    Raises:
+        EncodeOnceError: the file or the run cannot be read.
+    """
+    return load_run(path).spec.hierarchy if path.is_dir() else read_hierarchy(path)
 
 
 def check_files(run: Run, *, trust: bool) -> None:

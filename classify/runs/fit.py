@@ -36,7 +36,7 @@ from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.origin import Origin
 from encode_once.classify.runs.retune import decide, measure_kept
 from encode_once.classify.runs.run import FittedFeature, Run, RunRecord, check_place
-from encode_once.classify.spec import FitSpec, code_key
+from encode_once.classify.spec import FitSpec, check_options, code_key
 
 
 def fit(
@@ -71,6 +71,7 @@ def fit(
         raise UsageError(f"fit takes a FitSpec, or {', '.join(values)} with the name of a head, but not both")
     path = Path(run) if run is not None else _free_place(spec.head)
     check_place(path, overwrite)
+    check_options(spec)
     heads.make(spec.head, **spec.head_options)  # raises for an unknown name before anything is read
 
     started = time.perf_counter()  # by now the head's libraries are imported
@@ -78,8 +79,9 @@ def fit(
     samples = load_samples(store, spec.features, table, spec.only_classes, Hierarchy(spec.hierarchy))
     table = samples.table
     if spec.task == SINGLE:
-        hint = ": fit with --task multi" + (", or without --classes" if spec.only_classes else "")
-        require_one_label(samples.Y, table.source, hint)
+        hint = "; correct these labels (extract or update --corrections FILE), or fit with --task multi"
+        hint += ", or without --classes" if spec.only_classes else ""
+        require_one_label(samples.Y, table.source, hint, table.ids)
     grouping = Grouping.parse(spec.groups, store, table)
     identity = spec.identity(store, table, samples.references, grouping)
     options = spec.head_options

@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from click.testing import CliRunner
 
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.keys import pack
-from encode_once.classify import load_run
+from encode_once.classify import FitSpec, fit, load_run
 from encode_once.cli import main
 from encode_once.deploy.forget import forget, read_list, refit_words
 from encode_once.deploy.run_forgetting import forget_rows
@@ -146,6 +147,28 @@ def test_a_run_is_fitted_again_as_it_was(fitted):
     fitted("fit", *words.split(), "--seed", "3", "--set", "Cs=[0.1]", "--run", "runs/x")
     before = load_run("runs/x")
     fitted(*refit_words(before, name_data=True))
+    after = load_run("runs/x")
+    assert after.spec == before.spec
+    assert after.decision.spec == before.decision.spec
+    assert np.array_equal(after.eval.scores, before.eval.scores)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"head": "mlp", "task": "single", "options": {"epochs": 1, "hidden": [4]}},
+        {"head": "linear", "only_classes": ["dog, big", "cat", "9"], "hierarchy": [("cat", "9")], "seed": 2},
+    ],
+)
+def test_a_run_of_other_labels_is_fitted_again_as_it_was(filled, tmp_path, monkeypatch, run, fields):
+    store = filled(150)
+    (table,) = store.tables()
+    names = {"dog": "dog, big"}
+    labels = [tuple(names.get(name, name) for name in row or ("9",)) for row in table.labels]
+    store.save(replace(table, labels=[row[:1] for row in labels] if "task" in fields else labels))
+    monkeypatch.chdir(tmp_path)
+    before, _ = fit(store, FitSpec(**fields), run="runs/x")
+    run(*refit_words(before, name_data=False))
     after = load_run("runs/x")
     assert after.spec == before.spec
     assert after.decision.spec == before.decision.spec

@@ -89,7 +89,7 @@ def test_of_one_label_per_row_sparse_rows_give_the_same(monkeypatch):
 def test_rows_of_no_or_several_labels_are_refused_where_each_must_have_one(head):
     X, _, Y = one_label(3, 30, 5, 4)
     Y[:2], Y[2] = False, True
-    with pytest.raises(DataError, match="of 30 rows of the table 2 have none and 1 have several"):
+    with pytest.raises(DataError, match="table: 2 of 30 rows have no label, and 1 of 30 rows have several"):
         head(task="single", device="cpu").fit(X, Y)
 
 

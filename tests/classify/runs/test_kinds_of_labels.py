@@ -77,7 +77,9 @@ def test_each_row_gets_its_likeliest_class_by_every_kind_of_head(single, head, t
 def test_a_table_of_no_or_several_labels_is_refused_with_counts(tmp_path):
     store = stored(tmp_path, [("cat",), ("dog",), ("cat", "dog"), (), ()] * 8)
     with pytest.raises(
-        DataError, match=r"of 40 rows of .*train.csv 16 have none and 8 have several: fit with --t"
+        DataError,
+        match=r"train.csv: 16 of 40 rows have no label, such as train.csv-3, and 8 of 40 rows have several "
+        r"labels, such as train.csv-2: task single .*; correct these labels .*--corrections FILE.*multi$",
     ):
         fit(store, "linear", task="single", run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -96,6 +98,20 @@ def test_of_one_label_per_row_no_other_rule_applies(single, tmp_path, fit_once):
         fit(single, "label-rnn", task="single", run=tmp_path / "rnn")
     with pytest.raises(UsageError, match="loss focal is for any number of labels"):
         fit(single, "mlp", loss="focal", task="single", run=tmp_path / "mlp")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"task": "single"}, "task is an option of fit: --task single"),
+        ({"shapes": [[1, 8]]}, "shapes are those of the features"),
+        ({"classes": ["cat"]}, "classes are those of the table: fit --classes"),
+    ],
+)
+def test_options_of_heads_that_fit_adds_cannot_be_set(single, option, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        fit(single, FitSpec("mlp", options=option), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_task_is_part_of_the_identity(single):
@@ -153,7 +169,7 @@ def test_classes_are_restricted_and_what_is_left_out_is_counted(several, tmp_pat
 def test_an_unknown_class_is_refused_and_single_labels_must_remain(several, single, tmp_path):
     with pytest.raises(UsageError, match=r"unknown class 'cats': did you mean 'cat'\?"):
         fit(several, "linear", only_classes=["cats"], run=tmp_path / "run")
-    with pytest.raises(DataError, match=r"have none: fit with --task multi, or without --classes"):
+    with pytest.raises(DataError, match=r"have no label.*fit with --task multi, or without --classes"):
         fit(single, "linear", task="single", only_classes=["cat", "dog"], run=tmp_path / "run")
 
 
