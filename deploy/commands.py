@@ -395,7 +395,7 @@ def migrate(folders: Sequence[str], trust: bool, as_json: bool) -> None:
             if not as_json:
                 click.echo("\n".join(done[folder]))
     if as_json:
-        click.echo(json.dumps(done, indent=1))
+        print_json(done)
     if failed:
         raise DataError(f"{failed} of {len(folders)} folders are not migrated")
 
