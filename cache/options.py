@@ -173,19 +173,20 @@ def _params(option: Callable[[Command], Command]) -> list[click.Parameter]:
 
 
 def refuse(*options: Callable[[Command], Command], why: str) -> None:
-    """Refuse options that would have no effect.
+    """Refuse options that would have no effect; of those that a file or the environment sets, say so.
 
     Raises:
         UsageError: the user passed some of them.
     """
     context = click.get_current_context()
-    passed = [
-        param.opts[0]
-        for param in chain.from_iterable(map(_params, options))
-        if context.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
-    ]
-    if passed:
+    names: dict[ParameterSource | None, list[str]] = {}
+    for param in chain.from_iterable(map(_params, options)):
+        names.setdefault(context.get_parameter_source(param.name or ""), []).append(param.opts[0])
+    if passed := names.get(ParameterSource.COMMANDLINE):
         raise UsageError(f"{', '.join(passed)}: {why}")
+    for source in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
+        if set_elsewhere := names.get(source):
+            say(f"{', '.join(set_elsewhere)} has no effect here: {why}")
 
 
 def completions(names: Iterable[str], incomplete: str) -> list[CompletionItem]:

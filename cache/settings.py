@@ -31,7 +31,7 @@ ALL = "all"
 SHARED = {"store": "store", "device": "auto", "backend": "auto", "excel-safe": False}
 NOT_SETTINGS = ("help", "version", "settings")
 # What a file found in the working folder may set: options with these texts, and all numbers, choices and
-# flags but TRUST. A new option with a text is refused until it is listed; check first that `_leads_out`
+# flags but TRUST. A new option with a text is refused until it is listed; check first that `_refused_for`
 # sees every path in its value.
 FOUND = frozenset(
     "absent absent-file as by calibrate caption caption-column captions classes corrections data "
@@ -176,42 +176,46 @@ def _check(
             raise DataError(f"{file}: {name} in [{table}] is a text, a number, true, false or a list")
         if trusted:
             continue
-        use = f"use the option, or --settings {file}"
-        if not (
-            name in FOUND or name in SHARED or (name in named and name != TRUST and _is_harmless(named[name]))
-        ):
-            raise UsageError(
-                f"{file}: {name} in [{table}] may not be set by a file that is only found: {use}"
-            )
+        setting, remedy = f"{file}: {name} in [{table}]", f"use the option, or --settings {file}"
+        if not (name in FOUND or name in SHARED or (name in named and _is_harmless(name, named[name]))):
+            raise UsageError(f"{setting} may not be set by a file that is only found: {remedy}")
         for item in map(str, values):
-            if _leads_out(item) or (name == "encoder" and ":" in item):
+            if reason := _refused_for(name, item):
                 raise UsageError(
-                    f"{file}: {name} = {brief(item)} in [{table}] names code, a model or a place outside "
-                    f"of this folder, which a file that is only found may not: {use}"
+                    f"{setting}: {brief(repr(item))} {reason}, which a file that is only found may not: "
+                    f"{remedy}"
                 )
 
 
-def _is_harmless(option: click.Option) -> bool:
-    """Whether no value of an option is a text of any content."""
+def _is_harmless(name: str, option: click.Option) -> bool:
+    """Whether an option trusts nobody, and no value of it is a text of any content."""
     numbers = click.types.IntParamType | click.types.FloatParamType | click.types.BoolParamType
-    return option.is_flag or isinstance(option.type, numbers | click.Choice)
+    return name != TRUST and (option.is_flag or isinstance(option.type, numbers | click.Choice))
 
 
-def _leads_out(text: str) -> bool:
-    """Whether a value names code or a model by its file, or a path that is not below the working folder.
+def _refused_for(name: str, text: str) -> str:
+    """What a value of a found file does that it may not do; "" if nothing.
 
-    A backslash counts: JSON, which some values are, could spell any character by it.
+    It may not have a backslash, as JSON, which some values are, could spell any character by it.
     """
-    if "\\" in text or re.search(r"\.py\b|\b(onnx|transformers|captioner|local-dir):", text):
-        return True
+    if re.search(r"\.py\b|\b(onnx|transformers|captioner|local-dir):", text):
+        return "names code or a model"
+    if name == "encoder" and ":" in text:
+        return "names a model that a hub may hold"
+    if "\\" in text:
+        return "has a backslash"
     edges = [match.span() for match in re.finditer(r"[^=:,;\[\]{}\"'\s]+", text)]
     if len(edges) > MOST_PARTS:
-        return True
+        return f"has more than {MOST_PARTS} parts"
     # A link may have such a character in its name: the text is a path from any part to any other.
     paths = {text} | {text[start:end] for i, (start, _) in enumerate(edges) for _, end in edges[i:]}
-    folder = Path.cwd().resolve()
+    return "leads out of this folder" if any(map(_leads_out, paths)) else ""
+
+
+def _leads_out(path: str) -> bool:
+    """Whether a path is not below the working folder."""
     try:
-        return any(path[:1] == "~" or not Path(path).resolve().is_relative_to(folder) for path in paths)
+        return path[:1] == "~" or not Path(path).resolve().is_relative_to(Path.cwd().resolve())
     except (OSError, RuntimeError, ValueError):  # a link to itself, a name that is too long, or a character 0
         return True
 

@@ -172,10 +172,24 @@ def test_a_found_file_names_no_code_and_leads_nowhere_else(program, tmp_path, co
         assert "(from mine.toml)" in stderr
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ('head = "own.py:Head"', "head in [fit]: 'own.py:Head' names code or a model, which"),
+        ('run = "../run"', "run in [fit]: '../run' leads out of this folder, which"),
+        (r"set = ['a=\n']", r"set in [fit]: 'a=\\n' has a backslash, which"),
+        (f'classes = "{"a," * 101}"', "has more than 100 parts, which"),
+        ('track = "mlflow"', "track in [fit] may not be set by a file that is only found: use the option"),
+    ],
+)
+def test_a_refused_setting_says_which_value_and_why(program, setting, message):
+    assert message in program(["fit"], f"[fit]\n{setting}\n", 2).stderr
+
+
 def test_code_that_only_a_found_file_names_is_not_trusted(program, tmp_path, monkeypatch):
     """Also if the look at its text misses a name, as in a spelling that is decoded later."""
     (tmp_path / "own.py").write_text("")
-    monkeypatch.setattr(settings, "_leads_out", lambda text: False)
+    monkeypatch.setattr(settings, "_refused_for", lambda name, text: "")
     toml = r"""
         [fit]
         head = "own.py:Head"
@@ -195,9 +209,9 @@ def test_a_found_file_may_set_no_option_of_text_that_is_not_listed(program):
         name
         for _, command in commands(main)
         for name, option in options(command).items()
-        if name not in harmless and not settings._is_harmless(option)
+        if name not in harmless and not settings._is_harmless(name, option)
     }
-    assert refused == {"weights", "track", "file", "size"}
+    assert refused == {"weights", "trust", "track", "file", "size"}
 
 
 def test_a_file_is_looked_for_in_the_working_folder_only(program, tmp_path, monkeypatch):
