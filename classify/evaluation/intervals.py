@@ -82,11 +82,18 @@ BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the bi
 METRICS: tuple[MetricName, ...] = ("micro_f1", "macro_f1", "samples_f1", "mAP")
 WITHOUT_DRAWS = {"calibration_error", "roc_auc"}
 ALL: tuple[MetricName, ...] = tuple(name for name in get_args(MetricName) if name not in WITHOUT_DRAWS)
+# Rank runs: the greater, the better, and tables show them. The last two apply to one label per row.
+RANKING: tuple[MetricName, ...] = (*METRICS, "accuracy", "balanced_accuracy")
 UNBOUNDED = {"coverage_error"}  # all other metrics lie in 0 .. 1
 CLASS_F1 = "class_f1"
 
 
-def metric_named(name: str, among: Sequence[MetricName] = METRICS) -> MetricName:
+def in_tables(metrics: Mapping[str, Any]) -> list[MetricName]:
+    """The names of the metrics that tables of several runs show, of a run with these metrics."""
+    return [name for name in RANKING if name in METRICS or name in metrics]
+
+
+def metric_named(name: str, among: Sequence[MetricName] = RANKING) -> MetricName:
     """The metric of a name.
 
     Raises:

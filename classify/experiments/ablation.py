@@ -15,7 +15,7 @@ from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data.labels import MULTI
 from encode_once.classify.decisions.objectives import BY_HAND
-from encode_once.classify.evaluation.intervals import METRICS, differences
+from encode_once.classify.evaluation.intervals import differences, in_tables
 from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.folder import TECHNICAL
 from encode_once.classify.experiments.tasks import Task, run_all
@@ -92,8 +92,8 @@ def _changes(trial: Trial, whole: Trial) -> dict[str, Any]:
     if trial.metrics is None or whole.metrics is None:
         return with_intervals({}, {}, CHANGE)
     changes: dict[str, float] = {}
-    for name in METRICS:
-        value, before = trial.metrics[name], whole.metrics[name]
+    for name in in_tables(trial.metrics):
+        value, before = trial.metrics[name], whole.metrics.get(name)
         if value is not None and before is not None:
             changes[name] = value - before
     return with_intervals(changes, differences(trial.draws, whole.draws), CHANGE)

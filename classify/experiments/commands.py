@@ -74,7 +74,10 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 @validation_option
 @scale_option
 @click.option(
-    "--by", metavar="METRIC", help="Rank by micro_f1, macro_f1, samples_f1 or mAP. [default: as --objective]"
+    "--by",
+    metavar="METRIC",
+    help="Rank by micro_f1, macro_f1, samples_f1 or mAP; of one label per row also by accuracy or "
+    "balanced_accuracy. [default: as --objective]",
 )
 @click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
 @jobs_option

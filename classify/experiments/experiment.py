@@ -244,7 +244,7 @@ class Experiment:
             runner.table(spec)  # raises before anything is fitted
         trials = run_all(runner, self.tasks(store, log), log, jobs)
         if any(trial.metrics and to_rank(trial.metrics, self.metric) != self.metric for trial in trials):
-            log(f"{self.metric} compares the classes of a row: runs of one class are ranked by micro_f1")
+            log(f"{self.metric} does not apply to the labels of some runs: these are ranked by micro_f1")
         rows = ranked([*trials, *earlier(folder, trials, log)], self.metric)
         leaderboard.save(folder, "leaderboard", rows)
         return rows

@@ -7,7 +7,7 @@ from typing import Any
 
 from encode_once.cache.format.atomic import replacing, write_json
 from encode_once.cache.text_table import markdown_text, table_text
-from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.intervals import RANKING
 from encode_once.classify.evaluation.tables import with_interval
 from encode_once.classify.spec import FitSpec
 
@@ -57,7 +57,8 @@ def _parts(rows: Sequence[Row], table: Any) -> Iterator[str]:
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The cells of each row: what was fitted, each metric with its interval, its change, seconds."""
-    metrics = [name for metric in METRICS for name in (metric, f"{metric}_change") if name in rows[0]]
+    names = (name for metric in RANKING for name in (metric, f"{metric}_change"))
+    metrics = [name for name in names if any(name in row for row in rows)]
     return [
         _about(row)
         | {name: _figure(row, name) for name in metrics}
@@ -74,4 +75,4 @@ def _about(row: Row) -> dict[str, str]:
 
 
 def _figure(row: Row, name: str) -> str:
-    return with_interval(row[name], row[f"{name}_interval"], "+" if name.endswith("_change") else "")
+    return with_interval(row.get(name), row.get(f"{name}_interval"), "+" if name.endswith("_change") else "")

@@ -38,7 +38,7 @@ def sweep(
         seeds: number of seeds of each head: 0, 1, …; the eval rows stay the same. A head that gives the same
             with every seed is fitted once.
         trials: number of settings of each head that Optuna tries, if the head has options to search.
-        by: the metric that ranks, of `classify.evaluation.intervals.METRICS`; by default the objective's.
+        by: the metric that ranks, of `classify.evaluation.intervals.RANKING`; by default the objective's.
         jobs: number of processes, among which the cores are divided.
         log: called with a line about each result, and each feature that the store has lost.
         features, data, decision, fields: of the `FitSpec` that all runs share; fields are split, groups,

@@ -17,7 +17,7 @@ from encode_once.classify.data.splits import marked_validation
 from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
-from encode_once.classify.evaluation.intervals import METRICS
+from encode_once.classify.evaluation.intervals import in_tables
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.evaluation.tables import about
 from encode_once.classify.experiments import leaderboard
@@ -59,7 +59,7 @@ class Trial:
             spec or asked(run),
             str(run.path),
             metrics=evaluation.metrics,
-            draws={name: evaluation.own_draws[name] for name in METRICS},
+            draws={name: evaluation.own_draws[name] for name in in_tables(evaluation.metrics)},
             validation=measure_rule(rule, validation.labels, predictions, probabilities, run.record.classes),
             seconds=run.record.seconds,
             rows=content_key(evaluation.rows.keys.tobytes() + evaluation.rows.labels.tobytes()).hex(),
@@ -83,7 +83,7 @@ def with_intervals(
 ) -> dict[str, Any]:
     """Each metric's value and interval, as NAME and NAME_interval; None if there is none."""
     figures = {}
-    for name in METRICS:
+    for name in in_tables(values):
         figures[f"{name}{suffix}"] = values.get(name)
         figures[f"{name}{suffix}_interval"] = (
             intervals.interval(draws[name], values.get(name)) if name in draws else None

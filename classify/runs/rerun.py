@@ -17,7 +17,7 @@ from encode_once.classify.data.rows import match, part_keys
 from encode_once.classify.data.tables import choose_table, table_to_fit
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.evaluation import ScoredRows
-from encode_once.classify.evaluation.metrics import SUMMARY
+from encode_once.classify.evaluation.metrics import summary
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.changes import ABSENT, changed_defaults, changes
@@ -203,7 +203,7 @@ def _compared(then: Run, now: Run, metrics: Mapping[str, Any]) -> Repetition:
         "classes_only_now": [name for name in now.record.classes if name not in shared],
         "predictions": predictions,
         "thresholds": thresholds,
-        "metrics": {name: _pair(reported.get(name), metrics[name]) for name in SUMMARY},
+        "metrics": {name: _pair(reported.get(name), metrics.get(name)) for name in summary(metrics)},
         "changes": [change._asdict() for change in changes(then, now)],
         "seconds": {"then": then.record.seconds, "now": now.record.seconds},
     }

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score, f1_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, f1_score
 
 from encode_once.cache import DataError, Store, Table, UsageError, content_key
 from encode_once.cache.keys import pack
@@ -17,6 +17,7 @@ from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.summary import summarise
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import evaluate, predict
+from encode_once.classify.runs.rerun import rerun
 from encode_once.classify.runs.retune import compare_rules, evaluate_kept
 from encode_once.classify.spec import FitSpec
 
@@ -329,7 +330,26 @@ def test_runs_of_one_class_are_ranked_by_its_f1(binary, tmp_path, fit_once):
     assert figures == sorted(figures, reverse=True)
     assert lines[0].startswith("1/2 ")
     assert f"micro_f1 {figures[0]:.3f}" in " ".join(lines)
-    assert lines[-1] == "samples_f1 compares the classes of a row: runs of one class are ranked by micro_f1"
+    assert lines[-1] == "samples_f1 does not apply to the labels of some runs: these are ranked by micro_f1"
+
+
+def test_runs_of_one_label_per_row_are_ranked_by_accuracy(single, tmp_path, fit_once):
+    rows = sweep(single, ["knn", "linear"], task="single", folder=tmp_path / "runs", by="balanced_accuracy")
+    run = load_run(rows[0]["run"])
+    truth, predicted = run.eval.labels.argmax(axis=1), evaluate_kept(run).predictions.argmax(axis=1)
+    figures = [row["balanced_accuracy"] for row in rows]
+    assert figures == sorted(figures, reverse=True)
+    assert figures[0] == pytest.approx(balanced_accuracy_score(truth, predicted))
+    low, high = rows[0]["balanced_accuracy_interval"]
+    assert low < figures[0] < high
+    assert "balanced_accuracy" in (tmp_path / "runs" / "leaderboard.md").read_text()
+    result = rerun(run, tmp_path / "again")
+    assert result["equal"]
+    assert result["metrics"]["balanced_accuracy"] == {
+        "then": figures[0],
+        "now": figures[0],
+        "difference": 0.0,
+    }
 
 
 def test_an_experiment_takes_the_task_the_classes_and_the_hierarchy(single, several, tmp_path, fit_once):
