@@ -658,7 +658,7 @@ def _aliases(folder):
     for name in ("first", "second"):
         (folder / name).mkdir()
         with changing_aliases(folder) as aliases:
-            aliases.name(name, "champion")
+            aliases.assign(name, "champion")
 
 
 FORMATS = {

@@ -36,6 +36,7 @@ from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import PAGE
 from encode_once.classify.runs.upgrades import OPTIONAL, SINCE, VERSION, WITH_CHECKSUMS, WITH_KEYS
+from encode_once.deploy.service_versions import promote, rollback
 from tests.classify.runs.reseal import reseal
 from tests.conftest import files_of
 from tests.golden.golden_data import CLASSES, TEST, TRAIN, write_input
@@ -134,6 +135,15 @@ def test_golden_files_stay_as_they_are_and_are_small():
 
 
 # ------------------------------------------------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("version", [SINCE, WITH_CHECKSUMS - 1])
+def test_a_run_without_checksums_is_promoted_and_rolled_back_to(version, copy_of):
+    run = copy_of(version)
+    assert promote(run).now == "run"
+    shutil.copytree(run, run.with_name("other"))
+    promote(run.with_name("other"))
+    assert rollback(str(run.parent)).now == "run"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def numbers_in(annotation):
 def test_every_option_of_numbers_has_limits(name):
     types = heads.types_of(name)
     assert types.keys() == {*inspect.signature(heads.class_of(name)).parameters}
-    numeric = {option for option in types if numbers_in(types[option])} - {*catalogue.BY_FIT}
+    numeric = {option for option in types if numbers_in(types[option])} - {*heads.FILLED_IN}
     assert numeric <= option_values.LIMITS.keys()
 
 
