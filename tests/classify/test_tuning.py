@@ -96,3 +96,8 @@ def test_argmax_drops_bounds_and_calibration_with_a_line(fitted):
         == DecisionSpec("samples", decide="argmax")
     )
     assert not tune(fitted, decide="argmax").warnings
+
+
+def test_the_command_names_its_own_option(fitted, run):
+    line = run("tune", fitted.path, "--objective", "by-hand", status=2).stderr
+    assert "by-hand thresholds come from a file: --from FILE" in line
