@@ -100,7 +100,7 @@ class Table:
     more_sources: list[str] = field(default_factory=list)  # further files it was read from, such as shards
     more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" if a row has fewer
     more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
-    # "id", "image", "captions" or "labels" → the columns that the user named for it
+    # "id", "image", "captions", "labels" or "unknown" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
     # The labels of each row of which nobody knows whether it has them; []: there are none in any row.

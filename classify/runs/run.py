@@ -166,7 +166,7 @@ class RunRecord:
     scales: dict[str, str] = field(default_factory=dict)  # by feature, see `standardise.standardisation`
     identity: str = ""  # `FitSpec.identity`
     code: str = ""  # `spec.code_key` of the program that fitted it
-    # "id", "image", "captions" or "labels" → the columns that the user named for it in extract
+    # "id", "image", "captions", "labels" or "unknown" → the columns that the user named for it in extract
     named_columns: dict[str, list[str]] = field(default_factory=dict)
     corrections: str = ""  # the file by which labels were corrected in extract
     untrained: list[str] = field(default_factory=list)  # classes without a positive row to fit on

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from encode_once.cache.errors import MissingDataError
+from encode_once.cache.errors import MissingDataError, UsageError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.bad_rows import BadRows
@@ -65,8 +65,9 @@ def understand(
         label_separator: between the labels of a row; by default it is inferred from the labels.
         classes: the class names, if labels are vectors of 0 and 1.
         uncertain: what -1 means in columns of 1, 0 and -1, one for each class.
-        unknown: marks of unknown labels, such as "NA" in these columns; "blank" for cells without content;
-            a mark before the name of a label, such as "?", in lists of labels.
+        unknown: marks of unknown labels: cells such as "NA", "blank" for those without content, and what
+            precedes the name of a label in lists, such as "?". Where a cell may hold several names, all
+            classes of a marked row are unknown.
         keep_text: keep None, nan and the like as captions and labels.
         skip_bad_rows: leave out rows that cannot be read, with a warning; by default they are an error.
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
@@ -83,6 +84,8 @@ def understand(
         close = difflib.get_close_matches(data.name, siblings, 1)
         hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
         raise MissingDataError(f"{data}: no such file or folder; {hint}")
+    if not all(map(str.strip, unknown)):
+        raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
     named_columns = [NamedColumns.parse(text) for text in label_sets]
     names = [named.name for named in named_columns]
     earlier = (NamedColumns.parse(text, is_new=False) for text in earlier_label_sets)
@@ -95,7 +98,7 @@ def understand(
         folders,
         classes,
         uncertain,
-        tuple(unknown),
+        tuple(map(str.strip, unknown)),
         keep_text,
         bad_rows,
     )
@@ -119,6 +122,10 @@ def understand(
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
     of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
     warnings += [line for line in sets.warnings if line not in of_rows]
+    if unknown and not any(
+        table.unknown or any(s.unknown for s in table.label_sets.values()) for table in built
+    ):
+        warnings.append(f"{data}: no label is marked as unknown: --unknown {' '.join(unknown)} has no effect")
     return Reading({part.split: part for part in built}, result, warnings, unused)
 
 

@@ -43,7 +43,7 @@ class Choice:
     """The columns of each role, why they were chosen, and what else may be of use."""
 
     roles: Roles
-    reasons: dict[str, str]  # role: "id", "image", "captions" or "labels" → why
+    reasons: dict[str, str]  # role, see `options.ROLES` → why
     one_hot: bool = False  # whether each column of the labels is a class
     hints: tuple[str, ...] = ()  # columns that may be labels, and the option that reads them
     image_columns: tuple[str, ...] = ()  # whose cells are names of image files, and which are not chosen

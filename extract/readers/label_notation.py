@@ -19,11 +19,12 @@ from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.label_values import is_vector, names_in, strings_in, unknown_in
 from encode_once.extract.readers.literals import SHORTENED, literal, names_without_brackets
-from encode_once.extract.readers.missing import is_missing
-from encode_once.extract.readers.one_hot import Uncertain
+from encode_once.extract.readers.missing import EMPTY_LISTS, is_missing
+from encode_once.extract.readers.one_hot import BLANK, Uncertain
 from encode_once.extract.readers.raw import Cells
 
 Labels = str | tuple[str, ...]  # of a row: a text that may hold several names, or the names
+EVERY = ("\0",)  # among a row's unknown labels: every class that it has no label of
 MOSTLY = 0.5  # share of the cells that are written as lists, from which on the column is one of lists
 WHOLE = re.compile(r"\s*-?\d+\.0\s*")  # what pandas makes of whole numbers in a column with gaps
 BITS = 3  # characters of a text such as 011, from which on it is a vector
@@ -42,6 +43,8 @@ class LabelColumn:
     bad: dict[int, str] = field(default_factory=dict)  # row → what is wrong with its cell
     unknown: list[tuple[str, ...]] = field(default_factory=list)  # (n,) names that are unknown, if any are
     uncertain: list[int] = field(default_factory=list)  # rows of a vector with -1 where others have 0
+    marked: list[int] = field(default_factory=list)  # rows whose cell is a mark of unknown labels
+    marked_blank: list[int] = field(default_factory=list)  # those whose cell is blank, or nan and the like
 
 
 class ClassNamesNeededError(DataError):
@@ -72,7 +75,11 @@ def class_list(text: str) -> tuple[str, ...]:
 
 
 def read_labels(
-    cells: Cells, classes: Sequence[str] = (), keep_text: bool = False, uncertain: Uncertain = "unknown"
+    cells: Cells,
+    classes: Sequence[str] = (),
+    keep_text: bool = False,
+    uncertain: Uncertain = "unknown",
+    marks: Collection[str] = (),
 ) -> LabelColumn:
     """Read a column of labels.
 
@@ -80,21 +87,45 @@ def read_labels(
         classes: the names of the positions, if the cells are vectors of 0 and 1.
         keep_text: whether None, nan and the like are names.
         uncertain: what -1 means in such vectors, if they have 0, too.
+        marks: of unknown labels, see `ReadOptions`.
 
     Raises:
         ClassNamesNeededError: the cells are vectors, and there are no class names.
         DataError: there are class names, and the cells are no vectors of that length.
     """
     missing = 0
-
-    def is_blank(cell: object) -> bool:
-        return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
-
+    marked: list[int] = []
+    marked_blank: list[int] = []
     values: list[Any] = []
-    for cell in cells:
-        gone = is_blank(cell) or (not keep_text and is_missing(cell))
-        missing += gone and not is_blank(cell)
-        values.append(None if gone else cell)
+    for row, cell in enumerate(cells):
+        gone = _is_blank(cell) or (not keep_text and is_missing(cell))
+        is_mark = bool(marks) and _is_mark(cell, gone, marks)
+        if is_mark:
+            (marked_blank if is_missing(cell) else marked).append(row)
+        missing += gone and not (is_mark or _is_blank(cell))
+        values.append(None if gone or is_mark else cell)
+    column = _column_of(values, classes, keep_text, uncertain, marks)
+    column.missing += missing
+    column.marked, column.marked_blank = marked, marked_blank
+    return column
+
+
+def _is_blank(cell: object) -> bool:
+    return cell is None or cell != cell or (isinstance(cell, str) and not cell.strip())
+
+
+def _is_mark(cell: object, gone: bool, marks: Collection[str]) -> bool:
+    """Whether a cell, gone if it holds no label, is a mark; an empty list is none."""
+    if isinstance(cell, list | tuple | dict):
+        return False
+    text = str(cell).strip()
+    return text in marks or (gone and BLANK in marks and text not in EMPTY_LISTS)
+
+
+def _column_of(
+    values: list[Any], classes: Sequence[str], keep_text: bool, uncertain: Uncertain, marks: Collection[str]
+) -> LabelColumn:
+    """The labels in cells, of which None holds none; see `read_labels`."""
     texts = Counter(cell for cell in values if isinstance(cell, str))
     if shortened := next(filter(SHORTENED.fullmatch, texts), None):
         raise DataError(
@@ -103,10 +134,10 @@ def read_labels(
         )
     vectors = _vectors(values, texts)
     if vectors or (classes and any(value is not None for value in values)):
-        return _multi_hot(vectors, classes, len(values), missing, uncertain)
+        return _multi_hot(vectors, classes, len(values), uncertain)
     if texts and all(map(WHOLE.fullmatch, texts)):
         column = _of_cells([value.partition(".")[0] if isinstance(value, str) else value for value in values])
-        column.notation, column.missing = "numbers such as 1.0 are read as 1", missing
+        column.notation = "numbers such as 1.0 are read as 1"
         return column
     literals = names_without_brackets(texts) or {text: literal(text) for text in texts}
     listed = sum(n for text, n in texts.items() if literals[text] is not None)
@@ -115,8 +146,7 @@ def read_labels(
     else:
         column = _of_cells(values, {text for text in texts if strings_in(literals[text]) and text[0] == "["})
     if not keep_text:
-        missing += _drop_missing(column.labels)
-    column.missing = missing
+        column.missing = _drop_missing(column.labels, marks)
     unknown = [_unknown_names(literals.get(value) if isinstance(value, str) else value) for value in values]
     column.unknown = unknown if any(unknown) else []
     return column
@@ -126,12 +156,12 @@ def _unknown_names(value: Any) -> tuple[str, ...]:
     return tuple(text_of(name).strip() for name in unknown_in(value)) if isinstance(value, dict) else ()
 
 
-def _drop_missing(labels: list[Labels]) -> int:
-    """Remove words for missing values from lists of names; return how many."""
+def _drop_missing(labels: list[Labels], marks: Collection[str]) -> int:
+    """Remove words for missing values, except marks, from lists of names; return how many."""
     count = 0
     for row, names in enumerate(labels):
         if isinstance(names, tuple) and any(map(is_missing, names)):
-            kept = tuple(name for name in names if not is_missing(name))
+            kept = tuple(name for name in names if name in marks or not is_missing(name))
             count += len(names) - len(kept)
             labels[row] = kept
     return count
@@ -261,7 +291,7 @@ def _vector_of(text: str) -> list[int] | None:
 
 
 def _multi_hot(
-    vectors: dict[int, list[Any]], classes: Sequence[str], rows: int, missing: int, uncertain: Uncertain
+    vectors: dict[int, list[Any]], classes: Sequence[str], rows: int, uncertain: Uncertain
 ) -> LabelColumn:
     if not vectors:
         raise DataError("--classes names the positions of vectors of 0 and 1, which the labels are not")
@@ -288,7 +318,6 @@ def _multi_hot(
     return LabelColumn(
         labels,
         f"vectors of {length} numbers, 0 or 1",
-        missing=missing,
         unknown=unknown if any(unknown) else [],
         uncertain=[row for row, vector in vectors.items() if has_zero and -1 in vector],
     )

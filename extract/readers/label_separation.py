@@ -7,7 +7,7 @@ from itertools import chain
 from encode_once.cache.errors import DataError
 from encode_once.cache.terminal import short_list
 from encode_once.extract.readers import label_names, separators
-from encode_once.extract.readers.label_notation import Labels
+from encode_once.extract.readers.label_notation import EVERY, Labels
 from encode_once.extract.readers.one_hot import BLANK
 from encode_once.extract.readers.separators import Separator
 from encode_once.extract.readers.split_rows import SplitRows
@@ -22,7 +22,7 @@ def separate_labels(
 ) -> tuple[list[Names | None], list[Names], str]:
     """The labels and the unknown labels of each split, and the separator with which predictions are written.
 
-    marks: what precedes the name of an unknown label.
+    marks: of unknown labels, see `ReadOptions`.
 
     Raises:
         DataError: the user's separator is empty, or names contain all possible separators.
@@ -43,6 +43,8 @@ def separate_labels(
     ]
     labels, unknown = [names for names, _ in separated], [names for _, names in separated]
     names = {name for rows in labels for names_of_row in rows or () for name in names_of_row}
+    for rows, unknown_of_rows in separated:
+        _expand(unknown_of_rows, rows or [], sorted(names))
     if labelled := [part for part in parts if part.labels is not None]:
         labelled[0].warnings += [f"{labelled[0].files[0]}: {doubt}" for doubt in label_names.doubts(names)]
         never = sorted({name for rows in unknown for names_of_row in rows for name in names_of_row} - names)
@@ -82,13 +84,8 @@ def _split_labels(part: SplitRows, separator: Separator, marks: Sequence[str]) -
     labels, unknown = _split_cells(part, part.labels, separator), []
     if part.unknown is not None:
         unknown = _split_cells(part, part.unknown, separator)
-    prefixes = tuple(mark for mark in marks if mark != BLANK)
-    if prefixes and not part.choice.one_hot:
-        unknown = [
-            (*names, *(_without(prefixes, name) for name in of_row if name.startswith(prefixes)))
-            for of_row, names in zip(labels, unknown or [()] * len(labels), strict=True)
-        ]
-        labels = [tuple(name for name in of_row if not name.startswith(prefixes)) for of_row in labels]
+    if {*marks} - {BLANK} and not part.choice.one_hot:
+        labels, unknown = _split_marked(labels, unknown or [()] * len(labels), marks)
     if not any(unknown):
         unknown = []
     both = [row for row, names in enumerate(unknown) if not set(names).isdisjoint(labels[row])]
@@ -100,8 +97,40 @@ def _split_labels(part: SplitRows, separator: Separator, marks: Sequence[str]) -
     return labels, unknown
 
 
-def _without(prefixes: Sequence[str], name: str) -> str:
-    return next(name.removeprefix(prefix).strip() for prefix in prefixes if name.startswith(prefix))
+def _split_marked(labels: Names, unknown: Names, marks: Sequence[str]) -> tuple[Names, Names]:
+    """The labels without those that are marked, which are added to the unknown ones.
+
+    `?dog` is one if `?` is a mark; `?` alone is `EVERY`. A mark that ends in a letter or digit, such as NA,
+    precedes no name: it may be the beginning of one.
+    """
+    whole = {*marks} - {BLANK}
+    prefixes = tuple(sorted((mark for mark in whole if not mark[-1].isalnum()), key=len, reverse=True))
+
+    def marked(name: str) -> str:
+        """The name of the label that is unknown; "" for one that is not marked."""
+        if name in whole:
+            return EVERY[0]
+        prefix = next(filter(name.startswith, prefixes), None)
+        return name.removeprefix(prefix).strip() if prefix else ""
+
+    of_name = {name: marked(name) for of_row in labels for name in of_row}
+    return (
+        [tuple(name for name in of_row if not of_name[name]) for of_row in labels],
+        [
+            (*names, *(of_name[name] for name in of_row if of_name[name]))
+            for of_row, names in zip(labels, unknown, strict=True)
+        ],
+    )
+
+
+def _expand(unknown: Names, labels: Names, classes: Sequence[str]) -> None:
+    """Replace `EVERY` by the classes that a row has no label of."""
+    equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
+    for row, names in enumerate(unknown):
+        if EVERY[0] in names:
+            others = (name for name in names if name not in EVERY)
+            expanded = tuple(dict.fromkeys([*others, *(name for name in classes if name not in labels[row])]))
+            unknown[row] = equal.setdefault(expanded, expanded)
 
 
 def _split_cells(part: SplitRows, cells_of_rows: Sequence[tuple[Labels, ...]], separator: Separator) -> Names:

@@ -11,7 +11,13 @@ from encode_once.extract.readers.cells import captions_of, image_name, text_of
 from encode_once.extract.readers.column_names import plain_name
 from encode_once.extract.readers.columns import Choice, choose
 from encode_once.extract.readers.joining import joined
-from encode_once.extract.readers.label_notation import ClassNamesNeededError, Labels, read_labels
+from encode_once.extract.readers.label_notation import (
+    EVERY,
+    ClassNamesNeededError,
+    LabelColumn,
+    Labels,
+    read_labels,
+)
 from encode_once.extract.readers.label_values import strings_in
 from encode_once.extract.readers.literals import PAIRS, literal
 from encode_once.extract.readers.missing import MISSING, is_missing
@@ -190,17 +196,42 @@ class _Reading:
         if not names:
             return None
         if self.choice.one_hot:
-            return list(zip(self._one_hot({name: self.table.read(name) for name in names}), strict=True))
-        columns = [self._label_column(name) for name in names]
+            columns = [self._one_hot({name: self.table.read(name) for name in names})]
+        else:
+            columns = self._label_columns(names)
         if self.roles.unknown:
-            listed = zip(self._label_column(self.roles.unknown), strict=True)
-            before = self.unknown or [()] * self.table.n_rows
-            self.unknown = [(*cells, *more) for cells, more in zip(before, listed, strict=True)]
-        absent = self._verified_absent()
-        for labels in columns:
-            for row in absent:
-                labels[row] = ()
+            marks = [mark for mark in self.options.unknown if not is_missing(mark)]
+            listed = self._label_column(self.roles.unknown, marks)
+            self._add_unknown(listed.labels)
+            self._add_every(listed.marked)
         return list(zip(*columns, strict=True))
+
+    def _label_columns(self, names: Sequence[str]) -> list[Sequence[Labels]]:
+        """The cells of columns of names."""
+        read = [self._label_column(name, self.options.unknown) for name in names]
+        # A row may fill some columns only: it is unknown if all are blank, or one is marked.
+        blank = set.intersection(*({*column.marked, *column.marked_blank} for column in read))
+        rows = sorted(blank.union(*(column.marked for column in read)))
+        self._add_every(rows)
+        if rows:
+            self.notes["labels"].append(
+                f"{len(rows)} rows are marked as unknown (--unknown): all of their classes are"
+            )
+        for row in self._verified_absent():
+            for column in read:
+                column.labels[row] = ()
+        return [column.labels for column in read]
+
+    def _add_every(self, rows: Sequence[int]) -> None:
+        """Mark all classes of these rows as unknown."""
+        marked = {*rows}
+        if marked:
+            self._add_unknown([EVERY if row in marked else () for row in range(self.table.n_rows)])
+
+    def _add_unknown(self, labels: Sequence[Labels]) -> None:
+        """Add a cell of unknown labels to each row."""
+        before = self.unknown or [()] * self.table.n_rows
+        self.unknown = [(*cells, more) for cells, more in zip(before, labels, strict=True)]
 
     def _one_hot(self, columns: dict[str, Cells]) -> Sequence[Labels]:
         notes = self.notes["labels"]
@@ -246,10 +277,12 @@ class _Reading:
         if left_out:
             self.left_out.update(rows)
 
-    def _label_column(self, name: str) -> list[Labels]:
+    def _label_column(self, name: str, marks: Sequence[str]) -> LabelColumn:
+        options = self.options
         try:
-            options = self.options
-            column = read_labels(self.table.read(name), options.classes, options.keep_text, options.uncertain)
+            column = read_labels(
+                self.table.read(name), options.classes, options.keep_text, options.uncertain, marks
+            )
         except ClassNamesNeededError as error:
             raise DataError(f"{self.table.files[0]}: in the column {name!r}, {error}") from error
         except DataError as error:
@@ -258,8 +291,7 @@ class _Reading:
             self._add_bad(row, name, problem)
         self._report_uncertain(column.uncertain)
         if column.unknown:
-            before = self.unknown or [()] * self.table.n_rows
-            self.unknown = [(*cells, names) for cells, names in zip(before, column.unknown, strict=True)]
+            self._add_unknown(column.unknown)
         notes = self.notes["labels"]
         if column.notation:
             notes.append(column.notation + (f", such as {column.example[:60]}" if column.example else ""))
@@ -271,7 +303,7 @@ class _Reading:
             self.warnings.append(
                 f"{column.oddity}: {len(column.odd)} (first: {self.table.where(column.odd[0])})"
             )
-        return column.labels
+        return column
 
     def _verified_absent(self) -> list[int]:
         """Rows that say that their label is absent: with Confidence 0, as Open Images has it."""

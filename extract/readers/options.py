@@ -88,8 +88,8 @@ class ReadOptions:
     `images` are the folders that image names are relative to; by default they are searched next to the table.
     `classes` are the names of the positions in vectors of 0 and 1.
     `uncertain` is what -1 means in columns of 0, 1 and -1; rows with "missing" cells are left out.
-    `unknown` are the marks of unknown labels: cells in columns of 0 and 1, `BLANK` for blank ones, and what
-    precedes the name of an unknown label in lists of labels.
+    `unknown` are marks of unknown labels: cells in columns of 0 and 1, `BLANK` for blank ones. In lists of
+    labels, a mark precedes the name of an unknown one; alone, it means every class of the row.
     `keep_text` keeps None, nan and the like as captions and labels.
     `bad_rows` decides what happens to rows that cannot be read.
     """

@@ -144,3 +144,53 @@ def test_corrections_settle_unknown_labels(tmp_path):
     assert table.labels[0] == ("dog", "bird")
     assert table.labels[1] == ("bird",)
     assert "added 1, removed 1, already so 0, kept 1" in reading.text()
+
+
+@pytest.mark.parametrize(
+    ("cell", "mark"), [("?", "?"), ("", "blank"), ("nan", "blank"), ("NA", "NA"), ("unsure", "unsure")]
+)
+def test_a_cell_that_is_only_a_mark_makes_every_class_of_the_row_unknown(tmp_path, cell, mark):
+    rows = [[";".join(names)] for names in LABELS[:3]]
+    table, reading = only(write(tmp_path / "x.csv", ["labels"], [*rows, [cell]]), unknown=[mark])
+    assert table.labels == [*LABELS[:3], ()]
+    assert table.unknown == [*[()] * 3, ("bird", "cat", "dog")]
+    assert not any("without a label" in line or "no effect" in line for line in reading.warnings)
+    assert "1 rows are marked as unknown (--unknown)" in reading.text()
+
+
+def test_a_bare_mark_among_names_makes_the_other_classes_unknown(tmp_path):
+    data = write(tmp_path / "x.csv", ["labels"], [["dog;?"], ["cat;bird"], ["?bird;cat"]])
+    table, _ = only(data, unknown=["?"])
+    assert table.labels == [("dog",), ("cat", "bird"), ("cat",)]
+    assert table.unknown == [("bird", "cat"), (), ("bird",)]
+
+
+def test_a_row_that_fills_some_of_several_columns_is_not_blank(tmp_path):
+    data = write(
+        tmp_path / "x.csv", ["label1", "label2"], [["dog", ""], ["cat", "bird"], ["", ""], ["dog", "?"]]
+    )
+    table, _ = only(data, unknown=["blank", "?"])
+    assert table.labels == [("dog",), ("cat", "bird"), (), ("dog",)]
+    assert [set(names) for names in table.unknown] == [set(), set(), {*NAMES}, {"cat", "bird"}]
+
+
+def test_a_mark_that_is_a_word_is_no_beginning_of_a_name(tmp_path):
+    data = write(tmp_path / "x.csv", ["labels"], [["NAcat;umbrella"], ["umbrella"], ["NAcat"], ["u"]])
+    table, _ = only(data, unknown=["NA", "u"])
+    assert table.labels == [("NAcat", "umbrella"), ("umbrella",), ("NAcat",), ()]
+    assert table.unknown == [(), (), (), ("NAcat", "umbrella")]
+
+
+def test_a_mark_without_effect_is_a_warning_and_an_empty_one_an_error(tmp_path):
+    data = write(tmp_path / "x.csv", ["labels"], [["dog"], ["cat"]])
+    assert any("--unknown ? has no effect" in line for line in only(data, unknown=["?"])[1].warnings)
+    with pytest.raises(UsageError, match="--unknown blank"):
+        understand(data, unknown=[""])
+
+
+def test_a_column_of_unknown_labels_adds_to_those_of_columns_of_0_and_1(tmp_path):
+    rows = [["1", "0", "0", "bird"], ["?", "1", "0", ""], ["0", "0", "1", "cat;dog"]]
+    data = write(tmp_path / "x.csv", [*NAMES, "maybe"], rows)
+    table, _ = only(data, columns=Columns(labels=("dog:bird",), unknown="maybe"))
+    assert table.labels == [("dog",), ("cat",), ("bird",)]
+    assert table.unknown == [("bird",), ("dog",), ("cat", "dog")]
