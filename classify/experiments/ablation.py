@@ -20,7 +20,7 @@ from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.folder import TECHNICAL
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner, with_intervals
-from encode_once.classify.runs.asked import check_files
+from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec, code_key
@@ -56,7 +56,7 @@ def ablate(
             f"{run.path} was fitted by another version of this program, so its variants cannot be compared "
             "with it: fit it again"
         )
-    spec = replace(run.spec, decision=run.decision.spec)
+    spec = asked(run)
     whole = Trial.of(run, spec)
     rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]
     changes = [*variants(spec)]
