@@ -94,7 +94,7 @@ def update(
         warn(notes)
         old.load_model()  # raises before anything is written, as without --trust for the user's own code
         store = _store(old, encoding)
-        report, source = _extracted(old, data, table, encoding, store)
+        report, source = _extracted(old, data, table if data else "auto", encoding, store)
         spec = replace(spec, data=source)
         rows = sum(map(len, report.tables))
         new_rows = sum(updates.new_rows(old, part) for part in report.tables)

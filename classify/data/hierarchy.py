@@ -141,7 +141,7 @@ def read_hierarchy(path: Path) -> list[tuple[str, str]]:
         raise MissingDataError(f"{path} is not there") from error
     except (ValueError, csv.Error) as error:
         raise (
-            error if isinstance(error, DataError) else DataError(f"{path} is no CSV file: {brief(error)}")
+            error if isinstance(error, DataError) else DataError(f"{path} is not a CSV file: {brief(error)}")
         ) from error
     if not edges:
         raise DataError(f"{path} has no rows: expected {','.join(COLUMNS)}")

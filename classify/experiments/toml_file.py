@@ -122,4 +122,4 @@ def of_file(path: Path, variant: str) -> Iterator[None]:
     except DataError as error:
         raise type(error)(f"{path}{f', variant {variant}' if variant else ''}: {error}") from error
     except ValueError as error:
-        raise DataError(f"{path}: {error}, which is no value of that field") from error
+        raise DataError(f"{path}: {error}, which is not a value of that field") from error

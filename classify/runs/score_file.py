@@ -90,7 +90,7 @@ def read_score_file(path: Path, classes: Sequence[str]) -> tuple[list[str], Prob
     try:
         scores = np.array([columns[name] for name in classes], np.float64).T
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path} has a score that is no number ({brief(error)}): write it again") from error
+        raise DataError(f"{path} has a score that is not a number ({brief(error)}): write it again") from error
     if not len(scores) or not ((scores >= 0) & (scores <= 1)).all():
         problem = "a score that is not between 0 and 1" if len(scores) else "no rows"
         raise DataError(f"{path} has {problem}: write it again with predict --scores")
@@ -114,7 +114,7 @@ def _read_columns(path: Path) -> tuple[list[str], dict[str, list[Any]]]:
             columns = [[*column] for column in zip(*rows, strict=True)] or [[] for _ in header]
         return list(map(str, columns[0])), dict(zip(header[1:], columns[1:], strict=True))
     except (ValueError, LookupError, TypeError, RecursionError, csv.Error) as error:
-        raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
+        raise DataError(f"{path} is not a file of predict --scores ({brief(error)})") from error
 
 
 def _read_parquet(path: Path) -> dict[str, list[Any]]:
@@ -128,5 +128,5 @@ def _read_parquet(path: Path) -> dict[str, list[Any]]:
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is no file of predict --scores ({brief(error)})") from error
+        raise DataError(f"{path} is not a file of predict --scores ({brief(error)})") from error
     return columns

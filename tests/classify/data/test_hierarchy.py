@@ -108,7 +108,7 @@ def test_a_file_has_the_columns_child_and_parent_in_any_order(tmp_path):
         ("child,parent\ndog, \n", "line 2: expected"),
         ("child,parent\ndog,animal,pet\n", "line 2: expected"),
         ("child,parent\na,b\nb,a\n", r"h.csv: a class of the hierarchy is above itself: . → . → ."),
-        (b"child,parent\n\xff,a\n", "is no CSV file"),
+        (b"child,parent\n\xff,a\n", "is not a CSV file"),
     ],
 )
 def test_other_files_are_refused_in_one_line(tmp_path, content, message):
