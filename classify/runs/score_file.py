@@ -90,7 +90,9 @@ def read_score_file(path: Path, classes: Sequence[str]) -> tuple[list[str], Prob
     try:
         scores = np.array([columns[name] for name in classes], np.float64).T
     except (TypeError, ValueError) as error:
-        raise DataError(f"{path} has a score that is not a number ({brief(error)}): write it again") from error
+        raise DataError(
+            f"{path} has a score that is not a number ({brief(error)}): write it again"
+        ) from error
     if not len(scores) or not ((scores >= 0) & (scores <= 1)).all():
         problem = "a score that is not between 0 and 1" if len(scores) else "no rows"
         raise DataError(f"{path} has {problem}: write it again with predict --scores")
