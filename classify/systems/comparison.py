@@ -259,17 +259,19 @@ class _RowTests:
         evaluations = [eval_set.evaluation for entry in entries for eval_set in entry.sets]
         aligned, _ = on_shared_rows(evaluations, anyway=False)
         draws = iter(_draws(with_shared_groups(aligned)))
-        self._draws = {entry.label: _averaged([next(draws) for _ in entry.sets]) for entry in entries}
+        self._entries = entries
+        self._draws = [_averaged([next(draws) for _ in entry.sets]) for entry in entries]
 
-    def interval(self, entry: Entry, metric: MetricName, mean: float) -> list[float] | None:
-        """Of the mean of a metric, by the choice of rows."""
-        return interval(self._draws[entry.label][metric], mean)
+    def interval(self, k: int, metric: MetricName, mean: float) -> list[float] | None:
+        """Of the mean of a metric of the k-th entry, by the choice of rows."""
+        return interval(self._draws[k][metric], mean)
 
-    def test(self, entry: Entry, best: Entry, metric: MetricName) -> TestedDifference:
-        """An entry minus the best one."""
-        values = [[s.evaluation.metrics[metric] or 0.0 for s in side.sets] for side in (entry, best)]
+    def test(self, k: int, best: int, metric: MetricName) -> TestedDifference:
+        """The k-th entry minus the best one."""
+        sides = [self._entries[k].sets, self._entries[best].sets]
+        values = [[s.evaluation.metrics[metric] or 0.0 for s in sets] for sets in sides]
         seeds = [(float(np.var(own, ddof=1)) if len(own) > 1 else 0.0, len(own)) for own in values]
-        draws = self._draws[entry.label][metric] - self._draws[best.label][metric]
+        draws = self._draws[k][metric] - self._draws[best][metric]
         return of_rows(fmean(values[0]) - fmean(values[1]), draws, seeds)
 
 
@@ -289,14 +291,15 @@ class _SetTests:
     words = "corrected resampled t-test (Nadeau and Bengio) over the eval sets; Holm's correction"
 
     def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = entries
         self._ratio = fmean(eval_set.ratio for entry in entries for eval_set in entry.sets)
 
-    def interval(self, entry: Entry, metric: MetricName, mean: float) -> None:
+    def interval(self, k: int, metric: MetricName, mean: float) -> None:
         """None: the sets share rows."""
 
-    def test(self, entry: Entry, best: Entry, metric: MetricName) -> TestedDifference:
-        """An entry minus the best one."""
-        own, other = entry.values(metric), best.values(metric)
+    def test(self, k: int, best: int, metric: MetricName) -> TestedDifference:
+        """The k-th entry minus the best one."""
+        own, other = (self._entries[side].values(metric) for side in (k, best))
         assert own is not None
         assert other is not None
         return of_sets(np.array([own[key] - other[key] for key in own]), self._ratio)
@@ -311,7 +314,7 @@ def _figures(
         return [None] * len(entries)
     means = [fmean(values.values()) for values in by_set if values]
     best = int(np.argmin(means) if metric in LOWER_IS_BETTER else np.argmax(means))
-    tests = {k: tested.test(entry, entries[best], metric) for k, entry in enumerate(entries) if k != best}
+    tests = {k: tested.test(k, best, metric) for k in range(len(entries)) if k != best}
     corrected = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
     figures: list[SystemFigure | None] = []
     for k, entry in enumerate(entries):
@@ -323,7 +326,7 @@ def _figures(
             {
                 "mean": means[k],
                 "sd": stdev(value["value"] for value in values) if len(values) > 1 else None,
-                "interval": tested.interval(entry, metric, means[k]),
+                "interval": tested.interval(k, metric, means[k]),
                 "values": values,
                 "best": k == best,
                 "difference": test.difference if test else None,

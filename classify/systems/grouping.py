@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from encode_once.cache import DataError
 from encode_once.cache.keys import content_key
+from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.experiments.folder import TECHNICAL, newest, runs_in, spec_text
@@ -20,7 +22,8 @@ from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run, load_run
 from encode_once.classify.spec import FitSpec
 
-SETTINGS = ("split", "groups", "decision", "tune_on", "validation", "scale")  # named only where they differ
+# Named only where systems of one name differ. Seeds are drawn, and each data set has a table of its own.
+SETTINGS = [field.name for field in fields(FitSpec) if field.name not in ("seed", "data")]
 
 
 @dataclass(frozen=True)
@@ -138,10 +141,35 @@ def labels(systems: Sequence[SystemRuns], *, features: bool = True) -> list[str]
     names = []
     for system, name in zip(systems, titles, strict=True):
         alike = [other.spec for other, same in zip(systems, titles, strict=True) if same == name]
-        differing = [s for s in SETTINGS if len({str(getattr(spec, s)) for spec in alike}) > 1]
-        settings = ", ".join(f"{s} {getattr(system.spec, s)}" for s in differing)
+        settings = ", ".join(
+            f"{field} {_shown(field, system.spec, alike)}"
+            for field in SETTINGS
+            if len({_content(field, spec) for spec in alike}) > 1
+        )
         names.append(f"{name} ({settings})" if settings else name)
+    assert len({*names}) == len(names), f"systems that differ have one name: {names}"
     return names
+
+
+def _shown(field: str, spec: FitSpec, alike: Sequence[FitSpec]) -> str:
+    """A field of a spec as text; with a part of its hash if the text of another spec is the same."""
+    text = _text(getattr(spec, field))
+    content = _content(field, spec)
+    if all(_content(field, other) == content for other in alike if _text(getattr(other, field)) == text):
+        return text
+    return f"{text} [{content_key(content.encode()).hex()[:6]}]"
+
+
+def _text(value: Any) -> str:
+    """The value of a field; of many classes, or pairs of a hierarchy, only the first."""
+    if not isinstance(value, tuple):
+        return str(value) or "default"
+    return short_list([item if isinstance(item, str) else "→".join(item) for item in value], 3) or "none"
+
+
+def _content(field: str, spec: FitSpec) -> str:
+    """The value of a field as JSON, equal for equal values."""
+    return json.dumps(asdict(spec)[field], sort_keys=True)
 
 
 def are_named_by_features(data_sets: Collection[Sequence[SystemRuns]]) -> bool:

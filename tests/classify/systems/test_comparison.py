@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -17,8 +17,9 @@ from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.compare import against_first
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.systems.comparison import compare_systems, metrics_named
-from encode_once.classify.systems.grouping import find_runs, group, labels
+from encode_once.classify.systems.comparison import Entry, _RowTests, compare_systems, metrics_named
+from encode_once.classify.spec import FitSpec
+from encode_once.classify.systems.grouping import SystemRuns, find_runs, group, labels
 
 METRICS = metrics_named(())
 FOREST = {"trees": 4, "jobs": 1}
@@ -202,6 +203,38 @@ def test_settings_are_named_only_where_they_tell_systems_apart(filled, fitted):
         "knn on e/image + e/text",
     ]
     assert notes == []
+    tested = _RowTests([Entry("one name", system, system.eval_sets) for system in systems[::2]])
+    difference = tested.test(0, 1, "micro_f1")
+    assert difference.interval[0] < difference.difference < difference.interval[1]
+
+
+def test_every_field_of_a_spec_tells_systems_apart():
+    """A test of `_shown`, too: texts of long lists and of decision rules are the same for different values."""
+    pairs = [(f"c{number}", "top") for number in range(9)]
+    values = {
+        "head": ["linear", "knn"],
+        "features": [["a"], ["a", "b"]],
+        "options": [{"C": 0.123456}, {"C": 0.123457}],
+        "split": ["tail:9", "tail:8"],
+        "groups": ["content", "none"],
+        "decision": ["macro", DecisionSpec("macro", decide="expected-f1"), DecisionSpec()],
+        "tune_on": ["inner", "eval"],
+        "validation": ["auto", "tenth"],
+        "scale": ["auto", "none"],
+        "task": ["multi", "single"],
+        "labels": ["", "mood"],
+        "only_classes": [[], ["a"], ["a", "b", "c", "d"], ["a", "b", "c", "e"]],
+        "hierarchy": [[], pairs, [*pairs[:8], ("c8", "other")]],
+    }
+    assert values.keys() == {field.name for field in fields(FitSpec)} - {"data", "seed"}
+    for name, different in values.items():
+        systems = [SystemRuns(FitSpec(**{name: value}), []) for value in different]
+        assert len({*labels(systems)}) == len(systems)
+    systems = [SystemRuns(FitSpec(task=task, features=["a"]), []) for task in ("multi", "single")]
+    assert labels(systems) == [
+        "mlp on a (decision sets of the greatest expected F1, scores calibrated by sigmoid, task multi)",
+        "mlp on a (decision the class of the highest score, task single)",
+    ]
 
 
 def test_of_equal_runs_the_newest_counts(filled, fitted):
