@@ -266,10 +266,13 @@ class DecisionRule:
 
     @property
     def has_plain_thresholds(self) -> bool:
-        """Whether the thresholds are of scores as they are, and labels follow from them without bounds."""
+        """Whether the thresholds are of scores as they are, and labels follow from them alone.
+
+        Neither bounds nor a hierarchy add any.
+        """
         spec, thresholds = self.spec, self.thresholds
-        calibrated = self.calibration is not None and spec.decide == "thresholds"
-        return not (calibrated or spec.bounds != (0, None) or np.isnan(thresholds).any())
+        changed = self.pairs is not None or (self.calibration is not None and spec.decide == "thresholds")
+        return not (changed or spec.bounds != (0, None) or np.isnan(thresholds).any())
 
     def __call__(self, scores: Scores) -> LabelMatrix:
         """The labels (n, c) of rows with scores (n, c)."""

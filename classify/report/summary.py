@@ -38,6 +38,7 @@ class About(TypedDict):
     decide: str  # the kind of decision rule
     objective: str  # of its thresholds
     folds: bool  # whether each eval row is labelled by the rule of its fold
+    hierarchy: bool  # whether each label adds those above it
     decided: str  # the rule in words
     tuned_on: str
     created: str
@@ -125,6 +126,7 @@ def _of_run(evidence: Evidence, fired: list[Fired]) -> RunSummary:
             "decide": rule.spec.decide,
             "objective": rule.spec.objective,
             "folds": bool(rule.folds),
+            "hierarchy": rule.pairs is not None,
             "decided": metrics["decided"],
             "tuned_on": metrics["tuned_on"],
             "created": run.record.created,

@@ -256,9 +256,11 @@ def test_invalid_specs_are_refused(fields, message):
         DecisionSpec(**fields)
 
 
-def test_thresholds_are_plain_without_calibration_and_bounds():
+def test_thresholds_are_plain_without_calibration_bounds_and_hierarchy():
     scores, labels = rows()
-    assert DecisionSpec("micro").fit(scores, labels).has_plain_thresholds
+    rule = DecisionSpec("micro").fit(scores, labels)
+    assert rule.has_plain_thresholds
+    assert not rule.with_pairs(np.array([[0, 1]])).has_plain_thresholds
     assert DecisionSpec().fit(scores, labels).has_plain_thresholds
     for fields in (
         {"objective": "micro", "calibrate": "isotonic"},

@@ -14,6 +14,7 @@ from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import by_level
 from encode_once.classify.evaluation.tables import comparison_text, metrics_text
 from encode_once.classify.report.checks import Evidence
+from encode_once.classify.report.page import page
 from encode_once.classify.report.summary import summarise
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import evaluate, predict
@@ -235,6 +236,17 @@ def test_predictions_and_scores_are_closed_upward_by_every_rule(below, spec, tmp
     assert len(again.decision.folds) == len(run.decision.folds)
     for kept, fold in zip(again.decision.folds, run.decision.folds, strict=True):
         np.testing.assert_array_equal(kept(scores), fold(scores))
+
+
+def test_the_report_does_not_start_at_thresholds_that_a_hierarchy_overrides(below, tmp_path):
+    run = replace(below, path=tmp_path / "run")
+    run.save(*retune(run, DecisionSpec("micro")))
+    summary, _ = summarise([Evidence.of(run)], vectors=False)
+    (of_run,) = summary["runs"]
+    assert (of_run["about"]["hierarchy"], of_run["thresholds"]) == (True, {})
+    text = page(summary, [evaluate_kept(run)], [[]])
+    assert "The sliders start at 0.5. Here no label adds those above it in the hierarchy." in text
+    assert "Tuned thresholds" not in text
 
 
 def test_metrics_of_levels_are_those_of_their_classes(below):
