@@ -198,7 +198,7 @@ class Table:
 
     def has_rows_of(self, other: "Table") -> bool:
         """Whether both have the same rows in the same order, wherever they were read from."""
-        fields = ("split", "ids", "labels", "unknown", "captions", "more_captions", "columns")
+        fields = ("split", "ids", "labels", "unknown", "label_sets", "captions", "more_captions", "columns")
         return all(getattr(self, name) == getattr(other, name) for name in fields) and all(
             np.array_equal(self.all_keys(modality), other.all_keys(modality))
             for modality in ("image", "caption")

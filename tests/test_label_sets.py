@@ -11,7 +11,7 @@ from encode_once.cache import Store, Table, UsageError, content_key
 from encode_once.cache.keys import pack
 from encode_once.cache.table import LabelSet, load_table, save_table
 from encode_once.classify import fit, load_run, sweep
-from encode_once.classify.data.tables import choose_table, with_label_set
+from encode_once.classify.data.tables import choose_table, stacked, with_label_set
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.rerun import rerun
 from tests.conftest import vectors_file
@@ -132,7 +132,12 @@ def test_label_sets_are_saved_taken_and_chosen(tmp_path):
     assert loaded.label_sets == table.label_sets
     assert loaded.take([2, 0]).label_sets["é"].labels == [("b", "a"), ("a",)]
     assert loaded.take([2, 1]).label_sets["é"].unknown == [(), ("b",)]
+    assert loaded.has_rows_of(table)
+    assert not loaded.has_rows_of(replace(table, label_sets={"é": first}))
     chosen = with_label_set(loaded, "é")
+    other = replace(chosen, ids=["x"], labels=[("b",)], split="test").take([0])
+    both = stacked([chosen, other])  # one row more than the label set of `chosen` has
+    assert both.take([3]).labels == [("b",)]
     assert chosen.unknown == [(), ("b",), ()]
     assert (chosen.labels, chosen.label_separator, [*chosen.label_sets]) == (labels, "|", ["é"])
     store.save(table)

@@ -207,6 +207,7 @@ def stacked(tables: Sequence[Table]) -> Table:
             )
             for i in range(width)
         ],
+        label_sets={},  # that of the spec is `labels` by now
     )
 
 

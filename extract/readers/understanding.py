@@ -86,7 +86,8 @@ def describe(rows: SplitRows, table: Table) -> Understanding:
     if rows.notes.get("rows"):
         decisions["rows"] = "; ".join(rows.notes["rows"])
     if rows.columns:
-        decisions["other columns"] = f"{_listed(list(rows.columns))}: kept, for splits and groups"
+        names = _listed(list(rows.columns))
+        decisions["other columns"] = f"{names}: kept, for splits, groups and features (column:NAME)"
     if rows.unused:
         decisions["not used"] = f"the columns {_listed(rows.unused)}"
     return Understanding(table.source, table.split, len(table), decisions)
