@@ -17,8 +17,8 @@ from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.compare import against_first
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.systems.comparison import Entry, _RowTests, compare_systems, metrics_named
 from encode_once.classify.spec import FitSpec
+from encode_once.classify.systems.comparison import Entry, _RowTests, compare_systems, metrics_named
 from encode_once.classify.systems.grouping import SystemRuns, find_runs, group, labels
 
 METRICS = metrics_named(())
@@ -209,7 +209,7 @@ def test_settings_are_named_only_where_they_tell_systems_apart(filled, fitted):
 
 
 def test_every_field_of_a_spec_tells_systems_apart():
-    """A test of `_shown`, too: texts of long lists and of decision rules are the same for different values."""
+    """Texts of long lists, of rounded options and of decision rules are the same for different values, too."""
     pairs = [(f"c{number}", "top") for number in range(9)]
     values = {
         "head": ["linear", "knn"],
