@@ -209,7 +209,7 @@ def test_settings_are_named_only_where_they_tell_systems_apart(filled, fitted):
 
 
 def test_every_field_of_a_spec_tells_systems_apart():
-    """Texts of long lists, of rounded options and of decision rules are the same for different values, too."""
+    """Texts of long lists, rounded options and decision rules are the same for different values, too."""
     pairs = [(f"c{number}", "top") for number in range(9)]
     values = {
         "head": ["linear", "knn"],
