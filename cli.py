@@ -64,6 +64,7 @@ from encode_once.extract.imports.commands import import_vectors
 from encode_once.extract.options import (
     column_words,
     input_options,
+    mark_words,
     trust_option,
     warn_of_failures,
     weights_by_encoder,
@@ -363,7 +364,8 @@ def audit(
     if with_page:
         record = loaded.record
         data = [] if Path(record.table).is_relative_to(Path("input").resolve()) else ["--data", "DATA"]
-        words = [*data, *column_words(record.columns_to_read), *store_words(short_path(record.store))]
+        marks = mark_words(record.unknown_marks, record.uncertain)
+        words = [*data, *column_words(record.columns_to_read), *marks, *store_words(short_path(record.store))]
         say_next("extract", *words, "--corrections", "corrections.csv")
     else:
         say_next("audit", run, "-o", "audit.html")

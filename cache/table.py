@@ -36,6 +36,7 @@ WITH_HEADER = 4  # the first version with a header before the HDF5 content
 # still written as version 4, which these programs read.
 WITH_UNKNOWN = 5
 NAMED_COLUMNS = "named_columns"
+LABEL_READING = "label_reading"
 UNKNOWN_MARK = "?"  # before the name of a label that is unknown, where labels are shown
 LABEL_SETS = "label_sets"
 OPTIONAL = "corrections", "moved_from"  # fields of the header that are left out if they are empty
@@ -44,6 +45,12 @@ OPTIONAL = "corrections", "moved_from"  # fields of the header that are left out
 @dataclass(frozen=True)
 class _NamedColumns:
     names: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _LabelReading:
+    unknown_marks: list[str]
+    uncertain: str
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class Table:
     more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
     # "id", "image", "captions", "labels" or "unknown" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
+    unknown_marks: list[str] = field(default_factory=list)  # by which the user marked unknown labels
+    uncertain: str = ""  # what the user said that -1 means; "": nothing
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
     # The labels of each row of which nobody knows whether it has them; []: there are none in any row.
     unknown: list[tuple[str, ...]] = field(default_factory=list)
@@ -291,6 +300,12 @@ def _get_named_columns(file: h5py.File) -> dict[str, list[str]]:
     return typed(_NamedColumns, {"names": json.loads(read_attribute(file, NAMED_COLUMNS, str))}).names
 
 
+def _get_label_reading(file: h5py.File) -> _LabelReading:
+    if LABEL_READING not in file.attrs:  # the user set nothing, or an earlier version wrote the file
+        return _LabelReading([], "")
+    return typed(_LabelReading, json.loads(read_attribute(file, LABEL_READING, str)))
+
+
 def save_table(
     table: Table, path: Path, sources: Sequence[SourceFile] = (), moved_from: Sequence[str] = ()
 ) -> None:
@@ -349,9 +364,7 @@ def _put(table: Table, file: h5py.File) -> None:
         file.attrs.create("corrections", text, dtype=h5py.string_dtype())
     for name in ("ids", "images", "captions", "more_sources"):
         write_texts(file, name, getattr(table, name))
-    if table.named_columns:
-        text = json.dumps(table.named_columns).encode()
-        file.attrs.create(NAMED_COLUMNS, text, dtype=h5py.string_dtype())
+    _put_user_options(table, file)
     file["image_keys"], file["caption_keys"] = table.keys("image"), table.keys("caption")
     file["more_caption_keys"] = table.all_keys("caption")[1:]
     for number, texts in enumerate(table.more_captions):
@@ -365,6 +378,15 @@ def _put(table: Table, file: h5py.File) -> None:
         _put_labels(file, "unknown", table.unknown)
     if table.label_sets:
         _put_label_sets(table.label_sets, file)
+
+
+def _put_user_options(table: Table, file: h5py.File) -> None:
+    if table.named_columns:
+        text = json.dumps(table.named_columns).encode()
+        file.attrs.create(NAMED_COLUMNS, text, dtype=h5py.string_dtype())
+    if table.unknown_marks or table.uncertain:
+        text = json.dumps(asdict(_LabelReading(table.unknown_marks, table.uncertain))).encode()
+        file.attrs.create(LABEL_READING, text, dtype=h5py.string_dtype())
 
 
 def _put_label_sets(label_sets: dict[str, LabelSet], file: h5py.File) -> None:
@@ -412,6 +434,7 @@ def load_table(path: Path) -> Table:
             image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
             caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
             named_columns=_get_named_columns(file),
+            **asdict(_get_label_reading(file)),
             label_sets=_get_label_sets(file, rows),
             corrections=read_attribute(file, "corrections", str) if "corrections" in file.attrs else "",
             **more,

@@ -88,6 +88,7 @@ class Encoding:
         """
         record = run.record
         weights = approve(str(run.path), record.encoders, trust)
+        columns = self._columns(record.named_columns)
         _declare(run, store, weights)
         report = encode(
             data,
@@ -98,7 +99,12 @@ class Encoding:
             captions=record.captions,
             bit_depth=record.bit_depth,
             select=select,
-            **{**self.inputs, "columns": self._columns(record.named_columns), **options},
+            **{
+                **self.inputs,
+                **self._label_reading(run),
+                "columns": columns,
+                **options,
+            },
         )
         self.warn(report.remarks)
         return report
@@ -107,6 +113,13 @@ class Encoding:
         """The columns that the user names or, without any, those of the run's data, where there are such."""
         columns: Columns = self.inputs.get("columns") or Columns()
         return columns if columns.named else Columns.preferring(of_run)
+
+    def _label_reading(self, run: Run) -> dict[str, Any]:
+        """The marks of unknown labels, and what -1 means: as the user says or else as in the run's data."""
+        return {
+            "unknown": self.inputs.get("unknown") or tuple(run.record.unknown_marks),
+            "uncertain": self.inputs.get("uncertain") or run.record.uncertain or None,
+        }
 
     def _say_where_kept(self, run: Run, store: Store, report: Report) -> None:
         encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]

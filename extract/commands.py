@@ -25,7 +25,9 @@ from encode_once.cache.options import (
 from encode_once.extract.options import (
     EncoderName,
     backend_option,
+    column_words,
     input_options,
+    mark_words,
     shard,
     weights_by_encoder,
     weights_option,
@@ -48,6 +50,13 @@ def _print_understood(data: str, *, as_json: bool, corrections: str | None, **in
     warn(reading.warnings)
     if as_json:
         print_json(reading.as_json(with_rows=True) | {"warnings": reading.warnings}, indent=None)
+
+
+def _are_about_labels(inputs: dict[str, Any]) -> bool:
+    """Whether options change the labels of a table, which needs no encoder."""
+    columns = inputs["columns"]
+    names = "corrections", "unknown", "uncertain", "label_separator", "classes"
+    return bool(columns.labels or columns.unknown or any(inputs[name] for name in names))
 
 
 def _say_understood(reading: "Reading") -> None:
@@ -157,12 +166,15 @@ def extract(
     if dry_run:
         _print_understood(data, as_json=as_json, label_sets=options["label_sets"], **inputs)
         corrected = ["--corrections", inputs["corrections"]] if inputs["corrections"] else []
-        say_next(
-            "extract", "--encoder", ",".join(encoders) or "efficientnet-lite0", "--data", data, *corrected
-        )
+        words = [
+            *column_words(inputs["columns"].as_names()),
+            *mark_words(inputs["unknown"], inputs["uncertain"]),
+        ]
+        encoder = ",".join(encoders) or "efficientnet-lite0"
+        say_next("extract", "--encoder", encoder, "--data", data, *words, *corrected)
         return
     encoders = [name for names in encoders for name in names.split(",") if name]
-    if not (encoders or inputs["corrections"] or options["label_sets"]):
+    if not (encoders or options["label_sets"] or _are_about_labels(inputs)):
         raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
     from encode_once.extract import encode

@@ -105,10 +105,8 @@ INPUT_OPTIONS = (
     ),
     click.option(
         "--uncertain",
-        default="unknown",
-        show_default=True,
         type=click.Choice(["unknown", "positive", "negative", "missing"]),
-        help="What -1 means in columns of 0, 1 and -1; missing leaves such rows out.",
+        help="What -1 means in columns of 0, 1 and -1; missing leaves such rows out. [default: unknown]",
     ),
     click.option(
         "--unknown",
@@ -141,7 +139,15 @@ def column_words(names: Mapping[str, Sequence[str]]) -> list[str]:
         "labels": "--label-column",
         "unknown": "--unknown-column",
     }
-    return [word for role, columns in names.items() for name in columns for word in (options[role], name)]
+    return [
+        word for role, columns in names.items() for name in columns if name for word in (options[role], name)
+    ]
+
+
+def mark_words(unknown: Sequence[str], uncertain: str | None) -> list[str]:
+    """The options that say which labels are unknown; as they are passed, or as a run records them."""
+    words = [word for mark in unknown for word in ("--unknown", mark)]
+    return [*words, "--uncertain", uncertain] if uncertain else words
 
 
 def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:

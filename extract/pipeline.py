@@ -55,7 +55,7 @@ def encode(
     skip_bad_rows: bool = False,
     bit_depth: int | None = None,
     classes: Sequence[str] = (),
-    uncertain: Uncertain = "unknown",
+    uncertain: Uncertain | None = None,
     unknown: Sequence[str] = (),
     keep_text: bool = False,
     corrections: str | os.PathLike[str] | None = None,
@@ -148,6 +148,7 @@ def encode(
     sources = [store.sources(table) for table in report.tables if keep_tables]  # as they were read
     for table in report.tables:
         table.named_columns = columns.as_names() if columns else {}
+        table.unknown_marks, table.uncertain = [*unknown], uncertain or ""
         unreadable |= add_keys(table, store.files, workers, progress=progress)
     limit = _failures_left(max_failures, unreadable)
     settings = EncodeSettings(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)

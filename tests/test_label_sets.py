@@ -53,6 +53,7 @@ def test_fit_learns_the_chosen_set_and_the_run_keeps_to_it(extracted, tmp_path):
     run = load_run("colour")
     assert json.loads(Path("colour/run.json").read_text())["labels"] == "colour"
     assert (run.record.named_columns, run.record.label_set_columns) == ({}, ["Colours"])
+    assert run.record.columns_to_read == {"labels": ["Colours"], "unknown": [""]}
     assert "| label set | colour |" in Path("colour/README.md").read_text()
     with Path("colour/predictions.csv").open() as file:
         cells = [row["Labels"] for row in csv.DictReader(file)]

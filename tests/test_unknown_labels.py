@@ -27,7 +27,7 @@ def write_table(path, rows, seed, unknown=0.3):
         for row in range(rows):
             truth = rng.random(3) < 0.4
             words = [name for name, entry in zip(NAMES, truth, strict=True) if entry]
-            cells = ["?" if rng.random() < unknown else int(entry) for entry in truth]
+            cells = ["U" if rng.random() < unknown else int(entry) for entry in truth]
             writer.writerow([f"{seed}-{row}", *cells, f"a {' and a '.join(words) or 'car'} {seed} {row}"])
     return path
 
@@ -38,7 +38,7 @@ def words(run, tmp_path):
     write_table(tmp_path / "train.csv", 160, 1)
     weights = vectors_file(tmp_path / "glove.txt")
     encoder = ["--encoder", "glove-100", "--weights", weights]
-    run("extract", *encoder, "--data", "train.csv")
+    run("extract", *encoder, "--data", "train.csv", "--unknown", "U")
     return run
 
 
@@ -47,6 +47,7 @@ def test_unknown_labels_go_all_the_way(words, tmp_path):
     result = words("fit", "--head", "linear", "--run", "runs/a", "--split", "stratified:0.3")
     assert "label entries are unknown" in result.output
     fitted = load_run(tmp_path / "runs/a")
+    assert (fitted.record.unknown_marks, fitted.record.uncertain) == (["U"], "")  # for new.csv below
     with h5py.File(tmp_path / "runs/a/scores.h5") as file:
         # Earlier programs refuse all but bool labels: they would not know what -1 means.
         assert file["eval/labels"].dtype == np.int8
@@ -75,7 +76,7 @@ def test_unknown_labels_go_all_the_way(words, tmp_path):
     write_table(tmp_path / "new.csv", 40, 2)
     result = words("evaluate", "runs/a", "--data", "new.csv", "--json", "--trust")
     of_new = json.loads(result.stdout)
-    assert of_new["unknown"] == (tmp_path / "new.csv").read_text().count("?")
+    assert of_new["unknown"] == (tmp_path / "new.csv").read_text().count("U")
     assert of_new["macro_f1"] > 0.9
     result = words("fit", "--head", "label-rnn", "--run", "runs/c", status=1)
     assert "head label-rnn needs every label of a row" in result.output
@@ -96,3 +97,14 @@ def test_what_is_stored_under_unknown_labels_changes_nothing(words, tmp_path):
     np.testing.assert_array_equal(first.eval.scores, second.eval.scores)
     assert of_first["macro_f1"] == of_second["macro_f1"]
     np.testing.assert_array_equal(first.decision.thresholds, second.decision.thresholds)
+
+
+def test_labels_are_read_again_without_an_encoder(run, tmp_path):
+    (tmp_path / "x.csv").write_text("id,tags,caption\n1,dog,a\n2,,b\n3,cat,c\n")
+    options = ["--data", "x.csv", "--label-column", "tags", "--unknown", "blank"]
+    lines = run("extract", "--dry-run", *options).stderr.splitlines()
+    assert lines[-1].endswith(" --data x.csv --label-column tags --unknown blank")
+    run("extract", *options)
+    (header,) = Store("store").headers()
+    table = Store("store").load(header)
+    assert (table.unknown, table.unknown_marks) == ([(), ("cat", "dog"), ()], ["blank"])

@@ -200,6 +200,8 @@ def _record(
         corrections=table.corrections,
         own_code=own_code,
         table_keys=part_keys(table),
+        unknown_marks=table.unknown_marks,
+        uncertain=table.uncertain,
         label_set_columns=table.label_sets[labels].columns if labels else [],
     )
 

@@ -236,13 +236,15 @@ def _classes(run: Run, metrics: Metrics) -> Iterator[str]:
 def _data(run: Run) -> Iterator[str]:
     record, spec = run.record, run.spec
     validation = "the same as eval" if spec.tune_on == "eval" else f"{len(run.validation.ids)}"
-    named = {kind: ", ".join(names) for kind, names in record.columns_to_read.items()}
+    named = {kind: ", ".join(names) for kind, names in record.columns_to_read.items() if any(names)}
     facts = {
         "table": Path(record.table).name,
         "column of ids": record.id_column,
         **({"label set": spec.labels} if spec.labels else {}),
         "columns that were named": ", ".join(f"{kind}: {names}" for kind, names in named.items())
         or "none: extract found them",
+        **({"marks of unknown labels": ", ".join(record.unknown_marks)} if record.unknown_marks else {}),
+        **({"-1 beside 0 and 1": record.uncertain} if record.uncertain else {}),
         "corrections of labels": Path(record.corrections).name or "none",
         "rows that it was fitted or tuned on": len(run.fitted_on),
         "validation rows": f"{validation} ({spec.validation})",

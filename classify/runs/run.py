@@ -177,6 +177,10 @@ class RunRecord:
     label_set_columns: list[str] = field(default_factory=list)  # if it learned a label set, `FitSpec.labels`
     origin: Origin = field(default_factory=Origin)
     asked_validation: str = ""  # that of the spec says what "auto" chose
+    unknown_marks: list[str] = field(
+        default_factory=list
+    )  # of unknown labels, which the user named in extract
+    uncertain: str = ""  # what the user said that -1 means; "": nothing
 
     __repr__ = short_repr
 
@@ -187,8 +191,12 @@ class RunRecord:
 
     @property
     def columns_to_read(self) -> dict[str, list[str]]:
-        """The named columns by which other data is read: for labels, those of the label set it learned."""
-        return self.named_columns | ({"labels": self.label_set_columns} if self.label_set_columns else {})
+        """The named columns by which other data is read: for labels, those of the label set it learned.
+
+        A column of unknown labels is of the table's own labels, not of a label set.
+        """
+        own = {"labels": self.label_set_columns, "unknown": [""]}
+        return self.named_columns | (own if self.label_set_columns else {})
 
     @property
     def names(self) -> dict[FeatureName, FittedFeature]:

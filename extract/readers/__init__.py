@@ -47,7 +47,7 @@ def understand(
     images: str | os.PathLike[str] | Sequence[str] | None = None,
     label_separator: str | None = None,
     classes: tuple[str, ...] = (),
-    uncertain: Uncertain = "unknown",
+    uncertain: Uncertain | None = None,
     unknown: tuple[str, ...] = (),
     keep_text: bool = False,
     skip_bad_rows: bool = False,
@@ -64,7 +64,7 @@ def understand(
             looked for in the data folder.
         label_separator: between the labels of a row; by default it is inferred from the labels.
         classes: the class names, if labels are vectors of 0 and 1.
-        uncertain: what -1 means in columns of 1, 0 and -1, one for each class.
+        uncertain: what -1 means in columns of 1, 0 and -1, one for each class; by default "unknown".
         unknown: marks of unknown labels: cells such as "NA", "blank" for those without content, and what
             precedes the name of a label in lists, such as "?". Where a cell may hold several names, all
             classes of a marked row are unknown.
@@ -97,7 +97,7 @@ def understand(
         columns or Columns(),
         folders,
         classes,
-        uncertain,
+        uncertain or "unknown",
         tuple(map(str.strip, unknown)),
         keep_text,
         bad_rows,
@@ -122,10 +122,8 @@ def understand(
     warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
     of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
     warnings += [line for line in sets.warnings if line not in of_rows]
-    if unknown and not any(
-        table.unknown or any(s.unknown for s in table.label_sets.values()) for table in built
-    ):
-        warnings.append(f"{data}: no label is marked as unknown: --unknown {' '.join(unknown)} has no effect")
+    if options.unknown and any(table.labels for table in built) and not any(map(_has_unknown, built)):
+        warnings.append(f"{data}: no label is marked as unknown by {' or '.join(unknown)} (--unknown)")
     return Reading({part.split: part for part in built}, result, warnings, unused)
 
 
@@ -142,6 +140,10 @@ def read(
         data, columns=columns, images=images, label_separator=label_separator, skip_bad_rows=skip_bad_rows
     )
     return reading.tables, reading.warnings + [f"not used: {line}" for line in reading.unused]
+
+
+def _has_unknown(table: Table) -> bool:
+    return bool(table.unknown) or any(label_set.unknown for label_set in table.label_sets.values())
 
 
 def _raw(data: Path, options: ReadOptions) -> list[RawTable]:

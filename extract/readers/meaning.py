@@ -254,8 +254,8 @@ class _Reading:
         if read.omitted:
             self.warnings.append(
                 f"{read.omitted:,} of {self.table.n_rows * len(columns):,} label entries are blank, in "
-                "columns that say 0 or no in other rows; they are negative: --unknown blank reads them as "
-                "unknown"
+                "columns that say 0 or no in other rows; they are negative: extract --unknown blank "
+                "reads them as unknown"
             )
         self._report_uncertain(read.uncertain)
         if read.minus_one and not read.uncertain:

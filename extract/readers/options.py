@@ -59,7 +59,8 @@ class Columns:
             "labels": self.labels,
             "unknown": [self.unknown],
         }
-        return {role: list(filter(None, of_role)) for role, of_role in names.items() if any(of_role)}
+        is_set = {role: [name for name in of_role if name is not None] for role, of_role in names.items()}
+        return {role: of_role for role, of_role in is_set.items() if of_role}
 
     @property
     def named(self) -> bool:

@@ -203,10 +203,13 @@ def test_a_saved_table_replaces_the_one_of_the_same_source(tmp_path):
 def test_unknown_labels_are_saved_taken_and_compared_and_older_programs_refuse_them(tmp_path, monkeypatch):
     table = table_of([(str(row), "", "a", ["dog"][: row % 2], "") for row in range(4)])
     save_table(table, tmp_path / "all.h5")
-    marked = replace(table, unknown=[("cat",), (), ("dog", "cat"), ()])
+    marked = replace(
+        table, unknown=[("cat",), (), ("dog", "cat"), ()], unknown_marks=["NA", "?"], uncertain="negative"
+    )
     save_table(marked, tmp_path / "marked.h5")
     loaded = load_table(tmp_path / "marked.h5")
     assert loaded.unknown == marked.unknown
+    assert (loaded.unknown_marks, loaded.uncertain) == (["NA", "?"], "negative")
     assert loaded.has_rows_of(marked)
     assert not loaded.has_rows_of(table)
     assert loaded.take(np.array([2, 1])).unknown == [("dog", "cat"), ()]

@@ -116,3 +116,10 @@ def test_names_are_unique_and_columns_exist(data):
         understand(data(), label_sets=["a=genre", "a=Red,Blue"])
     with pytest.raises(UsageError, match=re.escape("unknown column of")):
         understand(data(), label_sets=["a=gnre"])
+
+
+def test_the_column_of_unknown_labels_is_of_the_own_labels_only():
+    columns = Columns(labels=("Red:Blue",), unknown="")
+    names = columns.as_names()
+    assert names == {"labels": ["Red:Blue"], "unknown": [""]}
+    assert Columns.preferring(names).present(["Red", "Blue", "unknown_labels"]).unknown == ""
