@@ -93,7 +93,7 @@ MISTAKES = [
     ("tune runs/a --from few.json", 1, "no threshold of: bird, boat, bus, car, cat"),
     ("tune runs/a --from notes.txt", 1, '"thresholds": {class: number}'),
     ("tune runs/a --from nothere.json", 1, "nothere.json is missing"),
-    ("tune runs/a --from few.json --objective micro", 2, "does not go with --objective"),
+    ("tune runs/a --from few.json --objective micro", 2, "are not tuned, so that objective has no effect"),
     ("evaluate runs", 1, "it holds the runs runs/a"),
     ("evaluate runs/a runs/b", 1, "--anyway"),
     ("evaluate runs/a runs/a", 2, "each once"),
