@@ -17,6 +17,8 @@ from encode_once.cache.aliases import read_aliases
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.replacement import MARKER, whole
 from encode_once.cache.terminal import Log, short_list
+from encode_once.classify.data.hierarchy import Hierarchy
+from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.decisions.objectives import BY_HAND
@@ -106,6 +108,13 @@ def spec_again(run: Run, *, trust: bool, anyway: bool) -> tuple[FitSpec, list[st
     return replace(spec, decision=decision, validation=validation), warnings
 
 
+def lost_labels(old: Run, spec: FitSpec, store: Store) -> Verdict | None:
+    """Why a run is kept before another is fitted: labels that it learned are gone; None if none is."""
+    table = table_to_fit(store, spec.data, spec.split, spec.labels)
+    lost = set(old.record.classes) - set(class_names(Hierarchy(spec.hierarchy).close(table).labels or ()))
+    return Verdict("kept", f"no row has the labels {short_list(sorted(lost))} any more") if lost else None
+
+
 def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: bool, log: Log) -> Run | None:
     """A version of this spec on the table as it is now; None if the old one is that.
 
@@ -180,8 +189,6 @@ def compare(
         MissingRowsError: rows that were never extracted.
     """
     classes = old.record.classes
-    if lost := set(classes) - set(new.record.classes):
-        return Verdict("kept", f"no row has the labels {short_list(sorted(lost))} any more")
     added = [name for name in new.record.classes if name not in classes]
     if added:
         log(f"new labels, which are not compared: {short_list(added)}")

@@ -99,8 +99,12 @@ def update(
         rows = sum(map(len, report.tables))
         new_rows = sum(updates.new_rows(old, part) for part in report.tables)
         say(f"{source}: {rows} rows, {new_rows} of them new to {old.path.name}")
-        new = updates.next_version(folder, old, spec, store, encoding.trust, say)
         verdict = updates.Verdict("nothing new", f"{old.path} was fitted on the same rows and labels")
+        new, lost = None, updates.lost_labels(old, spec, store)
+        if lost:
+            verdict = lost
+        else:
+            new = updates.next_version(folder, old, spec, store, encoding.trust, say)
         if new:
             warn(new.record.warnings)
             verdict = updates.compare(

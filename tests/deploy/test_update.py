@@ -181,6 +181,14 @@ def test_new_labels_are_not_compared_and_lost_ones_keep_the_old_version(svc, run
     assert "no row has the labels bird any more" in run("update", CHAMPION, status=4).stderr
 
 
+def test_a_run_of_some_classes_is_kept_if_one_of_them_is_lost(svc, run):
+    """`fit` would refuse the name."""
+    svc("--classes", "dog,cat")
+    write([line for line in map(row, range(60)) if "cat" not in line[1]])
+    assert "no row has the labels cat any more" in run("update", CHAMPION, status=4).stderr
+    assert versions(resolved(CHAMPION).parent) == []
+
+
 def test_after_cross_validation_new_rows_are_compared_out_of_fold(svc, run):
     svc(split="kfold:3")
     rows = [row(number) for number in range(60)]
