@@ -124,31 +124,36 @@ def read_hierarchy(path: Path) -> list[tuple[str, str]]:
 
     Raises:
         MissingDataError: there is no such file.
-        DataError: it has other columns, no rows, an empty cell or a circle.
+        DataError: it cannot be read, or has other columns, no rows, an empty cell or a circle.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file)
-            if sorted(rows.fieldnames or ()) != sorted(COLUMNS):
-                raise DataError(f"{path} has the columns {rows.fieldnames}: expected {','.join(COLUMNS)}")
-            edges = []
-            for row in rows:
-                child, parent = ((row[name] or "").strip() for name in COLUMNS)
-                if not child or not parent or None in row:
-                    raise DataError(f"{path}, line {rows.line_num}: expected a child and a parent")
-                edges.append((child, parent))
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or ()
+            rows = [(reader.line_num, row) for row in reader]
     except FileNotFoundError as error:
-        raise MissingDataError(f"{path} is not there") from error
+        raise MissingDataError(f"--hierarchy: {path} is not there") from error
+    except OSError as error:
+        raise DataError(f"--hierarchy: {path} cannot be read: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
-        raise (
-            error if isinstance(error, DataError) else DataError(f"{path} is not a CSV file: {brief(error)}")
-        ) from error
+        raise DataError(f"--hierarchy: {path} is not a CSV file: {brief(error)}") from error
+    if sorted(columns) != sorted(COLUMNS):
+        raise DataError(
+            f"--hierarchy: {path} has the columns {', '.join(columns) or '(none)'}: call its two columns "
+            f"{' and '.join(COLUMNS)}, in the first line"
+        )
+    edges = []
+    for line, row in rows:
+        child, parent = ((row[name] or "").strip() for name in COLUMNS)
+        if not child or not parent or None in row:
+            raise DataError(f"--hierarchy: {path}, line {line}: expected a child and a parent")
+        edges.append((child, parent))
     if not edges:
-        raise DataError(f"{path} has no rows: expected {','.join(COLUMNS)}")
+        raise DataError(f"--hierarchy: {path} has no rows: expected a child and a parent in each")
     try:
         Hierarchy(edges)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from error
+        raise DataError(f"--hierarchy: {path}: {error}") from error
     return [*dict.fromkeys(edges)]
 
 

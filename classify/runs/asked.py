@@ -24,9 +24,16 @@ def hierarchy_of(path: Path) -> Sequence[Sequence[str]]:
     """The pairs in a file, see `read_hierarchy`, or those of the run in a folder.
 
     Raises:
-        EncodeOnceError: the file or the run cannot be read.
+        EncodeOnceError: the file or the run cannot be read, or has no hierarchy.
     """
-    return load_run(path).spec.hierarchy if path.is_dir() else read_hierarchy(path)
+    if not path.is_dir():
+        return read_hierarchy(path)
+    if (path / "run.json").exists() and (pairs := load_run(path).spec.hierarchy):
+        return pairs
+    raise DataError(
+        f"--hierarchy: {path} is no run with a hierarchy: name such a run, or a CSV file with the columns "
+        "child and parent"
+    )
 
 
 def check_files(run: Run, *, trust: bool) -> None:

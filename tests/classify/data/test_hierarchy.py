@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from encode_once.cache import DataError, MissingDataError, Table
 from encode_once.classify.data.hierarchy import Hierarchy, levels, raised, read_hierarchy
+from encode_once.classify.runs.asked import hierarchy_of
 
 PETS = Hierarchy((("puppy", "dog"), ("dog", "animal"), ("dog", "pet"), ("cat", "pet"), ("pet", "thing")))
 
@@ -101,8 +102,8 @@ def test_a_file_has_the_columns_child_and_parent_in_any_order(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"has the columns None: expected child,parent"),
-        ("a,b\nc,d\n", r"has the columns \['a', 'b'\]"),
+        ("", r"h.csv has the columns \(none\): call its two columns child and parent"),
+        ("a,b\nc,d\n", r"has the columns a, b: call"),
         ("child,parent\n", "has no rows"),
         ("child,parent\ndog,animal\ncat\n", "line 3: expected a child and a parent"),
         ("child,parent\ndog, \n", "line 2: expected"),
@@ -116,5 +117,14 @@ def test_other_files_are_refused_in_one_line(tmp_path, content, message):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(DataError, match=message):
         read_hierarchy(path)
-    with pytest.raises(MissingDataError, match="is not there"):
+
+
+def test_a_path_that_is_no_hierarchy_is_refused_with_the_option(tmp_path):
+    with pytest.raises(MissingDataError, match=r"--hierarchy: .*none.csv is not there"):
         read_hierarchy(tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"--hierarchy: .* cannot be read: "):
+        read_hierarchy(tmp_path)
+    with pytest.raises(
+        DataError, match=r"--hierarchy: .* is no run with a hierarchy: name such a run, or a CSV"
+    ):
+        hierarchy_of(tmp_path)
