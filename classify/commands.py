@@ -128,24 +128,20 @@ def fit(
       encode-once fit --head linear --features tfidf:500 --data photos
       encode-once fit --head sklearn.svm:LinearSVC --set C=0.1
     """
-    from encode_once.classify import DecisionSpec
     from encode_once.classify import fit as fit_head
     from encode_once.classify.evaluation.tables import metrics_text
     from encode_once.classify.report import checks
     from encode_once.classify.runs.asked import hierarchy_of
     from encode_once.classify.runs.model_card import model_card
     from encode_once.classify.runs.trackers import check_tracker, track
-    from encode_once.classify.spec import FitSpec, check_decision
+    from encode_once.classify.spec import FitSpec, decision_from
 
     checks.check_codes(ignore)
     for tracker in trackers:
         check_tracker(tracker)
     of_head = dict(settings) | ({} if budget is None else {"budget": budget})
-    rule = DecisionSpec(**decision)
-    if decision:
-        check_decision(options["task"], rule)
     pairs = hierarchy_of(hierarchy) if hierarchy else ()
-    spec = FitSpec(**options, hierarchy=pairs, decision=rule, options=of_head)
+    spec = FitSpec(**options, hierarchy=pairs, decision=decision_from(decision), options=of_head)
     fitted, metrics = fit_head(store, spec, run=run, overwrite=overwrite)
     warn(fitted.record.warnings)
     for line in fitted.model.head.notes:

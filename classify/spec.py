@@ -28,7 +28,9 @@ from encode_once.classify.decisions.rule import DecisionSpec
 
 TUNE_ON = ("inner", "eval")
 VALIDATION = ("auto", "tenth", "folds")
+BY_TASK = DecisionSpec()  # is replaced by the rule of the task; an equal spec is not, as somebody chose it
 ARGMAX = DecisionSpec(decide="argmax")  # the decision rule of the task "single"
+DECISION_DEFAULTS = {field.name: field.default for field in fields(DecisionSpec)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class FitSpec:
         split: the eval rows, a SPEC of `classify.data.splits`. Paths of lists become relative to the working
             folder.
         groups: the rows that every split keeps together, a SPEC of `classify.data.groups`.
-        decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it.
+        decision: the decision rule, or only the objective of its thresholds, as `--tune` takes it; by default
+            that of the task.
         tune_on: "inner", the validation rows, or "eval", the eval rows themselves, as some reports do.
         validation: which rows are validation rows: "tenth", a tenth of the train rows, on which the head is
             not fitted, or "folds", all train rows, each scored by a head that was fitted without its fold;
@@ -71,7 +74,7 @@ class FitSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     split: str = "stratified:0.1"
     groups: str = CONTENT
-    decision: DecisionSpec = field(default_factory=DecisionSpec)
+    decision: DecisionSpec = BY_TASK
     tune_on: str = "inner"
     validation: str = "auto"
     data: str | None = None
@@ -199,13 +202,19 @@ class FitSpec:
         return content_key(content + image_and_caption_keys(table).tobytes()).hex()
 
 
+def decision_from(values: Mapping[str, Any]) -> DecisionSpec:
+    """The decision rule with these fields; `BY_TASK` if all have their defaults."""
+    chosen = {name: value for name, value in values.items() if value != DECISION_DEFAULTS[name]}
+    return DecisionSpec(**chosen) if chosen else BY_TASK
+
+
 def decision_of(task: str, decision: DecisionSpec) -> DecisionSpec:
-    """The decision rule for a task: argmax in place of the default, if the task is "single".
+    """The decision rule for a task: argmax in place of `BY_TASK`, if the task is "single".
 
     Raises:
         UsageError: see `check_decision`.
     """
-    if task == SINGLE and decision == DecisionSpec():
+    if task == SINGLE and decision is BY_TASK:
         return ARGMAX
     check_decision(task, decision)
     return decision

@@ -36,12 +36,11 @@ from encode_once.cache.table import name_of
 from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.objectives import BY_HAND
-from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.predict import own_folder
 from encode_once.classify.runs.run import FILES, Run, load_run
-from encode_once.classify.spec import FitSpec, decision_of
+from encode_once.classify.spec import BY_TASK, FitSpec, decision_of
 from encode_once.deploy.run_forgetting import forget_rows, kept_rows
 from encode_once.extract.images.hashing import read_file
 
@@ -366,7 +365,7 @@ def refit_words(run: Run, name_data: bool) -> list[str]:
         csv.writer(line, lineterminator="").writerow(spec.only_classes)
         words += ["--classes", line.getvalue()]
     words += ["--hierarchy", str(run.path)] if spec.hierarchy else []
-    rule, usual_rule = asdict(run.decision.spec), asdict(decision_of(spec.task, DecisionSpec()))
+    rule, usual_rule = asdict(run.decision.spec), asdict(decision_of(spec.task, BY_TASK))
     if rule["objective"] != BY_HAND:
         if rule["decide"] != usual_rule["decide"] or rule["objective"] != usual_rule["objective"]:
             words += ["--objective", rule["objective"], "--decide", rule["decide"]]

@@ -113,17 +113,29 @@ def load_samples(
     assert table.labels is not None
     if not any(table.labels):
         raise DataError(f"{table.source} has no label in any row: there is nothing to learn")
-    closed, warnings = table, list[str]()
-    if hierarchy:
-        warnings = hierarchy.check(class_names(table.labels), table.source)
-        closed = hierarchy.close(table)
+    closed, classes, warnings = labels_to_learn(table, only_classes, hierarchy)
     labels = closed.labels or []
-    classes = restricted(class_names(labels), only_classes)
     warnings += left_out(labels, classes)
     kept = [tuple(name for name in row if name in {*classes}) for row in labels]
     samples = read_samples(store, names, replace(closed, labels=kept), classes)
     samples.warnings.extend(warnings)
     return replace(samples, table=table)
+
+
+def labels_to_learn(
+    table: Table, only_classes: Sequence[str], hierarchy: Hierarchy | None
+) -> tuple[Table, list[str], list[str]]:
+    """A table with labels closed upward, the classes to learn, and warnings about the hierarchy.
+
+    Raises:
+        UsageError: a class is unknown.
+        DataError: no label is below a class of the hierarchy.
+    """
+    warnings = list[str]()
+    if hierarchy:
+        warnings = hierarchy.check(class_names(table.labels or ()), table.source)
+        table = hierarchy.close(table)
+    return table, restricted(class_names(table.labels or ()), only_classes), warnings
 
 
 def read_samples(

@@ -106,15 +106,11 @@ def sweep(
       encode-once sweep --head mlp --set mlp.dropout=0.3,0.5 --set 'mlp.hidden=[[512], [1024, 512]]'
       encode-once sweep --head mlp --search 20 --objective samples --folder runs/search
     """
-    from encode_once.classify import DecisionSpec
     from encode_once.classify import sweep as fit_all
-    from encode_once.classify.spec import check_decision
+    from encode_once.classify.spec import decision_from
 
-    rule = DecisionSpec(**decision)
-    kinds: dict[str, Any] = {"classes": [*only_classes], "hierarchy": str(hierarchy or "")}
-    if decision:
-        check_decision(options["task"], rule)
-    rows = fit_all(**options, **kinds, decision=rule, grid=by_head(settings), log=say)
+    kinds: dict[str, Any] = {"only_classes": [*only_classes], "hierarchy": str(hierarchy or "")}
+    rows = fit_all(**options, **kinds, decision=decision_from(decision), grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
     say_next("evaluate", *_best(rows))
 
@@ -165,10 +161,12 @@ def experiment_run(
       encode-once experiment run experiment.toml --jobs 4 --folder runs/first
     """
     from encode_once.cache import Store
-    from encode_once.classify.experiments.toml_file import load_experiments
+    from encode_once.classify.experiments.toml_file import check_stores, load_experiments
 
     boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
-    for experiment in load_experiments(file, trust=trust, log=say):
+    experiments = load_experiments(file, trust=trust, log=say)
+    check_stores(file, store)  # before the first variant is fitted
+    for experiment in experiments:
         place = folder or Path(experiment.folder or f"runs/{file.stem}")
         failed = [row for row in boards.get(place, ()) if row["error"]]
         boards[place] = [*experiment.run(Store(store or experiment.store), place, say, jobs), *failed]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +12,8 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
+from encode_once.classify.data.hierarchy import Hierarchy
+from encode_once.classify.data.samples import labels_to_learn
 from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
@@ -22,7 +25,7 @@ from encode_once.classify.experiments.folder import newest, runs_in, spec_text
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.runs.asked import asked, hierarchy_of
-from encode_once.classify.spec import FitSpec, decision_of
+from encode_once.classify.spec import DECISION_DEFAULTS, FitSpec, decision_from, decision_of
 
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
 
@@ -57,8 +60,7 @@ class Experiment:
         of the split and the validation rows, too.
     search: number of settings of each head that Optuna tries, if the head has options to search.
     by: the metric that ranks; by default the objective's.
-    classes: those to learn, `only_classes` of `FitSpec`; hierarchy: its pairs, or the path of a CSV file
-        or of a run.
+    hierarchy: its pairs, or the path of a CSV file or of a run.
     Other fields are those of `FitSpec` and `DecisionSpec`.
     """
 
@@ -76,7 +78,7 @@ class Experiment:
     scale: str = "auto"
     tune_on: str = "inner"
     task: str = "multi"
-    classes: list[str] = field(default_factory=list)
+    only_classes: list[str] = field(default_factory=list)
     hierarchy: str | list[list[str]] = ""
     objective: str = "auto"
     decide: str = "auto"
@@ -92,8 +94,9 @@ class Experiment:
     @property
     def decision(self) -> DecisionSpec:
         """The decision rule of all runs."""
-        values = self.objective, self.shrink, self.decide, self.calibrate, self.at_least, self.at_most
-        return decision_of(self.task, DecisionSpec(*values))
+        return decision_of(
+            self.task, decision_from({name: getattr(self, name) for name in DECISION_DEFAULTS})
+        )
 
     @property
     def metric(self) -> MetricName:
@@ -145,9 +148,24 @@ class Experiment:
             raise DataError(f"seeds = {self.seeds}: use a number from 1 on, or a list of numbers from 0 on")
         if self.search < 0 or not self.split:
             raise DataError("search is 0 or the number of settings to try, and split one or more SPECs")
-        for spec in self.specs() if self.search else ():
-            search.check([entry.head for entry in self.grids], spec.split)
+        for spec in self.specs():  # raises for a hierarchy that cannot be read, too
+            if self.search:
+                search.check([entry.head for entry in self.grids], spec.split)
         assert self.metric  # raises for an unknown one
+
+    def check_store(self, store: Store) -> None:
+        """Raise for names that the store does not have, before anything is fitted.
+
+        Raises:
+            EncodeOnceError: there is no such table, label, class or feature.
+        """
+        self._check_labels(TrialRunner(store, Path()))
+        self.tasks(store, lambda line: None)
+
+    def _check_labels(self, runner: TrialRunner) -> None:
+        for spec in self.specs():
+            table = runner.table(spec)
+            labels_to_learn(table, spec.only_classes, Hierarchy(spec.hierarchy))
 
     def specs(self) -> Iterator[FitSpec]:
         """For each data and split, what all runs have in common; head and options are yet to be set."""
@@ -163,11 +181,13 @@ class Experiment:
                 scale=self.scale,
                 task=self.task,
                 labels=self.labels,
-                only_classes=self.classes,
-                hierarchy=self._pairs(),
+                only_classes=self.only_classes,
+                hierarchy=self.pairs,
             )
 
-    def _pairs(self) -> Sequence[Sequence[str]]:
+    @cached_property
+    def pairs(self) -> Sequence[Sequence[str]]:
+        """Those of the hierarchy, whose file is read once."""
         if isinstance(self.hierarchy, str):
             return hierarchy_of(Path(self.hierarchy)) if self.hierarchy else ()
         return self.hierarchy
@@ -240,8 +260,7 @@ class Experiment:
         for problem in () if self.features else store.problems():  # with features that may be meant
             log(f"warning: {problem}")
         runner = TrialRunner(store, folder)
-        for spec in self.specs():
-            runner.table(spec)  # raises before anything is fitted
+        self._check_labels(runner)
         trials = run_all(runner, self.tasks(store, log), log, jobs)
         if any(trial.metrics and to_rank(trial.metrics, self.metric) != self.metric for trial in trials):
             log(f"{self.metric} does not apply to the labels of some runs: these are ranked by micro_f1")

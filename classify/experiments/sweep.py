@@ -1,7 +1,8 @@
 """An experiment from Python, and from the options of the command `sweep`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,10 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import Log
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.experiments.experiment import Experiment
+from encode_once.classify.spec import BY_TASK, DECISION_DEFAULTS
+
+OWN = {"features", "sets", "heads", "head", "options", "data", "seeds", "search", "by", *DECISION_DEFAULTS}
+FIELDS = [field.name for field in fields(Experiment) if field.name not in OWN]  # the other arguments of sweep
 
 
 def sweep(
@@ -26,8 +31,8 @@ def sweep(
     log: Log = lambda line: None,
     features: Sequence[str] = (),
     data: str | Path | None = None,
-    decision: DecisionSpec | str = DecisionSpec(),  # noqa: B008 — it is frozen
-    **fields: Any,
+    decision: DecisionSpec | str = BY_TASK,
+    **shared: Any,
 ) -> list[dict[str, Any]]:
     """Fit and measure all specs that have no run yet; return the leaderboard, which is also in the folder.
 
@@ -41,8 +46,8 @@ def sweep(
         by: the metric that ranks, of `classify.evaluation.intervals.RANKING`; by default the objective's.
         jobs: number of processes, among which the cores are divided.
         log: called with a line about each result, and each feature that the store has lost.
-        features, data, decision, fields: of the `FitSpec` that all runs share; fields are split, groups,
-            validation, scale, labels and tune_on.
+        features, data, decision: of the `FitSpec` that all runs share.
+        shared: others of `Experiment`, such as split, task, only_classes and hierarchy.
 
     Returns:
         A row for each run of the folder: head, features, settings, each metric with its 95 % interval,
@@ -51,11 +56,15 @@ def sweep(
     Raises:
         EncodeOnceError: a name cannot be used. A trial that fails is a row with its error.
     """
+    for name in shared:
+        if name not in FIELDS:
+            raise unknown_name("argument of sweep", name, [*FIELDS, *signature(sweep).parameters])
     grid = grid or {}
     for name in grid:
         if name not in names:
             raise unknown_name("head of a setting", name, names)
     tables = {name: {option: [*values] for option, values in grid.get(name, {}).items()} for name in names}
+    rule = DecisionSpec(decision) if isinstance(decision, str) else decision
     experiment = Experiment(
         features=[*features],
         sets=["subsets" if subsets else "all"],
@@ -64,7 +73,7 @@ def sweep(
         seeds=seeds,
         search=trials,
         by=by or "",
-        **asdict(DecisionSpec(decision) if isinstance(decision, str) else decision),
-        **fields,
+        **({} if rule is BY_TASK else asdict(rule)),
+        **shared,
     )
     return experiment.run(store if isinstance(store, Store) else Store(store), Path(folder), log, jobs)

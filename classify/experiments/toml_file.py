@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import product
 from pathlib import Path
 
-from encode_once.cache import DataError, MissingDataError, own_code
+from encode_once.cache import DataError, MissingDataError, Store, own_code
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.files import typed
 from encode_once.cache.own_code import UntrustedError
@@ -73,6 +73,17 @@ def load_experiments(
         with of_file(path, name):
             file.check()
     return [file for _, file in files]
+
+
+def check_stores(path: Path, store: str | None) -> None:
+    """Raise for names in a file, in any variant, that its store does not have; `store` replaces the file's.
+
+    Raises:
+        EncodeOnceError: there is no such table, label, class or feature.
+    """
+    for name, file in load_files(path):
+        with of_file(path, name):
+            file.check_store(Store(store or file.store))
 
 
 def approve(path: Path, names: list[str], trust: bool, log: Log) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from click.testing import CliRunner
 from encode_once import cli
 from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.classify import fit, heads, load_run, sweep
+from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.experiments import trial
+from encode_once.classify.experiments.experiment import Experiment
 from encode_once.classify.experiments.processes import cores, in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
 from encode_once.classify.experiments.toml_file import load_experiments
 from encode_once.classify.experiments.trial import Trial
-from encode_once.classify.spec import FitSpec
+from encode_once.classify.spec import ARGMAX, FitSpec
 from encode_once.classify.systems.comparison import compare_systems
 
 ROOT = Path(__file__).parents[3]
@@ -79,6 +82,58 @@ def test_heads_options_sets_and_splits_are_combined(filled, run, fits):
         (rows[0]["eval_rows"], "100 rows (tail:100)"),
         (rows[-1]["eval_rows"], "400 rows (kfold:3)"),
     }
+
+
+def test_no_variant_is_fitted_if_one_names_what_is_not_there(filled, fits, tmp_path):
+    store, path, hierarchy = filled(), tmp_path / "v.toml", tmp_path / "h.csv"
+    hierarchy.write_text("child,parent\ncat,pet\n")
+    variants = {
+        'hierarchy = "nofile.csv"': "variant b: --hierarchy: nofile.csv is not there",
+        'only_classes = ["cart"]': "variant b: unknown class 'cart': did you mean 'cat'?",
+        f"only_classes = ['pets']\nhierarchy = '{hierarchy}'": "variant b: unknown class 'pets': did",
+        "hierarchy = [['a', 'b']]": "variant b: no label of ",
+        'labels = "mood"': "variant b: ",
+        'features = ["e/txt"]': "variant b: ",
+    }
+    for field, message in variants.items():
+        path.write_text(f'head = "linear"\n[variants.a]\n[variants.b]\n{field}\n[variants.c]\nseeds = 2\n')
+        words = [
+            "experiment",
+            "run",
+            str(path),
+            "--store",
+            str(store.path),
+            "--folder",
+            str(tmp_path / "runs"),
+        ]
+        result = CliRunner().invoke(cli.main, words)
+        assert isinstance(result.exception, DataError | SystemExit)
+        assert f"{path}, {message}" in f"{result.exception} {result.stderr}"
+    assert fits == []
+
+
+def test_the_file_of_a_hierarchy_is_read_once(tmp_path):
+    path = tmp_path / "h.csv"
+    path.write_text("child,parent\ncat,pet\n")
+    experiment = Experiment(head="linear", hierarchy=str(path), split=["tail:9", "tail:8"])
+    first = [*experiment.specs()]
+    path.unlink()
+    assert [*experiment.specs()] == first
+
+
+def test_sweep_names_the_nearest_of_its_arguments_and_the_default_rule_is_that_of_the_task():
+    with pytest.raises(
+        UsageError, match=r"unknown argument of sweep 'classes': did you mean 'only_classes'\?"
+    ):
+        sweep("nowhere", classes=["cat"])
+    assert Experiment(head="linear", task="single").decision == ARGMAX
+    for make in (
+        Experiment(head="linear", task="single", decide="expected-f1").check,
+        lambda: FitSpec(task="single", decision=DecisionSpec(decide="expected-f1")),
+    ):
+        with pytest.raises(UsageError, match="the rule expected-f1 does not apply"):
+            make()
+    assert FitSpec(task="single").decision == replace(FitSpec(), task="single").decision == ARGMAX
 
 
 def test_a_head_that_seeds_do_not_change_is_fitted_once(filled, run, fits):

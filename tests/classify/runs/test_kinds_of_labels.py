@@ -370,7 +370,7 @@ def test_an_experiment_takes_the_task_the_classes_and_the_hierarchy(single, seve
     path = tmp_path / "h.csv"
     path.write_text("child,parent\ncat,pet\n")
     for hierarchy in (str(path), [["cat", "pet"]]):
-        fields = {"classes": ["pet", "car"], "hierarchy": hierarchy}
+        fields = {"only_classes": ["pet", "car"], "hierarchy": hierarchy}
         (row,) = sweep(several, ["linear"], **fields, folder=tmp_path / "several")
         run = load_run(row["run"])
         assert (run.record.classes, run.spec.hierarchy) == (["car", "pet"], (("cat", "pet"),))
