@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -24,11 +24,16 @@ from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionRule
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation import intervals
-from encode_once.classify.evaluation.metrics import Metrics, by_level, measure
+from encode_once.classify.evaluation.metrics import ClassMetrics, Metrics, by_level, measure
 from encode_once.classify.evaluation.shown import ShownMetrics, metrics_html
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+# What metrics say of the decision rule and the tables, which is so of any rows and classes of these.
+OF_RULE = "objective", "decided", "guarantee", "split", "tuned_on", "warnings"
+OF_CLASS = "level", "threshold", "interval"
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,7 @@ class Evaluation:
     def subset(self, rows: RowIndex, classes: Sequence[str]) -> "Evaluation":
         """The evaluation of these rows, in this order, with the same classes in the order given."""
         columns = [self.classes.index(name) for name in classes]
-        if columns == list(range(len(columns))) and np.array_equal(rows, np.arange(len(self.rows.ids))):
+        if [*classes] == [*self.classes] and np.array_equal(rows, np.arange(len(self.rows.ids))):
             return self
         block = np.ix_(rows, np.array(columns))
         groups = self.rows.groups
@@ -131,18 +136,24 @@ class Evaluation:
         if "levels" in self.metrics:
             places = [self.metrics["per_class"][column]["level"] for column in columns]
             metrics["levels"] = by_level(kept.labels, predictions, probabilities, places)
-        before = self.metrics["per_class"]
-        metrics["per_class"] = [
-            {**before[column], **row} for column, row in zip(columns, metrics["per_class"], strict=True)
+        before = [_of(self.metrics["per_class"][column], OF_CLASS) for column in columns]
+        per_class = [
+            {"label": row["label"], **of_rule, **row}
+            for of_rule, row in zip(before, metrics["per_class"], strict=True)
         ]
+        metrics["per_class"] = cast("list[ClassMetrics]", per_class)
         return replace(
             self,
             classes=classes,
             rows=kept,
             probabilities=probabilities,
             predictions=predictions,
-            metrics={**self.metrics, **metrics},
+            metrics=cast("Metrics", {**metrics, **_of(self.metrics, OF_RULE)}),
         )
+
+
+def _of(figures: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+    return {name: figures[name] for name in names if name in figures}
 
 
 def measure_rule(

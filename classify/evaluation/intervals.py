@@ -157,7 +157,7 @@ def resampled(
         whole = W.T @ sizes.astype(np.float32) if is_partial(labels) else n
         means = (W.T @ row_values / np.maximum(whole, TINY)).T.astype(np.float64)
         parts.append(
-            _of_counts(truth, measured(W), *((W.T @ table).astype(np.float64) for table in counted))
+            _of_counts(labels, measured(W), *((W.T @ table).astype(np.float64) for table in counted))
             | dict(zip(by_row, means, strict=True))
             | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
@@ -205,7 +205,7 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
 
 
 def _of_counts(
-    labels: LabelMatrix,
+    labels: PartialLabels,
     rows: float | FloatArray,
     hits: FloatArray,
     predicted: FloatArray,
@@ -215,7 +215,7 @@ def _of_counts(
 
     rows: the number of rows with a known label, or their weighted number in each draw, (draws, 1).
     """
-    has_positives = np.asarray(labels.any(axis=0))
+    has_positives = np.asarray(positives(labels).any(axis=0))
     class_f1 = _ratio(2 * hits, predicted + support)
     all_hits, all_predicted, all_true = (counts.sum(axis=1) for counts in (hits, predicted, support))
     return {
@@ -235,18 +235,19 @@ def _macro_shares(has_positives: BoolArray) -> FloatArray:
 
 
 def _balanced_accuracy(
-    labels: LabelMatrix,
+    labels: PartialLabels,
     rows: float | FloatArray,
     hits: FloatArray,
     predicted: FloatArray,
     support: FloatArray,
 ) -> FloatArray:
     """The mean recall of the classes, (draws,); a single class has its absence beside it."""
+    occurs = positives(labels).any(axis=0)
     if labels.shape[1] == 1:
-        labels = np.hstack([~labels, labels])
+        occurs = np.array([(labels == 0).any(), *occurs])
         hits = np.hstack([rows - support - predicted + hits, hits])
         support = np.hstack([rows - support, support])
-    return np.asarray(_ratio(hits, support) @ _macro_shares(np.asarray(labels.any(axis=0))))
+    return np.asarray(_ratio(hits, support) @ _macro_shares(occurs))
 
 
 def _ratio(part: FloatArray, whole: FloatArray) -> FloatArray:

@@ -25,7 +25,7 @@ from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, ranked_classes
 from encode_once.classify.experiments.recipes import Recipe, all_recipes
-from encode_once.classify.partial import positives, rows_by_class
+from encode_once.classify.partial import is_partial, positives, rows_by_class
 from encode_once.classify.runs.own_table import OwnTable, own_table
 from encode_once.classify.runs.predict import differences, fitted_store, sources
 from encode_once.classify.runs.retune import evaluate_kept, tuned_on_eval
@@ -286,8 +286,8 @@ def _few_eval_rows(evidence: Evidence) -> str | None:
 
 def _one_label(evidence: Evidence) -> str | None:
     run = evidence.run
-    rows = [run.validation, run.eval]
-    one_each = all((labelled.labels.sum(axis=1) == 1).all() for labelled in rows)
+    rows = [run.validation.labels, run.eval.labels]
+    one_each = all(not is_partial(labels) and (labels.sum(axis=1) == 1).all() for labels in rows)
     if run.spec.task != MULTI or len(run.record.classes) < 2 or not one_each:
         return None
     return "every validation and eval row has exactly one label"

@@ -13,6 +13,7 @@ from encode_once.classify.experiments.available import Available, AvailableFeatu
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner
+from encode_once.classify.partial import without_unknown
 from encode_once.classify.runs.retune import measure_kept
 from encode_once.classify.runs.run import load_run
 
@@ -181,7 +182,8 @@ def _compared(recipe: Recipe, metrics: Mapping[str, Any], path: str) -> dict[str
 
             run = load_run(path)
             _, predictions = measure_kept(run)
-            measured = float(f1_score(predictions, run.eval.labels, average="weighted", zero_division=0))
+            labels, predictions = without_unknown(run.eval.labels, predictions)
+            measured = float(f1_score(predictions, labels, average="weighted", zero_division=0))
         else:
             measured = metrics[COMPARED_WITH.get(name, name)]
         compared[name] = {"reported": reported, "measured": measured, "difference": measured - reported}

@@ -102,6 +102,27 @@ def shuffled(run, n=400, classes=CLASSES):
     return run.subset(np.random.default_rng(3).permutation(400)[:n], classes)
 
 
+def test_a_part_of_an_evaluation_has_no_figures_of_the_whole():
+    """Some labels of the last rows are unknown; each of the others has one label, as each prediction does."""
+    labels = np.eye(3, dtype=np.int8)[np.arange(30) % 3]
+    labels[20:, 0] = -1
+    whole = of_scores("partial", np.eye(3)[np.arange(30) % 3], labels, CLASSES[:3])
+    whole = replace(
+        whole, metrics={**whole.metrics, "objective": "macro", "tuned_on": "x", "warnings": ["y"]}
+    )
+    assert whole.metrics["unknown"] == 10
+    part = whole.subset(np.arange(20), CLASSES[:3])
+    expected = measure(labels[:20] == 1, part.predictions, part.probabilities, CLASSES[:3])
+    rules = {"objective": "macro", "tuned_on": "x", "warnings": ["y"]}
+    thresholds = {"threshold": 0.5, "interval": None}
+    per_class = [row | thresholds for row in expected["per_class"]]
+    assert part.metrics == {**expected, **rules, "per_class": per_class}
+    assert "accuracy" in part.metrics
+    fewer = part.subset(np.arange(20), CLASSES[:2])  # rows of the third class have no label now
+    assert "accuracy" not in fewer.metrics
+    assert "confusion" not in fewer.metrics
+
+
 def test_rows_and_classes_are_compared_in_the_order_of_the_first_run():
     first, other = evaluation("first"), evaluation("other", 0.1)
     expected, _ = against_first([first, other])

@@ -13,6 +13,7 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import resampled
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, measure
 
@@ -95,6 +96,26 @@ def test_intervals_are_about_the_figures_and_rows_without_a_known_label_change_n
     for name in ("samples_f1", "subset_accuracy", "hamming_loss", "ranking_loss"):
         assert draws[name].mean() == pytest.approx(metrics[name], abs=0.1)
     np.testing.assert_array_equal(resampled(*longer, draws=20)["mAP"], resampled(*longer, draws=20)["mAP"])
+
+
+@pytest.mark.parametrize("absent", [0, 1, 3])
+def test_the_absence_of_a_single_class_counts_on_every_draw_if_a_known_row_lacks_it(absent):
+    truth = np.array([1, 1, 1, 1, *[0] * absent])
+    predicted = np.array([1, 1, 1, 0, *[0, 1, 0][:absent]], np.bool_)
+    longer = [
+        np.concatenate([of_known, of_unknown])[:, None]
+        for of_known, of_unknown in ((truth.astype(np.int8), [-1, -1]), (predicted, [True, False]))
+    ]
+    scores = np.linspace(0.1, 0.9, len(truth) + 2)[:, None]
+    groups = np.arange(len(truth) + 2)
+    (W,) = intervals._weights(groups, 30, 0)
+    drawn = intervals.resampled(*longer, scores, draws=30)["balanced_accuracy"]
+    for weights, figure in zip(W.T[:, : len(truth)], drawn, strict=True):
+        expected = [
+            np.average(predicted[truth == side] == side, weights=weights[truth == side])
+            for side in {*truth.tolist()}
+        ]
+        assert figure == pytest.approx(np.mean(expected), abs=1e-5)
 
 
 def test_a_single_class_is_measured_on_its_known_rows():

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
@@ -13,6 +15,7 @@ from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.classify import heads, load_run
 from encode_once.classify.data.text import is_learned, make_vectoriser
 from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, find, load
+from encode_once.classify.experiments.recipes import run as recipe_runs
 from encode_once.classify.experiments.recipes.run import RecipeRunner, failed
 from encode_once.classify.experiments.recipes.tables import listing, markdown, text
 from encode_once.classify.heads.stack import MEAN
@@ -274,3 +277,17 @@ def test_recipe_list_imports_neither_torch_nor_libraries_of_models(folder):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+def test_a_figure_with_predictions_for_labels_leaves_unknown_labels_out(monkeypatch):
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.choice([-1, 0, 1], (40, 3)).astype(np.int8), rng.random((40, 3)) < 0.5
+    fitted = SimpleNamespace(eval=SimpleNamespace(labels=labels))
+    monkeypatch.setattr(recipe_runs, "load_run", lambda path: fitted)
+    monkeypatch.setattr(recipe_runs, "measure_kept", lambda run: ({}, predictions))
+    recipe = a_recipe(figures={recipe_runs.SWAPPED: 0.5})
+    measured = recipe_runs._compared(recipe, {}, "run")[recipe_runs.SWAPPED]["measured"]
+    rows = [labels[:, k] >= 0 for k in range(3)]
+    of_classes = [f1_score(predictions[of, k], labels[of, k]) for k, of in enumerate(rows)]
+    counts = [predictions[of, k].sum() for k, of in enumerate(rows)]
+    assert measured == pytest.approx(np.average(of_classes, weights=counts))

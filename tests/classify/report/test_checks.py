@@ -226,6 +226,8 @@ def test_014_rows_of_one_label_each_in_a_run_for_any_number():
     assert codes(make_run(tuning, evaluated))["EO014"] == detected
     single = make_run(tuning, evaluated, decision=DecisionSpec(decide="argmax"), task="single")
     assert "EO014" not in codes(single)
+    partial = np.tile(np.array([1, 1, -1], np.int8), (400, 1))  # whose sum is 1, too
+    assert "EO014" not in codes(make_run(tuning, replace(evaluated, labels=partial)))
     evaluated.labels[0] = False
     assert "EO014" not in codes(make_run(tuning, evaluated))
 
