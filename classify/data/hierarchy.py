@@ -6,6 +6,7 @@ row that has the lower one also has the higher one.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -84,6 +85,21 @@ class Hierarchy:
             for row, names in zip(table.unknown, labels, strict=False)  # there are none in most tables
         ]
         return replace(table, labels=labels, unknown=unknown)
+
+    def unknown_above(self, table: Table, closed: Table) -> list[str]:
+        """A line about classes that only `close` made unknown, as the table may say that they are absent."""
+        counts = Counter(
+            name
+            for before, after in zip(table.unknown, closed.unknown, strict=True)
+            for name in {*after}.difference(before)
+        )
+        if not counts:
+            return []
+        named = short_list([f"{name} ({number})" for name, number in counts.most_common()])
+        return [
+            f"{counts.total()} label entries of {table.source} are unknown as a class below is, whatever "
+            f"the table says there: {named}"
+        ]
 
     def pairs(self, classes: Sequence[str]) -> IntArray | None:
         """The columns of a class and of one above it, (m, 2), for all such pairs; None if there is none."""

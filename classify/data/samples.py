@@ -134,7 +134,9 @@ def labels_to_learn(
     warnings = list[str]()
     if hierarchy:
         warnings = hierarchy.check(class_names(table.labels or ()), table.source)
-        table = hierarchy.close(table)
+        closed = hierarchy.close(table)
+        warnings += hierarchy.unknown_above(table, closed)
+        table = closed
     return table, restricted(class_names(table.labels or ()), only_classes), warnings
 
 

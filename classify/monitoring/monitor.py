@@ -28,7 +28,6 @@ from encode_once.classify.arrays import (
 )
 from encode_once.classify.data import features as featuring
 from encode_once.classify.data.blocks import Block, Matrix
-from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys, content_order
 from encode_once.classify.decisions.calibration import Calibration
 from encode_once.classify.evaluation.evaluation import Evaluation
@@ -39,9 +38,9 @@ from encode_once.classify.monitoring.two_samples import (
     share_shifts,
     stability_index,
 )
-from encode_once.classify.partial import frequencies
+from encode_once.classify.partial import frequencies, rows_by_class
 from encode_once.classify.runs.own_table import own_table
-from encode_once.classify.runs.predict import fitted_store, label_rows, sources
+from encode_once.classify.runs.predict import fitted_store, label_rows, sources, unknown_labels
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run
 from encode_once.classify.runs.score_file import read_score_file
@@ -65,7 +64,8 @@ class ClassShift(TypedDict):
 
     All but `psi` and the p-values are shares of rows. `expected` is the mean calibrated score, `labelled` the
     share that gets the label, `above` and `near` that of scores above and near the threshold. `prevalence` is
-    the share that has the label, None if the new rows have no labels; before, that of all rows the run keeps.
+    the share that has the label of the rows where it is known, None if there are none; before, that of all
+    rows the run keeps.
     """
 
     label: str
@@ -75,7 +75,7 @@ class ClassShift(TypedDict):
     labels_adjusted_p: float | None
     expected: float
     prevalence: float | None
-    prevalence_before: float
+    prevalence_before: float | None
     labelled: float
     labelled_before: float
     above: float | None  # None without a threshold
@@ -166,9 +166,8 @@ def rows_of_table(run: Run, store: Store, table: Table) -> NewRows:
     if table.labels is not None:
         labels = [table.labels[row] for row in kept]
         truth = run.labels_of(table)[kept]
-        names = [name for name in class_names(labels) if name not in {*run.record.classes}]
-        unknown = {name: sum(name in row for row in labels) for name in names}
-    if unknown:
+        unknown = unknown_labels(run, labels)
+    if unknown and not run.spec.only_classes:  # else other labels are left out on purpose
         warnings.append(f"labels the run does not know: {short_list(_counted(unknown))}")
     return NewRows(
         table.source,
@@ -305,7 +304,8 @@ def _per_class(
     if run.eval.folds is None:  # otherwise these are the same rows
         labels = np.concatenate([labels, validation.labels])
     truth = new.truth
-    shares_before, shares = frequencies(labels), frequencies(labels if truth is None else truth)
+    shares_before = _prevalences(labels)
+    shares = [None] * len(shares_before) if truth is None else _prevalences(truth)
     of_labels = adjusted.get("labels")
     index = stability_index(before, new.probabilities)
     return [
@@ -316,8 +316,8 @@ def _per_class(
             "adjusted_p": adjusted["scores"][label],
             "labels_adjusted_p": of_labels[label] if of_labels else None,
             "expected": float(calibrated[:, c].mean()),
-            "prevalence": None if truth is None else float(shares[c]),
-            "prevalence_before": float(shares_before[c]),
+            "prevalence": shares[c],
+            "prevalence_before": shares_before[c],
             "labelled": float(new.labels[:, c].mean()),
             "labelled_before": float(evaluation.predictions[:, c].mean()),
             "above": _share(new.probabilities[:, c] >= thresholds[c], thresholds[c]),
@@ -327,6 +327,12 @@ def _per_class(
         }
         for c, label in enumerate(run.record.classes)
     ]
+
+
+def _prevalences(labels: PartialLabels) -> list[float | None]:
+    """The share of positives of each class; None where no row's label is known."""
+    pairs = zip(frequencies(labels).tolist(), rows_by_class(labels).tolist(), strict=True)
+    return [share if rows else None for share, rows in pairs]
 
 
 def _share(rows: BoolArray, threshold: float) -> float | None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -189,6 +190,14 @@ def _hint(unknown: Sequence[str], classes: Sequence[str]) -> str:
     return ""
 
 
+def unknown_labels(run: Run, labels: Sequence[Sequence[str]]) -> dict[str, int]:
+    """Label of rows that is no class of the run, nor below one in its hierarchy → number of rows."""
+    classes, above = {*run.record.classes}, Hierarchy(run.spec.hierarchy).above
+    names = [name for name in class_names(labels) if classes.isdisjoint((name, *above.get(name, ())))]
+    counts = Counter(name for row in labels for name in {*row})
+    return {name: counts[name] for name in names}
+
+
 def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
     """Evaluate a run on the rows of a labelled table that it was not fitted or tuned on.
 
@@ -201,9 +210,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
     if table.labels is None:
         raise DataError(f"{table.source} has no labels to measure against")
     classes, names = run.record.classes, class_names(table.labels)
-    of_run = set(classes)
-    above = Hierarchy(run.spec.hierarchy).above
-    unknown = [name for name in names if of_run.isdisjoint((name, *above.get(name, ())))]
+    unknown = [*unknown_labels(run, table.labels)]
     if len(unknown) == len(names):
         others = short_list(unknown)
         content = f"only labels that {run.path} does not know ({others})" if names else "no labels"
@@ -223,7 +230,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
             f"{int(seen.sum())} of {len(table)} rows are left out: the run was fitted or tuned on the same "
             "image or, without an image, the same caption"
         )
-    if unknown:
+    if unknown and not run.spec.only_classes:  # else other labels are left out on purpose
         warnings.append(
             f"labels the run does not know are left out: {short_list(unknown)}{_hint(unknown, classes)}"
         )

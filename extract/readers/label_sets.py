@@ -10,7 +10,7 @@ from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.label_separation import separate_labels
 from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.split_rows import SplitRows
-from encode_once.extract.readers.understanding import labels_text
+from encode_once.extract.readers.understanding import labels_text, unknown_text
 
 TEXT = re.compile(r"(?:([\w.+-]+)=)?([^=:].*?)(?::([^\w\s]+| ))?")  # NAME=COLUMNS:SEPARATOR
 
@@ -88,9 +88,11 @@ def read_label_sets(
             label_set = LabelSet(named.text, list(named.columns), separator, aligned, unknown_of_rows)
             result.sets.setdefault(part.split, {})[named.name] = label_set
             part.choice.reasons["labels"] = "--label-set"
-            result.decisions.setdefault(part.split, {})[f"label set {named.name}"] = labels_text(
-                part, replace(table, labels=aligned, unknown=unknown_of_rows)
-            )
+            read_as = replace(table, labels=aligned, unknown=unknown_of_rows)
+            decisions = result.decisions.setdefault(part.split, {})
+            decisions[f"label set {named.name}"] = labels_text(part, read_as)
+            if unknown_of_rows:
+                decisions[f"unknown labels of {named.name}"] = unknown_text(part, read_as)
             if absent := len({*table.ids} - {*part.ids}):
                 result.warnings.append(
                     f"{part.files[0]}: {absent} rows cannot be read for the label set {named.name}: they "

@@ -82,7 +82,7 @@ def describe(rows: SplitRows, table: Table) -> Understanding:
         "labels": labels_text(rows, table),
     }
     if table.unknown:
-        decisions["unknown labels"] = _unknown(rows, table)
+        decisions["unknown labels"] = unknown_text(rows, table)
     if rows.notes.get("rows"):
         decisions["rows"] = "; ".join(rows.notes["rows"])
     if rows.columns:
@@ -149,7 +149,8 @@ def labels_text(rows: SplitRows, table: Table) -> str:
     return "; ".join([f"{_from(rows, 'labels', rows.choice.roles.labels)}: {', '.join(parts)}", *notes])
 
 
-def _unknown(rows: SplitRows, table: Table) -> str:
+def unknown_text(rows: SplitRows, table: Table) -> str:
+    """How many entries are unknown, and of which classes."""
     classes = {name for names in table.labels or () for name in names}
     counts = Counter(name for names in table.unknown for name in names)
     entries = len(table) * len(classes | counts.keys())

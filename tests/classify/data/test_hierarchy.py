@@ -78,6 +78,10 @@ def test_a_class_above_an_unknown_label_is_unknown_unless_it_is_a_label():
     assert closed.labels == [("cat", "pet", "thing"), (), ("boat",)]
     assert closed.unknown == [("puppy", "animal", "dog"), ("dog", "animal", "pet", "thing"), ()]
     assert PETS.close(replace(table, unknown=[])).unknown == []
+    (line,) = PETS.unknown_above(table, closed)
+    assert line.startswith("5 label entries of photos are unknown as a class below is")
+    assert "animal (2)" in line
+    assert PETS.unknown_above(closed, PETS.close(closed)) == []
     assert Hierarchy().close(table) is table
 
 

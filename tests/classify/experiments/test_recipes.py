@@ -285,7 +285,7 @@ def test_a_figure_with_predictions_for_labels_leaves_unknown_labels_out(monkeypa
     fitted = SimpleNamespace(eval=SimpleNamespace(labels=labels))
     monkeypatch.setattr(recipe_runs, "load_run", lambda path: fitted)
     monkeypatch.setattr(recipe_runs, "measure_kept", lambda run: ({}, predictions))
-    recipe = a_recipe(figures={recipe_runs.SWAPPED: 0.5})
+    recipe = SimpleNamespace(figures={recipe_runs.SWAPPED: 0.5})
     measured = recipe_runs._compared(recipe, {}, "run")[recipe_runs.SWAPPED]["measured"]
     rows = [labels[:, k] >= 0 for k in range(3)]
     of_classes = [f1_score(predictions[of, k], labels[of, k]) for k, of in enumerate(rows)]

@@ -161,6 +161,20 @@ def test_labels_the_run_does_not_know_are_counted(fitted, filled):
     assert result["unknown_labels"] == {"zebra": 3}
     assert any("zebra (3)" in line for line in result["warnings"])
     assert "shares of the labels" not in alarms(result)
+    run = replace(fitted, spec=replace(fitted.spec, hierarchy=(("zebra", "cat"),)))
+    assert rows_of_table(run, store, table).unknown == {}
+    run = replace(fitted, spec=replace(fitted.spec, only_classes=tuple(fitted.record.classes)))
+    new = rows_of_table(run, store, table)  # whose other labels the user does not want
+    assert new.unknown == {"zebra": 3}
+    assert not any("does not know" in line for line in new.warnings)
+
+
+def test_a_class_of_which_no_label_is_known_has_no_prevalence(fitted, filled):
+    new = new_rows(fitted, filled(100, seed=1, name="new"))
+    truth = new.truth.astype(np.int8)
+    truth[:, 0] = -1
+    rows = monitor(fitted, replace(new, truth=truth))["per_class"]
+    assert [row["prevalence"] is None for row in rows] == [True, *[False] * (len(rows) - 1)]
 
 
 def test_without_the_store_of_the_run_all_but_features_is_compared(fitted, filled, tmp_path):

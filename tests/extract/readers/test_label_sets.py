@@ -53,9 +53,9 @@ def test_a_label_set_has_the_labels_that_its_columns_give_as_labels(data, text, 
 
 def test_unknown_labels_of_a_set_are_those_of_its_own_columns(data):
     rows = [(*row[:3], "-1" if row[0] == "2" else row[3], *row[4:], "cat") for row in ROWS]
-    table = understand(data(rows, header=f"{HEADER},UnknownLabels"), label_sets=["c=Red:Blue"]).tables[
-        "train"
-    ]
+    reading = understand(data(rows, header=f"{HEADER},UnknownLabels"), label_sets=["c=Red:Blue"])
+    table = reading.tables["train"]
+    assert "unknown labels of c: 1 of 10 entries are unknown: Red 1" in reading.text()
     assert table.unknown[1] == ("cat",)
     assert table.label_sets["c"].unknown == [(), ("Red",), (), (), ()]
     assert table.label_sets["c"].labels == [("Red",), ("Blue",), ("Red", "Blue"), (), ("Blue",)]
