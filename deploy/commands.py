@@ -94,6 +94,7 @@ def evaluate(
     from encode_once.classify import load_run
     from encode_once.classify.evaluation import compare
     from encode_once.classify.evaluation.tables import comparison_text, metrics_text
+    from encode_once.classify.runs.asked import check_labels
     from encode_once.classify.runs.predict import differences as feature_differences
     from encode_once.classify.runs.predict import fitted_store
     from encode_once.classify.runs.retune import evaluate_kept
@@ -120,6 +121,7 @@ def evaluate(
         print_result(metrics, as_json, lambda: metrics_text(metrics))
         say_next("audit", runs[0])
         return
+    check_labels(loaded)
     comparison, evaluations = compare.against_first(evaluations, anyway=anyway or data is not None)
     print_result(comparison, as_json, lambda: comparison_text(comparison))
     if differences:

@@ -165,7 +165,7 @@ def check_classes(evaluations: Sequence[Evaluation]) -> None:
         if differing := set(first.classes) ^ set(other.classes):
             raise DataError(
                 f"{other.run} and {first.run} have different classes: only one of them has "
-                f"{', '.join(sorted(differing))}. Fit both on the same labels"
+                f"{', '.join(sorted(differing))}. Fit both on the same labels, with the same --classes"
             )
 
 

@@ -18,6 +18,7 @@ from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.partial import without_unknown
 from encode_once.classify.report import checks
 from encode_once.classify.report.checks import Evidence, Fired
+from encode_once.classify.runs.asked import check_labels
 from encode_once.classify.runs.model_card import private
 from encode_once.classify.runs.retune import RuleScores, compare_rules
 
@@ -100,6 +101,7 @@ def summarise(
     comparison = None
     if len(runs) > 1:
         try:
+            check_labels([evidence.run for evidence in runs])
             comparison, _ = compare.against_first([evidence.evaluation for evidence in runs])
         except EncodeOnceError as error:
             notes.append(f"figures of different runs are not comparable: {error}")

@@ -20,6 +20,21 @@ def asked(run: Run) -> FitSpec:
     return replace(run.spec, options=options, decision=run.decision.spec)
 
 
+def check_labels(runs: Sequence[Run]) -> None:
+    """Refuse to compare runs that learned different label sets of one table.
+
+    Raises:
+        DataError: there are some.
+    """
+    first = runs[0]
+    for other in runs[1:]:
+        if other.record.table == first.record.table and other.spec.labels != first.spec.labels:
+            sets = (f"{run.path} ({run.spec.labels or 'the labels of the table'})" for run in (first, other))
+            raise DataError(
+                f"{' and '.join(sets)} learned different label sets: fit them with the same --labels"
+            )
+
+
 def hierarchy_of(path: Path) -> Sequence[Sequence[str]]:
     """The pairs in a file, see `read_hierarchy`, or those of the run in a folder.
 

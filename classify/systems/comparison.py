@@ -28,6 +28,7 @@ from encode_once.classify.evaluation.significance import (
     of_sets,
     rank_test,
 )
+from encode_once.classify.runs.asked import check_labels
 from encode_once.classify.runs.run import Run
 from encode_once.classify.systems.grouping import (
     EvalSet,
@@ -182,6 +183,7 @@ def _table(
     anyway: bool,
 ) -> tuple[DataTable, list[Entry]]:
     evaluations = [evaluation for system in systems for evaluation in system.evaluations]
+    check_labels([run for system in systems for run in system.runs])
     check_classes(evaluations)
     entries, caveats = _comparable(systems, names, anyway)
     caveats += check_tuning(evaluations, anyway)

@@ -1,6 +1,7 @@
 """The table of systems: what is one system, its means, and the tests of differences."""
 
 import json
+import re
 import shutil
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.classify import fit, load_run, retune
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.compare import against_first
+from encode_once.classify.report.checks import Evidence
+from encode_once.classify.report.summary import summarise
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.spec import FitSpec
 from encode_once.classify.systems.comparison import Entry, _RowTests, compare_systems, metrics_named
@@ -235,6 +238,16 @@ def test_every_field_of_a_spec_tells_systems_apart():
         "mlp on a (decision sets of the greatest expected F1, scores calibrated by sigmoid, task multi)",
         "mlp on a (decision the class of the highest score, task single)",
     ]
+
+
+def test_runs_on_other_labels_of_one_table_are_refused_as_such(filled, fitted):
+    run = fitted(filled(), "linear", "a")
+    other = replace(run, spec=replace(run.spec, labels="mood"), path=run.path.with_name("b"))
+    message = r"a \(the labels of the table\) and .*b \(mood\) learned different label sets: .* same --labels"
+    with pytest.raises(DataError, match=message):
+        compare_systems([run, other], METRICS)
+    summary, _ = summarise([Evidence.of(run), Evidence.of(other)], vectors=False)
+    assert re.search(message, summary["notes"][-1])
 
 
 def test_of_equal_runs_the_newest_counts(filled, fitted):
