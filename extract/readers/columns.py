@@ -28,7 +28,7 @@ from encode_once.extract.readers.column_names import (
     plain_name,
 )
 from encode_once.extract.readers.label_values import names_in
-from encode_once.extract.readers.one_hot import distinct, is_binary
+from encode_once.extract.readers.one_hot import distinct, is_binary, is_one_class
 from encode_once.extract.readers.options import Columns
 from encode_once.extract.readers.raw import RawTable, Roles
 
@@ -187,7 +187,7 @@ class _Chooser:
         if self.columns.labels:
             labels = [*dict.fromkeys(n for name in self.columns.labels for n in self._expanded(name))]
             self.reasons["labels"] = "--label-column"
-            return tuple(labels), self._mostly_one_hot(labels), ()
+            return tuple(labels), self._mostly_one_hot(labels) or self._is_one_class(labels), ()
         if self.table.roles.labels:
             self.reasons["labels"] = "by the format"
             return self.table.roles.labels, False, ()
@@ -228,6 +228,14 @@ class _Chooser:
         """Whether most columns are binary: a cell of the others that is not is then an error, not a name."""
         binary = sum(map(self._is_binary, names))
         return len(names) > 1 and 2 * binary > len(names)
+
+    def _is_one_class(self, names: Sequence[str]) -> bool:
+        """Whether it is a single column of 0 and 1 named as a class; in `label`, they are names."""
+        if len(names) != 1 or names[0] not in self.table.plain:
+            return False
+        word = plain_name(names[0]).rstrip(string.digits)
+        is_of_names = word in LABELS.split() or word in PERHAPS_LABELS.split()
+        return not is_of_names and is_one_class(self.table.read(names[0]), names[0], self.marks)
 
     def _is_binary(self, name: str) -> bool:
         return name in self.table.plain and is_binary(self.table.read(name), name, self.marks)

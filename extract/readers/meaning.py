@@ -238,15 +238,15 @@ class _Reading:
         if unlabelled := [name for name in columns if is_missing(name)]:
             columns = {name: cells for name, cells in columns.items() if name not in unlabelled}
             notes.append(f"{', '.join(unlabelled)} is no class, but says that a row has none")
-        for name, cells in columns.items():
-            if others := foreign(cells, name, self.options.unknown):
-                for row, cell in enumerate(cells):
-                    if cell in others:
-                        self._add_bad(
-                            row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
-                        )
+        self._add_foreign(columns)
         read = read_one_hot(columns, self.options.uncertain, self.options.unknown)
-        notes.append(f"one column for each of {len(columns)} classes")
+        if len(columns) == 1:
+            (name,) = columns
+            notes.append(
+                f"0 and 1 say whether a row is {name}, one class; in a column named label they are names"
+            )
+        else:
+            notes.append(f"one column for each of {len(columns)} classes")
         if read.unknown:
             self.unknown = list(zip(read.unknown, strict=True))
         if read.blanks:
@@ -261,6 +261,16 @@ class _Reading:
         if read.minus_one and not read.uncertain:
             notes.append("-1 is negative")
         return read.labels
+
+    def _add_foreign(self, columns: dict[str, Cells]) -> None:
+        """Rows are bad whose cell says neither yes nor no."""
+        for name, cells in columns.items():
+            if others := foreign(cells, name, self.options.unknown):
+                for row, cell in enumerate(cells):
+                    if cell in others:
+                        self._add_bad(
+                            row, name, f"has {brief(repr(cell))}, where classes have 0, 1 or the like"
+                        )
 
     def _report_uncertain(self, rows: Sequence[int]) -> None:
         """Report rows with -1 where others have 0, which are left out if they are to be."""

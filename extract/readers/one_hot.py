@@ -60,6 +60,14 @@ def is_binary(cells: Cells, name: str, marks: Collection[str] = ()) -> bool:
     return bool(words - UNKNOWN) and words <= FLAGS
 
 
+def is_one_class(cells: Cells, name: str, marks: Collection[str] = ()) -> bool:
+    """Whether a column has 1, and 0 or -1, and else only unknown or blank cells: no names, but one class."""
+    values = distinct(cells)
+    words = {_word_of(value, name, marks) for value in values or ()} - {"", *UNKNOWN}
+    ones, zeros = {"1", "1.0"}, {"0", "0.0", *MINUS_ONE}
+    return words <= ones | zeros and not words.isdisjoint(ones) and not words.isdisjoint(zeros)
+
+
 def foreign(cells: Cells, name: str, marks: Collection[str] = ()) -> set[Any]:
     """The different cells that say neither yes nor no, are not marked as unknown, and are not blank."""
     values = set(cells.values if isinstance(cells, CodedCells) else cells)

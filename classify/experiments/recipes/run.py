@@ -46,18 +46,23 @@ class RecipeRunner:
     provider: FeatureProvider | None = None
 
     @cached_property
-    def table(self) -> Table:
-        """The labelled table to learn from.
+    def _tables(self) -> dict[str, Table]:
+        return {}
+
+    def table(self, recipe: Recipe) -> Table:
+        """The labelled table that a recipe learns from.
 
         Raises:
             DataError: the store has none of the data, or several.
         """
-        return choose_table(self.store, self.data)
+        labels = recipe.spec.labels
+        if labels not in self._tables:
+            self._tables[labels] = choose_table(self.store, self.data, labels=labels)
+        return self._tables[labels]
 
-    @cached_property
-    def _table_or_none(self) -> Table | None:
+    def _table_or_none(self, recipe: Recipe) -> Table | None:
         try:
-            return self.table
+            return self.table(recipe)
         except DataError:
             return None
 
@@ -76,9 +81,8 @@ class RecipeRunner:
         Raises:
             DataError: there is no labelled table to learn from.
         """
-        table = self.table
         while True:
-            resolved = [self.resolve(recipe, table) for recipe in recipes]
+            resolved = [self.resolve(recipe, self.table(recipe)) for recipe in recipes]
             features = list(dict.fromkeys(name for entry in resolved for name in entry.features.to_encode))
             if not features or self.provider is None:
                 return resolved
@@ -87,7 +91,7 @@ class RecipeRunner:
 
     def listed(self, recipe: Recipe) -> dict[str, Any]:
         """A row of `recipe list`: whether the recipe can run, on what, and what it lacks."""
-        resolved = self.resolve(recipe, self._table_or_none)
+        resolved = self.resolve(recipe, self._table_or_none(recipe))
         return _about(resolved) | {
             "runs": not resolved.lacks,
             "instead": resolved.features.replaced,
@@ -154,8 +158,8 @@ class RecipeRunner:
         differences = [f"{used} for {name}" for name, used in resolved.features.replaced.items()]
         if split != recipe.spec.split:
             differences.append(f"split {split}, not {recipe.spec.split}")
-        if recipe.rows and len(self.table) != recipe.rows:
-            differences.append(f"{len(self.table):,} rows, not {recipe.rows:,}")
+        if recipe.rows and (rows := len(self.table(recipe))) != recipe.rows:
+            differences.append(f"{rows:,} rows, not {recipe.rows:,}")
         return differences
 
 

@@ -291,3 +291,10 @@ def test_a_figure_with_predictions_for_labels_leaves_unknown_labels_out(monkeypa
     of_classes = [f1_score(predictions[of, k], labels[of, k]) for k, of in enumerate(rows)]
     counts = [predictions[of, k].sum() for k, of in enumerate(rows)]
     assert measured == pytest.approx(np.average(of_classes, weights=counts))
+
+
+def test_a_recipe_reads_the_table_with_its_label_set(monkeypatch):
+    monkeypatch.setattr(recipe_runs, "choose_table", lambda store, data, labels: f"table of {labels!r}")
+    runner = RecipeRunner(None)
+    for labels in ("", "colour"):
+        assert runner.table(SimpleNamespace(spec=SimpleNamespace(labels=labels))) == f"table of {labels!r}"

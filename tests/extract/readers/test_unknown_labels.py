@@ -194,3 +194,14 @@ def test_a_column_of_unknown_labels_adds_to_those_of_columns_of_0_and_1(tmp_path
     table, _ = only(data, columns=Columns(labels=("dog:bird",), unknown="maybe"))
     assert table.labels == [("dog",), ("cat",), ("bird",)]
     assert table.unknown == [("bird",), ("dog",), ("cat", "dog")]
+
+
+def test_a_single_named_column_of_0_and_1_is_one_class_unless_it_has_a_name_of_labels(tmp_path):
+    rows = [["1"], ["0"], ["-1"], ["?"], ["1"]]
+    table, reading = only(write(tmp_path / "x.csv", ["boat"], rows), columns=Columns(labels=("boat",)))
+    assert table.labels == [("boat",), (), (), (), ("boat",)]
+    assert table.unknown == [(), (), ("boat",), ("boat",), ()]
+    assert "0 and 1 say whether a row is boat, one class" in reading.text()
+    for name, cells in (("label", "01"), ("boat", "12"), ("boat", "11")):
+        data = write(tmp_path / "y.csv", [name], [[cell] for cell in cells])
+        assert only(data, columns=Columns(labels=(name,)))[0].labels == [(cell,) for cell in cells]
