@@ -136,13 +136,13 @@ def _without_aliases(path: Path) -> MissingDataError | None:
 
 
 def check_no_alias(path: Path) -> None:
-    """Refuse a new folder whose name would be taken for FOLDER@ALIAS.
+    """Refuse a new folder whose name would be taken for FOLDER@ALIAS; a run is no such folder.
 
     Raises:
         UsageError: there is such a folder.
     """
     folder, alias = _divided(path)
-    if folder and folder.is_dir() and NAME.fullmatch(alias):
+    if folder and folder.is_dir() and not (folder / "run.json").exists() and NAME.fullmatch(alias):
         raise UsageError(f"{path} would be an alias of {folder}, not a new folder: choose a name without @")
 
 
