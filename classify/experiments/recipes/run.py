@@ -128,7 +128,7 @@ class RecipeRunner:
     def _task(self, resolved: ResolvedRecipe, place: Path, split: str | None, refit: bool) -> Task:
         recipe, own_split = resolved.recipe, resolved.recipe.spec.split
         split = split or own_split
-        suffix = "" if split == own_split else f"-{split.replace(':', '-')}"
+        suffix = "" if split == own_split else f"@{split.replace(':', '-')}"
         features = tuple(dict.fromkeys(resolved.features.used.values()))
         return Task(
             [replace(recipe.spec, features=features, split=split, data=self.data)],
