@@ -11,9 +11,10 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from encode_once.cache.errors import DataError
-from encode_once.classify.arrays import LabelMatrix, Scores, Vectors, as_labels, as_partial_labels
+from encode_once.classify.arrays import UNKNOWN, LabelMatrix, Scores, Vectors, as_labels, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE
 from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.partial import is_partial
 
 THRESHOLD = 0.5  # of `predict`, as of the objective "none"
 
@@ -94,6 +95,11 @@ def _checked_fit(fit: Callable[..., Any]) -> Callable[..., Any]:
             return fit(self, X, Y, X_val, Y_val)
         X = checked_rows(self, X, fitted=False)
         Y, self.classes_, self.outputs_2d_ = label_table(Y, len(X), partial=self.PARTIAL)
+        if is_partial(Y) and not (Y == 0).any():
+            raise DataError(
+                f"labels must be 0 or 1: no entry is 0, and {int((Y == UNKNOWN).sum())} are -1 or NaN, which "
+                "means unknown: pass 0 where a row lacks a label"
+            )
         if X_val is not None and Y_val is not None:
             X_val = X_val if is_lazy(X_val) else checked_rows(self, X_val)
             Y_val = Y_val if self.outputs_2d_ else _of_two_classes(Y_val, self.classes_)

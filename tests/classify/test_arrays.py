@@ -51,9 +51,7 @@ def test_repeated_entries_of_a_sparse_table_are_added_up():
 
 WRONG = {
     "class numbers": np.array([[0, 2], [2, 0], [0, 0]]),
-    "signs": np.array([[-1, 1], [1, -1], [1, 1]]),
     "probabilities": np.array([[0.5, 1], [0, 1], [1, 0]]),
-    "NaN": np.array([[np.nan, 1], [0, 1], [1, 0]]),
     "infinite": np.array([[np.inf, 1], [0, 1], [1, 0]]),
     "strings": np.array([["0", "1"], ["1", "0"], ["0", "0"]]),
     "objects": np.array([["a\nb", 1], [None, 0], [1, 0]], dtype=object),
@@ -82,6 +80,12 @@ DOORS = {
         labels, np.arange(3), 0.5, splits.position_draws(3, 0)
     ),
 }
+
+
+@pytest.mark.parametrize("labels", [[[-1, 1], [1, -1], [1, 1]], [[np.nan, 1], [0, 1], [1, 0]]])
+def test_unknown_entries_are_refused_where_labels_must_be_whole(labels):
+    with pytest.raises(DataError, match="such as -1, which marks unknown entries"):
+        as_labels(np.array(labels))
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)

@@ -176,6 +176,10 @@ def test_no_metric_depends_on_the_order_of_rows_and_classes(problem):
     by_class = {row["label"]: row for row in second.pop("per_class")}
     for row in first.pop("per_class"):
         assert by_class[row["label"]] == pytest.approx(row, abs=1e-12)
+    cells, others = (
+        [*map(sorted, map(dict.items, figures.pop("confusion", ())))] for figures in (first, second)
+    )
+    assert sorted(cells, key=str) == sorted(others, key=str)
     assert second == pytest.approx(first, abs=1e-12)
 
 

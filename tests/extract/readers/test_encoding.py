@@ -86,7 +86,8 @@ def test_further_captions_are_encoded_compacted_and_exported(tmp_path):
     in_order = [s.captions[i] for i in range(3) for s in SAMPLES if i < len(s.captions)]
     assert list(map(bytes, feature.keys)) == [content_key(text.encode()) for text in dict.fromkeys(in_order)]
     result = CliRunner().invoke(
-        main, ["store", "export", GLOVE, "--to", "npy", "--store", store.path, "-o", str(tmp_path / "x.npy")]
+        main,
+        ["store", "export", GLOVE, "--to", "npy", "--store", str(store.path), "-o", str(tmp_path / "x.npy")],
     )
     assert result.exit_code == 0, result.output
     assert np.load(tmp_path / "x.npy").shape == (len(texts), 50)

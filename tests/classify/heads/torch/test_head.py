@@ -173,9 +173,9 @@ def test_without_validation_rows_new_networks_learn_from_all_rows(data, monkeypa
     X, Y = data
     calls = []
 
-    def recorded(networks, rows, *rest, last_epoch=None):
-        history = train(networks, rows, *rest, last_epoch=last_epoch)
-        calls.append((len(rows), last_epoch, history))
+    def recorded(networks, rows, *rest):
+        history = train(networks, rows, *rest)
+        calls.append((len(rows), rest[-1], history))
         return history
 
     monkeypatch.setattr(head_module, "train", recorded)
