@@ -1,5 +1,6 @@
 """Runs exported with their encoders: images and captions in, the scores and labels of `predict` out."""
 
+import csv
 import json
 import runpy
 import sys
@@ -9,15 +10,18 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from onnxruntime import InferenceSession
 from PIL import Image
 
-from encode_once.cache import DamagedError
+from encode_once.cache import DamagedError, Store
 from encode_once.classify.heads.linear import Linear
+from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import load_run
-from encode_once.deploy import predict_script
+from encode_once.deploy import Predictor, predict_script
 from encode_once.deploy.folder import write_folder
 from encode_once.deploy.predict_script import ExportedModel
 from tests.conftest import files_of, picture
+from tests.deploy.test_onnx_export import stored
 from tests.extract.encoders.test_onnx import embedding
 
 VIT, NET = "timm:test_vit", "timm:test_efficientnet"
@@ -99,6 +103,42 @@ def test_the_file_gives_what_predict_gives(fitted, new, encoders, features, inpu
     scores, _ = model.session.run(["scores", "labels"], batch)
     alone = np.concatenate([model.session.run(["scores"], feed)[0] for feed in feeds])
     np.testing.assert_allclose(scores, alone, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["single", "hierarchy"])
+def test_runs_of_every_kind_of_labels_give_what_predict_gives(fitted, new, kind):
+    """With the encoder, without it, and by `Predictor`."""
+    words, rows = ["--task", "single"], Path("input/train.csv").read_text().splitlines()
+    if kind == "single":  # the first of the labels, of a row
+        header, *lines = csv.reader(rows)
+        column = header.index("Labels")
+        for line in lines:
+            line[column] = line[column].split()[0]
+        with open("input/train.csv", "w", newline="") as file:
+            csv.writer(file).writerows([header, *lines])
+    else:
+        Path("h.csv").write_text("child,parent\ndog,pet\ncat,pet\npet,thing\nboat,thing\n")
+        words = ["--hierarchy", "h.csv"]
+    feature = f"{VIT}+random/pooled"
+    run = fitted([VIT], [feature], *words)
+    run("export", "run", "--with-encoder", "-o", "model.onnx")
+    run("export", "run", "-o", "vectors.onnx")
+    photos, caption = new
+    assert_same_as_predict(run, ExportedModel("model.onnx"), photos, caption)
+    predictions = Predictor("run")(photos)
+    result = run("predict", "run", *photos, "--json")
+    expected = [row["labels"] for row in json.loads(result.stdout)["predictions"]]
+    assert [[*row] for row in predictions.labels] == expected
+    for labels in expected:
+        assert len(labels) == 1 if kind == "single" else not {"dog", "cat"} & {*labels} or "thing" in labels
+
+    loaded, table = load_run("run"), Store("store").table()
+    evaluation = evaluate_kept(loaded)
+    X = stored(Store("store"), [feature], 1)[[table.ids.index(name) for name in loaded.eval.ids]]
+    scores, chosen = InferenceSession("vectors.onnx").run(["scores", "labels"], {"features": X})
+    np.testing.assert_array_equal(chosen, evaluation.predictions)
+    np.testing.assert_allclose(scores, evaluation.probabilities, atol=1e-5)
 
 
 @pytest.mark.slow
