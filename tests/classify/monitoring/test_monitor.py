@@ -202,11 +202,11 @@ def test_a_file_of_scores_gives_the_same_comparison_of_scores(fitted, filled, tm
     ("content", "message"),
     [
         ("ImageID,cat\n1,0.5\n", "no scores of 9, 10, dog"),
-        ("ImageID,9,10,cat,dog,traffic light\n1,0,0,0,x,0\n", "no number"),
+        ("ImageID,9,10,cat,dog,traffic light\n1,0,0,0,x,0\n", "no number|not a number"),
         ("ImageID,9,10,cat,dog,traffic light\n1,0,0,0,2,0\n", "not between 0 and 1"),
         ("ImageID,9,10,cat,dog,traffic light\n", "no rows"),
-        ("ImageID,9,10,cat,dog,traffic light\n1,0\n", "no scores of|no file of"),
-        ("", "no file of"),
+        ("ImageID,9,10,cat,dog,traffic light\n1,0\n", "no scores of|not a file of"),
+        ("", "not a file of"),
         ("ImageID,9,10,cat,dog,traffic light\n1,0,0,0,nan,0\n", "not between 0 and 1"),
     ],
 )
