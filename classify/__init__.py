@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from encode_once.classify.experiments.ablation import ablate
     from encode_once.classify.experiments.sweep import sweep
     from encode_once.classify.runs.fit import fit
+    from encode_once.classify.runs.loading import load_run
     from encode_once.classify.runs.retune import measure_kept, retune
-    from encode_once.classify.runs.run import Run, load_run
+    from encode_once.classify.runs.run import Run
     from encode_once.classify.spec import FitSpec
     from encode_once.classify.systems.compare import SystemComparison, compare
     from encode_once.classify.tuning import tune
@@ -45,7 +46,7 @@ __getattr__, __dir__ = lazy(
         "compare": "systems.compare",
         "fit": "runs.fit",
         "load": "data.dataset_store",
-        "load_run": "runs.run",
+        "load_run": "runs.loading",
         "measure_kept": "runs.retune",
         "retune": "runs.retune",
         "sweep": "experiments.sweep",

@@ -6,7 +6,7 @@ from pathlib import Path
 from encode_once.cache.doctor import Check, each
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.classify.report.checks import Evidence, check_codes, fired, line
-from encode_once.classify.runs.run import load_run
+from encode_once.classify.runs.loading import load_run
 
 
 def checks(folder: Path, ignore: Collection[str] = ()) -> Iterator[Check]:

@@ -12,10 +12,11 @@ from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.report import checks
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.reading import read_thresholds
 from encode_once.classify.runs.retune import evaluate_kept, retune
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs.run import Run
 
 FIELDS = [field.name for field in fields(DecisionSpec)]
 PLAIN: dict[str, Any] = {"at_least": 0, "at_most": None, "calibrate": "auto"}  # all that argmax goes with

@@ -38,8 +38,9 @@ from encode_once.classify.data.rows import content_keys
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import own_folder
-from encode_once.classify.runs.run import FILES, Run, load_run
+from encode_once.classify.runs.run import FILES, Run
 from encode_once.classify.spec import BY_TASK, FitSpec, decision_of
 from encode_once.deploy.run_forgetting import forget_rows, kept_rows
 from encode_once.extract.images.hashing import read_file

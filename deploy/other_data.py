@@ -15,9 +15,10 @@ from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.samples import Samples
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.runs import predict as predicting
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import Predicted, choose_split, differences, fitted_store, store_for
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoding import INPUTS, Encoding, Weights, weights_of
 from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.corrections import dropped

@@ -16,8 +16,10 @@ from encode_once.classify.data.blocks import Block, MemoryRows, StoredBlock, Tex
 from encode_once.classify.data.columns import column_of, is_of_column
 from encode_once.classify.data.features import side_by_side
 from encode_once.classify.data.learned import texts_of
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import label_rows
-from encode_once.classify.runs.run import FittedFeature, Run, load_run
+from encode_once.classify.runs.record import FittedFeature
+from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoding import Weights, weights_of
 from encode_once.deploy.inputs import Caption, InputRows, input_rows
 from encode_once.deploy.predictions import Predictions, PredictionWarning

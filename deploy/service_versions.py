@@ -25,8 +25,9 @@ from encode_once.cache.format.atomic import sync_folder
 from encode_once.cache.text_table import table_text
 from encode_once.classify.evaluation.metrics import SUMMARY
 from encode_once.classify.runs.checksums import check_files
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.reading import read_json
-from encode_once.classify.runs.run import CHECKED, WEIGHTS, load_run
+from encode_once.classify.runs.run import CHECKED, WEIGHTS
 from encode_once.classify.runs.upgrades import WITH_CHECKSUMS
 
 VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ(-\d+)?")  # the folders that `update` makes

@@ -28,11 +28,12 @@ from encode_once.classify.runs import own_files
 from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.changes import changed_defaults
 from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.predict import evaluate
 from encode_once.classify.runs.reading import RunError, read_json
 from encode_once.classify.runs.retune import evaluate_kept, retune
-from encode_once.classify.runs.run import FILES, Run, load_run
+from encode_once.classify.runs.run import FILES, Run
 from encode_once.classify.spec import FitSpec
 from encode_once.deploy.service_versions import new_version, versions
 

@@ -12,8 +12,8 @@ from sklearn.metrics import f1_score
 from encode_once.cache import Store
 from encode_once.classify import fit
 from encode_once.classify.evaluation.compare import write_differences
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.runs.run import load_run
 from tests.conftest import vectors_file
 
 NAMES = ["dog", "cat", "bird"]

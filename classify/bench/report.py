@@ -19,7 +19,8 @@ from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.report.checks import Evidence
 from encode_once.classify.report.page import page
 from encode_once.classify.report.summary import summarise
-from encode_once.classify.runs.run import Run, RunRecord
+from encode_once.classify.runs.record import RunRecord
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 TUNING_ROWS = 3000

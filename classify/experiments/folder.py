@@ -8,7 +8,8 @@ from pathlib import Path
 from encode_once.cache import EncodeOnceError
 from encode_once.classify.heads import FILLED_IN
 from encode_once.classify.runs.asked import asked
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs.loading import load_run
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model

@@ -24,9 +24,10 @@ from encode_once.classify.experiments import leaderboard
 from encode_once.classify.experiments.folder import spec_text
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.fit import fit
+from encode_once.classify.runs.loading import find_run
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune
-from encode_once.classify.runs.run import Run, find_run
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 

@@ -8,7 +8,8 @@ from encode_once.cache import DataError
 from encode_once.classify.data.hierarchy import read_hierarchy
 from encode_once.classify.data.split_lists import list_files
 from encode_once.classify.heads import FILLED_IN
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs.loading import load_run
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 

@@ -34,8 +34,9 @@ from encode_once.classify.partial import count, positives
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.origin import Origin
+from encode_once.classify.runs.record import FittedFeature, RunRecord
 from encode_once.classify.runs.retune import decide, measure_kept
-from encode_once.classify.runs.run import FittedFeature, Run, RunRecord, check_place
+from encode_once.classify.runs.run import Run, check_place
 from encode_once.classify.spec import FitSpec, check_options, code_key
 
 

@@ -19,7 +19,7 @@ from encode_once.classify.data.standardise import choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.checks import check_scores
-from encode_once.classify.runs.run import Model, of_task
+from encode_once.classify.runs.model import Model, of_task
 
 FOLDS = "kfold:5"
 # Train rows up to which validation "auto" is "folds". A tenth of them is too few to tune on, and to fit six

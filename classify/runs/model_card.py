@@ -19,8 +19,9 @@ from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics, applies
 from encode_once.classify.evaluation.tables import of_one_class, threshold_cell, without_positives
+from encode_once.classify.runs.record import FittedFeature
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.runs.run import FittedFeature, Run
+from encode_once.classify.runs.run import Run
 
 MAX_CLASSES = 30  # in the table of classes
 MAX_OPTION = 200  # characters of an option's value

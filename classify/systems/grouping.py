@@ -18,8 +18,9 @@ from encode_once.classify.experiments.folder import TECHNICAL, newest, runs_in, 
 from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.partial import is_partial, positives, unknown_entries
 from encode_once.classify.runs.asked import asked
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.runs.run import Run, load_run
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 # Named only where systems of one name differ. Seeds are drawn, and each data set has a table of its own.

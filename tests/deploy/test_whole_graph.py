@@ -15,8 +15,8 @@ from PIL import Image
 
 from encode_once.cache import DamagedError, Store
 from encode_once.classify.heads.linear import Linear
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import evaluate_kept
-from encode_once.classify.runs.run import load_run
 from encode_once.deploy import Predictor, predict_script
 from encode_once.deploy.folder import write_folder
 from encode_once.deploy.predict_script import ExportedModel

@@ -14,8 +14,8 @@ from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.experiments.tasks import Task, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.partial import without_unknown
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import measure_kept
-from encode_once.classify.runs.run import load_run
 
 # A report's figure that does not say what it averages → the metric that it is compared with.
 COMPARED_WITH = {"f1": "micro_f1"}

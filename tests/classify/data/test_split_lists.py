@@ -10,9 +10,9 @@ from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.classify.data.split_lists import short_split, split_column
 from encode_once.classify.data.splits import UNUSED
 from encode_once.classify.experiments.ablation import ablate
+from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.predict import fitted_store
-from encode_once.classify.runs.run import load_run
 
 IDS = [f"{i:03}" for i in range(12)]
 IMAGES = [f"/photos/p{i}.jpg" for i in range(12)]

@@ -11,7 +11,7 @@ from encode_once.classify import fit, heads
 from encode_once.classify.data import splits
 from encode_once.classify.heads import auto, make
 from encode_once.classify.heads.auto import Auto
-from encode_once.classify.runs.run import load_run
+from encode_once.classify.runs.loading import load_run
 
 QUICK = {"heads": ["linear", "knn"], "progress": False}
 

@@ -7,7 +7,8 @@ import numpy as np
 from encode_once.cache.keys import content_key, pack
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.evaluation import ScoredRows
-from encode_once.classify.runs.run import Run, RunRecord
+from encode_once.classify.runs.record import RunRecord
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 CLASSES = ["a", "b", "c"]

@@ -13,7 +13,7 @@ from encode_once.classify import fit
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.report.checks import CHECKS, CODES, Evidence, fired, line
-from encode_once.classify.runs.run import FittedFeature
+from encode_once.classify.runs.record import FittedFeature
 from tests.classify.report.samples import make_run, scored
 from tests.doc_pages import ROOT
 

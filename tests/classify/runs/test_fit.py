@@ -18,7 +18,7 @@ from encode_once.classify import fit, load_run, retune
 from encode_once.classify import spec as specs
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.runs.predict import evaluate, predict
-from encode_once.classify.runs.run import RunError
+from encode_once.classify.runs.reading import RunError
 from encode_once.classify.spec import FitSpec, code_key
 
 KEYS = {"micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall", "per_class", "n",

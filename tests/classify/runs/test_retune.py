@@ -11,8 +11,10 @@ from encode_once.classify import measure_kept, retune
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.runs.model import Model
+from encode_once.classify.runs.record import RunRecord
 from encode_once.classify.runs.retune import COMPARED_RULES, compare_rules, tuned_on_eval
-from encode_once.classify.runs.run import Model, Run, RunRecord
+from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
 
 

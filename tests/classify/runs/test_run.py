@@ -18,7 +18,8 @@ from encode_once.classify import fit, load_run
 from encode_once.classify.bench.synthetic import synthetic_store
 from encode_once.classify.heads.booster_text import checked
 from encode_once.classify.runs.checksums import CHECKSUMS
-from encode_once.classify.runs.run import CHECKED, WEIGHTS, RunError
+from encode_once.classify.runs.reading import RunError
+from encode_once.classify.runs.run import CHECKED, WEIGHTS
 from tests.classify.runs.reseal import reseal
 
 HEAVY = {"torch", "sklearn", "lightgbm", "scipy.stats", "pandas"}
