@@ -12,7 +12,7 @@ NUMERICAL := tests/extract/encoders tests/classify/heads tests/classify/decision
 CONTRACTS := tests/classify/heads/test_estimator.py tests/classify/decisions/test_classifier.py
 # Tests that break a store at one place after the other: `make test` tries every fourth.
 BROKEN := tests/crash tests/cache/test_damage.py tests/cache/test_merge.py
-# Slow tests that `make real` leaves out, as CI does with those of every network and every estimator.
+# Slow tests that `make slow` leaves out, as CI does with those of every network and every estimator.
 LEAVE_OUT ?=
 ROUNDS ?= 3
 KILLS ?= 200
@@ -25,7 +25,7 @@ PROCESSORS ?= $(SSE) $(AVX2)
 INPUTS ?= 10000
 FUZZ ?= fuzz.json
 
-.PHONY: demo test browser numerical-tests other-processors other-python fuzz-tests fuzz lint real install clean
+.PHONY: demo test browser numerical-tests other-processors other-python fuzz-tests fuzz lint real real-data slow install clean
 
 ifeq ($(PY),$(VENV)/bin/python)
 install: $(VENV)/.installed
@@ -83,10 +83,15 @@ fuzz-tests: install      ## the tests that draw their examples, ROUNDS times wit
 fuzz: install            ## INPUTS broken files of each format to what reads them; the table goes to $(FUZZ)
 	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
-real: install            ## slow tests, and checks on the real data in $COCO19, skipped where there is none
-	$(RUN) -m pytest -m real -n auto --dist loadscope --kills $(KILLS)
+real: real-data          ## all that make test leaves out; stores break at every place, rather than at every fourth
 	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
-	$(RUN) -m pytest -m slow -n auto --dist loadgroup $(addprefix --ignore=,$(BROKEN) $(LEAVE_OUT))
+	$(MAKE) --no-print-directory slow LEAVE_OUT='$(BROKEN) $(LEAVE_OUT)'
+
+real-data: install       ## checks on the real data in $COCO19, skipped where there is none
+	$(RUN) -m pytest -m real -n auto --dist loadscope --kills $(KILLS)
+
+slow: install            ## tests of seconds each, but for those in LEAVE_OUT
+	$(RUN) -m pytest -m slow -n auto --dist loadgroup --kills $(KILLS) $(addprefix --ignore=,$(LEAVE_OUT))
 
 lint: install            ## style and types
 	$(RUN) -m ruff check .
