@@ -136,13 +136,17 @@ def _without_aliases(path: Path) -> MissingDataError | None:
 
 
 def check_no_alias(path: Path) -> None:
-    """Refuse a new folder whose name would be taken for FOLDER@ALIAS; a run is no such folder.
+    """Refuse a new folder whose name would be taken for FOLDER@ALIAS, now or after a `promote`.
+
+    Beside a run without aliases in it, as recipes write NAME@SPLIT beside NAME, it would not.
 
     Raises:
         UsageError: there is such a folder.
     """
     folder, alias = _divided(path)
-    if folder and folder.is_dir() and not (folder / "run.json").exists() and NAME.fullmatch(alias):
+    if folder is None or not folder.is_dir() or not NAME.fullmatch(alias):
+        return
+    if (folder / FILE).exists() or not (folder / "run.json").exists():
         raise UsageError(f"{path} would be an alias of {folder}, not a new folder: choose a name without @")
 
 

@@ -20,7 +20,6 @@ from encode_once.cache.terminal import Log, short_list
 from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys
-from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.compare import Comparison, against_first, check_tuning
 from encode_once.classify.evaluation.metrics import MetricName
@@ -109,27 +108,29 @@ def spec_again(run: Run, *, trust: bool, anyway: bool) -> tuple[FitSpec, list[st
     return replace(spec, decision=decision, validation=validation), warnings
 
 
-def lost_labels(old: Run, spec: FitSpec, store: Store) -> Verdict | None:
+def lost_labels(old: Run, spec: FitSpec, table: Table) -> Verdict | None:
     """Why a run is kept before another is fitted: labels that it learned are gone; None if none is."""
-    table = table_to_fit(store, spec.data, spec.split, spec.labels)
     lost = set(old.record.classes) - set(class_names(Hierarchy(spec.hierarchy).close(table).labels or ()))
     return Verdict("kept", f"no row has the labels {short_list(sorted(lost))} any more") if lost else None
 
 
-def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: bool, log: Log) -> Run | None:
+def next_version(
+    folder: Path, old: Run, spec: FitSpec, store: Store, table: Table, trust: bool, log: Log
+) -> Run | None:
     """A version of this spec on the table as it is now; None if the old one is that.
 
     It is fitted unless an earlier update has done so; that version gets the decision rule of the spec, unless
     an alias names it. Names of the user's own code mean the copies in the old run.
 
     Args:
+        table: the rows to fit on.
         trust, log: as for `load_run`.
 
     Raises:
         UntrustedError: the run names code, and the user does not trust it.
     """
     with own_files.using(old.path, old.record.own_code):
-        identities = _identities(spec, old, store)
+        identities = _identities(spec, old, store, table)
         if old.record.identity in identities:
             return None
         path = _version_of(folder, identities)
@@ -142,17 +143,16 @@ def next_version(folder: Path, old: Run, spec: FitSpec, store: Store, trust: boo
                     run.save_decision(*retune(run, spec.decision), model_card(run))
                     log(f"{path}: tuned as {old.path} is now")
                 return run
-        new, _ = fit(store, spec, run=new_version(folder))
+        new, _ = fit(store, spec, run=new_version(folder), table=table)
         log(f"{new.path}: fitted in {new.record.seconds:.1f} s")
         return new
 
 
-def _identities(spec: FitSpec, old: Run, store: Store) -> set[str]:
+def _identities(spec: FitSpec, old: Run, store: Store, table: Table) -> set[str]:
     """The identities that a run of this spec may have.
 
     An old run that does not record which validation rows were asked for has one of two.
     """
-    table = table_to_fit(store, spec.data, spec.split, spec.labels)
     kinds = {spec.validation} if old.record.asked_validation else {spec.validation, old.spec.validation}
     return {replace(spec, validation=kind).identity(store, table) for kind in kinds}
 
@@ -174,13 +174,22 @@ def new_rows(run: Run, table: Table) -> int:
 
 
 def compare(
-    old: Run, new: Run, store: Store, metric: MetricName, tolerance: float, *, anyway: bool, log: Log
+    old: Run,
+    new: Run,
+    store: Store,
+    table: Table,
+    metric: MetricName,
+    tolerance: float,
+    *,
+    anyway: bool,
+    log: Log,
 ) -> Verdict:
     """Compare a new version with the old one on the eval rows of the new one that the old one has not seen.
 
     Both are measured against the labels as they are now, in the classes of the old one.
 
     Args:
+        table: that the new version was fitted on.
         tolerance: by how much the metric may be lower.
         anyway: also if thresholds were tuned on these rows.
         log: called with each warning.
@@ -193,7 +202,6 @@ def compare(
     added = [name for name in new.record.classes if name not in classes]
     if added:
         log(f"new labels, which are not compared: {short_list(added)}")
-    table = table_to_fit(store, new.record.table, new.spec.split, new.spec.labels)
     newer = evaluate_kept(new)
     check_tuning([newer], anyway)
     if old.has_seen_rows(table).all() or old.has_seen(newer.rows.keys).all():

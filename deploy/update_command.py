@@ -80,6 +80,7 @@ def update(
       encode-once update runs/svc --data photos --metric macro_f1 --tolerance 0.005 --keep 30
     """
     from encode_once.classify import load_run
+    from encode_once.classify.data.tables import table_to_fit
     from encode_once.classify.evaluation.tables import comparison_text
     from encode_once.deploy import service_versions
     from encode_once.deploy import update as updates
@@ -100,15 +101,16 @@ def update(
         new_rows = sum(updates.new_rows(old, part) for part in report.tables)
         say(f"{source}: {rows} rows, {new_rows} of them new to {old.path.name}")
         verdict = updates.Verdict("nothing new", f"{old.path} was fitted on the same rows and labels")
-        new, lost = None, updates.lost_labels(old, spec, store)
+        to_fit = table_to_fit(store, spec.data, spec.split, spec.labels)
+        new, lost = None, updates.lost_labels(old, spec, to_fit)
         if lost:
             verdict = lost
         else:
-            new = updates.next_version(folder, old, spec, store, encoding.trust, say)
+            new = updates.next_version(folder, old, spec, store, to_fit, encoding.trust, say)
         if new:
             warn(new.record.warnings)
             verdict = updates.compare(
-                old, new, store, metric, tolerance, anyway=anyway, log=lambda line: warn([line])
+                old, new, store, to_fit, metric, tolerance, anyway=anyway, log=lambda line: warn([line])
             )
         switch = service_versions.Switch(f"{folder}@{alias}", old.path.name, old.path.name)
         if new and verdict.status == "promoted":

@@ -218,7 +218,8 @@ def test_the_labels_are_those_of_the_run_whatever_its_decision_rule(store, tmp_p
     X = stored(store, VECTORS, 0)
     scores, labels = session(tmp_path / "model.onnx").run(["scores", "labels"], {"features": X})
     expected = run.decision.probabilities(run.model.scores(X))
-    np.testing.assert_allclose(scores, expected, atol=1e-4)  # isotonic curves have steep places
+    # Steep places of an isotonic curve multiply what float32 rounds otherwise on another processor.
+    np.testing.assert_allclose(scores, expected, atol=1e-4 if decision.calibrate == "isotonic" else 1e-5)
     np.testing.assert_array_equal(labels, run.decision.choose(expected))
     assert labels.any()
     metadata = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map

@@ -128,11 +128,15 @@ def test_inside_of_the_folder_a_dot_is_the_folder(svc, run, monkeypatch):
 
 
 def test_no_run_is_written_where_its_name_would_be_an_alias(svc):
+    check_place(svc / f"{NAMES[0]}@tail-10", overwrite=False)  # beside a run, as recipes do
     promote(svc / NAMES[0])
     for name in ("champion", "new"):
         with pytest.raises(UsageError, match=f"svc@{name} would be an alias"):
             check_place(svc.with_name(f"svc@{name}"), overwrite=True)
     check_place(svc.with_name("other@champion"), overwrite=False)
+    shutil.copytree(svc / NAMES[0], svc, dirs_exist_ok=True)  # a run that has aliases of runs in it
+    with pytest.raises(UsageError, match="svc@new would be an alias"):
+        check_place(svc.with_name("svc@new"), overwrite=True)
 
 
 @pytest.mark.parametrize(
