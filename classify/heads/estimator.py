@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import UNKNOWN, LabelMatrix, Scores, Vectors, as_labels, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE
-from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.matrix import LazyMatrix, MatrixLike
 from encode_once.classify.partial import is_partial
 
 THRESHOLD = 0.5  # of `predict`, as of the objective "none"
@@ -62,8 +62,8 @@ class Estimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 
 def is_lazy(X: Any) -> bool:
-    """Whether X reads its rows when they are asked for: it is none of the arrays that scikit-learn takes."""
-    return not (isinstance(X, list | tuple) or hasattr(X, "__array__") or hasattr(X, "tocsr") or X is None)
+    """Whether X reads its rows when they are asked for."""
+    return isinstance(X, LazyMatrix)
 
 
 def checked_rows(estimator: Any, X: Any, *, fitted: bool = True) -> Vectors:
