@@ -25,7 +25,7 @@ from encode_once.deploy.inputs import Caption, InputRows, input_rows
 from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.batches import Row, TowerRunner
 from encode_once.extract.errors import InputError
-from encode_once.extract.in_memory import LoadedEncoders
+from encode_once.extract.in_memory import QUIET, LoadedEncoders
 from encode_once.extract.trust import Trust, approve
 
 Rows = Sequence[Row | InputError | None]  # of n inputs; None: there is no input
@@ -138,14 +138,15 @@ class Predictor:
                 nothing,
                 [],
             )
-        by_image = self._of_images(rows)
-        blocks = self._blocks(rows, by_image)
-        if all(block.missing().all() for block in blocks):
-            raise DataError(
-                f"no row has what {self.run.path} is fitted on ({', '.join(record.features)}): pass "
-                f"{' and '.join(sorted(self._needed()))}"
-            )
-        predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
+        with QUIET():  # scikit-learn, too, changes the warning filters of the process and restores them
+            by_image = self._of_images(rows)
+            blocks = self._blocks(rows, by_image)
+            if all(block.missing().all() for block in blocks):
+                raise DataError(
+                    f"no row has what {self.run.path} is fitted on ({', '.join(record.features)}): pass "
+                    f"{' and '.join(sorted(self._needed()))}"
+                )
+            predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
         notes = [*self._unused(rows), *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
         for note in notes:
             warnings.warn(note, PredictionWarning, stacklevel=2)

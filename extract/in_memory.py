@@ -17,7 +17,7 @@ from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.formats import FULL_DEPTH
 
-_QUIET = SharedContext(quiet_pillow)
+QUIET = SharedContext(quiet_pillow)  # for all that threads do at once, see `SharedContext`
 _SINGLE_THREADED = SharedContext(lambda: torch_threads(1), threaded=True)
 
 
@@ -96,7 +96,7 @@ class LoadedEncoders:
         """
         runners = [runner for runner in self.runners if {*runner.names.values()} & {*features}]
         encoded: dict[str, list[Row | InputError]] = {name: [] for name in features}
-        with _QUIET():
+        with QUIET():
             for runner, output, rows in self._rows([(item, runners) for item in inputs] if runners else []):
                 if runner.names[output] in encoded:
                     encoded[runner.names[output]] += rows

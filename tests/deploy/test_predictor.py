@@ -9,6 +9,7 @@ import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier, Event
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 import encode_once
 from encode_once.cache import DataError, SpecMismatchError, UsageError
 from encode_once.cache.own_code import UntrustedError
+from encode_once.classify.runs.predict import label_rows
 from encode_once.cli import main
 from encode_once.deploy.predictor import PredictionWarning, Predictor
 from encode_once.extract.encoders.base import Tower
@@ -384,6 +386,29 @@ def test_heads_score_in_several_threads(images_only, head):
 
 def test_threads_that_call_at_once_get_equal_results(on_images):
     check_threads(on_images)
+
+
+def test_warning_filters_that_libraries_change_in_several_threads_are_restored(on_images, monkeypatch):
+    filters, turns = [*warnings.filters], iter([0, 1])
+    encoded, entered, left = Barrier(2), [Event(), Event()], Event()
+
+    def interleaved(*arguments):
+        encoded.wait(10)
+        turn = next(turns)
+        if turn == 1:
+            assert entered[0].wait(10)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", BytesWarning)
+            entered[turn].set()
+            assert (left if turn == 1 else entered[1]).wait(10)
+        left.set()
+        return label_rows(*arguments)
+
+    monkeypatch.setattr("encode_once.deploy.predictor.label_rows", interleaved)
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(on_images, picture(seed)) for seed in range(2)]
+        assert all(len(call.result()) for call in calls)
+    assert [*warnings.filters] == filters
 
 
 def check_threads(predictor):
