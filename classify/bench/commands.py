@@ -341,6 +341,8 @@ def bench_unknown(
 ) -> None:
     """Hide labels of the train rows at random: what it costs if they are unknown, and if they are negative.
 
+    As many labels are left if rows are left out instead, which is measured, too.
+
     \b
     Example:
       encode-once bench unknown --head linear --share 0.3

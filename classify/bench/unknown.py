@@ -1,8 +1,9 @@
-"""What unknown labels cost: entries of the train rows are hidden at random, and heads fitted three ways.
+"""What unknown labels cost: entries of the train rows are hidden at random, and heads fitted four ways.
 
-With all labels; with the hidden ones unknown; and with the hidden ones taken for negatives, as a program does
-that has no unknown labels. All are measured on the same eval rows with all their labels. Validation rows are
-train rows here: what is hidden of them is hidden from early stopping and from the decision rule, too.
+With all labels; with the hidden ones unknown; with the hidden ones taken for negatives, as a program does
+that has no unknown labels; and with all labels of fewer train rows, as many as are not hidden. All are
+measured on the same eval rows with all their labels. Validation rows are train rows here: what is hidden of
+them is hidden from early stopping and from the decision rule, too.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from encode_once.cache import Store
 from encode_once.classify import heads
-from encode_once.classify.arrays import UNKNOWN, LabelMatrix, PartialLabels, as_labels
+from encode_once.classify.arrays import UNKNOWN, BoolArray, LabelMatrix, PartialLabels, as_labels
 from encode_once.classify.data import splits
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
@@ -31,13 +32,15 @@ FIGURES: dict[str, tuple[DecisionSpec, MetricName]] = {
 }
 
 
-def kinds(Y: LabelMatrix, share: float, seed: int) -> dict[str, PartialLabels]:
-    """The labels (n, c) as heads learn them: all, and with a share of the entries hidden in two ways."""
-    hidden = np.random.default_rng(seed).random(Y.shape) < share
+def kinds(Y: LabelMatrix, share: float, seed: int) -> dict[str, tuple[PartialLabels, BoolArray]]:
+    """The labels (n, c) as heads learn them, and which rows (n,): a share of either is left out."""
+    rng = np.random.default_rng(seed)
+    hidden, all_rows = rng.random(Y.shape) < share, np.ones(len(Y), np.bool_)
     return {
-        "all known": Y,
-        "hidden ones unknown": np.where(hidden, UNKNOWN, Y).astype(np.int8),
-        "hidden ones negative": Y & ~hidden,
+        "all known": (Y, all_rows),
+        "hidden ones unknown": (np.where(hidden, UNKNOWN, Y).astype(np.int8), all_rows),
+        "hidden ones negative": (Y & ~hidden, all_rows),
+        "all known, of fewer rows": (Y, rng.random(len(Y)) >= share),
     }
 
 
@@ -60,11 +63,11 @@ def hiding(
     for name in names:
         figures: dict[str, list[list[float]]] = {}
         for repeat in range(seed, seed + repeats):
-            for kind, labels in kinds(Y, share, repeat).items():
+            for kind, (labels, of_rows) in kinds(Y, share, repeat).items():
                 options = heads.with_seed(name, {}, repeat)
                 fitter = HeadFitter(name, options, samples.X, labels, samples.table.ids, keys, repeat)
                 (eval_rows,) = splits.folds("stratified:0.2", Y, {}, fitter.draws)
-                fitted = fitter.fit(np.setdiff1d(np.arange(len(Y)), eval_rows))
+                fitted = fitter.fit(np.setdiff1d(np.flatnonzero(of_rows), eval_rows))
                 scored = fitter.scored(fitted.model, fitted.X, eval_rows)
                 measured = _measured(fitted.validation, scored, Y[eval_rows], samples.classes)
                 figures.setdefault(kind, []).append(measured)

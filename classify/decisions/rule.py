@@ -202,17 +202,20 @@ class DecisionSpec:
 def _sizes(labels: PartialLabels, probabilities: Probabilities | Scores) -> tuple[int, int]:
     """The least and the greatest number of labels that a row may have, of labels (n, c).
 
-    A row with unknown labels may have all of these. It has no label with the probability that all of them are
-    absent, if it has no positive. There is a row without labels if at least one is expected.
+    A row with unknown labels may have all or none of these, so that rows without labels may occur or not. If
+    labels are independent, a row has none with the probability e = Π (1 - p). If every row has one, that
+    divides the likelihood of a row by 1 - e, and multiplies that of a row without known positives by the
+    probability that an unknown label is present. The least is 1 if this makes the known labels likelier.
     """
     counts = positives(labels).sum(axis=1)
     if not is_partial(labels):
         return int(counts.min()), int(counts.max())
-    unknown = unknown_entries(labels)
-    absent = np.where(unknown, 1 - probabilities, 1.0).prod(axis=1)
-    expected = float(absent[counts == 0].sum())
-    least = 0 if expected >= 1 else max(int(counts.min()), 1)
-    return least, int((counts + unknown.sum(axis=1)).max())
+    unknown, absent = unknown_entries(labels), 1 - probabilities.astype(np.float64)
+    all_absent = absent.prod(axis=1)
+    unknown_absent = np.where(unknown, absent, 1).prod(axis=1)[counts == 0]
+    with np.errstate(divide="ignore"):  # a row that is known to have no label is impossible there
+        never_empty = np.log1p(-unknown_absent).sum() > np.log1p(-all_absent).sum()
+    return (max(int(counts.min()), 1) if never_empty else 0), int((counts + unknown.sum(axis=1)).max())
 
 
 class ClassThreshold(TypedDict):

@@ -95,3 +95,35 @@ def test_a_row_may_be_empty_if_unknown_labels_are_unlikely_and_may_have_all_that
     likely = scores.copy()
     likely[:, 2] = 0.99
     assert DecisionSpec(calibrate="none").fit(likely, labels).sizes == (1, 2)
+
+
+@given(seeds)
+@settings(max_examples=25, deadline=None)
+def test_a_row_may_be_empty_unless_the_labels_are_likelier_if_each_row_has_one(seed):
+    scores, labels = drawn(seed, 8, 3, unknown=0.6)
+    scores = scores.clip(0.05, 0.95)
+    sets = np.array([*product((0, 1), repeat=3)])
+
+    def likelihood(may_be_empty):
+        allowed = sets if may_be_empty else sets[sets.any(axis=1)]
+        total = 1.0
+        for row, p in zip(labels, scores.astype(np.float64), strict=True):
+            chances = np.where(allowed, p, 1 - p).prod(axis=1)
+            total *= chances[((allowed == row) | (row < 0)).all(axis=1)].sum() / chances.sum()
+        return total
+
+    with_one = likelihood(may_be_empty=False)
+    least, _ = DecisionSpec(calibrate="none").fit(scores, labels).sizes
+    assert (least > 0) == (with_one > likelihood(may_be_empty=True))
+
+
+def test_hidden_labels_make_no_rows_empty_where_every_row_has_a_label():
+    rng = np.random.default_rng(2)
+    scores = rng.beta(0.5, 2, (400, 6)).astype(np.float32)
+    labels = rng.random(scores.shape) < scores
+    hidden = rng.random(scores.shape) < 0.3
+    occupied = labels.any(axis=1)
+    spec = DecisionSpec(calibrate="none")
+    for rows, least in ((occupied, 1), (slice(None), 0)):
+        assert spec.fit(scores[rows], labels[rows]).sizes[0] == least
+        assert spec.fit(scores[rows], np.where(hidden, -1, labels)[rows]).sizes[0] == least
