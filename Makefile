@@ -1,7 +1,8 @@
 # The environment is made in .venv; PY=… uses another, in which everything is installed already.
 VENV := .venv
 PY ?= $(VENV)/bin/python
-RUN := PYTHONUTF8=1 $(PY)
+# Compiled modules are kept, even where the environment forbids it: else each process compiles all it imports.
+RUN := PYTHONUTF8=1 PYTHONDONTWRITEBYTECODE= $(PY)
 COCO19 ?= ../shared
 export COCO19
 

@@ -1,7 +1,10 @@
 import csv
+import gc
 import os
+import shlex
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from encode_once.cli import main
+from encode_once.extract.encoders import glove
 
 # Two OpenMP threads can collapse where another process is busy; the tests need no second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -23,14 +27,36 @@ MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync 
 ENOUGH = 2**30  # bytes of it that must be free
 
 
+def memory_disk():
+    """A disk in memory, if possible: thousands of writes are synced, which a disk does slowly."""
+    enough = MEMORY_DISK is not None and shutil.disk_usage(MEMORY_DISK).free >= ENOUGH
+    return MEMORY_DISK if enough else None
+
+
 @pytest.fixture
-def tmp_path(tmp_path):
-    """A folder in memory, if possible: thousands of writes are synced, which a disk does slowly."""
-    if MEMORY_DISK is None or shutil.disk_usage(MEMORY_DISK).free < ENOUGH:
+def tmp_path(tmp_path, request):
+    """An empty folder; that of tests which use `state_after` is always the same one."""
+    if "state_after" in request.fixturenames:
+        place = request.getfixturevalue("states").place
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        yield place
+    elif disk := memory_disk():
+        with tempfile.TemporaryDirectory(dir=disk, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    else:
         yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=MEMORY_DISK, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Nothing of what is imported for the tests becomes garbage: no garbage collection looks at it."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_addoption(parser):
@@ -50,6 +76,19 @@ def torch_home(tmp_path_factory):
     os.environ["TORCH_HOME"] = str(tmp_path_factory.mktemp("torch"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def word_vectors_once():
+    """The packaged word vectors, 80 MB, are hashed and read once, rather than by every extraction."""
+    hashed, read = glove.file_identity, glove._read_packaged
+    hashed_once = cache(hashed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glove, "_read_packaged", cache(read))
+        patch.setattr(
+            glove, "file_identity", lambda path: (hashed_once if path.endswith(".npy") else hashed)(path)
+        )
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared():
     """The folder of real data, where there is one."""
@@ -67,6 +106,7 @@ def picture(seed, size=(64, 48)):
     return Image.fromarray(np.clip(np.asarray(large) + noise, 0, 255).astype(np.uint8))
 
 
+EXTRACT = "extract --encoder efficientnet-lite0 --encoder glove-50"  # for `state_after`
 WORDS = ["dog", "cat", "car", "bus", "boat", "bird"]
 
 
@@ -129,3 +169,61 @@ def run(tmp_path, monkeypatch):
         return result
 
     return command
+
+
+class States:
+    """Copies of the folder `place`, by the commands that were run there."""
+
+    def __init__(self, root):
+        self.place, self.copies = root / "place", root / "copies"
+        self.by_steps = {}  # (arguments of `state_after`, commands) → a copy
+
+    def keep(self, steps, but):
+        """Copy what is at the place, but for files and folders of these names."""
+        copy = self.by_steps[steps] = self.copies / str(len(self.by_steps))
+        copy.mkdir(parents=True)
+        for path in self.place.iterdir():
+            if path.name not in but:
+                shutil.copytree(path, copy / path.name) if path.is_dir() else shutil.copy2(path, copy)
+
+    def restore(self, steps):
+        shutil.copytree(self.by_steps[steps], self.place, dirs_exist_ok=True)
+
+
+@pytest.fixture(scope="session")
+def states():
+    with tempfile.TemporaryDirectory(dir=memory_disk(), ignore_cleanup_errors=True) as root:
+        yield States(Path(root))
+
+
+@pytest.fixture
+def state_after(states, folder, run):
+    """A function that makes `input` and other files, and runs commands, unless an earlier test did the same.
+
+    Then it restores what they left. A store knows its tables by their paths, so all these tests run at one
+    place. `fit` tunes as with `fit_once`.
+    """
+
+    def state(*commands, n=60, test_rows=0, files=None):
+        files = files or {}
+        before = [path.name for path in states.place.iterdir()]
+        steps = [(n, test_rows, *files.items(), *commands[:count]) for count in range(len(commands) + 1)]
+        latest = max((count for count, step in enumerate(steps) if step in states.by_steps), default=None)
+        if latest is None:
+            folder(n, test_rows=test_rows)
+            for name, content in files.items():
+                Path(name).parent.mkdir(exist_ok=True)
+                Path(name).write_text(content)
+            for path in [*states.place.rglob("input/**/*"), *map(Path, files)]:
+                os.utime(path, (1e9, 1e9))  # the index remembers no file that has just been written
+            states.keep(steps[latest := 0], before)
+        else:
+            states.restore(steps[latest])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+            for step in steps[latest + 1 :]:
+                run(*shlex.split(step[-1]))
+                states.keep(step, before)
+        return states.place / "input"
+
+    return state

@@ -12,18 +12,19 @@ from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
 from tests.cache.rows import flip
-from tests.conftest import WORDS, picture, vectors_file
+from tests.conftest import EXTRACT, WORDS, picture, vectors_file
+
+GLOVE = ("extract", "--encoder", "glove-50")
 
 
 @pytest.fixture
-def extracted(folder, run):
+def extracted(state_after, fit_once):
     """`input` with 60 rows, extracted into `store`."""
-    root = folder(60)
-    run("extract", "--encoder", "efficientnet-lite0", "--encoder", "glove-50", "--json")
-    return root
+    return state_after(EXTRACT)
 
 
-def test_the_whole_path_with_the_defaults(extracted, run, tmp_path):
+def test_the_whole_path_with_the_defaults(state_after, run, tmp_path):
+    state_after(EXTRACT)
     result = run("extract", "--encoder", "glove-50", "--json")
     report = json.loads(result.stdout)
     assert report["samples"] == 60
@@ -197,9 +198,6 @@ def test_every_command_explains_itself(run):
         assert run(name, "--help").stdout.startswith("Usage")
 
 
-GLOVE = ("extract", "--encoder", "glove-50")
-
-
 def test_shards_filled_apart_and_merged_are_the_whole(folder, run):
     folder(12)
     for number in (1, 2, 3):
@@ -317,7 +315,7 @@ contaminated = true
     return path
 
 
-def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, tmp_path):
+def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, tmp_path, fit_once):
     folder(60)
     result = run("recipe", "run", recipe, "--json")
     both, none = json.loads(result.stdout)
@@ -338,8 +336,7 @@ def test_recipe_run_encodes_what_is_missing_and_adds_rows(folder, recipe, run, t
     assert "cannot run: glove-100: needs" in lines[3]
 
 
-def test_recipe_run_takes_weights(folder, recipe, run, tmp_path):
-    folder(60)
+def test_recipe_run_takes_weights(extracted, recipe, run, tmp_path):
     vectors_file(tmp_path / "glove.txt")
     rows = json.loads(run("recipe", "run", recipe, "--weights", "glove-100=glove.txt", "--json").stdout)
     assert [row["lacks"] for row in rows] == [None, None]

@@ -28,14 +28,11 @@ SUBJECTS = [
 
 
 @pytest.fixture
-def setup(folder, run, monkeypatch, fit_once):
+def setup(state_after, monkeypatch):
     """Data, a store and a run, on a machine with little to write and no network."""
     monkeypatch.setattr(machine, "TRIAL", 1 << 20)
     monkeypatch.setattr(catalogue, "answers", lambda site: False)
-    root = folder(20)
-    run("extract", "--encoder", "glove-50")
-    run("fit", "--head", "linear")
-    return root
+    return state_after("extract --encoder glove-50", "fit --head linear", n=30)
 
 
 @pytest.fixture

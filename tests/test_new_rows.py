@@ -14,7 +14,7 @@ import pytest
 from encode_once.cache import Store, feature
 from encode_once.classify.runs import predict as predicting
 from encode_once.extract.encoders.base import Tower
-from tests.conftest import files_of, picture
+from tests.conftest import EXTRACT, files_of, picture
 
 TOKENS, REGIONS, TFIDF = "glove-50/tokens", "efficientnet-lite0/regions", "tfidf:50"
 pytestmark = pytest.mark.usefixtures("fit_once")
@@ -69,9 +69,8 @@ def test_new_rows_are_encoded_and_labelled(folder, new, run, head, features, opt
     run("export", "run", "-o", "model.onnx")
 
 
-def test_a_new_row_without_an_image_is_labelled_by_its_caption_and_marked(folder, new, run):
-    folder(60)
-    run("extract", "--encoder", "efficientnet-lite0/regions", "--encoder", "glove-50")
+def test_a_new_row_without_an_image_is_labelled_by_its_caption_and_marked(state_after, new, run):
+    state_after("extract --encoder efficientnet-lite0/regions --encoder glove-50", n=30)
     run("fit", "--head", "concat", "--features", REGIONS, "--features", TOKENS, *TINY, "--run", "run")
     (new / "data" / "1.png").write_bytes(b"no picture")
     result = run("predict", "run", "--data", new, "-o", "out.csv")
@@ -103,11 +102,9 @@ def test_the_same_rows_get_the_same_scores_from_new_files(folder, run, tmp_path)
 
 
 @pytest.fixture
-def fitted(folder, run):
+def fitted(state_after, run):
     """A run, fitted from `store` on `input`."""
-    folder(60)
-    run("extract", "--encoder", "glove-50", "--encoder", "efficientnet-lite0")
-    run("fit", "--head", "linear", "--run", "run")
+    state_after(EXTRACT, "fit --head linear --run run")
     return run
 
 

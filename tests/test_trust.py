@@ -50,24 +50,19 @@ def hash_of(path):
 
 
 @pytest.fixture
-def gift(folder, run):
+def gift(state_after):
     """A run of 60 rows with an encoder's code in its folder, and a store of that encoder."""
-    folder(60)
-    Path("gift").mkdir()
-    Path("gift/p.py").write_text(CODE)
-    run("extract", "--encoder", ENCODER)
-    run("fit", "--head", "linear", "--run", "fitted")
+    files = {"gift/p.py": CODE}
+    state_after(f"extract --encoder {ENCODER}", "fit --head linear --run fitted", files=files)
     for file in Path("fitted").iterdir():
         shutil.move(file, "gift")
     RAN.unlink()
 
 
 @pytest.fixture
-def plain(folder, run):
+def plain(state_after):
     """A run of 60 rows on glove-50 in `gift`, with harmful code in the folder."""
-    folder(60)
-    run("extract", "--encoder", "glove-50")
-    run("fit", "--head", "linear", "--features", "glove-50/mean", "--run", "gift")
+    state_after("extract --encoder glove-50", "fit --head linear --features glove-50/mean --run gift")
     Path("gift/p.py").write_text(CODE)
 
 
@@ -184,7 +179,7 @@ def test_the_code_that_runs_is_the_code_that_was_hashed(gift, run):
 
 
 @pytest.fixture
-def with_weights(folder, run, tmp_path):
+def with_weights(folder, run, tmp_path, fit_once):
     """A run in `gift` on features made with a local file of weights."""
     folder(60)
     file = vectors_file(tmp_path / "vectors.txt")
@@ -342,16 +337,15 @@ def test_a_link_inside_a_run_is_not_written_through(plain, run, place):
 
 
 @pytest.fixture
-def own_head(folder, run, monkeypatch):
+def own_head(state_after, monkeypatch):
     """A run in `gift` on glove-50, of a head whose code leaves a trace; the process does not trust it."""
-    folder(60)
-    run("extract", "--encoder", "glove-50")
     forget_code(monkeypatch)
-    Path("own.py").write_text(
+    code = (
         "from pathlib import Path\n\nfrom encode_once.classify.heads.linear import Linear\n\n"
         'Path("CODE_RAN").touch()\n\n\nclass Own(Linear):\n    "Another name."\n'
     )
-    run("fit", "--head", "own.py:Own", "--features", "glove-50/mean", "--run", "gift")
+    fit = "fit --head own.py:Own --features glove-50/mean --run gift"
+    state_after("extract --encoder glove-50", fit, files={"own.py": code})
     Path("own.py").unlink()
     RAN.unlink()
     forget_code(monkeypatch)
@@ -414,11 +408,9 @@ def test_code_that_a_file_names_as_its_head_runs_with_trust_only(plain, run, kin
     assert RAN.exists()
 
 
-def test_a_classifier_that_is_restored_as_it_was_saved_needs_trust(folder, run):
+def test_a_classifier_that_is_restored_as_it_was_saved_needs_trust(state_after, run):
     pytest.importorskip("skops")
-    folder(60)
-    run("extract", "--encoder", "glove-50")
-    run("fit", "--head", "sklearn.svm:SVC", "--run", "gift")
+    state_after("extract --encoder glove-50", "fit --head sklearn.svm:SVC --run gift")
     line = line_of(run("predict", "gift", status=1))
     assert "gift/weights.safetensors holds a classifier of scikit-learn" in line
     assert "pass --trust" in line

@@ -21,15 +21,12 @@ NEXT = re.compile(r"^next: encode-once (.+)$", re.MULTILINE)
 
 
 @pytest.fixture
-def fitted(folder, run, monkeypatch, fit_once):
+def fitted(state_after, monkeypatch, fit_once):
     """Data, a store and two runs; no network."""
     monkeypatch.setattr(catalogue, "answers", lambda site: False)
     monkeypatch.setattr("encode_once.cache.doctor.machine.TRIAL", 1 << 20)
-    root = folder(30, test_rows=3)
-    run("extract", "--encoder", "glove-50")
-    for head in ("linear", "knn"):
-        run("fit", "--head", head)
-    return root
+    commands = ("extract --encoder glove-50", "fit --head linear", "fit --head knn")
+    return state_after(*commands, n=30, test_rows=3)
 
 
 # A command, and the words of the next one.

@@ -94,5 +94,5 @@ def _read_packaged(path: Path) -> WordVectors:
     """The vectors of the registry package."""
     import pandas as pd
 
-    words = pd.read_parquet(path.with_name("glove_6B_index.parquet"))["index"]
-    return WordVectors({word: row for row, word in enumerate(words)}, np.load(path, mmap_mode="r"), [])
+    words = pd.read_parquet(path.with_name("glove_6B_index.parquet"))["index"].tolist()
+    return WordVectors(dict(zip(words, range(len(words)), strict=True)), np.load(path, mmap_mode="r"), [])

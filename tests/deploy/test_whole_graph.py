@@ -3,6 +3,7 @@
 import csv
 import json
 import runpy
+import shlex
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,19 +31,27 @@ pytestmark = pytest.mark.usefixtures("fit_once")
 
 
 @pytest.fixture
-def fitted(folder, run):
+def fitted(state_after, run):
     """A function that encodes a data folder with encoders and fits a run on features of theirs."""
-    folder(60)
 
-    def fit(encoders, features, *words, head="linear", status=0):
-        chosen = [word for name in encoders for word in ("--encoder", name)]
-        weights = [f"{name}=random" for name in encoders if name.startswith("timm:")]
-        run("extract", *chosen, *(word for file in weights for word in ("--weights", file)), status=status)
-        names = [word for name in features for word in ("--features", name)]
-        run("fit", "--head", head, *names, "--run", "run", *words)
+    def fit(encoders, features, *words, head="linear"):
+        state_after(shlex.join(extraction(encoders)), shlex.join(fitting(head, features, *words)))
         return run
 
     return fit
+
+
+def extraction(encoders):
+    weights = [f"{name}=random" for name in encoders if name.startswith("timm:")]
+    return [
+        "extract",
+        *(f"--encoder={name}" for name in encoders),
+        *(f"--weights={file}" for file in weights),
+    ]
+
+
+def fitting(head, features, *words):
+    return ["fit", "--head", head, *(f"--features={name}" for name in features), "--run", "run", *words]
 
 
 @pytest.fixture
@@ -107,8 +116,9 @@ def test_the_file_gives_what_predict_gives(fitted, new, encoders, features, inpu
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["single", "hierarchy"])
-def test_runs_of_every_kind_of_labels_give_what_predict_gives(fitted, new, kind):
+def test_runs_of_every_kind_of_labels_give_what_predict_gives(folder, run, new, kind):
     """With the encoder, without it, and by `Predictor`."""
+    folder(60)
     words, rows = ["--task", "single"], Path("input/train.csv").read_text().splitlines()
     if kind == "single":  # the first of the labels, of a row
         header, *lines = csv.reader(rows)
@@ -121,7 +131,8 @@ def test_runs_of_every_kind_of_labels_give_what_predict_gives(fitted, new, kind)
         Path("h.csv").write_text("child,parent\ndog,pet\ncat,pet\npet,thing\nboat,thing\n")
         words = ["--hierarchy", "h.csv"]
     feature = f"{VIT}+random/pooled"
-    run = fitted([VIT], [feature], *words)
+    run(*extraction([VIT]))
+    run(*fitting("linear", [feature], *words))
     run("export", "run", "--with-encoder", "-o", "model.onnx")
     run("export", "run", "-o", "vectors.onnx")
     photos, caption = new
@@ -157,7 +168,8 @@ def test_images_and_captions_of_a_language_model(fitted, new):
 
 
 @pytest.mark.slow
-def test_clip_with_both_towers(fitted, new, run):
+def test_clip_with_both_towers(folder, new, run):
+    folder(60)
     clip = "open_clip:ViT-S-32-alt"
     run("extract", "--encoder", clip, "--weights", f"{clip}=random")
     run("fit", "--head", "linear", "--features", f"{clip}+random", "--run", "run")
@@ -228,11 +240,12 @@ def test_without_the_store_generated_images_are_encoded_again(fitted, tmp_path):
     assert not (tmp_path / "store").exists()
 
 
-def test_rows_whose_image_cannot_be_decoded_are_left_out_and_counted(fitted):
+def test_rows_whose_image_cannot_be_decoded_are_left_out_and_counted(fitted, run):
     fitted([VIT], [f"{VIT}+random/pooled"])
     Path("input/data/7.png").write_bytes(b"no image")
     Path("input/data/9.png").write_bytes(b"no image either")
-    run = fitted([VIT], [f"{VIT}+random/pooled"], "--overwrite", status=1)
+    run(*extraction([VIT]), status=1)
+    run(*fitting("linear", [f"{VIT}+random/pooled"], "--overwrite"))
     result = run("export", "run", "--with-encoder", "--check", 60, "--json")
     assert "not compared: 2 rows, whose images cannot be decoded" in result.stderr
     assert json.loads(result.stdout)["rows"] == 58
