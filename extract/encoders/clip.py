@@ -53,6 +53,7 @@ class Checkpoint:
             {**published, "size": config["vision_cfg"]["image_size"]},
         )
         self.context_length = config["text_cfg"].get("context_length", 77)
+        self.tokenizer = config["text_cfg"].get("hf_tokenizer_name", "")  # on the hub; "": open_clip has it
 
     def spec(self, **tower: str | int) -> dict[str, str | int | float | bool]:
         """Everything that determines a tower's values."""
@@ -156,14 +157,17 @@ class ClipCaptions(Tower):
         import open_clip
 
         self.device = device
-        self.model = self._checkpoint.model.to(device)
-        with weights_errors(f"{self._checkpoint.name}: its tokenizer could not be downloaded"):
+        repository = self._checkpoint.tokenizer
+        problem = f"{self._checkpoint.name}: its tokenizer {repository} could not be downloaded"
+        remedy = f"copy {repository} from the Hugging Face cache of a machine with network access"
+        with weights_errors(problem, remedy):
             # One per context: tokenizers of transformers keep it as state that threads share.
             self._tokenizers = [
                 open_clip.get_tokenizer(self._checkpoint.arch, context_length=length)
                 for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
             ]
         self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
+        self.model = self._checkpoint.model.to(device)
 
     @property
     def tokenizer(self) -> Any:

