@@ -52,7 +52,7 @@ from encode_once.cache.options import (
 )
 from encode_once.cache.process import keep_freed_memory
 from encode_once.cache.terminal import one_line, printable, short_list, short_path
-from encode_once.cache.text_table import table_text
+from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
@@ -453,12 +453,12 @@ def recipe_list(sources: dict[str, Any], as_json: bool) -> None:
       encode-once recipe list --weights glove-100=glove.6B.100d.txt
     """
     from encode_once.classify.experiments.recipes import all_recipes
-    from encode_once.classify.experiments.recipes.tables import listing
+    from encode_once.classify.experiments.recipes.tables import listed_cells
 
     recipes = all_recipes()
     runner, _ = _recipe_runner(recipes, **sources)
     rows = [runner.listed(recipe) for recipe in recipes]
-    print_result(rows, as_json, lambda: listing(rows))
+    print_result(rows, as_json, lambda: table_text(list(map(listed_cells, rows))))
     say_next("recipe", "run", next((row["recipe"] for row in rows if row["runs"]), "tfidf-linear"))
 
 
@@ -498,7 +498,7 @@ def recipe_run(
     """
     from encode_once.classify.experiments.recipes import find
     from encode_once.classify.experiments.recipes.run import failed
-    from encode_once.classify.experiments.recipes.tables import markdown, text
+    from encode_once.classify.experiments.recipes.tables import run_cells
 
     recipes = find(names, trust=trust, log=say)
     runner, provider = _recipe_runner(recipes, **sources, trust=trust, device=device, **inputs)
@@ -506,7 +506,7 @@ def recipe_run(
         warn(provider.read().warnings)
     ready = runner.prepare(recipes, lambda features: say(f"encoding {', '.join(features)}"))
     rows = runner.run(ready, runs, split, refit=refit, log=say)
-    print_result(rows, as_json, lambda: markdown(rows) if md else text(rows))
+    print_result(rows, as_json, lambda: (markdown_text if md else table_text)(list(map(run_cells, rows))))
     if lines := failed(names, recipes, rows):
         raise click.ClickException(printable("\n".join(lines)))
     say_next("recipe", "show", names[0] if names[0] != "all" else recipes[0].name)

@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from encode_once.cache import DataError
 from encode_once.cache.terminal import Log
@@ -16,21 +15,18 @@ from encode_once.classify import heads
 from encode_once.classify.data.labels import MULTI
 from encode_once.classify.decisions.objectives import BY_HAND
 from encode_once.classify.evaluation.intervals import differences, in_tables
-from encode_once.classify.experiments import leaderboard
-from encode_once.classify.experiments.folder import TECHNICAL
+from encode_once.classify.experiments.leaderboard import TECHNICAL, Row, figures, save, with_intervals
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import Trial, TrialRunner, with_intervals
+from encode_once.classify.experiments.trial import Trial, TrialRunner, option
 from encode_once.classify.runs.asked import asked, check_files
 from encode_once.classify.runs.predict import fitted_store, own_folder, sources
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec, code_key
 
-CHANGE = "_change"
-
 
 def ablate(
     run: Run, folder: str | Path | None = None, log: Log = lambda line: None, *, trust: bool = False
-) -> list[dict[str, Any]]:
+) -> list[Row]:
     """Fit all variants of a run that do not exist yet; return a row for the run and one for each variant.
 
     Args:
@@ -57,17 +53,16 @@ def ablate(
             "with it: fit it again"
         )
     spec = asked(run)
-    whole = Trial.of(run, spec)
-    rows = [{"changed": "nothing", **whole.figures(), **with_intervals({}, {}, CHANGE)}]
-    changes = [*variants(spec)]
-    trials = run_all(
-        TrialRunner(store, folder), [Task([variant], name=changed) for changed, variant in changes], log
-    )
-    for (changed, _), trial in zip(changes, trials, strict=True):
+    whole, changed = Trial.of(run, spec), dict(variants(spec))
+    tasks = [Task([variant], name=change) for change, variant in changed.items()]
+    rows = []
+    for change, trial in zip(
+        ["nothing", *changed], [whole, *run_all(TrialRunner(store, folder), tasks, log)], strict=True
+    ):
         if not trial.error and trial.rows != whole.rows:
             raise DataError(f"{spec.data} is not what it was when {run.path} was fitted: fit it again")
-        rows.append({"changed": changed, **trial.figures(), **_changes(trial, whole)})
-    leaderboard.save(folder, "ablation", rows)
+        rows.append({"changed": change, **figures(trial), **_changes(trial, whole)})
+    save(folder, "ablation", rows)
     return rows
 
 
@@ -76,24 +71,23 @@ def variants(spec: FitSpec) -> Iterator[tuple[str, FitSpec]]:
     for dropped in spec.features if len(spec.features) > 1 else ():
         yield f"without {dropped}", replace(spec, features=[f for f in spec.features if f != dropped])
     defaults = heads.defaults_of(spec.head)
-    for option, value in spec.options.items():
-        if option in TECHNICAL | {"loss"} or json.dumps(value) == json.dumps(defaults[option]):
+    for name, value in spec.options.items():
+        if name in TECHNICAL | {"loss"} or json.dumps(value) == json.dumps(defaults[name]):
             continue
-        others = {name: kept for name, kept in spec.options.items() if name != option}
-        before, after = leaderboard.option(option, value), leaderboard.option(option, defaults[option])
-        yield f"{after}, not {before.partition('=')[2]}", replace(spec, options=others)
+        others = {other: kept for other, kept in spec.options.items() if other != name}
+        before = option(name, value).partition("=")[2]
+        yield f"{option(name, defaults[name])}, not {before}", replace(spec, options=others)
     for loss in heads.class_of(spec.head).LOSSES if spec.task == MULTI else ():
         if loss != spec.options.get("loss", defaults["loss"]):
             yield f"loss={loss}", replace(spec, options={**spec.options, "loss": loss})
 
 
-def _changes(trial: Trial, whole: Trial) -> dict[str, Any]:
-    """How far each metric is from that of the whole run, with intervals; None if fitting failed."""
-    if trial.metrics is None or whole.metrics is None:
-        return with_intervals({}, {}, CHANGE)
+def _changes(trial: Trial, whole: Trial) -> Row:
+    """How far each metric is from that of the whole run, with intervals; None if there is no difference."""
     changes: dict[str, float] = {}
-    for name in in_tables(trial.metrics):
-        value, before = trial.metrics[name], whole.metrics.get(name)
-        if value is not None and before is not None:
-            changes[name] = value - before
-    return with_intervals(changes, differences(trial.draws, whole.draws), CHANGE)
+    if trial is not whole and trial.metrics and whole.metrics:
+        for name in in_tables(trial.metrics):
+            after, before = trial.metrics[name], whole.metrics.get(name)
+            if after is not None and before is not None:
+                changes[name] = after - before
+    return with_intervals(changes, differences(trial.draws, whole.draws), "_change")

@@ -161,11 +161,14 @@ def experiment_run(
       encode-once experiment run experiment.toml --jobs 4 --folder runs/first
     """
     from encode_once.cache import Store
-    from encode_once.classify.experiments.toml_file import check_stores, load_experiments
+    from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments, of_file
+    from encode_once.classify.experiments.trial import TrialRunner
 
     boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
-    experiments = load_experiments(file, trust=trust, log=say)
-    check_stores(file, store)  # before the first variant is fitted
+    experiments = load_experiments(file, ExperimentFile, trust=trust, log=say)
+    for experiment in experiments:  # before the first variant is fitted
+        with of_file(file, experiment.variant):
+            experiment.tasks(TrialRunner(Store(store or experiment.store), Path()))
     for experiment in experiments:
         place = folder or Path(experiment.folder or f"runs/{file.stem}")
         failed = [row for row in boards.get(place, ()) if row["error"]]
@@ -184,11 +187,12 @@ def recipe_show(name: str, as_json: bool) -> None:
     Example:
       encode-once recipe show glove-bilstm
     """
-    from encode_once.classify.experiments.recipes import find, text_of
+    from encode_once.classify.experiments.recipes import find
 
     recipes = find([name])
-    content = [asdict(recipe) | {"path": str(recipe.path)} for recipe in recipes]
-    print_result(content, as_json, lambda: text_of(recipes))
+    paths = dict.fromkeys(Path(recipe.path) for recipe in recipes)
+    content = [{"name": recipe.name, **asdict(recipe)} for recipe in recipes]
+    print_result(content, as_json, lambda: "\n".join(path.read_text(encoding="utf-8") for path in paths))
     say_next("recipe", "run", name)
 
 

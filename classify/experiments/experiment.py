@@ -1,7 +1,7 @@
 """Many runs in one table: heads × options × sets of features × data × splits × seeds."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from itertools import combinations, product
 from pathlib import Path
@@ -18,13 +18,13 @@ from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, metric_named
-from encode_once.classify.evaluation.metrics import MetricName, Metrics, to_rank
-from encode_once.classify.experiments import leaderboard, search
+from encode_once.classify.evaluation.metrics import MetricName, to_rank
+from encode_once.classify.experiments import search
 from encode_once.classify.experiments.available import AvailableFeatures
-from encode_once.classify.experiments.folder import newest, runs_in, spec_text
+from encode_once.classify.experiments.leaderboard import earlier, ranked, save
 from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import Trial, TrialRunner
-from encode_once.classify.runs.asked import asked, hierarchy_of
+from encode_once.classify.experiments.trial import TrialRunner, spec_text
+from encode_once.classify.runs.asked import hierarchy_of
 from encode_once.classify.spec import DECISION_DEFAULTS, FitSpec, decision_from, decision_of
 
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
@@ -36,6 +36,11 @@ class HeadGrid(NamedTuple):
     head: str
     grid: Mapping[str, Sequence[Any]]  # option → values, in all combinations
     sets: Sequence[str] = ()
+
+    @property
+    def options(self) -> Iterator[dict[str, Any]]:
+        """All combinations of values."""
+        return (dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values()))
 
     def check(self) -> None:
         """Raise for an unknown head or option, or one without values."""
@@ -104,9 +109,13 @@ class Experiment:
         return metric_named(self.by) if self.by else metric_of(self.decision)
 
     @property
-    def named_sets(self) -> Mapping[str, str | list[str]]:
-        """The sets of features by name; the name of a kind is its own."""
-        return {kind: kind for kind in self.sets} if isinstance(self.sets, list) else self.sets
+    def named_sets(self) -> dict[str, tuple[str, Sequence[str]]]:
+        """The sets of features: name → kind, and the features to choose from; a kind has its own name."""
+        sets = {kind: kind for kind in self.sets} if isinstance(self.sets, list) else self.sets
+        return {
+            name: (content, self.features) if isinstance(content, str) else ("all", content)
+            for name, content in sets.items()
+        }
 
     @property
     def seed_list(self) -> Sequence[int]:
@@ -127,7 +136,18 @@ class Experiment:
         if self.options:
             raise DataError("[options] are those of `head`; options of several heads go to [heads.NAME]")
         tables = {name: {} for name in self.heads} if isinstance(self.heads, list) else self.heads
-        return [_grid(name, table) for name, table in tables.items()]
+        return [
+            HeadGrid(
+                table.get("head", name),
+                {
+                    option: listed(values)
+                    for option, values in table.items()
+                    if option not in ("head", "sets")
+                },
+                listed(table.get("sets", [])),
+            )
+            for name, table in tables.items()
+        ]
 
     def check(self) -> None:
         """Raise for what is wrong before anything is fitted.
@@ -141,8 +161,8 @@ class Experiment:
             for name in entry.sets:
                 if name not in self.named_sets:
                     raise unknown_name("set of features", name, self.named_sets)
-        for kind in self.named_sets.values():
-            if isinstance(kind, str) and kind not in KINDS:
+        for kind, _ in self.named_sets.values():
+            if kind not in KINDS:
                 raise unknown_name("kind of sets of features", kind, KINDS)
         if not self.seed_list or min(self.seed_list) < 0:
             raise DataError(f"seeds = {self.seeds}: use a number from 1 on, or a list of numbers from 0 on")
@@ -153,37 +173,12 @@ class Experiment:
                 search.check([entry.head for entry in self.grids], spec.split)
         assert self.metric  # raises for an unknown one
 
-    def check_store(self, store: Store) -> None:
-        """Raise for names that the store does not have, before anything is fitted.
-
-        Raises:
-            EncodeOnceError: there is no such table, label, class or feature.
-        """
-        self._check_labels(TrialRunner(store, Path()))
-        self.tasks(store, lambda line: None)
-
-    def _check_labels(self, runner: TrialRunner) -> None:
-        for spec in self.specs():
-            table = runner.table(spec)
-            labels_to_learn(table, spec.only_classes, Hierarchy(spec.hierarchy))
-
     def specs(self) -> Iterator[FitSpec]:
         """For each data and split, what all runs have in common; head and options are yet to be set."""
+        names = [field.name for field in fields(FitSpec) if field.name not in ("head", "options", "seed")]
+        shared = {name: getattr(self, name) for name in names} | {"hierarchy": self.pairs}
         for data, split in product(listed(self.data) or [None], listed(self.split)):
-            yield FitSpec(
-                features=self.features,
-                split=split,
-                groups=self.groups,
-                decision=self.decision,
-                tune_on=self.tune_on,
-                validation=self.validation,
-                data=data,
-                scale=self.scale,
-                task=self.task,
-                labels=self.labels,
-                only_classes=self.only_classes,
-                hierarchy=self.pairs,
-            )
+            yield FitSpec(**shared | {"data": data, "split": split})
 
     @cached_property
     def pairs(self) -> Sequence[Sequence[str]]:
@@ -192,44 +187,39 @@ class Experiment:
             return hierarchy_of(Path(self.hierarchy)) if self.hierarchy else ()
         return self.hierarchy
 
-    def tasks(self, store: Store, log: Log) -> list[Task]:
+    def tasks(self, runner: TrialRunner, log: Log = lambda line: None) -> list[Task]:
         """All that is to be fitted, each once.
 
         log: called with a line about each feature that is replaced.
 
         Raises:
-            EncodeOnceError: a feature is unknown, or the store has none.
+            EncodeOnceError: the store has no such table, label, class or feature.
         """
-        used = self._used(store, log)
-        sets = {name: self._features(store, content, used) for name, content in self.named_sets.items()}
+        for spec in self.specs():
+            labels_to_learn(runner.table(spec), spec.only_classes, Hierarchy(spec.hierarchy))
+        sets = self._feature_sets(runner.store, log)
         tasks: dict[str, Task] = {}
         for shared, entry in product(self.specs(), self.grids):
             chosen = [features for name in entry.sets or sets for features in sets[name]]
-            for features, values in product(chosen, product(*entry.grid.values())):
-                options = dict(zip(entry.grid, values, strict=True))
+            for features, options in product(chosen, entry.options):
                 spec = replace(shared, head=entry.head, features=features, options=options)
                 tasks |= {" ".join(map(spec_text, task.specs)): task for task in self._seeded(spec)}
         if not tasks:
-            kinds = ", ".join(map(str, self.named_sets.values()))
+            kinds = ", ".join(dict.fromkeys(kind for kind, _ in self.named_sets.values()))
             raise DataError(f"no set of features is left of the kinds {kinds}")
         return [*tasks.values()]
 
-    def _used(self, store: Store, log: Log) -> Mapping[str, str]:
-        """Name of a feature → the feature of the store that it is, or that replaces it."""
-        sets = [content for content in self.named_sets.values() if not isinstance(content, str)]
-        names = dict.fromkeys(name for content in [self.features, *sets] for name in content)
+    def _feature_sets(self, store: Store, log: Log) -> dict[str, list[tuple[str, ...]]]:
+        """The sets of features by the names of `named_sets`; what replaces a feature is in its place."""
+        names = dict.fromkeys(name for _, of_kind in self.named_sets.values() for name in of_kind)
         available = AvailableFeatures(store).find([*names], self.instead)
         for name, other in available.replaced.items():
             log(f"{other} replaces {name}, which is not in {store.path}")
-        return available.used
-
-    def _features(
-        self, store: Store, content: Sequence[str] | str, used: Mapping[str, str]
-    ) -> list[tuple[str, ...]]:
-        """The sets of features that a list of names, or a kind, stands for."""
-        kind, names = (content, self.features) if isinstance(content, str) else ("all", content)
-        sources = featuring.choose(store, [used.get(name, name) for name in names])
-        return feature_sets([source.name for source in sources], kind)
+        sets = {}
+        for name, (kind, of_kind) in self.named_sets.items():
+            sources = featuring.choose(store, [available.used.get(feature, feature) for feature in of_kind])
+            sets[name] = feature_sets([source.name for source in sources], kind)
+        return sets
 
     def _seeded(self, spec: FitSpec) -> Iterator[Task]:
         """A spec with each seed: together if the seed may change nothing, so that one fit may be enough.
@@ -260,19 +250,12 @@ class Experiment:
         for problem in () if self.features else store.problems():  # with features that may be meant
             log(f"warning: {problem}")
         runner = TrialRunner(store, folder)
-        self._check_labels(runner)
-        trials = run_all(runner, self.tasks(store, log), log, jobs)
+        trials = run_all(runner, self.tasks(runner, log), log, jobs)
         if any(trial.metrics and to_rank(trial.metrics, self.metric) != self.metric for trial in trials):
             log(f"{self.metric} does not apply to the labels of some runs: these are ranked by micro_f1")
         rows = ranked([*trials, *earlier(folder, trials, log)], self.metric)
-        leaderboard.save(folder, "leaderboard", rows)
+        save(folder, "leaderboard", rows)
         return rows
-
-
-def _grid(name: str, table: Mapping[str, Any]) -> HeadGrid:
-    """`head` and `sets` of a head's table are no options."""
-    grid = {option: listed(value) for option, value in table.items() if option not in ("head", "sets")}
-    return HeadGrid(table.get("head", name), grid, listed(table.get("sets", [])))
 
 
 def listed(value: Any) -> list[Any]:
@@ -292,34 +275,3 @@ def metric_of(decision: DecisionSpec) -> MetricName:
     by_thresholds = f"{Objective.of(decision.objective).measure}_f1"
     objective = {"expected-f1": "samples_f1", "argmax": "micro_f1"}.get(decision.decide, by_thresholds)
     return next((name for name in METRICS if name == objective), "micro_f1")
-
-
-def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:
-    """The trials of the other runs in a folder, of several with the same spec the newest one."""
-    runs, errors = runs_in(folder, without=[Path(trial.run).name for trial in trials])
-    specs = {trial.asked for trial in trials}
-    kept = [run for run in newest(runs) if spec_text(asked(run)) not in specs]
-    left_out = {"cannot be read": len(errors), "have the settings of newer ones": len(runs) - len(kept)}
-    for why, count in left_out.items():
-        if count:
-            log(f"{folder}: {count} runs are not in the leaderboard: they {why}")
-    return [Trial.of(run) for run in kept]
-
-
-def ranked(trials: Sequence[Trial], by: MetricName) -> list[dict[str, Any]]:
-    """The rows of a leaderboard, the best first; trials on the same eval rows are together."""
-    eval_rows = [*dict.fromkeys(trial.rows for trial in trials if trial.rows), ""]
-    order = sorted(trials, key=lambda t: (eval_rows.index(t.rows), -(value(t.metrics, by) or -1)))
-    return [_row(trial, by) for trial in order]
-
-
-def _row(trial: Trial, by: MetricName) -> dict[str, Any]:
-    spec = trial.spec
-    settings = dict(spec.options) | ({"seed": spec.seed} if spec.seed else {})
-    row = {"head": spec.head, "features": list(spec.features), "settings": settings}
-    return row | trial.figures() | {f"inner_{by}": value(trial.validation, by), "eval_rows": trial.rows[:12]}
-
-
-def value(metrics: Metrics | None, name: MetricName) -> float | None:
-    """A metric, or what ranks in its place, if there are metrics."""
-    return metrics[to_rank(metrics, name)] if metrics else None

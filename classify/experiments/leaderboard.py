@@ -1,32 +1,96 @@
-"""The tables of `sweep` and `ablate`: on the terminal, as Markdown and as JSON."""
+"""The runs of a folder, ranked: as rows, on the terminal, as Markdown and as JSON."""
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from encode_once.cache.errors import collected
 from encode_once.cache.format.atomic import replacing, write_json
+from encode_once.cache.terminal import Log
 from encode_once.cache.text_table import markdown_text, table_text
-from encode_once.classify.evaluation.intervals import RANKING
-from encode_once.classify.evaluation.tables import with_interval
-from encode_once.classify.spec import FitSpec
+from encode_once.classify.arrays import FloatArray
+from encode_once.classify.evaluation.intervals import RANKING, in_tables, interval
+from encode_once.classify.evaluation.metrics import MetricName, Metrics, to_rank
+from encode_once.classify.evaluation.tables import about, with_interval
+from encode_once.classify.experiments.trial import Trial, option, spec_text
+from encode_once.classify.heads import FILLED_IN
+from encode_once.classify.runs.asked import asked
+from encode_once.classify.runs.loading import load_run
+from encode_once.classify.runs.run import Run
 
+TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 Row = dict[str, Any]
 
 
-def option(name: str, value: Any) -> str:
-    """An option as `--set` takes it, numbers to four digits."""
-    if isinstance(value, float):
-        return f"{name}={value:.4g}"
-    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+def runs_in(folder: Path, without: Collection[str] = ()) -> tuple[list[Run], list[str]]:
+    """The runs of a folder but those of these names, and why others cannot be read."""
+    runs, errors = list[Run](), list[str]()
+    for file in sorted(folder.glob("*/run.json")):
+        if file.parent.name not in without:
+            with collected(errors):
+                runs.append(load_run(file.parent))
+    return runs, errors
 
 
-def title(spec: FitSpec) -> str:
-    """What a trial is called: head, options and features, if named, and a seed other than 0."""
-    options = map(option, spec.options, spec.options.values())
-    seed = [f"seed={spec.seed}"] if spec.seed else []
-    features = ["on", " + ".join(spec.features)] if spec.features else []
-    return " ".join([spec.head, *options, *seed, *features])
+def newest(runs: Sequence[Run]) -> list[Run]:
+    """Of runs of the same spec, see `asked`, only the newest; in the order given."""
+    by_age = sorted(runs, key=lambda run: (run.record.created, str(run.path)))
+    kept = {id(run) for run in {spec_text(asked(run)): run for run in by_age}.values()}
+    return [run for run in runs if id(run) in kept]
+
+
+def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:
+    """The trials of the other runs in a folder, of several with the same spec the newest one."""
+    runs, errors = runs_in(folder, without=[Path(trial.run).name for trial in trials])
+    specs = {spec_text(trial.asked) for trial in trials if trial.asked}
+    kept = [run for run in newest(runs) if spec_text(asked(run)) not in specs]
+    left_out = {"cannot be read": len(errors), "have the settings of newer ones": len(runs) - len(kept)}
+    for why, count in left_out.items():
+        if count:
+            log(f"{folder}: {count} runs are not in the leaderboard: they {why}")
+    return [Trial.of(run) for run in kept]
+
+
+def ranked(trials: Sequence[Trial], by: MetricName) -> list[Row]:
+    """The rows of a leaderboard, the best first; trials on the same eval rows are together."""
+    eval_rows = [*dict.fromkeys(trial.rows for trial in trials if trial.rows), ""]
+    order = sorted(trials, key=lambda t: (eval_rows.index(t.rows), -(value(t.metrics, by) or -1)))
+    return [
+        {
+            "head": trial.spec.head,
+            "features": list(trial.spec.features),
+            "settings": dict(trial.spec.options) | ({"seed": trial.spec.seed} if trial.spec.seed else {}),
+            **figures(trial),
+            f"inner_{by}": value(trial.validation, by),
+            "eval_rows": trial.rows[:12],
+        }
+        for trial in order
+    ]
+
+
+def value(metrics: Metrics | None, name: MetricName) -> float | None:
+    """A metric, or what ranks in its place, if there are metrics."""
+    return metrics[to_rank(metrics, name)] if metrics else None
+
+
+def figures(trial: Trial) -> Row:
+    """Each metric with its interval; then seconds, the rows measured on, folder, warnings and error."""
+    return with_intervals(trial.metrics or {}, trial.draws) | {
+        "seconds": trial.seconds,
+        "measured": about(trial.metrics) if trial.metrics else None,
+        "run": trial.run,
+        "warnings": trial.metrics["warnings"] if trial.metrics else [],
+        "error": trial.error,
+    }
+
+
+def with_intervals(values: Mapping[str, Any], draws: Mapping[str, FloatArray], suffix: str = "") -> Row:
+    """Each metric's value and interval, as NAME and NAME_interval; None if there is none."""
+    row: Row = {}
+    for name in in_tables(values):
+        row[f"{name}{suffix}"] = values.get(name)
+        row[f"{name}{suffix}_interval"] = interval(draws[name], values.get(name)) if name in draws else None
+    return row
 
 
 def text(rows: Sequence[Row]) -> str:

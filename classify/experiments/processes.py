@@ -5,7 +5,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
@@ -14,9 +15,7 @@ from encode_once.cache import DataError
 from encode_once.cache.process import keep_freed_memory
 
 Item = TypeVar("Item")
-Work = Callable[
-    [Item, Callable[[Any], None]], None
-]  # (item, send) → None; `send` takes what is to be yielded
+Work = Callable[[Item], Iterable[Any]]  # item → messages
 # What the libraries read that start threads: OpenMP (torch, LightGBM), BLAS, and joblib (scikit-learn).
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
 
@@ -24,7 +23,7 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_M
 def in_processes(
     setup: Callable[[], Work[Item]], items: Sequence[Item], jobs: int
 ) -> Iterator[tuple[int, Any]]:
-    """The number of an item with each message that the work on it sends, and with None when it ends.
+    """The number of an item with each message that the work on it yields, and with None when it ends.
 
     Each process calls `setup` once, and takes the next item when it is free. Its libraries use as many
     threads as are its share of the cores.
@@ -32,31 +31,33 @@ def in_processes(
     Raises:
         DataError: a process ended.
     """
-    waiting = [*reversed([*enumerate(items)])]
-    workers = _started(setup, jobs)
+    waiting = deque(enumerate(items))
     number_of: dict[Any, int] = {}  # connection to a process → the number of its item
-
-    def send_next(pipe: Any) -> None:
-        number_of[pipe], item = waiting.pop()
-        pipe.send(item)
-
+    workers = _started(setup, jobs)
+    free = [*workers]
     try:
-        for pipe in workers:
-            send_next(pipe)
-        while number_of:
+        while waiting or number_of:
+            while waiting and free:
+                pipe = free.pop()
+                number_of[pipe], item = waiting.popleft()
+                pipe.send(item)
             for pipe in _ready(number_of):
-                message = _received(pipe)
+                message = pipe.recv()
                 yield number_of[pipe], message
                 if message is None:
+                    free.append(pipe)
                     del number_of[pipe]
-                    send_next(pipe) if waiting else pipe.close()  # which ends the process
-    except BaseException:
-        for process in workers.values():
-            process.terminate()
-        raise
+    except (EOFError, ConnectionError) as error:
+        raise DataError("a process of --jobs ended: use fewer, if memory ran out") from error
     finally:
         for process in workers.values():
+            process.terminate()
+        for process in workers.values():
             process.join()
+
+
+def _ready(pipes: Iterable[Any]) -> list[Any]:
+    return connection.wait([*pipes])
 
 
 def _started(setup: Any, jobs: int) -> dict[Any, Any]:
@@ -73,19 +74,8 @@ def _started(setup: Any, jobs: int) -> dict[Any, Any]:
     return workers
 
 
-def _ready(pipes: Mapping[Any, int]) -> list[Any]:
-    return connection.wait([*pipes])
-
-
-def _received(pipe: Any) -> Any:
-    try:
-        return pipe.recv()
-    except EOFError as error:
-        raise DataError("a process of --jobs ended: use fewer, if memory ran out") from error
-
-
 def _work(pipe: Any, setup: Any) -> None:
-    """Work on the items that come through a pipe, until it is closed."""
+    """Work on the items that come through a pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that libraries remove their semaphores
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -93,11 +83,8 @@ def _work(pipe: Any, setup: Any) -> None:
     keep_freed_memory()
     work = setup()
     while True:
-        try:
-            item = pipe.recv()
-        except EOFError:
-            return
-        work(item, pipe.send)
+        for message in work(pipe.recv()):
+            pipe.send(message)
         pipe.send(None)
 
 

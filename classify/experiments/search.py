@@ -7,19 +7,17 @@ because each is drawn with a seed that its number decides.
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib import import_module
 from typing import Any
 
 from encode_once.cache import DataError, UsageError
-from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.evaluation.metrics import MetricName, to_rank
-from encode_once.classify.experiments.leaderboard import title
-from encode_once.classify.experiments.trial import Trial, TrialRunner
-from encode_once.classify.heads.search_space import Range, Space
+from encode_once.classify.experiments.trial import Trial, TrialRunner, title
+from encode_once.classify.heads.search_space import Range
 from encode_once.classify.spec import FitSpec
 
 
@@ -38,45 +36,39 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
-def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: Log) -> Trial:
-    """The best of a number of trials; options that the spec sets are not varied.
+def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName) -> Generator[str, None, Trial]:
+    """The best of a number of trials, about each of which it yields a line.
 
-    Metrics on the eval rows do not affect the choice. A head without options to search is fitted once.
+    Options that the spec sets are not varied. Metrics on the eval rows do not affect the choice. A head
+    without options to search is fitted once.
     """
     space = {
         name: values for name, values in heads.class_of(spec.head).SPACE.items() if name not in spec.options
     }
     if not space:
         return runner.attempt(spec)
-    optuna = _optuna()
-    with _quiet(optuna):
-        return _best(optuna, space, runner, spec, trials, by, log)
-
-
-def _best(
-    optuna: Any, space: Space, runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName, log: Log
-) -> Trial:
-    tried = replace(runner, folder=runner.folder / "search")
-    tried.folder.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=f"sqlite:///{tried.place(spec).resolve()}.sqlite",
-        study_name=f"{json.dumps(asdict(spec.decision), sort_keys=True)} {by}",
-        direction="maximize",
-        load_if_exists=True,
-    )
+    optuna, tried = _optuna(), replace(runner, folder=runner.folder / "search")
     complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
-    while (number := len(study.get_trials(states=(complete, failed)))) < trials:
-        study.sampler = optuna.samplers.TPESampler(seed=spec.seed + number)
-        asked = study.ask()
-        options = {name: _suggested(asked, name, values) for name, values in space.items()}
-        asked.set_user_attr("options", options)
-        trial = tried.attempt(_with(spec, options))
-        shown = to_rank(trial.validation, by) if trial.validation else by
-        score = trial.validation[shown] if trial.validation else None
-        outcome = trial.error or f"{shown} {score or 0:.3f} on the validation rows"
-        log(f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}")
-        study.tell(asked, score, state=failed if score is None else complete)
-    ended = study.get_trials(states=(complete, failed))
+    tried.folder.mkdir(parents=True, exist_ok=True)
+    with _quiet(optuna):
+        study = optuna.create_study(
+            storage=f"sqlite:///{tried.place(spec).resolve()}.sqlite",
+            study_name=f"{json.dumps(asdict(spec.decision), sort_keys=True)} {by}",
+            direction="maximize",
+            load_if_exists=True,
+        )
+        while (number := len(study.get_trials(states=(complete, failed)))) < trials:
+            study.sampler = optuna.samplers.TPESampler(seed=spec.seed + number)
+            asked = study.ask()
+            options = {name: _suggested(asked, name, values) for name, values in space.items()}
+            asked.set_user_attr("options", options)
+            trial = tried.attempt(_with(spec, options))
+            shown = to_rank(trial.validation, by) if trial.validation else by
+            score = trial.validation[shown] if trial.validation else None
+            outcome = trial.error or f"{shown} {score or 0:.3f} on the validation rows"
+            study.tell(asked, score, state=failed if score is None else complete)
+            yield f"trial {number + 1}/{trials} {title(trial.spec)}: {outcome}"
+        ended = study.get_trials(states=(complete, failed))
     chosen = max(ended, key=lambda trial: -1 if trial.value is None else trial.value)
     best_spec = _with(spec, chosen.user_attrs["options"])
     return runner.attempt(best_spec, [tried.place(best_spec)])

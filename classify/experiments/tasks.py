@@ -8,17 +8,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from statistics import mean
 
 from encode_once.cache import Store
 from encode_once.cache.command_line import command_line, running
 from encode_once.cache.terminal import Log
 from encode_once.classify.evaluation.metrics import MetricName, to_rank
 from encode_once.classify.experiments import search
-from encode_once.classify.experiments.leaderboard import title
 from encode_once.classify.experiments.processes import in_processes
-from encode_once.classify.experiments.trial import Trial, TrialRunner
+from encode_once.classify.experiments.trial import Trial, TrialRunner, title
 from encode_once.classify.spec import FitSpec
 
 
@@ -44,18 +44,18 @@ class Task:
     others: str = ""
     refit: bool = False
 
-    def run(self, runner: TrialRunner, log: Log) -> Iterator[Trial]:
-        """The trials of the specs, of the first alone if another seed would give the same."""
+    def run(self, runner: TrialRunner) -> Iterator[Trial | str]:
+        """The trials of the specs, of the first alone if another seed would give the same; and lines."""
         for spec in self.specs:
             started = time.monotonic()
             if self.trials:
-                trial = replace(search.best(runner, spec, self.trials, self.by, log), kept=False)
+                trial = replace((yield from search.best(runner, spec, self.trials, self.by)), kept=False)
             else:
                 others = sorted(self.place.parent.glob(self.others)) if self.place and self.others else []
                 trial = runner.attempt(spec, others, self.place, refit=self.refit)
             yield replace(trial, elapsed=time.monotonic() - started)
             if len(self.specs) > 1 and runner.is_fixed(trial, self.redraw):
-                log(f"{title(trial.spec)}: fitted once, as {spec.head} gives the same with every seed")
+                yield f"{title(trial.spec)}: fitted once, as {spec.head} gives the same with every seed"
                 return
 
 
@@ -65,17 +65,40 @@ def run_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1)
     log: called with a line about each trial, and the time left.
     jobs: number of processes; each gets its share of the cores.
     """
+    jobs = min(jobs, len(tasks))
     progress = Progress(tasks, log, jobs)
     trials: list[list[Trial]] = [[] for _ in tasks]
-    done = _in_processes if min(jobs, len(tasks)) > 1 else _in_turn
-    for number, trial in done(runner, tasks, log, min(jobs, len(tasks))):
-        if trial is None:
+    if jobs > 1:
+        setup = partial(_worker, str(runner.store.path), str(runner.folder), command_line())
+        messages = in_processes(setup, tasks, jobs)
+    else:
+        messages = (
+            (n, message) for n, task in enumerate(tasks) for message in chain(task.run(runner), [None])
+        )
+    for number, message in messages:
+        if isinstance(message, str):
+            log(message)
+        elif message is None:
             progress.skip(tasks[number].specs[len(trials[number]) :])
         else:
-            trials[number].append(trial)
-            progress.report(trial, tasks[number])
+            trials[number].append(message)
+            progress.report(message, tasks[number])
     progress.end()
     return [trial for of_task in trials for trial in of_task]
+
+
+def _worker(store: str, folder: str, command: str) -> Callable[[Task], Iterator[Trial | str]]:
+    """What a process does with each task; it reads each table once.
+
+    command: the command line of the process that started it, which runs record.
+    """
+    runner = TrialRunner(Store(store), Path(folder))
+
+    def run(task: Task) -> Iterator[Trial | str]:
+        with running(command):
+            yield from task.run(runner)
+
+    return run
 
 
 class Progress:
@@ -83,8 +106,8 @@ class Progress:
 
     def __init__(self, tasks: Sequence[Task], log: Log, jobs: int) -> None:
         self._left = [spec.head for task in tasks for spec in task.specs]
-        self._total, self._jobs, self._log, self._done = len(self._left), max(jobs, 1), log, 0
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self._jobs, self._log, self._done = max(jobs, 1), log, 0
+        self._seconds: defaultdict[str, list[float]] = defaultdict(list)  # of trials fitted, by head
         self._fitting = 0.0  # seconds
 
     def report(self, trial: Trial, task: Task) -> None:
@@ -94,39 +117,32 @@ class Progress:
         if not trial.kept and not trial.error:
             self._seconds[trial.spec.head].append(trial.elapsed)
             self._fitting += trial.seconds or 0.0
-        by = to_rank(trial.metrics, task.by) if trial.metrics else task.by
-        figure = trial.metrics[by] if trial.metrics else None
-        outcome = f"failed: {trial.error}" if trial.error else f"{by} {figure or 0:.3f}"
-        kept = " (kept)" if trial.kept else ""
-        name = task.name or title(trial.spec)
-        self._log(f"{self._done}/{self._total} {name}: {outcome}{kept}{self._time_left()}")
+        outcome = f"failed: {trial.error}"
+        if trial.metrics:
+            by = to_rank(trial.metrics, task.by)
+            outcome = f"{by} {trial.metrics[by] or 0:.3f}{' (kept)' if trial.kept else ''}"
+        counts = f"{self._done}/{self._done + len(self._left)}"
+        self._log(f"{counts} {task.name or title(trial.spec)}: {outcome}{self._time_left()}")
 
     def skip(self, specs: Sequence[FitSpec]) -> None:
         """Leave out specs whose trials would be the same as another."""
-        self._total -= len(specs)
         for spec in specs:
             self._left.remove(spec.head)
 
     def end(self) -> None:
         """Say how long all fits took."""
-        if every := self._every:
+        if every := [*chain(*self._seconds.values())]:
             rest = 1 - self._fitting / max(sum(every), self._fitting)
             self._log(
                 f"{len(every)} runs fitted in {duration(sum(every) / self._jobs)}, {rest:.0%} of it for "
                 "thresholds, intervals and files"
             )
 
-    @property
-    def _every(self) -> list[float]:
-        """Seconds of each trial that was fitted."""
-        return [seconds for of_head in self._seconds.values() for seconds in of_head]
-
     def _time_left(self) -> str:
-        every = self._every
-        if not every or not self._left:
+        if not self._left or not self._seconds:
             return ""
-        usual = sum(every) / len(every)
-        means = {head: sum(of_head) / len(of_head) for head, of_head in self._seconds.items()}
+        means = {head: mean(seconds) for head, seconds in self._seconds.items()}
+        usual = mean(chain(*self._seconds.values()))
         left = sum(means.get(head, usual) for head in self._left)
         return f"; {duration(left / self._jobs)} left"
 
@@ -137,38 +153,3 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-# The number of a task with each of its trials, and with None at its end.
-Events = Iterator[tuple[int, Trial | None]]
-
-
-def _in_turn(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) -> Events:
-    for number, task in enumerate(tasks):
-        for trial in task.run(runner, log):
-            yield number, trial
-        yield number, None
-
-
-def _in_processes(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int) -> Events:
-    setup = partial(_worker, str(runner.store.path), str(runner.folder), command_line())
-    for number, message in in_processes(setup, tasks, jobs):
-        if isinstance(message, str):
-            log(message)
-        else:
-            yield number, message
-
-
-def _worker(store: str, folder: str, command: str) -> Callable[[Task, Callable[[Any], None]], None]:
-    """What a process does with each task; it reads each table once.
-
-    command: the command line of the process that started it, which runs record.
-    """
-    runner = TrialRunner(Store(store), Path(folder))
-
-    def run(task: Task, send: Callable[[Any], None]) -> None:
-        with running(command):
-            for trial in task.run(runner, send):
-                send(trial)
-
-    return run

@@ -9,10 +9,10 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from itertools import product
 from pathlib import Path
+from typing import TypeVar
 
-from encode_once.cache import DataError, MissingDataError, Store, own_code
+from encode_once.cache import DataError, MissingDataError, own_code
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.files import typed
 from encode_once.cache.own_code import UntrustedError
@@ -23,7 +23,10 @@ from encode_once.classify.experiments.experiment import Experiment
 
 @dataclass(frozen=True)
 class ExperimentFile(Experiment):
-    """An experiment with the further fields of its file."""
+    """An experiment with the further fields of its file.
+
+    path, variant: where it is; they are no fields of the file.
+    """
 
     store: str = "store"
     folder: str = ""
@@ -33,6 +36,8 @@ class ExperimentFile(Experiment):
     rows: int = 0
     contaminated: bool = False
     reported: dict[str, float] = field(default_factory=dict)
+    path: str = ""
+    variant: str = ""
 
     def check(self) -> None:
         """The same as of an experiment, and the values of options: a file can be corrected.
@@ -42,72 +47,30 @@ class ExperimentFile(Experiment):
         """
         super().check()
         for entry in self.grids:
-            for values in product(*entry.grid.values()):
-                registry.check_options(entry.head, dict(zip(entry.grid, values, strict=True)))
-
-    @property
-    def own_code(self) -> list[str]:
-        """The names of own code among heads and values of options."""
-        return own_code.names_in([self.head, self.options, [*self.heads], self.heads])
+            for options in entry.options:
+                registry.check_options(entry.head, options)
 
 
+File = TypeVar("File", bound=ExperimentFile)
 DEFAULTS = asdict(ExperimentFile())
+FIELDS = [name for name in DEFAULTS if name not in ("path", "variant")]
 
 
 def load_experiments(
-    path: Path, *, trust: bool = False, log: Log = lambda line: None
-) -> list[ExperimentFile]:
+    path: Path, kind: type[File], *, trust: bool = False, log: Log = lambda line: None
+) -> list[File]:
     """The experiments of a file: one, or one for each variant.
 
     Args:
+        kind: `ExperimentFile`, or the class of recipes.
         trust: use the code that the file names.
         log: called with a line about each file of code.
 
     Raises:
-        MissingDataError, UsageError, DataError: as `load_files`; a name or an option is unknown.
-        UntrustedError: the file names code, without `trust`.
-    """
-    files = [*load_files(path)]
-    for name, file in files:
-        approve(path, file.own_code, trust, log)
-        with of_file(path, name):
-            file.check()
-    return [file for _, file in files]
-
-
-def check_stores(path: Path, store: str | None) -> None:
-    """Raise for names in a file, in any variant, that its store does not have; `store` replaces the file's.
-
-    Raises:
-        EncodeOnceError: there is no such table, label, class or feature.
-    """
-    for name, file in load_files(path):
-        with of_file(path, name):
-            file.check_store(Store(store or file.store))
-
-
-def approve(path: Path, names: list[str], trust: bool, log: Log) -> None:
-    """Trust the code that a file names.
-
-    Raises:
-        UntrustedError: it is refused.
-    """
-    for name in names:
-        code = own_code.file_of(name)
-        if own_code.meant(name) is None:
-            if not trust:
-                raise UntrustedError(f"{path} names code to run: {code}; read it, then pass --trust")
-            own_code.trust_code(name)
-            log(f"trusted: {code} ({own_code.read(name).identity})")
-
-
-def load_files(path: Path) -> Iterator[tuple[str, ExperimentFile]]:
-    """The variants of a file, by name; "" is the only one of a file without any.
-
-    Raises:
         MissingDataError: there is no such file.
-        DataError: it is not TOML, or a field has a value of another type.
-        UsageError: a field is unknown.
+        DataError: it is not TOML, a field has a value of another type, or fields do not go together.
+        UsageError: a name, a field or an option is unknown.
+        UntrustedError: the file names code, without `trust`.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -116,13 +79,30 @@ def load_files(path: Path) -> Iterator[tuple[str, ExperimentFile]]:
     except ValueError as error:
         raise DataError(f"{path} is not a TOML file: {error}") from error
     variants, options = content.pop("variants", {}) or {"": {}}, content.pop("options", {})
+    files = []
     for name, variant in variants.items():
         merged = {**content, **variant, "options": options | variant.get("options", {})}
         for key in merged:
-            if key not in DEFAULTS:
-                raise unknown_name(f"field of {path}", key, [*DEFAULTS])
+            if key not in FIELDS:
+                raise unknown_name(f"field of {path}", key, FIELDS)
         with of_file(path, name):
-            yield name, typed(ExperimentFile, DEFAULTS | merged)
+            files.append(typed(kind, DEFAULTS | merged | {"path": str(path), "variant": name}))
+    for file in files:
+        _approve(file, trust, log)
+        with of_file(path, file.variant):
+            file.check()
+    return files
+
+
+def _approve(file: ExperimentFile, trust: bool, log: Log) -> None:
+    """Trust the code that a file names as heads or values of options."""
+    for name in own_code.names_in([file.head, file.options, [*file.heads], file.heads]):
+        code = own_code.file_of(name)
+        if own_code.meant(name) is None:
+            if not trust:
+                raise UntrustedError(f"{file.path} names code to run: {code}; read it, then pass --trust")
+            own_code.trust_code(name)
+            log(f"trusted: {code} ({own_code.read(name).identity})")
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,9 @@ from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray
 from encode_once.classify.data.splits import marked_validation
 from encode_once.classify.data.tables import table_to_fit
-from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.evaluation import measure_rule
 from encode_once.classify.evaluation.intervals import in_tables
 from encode_once.classify.evaluation.metrics import Metrics
-from encode_once.classify.evaluation.tables import about
-from encode_once.classify.experiments import leaderboard
-from encode_once.classify.experiments.folder import spec_text
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.loading import find_run
@@ -29,6 +25,26 @@ from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.retune import evaluate_kept, retune
 from encode_once.classify.runs.run import Run
 from encode_once.classify.spec import FitSpec
+
+
+def option(name: str, value: Any) -> str:
+    """An option as `--set` takes it, numbers to four digits."""
+    if isinstance(value, float):
+        return f"{name}={value:.4g}"
+    return f"{name}={value if isinstance(value, str) else json.dumps(value)}"
+
+
+def title(spec: FitSpec) -> str:
+    """What a trial is called: head, options and features, if named, and a seed other than 0."""
+    options = map(option, spec.options, spec.options.values())
+    seed = [f"seed={spec.seed}"] if spec.seed else []
+    features = ["on", " + ".join(spec.features)] if spec.features else []
+    return " ".join([spec.head, *options, *seed, *features])
+
+
+def spec_text(spec: FitSpec) -> str:
+    """A spec as JSON, equal for equal specs."""
+    return json.dumps(asdict(spec), sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -44,7 +60,7 @@ class Trial:
     validation: Metrics | None = None  # of the validation rows
     seconds: float | None = None
     rows: str = ""  # a hash of the contents and labels of the eval rows
-    asked: str = ""  # the spec as its run records it, see `asked`
+    asked: FitSpec | None = None  # the spec as its run records it, see `asked`
     kept: bool = False  # whether the run existed
     elapsed: float = 0.0  # seconds, with all that is not fitting
 
@@ -55,41 +71,19 @@ class Trial:
         """The trial whose run this is; by default its spec is what the run records."""
         evaluation, rule, validation = evaluate_kept(run), run.decision, run.validation
         probabilities = rule.probabilities(validation.scores)
-        predictions = rule.choose(probabilities)
         return cls(
             spec or asked(run),
             str(run.path),
             metrics=evaluation.metrics,
             draws={name: evaluation.own_draws[name] for name in in_tables(evaluation.metrics)},
-            validation=measure_rule(rule, validation.labels, predictions, probabilities, run.record.classes),
+            validation=measure_rule(
+                rule, validation.labels, rule.choose(probabilities), probabilities, run.record.classes
+            ),
             seconds=run.record.seconds,
             rows=content_key(evaluation.rows.keys.tobytes() + evaluation.rows.labels.tobytes()).hex(),
-            asked=spec_text(asked(run)),
+            asked=asked(run),
             kept=kept,
         )
-
-    def figures(self) -> dict[str, Any]:
-        """Each metric with its interval; then seconds, the rows measured on, folder, warnings and error."""
-        return with_intervals(self.metrics or {}, self.draws) | {
-            "seconds": self.seconds,
-            "measured": about(self.metrics) if self.metrics else None,
-            "run": self.run,
-            "warnings": self.metrics["warnings"] if self.metrics else [],
-            "error": self.error,
-        }
-
-
-def with_intervals(
-    values: Mapping[str, Any], draws: Mapping[str, FloatArray], suffix: str = ""
-) -> dict[str, Any]:
-    """Each metric's value and interval, as NAME and NAME_interval; None if there is none."""
-    figures = {}
-    for name in in_tables(values):
-        figures[f"{name}{suffix}"] = values.get(name)
-        figures[f"{name}{suffix}_interval"] = (
-            intervals.interval(draws[name], values.get(name)) if name in draws else None
-        )
-    return figures
 
 
 @dataclass(frozen=True)
@@ -126,8 +120,8 @@ class TrialRunner:
 
     def place(self, spec: FitSpec) -> Path:
         """The folder of a spec's run. It does not depend on the decision rule, which needs no refit."""
-        title = re.sub(r"[^\w.=@]+", "-", leaderboard.title(spec))[:80]
-        return self.folder / f"{title}-{self.identity(spec)[:12]}"
+        name = re.sub(r"[^\w.=@]+", "-", title(spec))[:80]
+        return self.folder / f"{name}-{self.identity(spec)[:12]}"
 
     def attempt(
         self, spec: FitSpec, others: Sequence[Path] = (), place: Path | None = None, *, refit: bool = False
@@ -168,10 +162,9 @@ class TrialRunner:
         It draws what most heads learn and, with `redraw`, the split and the validation rows. A head that is
         not `SEEDED` draws rows only if the run has no validation rows for it.
         """
-        if trial.error or heads.class_of(trial.spec.head).SEEDED:
+        if trial.asked is None or heads.class_of(trial.spec.head).SEEDED:
             return False
-        recorded = json.loads(trial.asked)
-        split, columns = recorded["split"], self.table(trial.spec).columns
+        split, columns = trial.asked.split, self.table(trial.spec).columns
         if redraw:
             return marked_validation(split, columns) is not None
-        return bool(recorded["validation"] == "tenth" or split.startswith("kfold:"))
+        return trial.asked.validation == "tenth" or split.startswith("kfold:")

@@ -14,8 +14,8 @@ from encode_once.cache.keys import content_key
 from encode_once.cache.terminal import short_list
 from encode_once.classify import heads
 from encode_once.classify.evaluation.evaluation import Evaluation
-from encode_once.classify.experiments.folder import TECHNICAL, newest, runs_in, spec_text
-from encode_once.classify.experiments.leaderboard import title
+from encode_once.classify.experiments.leaderboard import TECHNICAL, newest, runs_in
+from encode_once.classify.experiments.trial import spec_text, title
 from encode_once.classify.partial import is_partial, positives, unknown_entries
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.loading import load_run

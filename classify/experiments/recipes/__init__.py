@@ -14,13 +14,7 @@ from pathlib import Path
 from encode_once.cache import DataError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import Log
-from encode_once.classify.experiments.toml_file import (
-    DEFAULTS,
-    ExperimentFile,
-    approve,
-    load_files,
-    of_file,
-)
+from encode_once.classify.experiments.toml_file import DEFAULTS, ExperimentFile, load_experiments
 from encode_once.classify.spec import FitSpec
 
 FOLDER = Path(__file__).parent
@@ -32,20 +26,19 @@ MACRO_OF = "macro_f1_of_"  # then the number of classes
 OF_EXPERIMENTS = ("store", "folder", "data", "sets", "heads", "seeds", "redraw", "search", "by")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Recipe(ExperimentFile):
-    """A system of a report: what it did, as this project does it, and the figures it reported.
-
-    path: its file, whose name is shared by its variants.
-    """
-
-    name: str
-    path: Path
+    """A system of a report: what it did, as this project does it, and the figures it reported."""
 
     @property
     def file(self) -> str:
         """The name that all its variants share."""
-        return self.path.stem
+        return Path(self.path).stem
+
+    @property
+    def name(self) -> str:
+        """The names of its file and its variant."""
+        return f"{self.file}-{self.variant}" if self.variant else self.file
 
     @property
     def spec(self) -> FitSpec:
@@ -60,7 +53,13 @@ class Recipe(ExperimentFile):
     @property
     def figures(self) -> dict[str, float]:
         """The reported figures; a macro F1 is converted to the classes that occur."""
-        return dict(_comparable(name, value) for name, value in self.reported.items())
+        figures = {}
+        for name, value in self.reported.items():
+            if name.startswith(MACRO_OF):
+                figures["macro_f1"] = value * int(name.removeprefix(MACRO_OF)) / OCCURRING
+            else:
+                figures[name] = value
+        return figures
 
     def check(self) -> None:
         """Raise unless the file is that of one system.
@@ -79,15 +78,9 @@ class Recipe(ExperimentFile):
             raise DataError("a recipe has features, one head and one split")
 
 
-def _comparable(name: str, value: float) -> tuple[str, float]:
-    if not name.startswith(MACRO_OF):
-        return name, value
-    return "macro_f1", value * int(name.removeprefix(MACRO_OF)) / OCCURRING
-
-
 def all_recipes() -> list[Recipe]:
     """The recipes that come with this package, report by report, then our own."""
-    recipes = [recipe for path in sorted(FOLDER.glob("*.toml")) for recipe in load(path)]
+    recipes = [recipe for path in sorted(FOLDER.glob("*.toml")) for recipe in load_experiments(path, Recipe)]
     return sorted(recipes, key=lambda recipe: (recipe.source == "ours", recipe.source))
 
 
@@ -101,15 +94,13 @@ def find(names: Iterable[str], *, trust: bool = False, log: Log = lambda line: N
 
     Raises:
         UsageError: an unknown name; the message has the nearest.
-        UntrustedError: a file names code as its head or in its options, without `trust`.
+        EncodeOnceError: as `load_experiments`.
     """
     recipes = all_recipes()
     chosen: dict[str, Recipe] = {}
     for name in names:
         if name.endswith(".toml"):
-            named = load(Path(name))
-            for recipe in named:
-                approve(recipe.path, recipe.own_code, trust, log)
+            named = load_experiments(Path(name), Recipe, trust=trust, log=log)
         else:
             named = [recipe for recipe in recipes if name in (ALL, recipe.file, recipe.name)]
         if not named:
@@ -117,25 +108,3 @@ def find(names: Iterable[str], *, trust: bool = False, log: Log = lambda line: N
             raise unknown_name("recipe", name, dict.fromkeys([ALL, *names_of]))
         chosen |= {recipe.name: recipe for recipe in named}
     return list(chosen.values())
-
-
-def text_of(recipes: Iterable[Recipe]) -> str:
-    """The files of recipes."""
-    paths = dict.fromkeys(recipe.path for recipe in recipes)
-    return "\n".join(path.read_text(encoding="utf-8") for path in paths)
-
-
-def load(path: Path) -> list[Recipe]:
-    """The recipes of a file.
-
-    Raises:
-        DataError: the file is not TOML, a field has a value of another type, or it is no recipe.
-        UsageError: a field or a reported figure is unknown.
-    """
-    recipes = []
-    for variant, file in load_files(path):
-        recipe = Recipe(name="-".join(filter(None, [path.stem, variant])), path=path, **vars(file))
-        with of_file(path, variant):
-            recipe.check()
-        recipes.append(recipe)
-    return recipes

@@ -1,6 +1,7 @@
 """Resolve recipes to the features and weights at hand, run them, and compare the results with the reports."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.terminal import Log
-from encode_once.classify.data.tables import choose_table
 from encode_once.classify.experiments.available import Available, AvailableFeatures, FeatureProvider
 from encode_once.classify.experiments.recipes import SWAPPED, Recipe
 from encode_once.classify.experiments.tasks import Task, run_all
@@ -16,6 +16,7 @@ from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.partial import without_unknown
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.retune import measure_kept
+from encode_once.classify.spec import FitSpec
 
 # A report's figure that does not say what it averages → the metric that it is compared with.
 COMPARED_WITH = {"f1": "micro_f1"}
@@ -46,8 +47,8 @@ class RecipeRunner:
     provider: FeatureProvider | None = None
 
     @cached_property
-    def _tables(self) -> dict[str, Table]:
-        return {}
+    def _trials(self) -> TrialRunner:
+        return TrialRunner(self.store, Path())
 
     def table(self, recipe: Recipe) -> Table:
         """The labelled table that a recipe learns from.
@@ -55,16 +56,7 @@ class RecipeRunner:
         Raises:
             DataError: the store has none of the data, or several.
         """
-        labels = recipe.spec.labels
-        if labels not in self._tables:
-            self._tables[labels] = choose_table(self.store, self.data, labels=labels)
-        return self._tables[labels]
-
-    def _table_or_none(self, recipe: Recipe) -> Table | None:
-        try:
-            return self.table(recipe)
-        except DataError:
-            return None
+        return self._trials.table(FitSpec(data=self.data, labels=recipe.labels))
 
     def resolve(self, recipe: Recipe, table: Table | None) -> ResolvedRecipe:
         """A recipe with what its features are here, see `AvailableFeatures`; nothing if it cannot run."""
@@ -91,7 +83,10 @@ class RecipeRunner:
 
     def listed(self, recipe: Recipe) -> dict[str, Any]:
         """A row of `recipe list`: whether the recipe can run, on what, and what it lacks."""
-        resolved = self.resolve(recipe, self._table_or_none(recipe))
+        table = None
+        with suppress(DataError):
+            table = self.table(recipe)
+        resolved = self.resolve(recipe, table)
         return _about(resolved) | {
             "runs": not resolved.lacks,
             "instead": resolved.features.replaced,
@@ -119,7 +114,7 @@ class RecipeRunner:
             UsageError: the split or an option of a recipe is unknown.
         """
         tasks = [self._task(resolved, place, split, refit) for resolved in ready if not resolved.lacks]
-        trials = iter(run_all(TrialRunner(self.store, place), tasks, log))
+        trials = iter(run_all(replace(self._trials, folder=place), tasks, log))
         return [
             self._row(resolved, split or resolved.recipe.spec.split, None if resolved.lacks else next(trials))
             for resolved in ready

@@ -1,10 +1,9 @@
-"""Rows of recipes as text for a terminal, and as Markdown."""
+"""Rows of recipes as cells of a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from encode_once.cache.text_table import markdown_text, table_text
-
+Row = Mapping[str, Any]
 AVERAGES = {"micro": "micro_f1", "macro": "macro_f1", "samples": "samples_f1"}
 SHORT = {name: average for average, name in AVERAGES.items()} | {
     "weighted_f1": "weighted",
@@ -13,34 +12,19 @@ SHORT = {name: average for average, name in AVERAGES.items()} | {
 }
 
 
-def text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each row."""
-    return table_text([_cells(row) for row in rows])
+def listed_cells(row: Row) -> dict[str, str]:
+    """A row of `recipe list`."""
+    return {
+        "recipe": row["recipe"],
+        "source": row["source"],
+        "head": row["head"],
+        "": "contaminated" if row["contaminated"] else "",
+        "runs": "yes" if row["runs"] else "no",
+        "with": f"lacks {row['lacks']}" if row["lacks"] else _what_is_used(row),
+    }
 
 
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A table with a row for each."""
-    return markdown_text([_cells(row) for row in rows])
-
-
-def listing(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A line for each row of `recipe list`."""
-    return table_text(
-        [
-            {
-                "recipe": row["recipe"],
-                "source": row["source"],
-                "head": row["head"],
-                "": "contaminated" if row["contaminated"] else "",
-                "runs": "yes" if row["runs"] else "no",
-                "with": f"lacks {row['lacks']}" if row["lacks"] else _what_is_used(row),
-            }
-            for row in rows
-        ]
-    )
-
-
-def _what_is_used(row: Mapping[str, Any]) -> str:
+def _what_is_used(row: Row) -> str:
     replaces = {used: name for name, used in row["instead"].items()}
     return ", ".join(
         name
@@ -50,7 +34,8 @@ def _what_is_used(row: Mapping[str, Any]) -> str:
     )
 
 
-def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
+def run_cells(row: Row) -> dict[str, Any]:
+    """A row of `recipe run`."""
     metrics = row["metrics"]
     measured = {average: metrics[name] if metrics else None for average, name in AVERAGES.items()}
     compared = [(SHORT.get(name, name), figures) for name, figures in row["compared"].items()]

@@ -20,7 +20,7 @@ from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.experiment import Experiment
 from encode_once.classify.experiments.processes import cores, in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
-from encode_once.classify.experiments.toml_file import load_experiments
+from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments
 from encode_once.classify.experiments.trial import Trial
 from encode_once.classify.spec import ARGMAX, FitSpec
 from encode_once.classify.systems.comparison import compare_systems
@@ -49,7 +49,7 @@ def run(tmp_path):
     def of_text(store, text, jobs=1):
         path, lines = tmp_path / "experiment.toml", []
         path.write_text(text)
-        (experiment,) = load_experiments(path)
+        (experiment,) = load_experiments(path, ExperimentFile)
         return experiment.run(store, tmp_path / "runs", lines.append, jobs), lines
 
     return of_text
@@ -205,7 +205,7 @@ split = "tail:50"
 options = { metric = "l2" }
 """)
     store, lines, rows = filled(), [], []
-    for experiment in load_experiments(path):
+    for experiment in load_experiments(path, ExperimentFile):
         rows = experiment.run(store, tmp_path / "runs", lines.append)
     assert lines.count(f"e/image replaces f/image, which is not in {store.path}") == 2
     runs = [load_run(row["run"]) for row in rows]
@@ -260,7 +260,7 @@ def test_names_that_only_the_store_knows_are_checked_first(filled, run, fits):
             run(filled(), f"{text}\nheads = ['linear']")
     assert not fits
     with pytest.raises(MissingDataError):
-        load_experiments(Path("none.toml"))
+        load_experiments(Path("none.toml"), ExperimentFile)
 
 
 def test_the_leaderboard_has_all_runs_of_the_folder(filled, tmp_path):
@@ -325,16 +325,16 @@ def test_progress_says_how_much_time_is_left():
 def threads():
     """What a process of `in_processes` does: it sends the number of threads that torch takes."""
 
-    def work(item, send):
+    def work(item):
         import torch
 
-        send((item, torch.get_num_threads(), os.environ["LOKY_MAX_CPU_COUNT"]))
+        yield item, torch.get_num_threads(), os.environ["LOKY_MAX_CPU_COUNT"]
 
     return work
 
 
 def failing():
-    def work(item, send):
+    def work(item):
         os._exit(1)
 
     return work

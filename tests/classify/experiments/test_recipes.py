@@ -12,12 +12,15 @@ import pytest
 from sklearn.metrics import f1_score
 
 from encode_once.cache import DataError, MissingDataError, UsageError
+from encode_once.cache.text_table import markdown_text
 from encode_once.classify import heads, load_run
 from encode_once.classify.data.text import is_learned, make_vectoriser
-from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, find, load
+from encode_once.classify.experiments import trial
+from encode_once.classify.experiments.recipes import ALL, Recipe, all_recipes, find
 from encode_once.classify.experiments.recipes import run as recipe_runs
 from encode_once.classify.experiments.recipes.run import RecipeRunner, failed
-from encode_once.classify.experiments.recipes.tables import listing, markdown, text
+from encode_once.classify.experiments.recipes.tables import listed_cells, run_cells
+from encode_once.classify.experiments.toml_file import load_experiments
 from encode_once.classify.heads.stack import MEAN
 from encode_once.classify.heads.torch.scores import SCORES
 from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES
@@ -29,7 +32,7 @@ SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-conc
     ours-contaminated""".split()
 
 
-def a_recipe(name="custom", **other):
+def a_recipe(variant="", **other):
     fields = {
         "source": "report 0, table 0",
         "about": "",
@@ -38,7 +41,7 @@ def a_recipe(name="custom", **other):
         "split": "tail:100",
         "objective": "none",
     }
-    return Recipe(name=name, path=Path("custom.toml"), **{**fields, **other})
+    return Recipe(path="custom.toml", variant=variant, **{**fields, **other})
 
 
 class FakeProvider:
@@ -93,7 +96,9 @@ def test_a_recipe_names_what_there_is(recipe):
     assert recipe.spec.decision.objective == recipe.objective
     for name in filter(is_learned, recipe.possible_features):
         make_vectoriser(name)
-    of_file = {feature for variant in load(recipe.path) for feature in variant.features}
+    of_file = {
+        feature for variant in load_experiments(Path(recipe.path), Recipe) for feature in variant.features
+    }
     assert set(recipe.instead) <= of_file
     assert recipe.contaminated == any(name.startswith(DETECTORS) for name in recipe.possible_features)
     assert all(0 < value < 1 for value in recipe.figures.values())
@@ -132,10 +137,10 @@ def test_a_users_file(tmp_path):
     for wrong, error in (("head = ", DataError), ('haed = "mlp"', UsageError), ('head = "mlp"', DataError)):
         path.write_text(wrong)
         with pytest.raises(error):
-            load(path)
+            load_experiments(path, Recipe)
     path.write_text("[reported]\nmikro_f1 = 0.5")
     with pytest.raises(UsageError, match="micro_f1"):
-        load(path)
+        load_experiments(path, Recipe)
     with pytest.raises(MissingDataError):
         find([str(tmp_path / "none.toml")])
 
@@ -178,8 +183,8 @@ def test_a_row_says_how_it_differs_from_the_report(filled, place):
 
 
 def test_a_recipe_that_cannot_run_does_not_stop_the_others(filled, place):
-    good = a_recipe("custom-good", reported={"micro_f1": 0.9})
-    recipes = [a_recipe("custom-bad", features=["f/image"], contaminated=True), good]
+    good = a_recipe("good", reported={"micro_f1": 0.9})
+    recipes = [a_recipe("bad", features=["f/image"], contaminated=True), good]
     runner = RecipeRunner(filled(), provider=FakeProvider())
     rows = runner.run(runner.prepare(recipes), place)
     assert rows[0]["lacks"] == "f/image: out of reach"
@@ -188,15 +193,14 @@ def test_a_recipe_that_cannot_run_does_not_stop_the_others(filled, place):
     assert failed(["all"], recipes, rows) == failed(["custom"], recipes, rows) == []
     assert failed(["custom-bad"], recipes, rows) == ["recipe custom-bad cannot run: f/image: out of reach"]
 
-    lines = markdown(rows).splitlines()
+    lines = markdown_text([run_cells(row) for row in rows]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert "cannot run: f/image: out of reach" in lines[2]
     assert "| contaminated |" in lines[2]
     assert f"{rows[1]['metrics']['micro_f1']:.3f}" in lines[3]
-    assert "cannot run" in text(rows)
     listed = [runner.listed(recipe) for recipe in recipes]
     assert [row["runs"] for row in listed] == [False, True]
-    assert "lacks f/image: out of reach" in listing(listed)
+    assert "lacks f/image: out of reach" in listed_cells(listed[0])["with"]
 
 
 def test_a_fit_that_fails_is_a_row_with_its_error(filled, place):
@@ -226,7 +230,7 @@ def test_missing_features_are_encoded_once_for_all_recipes(filled, place):
 
 def test_a_run_of_the_same_identity_is_not_fitted_again(filled, place):
     store = filled()
-    recipe = a_recipe("custom-a")
+    recipe = a_recipe("a")
 
     def run(recipe, **options):
         return run_recipe(store, recipe, place, **options)
@@ -244,7 +248,7 @@ def test_a_run_of_the_same_identity_is_not_fitted_again(filled, place):
     assert created() > when
 
     # Another threshold needs no other fit; a changed label does.
-    other = run(replace(recipe, name="custom-b", objective="at:0.3", options={"tolerance": 0.01}))
+    other = run(replace(recipe, variant="b", objective="at:0.3", options={"tolerance": 0.01}))
     assert other["seconds"] == json.loads((place / "custom-a" / "run.json").read_text())["seconds"]
     assert "0.3 is the threshold" in other["metrics"]["decided"]
     assert load_run(place / "custom-b").decision.spec.objective == "at:0.3"
@@ -294,7 +298,7 @@ def test_a_figure_with_predictions_for_labels_leaves_unknown_labels_out(monkeypa
 
 
 def test_a_recipe_reads_the_table_with_its_label_set(monkeypatch):
-    monkeypatch.setattr(recipe_runs, "choose_table", lambda store, data, labels: f"table of {labels!r}")
+    monkeypatch.setattr(trial, "table_to_fit", lambda store, data, split, labels: f"table of {labels!r}")
     runner = RecipeRunner(None)
     for labels in ("", "colour"):
-        assert runner.table(SimpleNamespace(spec=SimpleNamespace(labels=labels))) == f"table of {labels!r}"
+        assert runner.table(a_recipe(labels=labels)) == f"table of {labels!r}"

@@ -44,7 +44,7 @@ def test_the_command_line_is_recorded_as_typed_but_for_the_users_folder(filled, 
 
 def test_a_process_of_jobs_records_the_command_line_that_started_it(filled, tmp_path):
     task = Task([FitSpec("linear", features=["e/image"])], place=tmp_path / "run")
-    _worker(str(filled().path), str(tmp_path), "encode-once sweep --jobs 2")(task, lambda trial: None)
+    [*_worker(str(filled().path), str(tmp_path), "encode-once sweep --jobs 2")(task)]
     assert recorded(tmp_path / "run")["origin"]["command"] == "encode-once sweep --jobs 2"
 
 
