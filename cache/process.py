@@ -1,4 +1,4 @@
-"""Change the state of the whole process; all functions except `keep_freed_memory` restore it."""
+"""The cores of the process, and changes of its state, which all but `keep_freed_memory` restore."""
 
 import ctypes
 import os
@@ -12,6 +12,11 @@ from typing import Any
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MAX_POOLED_BLOCK = 32 << 20  # bytes, the maximum that glibc allows
 MAX_POOL = 512 << 20  # bytes
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

@@ -21,19 +21,10 @@ from encode_once.cache.terminal import short_path
 from encode_once.classify.options import (
     HeadName,
     OptionSetting,
-    classes_option,
     decision_options,
-    features_option,
-    groups_option,
-    hierarchy_option,
     ignore_option,
-    labels_option,
-    scale_option,
     seed_option,
-    split_option,
-    table_option,
-    task_option,
-    validation_option,
+    spec_options,
 )
 
 if TYPE_CHECKING:
@@ -48,26 +39,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Head to fit: `heads` lists them; or your own, FILE.py:NAME, or sklearn.MODULE:CLASS.",
 )
-@features_option
-@task_option
-@classes_option
-@hierarchy_option
-@split_option
-@groups_option
-@decision_options
+@spec_options
 @click.option(
     "--tune-on",
     default="inner",
     show_default=True,
     help="Rows to tune on: inner, or eval as some reports do.",
 )
-@validation_option
 @click.option("--run", type=click.Path(), help="Folder to write. [default: runs/HEAD, or the next free one]")
 @click.option("--overwrite", is_flag=True, help="Replace the run that is in that folder.")
-@table_option
-@labels_option
 @store_option
-@scale_option
 @seed_option
 @click.option(
     "--set",

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from encode_once.cache.options import (
+    Command,
     Setting,
     StoredFeatureName,
     completions,
@@ -175,6 +176,17 @@ labels_option = click.option(
 )
 table_option = click.option("--data", help="Data folder to learn from, if the store has several.")
 seed_option = click.option("--seed", default=0, show_default=True)
+
+
+def spec_options(command: Command) -> Command:
+    """The options of commands that fit; each but the decision rule is a field of `FitSpec`."""
+    options = (
+        features_option, task_option, classes_option, hierarchy_option, split_option, groups_option,
+        decision_options, validation_option, scale_option, table_option, labels_option,
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 class OptionSetting(Setting):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from encode_once.cache import process
 from encode_once.cache.doctor import Check
 
 CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # of Linux
@@ -62,7 +63,7 @@ def cores(count: int, limit: float) -> Check:
 
 def _core_limit() -> float:
     """How many cores the scheduler and the container allow."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = process.cores()
     with suppress(ValueError):  # "max": there is no quota
         quota, period = map(float, _text(CORE_QUOTA).split())
         return min(allowed, quota / period)

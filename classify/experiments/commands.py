@@ -18,22 +18,7 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
-from encode_once.classify.options import (
-    HeadName,
-    HeadValues,
-    by_head,
-    classes_option,
-    decision_options,
-    features_option,
-    groups_option,
-    hierarchy_option,
-    labels_option,
-    scale_option,
-    split_option,
-    table_option,
-    task_option,
-    validation_option,
-)
+from encode_once.classify.options import HeadName, HeadValues, by_head, spec_options
 
 jobs_option = click.option(
     "--jobs", default=1, show_default=True, type=click.IntRange(1), metavar="N",
@@ -59,20 +44,12 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 @verb()
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True, type=HeadName(),
               help="Head to fit; repeatable.")  # fmt: skip
-@features_option
+@spec_options
 @click.option("--subsets", is_flag=True, help="Try every subset of the features.")
 @click.option("--set", "settings", multiple=True, type=HeadValues(), metavar="HEAD.OPTION=V1,V2",
               help="Values of a head's option to try, or a JSON list of them; repeatable.")  # fmt: skip
 @click.option("--search", "trials", default=0, metavar="N", help="Let Optuna try N settings of each head.")
 @click.option("--seeds", default=1, show_default=True, help="Number of seeds per setting.")
-@task_option
-@classes_option
-@hierarchy_option
-@split_option
-@groups_option
-@decision_options
-@validation_option
-@scale_option
 @click.option(
     "--by",
     metavar="METRIC",
@@ -81,8 +58,6 @@ def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
 )
 @click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
 @jobs_option
-@table_option
-@labels_option
 @store_option
 @json_option
 def sweep(

@@ -12,7 +12,7 @@ from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
 
 from encode_once.cache import DataError
-from encode_once.cache.process import keep_freed_memory
+from encode_once.cache.process import cores, keep_freed_memory
 
 Item = TypeVar("Item")
 Work = Callable[[Item], Iterable[Any]]  # item → messages
@@ -94,11 +94,6 @@ def _end_with_parent() -> None:
     assert parent is not None
     connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def cores() -> int:
-    """The number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

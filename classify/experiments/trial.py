@@ -126,35 +126,26 @@ class TrialRunner:
     def attempt(
         self, spec: FitSpec, others: Sequence[Path] = (), place: Path | None = None, *, refit: bool = False
     ) -> Trial:
-        """Fit a spec, unless its run exists, and measure it; see `run_of`."""
+        """Fit a spec, unless its run exists, and measure it.
+
+        A run of the same identity in one of the other folders is copied. Another decision rule needs no
+        refit.
+        """
         place = place or self.place(spec)
         try:
-            return Trial.of(*self.run_of(spec, place, others, refit=refit))
+            run = None if refit else find_run([place, *others], self.identity(spec))
+            if run is None:
+                run, _ = fit(self.store, spec, run=place, overwrite=True, table=self.table(spec))
+                return Trial.of(run, spec, kept=False)
+            if run.path != place or run.decision.spec != spec.decision:
+                is_copy, run = run.path != place, replace(run, path=place)
+                results = retune(run, spec.decision)
+                (run.save if is_copy else run.save_decision)(*results, model_card(run))
+            return Trial.of(run, spec)
         except EncodeOnceError as error:
             return Trial(spec, str(place), str(error), is_usage=isinstance(error, UsageError))
         except Exception as error:  # of a library, which must not end the other trials
             return Trial(spec, str(place), brief(f"{type(error).__name__}: {error}"))
-
-    def run_of(
-        self, spec: FitSpec, place: Path, others: Sequence[Path] = (), *, refit: bool = False
-    ) -> tuple[Run, FitSpec, bool]:
-        """The run of a spec in its place, the spec, and whether the run was fitted before.
-
-        A run of the same identity in one of the other folders is copied. Another decision rule needs no
-        refit.
-
-        Raises:
-            EncodeOnceError: as `fit`.
-        """
-        run = None if refit else find_run([place, *others], self.identity(spec))
-        if run is None:
-            run, _ = fit(self.store, spec, run=place, overwrite=True, table=self.table(spec))
-            return run, spec, False
-        if run.path != place or run.decision.spec != spec.decision:
-            is_copy, run = run.path != place, replace(run, path=place)
-            results = retune(run, spec.decision)
-            (run.save if is_copy else run.save_decision)(*results, model_card(run))
-        return run, spec, True
 
     def is_fixed(self, trial: Trial, redraw: bool) -> bool:
         """Whether another seed would give the same run.

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from encode_once.cache.command_line import command_line
 from encode_once.cache.doctor.machine import processor_name
+from encode_once.cache.process import cores
 from encode_once.cache.representation import short_repr
 
 ROOT = Path(__file__).parents[2]  # of the package; in a checkout, of the repository
@@ -160,7 +161,7 @@ def _threads() -> int:
     torch: Any = sys.modules.get("torch")
     if torch is not None:
         return int(torch.get_num_threads())
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0
+    return cores()
 
 
 def _gpu() -> str:

@@ -14,11 +14,12 @@ from click.testing import CliRunner
 
 from encode_once import cli
 from encode_once.cache import DataError, MissingDataError, UsageError
+from encode_once.cache.process import cores
 from encode_once.classify import fit, heads, load_run, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.experiments import trial
 from encode_once.classify.experiments.experiment import Experiment
-from encode_once.classify.experiments.processes import cores, in_processes
+from encode_once.classify.experiments.processes import in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
 from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments
 from encode_once.classify.experiments.trial import Trial
