@@ -69,7 +69,7 @@ def first_occurrences(keys: Keys) -> RowIndex:
 
 @dataclass(frozen=True)
 class Shard:
-    """One of `count` disjoint parts of all contents; depends on each content's key alone."""
+    """One of `count` disjoint parts of whatever has a key."""
 
     number: int = 0
     count: int = 1

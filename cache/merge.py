@@ -15,10 +15,10 @@ from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.part import Part, part_files
 from encode_once.cache.format.part_writer import copy_rows, part_name
 from encode_once.cache.format.spec_file import FeatureRecord
-from encode_once.cache.keys import RowIndex, first_occurrences
+from encode_once.cache.keys import RowIndex, first_occurrences, present
 from encode_once.cache.maintenance import Change
 from encode_once.cache.store import Store
-from encode_once.cache.table import load_table
+from encode_once.cache.table import Table, load_table, read_header
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,15 @@ def _merge_tables(store: Store, other: Store, result: MergeResult) -> None:
         if table and (name := f"{table.name}.h5") not in own:
             store.save(table)  # saved again, as the other file may be crafted
         elif table and not cmp(path, own[name], shallow=False):
-            result.notes.append(
-                f"{path} differs from {own[name]}, the table of the same source, which is kept"
-            )
+            with collected(result.refused):
+                result.notes.append(_completed(store, own[name], table, path))
+
+
+def _completed(store: Store, kept: Path, table: Table, path: Path) -> str:
+    """Add the keys of images that another shard has read to a table of the store; returns what was done."""
+    own = load_table(kept)
+    whole = own.with_keys_of(table)
+    if new := int(present(whole.keys("image")).sum() - present(own.keys("image")).sum()):
+        store.save(whole, read_header(kept).sources)
+        return f"{kept} has the keys of {new} more images"
+    return f"{path} differs from {kept}, the table of the same source, which is kept"

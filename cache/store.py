@@ -1,5 +1,6 @@
 """The feature store: a folder of features and of the tables that they belong to (see SPEC.md)."""
 
+import fcntl
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from encode_once.cache.format.files import check_no_link, read_json, reading
 from encode_once.cache.format.header import check_version
 from encode_once.cache.format.inventory import FOLDER as INVENTORY
 from encode_once.cache.format.inventory import Inventory
+from encode_once.cache.format.replacement import folder_locked
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
@@ -156,7 +158,12 @@ class Store:
         return FileIndex(self.path / "files.sqlite", read_only=self.read_only, base=base)
 
     def save(
-        self, table: Table, sources: Sequence[SourceFile] | None = None, *, replace_moved: bool = False
+        self,
+        table: Table,
+        sources: Sequence[SourceFile] | None = None,
+        *,
+        replace_moved: bool = False,
+        is_shard: bool = False,
     ) -> list[str]:
         """Save a table; it replaces an earlier table of the same source.
 
@@ -164,6 +171,8 @@ class Store:
             sources: the files it was read from, as they were when read; by default as they are now.
             replace_moved: also replace tables with the same rows whose source is gone, as after the data was
                 renamed. Their sources are recorded, so that runs that name them find the table.
+            is_shard: whether other shards read the images without a key: if they did, the earlier table of
+                the same rows has their keys.
 
         Returns:
             The sources of the tables that were replaced because of `replace_moved`.
@@ -172,6 +181,18 @@ class Store:
             StoreError: the store is read-only.
         """
         self.create()
+        with folder_locked(self.path, fcntl.LOCK_EX):  # shards may save at the same time
+            if is_shard:
+                table = self._with_saved_keys(table)
+            return self._save(table, self.sources(table) if sources is None else sources, replace_moved)
+
+    def _with_saved_keys(self, table: Table) -> Table:
+        path = self._table_path(table)
+        with suppress(StoreError):  # a damaged one is replaced
+            return table.with_keys_of(load_table(path)) if path.exists() else table
+        return table
+
+    def _save(self, table: Table, sources: Sequence[SourceFile], replace_moved: bool) -> list[str]:
         path, headers = self._table_path(table), {}
         for file in self.table_files():
             with suppress(StoreError):  # a damaged one is no earlier place of these rows
@@ -185,7 +206,7 @@ class Store:
         earlier = [name for header in own for name in header.moved_from]
         earlier += [name for header in moved.values() for name in (*header.moved_from, header.source)]
         moved_from = [name for name in dict.fromkeys(earlier) if name != table.source]
-        save_table(table, path, self.sources(table) if sources is None else sources, moved_from)
+        save_table(table, path, sources, moved_from)
         for file in moved:
             file.unlink()
         return [header.source for header in moved.values()]

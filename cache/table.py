@@ -23,7 +23,7 @@ from encode_once.cache.format.hdf5 import (
     write_texts,
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
-from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack
+from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack, present
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.terminal import short_path
@@ -207,11 +207,22 @@ class Table:
 
     def has_rows_of(self, other: "Table") -> bool:
         """Whether both have the same rows in the same order, wherever they were read from."""
+        return self._has_texts_of(other) and np.array_equal(self.keys("image"), other.keys("image"))
+
+    def _has_texts_of(self, other: "Table") -> bool:
         fields = ("split", "ids", "labels", "unknown", "label_sets", "captions", "more_captions", "columns")
-        return all(getattr(self, name) == getattr(other, name) for name in fields) and all(
-            np.array_equal(self.all_keys(modality), other.all_keys(modality))
-            for modality in ("image", "caption")
-        )
+        return all(getattr(self, name) == getattr(other, name) for name in fields)
+
+    def with_keys_of(self, other: "Table") -> "Table":
+        """The table with the keys of images that only `other` has, if both have the same rows otherwise.
+
+        So the tables of all shards make the whole one.
+        """
+        if not self._has_texts_of(other):
+            return self
+        own = self.keys("image")
+        keys = np.where(present(own)[:, None], own, other.keys("image"))
+        return replace(self, image_keys=keys)
 
 
 def name_of(source: str) -> str:

@@ -14,9 +14,8 @@ from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
 from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.device import device_name
 from encode_once.cache.errors import collected
-from encode_once.cache.keys import present
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
-from encode_once.cache.views import without_view
+from encode_once.cache.source_files import SourceFile
 from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
 from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, TRIAL, Modality, Options, Tower
@@ -27,6 +26,7 @@ from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.readers import Columns, Reading, Uncertain, understand
 from encode_once.extract.readers.table_builder import NO_IMAGE
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
+from encode_once.extract.shards import Share
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
 NOT_ENCODED = "not encoded"  # the end of a warning about encoders for which the data has nothing
@@ -109,7 +109,7 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = device_name(device)
-    files = {without_view(split_regions(name)[0]): file for name, file in (weights or {}).items()}
+    files = {split_regions(name)[0]: file for name, file in (weights or {}).items()}
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
@@ -150,27 +150,28 @@ def encode(
     for table in report.tables:
         table.named_columns = columns.as_names() if columns else {}
         table.unknown_marks, table.uncertain = [*unknown], uncertain or ""
+    shard = shard or Shard()
+    shares = [Share(table, shard) for table in report.tables]
+    tables = [share.table for share in shares]
+    for table in tables:
         unreadable |= add_keys(table, store.files, workers, progress=progress)
     limit = _failures_left(max_failures, unreadable)
-    settings = EncodeSettings(device, workers, batch_size, shard or Shard(), retry_failed, limit, progress)
+    settings = EncodeSettings(device, workers, batch_size, shard, retry_failed, limit, progress)
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
     _set_bit_depth(image_jobs, bit_depth, report, workers)
-    passes = _passes(report, report.tables, image_jobs, settings, unreadable)
+    passes = _passes(report, tables, image_jobs, settings)
     if not generated:
-        passes += _passes(report, report.tables, caption_jobs, settings, unreadable)
-    for table, read_from in zip(report.tables, sources, strict=False):  # not before all encoders are loaded
-        for source in store.save(table, read_from, replace_moved=True):
-            report.warnings.append(
-                f"{table.source} has the rows of {source}, which is gone: it replaces that table"
-            )
+        passes += _passes(report, tables, caption_jobs, settings)
+    for share, read_from in zip(shares, sources, strict=False):  # not before all encoders are loaded
+        report.warnings += _saved(store, share, read_from)
     for encoding_pass in passes:
         _encode(report, encoding_pass, unreadable)
     if generated:
         check_some_succeeded(report)
         kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
-        captioned = [with_captions(table, *kind) for kind in kinds for table in report.tables]
-        for encoding_pass in _passes(report, captioned, caption_jobs, settings, unreadable):
+        captioned = [with_captions(table, *kind) for kind in kinds for table in tables]
+        for encoding_pass in _passes(report, captioned, caption_jobs, settings):
             _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
@@ -204,6 +205,15 @@ def _understood(
     return Report(list(reading.tables.values()), reading=reading, warnings=reading.warnings)
 
 
+def _saved(store: Store, share: Share, read_from: Sequence[SourceFile]) -> list[str]:
+    """Save the whole table of a share; returns a warning for each table that it replaces."""
+    table = share.whole()
+    return [
+        f"{table.source} has the rows of {source}, which is gone: it replaces that table"
+        for source in store.save(table, read_from, replace_moved=True, is_shard=share.is_part)
+    ]
+
+
 def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[Job]:
     """Drop towers whose modality is absent from the data, if others remain.
 
@@ -233,15 +243,14 @@ def _passes(
     tables: Sequence[Table],
     jobs: Sequence[Job],
     settings: EncodeSettings,
-    unreadable: Mapping[str, InputError],
 ) -> list[EncodingPass]:
     """The pass of jobs of one modality over the tables, with loaded towers; none if there are no jobs."""
     if not jobs:
         return []
     encoding_pass = EncodingPass(tables, jobs, settings)
     modality = encoding_pass.modality
-    empty = not any(present(table.keys(modality)).any() for table in tables)
-    if empty and not (modality == "image" and unreadable):
+    with_others = tables if settings.shard.count == 1 else [*tables, *report.tables]
+    if not any(any(table.contents(modality)) for table in with_others):
         names = ", ".join(job.encoder for job in jobs)
         reason = next(
             (f": {line}" for line in report.warnings if modality == "image" and NO_IMAGE in line), ""
@@ -274,10 +283,9 @@ def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str
 
 def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
     """An encoder's name in feature names, and its weights: from `weights`, or from the requested name."""
-    encoder = without_view(requested)
-    if encoder.endswith(TRIAL) or weights.get(encoder) == RANDOM:
+    if requested.endswith(TRIAL) or weights.get(requested) == RANDOM:
         return encoders.trial_name(requested), RANDOM
-    return (requested, weights[encoder]) if encoder in weights else encoders.named(requested)
+    return (requested, weights[requested]) if requested in weights else encoders.named(requested)
 
 
 def _renamed(captions: str, resolved: Mapping[str, tuple[str, str | None]]) -> str:

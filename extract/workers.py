@@ -18,14 +18,7 @@ from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, conte
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.progress import ProgressBar
-from encode_once.extract.batches import (
-    DecodedInput,
-    Results,
-    Row,
-    TowerRunner,
-    encode_in_batches,
-    share_decoding,
-)
+from encode_once.extract.batches import DecodedInput, Results, Row, TowerRunner, encode_in_batches
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
@@ -71,11 +64,11 @@ class EncodeSettings:
     progress: bool = False
 
 
-def distinct_inputs(tables: Sequence[Table], modality: Modality, shard: Shard) -> tuple[Keys, list[Input]]:
-    """The keys (n, 16) of all contents of a modality in the shard, and the distinct contents as inputs."""
+def distinct_inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, list[Input]]:
+    """The keys (n, 16) of all contents of a modality, and the distinct contents as inputs."""
     keys = np.concatenate([keys for table in tables for keys in table.all_keys(modality)])
     sources = [source for table in tables for source in table.contents(modality)]
-    requested = np.flatnonzero(present(keys) & shard.has(keys))
+    requested = np.flatnonzero(present(keys))
     first = requested[first_occurrences(keys[requested])]
     return keys[requested], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
 
@@ -200,7 +193,7 @@ class EncodingPass:
     def __init__(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> None:
         self.tables, self.jobs, self._settings = tables, jobs, settings
         self.modality: Modality = jobs[0].tower.modality
-        self.keys, self.inputs = distinct_inputs(tables, self.modality, settings.shard)  # keys: (n, 16)
+        self.keys, self.inputs = distinct_inputs(tables, self.modality)  # keys: (n, 16)
         lacking = [job.lacks(self.inputs, retry_failed=settings.retry_failed) for job in jobs]
         self._missing = [
             (self.inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
@@ -237,7 +230,6 @@ class EncodingPass:
         if not self._expected:
             return
         settings = self._settings
-        share_decoding(self._expected)
         with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
             for job, expected in self._expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")

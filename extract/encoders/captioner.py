@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image, new
 
-from encode_once.cache.views import OWN_VIEW
 from encode_once.extract.encoders import transformers_models
 from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
 from encode_once.extract.encoders.catalogue import model_name
@@ -28,8 +27,7 @@ FILES = transformers_models.FILES | {
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The tower of a captioner, which has no views: texts cannot be averaged."""
-    options = replace(options, view=OWN_VIEW)
+    """The tower of a captioner."""
     return [CocaCaptioner(name, options) if name.startswith("coca-") else TransformerCaptioner(name, options)]
 
 
