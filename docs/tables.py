@@ -1,10 +1,15 @@
-"""Writes the measured tables of README.md and docs/*.md from docs/results/*.json.
+"""Writes the measured tables and figures of README.md and docs/*.md from docs/results/*.json.
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->` and comes from `docs/results/NAME.json`:
 
     title, command, date, commit, machine    where the figures come from
     columns                                  [{"name": …, "format": ".3f"}, …]; a column of text has no format
     rows                                     a list of cells each; null is an empty cell
+
+A figure in a sentence stands between `<!-- value: NAME/KEY -->` and `<!-- end -->`. It is `values[KEY]` of that file:
+a text, or the least and the greatest difference of two columns, in rows with these cells:
+
+    {"range": ["shrunk", "0.5"], "rows": {"F1": "micro"}, "format": ".4f"}
 
     python docs/tables.py            rewrite the pages
     python docs/tables.py --check    exit with status 1 if a page differs from its results
@@ -20,6 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 BLOCK = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+VALUE = re.compile(r"(<!-- value: ([\w-]+)/([\w-]+) -->).*?(<!-- end -->)")
 
 
 def pages() -> list[Path]:
@@ -37,9 +43,24 @@ def table(name: str) -> str:
     return "\n".join(["", *lines, "", f"*{result['title']}.* {source}", ""])
 
 
+def value(name: str, key: str) -> str:
+    """One figure of a results file as text."""
+    result = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    figure = result["values"][key]
+    if isinstance(figure, str):
+        return figure
+    names = [column["name"] for column in result["columns"]]
+    rows = [dict(zip(names, row, strict=True)) for row in result["rows"]]
+    rows = [row for row in rows if row.items() >= figure.get("rows", {}).items()]
+    first, second = figure["range"]
+    differences = [row[first] - row[second] for row in rows]
+    return " to ".join(format(end(differences), figure["format"]) for end in (min, max))
+
+
 def rendered(text: str) -> str:
-    """A page with every table in it written again."""
-    return BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], text)
+    """A page with every table and figure in it written again."""
+    text = BLOCK.sub(lambda match: match[1] + table(match[2]) + match[3], text)
+    return VALUE.sub(lambda match: match[1] + value(match[2], match[3]) + match[4], text)
 
 
 def _line(cells: Iterable[str]) -> str:
