@@ -6,8 +6,8 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->` and comes from 
     columns                                  [{"name": …, "format": ".3f"}, …]; a column of text has no format
     rows                                     a list of cells each; null is an empty cell
 
-A figure in a sentence stands between `<!-- value: NAME/KEY -->` and `<!-- end -->`. It is `values[KEY]` of that file:
-a text, or the least and the greatest difference of two columns, in rows with these cells:
+A figure in a sentence stands between `<!-- value: NAME/KEY -->` and `<!-- end -->`. It is `values[KEY]` of
+that file: a text, or the least and the greatest difference of two columns, in rows with these cells:
 
     {"range": ["shrunk", "0.5"], "rows": {"F1": "micro"}, "format": ".4f"}
 
