@@ -25,13 +25,19 @@ from encode_once.classify.spec import FitSpec, code_key
 
 
 def ablate(
-    run: Run, folder: str | Path | None = None, log: Log = lambda line: None, *, trust: bool = False
+    run: Run,
+    folder: str | Path | None = None,
+    log: Log = lambda line: None,
+    *,
+    trust: bool = False,
+    jobs: int = 1,
 ) -> list[Row]:
     """Fit all variants of a run that do not exist yet; return a row for the run and one for each variant.
 
     Args:
         folder: of the variants' runs and the table; by default `ablation` in the run's folder.
         log: called with a line about each variant.
+        jobs: number of processes, among which the cores are divided.
         trust: open the prompts and the lists of ids that the run names; without it such a run is refused.
 
     Returns:
@@ -55,10 +61,8 @@ def ablate(
     spec = asked(run)
     whole, changed = Trial.of(run, spec), dict(variants(spec))
     tasks = [Task([variant], name=change) for change, variant in changed.items()]
-    rows = []
-    for change, trial in zip(
-        ["nothing", *changed], [whole, *run_all(TrialRunner(store, folder), tasks, log)], strict=True
-    ):
+    trials, rows = run_all(TrialRunner(store, folder), tasks, log, jobs), []
+    for change, trial in zip(["nothing", *changed], [whole, *trials], strict=True):
         if not trial.error and trial.rows != whole.rows:
             raise DataError(f"{spec.data} is not what it was when {run.path} was fitted: fit it again")
         rows.append({"changed": change, **figures(trial), **_changes(trial, whole)})

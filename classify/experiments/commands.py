@@ -94,8 +94,9 @@ def sweep(
 @click.argument("run", type=RunFolder())
 @click.option("--folder", help="Folder of the variants and the table. [default: RUN/ablation]")
 @click.option("--trust", is_flag=True, help="Open the prompts and the lists of ids that the run names.")
+@jobs_option
 @json_option
-def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
+def ablate(run: str, folder: str | None, trust: bool, jobs: int, as_json: bool) -> None:
     """Refit a run without each feature, with each option at its default, and with each other loss.
 
     Changes have 95 % intervals over the run's eval rows: an interval that contains 0 may be chance. Existing
@@ -108,7 +109,7 @@ def ablate(run: str, folder: str | None, trust: bool, as_json: bool) -> None:
     from encode_once.classify import ablate as fit_variants
     from encode_once.classify import load_run
 
-    rows = fit_variants(load_run(run, trust=trust, log=say), folder, log=say, trust=trust)
+    rows = fit_variants(load_run(run, trust=trust, log=say), folder, log=say, trust=trust, jobs=jobs)
     print_leaderboard(rows, as_json)
     say_next("evaluate", run, *[path for path in _best(rows, len(rows)) if path != run][:1])
 

@@ -121,11 +121,13 @@ def _parts(rows: Sequence[Row], table: Any) -> Iterator[str]:
 
 def _cells(rows: Sequence[Row]) -> list[dict[str, str]]:
     """The cells of each row: what was fitted, each metric with its interval, its change, seconds."""
-    names = (name for metric in RANKING for name in (metric, f"{metric}_change"))
-    metrics = [name for name in names if any(name in row for row in rows)]
+    names = [
+        (f"{metric}{suffix}", sign) for metric in RANKING for suffix, sign in (("", ""), ("_change", "+"))
+    ]
+    columns = [(name, sign) for name, sign in names if any(name in row for row in rows)]
     return [
         _about(row)
-        | {name: _figure(row, name) for name in metrics}
+        | {name: with_interval(row.get(name), row.get(f"{name}_interval"), sign) for name, sign in columns}
         | {"seconds": "–" if row["seconds"] is None else f"{row['seconds']:.1f}"}
         for row in rows
     ]
@@ -136,7 +138,3 @@ def _about(row: Row) -> dict[str, str]:
         return {"changed": row["changed"]}
     options = " ".join(option(name, value) for name, value in row["settings"].items())
     return {"head": row["head"], "features": " + ".join(row["features"]), "settings": options}
-
-
-def _figure(row: Row, name: str) -> str:
-    return with_interval(row.get(name), row.get(f"{name}_interval"), "+" if name.endswith("_change") else "")

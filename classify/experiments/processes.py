@@ -41,7 +41,8 @@ def in_processes(
                 pipe = free.pop()
                 number_of[pipe], item = waiting.popleft()
                 pipe.send(item)
-            for pipe in _ready(number_of):
+            ready: list[Any] = connection.wait([*number_of])
+            for pipe in ready:
                 message = pipe.recv()
                 yield number_of[pipe], message
                 if message is None:
@@ -54,10 +55,6 @@ def in_processes(
             process.terminate()
         for process in workers.values():
             process.join()
-
-
-def _ready(pipes: Iterable[Any]) -> list[Any]:
-    return connection.wait([*pipes])
 
 
 def _started(setup: Any, jobs: int) -> dict[Any, Any]:

@@ -71,7 +71,7 @@ def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName) -> Gen
         ended = study.get_trials(states=(complete, failed))
     chosen = max(ended, key=lambda trial: -1 if trial.value is None else trial.value)
     best_spec = _with(spec, chosen.user_attrs["options"])
-    return runner.attempt(best_spec, [tried.place(best_spec)])
+    return runner.attempt(best_spec, others=f"{tried.folder.name}/{tried.place(best_spec).name}")
 
 
 def _with(spec: FitSpec, options: dict[str, Any]) -> FitSpec:

@@ -30,9 +30,7 @@ class Task:
     redraw: whether the seed also draws the split.
     trials: number of settings that Optuna tries; 0: none.
     by: the metric that Optuna maximises, and that progress shows.
-    place: the run's folder; by default the runner chooses it.
-    others: pattern of folders next to the place, whose runs are copied if they are the same.
-    refit: whether to fit again a run that exists.
+    place, others, refit: see `TrialRunner.attempt`.
     """
 
     specs: Sequence[FitSpec]
@@ -51,8 +49,7 @@ class Task:
             if self.trials:
                 trial = replace((yield from search.best(runner, spec, self.trials, self.by)), kept=False)
             else:
-                others = sorted(self.place.parent.glob(self.others)) if self.place and self.others else []
-                trial = runner.attempt(spec, others, self.place, refit=self.refit)
+                trial = runner.attempt(spec, self.place, self.others, refit=self.refit)
             yield replace(trial, elapsed=time.monotonic() - started)
             if len(self.specs) > 1 and runner.is_fixed(trial, self.redraw):
                 yield f"{title(trial.spec)}: fitted once, as {spec.head} gives the same with every seed"

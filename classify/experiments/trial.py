@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -124,16 +123,21 @@ class TrialRunner:
         return self.folder / f"{name}-{self.identity(spec)[:12]}"
 
     def attempt(
-        self, spec: FitSpec, others: Sequence[Path] = (), place: Path | None = None, *, refit: bool = False
+        self, spec: FitSpec, place: Path | None = None, others: str = "", *, refit: bool = False
     ) -> Trial:
         """Fit a spec, unless its run exists, and measure it.
 
-        A run of the same identity in one of the other folders is copied. Another decision rule needs no
-        refit.
+        Another decision rule needs no refit.
+
+        Args:
+            place: the run's folder; by default one in the runner's.
+            others: pattern of folders next to the place; a run of the same identity there is copied.
+            refit: fit again a run that exists.
         """
         place = place or self.place(spec)
+        copies = sorted(place.parent.glob(others)) if others else []
         try:
-            run = None if refit else find_run([place, *others], self.identity(spec))
+            run = None if refit else find_run([place, *copies], self.identity(spec))
             if run is None:
                 run, _ = fit(self.store, spec, run=place, overwrite=True, table=self.table(spec))
                 return Trial.of(run, spec, kept=False)

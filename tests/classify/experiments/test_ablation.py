@@ -11,8 +11,9 @@ from encode_once.classify import ablate, fit, load_run
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
-from encode_once.classify.experiments import trial
+from encode_once.classify.experiments import ablation, trial
 from encode_once.classify.experiments.ablation import variants
+from encode_once.classify.experiments.tasks import run_all
 from encode_once.classify.heads.torch.losses import NAMES
 from encode_once.classify.spec import FitSpec
 
@@ -106,10 +107,17 @@ def test_a_file_of_prompts_that_a_run_names_is_opened_only_with_trust(filled, tm
     assert any("no file" in (row["error"] or "") for row in rows), "with --trust the file is opened"
 
 
-def test_the_command_prints_the_table(filled, tmp_path):
+def test_the_command_prints_the_table(filled, tmp_path, monkeypatch):
     run, _ = fit(filled(), "knn", options={"metric": "l2"}, run=tmp_path / "run")
-    result = CliRunner().invoke(cli.main, ["ablate", str(run.path)])
-    assert result.exit_code == 0, result.output
+    processes = []
+
+    def in_turn(runner, tasks, log, jobs):
+        processes.append(jobs)
+        return run_all(runner, tasks, log)
+
+    monkeypatch.setattr(ablation, "run_all", in_turn)
+    result = CliRunner().invoke(cli.main, ["ablate", str(run.path), "--jobs", "2"])
+    assert (result.exit_code, processes) == (0, [2]), result.output
     *lines, measured = result.stdout.splitlines()
     assert measured.startswith("40 rows (stratified:0.1); ")
     assert lines[0].split()[:3] == ["changed", "micro_f1", "micro_f1_change"]
