@@ -137,18 +137,21 @@ def experiment_run(
       encode-once experiment run experiment.toml --jobs 4 --folder runs/first
     """
     from encode_once.cache import Store
+    from encode_once.classify.experiments.leaderboard import fit_all
     from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments, of_file
     from encode_once.classify.experiments.trial import TrialRunner
 
-    boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
-    experiments = load_experiments(file, ExperimentFile, trust=trust, log=say)
-    for experiment in experiments:  # before the first variant is fitted
-        with of_file(file, experiment.variant):
-            experiment.tasks(TrialRunner(Store(store or experiment.store), Path()))
-    for experiment in experiments:
+    asked: dict[tuple[str, Path], tuple[TrialRunner, list[Any]]] = {}  # store and folder → tasks
+    for experiment in load_experiments(file, ExperimentFile, trust=trust, log=say):
         place = folder or Path(experiment.folder or f"runs/{file.stem}")
-        failed = [row for row in boards.get(place, ()) if row["error"]]
-        boards[place] = [*experiment.run(Store(store or experiment.store), place, say, jobs), *failed]
+        source = store or experiment.store
+        runner, tasks = asked.setdefault((source, place), (TrialRunner(Store(source), place), []))
+        with of_file(file, experiment.variant):
+            tasks += experiment.tasks(runner, say)
+    boards: dict[Path, list[dict[str, Any]]] = {}  # by folder: its runs, and what failed
+    for runner, tasks in asked.values():
+        failed = [row for row in boards.get(runner.folder, ()) if row["error"]]
+        boards[runner.folder] = [*fit_all(runner, tasks, say, jobs), *failed]
     print_leaderboard([row for board in boards.values() for row in board], as_json)
     say_next("compare", *map(str, boards))
 

@@ -18,12 +18,12 @@ from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, metric_named
-from encode_once.classify.evaluation.metrics import MetricName, to_rank
+from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.experiments import search
 from encode_once.classify.experiments.available import AvailableFeatures
-from encode_once.classify.experiments.leaderboard import earlier, ranked, save
-from encode_once.classify.experiments.tasks import Task, run_all
-from encode_once.classify.experiments.trial import TrialRunner, spec_text
+from encode_once.classify.experiments.leaderboard import Row, fit_all
+from encode_once.classify.experiments.tasks import Task
+from encode_once.classify.experiments.trial import TrialRunner
 from encode_once.classify.runs.asked import hierarchy_of
 from encode_once.classify.spec import DECISION_DEFAULTS, FitSpec, decision_from, decision_of
 
@@ -187,27 +187,29 @@ class Experiment:
             return hierarchy_of(Path(self.hierarchy)) if self.hierarchy else ()
         return self.hierarchy
 
-    def tasks(self, runner: TrialRunner, log: Log = lambda line: None) -> list[Task]:
-        """All that is to be fitted, each once.
+    def tasks(self, runner: TrialRunner, log: Log) -> list[Task]:
+        """All that is to be fitted.
 
-        log: called with a line about each feature that is replaced.
+        log: called with a line about each feature that is replaced, or that the store has lost.
 
         Raises:
             EncodeOnceError: the store has no such table, label, class or feature.
         """
+        for problem in () if self.features else runner.store.problems():  # with features that may be meant
+            log(f"warning: {problem}")
         for spec in self.specs():
             labels_to_learn(runner.table(spec), spec.only_classes, Hierarchy(spec.hierarchy))
         sets = self._feature_sets(runner.store, log)
-        tasks: dict[str, Task] = {}
+        tasks: list[Task] = []
         for shared, entry in product(self.specs(), self.grids):
             chosen = [features for name in entry.sets or sets for features in sets[name]]
             for features, options in product(chosen, entry.options):
                 spec = replace(shared, head=entry.head, features=features, options=options)
-                tasks |= {" ".join(map(spec_text, task.specs)): task for task in self._seeded(spec)}
+                tasks += self._seeded(spec)
         if not tasks:
             kinds = ", ".join(dict.fromkeys(kind for kind, _ in self.named_sets.values()))
             raise DataError(f"no set of features is left of the kinds {kinds}")
-        return [*tasks.values()]
+        return tasks
 
     def _feature_sets(self, store: Store, log: Log) -> dict[str, list[tuple[str, ...]]]:
         """The sets of features by the names of `named_sets`; what replaces a feature is in its place."""
@@ -240,22 +242,15 @@ class Experiment:
         for group in [specs] if together else [[spec] for spec in specs]:
             yield Task(group, redraw=redraw, trials=self.search, by=self.metric)
 
-    def run(self, store: Store, folder: Path, log: Log, jobs: int = 1) -> list[dict[str, Any]]:
-        """Fit all specs that have no run yet; return the leaderboard of the folder, which is also in it.
+    def run(self, store: Store, folder: Path, log: Log, jobs: int = 1) -> list[Row]:
+        """Fit all specs that have no run yet, see `fit_all`.
 
         Raises:
             EncodeOnceError: a name cannot be used. A trial that fails is a row with its error.
         """
         self.check()
-        for problem in () if self.features else store.problems():  # with features that may be meant
-            log(f"warning: {problem}")
         runner = TrialRunner(store, folder)
-        trials = run_all(runner, self.tasks(runner, log), log, jobs)
-        if any(trial.metrics and to_rank(trial.metrics, self.metric) != self.metric for trial in trials):
-            log(f"{self.metric} does not apply to the labels of some runs: these are ranked by micro_f1")
-        rows = ranked([*trials, *earlier(folder, trials, log)], self.metric)
-        save(folder, "leaderboard", rows)
-        return rows
+        return fit_all(runner, self.tasks(runner, log), log, jobs)
 
 
 def listed(value: Any) -> list[Any]:

@@ -1,6 +1,7 @@
 """The runs of a folder, ranked: as rows, on the terminal, as Markdown and as JSON."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from encode_once.classify.arrays import FloatArray
 from encode_once.classify.evaluation.intervals import RANKING, in_tables, interval
 from encode_once.classify.evaluation.metrics import MetricName, Metrics, to_rank
 from encode_once.classify.evaluation.tables import about, with_interval
-from encode_once.classify.experiments.trial import Trial, option, spec_text
+from encode_once.classify.experiments.tasks import Task, run_all
+from encode_once.classify.experiments.trial import Trial, TrialRunner, option, spec_text
 from encode_once.classify.heads import FILLED_IN
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.run import Run
+from encode_once.classify.spec import BY_TASK
 
 TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 Row = dict[str, Any]
@@ -37,6 +40,27 @@ def newest(runs: Sequence[Run]) -> list[Run]:
     by_age = sorted(runs, key=lambda run: (run.record.created, str(run.path)))
     kept = {id(run) for run in {spec_text(asked(run)): run for run in by_age}.values()}
     return [run for run in runs if id(run) in kept]
+
+
+def fit_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1) -> list[Row]:
+    """Run tasks; return the leaderboard of the runner's folder, which is also in it.
+
+    The metric of the last task ranks. A run has one decision rule: of specs that differ in nothing else, the
+    last is fitted.
+    """
+    different = {"".join(map(spec_text, task.specs)): task for task in tasks}
+    unique = {
+        "".join(spec_text(replace(spec, decision=BY_TASK)) for spec in task.specs): task
+        for task in different.values()
+    }
+    if rules := len(different) - len(unique):
+        log(f"{rules} fits are left out, as later ones differ from them in the decision rule only")
+    trials, by = run_all(runner, [*unique.values()], log, jobs), tasks[-1].by
+    if any(trial.metrics and to_rank(trial.metrics, by) != by for trial in trials):
+        log(f"{by} does not apply to the labels of some runs: these are ranked by micro_f1")
+    rows = ranked([*trials, *earlier(runner.folder, trials, log)], by)
+    save(runner.folder, "leaderboard", rows)
+    return rows
 
 
 def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:

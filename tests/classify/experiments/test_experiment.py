@@ -453,6 +453,21 @@ def test_each_variant_has_its_own_folder(filled, tmp_path, monkeypatch):
     assert "compare runs/a runs/b" in result.stderr
 
 
+def test_variants_are_one_list_of_fits_and_a_run_has_one_decision_rule(filled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "e.toml").write_text(
+        f'store = "{filled().path}"\nfeatures = ["e/text"]\nhead = "knn"\n'
+        '[variants.a]\n[variants.b]\nobjective = "macro"\n[variants.c]\nsplit = "tail:100"\n'
+    )
+    result = CliRunner().invoke(cli.main, ["experiment", "run", "e.toml", "--json"])
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith("1 fits are left out, as later ones differ from them in the decision")
+    assert [line.split()[0] for line in lines[1:3]] == ["1/2", "2/2"]
+    rules = {run.spec.split: run.decision.spec for run in map(load_run, Path("runs/e").glob("[!.]*/"))}
+    assert rules == {"stratified:0.1": DecisionSpec("macro"), "tail:100": DecisionSpec()}
+    assert len(json.loads(result.stdout)) == 2
+
+
 def test_repeated_folds_are_drawn_again_for_all_heads(filled, run):
     """`kfold:3x2` is `kfold:3` with two draws of the folds, as `redraw` with two seeds makes."""
     store = filled()
