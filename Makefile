@@ -52,7 +52,8 @@ browser:                 ## Debian's Chromium, for the tests of pages, which are
 	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium)
 
 numerical-tests: install ## those tests of it whose figures depend on the processor
-	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup $(NUMERICAL) $(addprefix --ignore=,$(CONTRACTS))
+	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup --hypothesis-profile=fixed \
+	  $(NUMERICAL) $(addprefix --ignore=,$(CONTRACTS))
 
 other-processors: install ## the same as x86-64 processors compute that have less than this one: SSE alone, and AVX2
 	set -e; for kind in $(PROCESSORS); do \

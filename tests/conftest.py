@@ -18,10 +18,12 @@ from encode_once.extract.encoders import glove
 
 # Two OpenMP threads can collapse where another process is busy; the tests need no second one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# The examples of `make test` are always the same; `make fuzz-tests` draws others and prints their seed.
+# The examples of `make test` are always the same, and few; `make numerical-tests` takes as many as the tests
+# ask for, and `make fuzz-tests` draws others and prints their seed.
+settings.register_profile("few", derandomize=True, deadline=None, max_examples=40)
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.register_profile("fresh", print_blob=True, deadline=None)
-settings.load_profile("fixed")
+settings.load_profile("few")
 SHARED = Path(os.environ.get("COCO19", "../shared"))
 MEMORY_DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None  # where a sync costs nothing
 ENOUGH = 2**30  # bytes of it that must be free
@@ -62,6 +64,11 @@ def pytest_collection():
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="How often tests/crash kills a command.")
     parser.addoption("--thorough", action="store_true", help="Break every place, rather than every fourth.")
+
+
+def examples(count):
+    """Draw this many examples, or fewer in proportion if the profile has less than 100."""
+    return settings(max_examples=max(5, count * settings().max_examples // 100))
 
 
 @pytest.fixture
@@ -123,10 +130,16 @@ def files_of(folder):
     return {path: path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
 
 
+def shorten_fits(patch):
+    """`fit` tunes on a tenth of the train rows, as folds take six fits, and an epoch has few steps."""
+    patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+    patch.setattr("encode_once.classify.heads.torch.training.MIN_BATCHES", 5)
+
+
 @pytest.fixture
 def fit_once(monkeypatch):
-    """`fit` tunes on a tenth of the train rows, in tests of other things: folds take six fits."""
-    monkeypatch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+    """Short fits, in tests of other things."""
+    shorten_fits(monkeypatch)
 
 
 def write_data(root, n=12, test_rows=0, extra=None):
@@ -220,7 +233,7 @@ def state_after(states, folder, run):
         else:
             states.restore(steps[latest])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+            shorten_fits(patch)
             for step in steps[latest + 1 :]:
                 run(*shlex.split(step[-1]))
                 states.keep(step, before)

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +22,12 @@ MAY_IMPORT = {
 }
 ROOMS = {*MAY_IMPORT, "cli"}
 BENCHMARKS = {path.name for room in MAY_IMPORT for path in (ROOT / room / "bench").glob("*.py")}
+
+
+@cache
+def edges():
+    """(file, file it imports from) of the whole program."""
+    return [*import_graph.edges()]
 
 
 def imported(path):
@@ -78,7 +85,7 @@ def test_inside_a_room_imports_point_to_what_comes_before(room):
         parts = path.relative_to(ROOT).with_suffix("").parts
         return order.index(parts[1]) if parts[0] == room and parts[1] in order else None
 
-    between = [(a, b, position(a), position(b)) for a, b in import_graph.edges()]
+    between = [(a, b, position(a), position(b)) for a, b in edges()]
     inside = [edge for edge in between if None not in edge]
     assert len(inside) >= len(order) - 1
     assert [f"{a} imports {b}" for a, b, place, imported in inside if place < imported] == []
@@ -86,18 +93,14 @@ def test_inside_a_room_imports_point_to_what_comes_before(room):
 
 def test_no_module_imports_itself_through_others():
     imports = {}
-    for path, imported in import_graph.edges():
+    for path, imported in edges():
         imports.setdefault(path, set()).add(imported)
     order = list(TopologicalSorter(imports).static_order())  # CycleError names the circle
     assert set(order) >= imports.keys()
 
 
 def test_nothing_imports_the_benchmarks_and_commands_but_the_command_line():
-    leaves = {
-        (a.name, b)
-        for a, b in import_graph.edges()
-        if {"bench", "commands.py"} & {*b.relative_to(ROOT).parts}
-    }
+    leaves = {(a.name, b) for a, b in edges() if {"bench", "commands.py"} & {*b.relative_to(ROOT).parts}}
     assert {importer for importer, _ in leaves} <= {"commands.py", "cli.py", *BENCHMARKS}
 
 

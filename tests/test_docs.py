@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from encode_once.classify.heads import HEADS
 from encode_once.cli import main
 from encode_once.extract.encoders import listed
-from tests.conftest import WORDS, picture, vectors_file
+from tests.conftest import WORDS, picture, shorten_fits, vectors_file
 from tests.doc_pages import (
     PAGES,
     ROOT,
@@ -144,7 +144,7 @@ def workspace(tmp_path_factory):
     (root / "corrections.csv").write_text("split,id,label,decision\ntrain,0.png,bird,add\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)  # as `fit_once`
+        shorten_fits(patch)
         run("extract --encoder efficientnet-lite0 --encoder glove-50")
         run("fit --head mlp --set epochs=5")
         run("fit --head linear --features glove-50/mean --run runs/captions-only")

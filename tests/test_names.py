@@ -3,8 +3,12 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.xdist_group("names")  # one worker parses all files
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("cache", "classify", "deploy", "docs", "extract", "tests")
 NOT_NAMES = {*"one found told some mine there how made held held_in is_one known wanted".split()}
@@ -14,6 +18,11 @@ NOT_WORDS = re.compile(r"\b(told|anew|mends?|mended)\b", re.IGNORECASE)
 def files(*suffixes):
     paths = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
     return [*paths, *(path for path in ROOT.glob("*") if path.suffix in suffixes)]
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 def bound_names(tree):
@@ -31,7 +40,7 @@ def test_variables_are_named_after_their_type_or_role():
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files(".py")
-        for name, line in bound_names(ast.parse(path.read_text(encoding="utf-8")))
+        for name, line in bound_names(tree_of(path))
         if name.strip("_") in NOT_NAMES
     ]
     assert wrong == []
@@ -52,7 +61,7 @@ def test_a_class_name_occurs_once_in_the_program():
         node.name
         for path in files(".py")
         if "tests" not in path.relative_to(ROOT).parts
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef)
     )
     assert [name for name, count in names.items() if count > 1] == []

@@ -16,6 +16,7 @@ from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.extract import encode
 from encode_once.extract.readers import understand
 
+pytestmark = pytest.mark.xdist_group("representations")  # one worker makes the objects
 SCREEN = 24 * 100  # characters
 VOID = {"img", "br", "meta", "link", "input", "hr"}
 
@@ -34,9 +35,10 @@ def objects(tmp_path_factory):
             file.write(f"{row},a dog and a cat and {row},{labels}\n")
     report = encode(root / "input", ["glove-50"], root / "store", progress=False)
     store = Store(root / "store")
-    run, metrics = classify.fit(
-        store, "linear", run=root / "run", split="kfold:2", decision=classify.DecisionSpec("macro")
+    spec = classify.FitSpec(
+        "linear", split="kfold:2", decision=classify.DecisionSpec("macro"), validation="tenth"
     )
+    run, metrics = classify.fit(store, spec, run=root / "run")
     table = store.table()
     return {
         "store": store,

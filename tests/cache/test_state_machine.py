@@ -25,7 +25,7 @@ from encode_once.cache.maintenance import (
     verify,
 )
 from encode_once.cache.merge import merge
-from tests.conftest import MEMORY_DISK
+from tests.conftest import MEMORY_DISK, examples
 
 NAMES = range(12)
 CONTENTS = st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=6)
@@ -204,4 +204,4 @@ class Stores(RuleBasedStateMachine):
 
 
 TestStores = Stores.TestCase
-TestStores.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+TestStores.settings = settings(examples(15), stateful_step_count=20)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import (
@@ -23,7 +23,7 @@ from encode_once.cache import feature as feature_module
 from encode_once.cache.format import feature_writer as writer_module
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact, drop_unreferenced, repair, verify
-from tests.conftest import files_of
+from tests.conftest import examples, files_of
 
 SPEC = {"modality": "image", "architecture": "x", "weights": "w1"}
 
@@ -74,7 +74,7 @@ def test_a_part_is_plain_contiguous_hdf5(store, rng):
         assert json.loads(file.attrs["spec"]) == SPEC
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     batches=st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5)), max_size=6), max_size=5),
     ragged=st.booleans(),

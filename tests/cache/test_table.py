@@ -4,7 +4,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import NO_KEY, DamagedError, Store, StoreError, Table, content_key
@@ -46,7 +46,6 @@ def keys_of(captions):
     return pack(content_key(text.encode()) if text else NO_KEY for text in captions)
 
 
-@settings(deadline=None)
 @given(rows, st.booleans(), st.integers(0, 2))
 def test_a_saved_table_is_loaded_unchanged(tmp_path_factory, rows, labelled, more):
     path = tmp_path_factory.mktemp("tables") / "t.h5"
@@ -153,7 +152,6 @@ def test_a_table_is_outdated_if_a_text_or_a_file_name_of_its_folder_has_changed(
     assert store.is_outdated(table)
 
 
-@settings(deadline=None)
 @given(rows, st.booleans(), st.integers(0, 300))
 def test_headers_are_read_without_the_tables(tmp_path_factory, rows, labelled, more):
     store = Store(tmp_path_factory.mktemp("tables") / "store")

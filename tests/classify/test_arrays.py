@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn
@@ -17,6 +17,7 @@ from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.intervals import resampled
 from encode_once.classify.evaluation.metrics import measure
+from tests.conftest import examples
 
 DTYPES = ["bool", "int8", "uint8", "int64", "float16", "float64", "object"]
 SPARSE = [scipy.sparse.csr_array, scipy.sparse.csc_matrix, scipy.sparse.coo_array, scipy.sparse.lil_array]
@@ -32,7 +33,7 @@ def forms(labels):
     yield labels[:, ::-1].astype(int)[:, ::-1]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(labels=tables)
 def test_bool_and_0_and_1_of_any_dtype_are_the_same_labels(labels):
     for form in forms(labels):
@@ -120,7 +121,7 @@ def test_heads_take_0_and_1_as_bool_and_refuse_other_labels(name):
         fitted(Y, X, 2 * Y.astype(int))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(labels=tables, seed=st.integers(0, 99))
 def test_metrics_of_labels_of_any_dtype_equal_scikit_learns(labels, seed):
     scores = np.random.default_rng(seed).integers(0, 9, labels.shape) / 8
@@ -136,7 +137,7 @@ def test_metrics_of_labels_of_any_dtype_equal_scikit_learns(labels, seed):
             assert measure(form, predicted, scores, names) == figures
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(
     labels=tables, seed=st.integers(0, 99), objective=st.sampled_from(["macro", "samples", "global-micro"])
 )

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from encode_once.cache.process import silenced
@@ -15,6 +15,7 @@ from encode_once.classify import DecisionSpec
 from encode_once.classify.data.hierarchy import raised
 from encode_once.classify.decisions.expected_f1 import expected_f1
 from encode_once.deploy.decision_graph import DecisionGraph, ExpectedF1Graph, _nodes
+from tests.conftest import examples
 
 
 def sigmoid(z):
@@ -96,7 +97,7 @@ def test_onnxruntime_closes_scores_and_labels_upward(spec):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=7), st.booleans())
-@settings(max_examples=60)
+@examples(60)
 def test_the_integral_is_the_expected_f1_over_all_outcomes(p, may_be_empty):
     p = np.array(p)
     c = len(p)

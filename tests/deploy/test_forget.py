@@ -19,7 +19,7 @@ from encode_once.classify import FitSpec, fit, load_run
 from encode_once.cli import main
 from encode_once.deploy.forget import forget, read_list, refit_words
 from encode_once.deploy.run_forgetting import forget_rows
-from tests.conftest import files_of, picture, write_data
+from tests.conftest import files_of, picture, shorten_fits, write_data
 from tests.invariants.test_files_agree import check
 
 pytestmark = pytest.mark.usefixtures("fit_once")
@@ -59,7 +59,7 @@ def prepared(tmp_path_factory):
         os.utime(path, (1e9, 1e9))  # the index remembers no file that has just been written
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)  # as `fit_once`
+        shorten_fits(patch)
         for words, status in (
             ("extract --encoder efficientnet-lite0 --encoder glove-50", 1),
             ("fit --head linear --split random:0.3", 0),

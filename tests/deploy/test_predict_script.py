@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from tokenizers import Tokenizer
@@ -26,7 +26,7 @@ from encode_once.extract.errors import InputError
 from encode_once.extract.images import decode as decoding
 from encode_once.extract.images.decode import decode
 from encode_once.extract.images.formats import FORMATS
-from tests.conftest import picture
+from tests.conftest import examples, picture
 from tests.extract.encoders.test_onnx import embedding
 
 ORIENTATION = 0x0112  # the tag of EXIF
@@ -95,7 +95,7 @@ def test_pixels_are_those_of_the_encoder_for_every_kind_of_image(encoder):
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.sampled_from(["JPEG", "PNG"]), st.sampled_from(ENCODERS))
-@settings(max_examples=30)
+@examples(30)
 def test_pixels_are_those_of_the_encoder_for_every_size(width, height, kind, encoder):
     if max(width, height) <= 256 * min(width, height):
         assert_same_pixels(tower_of(encoder), saved(picture(width, (width, height)), kind))

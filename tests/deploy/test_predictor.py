@@ -26,7 +26,7 @@ from encode_once.classify.runs.predict import label_rows
 from encode_once.cli import main
 from encode_once.deploy.predictor import PredictionWarning, Predictor
 from encode_once.extract.encoders.base import Tower
-from tests.conftest import WORDS, files_of, picture, vectors_file
+from tests.conftest import WORDS, files_of, picture, shorten_fits, vectors_file
 from tests.test_captions import CAPTIONER, CAPTIONS
 
 pytestmark = pytest.mark.usefixtures("fit_once")
@@ -49,7 +49,7 @@ def example(tmp_path_factory):
     features = [word for name in (LITE0, MEAN, TFIDF) for word in ("--features", name)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+        shorten_fits(patch)
         for words in (
             ["extract", "--encoder", "efficientnet-lite0,glove-50"],
             ["fit", "--head", "linear", *features, "--run", "all"],

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from encode_once.classify import fit, retune, sweep
 from encode_once.classify.data.text import embeddings
 from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.heads.torch import training
 from encode_once.classify.spec import FitSpec
 from tests.invariants.conftest import WORDS, Data
 
@@ -34,6 +35,7 @@ KINDS = ["vectors", "captions", "labels", "all"]
 @pytest.fixture(autouse=True)
 def few_epochs(monkeypatch):
     monkeypatch.setattr(embeddings, "EPOCHS", 1)
+    monkeypatch.setattr(training, "MIN_BATCHES", 5)
 
 
 def changed(data, rows, kind, seed=1):

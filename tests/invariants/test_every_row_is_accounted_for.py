@@ -5,19 +5,19 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache.keys import KeyIndex
 from encode_once.classify import fit
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.splits import folds, position_draws, validation_split
-from tests.conftest import picture
+from tests.conftest import examples, picture
 
 LITE0, GLOVE = "efficientnet-lite0", "glove-50"
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     seed=st.integers(0, 9_999),
     n=st.integers(40, 120),

@@ -7,6 +7,7 @@ from encode_once.classify import fit
 from encode_once.classify.heads import HEADS
 from tests.invariants.conftest import CLASSES
 
+pytestmark = pytest.mark.usefixtures("fit_once")
 FAST = {
     "linear": {"Cs": [0.1, 1.0]},
     "knn": {},

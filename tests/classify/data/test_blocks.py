@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import Store, content_key
 from encode_once.cache.keys import pack
 from encode_once.classify.data.blocks import Matrix, StoredBlock
+from tests.conftest import examples
 
 KEYS = pack(content_key(bytes([row])) for row in range(10))
 
@@ -32,7 +33,7 @@ def sequence(feature, contents, length):
     return np.concatenate([values, np.full((length - len(values), 3), np.nan)])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(data=st.data())
 def test_the_sequences_of_a_samples_captions_are_joined(tokens, data):
     k, length = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 9))

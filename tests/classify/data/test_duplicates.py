@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 
@@ -11,6 +11,7 @@ from encode_once.classify.audit.audit import audit
 from encode_once.classify.data import duplicates
 from encode_once.classify.data.duplicates import exact, join, near, pairs
 from encode_once.classify.device import choose_device
+from tests.conftest import examples
 
 
 def same_partition(first, second):
@@ -47,7 +48,7 @@ def test_rows_of_equal_content_are_a_group_and_rows_without_content_are_alone():
     assert exact(keys).tolist() == [0, 1, 2, 0, 4]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 9_999),
     n=st.integers(1, 60),
@@ -73,7 +74,7 @@ def test_pairs_are_those_of_the_whole_matrix_of_cosines(seed, n, similarity, blo
         assert cosine == pytest.approx(cosines[i, j], abs=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 9_999), n=st.integers(2, 60), block=st.integers(1, 70))
 def test_near_rows_are_the_single_linkage_clusters(seed, n, block):
     X = vectors(seed, n, 6, n // 2)
@@ -102,7 +103,7 @@ def test_equal_directions_are_together_at_a_cosine_of_1():
     assert same_partition(near(np.r_[X, 3 * X], 1.0), np.r_[np.arange(50), np.arange(50)])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=30))
 def test_joined_groups_are_those_that_chains_of_both_connect(rows):
     first, second = np.array(rows).T

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import DataError, MissingDataError, Table
 from encode_once.classify.data.hierarchy import Hierarchy, levels, raised, read_hierarchy
 from encode_once.classify.runs.asked import hierarchy_of
+from tests.conftest import examples
 
 PETS = Hierarchy((("puppy", "dog"), ("dog", "animal"), ("dog", "pet"), ("cat", "pet"), ("pet", "thing")))
 
@@ -31,7 +32,7 @@ def reachable(edges, name):
     return above
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(hierarchies(), st.data())
 def test_labels_are_closed_upward_and_scores_are_the_highest_of_those_below(hierarchy, data):
     c, edges = hierarchy

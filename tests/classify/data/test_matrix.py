@@ -2,7 +2,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.cache import Feature, Store, content_key
@@ -13,6 +13,7 @@ from encode_once.classify.data.matrix import ColumnView, LazyMatrix, MatrixLike,
 from encode_once.classify.data.standardise import Standardised
 from encode_once.classify.heads import make
 from encode_once.classify.runs.predict import evaluate, predict
+from tests.conftest import examples
 
 OPTIONS = {"linear": {}, "mlp": {"hidden": (16,), "epochs": 2, "progress": False}}
 
@@ -38,7 +39,7 @@ def features(tmp_path_factory):
     return features
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(data=st.data())
 def test_a_matrix_and_its_views_read_like_the_array_of_all_vectors(features, data):
     chosen = data.draw(st.permutations(range(3)))[: data.draw(st.integers(1, 3))]

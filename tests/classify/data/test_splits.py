@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 from scipy.stats import kstest
@@ -10,6 +10,7 @@ from encode_once.cache.errors import DataError
 from encode_once.cache.keys import pack
 from encode_once.classify.data import splits
 from encode_once.classify.data.splits import position_draws, row_draws, straddling, stratified
+from tests.conftest import examples
 
 
 def random_labels(seed, n, c):
@@ -35,7 +36,7 @@ def share_deviation(labels, row_sets):
 problem = st.tuples(st.integers(0, 10_000), st.integers(20, 300), st.integers(1, 12))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problem=problem, sizes=st.lists(st.integers(0, 60), min_size=1, max_size=6), seed=st.integers(0, 99))
 def test_stratified_folds_have_exactly_their_sizes(problem, sizes, seed):
     labels = random_labels(*problem)
@@ -95,7 +96,7 @@ def contents(rows):
     return pack(content_key(b"%d" % (row - (row % 3 == 2))) for row in rows), [f"{row:05}" for row in rows]
 
 
-@settings(max_examples=50)
+@examples(50)
 @given(
     problem=problem,
     seed=st.integers(0, 99),
@@ -185,7 +186,7 @@ def test_a_split_that_is_impossible_is_an_error_with_the_reason(spec, message):
         folds(spec, np.zeros((10, 2), dtype=bool), columns)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(problem=problem, seed=st.integers(0, 99))
 def test_the_validation_split_divides_the_rows(problem, seed):
     labels = random_labels(*problem)
@@ -211,7 +212,7 @@ def random_groups(seed, n, largest):
     return rng.permutation(np.repeat(np.arange(n), sizes)[:n])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     problem=problem,
     largest=st.integers(1, 6),
@@ -231,7 +232,7 @@ def test_a_group_is_never_divided(problem, largest, spec):
     assert sorted([*train, *validation, *row_sets[0]]) == list(range(len(labels)))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     problem=problem,
     seed=st.integers(0, 99),

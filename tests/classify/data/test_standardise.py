@@ -3,13 +3,14 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import StandardScaler
 
 from encode_once.classify.data.standardise import Standardised, choose_scales, standardisation
 from encode_once.classify.heads.torch.networks import split
+from tests.conftest import examples
 
 
 def test_the_standardisation_is_scikit_learns_with_the_variance_shared_by_feature(monkeypatch):
@@ -74,7 +75,7 @@ def test_columns_are_only_centred_if_no_scale_is_wanted():
     assert Standardised(X, mean, scale)[:].tolist() == [[-1, -20], [1, 20]]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(seed=st.integers(0, 999), length=st.integers(1, 5), chunk=st.integers(1, 7))
 def test_the_standardisation_of_sequences_is_scikit_learns_over_all_tokens(seed, length, chunk):
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@ import logging
 import numpy as np
 import pytest
 from gensim import models
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -11,6 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from encode_once.cache import DataError, UsageError
 from encode_once.classify.data.text import embeddings, is_learned, make_vectoriser
 from encode_once.classify.data.text.words import pack, unpack, words
+from tests.conftest import examples
 
 SUBJECTS = ["Woman", "man", "dog's owner", "two  zebras", "Émile", "a cat"]
 VERBS = ["holding", "rides", "near", "don't see"]
@@ -61,7 +62,7 @@ def filled(blocks):
     return counts
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(caption=st.one_of(st.text(), st.sampled_from(CAPTIONS)))
 def test_words_are_scikit_learns(caption):
     assert words(caption) == TfidfVectorizer().build_analyzer()(caption)
@@ -127,7 +128,7 @@ def test_only_fasttext_has_vectors_of_unseen_words(fitted):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.data(), captions=caption_lists)
 def test_the_block_of_a_row_does_not_depend_on_the_other_rows(fitted, name, data, captions):
     vectoriser = fitted[name]
@@ -144,7 +145,7 @@ def test_the_block_of_a_row_does_not_depend_on_the_other_rows(fitted, name, data
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(captions=caption_lists)
 def test_a_vectoriser_loaded_from_a_file_returns_equal_blocks(fitted, name, captions):
     state = load(save(fitted[name].state()))

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
@@ -9,9 +9,10 @@ from encode_once.classify.decisions.calibration import logits
 from encode_once.classify.decisions.exact import ranked, tune
 from encode_once.classify.decisions.objectives import Objective
 from tests.classify.decisions.test_shrinkage import AVERAGES, f1, rows
+from tests.conftest import examples
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(seed=st.integers(0, 10_000), n=st.integers(1, 400), steps=st.integers(1, 50))
 def test_bins_keep_equal_scores_together_and_count_every_row(seed, n, steps):
     rng = np.random.default_rng(seed)

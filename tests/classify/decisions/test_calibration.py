@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import expit, logit
@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss
 
 from encode_once.cache.errors import UsageError
 from encode_once.classify.decisions.calibration import METHODS, PRECISION, Calibration, logits
+from tests.conftest import examples
 
 
 def skewed(n=4000, seed=0):
@@ -85,7 +86,7 @@ def test_scores_that_predict_the_opposite_are_flattened_not_reversed(method):
     assert (np.diff(calibrated, axis=0) >= 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 60),

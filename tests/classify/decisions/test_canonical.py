@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.special import expit
 
@@ -17,6 +17,7 @@ from encode_once.classify.decisions.objectives import NAMES
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
 from encode_once.classify.evaluation.intervals import CLASS_F1, resampled
 from encode_once.classify.evaluation.metrics import measure
+from tests.conftest import examples
 
 
 @st.composite
@@ -39,7 +40,7 @@ def distinguishable(scores, labels):
     return all(column not in columns[:c] for c, column in enumerate(columns))
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(problem=problems())
 def test_the_order_of_distinct_rows_and_classes_depends_on_their_contents(problem):
     scores, labels, rows, classes = problem
@@ -89,7 +90,7 @@ SPECS = [
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
-@settings(max_examples=20)
+@examples(20)
 @given(problem=problems())
 def test_no_rule_depends_on_the_order_of_rows_and_classes(spec, problem):
     """Two classes are permuted alike unless nothing but their place distinguishes them."""
@@ -105,7 +106,7 @@ def test_no_rule_depends_on_the_order_of_rows_and_classes(spec, problem):
 
 
 @pytest.mark.parametrize("objective", [name for name in NAMES if name != "samples"])
-@settings(max_examples=20)
+@examples(20)
 @given(problem=problems(steps=(1, 2)))
 def test_equal_classes_have_equal_thresholds(objective, problem):
     scores, labels, _, _ = problem
@@ -116,7 +117,7 @@ def test_equal_classes_have_equal_thresholds(objective, problem):
 
 
 @pytest.mark.parametrize("objective", NAMES)
-@settings(max_examples=20)
+@examples(20)
 @given(problem=problems())
 def test_exact_thresholds_do_not_depend_on_the_order(objective, problem):
     scores, labels, rows, classes = problem
@@ -125,7 +126,7 @@ def test_exact_thresholds_do_not_depend_on_the_order(objective, problem):
     np.testing.assert_array_equal(thresholds, tune(scores, labels, objective)[classes])
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(
     problem=problems(steps=(2, 5)),
     at_most=st.none() | st.integers(1, 3),
@@ -147,7 +148,7 @@ def test_ties_within_a_row_go_to_the_most_frequent_label_after_a_round_trip_too(
             assert (support[tied] <= support[first]).all()
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(problem=problems(), together=st.integers(1, 5), seed=st.integers(0, 3))
 def test_no_interval_depends_on_the_order_of_rows_and_classes(problem, together, seed):
     scores, labels, rows, classes = problem
@@ -165,7 +166,7 @@ def test_no_interval_depends_on_the_order_of_rows_and_classes(problem, together,
         np.testing.assert_allclose(drawn[name], same, rtol=0, atol=1e-12, err_msg=name)
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(problem=problems())
 def test_no_metric_depends_on_the_order_of_rows_and_classes(problem):
     scores, labels, rows, classes = problem

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import fbeta_score
@@ -14,6 +14,7 @@ from encode_once.cache.errors import DataError
 from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.objectives import NAMES, Objective
+from tests.conftest import examples
 
 AVERAGES = ["macro", "weighted", "micro", "samples"]
 BETAS = ["", "-f2", "-f0.5"]
@@ -38,10 +39,8 @@ def f(labels, predictions, average, beta=1.0):
     return np.average(scores, weights=labels.sum(0) if average == "weighted" and labels.any() else None)
 
 
-@pytest.mark.parametrize("average", AVERAGES)
-@pytest.mark.parametrize("beta", [1, 2, 0.5])
-@settings(max_examples=50, deadline=None)
-@given(problem=problems())
+@examples(150)
+@given(average=st.sampled_from(AVERAGES), beta=st.sampled_from([1, 2, 0.5]), problem=problems())
 def test_the_f_of_these_tests_is_that_of_scikit_learn(average, beta, problem):
     scores, labels = problem
     expected = fbeta_score(labels, scores >= 0.5, beta=beta, average=average, zero_division=0)
@@ -66,7 +65,7 @@ def beta_of(suffix):
 
 @pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
 @pytest.mark.parametrize("beta", BETAS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problem=problems(max_rows=5))
 def test_thresholds_per_class_reach_the_best_of_all_combinations(average, beta, problem):
     scores, labels = problem
@@ -76,7 +75,7 @@ def test_thresholds_per_class_reach_the_best_of_all_combinations(average, beta, 
 
 @pytest.mark.parametrize("average", AVERAGES)
 @pytest.mark.parametrize("beta", BETAS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problem=problems())
 def test_a_shared_threshold_reaches_the_best_of_all_thresholds(average, beta, problem):
     scores, labels = problem
@@ -87,7 +86,7 @@ def test_a_shared_threshold_reaches_the_best_of_all_thresholds(average, beta, pr
 
 
 @pytest.mark.parametrize("beta", BETAS)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problem=problems())
 def test_samples_is_no_worse_than_its_starts_and_no_single_threshold_improves_it(beta, problem):
     scores, labels = problem
@@ -116,7 +115,7 @@ def test_samples_reaches_the_optimum_of_nearly_all_small_problems():
     assert max(gaps) < 0.02
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problem=problems(max_classes=2), share=st.sampled_from(["0.9", "0.7", "0.5", "0.3", "1", "0"]))
 def test_precision_and_recall_are_reached_with_the_most_of_the_other(problem, share):
     """Exactly, as fractions: 7 of 10 is a precision of 0.7."""
@@ -144,7 +143,7 @@ def test_precision_and_recall_are_reached_with_the_most_of_the_other(problem, sh
         assert (Fraction(tp, max(k, 1)), tp) == max(complete)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(problem=problems(), share=st.sampled_from(["0.8", "0.5"]))
 def test_global_precision_and_recall_are_of_all_predictions_together(problem, share):
     scores, labels = problem
@@ -154,7 +153,7 @@ def test_global_precision_and_recall_are_of_all_predictions_together(problem, sh
 
 
 @pytest.mark.parametrize("objective", AVERAGES)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(problem=problems())
 def test_classes_without_positives_are_never_predicted_and_without_negatives_always(objective, problem):
     scores, labels = problem
@@ -164,7 +163,7 @@ def test_classes_without_positives_are_never_predicted_and_without_negatives_alw
 
 
 @pytest.mark.parametrize("objective", NAMES)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(problem=problems())
 def test_float32_float64_and_torch_agree_and_survive_json(objective, problem):
     scores, labels = problem
@@ -240,7 +239,7 @@ def test_of_equal_combinations_of_thresholds_the_one_that_predicts_fewest_is_tak
 
 @pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
 @pytest.mark.parametrize("average", AVERAGES)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problem=problems(max_rows=12, max_classes=5))
 def test_of_equal_global_thresholds_the_one_that_predicts_fewest_is_taken(average, tensor, problem):
     scores, labels = problem
@@ -253,7 +252,7 @@ def test_of_equal_global_thresholds_the_one_that_predicts_fewest_is_taken(averag
 
 
 @pytest.mark.parametrize("tensor", [np.asarray, torch.from_numpy])
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problem=problems(max_rows=12))
 def test_of_equal_thresholds_of_a_class_the_one_that_predicts_fewest_is_taken(tensor, problem):
     scores, labels = problem

@@ -2,12 +2,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from encode_once.classify.decisions import expected_f1
 from encode_once.classify.decisions.expected_f1 import best_sets
+from tests.conftest import examples
 
 chances = arrays(np.float64, st.tuples(st.just(1), st.integers(1, 5)), elements=st.floats(0, 1, width=16))
 
@@ -27,7 +28,7 @@ def expectations(p, of_none=0):
     return expected
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(p=chances, at_most=st.none() | st.integers(1, 5), may_be_empty=st.booleans())
 def test_no_set_of_labels_has_a_greater_expected_f1(p, at_most, may_be_empty):
     every = expectations(p[0], of_none=float(may_be_empty))

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, norm
 
@@ -13,6 +13,7 @@ from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.guarantees import MISSES, _pass_by_row
 from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from tests.conftest import examples
 
 
 def bound(hits, size):
@@ -43,7 +44,7 @@ def certified(scores, labels, objective):
     return taken
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 60),

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logit
 
@@ -12,6 +12,7 @@ from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.rule import CALIBRATIONS, DecisionRule, DecisionSpec
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
+from tests.conftest import examples
 
 CLASSES = ["cat", "dog", "10", "traffic light"]
 
@@ -89,7 +90,7 @@ def test_thresholds_apply_to_calibrated_scores_on_request():
     assert not np.array_equal(rule.thresholds, exact.thresholds)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     seed=st.integers(0, 1000),
     at_least=st.integers(0, 5),

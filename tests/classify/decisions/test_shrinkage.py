@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import expit, logit
@@ -8,6 +8,7 @@ from scipy.special import expit, logit
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.objectives import NAMES, Objective
 from encode_once.classify.decisions.shrinkage import between_variance, estimate
+from tests.conftest import examples
 
 AVERAGES = ["macro", "weighted", "micro", "samples"]
 
@@ -118,7 +119,7 @@ def test_the_expected_loss_of_exact_thresholds_is_close_to_the_real_one(average)
     assert 0.4 * np.mean(lost) < np.mean(expected) < 1.3 * np.mean(lost)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 40),

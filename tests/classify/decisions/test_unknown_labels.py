@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.classify.decisions.calibration import METHODS, Calibration
@@ -12,6 +12,7 @@ from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation.metrics import average_f1
+from tests.conftest import examples
 
 
 def drawn(seed, n, c, unknown=0.3, levels=7):
@@ -27,7 +28,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @pytest.mark.parametrize("objective", ["macro", "weighted", "macro-f2", "precision:0.7", "recall:0.7"])
 @given(seeds)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_a_class_is_tuned_on_its_known_rows(objective, seed):
     scores, labels = drawn(seed, 12, 3)
     for k, threshold in enumerate(tune(scores, labels, objective)):
@@ -41,7 +42,7 @@ def test_a_class_is_tuned_on_its_known_rows(objective, seed):
 
 @pytest.mark.parametrize(("average", "shared"), [*product(("micro", "macro", "samples"), (False, True))])
 @given(seeds)
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_no_thresholds_are_better_on_the_known_entries(average, shared, seed):
     scores, labels = drawn(seed, 5, 2)
     candidates = [ALWAYS, *(np.unique(scores) + 1e-3), NEVER]
@@ -98,7 +99,7 @@ def test_a_row_may_be_empty_if_unknown_labels_are_unlikely_and_may_have_all_that
 
 
 @given(seeds)
-@settings(max_examples=25, deadline=None)
+@examples(25)
 def test_a_row_may_be_empty_unless_the_labels_are_likelier_if_each_row_has_one(seed):
     scores, labels = drawn(seed, 8, 3, unknown=0.6)
     scores = scores.clip(0.05, 0.95)

@@ -2,7 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import bootstrap, norm
 from sklearn import metrics as sklearn
@@ -11,6 +11,7 @@ from encode_once.classify.bench.intervals import World, coverage
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import ALL, CLASS_F1, METRICS, differences, interval, resampled
 from encode_once.classify.evaluation.metrics import average_precision, measure, row_f1
+from tests.conftest import examples
 
 
 @pytest.fixture
@@ -120,7 +121,7 @@ def test_without_rare_classes_an_interval_equals_scipys_bca(eval_rows, name):
     assert (low, high) == pytest.approx(expected, abs=0.1 * (expected.high - expected.low))
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=st.integers(0, 10_000),
     n=st.integers(1, 30),

@@ -4,7 +4,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn import metrics as sklearn
@@ -12,6 +12,7 @@ from sklearn.calibration import calibration_curve
 from torchmetrics.functional import classification as torchmetrics
 
 from encode_once.classify.evaluation.metrics import calibration_error, measure
+from tests.conftest import examples
 
 KEYS = [
     *("micro_f1", "macro_f1", "weighted_f1", "samples_f1", "mAP", "precision", "recall"),
@@ -58,7 +59,7 @@ def expected_calibration_error(true, scores, bins=15):
     return sum(abs(sum(float(scores[i]) - true[i] for i in rows)) for rows in members) / len(true)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(result=results())
 def test_every_metric_equals_its_definition(result):
     labels, predictions, scores = result
@@ -97,7 +98,7 @@ def test_every_metric_equals_its_definition(result):
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(result=results().filter(lambda result: result[0].shape[1] > 1))
 def test_every_metric_equals_scikit_learns(result):
     """With two classes or more, because scikit-learn takes a single column for a binary problem."""
@@ -131,7 +132,7 @@ def matrix_of(metrics, names):
     return [[counts.get((true, predicted), 0) for predicted in names] for true in names]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.data(), st.integers(2, 5), st.integers(1, 20))
 def test_the_metrics_of_one_label_per_row_equal_scikit_learns(data, c, n):
     """Also where a class has no rows, or is never predicted."""
@@ -155,7 +156,7 @@ def test_the_metrics_of_one_label_per_row_equal_scikit_learns(data, c, n):
     assert counts == sorted(counts, reverse=True)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(result=results().filter(lambda result: result[0].shape[1] == 1))
 def test_the_metrics_of_one_class_equal_scikit_learns(result):
     labels, predictions, scores = result

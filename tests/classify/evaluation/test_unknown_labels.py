@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import (
     average_precision_score,
@@ -16,6 +16,7 @@ from sklearn.metrics import (
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import resampled
 from encode_once.classify.evaluation.metrics import average_f1, calibration_error, measure
+from tests.conftest import examples
 
 
 @st.composite
@@ -32,7 +33,7 @@ def mean(values):
 
 
 @given(tables())
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_metrics_are_those_of_the_known_entries(table):
     labels, predictions, scores = table
     entries = labels >= 0
@@ -78,7 +79,7 @@ def test_metrics_are_those_of_the_known_entries(table):
 
 
 @given(tables())
-@settings(max_examples=15, deadline=None)
+@examples(15)
 def test_intervals_are_about_the_figures_and_rows_without_a_known_label_change_nothing(table):
     labels, predictions, scores = table
     if (labels < 0).all():

@@ -55,8 +55,8 @@ def head(name):
 
 
 @pytest.fixture
-def quick(head):
-    """The same with few epochs, for these tests."""
+def quick(head, fit_once):
+    """The same with few epochs of few steps, for these tests."""
     return head.set_params(epochs=2) if "epochs" in head.get_params() else head
 
 

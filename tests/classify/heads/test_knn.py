@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss
 from sklearn.neighbors import NearestNeighbors
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.heads.knn import KNN
+from tests.conftest import examples
 
 
 def problem(seed, n, d=6, c=3):
@@ -41,7 +42,7 @@ def mean_spread(X, queries, k, metric):
     return (distances[:, -1] - distances[:, 0]).mean()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=st.integers(0, 1000),
     n=st.integers(12, 80),

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
@@ -8,6 +8,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from encode_once.classify.data.matrix import column_order
 from encode_once.classify.heads import projection
+from tests.conftest import examples
 
 
 def problem(seed, n, d, c=3):
@@ -16,7 +17,7 @@ def problem(seed, n, d, c=3):
     return X, X @ rng.normal(size=(d, c)) + 3 * rng.normal(size=(n, c)) > 0
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(seed=st.integers(0, 1000), n=st.integers(20, 60), d=st.integers(3, 30), p=st.integers(1, 40))
 def test_the_axes_are_the_columns_then_principal_components_then_ridge_regressions(seed, n, d, p):
     X, Y = problem(seed, n, d)

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.classify.heads import sparse_rows
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
+from tests.conftest import examples
 
 CPU = torch.device("cpu")
 
@@ -23,7 +24,7 @@ def narrow(monkeypatch):
     monkeypatch.setattr(sparse_rows, "WIDE", 10)
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 999), n=st.integers(2, 40), d=st.integers(1, 12))
 def test_products_and_squares_are_those_of_the_dense_rows(seed, n, d):
     X, rng = counts(n, d, 0.3, seed), np.random.default_rng(seed)

@@ -172,7 +172,7 @@ def test_a_run_is_replaced_only_with_overwrite(store, copy):
     fit(store, "linear", run=copy)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def booster(store, tmp_path_factory):
     """The text of a booster, and the number of its columns."""
     run, _ = fit(store, "gbm", run=tmp_path_factory.mktemp("booster") / "run", options={"rounds": 5})

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -19,6 +19,7 @@ from encode_once.cache.errors import DataError, MissingDataError
 from encode_once.extract import readers
 from encode_once.extract.demo import scenes
 from encode_once.extract.demo.scenes import CATEGORIES, CLUTTER, RIDDEN, compose
+from tests.conftest import examples
 
 COCO = {
     *("person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat"),
@@ -126,7 +127,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_gives_others(tmp_path: P
     assert not set(contents["a"]) & set(contents["c"]) - {scenes.ATTRIBUTION.encode()}
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(seed=st.integers(0, 2**32), eval_rows=st.integers(0, 1))
 def test_labels_are_what_the_scene_shows(seed: int, eval_rows: int) -> None:
     with tempfile.TemporaryDirectory() as folder, drawn_pictures() as shown:

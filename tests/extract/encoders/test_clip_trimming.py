@@ -24,7 +24,7 @@ CAPTIONS = [
 ]
 
 
-@pytest.fixture(scope="module", params=["ViT-S-32-alt", "ViT-B-32"])
+@pytest.fixture(scope="module", params=["ViT-S-32-alt", pytest.param("ViT-B-32", marks=pytest.mark.slow)])
 def tower(request):
     _, captions = towers(f"open_clip:{request.param}", Options(weights="random"))
     captions.load("cpu")

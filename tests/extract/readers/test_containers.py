@@ -13,6 +13,7 @@ from encode_once.cache.file_index import FileIndex
 from encode_once.extract import readers
 from encode_once.extract.images import hashing
 from encode_once.extract.readers.missing import is_missing
+from tests.conftest import examples
 from tests.extract.readers.writers import WRITERS, Sample, captioned_images, csv_folder
 
 SAMPLES = {
@@ -108,7 +109,7 @@ samples = st.lists(
 
 
 @pytest.mark.parametrize("name", WRITERS)
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(examples(10), suppress_health_check=[HealthCheck.differing_executors])
 @given(samples)
 def test_any_samples_are_read_as_from_the_plain_folder(tmp_path_factory, name, drawn):
     tmp_path = tmp_path_factory.mktemp(name)

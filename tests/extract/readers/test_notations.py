@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
 from encode_once.extract.readers import Columns, understand
 from encode_once.extract.readers.missing import MISSING
+from tests.conftest import examples
 
 SEPARATORS = ["|", ";", ",", "/", "&", "+", " ", " | ", "; ", ", ", " / ", " & ", " + "]
 FLAGS = {
@@ -81,14 +82,14 @@ NOTATIONS = {
 
 
 @pytest.mark.parametrize("notation", NOTATIONS)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(label_sets(without="{}[]"))
 def test_lists_that_were_written_as_text(notation, drawn):
     _, rows = drawn
     assert read_back(frame_of([NOTATIONS[notation](row) for row in rows])) == rows
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(label_sets())
 def test_an_object_of_flags(drawn):
     classes, rows = drawn
@@ -98,7 +99,7 @@ def test_an_object_of_flags(drawn):
 
 
 @pytest.mark.parametrize("separator", SEPARATORS)
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(label_sets(without="|;,/&+ "))
 def test_names_between_separators(separator, drawn):
     classes, rows = drawn
@@ -107,7 +108,7 @@ def test_names_between_separators(separator, drawn):
 
 
 @pytest.mark.parametrize("separator", ["|", ";", ", "])
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(label_sets(without="|;,/&+"))
 def test_names_of_several_words_between_separators(separator, drawn):
     _, rows = drawn
@@ -117,7 +118,7 @@ def test_names_of_several_words_between_separators(separator, drawn):
 
 
 @pytest.mark.parametrize("flags", FLAGS)
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(label_sets(without=":,."))
 def test_one_column_for_each_class(flags, drawn):
     classes, rows = drawn
@@ -131,7 +132,7 @@ def test_one_column_for_each_class(flags, drawn):
         assert read_back(frame, columns=Columns(labels=tuple(classes))) == rows
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(label_sets())
 def test_several_label_columns(drawn):
     _, rows = drawn
@@ -145,7 +146,7 @@ def test_several_label_columns(drawn):
 @pytest.mark.parametrize(
     "written", [str, json.dumps, lambda v: " ".join(map(str, v)), lambda v: str(np.array(v))]
 )
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(label_sets(without=","))
 def test_vectors_of_0_and_1_with_named_classes(written, drawn):
     classes, rows = drawn
@@ -153,7 +154,7 @@ def test_vectors_of_0_and_1_with_named_classes(written, drawn):
     assert read_back(frame_of(cells), classes) == rows
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(label_sets())
 def test_lists_of_parquet_and_json_lines(drawn):
     _, rows = drawn
@@ -187,7 +188,7 @@ def read_captions(text, name="table.csv"):
     return table.captions
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(captions_strategy, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
 def test_captions_that_pandas_writes(captions, quoting):
     captions = ["a dog", *captions]
@@ -195,7 +196,7 @@ def test_captions_that_pandas_writes(captions, quoting):
     assert read_captions(frame.to_csv(index=False, quoting=quoting)) == readable(captions)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(captions_strategy, st.sampled_from([",", ";", "\t", "|"]), st.sampled_from(["\n", "\r\n"]))
 def test_captions_that_the_csv_module_writes(captions, delimiter, end):
     captions = ["a dog", *captions]
@@ -206,7 +207,7 @@ def test_captions_that_the_csv_module_writes(captions, delimiter, end):
     assert read_captions(file.getvalue()) == readable(captions)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(captions_strategy)
 def test_captions_that_the_competition_writes(captions):
     """Its captions are between quotes, and the quotes in them are not doubled.
@@ -219,7 +220,7 @@ def test_captions_that_the_competition_writes(captions):
     assert read_captions(text) == readable(written)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(
         st.lists(st.text(st.sampled_from("ab\"', \n"), min_size=1, max_size=6), max_size=3),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -18,6 +18,7 @@ from encode_once.classify.heads.torch.networks import (
     sines,
     split,
 )
+from tests.conftest import examples
 
 OPTIONS = {
     "width": 6,
@@ -54,7 +55,7 @@ def padded(lengths, width, spare=2):
     return block, block.ne(0).any(2), [torch.tensor(vectors, dtype=torch.float32) for (vectors,) in sequences]
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(data=st.data())
 def test_rows_are_split_into_the_blocks_of_their_features(data):
     shapes = data.draw(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3)), min_size=1, max_size=3))
@@ -198,7 +199,7 @@ def test_the_vector_of_a_row_does_not_depend_on_other_rows_and_gradients_are_fin
         torch.testing.assert_close(joined(row[None])[0], vector, rtol=1e-4, atol=1e-5)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(share=st.floats(0.1, 1.0), seed=st.integers(0, 99))
 def test_features_are_dropped_only_in_training_and_never_all_of_a_sample(share, seed):
     torch.manual_seed(seed)
