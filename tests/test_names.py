@@ -21,26 +21,26 @@ def files(*suffixes):
 
 
 @cache
-def tree_of(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+def bound_names(path):
+    """(name, line, whether it is a class) of all that a module binds: variables, parameters and so on."""
+    return [*_bound_names(ast.parse(path.read_text(encoding="utf-8")))]
 
 
-def bound_names(tree):
-    """(name, line) of all that a module binds: variables, parameters, functions and classes."""
+def _bound_names(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            yield node.id, node.lineno
+            yield node.id, node.lineno, False
         elif isinstance(node, ast.arg):
-            yield node.arg, node.lineno
+            yield node.arg, node.lineno, False
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield node.name, node.lineno
+            yield node.name, node.lineno, isinstance(node, ast.ClassDef)
 
 
 def test_variables_are_named_after_their_type_or_role():
     wrong = [
         f"{path.relative_to(ROOT)}:{line}: {name}"
         for path in files(".py")
-        for name, line in bound_names(tree_of(path))
+        for name, line, _ in bound_names(path)
         if name.strip("_") in NOT_NAMES
     ]
     assert wrong == []
@@ -58,10 +58,10 @@ def test_words_that_must_be_read_twice_are_absent():
 
 def test_a_class_name_occurs_once_in_the_program():
     names = Counter(
-        node.name
+        name
         for path in files(".py")
         if "tests" not in path.relative_to(ROOT).parts
-        for node in ast.walk(tree_of(path))
-        if isinstance(node, ast.ClassDef)
+        for name, _, is_class in bound_names(path)
+        if is_class
     )
     assert [name for name, count in names.items() if count > 1] == []

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.heads import HEADS, make
+from encode_once.classify.heads.fused import Fused
 
 OPTIONS = {
     "linear": {"device": "cpu"},
@@ -83,6 +84,14 @@ def test_fit_learns_the_labels(head, data, learned):
     assert scores[:, 3].max() < 0.1
 
 
+# The other heads of several features, `Fused`, fit as `concat` does.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name != "concat" and isinstance(make(name), Fused)))
+        for name in HEADS
+    ],
+)
 def test_fit_needs_no_validation_rows(head, data, learned):
     X, Y = data
     scores = head.fit(X[:500], Y[:500]).predict_proba(X[500:])
