@@ -16,6 +16,8 @@ from typing import Any, ClassVar, get_type_hints
 import numpy as np
 from scipy.special import expit, logit
 from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.multioutput import ClassifierChain, MultiOutputClassifier
+from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 
 from encode_once.cache.errors import DataError, UsageError, brief
@@ -115,7 +117,8 @@ class Wrapped(Head, Estimator):
             DataError: labels are unknown, and a classifier takes all classes at once.
         """
         classifier = self.classifier()
-        together = Y.shape[1] > 1 and get_tags(classifier).classifier_tags.multi_label
+        multi_label = get_tags(classifier).classifier_tags.multi_label
+        together = _takes_matrices(classifier) or (multi_label and Y.shape[1] > 1)
         if is_partial(Y):
             if together:
                 raise DataError(
@@ -170,8 +173,8 @@ class Wrapped(Head, Estimator):
         """Scores (n, k) of the learned classes."""
         if self.coef_ is not None and self.intercept_ is not None:
             return expit(rows @ self.coef_.T + self.intercept_)
-        together = len(self.classifiers_) < len(self.learned_)
-        columns = [_probabilities(classifier, rows, together) for classifier in self.classifiers_]
+        k = len(self.learned_) // len(self.classifiers_)
+        columns = [_probabilities(classifier, rows, k) for classifier in self.classifiers_]
         return np.concatenate(columns, axis=1).astype(np.float32)
 
     def _take_coefficients(self, rows: Vectors) -> None:
@@ -238,14 +241,21 @@ def _hints(made_by: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _probabilities(classifier: Any, rows: Vectors, together: bool) -> Scores:
-    """Scores (n, k) of a classifier that was fitted for k classes together, or for one."""
+def _takes_matrices(classifier: Any) -> bool:
+    """Whether it takes labels (n, k) only, also of one class, which no tag says."""
+    while isinstance(classifier, Pipeline):
+        classifier = classifier[-1]
+    return isinstance(classifier, ClassifierChain | MultiOutputClassifier)
+
+
+def _probabilities(classifier: Any, rows: Vectors, k: int) -> Scores:
+    """Scores (n, k) of a classifier that was fitted for k classes."""
     if not hasattr(classifier, "predict_proba"):
         return expit(np.asarray(classifier.decision_function(rows)).reshape(len(rows), -1))
     scores = classifier.predict_proba(rows)
     if isinstance(scores, list):  # (n, 2) for each class
         return np.stack([of_class[:, 1] for of_class in scores], axis=1)
-    return scores if together else scores[:, 1:]
+    return scores if scores.shape[1] == k else scores[:, 1:]
 
 
 def _dumped(classifiers: list[Any], name: str) -> bytes:

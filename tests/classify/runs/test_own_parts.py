@@ -5,6 +5,7 @@ import pickle
 import shutil
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from runpy import run_path
 
 import numpy as np
 import pytest
@@ -320,6 +321,34 @@ def test_a_classifier_of_scikit_learn_scores_as_one_for_each_class():
     oracle = OneVsRestClassifier(LinearSVC(C=0.3, random_state=4)).fit(X, Y)
     expected = 1 / (1 + np.exp(-oracle.decision_function(X)))
     np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+@pytest.mark.parametrize("factory", ["chain", "scaled_chain", "outputs"])
+def test_a_classifier_of_several_outputs_is_fitted_once(place, factory, classes):
+    pytest.importorskip("skops")
+    Path("several.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.multioutput import ClassifierChain, MultiOutputClassifier\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n\n\n"
+        "def chain():\n    return ClassifierChain(LogisticRegression())\n\n\n"
+        "def scaled_chain():\n    return make_pipeline(StandardScaler(), chain())\n\n\n"
+        "def outputs():\n    return MultiOutputClassifier(LogisticRegression())\n"
+    )
+    trust_code("several.py")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 4)).astype(np.float32)
+    Y = X[:, :1] + rng.normal(size=(90, classes)) > 0.2
+    head = heads.make(f"several.py:{factory}").fit(X, Y)
+    assert len(head.classifiers_) == 1
+    expected = run_path("several.py")[factory]().fit(X, Y.astype(int)).predict_proba(X)
+    if factory == "outputs":
+        expected = np.stack([of_class[:, 1] for of_class in expected], axis=1)
+    np.testing.assert_allclose(head.predict_proba(X), expected, atol=1e-6)
+    restored = heads.make(f"several.py:{factory}")
+    restored.load_state(head.state())
+    np.testing.assert_array_equal(restored.predict_proba(X), head.predict_proba(X))
 
 
 def test_classes_that_all_rows_or_none_have_get_their_frequency():
