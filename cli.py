@@ -422,6 +422,7 @@ def _recipe_runner(
 ) -> "tuple[RecipeRunner, Provider | None]":
     """Where recipes run, and the provider of features; None if there is no data to encode."""
     from encode_once.cache import FeatureName, Store, own_code
+    from encode_once.cache.views import without_view
     from encode_once.classify.experiments.recipes.run import RecipeRunner
     from encode_once.extract.encoders import named
     from encode_once.extract.provider import Provider
@@ -431,7 +432,8 @@ def _recipe_runner(
         data = "input"
     if data is None and opened.table_files():
         return RecipeRunner(opened), None
-    needed = {FeatureName.parse(name).encoder for recipe in recipes for name in recipe.possible_features}
+    names = {name for recipe in recipes for name in recipe.possible_features}
+    needed = {without_view(FeatureName.parse(name).encoder) for name in names}
     onnx = [text.rpartition("=")[0] for text in weights if text.startswith("onnx:")]
     files = weights_by_encoder([*needed, *onnx], weights)
     files |= {encoder: file for encoder, file in map(named, encoders) if file}

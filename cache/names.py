@@ -1,20 +1,24 @@
 """The names of features, and of the captions they are made of.
 
-A feature's name is `ENCODER/OUTPUT`, such as `clip-vit-l/text`; the encoder may itself contain `/`. Where the
-captions are not the table's own, `@CAPTIONS` follows: `clip-vit-l/text@coca-b32` for those that an encoder
-generated, `clip-vit-l/text@table+coca-b32` for the table's with the generated ones appended.
+A feature's name is `ENCODER/OUTPUT`, such as `clip-vit-l/text`; the encoder may itself contain `/`, and end
+with a view of the image, as in `clip-vit-l@whole/image` (see `views`). Where the captions are not the table's
+own, `@CAPTIONS` follows the output: `clip-vit-l/text@coca-b32` for those that an encoder generated,
+`clip-vit-l/text@table+coca-b32` for the table's with the generated ones appended.
 """
 
 import re
 from dataclasses import dataclass
+
+from encode_once.cache.views import VIEW, canonical, without_view
 
 OWN = "table"  # the table's captions
 JOINED = "table+"  # followed by a captioner: its captions appended to the table's
 REGIONS = "regions"  # the output that an encoder gives only on request, as ENCODER/regions
 TEXT = "text"  # the output of a captioner that holds the generated captions
 
-# The shortest encoder that leaves an output without `@`: `onnx:net@2.onnx/pooled` has no captions.
-NAME = re.compile(r"(?P<encoder>.+?)/(?P<output>[^/@]+)(?:@(?P<captions>.+))?", re.DOTALL)
+# The shortest encoder that leaves an output without `@`: `onnx:net@2.onnx/pooled` has no captions. Nor is
+# a view the name of captions: the encoder of `open_clip:ARCH/TAG@whole/image` is all before `/image`.
+NAME = re.compile(rf"(?P<encoder>.+?)/(?P<output>[^/@]+)(?:@(?!{VIEW}(?:/|$))(?P<captions>.+))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,11 @@ class FeatureName:
         """
         if captions is not None:
             encoder, _, output = text.removesuffix(f"@{captions}").rpartition("/")
-            return cls(encoder, output, captions)
+            return cls(canonical(encoder), output, captions)
         match = NAME.fullmatch(text)
-        return cls(match["encoder"], match["output"], match["captions"] or OWN) if match else cls(text)
+        if not match:
+            return cls(canonical(text))
+        return cls(canonical(match["encoder"]), match["output"], match["captions"] or OWN)
 
     def __str__(self) -> str:
         return self.stored if self.captions == OWN else f"{self.stored}@{self.captions}"
@@ -57,8 +63,8 @@ class FeatureName:
 
     @property
     def encoders(self) -> list[str]:
-        """All encoders that it needs."""
-        return [self.encoder, *([self.captioner] if self.captioner else [])]
+        """All encoders that it needs, without their views."""
+        return [without_view(self.encoder), *([self.captioner] if self.captioner else [])]
 
 
 def captioner(captions: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.names import FeatureName
 from encode_once.cache.terminal import Log
+from encode_once.cache.views import without_view
 from encode_once.classify.runs.predict import check
 from encode_once.classify.runs.run import Run
 from encode_once.extract import Columns, Report, encode
@@ -144,7 +145,7 @@ def _declare(run: Run, store: Store, weights: Mapping[str, str]) -> None:
         names = {str(FeatureName(encoder, output)): spec for output, spec in specs.items()}
         lacking = names.keys() - present
         if lacking:
-            recorded_towers(encoder, specs, weights.get(encoder))
+            recorded_towers(encoder, specs, weights.get(without_view(encoder)))
         for name in sorted(lacking):
             store.declare(name, names[name])
 

@@ -9,6 +9,7 @@ import torch
 
 from encode_once.cache import DataError
 from encode_once.cache.names import OWN, FeatureName
+from encode_once.cache.views import without_view
 from encode_once.classify.data.text.tfidf import TfIdf
 from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoder_graph import EncoderPart, tower_part, words_part
@@ -107,7 +108,7 @@ def _encoder_parts(run: Run, weights: Mapping[str, str]) -> list[EncoderPart]:
         needed.setdefault(parsed.encoder, {})[parsed.output] = name
     parts = []
     for encoder, features in needed.items():
-        for tower in towers(encoder, Options(weights.get(encoder))):
+        for tower in towers(encoder, Options(weights.get(without_view(encoder)))):
             of_tower = {output: features[output] for output in tower.specs if output in features}
             if of_tower:
                 parts.append(_part(run, tower, of_tower))

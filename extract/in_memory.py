@@ -9,8 +9,16 @@ from encode_once.cache.device import device_name
 from encode_once.cache.keys import spec_differences, spec_key
 from encode_once.cache.names import REGIONS, FeatureName
 from encode_once.cache.process import SharedContext
+from encode_once.cache.views import without_view
 from encode_once.extract import encoders
-from encode_once.extract.batches import Openable, Row, TowerRunner, encode_batch, encode_in_batches
+from encode_once.extract.batches import (
+    Openable,
+    Row,
+    TowerRunner,
+    encode_batch,
+    encode_in_batches,
+    share_decoding,
+)
 from encode_once.extract.encoders.base import BIT_DEPTH, Options, Tower, torch_threads
 from encode_once.extract.encoders.runtime import MIN_INPUTS
 from encode_once.extract.errors import InputError
@@ -79,10 +87,11 @@ class LoadedEncoders:
         self.device = device_name(device)
         self._workers = workers or os.cpu_count() or 1
         self.runners = [
-            TowerRunner(encoder, tower, weights.get(encoder))
+            TowerRunner(encoder, tower, weights.get(without_view(encoder)))
             for encoder, outputs in specs.items()
-            for tower in recorded_towers(encoder, outputs, weights.get(encoder), backend)
+            for tower in recorded_towers(encoder, outputs, weights.get(without_view(encoder)), backend)
         ]
+        share_decoding(self.runners)
         with torch_threads(1):
             for runner in self.runners:  # for enough inputs that the backend is chosen by its speed
                 runner.load(self.device, self._workers, batch_size, MIN_INPUTS)

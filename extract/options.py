@@ -8,6 +8,7 @@ from click.shell_completion import CompletionItem
 
 from encode_once.cache import UsageError
 from encode_once.cache.options import completions, grouped, warn
+from encode_once.cache.views import without_view
 
 if TYPE_CHECKING:
     from encode_once.cache import Shard
@@ -151,12 +152,13 @@ def mark_words(unknown: Sequence[str], uncertain: str | None) -> list[str]:
 
 
 def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
-    """Encoder → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
+    """Encoder, without a view, → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
     by_encoder = {}
+    encoders = [*dict.fromkeys(map(without_view, encoders))]
     for text in weights:
         encoder, equals, file = text.rpartition("=")
-        if equals and encoder in encoders:
-            by_encoder[encoder] = file
+        if equals and without_view(encoder) in encoders:
+            by_encoder[without_view(encoder)] = file
         elif len(encoders) == 1:
             by_encoder[encoders[0]] = text
         else:

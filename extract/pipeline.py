@@ -16,6 +16,7 @@ from encode_once.cache.device import device_name
 from encode_once.cache.errors import collected
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, split_regions, with_captioner
 from encode_once.cache.source_files import SourceFile
+from encode_once.cache.views import without_view
 from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
 from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, TRIAL, Modality, Options, Tower
@@ -109,7 +110,7 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device = device_name(device)
-    files = {split_regions(name)[0]: file for name, file in (weights or {}).items()}
+    files = {without_view(split_regions(name)[0]): file for name, file in (weights or {}).items()}
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
@@ -283,9 +284,10 @@ def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str
 
 def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
     """An encoder's name in feature names, and its weights: from `weights`, or from the requested name."""
-    if requested.endswith(TRIAL) or weights.get(requested) == RANDOM:
+    encoder = without_view(requested)
+    if encoder.endswith(TRIAL) or weights.get(encoder) == RANDOM:
         return encoders.trial_name(requested), RANDOM
-    return (requested, weights[requested]) if requested in weights else encoders.named(requested)
+    return (requested, weights[encoder]) if encoder in weights else encoders.named(requested)
 
 
 def _renamed(captions: str, resolved: Mapping[str, tuple[str, str | None]]) -> str:

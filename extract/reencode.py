@@ -11,6 +11,7 @@ from encode_once.cache import DataError, Feature, Keys, Store
 from encode_once.cache.captions import all_captioned_tables
 from encode_once.cache.device import device_name
 from encode_once.cache.keys import pack
+from encode_once.cache.views import without_view
 from encode_once.extract.batches import STORED
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import InputError
@@ -57,10 +58,10 @@ def recompute(
     features = [store.feature(name) for name in names or store.features()]
     recorded = of_features(features)
     weights = approve(str(store.path), recorded, trust or Trust())
-    for encoder in recorded:
+    for encoder in dict.fromkeys(feature.encoder for feature in features if not feature.is_imported):
         by_output = {feature.output: feature for feature in features if feature.encoder == encoder}
         specs = {output: feature.spec for output, feature in by_output.items()}
-        for tower in recorded_towers(encoder, specs, weights.get(encoder)):
+        for tower in recorded_towers(encoder, specs, weights.get(without_view(encoder))):
             outputs = {output: by_output[output] for output in tower.specs if output in by_output}
             compared += _compare(store, tower, outputs, rows, device, seed)
     return compared

@@ -13,6 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from encode_once.cache import DataError, Feature, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, FeatureName
+from encode_once.cache.views import without_view
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import RANDOM, TRIAL, Options
 from encode_once.extract.pipeline import NOT_ENCODED, encode
@@ -102,7 +103,7 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             table,
             [name.requested],
             self._store,
-            weights={name.encoder: self.weights} if self.weights else None,
+            weights={without_view(name.encoder): self.weights} if self.weights else None,
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size,
@@ -172,7 +173,7 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _feature(self, outputs: Sequence[str]) -> Feature:
         """The feature of the output that has a vector for each row."""
         encoder = FeatureName.parse(self.encoder).encoder
-        is_trial = self.weights == RANDOM or encoder.endswith(TRIAL)
+        is_trial = self.weights == RANDOM or without_view(encoder).endswith(TRIAL)
         stored = encoders.trial_name(encoder) if is_trial else encoders.named(encoder)[0]
         features = [self._store.feature(f"{stored}/{output}") for output in outputs]
         vectors = [feature for feature in features if not feature.ragged and not feature.holds_texts]

@@ -14,6 +14,7 @@ from encode_once.cache import Feature
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.own_code import check
 from encode_once.cache.terminal import Log, print_message
+from encode_once.cache.views import without_view
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, file_identity
 from encode_once.extract.encoders.transformers_models import WEIGHTS_FILES, identities
@@ -81,6 +82,8 @@ def _identity(path: str) -> str:
 
 
 def of_features(features: Collection[Feature]) -> dict[str, EncoderRecord]:
-    """Encoder → what features of a store record about it; imported features have none."""
+    """Encoder, without a view, → what features of a store record about it; imported features have none."""
     encoded = (feature for feature in features if not feature.is_imported)
-    return encoder_records((feature.encoder, feature.weights_file, feature.spec) for feature in encoded)
+    return encoder_records(
+        (without_view(feature.encoder), feature.weights_file, feature.spec) for feature in encoded
+    )

@@ -18,7 +18,14 @@ from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, conte
 from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
 from encode_once.cache.progress import ProgressBar
-from encode_once.extract.batches import DecodedInput, Results, Row, TowerRunner, encode_in_batches
+from encode_once.extract.batches import (
+    DecodedInput,
+    Results,
+    Row,
+    TowerRunner,
+    encode_in_batches,
+    share_decoding,
+)
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
 from encode_once.extract.errors import InputError, TooManyFailuresError
@@ -230,6 +237,7 @@ class EncodingPass:
         if not self._expected:
             return
         settings = self._settings
+        share_decoding(self._expected)
         with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
             for job, expected in self._expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")

@@ -8,6 +8,7 @@ from encode_once.cache import Feature, Spec
 from encode_once.cache.format.spec_file import EncoderRecord, encoder_records
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import short_repr
+from encode_once.cache.views import without_view
 from encode_once.classify.data.columns import is_of_column
 from encode_once.classify.runs.origin import Origin, library_versions
 
@@ -134,12 +135,12 @@ class RunRecord:
 
     @property
     def encoders(self) -> dict[str, EncoderRecord]:
-        """Encoder → what is recorded of it, for all encoders that the features need."""
+        """Encoder, without its view, → what is recorded of it, for all encoders that the features need."""
         needed = dict.fromkeys(
             (encoder for name in self.encoded for encoder in name.encoders), EncoderRecord()
         )
         features = [
-            *((name.encoder, feature) for name, feature in self.encoded.items()),
+            *((without_view(name.encoder), feature) for name, feature in self.encoded.items()),
             *self.captioners.items(),
         ]
         return needed | encoder_records((encoder, f.weights_file, f.spec) for encoder, f in features)

@@ -15,6 +15,7 @@ import numpy as np
 
 from encode_once.cache import Store, Table, UsageError
 from encode_once.cache.device import device_name
+from encode_once.cache.views import without_view
 from encode_once.extract import encoders
 from encode_once.extract.batches import DecodedInput, pace
 from encode_once.extract.encoders.base import Options, Tower, torch_threads
@@ -65,7 +66,7 @@ def rates(
     """
     device = device_name(device)
     table = _first(next(iter(read(Path(data))[0].values())), images)
-    options = {name: Options((weights or {}).get(name), precision, backend) for name in names}
+    options = {name: Options((weights or {}).get(without_view(name)), precision, backend) for name in names}
     all_towers = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
     towers = [(name, tower) for name, tower in all_towers if tower.modality == "image"]
     if not towers:

@@ -7,6 +7,7 @@ Packages add families as entry points of the group `encode_once.encoders`: modul
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -15,12 +16,15 @@ from typing import Any
 
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, split_regions
+from encode_once.cache.views import AT, View, canonical, split_view, with_view, without_view
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import TRIAL, Options, Tower
 from encode_once.extract.encoders.catalogue import ENCODERS, FAMILIES, EncoderInfo, answers
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 
 Loader = Callable[[], Any]  # imports a family's module
+LIST_THEM = "encode-once encoders"
+NO_AT = ("timm:", "open_clip:")  # prefixes of names that have no @ of their own
 
 
 def _families() -> Iterator[tuple[Loader, Mapping[str, EncoderInfo]]]:
@@ -48,16 +52,17 @@ def _find(name: str) -> tuple[Loader, EncoderInfo]:
 
 def trial_name(name: str) -> str:
     """The name of an encoder with random weights."""
-    return f"{name.removesuffix(TRIAL)}{TRIAL}"
+    encoder, view = split_view(name)
+    return with_view(f"{encoder.removesuffix(TRIAL)}{TRIAL}", view)
 
 
 def card(name: str) -> EncoderInfo:
-    """Information about an encoder.
+    """Information about an encoder, whatever its view.
 
     Raises:
         UnknownEncoderError: no encoder has that name.
     """
-    return _find(name.removesuffix(TRIAL))[1]
+    return _find(without_view(name).removesuffix(TRIAL))[1]
 
 
 def rights(name: str) -> dict[str, str]:
@@ -65,6 +70,7 @@ def rights(name: str) -> dict[str, str]:
 
     Nothing for random weights, users' own encoders, and models whose licence only they themselves state.
     """
+    name = without_view(name)
     if name.endswith(TRIAL) or custom.is_custom(name) or name not in (infos := dict(listed())):
         return {}
     texts = {"licence": infos[name].licence, "trained_on": infos[name].trained_on}
@@ -79,7 +85,7 @@ def check_reachable(name: str) -> None:
     Raises:
         WeightsError: there is no way to get them.
     """
-    info = ENCODERS.get(name)
+    info = ENCODERS.get(without_view(name))
     if info and info.files and not info.here and not answers(info.weights):
         raise WeightsError(
             f"{name}: its weights are not on this machine, and {info.weights} does not answer; fetch "
@@ -94,11 +100,12 @@ def named(name: str) -> tuple[str, str | None]:
     `onnx:models/yolo.onnx` becomes `onnx:yolo.onnx`, so that features do not depend on the folder; the file's
     content is part of the features' key.
     """
+    name, view = split_view(name)
     family, colon, location = name.partition(":")
     path = Path(location)
     if colon and not custom.is_custom(name) and path.exists():
-        return f"{family}:{path.resolve().name}", str(path.resolve())
-    return name, None
+        return with_view(f"{family}:{path.resolve().name}", view), str(path.resolve())
+    return with_view(name, view), None
 
 
 def requested(names: Iterable[str]) -> dict[str, bool]:
@@ -106,20 +113,38 @@ def requested(names: Iterable[str]) -> dict[str, bool]:
     regions: dict[str, bool] = {}
     for name in names:
         encoder, with_regions = split_regions(name)
+        encoder = canonical(encoder)
         regions[encoder] = regions.get(encoder, False) or with_regions
     return regions
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The towers of an encoder, not loaded yet. Of the families only the encoder's own is imported.
+    """The towers of an encoder, not loaded yet; with a view, as in `clip-vit-l@whole`, those of images.
+
+    Of the families only the encoder's own is imported.
 
     Raises:
-        UnknownEncoderError: the name is unknown (the message suggests the closest one), or regions are
-            requested from an encoder that has none.
+        UnknownEncoderError: the name is unknown (the message suggests the closest one), or regions or a view
+            are requested of an encoder that has none.
+        UsageError: the view is unknown.
     """
-    name = name.removesuffix(TRIAL)
-    family = custom if custom.is_custom(name) else _find(name)[0]()
-    encoder_towers: list[Tower] = family.towers(name, options)
+    encoder, view = split_view(name)
+    encoder = encoder.removesuffix(TRIAL)
+    if not custom.is_custom(encoder):
+        _check_view(encoder)
+    family = custom if custom.is_custom(encoder) else _find(encoder)[0]()
+    encoder_towers: list[Tower] = family.towers(encoder, replace(options, view=view))
+    if view:
+        encoder_towers = [tower for tower in encoder_towers if tower.view == view]
+        if not encoder_towers:
+            raise UnknownEncoderError(f"{encoder} has no views: use an image network ({LIST_THEM})")
     if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):
-        raise UnknownEncoderError(f"{name} gives no regions: use an encoder of open_clip or timm")
+        raise UnknownEncoderError(f"{encoder} gives no regions: use an encoder of open_clip or timm")
     return encoder_towers
+
+
+def _check_view(name: str) -> None:
+    """Raise if what follows the last @ of a name was meant as a view, but is none."""
+    encoder, at, text = name.rpartition(AT)
+    if at and (encoder in dict(listed()) or encoder.startswith(NO_AT)):
+        View.parse(text)

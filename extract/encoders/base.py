@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import Spec
 from encode_once.cache.source_files import file_key
+from encode_once.cache.views import OWN_VIEW, View
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.formats import FULL_DEPTH
 
@@ -36,6 +37,7 @@ class Options:
     backend: str = "auto"  # of image networks on a CPU: "auto", "torch" or "onnxruntime"
     compiled: bool = False  # whether image networks run through torch.compile
     regions: bool = False  # whether image networks also return vectors of an image's regions
+    view: View = OWN_VIEW  # what image networks see of an image
 
 
 class Tower(ABC):
@@ -52,6 +54,8 @@ class Tower(ABC):
     cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
     shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
+    decoded_side: int | None = None  # the same of a larger view that shares the decoded image
+    view = OWN_VIEW  # what it sees of an image
     bit_depth = FULL_DEPTH  # bits that 16-bit grey images use
     expected = 0  # approximate number of inputs to encode; set before `load`
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image, new
 
+from encode_once.cache.views import OWN_VIEW
 from encode_once.extract.encoders import transformers_models
 from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
 from encode_once.extract.encoders.catalogue import model_name
@@ -27,7 +28,8 @@ FILES = transformers_models.FILES | {
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The tower of a captioner."""
+    """The tower of a captioner, which has no views: texts cannot be averaged."""
+    options = replace(options, view=OWN_VIEW)
     return [CocaCaptioner(name, options) if name.startswith("coca-") else TransformerCaptioner(name, options)]
 
 

@@ -5,13 +5,15 @@ similarities, divide by the norm.
 """
 
 from collections.abc import Callable, Sequence
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import asdict
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any
 
 from PIL.Image import Image
 
+from encode_once.cache import UsageError
 from encode_once.extract.encoders.base import (
     RANDOM,
     Options,
@@ -24,10 +26,13 @@ from encode_once.extract.encoders.base import (
     seeded_weights,
 )
 from encode_once.extract.encoders.catalogue import model_name
-from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
+from encode_once.extract.encoders.image_network import GRID, ImageNetwork, check_patches, regions
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.images.decode import decoding
+from encode_once.extract.images.framing import framing
+
+POSITIONS = "visual.positional_embedding"  # in state dicts
 
 
 class Checkpoint:
@@ -100,28 +105,30 @@ class ClipImages(ImageNetwork):
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         config = checkpoint.preprocessing
-        size, mode, mean, std = (config[key] for key in ("size", "resize_mode", "mean", "std"))
-        shorter_side = size if isinstance(size, int) else min(size)
+        view = checkpoint.options.view
+        mode, mean, std = (config[key] for key in ("resize_mode", "mean", "std"))
+        size = self._size = view.size or config["size"]
+        frame = framing(view, size if isinstance(size, int) else min(size), config["interpolation"], mean)
+        shorter_side = frame.shorter_side if frame else size if isinstance(size, int) else min(size)
         crop = "" if mode == "squash" else "|center_crop"
-        preprocess = (
-            f"{decoding(shorter_side)}|resize({size},{mode},{config['interpolation']},"
-            f"antialias){crop}|normalize({mean},{std})"
-        )
+        own = f"resize({size},{mode},{config['interpolation']},antialias){crop}"
+        preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({mean},{std})"
         specs = {"image": checkpoint.spec(preprocess=preprocess, pooling="projected, not normalised")}
         if checkpoint.options.regions:
             pooling = f"last feature map, normalised by the tower|means of {GRID}x{GRID} regions"
             specs["regions"] = checkpoint.spec(preprocess=preprocess, pooling=pooling)
         self.checkpoint = checkpoint
-        super().__init__(specs, checkpoint.options, shorter_side, mean, std)
+        super().__init__(specs, checkpoint.options, shorter_side, mean, std, frame)
 
     def build_model(self) -> Any:
-        return self.checkpoint.model.visual
+        visual, size = self.checkpoint.model.visual, self.view.size
+        return resized(visual, size) if size else visual
 
     def transform(self) -> Callable[[Image], Any]:
         from open_clip.transform import PreprocessCfg, image_transform_v2
         from torchvision.transforms import v2
 
-        config = PreprocessCfg(**self.checkpoint.preprocessing)
+        config = PreprocessCfg(**{**self.checkpoint.preprocessing, "size": self._size})
         # The last two convert to float and normalise, which ImageNetwork does on the device.
         *steps, _, _ = image_transform_v2(config, is_train=False).transforms
         to_pixels: Callable[[Image], Any] = v2.Compose([*steps, v2.PILToTensor()])
@@ -226,6 +233,35 @@ def trimmed(model: Any, ids: Any) -> tuple[Any, Any]:
     short_model = _shallow_copy(model)
     short_model.text = short
     return short_model, ids[:, :length]
+
+
+def resized(visual: Any, size: int) -> Any:
+    """A copy of an image tower for images of size × size pixels; position embeddings are interpolated.
+
+    Raises:
+        UsageError: the tower cannot take them.
+    """
+    import torch
+    from open_clip.model import resize_pos_embed
+
+    if hasattr(visual, "set_input_size"):  # timm's
+        check_patches(getattr(visual.trunk, "patch_embed", None), size)
+        sized = deepcopy(visual)
+        sized.set_input_size(size)
+        return sized
+    embedding = getattr(visual, "positional_embedding", None)
+    if embedding is None:  # a ResNet's pooling has a position for each cell of the map
+        raise UsageError(
+            f"view of {size} pixels: the network takes {visual.image_size} only; leave out the size"
+        )
+    check_patches(visual, size)
+    sized = _shallow_copy(visual)
+    sized.image_size = size, size
+    sized.grid_size = tuple(size // patch for patch in visual.patch_size)
+    state = {POSITIONS: embedding.detach()}
+    resize_pos_embed(state, SimpleNamespace(visual=sized))
+    sized.positional_embedding = torch.nn.Parameter(state[POSITIONS], requires_grad=False)
+    return sized
 
 
 def _shallow_copy(module: Any) -> Any:

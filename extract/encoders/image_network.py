@@ -6,11 +6,16 @@ from typing import Any
 
 from PIL.Image import Image
 
-from encode_once.cache import Spec
+from encode_once.cache import Spec, UsageError
+from encode_once.cache.names import REGIONS
+from encode_once.cache.views import View
 from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors, arithmetic
+from encode_once.extract.encoders.weights import weights_errors
+from encode_once.extract.images.framing import Framing
 
 GRID = 4  # regions per side
+CHANNELS = 3
 
 
 class ImageNetwork(Tower):
@@ -30,10 +35,15 @@ class ImageNetwork(Tower):
         shorter_side: int,
         mean: Sequence[float],
         std: Sequence[float],
+        framing: Framing | None = None,
     ) -> None:
-        """`shorter_side` is in pixels, after resizing; pixels / 255 are normalised by `mean` and `std`."""
-        super().__init__(specs)
-        self.shorter_side = shorter_side
+        """`shorter_side` is in pixels, after resizing; pixels / 255 are normalised by `mean` and `std`.
+
+        framing: replaces the transform if the options name a view that cuts squares in another way.
+        """
+        self.view, self.framing = options.view, framing
+        super().__init__({output: {**spec, **of_view(self.view, output)} for output, spec in specs.items()})
+        self.shorter_side = framing.shorter_side if framing else shorter_side
         self.options, self.mean, self.std = options, mean, std
         self.backend = "torch"
 
@@ -67,15 +77,43 @@ class ImageNetwork(Tower):
         )
         network: Any = torch.nn.Module()
         network.model = self.build_model()
-        network.forward = lambda pixels: self.vectors(network.model, normalise(pixels))
+        network.forward = lambda pixels: self._averaged(
+            network.model, [normalise(square) for square in pixels.split(CHANNELS, dim=1)]
+        )
         return network.eval()
+
+    def _averaged(self, model: Any, squares: Sequence[Any]) -> tuple[Any, ...]:
+        """Normalised squares of the same images, (b, 3, h, w) each → a tensor for each output.
+
+        Vectors are averaged. Regions are averaged with those of the mirror image only, in the order of the
+        image's own; those of several squares follow each other.
+        """
+        parts = [self._with_mirrored(model, square) for square in squares]
+        if len(parts) == 1:
+            return parts[0]
+        import torch
+
+        return tuple(
+            torch.cat(tensors, dim=1) if output == REGIONS else sum(tensors) / len(tensors)
+            for output, *tensors in zip(self.specs, *parts, strict=True)
+        )
+
+    def _with_mirrored(self, model: Any, images: Any) -> tuple[Any, ...]:
+        outputs = self.vectors(model, images)
+        if not self.view.flip:
+            return outputs
+        mirrored = self.vectors(model, images.flip(-1))
+        return tuple(
+            (ours + (_mirrored_back(theirs) if output == REGIONS else theirs)) / 2
+            for output, ours, theirs in zip(self.specs, outputs, mirrored, strict=True)
+        )
 
     def load(self, device: str) -> None:
         import torch
         from PIL.Image import new
 
         self.device = device
-        self._to_pixels = self.transform()
+        self._to_pixels = self.transform() if self.framing is None else self._framed
         # channels_last: twice as fast for convolutions on a CPU
         network = self.network().to(device, memory_format=torch.channels_last)
         run = torch.compile(network) if self.options.compiled else network
@@ -85,6 +123,9 @@ class ImageNetwork(Tower):
         shape = self.cpu_batch, *grey.shape
         noise = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)
         with torch.inference_mode():
+            if self.view.size:
+                with weights_errors(f"the network does not take images of {self.view.size} pixels"):
+                    network(noise[:1])
             self._run, self.backend = runtime.choose(
                 network, run, noise, self.options, self.expected, self.specs
             )
@@ -92,8 +133,16 @@ class ImageNetwork(Tower):
     def provenance(self) -> dict[str, str]:
         return super().provenance() | {"backend": self.backend}
 
+    def _framed(self, item: Image) -> Any:
+        """The pixels of the view's squares, one square behind the other, uint8 (3 * squares, size, size)."""
+        import torch
+        from torchvision.transforms.functional import pil_to_tensor
+
+        assert self.framing is not None
+        return torch.cat([pil_to_tensor(square) for square in self.framing.squares(item)])
+
     def prepare(self, item: Image) -> Any:
-        return self._to_pixels(item)  # (3, h, w) uint8
+        return self._to_pixels(item)  # (3, h, w) uint8, or (15, h, w) of five crops
 
     def encode(self, batch: Sequence[Any]) -> Mapping[str, Vectors | Texts]:
         arrays = (tensor.float().cpu().numpy() for tensor in self.compute(batch))
@@ -109,6 +158,37 @@ class ImageNetwork(Tower):
         pixels = pixels.to(memory_format=torch.channels_last)
         with torch.inference_mode(), arithmetic(self.device, self.options.precision):
             return self._run(pixels)
+
+
+def check_patches(module: Any, size: int) -> None:
+    """Raise if images of size × size pixels are not made of whole patches of a module, if it has patches.
+
+    Raises:
+        UsageError: the message names the closest size.
+    """
+    patch = getattr(module, "patch_size", None)
+    patch = patch if isinstance(patch, int) or patch is None else patch[0]
+    if patch and size % patch:
+        near = max(1, round(size / patch)) * patch
+        raise UsageError(
+            f"view of {size} pixels: the network has patches of {patch}; use a multiple, as {near}"
+        )
+
+
+def of_view(view: View, output: str) -> Spec:
+    """What an output's spec says of a view; nothing of the model's own."""
+    if not view:
+        return {}
+    several = "one after the other" if output == REGIONS else "averaged"
+    squares = ["5 crops, " + several] if view.square == "five-crops" else []
+    mirrored = ["averaged with the mirror image"] if view.flip else []
+    combined = {"squares": "; ".join([*squares, *mirrored])} if squares or mirrored else {}
+    return {"view": str(view), **combined}
+
+
+def _mirrored_back(vectors: Any) -> Any:
+    """Regions of a mirror image, (b, GRID², d), in the order of the image's own."""
+    return vectors.unflatten(1, (GRID, GRID)).flip(2).flatten(1, 2)
 
 
 def regions(grid: Any) -> Any:

@@ -20,12 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL.Image import Image
 
+from encode_once.cache import UsageError
 from encode_once.cache.input_files import read_regular
+from encode_once.cache.views import OWN_VIEW, View
 from encode_once.extract.encoders import runtime
 from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, file_identity
+from encode_once.extract.encoders.image_network import of_view
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import WeightsError
 from encode_once.extract.images.decode import DECODING
+from encode_once.extract.images.framing import framing
 
 PREFIX = "onnx:"
 
@@ -54,7 +58,7 @@ def towers(name: str, options: Options) -> list[Tower]:
     """The tower for a file."""
     if options.weights == RANDOM:
         raise WeightsError(f"{name}: an ONNX file contains its weights; random weights are not possible")
-    return [OnnxImages(options.weights or name.removeprefix(PREFIX))]
+    return [OnnxImages(options.weights or name.removeprefix(PREFIX), options.view)]
 
 
 class NetworkFile(NamedTuple):
@@ -74,11 +78,18 @@ class OnnxImages(Tower):
     parallel = True
     libraries = ("onnxruntime", "torchvision", "torch", "pillow")
 
-    def __init__(self, file: str) -> None:
-        self._file = file
+    def __init__(self, file: str, view: View = OWN_VIEW) -> None:
+        self._file, self.view = file, view
         self._session = _session(file, "cpu")
         self._height, self._width, self._single = self._input()
         self._output, self._layout = self._infer_output()
+        if view.size:
+            raise UsageError(
+                f"{PREFIX}{file} takes images of {self._height} pixels only: leave out the size of @{view}"
+            )
+        if view and self._layout:
+            raise UsageError(f"{PREFIX}{file} is a detector, which has no views: leave out @{view}")
+        self._framing = framing(view, self._height, "bilinear", MEAN)
         spec = {
             "encoder": "onnx",
             "architecture": self._layout.family if self._layout else "embedding",
@@ -87,7 +98,8 @@ class OnnxImages(Tower):
             "precision": "as the file says",
         }
         if self._layout is None:
-            super().__init__({"pooled": {**spec, "pooling": f"output {self._output}, as it is"}})
+            pooling = {"pooling": f"output {self._output}, as it is", **of_view(view, "pooled")}
+            super().__init__({"pooled": {**spec, **pooling}})
         else:
             score = "class" if self._layout.boxes_last else "objectness * class"
             super().__init__({"scores": {**spec, "pooling": f"highest {score} of all boxes"}})
@@ -152,10 +164,8 @@ class OnnxImages(Tower):
 
     def _preprocess(self) -> str:
         if self._layout is None:
-            return (
-                f"{DECODING}|resize({self.resized_side},bilinear,antialias)|crop(center,{self._height})"
-                f"|normalize({MEAN},{STD})"
-            )
+            own = f"resize({self.resized_side},bilinear,antialias)|crop(center,{self._height})"
+            return f"{DECODING}|{self._framing or own}|normalize({MEAN},{STD})"
         where = "round down,upper left" if self._layout.corner else "round to nearest,center"
         return (
             f"{DECODING}|letterbox({self._height}x{self._width},bilinear,no antialias,{where},{GREY})"
@@ -190,21 +200,33 @@ class OnnxImages(Tower):
 
         if self._layout is not None:
             return letterboxed(item, self._height, self._width, self._layout)
-        resized = functional.center_crop(
-            functional.resize(item, [self.resized_side]), [self._height, self._width]
-        )
-        image: Vectors = functional.normalize(functional.to_tensor(resized), MEAN, STD).numpy()
-        return image  # (3, size, size)
+        if self._framing:
+            squares = self._framing.squares(item)
+        else:
+            resized = functional.resize(item, [self.resized_side])
+            squares = [functional.center_crop(resized, [self._height, self._width])]
+        images = [functional.normalize(functional.to_tensor(square), MEAN, STD).numpy() for square in squares]
+        if self.view.flip:
+            images += [np.ascontiguousarray(image[..., ::-1]) for image in images]
+        return np.concatenate(images)  # (3, size, size), or one behind the other, those that are averaged
 
     def encode(self, batch: Sequence[Vectors]) -> dict[str, Vectors]:
-        (values,) = self._run([self._output], batch)
         if self._layout is None:
-            if values.ndim != 2 or len(values) != len(batch):
-                raise self._refused(f"{len(batch)} images gave {list(values.shape)}, not a vector for each")
-            return {"pooled": values}
+            parts = [
+                self._encoded(squares)
+                for squares in zip(*(np.split(x, len(x) // 3) for x in batch), strict=True)
+            ]
+            return {"pooled": np.mean(parts, axis=0)}
+        (values,) = self._run([self._output], batch)
         if self._layout.boxes_last:
             return {"scores": values[:, 4:].max(axis=2)}
         return {"scores": (values[..., 4:5] * values[..., 5:]).max(axis=1)}
+
+    def _encoded(self, images: Sequence[Vectors]) -> Vectors:
+        (vectors,) = self._run([self._output], images)
+        if vectors.ndim != 2 or len(vectors) != len(images):
+            raise self._refused(f"{len(images)} images gave {list(vectors.shape)}, not a vector for each")
+        return vectors
 
     def _run(self, names: list[str], batch: Sequence[Vectors]) -> list[Vectors]:
         """The outputs `names` for the whole batch, float32."""

@@ -16,10 +16,11 @@ from encode_once.extract.encoders.catalogue import (
     TWO_TOKENS,
     model_name,
 )
-from encode_once.extract.encoders.image_network import GRID, ImageNetwork, regions
+from encode_once.extract.encoders.image_network import GRID, ImageNetwork, check_patches, regions
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
+from encode_once.extract.images.framing import framing
 
 LITE0 = "efficientnet-lite0"
 # pooling of the catalogue → timm's `global_pool`. For some networks timm's default is not what their authors
@@ -51,12 +52,14 @@ class TimmImages(ImageNetwork):
         self._pooling = info.pooling if info and info.pooling_in_key else None
         published: Any = timm.get_pretrained_cfg(model)
         config = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
-        size, crop, mean, std = config["input_size"][-1], config["crop_pct"], config["mean"], config["std"]
-        shorter_side = math.floor(size / crop)
-        preprocess = (
-            f"{decoding(shorter_side)}|resize({size}/{crop},{config['interpolation']},antialias)"
-            f"|crop({config['crop_mode']},{size})|normalize({mean},{std})"
-        )
+        if options.view.size:
+            config["input_size"] = (3, options.view.size, options.view.size)
+        size = config["input_size"][-1]
+        crop, mean, std = config["crop_pct"], config["mean"], config["std"]
+        frame = framing(options.view, size, config["interpolation"], mean)
+        shorter_side = frame.shorter_side if frame else math.floor(size / crop)
+        own = f"resize({size}/{crop},{config['interpolation']},antialias)|crop({config['crop_mode']},{size})"
+        preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({mean},{std})"
         if name == LITE0 and options.weights is None:
             weights = file_identity(_lite0_file())
         else:
@@ -72,7 +75,7 @@ class TimmImages(ImageNetwork):
         specs = {"pooled": {**spec, "pooling": f"{pooling}, before the classifier"}}
         if options.regions:
             specs["regions"] = {**spec, "pooling": f"last feature map|means of {GRID}x{GRID} regions"}
-        super().__init__(specs, options, shorter_side, mean, std)
+        super().__init__(specs, options, shorter_side, mean, std, frame)
 
     @seeded_weights()
     def build_model(self) -> Any:
@@ -87,6 +90,9 @@ class TimmImages(ImageNetwork):
                 model.load_state_dict(_lite0_weights(model))
             elif weights not in (None, RANDOM):
                 timm.models.load_checkpoint(model, weights)
+        if self.view.size and hasattr(model, "set_input_size"):  # convolutions take any size
+            check_patches(getattr(model, "patch_embed", None), self.view.size)
+            model.set_input_size(img_size=self.view.size)  # interpolates position embeddings
         return model
 
     def transform(self) -> Callable[[Image], Any]:

@@ -11,6 +11,7 @@ from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.images.decode import decoding
+from encode_once.extract.images.framing import framing
 
 TAG = "IMAGENET1K_V1"  # the original weights, which papers use
 
@@ -69,11 +70,14 @@ class ClassifierImages(ImageNetwork):
         self._name = name
         self._architecture = model_name(name)
         config = self._preprocessing = get_model_weights(self._architecture)[TAG].transforms()
-        shorter_side = config.resize_size[0]
-        preprocess = (
-            f"{decoding(shorter_side)}|resize({shorter_side},{config.interpolation.value},antialias)"
-            f"|crop(center,{config.crop_size[0]})|normalize({config.mean},{config.std})"
-        )
+        if size := options.view.size:
+            config.resize_size = [round(size * config.resize_size[0] / config.crop_size[0])]
+            config.crop_size = [size]
+        interpolation, crop = config.interpolation.value, config.crop_size[0]
+        frame = framing(options.view, crop, interpolation, config.mean)
+        shorter_side = frame.shorter_side if frame else config.resize_size[0]
+        own = f"resize({shorter_side},{interpolation},antialias)|crop(center,{crop})"
+        preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({config.mean},{config.std})"
         if self._architecture in RESCALING:
             preprocess += "|transform_input(mean=std=0.5)"
         spec = {
@@ -87,7 +91,7 @@ class ClassifierImages(ImageNetwork):
             "pooled": {**spec, "pooling": "what enters the last linear layer"},
             "logits": {**spec, "pooling": "what leaves the last linear layer"},
         }
-        super().__init__(specs, options, shorter_side, config.mean, config.std)
+        super().__init__(specs, options, shorter_side, config.mean, config.std, frame)
 
     def build_model(self) -> Any:
         import torch

@@ -1,0 +1,81 @@
+"""Cut what an encoder sees out of an image, see `cache.views`.
+
+With Pillow alone, so that other programs can do it, too.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from encode_once.cache.views import View
+
+MARGIN = (
+    0.875  # of the shorter side, the part that each of the five crops covers: what ImageNet's crops cover
+)
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How an image becomes squares of the network's size, in another way than the model's own.
+
+    square: one of `views.SQUARES`. size: pixels per side. interpolation: Pillow's name of it in lower case.
+    colour: of what is padded, as the network's normalisation turns it to 0.
+    """
+
+    square: str
+    size: int
+    interpolation: str
+    colour: tuple[int, int, int]
+
+    @property
+    def shorter_side(self) -> int:
+        """Pixels of the image's shorter side after resizing, or more."""
+        return round(self.size / MARGIN) if self.square == "five-crops" else self.size
+
+    @property
+    def number(self) -> int:
+        """How many squares there are of each image."""
+        return 5 if self.square == "five-crops" else 1
+
+    def __str__(self) -> str:
+        """Describes `squares` in the keys of features: update it whenever `squares` changes values."""
+        size, how = self.size, f"{self.interpolation},antialias"
+        if self.square == "pad":
+            return f"resize(longer {size},{how})|pad({size}x{size},{self.colour},center)"
+        if self.square == "five-crops":
+            return f"resize({self.shorter_side},{how})|crop(corners and center,{size})"
+        return f"resize({size}x{size},{how})"
+
+    def squares(self, image: Image.Image) -> list[Image.Image]:
+        """The squares, (size, size) each; five are upper left and right, lower left and right, centre."""
+        size = self.size
+        if self.square == "pad":
+            width, height = (max(1, round(side * size / max(image.size))) for side in image.size)
+            resized = image.resize((width, height), self._filter)
+            canvas = Image.new("RGB", (size, size), self.colour)
+            canvas.paste(resized, ((size - resized.width) // 2, (size - resized.height) // 2))
+            return [canvas]
+        if self.square == "five-crops":
+            side, width, height = self.shorter_side, *image.size
+            shape = (side, side * height // width) if width <= height else (side * width // height, side)
+            resized = image.resize(shape, self._filter)
+            right, lower = resized.width - size, resized.height - size
+            corners = [(0, 0), (right, 0), (0, lower), (right, lower), (right // 2, lower // 2)]
+            return [resized.crop((left, top, left + size, top + size)) for left, top in corners]
+        return [image.resize((size, size), self._filter)]
+
+    @property
+    def _filter(self) -> Image.Resampling:
+        return Image.Resampling[self.interpolation.upper()]
+
+
+def framing(view: View, size: int, interpolation: str, mean: Sequence[float]) -> Framing | None:
+    """How a view makes squares of that size; None if the model's own way does.
+
+    mean: of pixels / 255, as the network's normalisation has it.
+    """
+    if not view.square:
+        return None
+    red, green, blue = (round(255 * value) for value in mean)
+    return Framing(view.square, size, interpolation, (red, green, blue))
