@@ -40,12 +40,12 @@ class Framing:
 
     def __str__(self) -> str:
         """Describes `squares` in the keys of features: update it whenever `squares` changes values."""
-        size, how = self.size, f"{self.interpolation},antialias"
+        size, resampling = self.size, f"{self.interpolation},antialias"
         if self.square == "pad":
-            return f"resize(longer {size},{how})|pad({size}x{size},{self.colour},center)"
+            return f"resize(longer {size},{resampling})|pad({size}x{size},{self.colour},center)"
         if self.square == "five-crops":
-            return f"resize({self.shorter_side},{how})|crop(corners and center,{size})"
-        return f"resize({size}x{size},{how})"
+            return f"resize({self.shorter_side},{resampling})|crop(corners and center,{size})"
+        return f"resize({size}x{size},{resampling})"
 
     def squares(self, image: Image.Image) -> list[Image.Image]:
         """The squares, (size, size) each; five are upper left and right, lower left and right, centre."""
