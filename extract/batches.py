@@ -5,12 +5,14 @@ one thing at a time: networks run with a single thread and do not compete with d
 workers decode while one waits for the GPU. Results come in the order of the inputs.
 """
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore
+from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -21,12 +23,15 @@ from encode_once.cache.names import FeatureName
 from encode_once.cache.views import without_view
 from encode_once.extract.encoders import check_reachable
 from encode_once.extract.encoders.base import Tower, torch_threads
+from encode_once.extract.encoders.precision import Examples, PrecisionRule, loaded
 from encode_once.extract.encoders.weights import quiet_downloads
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import decode, reduction, to_rgb
 
 STORED = np.float16
-ON_GPU = 2  # batches at a time: one is computed while the next is copied
+ON_GPU = 2  # batches at a time, each in a CUDA stream: one is computed while the next is copied
+FIRST_BATCH, LARGEST_BATCH = 32, 4096  # between which a GPU's batch size is looked for
+FASTER = 1.05  # as many inputs per second, at least, for a batch of twice the size
 AHEAD = 2  # batches submitted per worker, so that a slow batch does not block the others
 
 Row = NDArray[Any]  # (d,) or (length, d), as it is stored
@@ -87,25 +92,51 @@ class TowerRunner:
     def __init__(self, encoder: str, tower: Tower, weights: str | None) -> None:
         self.encoder, self.tower, self.weights = encoder, tower, weights
         self.names = {output: str(FeatureName(encoder, output)) for output in tower.specs}
+        self.rule = PrecisionRule()
+        self.notes: list[str] = []  # on the precision, once loaded
 
-    def load(self, device: str, workers: int, batch_size: int | None, expected: int) -> None:
+    def load(
+        self,
+        device: str,
+        workers: int,
+        batch_size: int | None,
+        expected: int,
+        examples: Examples | None = None,
+    ) -> None:
         """Load the tower to encode about `expected` inputs with this number of threads.
 
+        examples: inputs on which reduced precision is compared with float32, see `precision.loaded`.
+
         Raises:
-            WeightsError: the encoder's weights are missing or do not fit.
+            WeightsError: the encoder's weights are missing or do not fit, or fail that comparison.
         """
         self.tower.expected = expected
         if self.weights is None:
             check_reachable(self.encoder)
         with quiet_downloads():
-            self.tower.load(device)
+            self.tower, self.notes = loaded(self.tower, device, self.rule, examples, workers)
         self.set_pace(device, workers, batch_size)
+        if device.startswith("cuda") and batch_size is None and examples:
+            self._grow(examples())
+
+    def _grow(self, ready: Sequence[Any]) -> None:
+        """Use the batch size that encodes the most inputs per second."""
+
+        def seconds(size: int) -> float:
+            batch = [ready[row % len(ready)] for row in range(size)]
+            self.tower.encode(batch)  # the first batch of a size takes longer
+            started = time.perf_counter()
+            self.tower.encode(batch)
+            return time.perf_counter() - started
+
+        if ready:
+            self.batch_size = grown_batch(seconds, FIRST_BATCH, min(LARGEST_BATCH, self.tower.expected))
 
     def set_pace(self, device: str, workers: int, batch_size: int | None = None) -> None:
         """Decide how many inputs a loaded tower takes at a time, and from how many threads."""
         default_size, concurrent = pace(self.tower, device, workers)
         self.batch_size = batch_size or default_size
-        self._slots = BoundedSemaphore(concurrent)
+        self._slots = Slots([_stream(device) for _ in range(concurrent)])
         self._threads = 1 if self.tower.parallel else workers
 
     def encode(self, prepared: Sequence[Any], *, alone: bool = False) -> Results:
@@ -118,7 +149,7 @@ class TowerRunner:
         while remaining:
             batch = remaining[: self.batch_size]
             try:
-                with self._slots, nullcontext() if alone else torch_threads(self._threads):
+                with self._slots.taken(), nullcontext() if alone else torch_threads(self._threads):
                     outputs = self.tower.encode([prepared[i] for i in batch])
             except Exception as error:
                 if not _out_of_memory(error) or len(batch) == 1:
@@ -142,6 +173,62 @@ def share_decoding(runners: Iterable[TowerRunner]) -> None:
         side = max(tower.shorter_side or 0 for tower in towers)
         for tower in towers:
             tower.decoded_side = side
+
+
+class Slots:
+    """Places for concurrent batches, each in a context of its own: on a GPU, a CUDA stream."""
+
+    def __init__(self, contexts: Sequence[Callable[[], AbstractContextManager[Any]]]) -> None:
+        self._free: SimpleQueue[Callable[[], AbstractContextManager[Any]]] = SimpleQueue()
+        for context in contexts:
+            self._free.put(context)
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """A context manager in which a place is taken; waits until one is free. Thread-safe."""
+        context = self._free.get()
+        try:
+            with context():
+                yield
+        finally:
+            self._free.put(context)
+
+
+def _stream(device: str) -> Callable[[], AbstractContextManager[Any]]:
+    if not device.startswith("cuda"):
+        return nullcontext
+    import torch
+
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(device))  # in which the weights were copied
+    return partial(torch.cuda.stream, stream)
+
+
+def grown_batch(seconds: Callable[[int], float], first: int, most: int) -> int:
+    """The batch size that encodes the most inputs per second: doubled until memory or speed stops it.
+
+    Args:
+        seconds: to encode a batch of that size; may raise torch.OutOfMemoryError.
+        first: the size to begin with; halved where that does not fit into memory.
+        most: the largest size.
+    """
+    size = best = max(1, min(first, most))
+    rate = 0.0
+    while size <= most:
+        try:
+            size_rate = size / seconds(size)
+        except Exception as error:
+            if not _out_of_memory(error) or size == 1:
+                raise
+            if rate:
+                break
+            size, most = size // 2, size // 2
+            continue
+        if size_rate < FASTER * rate:
+            break
+        best, rate = size, size_rate
+        size *= 2
+    return best
 
 
 Input = TypeVar("Input", bound=Openable)

@@ -90,7 +90,13 @@ def _say_understood(reading: "Reading") -> None:
     default="auto",
     show_default=True,
     type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    help="Precision of the arithmetic. auto: that of the stored rows, else float16 on CUDA, float32 on CPU.",
+    help="Precision of arithmetic. auto: that of the stored rows, else float16 on CUDA; on a CPU float32, "
+    "or bfloat16 for 500 inputs or more if that is faster and equal.",
+)
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(-1, 1),
+    help="Least cosine of reduced precision to float32. [default: 0.9999 for bfloat16, 0.999 for float16]",
 )
 @backend_option
 @click.option(
@@ -181,8 +187,16 @@ def extract(
 
     captioners = filter(None, map(captioner, options["captions"]))
     files = weights_by_encoder([*dict.fromkeys([*encoders, *captioners])], weights)
-    report = encode(data, encoders, store, weights=files, **inputs, **options, on_read=_say_understood)
-    warn(report.warnings)
+    notes: list[str] = []
+
+    def log(note: str) -> None:
+        alert(note)
+        notes.append(note)
+
+    report = encode(
+        data, encoders, store, weights=files, **inputs, **options, on_read=_say_understood, log=log
+    )
+    warn([line for line in report.warnings if line not in notes])
     for failure in report.failures[:NAMED]:
         alert(f"failed: {failure.input}: {failure.reason} ({failure.message})")
     if len(report.failures) > NAMED:
@@ -244,20 +258,35 @@ def encoders(name: str | None, as_json: bool) -> None:
 @click.option("--images", default=2000, show_default=True, help="Number of images to encode.")
 @click.option("--repeats", default=3, show_default=True, help="Rounds; rates are their medians.")
 @click.option("--scripts", is_flag=True, help="Also time scripts written with torch alone.")
+@click.option(
+    "--choices", "compare", is_flag=True, help="Only compare backends and precisions, on 64 inputs."
+)
 @json_option
 def bench_extract(
-    data: str, names: Sequence[str], weights: Sequence[str], as_json: bool, **options: Any
+    data: str, names: Sequence[str], weights: Sequence[str], as_json: bool, compare: bool, **options: Any
 ) -> None:
     """Time reading, decoding and the networks alone, then all together, compared with the limit they set.
 
+    With --choices, compare each backend and precision on a CPU with float32 in torch, with the automatic
+    choice and with a script.
+
     \b
     Examples:
+      encode-once bench extract --choices --encoder minilm
       encode-once bench extract --scripts
       encode-once bench extract --encoder clip-vit-b32 --weights random --images 500
     """
+    files = weights_by_encoder(names, weights)
+    if compare:
+        from encode_once.extract.bench.choices import choices
+        from encode_once.extract.bench.choices import text as choices_text
+
+        records = choices(data, names, weights=files)
+        print_result(records, as_json, lambda: choices_text(records))
+        return
     from encode_once.extract.bench.throughput import rates, text
 
-    measured = rates(data, names, weights=weights_by_encoder(names, weights), **options)
+    measured = rates(data, names, weights=files, **options)
     print_result(measured, as_json, lambda: text(measured))
 
 

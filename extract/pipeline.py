@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,8 @@ from encode_once.cache.source_files import SourceFile
 from encode_once.cache.views import without_view
 from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
-from encode_once.extract.encoders.base import BIT_DEPTH, RANDOM, TRIAL, Modality, Options, Tower
+from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, RANDOM, TRIAL, Modality, Options, Tower
+from encode_once.extract.encoders.precision import PrecisionRule
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -41,6 +43,7 @@ def encode(
     weights: Mapping[str, str] | None = None,
     device: str = "auto",
     precision: str = "auto",
+    min_cosine: float | None = None,
     backend: str = "auto",
     compiled: bool = False,
     batch_size: int | None = None,
@@ -64,6 +67,7 @@ def encode(
     label_sets: Sequence[str] = (),
     on_read: Callable[[Reading], None] = lambda reading: None,
     select: Callable[[Sequence[Table]], Sequence[Table]] = lambda tables: tables,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Report:
     """Encode the images and captions of a data folder that are missing in a store.
 
@@ -77,7 +81,11 @@ def encode(
             ENCODER+random/OUTPUT.
         device: "auto", "cpu", "cuda", "cuda:1", …
         precision: of computation; "auto" is the precision of the encoder's rows in the store, else float16 on
-            CUDA and float32 on a CPU.
+            CUDA. On a CPU it is float32; with at least 500 inputs and without `shard`, bfloat16 if that is
+            faster in a short measurement and passes the comparison with float32.
+        min_cosine: the least cosine between vectors in reduced precision and in float32, on up to 64 inputs;
+            by default .9999 for bfloat16 and .999 for float16. A new feature with less is an error, or with
+            "auto" float32.
         backend: runs image networks on a CPU: "torch", "onnxruntime", or "auto", the faster of the two.
         compiled: whether to run image networks through torch.compile.
         batch_size: inputs per step of the model; the default depends on the encoder and the device.
@@ -99,6 +107,8 @@ def encode(
         corrections: a file of corrections of labels, see `extract.corrections`.
         label_sets: further labels of the rows, for `fit` to choose from, see `readers.understand`.
         on_read: called with what was understood of the data, before anything is encoded.
+        log: called with what is decided about the precision, before anything is encoded; it is also in the
+            report's warnings.
         select: the tables to encode, of those that the data has.
         bit_depth: bits that 16-bit grey images use; by default those of the encoder's rows in the store, else
             those that the files say or, with a warning, that the largest value of all these images needs.
@@ -114,11 +124,14 @@ def encode(
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
+    precisions = _Precisions(store, device, precision, min_cosine, shard or Shard())
     jobs = []
     for requested, (name, file) in resolved.items():
-        tower_precision = _precision(name, store, device, precision)
-        options = Options(file, tower_precision, backend, compiled, regions=regions[requested])
-        jobs += [Job(name, tower, store, file) for tower in _towers(name, options, store, bit_depth)]
+        asked = precisions.of(name)
+        options = Options(file, asked, backend, compiled, regions=regions[requested])
+        towers = _towers(name, options, store, bit_depth)
+        jobs += [Job(name, precisions.own(name, tower), store, file) for tower in towers]
+    precisions.set_rules(jobs, backend)
     _check_captioners(captions, jobs)
     random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
@@ -161,9 +174,9 @@ def encode(
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
     _set_bit_depth(image_jobs, bit_depth, report, workers)
-    passes = _passes(report, tables, image_jobs, settings)
+    passes = _passes(report, tables, image_jobs, settings, log)
     if not generated:
-        passes += _passes(report, tables, caption_jobs, settings)
+        passes += _passes(report, tables, caption_jobs, settings, log)
     for share, read_from in zip(shares, sources, strict=False):  # not before all encoders are loaded
         report.warnings += _saved(store, share, read_from)
     for encoding_pass in passes:
@@ -172,7 +185,7 @@ def encode(
         check_some_succeeded(report)
         kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
         captioned = [with_captions(table, *kind) for kind in kinds for table in tables]
-        for encoding_pass in _passes(report, captioned, caption_jobs, settings):
+        for encoding_pass in _passes(report, captioned, caption_jobs, settings, log):
             _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
@@ -244,6 +257,7 @@ def _passes(
     tables: Sequence[Table],
     jobs: Sequence[Job],
     settings: EncodeSettings,
+    log: Callable[[str], None],
 ) -> list[EncodingPass]:
     """The pass of jobs of one modality over the tables, with loaded towers; none if there are no jobs."""
     if not jobs:
@@ -260,6 +274,9 @@ def _passes(
     started = time.perf_counter()
     encoding_pass.load()
     report.loading += time.perf_counter() - started
+    for note in (f"{job.encoder}/{note}" for job in jobs for note in job.notes):
+        report.warnings.append(note)
+        log(note)
     return [encoding_pass]
 
 
@@ -341,11 +358,45 @@ def _set_bit_depth(jobs: Sequence[Job], bit_depth: int | None, report: Report, w
             job.set_bit_depth(depth)
 
 
-def _precision(encoder: str, store: Store, device: str, precision: str) -> str:
-    """The precision of computation; "auto" keeps that of stored rows, so that a feature has only one."""
-    if precision != "auto":
-        return precision
-    for name in store.features():
-        if FeatureName.parse(name, OWN).encoder == encoder:
-            return str(store.feature(name).spec.get("precision", "float32"))
-    return "float16" if device.startswith("cuda") else "float32"
+@dataclass(frozen=True)
+class _Precisions:
+    """The precision of each tower: the one requested, or with "auto" that of stored rows.
+
+    So a feature has only one. Shards of "auto" do not depend on the speed of their machines.
+    """
+
+    store: Store
+    device: str
+    precision: str
+    least_cosine: float | None
+    shard: Shard
+
+    def of(self, encoder: str) -> str:
+        """That of an encoder whose tower has no rows."""
+        if self.precision != "auto":
+            return self.precision
+        for name in self.store.features():
+            if FeatureName.parse(name, OWN).encoder == encoder:
+                return self._recorded(name)
+        return "float16" if self.device.startswith("cuda") else EXACT
+
+    def own(self, encoder: str, tower: Tower) -> Tower:
+        """The tower, in the precision of its own rows."""
+        names = {str(FeatureName(encoder, output)) for output in tower.specs} & {*self.store.features()}
+        if self.precision == "auto" and tower.casts and names:
+            tower.set_precision(self._recorded(min(names)))
+        return tower
+
+    def _recorded(self, feature: str) -> str:
+        return str(self.store.feature(feature).spec.get("precision", EXACT))
+
+    def set_rules(self, jobs: Sequence[Job], backend: str) -> None:
+        """Set what may follow from comparisons of each job's precision with float32."""
+        undecided = self.precision == "auto" and self.shard.count == 1
+        new = PrecisionRule(
+            self.least_cosine,
+            "float32" if undecided else "error",
+            undecided=undecided and backend != "onnxruntime",
+        )
+        for job in jobs:
+            job.rule = PrecisionRule(self.least_cosine, "warning") if job.has_rows else new

@@ -14,6 +14,7 @@ from encode_once.cache.keys import pack
 from encode_once.cache.views import without_view
 from encode_once.extract.batches import STORED
 from encode_once.extract.encoders.base import Tower
+from encode_once.extract.encoders.precision import loaded
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.in_memory import recorded_towers
@@ -73,7 +74,7 @@ def _compare(
     _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality)
     keys = pack(item.key for item in inputs)
     stored = np.all([feature.has(keys) for feature in features.values()], axis=0)
-    tower.load(device_name(device))
+    tower, _ = loaded(tower, device_name(device))
     sample: list[tuple[Input, Any]] = []
     for i in np.random.default_rng(seed).permutation(np.flatnonzero(stored)):
         if len(sample) == rows:

@@ -7,9 +7,11 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,7 @@ from encode_once.extract.batches import (
 )
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
+from encode_once.extract.encoders.precision import EXAMPLES, Examples
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
@@ -105,6 +108,18 @@ class Job(TowerRunner):
                 if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature
+
+    def load(
+        self,
+        device: str,
+        workers: int,
+        batch_size: int | None,
+        expected: int,
+        examples: Examples | None = None,
+    ) -> None:
+        """Load the tower, which may decide its precision, and so its spec, if the store has no rows."""
+        super().load(device, workers, batch_size, expected, examples)
+        self._find_features()
 
     @property
     def has_rows(self) -> bool:
@@ -241,7 +256,18 @@ class EncodingPass:
         with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
             for job, expected in self._expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")
-                job.load(settings.device, settings.workers, settings.batch_size, expected)
+                examples = partial(self._examples, job)
+                job.load(settings.device, settings.workers, settings.batch_size, expected, examples)
+
+    def _examples(self, job: Job) -> list[Any]:
+        """Up to EXAMPLES of the missing inputs of a job, prepared for its tower, from all over the data."""
+        missing = [item for item, jobs in self._missing if job in jobs]
+        prepared: list[Any] = []
+        with quiet_pillow():
+            for item in missing[:: max(1, len(missing) // EXAMPLES)][:EXAMPLES]:
+                with suppress(InputError):  # it is reported when it is encoded
+                    prepared.append(item.open().prepared(job.tower))
+        return prepared
 
     def encode(self) -> None:
         """Encode and store the missing inputs.

@@ -21,6 +21,7 @@ from encode_once.extract.batches import DecodedInput, pace
 from encode_once.extract.encoders.base import Options, Tower, torch_threads
 from encode_once.extract.encoders.clip import ClipCaptions
 from encode_once.extract.encoders.image_network import ImageNetwork
+from encode_once.extract.encoders.precision import loaded
 from encode_once.extract.encoders.runtime import plain_attention
 from encode_once.extract.images.decode import decode, quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
@@ -77,7 +78,7 @@ def rates(
         _, inputs = distinct_inputs([table], "image")
         for _, tower in towers:
             tower.expected = len(inputs)
-            tower.load(device)
+        towers = [(name, loaded(tower, device)[0]) for name, tower in towers]
         parts: dict[str, Callable[[], float]] = {
             "read": partial(_timed, lambda item: read_file(item.source), inputs),
             "picture": partial(_timed, partial(_decoded, towers[0][1]), inputs),
@@ -231,7 +232,7 @@ def _arithmetic(tower: ImageNetwork, device: str) -> dict[str, float]:
         with plain_attention(), FlopCounterMode(display=False) as counter:
             grey = torch.zeros(1, 3, *tower.size, device=device)
             tower.vectors(model, grey)
-        a = torch.randn(PRODUCT, PRODUCT, device=device).to(getattr(torch, tower.options.precision))
+        a = torch.randn(PRODUCT, PRODUCT, device=device).to(getattr(torch, tower.precision))
         best = min(_timed(lambda a: (a @ a).sum().item(), [a], 1) for _ in range(5))
     return {
         "gflop_per_image": counter.get_total_flops() / 1e9,

@@ -64,13 +64,13 @@ class Photographs(Dataset[Any]):
 
 def with_data_loader(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> None:
     """A DataLoader with two worker processes."""
-    photographs = Photographs(paths, _preprocessing(tower))
+    photographs = Photographs(paths, preprocessing(tower))
     _encode(tower, model, DataLoader(photographs, BATCH, num_workers=WORKERS), output)
 
 
 def with_threads(tower: ImageNetwork, model: Any, paths: Sequence[str], output: Path) -> None:
     """A pool of threads prepares a batch, then the network encodes it, in turn."""
-    photographs = Photographs(paths, _preprocessing(tower))
+    photographs = Photographs(paths, preprocessing(tower))
     with ThreadPoolExecutor() as pool:
         starts = range(0, len(paths), BATCH)
         rows = (range(start, min(start + BATCH, len(paths))) for start in starts)
@@ -78,7 +78,7 @@ def with_threads(tower: ImageNetwork, model: Any, paths: Sequence[str], output: 
         _encode(tower, model, batches, output)
 
 
-def _preprocessing(tower: ImageNetwork) -> Callable[[Image.Image], Any]:
+def preprocessing(tower: ImageNetwork) -> Callable[[Image.Image], Any]:
     normalise = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(tower.mean, tower.std)]
     preprocessing: Callable[[Image.Image], Any] = v2.Compose([tower.transform(), *normalise])
     return preprocessing

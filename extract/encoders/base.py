@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar, Literal
@@ -25,6 +26,7 @@ RANDOM = "random"  # weights of an untrained model: only on request, and every o
 TRIAL = "+random"  # behind the name of an encoder with such weights, so that they never mix with real ones
 SEED = 0
 BIT_DEPTH = "bit_depth"  # in specs, unless it is that of the format
+EXACT = "float32"  # the precision that others are compared with
 CHARACTERS = 32  # per token; words of text have 4 to 5, so that no text's first tokens take more on average
 
 
@@ -33,7 +35,7 @@ class Options:
     """Options of an encoder."""
 
     weights: str | None = None  # a local file, `RANDOM`, or None for the published weights
-    precision: str = "float32"  # of computation: float32, float16 or bfloat16
+    precision: str = EXACT  # of computation: float32, float16 or bfloat16
     backend: str = "auto"  # of image networks on a CPU: "auto", "torch" or "onnxruntime"
     compiled: bool = False  # whether image networks run through torch.compile
     regions: bool = False  # whether image networks also return vectors of an image's regions
@@ -51,6 +53,8 @@ class Tower(ABC):
     modality: ClassVar[Modality]
     libraries: ClassVar[tuple[str, ...]] = ("torch", "pillow")  # whose versions are recorded with the feature
     parallel: ClassVar[bool] = False
+    casts: ClassVar[bool] = False  # whether `model` can have weights in reduced precision
+    compares: ClassVar[bool] = True  # whether outputs in two precisions can be compared: they are no texts
     cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
     shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
@@ -58,11 +62,36 @@ class Tower(ABC):
     view = OWN_VIEW  # what it sees of an image
     bit_depth = FULL_DEPTH  # bits that 16-bit grey images use
     expected = 0  # approximate number of inputs to encode; set before `load`
+    model: Any = None  # the torch module of towers that cast it, once loaded
+    backend = ""  # what runs the model, where there is a choice
+    cosine: float | None = None  # to float32, of a tower in reduced precision that was compared
 
     def __init__(self, specs: Mapping[str, Spec]) -> None:
         # output → everything that determines its values
         self.specs: dict[str, Spec] = {o: {"modality": self.modality, **spec} for o, spec in specs.items()}
         self.device = "cpu"
+        self.precision = str(next(iter(self.specs.values()), {}).get("precision", EXACT))  # of computation
+        self.is_cast = False
+
+    def set_precision(self, precision: str) -> None:
+        """Compute in that precision, which is part of what decides the values."""
+        self.precision = precision
+        self.specs = {output: {**spec, "precision": precision} for output, spec in self.specs.items()}
+
+    def cast(self) -> None:
+        """Give a loaded model weights in the tower's precision; others that share them keep theirs."""
+        import torch
+
+        self.model = deepcopy(self.model).to(getattr(torch, self.precision))
+        self.is_cast = True
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """A context manager in which the model computes in the tower's precision."""
+        import torch
+
+        if self.precision == EXACT or self.is_cast:
+            return nullcontext()
+        return torch.autocast(torch.device(self.device).type, dtype=getattr(torch, self.precision))
 
     def set_bit_depth(self, bits: int) -> None:
         """Decode 16-bit grey images as of that many bits, which then is part of what decides the values."""
@@ -96,13 +125,18 @@ class Tower(ABC):
         return []
 
     def provenance(self) -> dict[str, str]:
-        """Versions of the libraries that compute the values; recorded with the feature."""
+        """Versions of the libraries that compute the values, and how they do; recorded with the feature."""
         versions = {}
         for name in self.libraries:
             try:
                 versions[name] = version(name)
             except PackageNotFoundError:
                 continue
+        if self.backend:
+            way = f", {'weights in' if self.is_cast else 'autocast to'} {self.precision}"
+            versions["backend"] = self.backend + (way if self.precision != EXACT else "")
+        if self.cosine is not None:
+            versions["cosine to float32"] = f"{self.cosine:.6f}"
         return versions
 
 
@@ -121,15 +155,6 @@ def cut_remarks(captions: int, context: int) -> list[str]:
     if captions == 1:
         return [f"1 caption is longer than {context} tokens and was cut"]
     return [f"{captions} captions are longer than {context} tokens and were cut"]
-
-
-def arithmetic(device: str, precision: str) -> AbstractContextManager[Any]:
-    """A context manager in which a torch model computes in that precision."""
-    import torch
-
-    if precision == "float32":
-        return nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=getattr(torch, precision))
 
 
 @contextmanager

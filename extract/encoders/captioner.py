@@ -13,7 +13,7 @@ from PIL.Image import Image, new
 
 from encode_once.cache.views import OWN_VIEW
 from encode_once.extract.encoders import transformers_models
-from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, arithmetic, seeded_weights
+from encode_once.extract.encoders.base import RANDOM, Options, Texts, Tower, seeded_weights
 from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.clip import Checkpoint, ClipImages
 from encode_once.extract.images.decode import DECODING
@@ -43,6 +43,8 @@ class CocaCaptioner(ClipImages):
 
     open_clip's own `generate` needs a beam search that was removed in transformers 5.
     """
+
+    casts, compares = False, False
 
     def __init__(self, name: str, options: Options) -> None:
         # torch only: the loop in `_write` cannot be exported
@@ -94,6 +96,7 @@ class TransformerCaptioner(Tower):
     """`text`: the caption that an image-to-text model of transformers, such as BLIP, generates."""
 
     modality = "image"
+    compares = False
     libraries = ("torch", "transformers", "tokenizers", "torchvision", "pillow")
 
     def __init__(self, name: str, options: Options) -> None:
@@ -139,7 +142,7 @@ class TransformerCaptioner(Tower):
         import torch
 
         pixels = torch.stack(list(batch)).to(self.device)
-        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+        with torch.inference_mode(), self.arithmetic():
             ids = self._model.generate(
                 pixel_values=pixels, do_sample=False, num_beams=1, max_new_tokens=LONGEST
             )

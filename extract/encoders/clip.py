@@ -19,7 +19,6 @@ from encode_once.extract.encoders.base import (
     Options,
     Tower,
     Vectors,
-    arithmetic,
     beginning,
     cut_remarks,
     identity,
@@ -146,6 +145,8 @@ class ClipCaptions(Tower):
 
     modality = "caption"
     parallel = True
+    casts = True
+    backend = "torch"
     libraries = ("torch", "open_clip_torch", "transformers")
     cpu_batch = 64
 
@@ -174,7 +175,8 @@ class ClipCaptions(Tower):
                 for length in (self._checkpoint.context_length, self._checkpoint.context_length + 1)
             ]
         self._blank = [tokenizer([""])[0] for tokenizer in self._tokenizers]
-        self.model = self._checkpoint.model.to(device)
+        self.model = _shallow_copy(self._checkpoint.model.to(device))
+        del self.model.visual  # which a cast would copy
 
     @property
     def tokenizer(self) -> Any:
@@ -202,7 +204,7 @@ class ClipCaptions(Tower):
         import torch
 
         padded = torch.stack(list(batch)).to(self.device)  # (b, context)
-        with torch.inference_mode(), arithmetic(self.device, self._checkpoint.options.precision):
+        with torch.inference_mode(), self.arithmetic():
             model, ids = trimmed(self.model, padded)
             vectors = model.encode_text(ids)
         return {"text": vectors.float().cpu().numpy()}

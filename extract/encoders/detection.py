@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, arithmetic, identity
+from encode_once.extract.encoders.base import RANDOM, Options, Tower, Vectors, identity
 from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.torchvision_models import build
 from encode_once.extract.images.decode import DECODING
@@ -35,6 +35,7 @@ class DetectorImages(Tower):
     modality = "image"
     parallel = True
     libraries = ("torch", "torchvision", "pillow")
+    backend = "torch"
     cpu_batch = 2
     gpu_batch = 8
 
@@ -97,7 +98,7 @@ class DetectorImages(Tower):
         import torch
 
         values = {output: np.zeros((len(batch), CLASSES), np.float32) for output in self.specs}
-        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+        with torch.inference_mode(), self.arithmetic():
             for row, image in enumerate(batch):
                 # Image by image: in a batch torchvision pads to the largest image, which changes the scores.
                 boxes = self._model([image.to(self.device).float() / 255])[0]

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from PIL.Image import Image
@@ -10,7 +11,7 @@ from encode_once.cache import Spec, UsageError
 from encode_once.cache.names import REGIONS
 from encode_once.cache.views import View
 from encode_once.extract.encoders import runtime
-from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors, arithmetic
+from encode_once.extract.encoders.base import SEED, Options, Texts, Tower, Vectors
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.images.framing import Framing
 
@@ -26,6 +27,8 @@ class ImageNetwork(Tower):
 
     modality = "image"
     parallel = True
+    casts = True
+    backend = "torch"
     cpu_batch = 4  # larger batches do not fit into a core's cache
 
     def __init__(
@@ -45,7 +48,6 @@ class ImageNetwork(Tower):
         super().__init__({output: {**spec, **of_view(self.view, output)} for output, spec in specs.items()})
         self.shorter_side = framing.shorter_side if framing else shorter_side
         self.options, self.mean, self.std = options, mean, std
-        self.backend = "torch"
 
     @abstractmethod
     def build_model(self) -> Any:
@@ -63,8 +65,11 @@ class ImageNetwork(Tower):
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         """Normalised images (b, 3, h, w) → a tensor for each output, (b, d) or (b, length, d)."""
 
-    def network(self) -> Any:
-        """The torch network from pixels (b, 3, h, w) uint8 to a tensor for each output, on the CPU.
+    def network(self, model: Any = None) -> Any:
+        """The torch network from pixels (b, 3, h, w) uint8 to a tensor for each output.
+
+        Args:
+            model: on its device, with weights in its precision; by default a new one, on the CPU.
 
         Raises:
             WeightsError: its weights cannot be loaded.
@@ -76,9 +81,10 @@ class ImageNetwork(Tower):
             v2.ToDtype(torch.float32, scale=True), v2.Normalize(self.mean, self.std)
         )
         network: Any = torch.nn.Module()
-        network.model = self.build_model()
+        network.model = self.build_model() if model is None else model
+        dtype = next(network.model.parameters()).dtype
         network.forward = lambda pixels: self._averaged(
-            network.model, [normalise(square) for square in pixels.split(CHANNELS, dim=1)]
+            network.model, [normalise(square).to(dtype) for square in pixels.split(CHANNELS, dim=1)]
         )
         return network.eval()
 
@@ -116,7 +122,7 @@ class ImageNetwork(Tower):
         self._to_pixels = self.transform() if self.framing is None else self._framed
         # channels_last: twice as fast for convolutions on a CPU
         network = self.network().to(device, memory_format=torch.channels_last)
-        run = torch.compile(network) if self.options.compiled else network
+        self.model, run = network.model, self._compiled(network)
         grey = self.prepare(new("RGB", (self.shorter_side or 1,) * 2, "grey"))
         self.size = grey.shape[1:]  # (h, w)
         generator = torch.Generator().manual_seed(SEED)
@@ -127,11 +133,22 @@ class ImageNetwork(Tower):
                 with weights_errors(f"the network does not take images of {self.view.size} pixels"):
                     network(noise[:1])
             self._run, self.backend = runtime.choose(
-                network, run, noise, self.options, self.expected, self.specs
+                network,
+                run,
+                noise,
+                replace(self.options, precision=self.precision),
+                self.expected,
+                self.specs,
             )
 
-    def provenance(self) -> dict[str, str]:
-        return super().provenance() | {"backend": self.backend}
+    def cast(self) -> None:
+        super().cast()
+        self._run, self.backend = self._compiled(self.network(self.model)), "torch"
+
+    def _compiled(self, network: Any) -> Any:
+        import torch
+
+        return torch.compile(network) if self.options.compiled else network
 
     def _framed(self, item: Image) -> Any:
         """The pixels of the view's squares, one square behind the other, uint8 (3 * squares, size, size)."""
@@ -156,7 +173,7 @@ class ImageNetwork(Tower):
         if self.device.startswith("cuda"):
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         pixels = pixels.to(memory_format=torch.channels_last)
-        with torch.inference_mode(), arithmetic(self.device, self.options.precision):
+        with torch.inference_mode(), self.arithmetic():
             return self._run(pixels)
 
 

@@ -19,7 +19,6 @@ from encode_once.extract.encoders.base import (
     Sequences,
     Tower,
     Vectors,
-    arithmetic,
     beginning,
     cut_remarks,
     file_identity,
@@ -59,6 +58,8 @@ class TransformerCaptions(Tower):
 
     modality = "caption"
     parallel = True
+    casts = True
+    backend = "torch"
     libraries = ("torch", "transformers", "tokenizers")
     cpu_batch = 64
 
@@ -137,7 +138,7 @@ class TransformerCaptions(Tower):
         ids = pad_sequence([torch.tensor(item) for item in batch], batch_first=True, padding_value=padding)
         mask = pad_sequence([torch.ones(len(item), dtype=torch.long) for item in batch], batch_first=True)
         ids, mask = ids.to(self.device), mask.to(self.device)  # (b, longest)
-        with torch.inference_mode(), arithmetic(self.device, self._options.precision):
+        with torch.inference_mode(), self.arithmetic():
             hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state  # (b, longest, d)
         hidden = hidden.float() * mask[..., None]
         pooled = hidden.sum(1) / mask.sum(1, keepdim=True)  # (b, d)

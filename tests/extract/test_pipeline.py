@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encode_once.cache import DataError, SpecMismatchError, Store, content_key
+from encode_once.cache import DataError, Shard, SpecMismatchError, Store, content_key
 from encode_once.cache.export import export, select
 from encode_once.classify.data.features import choose, trials
 from encode_once.extract import batches, encode, pipeline, workers
+from encode_once.extract.encoders import precision
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.errors import WeightsError
 from tests.conftest import picture, vectors_file
@@ -241,6 +242,34 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{TRIAL}/image") == (1, 1, 0)
     with pytest.raises(SpecMismatchError, match="precision: stored bfloat16, asked for float32"):
         encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
+
+
+def test_auto_decides_the_precision_of_new_features_only(folder, tmp_path, monkeypatch):
+    root, weights = folder(4), {ARCH: "random"}
+    encode(root, [ARCH], tmp_path / "exact", weights=weights)
+    monkeypatch.setattr(precision, "MIN_INPUTS", 1)
+    monkeypatch.setattr(precision, "_speed", lambda exact, *_: 2.0 if "text" in exact.specs else 1.0)
+    again = encode(root, [ARCH], tmp_path / "exact", weights=weights)
+    assert counts(again, f"{TRIAL}/text") == (0, 4, 0)
+    logged = []
+    new = Store(tmp_path / "new")
+    report = encode(root, [ARCH], new, weights=weights, min_cosine=0.99, log=logged.append)
+    assert logged == [line for line in report.warnings if "bfloat16" in line]
+    assert f"{TRIAL}/text: bfloat16 is 2.0 times as fast" in logged[0]
+    specs = {name: new.feature(name).spec["precision"] for name in new.features()}
+    assert specs == {f"{TRIAL}/image": "float32", f"{TRIAL}/text": "bfloat16"}
+    provenance = new.feature(f"{TRIAL}/text").record.provenance
+    assert provenance["backend"] == "torch, weights in bfloat16"
+    assert 0.99 <= float(provenance["cosine to float32"]) < 1
+    picture(50).save(root / "data" / "0.png")
+    encode(root, [ARCH], new, weights=weights)
+    assert {name: len(new.feature(name)) for name in new.features()} == {
+        f"{TRIAL}/image": 5,
+        f"{TRIAL}/text": 4,
+    }
+    part = Store(tmp_path / "part")
+    encode(root, [ARCH], part, weights=weights, shard=Shard(0, 2))
+    assert {part.feature(name).spec["precision"] for name in part.features()} == {"float32"}
 
 
 def test_a_file_that_changes_during_extraction_is_a_failure(folder, tmp_path, monkeypatch):
