@@ -80,8 +80,9 @@ decision_options = grouped(
     click.option("--calibrate", metavar="METHOD",
                  help="Turn scores into probabilities: sigmoid, isotonic, temperature or none."),
     click.option("--decide", type=DecisionRuleName(),
-                 help="expected-f1: each row's label set of greatest expected F1 [default]; thresholds "
-                 "[default with an objective]; or argmax: exactly one label per row."),
+                 help="expected-mean: each row's label set of the greatest expected mean of micro, macro and "
+                 "samples F1 [default]; expected-f1: of samples F1; thresholds [default with an objective]; "
+                 "or argmax: exactly one label per row."),
     click.option("--shrink/--no-shrink", default=None,
                  help="Shrink per-class thresholds toward a shared one, or keep the exact optimum."),
     click.option("--objective", "--tune", "objective", metavar="OBJECTIVE",

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from encode_once.classify.decisions.calibration import COARSE, FINEST, Calibration
 from encode_once.classify.decisions.expected_f1 import ROUNDING
-from encode_once.classify.decisions.rule import DecisionRule
+from encode_once.classify.decisions.rule import SETS, DecisionRule
 
 ERROR = 1e-16  # of the quadrature, far below ROUNDING
 SMALLEST = 1e-300  # a margin of a label that is not chosen is at most minus that
@@ -39,8 +39,9 @@ class DecisionGraph(nn.Module):
             self.calibration = (PiecesGraph if by_pieces else LinesGraph)(rule.calibration)
         bounds = rule.spec.bounds
         self.choose: nn.Module
-        if rule.spec.decide == "expected-f1":
-            self.choose = InOrder(ExpectedF1Graph(rule), rule, *bounds)
+        if rule.spec.decide in SETS:
+            sets = ExpectedF1Graph if rule.gains is None else ExpectedMeanGraph
+            self.choose = InOrder(sets(rule), rule, *bounds)
         elif rule.spec.decide == "argmax":
             self.choose = InOrder(HighestGraph(), rule, *bounds)
         elif bounds == (0, None):
@@ -228,6 +229,44 @@ class ExpectedF1Graph(nn.Module):
         values = torch.cat([empty if self.may_be_empty else torch.full_like(empty, -1.0), values], dim=1)
         best = values >= values.amax(dim=1, keepdim=True) - ROUNDING
         return ranked, best.float().argmax(dim=1, keepdim=True)  # the smallest of equally good sets
+
+
+class ExpectedMeanGraph(ExpectedF1Graph):
+    """Probabilities (b, c) → columns, and the size of the set of `expected_mean`, whose labels come first.
+
+    The others follow in descending order, as bounds may add them.
+    """
+
+    lines: Tensor
+    sizes: Tensor
+
+    def __init__(self, rule: DecisionRule) -> None:
+        super().__init__(rule)
+        assert rule.gains is not None
+        order = np.arange(len(rule.thresholds)) if rule.precedence is None else rule.precedence
+        self.register_buffer("lines", torch.from_numpy(rule.gains[:, order]))
+        self.register_buffer("sizes", torch.arange(1, self.largest + 1))
+
+    def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+        """Columns in order, and their number."""
+        p = probabilities
+        factors = 1 - p[..., None] + p[..., None] * self.nodes  # (b, c, nodes)
+        product = factors.log().sum(dim=1, keepdim=True).exp()  # (b, 1, nodes)
+        values = (p[..., None] / factors * product) @ self.powers  # (b, c, k)
+        values = values + (self.lines[0] * p - self.lines[1])[..., None]
+        ordered = values.topk(self.largest, dim=1)  # (b, rank, k)
+        within = torch.arange(1, self.largest + 1)[:, None] <= self.sizes  # (rank, k)
+        totals = torch.where(within, ordered.values, 0.0).sum(dim=1)  # (b, k)
+        empty = (1 - p).log().sum(dim=1, keepdim=True).exp()  # the chance that no label is true
+        totals = torch.cat(
+            [empty if self.may_be_empty else torch.full_like(empty, -torch.inf), totals], dim=1
+        )
+        size = (totals >= totals.amax(dim=1, keepdim=True) - ROUNDING).float().argmax(dim=1, keepdim=True)
+        place = (size - 1).clamp(min=0)[..., None].expand(-1, self.largest, -1)
+        best = ordered.indices.gather(2, place)[..., 0]  # (b, rank): the best labels of that size
+        first = (torch.arange(self.largest) < size).double()
+        chosen = torch.zeros_like(p).scatter(1, best, first)
+        return _descending(p + 2 * chosen)[1], size
 
 
 def _nodes(c: int, largest: int) -> int:

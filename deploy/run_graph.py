@@ -106,7 +106,7 @@ def _network(head: Linear | Wrapped | TorchHead) -> nn.Module:
 def run_metadata(run: Run) -> dict[str, Any]:
     """What the metadata of a file say of a run, as JSON values.
 
-    thresholds: of `scores`; None if the run decides by expected F1. features: name, key in the store (None
+    thresholds: of `scores`; None if the run compares label sets. features: name, key in the store (None
     for a feature that the run learned), length, width and first column of each; of tf-idf also its words and
     their weights, of a table's column its categories. hierarchy: pairs of a class and one above it, by which
     scores and labels are closed upward.

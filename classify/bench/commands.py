@@ -325,6 +325,48 @@ def bench_validation(
     print_result(results, as_json, lambda: table_text(text_rows(results)))
 
 
+@verb("rules")
+@click.option("--head", "names", multiple=True, default=["linear", "knn", "mlp"], show_default=True)
+@click.option("--rows", "sizes", multiple=True, default=[200, 500, 1000, 8000], show_default=True,
+              type=click.IntRange(20), help="Numbers of train rows; repeatable.")  # fmt: skip
+@click.option("--repeats", default=20, show_default=True, type=click.IntRange(2), help="Draws of train rows.")
+@click.option("--set", "settings", multiple=True, type=HeadSetting(), metavar="HEAD.OPTION=VALUE",
+              help="Option of a head.")  # fmt: skip
+@features_option
+@table_option
+@store_option
+@seed_option
+@json_option
+def bench_rules(
+    names: Sequence[str],
+    sizes: Sequence[int],
+    repeats: int,
+    settings: Sequence[tuple[str, str, Any]],
+    store: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare the default rule with 0.5 and one threshold for all classes, by number of train rows.
+
+    Differences are in units of 0.001 with one standard error; ! marks a loss of more than two of these.
+
+    \b
+    Example:
+      encode-once bench rules --head linear --rows 200 --rows 1000
+    """
+    from encode_once.cache.text_table import table_text
+    from encode_once.classify.bench.default_rule import differences, text_rows
+
+    results: list[dict[str, Any]] = []
+    for row in differences(
+        existing_store(store), names, sizes, repeats, options=by_head(settings), **options
+    ):
+        if row["less"] is None:
+            say(f"{row['head']}, {row['train rows']} rows")
+        results.append(row)
+    print_result(results, as_json, lambda: table_text(text_rows(results)))
+
+
 @verb("unknown")
 @click.option("--head", "names", multiple=True, default=["linear", "mlp"], show_default=True)
 @click.option("--share", default=0.3, show_default=True, type=click.FloatRange(0, 1, max_open=True),
@@ -364,6 +406,7 @@ benches = (
     bench_cuts,
     bench_intervals,
     bench_validation,
+    bench_rules,
     bench_unknown,
     bench_report,
 )

@@ -6,6 +6,7 @@ collected.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -53,29 +54,45 @@ def few_rows(
     Raises:
         DataError: the table has too few rows.
     """
+    for (name, size), draws in draws_of(store, names, sizes, repeats, features, data, seed, options):
+        values, seconds = np.zeros((2, repeats, len(RULES), len(AVERAGES))), np.zeros((2, repeats))
+        for draw, (fitter, train, unseen) in enumerate(draws):
+            for k, kind in enumerate(KINDS):
+                work = partial(_figures, replace(fitter, validation=kind), train, unseen)
+                seconds[k, draw], values[k, draw] = timed(work)
+        yield from _rows(name, size, values, seconds.mean(axis=1))
+
+
+def draws_of(
+    store: Store,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    repeats: int,
+    features: Sequence[str],
+    data: str | None,
+    seed: int,
+    options: Mapping[str, Mapping[str, Any]] | None,
+) -> Iterator[tuple[tuple[str, int], Iterator[tuple[HeadFitter, RowIndex, RowIndex]]]]:
+    """For each head and number of train rows, draws of a fitter, train rows and the other rows.
+
+    Raises:
+        DataError: the table has too few rows.
+    """
     samples = load_samples(store, features, choose_table(store, data))
     keys, n = content_keys(samples.table), len(samples.Y)
-    if max(sizes) > n // 2:
+    if max(sizes) > n - n // 10:
         raise DataError(f"the table has {n} rows: with {max(sizes)} to fit on, too few are left to measure")
+
+    def drawn(name: str, size: int) -> Iterator[tuple[HeadFitter, RowIndex, RowIndex]]:
+        for draw in range(repeats):
+            order = np.random.default_rng([seed, draw]).permutation(n)
+            own = {"seed": draw, **(options or {}).get(name, {})}
+            fitter = HeadFitter(name, own, samples.X, samples.Y, samples.table.ids, keys, seed=draw)
+            yield fitter, order[:size], order[size:]
+
     for name in names:
         for size in sizes:
-            values, seconds = np.zeros((2, repeats, len(RULES), len(AVERAGES))), np.zeros((2, repeats))
-            for draw in range(repeats):
-                order = np.random.default_rng([seed, draw]).permutation(n)
-                for k, kind in enumerate(KINDS):
-                    fitter = HeadFitter(
-                        name,
-                        {"seed": draw, **(options or {}).get(name, {})},
-                        samples.X,
-                        samples.Y,
-                        samples.table.ids,
-                        keys,
-                        seed=draw,
-                        validation=kind,
-                    )
-                    work = partial(_figures, fitter, order[:size], order[size:])
-                    seconds[k, draw], values[k, draw] = timed(work)
-            yield from _rows(name, size, values, seconds.mean(axis=1))
+            yield (name, size), drawn(name, size)
 
 
 def _figures(fitter: HeadFitter, train: RowIndex, unseen: RowIndex) -> list[list[float]]:

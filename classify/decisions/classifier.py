@@ -129,7 +129,7 @@ class ThresholdedClassifier(MetaEstimatorMixin, ClassifierMixin, BaseEstimator):
 
     @property
     def thresholds_(self) -> FloatArray:
-        """The threshold of each class, (c,); the rule "expected-f1" does not use them."""
+        """The threshold of each class, (c,); rules of label sets do not use them."""
         thresholds = self.decision_.thresholds
         if self.response_ == "predict_proba" or not self.decision_.has_plain_thresholds:
             return thresholds

@@ -19,19 +19,19 @@ from encode_once.classify.arrays import (
     as_scores,
 )
 from encode_once.classify.data.hierarchy import raised
-from encode_once.classify.decisions import guarantees
+from encode_once.classify.decisions import expected_f1, expected_mean, guarantees
 from encode_once.classify.decisions.calibration import FINEST, METHODS, Calibration, logits
 from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.exact import tune
-from encode_once.classify.decisions.expected_f1 import best_sets
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
 from encode_once.classify.decisions.objectives import BY_HAND, Objective
 from encode_once.classify.decisions.ranking import ALWAYS, NEVER
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 from encode_once.classify.partial import frequencies, is_partial, positives, unknown_entries
 
-RULES = ("thresholds", "expected-f1", "argmax")
-USUAL_CALIBRATION = {"expected-f1": "sigmoid"}  # of the other rules: none
+MEAN, SAMPLES = SETS = ("expected-mean", "expected-f1")  # the rules that compare the label sets of a row
+RULES = (MEAN, "thresholds", SAMPLES, "argmax")
+USUAL_CALIBRATION = dict.fromkeys(SETS, "sigmoid")  # of the other rules: none
 USUAL_OBJECTIVE = "samples"  # of the fixed thresholds, the least far from the best: see docs/thresholds.md
 CALIBRATIONS = ("auto", "none", *METHODS)
 
@@ -44,10 +44,11 @@ class DecisionSpec:
         objective: what thresholds maximise, one of `classify.decisions.objectives.NAMES`; "auto":
             `USUAL_OBJECTIVE`.
         shrink: tune thresholds for unseen rows; False: the exact optimum on the tuning rows.
-        decide: "thresholds"; "expected-f1": each row's label set of greatest expected F1; or "argmax": the
-            class of the highest score. "auto" is "expected-f1", unless an objective or exact thresholds are
+        decide: "thresholds"; "expected-mean": each row's label set of the greatest expected mean of micro,
+            macro and samples F1; "expected-f1": that of the greatest samples F1; or "argmax": the class of
+            the highest score. "auto" is "expected-mean", unless an objective or exact thresholds are
             requested.
-        calibrate: how scores become probabilities; "auto" is "sigmoid" for expected-f1, else "none".
+        calibrate: how scores become probabilities; "auto" is "sigmoid" for label sets, else "none".
         at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
             to their thresholds are added, or those least above theirs are dropped.
 
@@ -65,7 +66,7 @@ class DecisionSpec:
     def __post_init__(self) -> None:
         if self.decide == "auto":
             plain = self.objective == "auto" and self.shrink
-            object.__setattr__(self, "decide", "expected-f1" if plain else "thresholds")  # it is frozen
+            object.__setattr__(self, "decide", MEAN if plain else "thresholds")  # it is frozen
         if self.objective == "auto":
             object.__setattr__(self, "objective", USUAL_OBJECTIVE)
         Objective.of(self.objective)
@@ -97,11 +98,13 @@ class DecisionSpec:
     def learns(self) -> bool:
         """Whether the rule depends on scores and labels; argmax, 0.5 and a choice by hand do not."""
         tunes = self.decide == "thresholds" and bool(Objective.of(self.objective).measure)
-        return self.calibration != "none" or self.decide == "expected-f1" or tunes
+        return self.calibration != "none" or self.decide in SETS or tunes
 
     def __str__(self) -> str:
         objective = Objective.of(self.objective)
-        if self.decide == "expected-f1":
+        if self.decide == MEAN:
+            parts = ["sets of the greatest expected mean of micro, macro and samples F1"]
+        elif self.decide == SAMPLES:
             parts = ["sets of the greatest expected F1"]
         elif self.decide == "argmax":
             parts = ["the class of the highest score"]
@@ -130,7 +133,7 @@ class DecisionSpec:
         on the rows whose label is known, samples F1 on the known labels of each row.
 
         intervals: also compute what labels do not need: the thresholds' intervals and expected loss, and the
-            thresholds beside expected-f1, which are NaN without.
+            thresholds beside label sets, which are NaN without.
         pairs: of classes in a hierarchy, see `Hierarchy.pairs`; labels have to be closed upward.
 
         Raises:
@@ -164,6 +167,7 @@ class DecisionSpec:
             rule.calibration and rule.calibration.of_classes(places),
             precedence=classes[frequent],
             sizes=rule.sizes,
+            gains=None if rule.gains is None else rule.gains[:, places],
             pairs=pairs,
         )
 
@@ -181,7 +185,7 @@ class DecisionSpec:
         calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-        # The thresholds beside expected-f1 are for programs that only compare scores, as they are; argmax has
+        # The thresholds beside label sets are for programs that only compare scores, as they are; argmax has
         # none.
         by_thresholds = self.decide == "thresholds"
         values = scores.astype(np.float64)
@@ -195,8 +199,9 @@ class DecisionSpec:
         else:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
         probabilities = calibration(scores) if calibration else scores
-        sizes = _sizes(labels, probabilities) if self.decide == "expected-f1" else None
-        return DecisionRule(self, thresholds, calibration, sizes=sizes)
+        sizes = _sizes(labels, probabilities) if self.decide in SETS else None
+        gains = expected_mean.gains(raised(probabilities, pairs)) if self.decide == MEAN else None
+        return DecisionRule(self, thresholds, calibration, sizes=sizes, gains=gains)
 
 
 def _sizes(labels: PartialLabels, probabilities: Probabilities | Scores) -> tuple[int, int]:
@@ -243,10 +248,11 @@ class DecisionRule:
     folds: tuple["DecisionRule", ...] = ()  # in cross-validation: each fold's rule, fitted on the others
     # Classes, (c,), the most frequent first: of labels that are equally good in a row, the first are chosen.
     precedence: IntArray | None = None
-    # Of expected-f1: the least and the greatest number of labels of a tuning row. A set is empty only if some
+    # Of label sets: the least and the greatest number of labels of a tuning row. A set is empty only if some
     # tuning row has no label, and has no more labels than the one with the most, so that rows of exactly one
     # label get one.
     sizes: tuple[int, int] | None = None
+    gains: FloatArray | None = None  # (2, c), of expected-mean, see there
     pairs: IntArray | None = None  # (m, 2), a class and one above it: see `data.hierarchy`; as in `folds`
 
     __repr__ = short_repr
@@ -261,7 +267,7 @@ class DecisionRule:
     def thresholds(self) -> FloatArray:
         """Thresholds (c,) of the calibrated scores.
 
-        The rule expected-f1 does not use them: its thresholds are for programs that only compare scores, and
+        Label sets do not need them: these thresholds are for programs that only compare scores, and
         are of the scores as they are. NaN in the rules of its folds, which only label the eval rows, and of
         argmax.
         """
@@ -308,7 +314,11 @@ class DecisionRule:
         else:
             least, most = self.sizes or (1, len(order))
             most = max(1, most if spec.at_most is None else min(most, spec.at_most))
-            chosen, margins = best_sets(probabilities, most, may_be_empty=least == 0), probabilities
+            margins = probabilities
+            if self.gains is None:
+                chosen = expected_f1.best_sets(probabilities, most, least == 0)
+            else:
+                chosen = expected_mean.best_sets(probabilities, self.gains[:, order], most, least == 0)
         return _bounded(chosen, margins, *spec.bounds)[:, np.argsort(order)]
 
     @property
@@ -367,6 +377,7 @@ class DecisionRule:
         if self.calibration:
             parameters = (values.tolist() for values in self.calibration.parameters)
             calibration = dict(zip(classes, parameters, strict=True))
+        gains = None if self.gains is None else dict(zip(classes, self.gains.T.tolist(), strict=True))
         return {
             **asdict(self.spec),
             "thresholds": {name: row["threshold"] for name, row in per_class.items()},
@@ -380,6 +391,7 @@ class DecisionRule:
             "calibrated_by": self.spec.calibration,
             "calibration": calibration,
             "folds": [fold.as_json(classes) for fold in self.folds],
+            **({} if gains is None else {"gains": gains}),
             # Programs that know no hierarchy would label rows otherwise; they refuse an unknown entry.
             **({} if self.pairs is None else {"hierarchy": True}),
         }
@@ -412,7 +424,8 @@ class DecisionRule:
             precedence = np.array([places[name] for name in names], np.intp)
             if len(names) != len(classes) or len(set(names)) != len(names):
                 raise ValueError("precedence must name each class once")
-        return cls(spec, thresholds, calibration, folds, precedence, sizes)
+        gains = np.array([content["gains"][name] for name in classes]).T if spec.decide == MEAN else None
+        return cls(spec, thresholds, calibration, folds, precedence, sizes, gains)
 
 
 def _bounded(chosen: LabelMatrix, margins: Probabilities, at_least: int, at_most: int | None) -> LabelMatrix:

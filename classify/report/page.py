@@ -36,6 +36,7 @@ RULE_NAMES = {
     "global": "one threshold, tuned for macro F1",
     "per class": "one per class, tuned for macro F1",
     "expected F1": "sets of the greatest expected F1",
+    "expected mean": "sets of the greatest expected mean of the three",
 }
 
 

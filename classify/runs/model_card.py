@@ -16,6 +16,7 @@ from encode_once.cache.terminal import one_line, short_list
 from encode_once.cache.text_table import interval_text, markdown_text
 from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.split_lists import short_split
+from encode_once.classify.decisions.rule import SETS
 from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.evaluation.metrics import MetricName, Metrics, applies
 from encode_once.classify.evaluation.tables import of_one_class, threshold_cell, without_positives
@@ -227,7 +228,7 @@ def _classes(run: Run, metrics: Metrics) -> Iterator[str]:
         )
     if gave_these or None in own:
         return
-    if spec.decide == "expected-f1":
+    if spec.decide in SETS:
         yield "Labels do not come from thresholds. For programs that only compare scores, there are these:"
     else:
         yield "The thresholds for new rows; each fold of the eval rows had its own:"

@@ -98,6 +98,7 @@ class _RuleFile:
     folds: list["_RuleFile"]
     precedence: list[str] | None = None
     sizes: list[int] | None = None
+    gains: dict[str, list[float]] | None = None
     hierarchy: bool = False
 
 
@@ -161,6 +162,8 @@ def _check_rule(rule: DecisionRule, c: int) -> None:
     least, most = rule.sizes or (0, c)
     if not 0 <= least <= most <= c:
         raise ValueError(f"no row has {least} to {most} of {c} labels")
+    if rule.gains is not None and not (rule.gains.shape == (2, c) and np.isfinite(rule.gains).all()):
+        raise ValueError("the gains of a class are not two numbers")
     intervals = estimate.intervals
     if intervals is not None and intervals.shape != (c, 2):
         raise ValueError("an interval has not two ends")

@@ -23,6 +23,7 @@ COMPARED_RULES = {
     "global": DecisionSpec("global-macro"),
     "per class": DecisionSpec("macro"),
     "expected F1": DecisionSpec(decide="expected-f1"),
+    "expected mean": DecisionSpec(decide="expected-mean"),
 }
 
 

@@ -51,6 +51,8 @@ SPECS = [
     DecisionSpec(),
     DecisionSpec(at_least=2, at_most=3),
     DecisionSpec(at_most=1),
+    DecisionSpec(calibrate="none"),
+    DecisionSpec(decide="expected-f1", at_least=2, at_most=3),
     DecisionSpec(decide="expected-f1", calibrate="none"),
     DecisionSpec(calibrate="isotonic"),
     DecisionSpec("macro"),

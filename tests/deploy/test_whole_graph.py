@@ -297,7 +297,7 @@ def test_a_folder_holds_the_model_the_script_and_what_it_needs(fitted, new, monk
     assert json.loads(result.stdout)["bytes"] == sum(map(len, files_of("model").values()))
     assert Path("model/labels.txt").read_text().split() == load_run("run").record.classes
     assert Path("model/requirements.txt").read_text().split() == ["onnxruntime", "numpy", "pillow"]
-    assert json.loads(Path("model/thresholds.json").read_text())["decide"] == "expected-f1"
+    assert json.loads(Path("model/thresholds.json").read_text())["decide"] == "expected-mean"
     readme = Path("model/README.md").read_text()
     assert "python predict.py --caption 'a dog in the snow' photo.jpg" in readme
     assert 'model("photo.jpg", caption="a dog in the snow")' in readme

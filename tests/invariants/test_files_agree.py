@@ -38,6 +38,8 @@ RULES = [
     DecisionSpec("micro", calibrate="sigmoid", at_least=1, at_most=2),
     DecisionSpec("macro", calibrate="isotonic"),
     DecisionSpec("none", calibrate="temperature"),
+    DecisionSpec(),
+    DecisionSpec(at_most=2),
     DecisionSpec(decide="expected-f1"),
     DecisionSpec(decide="expected-f1", calibrate="isotonic", at_most=2),
     DecisionSpec(decide="expected-f1", calibrate="none", at_least=2),
@@ -76,7 +78,17 @@ def labels_of(rule, p, classes):
     )  # decides between equal labels
     p, classes = p[:, precedence], [classes[k] for k in precedence]
     most = c if rule["at_most"] is None else rule["at_most"]
-    if rule["decide"] == "expected-f1":
+    if rule["decide"] == "expected-mean":
+        chosen, margins = np.zeros((n, c), bool), p
+        least, greatest = rule["sizes"]
+        slopes, offsets = np.array([rule["gains"][name] for name in classes]).T
+        sets = [np.array(chosen_set) for chosen_set in product([0, 1], repeat=c)]
+        sets = [s for s in sets if min(least, 1) <= s.sum() <= min(most, greatest)]
+        for row in range(n):
+            q = p[row].astype(float)
+            values = [expected_f1(q, s) + s @ (slopes * q - offsets) for s in sets]
+            chosen[row] = sets[int(np.argmax(values))]
+    elif rule["decide"] == "expected-f1":
         chosen, margins = np.zeros((n, c), bool), p
         least, greatest = rule["sizes"]
         for row in range(n):

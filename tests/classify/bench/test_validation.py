@@ -61,6 +61,6 @@ def test_the_table_shows_differences_and_a_small_table_is_refused(filled):
     assert header.split()[:2] == ["head", "train"]
     assert len(lines) == len(KINDS) * len(RULES)
     assert all((" ± " in line) == ("folds" in line) for line in lines)
-    with pytest.raises(DataError, match="400 rows: with 300 to fit on"):
-        list(few_rows(store, ["knn"], [300], 2))
+    with pytest.raises(DataError, match="400 rows: with 380 to fit on"):
+        list(few_rows(store, ["knn"], [380], 2))
     assert text_rows([]) == []

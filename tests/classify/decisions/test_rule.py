@@ -116,7 +116,7 @@ def test_a_row_that_reaches_no_threshold_keeps_its_best_label():
     assert rule(np.array([[0.3, 0.1, 0.2], [0.1, 0.95, 1.0]])).tolist() == [[0, 1, 0], [0, 1, 0]]
 
 
-@pytest.mark.parametrize("decide", ["thresholds", "expected-f1"])
+@pytest.mark.parametrize("decide", ["thresholds", "expected-mean", "expected-f1"])
 @pytest.mark.parametrize("calibrate", CALIBRATIONS)
 @pytest.mark.parametrize("objective", ["macro", "global-micro", "at:0.4", "recall:0.9"])
 def test_a_rule_survives_json(decide, calibrate, objective):
@@ -157,8 +157,8 @@ def test_intervals_are_by_class_and_none_if_unknown():
 def test_the_default_is_sets_with_thresholds_of_plain_scores_beside_them():
     scores, labels = rows()
     rule = DecisionSpec().fit(scores, labels)
-    assert rule.spec == DecisionSpec("samples", decide="expected-f1")
-    assert rule.summary["objective"] == "expected-f1"
+    assert rule.spec == DecisionSpec("samples", decide="expected-mean")
+    assert rule.summary["objective"] == "expected-mean"
     content = rule.as_json(CLASSES)
     assert content["calibrated_by"] == "sigmoid"
     beside = DecisionSpec("samples").fit(scores, labels)
@@ -170,7 +170,8 @@ def test_where_each_tuning_row_has_one_label_every_row_gets_one():
     rng = np.random.default_rng(0)
     labels = np.eye(4, dtype=bool)[rng.integers(4, size=300)]
     scores = np.clip(labels + rng.normal(0, 1, labels.shape), 0.01, 0.99)
-    rule = DecisionSpec().fit(scores, labels)
+    assert (DecisionSpec().fit(scores, labels)(scores).sum(axis=1) == 1).all()
+    rule = DecisionSpec(decide="expected-f1").fit(scores, labels)
     chosen = rule(scores)
     assert (chosen.sum(axis=1) == 1).all()
     np.testing.assert_array_equal(chosen.argmax(axis=1), rule.probabilities(scores).argmax(axis=1))
@@ -194,7 +195,7 @@ def test_an_objective_or_exact_thresholds_decide_by_thresholds():
 
 def test_a_rule_of_sets_without_thresholds_as_older_versions_wrote_it_is_read():
     scores, labels = rows()
-    content = DecisionSpec().fit(scores, labels).as_json(CLASSES)
+    content = DecisionSpec(decide="expected-f1").fit(scores, labels).as_json(CLASSES)
     content["thresholds"] = content["intervals"] = dict.fromkeys(CLASSES)
     del content["sizes"]
     rule = DecisionRule.of_json(content, CLASSES)
@@ -230,7 +231,7 @@ def test_thresholds_may_be_far_below_one_in_a_million():
         ),
         (
             DecisionSpec(),
-            "sets of the greatest expected F1, scores calibrated by sigmoid",
+            "sets of the greatest expected mean of micro, macro and samples F1, scores calibrated by sigmoid",
             True,
         ),
         (DecisionSpec(decide="expected-f1", calibrate="none"), "sets of the greatest expected F1", True),

@@ -19,7 +19,7 @@ def test_metrics_have_a_line_per_class_and_then_the_averages(run):
     for line, row in zip(classes[1:], metrics["per_class"], strict=True):
         assert line.startswith(row["label"])
         assert f"{row['f1']:.3f}" in line
-    assert about.startswith("40 rows (stratified:0.1); sets of the greatest expected F1")
+    assert about.startswith("40 rows (stratified:0.1); sets of the greatest expected mean")
     assert about.endswith("tuned on out-of-fold scores of the 360 train rows")
     assert f"micro_f1 {metrics['micro_f1']:.3f}" in averages
     assert f"ranking_loss {metrics['ranking_loss']:.3f}" in errors

@@ -235,7 +235,8 @@ def test_every_field_of_a_spec_tells_systems_apart():
         assert len({*labels(systems)}) == len(systems)
     systems = [SystemRuns(FitSpec(task=task, features=["a"]), []) for task in ("multi", "single")]
     assert labels(systems) == [
-        "mlp on a (decision sets of the greatest expected F1, scores calibrated by sigmoid, task multi)",
+        "mlp on a (decision sets of the greatest expected mean of micro, macro and samples F1, scores "
+        "calibrated by sigmoid, task multi)",
         "mlp on a (decision the class of the highest score, task single)",
     ]
 

@@ -1,0 +1,91 @@
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from encode_once.classify.decisions import expected_f1, expected_mean
+from encode_once.classify.decisions.expected_mean import best_sets, gains
+from encode_once.classify.evaluation.metrics import average_f1
+
+
+def values_of(p, lines, of_none):
+    """The value of each set of labels for a row, by enumeration of its label sets."""
+    every = np.array([*product([0, 1], repeat=len(p))])
+    likely = np.where(every, p, 1 - p).prod(axis=1)
+    values = {}
+    for chosen in every:
+        size = every.sum(axis=1) + chosen.sum()
+        f1 = np.where(size > 0, 2 * (every * chosen).sum(axis=1) / np.maximum(size, 1), of_none)
+        values[tuple(chosen)] = likely @ f1 + chosen @ (lines[0] * p - lines[1])
+    return values
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    c=st.integers(1, 5),
+    seed=st.integers(0, 10_000),
+    at_most=st.integers(1, 6),
+    may_be_empty=st.booleans(),
+    places=st.sampled_from([1, 6]),
+)
+def test_no_set_of_labels_has_a_greater_value(c, seed, at_most, may_be_empty, places):
+    rng = np.random.default_rng(seed)
+    p = (rng.random((3, c)) ** 2).round(places)  # also 0 and 1
+    lines, least = rng.random((2, c)) * rng.choice([0, 1, 20]), 1 - may_be_empty
+    for row, chosen in zip(p, best_sets(p, lines, at_most, may_be_empty), strict=True):
+        values = values_of(row, lines, float(may_be_empty))
+        allowed = [value for labels, value in values.items() if least <= sum(labels) <= at_most]
+        assert values[tuple(chosen.astype(int))] == pytest.approx(max(allowed), abs=1e-11)
+        assert least <= chosen.sum() <= at_most
+
+
+def test_without_gains_it_is_the_set_of_greatest_expected_f1(monkeypatch):
+    p = np.random.default_rng(0).beta(0.3, 4, (60, 150))
+    nothing = np.zeros((2, 150))
+    sets = best_sets(p, nothing, 150, True)
+    np.testing.assert_array_equal(sets, expected_f1.best_sets(p, 150, True))
+    monkeypatch.setattr(expected_mean, "CELLS", 100)  # a row per chunk
+    np.testing.assert_array_equal(best_sets(p, nothing, 150, True), sets)
+    assert best_sets(p[:0], nothing, 5).shape == (0, 150)
+
+
+def test_gains_are_the_changes_of_micro_and_macro_f1():
+    """Next to differences of F on expected counts when one more label of probability p is predicted."""
+    p = np.random.default_rng(1).beta(0.3, 2, (4000, 4)) * [1, 0.5, 0.2, 0.05]
+    n = len(p)
+
+    def f(hits, predicted, positives):
+        return 2 * hits / (predicted + positives)
+
+    def best(column):
+        return max((f(column[column >= t].sum(), (column >= t).sum(), column.sum()), t) for t in column)
+
+    slopes, offsets = gains(p)
+    _, threshold = best(p.ravel())
+    chosen, every = p[p >= threshold], p.sum()
+    of_micro = f(chosen.sum(), len(chosen), every)
+    for c, column in enumerate(p.T):
+        of_class, threshold = best(column)
+        above = column[column >= threshold]
+        for label in (0.02, 0.6):
+            micro = f(chosen.sum() + label, len(chosen) + 1, every) - of_micro
+            macro = f(above.sum() + label, len(above) + 1, column.sum()) - of_class
+            assert slopes[c] * label - offsets[c] == pytest.approx(n * (micro + macro / 4), rel=0.02)
+
+
+def test_the_sets_are_best_for_the_three_averages_together():
+    """On labels drawn from the probabilities themselves, next to other rules."""
+    rng = np.random.default_rng(2)
+    p = rng.beta(0.3, 1.5, (5000, 8)) * np.geomspace(1, 0.1, 8)
+    labels = rng.random(p.shape) < p
+
+    def mean(chosen):
+        return np.mean([average_f1(labels, chosen, average) for average in ("micro", "macro", "samples")])
+
+    of_classes = np.array([max(np.arange(0.01, 0.6, 0.01), key=lambda t: average_f1(
+        labels[:, [c]], p[:, [c]] >= t, "macro")) for c in range(8)])  # fmt: skip
+    others = [p >= 0.5, p >= of_classes, expected_f1.best_sets(p, 8)]
+    others += [p >= threshold for threshold in np.arange(0.1, 0.5, 0.02)]
+    assert mean(best_sets(p, gains(p), 8)) > max(map(mean, others))
