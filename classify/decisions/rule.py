@@ -200,7 +200,9 @@ class DecisionSpec:
             thresholds = ThresholdEstimate(tune(values, labels, objective))
         probabilities = calibration(scores) if calibration else scores
         sizes = _sizes(labels, probabilities) if self.decide in SETS else None
-        gains = expected_mean.gains(raised(probabilities, pairs)) if self.decide == MEAN else None
+        gains = None
+        if self.decide == MEAN:
+            gains = expected_mean.gains(raised(probabilities.astype(np.float64), pairs))
         return DecisionRule(self, thresholds, calibration, sizes=sizes, gains=gains)
 
 
