@@ -15,7 +15,8 @@ from encode_once.cache.doctor import Check
 CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # of Linux
 CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
 CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses, in bytes
-FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AMX": "amx_tile"}  # of x86-64 processors
+# Of x86-64 processors
+FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX512-BF16": "avx512_bf16", "AMX": "amx_tile"}
 LITTLE_MEMORY = 2e9  # bytes; torch and one encoder take about half of it
 LITTLE_SPACE = 2e9  # bytes; a million vectors of 768 numbers take 1.5e9
 SLOW_DISK = 20e6  # bytes per second; eight cores write about as much

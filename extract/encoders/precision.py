@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import content_key
+from encode_once.cache.doctor.machine import processor_name
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
 from encode_once.extract.encoders.base import EXACT, Tower, torch_threads
@@ -53,7 +54,7 @@ class PrecisionRule:
 class PrecisionTrial:
     """How a tower computes in reduced precision, compared with float32."""
 
-    cosine: float  # the least of any example and output
+    cosine: float | None  # the least of any example and output; None without examples that can be read
     speed: float | None  # as many times as fast; None on a GPU, where it is not measured
 
 
@@ -98,7 +99,7 @@ def _reduced(
         lowered = lowered_copy(tower, precision, way)
         trial = _trial(tower, lowered, way, examples, workers)
         lowered.cosine = trial.cosine
-        if trial.cosine >= floor:
+        if trial.cosine is None or trial.cosine >= floor:
             return lowered, _slowness(name, precision, trial)
         best = max(best, (trial.cosine, lowered), key=lambda pair: pair[0])
     differs = f"{name}: {precision} has a cosine of {best[0]:.5f} to float32, less than {floor:g}"
@@ -118,7 +119,7 @@ def _fastest(tower: Tower, examples: Examples, rule: PrecisionRule, workers: int
     except Exception as error:  # an operator that has no such form
         return tower, [f"{name}: float32 is used, as it does not run in {precision} ({brief(error)})"]
     floor = LEAST_COSINE[precision] if rule.least_cosine is None else rule.least_cosine
-    if trial.speed is None or trial.speed < GAIN:
+    if trial.speed is None or trial.cosine is None or trial.speed < GAIN:
         return tower, []
     faster = f"{name}: {precision} is {trial.speed:.1f} times as fast as float32 here"
     if trial.cosine < floor:
@@ -153,17 +154,15 @@ def _trial(
     """
     import torch
 
-    capability = (
-        torch.backends.cpu.get_cpu_capability()
-        if tower.device == "cpu"
-        else torch.cuda.get_device_name(tower.device)
-    )
-    settings = [torch.__version__, capability, tower.backend, way, str(least_speed)]
+    machine = processor_name() if tower.device == "cpu" else torch.cuda.get_device_name(tower.device)
+    settings = [torch.__version__, machine, tower.backend, way, str(least_speed)]
     identity = json.dumps([settings, lowered.specs], sort_keys=True)
     path = exports_folder() / f"{content_key(identity.encode()).hex()}.json"
     with suppress(Exception):  # missing or damaged
         return PrecisionTrial(**json.loads(path.read_text()))
     exact, ready = lowered_copy(tower, EXACT, ""), examples()
+    if not ready:
+        return PrecisionTrial(None, None)
     speed = _speed(exact, lowered, ready[: tower.cpu_batch]) if tower.device == "cpu" else None
     fast_enough = speed is None or speed >= least_speed
     trial = PrecisionTrial(least_cosine(exact, lowered, ready, workers) if fast_enough else 0.0, speed)

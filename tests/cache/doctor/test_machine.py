@@ -16,8 +16,8 @@ CPU_INFO = "processor\t: 0\nmodel name\t: Xeon\nflags\t\t: fpu {}\n\nprocessor\t
 @pytest.mark.parametrize(
     ("flags", "state", "finding"),
     [
-        ("avx avx2 avx512f amx_tile", "PASS", "Xeon: AVX2, AVX-512, AMX"),
-        ("avx avx2", "PASS", "Xeon: AVX2, no AVX-512, no AMX"),
+        ("avx avx2 avx512f avx512_bf16 amx_tile", "PASS", "Xeon: AVX2, AVX-512, AVX512-BF16, AMX"),
+        ("avx avx2", "PASS", "Xeon: AVX2, no AVX-512, no AVX512-BF16, no AMX"),
         ("avx", "WARN", "Xeon: no AVX2"),
     ],
 )

@@ -173,9 +173,11 @@ def test_results_on_few_inputs_are_not_kept(kept):
     assert not kept.exists() or not [*kept.iterdir()]
 
 
-def test_without_inputs_nothing_is_compared():
-    lowered, notes = loaded(tower(), "cpu")
+@pytest.mark.parametrize("examples", [None, list])
+def test_without_inputs_nothing_is_compared(examples):
+    lowered, notes = loaded(tower(), "cpu", None, examples)
     assert (way_of(lowered), lowered.cosine, notes) == (WEIGHTS, None, [])
+    assert loaded(tower(EXACT), "cpu", AUTO, examples)[0].precision == EXACT
 
 
 def test_a_tower_that_is_loaded_again_is_in_float32_first():
