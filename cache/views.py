@@ -13,13 +13,15 @@ from encode_once.cache.errors import UsageError, unknown_name
 
 AT = "@"  # between an encoder and its view
 CROP = "crop"  # how the model itself makes a square, which needs no word in a name
-# Word → how the image becomes a square; also what `extract --help` and the documents say.
+# Word → how the image becomes a square, as `extract --list` prints it.
 SQUARES = {
     "whole": "the whole image, squashed to a square",
     "pad": "the whole image with its shape, padded to a square",
-    "five-crops": "the mean over the four corners and the centre",
+    "five-crops": "the four corners and the centre, averaged",
 }
-FLIP = "flip"  # the mean with that of the mirror image
+FLIP = "flip"
+MIRRORED = "the mean with the mirror image"
+COPIES = {"five-crops": 5, FLIP: 2}  # how often the network runs
 LEAST, MOST = 32, 2048  # pixels: networks halve their input up to five times
 WORD = rf"(?:{'|'.join(SQUARES)}|{CROP}|{FLIP}|\d+)"
 VIEW = rf"{WORD}(?:-{WORD})*"
@@ -88,6 +90,14 @@ def split_view(encoder: str) -> tuple[str, View]:
     with suppress(UsageError):
         return (name, View.parse(text)) if at else (encoder, OWN_VIEW)
     return encoder, OWN_VIEW
+
+
+def views_text() -> str:
+    """What each word of a view does, and what it costs, a line each."""
+    words = {CROP: "the model's own, mostly the centre", **SQUARES, FLIP: MIRRORED}
+    lines = [f"  {word:<11} {text}; time × {COPIES.get(word, 1)}" for word, text in words.items()]
+    sizes = "  320         a size in pixels; time × (320 / the model's own size)²"
+    return "\n".join(["views, as efficientnet-lite0@whole-320-flip, of image networks:", *lines, sizes])
 
 
 def without_view(encoder: str) -> str:

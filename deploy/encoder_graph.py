@@ -15,7 +15,7 @@ from encode_once.deploy.image_policy import image_policy
 from encode_once.deploy.onnx_file import graph_of, joined, load
 from encode_once.extract.encoders.base import Tower
 from encode_once.extract.encoders.clip import ClipCaptions
-from encode_once.extract.encoders.image_network import ImageNetwork
+from encode_once.extract.encoders.image_network import CHANNELS, ImageNetwork
 from encode_once.extract.encoders.onnx import MEAN, STD, NetworkFile, OnnxImages
 from encode_once.extract.encoders.transformers_models import TransformerCaptions
 
@@ -74,6 +74,8 @@ def words_part(vectoriser: TfIdf, feature: str) -> EncoderPart:
 
 def _of_images(graph: Any, policy: Mapping[str, Any]) -> EncoderPart:
     layout = {"kind": "image", "layout": "RGB uint8 (batch, height, width, 3)"}
+    if policy.get("corners"):
+        layout["layout"] = "RGB uint8 (batch, height, width, 15): 5 crops, one behind the other"
     return EncoderPart(graph, [PIXELS], {**layout, **policy, "normalised": "in the graph"})
 
 
@@ -81,7 +83,8 @@ def _network_graph(tower: ImageNetwork, features: Mapping[str, str], size: Seque
     outputs = [output for output in tower.specs if output in features]
     network = tower.network()
     module = StoredVectors(network, [[*tower.specs].index(output) for output in outputs], from_pixels=True)
-    example = {PIXELS: torch.zeros(EXAMPLES, *size, 3, dtype=torch.uint8)}
+    channels = CHANNELS * (tower.framing.number if tower.framing else 1)
+    example = {PIXELS: torch.zeros(EXAMPLES, *size, channels, dtype=torch.uint8)}
     names = [features[output] for output in outputs]
     return graph_of(module, example, names, f"the network of {', '.join(names)}")
 

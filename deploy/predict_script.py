@@ -73,17 +73,27 @@ class ExportedModel:
 
 
 def pixels(file: Any, entry: dict[str, Any]) -> Any:
-    """The photo resized and cropped, uint8 (height, width, 3)."""
+    """The photo resized and cropped, uint8 (height, width, 3); five crops are one behind the other."""
     image = upright_rgb(file, entry)
-    if entry["shorter_side"]:
+    height, width = entry["crop"]
+    if entry.get("pad"):
+        size = tuple(max(1, round(side * width / max(image.size))) for side in image.size)
+    elif entry["shorter_side"]:
         side, w, h = entry["shorter_side"], *image.size
         size = (side, int(side * h / w)) if w <= h else (int(side * w / h), side)
     else:
         size = entry["resize_to"][1], entry["resize_to"][0]
     image = image.resize(size, Image.Resampling[entry["interpolation"].upper()])
-    height, width = entry["crop"]
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return np.asarray(image.crop((left, top, left + width, top + height)))
+    if entry.get("pad"):
+        canvas = Image.new("RGB", (width, height), tuple(entry["pad"]))
+        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return np.asarray(canvas)
+    right, lower = image.width - width, image.height - height
+    places = [(round(right / 2), round(lower / 2))]
+    if entry.get("corners"):
+        places = [(0, 0), (right, 0), (0, lower), (right, lower), (right // 2, lower // 2)]
+    crops = [np.asarray(image.crop((left, top, left + width, top + height))) for left, top in places]
+    return np.concatenate(crops, axis=2)
 
 
 def upright_rgb(file: Any, entry: dict[str, Any]) -> Image.Image:

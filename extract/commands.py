@@ -22,6 +22,7 @@ from encode_once.cache.options import (
     verb,
     warn,
 )
+from encode_once.cache.views import views_text
 from encode_once.extract.options import (
     EncoderName,
     backend_option,
@@ -29,8 +30,10 @@ from encode_once.extract.options import (
     input_options,
     mark_words,
     shard,
+    views_option,
     weights_by_encoder,
     weights_option,
+    with_views,
 )
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ def _say_understood(reading: "Reading") -> None:
     type=EncoderName(),
     help="Encoder; repeat it for several, or give NAME,NAME.",
 )
+@views_option
 @click.option("--list", "list_encoders", is_flag=True, help="List the encoders and exit.")
 @data_option
 @input_options
@@ -133,6 +137,8 @@ def _say_understood(reading: "Reading") -> None:
 @json_option
 def extract(
     encoders: Sequence[str],
+    views: Sequence[str],
+    size: int | None,
     list_encoders: bool,
     data: str,
     store: str,
@@ -151,6 +157,7 @@ def extract(
     \b
     Examples:
       encode-once extract --encoder clip-vit-l
+      encode-once extract --encoder efficientnet-lite0 --view whole --size 320
       encode-once extract --encoder efficientnet-lite0 --encoder glove-50 --data photos
       encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
       encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
@@ -167,6 +174,7 @@ def extract(
         from encode_once.extract.encoders.catalogue import listing
 
         click.echo(listing(dict(listed())))
+        say(views_text())
         say_next("encoders", "efficientnet-lite0")
         return
     if dry_run:
@@ -179,7 +187,7 @@ def extract(
         encoder = ",".join(encoders) or "efficientnet-lite0"
         say_next("extract", "--encoder", encoder, "--data", data, *words, *corrected)
         return
-    encoders = [name for names in encoders for name in names.split(",") if name]
+    encoders = with_views([name for names in encoders for name in names.split(",") if name], views, size)
     if not (encoders or options["label_sets"] or _are_about_labels(inputs)):
         raise UsageError("name an encoder with --encoder; encode-once encoders lists them")
     from encode_once.cache.names import captioner
@@ -234,6 +242,7 @@ def encoders(name: str | None, as_json: bool) -> None:
     if name is None:
         infos = dict(listed())
         print_result(records(infos) if as_json else None, as_json, lambda: listing(infos))
+        say(views_text())
         say_next("encoders", "efficientnet-lite0")
         return
     record = described(name, card(name))

@@ -1,14 +1,16 @@
 """Options and parameter types that the commands of stage 1, and those that encode other data, share."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from encode_once.cache import UsageError
-from encode_once.cache.options import completions, grouped, warn
-from encode_once.cache.views import without_view
+from encode_once.cache.names import REGIONS, split_regions
+from encode_once.cache.options import completions, grouped, say, warn
+from encode_once.cache.views import AT, LEAST, MOST, OWN_VIEW, View, split_view, with_view, without_view
 
 if TYPE_CHECKING:
     from encode_once.cache import Shard
@@ -149,6 +151,50 @@ def mark_words(unknown: Sequence[str], uncertain: str | None) -> list[str]:
     """The options that say which labels are unknown; as they are passed, or as a run records them."""
     words = [word for mark in unknown for word in ("--unknown", mark)]
     return [*words, "--uncertain", uncertain] if uncertain else words
+
+
+def views_option(function: Any) -> Any:
+    """Add the options `--view` and `--size`."""
+    view = click.option(
+        "--view",
+        "views",
+        multiple=True,
+        metavar="VIEW",
+        help="What image encoders see: crop (the model's own), whole, pad, five-crops, flip, or several of "
+        "these as whole-flip; repeatable. The same as --encoder ENCODER@VIEW.",
+    )
+    size = click.option(
+        "--size", type=click.IntRange(LEAST, MOST), metavar="PIXELS", help="Size at which they see it."
+    )
+    return view(size(function))
+
+
+def with_views(encoders: Sequence[str], texts: Sequence[str], size: int | None) -> list[str]:
+    """The encoders with each of the views; those that have none, or name their own, as they are.
+
+    texts: views as `View.parse` reads them, or several with commas.
+
+    Raises:
+        UsageError: a view is unknown, or has a size of its own beside `size`.
+    """
+    from encode_once.extract.encoders import has_views
+
+    views = [View.parse(text) for words in texts for text in words.split(",")] or [OWN_VIEW]
+    for view in views:
+        if size and view.size:
+            raise UsageError(f"--view {view} --size {size}: name the size once")
+    views = [replace(view, size=view.size or size) for view in views]
+    if not any(views):
+        return [*encoders]
+    named = []
+    for requested in encoders:
+        encoder, regions = split_regions(requested)
+        if split_view(encoder)[1] or not has_views(encoder):
+            say(f"{requested} is encoded as it is: it {'has a view' if AT in encoder else 'has no views'}")
+            named.append(requested)
+            continue
+        named += [with_view(encoder, view) + f"/{REGIONS}" * regions for view in views]
+    return named
 
 
 def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:

@@ -125,12 +125,11 @@ def encode(
     resolved = {requested: _resolve(requested, files) for requested in regions}
     captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
     precisions = _Precisions(store, device, precision, min_cosine, shard or Shard())
-    jobs = []
-    for requested, (name, file) in resolved.items():
-        asked = precisions.of(name)
-        options = Options(file, asked, backend, compiled, regions=regions[requested])
-        towers = _towers(name, options, store, bit_depth)
-        jobs += [Job(name, precisions.own(name, tower), store, file) for tower in towers]
+    options = {
+        name: Options(file, precisions.of(name), backend, compiled, regions=regions[requested])
+        for requested, (name, file) in resolved.items()
+    }
+    jobs = _jobs(options, store, bit_depth, precisions)
     precisions.set_rules(jobs, backend)
     _check_captioners(captions, jobs)
     random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
@@ -334,6 +333,19 @@ def _failures_left(allowed: int | None, unreadable: Mapping[str, InputError]) ->
 def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     """Feature → whether it has each row, (n,)."""
     return {name: has for job in jobs for name, has in job.has(keys).items()}
+
+
+def _jobs(
+    encoders: Mapping[str, Options], store: Store, bit_depth: int | None, precisions: "_Precisions"
+) -> list[Job]:
+    """A job for each tower of the encoders; that of captions is named without a view, and there once."""
+    jobs: dict[tuple[str, ...], Job] = {}  # by features
+    for name, options in encoders.items():
+        for tower in _towers(name, options, store, bit_depth):
+            encoder = name if tower.modality == "image" else without_view(name)
+            job = Job(encoder, precisions.own(encoder, tower), store, options.weights)
+            jobs.setdefault((*job.names.values(),), job)
+    return [*jobs.values()]
 
 
 def _towers(encoder: str, options: Options, store: Store, bit_depth: int | None) -> list[Tower]:

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from encode_once.cache import DataError, Feature, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.names import REGIONS, FeatureName
-from encode_once.cache.views import without_view
+from encode_once.cache.views import split_view, without_view
 from encode_once.extract import encoders
 from encode_once.extract.encoders.base import RANDOM, TRIAL, Options
 from encode_once.extract.pipeline import NOT_ENCODED, encode
@@ -160,6 +160,8 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         if name.output == REGIONS or name.captioner:
             raise UsageError(f"{self.encoder} is no vector for each image or caption: take another output")
         towers = encoders.towers(name.encoder, Options(self.weights or encoders.named(name.encoder)[1]))
+        view = split_view(name.encoder)[1]
+        towers = [tower for tower in towers if tower.view == view]
         modality_of = {output: tower.modality for tower in towers for output in tower.specs}
         outputs = [name.output] if name.output else ["pooled"] if "pooled" in modality_of else [*modality_of]
         for output in outputs:

@@ -11,6 +11,7 @@ from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.keys import KEY_BYTES, Keys, present
 from encode_once.cache.names import OWN, FeatureName
 from encode_once.cache.terminal import short_list
+from encode_once.cache.views import canonical
 from encode_once.classify.arrays import RowIndex
 from encode_once.classify.data.blocks import Block, Matrix, MemoryRows, SparseBlock, StoredBlock, TextBlock
 from encode_once.classify.data.learned import is_learned, make_vectoriser, texts_of
@@ -140,7 +141,8 @@ def trials(store: Store) -> list[str]:
 
 def _outputs(store: Store, name: str) -> list[str]:
     """The features that a name of `--features` means: itself, or the outputs of the encoder of that name."""
-    encoded = [feature for feature in map(FeatureName.parse, store.features()) if feature.encoder == name]
+    encoder = canonical(name)
+    encoded = [feature for feature in map(FeatureName.parse, store.features()) if feature.encoder == encoder]
     outputs = [str(feature) for feature in encoded if not store.feature(str(feature)).has_sequences]
     pooled = [output for output in outputs if output.endswith("/pooled")]
     return pooled or outputs or [name]

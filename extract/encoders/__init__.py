@@ -23,6 +23,7 @@ from encode_once.extract.encoders.catalogue import ENCODERS, FAMILIES, EncoderIn
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 
 Loader = Callable[[], Any]  # imports a family's module
+VIEWED = ("clip", "timm_models", "torchvision_models", "onnx")  # families that have views
 LIST_THEM = "encode-once encoders"
 NO_AT = ("timm:", "open_clip:")  # prefixes of names that have no @ of their own
 
@@ -119,9 +120,9 @@ def requested(names: Iterable[str]) -> dict[str, bool]:
 
 
 def towers(name: str, options: Options) -> list[Tower]:
-    """The towers of an encoder, not loaded yet; with a view, as in `clip-vit-l@whole`, those of images.
+    """The towers of an encoder, not loaded yet. Of the families only the encoder's own is imported.
 
-    Of the families only the encoder's own is imported.
+    A view, as in `clip-vit-l@whole`, is that of the tower of images; one of captions is the same without it.
 
     Raises:
         UnknownEncoderError: the name is unknown (the message suggests the closest one), or regions or a view
@@ -134,13 +135,19 @@ def towers(name: str, options: Options) -> list[Tower]:
         _check_view(encoder)
     family = custom if custom.is_custom(encoder) else _find(encoder)[0]()
     encoder_towers: list[Tower] = family.towers(encoder, replace(options, view=view))
-    if view:
-        encoder_towers = [tower for tower in encoder_towers if tower.view == view]
-        if not encoder_towers:
-            raise UnknownEncoderError(f"{encoder} has no views: use an image network ({LIST_THEM})")
+    if view and not any(tower.view == view for tower in encoder_towers):
+        raise UnknownEncoderError(f"{encoder} has no views: use an image network ({LIST_THEM})")
     if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):
         raise UnknownEncoderError(f"{encoder} gives no regions: use an encoder of open_clip or timm")
     return encoder_towers
+
+
+def has_views(name: str) -> bool:
+    """Whether an encoder may have views: it is an image network, or a class of the user's."""
+    prefix = f"{name.partition(':')[0]}:"
+    return custom.is_custom(name) or any(
+        key in FAMILIES[family] for family in VIEWED for key in (name.removesuffix(TRIAL), prefix)
+    )
 
 
 def _check_view(name: str) -> None:

@@ -61,6 +61,10 @@ class ImageNetwork(Tower):
     def transform(self) -> Callable[[Image], Any]:
         """A function from an image to its pixels, a uint8 tensor (3, h, w)."""
 
+    def view_transform(self) -> Callable[[Image], Any]:
+        """The same for the view: `transform`, unless the view makes squares in another way."""
+        return self._framed if self.framing else self.transform()
+
     @abstractmethod
     def vectors(self, model: Any, images: Any) -> tuple[Any, ...]:
         """Normalised images (b, 3, h, w) → a tensor for each output, (b, d) or (b, length, d)."""
@@ -84,9 +88,14 @@ class ImageNetwork(Tower):
         network.model = self.build_model() if model is None else model
         dtype = next(network.model.parameters()).dtype
         network.forward = lambda pixels: self._averaged(
-            network.model, [normalise(square).to(dtype) for square in pixels.split(CHANNELS, dim=1)]
+            network.model, [normalise(square).to(dtype) for square in self._split(pixels)]
         )
         return network.eval()
+
+    def _split(self, pixels: Any) -> Sequence[Any]:
+        """The squares of each image, (b, 3, h, w) each."""
+        several = self.framing is not None and self.framing.number > 1
+        return pixels.split(CHANNELS, dim=1) if several else [pixels]
 
     def _averaged(self, model: Any, squares: Sequence[Any]) -> tuple[Any, ...]:
         """Normalised squares of the same images, (b, 3, h, w) each → a tensor for each output.
@@ -119,7 +128,7 @@ class ImageNetwork(Tower):
         from PIL.Image import new
 
         self.device = device
-        self._to_pixels = self.transform() if self.framing is None else self._framed
+        self._to_pixels = self.view_transform()
         # channels_last: twice as fast for convolutions on a CPU
         network = self.network().to(device, memory_format=torch.channels_last)
         self.model, run = network.model, self._compiled(network)

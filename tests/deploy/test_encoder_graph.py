@@ -16,7 +16,7 @@ from encode_once.extract.encoders.catalogue import FAMILIES
 from tests.conftest import picture
 from tests.extract.encoders.test_onnx import MEAN, STD, embedding
 
-SMALL = ["timm:test_vit", "timm:test_efficientnet"]
+SMALL = ["timm:test_vit@192-flip", "timm:test_efficientnet", "timm:test_efficientnet@five-crops-64"]
 # Networks of gigabytes, and larger ones of families that have a small one. PE-Core's random vectors are too
 # close to 0 for float16.
 HUGE = (
@@ -52,7 +52,7 @@ def check_images(encoder):
     expected = tower.encode([tower.prepare(image) for image in images])
     crop = part.about["crop"]
     batch = np.stack([np.asarray(tower.prepare(image)).transpose(1, 2, 0) for image in images])
-    assert batch.shape[1:] == (*crop, 3)
+    assert batch.shape[1:] == (*crop, 15 if part.about.get("corners") else 3)
     for rows in (slice(0, 3), slice(1, 2)):
         for output, vectors in zip(
             tower.specs, model.run([*tower.specs], {"pixels": batch[rows]}), strict=True

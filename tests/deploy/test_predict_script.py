@@ -72,17 +72,19 @@ def images():
 
 # Shorter side or both sides, with and without a crop, bicubic and bilinear, of all three libraries.
 ENCODERS = ["open_clip:ViT-B-32", "siglip-b16", "mobileclip-s1", "efficientnet-lite0", "inception-v3"]
+VIEWS = ["whole-96", "pad-96", "five-crops-96-flip"]
+ENCODERS += [f"efficientnet-lite0@{view}" for view in VIEWS]
 
 
 @cache
 def tower_of(encoder):
-    weights = None if encoder == "efficientnet-lite0" else "random"
+    weights = None if encoder.startswith("efficientnet-lite0") else "random"
     return next(tower for tower in towers(encoder, Options(weights)) if tower.modality == "image")
 
 
 def assert_same_pixels(tower, content):
     tower.set_bit_depth(12)
-    expected = tower.transform()(decode(content, tower.shorter_side, tower.bit_depth))
+    expected = tower.view_transform()(decode(content, tower.shorter_side, tower.bit_depth))
     array = predict_script.pixels(io.BytesIO(content), image_policy(tower))
     np.testing.assert_array_equal(array, np.asarray(expected).transpose(1, 2, 0))
 

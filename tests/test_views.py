@@ -1,0 +1,81 @@
+"""A view from the command line to a run, and from the run to new pictures."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from encode_once.cache import Store
+from encode_once.cache.views import View
+from encode_once.cli import main
+from encode_once.deploy.predictor import Predictor
+from tests.conftest import picture, write_data
+
+NAME = "efficientnet-lite0@whole-64-flip"
+
+
+def invoke(*words, status=0):
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == status, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """A folder with data, a store of two views, and a run on one of them."""
+    root = tmp_path_factory.mktemp("views")
+    write_data(root / "input", 36)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setattr("encode_once.classify.runs.head_fitter.FOLDS_UP_TO", 0)
+        invoke(
+            "extract", "--encoder", "efficientnet-lite0,glove-50", "--view", "whole-flip,crop", "--size", 64
+        )
+        invoke("fit", "--head", "linear", "--features", "efficientnet-lite0@flip-64-whole", "--run", "run")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def in_its_folder(example, monkeypatch):
+    monkeypatch.chdir(example)
+
+
+def test_options_and_names_are_the_same_views():
+    names = ["efficientnet-lite0@64/pooled", f"{NAME}/pooled", "glove-50/mean", "glove-50/tokens"]
+    assert Store("store").features() == names
+    result = invoke("extract", "--encoder", f"{NAME},efficientnet-lite0@64")
+    assert "encoded 0, already there 36" in result.stderr
+    for words, message in (
+        (["--view", "whol"], "did you mean 'whole'?"),
+        (["--view", "whole-64", "--size", 96], "name the size once"),
+        (["--view", "whole", "--size", 7], "32<=x<=2048"),
+    ):
+        assert message in invoke("extract", "--encoder", NAME, *words, status=2).stderr
+    assert (
+        f"{NAME} is encoded as it is: it has a view"
+        in invoke("extract", "--encoder", NAME, "--view", "pad").stderr
+    )
+
+
+def test_a_run_encodes_new_pictures_in_its_view(example):
+    image = picture(77, (90, 60))
+    image.save(example / "new.png")
+    predictor = Predictor("run")
+    (runner,) = predictor.runners
+    assert (runner.encoder, runner.tower.view) == (NAME, View("whole", 64, flip=True))
+    assert predictor.run.record.requested == [NAME]
+    assert [*predictor.run.record.encoders] == ["efficientnet-lite0"]  # the weights are those of all views
+    invoke("export", "run", "--folder", "out", "--with-encoder")
+    script = [sys.executable, "out/predict.py", "--json", "new.png"]
+    output = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    scores = json.loads(output)["scores"]
+    np.testing.assert_allclose(predictor([image]).scores[0], [*scores.values()], atol=1e-4)
+
+
+def test_the_list_says_what_views_cost():
+    lines = invoke("extract", "--list").stderr.splitlines()
+    assert any("five-crops" in line and "time × 5" in line for line in lines)
+    assert "efficientnet-lite0@whole/pooled" in invoke("encoders", "efficientnet-lite0@whole").output
