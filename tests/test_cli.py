@@ -23,7 +23,8 @@ def extracted(state_after, fit_once):
     return state_after(EXTRACT)
 
 
-def test_the_whole_path_with_the_defaults(state_after, run, tmp_path):
+def test_the_whole_path_with_the_defaults(state_after, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("encode_once.classify.heads.torch.training.MIN_BATCHES", 5)
     state_after(EXTRACT)
     result = run("extract", "--encoder", "glove-50", "--json")
     report = json.loads(result.stdout)

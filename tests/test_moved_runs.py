@@ -24,7 +24,7 @@ def project(folder, run, tmp_path):
     """A folder `project` with data, a store and a run on images, by a small network, and captions."""
     (tmp_path / "project").mkdir()
     os.chdir(tmp_path / "project")
-    folder(30, name="project/input", test_rows=3)
+    folder(60, name="project/input", test_rows=3)
     run("extract", "--encoder", TINY, "--weights", "random")
     run("fit", "--head", "linear", "--features", POOLED, "--features", "tfidf:20")
     return run

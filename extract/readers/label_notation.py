@@ -18,7 +18,7 @@ from encode_once.cache.input_files import TEXT_MB
 from encode_once.extract.readers.cells import BadCell, text_of
 from encode_once.extract.readers.csv_grammar import read_lines
 from encode_once.extract.readers.label_values import is_vector, names_in, strings_in, unknown_in
-from encode_once.extract.readers.literals import SHORTENED, literal, names_without_brackets
+from encode_once.extract.readers.literals import is_shortened, literal, names_without_brackets
 from encode_once.extract.readers.missing import EMPTY_LISTS, is_missing
 from encode_once.extract.readers.one_hot import BLANK, Uncertain
 from encode_once.extract.readers.raw import Cells
@@ -127,7 +127,7 @@ def _column_of(
 ) -> LabelColumn:
     """The labels in cells, of which None holds none; see `read_labels`."""
     texts = Counter(cell for cell in values if isinstance(cell, str))
-    if shortened := next(filter(SHORTENED.fullmatch, texts), None):
+    if shortened := next(filter(is_shortened, texts), None):
         raise DataError(
             f"labels were shortened when they were written, such as {brief(shortened)}; write all of them, "
             "as with ' '.join(map(str, row))"

@@ -17,12 +17,16 @@ NUMPY_ARRAY = re.compile(r"array\((.*?)(?:,\s*dtype=[^()]*)?\)", re.DOTALL)
 BARE_LIST = re.compile(r"\[[^\[\]{}'\"]*\]", re.DOTALL)
 ANGLED = re.compile(r"(?:<[^<>]+>)+")  # <python><pandas>, as Stack Overflow has its tags
 QUOTED = re.compile(rf"{STRING}(?:\s*[,;|]\s*{STRING})*")  # 'red', 'green'
-SHORTENED = re.compile(
-    r"[\[(].*\.\.\..*[\])]", re.DOTALL
-)  # [0 0 1 ... 0 0 0]: NumPy prints 1,000 numbers at most
+SHORTENED = re.compile(r"[\[(].*\.\.\..*[\])]", re.DOTALL)
 HASHTAGS = re.compile(r"(?:#[^#\s,;|]+\s*)+")  # #python#pandas, #python #pandas
+QUOTES = re.compile(STRING, re.DOTALL)
 PAIRS = {"[": "]", "(": ")", "{": "}", "<": ">"}
 EMPTY = {*EMPTY_LISTS, "array([])"}
+
+
+def is_shortened(text: str) -> bool:
+    """Whether it is like [0 0 1 ... 0 0 0]: NumPy prints 1,000 numbers at most. A name may end in dots."""
+    return "..." in text and bool(SHORTENED.fullmatch(QUOTES.sub("''", text)))
 
 
 def literal(text: str) -> Any:

@@ -337,6 +337,11 @@ def test_labels_that_numpy_shortened_are_refused(tmp_path):
     assert "labels were shortened when they were written, such as [1 0 0 ... 0 0 0]" in error(path)
 
 
+def test_dots_in_a_quoted_name_are_a_part_of_it(tmp_path):
+    path = write(tmp_path / "x.csv", frame(labels=["['and so on...']", "['red', 'a ... b']", "['red']"]))
+    assert only(path)[1] == [["and so on..."], ["red", "a ... b"], ["red"]]
+
+
 def test_class_names_without_vectors_are_an_error(tmp_path):
     path = write(tmp_path / "x.csv", frame(labels=[" ".join(names) for names in SETS]))
     assert "the labels are not" in error(path, classes=("a", "b"))
