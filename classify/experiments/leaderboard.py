@@ -48,19 +48,22 @@ def fit_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1)
     The metric of the last task ranks. A run has one decision rule: of specs that differ in nothing else, the
     last is fitted.
     """
-    different = {"".join(map(spec_text, task.specs)): task for task in tasks}
-    unique = {
-        "".join(spec_text(replace(spec, decision=BY_TASK)) for spec in task.specs): task
-        for task in different.values()
-    }
-    if rules := len(different) - len(unique):
+    unique = {_folders(task): task for task in tasks}
+    if rules := sum(task.specs != unique[_folders(task)].specs for task in tasks):
         log(f"{rules} fits are left out, as later ones differ from them in the decision rule only")
     trials, by = run_all(runner, [*unique.values()], log, jobs), tasks[-1].by
+    trials = [*{trial.run: trial for trial in trials}.values()]  # two searches may choose the same
     if any(trial.metrics and to_rank(trial.metrics, by) != by for trial in trials):
         log(f"{by} does not apply to the labels of some runs: these are ranked by micro_f1")
     rows = ranked([*trials, *earlier(runner.folder, trials, log)], by)
     save(runner.folder, "leaderboard", rows)
     return rows
+
+
+def _folders(task: Task) -> str:
+    """A text, equal for tasks whose runs have the same folders; what a search chooses depends on the rule."""
+    specs = task.specs if task.trials else [replace(spec, decision=BY_TASK) for spec in task.specs]
+    return " ".join([str(task.trials), *map(spec_text, specs)])
 
 
 def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:

@@ -17,12 +17,12 @@ from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.cache.process import cores
 from encode_once.classify import fit, heads, load_run, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.experiments import trial
+from encode_once.classify.experiments import leaderboard, trial
 from encode_once.classify.experiments.experiment import Experiment
 from encode_once.classify.experiments.processes import in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
 from encode_once.classify.experiments.toml_file import ExperimentFile, load_experiments
-from encode_once.classify.experiments.trial import Trial
+from encode_once.classify.experiments.trial import Trial, TrialRunner
 from encode_once.classify.spec import ARGMAX, FitSpec
 from encode_once.classify.systems.comparison import compare_systems
 
@@ -466,6 +466,16 @@ def test_variants_are_one_list_of_fits_and_a_run_has_one_decision_rule(filled, t
     rules = {run.spec.split: run.decision.spec for run in map(load_run, Path("runs/e").glob("[!.]*/"))}
     assert rules == {"stratified:0.1": DecisionSpec("macro"), "tail:100": DecisionSpec()}
     assert len(json.loads(result.stdout)) == 2
+
+
+def test_a_search_by_another_decision_rule_is_another_fit(monkeypatch, tmp_path):
+    specs, lines, fitted = [FitSpec(decision=rule) for rule in ("macro", "micro")], [], []
+    tasks = [Task([spec], trials=trials) for trials in (0, 2) for spec in (*specs, specs[1])]
+    monkeypatch.setattr(leaderboard, "run_all", lambda runner, tasks, log, jobs: fitted.extend(tasks) or [])
+    monkeypatch.setattr(leaderboard, "save", lambda folder, name, rows: None)
+    leaderboard.fit_all(TrialRunner(None, tmp_path), tasks, lines.append)
+    assert [(task.trials, task.specs[0]) for task in fitted] == [(0, specs[1]), (2, specs[0]), (2, specs[1])]
+    assert lines == ["1 fits are left out, as later ones differ from them in the decision rule only"]
 
 
 def test_repeated_folds_are_drawn_again_for_all_heads(filled, run):
