@@ -105,7 +105,8 @@ def test_a_picture_enters_whole_if_the_network_was_trained_so(name, whole):
 @pytest.fixture
 def without_model(monkeypatch):
     """Models of open_clip, of which these tests use the tokenizers only, are empty."""
-    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: torch.nn.Identity())
+    empty = torch.nn.ModuleDict({"visual": torch.nn.Identity()})
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: empty)
 
 
 @pytest.mark.usefixtures("without_model")
