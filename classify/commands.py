@@ -97,7 +97,7 @@ def fit(
                       precision:0.9 or recall:0.9 of each class on unseen rows with
                       90 % confidence (--no-shrink: on the tuning rows)
                       global-micro, ...: one threshold for all classes
-                      none (0.5), or at:0.4
+                      none (0.5), at:0.4, or cost:5/1
 
     \b
     Examples:

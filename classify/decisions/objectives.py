@@ -10,10 +10,11 @@ from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.classify.decisions.ranking import Array
 
 NAMES = (
-    "none", "at:0.4", "macro", "weighted", "micro", "samples", "precision:0.9", "recall:0.9", "macro-f2",
-    "global-macro", "global-weighted", "global-micro", "global-samples", "global-precision:0.9",
+    "none", "at:0.4", "cost:5/1", "macro", "weighted", "micro", "samples", "precision:0.9", "recall:0.9",
+    "macro-f2", "global-macro", "global-weighted", "global-micro", "global-samples", "global-precision:0.9",
     "global-recall:0.9", "global-micro-f0.5",
 )  # fmt: skip
+COST = "cost"
 BY_HAND = "by-hand"  # thresholds that a person chose, see `DecisionRule.by_hand`: nothing is tuned
 GRAMMAR = re.compile(
     r"(?P<shared>global-)?(?:(?P<average>macro|weighted|micro|samples)(?:-f(?P<beta>\d+|\d*\.\d{1,3}))?"
@@ -32,6 +33,11 @@ class Objective:
     share: Fraction = Fraction(0)
     fixed: float | None = None  # the threshold of every class, if it is neither tuned nor chosen by hand
 
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether its threshold is best for probabilities, and not for other scores."""
+        return self.name.startswith(f"{COST}:")
+
     @classmethod
     def of(cls, name: str) -> "Objective":
         """The objective with this name.
@@ -46,6 +52,8 @@ class Objective:
         kind, _, number = name.partition(":")
         if kind == "at" and re.fullmatch(r"\d*\.?\d+", number) and float(number) <= 1:
             return cls(name, "", fixed=float(number))
+        if kind == COST:
+            return cls(name, "", fixed=_break_even(name, number))
         if match := GRAMMAR.fullmatch(name):
             shared, average, beta, target, share = match.groups()
             if target and Fraction(share) <= 1:
@@ -75,3 +83,18 @@ class Objective:
         """The numerator and denominator of F, whole numbers."""
         a, b = (self.beta**2).as_integer_ratio()
         return (a + b) * tp, a * p + b * k
+
+
+def _break_even(name: str, costs: str) -> float:
+    """The probability from which a label is worth predicting: FP / (FP + FN) of the costs "FP/FN".
+
+    At p, a predicted label costs FP (1 - p) and one that is left out FN p (Elkan, IJCAI 2001).
+    """
+    number = r"(\d+\.?\d*|\.\d+)"
+    match = re.fullmatch(f"{number}/{number}", costs)
+    false_positive, false_negative = map(Fraction, match.groups()) if match else (0, 0)
+    if not false_positive + false_negative:
+        raise UsageError(
+            f"objective {name!r}: expected the cost of a false positive and of a missed label, as in cost:5/1"
+        )
+    return float(false_positive / (false_positive + false_negative))

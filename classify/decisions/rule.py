@@ -48,7 +48,8 @@ class DecisionSpec:
             macro and samples F1; "expected-f1": that of the greatest samples F1; or "argmax": the class of
             the highest score. "auto" is "expected-mean", unless an objective or exact thresholds are
             requested.
-        calibrate: how scores become probabilities; "auto" is "sigmoid" for label sets, else "none".
+        calibrate: how scores become probabilities; "auto" is "sigmoid" for label sets and
+            costs, else "none".
         at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
             to their thresholds are added, or those least above theirs are dropped.
 
@@ -87,6 +88,8 @@ class DecisionSpec:
     def calibration(self) -> str:
         """The method by which scores are calibrated, or "none"."""
         usual = USUAL_CALIBRATION.get(self.decide, "none")
+        if self.decide == "thresholds" and Objective.of(self.objective).takes_probabilities:
+            usual = "sigmoid"
         return usual if self.calibrate == "auto" else self.calibrate
 
     @property

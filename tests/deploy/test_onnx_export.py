@@ -201,9 +201,9 @@ def test_the_command_line_exports_and_prints_no_result(fitted, tmp_path):
 
 
 RULES = {
-    "expected F1": DecisionSpec(),
-    "expected F1 of isotonic scores": DecisionSpec(calibrate="isotonic"),
-    "expected F1 within bounds": DecisionSpec(at_least=1, at_most=2),
+    "expected mean": DecisionSpec(),
+    "expected F1 of isotonic scores": DecisionSpec(decide="expected-f1", calibrate="isotonic"),
+    "expected mean within bounds": DecisionSpec(at_least=1, at_most=2),
     "thresholds of calibrated scores": DecisionSpec("macro", calibrate="temperature"),
     "thresholds within bounds": DecisionSpec("micro", at_least=1, at_most=2),
 }
@@ -224,7 +224,7 @@ def test_the_labels_are_those_of_the_run_whatever_its_decision_rule(store, tmp_p
     assert labels.any()
     metadata = session(tmp_path / "model.onnx").get_modelmeta().custom_metadata_map
     assert metadata["decided"] == run.decision.summary["decided"]
-    assert (json.loads(metadata["thresholds"]) is None) == (decision.decide == "expected-f1")
+    assert (json.loads(metadata["thresholds"]) is None) == (decision.decide != "thresholds")
 
 
 def test_the_words_of_tf_idf_and_their_weights_are_in_the_metadata(tmp_path, filled):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import fbeta_score
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, UsageError
 from encode_once.classify.bench.synthetic import synthetic_scores
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.objectives import NAMES, Objective
@@ -291,7 +291,7 @@ def test_inputs_are_left_as_they_are():
 def test_a_threshold_lies_halfway_between_the_scores_it_separates():
     scores = np.array([[0.2], [0.4], [0.8], [0.9]])
     labels = np.array([[False], [False], [True], [True]])
-    for objective in set(NAMES) - {"none", "at:0.4", "samples", "global-samples"}:
+    for objective in set(NAMES) - {"none", "at:0.4", "cost:5/1", "samples", "global-samples"}:
         assert tune(scores, labels, objective) == pytest.approx([0.6])
 
 
@@ -307,6 +307,25 @@ def test_shapes_that_do_not_fit_are_refused(shape):
         tune(np.zeros(shape), np.zeros((0, 2) if shape == (0, 2) else (3, 2), dtype=bool), "macro")
 
 
+@pytest.mark.parametrize("name", ["cost:5", "cost:0/0", "cost:5/-1", "cost:a/b", "cost:", "cost"])
+def test_costs_that_are_none_are_refused(name):
+    with pytest.raises(UsageError, match="the cost of a false positive and of a missed label"):
+        Objective.of(name)
+
+
+def test_a_cost_is_least_by_its_threshold_for_probabilities():
+    rng = np.random.default_rng(0)
+    p = rng.random((20_000, 3))
+    labels = rng.random(p.shape) < p
+
+    def cost(threshold):
+        chosen = p >= threshold
+        return 5 * (chosen & ~labels).sum() + 2 * (labels & ~chosen).sum()
+
+    best = min(np.arange(0.01, 1, 0.01), key=cost)
+    assert tune(p, labels, "cost:5/2") == pytest.approx(best, abs=0.04)
+
+
 def test_an_unknown_objective_names_the_nearest():
     with pytest.raises(DataError, match="did you mean 'micro'"):
         tune(np.zeros((1, 1)), np.zeros((1, 1), dtype=bool), "mirco")
@@ -314,7 +333,15 @@ def test_an_unknown_objective_names_the_nearest():
 
 @pytest.mark.parametrize(
     ("objective", "threshold"),
-    [("none", 0.5), ("at:0.375", 0.375), ("at:0", 0), ("at:.4", 0.4), ("macro", None)],
+    [
+        ("none", 0.5),
+        ("at:0.375", 0.375),
+        ("at:0", 0),
+        ("at:.4", 0.4),
+        ("cost:1/3", 0.25),
+        ("cost:.5/0", 1),
+        ("macro", None),
+    ],
 )
 def test_fixed_thresholds(objective, threshold):
     assert Objective.of(objective).fixed == threshold

@@ -220,6 +220,12 @@ def test_thresholds_may_be_far_below_one_in_a_million():
         (DecisionSpec("micro", shrink=False), "thresholds maximise micro, exactly", True),
         (DecisionSpec("none"), "0.5 is the threshold of every class", False),
         (
+            DecisionSpec("cost:1/3"),
+            "0.25 is the threshold of every class, scores calibrated by sigmoid",
+            True,
+        ),
+        (DecisionSpec("cost:1/3", calibrate="none"), "0.25 is the threshold of every class", False),
+        (
             DecisionSpec("at:0.4", at_least=1),
             "0.4 is the threshold of every class, 1 or more labels per row",
             False,
