@@ -46,7 +46,7 @@ def approve(origin: str, recorded: Mapping[str, EncoderRecord], trust: Trust) ->
             code, hashes = str(custom.file_of(encoder)), record.hashes("source")
             name_it = f"to run it, name it with --encoder {encoder} in extract or recipe"
             remedy = "read it, then pass --trust" if hashes else name_it
-            missing = f"copy it there; {remedy}"
+            missing = f"run the command in the folder that holds it, or copy it here; {remedy}"
             _check(f"{origin} names code to run", code, hashes, remedy, missing, trust)
         if encoder in trust.weights:
             weights[encoder] = trust.weights[encoder]

@@ -110,5 +110,5 @@ def expectation(findings: Sequence[Finding]) -> str:
         return ""
     return (
         f"of the first {number} doubtful labels, the scores predict {errors:.0f} errors, an overestimate, "
-        "mostly for labels that may be wrong; -o audit.html corrects it from your decisions"
+        "mostly for labels that may be wrong; the page of -o audit.html corrects it by your decisions"
     )

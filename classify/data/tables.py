@@ -168,8 +168,8 @@ def check_current(store: Store, table: Table | TableHeader) -> None:
     if store.is_outdated(table):
         corrected = f" with --corrections {table.corrections}" if table.corrections else ""
         raise DataError(
-            f"{table.source}{' or its corrections' if corrected else ''} changed since: run extract again"
-            f"{corrected} (it encodes only what is new)"
+            f"{table.source}{' or its corrections' if corrected else ''} changed since extract read it: "
+            f"run extract again{corrected} (it encodes only what is new)"
         )
 
 

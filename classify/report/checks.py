@@ -40,6 +40,8 @@ CHANCE = 3  # times the calibration error that probabilities without any fault h
 SIMULATIONS = 20
 MAX_NAMED_CLASSES = 6  # classes that a check names
 SUFFICIENT_SHARE = 0.98  # of the micro F1 of all features that a single one reaches, if it carries everything
+DRAWN_SPLITS = ("stratified", "random", "tail")
+LABEL_MORE = "label more rows of these classes"
 MAX_PROBED_ROWS = 2000  # eval rows on which features are left out
 
 
@@ -81,6 +83,11 @@ class Evidence:
         """The rows that thresholds were tuned on."""
         return self.run.eval if self.run.spec.tune_on == "eval" else self.run.validation
 
+    @property
+    def has_drawn_split(self) -> bool:
+        """Whether the program chose the eval rows, other than by `kfold`, and not the user's data."""
+        return self.run.spec.split.partition(":")[0] in DRAWN_SPLITS
+
     def classes(self, faulty: BoolArray, fault: str) -> str | None:
         """How many classes (c,) have a fault, and which; None if none has it."""
         if not faulty.any():
@@ -91,12 +98,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class RunCheck:
-    """A check: `detect` returns what it found, or nothing."""
+    """A check: `detect` returns what it found, or nothing. A remedy may depend on how the run was fitted."""
 
     code: str
     title: str
     why: str
-    remedy: str
+    remedy: str | Callable[[Evidence], str]
     detect: Callable[[Evidence], str | None]
     vectors: bool = False  # whether it reads vectors and runs the model
 
@@ -133,8 +140,9 @@ def fired(
             skipped.append(f"{check.code} ({check.title}) was not checked: {error}")
             continue
         if detected:
+            remedy = check.remedy if isinstance(check.remedy, str) else check.remedy(evidence)
             results.append(Fired(code=check.code, title=check.title, detected=detected, why=check.why,
-                                 remedy=check.remedy))  # fmt: skip
+                                 remedy=remedy))  # fmt: skip
     return results, skipped
 
 
@@ -179,7 +187,8 @@ def _rare(evidence: Evidence) -> str | None:
     rare = support < MIN_POSITIVES
     if not evidence.run.decision.spec.learns:
         return None
-    is_tenth = evidence.run.spec.validation == "tenth" and rows is not evidence.run.eval
+    drawn = evidence.run.spec.validation == "tenth" and rows is not evidence.run.eval
+    is_tenth = drawn and evidence.has_drawn_split  # else the validation rows may be the user's own
     share = " (a tenth of the train rows; --validation folds: all)" if is_tenth else ""
     return evidence.classes(
         rare,
@@ -284,6 +293,31 @@ def _few_eval_rows(evidence: Evidence) -> str | None:
     )
 
 
+def _calibrate(evidence: Evidence) -> str:
+    if evidence.run.spec.task != MULTI:  # such a run has no rule to tune
+        return f"{LABEL_MORE}, or try another --head"
+    method = evidence.run.decision.spec.calibration
+    if method == "none":
+        return "tune with --calibrate sigmoid, or isotonic with thousands of rows"
+    other = "; with thousands of rows, tune with --calibrate isotonic" if method != "isotonic" else ""
+    return f"{LABEL_MORE}, as the calibration by {method} had too few{other}"
+
+
+def _predict_more(evidence: Evidence) -> str:
+    rule = evidence.run.decision.spec
+    if evidence.run.spec.task != MULTI:
+        return f"{LABEL_MORE}, or try another --head or other features"
+    if rule.decide == "thresholds" and rule.objective == "macro":
+        return LABEL_MORE
+    return "tune --objective macro gives rare classes lower thresholds"
+
+
+def _measure_more(evidence: Evidence) -> str:
+    if evidence.has_drawn_split:
+        return "fit with --split kfold:5, which measures on all rows"
+    return LABEL_MORE
+
+
 def _one_label(evidence: Evidence) -> str | None:
     run = evidence.run
     rows = [run.validation.labels, run.eval.labels]
@@ -331,7 +365,7 @@ CHECKS: Sequence[RunCheck] = (
           _duplicates),
     RunCheck("EO002", "classes too rare to tune",
           "a threshold or a probability from so few positives is mostly chance",
-          "label more rows of these classes", _rare),
+          LABEL_MORE, _rare),
     RunCheck("EO003", "threshold outside its interval",
           "the threshold that was chosen is not one that the tuning rows support",
           "tune again with the default --shrink, or with more rows", _outside_interval),
@@ -343,7 +377,7 @@ CHECKS: Sequence[RunCheck] = (
           "fit with --validation folds, or check that --split separates rows of one kind", _gap),
     RunCheck("EO006", "poor calibration",
           "expected F1, cost ratios and thresholds such as 0.5 take scores for probabilities",
-          "tune with --calibrate sigmoid, or isotonic with thousands of rows", _miscalibrated),
+          _calibrate, _miscalibrated),
     RunCheck("EO007", "missing vectors",
           "the training mean replaces a missing vector, so these rows are scored by what is left",
           "run extract again: it lists the images and captions that could not be encoded", _missing),
@@ -358,13 +392,13 @@ CHECKS: Sequence[RunCheck] = (
           "fit the run again", _stale),
     RunCheck("EO011", "class never predicted",
           "a class without a prediction has an F1 of 0, which macro F1 counts in full",
-          "tune --objective macro gives rare classes lower thresholds", _never_predicted),
+          _predict_more, _never_predicted),
     RunCheck("EO012", "one feature carries everything",
           "the other features cost encoding time and add next to nothing",
           "fit with --features and this one alone, and compare with evaluate", _one_feature, vectors=True),
     RunCheck("EO013", "few eval rows",
           "figures of a class with so few positives are mostly chance, and macro F1 is their mean",
-          "fit with --split kfold:5, which measures on all rows", _few_eval_rows),
+          _measure_more, _few_eval_rows),
     RunCheck("EO014", "one label per row",
           "a rule for any number of labels may give a row none, or several",
           "fit with --task single: softmax, likeliest class, accuracy and confusion matrix", _one_label),

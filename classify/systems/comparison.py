@@ -10,6 +10,7 @@ import numpy as np
 
 from encode_once.cache import DataError
 from encode_once.classify.arrays import FloatArray
+from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_order
 from encode_once.classify.evaluation.compare import (
     check_classes,
@@ -344,7 +345,7 @@ def _figures(
 def _per_class(entry: Entry) -> list[ClassFigure]:
     """F1 of each class, the mean over the eval sets that have it."""
     figures: list[ClassFigure] = []
-    for label in sorted(entry.sets[0].evaluation.classes):
+    for label in class_names([entry.sets[0].evaluation.classes]):
         rows = [row for s in entry.sets for row in s.evaluation.metrics["per_class"] if row["label"] == label]
         measured = [row for row in rows if row["support"]] or rows
         values = [row["f1"] for row in measured]

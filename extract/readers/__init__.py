@@ -101,6 +101,7 @@ def understand(
         tuple(map(str.strip, unknown)),
         keep_text,
         bad_rows,
+        tuple(column for named in named_columns for column in named.columns),
     )
     with file_errors(data):
         if not data.is_dir():

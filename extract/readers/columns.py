@@ -50,13 +50,17 @@ class Choice:
 
 
 def choose(
-    table: RawTable, columns: Columns, train: Choice | None = None, marks: Collection[str] = ()
+    table: RawTable,
+    columns: Columns,
+    train: Choice | None = None,
+    marks: Collection[str] = (),
+    label_sets: Sequence[str] = (),
 ) -> Choice:
     """Find the columns by the user's names, by what the format says, or by common names.
 
     Columns that hold the images themselves take precedence over those that name image files. A table that has
     all columns of the data's labelled train table, in `train`, is read as that. Cells of the `marks` are
-    unknown labels in columns that are classes.
+    unknown labels in columns that are classes. Columns of `label_sets` are no labels if others may be.
 
     Raises:
         UsageError: the table has no column of the user's name, or several have a common name.
@@ -66,12 +70,14 @@ def choose(
         return train
     if train:  # which has the user's columns; a test table may lack those of the labels
         columns = replace(columns, preferred=True)
-    return _Chooser(table, columns, marks).choice()
+    return _Chooser(table, columns, marks, label_sets).choice()
 
 
 class _Chooser:
-    def __init__(self, table: RawTable, columns: Columns, marks: Collection[str]) -> None:
-        self.marks = marks
+    def __init__(
+        self, table: RawTable, columns: Columns, marks: Collection[str], label_sets: Sequence[str]
+    ) -> None:
+        self.marks, self.label_sets = marks, label_sets
         self.table, self.columns, self.path = table, columns.present(table.column_names), table.files[0]
         self.free = [name for name in table.column_names if name not in table.roles.used]
         self.reasons: dict[str, str] = {}
@@ -163,6 +169,8 @@ class _Chooser:
             word = plain.rstrip(string.digits)
             if word in common.split() and fits(name):
                 numbered.append((word, int(plain.removeprefix(word) or 0), name))
+        if len({word for word, _, _ in numbered}) > 1 and option == "--label-column":
+            numbered = [column for column in numbered if column[2] not in self.label_sets] or numbered
         if len({word for word, _, _ in numbered}) > 1:
             raise _ambiguous(self.path, [name for _, _, name in numbered], option)
         return [name for _, _, name in sorted(numbered)]

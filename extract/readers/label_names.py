@@ -4,13 +4,14 @@ import re
 from unicodedata import normalize
 
 JOINED = (" and ", " & ", ", ")
+NUMBER = re.compile(r"-?\d+")
 WEIGHT = re.compile(r".+[:=(]\s*\d*\.\d+\)?")  # red:0.9
 SHARE = 0.9  # of the names that have a weight, from which on they are not names
 
 
 def doubts(names: set[str]) -> list[str]:
     """A sentence for each kind of doubtful names, with an example and what to do."""
-    return [*_spellings(names), *_several(names), *_weights(names)]
+    return [*_spellings(names), *_several(names), *_weights(names), *_signed(names)]
 
 
 def _spellings(names: set[str]) -> list[str]:
@@ -48,4 +49,19 @@ def _weights(names: set[str]) -> list[str]:
         return []
     return [
         f"class names end in numbers (such as {weighted[0]!r}); if these are weights, write the names alone"
+    ]
+
+
+def _signed(names: set[str]) -> list[str]:
+    """Numbers, a few of which occur with a minus sign, too; as many of both are a scale."""
+    negative = [name for name in sorted(names) if name.startswith("-")]
+    others = len(names) - len(negative)
+    if not negative or others <= len(negative) + 1 or not all(map(NUMBER.fullmatch, names)):
+        return []
+    if not all(name[1:] in names for name in negative):
+        return []
+    label = negative[0][1:]
+    return [
+        f"class names that are other class names with a minus sign: {len(negative)} (such as {negative[0]!r})"
+        f"; if it means that {label} is unknown, pass --unknown -; if absent, leave it out"
     ]

@@ -46,7 +46,7 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
     """
     if not table.n_rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
-    choice = choose(table, options.columns, train, options.unknown)
+    choice = choose(table, options.columns, train, options.unknown, options.label_sets)
     if looks_like_row := next(filter(is_image_name, table.column_names), None):
         raise UnknownColumnsError(
             f"{table.files[0]}: the first line is no header, as it has {brief(repr(looks_like_row))}: add "

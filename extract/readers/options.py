@@ -93,6 +93,7 @@ class ReadOptions:
     labels, a mark precedes the name of an unknown one; alone, it means every class of the row.
     `keep_text` keeps None, nan and the like as captions and labels.
     `bad_rows` decides what happens to rows that cannot be read.
+    `label_sets` are columns of label sets: where several have names of labels, the others are the labels.
     """
 
     columns: Columns = field(default_factory=Columns)
@@ -102,3 +103,4 @@ class ReadOptions:
     unknown: tuple[str, ...] = ()
     keep_text: bool = False
     bad_rows: BadRows = field(default_factory=BadRows)
+    label_sets: tuple[str, ...] = ()

@@ -184,8 +184,8 @@ def test_a_changed_file_of_corrections_outdates_the_table(extract, run, tmp_path
     write(tmp_path / "c.csv", [("train", "0.png", "boat", "keep")])
     message = run("fit", "--head", "linear", "--run", "after", status=1).stderr
     assert (
-        f"or its corrections changed since: run extract again with --corrections {tmp_path / 'c.csv'}"
-        in message
+        "or its corrections changed since extract read it: run extract again with --corrections "
+        f"{tmp_path / 'c.csv'}" in message
     )
     extract("--corrections", "c.csv")
     assert "boat" not in stored_labels()["0.png"]

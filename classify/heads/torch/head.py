@@ -52,7 +52,8 @@ class TorchHead(Head, Estimator):
     schedule: "cosine", "linear" or "constant", after a warm-up of `warm_up` epochs.
     patience: epochs without a better score after which training stops.
     stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
-    loss, label_smoothing: see `classify.heads.torch.losses`.
+    loss: by name, or a function of your own as my.py:loss.
+    label_smoothing: how far labels are moved from 0 and 1 towards 1/2.
 
     Losses and scores are those of the labels that are known.
     """

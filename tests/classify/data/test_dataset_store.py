@@ -102,7 +102,7 @@ def test_what_cannot_be_read_is_one_clear_line(store, tmp_path):
         load(store.path, read_only=True).save(store.table())
     (tmp_path / "data" / "train.csv").write_text("other")
     for name in ("train", None):
-        with pytest.raises(DataError, match="changed since: run extract again"):
+        with pytest.raises(DataError, match="changed since extract read it: run extract again"):
             store.dataset(name)
 
 

@@ -121,6 +121,30 @@ def test_013_classes_with_few_positives_among_the_eval_rows():
     )
 
 
+def remedies(run):
+    return {check["code"]: check["remedy"] for check in fired(Evidence.of(run), vectors=False)[0]}
+
+
+def test_no_remedy_is_one_that_the_run_has_already_or_cannot_take():
+    evaluated = scored(1)
+    evaluated.scores[:, 0] *= 0.01
+    evaluated.scores[:, 1] **= 4
+    evaluated.labels[np.flatnonzero(evaluated.labels[:, 0])[4:], 0] = False
+    few = part(scored(0), np.arange(20))
+
+    plain = remedies(make_run(evaluated=evaluated, decision=DecisionSpec("micro")))
+    assert "tune with --calibrate sigmoid" in plain["EO006"]
+    assert "tune --objective macro" in plain["EO011"]
+    assert "--split kfold:5" in plain["EO013"]
+
+    macro = DecisionSpec("macro", calibrate="sigmoid")
+    run = make_run(few, evaluated, decision=macro, split="split", validation="tenth")  # a column of the data
+    done = remedies(run)
+    assert done["EO006"].endswith("with thousands of rows, tune with --calibrate isotonic")
+    assert done["EO011"] == done["EO013"] == "label more rows of these classes"
+    assert "--validation" not in codes(run)["EO002"]
+
+
 def test_005_a_rule_that_fits_its_own_rows_better():
     validation, evaluated = scored(0), scored(1)
     rng = np.random.default_rng(5)

@@ -15,6 +15,10 @@ from encode_once.extract.readers.label_names import doubts
         ("R&B", "R", "B"),
         ("rock & roll", "rock", "roll"),
         ("Straße", "Strasse 1"),
+        ("-2", "-1", "0", "1", "2"),
+        ("-1", "1"),
+        ("-3", "1", "2", "4"),
+        ("a-3", "-a", "a", "b", "c"),
     ],
 )
 def test_usual_names_are_in_no_doubt(names):
@@ -29,6 +33,7 @@ def test_usual_names_are_in_no_doubt(names):
         (("hot  dog", "hot dog"), "differ only in case, blanks or Unicode form: 1"),
         (("red", "green", "blue", "red and green", "green and blue"), "made of other class names: 2"),
         (("red:0.9", "green:.1"), "class names end in numbers (such as 'green:.1')"),
+        (("1", "2", "3", "-3"), "(such as '-3'); if it means that 3 is unknown, pass --unknown -"),
     ],
 )
 def test_doubtful_names_are_named_with_what_to_do(names, doubt):

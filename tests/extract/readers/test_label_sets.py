@@ -51,6 +51,21 @@ def test_a_label_set_has_the_labels_that_its_columns_give_as_labels(data, text, 
     assert shown == decision.replace("(--label-column)", "(--label-set)")
 
 
+def test_a_column_of_a_label_set_does_not_compete_for_the_labels(data):
+    header = HEADER.replace("genre", "tags")
+    with pytest.raises(UsageError, match="'labels' and 'tags' have equivalent names"):
+        understand(data(header=header))
+    table = understand(data(header=header), label_sets=["tags"]).tables["train"]
+    assert (table.labels[0], table.label_sets["tags"].labels[0]) == (
+        ("dog", "cat"),
+        ("drama", "black comedy"),
+    )
+    again = understand(
+        data(header=header), label_sets=["more=labels", "tags"], columns=Columns(labels=("tags",))
+    )
+    assert again.tables["train"].labels[0] == ("drama", "black comedy")
+
+
 def test_unknown_labels_of_a_set_are_those_of_its_own_columns(data):
     rows = [(*row[:3], "-1" if row[0] == "2" else row[3], *row[4:], "cat") for row in ROWS]
     reading = understand(data(rows, header=f"{HEADER},UnknownLabels"), label_sets=["c=Red:Blue"])
