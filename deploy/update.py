@@ -145,6 +145,8 @@ def next_version(
                 return run
         new, _ = fit(store, spec, run=new_version(folder), table=table)
         log(f"{new.path}: fitted in {new.record.seconds:.1f} s")
+        if new.record.code != old.record.code:
+            log(f"the program's code has changed since {old.path} was fitted")
         return new
 
 

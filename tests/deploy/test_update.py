@@ -137,8 +137,18 @@ def test_validation_rows_are_chosen_again_as_the_table_grows(svc, run, monkeypat
     first = load_run(CHAMPION)
     assert (first.spec.validation, first.record.asked_validation) == ("folds", "auto")
     write([row(number) for number in range(90)])
-    run("update", CHAMPION, "--tolerance", "1")
+    grown = run("update", CHAMPION, "--tolerance", "1").stderr
     assert load_run(CHAMPION).spec.validation == "tenth"
+    assert "code has changed" not in grown
+
+
+def test_rows_that_are_fitted_again_by_another_program_are_explained(svc, run, monkeypatch):
+    svc()
+    monkeypatch.setattr("encode_once.classify.spec.code_key", lambda: "0" * 32)
+    monkeypatch.setattr("encode_once.classify.runs.fit.code_key", lambda: "0" * 32)
+    lines = run("update", CHAMPION, "--tolerance", "1").stderr
+    assert "60 rows, 0 of them new to first" in lines
+    assert "the program's code has changed since runs/svc/first was fitted" in lines
 
 
 def test_changed_defaults_and_what_an_old_run_does_not_record_are_reported(svc):
