@@ -369,8 +369,15 @@ def test_every_results_file_is_shown_and_says_where_it_comes_from():
 def test_measured_figures_in_sentences_come_from_results_files(page):
     """Such as 0.8314 or 74 s: outside tables, code and figures that are written from a results file."""
     text = page.read_text()
-    for written in (r"```.*?```", r"<!-- (?:table|value): .*?<!-- end -->", r"`[^`\n]*`", r"^\|.*?$"):
-        text = re.sub(written, "", text, flags=re.DOTALL | re.MULTILINE)
+    written = (
+        r"```.*?```",
+        r"<!-- (?:table|value): .*?<!-- end -->",
+        r"`[^`\n]*`",
+        r"^\|.*?$",
+        r"\]\([^)]*\)",
+    )
+    for part in written:
+        text = re.sub(part, "", text, flags=re.DOTALL | re.MULTILINE)
     figures = re.findall(r"\b0?\.\d{3,}\b|\b\d[\d,.]* (?:s|ms)\b", text)
     assert {*figures} <= {"0.0001", "0.00001"}, page.name  # units of differences
 
