@@ -43,7 +43,7 @@ MISTAKES = [
     ("extract --encoder glove-100 --weights v.txt --device gpu", 2, "choose from auto, cpu, cuda"),
     ("extract --encoder glove-100 --encoder glove-200 --weights v.txt", 2, "ENCODER=v.txt"),
     ("extract --encoder resnet18", 2, "did you mean 'resnet50'?"),
-    ("extract --encoder timm:nothing", 2, "timm has no model nothing"),
+    ("extract --encoder timm:nothing", 2, "has no model nothing"),
     ("extract --encoder onnx:nothing.onnx", 1, "nothing.onnx: No such file"),
     ("extract --encoder open_clip:ViT-S-32-alt", 2, "names no weights"),
     ("extract --encodr x", 2, "'--encoder'"),
