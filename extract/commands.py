@@ -179,13 +179,27 @@ def extract(
         return
     if dry_run:
         _print_understood(data, as_json=as_json, label_sets=options["label_sets"], **inputs)
-        corrected = ["--corrections", inputs["corrections"]] if inputs["corrections"] else []
+        passed = {
+            "--images": inputs["images"],
+            "--label-separator": [inputs["label_separator"]],
+            "--classes": [",".join(inputs["classes"])],
+            "--label-set": options["label_sets"],
+            "--corrections": [inputs["corrections"]],
+        }
         words = [
             *column_words(inputs["columns"].as_names()),
             *mark_words(inputs["unknown"], inputs["uncertain"]),
+            *(
+                word
+                for option, values in passed.items()
+                for value in values
+                if value
+                for word in (option, value)
+            ),
+            *store_words(store),
         ]
         encoder = ",".join(encoders) or "efficientnet-lite0"
-        say_next("extract", "--encoder", encoder, "--data", data, *words, *corrected)
+        say_next("extract", "--encoder", encoder, "--data", data, *words)
         return
     encoders = with_views([name for names in encoders for name in names.split(",") if name], views, size)
     if not (encoders or options["label_sets"] or _are_about_labels(inputs)):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def test_fit_learns_the_chosen_set_and_the_run_keeps_to_it(extracted, tmp_path):
     assert [row["label"] for row in figures["per_class"]] == sorted(COLOURS)
     assert sum(row["support"] for row in figures["per_class"]) > 24
     assert figures["micro_f1"] > 0.9
+
+
+def test_the_command_after_a_dry_run_has_the_options_that_were_passed(run, tmp_path):
+    write(tmp_path / "train.csv", 0, 9)
+    passed = ["--data", "train.csv", "--id-column", "id", "--label-separator", ";", *SETS, "--store", "other"]
+    proposed = run("extract", "--dry-run", *passed).stderr.splitlines()[-1]
+    encoder = ["--encoder", "efficientnet-lite0"]
+    assert shlex.split(proposed) == ["next:", "encode-once", "extract", *encoder, *passed]
 
 
 def test_a_set_that_is_not_there_is_refused_with_those_that_are(extracted):
