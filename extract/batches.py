@@ -114,7 +114,8 @@ class TowerRunner:
         if self.weights is None:
             check_reachable(self.encoder)
         with quiet_downloads():
-            self.tower, self.notes = loaded(self.tower, device, self.rule, examples, workers)
+            names = ", ".join(self.names.values())
+            self.tower, self.notes = loaded(self.tower, device, self.rule, examples, workers, names)
         self.set_pace(device, workers, batch_size)
         if device.startswith("cuda") and batch_size is None and examples:
             self._grow(examples())

@@ -273,7 +273,7 @@ def _passes(
     started = time.perf_counter()
     encoding_pass.load()
     report.loading += time.perf_counter() - started
-    for note in (f"{job.encoder}/{note}" for job in jobs for note in job.notes):
+    for note in (note for job in jobs for note in job.notes):
         report.warnings.append(note)
         log(note)
     return [encoding_pass]

@@ -64,6 +64,7 @@ def loaded(
     rule: PrecisionRule | None = None,
     examples: Examples | None = None,
     workers: int = 1,
+    names: str = "",
 ) -> tuple[Tower, list[str]]:
     """Load a tower to compute in its precision, or in the one that the rule chooses; also notes on it.
 
@@ -71,25 +72,26 @@ def loaded(
         rule: what decides the precision.
         examples: for comparisons. None if there are none yet: then nothing is compared.
         workers: threads.
+        names: of the features, for notes; by default those of the outputs.
 
     Raises:
         WeightsError: the weights cannot be loaded, or the precision gives other vectors than float32.
     """
     tower.is_cast = False  # it may have been loaded before
     tower.load(device)
-    rule = rule or PrecisionRule()
+    rule, names = rule or PrecisionRule(), names or ", ".join(tower.specs)
     if tower.precision in LEAST_COSINE and tower.compares:
-        return _reduced(tower, examples, rule, workers)
+        return _reduced(tower, examples, rule, workers, names)
     measures = rule.undecided and tower.precision == EXACT and tower.device == "cpu"
     if measures and tower.casts and tower.expected >= MIN_INPUTS and examples:
-        return _fastest(tower, examples, rule, workers)
+        return _fastest(tower, examples, rule, workers, names)
     return tower, []
 
 
 def _reduced(
-    tower: Tower, examples: Examples | None, rule: PrecisionRule, workers: int
+    tower: Tower, examples: Examples | None, rule: PrecisionRule, workers: int, name: str
 ) -> tuple[Tower, list[str]]:
-    precision, name = tower.precision, ", ".join(tower.specs)
+    precision = tower.precision
     floor = LEAST_COSINE[precision] if rule.least_cosine is None else rule.least_cosine
     ways = [WEIGHTS, AUTOCAST] if tower.casts else [AUTOCAST]
     if examples is None:
@@ -110,9 +112,11 @@ def _reduced(
     raise WeightsError(f"{differs}: use --precision float32, or allow it with --min-cosine")
 
 
-def _fastest(tower: Tower, examples: Examples, rule: PrecisionRule, workers: int) -> tuple[Tower, list[str]]:
+def _fastest(
+    tower: Tower, examples: Examples, rule: PrecisionRule, workers: int, name: str
+) -> tuple[Tower, list[str]]:
     """The tower in float32, or in bfloat16 if that is faster and gives equal vectors."""
-    precision, name = "bfloat16", ", ".join(tower.specs)
+    precision = "bfloat16"
     lowered = lowered_copy(tower, precision, WEIGHTS)
     try:
         trial = _trial(tower, lowered, WEIGHTS, examples, workers, least_speed=GAIN)
