@@ -80,10 +80,11 @@ def evaluate(
     different eval rows, or tuned on them, are refused without --anyway; the output then says so. Runs with
     different classes, or different labels for a row, are always refused.
 
-    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}. For several:
-    {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics, "intervals"}], "differences":
-    [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class": [{"label", "difference",
-    "interval"}], "better": [label], "worse": [label], "rows_differing", "closer", "further"}]}.
+    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}, and
+    with --data `warnings`: [text]. For several: {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics,
+    "intervals"}], "differences": [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class":
+    [{"label", "difference", "interval"}], "better": [label], "worse": [label], "rows_differing", "closer",
+    "further"}]}.
 
     \b
     Examples:
@@ -118,6 +119,8 @@ def evaluate(
             warn([f"{origin}{line}" for line in evaluation.warnings])
     if len(evaluations) == 1:
         metrics = evaluations[0].with_intervals()
+        if data is not None:
+            metrics["warnings"] = [*evaluations[0].warnings]
         print_result(metrics, as_json, lambda: metrics_text(metrics))
         say_next("audit", runs[0])
         return

@@ -87,8 +87,11 @@ def test_predict_encodes_only_what_is_missing(extracted, run):
 def test_evaluate_on_another_folder(extracted, folder, run):
     run("fit", "--head", "linear")
     other = folder(70, name="other")
-    metrics = json.loads(run("evaluate", "runs/linear", "--data", other, "--json").stdout)
+    result = run("evaluate", "runs/linear", "--data", other, "--json")
+    metrics = json.loads(result.stdout)
     assert metrics["n"] >= 10
+    assert any("rows are left out" in line for line in metrics["warnings"])
+    assert all(f"warning: {line}" in result.stderr for line in metrics["warnings"])
 
 
 def test_runs_are_compared_on_the_eval_rows_of_all(extracted, folder, run):
