@@ -80,11 +80,11 @@ def evaluate(
     different eval rows, or tuned on them, are refused without --anyway; the output then says so. Runs with
     different classes, or different labels for a row, are always refused.
 
-    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}, and
-    with --data `warnings`: [text]. For several: {"n", "caveats": [text], "runs": [{"run", "tuned_on_these_rows", metrics,
-    "intervals"}], "differences": [{"run", "to", "metrics": {metric: {"difference", "interval"}}, "per_class":
-    [{"label", "difference", "interval"}], "better": [label], "worse": [label], "rows_differing", "closer",
-    "further"}]}.
+    --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}, and with
+    --data `warnings`: [text]. For several: {"n", "caveats": [text], "runs": [{"run",
+    "tuned_on_these_rows", metrics, "intervals"}], "differences": [{"run", "to", "metrics": {metric:
+    {"difference", "interval"}}, "per_class": [{"label", "difference", "interval"}], "better": [label],
+    "worse": [label], "rows_differing", "closer", "further"}]}.
 
     \b
     Examples:
