@@ -7,7 +7,7 @@ workers decode while one waits for the GPU. Results come in the order of the inp
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from encode_once.cache.names import FeatureName
-from encode_once.cache.views import without_view
 from encode_once.extract.encoders import check_reachable
 from encode_once.extract.encoders.base import Tower, torch_threads
 from encode_once.extract.encoders.precision import Examples, PrecisionRule, loaded
@@ -58,7 +57,7 @@ class DecodedInput:
         return tower.prepare(self._picture(tower) if self.text is None else self.text)
 
     def _picture(self, tower: Tower) -> Any:
-        side, depth = tower.decoded_side or tower.shorter_side, tower.bit_depth
+        side, depth = tower.shorter_side, tower.bit_depth
         for (other, other_depth), picture in self._pictures.items():
             same_size = other == side or self._reduction(other) == self._reduction(side)
             if same_size and other_depth == depth:
@@ -162,18 +161,6 @@ class TowerRunner:
                 for i, row in zip(batch, rows, strict=True):
                     results[output][i] = _as_stored(row)
         return results
-
-
-def share_decoding(runners: Iterable[TowerRunner]) -> None:
-    """Let all views of an encoder use one decoded image, which is large enough for the largest of them."""
-    views: dict[str, list[Tower]] = {}
-    for runner in runners:
-        if runner.tower.shorter_side:
-            views.setdefault(without_view(runner.encoder), []).append(runner.tower)
-    for towers in views.values():
-        side = max(tower.shorter_side or 0 for tower in towers)
-        for tower in towers:
-            tower.decoded_side = side
 
 
 class Slots:

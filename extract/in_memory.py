@@ -17,7 +17,6 @@ from encode_once.extract.batches import (
     TowerRunner,
     encode_batch,
     encode_in_batches,
-    share_decoding,
 )
 from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, Options, Tower, torch_threads
 from encode_once.extract.encoders.precision import LEAST_COSINE
@@ -95,7 +94,6 @@ class LoadedEncoders:
             for encoder, outputs in specs.items()
             for tower in recorded_towers(encoder, outputs, weights.get(without_view(encoder)), backend)
         ]
-        share_decoding(self.runners)
         with torch_threads(1):
             for runner in self.runners:  # for enough inputs that the backend is chosen by its speed
                 runner.load(self.device, self._workers, batch_size, MIN_INPUTS)

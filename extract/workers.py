@@ -26,7 +26,6 @@ from encode_once.extract.batches import (
     Row,
     TowerRunner,
     encode_in_batches,
-    share_decoding,
 )
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
@@ -252,7 +251,6 @@ class EncodingPass:
         if not self._expected:
             return
         settings = self._settings
-        share_decoding(self._expected)
         with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
             for job, expected in self._expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")

@@ -58,7 +58,6 @@ class Tower(ABC):
     cpu_batch: ClassVar[int] = 16
     gpu_batch: ClassVar[int] = 256
     shorter_side: int | None = None  # pixels after resizing; large images are decoded at less
-    decoded_side: int | None = None  # the same of a larger view that shares the decoded image
     view = OWN_VIEW  # what it sees of an image
     bit_depth = FULL_DEPTH  # bits that 16-bit grey images use
     expected = 0  # approximate number of inputs to encode; set before `load`

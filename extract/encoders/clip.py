@@ -29,7 +29,7 @@ from encode_once.extract.encoders.image_network import GRID, ImageNetwork, check
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError
 from encode_once.extract.images.decode import decoding
-from encode_once.extract.images.framing import framing
+from encode_once.extract.images.framing import decoded_side, framing
 
 POSITIONS = "visual.positional_embedding"  # in state dicts
 
@@ -108,7 +108,7 @@ class ClipImages(ImageNetwork):
         mode, mean, std = (config[key] for key in ("resize_mode", "mean", "std"))
         size = self._size = view.size or config["size"]
         frame = framing(view, size if isinstance(size, int) else min(size), config["interpolation"], mean)
-        shorter_side = frame.shorter_side if frame else size if isinstance(size, int) else min(size)
+        shorter_side = decoded_side(view, frame, size if isinstance(size, int) else min(size))
         crop = "" if mode == "squash" else "|center_crop"
         own = f"resize({size},{mode},{config['interpolation']},antialias){crop}"
         preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({mean},{std})"

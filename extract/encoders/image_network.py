@@ -46,7 +46,7 @@ class ImageNetwork(Tower):
         """
         self.view, self.framing = options.view, framing
         super().__init__({output: {**spec, **of_view(self.view, output)} for output, spec in specs.items()})
-        self.shorter_side = framing.shorter_side if framing else shorter_side
+        self.shorter_side = shorter_side
         self.options, self.mean, self.std = options, mean, std
 
     @abstractmethod

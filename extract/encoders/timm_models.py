@@ -20,7 +20,7 @@ from encode_once.extract.encoders.image_network import GRID, ImageNetwork, check
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
-from encode_once.extract.images.framing import framing
+from encode_once.extract.images.framing import decoded_side, framing
 
 LITE0 = "efficientnet-lite0"
 # pooling of the catalogue → timm's `global_pool`. For some networks timm's default is not what their authors
@@ -57,7 +57,7 @@ class TimmImages(ImageNetwork):
         size = config["input_size"][-1]
         crop, mean, std = config["crop_pct"], config["mean"], config["std"]
         frame = framing(options.view, size, config["interpolation"], mean)
-        shorter_side = frame.shorter_side if frame else math.floor(size / crop)
+        shorter_side = decoded_side(options.view, frame, math.floor(size / crop))
         own = f"resize({size}/{crop},{config['interpolation']},antialias)|crop({config['crop_mode']},{size})"
         preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({mean},{std})"
         if name == LITE0 and options.weights is None:

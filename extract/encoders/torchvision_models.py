@@ -11,7 +11,7 @@ from encode_once.extract.encoders.catalogue import model_name
 from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.encoders.weights import weights_errors
 from encode_once.extract.images.decode import decoding
-from encode_once.extract.images.framing import framing
+from encode_once.extract.images.framing import decoded_side, framing
 
 TAG = "IMAGENET1K_V1"  # the original weights, which papers use
 
@@ -75,8 +75,9 @@ class ClassifierImages(ImageNetwork):
             config.crop_size = [size]
         interpolation, crop = config.interpolation.value, config.crop_size[0]
         frame = framing(options.view, crop, interpolation, config.mean)
-        shorter_side = frame.shorter_side if frame else config.resize_size[0]
-        own = f"resize({shorter_side},{interpolation},antialias)|crop(center,{crop})"
+        resized = config.resize_size[0]
+        shorter_side = decoded_side(options.view, frame, resized)
+        own = f"resize({resized},{interpolation},antialias)|crop(center,{crop})"
         preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({config.mean},{config.std})"
         if self._architecture in RESCALING:
             preprocess += "|transform_input(mean=std=0.5)"

@@ -10,9 +10,9 @@ from PIL import Image
 
 from encode_once.cache.views import View
 
-MARGIN = (
-    0.875  # of the shorter side, the part that each of the five crops covers: what ImageNet's crops cover
-)
+LEAST_DECODED = 512  # pixels: so one decoded JPEG is large enough for the views of most networks
+# Of the shorter side, the part that each of five crops covers: what crops of ImageNet cover.
+MARGIN = 0.875
 
 
 @dataclass(frozen=True)
@@ -79,3 +79,19 @@ def framing(view: View, size: int, interpolation: str, mean: Sequence[float]) ->
         return None
     red, green, blue = (round(255 * value) for value in mean)
     return Framing(view.square, size, interpolation, (red, green, blue))
+
+
+def decoded_side(view: View, frame: Framing | None, own: int) -> int:
+    """Pixels of the shorter side for which `decode` chooses the scale of a JPEG.
+
+    It is the same for most views, so that an image is decoded once for all of them, large enough for the
+    largest. It does not depend on which views are encoded together, because vectors depend on it.
+
+    own: that of the model's own way, which is kept without a view.
+    """
+    if not view:
+        return own
+    side = LEAST_DECODED
+    while side < (frame.shorter_side if frame else own):
+        side *= 2
+    return side
