@@ -45,6 +45,8 @@ class ImageNetwork(Tower):
         framing: replaces the transform if the options name a view that cuts squares in another way.
         """
         self.view, self.framing = options.view, framing
+        if self.view.square and framing is None:
+            raise UsageError(f"view {self.view}: this encoder cuts its own squares only")
         super().__init__({output: {**spec, **of_view(self.view, output)} for output, spec in specs.items()})
         self.shorter_side = shorter_side
         self.options, self.mean, self.std = options, mean, std
@@ -134,6 +136,8 @@ class ImageNetwork(Tower):
         self.model, run = network.model, self._compiled(network)
         grey = self.prepare(new("RGB", (self.shorter_side or 1,) * 2, "grey"))
         self.size = grey.shape[1:]  # (h, w)
+        if self.view.size not in (None, *self.size):
+            raise UsageError(f"view {self.view}: this encoder takes {self.size[0]} pixels only")
         generator = torch.Generator().manual_seed(SEED)
         shape = self.cpu_batch, *grey.shape
         noise = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(device)

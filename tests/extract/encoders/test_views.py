@@ -10,9 +10,11 @@ import torch
 from PIL import Image, ImageOps
 
 from encode_once.cache import Store, UsageError
+from encode_once.cache.views import View
 from encode_once.extract import batches, encode
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
+from encode_once.extract.encoders.image_network import ImageNetwork
 from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from tests.conftest import picture
 
@@ -204,3 +206,27 @@ def test_each_image_is_decoded_once_for_all_views_of_an_encoder(tmp_path, monkey
         folder, [*names, f"{CNN}@128"], tmp_path / "store", weights={CNN: "random"}, progress=False
     )
     assert [counts.encoded for counts in report.features.values()] == [0, 0, 0, 0, 1]
+
+
+def test_a_users_network_that_knows_no_views_does_not_pretend_to():
+    """Its `transform` is for one size, and it passes no `Framing` on."""
+
+    class Network(ImageNetwork):
+        def __init__(self, view):
+            options = Options(view=View.parse(view), backend="torch")
+            super().__init__({"pooled": {"encoder": "own"}}, options, 64, (0.5,) * 3, (0.5,) * 3)
+
+        def build_model(self):
+            return torch.nn.Conv2d(3, 2, 1)
+
+        def transform(self):
+            return lambda image: torch.zeros(3, 64, 64, dtype=torch.uint8)
+
+        def vectors(self, model, images):
+            return (model(images).mean((2, 3)),)
+
+    Network("flip").load("cpu")
+    with pytest.raises(UsageError, match="view whole: this encoder cuts its own squares only"):
+        Network("whole")
+    with pytest.raises(UsageError, match="view 96: this encoder takes 64 pixels only"):
+        Network("96").load("cpu")
