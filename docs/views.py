@@ -28,7 +28,7 @@ def cost(views: Sequence[str]) -> float:
     parsed = [split_view(f"encoder@{view}")[1] for view in views]
     sizes = [((view.size or OWN_SIZE) / OWN_SIZE) ** 2 for view in parsed]
     copies = [COPIES.get(view.square, 1) * (2 if view.flip else 1) for view in parsed]
-    return sum(size * number for size, number in zip(sizes, copies, strict=True))
+    return round(sum(size * number for size, number in zip(sizes, copies, strict=True)), 2)
 
 
 def rows(folder: Path) -> list[list[str | float]]:
@@ -38,7 +38,7 @@ def rows(folder: Path) -> list[list[str | float]]:
         encoders = [FeatureName.parse(name).encoder for name in run["features"]]
         views = tuple(str(split_view(name)[1]) or CROP for name in encoders if name != "minilm")
         of_view = figures.setdefault(views, {})
-        of_view[run["head"], "minilm" in encoders] = [run[metric] for metric in METRICS]
+        of_view[run["head"], "minilm" in encoders] = [round(run[metric], 4) for metric in METRICS]
     ranked = sorted(figures.items(), key=lambda item: item[1][COLUMNS[0]])
     return [
         [
@@ -58,10 +58,10 @@ def main() -> None:
     parser.add_argument("--rows", required=True, help="Train and eval rows, such as '8,000 and 1,000'.")
     parser.add_argument("--commit", required=True, help="Of the program that fitted them.")
     arguments = parser.parse_args()
-    inputs = {False: "image", True: "image and caption"}
+    inputs = {False: "", True: " + captions"}
     columns = [{"name": "view"}, {"name": "time ×", "format": ".1f"}]
     columns += [
-        {"name": f"{head}, {inputs[captions]}: {metric}", "format": digits}
+        {"name": f"{head}{inputs[captions]}: {metric}", "format": digits}
         for head, captions in COLUMNS
         for metric, digits in METRICS.items()
     ]
