@@ -61,6 +61,10 @@ def pytest_collection():
         gc.enable()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()  # else libraries report what they take for leaks
+
+
 def pytest_addoption(parser):
     parser.addoption("--kills", type=int, default=5, help="How often tests/crash kills a command.")
     parser.addoption("--thorough", action="store_true", help="Break every place, rather than every fourth.")
