@@ -294,19 +294,19 @@ def _export_whole(
     run: "Run", output: Path, folder: Path | None, options: WholeOptions, trust: bool
 ) -> dict[str, Any]:
     """Write a run with its encoders; returns what --json prints."""
+    from encode_once.deploy.encoding import approved
     from encode_once.deploy.folder import check_folder, write_folder
     from encode_once.deploy.graph_check import check_graph
     from encode_once.deploy.onnx_file import write
     from encode_once.deploy.whole_graph import whole_graph
-    from encode_once.extract.trust import Trust, approve
+    from encode_once.extract.trust import Trust
 
     if folder:
         check_folder(folder)
-    encoders = run.record.encoders
-    trusted = Trust((), weights_by_encoder([*encoders], options.weights), trust, say)
-    files = approve(str(run.path), encoders, trusted)
-    graph = whole_graph(run, files)
-    check = check_graph(run, graph, files, options.rows)
+    trusted = Trust((), weights_by_encoder([*run.record.encoders], options.weights), trust, say)
+    with approved(run, trusted) as files:
+        graph = whole_graph(run, files)
+        check = check_graph(run, graph, files, options.rows)
     warn(check.remarks)
     content = graph.content
     size = write_folder(run, folder, content, graph.inputs) if folder else write(output, content)

@@ -1,19 +1,22 @@
 """Other data encoded for a run, as the run needs it."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import Store, Table, UsageError
+from encode_once.cache import Store, Table, UsageError, own_code
 from encode_once.cache.names import FeatureName
 from encode_once.cache.terminal import Log
 from encode_once.cache.views import without_view
+from encode_once.classify.runs import own_files
 from encode_once.classify.runs.predict import check
 from encode_once.classify.runs.run import Run
 from encode_once.extract import Columns, Report, encode
+from encode_once.extract.encoders import custom
 from encode_once.extract.in_memory import recorded_towers
 from encode_once.extract.trust import Trust, approve
 
@@ -88,25 +91,25 @@ class Encoding:
         options: of `extract.encode`, beside those that the user passed.
         """
         record = run.record
-        weights = approve(str(run.path), record.encoders, trust)
         columns = self._columns(record.named_columns)
-        _declare(run, store, weights)
-        report = encode(
-            data,
-            record.requested,
-            store,
-            weights=weights,
-            device=self.device,
-            captions=record.captions,
-            bit_depth=record.bit_depth,
-            select=select,
-            **{
-                **self.inputs,
-                **self._label_reading(run),
-                "columns": columns,
-                **options,
-            },
-        )
+        with approved(run, trust) as weights:
+            _declare(run, store, weights)
+            report = encode(
+                data,
+                record.requested,
+                store,
+                weights=weights,
+                device=self.device,
+                captions=record.captions,
+                bit_depth=record.bit_depth,
+                select=select,
+                **{
+                    **self.inputs,
+                    **self._label_reading(run),
+                    "columns": columns,
+                    **options,
+                },
+            )
         self.warn(report.remarks)
         return report
 
@@ -132,6 +135,29 @@ class Encoding:
         if not (store.path.parent / "run.json").exists():
             where = f"gone when this command ends, as {run.path} cannot be written"
         self.say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")
+
+
+@contextmanager
+def approved(run: Run, trust: Trust) -> Iterator[dict[str, str]]:
+    """Let the run's encoders be used in the block: their local weights, for `encode`.
+
+    An encoder of the user's own is the copy that the run holds, whatever the file of that path is now.
+
+    Raises:
+        UntrustedError: the user does not allow the code or files, or they have another hash.
+    """
+    encoders = run.record.encoders
+    copies = own_files.copied(run.path, run.record.encoder_code)
+    sources = own_files.approve(run.path, copies, trust.recorded, trust.log)
+    own = [name for name in encoders if custom.is_custom(name) and str(custom.file_of(name)) in copies]
+    for source in sources:
+        with suppress(UsageError):  # it is not here
+            if own_code.read(f"{source.path}:").identity != source.identity:
+                copy = own_files.place(run.path, source.path, source.identity)
+                trust.log(f"{source.path} is not the file that {run.path} was fitted with: {copy} is used")
+    trust = replace(trust, encoders=[*trust.encoders, *own])
+    with custom.using(sources):
+        yield approve(str(run.path), encoders, trust)
 
 
 def _declare(run: Run, store: Store, weights: Mapping[str, str]) -> None:

@@ -20,13 +20,13 @@ from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import label_rows
 from encode_once.classify.runs.record import FittedFeature
 from encode_once.classify.runs.run import Run
-from encode_once.deploy.encoding import Weights, weights_of
+from encode_once.deploy.encoding import Weights, approved, weights_of
 from encode_once.deploy.inputs import Caption, InputRows, input_rows
 from encode_once.deploy.predictions import Predictions, PredictionWarning
 from encode_once.extract.batches import Row, TowerRunner
 from encode_once.extract.errors import InputError
 from encode_once.extract.in_memory import QUIET, LoadedEncoders
-from encode_once.extract.trust import Trust, approve
+from encode_once.extract.trust import Trust
 
 Rows = Sequence[Row | InputError | None]  # of n inputs; None: there is no input
 
@@ -77,16 +77,16 @@ class Predictor:
                 "makes: import those of the new rows, and use predict"
             )
         files = weights_of(weights, list(record.encoders))
-        approved = approve(str(self.run.path), record.encoders, Trust((), files, trust))
         try:
-            self._encoders = LoadedEncoders(
-                record.specs,
-                approved,
-                device=device,
-                backend=backend,
-                batch_size=batch_size,
-                workers=workers,
-            )
+            with approved(self.run, Trust((), files, trust)) as local_weights:
+                self._encoders = LoadedEncoders(
+                    record.specs,
+                    local_weights,
+                    device=device,
+                    backend=backend,
+                    batch_size=batch_size,
+                    workers=workers,
+                )
         except SpecMismatchError as error:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
         self._model = self.run.model

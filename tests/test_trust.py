@@ -50,8 +50,9 @@ def hash_of(path):
 
 
 @pytest.fixture
-def gift(state_after):
+def gift(state_after, monkeypatch):
     """A run of 60 rows with an encoder's code in its folder, and a store of that encoder."""
+    forget_code(monkeypatch)
     files = {"gift/p.py": CODE}
     state_after(f"extract --encoder {ENCODER}", "fit --head linear --run fitted", files=files)
     for file in Path("fitted").iterdir():
@@ -106,21 +107,59 @@ ON_STORE = [
 
 @pytest.mark.parametrize("words", ON_RUN + ON_STORE, ids=lambda words: " ".join(map(str, words[:2])))
 def test_code_that_a_run_or_a_store_names_runs_only_with_trust_and_the_recorded_hash(gift, run, words):
+    (copy,) = Path("gift/code").iterdir()
+    code = copy if words in ON_RUN else Path("gift/p.py")
     line = line_of(run(*words, status=1))
-    assert "gift/p.py" in line
-    assert hash_of("gift/p.py") in line
+    assert f"{code} (recorded as {hash_of(code)})" in line
     assert "--trust" in line
     assert not RAN.exists()
 
-    Path("gift/p.py").write_text(CODE + "# changed\n")
+    code.write_text(CODE + "# changed\n")
     line = line_of(run(*words, "--trust", status=1))
-    assert hash_of("gift/p.py") in line
+    assert hash_of(code) in line
     assert not RAN.exists()
 
-    Path("gift/p.py").write_text(CODE)
+    code.write_text(CODE)
     result = run(*words, "--trust")
-    assert f"trusted: gift/p.py ({hash_of('gift/p.py')})" in result.stderr
+    assert f"trusted: {code} ({hash_of(code)})" in result.stderr
     assert RAN.exists()
+
+
+@pytest.mark.parametrize("words", ON_RUN, ids=lambda words: words[0])
+def test_a_changed_file_of_an_encoder_is_named_and_the_copy_in_the_run_is_used(gift, run, words):
+    Path("gift/p.py").write_text("raise ValueError('other code')")
+    (copy,) = Path("gift/code").iterdir()
+    result = run(*words, "--trust", "--store", "new")
+    line = f"gift/p.py is not the file that gift was fitted with: {copy} is used"
+    assert line in result.stderr.splitlines()
+    assert RAN.exists()
+
+
+@pytest.mark.parametrize("words", ON_RUN, ids=lambda words: words[0])
+def test_a_run_without_a_copy_of_an_encoder_needs_its_file_as_it_was(gift, run, words):
+    shutil.rmtree("gift/code")
+    line = line_of(run(*words, status=1))
+    assert f"gift names code to run: gift/p.py (recorded as {hash_of('gift/p.py')})" in line
+    Path("gift/p.py").write_text(CODE + "# changed\n")
+    assert hash_of("gift/p.py") in line_of(run(*words, "--trust", status=1))
+    assert not RAN.exists()
+    Path("gift/p.py").write_text(CODE)
+    assert "trusted: gift/p.py" in run(*words, "--trust").stderr
+
+
+@pytest.mark.parametrize("identity", ["blake2b:/../../secret", "blake2b:" + "0" * 31, "x"])
+def test_a_crafted_hash_of_an_encoder_leads_to_no_file(gift, run, opened, identity):
+    Path("secret.py").touch()
+
+    def craft(record):
+        (feature,) = record["features"].values()
+        feature["spec"]["source"] = identity
+
+    edit_run(craft)
+    opened.clear()
+    line_of(run("predict", "gift", "--data", "input", "--trust", "--store", "new", status=1))
+    assert not any("secret" in path for path in opened)
+    assert not RAN.exists()
 
 
 def test_code_that_only_captions_name_does_not_run(plain, run):

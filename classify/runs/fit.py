@@ -31,6 +31,7 @@ from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
 from encode_once.classify.partial import count, positives
+from encode_once.classify.runs import own_files
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
 from encode_once.classify.runs.model_card import model_card
 from encode_once.classify.runs.origin import Origin
@@ -132,6 +133,7 @@ def fit(
         origin=Origin.now(),
         asked_validation=spec.validation,
     )
+    record.warnings.extend(own_files.without_copy(path, record.encoder_code))
     result = Run(
         path,
         replace(

@@ -10,6 +10,7 @@ from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.representation import short_repr
 from encode_once.cache.views import without_view
 from encode_once.classify.data.columns import is_of_column
+from encode_once.classify.runs import own_files
 from encode_once.classify.runs.origin import Origin, library_versions
 
 
@@ -144,6 +145,11 @@ class RunRecord:
             *self.captioners.items(),
         ]
         return needed | encoder_records((encoder, f.weights_file, f.spec) for encoder, f in features)
+
+    @property
+    def encoder_code(self) -> dict[str, str]:
+        """Path → hash of the files of the user's own encoders."""
+        return own_files.of_encoders(self.encoders)
 
     @property
     def bit_depth(self) -> int | None:

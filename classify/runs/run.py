@@ -192,14 +192,14 @@ class Run:
         check_place(self.path, overwrite=True)
         with replacing_together(self.path, FILES) as new:
             save_file(arrays_of(self.model), new(WEIGHTS))
-            own_files.save(self.path, self.record.own_code)
+            own_files.save(self.path, self.record.own_code, self.record.encoder_code)
             self._write_scores(new)
             write_csv(new(HISTORY), [field.name for field in fields(Epoch)], map(astuple, self.history))
             self._write_decision(new, metrics, predictions)
             self._write_record(new)
             copymode(new("run.json"), new(WEIGHTS))  # safetensors lets nobody else read its files
             self._write_card(new, card)
-        own_files.forget_others(self.path, self.record.own_code)
+        own_files.forget_others(self.path, self.record.encoder_code | self.record.own_code)
         if not keep_page:
             self._remove_page()
         self.version = VERSION

@@ -17,6 +17,7 @@ from encode_once.classify import FitSpec, ablate, fit, heads, load_run
 from encode_once.classify.heads import own
 from encode_once.classify.heads.torch import losses
 from encode_once.classify.heads.wrapped import Wrapped
+from encode_once.deploy.predictor import Predictor
 
 CODE = """
 from dataclasses import dataclass
@@ -157,6 +158,77 @@ def test_a_part_of_others_works_in_every_command(case, place, run, forgotten, ca
     if case not in EXPORTED:
         (line,) = [line for line in result.stderr.splitlines() if line.startswith("Error")]
         assert f"a run of head {CASES[case][0]} cannot be exported" in line
+
+
+ENCODER = """
+import numpy as np
+
+from encode_once.extract.encoders.base import Tower
+
+
+class Letters(Tower):
+    modality = "caption"
+
+    def __init__(self, options):
+        super().__init__({"mean": {"encoder": "letters"}})
+
+    def load(self, device):
+        pass
+
+    def prepare(self, caption):
+        return [caption.count(letter) / len(caption) for letter in "abcdegiort"]
+
+    def encode(self, batch):
+        return {"mean": np.array(batch, np.float32)}
+"""
+
+
+@pytest.fixture
+def of_own_encoder(state_after, run, forgotten):
+    """A run `runs/r` on features of an own encoder, of which the file is gone."""
+    forgotten()
+    fit = "fit --head linear --run runs/r"
+    state_after("extract --encoder own/tiny.py:Letters", fit, files={"own/tiny.py": ENCODER})
+    shutil.rmtree("own")
+
+
+def test_a_run_on_features_of_an_own_encoder_works_without_its_file(of_own_encoder, run, forgotten):
+    (copy,) = Path("runs/r/code").iterdir()
+    assert copy.read_text() == ENCODER
+    shutil.move("runs/r", "moved")
+    (copy,) = Path("moved/code").iterdir()
+    new = ("--data", "input", "--store", "new")
+    for words in (("predict", *new), ("evaluate", *new), ("monitor", *new)):
+        refused = run(words[0], "moved", *words[1:], status=1).stderr
+        assert f"moved names code to run: {copy} (recorded as " in refused
+        assert "pass --trust" in refused
+        assert f"trusted: {copy} (" in run(words[0], "moved", *words[1:], "--trust").stderr
+        forgotten()
+        shutil.rmtree("new")
+    with pytest.raises(UntrustedError, match=r"code/tiny-\w+\.py"):
+        Predictor("moved")
+    caption = "a dog on a boat"
+    (scores,) = Predictor("moved", trust=True)(captions=[caption]).scores
+    row = [caption.count(letter) / len(caption) for letter in "abcdegiort"]
+    vector = np.array([row], np.float16).astype(np.float32)  # as the store keeps it
+    moved = load_run("moved")
+    expected = moved.decision.probabilities(moved.model.scores(vector))[0]
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+def test_a_run_that_is_fitted_again_takes_over_the_copy_of_an_encoder(of_own_encoder, run):
+    run("rerun", "runs/r", "--run", "runs/again")
+    assert [path.read_text() for path in Path("runs/again/code").iterdir()] == [ENCODER]
+    result = run("fit", "--head", "linear", "--run", "runs/other")
+    assert "own/tiny.py is not here as it was when it encoded" in result.stderr
+    assert not Path("runs/other/code").exists()
+    Path("own").mkdir()
+    Path("own/tiny.py").write_text(ENCODER + "# changed")
+    assert "is not here as it was" in run("fit", "--head", "linear", "--run", "runs/third").stderr
+    run("fit", "--head", "linear", "--run", "runs/r", "--overwrite")
+    assert Path("runs/r/code").exists()
+    run("tune", "runs/r", "--objective", "micro")
+    assert Path("runs/r/code").exists()
 
 
 def test_a_copy_that_was_changed_is_not_run_even_with_trust(place, run, forgotten):
