@@ -72,7 +72,7 @@ def save(folder: Path, recorded: Mapping[str, str], of_encoders: Mapping[str, st
     recorded: trusted files. of_encoders: others, which need not be here, see `without_copy`.
     """
     _unlink(folder)
-    for path, identity in (of_encoders | recorded).items():
+    for path, identity in {**of_encoders, **recorded}.items():
         source, copy = _find(path, identity), place(folder, path, identity)
         if source is None:
             assert path not in recorded, path
