@@ -59,30 +59,36 @@ def best_sets(
     n, c = probabilities.shape
     p = probabilities.astype(np.float64)
     added = lines[0] * p - lines[1]
-    # A label is worth at most p + added, and one that is worth nothing is chosen only if there is no other.
-    worthwhile = np.sum(p + added > 0, axis=1).max(initial=1)
-    columns = np.sort(np.argsort(-(p + added), axis=1, kind="stable")[:, :worthwhile], axis=1)
-    at_most = min(at_most, worthwhile)
-    nodes, powers = quadrature(c, at_most, float(p.sum(axis=1).max(initial=0)))
+    # A label is worth at most p + added, and alone at least p 2 / (2 + μ) + added by Jensen's inequality, μ
+    # the sum of the probabilities. If none is worth anything, the best of them is chosen.
+    alone = (added + 2 * p / (2 + p.sum(axis=1, keepdims=True))).max(axis=1, keepdims=True)
+    worthwhile = np.sum(p + added >= np.minimum(alone, 0), axis=1)
+    most = int(worthwhile.max(initial=1))
+    columns = np.argsort(-(p + added), axis=1, kind="stable")[:, :most]
+    nodes, powers = quadrature(c, min(at_most, most), float(p.sum(axis=1).max(initial=0)))
     chosen = np.zeros((n, c), dtype=bool)
-    step = max(CELLS // (worthwhile * (len(nodes) + at_most)), 1)
+    by_number = np.argsort(worthwhile)  # so that rows of similar numbers share a chunk
+    step = max(CELLS // (most * (len(nodes) + min(at_most, most))), 1)
     for start in range(0, n, step):
-        rows = slice(start, start + step)
-        product = np.ones((len(p[rows]), len(nodes)))
-        for column in p[rows].T:
+        rows = by_number[start : start + step]
+        of_rows, most = p[rows], worthwhile[rows].max()
+        labels = np.sort(columns[rows, :most], axis=1)
+        product = np.ones((len(rows), len(nodes)))
+        for column in of_rows.T:
             product *= 1 - column[:, None] * (1 - nodes)
-        q = np.take_along_axis(p[rows], columns[rows], axis=1)
-        densities = q[..., None] / (1 - q[..., None] * (1 - nodes)) * product[:, None]
-        values = np.einsum("nit,tk->nik", densities, powers)
-        values += np.take_along_axis(added[rows], columns[rows], axis=1)[..., None]
-        order = np.argsort(-values, axis=1, kind="stable")  # (n, labels, k)
-        sums = np.take_along_axis(values, order, axis=1).cumsum(axis=1)
-        empty = (1 - p[rows]).prod(axis=1) if may_be_empty else np.full(len(q), -np.inf)
+        q = np.take_along_axis(of_rows, labels, axis=1)[..., None]
+        densities = 1 - q * (1 - nodes)
+        np.divide(q, densities, out=densities)
+        densities *= product[:, None]
+        values = np.einsum("nit,tk->nki", densities, powers[:, :most])  # (n, k, labels)
+        values += np.take_along_axis(added[rows], labels, axis=1)[:, None]
+        sums = -np.sort(-values, axis=2).cumsum(axis=2)
+        empty = (1 - of_rows).prod(axis=1) if may_be_empty else np.full(len(rows), -np.inf)
         totals = np.column_stack([empty, np.diagonal(sums, axis1=1, axis2=2)])
         sizes = (totals >= totals.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
-        of_size = np.take_along_axis(order, np.maximum(sizes - 1, 0)[:, None, None], axis=2)[..., 0]
-        best = np.take_along_axis(columns[rows], of_size, axis=1)
-        np.put_along_axis(chosen[rows], best, np.arange(worthwhile) < sizes[:, None], axis=1)
+        of_size = values[np.arange(len(rows)), np.maximum(sizes - 1, 0)]
+        best = np.take_along_axis(labels, np.argsort(-of_size, axis=1, kind="stable"), axis=1)
+        chosen[np.repeat(rows, sizes), best[np.arange(most) < sizes[:, None]]] = True
     return chosen
 
 
