@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from encode_once.cache import UsageError
+from encode_once.cache import Table, UsageError
 from encode_once.cache.options import (
     RunFolder,
     alert,
@@ -45,6 +45,7 @@ from encode_once.extract.options import (
 CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
+    from encode_once.classify.runs.predict import Predicted
     from encode_once.classify.runs.run import Run
     from encode_once.deploy.encoding import Encoding
 
@@ -147,6 +148,8 @@ def evaluate(
 @click.option("--caption", default="", metavar="TEXT", help="Caption of the images that are named.")
 @click.option("--top", type=click.IntRange(1), metavar="N",
               help="Print each image's N classes of the highest scores. [default: its labels]")  # fmt: skip
+@click.option("--prevalence", type=click.Choice(["em"]), metavar="em",
+              help="Correct scores for how frequent classes are in these rows, estimated by EM.")  # fmt: skip
 @excel_option
 @encoding_options
 @json_option
@@ -159,6 +162,7 @@ def predict(
     scores: Path | None,
     caption: str,
     top: int | None,
+    prevalence: str | None,
     excel_safe: bool,
     encoding: "Encoding",
     as_json: bool,
@@ -171,7 +175,8 @@ def predict(
     store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
 
     --json prints {"files": [path], "rows", "table": path, "warnings": [text]}; for images, also
-    "predictions": [{"id", "labels": [name], "scores": {name: score}}].
+    "predictions": [{"id", "labels": [name], "scores": {name: score}}]; with --prevalence also "prevalence":
+    {class: {"before", "after"}}, equal if the class has no shift.
 
     \b
     Examples:
@@ -181,7 +186,6 @@ def predict(
     from encode_once.classify import load_run
     from encode_once.classify.runs.score_file import check_score_file, write_scores
     from encode_once.classify.runs.shown import shown_rows, text
-    from encode_once.deploy.other_data import label_rows_of
     from encode_once.extract.image_files import table_of_images
 
     if scores:
@@ -198,7 +202,7 @@ def predict(
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run, trust=encoding.trust, log=say)
-    table, predicted = label_rows_of(loaded, source, split, encoding)
+    table, predicted, shifts = _labelled(loaded, source, split, encoding, prevalence)
     warn(predicted.warnings)
     if output is None and not named:
         output = Path("predictions.csv")
@@ -213,12 +217,29 @@ def predict(
     for file in files:
         say(f"{file}: {len(table)} rows of {table.source}")
     content = {"files": files, "rows": len(table), "table": table.source, "warnings": predicted.warnings}
+    content |= shifts
     if named:
         rows = shown_rows(table.ids, classes, predicted, top)
         print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
     elif as_json:
         print_json(content)
     say_next("evaluate", run)
+
+
+def _labelled(
+    run: "Run", data: str | Table, split: str, encoding: "Encoding", prevalence: str | None
+) -> tuple[Table, "Predicted", dict[str, Any]]:
+    """A table, the labels of its rows, and what --json adds if prevalences are estimated."""
+    from encode_once.classify.runs.prevalence import check_correctable, text, with_prevalence
+    from encode_once.deploy.other_data import label_rows_of
+
+    if prevalence is None:
+        return *label_rows_of(run, data, split, encoding), {}
+    check_correctable(run)
+    table, predicted = label_rows_of(run, data, split, encoding)
+    predicted, shifts = with_prevalence(run, predicted)
+    say(text(shifts))
+    return table, predicted, {"prevalence": shifts}
 
 
 class WholeOptions(NamedTuple):

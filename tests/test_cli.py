@@ -11,6 +11,7 @@ import pytest
 from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
+from encode_once.classify import load_run
 from tests.cache.rows import flip
 from tests.conftest import EXTRACT, WORDS, picture, vectors_file
 
@@ -455,6 +456,17 @@ def test_bench_thresholds_compares_every_rule_on_saved_scores(folder, run):
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     assert [(row["tuned on"], row["rule"]) for row in rows] == [(n, rule) for n in (20, 10) for rule in rules]
     assert f"| {rules[0]} | {rows[0]['micro']['mean']:.4f} (" in run(*words, "--md").stdout
+
+
+def test_predict_says_how_frequent_it_estimates_classes_to_be(extracted, run):
+    run("fit", "--head", "linear", "--features", "efficientnet-lite0/pooled")
+    result = run("predict", "runs/linear", "--prevalence", "em", "--json")
+    assert "prevalence: " in result.stderr
+    assert {*json.loads(result.stdout)["prevalence"]} == {*load_run("runs/linear").record.classes}
+    words = ("predict", "runs/linear", "input/data/3.png", "--prevalence", "em")
+    assert "50 rows or more, not 1" in run(*words, status=1).stderr
+    run("tune", "runs/linear", "--objective", "macro")
+    assert "tune runs/linear --decide expected-mean" in run(*words, status=2).stderr
 
 
 def test_labels_of_images_are_those_of_the_same_rows_in_a_table(extracted, run):

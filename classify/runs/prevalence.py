@@ -1,0 +1,91 @@
+"""Labels of new rows in which classes are more or less frequent than where a run was tuned."""
+
+from dataclasses import replace
+from typing import TypedDict
+
+import numpy as np
+
+from encode_once.cache import DataError, UsageError
+from encode_once.classify.data.hierarchy import raised
+from encode_once.classify.data.labels import SINGLE
+from encode_once.classify.decisions import expected_mean
+from encode_once.classify.decisions.objectives import Objective
+from encode_once.classify.decisions.prevalence import PrevalenceShift, corrected, estimate
+from encode_once.classify.runs.predict import Predicted
+from encode_once.classify.runs.run import Run
+
+FEWEST = 50  # rows: of fewer, the test for a shift does not hold
+SHOWN = 5  # classes
+
+
+class ClassPrevalence(TypedDict):
+    """The share of rows with a class: in the tuning rows, and as estimated for new ones."""
+
+    before: float
+    after: float
+
+
+def check_correctable(run: Run) -> None:
+    """Raise if the labels of a run cannot follow from corrected probabilities.
+
+    Raises:
+        UsageError: each row has exactly one label; scores are not calibrated; or thresholds were tuned.
+    """
+    decision = run.decision
+    objective = Objective.of(decision.spec.objective)
+    if run.spec.task == SINGLE or decision.spec.decide == "argmax":
+        raise UsageError(
+            f"--prevalence estimates each class by itself, but each row of {run.path} has exactly one label"
+        )
+    if decision.calibration is None:
+        raise UsageError(
+            f"--prevalence needs calibrated scores, and those of {run.path} are not: "
+            f"tune {run.path} --decide expected-mean"
+        )
+    if decision.spec.decide == "thresholds" and objective.measure:
+        raise UsageError(
+            f"the thresholds of {run.path} are tuned for the prevalence of its tuning rows, so that "
+            f"--prevalence does not fit them: tune {run.path} --decide expected-mean"
+        )
+
+
+def with_prevalence(run: Run, predicted: Predicted) -> tuple[Predicted, dict[str, ClassPrevalence]]:
+    """The labels by probabilities that are corrected for the shift, and the prevalence by class.
+
+    The prevalence of a class without a positive train row is not estimated.
+
+    Raises:
+        DataError: too few rows.
+    """
+    n, record, decision = len(predicted.labels), run.record, run.decision
+    if n < FEWEST:
+        raise DataError(
+            f"--prevalence takes {FEWEST} rows or more, not {n}: fewer hardly say how frequent a class is"
+        )
+    before = decision.probabilities(run.validation.scores).mean(axis=0)
+    shift = estimate(predicted.probabilities, before)
+    untrained = np.isin(record.classes, record.untrained)
+    shift = PrevalenceShift(before, np.where(untrained, before, shift.after))
+    probabilities = raised(corrected(predicted.probabilities, shift), run.pairs)
+    if decision.gains is not None:  # which depend on how frequent classes are
+        decision = replace(decision, gains=expected_mean.gains(probabilities))
+    shares = zip(before.tolist(), shift.after.tolist(), strict=True)
+    prevalence = [ClassPrevalence(before=before, after=after) for before, after in shares]
+    labels = decision.choose(probabilities)
+    return (
+        predicted._replace(probabilities=probabilities, labels=labels),
+        dict(zip(record.classes, prevalence, strict=True)),
+    )
+
+
+def text(prevalence: dict[str, ClassPrevalence]) -> str:
+    """A line: the classes of the largest shifts, and how many others have a smaller one or none."""
+    shifted = {name: row for name, row in prevalence.items() if row["before"] != row["after"]}
+    largest = sorted(shifted, key=lambda name: -abs(shifted[name]["after"] - shifted[name]["before"]))
+    parts = [
+        f"{name} {shifted[name]['before']:.3f} → {shifted[name]['after']:.3f}" for name in largest[:SHOWN]
+    ]
+    more, same = len(shifted) - len(parts), len(prevalence) - len(shifted)
+    parts += [f"{more} others less"] if more else []
+    parts += [f"{same} of {len(prevalence)} classes without a shift"]
+    return f"prevalence: {', '.join(parts)}"
