@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from encode_once.cache import Table, UsageError
+from encode_once.cache import UsageError
 from encode_once.cache.options import (
     RunFolder,
     alert,
@@ -45,6 +45,7 @@ from encode_once.extract.options import (
 CHECKED = 32  # rows on which an exported graph is compared with `predict`
 
 if TYPE_CHECKING:
+    from encode_once.cache import Table
     from encode_once.classify.runs.predict import Predicted
     from encode_once.classify.runs.run import Run
     from encode_once.deploy.encoding import Encoding
@@ -227,8 +228,8 @@ def predict(
 
 
 def _labelled(
-    run: "Run", data: str | Table, split: str, encoding: "Encoding", prevalence: str | None
-) -> tuple[Table, "Predicted", dict[str, Any]]:
+    run: "Run", data: "str | Table", split: str, encoding: "Encoding", prevalence: str | None
+) -> tuple["Table", "Predicted", dict[str, Any]]:
     """A table, the labels of its rows, and what --json adds if prevalences are estimated."""
     from encode_once.classify.runs.prevalence import check_correctable, text, with_prevalence
     from encode_once.deploy.other_data import label_rows_of
