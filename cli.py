@@ -636,7 +636,7 @@ def doctor(data: str | None, runs: Path, store: str, ignore: Sequence[str], as_j
     for check in chain(
         checks_of("cache.doctor.installation"),
         checks_of("cache.doctor.machine", Path(store)),
-        checks_of("extract.doctor", data),
+        checks_of("extract.doctor", data, Path(store)),
         checks_of("cache.doctor.stored", Path(store)),
         checks_of("classify.doctor", runs, ignore),
     ):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from encode_once.cache.store import Store
 
 REPORTED = (EncodeOnceError, OSError, MemoryError)  # errors that the command line prints as one line
+MAX_SUMMARY = 1000  # characters, more than any summary has
 INTERRUPTED = 130  # exit status after Ctrl-C, by the shells' convention
 
 LESS_MEMORY = "use fewer rows, features or classes, a smaller --batch-size or fewer --workers"
@@ -32,7 +33,15 @@ DEFAULT_STORE = "store"
 Command = Callable[..., Any]
 
 
-class Verb(click.Command):
+class WholeSummary(click.Command):
+    """A command whose summary in its group's --help, the first sentence, may take two lines."""
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """The summary, uncut."""
+        return super().get_short_help_str(MAX_SUMMARY)
+
+
+class Verb(WholeSummary):
     """A command whose wrong usage is reported with its own usage line, rather than that of its group."""
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
@@ -55,7 +64,7 @@ class Verb(click.Command):
 verb = functools.partial(click.command, cls=Verb)
 
 
-class Verbs(click.Group):
+class Verbs(WholeSummary, click.Group):
     """A group whose errors are one line, with exit status 1, or 2 for a name that does not exist."""
 
     command_class = Verb

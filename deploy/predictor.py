@@ -91,7 +91,7 @@ class Predictor:
             raise SpecMismatchError(f"{self.run.path} was fitted on other features: {error}") from error
         self._model = self.run.model
         self._columns = {column_of(name)[0] for name in record.features if is_of_column(name)}
-        self._reported = set[str]()  # remarks of encoders
+        self._reported = set[str]()  # remarks of encoders, and what is so for rows of all calls
         self._reporting = Lock()
 
     @property
@@ -147,9 +147,15 @@ class Predictor:
                     f"{' and '.join(sorted(self._needed()))}"
                 )
             predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
-        notes = [*self._unused(rows), *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
+        unused = self._unused(rows)
+        notes = [*unused, *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
+        of_all_rows = {*unused, *_random(self.run)}
+        repeated = of_all_rows - self._new(of_all_rows)
         for note in notes:
-            warnings.warn(note, PredictionWarning, stacklevel=2)
+            if (
+                note not in repeated
+            ):  # by Python's rules it would be: `QUIET` makes Python forget what it showed
+                warnings.warn(note, PredictionWarning, stacklevel=2)
         return Predictions(
             rows.ids,
             record.classes,
@@ -178,10 +184,14 @@ class Predictor:
             for runner in self.runners
             for remark in runner.tower.remarks()
         }
+        return sorted(self._new(lines))
+
+    def _new(self, lines: set[str]) -> set[str]:
+        """Those that this method was not called with before."""
         with self._reporting:
             new = lines - self._reported
             self._reported |= new
-        return sorted(new)
+        return new
 
     def _of_images(self, rows: InputRows) -> dict[str, Rows]:
         """Feature in the store → the row of each image, (n,); with the texts of captioners.

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 
+from encode_once.cache import Store
 from encode_once.cache.doctor import Check, each
 from encode_once.cache.errors import EncodeOnceError
 from encode_once.cache.terminal import short_list
@@ -26,12 +27,12 @@ CODECS = {
 NEEDED = ("JPEG", "PNG")  # formats that hardly any data does without
 
 
-def checks(data: str | None) -> Iterator[Check]:
+def checks(data: str | None, store: Path) -> Iterator[Check]:
     """The GPU, formats and weights; and the data, if it is named or in the folder `input`."""
     yield gpu(_driver())
     yield from formats()
     yield from weights(dict(listed()))
-    yield from of_data(data)
+    yield from of_data(data, store)
 
 
 def gpu(driver: str) -> Check:
@@ -103,15 +104,20 @@ def weights(encoders: Mapping[str, EncoderInfo]) -> Iterator[Check]:
         yield Check("weights", "FAIL", "no encoder can run", "pip install 'encode-once[demo]'")
 
 
-def of_data(data: str | None) -> Iterator[Check]:
-    """What is read of the data; data: None for the folder `input`, if there is one."""
+def of_data(data: str | None, store: Path) -> Iterator[Check]:
+    """What is read of the data, with the label sets that its tables in the store have, as `extract` reads it.
+
+    data: None for the folder `input`, if there is one.
+    """
     if data is None and not Path("input").exists():
         yield Check("data", "PASS", "there is no folder input", "doctor --data FOLDER checks another")
         return
+    from encode_once.extract.pipeline import earlier_label_sets
     from encode_once.extract.readers import understand
 
+    data = data or "input"
     try:
-        reading = understand(data or "input")
+        reading = understand(data, earlier_label_sets=earlier_label_sets(data, Store(store, read_only=True)))
     except (EncodeOnceError, OSError) as error:
         yield Check("data", "FAIL", str(error), "extract --dry-run takes options that say how to read it")
         return

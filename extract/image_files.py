@@ -7,7 +7,7 @@ from pathlib import Path
 from encode_once.cache import MissingDataError, Table
 from encode_once.extract.images.formats import is_image_name
 
-SOURCE = "command line"
+SOURCE = "the named images"
 
 
 def table_of_images(names: Sequence[str], caption: str = "") -> Table:
@@ -23,7 +23,15 @@ def table_of_images(names: Sequence[str], caption: str = "") -> Table:
     """
     images = list(dict.fromkeys(image for name in names for image in _images(name)))
     ids = images or ["caption"]
-    return Table(SOURCE, ids, images or [""], [caption] * len(ids), None, id_column="Image", split="images")
+    return Table(
+        SOURCE if images else "the caption",
+        ids,
+        images or [""],
+        [caption] * len(ids),
+        None,
+        id_column="Image",
+        split="images",
+    )
 
 
 def _images(name: str) -> list[str]:

@@ -150,7 +150,7 @@ def encode(
         skip_bad_rows=skip_bad_rows,
         needs_content=bool(jobs),
         label_sets=label_sets,
-        earlier_label_sets=_earlier_label_sets(data, store) if keep_tables else (),
+        earlier_label_sets=earlier_label_sets(data, store) if keep_tables else (),
     )
     report.warnings = warnings + report.warnings
     report.tables = list(select(report.tables))
@@ -191,7 +191,7 @@ def encode(
     return report
 
 
-def _earlier_label_sets(data: str | os.PathLike[str] | Table, store: Store) -> list[str]:
+def earlier_label_sets(data: str | os.PathLike[str] | Table, store: Store) -> list[str]:
     """The label sets of the saved tables of the data, as the user wrote them."""
     if isinstance(data, Table):
         return []

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 
+import click
 import numpy as np
 import pytest
 
@@ -12,6 +13,7 @@ from encode_once.cache import Store
 from encode_once.cache.format.header import read_stamp
 from encode_once.cache.format.part import KIND
 from encode_once.classify import load_run
+from encode_once.cli import main
 from tests.cache.rows import flip
 from tests.conftest import EXTRACT, WORDS, picture, vectors_file
 
@@ -153,8 +155,9 @@ def test_random_weights_are_reported(folder, run):
         (["fit", "--set", "dropout"], "NAME=VALUE"),
         (["fit", "--budget", "0"], "--budget"),
         (["fit", "--head", "linear", "--budget", "3"], "unknown option of head 'linear' 'budget'"),
-        (["tune", "runs/x", "--decide", "f1"], "choose from thresholds, expected-f1"),
+        (["tune", "runs/x", "--decide", "f1"], "thresholds, expected-f1"),
         (["evaluate", "runs/x", "--anyway"], "two runs or more"),
+        (["experiment", "run", "absent.toml"], "'absent.toml' does not exist"),
     ],
 )
 def test_wrong_usage_has_status_2_and_a_hint(folder, run, words, message):
@@ -185,6 +188,22 @@ def test_a_failure_is_one_line_with_status_1(folder, run, words, message):
 def test_the_encoders_are_listed(run):
     names = [line.split()[0] for line in run("extract", "--list").stdout.splitlines()]
     assert {"clip-vit-l", "efficientnet-lite0", "frcnn", "glove-50"} <= set(names)
+
+
+def test_no_summary_of_a_command_is_cut_on_a_narrow_terminal(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def check(group, *words):
+        text = " ".join(run(*words, "--help").stdout.split())
+        for name, command in group.commands.items():
+            if command.hidden:
+                continue
+            first = " ".join(command.help.partition("\n\n")[0].split()).partition(". ")[0]
+            assert f" {name} {first.rstrip('.')}" in text, (words, name)
+            if isinstance(command, click.Group):
+                check(command, *words, name)
+
+    check(main)
 
 
 def test_every_command_explains_itself(run):

@@ -15,6 +15,7 @@ from encode_once.classify import fit, load_run, sweep
 from encode_once.classify.data.tables import choose_table, stacked, with_label_set
 from encode_once.classify.runs.own_table import own_table
 from encode_once.classify.runs.rerun import rerun
+from encode_once.extract import doctor
 from tests.conftest import vectors_file
 
 pytestmark = pytest.mark.usefixtures("fit_once")
@@ -104,6 +105,18 @@ def test_a_later_extract_reads_the_sets_again_and_drops_those_whose_columns_are_
     for name in ("size", "x", "colour"):
         assert f"the label set {name} is dropped: unknown column of train.csv" in result.stderr
     assert Store("store").tables()[0].label_sets == {}
+
+
+def test_doctor_reads_the_data_with_the_label_sets_of_its_table(extracted, tmp_path):
+    checks = [*doctor.of_data("train.csv", Path("store"))]
+    assert [check.state for check in checks] == ["PASS"]
+    write(tmp_path / "train.csv", 0, 90, extra=False)
+    (_, *others) = doctor.of_data("train.csv", Path("store"))
+    assert [(check.state, check.finding.partition(":")[0]) for check in others] == [
+        ("WARN", f"the label set {name} is dropped") for name in ("colour", "size")
+    ]
+    (check,) = doctor.of_data("train.csv", Path("no-store"))
+    assert check.state == "PASS"
 
 
 def test_a_sweep_takes_a_label_set_and_keeps_runs_of_others(extracted):

@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 
 from encode_once.cache import Keys
-from encode_once.cache.errors import DataError, unknown_name
+from encode_once.cache.errors import DataError, UsageError, unknown_name
 from encode_once.classify.arrays import (
     FloatArray,
     Groups,
@@ -87,7 +87,7 @@ def folds(
         row_sets = [_marked(spec, columns[spec])]
     elif rule == "kfold":
         if repeated_folds(spec)[1] > 1:
-            raise DataError(f"split {spec!r}: a run has one set of folds; sweep --split {spec} repeats it")
+            raise UsageError(f"split {spec!r}: a run has one set of folds; sweep --split {spec} repeats it")
         k = _integer(spec, argument)
         if not 2 <= k <= n:
             raise DataError(f"split {spec!r}: {n} rows can be divided into 2 to {n} folds")

@@ -36,9 +36,14 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         raise DataError("nothing could be fitted: see the errors above")
 
 
-def _best(rows: Sequence[dict[str, Any]], most: int = 2) -> list[str]:
-    """The folders of the first runs of a leaderboard that could be fitted."""
-    return [row["run"] for row in rows if not row["error"]][:most]
+def _best(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The folders of the runs of a leaderboard that could be fitted, the best of each setting, best first."""
+    runs = dict[str, str]()  # by setting, whatever the seed
+    for row in rows:
+        settings = {name: value for name, value in row["settings"].items() if name != "seed"}
+        if not row["error"]:
+            runs.setdefault(repr([row["head"], row["features"], settings]), row["run"])
+    return [*runs.values()]
 
 
 @verb()
@@ -87,7 +92,7 @@ def sweep(
     kinds: dict[str, Any] = {"only_classes": [*only_classes], "hierarchy": str(hierarchy or "")}
     rows = fit_all(**options, **kinds, decision=decision_from(decision), grid=by_head(settings), log=say)
     print_leaderboard(rows, as_json)
-    say_next("evaluate", *_best(rows))
+    say_next("evaluate", *_best(rows)[:2])
 
 
 @verb()
@@ -111,11 +116,11 @@ def ablate(run: str, folder: str | None, trust: bool, jobs: int, as_json: bool) 
 
     rows = fit_variants(load_run(run, trust=trust, log=say), folder, log=say, trust=trust, jobs=jobs)
     print_leaderboard(rows, as_json)
-    say_next("evaluate", run, *[path for path in _best(rows, len(rows)) if path != run][:1])
+    say_next("evaluate", run, *[path for path in _best(rows) if path != run][:1])
 
 
 @verb("run")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--folder", type=click.Path(path_type=Path),
               help="Folder of the runs and the table. [default: the file's, or runs/NAME]")  # fmt: skip
 @click.option("--store", help="Folder of the feature store. [default: the file's, or store]")

@@ -88,7 +88,7 @@ def ranked(trials: Sequence[Trial], by: MetricName) -> list[Row]:
             "features": list(trial.spec.features),
             "settings": dict(trial.spec.options) | ({"seed": trial.spec.seed} if trial.spec.seed else {}),
             **figures(trial),
-            f"inner_{by}": value(trial.validation, by),
+            f"validation_{by}": value(trial.validation, by),
             "eval_rows": trial.rows[:12],
         }
         for trial in order

@@ -131,8 +131,8 @@ class Progress:
         if every := [*chain(*self._seconds.values())]:
             rest = 1 - self._fitting / max(sum(every), self._fitting)
             self._log(
-                f"{len(every)} runs fitted in {duration(sum(every) / self._jobs)}, {rest:.0%} of it for "
-                "thresholds, intervals and files"
+                f"{len(every)} run{'s' * (len(every) > 1)} fitted in {duration(sum(every) / self._jobs)}, "
+                f"{rest:.0%} of it for thresholds, intervals and files"
             )
 
     def _time_left(self) -> str:

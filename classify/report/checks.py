@@ -89,10 +89,12 @@ class Evidence:
         return self.run.spec.split.partition(":")[0] in DRAWN_SPLITS
 
     def classes(self, faulty: BoolArray, fault: str) -> str | None:
-        """How many classes (c,) have a fault, and which; None if none has it."""
+        """How many classes (c,) have a fault, as "have no scores", and which; None if none has it."""
         if not faulty.any():
             return None
         names = short_list([self.run.record.classes[c] for c in np.flatnonzero(faulty)], MAX_NAMED_CLASSES)
+        if faulty.sum() == 1:
+            fault = f"has {fault.removeprefix('have ')}"
         return f"{faulty.sum()} of {len(faulty)} classes {fault}: {names}"
 
 
@@ -282,7 +284,7 @@ def _stale(evidence: Evidence) -> str | None:
 def _never_predicted(evidence: Evidence) -> str | None:
     occurs = positives(evidence.run.eval.labels).any(axis=0)
     predicted = evidence.evaluation.predictions.any(axis=0)
-    return evidence.classes(np.asarray(occurs & ~predicted), "occur in the eval rows and are never predicted")
+    return evidence.classes(np.asarray(occurs & ~predicted), "have eval rows but no prediction")
 
 
 def _few_eval_rows(evidence: Evidence) -> str | None:

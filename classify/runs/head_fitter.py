@@ -1,5 +1,6 @@
 """A head fitted on rows of a table, and the validation rows that its thresholds are tuned on."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -104,7 +105,7 @@ class HeadFitter:
     def cross_fit(self, rows: RowIndex, folds: Sequence[RowIndex]) -> Fitted:
         """Fit a model on all rows, which are its validation rows, too, with scores out of fold."""
         heads.check_labels(self.head, self.Y)
-        warnings: list[str] = []
+        warnings: list[Sequence[str]] = []
         scores = np.empty((len(rows), self.Y.shape[1]), np.float32)
         fold_of = np.empty(len(rows), np.intp)
         for number, fold in enumerate(folds):
@@ -112,14 +113,14 @@ class HeadFitter:
             in_fold = np.isin(rows, fold)
             scores[in_fold] = fitted.model.scores(RowView(fitted.X, rows[in_fold]))
             fold_of[in_fold] = number
-            warnings += [f"fold {number + 1} of {len(folds)}: {line}" for line in fitted.warnings]
+            warnings.append(fitted.warnings)
         model, X, scales = self._model(self._in_order(rows))
         score_warnings = self._score_warnings(scores, rows, rows)
         return Fitted(
             model,
             X,
             replace(self._scored_rows(scores, rows), folds=fold_of),
-            [*warnings, *model.head.warnings_, *score_warnings],
+            [*_of_folds(warnings), *model.head.warnings_, *score_warnings],
             scales,
         )
 
@@ -197,3 +198,19 @@ class HeadFitter:
         """Warnings about the scores of validation rows."""
         classes = self.classes or [str(number) for number in range(self.Y.shape[1])]
         return check_scores(self.head, classes, scores, self.Y[rows], self.Y[train])
+
+
+def _of_folds(warnings: Sequence[Sequence[str]]) -> list[str]:
+    """The warnings of each fold, those of a kind once: their figures, and the classes after "for", differ."""
+    kinds: dict[str, dict[int, str]] = {}  # kind → number of fold → its first warning
+    for number, lines in enumerate(warnings, 1):
+        for line in lines:
+            kind = re.sub(r"\d+", "", line.partition(" for ")[0])
+            kinds.setdefault(kind, {}).setdefault(number, line)
+    merged = []
+    for lines_of_folds in kinds.values():
+        number, line = next(iter(lines_of_folds.items()))
+        example = "" if {*lines_of_folds.values()} == {line} else f", such as fold {number}"
+        count = f"{len(lines_of_folds)} of {len(warnings)} folds{example}"
+        merged.append(f"{count if len(lines_of_folds) > 1 else f'fold {number} of {len(warnings)}'}: {line}")
+    return merged

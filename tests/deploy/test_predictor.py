@@ -354,6 +354,17 @@ def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):
         on_images(kinds["rgb.png"], "a dog")
 
 
+def test_what_is_so_in_every_call_is_a_warning_once_and_a_note_of_every_result(on_images, kinds, monkeypatch):
+    monkeypatch.setattr(on_images, "_reported", set())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        notes = [on_images([kinds["rgb.png"], b""], ["a dog", None]).warnings for _ in range(3)]
+    assert notes[0] == notes[1] == notes[2]
+    lines = [str(warning.message) for warning in caught]
+    assert sum("has no feature of captions" in line for line in lines) == 1
+    assert sum("1 of 2 images could not be encoded" in line for line in lines) == 3
+
+
 def test_a_remark_is_reported_by_one_of_the_threads_that_see_it(on_all, monkeypatch):
     runner = SimpleNamespace(names={0: "x"}, tower=SimpleNamespace(remarks=lambda: ["cut"]))
     monkeypatch.setattr(Predictor, "runners", [runner])

@@ -91,7 +91,7 @@ def test_a_format_that_cannot_be_decoded(monkeypatch):
 def test_missing_images_are_counted_with_an_example(folder):
     root = folder(6)
     (root / "data" / "2.png").unlink()
-    table, warning = doctor.of_data(str(root))
+    table, warning = doctor.of_data(str(root), root / "store")
     assert (table.state, "6 rows; images: the ids are their names: 5 found" in table.finding) == (
         "PASS",
         True,
@@ -104,9 +104,9 @@ def test_missing_images_are_counted_with_an_example(folder):
 def test_data_without_labels_or_none_at_all(folder, tmp_path, monkeypatch):
     root = folder(3)
     (root / "train.csv").write_text("ImageID,Caption\n0.png,a dog\n1.png,a cat\n")
-    assert "no table has labels" in [check.finding for check in doctor.of_data(str(root))]
-    (check,) = doctor.of_data(str(tmp_path / "photoz"))
+    assert "no table has labels" in [check.finding for check in doctor.of_data(str(root), root / "store")]
+    (check,) = doctor.of_data(str(tmp_path / "photoz"), tmp_path / "store")
     assert (check.state, "no such file or folder" in check.finding) == ("FAIL", True)
     monkeypatch.chdir(root / "data")
-    (check,) = doctor.of_data(None)
+    (check,) = doctor.of_data(None, tmp_path / "store")
     assert check.state == "PASS"

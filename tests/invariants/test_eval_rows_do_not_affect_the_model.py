@@ -146,7 +146,7 @@ def test_a_search_chooses_alike_whatever_the_eval_rows_are(data, tmp_path):
         tried = [*(tmp_path / name / "runs" / "search").glob("*/run.json")]
         assert len(tried) == 3
     assert rows[0]["settings"] == rows[1]["settings"]
-    assert rows[0]["inner_samples_f1"] == rows[1]["inner_samples_f1"]
+    assert rows[0]["validation_samples_f1"] == rows[1]["validation_samples_f1"]
     assert rows[0]["samples_f1"] != rows[1]["samples_f1"]
 
 

@@ -144,5 +144,5 @@ def test_a_column_may_leave_rows_out(filled, run):
 
 def test_repeated_folds_are_named_where_they_are_made(filled, run):
     store = filled(50)
-    error = run("fit", "--store", store.path, "--split", "kfold:5x2", "--run", "r", status=1).stderr
+    error = run("fit", "--store", store.path, "--split", "kfold:5x2", "--run", "r", status=2).stderr
     assert "sweep --split kfold:5x2 repeats it" in error

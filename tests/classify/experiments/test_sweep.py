@@ -19,7 +19,7 @@ from encode_once.classify.data.rows import content_order
 from encode_once.classify.decisions.rule import DecisionSpec
 from encode_once.classify.evaluation import intervals
 from encode_once.classify.evaluation.intervals import METRICS, interval, resampled
-from encode_once.classify.experiments import trial
+from encode_once.classify.experiments import commands, trial
 from encode_once.classify.experiments.experiment import KINDS, feature_sets, metric_of
 from encode_once.classify.heads.knn import KNN
 from encode_once.classify.heads.search_space import Range
@@ -318,7 +318,7 @@ def test_a_search_chooses_on_the_validation_rows(filled, folder, fits):
     def validation_f1(run):
         return retune(replace(run, eval=run.validation), DecisionSpec())[0]["samples_f1"]
 
-    assert best["inner_samples_f1"] == pytest.approx(max(map(validation_f1, tried)))
+    assert best["validation_samples_f1"] == pytest.approx(max(map(validation_f1, tried)))
     assert sweep(store, ["mlp", "linear"], **settings) == rows
     assert len(fits) == 5
     sweep(store, ["mlp"], **{**settings, "trials": 5})
@@ -371,3 +371,18 @@ def test_the_command_fails_if_all_trials_fail(filled, folder):
     result = CliRunner().invoke(cli.main, [*map(str, words), str(filled().path)])
     assert result.exit_code == 1
     assert [row["micro_f1"] for row in json.loads(result.stdout)] == [None]
+
+
+def test_the_next_command_compares_the_best_runs_of_two_settings_not_of_two_seeds():
+    def row(head, error=None, **settings):
+        values = {"run": f"{head}{settings}", "features": ["x"], "settings": settings}
+        return {"head": head, "error": error, **values}
+
+    rows = [
+        row("mlp", seed=1),
+        row("mlp"),
+        row("knn", "failed"),
+        row("mlp", width=2, seed=1),
+        row("knn", k=3),
+    ]
+    assert commands._best(rows) == ["mlp{'seed': 1}", "mlp{'width': 2, 'seed': 1}", "knn{'k': 3}"]

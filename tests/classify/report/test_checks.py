@@ -76,7 +76,7 @@ def test_002_classes_with_few_positives_to_tune_on():
     validation.labels[positives[24:], 1] = False
     validation.scores[positives[24:], 1] *= 0.1  # else the scores would be no probabilities
     detected = codes(make_run(validation))["EO002"]
-    assert detected.startswith("1 of 3 classes have fewer than 25 positives among the 400 rows")
+    assert detected.startswith("1 of 3 classes has fewer than 25 positives among the 400 rows")
     assert detected.endswith(": b")
     assert "(a tenth of the train rows; --validation folds: all)" not in detected
     tenth = codes(make_run(validation, validation="tenth"))["EO002"]
@@ -95,14 +95,14 @@ def test_003_a_threshold_outside_its_interval():
     run = make_run(decision=DecisionSpec("macro"))
     ends = np.array([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]])
     run.decision = DecisionRule(run.decision.spec, ThresholdEstimate(np.array([0.15, 0.3, 0.2]), ends))
-    assert codes(run)["EO003"] == "1 of 3 classes have a threshold outside of its own 95 % interval: b"
+    assert codes(run)["EO003"] == "1 of 3 classes has a threshold outside of its own 95 % interval: b"
 
 
 def test_004_scores_at_chance_level():
     evaluated = scored(1)
     evaluated.scores[:, 2] = np.where(evaluated.labels[:, 2], 0.2, 0.9)
     detected = codes(make_run(evaluated=evaluated))["EO004"]
-    assert detected.startswith("1 of 3 classes have scores that rank eval rows no better than chance")
+    assert detected.startswith("1 of 3 classes has scores that rank eval rows no better than chance")
     assert detected.endswith(": c")
 
 
@@ -117,7 +117,7 @@ def test_013_classes_with_few_positives_among_the_eval_rows():
     evaluated = scored(1)
     evaluated.labels[np.flatnonzero(evaluated.labels[:, 0])[4:], 0] = False
     assert codes(make_run(evaluated=evaluated))["EO013"] == (
-        "1 of 3 classes have fewer than 5 positives among the 400 eval rows: a"
+        "1 of 3 classes has fewer than 5 positives among the 400 eval rows: a"
     )
 
 
@@ -203,7 +203,7 @@ def test_011_a_class_that_is_never_predicted():
     evaluated = scored(1)
     evaluated.scores[:, 0] *= 0.01
     run = make_run(evaluated=evaluated, decision=DecisionSpec("at:0.5"))
-    assert codes(run)["EO011"] == "1 of 3 classes occur in the eval rows and are never predicted: a"
+    assert codes(run)["EO011"] == "1 of 3 classes has eval rows but no prediction: a"
 
 
 @pytest.mark.parametrize(("noise", "fires"), [(1.0, True), (0.0, False)])

@@ -9,6 +9,7 @@ from encode_once.classify import fit
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.data.samples import load_samples
+from encode_once.classify.runs import head_fitter
 from encode_once.classify.runs.head_fitter import HeadFitter
 
 
@@ -88,3 +89,22 @@ def test_rows_of_which_most_are_one_group_are_not_divided_into_folds(fitter, siz
     groups = np.where(np.arange(400) < 10 + size, 0, np.arange(400))
     fitted = fitter("knn", "auto", groups=groups).fit(ROWS)
     assert len(fitted.validation.ids) == validated
+
+
+def test_warnings_of_folds_are_one_line_of_each_kind():
+    def line(classes, loss):
+        return f"head x is worse than the class frequencies for {classes}: its log loss is {loss}"
+
+    folds = [
+        [line("2 of 3 classes", 0.5), "took 3 s"],
+        ["took 12 s", "odd"],
+        [line("a", 0.6)],
+        ["plain"],
+        ["plain"],
+    ]
+    assert head_fitter._of_folds(folds) == [
+        f"2 of 5 folds, such as fold 1: {line('2 of 3 classes', 0.5)}",
+        "2 of 5 folds, such as fold 1: took 3 s",
+        "fold 2 of 5: odd",
+        "2 of 5 folds: plain",
+    ]
