@@ -59,7 +59,7 @@ def _best(rows: Sequence[dict[str, Any]]) -> list[str]:
     "--by",
     metavar="METRIC",
     help="Rank by micro_f1, macro_f1, samples_f1 or mAP; of one label per row also by accuracy or "
-    "balanced_accuracy. [default: as --objective]",
+    "balanced_accuracy. [default: samples_f1, or that of --objective]",
 )
 @click.option("--folder", default="runs/sweep", show_default=True, help="Folder of the runs and the table.")
 @jobs_option

@@ -16,7 +16,7 @@ from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.samples import labels_to_learn
 from encode_once.classify.data.splits import repeated_folds
 from encode_once.classify.decisions.objectives import Objective
-from encode_once.classify.decisions.rule import DecisionSpec
+from encode_once.classify.decisions.rule import SETS, DecisionSpec
 from encode_once.classify.evaluation.intervals import METRICS, metric_named
 from encode_once.classify.evaluation.metrics import MetricName
 from encode_once.classify.experiments import search
@@ -64,7 +64,7 @@ class Experiment:
     seeds: their number, or a list of them. They are those of the heads and, with `redraw` or repeated folds,
         of the split and the validation rows, too.
     search: number of settings of each head that Optuna tries, if the head has options to search.
-    by: the metric that ranks; by default the objective's.
+    by: the metric that ranks; by default `metric_of` the decision rule.
     hierarchy: its pairs, or the path of a CSV file or of a run.
     Other fields are those of `FitSpec` and `DecisionSpec`.
     """
@@ -266,7 +266,11 @@ def feature_sets(names: Sequence[str], kind: str) -> list[tuple[str, ...]]:
 
 
 def metric_of(decision: DecisionSpec) -> MetricName:
-    """The metric that a decision rule maximises; micro F1 if that is not one of `METRICS`."""
-    by_thresholds = f"{Objective.of(decision.objective).measure}_f1"
-    objective = {"expected-f1": "samples_f1", "argmax": "micro_f1"}.get(decision.decide, by_thresholds)
+    """The metric that a decision rule maximises; micro F1 if that is not one of `METRICS`.
+
+    Of the three averages that expected-mean maximises together, samples F1, as of the other label sets.
+    """
+    if decision.decide in SETS:
+        return "samples_f1"
+    objective = f"{Objective.of(decision.objective).measure}_f1" if decision.decide == "thresholds" else ""
     return next((name for name in METRICS if name == objective), "micro_f1")

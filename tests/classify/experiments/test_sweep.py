@@ -221,9 +221,11 @@ def test_wrong_names_are_errors_before_anything_is_fitted(filled, folder, fits, 
     assert not fits
 
 
-def test_the_objective_decides_the_metric_that_ranks():
+def test_the_decision_rule_decides_the_metric_that_ranks():
     assert metric_of(DecisionSpec("global-samples")) == "samples_f1"
-    assert metric_of(DecisionSpec("macro", decide="expected-f1")) == "samples_f1"
+    for rule in ("expected-mean", "expected-f1"):
+        assert metric_of(DecisionSpec("macro", decide=rule)) == "samples_f1"
+    assert metric_of(DecisionSpec(decide="argmax")) == "micro_f1"
     for name in ("none", "weighted", "precision:0.9"):
         assert metric_of(DecisionSpec(name)) == "micro_f1"
 

@@ -81,8 +81,8 @@ def test_the_text_has_a_line_for_each_rule_with_split_and_rows_and_one_for_each_
         "macro_f1",
         "samples_f1",
     ]
-    assert len(lines) == 1 + 5 + 1
-    assert all("tail:400  400" in line for line in lines[1:6])
+    assert len(lines) == 1 + 6 + 1
+    assert all("tail:400  400" in line for line in lines[1:7])
     assert lines[-1].startswith("run: EO009: ")
 
 
