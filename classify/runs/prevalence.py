@@ -40,12 +40,12 @@ def check_correctable(run: Run) -> None:
     if decision.calibration is None:
         raise UsageError(
             f"--prevalence needs calibrated scores, and those of {run.path} are not: "
-            f"tune {run.path} --decide expected-mean"
+            f"tune {run.path} --decide expected-mean --calibrate sigmoid"
         )
     if decision.spec.decide == "thresholds" and objective.measure:
         raise UsageError(
             f"the thresholds of {run.path} are tuned for the prevalence of its tuning rows, so that "
-            f"--prevalence does not fit them: tune {run.path} --decide expected-mean"
+            f"--prevalence does not fit them: tune {run.path} --decide expected-mean --calibrate sigmoid"
         )
 
 
