@@ -117,7 +117,9 @@ def _say_understood(reading: "Reading") -> None:
               help="Bits that 16-bit grey images use. [default: found out, and reported]")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what is understood of the data, and end.")
 @click.option("--retry-failed", is_flag=True, help="Try failed inputs again.")
-@click.option("--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail.")
+@click.option(
+    "--max-failures", type=click.IntRange(0), help="Stop if more inputs than this fail; fewer are no error."
+)
 @click.option(
     "--shard",
     default="1/1",
@@ -230,8 +232,11 @@ def extract(
     say(f"{report.samples} samples in {report.seconds:.1f} s")
     if as_json:
         print_json(report.as_json())
-    if report.failures:
-        raise DataError(f"{len(report.failures)} inputs have no vector (see above); all others are stored")
+    if report.failures and options["max_failures"] is None:
+        raise DataError(
+            f"{len(report.failures)} inputs have no vector (see above); all others are stored; "
+            f"--max-failures {len(report.failures)} accepts as many"
+        )
     labelled = any(table.labels is not None or table.label_sets for table in report.tables)
     say_next(*(["fit", "--head", "mlp"] if labelled else ["store", "list"]), *store_words(store))
 

@@ -1,6 +1,7 @@
 """The rows of a table that one of several machines encodes."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ PER_SHARD = 8  # containers; of fewer, each is divided among the shards
 class Share:
     """The rows of a table that belong to a shard.
 
-    A row goes by the path of its image below the table's folder, which is the same on all machines, or by its
+    A row goes by the path of its image below the data's folder, which is the same on all machines, or by its
     caption if it has no image. So no machine reads the images of another one. If images are in many
     containers, a row goes by the container, which one machine then reads from start to end.
 
@@ -45,8 +46,17 @@ class Share:
 
 def _names(table: Table, shards: int) -> list[str]:
     """What decides the shard of each row, (n,)."""
-    folder = f"{Path(table.source).parent}{os.sep}"
     files = [container_of(path) for path in table.images]
+    folder = _folder(table, [path for path in files if path])
     images = files if len({*files}) >= PER_SHARD * shards else table.images
     rows = zip(images, table.captions, strict=True)
     return [image.removeprefix(folder) or caption for image, caption in rows]
+
+
+def _folder(table: Table, files: Sequence[str]) -> str:
+    """The start of all paths that may differ between machines: the data's folder, or what files share."""
+    source = Path(table.source)
+    folder = f"{source if source.is_dir() else source.parent}{os.sep}"
+    if all(path.startswith(folder) for path in files):
+        return folder
+    return os.path.commonpath([Path(min(files)).parent, Path(max(files)).parent]) + os.sep

@@ -71,9 +71,9 @@ def test_tasks_of_slurm_are_all_shards(started):
 
 
 def test_nodes_of_sky_pilot_are_all_shards(started):
-    nodes = SKYPILOT["num_nodes"]
+    nodes, script = SKYPILOT["num_nodes"], SKYPILOT["run"].partition("mkdir")[0]
     shards = {
-        shard_of(*started(SKYPILOT["run"], SKYPILOT_NODE_RANK=str(rank), SKYPILOT_NUM_NODES=str(nodes)))
+        shard_of(*started(script, SKYPILOT_NODE_RANK=str(rank), SKYPILOT_NUM_NODES=str(nodes)))
         for rank in range(nodes)
     }
     assert shards == all_shards(nodes)

@@ -1,7 +1,6 @@
 """Shards of one table: each reads its own images only, and together they make the whole store."""
 
 import os
-import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +12,7 @@ from encode_once.cache.maintenance import verify
 from encode_once.cache.merge import merge
 from encode_once.extract import encode, shards
 from encode_once.extract.images import containers, hashing
-from tests.conftest import picture, vectors_file
+from tests.conftest import picture, vectors_file, write_data
 from tests.extract.images.test_decode import saved
 
 VIT, GLOVE = "timm:test_vit", "glove-100"
@@ -25,8 +24,9 @@ SHARDS = [Shard(number, 3) for number in range(3)]
 def extract(tmp_path):
     weights = {VIT: "random", GLOVE: str(vectors_file(tmp_path / "vectors.txt"))}
 
-    def extract(data, store, shard=None, names=(VIT, GLOVE)):
-        return encode(data, names, store, weights=weights, shard=shard, device="cpu", progress=False)
+    def extract(data, store, shard=None, names=(VIT, GLOVE), images=None):
+        options = {"device": "cpu", "progress": False, "images": images}
+        return encode(data, names, store, weights=weights, shard=shard, **options)
 
     return extract
 
@@ -82,17 +82,26 @@ def test_stores_of_shards_are_merged_to_the_whole(folder, tmp_path, extract):
     assert not [note for store in stores[1:] for note in merge(stores[0], store).notes if "more" in note]
 
 
+@pytest.mark.parametrize("layout", ["table", "folders of classes", "images elsewhere"])
 def test_machines_that_have_the_data_at_different_places_have_the_same_shards(
-    folder, tmp_path, extract, reads
+    tmp_path, extract, reads, layout
 ):
-    root = folder(30)
-    shutil.copytree(root, tmp_path / "elsewhere" / "data")
     names = []
-    for data in (root, tmp_path / "elsewhere" / "data"):
+    for place in ("one/photos", "two/pictures"):
+        root = write_data(tmp_path / place, 30)
+        images = None
+        if layout == "images elsewhere":
+            images = (root / "data").rename(root.parent / "images")
+        elif layout == "folders of classes":
+            (root / "train.csv").unlink()
+            (root / "data").rename(root / "dog")
+            (root / "cat").mkdir()
+            (root / "dog" / "0.png").rename(root / "cat" / "0.png")
         reads.clear()
-        extract(data, tmp_path / f"store-{len(names)}", SHARDS[1])
-        names.append({path.removeprefix(str(data)) for path in reads})
+        extract(root, tmp_path / place / "store", SHARDS[1], [VIT], images)
+        names.append({path.removeprefix(str(root.parent)).removeprefix(f"/{root.name}") for path in reads})
     assert names[0] == names[1]
+    assert 0 < len(names[0]) < 30
 
 
 def test_a_shard_may_have_no_image(folder, tmp_path, extract):
