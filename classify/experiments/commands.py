@@ -37,7 +37,7 @@ def print_leaderboard(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 
 
 def _best(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The folders of the runs of a leaderboard that could be fitted, the best of each setting, best first."""
+    """The folder of the best fitted run of each setting in a leaderboard, the best first."""
     runs = dict[str, str]()  # by setting, whatever the seed
     for row in rows:
         settings = {name: value for name, value in row["settings"].items() if name != "seed"}
@@ -116,7 +116,8 @@ def ablate(run: str, folder: str | None, trust: bool, jobs: int, as_json: bool) 
 
     rows = fit_variants(load_run(run, trust=trust, log=say), folder, log=say, trust=trust, jobs=jobs)
     print_leaderboard(rows, as_json)
-    say_next("evaluate", run, *[path for path in _best(rows) if path != run][:1])
+    variants = [row["run"] for row in rows if not row["error"] and row["run"] != run]
+    say_next("evaluate", run, *variants[:1])
 
 
 @verb("run")
