@@ -231,6 +231,13 @@ def test_a_run_that_is_fitted_again_takes_over_the_copy_of_an_encoder(of_own_enc
     assert Path("runs/r/code").exists()
 
 
+def test_forget_names_the_copy_of_an_encoder_that_names_a_row(of_own_encoder, run):
+    (copy,) = Path("runs/r/code").iterdir()
+    copy.write_text(ENCODER + "# written for 17.png\n")
+    result = run("forget", "17.png", status=1)
+    assert str(copy) in result.output
+
+
 def test_a_copy_that_was_changed_is_not_run_even_with_trust(place, run, forgotten):
     run("fit", "--head", "own.py:Centres", "--run", "runs/r")
     (copy,) = Path("runs/r/code").iterdir()
