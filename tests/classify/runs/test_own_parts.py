@@ -231,6 +231,18 @@ def test_a_run_that_is_fitted_again_takes_over_the_copy_of_an_encoder(of_own_enc
     assert Path("runs/r/code").exists()
 
 
+@pytest.mark.slow
+def test_update_encodes_by_the_copy_of_an_encoder_and_the_new_version_takes_it_over(of_own_encoder, run):
+    run("promote", "runs/r")
+    rows = Path("input/train.csv").read_text().splitlines()
+    Path("input/train.csv").write_text("\n".join([*rows, *(f"9{row}" for row in rows[1:9])]) + "\n")
+    assert "pass --trust" in run("update", "runs@champion", status=1).stderr
+    result = run("update", "runs@champion", "--trust", "--tolerance", 1)
+    assert "trusted: runs/r/code/tiny-" in result.stderr
+    (version,) = (path for path in Path("runs").glob("*/code") if path.parent.name != "r")
+    assert [path.read_text() for path in version.iterdir()] == [ENCODER]
+
+
 def test_forget_names_the_copy_of_an_encoder_that_names_a_row(of_own_encoder, run):
     (copy,) = Path("runs/r/code").iterdir()
     copy.write_text(ENCODER + "# written for 17.png\n")
