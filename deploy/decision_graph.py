@@ -11,10 +11,9 @@ and for independent labels of probabilities p_1 ≥ p_2 ≥ … ≥ p_c the expe
     F(k) = 2 ∫ t^k  Π_i (1 - p_i + p_i t)  Σ_(i ≤ k) p_i / (1 - p_i + p_i t) dt.
 
 The integrand is a polynomial, so that Gauss and Legendre's nodes give the integral exactly, or with fewer
-nodes nearly so (see `_nodes`). Nothing is subtracted, so that rounding errors stay those of float64.
+nodes nearly so (see `expected_mean.quadrature`). Nothing is subtracted, so that rounding errors stay those of
+float64.
 """
-
-import math
 
 import numpy as np
 import torch
@@ -22,9 +21,9 @@ from torch import Tensor, nn
 
 from encode_once.classify.decisions.calibration import COARSE, FINEST, Calibration
 from encode_once.classify.decisions.expected_f1 import ROUNDING
+from encode_once.classify.decisions.expected_mean import quadrature
 from encode_once.classify.decisions.rule import SETS, DecisionRule
 
-ERROR = 1e-16  # of the quadrature, far below ROUNDING
 SMALLEST = 1e-300  # a margin of a label that is not chosen is at most minus that
 
 
@@ -205,18 +204,16 @@ class ExpectedF1Graph(nn.Module):
 
     nodes: Tensor
     powers: Tensor
+    allowed: Tensor
 
     def __init__(self, rule: DecisionRule) -> None:
         super().__init__()
         c = len(rule.thresholds)
-        least, most = rule.sizes or (1, c)
-        self.may_be_empty = least == 0
-        self.largest = max(1, min(most, rule.spec.at_most or c, c))
-        nodes, weights = np.polynomial.legendre.leggauss(_nodes(c, self.largest))
-        nodes, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
-        powers = 2 * weights[:, None] * nodes[:, None] ** np.arange(1, self.largest + 1)  # (nodes, k)
+        least, self.largest = rule.set_sizes
+        nodes, powers = quadrature(c, self.largest, c)  # (nodes, k)
         self.register_buffer("nodes", torch.from_numpy(nodes))
         self.register_buffer("powers", torch.from_numpy(powers))
+        self.register_buffer("allowed", torch.arange(self.largest + 1) >= least)
 
     def forward(self, probabilities: Tensor) -> tuple[Tensor, Tensor]:
         """Columns in order, and their number."""
@@ -225,17 +222,21 @@ class ExpectedF1Graph(nn.Module):
         product = factors.log().sum(dim=1, keepdim=True).exp()  # (b, 1, nodes)
         first = (p[..., None] / factors)[:, : self.largest].cumsum(dim=1)  # (b, k, nodes)
         values = (first * product * self.powers.T).sum(dim=2)  # (b, k): expected F1 of the first k
+        return ranked, self.size(p, values)
+
+    def size(self, p: Tensor, values: Tensor) -> Tensor:
+        """The size (b, 1) of the best set, of equally good ones the smallest.
+
+        values: those of the sets of 1, 2, … labels, (b, k).
+        """
         empty = (1 - p).log().sum(dim=1, keepdim=True).exp()  # the chance that no label is true
-        values = torch.cat([empty if self.may_be_empty else torch.full_like(empty, -1.0), values], dim=1)
+        values = torch.where(self.allowed, torch.cat([empty, values], dim=1), -torch.inf)
         best = values >= values.amax(dim=1, keepdim=True) - ROUNDING
-        return ranked, best.float().argmax(dim=1, keepdim=True)  # the smallest of equally good sets
+        return best.float().argmax(dim=1, keepdim=True)
 
 
 class ExpectedMeanGraph(ExpectedF1Graph):
-    """Probabilities (b, c) → columns, and the size of the set of `expected_mean`, whose labels come first.
-
-    The others follow in descending order, as bounds may add them.
-    """
+    """Probabilities (b, c) → columns, and the size of the set of `expected_mean`, whose labels come first."""
 
     lines: Tensor
     sizes: Tensor
@@ -256,28 +257,11 @@ class ExpectedMeanGraph(ExpectedF1Graph):
         values = values + (self.lines[0] * p - self.lines[1])[..., None]
         ordered = values.topk(self.largest, dim=1)  # (b, rank, k)
         within = torch.arange(1, self.largest + 1)[:, None] <= self.sizes  # (rank, k)
-        totals = torch.where(within, ordered.values, 0.0).sum(dim=1)  # (b, k)
-        empty = (1 - p).log().sum(dim=1, keepdim=True).exp()  # the chance that no label is true
-        totals = torch.cat(
-            [empty if self.may_be_empty else torch.full_like(empty, -torch.inf), totals], dim=1
-        )
-        size = (totals >= totals.amax(dim=1, keepdim=True) - ROUNDING).float().argmax(dim=1, keepdim=True)
+        size = self.size(p, torch.where(within, ordered.values, 0.0).sum(dim=1))
         place = (size - 1).clamp(min=0)[..., None].expand(-1, self.largest, -1)
         best = ordered.indices.gather(2, place)[..., 0]  # (b, rank): the best labels of that size
         first = (torch.arange(self.largest) < size).double()
-        chosen = torch.zeros_like(p).scatter(1, best, first)
-        return _descending(p + 2 * chosen)[1], size
-
-
-def _nodes(c: int, largest: int) -> int:
-    """How many nodes make the quadrature's error at most ERROR.
-
-    n nodes are exact for degrees below 2 n. If a function is analytic and at most M in Bernstein's ellipse
-    of parameter 2 around [0, 1], their error is at most 12 M / 4^n (Trefethen, SIAM Review 2008). There
-    |t| ≤ 9/8, so that |t^k| ≤ exp(k / 8) and |1 - p + p t| ≤ exp(p / 8); and the sum has at most c terms.
-    """
-    bound = math.log(12 * 2 * c / ERROR) + (largest + c) / 8
-    return min(math.ceil((largest + c) / 2), math.ceil(bound / math.log(4)))
+        return _descending(torch.zeros_like(p).scatter(1, best, first))[1], size
 
 
 def _descending(values: Tensor) -> tuple[Tensor, Tensor]:

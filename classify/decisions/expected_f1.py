@@ -29,46 +29,43 @@ ROUNDING = 1e-12  # by which the expected F1 of equally good sets may differ
 UNLIKELY = 1e-14  # probability of the numbers of true labels that are left out
 
 
-def best_sets(
-    probabilities: Probabilities, at_most: int | None = None, may_be_empty: bool = False
-) -> LabelMatrix:
+def best_sets(probabilities: Probabilities, at_least: int = 1, at_most: int | None = None) -> LabelMatrix:
     """The labels (n, c) of greatest expected F1, given probabilities (n, c).
 
-    Args:
-        at_most: the greatest number of labels per row.
-        may_be_empty: whether the empty set counts as right for a row without labels.
+    at_least, at_most: numbers of labels per row. If at_least is 0, the empty set counts as right for a row
+        without labels.
     """
     n, c = probabilities.shape
     order = np.argsort(-probabilities, axis=1, kind="stable")
     p = np.take_along_axis(probabilities, order, axis=1).astype(np.float64)
-    largest, most_true = _bounds(p, min(at_most or c, c))
+    largest, most_true = _bounds(p, max(at_least, 1), min(at_most or c, c))
     sizes = np.zeros(n, np.intp)
     by_bounds = np.lexsort((most_true, largest))  # so that rows of similar bounds share a chunk
     step = max(CELLS // ((largest.max(initial=0) + 1) * (most_true.max(initial=0) + 1)), 1)
     for start in range(0, n, step):
         rows = by_bounds[start : start + step]
         values = expected_f1(p[rows], largest[rows].max(), most_true[rows].max())
-        empty = (1 - p[rows]).prod(axis=1) if may_be_empty else np.full(len(rows), -1.0)
-        values = np.column_stack([empty, values])
+        values = np.column_stack([(1 - p[rows]).prod(axis=1), values])
+        values[:, :at_least] = -1
         sizes[rows] = (values >= values.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
     chosen = np.zeros((n, c), dtype=bool)
     np.put_along_axis(chosen, order, np.arange(c) < sizes[:, None], axis=1)
     return chosen
 
 
-def _bounds(p: FloatArray, at_most: int) -> tuple[IntArray, IntArray]:
+def _bounds(p: FloatArray, at_least: int, at_most: int) -> tuple[IntArray, IntArray]:
     """The largest size of a set that may be best, (n,), and the largest number of true labels, (n,).
 
     p: probabilities (n, c) in descending order.
     """
     c = p.shape[1]
     mean = p.sum(axis=1)
-    k = np.arange(1, at_most + 1)
-    reached = (2 * p.cumsum(axis=1)[:, :at_most] / (k + 1 + mean[:, None])).max(axis=1, initial=0)
+    k = np.arange(at_least, at_most + 1)
+    reached = (2 * p.cumsum(axis=1)[:, k - 1] / (k + 1 + mean[:, None])).max(axis=1, initial=0)
     largest = np.ceil(mean * (2 / np.maximum(reached, np.finfo(float).tiny) - 1))
     log = -np.log(UNLIKELY)
     most_true = np.ceil(mean + log / 3 + np.sqrt(log**2 / 9 + 2 * log * mean))
-    return largest.clip(1, at_most).astype(np.intp), most_true.clip(max=c).astype(np.intp)
+    return largest.clip(at_least, at_most).astype(np.intp), most_true.clip(max=c).astype(np.intp)
 
 
 def expected_f1(p: FloatArray, at_most: int, most_true: int) -> FloatArray:

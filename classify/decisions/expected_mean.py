@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, Probabilities
+from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, Probabilities
 from encode_once.classify.decisions.expected_f1 import CELLS, ROUNDING
 
 ERROR = 1e-16  # of the quadrature, far below ROUNDING
@@ -47,53 +47,75 @@ def _best(probabilities: Probabilities) -> tuple[FloatArray, FloatArray]:
     return np.take_along_axis(f, best, axis=0)[0], np.take_along_axis(sizes, best, axis=0)[0]
 
 
-def best_sets(
-    probabilities: Probabilities, lines: FloatArray, at_most: int, may_be_empty: bool = False
-) -> LabelMatrix:
+def best_sets(probabilities: Probabilities, lines: FloatArray, at_least: int, at_most: int) -> LabelMatrix:
     """The best labels (n, c) of rows with probabilities (n, c), given `gains` (2, c).
 
-    Args:
-        at_most: the greatest number of labels per row.
-        may_be_empty: whether the empty set counts as right for a row without labels.
+    at_least, at_most: numbers of labels per row, at_least up to c. If it is 0, the empty set counts as right
+        for a row without labels.
     """
     n, c = probabilities.shape
     p = probabilities.astype(np.float64)
     added = lines[0] * p - lines[1]
-    # A label is worth at most p + added, and alone at least p 2 / (2 + μ) + added by Jensen's inequality, μ
-    # the sum of the probabilities. If none is worth anything, the best of them is chosen.
-    alone = (added + 2 * p / (2 + p.sum(axis=1, keepdims=True))).max(axis=1, keepdims=True)
-    worthwhile = np.sum(p + added >= np.minimum(alone, 0), axis=1)
-    most = int(worthwhile.max(initial=1))
-    columns = np.argsort(-(p + added), axis=1, kind="stable")[:, :most]
-    nodes, powers = quadrature(c, min(at_most, most), float(p.sum(axis=1).max(initial=0)))
+    columns, counts = _candidates(p, added, max(at_least, 1))
+    at_most = min(at_most, columns.shape[1])
+    nodes, powers = quadrature(c, at_most, float(p.sum(axis=1).max(initial=0)))
     chosen = np.zeros((n, c), dtype=bool)
-    by_number = np.argsort(worthwhile)  # so that rows of similar numbers share a chunk
-    step = max(CELLS // (most * (len(nodes) + min(at_most, most))), 1)
+    by_count = np.argsort(counts)  # so that rows of similar counts share a chunk
+    step = max(CELLS // (columns.shape[1] * (len(nodes) + at_most)), 1)
     for start in range(0, n, step):
-        rows = by_number[start : start + step]
-        of_rows, most = p[rows], worthwhile[rows].max()
-        labels = np.sort(columns[rows, :most], axis=1)
-        product = np.ones((len(rows), len(nodes)))
-        for column in of_rows.T:
-            product *= 1 - column[:, None] * (1 - nodes)
-        q = np.take_along_axis(of_rows, labels, axis=1)[..., None]
-        densities = 1 - q * (1 - nodes)
-        np.divide(q, densities, out=densities)
-        densities *= product[:, None]
-        values = np.einsum("nit,tk->nki", densities, powers[:, :most])  # (n, k, labels)
+        rows = by_count[start : start + step]
+        labels = np.sort(columns[rows, : counts[rows].max()], axis=1)
+        values = _samples_values(p[rows], labels, nodes, powers[:, : labels.shape[1]])
         values += np.take_along_axis(added[rows], labels, axis=1)[:, None]
-        sums = -np.sort(-values, axis=2).cumsum(axis=2)
-        empty = (1 - of_rows).prod(axis=1) if may_be_empty else np.full(len(rows), -np.inf)
-        totals = np.column_stack([empty, np.diagonal(sums, axis1=1, axis2=2)])
-        sizes = (totals >= totals.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
-        of_size = values[np.arange(len(rows)), np.maximum(sizes - 1, 0)]
-        best = np.take_along_axis(labels, np.argsort(-of_size, axis=1, kind="stable"), axis=1)
-        chosen[np.repeat(rows, sizes), best[np.arange(most) < sizes[:, None]]] = True
+        order, sizes = _best_of_all_sizes(values, (1 - p[rows]).prod(axis=1), at_least)
+        best = np.take_along_axis(labels, order, axis=1)
+        chosen[np.repeat(rows, sizes), best[np.arange(labels.shape[1]) < sizes[:, None]]] = True
     return chosen
 
 
+def _candidates(p: FloatArray, added: FloatArray, at_least: int) -> tuple[IntArray, IntArray]:
+    """Columns (n, most) of which the first of each row may be in its best set, and their number, (n,).
+
+    A set is worth more without a label of negative value. So the best one has none, unless it has the least
+    size l; then it is that of the l highest values. A label is worth at most 2 p / (l + 1) + added, and in a
+    set of l at least 2 p / (l + 1 + μ) + added by Jensen's inequality, μ the sum of the row's probabilities.
+    """
+    highest = 2 / (at_least + 1) * p + added
+    lowest = 2 / (at_least + 1 + p.sum(axis=1, keepdims=True)) * p + added
+    place = p.shape[1] - at_least
+    counts = np.sum(highest >= np.partition(lowest, place, axis=1)[:, [place]].clip(max=0), axis=1)
+    return np.argsort(-highest, axis=1, kind="stable")[:, : counts.max(initial=at_least)], counts
+
+
+def _samples_values(p: FloatArray, labels: IntArray, nodes: FloatArray, powers: FloatArray) -> FloatArray:
+    """p_i w_ik of labels (n, m), in rows of probabilities (n, c): (n, k, m)."""
+    product = np.ones((len(p), len(nodes)))
+    for column in p.T:
+        product *= 1 - column[:, None] * (1 - nodes)
+    q = np.take_along_axis(p, labels, axis=1)[..., None]
+    densities = 1 - q * (1 - nodes)
+    np.divide(q, densities, out=densities)
+    densities *= product[:, None]
+    values: FloatArray = np.einsum("nit,tk->nki", densities, powers)
+    return values
+
+
+def _best_of_all_sizes(values: FloatArray, empty: FloatArray, at_least: int) -> tuple[IntArray, IntArray]:
+    """The order (n, m) in which labels belong to the best set, and its size, (n,).
+
+    values: (n, k, m) of m labels in sets of 1 .. k.
+    empty: the value of the empty set, (n,).
+    """
+    sums = -np.sort(-values, axis=2).cumsum(axis=2)
+    totals = np.column_stack([empty, np.diagonal(sums, axis1=1, axis2=2)])
+    totals[:, :at_least] = -np.inf
+    sizes = (totals >= totals.max(axis=1, keepdims=True) - ROUNDING).argmax(axis=1)
+    of_size = values[np.arange(len(values)), np.maximum(sizes - 1, 0)]
+    return np.argsort(-of_size, axis=1, kind="stable"), sizes
+
+
 def quadrature(c: int, largest: int, mean: float) -> tuple[FloatArray, FloatArray]:
-    """Nodes (m,) in [0, 1] and the weights (m, k) of the integrals for k = 1 .. largest.
+    """Nodes (m,) in [0, 1] and the weights (m, k) of the integrals for k = 1 .. largest, times 2.
 
     n nodes are exact for degrees below 2 n. If a function is analytic and at most B in Bernstein's ellipse
     of parameter 2 around [0, 1], their error is at most 12 B / 4^n (Trefethen, SIAM Review 2008). There

@@ -50,8 +50,9 @@ class DecisionSpec:
             requested.
         calibrate: how scores become probabilities; "auto" is "sigmoid" for label sets and
             costs, else "none".
-        at_least, at_most: labels per row. Thresholds are tuned without these bounds; then the labels nearest
-            to their thresholds are added, or those least above theirs are dropped.
+        at_least, at_most: labels per row. The label set is the best of these sizes. Thresholds are tuned
+            without these bounds; then the labels nearest to their thresholds are added, or those least above
+            theirs are dropped.
 
     Raises:
         UsageError: unknown value.
@@ -104,6 +105,14 @@ class DecisionSpec:
         return self.calibration != "none" or self.decide in SETS or tunes
 
     def __str__(self) -> str:
+        parts = [self.method]
+        parts += [f"{self.at_least} or more labels per row"] if self.at_least else []
+        parts += [f"{self.at_most} or fewer labels per row"] if self.at_most is not None else []
+        return ", ".join(parts)
+
+    @property
+    def method(self) -> str:
+        """The rule in words, without bounds."""
         objective = Objective.of(self.objective)
         if self.decide == MEAN:
             parts = ["sets of the greatest expected mean of micro, macro and samples F1"]
@@ -123,8 +132,6 @@ class DecisionSpec:
             parts = [f"thresholds maximise {self.objective}"]
             parts += [] if self.shrink else ["exactly"]
         parts += [f"scores calibrated by {self.calibration}"] if self.calibration != "none" else []
-        parts += [f"{self.at_least} or more labels per row"] if self.at_least else []
-        parts += [f"{self.at_most} or fewer labels per row"] if self.at_most is not None else []
         return ", ".join(parts)
 
     def fit(
@@ -279,6 +286,14 @@ class DecisionRule:
         return self.estimate.thresholds
 
     @property
+    def set_sizes(self) -> tuple[int, int]:
+        """The least and the greatest number of labels of a label set: `sizes` within the bounds."""
+        c = len(self.thresholds)
+        least, most = self.sizes or (1, c)
+        least = max(min(least, 1), min(self.spec.at_least, c))
+        return least, max(least, 1, min(most, self.spec.at_most or c))
+
+    @property
     def has_plain_thresholds(self) -> bool:
         """Whether the thresholds are of scores as they are, and labels follow from them alone.
 
@@ -310,31 +325,26 @@ class DecisionRule:
         if by_thresholds and spec.bounds == (0, None):
             return np.asarray(probabilities >= thresholds)
         order = np.arange(len(thresholds)) if self.precedence is None else self.precedence
-        probabilities, thresholds = probabilities[:, order], thresholds[order]
+        probabilities, thresholds, inverse = probabilities[:, order], thresholds[order], np.argsort(order)
+        if self.gains is not None:
+            return expected_mean.best_sets(probabilities, self.gains[:, order], *self.set_sizes)[:, inverse]
+        if spec.decide == SAMPLES:
+            return expected_f1.best_sets(probabilities, *self.set_sizes)[:, inverse]
         if by_thresholds:
             chosen = probabilities >= thresholds
             margins = logits(probabilities, FINEST) - logits(thresholds, FINEST)
-        elif spec.decide == "argmax":  # none by itself: the bounds add the label of the highest score
+        else:  # argmax: none by itself; the bounds add the label of the highest score
             chosen, margins = np.zeros(probabilities.shape, np.bool_), probabilities
-        else:
-            least, most = self.sizes or (1, len(order))
-            most = max(1, most if spec.at_most is None else min(most, spec.at_most))
-            margins = probabilities
-            if self.gains is None:
-                chosen = expected_f1.best_sets(probabilities, most, least == 0)
-            else:
-                chosen = expected_mean.best_sets(probabilities, self.gains[:, order], most, least == 0)
-        return _bounded(chosen, margins, *spec.bounds)[:, np.argsort(order)]
+        return _bounded(chosen, margins, *spec.bounds)[:, inverse]
 
     @property
     def summary(self) -> RuleSummary:
         """The rule in words, for `metrics.json`."""
         spec = self.spec
         by_thresholds = spec.decide == "thresholds"
-        sizes = f", {min(self.sizes[0], 1)} to {self.sizes[1]} labels per row" if self.sizes else ""
         summary: RuleSummary = {
             "objective": spec.objective if by_thresholds else spec.decide,
-            "decided": f"{spec}{sizes}",
+            "decided": f"{spec.method}, {self._sizes_text}" if self.sizes else str(spec),
         }
         objective = Objective.of(spec.objective)
         if by_thresholds and objective.of_classes(len(self.thresholds)) != objective:
@@ -342,6 +352,13 @@ class DecisionRule:
         if self.estimate.guarantee is not None and by_thresholds:
             summary["guarantee"] = self._guarantee_text(self.estimate.guarantee)
         return summary
+
+    @property
+    def _sizes_text(self) -> str:
+        """`set_sizes` in words."""
+        least, most = self.set_sizes
+        sizes = str(most) if least == most else f"{least} to {most}"
+        return f"{sizes} label{'s' * (most > 1)} per row"
 
     def _guarantee_text(self, reached: Guarantee) -> str:
         """What a guarantee costs: expected means, and the number of classes it leaves out."""

@@ -1,6 +1,7 @@
 """Decision rules as ONNX operators, run by onnxruntime, against the rules and sums over all outcomes."""
 
 import io
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -14,7 +15,8 @@ from encode_once.cache.process import silenced
 from encode_once.classify import DecisionSpec
 from encode_once.classify.data.hierarchy import raised
 from encode_once.classify.decisions.expected_f1 import expected_f1
-from encode_once.deploy.decision_graph import DecisionGraph, ExpectedF1Graph, _nodes
+from encode_once.classify.decisions.expected_mean import quadrature
+from encode_once.deploy.decision_graph import DecisionGraph, ExpectedF1Graph
 from tests.conftest import examples
 
 
@@ -104,11 +106,7 @@ def test_the_integral_is_the_expected_f1_over_all_outcomes(p, may_be_empty):
     p = np.array(p)
     c = len(p)
     rule = rule_of(DecisionSpec(decide="expected-f1", calibrate="none"), 30, c)
-    graph = ExpectedF1Graph(rule)
-    graph.may_be_empty, graph.largest = may_be_empty, c
-    nodes, weights = np.polynomial.legendre.leggauss(_nodes(c, c))
-    graph.nodes = torch.from_numpy((nodes + 1) / 2)
-    graph.powers = torch.from_numpy(weights[:, None] * ((nodes + 1) / 2)[:, None] ** np.arange(1, c + 1))
+    graph = ExpectedF1Graph(replace(rule, sizes=(1 - may_be_empty, c)))
     outcomes = np.array([*product([0, 1], repeat=c)])
     chances = np.where(outcomes, p, 1 - p).prod(axis=1)
     order = np.argsort(-p, kind="stable")
@@ -128,9 +126,8 @@ def test_few_nodes_give_the_sums_of_the_recursion(c, largest, mean):
     """Also where labels are many, and some certain."""
     p = np.sort(np.random.default_rng(0).beta(0.3, 2, c))[::-1]
     p = np.clip(p * mean / p.sum(), 0, 1)[None]
-    nodes, weights = np.polynomial.legendre.leggauss(_nodes(c, largest))
-    t = (nodes + 1) / 2
-    factors = 1 - p.T + p.T * t  # (c, nodes)
+    nodes, weights = quadrature(c, largest, p.sum())
+    factors = 1 - p.T + p.T * nodes  # (c, nodes)
     sums = (p.T / factors).cumsum(axis=0)[:largest]
-    integrals = (sums * factors.prod(axis=0) * t ** np.arange(1, largest + 1)[:, None]) @ weights
+    integrals = (sums * factors.prod(axis=0) * weights.T).sum(axis=1)
     np.testing.assert_allclose(integrals, expected_f1(p, largest, c)[0], rtol=0, atol=1e-13)

@@ -40,6 +40,8 @@ RULES = [
     DecisionSpec("none", calibrate="temperature"),
     DecisionSpec(),
     DecisionSpec(at_most=2),
+    DecisionSpec(at_least=1),
+    DecisionSpec(at_least=2, at_most=3),
     DecisionSpec(decide="expected-f1"),
     DecisionSpec(decide="expected-f1", calibrate="isotonic", at_most=2),
     DecisionSpec(decide="expected-f1", calibrate="none", at_least=2),
@@ -78,23 +80,22 @@ def labels_of(rule, p, classes):
     )  # decides between equal labels
     p, classes = p[:, precedence], [classes[k] for k in precedence]
     most = c if rule["at_most"] is None else rule["at_most"]
+    if rule["decide"] in ("expected-mean", "expected-f1"):
+        chosen = np.zeros((n, c), bool)
+        least = max(min(rule["sizes"][0], 1), rule["at_least"])
+        most = max(least, min(most, rule["sizes"][1]))
     if rule["decide"] == "expected-mean":
-        chosen, margins = np.zeros((n, c), bool), p
-        least, greatest = rule["sizes"]
         slopes, offsets = np.array([rule["gains"][name] for name in classes]).T
         sets = [np.array(chosen_set) for chosen_set in product([0, 1], repeat=c)]
-        sets = [s for s in sets if min(least, 1) <= s.sum() <= min(most, greatest)]
+        sets = [s for s in sets if least <= s.sum() <= most]
         for row in range(n):
             q = p[row].astype(float)
             values = [expected_f1(q, s) + s @ (slopes * q - offsets) for s in sets]
             chosen[row] = sets[int(np.argmax(values))]
     elif rule["decide"] == "expected-f1":
-        chosen, margins = np.zeros((n, c), bool), p
-        least, greatest = rule["sizes"]
         for row in range(n):
             order = np.argsort(-p[row].astype(float), kind="stable")
-            sizes = range(min(least, 1), min(most, greatest) + 1)
-            sets = [np.isin(np.arange(c), order[:k]) for k in sizes]
+            sets = [np.isin(np.arange(c), order[:k]) for k in range(least, most + 1)]
             values = [expected_f1(p[row].astype(float), chosen_set) for chosen_set in sets]
             chosen[row] = sets[np.flatnonzero(values >= max(values) - 1e-12)[0]]
     else:
@@ -102,10 +103,10 @@ def labels_of(rule, p, classes):
         chosen = p >= thresholds
         margins = logit(np.clip(p.astype(float), 1e-12, 1 - 1e-12))
         margins = margins - logit(np.clip(thresholds, 1e-12, 1 - 1e-12))
-    for row in range(n):
-        size = min(max(chosen[row].sum(), rule["at_least"]), most)
-        order = sorted(range(c), key=lambda k: (not chosen[row, k], -margins[row, k]))
-        chosen[row] = np.isin(np.arange(c), order[:size])
+        for row in range(n):
+            size = min(max(chosen[row].sum(), rule["at_least"]), most)
+            order = sorted(range(c), key=lambda k: (not chosen[row, k], -margins[row, k]))
+            chosen[row] = np.isin(np.arange(c), order[:size])
     return chosen[:, np.argsort(precedence)]
 
 

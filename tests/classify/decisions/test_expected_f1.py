@@ -29,13 +29,15 @@ def expectations(p, of_none=0):
 
 
 @examples(150)
-@given(p=chances, at_most=st.none() | st.integers(1, 5), may_be_empty=st.booleans())
-def test_no_set_of_labels_has_a_greater_expected_f1(p, at_most, may_be_empty):
-    every = expectations(p[0], of_none=float(may_be_empty))
-    chosen = tuple(best_sets(p, at_most, may_be_empty)[0].tolist())
-    allowed = [value for labels, value in every.items() if sum(labels) <= (at_most or len(labels))]
+@given(p=chances, at_least=st.integers(0, 5), further=st.none() | st.integers(0, 5))
+def test_no_set_of_labels_has_a_greater_expected_f1(p, at_least, further):
+    at_least = min(at_least, p.shape[1])
+    at_most = None if further is None else max(at_least + further, 1)
+    every = expectations(p[0], of_none=float(at_least == 0))
+    chosen = tuple(best_sets(p, at_least, at_most)[0].tolist())
+    allowed = [value for labels, value in every.items() if at_least <= sum(labels) <= (at_most or 5)]
     assert every[chosen] == pytest.approx(max(allowed), abs=1e-12)
-    assert (not may_be_empty) <= sum(chosen) <= (at_most or 5)
+    assert at_least <= sum(chosen) <= (at_most or 5)
 
 
 def test_chunks_do_not_change_the_sets(monkeypatch):
@@ -49,11 +51,12 @@ def test_chunks_do_not_change_the_sets(monkeypatch):
 
 def test_the_bounds_leave_out_nothing_that_matters(monkeypatch):
     p = np.random.default_rng(3).beta(0.2, 8, (40, 150))
-    largest, most_true = expected_f1._bounds(-np.sort(-p), 150)
+    largest, most_true = expected_f1._bounds(-np.sort(-p), 1, 150)
     assert largest.max() < 150
     assert most_true.max() < 150
     bounded = best_sets(p)
-    monkeypatch.setattr(expected_f1, "_bounds", lambda p, most: (np.full(len(p), most), np.full(len(p), 150)))
+    unbounded = np.full(len(p), 150)
+    monkeypatch.setattr(expected_f1, "_bounds", lambda p, least, most: (unbounded, unbounded))
     np.testing.assert_array_equal(best_sets(p), bounded)
 
 

@@ -1,13 +1,18 @@
+from functools import reduce
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from encode_once.classify.decisions import expected_f1, expected_mean
 from encode_once.classify.decisions.expected_mean import best_sets, gains
+from encode_once.classify.decisions.rule import DecisionRule, DecisionSpec
+from encode_once.classify.decisions.shrinkage import ThresholdEstimate
 from encode_once.classify.evaluation.metrics import average_f1
+from encode_once.deploy.decision_graph import ExpectedMeanGraph
 
 
 def values_of(p, lines, of_none):
@@ -26,44 +31,74 @@ def values_of(p, lines, of_none):
 @given(
     c=st.integers(1, 5),
     seed=st.integers(0, 10_000),
-    at_most=st.integers(1, 6),
-    may_be_empty=st.booleans(),
+    at_least=st.integers(0, 4),
+    further=st.integers(0, 5),
     places=st.sampled_from([1, 6]),
 )
-def test_no_set_of_labels_has_a_greater_value(c, seed, at_most, may_be_empty, places):
+def test_no_set_of_labels_has_a_greater_value(c, seed, at_least, further, places):
     rng = np.random.default_rng(seed)
     p = (rng.random((3, c)) ** 2).round(places)  # also 0 and 1
-    lines, least = rng.random((2, c)) * rng.choice([0, 1, 20]), 1 - may_be_empty
-    for row, chosen in zip(p, best_sets(p, lines, at_most, may_be_empty), strict=True):
-        values = values_of(row, lines, float(may_be_empty))
-        allowed = [value for labels, value in values.items() if least <= sum(labels) <= at_most]
+    lines, least = drawn_lines(rng, c), min(at_least, c)
+    most = max(least + further, 1)
+    for row, chosen in zip(p, best_sets(p, lines, least, most), strict=True):
+        values = values_of(row, lines, float(least == 0))
+        allowed = [value for labels, value in values.items() if least <= sum(labels) <= most]
         assert values[tuple(chosen.astype(int))] == pytest.approx(max(allowed), abs=1e-11)
-        assert least <= chosen.sum() <= at_most
+        assert least <= chosen.sum() <= most
 
 
-def test_labels_of_a_row_do_not_depend_on_other_rows():
-    """Not even where no label is worth anything, so that the least bad one is chosen."""
-    rng = np.random.default_rng(0)
-    p = rng.random((60, 6)) ** 2
-    for offset in (0.5, 2, 9):
-        lines = np.stack([rng.random(6), offset + rng.random(6)])
-        alone = [best_sets(row[None], lines, 6)[0] for row in p]
-        np.testing.assert_array_equal(best_sets(p, lines, 6), alone)
-        for row, chosen in zip(p, alone, strict=True):
-            values = values_of(row, lines, 0)
-            assert values[tuple(chosen.astype(int))] == pytest.approx(
-                max(value for labels, value in values.items() if any(labels)), abs=1e-11
-            )
+def drawn_lines(rng, c):
+    """Gains, also negative ones, of which many or few labels are worth something."""
+    return np.stack([rng.normal(size=c), rng.choice([0, 1]) + rng.normal(size=c)]) * rng.choice(
+        [0, 0.2, 1, 9]
+    )
+
+
+def best_set(p, lines, least, most):
+    """The best labels of a row of many, from the chances of each number of true labels beside each."""
+    best, chosen = (np.prod(1 - p), []) if least == 0 else (-np.inf, [])
+    others = [reduce(np.convolve, [(1 - q, q) for q in np.delete(p, i)]) for i in range(len(p))]
+    for k in range(max(least, 1), most + 1):
+        expected = np.array(others) @ (2 / (k + 1 + np.arange(len(p))))
+        values = p * expected + lines[0] * p - lines[1]
+        labels = np.argsort(-values)[:k]
+        if values[labels].sum() > best + 1e-12:
+            best, chosen = values[labels].sum(), labels
+    return np.isin(np.arange(len(p)), chosen)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    c=st.integers(15, 24),
+    seed=st.integers(0, 10_000),
+    least=st.integers(0, 5),
+    further=st.integers(1, 6),
+    mean=st.sampled_from([0.1, 1, 4]),
+)
+def test_a_row_alone_in_a_batch_and_in_a_graph_gets_the_best_labels(c, seed, least, further, mean):
+    """Whether or not any label of it, or of other rows, is worth something."""
+    rng = np.random.default_rng(seed)
+    p, lines, most = rng.beta(0.3, 2, (6, c)), drawn_lines(rng, c), least + further
+    p *= mean / p.sum(axis=1, keepdims=True).clip(mean)
+    expected = [best_set(row, lines, least, most) for row in p]
+    np.testing.assert_array_equal(best_sets(p, lines, least, most), expected)
+    np.testing.assert_array_equal([best_sets(row[None], lines, least, most)[0] for row in p], expected)
+    spec = DecisionSpec(calibrate="none", at_least=least, at_most=most)
+    rule = DecisionRule(spec, ThresholdEstimate(np.full(c, np.nan)), sizes=(0, c), gains=lines)
+    np.testing.assert_array_equal(rule.choose(p), expected)
+    columns, sizes = ExpectedMeanGraph(rule)(torch.from_numpy(p))
+    chosen = [np.isin(np.arange(c), row[:size]) for row, size in zip(columns, sizes, strict=True)]
+    np.testing.assert_array_equal(chosen, expected)
 
 
 def test_without_gains_it_is_the_set_of_greatest_expected_f1(monkeypatch):
     p = np.random.default_rng(0).beta(0.3, 4, (60, 150))
     nothing = np.zeros((2, 150))
-    sets = best_sets(p, nothing, 150, True)
-    np.testing.assert_array_equal(sets, expected_f1.best_sets(p, 150, True))
+    sets = best_sets(p, nothing, 0, 150)
+    np.testing.assert_array_equal(sets, expected_f1.best_sets(p, 0, 150))
     monkeypatch.setattr(expected_mean, "CELLS", 100)  # a row per chunk
-    np.testing.assert_array_equal(best_sets(p, nothing, 150, True), sets)
-    assert best_sets(p[:0], nothing, 5).shape == (0, 150)
+    np.testing.assert_array_equal(best_sets(p, nothing, 0, 150), sets)
+    assert best_sets(p[:0], nothing, 1, 5).shape == (0, 150)
 
 
 def test_gains_are_the_changes_of_micro_and_macro_f1():
@@ -103,4 +138,4 @@ def test_the_sets_are_best_for_the_three_averages_together():
         labels[:, [c]], p[:, [c]] >= t, "macro")) for c in range(8)])  # fmt: skip
     others = [p >= 0.5, p >= of_classes, expected_f1.best_sets(p, 8)]
     others += [p >= threshold for threshold in np.arange(0.1, 0.5, 0.02)]
-    assert mean(best_sets(p, gains(p), 8)) > max(map(mean, others))
+    assert mean(best_sets(p, gains(p), 1, 8)) > max(map(mean, others))

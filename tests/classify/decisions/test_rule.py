@@ -41,9 +41,9 @@ def test_expected_f1_takes_sets_of_calibrated_scores():
     np.testing.assert_allclose(rule.probabilities(scores), calibrated, atol=1e-12)
     assert not labels.any(axis=1).all()  # so the empty set may be right
     most = labels.sum(axis=1).max()
-    np.testing.assert_array_equal(rule(scores), best_sets(calibrated, most, may_be_empty=True))
+    np.testing.assert_array_equal(rule(scores), best_sets(calibrated, 0, most))
     plain = DecisionSpec(decide="expected-f1", calibrate="none").fit(scores, labels)
-    np.testing.assert_array_equal(plain(scores), best_sets(scores, most, may_be_empty=True))
+    np.testing.assert_array_equal(plain(scores), best_sets(scores, 0, most))
 
 
 def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
@@ -57,6 +57,25 @@ def test_each_row_gets_a_label_unless_some_tuning_rows_have_none():
     assert rule(unlikely).sum() == 0
     assert rule.summary["decided"].endswith(f"0 to {labels.sum(axis=1).max()} labels per row")
     assert DecisionSpec(at_least=1).fit(scores, labels)(unlikely).sum() == 1
+
+
+@pytest.mark.parametrize("decide", ["expected-mean", "expected-f1"])
+@pytest.mark.parametrize(
+    ("least", "most", "text"),
+    [
+        (0, None, "0 to 3 labels"), (1, 1, "1 label"), (0, 2, "0 to 2 labels"),
+        (2, None, "2 to 3 labels"), (2, 2, "2 labels"), (4, None, "4 labels"), (9, 9, "4 labels"),
+    ],
+)  # fmt: skip
+def test_label_sets_have_sizes_of_the_tuning_rows_within_bounds(decide, least, most, text):
+    scores, labels = rows()
+    labels &= labels.sum(axis=1, keepdims=True) < 4
+    assert set(labels.sum(axis=1)) == {0, 1, 2, 3}
+    rule = DecisionSpec(decide=decide, at_least=least, at_most=most).fit(scores, labels)
+    assert rule.summary["decided"].split(", ")[-2:] == ["scores calibrated by sigmoid", f"{text} per row"]
+    of_rows = rule(scores).sum(axis=1)
+    assert of_rows.min() >= min(least, 4)
+    assert of_rows.max() <= (most or max(least, 3))
 
 
 def test_argmax_takes_the_highest_score_and_of_equal_ones_that_of_the_most_frequent_class():
