@@ -58,7 +58,9 @@ def test_other_data_are_measured_as_by_the_command(place):
     result = command("evaluate", "runs/linear", "--data", "other", "--json")
     with pytest.warns(PredictionWarning, match="unicorn"):
         evaluation = eo.evaluate("runs/linear", Path("other"))
-    assert evaluation.with_intervals() == json.loads(result.stdout)
+    content = json.loads(result.stdout)
+    assert content.pop("warnings") == evaluation.warnings
+    assert evaluation.with_intervals() == content
     lines = [line.removeprefix("warning: ") for line in result.stderr.splitlines()]
     assert evaluation.warnings
     assert {*evaluation.warnings} <= {*lines}
