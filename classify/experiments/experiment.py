@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from encode_once.cache import DataError, Store
 from encode_once.cache.errors import unknown_name
+from encode_once.cache.format.files import typed
 from encode_once.cache.terminal import Log
 from encode_once.classify import heads
 from encode_once.classify.data import features as featuring
@@ -30,12 +31,34 @@ from encode_once.classify.spec import DECISION_DEFAULTS, FitSpec, decision_from,
 KINDS = ("all", "each", "pairs", "leave-one-out", "subsets")  # of sets of features
 
 
+@dataclass(frozen=True)
+class HeadEntries:
+    """The entries of a table `[heads.NAME]` that are not options of the head."""
+
+    head: str
+    sets: str | list[str]
+
+
 class HeadGrid(NamedTuple):
     """A head, values of its options to try, and the sets of features it is fitted on (empty: all of them)."""
 
     head: str
     grid: Mapping[str, Sequence[Any]]  # option → values, in all combinations
     sets: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, name: str, table: Mapping[str, Any]) -> "HeadGrid":
+        """What a table `[heads.NAME]` asks for.
+
+        Raises:
+            DataError: `head` is not a name, or `sets` not one or several.
+        """
+        entries = {"head": name, "sets": [], **table}
+        try:
+            own = typed(HeadEntries, {entry: entries.pop(entry) for entry in ("head", "sets")})
+        except ValueError as error:
+            raise DataError(f"[heads.{name}]: {error}, which is not a value of that field") from error
+        return cls(own.head, {option: listed(values) for option, values in entries.items()}, listed(own.sets))
 
     @property
     def options(self) -> Iterator[dict[str, Any]]:
@@ -136,18 +159,7 @@ class Experiment:
         if self.options:
             raise DataError("[options] are those of `head`; options of several heads go to [heads.NAME]")
         tables = {name: {} for name in self.heads} if isinstance(self.heads, list) else self.heads
-        return [
-            HeadGrid(
-                table.get("head", name),
-                {
-                    option: listed(values)
-                    for option, values in table.items()
-                    if option not in ("head", "sets")
-                },
-                listed(table.get("sets", [])),
-            )
-            for name, table in tables.items()
-        ]
+        return [HeadGrid.of(name, table) for name, table in tables.items()]
 
     def check(self) -> None:
         """Raise for what is wrong before anything is fitted.

@@ -1,7 +1,6 @@
 """The runs of a folder, ranked: as rows, on the terminal, as Markdown and as JSON."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from encode_once.classify.arrays import FloatArray
 from encode_once.classify.evaluation.intervals import RANKING, in_tables, interval
 from encode_once.classify.evaluation.metrics import MetricName, Metrics, to_rank
 from encode_once.classify.evaluation.tables import about, with_interval
-from encode_once.classify.experiments.tasks import Task, run_all
+from encode_once.classify.experiments.tasks import Task, each_once, run_all
 from encode_once.classify.experiments.trial import Trial, TrialRunner, option, spec_text
 from encode_once.classify.heads import FILLED_IN
 from encode_once.classify.runs.asked import asked
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.run import Run
-from encode_once.classify.spec import BY_TASK
 
 TECHNICAL = {"seed", "device", "jobs", "progress", *FILLED_IN}  # options that choose no other model
 Row = dict[str, Any]
@@ -46,24 +44,21 @@ def fit_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1)
     """Run tasks; return the leaderboard of the runner's folder, which is also in it.
 
     The metric of the last task ranks. A run has one decision rule: of specs that differ in nothing else, the
-    last is fitted.
+    last is fitted; of a run that several searches choose, the last has its way.
     """
-    unique = {_folders(task): task for task in tasks}
-    if rules := sum(task.specs != unique[_folders(task)].specs for task in tasks):
-        log(f"{rules} fits are left out, as later ones differ from them in the decision rule only")
-    trials, by = run_all(runner, [*unique.values()], log, jobs), tasks[-1].by
-    trials = [*{trial.run: trial for trial in trials}.values()]  # two searches may choose the same
+    unique, replaced = each_once(runner, tasks)
+    if replaced:
+        log(f"combinations left out, as later ones differ from them in the decision rule only: {replaced}")
+    trials, by = run_all(runner, unique, log, jobs), tasks[-1].by
+    last = {trial.run: trial for trial in trials}
+    if again := sum(trial.spec.decision != last[trial.run].spec.decision for trial in trials):
+        log(f"runs that a later search also chose, by another decision rule, which they have: {again}")
+    trials = [*last.values()]
     if any(trial.metrics and to_rank(trial.metrics, by) != by for trial in trials):
         log(f"{by} does not apply to the labels of some runs: these are ranked by micro_f1")
     rows = ranked([*trials, *earlier(runner.folder, trials, log)], by)
     save(runner.folder, "leaderboard", rows)
     return rows
-
-
-def _folders(task: Task) -> str:
-    """A text, equal for tasks whose runs have the same folders; what a search chooses depends on the rule."""
-    specs = task.specs if task.trials else [replace(spec, decision=BY_TASK) for spec in task.specs]
-    return " ".join([str(task.trials), *map(spec_text, specs)])
 
 
 def earlier(folder: Path, trials: Sequence[Trial], log: Log) -> list[Trial]:

@@ -5,8 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process
 from typing import Any, TypeVar
@@ -21,26 +20,36 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_M
 
 
 def in_processes(
-    setup: Callable[[], Work[Item]], items: Sequence[Item], jobs: int
+    setup: Callable[[], Work[Item]],
+    items: Sequence[Item],
+    jobs: int,
+    needs: Sequence[Collection[Hashable]] = (),
 ) -> Iterator[tuple[int, Any]]:
     """The number of an item with each message that the work on it yields, and with None when it ends.
 
     Each process calls `setup` once, and takes the next item when it is free. Its libraries use as many
     threads as are its share of the cores.
 
+    Args:
+        needs: for each item, what no other may use at the same time; by default nothing.
+
     Raises:
         DataError: a process ended.
     """
-    waiting = deque(enumerate(items))
+    waiting, needs = [*range(len(items))], needs or [()] * len(items)
     number_of: dict[Any, int] = {}  # connection to a process → the number of its item
     workers = _started(setup, jobs)
     free = [*workers]
     try:
         while waiting or number_of:
-            while waiting and free:
-                pipe = free.pop()
-                number_of[pipe], item = waiting.popleft()
-                pipe.send(item)
+            in_use = {need for number in number_of.values() for need in needs[number]}
+            for number in [*waiting]:
+                if free and in_use.isdisjoint(needs[number]):
+                    pipe = free.pop()
+                    number_of[pipe] = number
+                    in_use.update(needs[number])
+                    waiting.remove(number)
+                    pipe.send(items[number])
             ready: list[Any] = connection.wait([*number_of])
             for pipe in ready:
                 message = pipe.recv()

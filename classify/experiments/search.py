@@ -36,16 +36,19 @@ def check(names: Sequence[str], split: str) -> None:
     _optuna()
 
 
+def space(spec: FitSpec) -> dict[str, Range | Sequence[Any]]:
+    """The values to try of each option that the spec does not set."""
+    values_of = heads.class_of(spec.head).SPACE
+    return {name: values for name, values in values_of.items() if name not in spec.options}
+
+
 def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName) -> Generator[str, None, Trial]:
     """The best of a number of trials, about each of which it yields a line.
 
     Options that the spec sets are not varied. Metrics on the eval rows do not affect the choice. A head
     without options to search is fitted once.
     """
-    space = {
-        name: values for name, values in heads.class_of(spec.head).SPACE.items() if name not in spec.options
-    }
-    if not space:
+    if not (values_of := space(spec)):
         return runner.attempt(spec)
     optuna, tried = _optuna(), replace(runner, folder=runner.folder / "search")
     complete, failed = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
@@ -60,7 +63,7 @@ def best(runner: TrialRunner, spec: FitSpec, trials: int, by: MetricName) -> Gen
         while (number := len(study.get_trials(states=(complete, failed)))) < trials:
             study.sampler = optuna.samplers.TPESampler(seed=spec.seed + number)
             asked = study.ask()
-            options = {name: _suggested(asked, name, values) for name, values in space.items()}
+            options = {name: _suggested(asked, name, values) for name, values in values_of.items()}
             asked.set_user_attr("options", options)
             trial = tried.attempt(_with(spec, options))
             shown = to_rank(trial.validation, by) if trial.validation else by

@@ -42,6 +42,11 @@ class Task:
     others: str = ""
     refit: bool = False
 
+    @property
+    def searches(self) -> bool:
+        """Whether there are options to choose, and not each spec is one run."""
+        return self.trials > 0 and any(map(search.space, self.specs))
+
     def run(self, runner: TrialRunner) -> Iterator[Trial | str]:
         """The trials of the specs, of the first alone if another seed would give the same; and lines."""
         for spec in self.specs:
@@ -56,18 +61,50 @@ class Task:
                 return
 
 
+def each_once(runner: TrialRunner, tasks: Sequence[Task]) -> tuple[list[Task], int]:
+    """Tasks of which no two fit the same run, except for searches; and how many specs other rules replaced.
+
+    A run has one decision rule, the last that is asked for. Tasks with a common run are joined, as one fit
+    may stand for all seeds of both.
+
+    Raises:
+        EncodeOnceError: a name cannot be used.
+    """
+    last = {runner.place(spec): spec for task in tasks if not task.searches for spec in task.specs}
+    unique, number_of, replaced = list[Task](), dict[Path, int](), 0
+    for task in tasks:
+        if task.searches:
+            unique += [task] * (task not in unique)
+            continue
+        places = [*map(runner.place, task.specs)]
+        new = [last[place] for place in dict.fromkeys(places) if place not in number_of]
+        replaced += sum(
+            spec.decision != last[place].decision for spec, place in zip(task.specs, places, strict=True)
+        )
+        number = next((number_of[place] for place in places if place in number_of), len(unique))
+        before = unique[number : number + 1]
+        specs = [*chain(*(other.specs for other in before)), *new]
+        redraw = any(other.redraw for other in (*before, task))
+        unique[number : number + 1] = [replace(task, specs=specs, redraw=redraw)]
+        for place in places:
+            number_of.setdefault(place, number)
+    return unique, replaced
+
+
 def run_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1) -> list[Trial]:
     """The trials of all tasks, in their order.
 
     log: called with a line about each trial, and the time left.
-    jobs: number of processes; each gets its share of the cores.
+    jobs: number of processes; each gets its share of the cores. Searches in the same folders are not run at
+        the same time.
     """
     jobs = min(jobs, len(tasks))
     progress = Progress(tasks, log, jobs)
     trials: list[list[Trial]] = [[] for _ in tasks]
     if jobs > 1:
         setup = partial(_worker, str(runner.store.path), str(runner.folder), command_line())
-        messages = in_processes(setup, tasks, jobs)
+        studies = [{runner.place(spec) for spec in task.specs if task.searches} for task in tasks]
+        messages = in_processes(setup, tasks, jobs, studies)
     else:
         messages = (
             (n, message) for n, task in enumerate(tasks) for message in chain(task.run(runner), [None])

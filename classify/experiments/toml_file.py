@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from encode_once.cache import DataError, MissingDataError, own_code
 from encode_once.cache.errors import unknown_name
@@ -78,20 +78,35 @@ def load_experiments(
         raise MissingDataError(f"{path} is not there") from error
     except ValueError as error:
         raise DataError(f"{path} is not a TOML file: {error}") from error
-    variants, options = content.pop("variants", {}) or {"": {}}, content.pop("options", {})
-    files = []
-    for name, variant in variants.items():
-        merged = {**content, **variant, "options": options | variant.get("options", {})}
-        for key in merged:
-            if key not in FIELDS:
-                raise unknown_name(f"field of {path}", key, FIELDS)
+    with of_file(path, ""):
+        variants = typed(_Tables, {"variants": content.pop("variants", {})}).variants
+    common, files = _file(kind, content, path), []
+    for name, variant in (variants or {"": {}}).items():
         with of_file(path, name):
-            files.append(typed(kind, DEFAULTS | merged | {"path": str(path), "variant": name}))
+            own = typed(_Tables, {"variants": variant}).variants
+        options = common.options | _file(kind, own, path, name).options
+        files.append(_file(kind, {**content, **own, "options": options}, path, name))
     for file in files:
         _approve(file, trust, log)
         with of_file(path, file.variant):
             file.check()
     return files
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """What is a table: that of all variants, or of one."""
+
+    variants: dict[str, Any]
+
+
+def _file(kind: type[File], content: dict[str, Any], path: Path, variant: str = "") -> File:
+    """A file with some fields, or a variant's; their names and types are checked."""
+    for key in content:
+        if key not in FIELDS:
+            raise unknown_name(f"field of {path}", key, FIELDS)
+    with of_file(path, variant):
+        return typed(kind, DEFAULTS | content | {"path": str(path), "variant": variant})
 
 
 def _approve(file: ExperimentFile, trust: bool, log: Log) -> None:
@@ -108,9 +123,10 @@ def _approve(file: ExperimentFile, trust: bool, log: Log) -> None:
 @contextmanager
 def of_file(path: Path, variant: str) -> Iterator[None]:
     """Let errors in the block say which file, and which variant, they are about."""
+    where = f"{path}, variant {variant}" if variant else f"{path}"
     try:
         yield
     except DataError as error:
-        raise type(error)(f"{path}{f', variant {variant}' if variant else ''}: {error}") from error
+        raise type(error)(f"{where}: {error}") from error
     except ValueError as error:
-        raise DataError(f"{path}: {error}, which is not a value of that field") from error
+        raise DataError(f"{where}: {error}, which is not a value of that field") from error

@@ -130,6 +130,18 @@ def test_the_command_prints_the_table(filled, tmp_path, monkeypatch):
     assert "without e/image: " in result.stderr
 
 
+@pytest.mark.slow
+def test_processes_give_the_same_table(filled, tmp_path):
+    run, _ = fit(filled(), "knn", options={"metric": "l2"}, run=tmp_path / "run")
+    lines = []
+    alone, together = ablate(run, tmp_path / "1"), ablate(run, tmp_path / "2", lines.append, jobs=2)
+    assert [{**row, "run": 0, "seconds": 0} for row in together] == [
+        {**row, "run": 0, "seconds": 0} for row in alone
+    ]
+    assert len({row["run"] for row in together}) == len(together) == 4
+    assert sorted(line.split()[0] for line in lines[:3]) == ["1/3", "2/3", "3/3"]
+
+
 def test_thresholds_by_hand_are_no_rule_for_variants(filled, tmp_path):
     run, _ = fit(filled(), "linear", run=tmp_path / "run")
     run.decision = DecisionRule.by_hand(np.full(len(run.record.classes), 0.5))

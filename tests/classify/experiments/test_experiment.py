@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Thread
+from unittest.mock import Mock
 
 import pytest
 from click.testing import CliRunner
@@ -17,7 +21,7 @@ from encode_once.cache import DataError, MissingDataError, UsageError
 from encode_once.cache.process import cores
 from encode_once.classify import fit, heads, load_run, sweep
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.experiments import leaderboard, trial
+from encode_once.classify.experiments import leaderboard, processes, trial
 from encode_once.classify.experiments.experiment import Experiment
 from encode_once.classify.experiments.processes import in_processes
 from encode_once.classify.experiments.tasks import Progress, Task, duration
@@ -27,6 +31,7 @@ from encode_once.classify.spec import ARGMAX, FitSpec
 from encode_once.classify.systems.comparison import compare_systems
 
 ROOT = Path(__file__).parents[3]
+LEFT_OUT = "combinations left out, as later ones differ from them in the decision rule only"
 FOREST = "[heads.forest]\ntrees = [4]\njobs = [1]\n"
 
 
@@ -240,6 +245,16 @@ options = { metric = "l2" }
         ('split = "tail:100"', DataError, "name either a head"),
         ('head = "linear"\nheads = ["linear"]', DataError, "name either a head"),
         ("heads = ", DataError, "is not a TOML file"),
+        ("variants = 3", DataError, "experiment.toml: variants is 3, which"),
+        ("variants = 0", DataError, "experiment.toml: variants is 0, which"),
+        ("[variants]\na = 3", DataError, "experiment.toml, variant a: variants is 3, which"),
+        ("options = 5", DataError, "experiment.toml: options is 5, which"),
+        ("[variants.a]\noptions = 3", DataError, "experiment.toml, variant a: options is 3, which"),
+        ("[variants.a]\nseeds = 'x'", DataError, "experiment.toml, variant a: seeds is 'x', which"),
+        ("[heads.linear]\nhead = 5", DataError, r"experiment.toml: \[heads.linear\]: head is 5, which"),
+        ("[heads.a]\nhead = ['knn']", DataError, r"experiment.toml: \[heads.a\]: head is \['knn'\], which"),
+        ("[heads.a]\nhead = 'knn'\nsets = 5", DataError, r"\[heads.a\]: sets is 5, which"),
+        ("[heads.knn]\nsets = [5]", DataError, r"\[heads.knn\]: sets is \[5\], which"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_reported_before_anything_is_fitted(
@@ -461,21 +476,133 @@ def test_variants_are_one_list_of_fits_and_a_run_has_one_decision_rule(filled, t
     )
     result = CliRunner().invoke(cli.main, ["experiment", "run", "e.toml", "--json"])
     lines = result.stderr.splitlines()
-    assert lines[0].startswith("1 fits are left out, as later ones differ from them in the decision")
+    assert lines[0] == f"{LEFT_OUT}: 1"
     assert [line.split()[0] for line in lines[1:3]] == ["1/2", "2/2"]
     rules = {run.spec.split: run.decision.spec for run in map(load_run, Path("runs/e").glob("[!.]*/"))}
     assert rules == {"stratified:0.1": DecisionSpec("macro"), "tail:100": DecisionSpec()}
     assert len(json.loads(result.stdout)) == 2
 
 
-def test_a_search_by_another_decision_rule_is_another_fit(monkeypatch, tmp_path):
-    specs, lines, fitted = [FitSpec(decision=rule) for rule in ("macro", "micro")], [], []
-    tasks = [Task([spec], trials=trials) for trials in (0, 2) for spec in (*specs, specs[1])]
-    monkeypatch.setattr(leaderboard, "run_all", lambda runner, tasks, log, jobs: fitted.extend(tasks) or [])
-    monkeypatch.setattr(leaderboard, "save", lambda folder, name, rows: None)
-    leaderboard.fit_all(TrialRunner(None, tmp_path), tasks, lines.append)
-    assert [(task.trials, task.specs[0]) for task in fitted] == [(0, specs[1]), (2, specs[0]), (2, specs[1])]
-    assert lines == ["1 fits are left out, as later ones differ from them in the decision rule only"]
+def rules_of(folder):
+    """Seed of the runs of a folder → the objective of their decision rules."""
+    runs = [load_run(path.parent) for path in folder.glob("*/run.json")]
+    return {run.spec.options.get("seed", 0): run.decision.spec.objective for run in runs}
+
+
+FIXED = "validation = 'tenth'\n"
+VARIANTS = """
+features = ["e/text"]
+split = "tail:100"
+[variants.x]
+objective = "macro"
+{x}
+[variants.y]
+objective = "micro"
+{y}
+"""
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "left_out", "rules", "fitted"),
+    [
+        # One fit stands for all seeds of both variants.
+        (f"{FIXED}seeds = 2", f"{FIXED}seeds = 3", 2, {0: "micro"}, 1),
+        (f"{FIXED}seeds = 3", f"{FIXED}seeds = 2", 2, {0: "micro"}, 1),
+        (f"{FIXED}seeds = [5]", FIXED, 0, {5: "macro", 0: "micro"}, 2),
+        # Here a seed draws the validation rows, so that each is fitted.
+        ("seeds = 1", "seeds = 2", 1, {0: "micro", 1: "micro"}, 2),
+        ("seeds = 2", "seeds = 1", 1, {0: "micro", 1: "macro"}, 2),
+        # A seed draws the eval rows of x, so that one fit does not stand for all.
+        (
+            f"{FIXED}redraw = true\nsplit = 'random:0.25'\nseeds = 2",
+            f"{FIXED}split = 'random:0.25'",
+            1,
+            {0: "micro", 1: "macro"},
+            2,
+        ),
+        # The store has one table, so that naming it is asking for the same run.
+        ("data = '{data}'", "", 1, {0: "micro"}, 1),
+    ],
+)
+def test_the_last_rule_of_a_run_is_that_of_all_variants(
+    filled, fits, tmp_path, x, y, left_out, rules, fitted
+):
+    """Each run is fitted once, whichever of the other seeds the variants have."""
+    store, path, lines = filled(), tmp_path / "r.toml", []
+    text = "head = 'knn'" + VARIANTS.format(x=x, y=y)
+    path.write_text(text.replace("{data}", store.tables()[0].source))
+    runner = TrialRunner(store, tmp_path / "runs")
+    experiments = load_experiments(path, ExperimentFile)
+    tasks = [task for experiment in experiments for task in experiment.tasks(runner, lines.append)]
+    rows = leaderboard.fit_all(runner, tasks, lines.append)
+    assert (len(fits), rules_of(runner.folder)) == (fitted, rules)
+    assert [line for line in lines if LEFT_OUT in line] == [f"{LEFT_OUT}: {left_out}"] * bool(left_out)
+    assert not any("(kept)" in line for line in lines)
+    for row in rows:
+        rule = load_run(row["run"]).decision.spec.objective
+        assert f"; thresholds maximise {rule};" in row["measured"]
+
+
+FORESTS = [
+    FitSpec("forest", ["e/text"], {"trees": 4, "jobs": 1}, split="tail:100", decision=rule)
+    for rule in ("macro", "micro")
+]
+CHOSEN_AGAIN = "runs that a later search also chose, by another decision rule, which they have: 1"
+
+
+def test_searches_of_other_rules_that_choose_the_same_say_which_rule_the_run_has(filled, fits, tmp_path):
+    runner, lines = TrialRunner(filled(), tmp_path / "runs"), []
+    tasks = [Task([spec], trials=1) for spec in FORESTS]
+    (row,) = leaderboard.fit_all(runner, [*tasks, tasks[1]], lines.append)
+    assert len(fits) == 1, "the first setting of both searches"
+    assert rules_of(runner.folder) == {0: "micro"}
+    assert "thresholds maximise micro" in row["measured"]
+    assert CHOSEN_AGAIN in lines
+    assert sum("trial 1/1" in line for line in lines) == 2, "the same search again is left out"
+
+
+def test_items_that_need_the_same_are_not_worked_on_at_once_and_keep_their_order(monkeypatch):
+    """With threads in place of processes: a message when work on an item begins, and one when it ends."""
+
+    def started(setup, jobs):
+        pipes = [Pipe() for _ in range(jobs)]
+        for _, theirs in pipes:
+            Thread(target=worked, args=(theirs,), daemon=True).start()
+        return {ours: Mock() for ours, _ in pipes}
+
+    def worked(pipe):
+        with suppress(EOFError):
+            while item := pipe.recv():
+                for message in (("begins", item), ("ends", item), None):
+                    pipe.send(message)
+                    time.sleep(0.01)
+
+    monkeypatch.setattr(processes, "_started", started)
+    items, needs = ["a1", "a2", "b", "a3", "c"], [{"a"}, {"a"}, set(), {"a", "c"}, {"c"}]
+    messages = [message for _, message in processes.in_processes(Mock(), items, 3, needs) if message]
+    for need in "ac":
+        of_need = [item for item, needed in zip(items, needs, strict=True) if need in needed]
+        if need == "c":  # it need not wait for what the earlier one still waits for
+            of_need.reverse()
+        expected = [(what, item) for item in of_need for what in ("begins", "ends")]
+        assert [message for message in messages if message[1] in of_need] == expected
+    assert sorted(item for what, item in messages if what == "ends") == sorted(items)
+
+
+@pytest.mark.slow
+def test_processes_fit_each_run_and_each_setting_of_searches_once(filled, tmp_path):
+    runner, lines = TrialRunner(filled(), tmp_path / "runs"), []
+    tasks = [Task([spec], trials=1) for spec in FORESTS]
+    tasks += [Task([replace(spec, head="knn", options={"seed": 1})]) for spec in FORESTS]
+    rows = leaderboard.fit_all(runner, tasks, lines.append, jobs=2)
+    assert rules_of(runner.folder) == {0: "micro", 1: "micro"}
+    assert all("thresholds maximise micro" in row["measured"] for row in rows)
+    assert lines[0] == f"{LEFT_OUT}: 1"
+    assert CHOSEN_AGAIN in lines
+    tried = [load_run(path.parent) for path in runner.folder.glob("search/*/run.json")]
+    assert [run.decision.spec.objective for run in tried] == ["micro"], (
+        "retuned, as the second search is last"
+    )
 
 
 def test_repeated_folds_are_drawn_again_for_all_heads(filled, run):
