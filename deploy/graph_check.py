@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from encode_once.cache import EncodeOnceError, Store, Table
+from encode_once.cache.names import FeatureName
 from encode_once.classify.arrays import BoolArray, Scores
 from encode_once.classify.data import features
 from encode_once.classify.data.tables import choose_table
@@ -22,6 +23,8 @@ from encode_once.deploy.predict_script import ExportedModel
 from encode_once.deploy.run_graph import Agreement, compare
 from encode_once.deploy.whole_graph import WholeGraph
 from encode_once.extract import encode
+from encode_once.extract.encoders.base import number_format
+from encode_once.extract.encoders.precision import LEAST_COSINE
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.hashing import read_file
 
@@ -73,8 +76,25 @@ def check_graph(run: Run, graph: WholeGraph, weights: Mapping[str, str], rows: i
     scores, labels = (np.concatenate(parts) for parts in zip(*outputs, strict=True))
     first = compared[:BATCH]
     together = model.session.run(["scores", "labels"], _together([feeds[row] for row in first]))
-    compare(run, expected[first], together[0], together[1], TOLERANCE)
-    return GraphCheck(compare(run, expected[compared], scores, labels, TOLERANCE), kind, remarks)
+    try:
+        compare(run, expected[first], together[0], together[1], TOLERANCE)
+        return GraphCheck(compare(run, expected[compared], scores, labels, TOLERANCE), kind, remarks)
+    except ExportError as error:
+        raise ExportError(f"{error}{_cause(run)}") from error
+
+
+def _cause(run: Run) -> str:
+    """The end of the message on other scores: the features that are not in float32, as the graph is."""
+    reduced = [
+        f"{FeatureName(encoder, output)} in {number_format(str(spec['precision']))}"
+        for encoder, specs in run.record.specs.items()
+        for output, spec in specs.items()
+        if number_format(str(spec.get("precision"))) in LEAST_COSINE
+    ]
+    if not reduced:
+        return ""
+    remedy = "extract --precision float32 into another --store, and fit on that"
+    return f": the graph computes in float32, and the run has {', '.join(reduced)}: {remedy}"
 
 
 def _same_tokens(graph: WholeGraph, feed: Mapping[str, Any], caption: str) -> bool:

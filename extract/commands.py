@@ -93,9 +93,9 @@ def _say_understood(reading: "Reading") -> None:
     "--precision",
     default="auto",
     show_default=True,
-    type=click.Choice(["auto", "float32", "float16", "bfloat16"]),
-    help="Precision of arithmetic. auto: that of the stored rows, else float16 on CUDA; on a CPU float32, "
-    "or bfloat16 for 500 inputs or more if that is faster and equal.",
+    type=click.Choice(["auto", "fast", "float32", "float16", "bfloat16"]),
+    help="Precision of arithmetic. auto: that of the store's features, else float16 on CUDA and float32 on "
+    "a CPU. fast: as auto, but for 500 inputs or more on a CPU bfloat16 if that is faster and equal.",
 )
 @click.option(
     "--min-cosine",

@@ -18,7 +18,7 @@ from encode_once.extract.batches import (
     encode_batch,
     encode_in_batches,
 )
-from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, Options, Tower, torch_threads
+from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, Options, Tower, number_format, torch_threads
 from encode_once.extract.encoders.precision import LEAST_COSINE
 from encode_once.extract.encoders.runtime import MIN_INPUTS
 from encode_once.extract.errors import InputError
@@ -43,14 +43,15 @@ def recorded_towers(
         WeightsError: the weights cannot be read.
     """
     first = next(iter(specs.values()))
-    options = Options(weights, str(first.get("precision", EXACT)), backend, regions=REGIONS in specs)
+    precision = number_format(str(first.get("precision", EXACT)))
+    options = Options(weights, precision, backend, regions=REGIONS in specs)
     towers, lacking = [], {*specs}
     for tower in encoders.towers(encoder, options):
         outputs = specs.keys() & tower.specs.keys()
         for output in outputs:
             tower.set_bit_depth(int(specs[output].get(BIT_DEPTH, FULL_DEPTH)))
             precision = str(specs[output].get("precision", EXACT))
-            if tower.casts and precision in (EXACT, *LEAST_COSINE):
+            if tower.casts and number_format(precision) in (EXACT, *LEAST_COSINE):
                 tower.set_precision(precision)
             if spec_key(tower.specs[output]) != spec_key(specs[output]):
                 raise SpecMismatchError(

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,8 +20,17 @@ from encode_once.cache.source_files import SourceFile
 from encode_once.cache.views import without_view
 from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
-from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, RANDOM, TRIAL, Modality, Options, Tower
-from encode_once.extract.encoders.precision import PrecisionRule
+from encode_once.extract.encoders.base import (
+    BIT_DEPTH,
+    EXACT,
+    RANDOM,
+    TRIAL,
+    Modality,
+    Options,
+    Tower,
+    number_format,
+)
+from encode_once.extract.encoders.precision import AUTOCAST, WEIGHTS, PrecisionRule
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -80,12 +89,12 @@ def encode(
         weights: encoder name → local file, or "random" for an untrained model, whose features are named
             ENCODER+random/OUTPUT.
         device: "auto", "cpu", "cuda", "cuda:1", …
-        precision: of computation; "auto" is the precision of the encoder's rows in the store, else float16 on
-            CUDA. On a CPU it is float32; with at least 500 inputs and without `shard`, bfloat16 if that is
-            faster in a short measurement and passes the comparison with float32.
+        precision: of computation; "auto" is the precision of the encoder's features in the store, else
+            float16 on CUDA and float32 on a CPU. "fast" is the same, but for at least 500 inputs on a CPU
+            bfloat16 if that is faster in a short measurement and passes the comparison with float32.
         min_cosine: the least cosine between vectors in reduced precision and in float32, on up to 64 inputs;
             by default .9999 for bfloat16 and .999 for float16. A new feature with less is an error, or with
-            "auto" float32.
+            "auto" and "fast" float32.
         backend: runs image networks on a CPU: "torch", "onnxruntime", or "auto", the faster of the two.
         compiled: whether to run image networks through torch.compile.
         batch_size: inputs per step of the model; the default depends on the encoder and the device.
@@ -119,19 +128,10 @@ def encode(
     """
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
-    device = device_name(device)
-    files = {without_view(split_regions(name)[0]): file for name, file in (weights or {}).items()}
-    regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
-    resolved = {requested: _resolve(requested, files) for requested in regions}
-    captions = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
-    precisions = _Precisions(store, device, precision, min_cosine, shard or Shard())
-    options = {
-        name: Options(file, precisions.of(name), backend, compiled, regions=regions[requested])
-        for requested, (name, file) in resolved.items()
-    }
-    jobs = _jobs(options, store, bit_depth, precisions)
-    precisions.set_rules(jobs, backend)
-    _check_captioners(captions, jobs)
+    device, shard = device_name(device), shard or Shard()
+    precisions = _Precisions(store, device, precision, min_cosine, shard)
+    how = Options(backend=backend, compiled=compiled)
+    jobs, captions = _requested_jobs(names, captions, weights or {}, how, bit_depth, precisions)
     random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
 
@@ -163,7 +163,6 @@ def encode(
     for table in report.tables:
         table.named_columns = columns.as_names() if columns else {}
         table.unknown_marks, table.uncertain = [*unknown], uncertain or ""
-    shard = shard or Shard()
     shares = [Share(table, shard) for table in report.tables]
     tables = [share.table for share in shares]
     for table in tables:
@@ -298,6 +297,32 @@ def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str
     report.failures += failed_inputs(encoding_pass, failed)
 
 
+def _requested_jobs(
+    names: Sequence[str],
+    captions: Sequence[str],
+    weights: Mapping[str, str],
+    how: Options,
+    bit_depth: int | None,
+    precisions: "_Precisions",
+) -> tuple[list[Job], list[str]]:
+    """The jobs of the encoders that are named, also by captions, and the kinds of captions in feature names.
+
+    how: the options that all encoders share.
+    """
+    files = {without_view(split_regions(name)[0]): file for name, file in weights.items()}
+    regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
+    resolved = {requested: _resolve(requested, files) for requested in regions}
+    kinds = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
+    options = {
+        name: replace(how, weights=file, precision=precisions.of(name), regions=regions[requested])
+        for requested, (name, file) in resolved.items()
+    }
+    jobs = _jobs(options, bit_depth, precisions)
+    precisions.set_rules(jobs, how.backend)
+    _check_captioners(kinds, jobs)
+    return jobs, kinds
+
+
 def _resolve(requested: str, weights: Mapping[str, str]) -> tuple[str, str | None]:
     """An encoder's name in feature names, and its weights: from `weights`, or from the requested name."""
     encoder = without_view(requested)
@@ -335,10 +360,9 @@ def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     return {name: has for job in jobs for name, has in job.has(keys).items()}
 
 
-def _jobs(
-    encoders: Mapping[str, Options], store: Store, bit_depth: int | None, precisions: "_Precisions"
-) -> list[Job]:
+def _jobs(encoders: Mapping[str, Options], bit_depth: int | None, precisions: "_Precisions") -> list[Job]:
     """A job for each tower of the encoders; that of captions is named without a view, and there once."""
+    store = precisions.store
     jobs: dict[tuple[str, ...], Job] = {}  # by features
     for name, options in encoders.items():
         for tower in _towers(name, options, store, bit_depth):
@@ -372,9 +396,12 @@ def _set_bit_depth(jobs: Sequence[Job], bit_depth: int | None, report: Report, w
 
 @dataclass(frozen=True)
 class _Precisions:
-    """The precision of each tower: the one requested, or with "auto" that of stored rows.
+    """The precision of each tower: the one requested, or with "auto" and "fast" that of the feature.
 
-    So a feature has only one. Shards of "auto" do not depend on the speed of their machines.
+    So a feature has only one. That of shards depends on neither their machines' speed nor their inputs.
+
+    Raises:
+        UsageError: shards are to choose it by speed.
     """
 
     store: Store
@@ -383,20 +410,31 @@ class _Precisions:
     least_cosine: float | None
     shard: Shard
 
+    def __post_init__(self) -> None:
+        if self.precision == "fast" and self.shard.count > 1:
+            raise UsageError(
+                "--precision fast: shards on other machines would differ; name float32 or bfloat16"
+            )
+
+    @property
+    def _open(self) -> bool:
+        return self.precision in ("auto", "fast")
+
     def of(self, encoder: str) -> str:
-        """That of an encoder whose tower has no rows."""
-        if self.precision != "auto":
+        """That of an encoder whose tower has no feature."""
+        if not self._open:
             return self.precision
         for name in self.store.features():
             if FeatureName.parse(name, OWN).encoder == encoder:
-                return self._recorded(name)
+                return number_format(self._recorded(name))
         return "float16" if self.device.startswith("cuda") else EXACT
 
     def own(self, encoder: str, tower: Tower) -> Tower:
-        """The tower, in the precision of its own rows."""
+        """The tower, in the precision of its own features; also if only their way was not requested."""
         names = {str(FeatureName(encoder, output)) for output in tower.specs} & {*self.store.features()}
-        if self.precision == "auto" and tower.casts and names:
-            tower.set_precision(self._recorded(min(names)))
+        recorded = self._recorded(min(names)) if names else EXACT
+        if names and tower.casts and (self._open or self.precision == number_format(recorded)):
+            tower.set_precision(recorded)
         return tower
 
     def _recorded(self, feature: str) -> str:
@@ -404,11 +442,13 @@ class _Precisions:
 
     def set_rules(self, jobs: Sequence[Job], backend: str) -> None:
         """Set what may follow from comparisons of each job's precision with float32."""
-        undecided = self.precision == "auto" and self.shard.count == 1
+        alone = self.shard.count == 1
         new = PrecisionRule(
             self.least_cosine,
-            "float32" if undecided else "error",
-            undecided=undecided and backend != "onnxruntime",
+            (WEIGHTS, AUTOCAST) if alone else (WEIGHTS,),
+            "float32" if self._open and alone else "error",
         )
+        if self._open and alone and backend != "onnxruntime":
+            new = replace(new, if_faster="used" if self.precision == "fast" else "reported")
         for job in jobs:
-            job.rule = PrecisionRule(self.least_cosine, "warning") if job.has_rows else new
+            job.rule = PrecisionRule.decided(self.least_cosine) if job.is_declared else new

@@ -116,9 +116,14 @@ class Job(TowerRunner):
         expected: int,
         examples: Examples | None = None,
     ) -> None:
-        """Load the tower, which may decide its precision, and so its spec, if the store has no rows."""
+        """Load the tower, which may decide its precision, and so its spec, if the store lacks it."""
         super().load(device, workers, batch_size, expected, examples)
         self._find_features()
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the store has a feature of the encoder with the tower's spec."""
+        return bool(self._features)
 
     @property
     def has_rows(self) -> bool:

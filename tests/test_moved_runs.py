@@ -10,6 +10,7 @@ import pytest
 
 from encode_once.cache import Store
 from encode_once.classify import load_run
+from encode_once.extract.encoders import precision
 from encode_once.extract.encoders.base import Tower
 from tests.classify.runs.reseal import reseal
 from tests.conftest import files_of, picture, vectors_file
@@ -138,13 +139,27 @@ def test_rows_without_captions_need_no_store(folder, run, tmp_path):
     assert scores() == expected
 
 
-def test_the_recorded_precision_is_used_without_the_store(folder, run, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "recorded"),
+    [
+        ((), "float32"),
+        (("--precision", "bfloat16", "--min-cosine", "0.5"), "bfloat16 weights"),
+    ],
+)
+def test_the_recorded_precision_is_used_without_the_store(
+    folder, run, tmp_path, monkeypatch, words, recorded
+):
     folder(60)
-    run("extract", "--encoder", TINY, "--weights", "random", "--precision", "bfloat16")
+    run("extract", "--encoder", TINY, "--weights", "random", *words)
     run("fit", "--head", "linear", "--features", POOLED, "--run", "run")
     shutil.rmtree("store")
-    run("predict", "run", "input/data/1.png")
-    assert Store("run/store").feature(POOLED).spec["precision"] == "bfloat16"
+    monkeypatch.setattr(precision, "MIN_INPUTS", 1)
+    monkeypatch.setattr(precision, "_speed", lambda *_: 2.0)
+    monkeypatch.setattr(precision, "least_cosine", lambda *_: 0.99 if words else 1.0)
+    result = run("predict", "run", "input/data/1.png")
+    assert "times as fast" not in result.stderr
+    assert ("it is used, as the feature is made with it" in result.stderr) == bool(words)
+    assert Store("run/store").feature(POOLED).spec["precision"] == recorded
 
 
 def test_weights_are_found_next_to_a_renamed_project_or_named_in_one_line(folder, run, tmp_path):

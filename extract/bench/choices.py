@@ -74,7 +74,7 @@ def _tower(name: str, options: Options, modality: Modality) -> Tower | None:
 def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[str, Any]:
     """`choices`: for each, inputs per processor second and the least cosine to float32 with torch.
 
-    `automatic` is the choice of `--precision auto --backend auto`. `over_float32` compares it with torch in
+    `automatic` is the choice of `--precision fast --backend auto`. `over_float32` compares it with torch in
     float32, `over_best` with the fastest choice whose cosine suffices, and `over_script` from file to vector
     with a script.
     """
@@ -95,7 +95,7 @@ def _compared(name: str, weights: str | None, inputs: Sequence[Input]) -> dict[s
     reduced = [lowered_copy(exact, REDUCED, way) for way in (WEIGHTS, AUTOCAST)]
     towers |= {lowered.provenance()["backend"]: lowered for lowered in reduced}
     automatic.expected = MIN_INPUTS
-    automatic, _ = loaded(automatic, "cpu", PrecisionRule(undecided=True), lambda: ready)
+    automatic, _ = loaded(automatic, "cpu", PrecisionRule(if_faster="used"), lambda: ready)
     timed = inputs[: max(TIMED, exact.cpu_batch)]
     runs: dict[str, Callable[[], Any]] = {
         choice: partial(_encode, candidate, ready[: len(timed)]) for choice, candidate in towers.items()

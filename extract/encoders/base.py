@@ -27,6 +27,9 @@ TRIAL = "+random"  # behind the name of an encoder with such weights, so that th
 SEED = 0
 BIT_DEPTH = "bit_depth"  # in specs, unless it is that of the format
 EXACT = "float32"  # the precision that others are compared with
+CAST = (
+    " weights"  # behind the precision in a spec: the weights have it; without, they are in float32 (autocast)
+)
 CHARACTERS = 32  # per token; words of text have 4 to 5, so that no text's first tokens take more on average
 
 
@@ -35,7 +38,7 @@ class Options:
     """Options of an encoder."""
 
     weights: str | None = None  # a local file, `RANDOM`, or None for the published weights
-    precision: str = EXACT  # of computation: float32, float16 or bfloat16
+    precision: str = EXACT  # of computation, as specs say it
     backend: str = "auto"  # of image networks on a CPU: "auto", "torch" or "onnxruntime"
     compiled: bool = False  # whether image networks run through torch.compile
     regions: bool = False  # whether image networks also return vectors of an image's regions
@@ -69,12 +72,16 @@ class Tower(ABC):
         # output → everything that determines its values
         self.specs: dict[str, Spec] = {o: {"modality": self.modality, **spec} for o, spec in specs.items()}
         self.device = "cpu"
-        self.precision = str(next(iter(self.specs.values()), {}).get("precision", EXACT))  # of computation
-        self.is_cast = False
+        self._follow(str(next(iter(self.specs.values()), {}).get("precision", EXACT)))
+        self.is_cast = False  # whether the weights of `model` are in the precision
+
+    def _follow(self, precision: str) -> None:
+        self.precision = number_format(precision)  # of computation
+        self.casts_weights = precision.endswith(CAST)
 
     def set_precision(self, precision: str) -> None:
-        """Compute in that precision, which is part of what decides the values."""
-        self.precision = precision
+        """Compute in that precision, as specs say it: it is part of what decides the values."""
+        self._follow(precision)
         self.specs = {output: {**spec, "precision": precision} for output, spec in self.specs.items()}
 
     def cast(self) -> None:
@@ -137,6 +144,15 @@ class Tower(ABC):
         if self.cosine is not None:
             versions["cosine to float32"] = f"{self.cosine:.6f}"
         return versions
+
+
+def number_format(precision: str) -> str:
+    """The format of numbers in a spec's precision, which also says whether the weights have it.
+
+    >>> number_format("bfloat16 weights")
+    'bfloat16'
+    """
+    return precision.removesuffix(CAST)
 
 
 def beginning(caption: str, tokens: int) -> str:

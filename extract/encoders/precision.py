@@ -1,8 +1,9 @@
 """Compute in float16 or bfloat16, where the vectors agree with those in float32.
 
 A CPU with AVX512-BF16 or AMX is fast with weights in bfloat16, and slow with autocast, which converts them in
-every call. Which precision pays is measured on the first use of an encoder on a machine. The results are kept
-next to the exported networks.
+every call. The two give other vectors, so that the spec says which it is: "bfloat16 weights", or "bfloat16"
+for autocast. Which precision pays is measured on the first use of an encoder on a machine. The results are
+kept next to the exported networks.
 """
 
 import json
@@ -22,7 +23,7 @@ from encode_once.cache import content_key
 from encode_once.cache.doctor.machine import processor_name
 from encode_once.cache.errors import brief
 from encode_once.cache.format.atomic import replacing
-from encode_once.extract.encoders.base import EXACT, Tower, torch_threads
+from encode_once.extract.encoders.base import CAST, EXACT, Tower, torch_threads
 from encode_once.extract.encoders.runtime import MIN_INPUTS, exports_folder
 from encode_once.extract.errors import WeightsError
 
@@ -40,21 +41,28 @@ class PrecisionRule:
     """What decides the precision of a tower.
 
     least_cosine: to float32, of any example; by default that of LEAST_COSINE.
-    on_failure: what follows if no way to compute in the precision reaches it. Stored rows in that precision
-        leave only the warning.
-    undecided: whether a tower in float32 may change to bfloat16 if that is faster.
+    ways: to compute in reduced precision, the first that reaches it is used. Empty: that of the tower's spec.
+    on_failure: what follows if none reaches it. A precision that is decided leaves only the warning.
+    if_faster: what follows if a tower in float32 would be faster in bfloat16, and equal.
     """
 
     least_cosine: float | None = None
+    ways: tuple[str, ...] = (WEIGHTS, AUTOCAST)
     on_failure: Literal["error", "float32", "warning"] = "error"
-    undecided: bool = False
+    if_faster: Literal["ignored", "reported", "used"] = "ignored"
+
+    @classmethod
+    def decided(cls, least_cosine: float | None) -> "PrecisionRule":
+        """That of a tower whose precision and way may not change, as its features are declared with them."""
+        return cls(least_cosine, (), "warning")
 
 
 @dataclass(frozen=True)
 class PrecisionTrial:
     """How a tower computes in reduced precision, compared with float32."""
 
-    cosine: float | None  # the least of any example and output; None without examples that can be read
+    compared: int  # examples; 0 without any that can be read, or where the speed does not suffice
+    cosine: float | None  # the least of any example and output; None if none is compared
     speed: float | None  # as many times as fast; None on a GPU, where it is not measured
 
 
@@ -70,7 +78,7 @@ def loaded(
 
     Args:
         rule: what decides the precision.
-        examples: for comparisons. None if there are none yet: then nothing is compared.
+        examples: for comparisons. None if there are none: then nothing is compared, and the spec decides.
         workers: threads.
         names: of the features, for notes; by default those of the outputs.
 
@@ -82,7 +90,7 @@ def loaded(
     rule, names = rule or PrecisionRule(), names or ", ".join(tower.specs)
     if tower.precision in LEAST_COSINE and tower.compares:
         return _reduced(tower, examples, rule, workers, names)
-    measures = rule.undecided and tower.precision == EXACT and tower.device == "cpu"
+    measures = rule.if_faster != "ignored" and tower.precision == EXACT and tower.device == "cpu"
     if measures and tower.casts and tower.expected >= MIN_INPUTS and examples:
         return _fastest(tower, examples, rule, workers, names)
     return tower, []
@@ -93,20 +101,20 @@ def _reduced(
 ) -> tuple[Tower, list[str]]:
     precision = tower.precision
     floor = LEAST_COSINE[precision] if rule.least_cosine is None else rule.least_cosine
-    ways = [WEIGHTS, AUTOCAST] if tower.casts else [AUTOCAST]
+    of_spec = WEIGHTS if tower.casts_weights else AUTOCAST
     if examples is None:
-        return lowered_copy(tower, precision, ways[0]), []
+        return lowered_copy(tower, precision, of_spec), []
     best = -1.0, tower
-    for way in ways:
+    for way in (rule.ways or (of_spec,)) if tower.casts else (AUTOCAST,):
         lowered = lowered_copy(tower, precision, way)
         trial = _trial(tower, lowered, way, examples, workers)
         lowered.cosine = trial.cosine
         if trial.cosine is None or trial.cosine >= floor:
-            return lowered, _slowness(name, precision, trial)
+            return lowered, _slowness(name, precision, trial, rule)
         best = max(best, (trial.cosine, lowered), key=lambda pair: pair[0])
     differs = f"{name}: {precision} has a cosine of {best[0]:.5f} to float32, less than {floor:g}"
     if rule.on_failure == "warning":
-        return best[1], [f"{differs}; as the stored rows have it, it is used"]
+        return best[1], [f"{differs}; it is used, as the feature is made with it"]
     if rule.on_failure == "float32":
         return lowered_copy(tower, EXACT, ""), [f"{differs}: float32 is used"]
     raise WeightsError(f"{differs}: use --precision float32, or allow it with --min-cosine")
@@ -115,35 +123,40 @@ def _reduced(
 def _fastest(
     tower: Tower, examples: Examples, rule: PrecisionRule, workers: int, name: str
 ) -> tuple[Tower, list[str]]:
-    """The tower in float32, or in bfloat16 if that is faster and gives equal vectors."""
+    """The tower in float32, or in bfloat16 if that is faster and equal, and the rule lets it be used."""
     precision = "bfloat16"
     lowered = lowered_copy(tower, precision, WEIGHTS)
     try:
         trial = _trial(tower, lowered, WEIGHTS, examples, workers, least_speed=GAIN)
     except Exception as error:  # an operator that has no such form
+        if rule.if_faster == "reported":
+            return tower, []
         return tower, [f"{name}: float32 is used, as it does not run in {precision} ({brief(error)})"]
     floor = LEAST_COSINE[precision] if rule.least_cosine is None else rule.least_cosine
     if trial.speed is None or trial.cosine is None or trial.speed < GAIN:
         return tower, []
+    if rule.if_faster == "reported":
+        faster = f"{name}: {precision} would be {trial.speed:.1f} times as fast as float32 here"
+        return tower, [f"{faster}: --precision fast uses it"] if trial.cosine >= floor else []
     faster = f"{name}: {precision} is {trial.speed:.1f} times as fast as float32 here"
     if trial.cosine < floor:
         cosine = f"its vectors have a cosine of {trial.cosine:.5f} to float32, less than {floor:g}"
         return tower, [f"{faster}, but {cosine}: float32 is used"]
     lowered.cosine = trial.cosine
-    return lowered, [f"{faster} (cosine {trial.cosine:.5f}) and is used; --precision float32 avoids it"]
+    return lowered, [f"{faster} (cosine {trial.cosine:.5f}) and is used"]
 
 
-def _slowness(name: str, precision: str, trial: PrecisionTrial) -> list[str]:
+def _slowness(name: str, precision: str, trial: PrecisionTrial, rule: PrecisionRule) -> list[str]:
     if trial.speed is None or trial.speed * GAIN >= 1:
         return []
     slower = f"{precision} is {1 / trial.speed:.1f} times slower than float32 on this CPU"
-    return [f"{name}: {slower}: use --precision float32"]
+    return [f"{name}: {slower}{'' if rule.on_failure == 'warning' else ': use --precision float32'}"]
 
 
 def lowered_copy(tower: Tower, precision: str, way: str) -> Tower:
     """A copy of a loaded tower that computes in that precision; the tower does not change."""
     lowered = copy(tower)
-    lowered.set_precision(precision)
+    lowered.set_precision(precision + CAST if way == WEIGHTS else precision)
     if way == WEIGHTS:
         lowered.cast()
     return lowered
@@ -154,7 +167,7 @@ def _trial(
 ) -> PrecisionTrial:
     """Compare a tower in reduced precision with float32, unless the result is kept from before.
 
-    The cosine is 0 where the speed does not reach the least one, which is known first.
+    Nothing is compared where the speed does not reach the least one.
     """
     import torch
 
@@ -166,10 +179,12 @@ def _trial(
         return PrecisionTrial(**json.loads(path.read_text()))
     exact, ready = lowered_copy(tower, EXACT, ""), examples()
     if not ready:
-        return PrecisionTrial(None, None)
+        return PrecisionTrial(0, None, None)
     speed = _speed(exact, lowered, ready[: tower.cpu_batch]) if tower.device == "cpu" else None
-    fast_enough = speed is None or speed >= least_speed
-    trial = PrecisionTrial(least_cosine(exact, lowered, ready, workers) if fast_enough else 0.0, speed)
+    if speed is None or speed >= least_speed:
+        trial = PrecisionTrial(len(ready), least_cosine(exact, lowered, ready, workers), speed)
+    else:
+        trial = PrecisionTrial(0, None, speed)
     if len(ready) >= EXAMPLES:
         with suppress(OSError), replacing(path) as temporary:  # the disk may be full or read-only
             temporary.write_text(json.dumps(asdict(trial)))

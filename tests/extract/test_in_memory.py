@@ -81,4 +81,6 @@ def test_the_recorded_precision_bit_depth_and_regions_are_those_of_the_towers(ru
     assert tower.bit_depth == 12
     (tower,) = recorded_towers(ENCODER, {"pooled": {**spec, "precision": "bfloat16"}}, None)
     assert tower.options.precision == "bfloat16"
+    (tower,) = recorded_towers(ENCODER, {"pooled": {**spec, "precision": "bfloat16 weights"}}, None)
+    assert (tower.precision, tower.casts_weights) == ("bfloat16", True)
     assert REGIONS.partition("/")[2] not in tower.specs

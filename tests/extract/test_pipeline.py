@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from encode_once.cache import DataError, Shard, SpecMismatchError, Store, content_key
+from encode_once.cache import DataError, Shard, SpecMismatchError, Store, UsageError, content_key
 from encode_once.cache.export import export, select
 from encode_once.classify.data.features import choose, trials
 from encode_once.extract import batches, encode, pipeline, workers
@@ -240,24 +240,47 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
     encode(root, [ARCH], store, weights={ARCH: "random"}, precision="bfloat16")
     picture(50).save(root / "data" / "0.png")
     assert counts(encode(root, [ARCH], store, weights={ARCH: "random"}), f"{TRIAL}/image") == (1, 1, 0)
-    with pytest.raises(SpecMismatchError, match="precision: stored bfloat16, asked for float32"):
+    with pytest.raises(SpecMismatchError, match="precision: stored bfloat16 weights, asked for float32"):
         encode(root, [ARCH], store, weights={ARCH: "random"}, precision="float32")
 
 
-def test_auto_decides_the_precision_of_new_features_only(folder, tmp_path, monkeypatch):
+def test_rows_keep_the_way_in_which_their_precision_is_computed(folder, tmp_path, monkeypatch):
+    root, store = folder(2), Store(tmp_path / "store")
+    monkeypatch.setattr(precision, "least_cosine", lambda _, lowered, *rest: 0.99 if lowered.is_cast else 1.0)
+    options = {"weights": {ARCH: "random"}, "precision": "bfloat16"}
+    encode(root, [ARCH], store, **options)
+    specs = [store.feature(name).spec for name in store.features()]
+    assert [spec["precision"] for spec in specs] == ["bfloat16", "bfloat16"]  # autocast
+    picture(50).save(root / "data" / "0.png")
+    report = encode(root, [ARCH], store, **options, min_cosine=0.9)  # which the weights reach, too
+    assert counts(report, f"{TRIAL}/image") == (1, 1, 0)
+    assert store.feature(f"{TRIAL}/image").record.provenance["backend"] == "torch, autocast to bfloat16"
+    other = Store(tmp_path / "other")
+    encode(root, [ARCH], other, **options, min_cosine=0.9)
+    feature = other.feature(f"{TRIAL}/image")
+    assert feature.spec["precision"] == "bfloat16 weights"
+    assert feature.key != store.feature(feature.name).key
+
+
+def test_shards_do_not_choose_by_speed(folder, tmp_path):
+    with pytest.raises(UsageError, match="--precision fast: shards on other machines would differ"):
+        encode(folder(2), [LITE0], tmp_path / "store", precision="fast", shard=Shard(0, 2))
+
+
+def test_fast_decides_the_precision_of_new_features_only(folder, tmp_path, monkeypatch):
     root, weights = folder(4), {ARCH: "random"}
     encode(root, [ARCH], tmp_path / "exact", weights=weights)
     monkeypatch.setattr(precision, "MIN_INPUTS", 1)
     monkeypatch.setattr(precision, "_speed", lambda exact, *_: 2.0 if "text" in exact.specs else 1.0)
-    again = encode(root, [ARCH], tmp_path / "exact", weights=weights)
+    again = encode(root, [ARCH], tmp_path / "exact", weights=weights, precision="fast")
     assert counts(again, f"{TRIAL}/text") == (0, 4, 0)
     logged = []
     new = Store(tmp_path / "new")
-    report = encode(root, [ARCH], new, weights=weights, min_cosine=0.99, log=logged.append)
+    report = encode(root, [ARCH], new, weights=weights, min_cosine=0.99, precision="fast", log=logged.append)
     assert logged == [line for line in report.warnings if "bfloat16" in line]
     assert f"{TRIAL}/text: bfloat16 is 2.0 times as fast" in logged[0]
     specs = {name: new.feature(name).spec["precision"] for name in new.features()}
-    assert specs == {f"{TRIAL}/image": "float32", f"{TRIAL}/text": "bfloat16"}
+    assert specs == {f"{TRIAL}/image": "float32", f"{TRIAL}/text": "bfloat16 weights"}
     provenance = new.feature(f"{TRIAL}/text").record.provenance
     assert provenance["backend"] == "torch, weights in bfloat16"
     assert 0.99 <= float(provenance["cosine to float32"]) < 1

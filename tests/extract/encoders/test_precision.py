@@ -11,7 +11,8 @@ from encode_once.extract.encoders.precision import AUTOCAST, WEIGHTS, PrecisionR
 from encode_once.extract.errors import WeightsError
 
 READY = list(np.random.default_rng(0).normal(size=(precision.EXAMPLES, 16)).astype(np.float32))
-AUTO = PrecisionRule(on_failure="float32", undecided=True)
+FAST = PrecisionRule(on_failure="float32", if_faster="used")
+WEIGHTS_SPEC = "bfloat16 weights"
 
 
 class LinearTower(Tower):
@@ -75,6 +76,7 @@ def test_weights_in_that_precision_are_used_and_the_cosine_is_recorded(name):
     expected, vectors = exact.encode(READY)["pooled"], lowered.encode(READY)["pooled"]
     least = min(1 - cosine_distance(a, b) for a, b in zip(expected, vectors, strict=True))
     assert precision.LEAST_COSINE[name] <= least < 1
+    assert lowered.specs["pooled"]["precision"] == f"{name} weights"
     assert lowered.provenance()["backend"] == f"torch, weights in {name}"
     assert lowered.provenance()["cosine to float32"] == f"{least:.6f}"
 
@@ -92,6 +94,7 @@ def test_autocast_is_used_where_only_that_agrees(monkeypatch):
     set_cosines(monkeypatch, weights=0.99, autocast=0.99995)
     lowered, _ = load(tower())
     assert lowered.model.weight.dtype == torch.float32
+    assert lowered.specs["pooled"]["precision"] == "bfloat16"
     assert lowered.provenance()["backend"] == "torch, autocast to bfloat16"
     with lowered.arithmetic():
         assert lowered.model(torch.zeros(1, 16)).dtype == torch.bfloat16
@@ -105,12 +108,33 @@ def test_other_vectors_are_an_error_unless_the_least_cosine_is_lower(monkeypatch
     assert way_of(load(tower(), PrecisionRule(least_cosine=0.99))[0]) == WEIGHTS
 
 
-def test_stored_rows_in_that_precision_leave_a_warning(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "way", "cosine"), [("bfloat16", AUTOCAST, "0.99920"), (WEIGHTS_SPEC, WEIGHTS, "0.99760")]
+)
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_declared_precision_keeps_its_way_and_leaves_a_warning(monkeypatch, name, way, cosine, compared):
     set_cosines(monkeypatch, weights=0.9976, autocast=0.9992)
-    lowered, notes = load(tower(), PrecisionRule(on_failure="warning"))
-    assert lowered.specs["pooled"]["precision"] == "bfloat16"
-    assert way_of(lowered) == AUTOCAST
-    assert "0.99920" in notes[0]
+    examples = (lambda: READY) if compared else None
+    lowered, notes = loaded(tower(name), "cpu", PrecisionRule.decided(None), examples)
+    assert (lowered.precision, lowered.specs["pooled"]["precision"]) == ("bfloat16", name)
+    assert way_of(lowered) == way
+    assert [cosine in note for note in notes] == [True] * compared
+
+
+def test_a_way_that_the_rule_leaves_out_is_not_used(monkeypatch):
+    set_cosines(monkeypatch, weights=0.99, autocast=0.99995)
+    with pytest.raises(WeightsError, match=r"cosine of 0\.99000"):
+        load(tower(), PrecisionRule(ways=(WEIGHTS,)))
+
+
+def test_a_faster_precision_is_reported_and_not_used_unless_it_is_asked_for(monkeypatch):
+    rule = PrecisionRule(if_faster="reported")
+    exact, notes = load(tower(EXACT), rule)
+    assert exact.specs["pooled"]["precision"] == EXACT
+    line = "pooled: bfloat16 would be 2.0 times as fast as float32 here: --precision fast uses it"
+    assert notes == [line]
+    set_cosines(monkeypatch, weights=0.9998)
+    assert load(LinearTower({"pooled": {"precision": EXACT}}), rule, READY[:9])[1] == []
 
 
 def test_an_automatic_choice_that_fails_is_float32_and_reported(monkeypatch):
@@ -138,23 +162,24 @@ def test_a_slower_precision_is_reported(speeds, speed, factor):
 @pytest.mark.parametrize(
     ("speed", "cosine_to_float32", "expected", "rule", "precision_used"),
     [
-        (2.0, 1.0, precision.MIN_INPUTS, AUTO, "bfloat16"),
-        (1.0, 1.0, precision.MIN_INPUTS, AUTO, EXACT),
-        (2.0, 0.9998, precision.MIN_INPUTS, AUTO, EXACT),
-        (2.0, 1.0, precision.MIN_INPUTS - 1, AUTO, EXACT),
+        (2.0, 1.0, precision.MIN_INPUTS, FAST, "bfloat16"),
+        (1.0, 1.0, precision.MIN_INPUTS, FAST, EXACT),
+        (2.0, 0.9998, precision.MIN_INPUTS, FAST, EXACT),
+        (2.0, 1.0, precision.MIN_INPUTS - 1, FAST, EXACT),
         (2.0, 1.0, precision.MIN_INPUTS, PrecisionRule(), EXACT),
     ],
 )
-def test_auto_takes_bfloat16_if_it_is_faster_and_equal_and_there_are_many_inputs(
+def test_fast_takes_bfloat16_if_it_is_faster_and_equal_and_there_are_many_inputs(
     monkeypatch, speeds, speed, cosine_to_float32, expected, rule, precision_used
 ):
     speeds["weights"] = speed
     set_cosines(monkeypatch, weights=cosine_to_float32)
     chosen, notes = load(tower(EXACT, expected), rule)
-    assert chosen.precision == chosen.specs["pooled"]["precision"] == precision_used
+    assert chosen.precision == precision_used
+    assert chosen.specs["pooled"]["precision"] == (EXACT if precision_used == EXACT else WEIGHTS_SPEC)
     refused = precision_used == EXACT and cosine_to_float32 < 1
     assert bool(notes) == (precision_used != EXACT or refused)
-    assert all("float32 is used" in note if refused else "--precision float32" in note for note in notes)
+    assert all("float32 is used" in note if refused else "and is used" in note for note in notes)
 
 
 def test_results_are_kept_and_measured_again_if_they_are_damaged(kept):
@@ -175,9 +200,9 @@ def test_results_on_few_inputs_are_not_kept(kept):
 
 @pytest.mark.parametrize("examples", [None, list])
 def test_without_inputs_nothing_is_compared(examples):
-    lowered, notes = loaded(tower(), "cpu", None, examples)
+    lowered, notes = loaded(tower(WEIGHTS_SPEC), "cpu", None, examples)
     assert (way_of(lowered), lowered.cosine, notes) == (WEIGHTS, None, [])
-    assert loaded(tower(EXACT), "cpu", AUTO, examples)[0].precision == EXACT
+    assert loaded(tower(EXACT), "cpu", FAST, examples)[0].precision == EXACT
 
 
 def test_a_tower_that_is_loaded_again_is_in_float32_first():
