@@ -130,8 +130,8 @@ def encode(
     workers = workers or os.cpu_count() or 1
     device, shard = device_name(device), shard or Shard()
     precisions = _Precisions(store, device, precision, min_cosine, shard)
-    how = Options(backend=backend, compiled=compiled)
-    jobs, captions = _requested_jobs(names, captions, weights or {}, how, bit_depth, precisions)
+    common = Options(backend=backend, compiled=compiled)
+    jobs, captions = _requested_jobs(names, captions, weights or {}, common, bit_depth, precisions)
     random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
 
@@ -301,24 +301,24 @@ def _requested_jobs(
     names: Sequence[str],
     captions: Sequence[str],
     weights: Mapping[str, str],
-    how: Options,
+    common: Options,
     bit_depth: int | None,
     precisions: "_Precisions",
 ) -> tuple[list[Job], list[str]]:
     """The jobs of the encoders that are named, also by captions, and the kinds of captions in feature names.
 
-    how: the options that all encoders share.
+    common: the options that all encoders share.
     """
     files = {without_view(split_regions(name)[0]): file for name, file in weights.items()}
     regions = encoders.requested([*names, *filter(None, map(captioner, captions))])
     resolved = {requested: _resolve(requested, files) for requested in regions}
     kinds = [kind if kind == OWN else _renamed(kind, resolved) for kind in dict.fromkeys(captions)]
     options = {
-        name: replace(how, weights=file, precision=precisions.of(name), regions=regions[requested])
+        name: replace(common, weights=file, precision=precisions.of(name), regions=regions[requested])
         for requested, (name, file) in resolved.items()
     }
     jobs = _jobs(options, bit_depth, precisions)
-    precisions.set_rules(jobs, how.backend)
+    precisions.set_rules(jobs, common.backend)
     _check_captioners(kinds, jobs)
     return jobs, kinds
 

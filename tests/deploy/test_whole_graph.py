@@ -251,6 +251,15 @@ def test_rows_whose_image_cannot_be_decoded_are_left_out_and_counted(fitted, run
     assert json.loads(result.stdout)["rows"] == 58
 
 
+def test_a_run_on_reduced_precision_is_refused_with_the_cause_and_the_remedy(run, folder):
+    folder(60)
+    run(*extraction([VIT]), "--precision", "bfloat16", "--min-cosine", "0.5")
+    run(*fitting("linear", [f"{VIT}+random/pooled"]))
+    line = run("export", "run", "--with-encoder", status=1).output
+    assert f"computes in float32, and the run has {VIT}+random/pooled in bfloat16: " in line
+    assert "extract --precision float32" in line
+
+
 def test_a_graph_that_gives_other_scores_is_not_written(fitted, monkeypatch):
     run = fitted([VIT], [f"{VIT}+random/pooled"])
     run("export", "run", "--folder", "model")
