@@ -28,8 +28,8 @@ from encode_once.extract.encoders.runtime import MIN_INPUTS, exports_folder
 from encode_once.extract.errors import WeightsError
 
 EXAMPLES = 64  # inputs on which the vectors are compared
-# Cosines of .9999 and .999 are distances of 1.4 and 4.5 % of a vector's length. Below .9999 is what `store verify
-# --recompute` tolerates (2 %); rounding to the store's float16 costs .024 %, measured on normal vectors.
+# A cosine of .9999 is a distance of 1.4 % of the vector's length, and .999 of 4.5 %. `verify --recompute`
+# tolerates 2 %; rounding to float16 in the store costs .024 %, measured on normal vectors.
 LEAST_COSINE = {"bfloat16": 0.9999, "float16": 0.999}
 GAIN = 1.05  # as many times as fast as float32 bfloat16 must be to be chosen
 WEIGHTS, AUTOCAST = "weights", "autocast"
