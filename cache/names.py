@@ -81,3 +81,13 @@ def split_regions(requested: str) -> tuple[str, bool]:
     """An encoder from a value of `extract --encoder`, and whether its regions are requested too."""
     encoder = requested.removesuffix(f"/{REGIONS}")
     return encoder, encoder != requested
+
+
+def without_output(requested: str) -> str:
+    """The encoder, without its view, of a value of `extract --encoder`: what weights belong to.
+
+    Examples:
+        >>> without_output("clip-vit-l@whole/regions")
+        'clip-vit-l'
+    """
+    return without_view(split_regions(requested)[0])

@@ -5,7 +5,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -111,6 +111,24 @@ def warn(messages: Sequence[str]) -> None:
 def say_next(*words: str) -> None:
     """Print the command that is useful next."""
     say(f"next: {program()} {shlex.join(words)}")
+
+
+def passed_words(without: Collection[str], named: Collection[str] = ()) -> list[str]:
+    """The options of this command as the user passed them, as words of the same command.
+
+    without: parameters that are left out. named: those that are there also if they have their defaults.
+    """
+    context = click.get_current_context()
+    words = []
+    for param in context.command.params:
+        name, option = str(param.name), param.opts[0]
+        is_passed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if name in without or not (is_passed or name in named):
+            continue
+        values = context.params[name] if param.multiple else [context.params[name]]
+        for value in values:
+            words += [option] if getattr(param, "is_flag", False) else [option, str(value)]
+    return words
 
 
 def program() -> str:

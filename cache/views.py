@@ -51,12 +51,12 @@ class View:
             'whole-320-flip'
         """
         words = re.findall(rf"{WORD}(?=-|$)|[^-]+", text)
-        squares, sizes, flips = [], [], []
+        squares, sizes, flips = [], list[str](), []
         for word in words:
             if word in SQUARES or word == CROP:
                 squares.append(word)
             elif word.isdecimal():
-                sizes.append(int(word))
+                sizes.append(word)
             elif word == FLIP:
                 flips.append(word)
             else:
@@ -66,9 +66,9 @@ class View:
                 f"view {text!r}: name one of {', '.join([CROP, *SQUARES])}, a size and {FLIP}, each at most "
                 "once, joined by -, as whole-320-flip"
             )
-        if sizes and not LEAST <= sizes[0] <= MOST:
+        if sizes and not (len(sizes[0]) <= len(str(MOST)) and LEAST <= int(sizes[0]) <= MOST):
             raise UsageError(f"view {text!r}: the size is {sizes[0]} pixels; use {LEAST} to {MOST:,}")
-        return cls("".join(squares).removeprefix(CROP), sizes[0] if sizes else None, bool(flips))
+        return cls("".join(squares).removeprefix(CROP), int(sizes[0]) if sizes else None, bool(flips))
 
     def __str__(self) -> str:
         return "-".join(filter(None, [self.square, str(self.size or ""), FLIP if self.flip else ""]))

@@ -21,7 +21,18 @@ from encode_once.extract.in_memory import recorded_towers
 from encode_once.extract.trust import Trust, approve
 
 Weights = Mapping[str, str] | str | os.PathLike[str] | None
-OF_RUN = {"data", "names", "store", "weights", "device", "captions", "bit_depth", "select", "keep_tables"}
+OF_RUN = {
+    "data",
+    "names",
+    "store",
+    "weights",
+    "device",
+    "captions",
+    "features",
+    "bit_depth",
+    "select",
+    "keep_tables",
+}
 INPUTS = [name for name in signature(encode).parameters if name not in OF_RUN]  # that a user may pass
 
 
@@ -101,6 +112,7 @@ class Encoding:
                 weights=weights,
                 device=self.device,
                 captions=record.captions,
+                features=record.made,
                 bit_depth=record.bit_depth,
                 select=select,
                 **{

@@ -13,6 +13,7 @@ from encode_once.cache.options import (
     device_option,
     is_quiet,
     json_option,
+    passed_words,
     print_json,
     print_result,
     say,
@@ -26,9 +27,7 @@ from encode_once.cache.views import views_text
 from encode_once.extract.options import (
     EncoderName,
     backend_option,
-    column_words,
     input_options,
-    mark_words,
     shard,
     views_option,
     weights_by_encoder,
@@ -181,27 +180,11 @@ def extract(
         return
     if dry_run:
         _print_understood(data, as_json=as_json, label_sets=options["label_sets"], **inputs)
-        passed = {
-            "--images": inputs["images"],
-            "--label-separator": [inputs["label_separator"]],
-            "--classes": [",".join(inputs["classes"])],
-            "--label-set": options["label_sets"],
-            "--corrections": [inputs["corrections"]],
-        }
-        words = [
-            *column_words(inputs["columns"].as_names()),
-            *mark_words(inputs["unknown"], inputs["uncertain"]),
-            *(
-                word
-                for option, values in passed.items()
-                for value in values
-                if value
-                for word in (option, value)
-            ),
-            *store_words(store),
-        ]
-        encoder = ",".join(encoders) or "efficientnet-lite0"
-        say_next("extract", "--encoder", encoder, "--data", data, *words)
+        encoder = [] if encoders else ["--encoder", "efficientnet-lite0"]
+        part = options["shard"]
+        words = ["--shard", f"{part.number or part.count}/{part.count}"] if part.count > 1 else []
+        passed = passed_words({"dry_run", "as_json", "shard"}, named={"data"})
+        say_next("extract", *encoder, *passed, *words)
         return
     encoders = with_views([name for names in encoders for name in names.split(",") if name], views, size)
     if not (encoders or options["label_sets"] or _are_about_labels(inputs)):

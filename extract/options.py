@@ -8,9 +8,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from encode_once.cache import UsageError
-from encode_once.cache.names import REGIONS, split_regions
+from encode_once.cache.names import REGIONS, split_regions, without_output
 from encode_once.cache.options import completions, grouped, say, warn
-from encode_once.cache.views import AT, LEAST, MOST, OWN_VIEW, View, split_view, with_view, without_view
+from encode_once.cache.views import AT, LEAST, MOST, OWN_VIEW, View, split_view, with_view
 
 if TYPE_CHECKING:
     from encode_once.cache import Shard
@@ -200,11 +200,11 @@ def with_views(encoders: Sequence[str], texts: Sequence[str], size: int | None) 
 def weights_by_encoder(encoders: Sequence[str], weights: Sequence[str]) -> dict[str, str]:
     """Encoder, without a view, → weights, from `ENCODER=FILE`, or from `FILE` if there is one encoder."""
     by_encoder = {}
-    encoders = [*dict.fromkeys(map(without_view, encoders))]
+    encoders = [*dict.fromkeys(map(without_output, encoders))]
     for text in weights:
         encoder, equals, file = text.rpartition("=")
-        if equals and without_view(encoder) in encoders:
-            by_encoder[without_view(encoder)] = file
+        if equals and without_output(encoder) in encoders:
+            by_encoder[without_output(encoder)] = file
         elif len(encoders) == 1:
             by_encoder[encoders[0]] = text
         else:

@@ -75,10 +75,15 @@ def test_fit_learns_the_chosen_set_and_the_run_keeps_to_it(extracted, tmp_path):
 
 def test_the_command_after_a_dry_run_has_the_options_that_were_passed(run, tmp_path):
     write(tmp_path / "train.csv", 0, 9)
-    passed = ["--data", "train.csv", "--id-column", "id", "--label-separator", ";", *SETS, "--store", "other"]
+    passed = ["--data", "train.csv", "--label-separator", ";", "--id-column", "id", *SETS, "--store", "other"]
     proposed = run("extract", "--dry-run", *passed).stderr.splitlines()[-1]
     encoder = ["--encoder", "efficientnet-lite0"]
     assert shlex.split(proposed) == ["next:", "encode-once", "extract", *encoder, *passed]
+    words = ["--encoder", "timm:test_vit,glove-50", "--view", "whole", "--size", "96", *passed[:2]]
+    words += ["--keep-text", "--skip-bad-rows", "--weights", "timm:test_vit=random", "--precision", "float32"]
+    words += ["--shard", "4/4"]
+    proposed = run("extract", *words, "--json", "--dry-run").stderr.splitlines()[-1]
+    assert shlex.split(proposed) == ["next:", "encode-once", "extract", *words]
 
 
 def test_a_set_that_is_not_there_is_refused_with_those_that_are(extracted):

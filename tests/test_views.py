@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,29 @@ from encode_once.cache import Store
 from encode_once.cache.views import View
 from encode_once.cli import main
 from encode_once.deploy.predictor import Predictor
+from encode_once.extract.options import weights_by_encoder
 from tests.conftest import picture, write_data
 
 NAME = "efficientnet-lite0@whole-64-flip"
+CLIP = "open_clip:ViT-S-32-alt"
+OWN = """
+from encode_once.extract.encoders.base import Tower
+
+class Mean(Tower):
+    modality = "image"
+
+    def __init__(self, options):
+        super().__init__({"mean": {"encoder": "mean"}})
+
+    def load(self, device):
+        pass
+
+    def prepare(self, image):
+        return image.resize((1, 1)).getpixel((0, 0))
+
+    def encode(self, batch):
+        return {"mean": batch}
+"""
 
 
 def invoke(*words, status=0):
@@ -58,6 +79,54 @@ def test_options_and_names_are_the_same_views():
         f"{NAME} is encoded as it is: it has a view"
         in invoke("extract", "--encoder", NAME, "--view", "pad").stderr
     )
+
+
+def test_all_commands_judge_a_name_alike(tmp_path, monkeypatch):
+    for name, message in (
+        ("minilm@whole", "minilm has no views"),
+        ("efficientnet-lite0@whol", "did you mean 'whole'?"),
+        ("efficientnet-lite@whole", "did you mean 'efficientnet-lite0'?"),
+    ):
+        for words in (
+            ["encoders", name],
+            [
+                "extract",
+                "--encoder",
+                name,
+            ],
+        ):
+            assert message in invoke(*words, status=2).stderr
+    monkeypatch.chdir(tmp_path)
+    write_data(Path("input"), 2)
+    Path("my.py").write_text(OWN, encoding="utf-8")
+    for encoder in ("my.py:Mean", "glove-50"):
+        result = invoke("extract", "--encoder", encoder, "--view", "whole")
+        assert f"{encoder} is encoded as it is: it has no views" in result.stderr
+    for name in ("net@64", "net@whole"):
+        Path(name).write_bytes(b"")
+        message = f"{name} is named like a view of net: rename it, as to {name}.onnx"
+        assert message in invoke("extract", "--encoder", f"onnx:{name}", status=2).stderr
+
+
+def test_weights_are_of_an_encoder_whatever_its_view_and_outputs():
+    names = ["timm:test_vit@whole/regions", "timm:test_efficientnet"]
+    by_encoder = {"timm:test_vit": "random", "timm:test_efficientnet": "b.pt"}
+    words = [f"{name}={file}" for name, file in by_encoder.items()]
+    assert weights_by_encoder(names, words) == by_encoder
+    assert weights_by_encoder(names, [f"{names[0]}=random", words[1]]) == by_encoder
+
+
+@pytest.mark.slow
+def test_a_run_on_a_view_and_captions_encodes_no_other_view(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_data(Path("input"), 24)
+    weights = ["--weights", "random"]
+    invoke("extract", "--encoder", CLIP, "--view", "whole-64", *weights)
+    features = [f"{CLIP}+random@whole-64/image", f"{CLIP}+random/text"]
+    chosen = [word for name in features for word in ("--features", name)]
+    invoke("fit", "--head", "linear", *chosen, "--run", "run")
+    invoke("predict", "run", "--data", "input", "--store", "other")
+    assert Store("other").features() == sorted(features)
 
 
 def test_a_run_encodes_new_pictures_in_its_view(example):

@@ -135,6 +135,11 @@ class RunRecord:
         )
 
     @property
+    def made(self) -> list[str]:
+        """The features in the store that encoders make for it, as `encode` takes them."""
+        return [f"{encoder}/{output}" for encoder, outputs in self.specs.items() for output in outputs]
+
+    @property
     def encoders(self) -> dict[str, EncoderRecord]:
         """Encoder, without its view, → what is recorded of it, for all encoders that the features need."""
         needed = dict.fromkeys(

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache.errors import unknown_name
+from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.cache.names import REGIONS, split_regions
 from encode_once.cache.views import AT, View, canonical, split_view, with_view, without_view
 from encode_once.extract.encoders import custom
@@ -61,9 +61,15 @@ def card(name: str) -> EncoderInfo:
     """Information about an encoder, whatever its view.
 
     Raises:
-        UnknownEncoderError: no encoder has that name.
+        UnknownEncoderError: no encoder has that name, or this one has no views.
+        UsageError: the view is unknown.
     """
-    return _find(without_view(name).removesuffix(TRIAL))[1]
+    _check_view(name)
+    encoder, view = split_view(name)
+    info = _find(encoder.removesuffix(TRIAL))[1]
+    if view and not has_views(encoder):
+        raise _no_views(encoder)
+    return info
 
 
 def rights(name: str) -> dict[str, str]:
@@ -100,13 +106,20 @@ def named(name: str) -> tuple[str, str | None]:
 
     `onnx:models/yolo.onnx` becomes `onnx:yolo.onnx`, so that features do not depend on the folder; the file's
     content is part of the features' key.
+
+    Raises:
+        UsageError: the file is named like another with a view, as `onnx:net@64`.
     """
-    name, view = split_view(name)
-    family, colon, location = name.partition(":")
+    encoder, view = split_view(name)
+    family, colon, location = encoder.partition(":")
+    if not colon or custom.is_custom(encoder):
+        return name, None
     path = Path(location)
-    if colon and not custom.is_custom(name) and path.exists():
+    if path.exists():
         return with_view(f"{family}:{path.resolve().name}", view), str(path.resolve())
-    return with_view(name, view), None
+    if view and (file := Path(name.partition(":")[2])).exists():
+        raise UsageError(f"{file} is named like a view of {path}: rename it, as to {file}.onnx")
+    return with_view(encoder, view), None
 
 
 def requested(names: Iterable[str]) -> dict[str, bool]:
@@ -132,26 +145,31 @@ def towers(name: str, options: Options) -> list[Tower]:
     encoder, view = split_view(name)
     encoder = encoder.removesuffix(TRIAL)
     if not custom.is_custom(encoder):
-        _check_view(encoder)
+        _check_view(name)
     family = custom if custom.is_custom(encoder) else _find(encoder)[0]()
     encoder_towers: list[Tower] = family.towers(encoder, replace(options, view=view))
     if view and not any(tower.view == view for tower in encoder_towers):
-        raise UnknownEncoderError(f"{encoder} has no views: use an image network ({LIST_THEM})")
+        raise _no_views(encoder)
     if options.regions and not any(REGIONS in tower.specs for tower in encoder_towers):
         raise UnknownEncoderError(f"{encoder} gives no regions: use an encoder of open_clip or timm")
     return encoder_towers
 
 
 def has_views(name: str) -> bool:
-    """Whether an encoder may have views: it is an image network, or a class of the user's."""
+    """Whether an encoder may have views: it is an image network."""
+    if custom.is_custom(name):
+        return custom.has_views(name)
     prefix = f"{name.partition(':')[0]}:"
-    return custom.is_custom(name) or any(
-        key in FAMILIES[family] for family in VIEWED for key in (name.removesuffix(TRIAL), prefix)
-    )
+    return any(key in FAMILIES[family] for family in VIEWED for key in (name.removesuffix(TRIAL), prefix))
 
 
 def _check_view(name: str) -> None:
     """Raise if what follows the last @ of a name was meant as a view, but is none."""
-    encoder, at, text = name.rpartition(AT)
-    if at and (encoder in dict(listed()) or encoder.startswith(NO_AT)):
+    encoder, at, text = name.removesuffix(TRIAL).rpartition(AT)
+    if at and (encoder.removesuffix(TRIAL) in dict(listed()) or encoder.startswith(NO_AT)):
         View.parse(text)
+
+
+def _no_views(encoder: str) -> UnknownEncoderError:
+    """The error that an encoder has no views."""
+    return UnknownEncoderError(f"{encoder} has no views: use an image network ({LIST_THEM})")

@@ -3,12 +3,13 @@
 import ast
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from encode_once.cache import own_code
 from encode_once.cache.errors import unknown_name
@@ -49,19 +50,35 @@ def towers(name: str, options: Options) -> list[Tower]:
     Raises:
         UnknownEncoderError: the file cannot be imported or has no such class.
     """
+    class_, source = _class(name)
+    tower = class_(options)
+    tower.specs = {output: {**spec, "source": source.identity} for output, spec in tower.specs.items()}
+    return [tower]
+
+
+def has_views(name: str) -> bool:
+    """Whether the user's class passes the view in its options on, as networks of images do.
+
+    Raises:
+        UnknownEncoderError: as `towers`.
+    """
+    from encode_once.extract.encoders.image_network import ImageNetwork
+
+    return issubclass(_class(name)[0], ImageNetwork)
+
+
+def _class(name: str) -> tuple[type[Any], Source]:
     copy, class_name = _copies.get({}).get(file_of(name).as_posix()), name.rpartition(":")[2]
     source = copy or own_code.read(name, UnknownEncoderError)
-    path, content = Path(source.path), source.content
-    classes: dict[str, Callable[[Options], Tower]] = {
+    path = Path(source.path)
+    classes: dict[str, type[Any]] = {
         class_.__name__: class_
-        for class_ in vars(_imported(path, content)).values()
+        for class_ in vars(_imported(path, source.content)).values()
         if isinstance(class_, type) and issubclass(class_, Tower) and class_ is not Tower
     }
     if class_name not in classes:
         raise unknown_name(f"encoder of {path}", class_name, classes, UnknownEncoderError)
-    tower = classes[class_name](options)
-    tower.specs = {output: {**spec, "source": source.identity} for output, spec in tower.specs.items()}
-    return [tower]
+    return classes[class_name], source
 
 
 @contextmanager

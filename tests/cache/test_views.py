@@ -57,6 +57,7 @@ def test_what_is_no_view_belongs_to_the_name():
         ("", "each at most once"),
         ("12", "the size is 12 pixels; use 32 to 2,048"),
         ("whole-9000", "the size is 9000 pixels; use 32 to 2,048"),
+        ("7" * 5000, "7 pixels; use 32 to 2,048"),  # `int` reads no more than 4,300 digits
     ],
 )
 def test_a_bad_view_is_an_error_of_one_line(text, message):

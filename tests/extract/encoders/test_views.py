@@ -208,6 +208,21 @@ def test_each_image_is_decoded_once_for_all_views_of_an_encoder(tmp_path, monkey
     assert [counts.encoded for counts in report.features.values()] == [0, 0, 0, 0, 1]
 
 
+@pytest.mark.parametrize("view", ["", "@whole-64"])
+def test_a_vector_of_a_large_jpeg_does_not_depend_on_the_views_beside_it(tmp_path, view):
+    """A view of 1,024 pixels needs the whole picture, the own one an eighth of its size, others a half."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    picture(1, (2100, 2100)).save(folder / "large.jpg", quality=90)
+
+    def vector(store, *views):
+        encode(folder, [f"{CNN}{name}" for name in views], store, weights={CNN: "random"}, progress=False)
+        return Store(store).feature(f"{CNN}+random{view}/pooled").to_numpy()
+
+    alone = vector(tmp_path / "alone", view)
+    np.testing.assert_array_equal(alone, vector(tmp_path / "beside", "@whole-1024", view))
+
+
 def test_a_users_network_that_knows_no_views_does_not_pretend_to():
     """Its `transform` is for one size, and it passes no `Framing` on."""
 
