@@ -112,7 +112,7 @@ class Encoding:
                 weights=weights,
                 device=self.device,
                 captions=record.captions,
-                features=record.made,
+                features=record.encoder_features,
                 bit_depth=record.bit_depth,
                 select=select,
                 **{

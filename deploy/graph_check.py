@@ -132,7 +132,7 @@ def _expected(
             store,
             weights=weights,
             captions=run.record.captions,
-            features=run.record.made,
+            features=run.record.encoder_features,
             bit_depth=run.record.bit_depth,
             keep_tables=False,
             progress=False,

@@ -135,7 +135,7 @@ class RunRecord:
         )
 
     @property
-    def made(self) -> list[str]:
+    def encoder_features(self) -> list[str]:
         """The features in the store that encoders make for it, as `encode` takes them."""
         return [f"{encoder}/{output}" for encoder, outputs in self.specs.items() for output in outputs]
 
