@@ -30,6 +30,7 @@ from encode_once.extract.errors import WeightsError
 EXAMPLES = 64  # inputs on which the vectors are compared
 # A cosine of .9999 is a distance of 1.4 % of the vector's length, and .999 of 4.5 %. `verify --recompute`
 # tolerates 2 %; rounding to float16 in the store costs .024 %, measured on normal vectors.
+# A linear head on captions by minilm: samples F1 .841 in float32, .842 in bfloat16 with .99993 (540 rows).
 LEAST_COSINE = {"bfloat16": 0.9999, "float16": 0.999}
 GAIN = 1.05  # as many times as fast as float32 bfloat16 must be to be chosen
 WEIGHTS, AUTOCAST = "weights", "autocast"
