@@ -1,9 +1,9 @@
-"""Writes docs/results/views.json: what each view is worth. After the commands below, in any folder:
+"""Writes docs/results/views.json: what each view is worth. After the commands below, for 3,000 rows:
 
-    python cli.py extract --data coco19-9k --encoder efficientnet-lite0,minilm \
+    python cli.py extract --data photographs --encoder efficientnet-lite0,minilm \
         --view crop,flip,whole,whole-288,whole-320,pad-320,whole-320-flip,five-crops
     python cli.py experiment run docs/views.toml --folder runs/views
-    python docs/views.py runs/views --rows "8,000 and 1,000" --machine "2 cores" --commit 0123abc
+    python docs/views.py runs/views --rows "2,000 and 1,000" --machine "2 cores" --commit 0123abc
     python docs/tables.py
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write docs/results/views.json.")
     parser.add_argument("folder", type=Path, help="Folder of the runs.")
     parser.add_argument("--machine", required=True, help="What they ran on.")
-    parser.add_argument("--rows", required=True, help="Train and eval rows, such as '8,000 and 1,000'.")
+    parser.add_argument("--rows", required=True, help="Train and eval rows, such as '2,000 and 1,000'.")
     parser.add_argument("--commit", required=True, help="Of the program that fitted them.")
     arguments = parser.parse_args()
     inputs = {False: "", True: " + captions"}

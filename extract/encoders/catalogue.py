@@ -21,6 +21,8 @@ from encode_once.cache.text_table import table_text
 TIMEOUT = 5.0  # seconds to wait for a site
 HUB, TORCH_SITE = "huggingface.co", "download.pytorch.org"
 PACKAGED = ""  # the weights come with a registry package
+# Of EVA-CLIP's large image network its authors name the network that it began as, which exists for both.
+EVA_L = "LAION-2B, COYO-700M; the image network before that on ImageNet-21k or Merged-38M (not known which)"
 # tag of open_clip, or part of a tag of timm → the data
 PAIRS = {
     "openai": "400 million pairs of images and texts that OpenAI collected",
@@ -33,9 +35,9 @@ PAIRS = {
     "metaclip_fullcc": "pairs of images and texts of Common Crawl",
     "metaclip2_worldwide": "pairs of images and texts of Common Crawl in all languages",
     "meta": "pairs of images and texts, and videos, that Meta collected",
-    "merged2b_s8b_b131k": "LAION-2B, COYO-700M",
-    "merged2b_s4b_b131k": "LAION-2B, COYO-700M",
-    "merged2b_s6b_b61k": "LAION-2B, COYO-700M",
+    "merged2b_s8b_b131k": "LAION-2B, COYO-700M; the image network before that on ImageNet-21k",
+    "merged2b_s4b_b131k": EVA_L,
+    "merged2b_s6b_b61k": EVA_L,
 }
 PICTURES = {
     "lvd1689m": "LVD-1689M, pictures without labels",
@@ -61,6 +63,7 @@ COCO = {
     "MS COCO train2017, with its object labels": "COCO labels",
     "captions of MS COCO": "COCO captions",
     "pictures of MS COCO": "COCO pictures",
+    "or Merged-38M": "not known",
     "": "",
 }
 
@@ -92,7 +95,7 @@ class EncoderInfo:
 
     @property
     def seen(self) -> str:
-        """What the weights are known to have seen of MS COCO: its labels, captions or pictures, or ""."""
+        """What the weights saw of MS COCO: labels, captions, pictures, "not known", or "" if no source says so."""
         return next(seen for text, seen in COCO.items() if text in self.trained_on)
 
     @property

@@ -246,4 +246,5 @@ def test_the_list_shows_what_weights_have_seen_of_coco():
         "COCO labels": {*names("detection")},
         "COCO captions": {"minilm", "coca-b32", "coca-l14", "captioner"},
         "COCO pictures": {"eva02-l14-448"},
+        "not known": {"eva02-clip-l14", "eva02-clip-l14-336"},
     }
