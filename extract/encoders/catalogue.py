@@ -95,7 +95,7 @@ class EncoderInfo:
 
     @property
     def seen(self) -> str:
-        """What the weights saw of MS COCO: labels, captions, pictures, "not known", or "" if no source says so."""
+        """What the weights saw of MS COCO: its labels, captions, pictures, "not known", or ""."""
         return next(seen for text, seen in COCO.items() if text in self.trained_on)
 
     @property
