@@ -98,8 +98,12 @@ def parse(words):
         key, command, words = command.resolve_command(context, list(words))
         name.append(key)
         context = click.Context(command, info_name=key, parent=context)
-    with suppress(click.exceptions.Exit), redirect_stdout(None):  # --help and --list end here
-        command.make_context(name[-1], list(words), parent=context.parent)
+    try:
+        with suppress(click.exceptions.Exit), redirect_stdout(None):  # --help and --list end here
+            command.make_context(name[-1], list(words), parent=context.parent)
+    except click.BadParameter as error:
+        if not error.format_message().endswith("does not exist."):  # a file that the page writes before
+            raise
     return " ".join(name)
 
 
