@@ -38,7 +38,7 @@ FOUND = frozenset(
     "decide device differences encoder features folder from groups head heads hierarchy html "
     "id-column ids ignore image-column images label-column label-columns label-separator label-set "
     "labels metric objective output peers run runs scale scores set sets shard split store table task "
-    "to tune tune-on unknown unknown-column validation vector-column".split()
+    "to tune tune-on unknown unknown-column validation vector-column view".split()
 )
 TRUST = "trust"
 IS_NAMED = f"{FILE}: the user named it"  # the key of a context's `meta`

@@ -84,9 +84,9 @@ def evaluate(
 
     --json prints one object. For one run: its metrics, with `intervals`: {metric: [low, high]}, and with
     --data `warnings`: [text]. For several: {"n", "caveats": [text], "runs": [{"run",
-    "tuned_on_these_rows", metrics, "intervals"}], "differences": [{"run", "to", "metrics": {metric:
-    {"difference", "interval"}}, "per_class": [{"label", "difference", "interval"}], "better": [label],
-    "worse": [label], "rows_differing", "closer", "further"}]}.
+    "tuned_on_these_rows", metrics, "intervals", "warnings"}], "differences": [{"run", "to", "metrics":
+    {metric: {"difference", "interval"}}, "per_class": [{"label", "difference", "interval"}], "better":
+    [label], "worse": [label], "rows_differing", "closer", "further"}]}.
 
     \b
     Examples:

@@ -98,6 +98,7 @@ def against_first(
             "run": evaluation.run,
             "tuned_on_these_rows": evaluation.tuned_here,
             **evaluation.with_intervals(own_draws),
+            "warnings": [*evaluation.warnings],
         }
         for evaluation, own_draws in zip(evaluations, draws, strict=True)
     ]
