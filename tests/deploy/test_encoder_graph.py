@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from tokenizers import Tokenizer
 
 from encode_once.cache import DataError
 from encode_once.deploy.caption_tokens import tokenizer_json
@@ -80,7 +81,8 @@ def test_a_text_tower_gives_the_stored_vectors_and_nan_without_a_caption(encoder
     model = session(part.graph.SerializeToString())
     captions = ["a dog", "a small dog and many large cats in a street", "boat"]
     expected = as_stored(tower.encode([tower.prepare(caption) for caption in captions])[output])
-    entry = {**part.about, "names": [*part.inputs]}
+    tokenizer = Tokenizer.from_str(part.about["tokenizer"])
+    entry = {**part.about, "names": [*part.inputs], "tokenizer": tokenizer}
     rows = [tokens(caption, entry) for caption in (*captions, "")]
     longest = max(len(row[0]) for row in rows)
     feed = {
