@@ -419,7 +419,14 @@ def test_ctrl_c_ends_all_processes_in_one_line(filled, tmp_path):
     command = [sys.executable, str(ROOT / "cli.py"), "experiment", "run", "experiment.toml", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        # A shell that starts the tests in the background lets all its processes ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **pipes,
+    )
     first = process.stderr.readline()
     assert first.startswith("1/18 ")
     os.killpg(process.pid, signal.SIGINT)
