@@ -160,15 +160,6 @@ class Run:
             self._evaluated = parts, evaluate(self)
         return self._evaluated[1]
 
-    def check_code(self) -> None:
-        """Raise if the run names code that is not trusted.
-
-        Raises:
-            UntrustedError: it does.
-        """
-        with own_files.using(self.path, self.record.own_code):
-            pass
-
     def has_seen(self, keys: Keys) -> BoolArray:
         """Which rows, by their content keys (n, 16), it was fitted or tuned on; none without content."""
         return present(keys) & (KeyIndex(self.fitted_on).find(keys) >= 0)

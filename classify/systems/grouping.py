@@ -63,10 +63,6 @@ class SystemRuns:
             for eval_set in _eval_sets(run, evaluation)
         ]
 
-    def with_runs(self, runs: Sequence[Run]) -> "SystemRuns":
-        """The same system with other runs."""
-        return replace(self, runs=runs)
-
 
 def _eval_sets(run: Run, evaluation: Evaluation) -> Iterable[EvalSet]:
     folds, n = evaluation.rows.folds, len(evaluation.rows.ids)
