@@ -315,10 +315,10 @@ def bench_validation(
       encode-once bench validation --head linear --rows 200 --rows 1000
     """
     from encode_once.cache.text_table import table_text
-    from encode_once.classify.bench.validation import few_rows, text_rows
+    from encode_once.classify.bench.validation import draws_of, few_rows, text_rows
 
     results: list[dict[str, Any]] = []
-    for row in few_rows(existing_store(store), names, sizes, repeats, **options):
+    for row in few_rows(draws_of(existing_store(store), names, sizes, repeats, **options)):
         if not results or results[-1]["seconds"] != row["seconds"]:
             say(f"{row['head']}, {row['train rows']} rows, {row['validation']}: {row['seconds']:.1f} s")
         results.append(row)
@@ -356,11 +356,11 @@ def bench_rules(
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.default_rule import differences, text_rows
+    from encode_once.classify.bench.validation import draws_of
 
     results: list[dict[str, Any]] = []
-    for row in differences(
-        existing_store(store), names, sizes, repeats, options=by_head(settings), **options
-    ):
+    draws = draws_of(existing_store(store), names, sizes, repeats, options=by_head(settings), **options)
+    for row in differences(draws):
         if row["less"] is None:
             say(f"{row['head']}, {row['train rows']} rows")
         results.append(row)

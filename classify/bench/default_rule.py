@@ -5,17 +5,14 @@ tuned on its validation rows, is measured on the rest. Differences are paired. T
 standard errors describe the luck of drawing, not of which rows were collected.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from encode_once.cache import Store
 from encode_once.classify.arrays import FloatArray
-from encode_once.classify.bench.validation import AVERAGES, draws_of
+from encode_once.classify.bench.validation import AVERAGES, Draws, figures
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.evaluation.evaluation import ScoredRows
-from encode_once.classify.evaluation.metrics import average_f1
 
 DEFAULT = "default"
 RULES = {DEFAULT: DecisionSpec(), "0.5": DecisionSpec("none")} | {
@@ -26,41 +23,16 @@ NOISE = 2.0  # standard errors: a rule that is further below another one loses
 Row = dict[str, Any]
 
 
-def differences(
-    store: Store,
-    names: Sequence[str],
-    sizes: Sequence[int],
-    repeats: int,
-    *,
-    features: Sequence[str] = (),
-    data: str | None = None,
-    seed: int = 0,
-    options: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Iterator[Row]:
+def differences(groups: Draws) -> Iterator[Row]:
     """By head and number of train rows: F1 of the default rule, and how far it is above each other one.
 
     A row has the means over the draws of `micro`, `macro` and `samples` F1, or of their differences `less` a
     rule with their standard errors under `error` and the averages in which the default `loses` to it.
 
-    Raises:
-        DataError: the table has too few rows.
+    groups: see `draws_of`.
     """
-    draws = draws_of(store, names, sizes, repeats, features, data, seed, options)
-    for (name, size), fitters in draws:
-        values = []
-        for fitter, train, unseen in fitters:
-            fitted = fitter.fit(train)
-            values.append(figures(fitted.validation, fitter.scored(fitted.model, fitted.X, unseen)))
-        yield from rows_of(name, size, np.array(values))
-
-
-def figures(validation: ScoredRows, unseen: ScoredRows) -> list[list[float]]:
-    """F1 by rule and average, (rules, averages), on the unseen rows."""
-    predictions = [
-        spec.fit(validation.scores, validation.labels, intervals=False)(unseen.scores)
-        for spec in RULES.values()
-    ]
-    return [[average_f1(unseen.labels, rows, average) for average in AVERAGES] for rows in predictions]
+    for (name, size), draws in groups:
+        yield from rows_of(name, size, np.array([figures(*draw, RULES) for draw in draws]))
 
 
 def rows_of(head: str, size: int, values: FloatArray) -> Iterator[Row]:

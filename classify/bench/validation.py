@@ -33,9 +33,31 @@ RULES = {
 KINDS = ("tenth", "folds")
 
 Row = dict[str, Any]
+Draws = Iterator[tuple[tuple[str, int], Iterator[tuple[HeadFitter, RowIndex, RowIndex]]]]
 
 
-def few_rows(
+def few_rows(groups: Draws) -> Iterator[Row]:
+    """F1 of each head and rule on unseen rows, by number of train rows and kind of validation rows.
+
+    A row has the means over the draws of `micro`, `macro` and `samples` F1 and of the seconds of a fit, and
+    for "folds" each `less tenth`, with its standard error under `error`.
+
+    groups: see `draws_of`.
+    """
+    for (name, size), draws in groups:
+        timings = [
+            [
+                timed(partial(figures, replace(fitter, validation=kind), train, unseen, RULES))
+                for kind in KINDS
+            ]
+            for fitter, train, unseen in draws
+        ]
+        seconds = np.array([[time for time, _ in draw] for draw in timings])  # (repeats, kinds)
+        values = np.array([[reached for _, reached in draw] for draw in timings])
+        yield from _rows(name, size, values.swapaxes(0, 1), seconds.mean(axis=0))
+
+
+def draws_of(
     store: Store,
     names: Sequence[str],
     sizes: Sequence[int],
@@ -45,34 +67,7 @@ def few_rows(
     data: str | None = None,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-) -> Iterator[Row]:
-    """F1 of each head and rule on unseen rows, by number of train rows and kind of validation rows.
-
-    A row has the means over the draws of `micro`, `macro` and `samples` F1 and of the seconds of a fit, and
-    for "folds" each `less tenth`, with its standard error under `error`.
-
-    Raises:
-        DataError: the table has too few rows.
-    """
-    for (name, size), draws in draws_of(store, names, sizes, repeats, features, data, seed, options):
-        values, seconds = np.zeros((2, repeats, len(RULES), len(AVERAGES))), np.zeros((2, repeats))
-        for draw, (fitter, train, unseen) in enumerate(draws):
-            for k, kind in enumerate(KINDS):
-                work = partial(_figures, replace(fitter, validation=kind), train, unseen)
-                seconds[k, draw], values[k, draw] = timed(work)
-        yield from _rows(name, size, values, seconds.mean(axis=1))
-
-
-def draws_of(
-    store: Store,
-    names: Sequence[str],
-    sizes: Sequence[int],
-    repeats: int,
-    features: Sequence[str],
-    data: str | None,
-    seed: int,
-    options: Mapping[str, Mapping[str, Any]] | None,
-) -> Iterator[tuple[tuple[str, int], Iterator[tuple[HeadFitter, RowIndex, RowIndex]]]]:
+) -> Draws:
     """For each head and number of train rows, draws of a fitter, train rows and the other rows.
 
     Raises:
@@ -95,13 +90,15 @@ def draws_of(
             yield (name, size), drawn(name, size)
 
 
-def _figures(fitter: HeadFitter, train: RowIndex, unseen: RowIndex) -> list[list[float]]:
-    """F1 by rule and average, (rules, averages), on the unseen rows."""
+def figures(
+    fitter: HeadFitter, train: RowIndex, unseen: RowIndex, rules: Mapping[str, DecisionSpec]
+) -> list[list[float]]:
+    """F1 by rule and average, (rules, averages), on the unseen rows, of a head fitted on the train rows."""
     fitted = fitter.fit(train)
     validation, scored = fitted.validation, fitter.scored(fitted.model, fitted.X, unseen)
     predictions = (
         spec.fit(validation.scores, validation.labels, intervals=False)(scored.scores)
-        for spec in RULES.values()
+        for spec in rules.values()
     )
     return [[average_f1(scored.labels, rows, average) for average in AVERAGES] for rows in predictions]
 

@@ -3,7 +3,7 @@ import pytest
 from click.testing import CliRunner
 
 from encode_once.classify.bench.default_rule import RULES, differences, rows_of
-from encode_once.classify.bench.validation import AVERAGES
+from encode_once.classify.bench.validation import AVERAGES, draws_of
 from encode_once.cli import main
 
 
@@ -28,5 +28,5 @@ def test_the_table_has_a_line_for_each_head_and_size(filled):
     assert "less one threshold, samples" in header
     assert [line.split()[:2] for line in lines] == [["knn", "60"], ["knn", "90"]]
     assert all(line.count(" ± ") == (len(RULES) - 1) * len(AVERAGES) for line in lines)
-    (default, *_) = differences(store, ["knn"], [60], 2)
+    (default, *_) = differences(draws_of(store, ["knn"], [60], 2))
     assert f"{default['micro']:.3f} / {default['macro']:.3f}" in lines[0]

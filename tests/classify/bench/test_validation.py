@@ -4,7 +4,7 @@ from click.testing import CliRunner
 from sklearn.metrics import f1_score
 
 from encode_once.cache import DataError
-from encode_once.classify.bench.validation import AVERAGES, KINDS, RULES, few_rows, text_rows
+from encode_once.classify.bench.validation import AVERAGES, KINDS, RULES, draws_of, few_rows, text_rows
 from encode_once.classify.data.samples import load_samples
 from encode_once.classify.heads.linear import Linear
 from encode_once.cli import main
@@ -21,7 +21,7 @@ def test_the_figures_are_those_of_rows_that_no_head_was_fitted_on(filled, monkey
         return fit(head, X, Y, *validation)
 
     monkeypatch.setattr(Linear, "fit", recorded)
-    rows = list(few_rows(store, ["linear"], [100], repeats=2, options=OPTIONS))
+    rows = list(few_rows(draws_of(store, ["linear"], [100], repeats=2, options=OPTIONS)))
     assert fitted_on == [100, *[80] * 5, 100] * 2  # by a tenth; by five folds, and then on all
     assert [(row["validation"], row["rule"]) for row in rows] == [(k, rule) for k in KINDS for rule in RULES]
     for tenth, folds in zip(rows[: len(RULES)], rows[len(RULES) :], strict=True):
@@ -39,7 +39,7 @@ def test_half_is_measured_by_scikit_learn_alike(filled, monkeypatch):
         return scores[-1]
 
     monkeypatch.setattr(Linear, "predict_proba", recorded)
-    rows = list(few_rows(store, ["linear"], [100], repeats=2, options=OPTIONS, seed=3))
+    rows = list(few_rows(draws_of(store, ["linear"], [100], repeats=2, options=OPTIONS, seed=3)))
     (table,) = store.tables()
     labels = load_samples(store, (), table).Y
     of_unseen = [values for values in scores if len(values) == 300]
@@ -62,5 +62,5 @@ def test_the_table_shows_differences_and_a_small_table_is_refused(filled):
     assert len(lines) == len(KINDS) * len(RULES)
     assert all((" ± " in line) == ("folds" in line) for line in lines)
     with pytest.raises(DataError, match="400 rows: with 380 to fit on"):
-        list(few_rows(store, ["knn"], [380], 2))
+        list(few_rows(draws_of(store, ["knn"], [380], 2)))
     assert text_rows([]) == []
