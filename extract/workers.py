@@ -29,7 +29,7 @@ from encode_once.extract.batches import (
 )
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
-from encode_once.extract.encoders.precision import EXAMPLES, Examples
+from encode_once.extract.encoders.precision import EXAMPLES
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
@@ -92,13 +92,14 @@ class Job(TowerRunner):
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         super().__init__(encoder, tower, weights)
         self._store = store
-        self._find_features()
+        self.find_features()
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, Row]]] = {output: [] for output in tower.specs}
         self._committed = time.monotonic()
         self.failed = 0
 
-    def _find_features(self) -> None:
+    def find_features(self) -> None:
+        """Look up the tower's features; again once loading has decided its precision, and so its specs."""
         self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
         stored = self._store.features()
         for output, spec in self.tower.specs.items():
@@ -107,18 +108,6 @@ class Job(TowerRunner):
                 if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature
-
-    def load(
-        self,
-        device: str,
-        workers: int,
-        batch_size: int | None,
-        expected: int,
-        examples: Examples | None = None,
-    ) -> None:
-        """Load the tower, which may decide its precision, and so its spec, if the store lacks it."""
-        super().load(device, workers, batch_size, expected, examples)
-        self._find_features()
 
     @property
     def is_declared(self) -> bool:
@@ -133,7 +122,7 @@ class Job(TowerRunner):
     def set_bit_depth(self, bits: int) -> None:
         """Set that of the tower; as it changes the spec, the store must not have rows."""
         self.tower.set_bit_depth(bits)
-        self._find_features()
+        self.find_features()
 
     def has(self, keys: Keys) -> dict[str, NDArray[np.bool_]]:
         """Feature name → whether it has each key, (n,)."""
@@ -261,6 +250,7 @@ class EncodingPass:
                 bar.set_description(f"loading {', '.join(job.names.values())}")
                 examples = partial(self._examples, job)
                 job.load(settings.device, settings.workers, settings.batch_size, expected, examples)
+                job.find_features()
 
     def _examples(self, job: Job) -> list[Any]:
         """Up to EXAMPLES of the missing inputs of a job, prepared for its tower, from all over the data."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from encode_once.cache.views import View
+from encode_once.cache.views import COPIES, View
 
 LEAST_DECODED = 512  # pixels: so one decoded JPEG is large enough for the views of most networks
 # Of the shorter side, the part that each of five crops covers: what crops of ImageNet cover.
@@ -36,7 +36,7 @@ class Framing:
     @property
     def number(self) -> int:
         """How many squares there are of each image."""
-        return 5 if self.square == "five-crops" else 1
+        return COPIES.get(self.square, 1)
 
     def __str__(self) -> str:
         """Describes `squares` in the keys of features: update it whenever `squares` changes values."""
