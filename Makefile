@@ -26,12 +26,13 @@ PROCESSORS ?= $(SSE) $(AVX2)
 INPUTS ?= 10000
 FUZZ ?= fuzz.json
 
-.PHONY: demo test browser numerical-tests other-processors other-python fuzz-tests fuzz lint real real-data slow install clean
+.PHONY: demo test browser numerical-tests other-processors other-python fuzz-tests fuzz lint real real-data slow scale install scale-install clean
 
 ifeq ($(PY),$(VENV)/bin/python)
 install: $(VENV)/.installed
+scale-install: $(VENV)/.scale
 else
-install:
+install scale-install:
 endif
 
 # uv takes torch and torchvision from one place; a plain pip may bring two that do not fit together.
@@ -42,17 +43,22 @@ $(VENV)/.installed: pyproject.toml
 	mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/encode_once   # for mypy, which does not run import hooks
 	touch $@
 
+# With what only `make scale` needs, such as an object store.
+$(VENV)/.scale: $(VENV)/.installed
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --editable '.[scale]'
+	touch $@
+
 demo: install            ## compose pictures, encode, fit, compare: three minutes
 	$(RUN) cli.py demo
 
 test: install            ## the test suite: no network, no data, nothing slow
-	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup
+	$(RUN) -m pytest -m 'not real and not slow and not scale' -n auto --dist loadgroup
 
 browser:                 ## Debian's Chromium, for the tests of pages, which are skipped without it
 	command -v chromium || (apt-get update && apt-get install -y --no-install-recommends chromium)
 
 numerical-tests: install ## those tests of it whose figures depend on the processor
-	$(RUN) -m pytest -m 'not real and not slow' -n auto --dist loadgroup --hypothesis-profile=fixed \
+	$(RUN) -m pytest -m 'not real and not slow and not scale' -n auto --dist loadgroup --hypothesis-profile=fixed \
 	  $(NUMERICAL) $(addprefix --ignore=,$(CONTRACTS))
 
 other-processors: install ## the same as x86-64 processors compute that have less than this one: SSE alone, and AVX2
@@ -79,21 +85,24 @@ fuzz-tests: install      ## the tests that draw their examples, ROUNDS times wit
 	set -e; for round in $$(seq $(ROUNDS)); do \
 	  seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
 	  echo "== round $$round: pytest --hypothesis-profile=fresh --hypothesis-seed=$$seed"; \
-	  $(RUN) -m pytest -m 'hypothesis and not real' -n auto --dist loadgroup --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
+	  $(RUN) -m pytest -m 'hypothesis and not real and not scale' -n auto --dist loadgroup --hypothesis-profile=fresh --hypothesis-seed=$$seed; \
 	done
 
 fuzz: install            ## INPUTS broken files of each format to what reads them; the table goes to $(FUZZ)
 	$(RUN) -m tests.fuzz.run --inputs $(INPUTS) --json $(FUZZ)
 
-real: real-data          ## all that make test leaves out; stores break at every place, rather than at every fourth
-	$(RUN) -m pytest -m 'not real' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
+real: real-data          ## all that make test leaves out, but for scale; stores break at every place, rather than at every fourth
+	$(RUN) -m pytest -m 'not real and not scale' -n auto --dist loadgroup --thorough --kills $(KILLS) $(BROKEN)
 	$(MAKE) --no-print-directory slow LEAVE_OUT='$(BROKEN) $(LEAVE_OUT)'
 
 real-data: install       ## checks on the real data in $COCO19, skipped where there is none
-	$(RUN) -m pytest -m real -n auto --dist loadscope --kills $(KILLS)
+	$(RUN) -m pytest -m 'real and not scale' -n auto --dist loadscope --kills $(KILLS)
 
 slow: install            ## tests of seconds each, but for those in LEAVE_OUT
-	$(RUN) -m pytest -m slow -n auto --dist loadgroup --kills $(KILLS) $(addprefix --ignore=,$(LEAVE_OUT))
+	$(RUN) -m pytest -m 'slow and not scale' -n auto --dist loadgroup --kills $(KILLS) $(addprefix --ignore=,$(LEAVE_OUT))
+
+scale: scale-install     ## tests of clusters, object stores and large tables: minutes, and gigabytes of disk
+	$(RUN) -m pytest -m scale -n 0
 
 lint: install            ## style and types
 	$(RUN) -m ruff check .
