@@ -199,6 +199,8 @@ def merge(others: Sequence[str], store: str, as_json: bool) -> None:
     for other in others:
         result = results[other] = add(Store(store), existing_store(other))
         print_changes(result.changes, f"added from {other}", False)
+        if result.files:
+            say(f"index of files: {result.files:,} added; while these are unchanged, extract reads none of them")
         warn(result.notes)
         for line in result.refused:
             alert(f"not added: {line}")

@@ -8,7 +8,7 @@ more. So a damaged index is deleted, and a damaged row skipped.
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import xxhash
 
-from encode_once.cache.errors import StoreError
+from encode_once.cache.errors import DamagedError, StoreError
 from encode_once.cache.format.atomic import writing
 from encode_once.cache.format.files import check_regular_if_there
 from encode_once.cache.input_files import stat_file
@@ -32,6 +32,12 @@ MAX_CELL = 1 << 20  # bytes
 SCHEMA = (
     "CREATE TABLE keys_of_files (path BLOB PRIMARY KEY, size INTEGER,"
     " mtime_ns INTEGER, key BLOB, checksum BLOB) WITHOUT ROWID"
+)
+ROWS = "SELECT path, size, mtime_ns, key, checksum FROM keys_of_files"
+MERGED = (
+    "INSERT INTO keys_of_files VALUES (?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET size = excluded.size,"
+    " mtime_ns = excluded.mtime_ns, key = excluded.key, checksum = excluded.checksum"
+    " WHERE excluded.mtime_ns > mtime_ns"
 )
 # Errors of the disk or of its permissions: the database is not damaged.
 DISK_ERRORS = {
@@ -82,14 +88,13 @@ class FileIndex:
 
     def _rows(self, connection: sqlite3.Connection, paths: Collection[str]) -> Iterable[tuple[Any, ...]]:
         """The rows of these paths, and possibly others."""
-        query = "SELECT path, size, mtime_ns, key, checksum FROM keys_of_files"
         if 2 * ROW_BYTES * len(paths) > self._path.stat().st_size:
-            return connection.execute(query)
+            return connection.execute(ROWS)
         ordered = sorted(map(os.fsencode, paths))  # as the primary key is, so that queries read few pages
         starts = range(0, len(ordered), PATHS_PER_QUERY)
         chunks = (ordered[start : start + PATHS_PER_QUERY] for start in starts)
         return chain.from_iterable(
-            connection.execute(f"{query} WHERE path IN ({', '.join('?' * len(chunk))})", chunk)
+            connection.execute(f"{ROWS} WHERE path IN ({', '.join('?' * len(chunk))})", chunk)
             for chunk in chunks
         )
 
@@ -106,6 +111,38 @@ class FileIndex:
             ),
             None,
         )
+
+    def merge(self, other: "FileIndex") -> int:
+        """Add the intact rows of another index, which is only read; returns how many were added or replaced.
+
+        Of a file that both have, the row of the later modification counts, as it is that of the current content.
+
+        Raises:
+            DamagedError: the other database cannot be read; nothing was added.
+            StoreError: this index is read-only, or the disk fails.
+        """
+        if self._read_only:
+            raise StoreError(f"{self._path} is opened for reading only")
+        if not os.path.lexists(other._path):
+            return 0
+
+        def insert(connection: sqlite3.Connection) -> int:
+            with closing(other._intact_rows()) as rows:
+                return max(connection.executemany(MERGED, rows).rowcount, 0)
+
+        return self._transaction(insert, 0)
+
+    def _intact_rows(self) -> Generator[tuple[Any, ...], None, None]:
+        """The rows whose checksum is right, read as they are needed.
+
+        Raises:
+            DamagedError: the database cannot be read.
+        """
+        try:
+            with self._connected("mode=ro") as connection:
+                yield from filter(_is_intact, connection.execute(ROWS))
+        except sqlite3.Error as error:
+            raise DamagedError(f"{self._path} cannot be read ({error})") from error
 
     def entries(self) -> list[tuple[str, bytes]]:
         """Path and key of every file, whether it has changed or not."""
@@ -214,12 +251,16 @@ class FileIndex:
 def _unchanged(rows: Iterable[tuple[Any, ...]], stats: Mapping[str, Stat]) -> dict[str, bytes]:
     """Path → key of the intact rows whose stat is that of `stats`."""
     keys = {}
-    for raw, size, mtime_ns, key, checksum in rows:
-        if checksum is not None and checksum == _checksum(raw, size, mtime_ns, key) and len(key) == KEY_BYTES:
-            path = os.fsdecode(raw)
-            if stats.get(path) == (size, mtime_ns):
-                keys[path] = key
+    for raw, size, mtime_ns, key, _ in filter(_is_intact, rows):
+        path = os.fsdecode(raw)
+        if stats.get(path) == (size, mtime_ns):
+            keys[path] = key
     return keys
+
+
+def _is_intact(row: tuple[Any, ...]) -> bool:
+    *content, checksum = row
+    return checksum is not None and checksum == _checksum(*content) and len(content[-1]) == KEY_BYTES
 
 
 def _checksum(path: bytes, size: int, mtime_ns: int, key: bytes) -> bytes | None:

@@ -21,22 +21,28 @@ from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table, read_header
 
 
-@dataclass(frozen=True)
+@dataclass
 class MergeResult:
     """What was added to a store, and what was left out."""
 
     changes: list[Change] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)  # a line for each damaged or symbolically linked file
     notes: list[str] = field(default_factory=list)  # tables that differ from the store's own, lost parts
+    files: int = 0  # in the index, added: unchanged ones are not read again
 
     def as_json(self) -> dict[str, Any]:
         """The result as the command line prints it."""
         changes = [change.as_json() for change in self.changes]
-        return {"changes": changes, "refused": self.refused, "notes": self.notes}
+        return {
+            "changes": changes,
+            "files": self.files,
+            "refused": self.refused,
+            "notes": self.notes,
+        }
 
 
 def merge(store: Store, other: Store) -> MergeResult:
-    """Add another store's rows, including unsealed ones, its failures and its tables.
+    """Add another store's rows, including unsealed ones, its failures, its tables and its index of files.
 
     Nothing in `store` is replaced: of a content, or a table's source, that both have, its own is kept. Files
     are verified before they are added; damaged ones, and those behind symbolic links, are left out.
@@ -63,6 +69,8 @@ def merge(store: Store, other: Store) -> MergeResult:
     for name, record in records.items():
         result.changes.append(_merge_feature(store, other, name, record, result.refused))
     _merge_tables(store, other, result)
+    with collected(result.refused):
+        result.files = store.files.merge(other.files)
     return result
 
 

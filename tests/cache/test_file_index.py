@@ -121,3 +121,42 @@ def test_what_an_index_has_itself_counts_before_its_base(index, tmp_path):
     above.remember([("/a", (1, 2), KEYS["/d/3.jpg"])])
     assert above.find({"/a": (1, 2), "/b": (1, 2)}) == {"/a": KEYS["/d/3.jpg"], "/b": KEYS["/d/2.jpg"]}
     assert index.find({"/a": (1, 2)}) == {"/a": KEYS["/d/1.jpg"]}
+
+
+def test_of_a_file_in_both_indices_the_later_row_is_kept(index, tmp_path):
+    other = FileIndex(tmp_path / "other.sqlite")
+    index.remember([("/same", (1, 1), content_key(b"a")), ("/new", (1, 5), content_key(b"b"))])
+    index.remember([("/old", (1, 5), content_key(b"c"))])
+    other.remember([("/same", (1, 1), content_key(b"x")), ("/new", (2, 4), content_key(b"y"))])
+    other.remember([("/old", (2, 6), content_key(b"z")), ("/other", (1, 1), content_key(b"w"))])
+    assert index.merge(other) == 2
+    assert dict(index.entries()) == {
+        "/same": content_key(b"a"),
+        "/new": content_key(b"b"),
+        "/old": content_key(b"z"),
+        "/other": content_key(b"w"),
+    }
+    assert index.find({"/old": (2, 6), "/other": (1, 1)}) == {
+        "/old": content_key(b"z"),
+        "/other": content_key(b"w"),
+    }
+    assert index.merge(other) == 0
+    assert index.merge(FileIndex(tmp_path / "missing.sqlite")) == 0
+
+
+def test_rows_of_a_damaged_index_are_not_merged(index, tmp_path):
+    index.remember([("/a", (1, 1), content_key(b"a"))])
+    path = tmp_path / "other.sqlite"
+    other = FileIndex(path)
+    other.remember([(f"/{row}", (1, row), content_key(b"x")) for row in range(5000)])
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :: 7] = bytes(len(content[len(content) // 2 :: 7]))
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="other.sqlite"):
+        index.merge(other)
+    path.unlink()
+    other.remember([("/good", (1, 1), content_key(b"x")), ("/bad", (1, 1), content_key(b"y"))])
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE keys_of_files SET size = 9 WHERE path = ?", [b"/bad"])
+    assert index.merge(other) == 1
+    assert dict(index.entries()).keys() == {"/a", "/good"}
