@@ -200,7 +200,9 @@ def merge(others: Sequence[str], store: str, as_json: bool) -> None:
         result = results[other] = add(Store(store), existing_store(other))
         print_changes(result.changes, f"added from {other}", False)
         if result.files:
-            say(f"index of files: {result.files:,} added; while these are unchanged, extract reads none of them")
+            say(
+                f"index of files: {result.files:,} added; extract reads none of them while they are unchanged"
+            )
         warn(result.notes)
         for line in result.refused:
             alert(f"not added: {line}")

@@ -115,7 +115,7 @@ class FileIndex:
     def merge(self, other: "FileIndex") -> int:
         """Add the intact rows of another index, which is only read; returns how many were added or replaced.
 
-        Of a file that both have, the row of the later modification counts, as it is that of the current content.
+        Of a file that both have, the row of the later modification counts.
 
         Raises:
             DamagedError: the other database cannot be read; nothing was added.

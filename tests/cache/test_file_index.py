@@ -152,7 +152,7 @@ def test_rows_of_a_damaged_index_are_not_merged(index, tmp_path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2 :: 7] = bytes(len(content[len(content) // 2 :: 7]))
     path.write_bytes(content)
-    with pytest.raises(StoreError, match="other.sqlite"):
+    with pytest.raises(StoreError, match=r"other\.sqlite"):
         index.merge(other)
     path.unlink()
     other.remember([("/good", (1, 1), content_key(b"x")), ("/bad", (1, 1), content_key(b"y"))])
