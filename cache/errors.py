@@ -37,6 +37,10 @@ class StoreError(EncodeOnceError, OSError):
     """The feature store cannot be read or written."""
 
 
+class RemoteError(StoreError):
+    """A file or folder at a URL cannot be reached, or its server refuses a request."""
+
+
 class DamagedError(StoreError):
     """A file of the store has changed since it was written."""
 

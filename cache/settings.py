@@ -43,7 +43,14 @@ FOUND = frozenset(
 TRUST = "trust"
 IS_NAMED = f"{FILE}: the user named it"  # the key of a context's `meta`
 MOST_PARTS = 100  # of a text whose paths are looked for
-OTHER_VARIABLES = (IMAGE_MB[0], TEXT_MB[0], f"{PREFIX}_SETTINGS")
+OTHER_VARIABLES = (
+    IMAGE_MB[0],
+    TEXT_MB[0],
+    f"{PREFIX}_SETTINGS",
+    f"{PREFIX}_REMOTE_TIMEOUT",
+    f"{PREFIX}_STORE_CACHE",
+    f"{PREFIX}_STORE_CACHE_GB",
+)
 
 Path_ = tuple[str, ...]
 

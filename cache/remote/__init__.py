@@ -1,0 +1,1 @@
+"""Folders at URLs, such as buckets of object stores: `s3://bucket/prefix`, `gs://bucket/prefix`."""

@@ -1,0 +1,193 @@
+"""One folder of an object store, and the few requests that a store makes to it.
+
+Credentials and the address of the server come from the environment, as for other programs: `AWS_PROFILE`,
+`AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` …
+"""
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from encode_once.cache.errors import EncodeOnceError, RemoteError, brief
+from encode_once.cache.remote.location import EXTRAS, is_url
+
+TIMEOUT = "ENCODE_ONCE_REMOTE_TIMEOUT", 30.0  # variable and default, in seconds: of one request
+CONNECT_SECONDS = 10.0
+ATTEMPTS = 3  # of a request that times out, or that the server cannot serve
+EXISTS = "PreconditionFailed", "412"  # S3's error codes of a file that was to be created
+PIECE = 1 << 24  # bytes per request of a large download
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as a listing shows it."""
+
+    size: int
+    version: str  # another one as soon as the content is
+
+
+def open_filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path in it; a second call of the same process is free.
+
+    Raises:
+        RemoteError: the package that opens such URLs is not installed.
+    """
+    import fsspec
+
+    protocol = url.partition(":")[0]
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if protocol == "s3":
+        retries = {"mode": "standard", "total_max_attempts": ATTEMPTS}
+        timeouts = {"connect_timeout": min(CONNECT_SECONDS, timeout()), "read_timeout": timeout()}
+        options["config_kwargs"] = {**timeouts, "retries": retries}
+    with reaching(url):
+        try:
+            system = fsspec.filesystem(protocol, **options)
+        except ImportError as error:
+            package = EXTRAS[protocol]
+            command = "'encode-once[s3]'" if protocol == "s3" else package
+            raise RemoteError(f"{url} needs the package {package}: pip install {command}") from error
+        if protocol == "s3":
+            system.retries = 1  # botocore retries, as it knows more errors that pass
+        return system, str(system._strip_protocol(url)).rstrip("/")
+
+
+def timeout() -> float:
+    """How many seconds to wait for one answer."""
+    with suppress(ValueError):
+        return max(0.1, float(os.environ.get(TIMEOUT[0], TIMEOUT[1])))
+    return TIMEOUT[1]
+
+
+@contextmanager
+def reaching(url: str) -> Iterator[None]:
+    """Turn what a file system raises in the block into an error of one line.
+
+    Raises:
+        FileNotFoundError: there is no such file; FileExistsError: there is already one.
+        RemoteError: everything else.
+    """
+    try:
+        yield
+    except (EncodeOnceError, FileNotFoundError, FileExistsError, MemoryError):
+        raise
+    except Exception as error:
+        response = getattr(error.__cause__, "response", None) or {}
+        if response.get("Error", {}).get("Code") in EXISTS:
+            raise FileExistsError(url) from error
+        raise RemoteError(_explained(url, error)) from error
+
+
+def _explained(url: str, error: Exception) -> str:
+    """What happened and what to do, by the kinds of errors that s3fs and its libraries raise."""
+    name, reason = type(error).__name__, brief(error)
+    if "Credential" in name or "Token" in name or "Profile" in name:
+        remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        return f"{url}: no credentials ({reason}): {remedy}"
+    if isinstance(error, PermissionError):
+        return f"{url}: access denied ({reason}): check the credentials and the bucket's policy"
+    if "Connect" in name or "Timeout" in name or isinstance(error, TimeoutError | ConnectionError):
+        return f"{url} cannot be reached ({reason}): check the network and AWS_ENDPOINT_URL, then try again"
+    return f"{url}: {reason or name}"
+
+
+class RemoteFolder:
+    """The files below a URL, by their names relative to it. It can be pickled and used after a fork.
+
+    Every method raises `RemoteError` if the server cannot be reached or refuses.
+    """
+
+    def __init__(self, url: str) -> None:
+        assert is_url(url)
+        self.url = url.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"RemoteFolder({self.url!r})"
+
+    @contextmanager
+    def _at(self, name: str = "") -> Iterator[tuple[Any, str]]:
+        """The file system, and the path of a file in it."""
+        system, root = open_filesystem(self.url)
+        with reaching(f"{self.url}/{name}".rstrip("/")):
+            yield system, f"{root}/{name}".rstrip("/")
+
+    def list(self, below: str = "") -> dict[str, RemoteFile]:
+        """Name → file, of all files, or of those in a folder.
+
+        Raises:
+            RemoteError: there is no such bucket.
+        """
+        with self._at() as (system, root):
+            try:
+                infos = system.find(f"{root}/{below}".rstrip("/") + "/", detail=True)
+            except FileNotFoundError as error:
+                if not below:
+                    raise RemoteError(f"{self.url}: there is no such bucket: create it first") from error
+                infos = {}
+        return {
+            path[len(root) + 1 :]: RemoteFile(int(info["size"] or 0), _version(info))
+            for path, info in infos.items()
+            if info["type"] == "file" and path.startswith(f"{root}/")
+        }
+
+    def version(self, name: str) -> str:
+        """The version of a file, as in `list`; raises FileNotFoundError if there is none."""
+        with self._at(name) as (system, path):
+            return _version(system.info(path))
+
+    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+        """The content of a file, or its bytes from `start` to `end`.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        with self._at(name) as (system, path):
+            return bytes(system.cat_file(path, start=start, end=end))
+
+    def read_all(self, names: Collection[str]) -> dict[str, bytes]:
+        """The contents of small files, many at a time; those that are gone are left out."""
+        with self._at() as (system, root):
+            paths = {f"{root}/{name}": name for name in names}
+            contents = system.cat(list(paths), on_error="return") if paths else {}
+            for content in contents.values():
+                if isinstance(content, Exception) and not isinstance(content, FileNotFoundError):
+                    raise content
+        return {paths[path]: content for path, content in contents.items() if isinstance(content, bytes)}
+
+    def download(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        """The bytes of a large file from `start` to `end`, in pieces."""
+        for first in range(start, end, PIECE):
+            yield self.read(name, first, min(first + PIECE, end))
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file; it replaces another one of that name."""
+        with self._at(name) as (system, path):
+            system.pipe_file(path, content)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file unless there is one of that name; whether this call has created it."""
+        with suppress(FileExistsError), self._at(name) as (system, path):
+            system.pipe_file(path, content, mode="create")
+            return True
+        return False
+
+    def upload(self, name: str, file: Path) -> bool:
+        """The same with the content of a local file, of any size."""
+        with suppress(FileExistsError), self._at(name) as (system, path):
+            system.put_file(str(file), path, mode="create")
+            return True
+        return False
+
+    def delete(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        with suppress(FileNotFoundError), self._at(name) as (system, path):
+            system.rm_file(path)
+
+
+def _version(info: Mapping[str, Any]) -> str:
+    """What differs between two contents of a file: a hash if the server has it, else its times."""
+    names = "ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created"
+    return f"{info['size']} {next((info[name] for name in names if info.get(name)), '')}"

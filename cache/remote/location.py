@@ -1,0 +1,33 @@
+"""What is a URL of a file or folder, told apart from a path without importing what opens it."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from encode_once.cache.errors import UsageError
+
+# Of those that fsspec knows: others, such as http, have no folders or read what a stranger's file names.
+EXTRAS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs"}
+PROTOCOLS = {*EXTRAS, "memory"}
+URL = re.compile(r"([a-z][a-z0-9+.-]*):(//|:)", re.IGNORECASE)
+
+
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the URL of a file or folder elsewhere; `file://` is a path.
+
+    Raises:
+        UsageError: it is a URL that this program does not open.
+    """
+    match = URL.match(os.fspath(path))
+    if match is None or match[1].lower() == "file" or match[2] == ":":
+        return False
+    if match[1] not in PROTOCOLS:
+        raise UsageError(f"{os.fspath(path)}: {match[1]}:// is not read; use s3://, gs://, az:// or a path")
+    return True
+
+
+def local_path(path: str | os.PathLike[str]) -> Path:
+    """A path, also as `file://` URL."""
+    text = os.fspath(path)
+    return Path(unquote(text[len("file://") :]) if text.lower().startswith("file://") else text)
