@@ -1,4 +1,4 @@
-"""What is a URL of a file or folder, told apart from a path without importing what opens it."""
+"""Which paths are URLs of files or folders elsewhere. Importing this imports nothing that opens them."""
 
 import os
 import re

@@ -12,7 +12,7 @@ def server():
     with pytest.MonkeyPatch.context() as patch:
         started = moto.ThreadedMotoServer(port=0, verbose=False)
         started.start()
-        host, port = started.get_host_and_port()
+        _, port = started.get_host_and_port()
         patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
         patch.setenv("AWS_ACCESS_KEY_ID", "tests")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "tests")

@@ -18,7 +18,9 @@ def folder(request):
 
 
 def test_files_are_written_listed_read_and_deleted(folder, tmp_path):
-    fsspec.filesystem(folder.url.partition(":")[0]).pipe_file(f"{folder.url}-other/file", b"of another folder")
+    fsspec.filesystem(folder.url.partition(":")[0]).pipe_file(
+        f"{folder.url}-other/file", b"of another folder"
+    )
     assert folder.list() == {}
     folder.write("tables/one.h5", b"0123456789")
     (tmp_path / "file").write_bytes(b"abc")
