@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchError, StoreError
 from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
-from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished
+from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished, unfinished_files
 from encode_once.cache.format.inventory import Inventory
 from encode_once.cache.format.locks import locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
@@ -363,6 +363,17 @@ class Feature:
         """
         self._begin_writing()
         write_failures(self.folder / JOURNAL, self.failures().values())
+
+    def recover(self) -> None:
+        """Seal the rows that writers committed before they died, so that they need not be encoded again.
+
+        Raises:
+            StoreError: there are such rows, and the store is read-only.
+        """
+        if unfinished_files(self.folder):
+            self._begin_writing()
+            seal_unfinished(self.folder, self.name, self.record.header)
+            self.reload()
 
     @contextmanager
     def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:

@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,19 +22,17 @@ from encode_once.extract import encoders
 from encode_once.extract.corrections import correct, dropped
 from encode_once.extract.encoders.base import (
     BIT_DEPTH,
-    EXACT,
     RANDOM,
     TRIAL,
     Modality,
     Options,
     Tower,
-    number_format,
 )
-from encode_once.extract.encoders.precision import AUTOCAST, WEIGHTS, PrecisionRule
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.images.hashing import add_keys
+from encode_once.extract.precisions import Precisions
 from encode_once.extract.readers import Columns, Reading, Uncertain, understand
 from encode_once.extract.readers.table_builder import NO_IMAGE
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
@@ -132,7 +130,7 @@ def encode(
     store = store if isinstance(store, Store) else Store(store)
     workers = workers or os.cpu_count() or 1
     device, shard = device_name(device), shard or Shard()
-    precisions = _Precisions(store, device, precision, min_cosine, shard)
+    precisions = Precisions(store, device, precision, min_cosine, shard)
     common = Options(backend=backend, compiled=compiled)
     jobs, captions = _requested_jobs(names, captions, weights or {}, common, bit_depth, precisions)
     jobs = _needed(jobs, features, captions)
@@ -307,7 +305,7 @@ def _requested_jobs(
     weights: Mapping[str, str],
     common: Options,
     bit_depth: int | None,
-    precisions: "_Precisions",
+    precisions: Precisions,
 ) -> tuple[list[Job], list[str]]:
     """The jobs of the encoders that are named, also by captions, and the kinds of captions in feature names.
 
@@ -372,7 +370,7 @@ def _presence(jobs: Sequence[Job], keys: Keys) -> dict[str, NDArray[np.bool_]]:
     return {name: has for job in jobs for name, has in job.has(keys).items()}
 
 
-def _jobs(encoders: Mapping[str, Options], bit_depth: int | None, precisions: "_Precisions") -> list[Job]:
+def _jobs(encoders: Mapping[str, Options], bit_depth: int | None, precisions: Precisions) -> list[Job]:
     """A job for each tower of the encoders; that of captions is named without a view, and there once."""
     store = precisions.store
     jobs: dict[tuple[str, ...], Job] = {}  # by features
@@ -404,63 +402,3 @@ def _set_bit_depth(jobs: Sequence[Job], bit_depth: int | None, report: Report, w
         report.warnings += warnings
         for job in new:
             job.set_bit_depth(depth)
-
-
-@dataclass(frozen=True)
-class _Precisions:
-    """The precision of each tower: the one requested, or with "auto" and "fast" that of the feature.
-
-    So a feature has only one. That of shards depends on neither their machines' speed nor their inputs.
-
-    Raises:
-        UsageError: shards are to choose it by speed.
-    """
-
-    store: Store
-    device: str
-    precision: str
-    least_cosine: float | None
-    shard: Shard
-
-    def __post_init__(self) -> None:
-        if self.precision == "fast" and self.shard.count > 1:
-            raise UsageError(
-                "--precision fast: shards on other machines would differ; name float32 or bfloat16"
-            )
-
-    @property
-    def _open(self) -> bool:
-        return self.precision in ("auto", "fast")
-
-    def of(self, encoder: str) -> str:
-        """That of an encoder whose tower has no feature."""
-        if not self._open:
-            return self.precision
-        for name in self.store.features():
-            if FeatureName.parse(name, OWN).encoder == encoder:
-                return number_format(self._recorded(name))
-        return "float16" if self.device.startswith("cuda") else EXACT
-
-    def own(self, encoder: str, tower: Tower) -> Tower:
-        """The tower, in the precision of its own features; also if only their way was not requested."""
-        names = {str(FeatureName(encoder, output)) for output in tower.specs} & {*self.store.features()}
-        recorded = self._recorded(min(names)) if names else EXACT
-        if names and tower.casts and (self._open or self.precision == number_format(recorded)):
-            tower.set_precision(recorded)
-        return tower
-
-    def _recorded(self, feature: str) -> str:
-        return str(self.store.feature(feature).spec.get("precision", EXACT))
-
-    def set_rules(self, jobs: Sequence[Job], backend: str) -> None:
-        """Set what may follow from comparisons of each job's precision with float32."""
-        alone = self.shard.count == 1
-        new = PrecisionRule(
-            self.least_cosine,
-            (WEIGHTS, AUTOCAST) if alone else (WEIGHTS,),
-            "float32" if self._open and alone else "error",
-        )
-        if self._open and alone and backend != "onnxruntime":
-            new = replace(new, if_faster="used" if self.precision == "fast" else "reported")
-        for job in jobs:
-            job.rule = PrecisionRule.decided(self.least_cosine) if job.is_declared else new

@@ -105,6 +105,7 @@ class Job(TowerRunner):
         for output, spec in self.tower.specs.items():
             if self.names[output] in stored:
                 feature = self._store.feature(self.names[output])
+                feature.recover()
                 if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature

@@ -110,10 +110,10 @@ def unfinished_files(folder: Path) -> list[Path]:
     return sorted([*folder.glob("*.partial"), *folder.glob("*.new")])
 
 
-def seal_unfinished(folder: Path, name: str, header: Mapping[str, str], writer: str) -> None:
+def seal_unfinished(folder: Path, name: str, header: Mapping[str, str], writer: str = "") -> None:
     """Seal the committed rows of dead writers.
 
-    These are `writer`, whose lock the caller holds, and all others whose lock is free.
+    These are `writer`, if the caller holds its lock, and all others whose lock is free.
     """
     for path in unfinished_files(folder):
         owner = path.with_suffix("").suffix[1:]

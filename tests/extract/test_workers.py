@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from encode_once.cache import Store
+from encode_once.cache.format.feature_writer import FeatureWriter
 from encode_once.extract import batches, encode, encoders, workers
 from encode_once.extract.encoders.base import Tower
 from tests.conftest import picture
@@ -102,6 +103,23 @@ def test_rows_are_stored_in_the_order_of_the_table_whichever_batch_is_done_first
     (table,), feature = store.tables(), store.feature("tower0/mean")
     np.testing.assert_array_equal(feature.keys, table.keys("image"))
     np.testing.assert_allclose(feature.read(table.keys("image")), mean_colours(30), atol=1e-3)
+
+
+def test_what_a_killed_process_has_committed_is_not_encoded_again(folder, extract_by, monkeypatch):
+    root = folder(9)
+
+    def die(writer):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FeatureWriter, "close", die)  # so that the part is not sealed
+        extract_by(root, Mean())
+    for path in (root / "data").glob("[78].png"):
+        path.write_bytes((root / "data" / "0.png").read_bytes()[:-1] + bytes([int(path.stem)]))
+    again = Mean()
+    store = extract_by(root, again)
+    assert sum(again.batches) == 2
+    assert len(store.feature("tower0/mean")) == 11
 
 
 def test_only_parallel_towers_encode_in_several_threads_at_once(folder, extract_by):
