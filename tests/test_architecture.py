@@ -58,8 +58,8 @@ def test_the_arrows_between_the_rooms_hold(room):
 ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "batches", "workers", "precisions", "shards",
-        "report", "pipeline", "trust", "provider", "in_memory", "reencode", "image_files", "transformer", "options", "imports",
-        "doctor", "demo", "bench", "commands",
+        "report", "pipeline", "trust", "provider", "in_memory", "reencode", "image_files", "transformer",
+        "options", "imports", "doctor", "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "partial", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation",
