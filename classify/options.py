@@ -257,3 +257,9 @@ class NameList(click.ParamType):  # type: ignore[type-arg]
 ignore_option = click.option(
     "--ignore", multiple=True, metavar="CODE", help="Check to leave out, such as EO002; repeatable."
 )
+
+
+results_option = click.option(
+    "--results", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Also keep a row for each in a CSV file, which may have others.",
+)  # fmt: skip

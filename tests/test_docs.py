@@ -1,11 +1,13 @@
 """The documents: commands run, links lead somewhere, measured tables are those of the results files."""
 
+import csv
 import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from contextlib import redirect_stdout, suppress
 from importlib.util import find_spec
 
@@ -362,7 +364,13 @@ def test_the_measured_tables_are_those_of_the_results_files():
 
 def test_every_results_file_is_shown_and_says_where_it_comes_from():
     shown = re.findall(r"^<!-- table: ([\w-]+) -->$", ALL_TEXT, re.M)
-    files = {path.stem: json.loads(path.read_text()) for path in (ROOT / "docs/results").glob("*.json")}
+    results = ROOT / "docs/results"
+    files = {path.stem: json.loads(path.read_text()) for path in results.glob("*.json")}
+    with (results / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):  # the last row stands for the table
+            files[row["table"]] = {"title": row["table"], **row}
+    layouts = tomllib.loads((results / "tables.toml").read_text())
+    files |= {name: files[name] | layout for name, layout in layouts.items()}
     assert sorted(shown) == sorted(files)
     for name, result in files.items():
         assert all(result[key] for key in ("title", "command", "machine", "date", "commit")), name

@@ -7,6 +7,7 @@ import click
 
 from encode_once.cache import UsageError
 from encode_once.cache.options import RunFolder, print_result, say, say_next, verb, warn
+from encode_once.classify.options import results_option
 
 FORMATS = ("latex", "md", "csv", "json")
 
@@ -22,12 +23,14 @@ FORMATS = ("latex", "md", "csv", "json")
 @click.option("--csv", is_flag=True, help="Print a row for each figure as CSV.")
 @click.option("--json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page.")
+@results_option
 def compare(
     runs: Sequence[str],
     names: Sequence[str],
     per_class: bool,
     anyway: bool,
     html: Path | None,
+    results: Path | None,
     **formats: bool,
 ) -> None:
     """Compare many systems in one table; runs that differ in their seeds, splits or folds are one system.
@@ -37,6 +40,9 @@ def compare(
     bootstrap of the eval rows or, with several folds or redrawn splits, by the corrected resampled t-test of
     Nadeau and Bengio; Holm corrects for the number of systems. For several data sets, or folds, mean ranks
     follow with their critical difference.
+
+    --results FILE.csv keeps a row for each system, with its features, settings, seeds, figures, command and
+    machine. They replace those that the file has of a folder of this name.
 
     Runs that were measured on different rows are refused without --anyway.
 
@@ -51,12 +57,14 @@ def compare(
       encode-once compare runs/experiment
       encode-once compare runs/linear runs/mlp --per-class --latex
       encode-once compare runs/experiment --metric mAP --html table.html
+      encode-once compare runs/experiment --results results.csv
     """
     from encode_once.classify.pages.render import write
     from encode_once.classify.systems.comparison import compare_systems, metrics_named
     from encode_once.classify.systems.formats import csv_text, latex, markdown, text
     from encode_once.classify.systems.grouping import find_runs
     from encode_once.classify.systems.page import page
+    from encode_once.classify.systems.results import save, system_rows
 
     chosen = [name for name in FORMATS if formats[name]]
     if len(chosen) > 1:
@@ -71,6 +79,8 @@ def compare(
     if html:
         write(page(tables, html), html)
         say(f"{html}: {html.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    if results:
+        save(results, [*system_rows(Path(runs[0]).resolve().name, tables, loaded)])
     best = [row["runs"][0] for row in tables["tables"][0]["systems"][:2]]
     say_next(*(["evaluate", *best] if len(best) > 1 else ["report", *best, "-o", "report.html"]))
 
