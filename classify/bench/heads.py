@@ -43,6 +43,7 @@ AVERAGES = ("micro", "macro", "samples")
 OWN = "own rule"
 # Rules for the scores of every system, fitted on the same validation rows.
 RULES = {f"{average} thresholds": DecisionSpec(average) for average in AVERAGES} | {
+    "expected-mean": DecisionSpec(decide="expected-mean"),
     "expected-f1": DecisionSpec(decide="expected-f1"),
     "0.5": DecisionSpec("none"),
 }
