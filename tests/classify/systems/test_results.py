@@ -1,4 +1,4 @@
-"""The CSV file of results: its figures are those of the runs, and only rows of the same table are replaced."""
+"""The CSV file of results: figures are those of the runs, and only rows of the same table are replaced."""
 
 import csv
 import json
