@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, TypeVar
 
 import xxhash
@@ -100,9 +101,11 @@ class FileIndex:
 
     def remember(self, files: Iterable[tuple[str, Stat, bytes]]) -> None:
         """Add the keys of files: absolute path, stat before it was read, key."""
-        settled = time.time_ns() - SETTLED_NS
+        if self._read_only:
+            return
+        settled = min(time.time_ns(), _time_ns(self._path.parent)) - SETTLED_NS
         rows = [(os.fsencode(path), *stat, key) for path, stat, key in files if stat[1] < settled]
-        if not rows or self._read_only:
+        if not rows:
             return
         self._transaction(
             lambda connection: connection.executemany(
@@ -246,6 +249,13 @@ class FileIndex:
             elif schema != [(SCHEMA,)]:
                 raise sqlite3.DatabaseError("it has other tables than this program makes")
             yield connection
+
+
+def _time_ns(folder: Path) -> int:
+    """The time that the folder's file system gives a new file: its server's clock may be behind ours."""
+    with suppress(OSError), TemporaryFile(dir=folder) as file:
+        return os.fstat(file.fileno()).st_mtime_ns
+    return time.time_ns()
 
 
 def _unchanged(rows: Iterable[tuple[Any, ...]], stats: Mapping[str, Stat]) -> dict[str, bytes]:

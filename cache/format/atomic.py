@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,16 +72,20 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
+def _temporary(path: Path) -> Path:
+    """A name that nothing has: processes of several machines or containers may have the same number."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write; then rename it to `path`, once its content is on disk.
 
     A reader sees the complete old file or the complete new one. After an error the old one remains.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.unlink(missing_ok=True)  # a link of that name would be followed
         try:
             yield temporary
             with temporary.open("rb") as file:
@@ -101,9 +106,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if os.path.lexists(path):
         raise DataError(f"{path} exists: remove it, or choose another place")
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = _temporary(path)
     with writing(path):
-        rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             yield temporary

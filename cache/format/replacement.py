@@ -9,15 +9,19 @@ lock of the folder, so that each sees only whole states.
 import fcntl
 import os
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from encode_once.cache.errors import DamagedError
+from filelock import SoftFileLock, Timeout
+
+from encode_once.cache.errors import DamagedError, StoreBusyError
 from encode_once.cache.format.atomic import sync_folder, write_json, writing
-from encode_once.cache.format.files import read_json
+from encode_once.cache.format.files import check_regular_if_there, read_json
 
 MARKER = "replacing.json"
 NEW = ".new"
+LOCK = ".lock"  # the marker where the file system has no locks
+WAIT = 60.0  # seconds: the folder is locked for a few small files at a time
 
 
 class Replacement:
@@ -112,11 +116,39 @@ def _finish(folder: Path, allowed: Collection[str]) -> None:
 
 @contextmanager
 def folder_locked(folder: Path, kind: int) -> Iterator[None]:
-    """Hold a lock of the folder itself, without a file; the system releases that of a process that dies."""
+    """Hold a lock of the folder itself, without a file; the system releases that of a process that dies.
+
+    On a file system without locks, writers use a marker in the folder, as `locked` does; readers, nothing.
+
+    Raises:
+        StoreBusyError: on such a file system, another writer has had the folder for WAIT seconds.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(descriptor, kind)
-        yield
+        with ExitStack() as marker:
+            try:
+                fcntl.flock(descriptor, kind)
+            except OSError:  # a file system without locks
+                if kind == fcntl.LOCK_EX:
+                    marker.enter_context(_marked(folder / LOCK))
+            yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _marked(path: Path) -> Iterator[None]:
+    check_regular_if_there(path)
+    lock = SoftFileLock(path, timeout=WAIT, thread_local=False)
+    with writing(path):
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise StoreBusyError(
+                f"{path.parent} is being changed by another process, as {path} says: "
+                "let it end; if there is none, delete that file"
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -44,6 +44,14 @@ def test_a_recently_modified_file_is_not_added(index, tmp_path):
     assert index.find({path: stat_of(path)}) == {}
 
 
+def test_a_file_that_only_a_clock_that_is_ahead_calls_old_is_not_added(index, tmp_path, monkeypatch):
+    path = old_file(tmp_path / "a", age_ns=0)
+    now_ns = time.time_ns
+    monkeypatch.setattr(module.time, "time_ns", lambda: now_ns() + 600 * 10**9)
+    index.remember([(path, stat_of(path), content_key(b"x"))])
+    assert index.find({path: stat_of(path)}) == {}
+
+
 def test_a_damaged_database_is_recreated(index, tmp_path):
     (tmp_path / "files.sqlite").write_bytes(b"no database" * 100)
     path = old_file(tmp_path / "a")

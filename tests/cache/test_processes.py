@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from encode_once.cache import Shard, Store, StoreBusyError, StoreError, content_key
+from encode_once.cache.format import replacement
+from encode_once.cache.format.atomic import replacing
 from encode_once.cache.keys import pack
 from encode_once.cache.maintenance import compact
 
@@ -198,3 +200,29 @@ def test_an_owner_of_another_boot_is_dead(store, monkeypatch):
         sleeper.kill()
         sleeper.wait()
     assert store.feature("e/o").has(KEYS).sum() == 1
+
+
+def test_processes_of_one_number_on_two_machines_do_not_share_temporary_files(tmp_path):
+    path = tmp_path / "spec.json"
+    with replacing(path) as ours, replacing(path) as theirs:
+        ours.write_text("ours")
+        theirs.write_text("theirs")
+    assert path.read_text() == "ours", "the last to end"
+    assert [*tmp_path.iterdir()] == [path]
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_without_locks_of_the_system_a_marker_keeps_two_writers_apart(tmp_path, monkeypatch):
+    def no_flock(*_):
+        raise OSError(errno.ENOSYS, "no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    monkeypatch.setattr(replacement, "WAIT", 0.1)
+    with replacement.folder_locked(tmp_path, fcntl.LOCK_EX):
+        with pytest.raises(StoreBusyError, match=r"another process, as .*/\.lock says"):
+            replacement.folder_locked(tmp_path, fcntl.LOCK_EX).__enter__()
+        with replacement.folder_locked(tmp_path, fcntl.LOCK_SH):
+            pass  # readers write nothing
+    with replacement.folder_locked(tmp_path, fcntl.LOCK_EX):
+        pass
+    assert not [*tmp_path.iterdir()]
