@@ -15,7 +15,7 @@ from encode_once.cache.errors import DataError, MissingRowsError, SpecMismatchEr
 from encode_once.cache.format.failures import Failure, add_failures, read_failures, write_failures
 from encode_once.cache.format.feature_writer import FeatureWriter, seal_unfinished, unfinished_files
 from encode_once.cache.format.inventory import Inventory
-from encode_once.cache.format.locks import locked
+from encode_once.cache.format.locks import helper_locked, locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_differences, spec_key
@@ -375,25 +375,42 @@ class Feature:
             seal_unfinished(self.folder, self.name, self.record.header)
             self.reload()
 
+    def unfinished_helpers(self, shard: Shard) -> list[Path]:
+        """The parts in progress of helpers of a shard's writer, see `writer`."""
+        return [path for path in unfinished_files(self.folder) if f".{shard}+" in path.name]
+
     @contextmanager
-    def writer(self, rows: int, shard: Shard | None = None) -> Iterator[FeatureWriter]:
+    def _locked(self, name: str, is_helper: bool) -> Iterator[str]:
+        """Hold a writer's lock, or that of the first free name of a helper; yields its name."""
+        if is_helper:
+            with helper_locked(self.folder, name, self.name) as helper:
+                yield helper
+        else:
+            with locked(self.folder / f"{name}.lock", self.name):
+                yield name
+
+    @contextmanager
+    def writer(
+        self, rows: int, shard: Shard | None = None, *, is_helper: bool = False
+    ) -> Iterator[FeatureWriter]:
         """Open for appending; appended batches are kept however the block ends, even by SIGKILL.
 
         Args:
             rows: the approximate number of rows to come.
             shard: of several concurrent writers, the shard of this one; by default it is the only writer.
+            is_helper: it is one of several that write for the process which has opened this shard. There may
+                be any number of them.
 
         Raises:
             StoreBusyError: another process is writing this feature, or this shard of it.
             StoreError: the store is read-only.
         """
         self._begin_writing()
-        shard = shard or Shard()
-        with locked(self.folder / f"{shard}.lock", self.name):
-            seal_unfinished(self.folder, self.name, self.record.header, str(shard))
+        with self._locked(str(shard or Shard()), is_helper) as name:
+            seal_unfinished(self.folder, self.name, self.record.header, name)
             self.reload()
             self.note_parts()
-            writer = FeatureWriter(self, str(shard), rows)
+            writer = FeatureWriter(self, name, rows)
             try:
                 yield writer
             finally:

@@ -17,7 +17,7 @@ from encode_once.classify.runs.predict import check
 from encode_once.classify.runs.run import Run
 from encode_once.extract import Columns, Report, encode
 from encode_once.extract.encoders import custom
-from encode_once.extract.in_memory import recorded_towers
+from encode_once.extract.recorded import recorded_towers
 from encode_once.extract.trust import Trust, approve
 
 Weights = Mapping[str, str] | str | os.PathLike[str] | None

@@ -4,13 +4,10 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from encode_once.cache import Spec, SpecMismatchError
+from encode_once.cache import Spec
 from encode_once.cache.device import device_name
-from encode_once.cache.keys import spec_differences, spec_key
-from encode_once.cache.names import REGIONS, FeatureName
 from encode_once.cache.process import SharedContext
 from encode_once.cache.views import without_view
-from encode_once.extract import encoders
 from encode_once.extract.batches import (
     Openable,
     Row,
@@ -18,52 +15,14 @@ from encode_once.extract.batches import (
     encode_batch,
     encode_in_batches,
 )
-from encode_once.extract.encoders.base import BIT_DEPTH, EXACT, Options, Tower, number_format, torch_threads
-from encode_once.extract.encoders.precision import LEAST_COSINE
+from encode_once.extract.encoders.base import torch_threads
 from encode_once.extract.encoders.runtime import MIN_INPUTS
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
-from encode_once.extract.images.formats import FULL_DEPTH
+from encode_once.extract.recorded import recorded_towers
 
 QUIET = SharedContext(quiet_pillow)  # for all that threads do at once, see `SharedContext`
 _SINGLE_THREADED = SharedContext(lambda: torch_threads(1), threaded=True)
-
-
-def recorded_towers(
-    encoder: str, specs: Mapping[str, Spec], weights: str | None, backend: str = "auto"
-) -> list[Tower]:
-    """The towers, not loaded, that make an encoder's outputs as their specs are recorded.
-
-    Args:
-        specs: output → spec.
-        weights: a local file, `RANDOM`, or None for the published weights.
-
-    Raises:
-        SpecMismatchError: the encoder makes an output in another way, or not at all.
-        WeightsError: the weights cannot be read.
-    """
-    first = next(iter(specs.values()))
-    precision = number_format(str(first.get("precision", EXACT)))
-    options = Options(weights, precision, backend, regions=REGIONS in specs)
-    towers, lacking = [], {*specs}
-    for tower in encoders.towers(encoder, options):
-        outputs = specs.keys() & tower.specs.keys()
-        for output in outputs:
-            tower.set_bit_depth(int(specs[output].get(BIT_DEPTH, FULL_DEPTH)))
-            precision = str(specs[output].get("precision", EXACT))
-            if tower.casts and number_format(precision) in (EXACT, *LEAST_COSINE):
-                tower.set_precision(precision)
-            if spec_key(tower.specs[output]) != spec_key(specs[output]):
-                raise SpecMismatchError(
-                    f"{FeatureName(encoder, output)} is not made as it was before "
-                    f"({spec_differences(specs[output], tower.specs[output])})"
-                )
-        if outputs:
-            towers.append(tower)
-        lacking -= outputs
-    if lacking:
-        raise SpecMismatchError(f"{encoder} does not give {', '.join(sorted(lacking))} any more")
-    return towers
 
 
 class LoadedEncoders:

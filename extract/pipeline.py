@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
 from encode_once.cache.captions import captioner_feature, with_captions
-from encode_once.cache.device import device_name
 from encode_once.cache.errors import collected
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, with_captioner, without_output
 from encode_once.cache.source_files import SourceFile
@@ -28,6 +27,7 @@ from encode_once.extract.encoders.base import (
     Options,
     Tower,
 )
+from encode_once.extract.engines import Engine, engine_named
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
@@ -128,8 +128,9 @@ def encode(
             `max_failures` failed. Other failures raise no error: they are in the report.
     """
     store = store if isinstance(store, Store) else Store(store)
-    workers = workers or os.cpu_count() or 1
-    device, shard = device_name(device), shard or Shard()
+    encoding_engine = engine_named("local")
+    threads, device = encoding_engine.threads(workers), encoding_engine.device(device)
+    workers, shard = workers or os.cpu_count() or 1, shard or Shard()
     precisions = Precisions(store, device, precision, min_cosine, shard)
     common = Options(backend=backend, compiled=compiled)
     jobs, captions = _requested_jobs(names, captions, weights or {}, common, bit_depth, precisions)
@@ -170,23 +171,34 @@ def encode(
     for table in tables:
         unreadable |= add_keys(table, store.files, workers, progress=progress)
     limit = _failures_left(max_failures, unreadable)
-    settings = EncodeSettings(device, workers, batch_size, shard, retry_failed, limit, progress)
+    settings = EncodeSettings(
+        device,
+        threads,
+        batch_size,
+        shard,
+        backend=backend,
+        compiled=compiled,
+        retry_failed=retry_failed,
+        max_failures=limit,
+        progress=progress,
+    )
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
     _set_bit_depth(image_jobs, bit_depth, report, workers)
-    passes = _passes(report, tables, image_jobs, settings, log)
-    if not generated:
-        passes += _passes(report, tables, caption_jobs, settings, log)
-    for share, read_from in zip(shares, sources, strict=False):  # not before all encoders are loaded
-        report.warnings += _saved(store, share, read_from)
-    for encoding_pass in passes:
-        _encode(report, encoding_pass, unreadable)
-    if generated:
-        check_some_succeeded(report)
-        kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
-        captioned = [with_captions(table, *kind) for kind in kinds for table in tables]
-        for encoding_pass in _passes(report, captioned, caption_jobs, settings, log):
+    with encoding_engine:
+        passes = _passes(report, tables, image_jobs, settings, log, encoding_engine)
+        if not generated:
+            passes += _passes(report, tables, caption_jobs, settings, log, encoding_engine)
+        for share, read_from in zip(shares, sources, strict=False):  # not before all encoders are loaded
+            report.warnings += _saved(store, share, read_from)
+        for encoding_pass in passes:
             _encode(report, encoding_pass, unreadable)
+        if generated:
+            check_some_succeeded(report)
+            kinds = [(kind, captioner_feature(kind, store)) for kind in captions]
+            captioned = [with_captions(table, *kind) for kind in kinds for table in tables]
+            for encoding_pass in _passes(report, captioned, caption_jobs, settings, log, encoding_engine):
+                _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
     check_some_succeeded(report)
     return report
@@ -258,11 +270,12 @@ def _passes(
     jobs: Sequence[Job],
     settings: EncodeSettings,
     log: Callable[[str], None],
+    engine: Engine,
 ) -> list[EncodingPass]:
     """The pass of jobs of one modality over the tables, with loaded towers; none if there are no jobs."""
     if not jobs:
         return []
-    encoding_pass = EncodingPass(tables, jobs, settings)
+    encoding_pass = engine.start(tables, jobs, settings)
     modality = encoding_pass.modality
     with_others = tables if settings.shard.count == 1 else [*tables, *report.tables]
     if not any(any(table.contents(modality)) for table in with_others):

@@ -17,7 +17,7 @@ from encode_once.extract.encoders.base import Tower
 from encode_once.extract.encoders.precision import loaded
 from encode_once.extract.errors import InputError
 from encode_once.extract.images.decode import quiet_pillow
-from encode_once.extract.in_memory import recorded_towers
+from encode_once.extract.recorded import recorded_towers
 from encode_once.extract.trust import Trust, approve, of_features
 from encode_once.extract.workers import Input, distinct_inputs
 

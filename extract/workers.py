@@ -5,7 +5,7 @@ The main thread stores the results of the workers in the order of the inputs.
 
 import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
 
+Failures = Mapping[str, Sequence[Failure]]  # output → the inputs that have no row
 CHANGED = "changed"  # the reason of an image whose content no longer has its key
 COMMIT_SECONDS = 1.0  # rows are buffered so long: each commit waits for the disk
 
@@ -68,6 +69,9 @@ class EncodeSettings:
     workers: int  # threads
     batch_size: int | None = None  # None: depends on the device
     shard: Shard = field(default_factory=Shard)  # the part of the contents to encode
+    is_helper: bool = False  # whether another process has opened the features, and divides the inputs
+    backend: str = "auto"  # as in `Options`
+    compiled: bool = False
     retry_failed: bool = False
     max_failures: float = math.inf  # per encoder
     progress: bool = False
@@ -147,14 +151,23 @@ class Job(TowerRunner):
             lacking |= ~has & np.array([item.key not in failed for item in inputs], np.bool_)
         return lacking
 
-    def open(self, settings: EncodeSettings, cleanup: ExitStack) -> None:
-        """Declare the features, and open them for writing."""
-        provenance = self.tower.provenance() | rights(self.encoder)
+    def unfinished_helpers(self, shard: Shard) -> bool:
+        """Whether a helper writes to a feature, or died while it did and was not recovered yet."""
+        return any(feature.unfinished_helpers(shard) for feature in self._features.values())
+
+    def open(
+        self, settings: EncodeSettings, cleanup: ExitStack, provenance: Mapping[str, str] | None = None
+    ) -> None:
+        """Declare the features, and open them for writing.
+
+        provenance: of the tower, if it is loaded in other processes only.
+        """
+        provenance = {**(provenance or self.tower.provenance())} | rights(self.encoder)
         first = provenance | self._weights_file()
         for output, spec in self.tower.specs.items():
             feature = self._features[output] = self._store.declare(self.names[output], spec, first)
             feature.add_provenance(provenance)
-            writer = feature.writer(self.tower.expected, settings.shard)
+            writer = feature.writer(self.tower.expected, settings.shard, is_helper=settings.is_helper)
             self._writers[output] = cleanup.enter_context(writer)
         cleanup.callback(self.commit)  # keep encoded rows even after an error
 
@@ -164,20 +177,41 @@ class Job(TowerRunner):
             return {}
         return {"weights_file": self.weights if self.weights == RANDOM else str(Path(self.weights).resolve())}
 
-    def store(self, inputs: Sequence[Input], results: Results) -> None:
-        """Buffer results; write them if the last commit was more than COMMIT_SECONDS ago."""
-        failed: dict[Input, InputError] = {}
+    def store(self, inputs: Sequence[Input], results: Results) -> Failures:
+        """Buffer results; write them if the last commit was more than COMMIT_SECONDS ago.
+
+        Returns the failures, for `record`.
+        """
+        failures: dict[str, list[Failure]] = {}
         for output, rows in results.items():
             pairs = [*zip(inputs, rows, strict=True)]
             self._buffer[output] += [(item, row) for item, row in pairs if not isinstance(row, InputError)]
             errors = [(item, error) for item, error in pairs if isinstance(error, InputError)]
-            self._features[output].record_failures([_failure(item, error) for item, error in errors])
-            failed |= dict(errors)
-        if changed := [item.source for item, error in failed.items() if error.reason == CHANGED]:
-            hash_again(changed, self._store.files)
-        self.failed += len(failed)
+            failures[output] = [
+                Failure(item.key.hex(), error.reason, str(error), item.source) for item, error in errors
+            ]
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
+        return failures
+
+    def record(self, failures: Failures, most: float) -> None:
+        """Record and count failures.
+
+        Raises:
+            TooManyFailuresError: more than `most` inputs have failed.
+        """
+        failed: dict[str, Failure] = {}  # by key
+        for output, errors in failures.items():
+            self._features[output].record_failures(errors)
+            failed |= {error.key: error for error in errors}
+        if changed := [failure.input for failure in failed.values() if failure.reason == CHANGED]:
+            hash_again(changed, self._store.files)
+        self.failed += len(failed)
+        if self.failed > most:
+            raise TooManyFailuresError(
+                f"{self.encoder}: {self.failed} inputs failed, more than --max-failures allows; "
+                "failures.jsonl in the store's features lists them; encoded rows are kept"
+            )
 
     def commit(self) -> None:
         """Write the buffered rows."""
@@ -194,8 +228,14 @@ class Job(TowerRunner):
         self._committed = time.monotonic()
 
 
-def _failure(item: Input, error: InputError) -> Failure:
-    return Failure(item.key.hex(), error.reason, str(error), item.source)
+def prepared(inputs: Sequence[Input], runner: TowerRunner) -> list[Any]:
+    """Those of the inputs that can be read, prepared for a tower."""
+    items: list[Any] = []
+    with quiet_pillow():
+        for item in inputs:
+            with suppress(InputError):  # it is reported when it is encoded
+                items.append(item.open().prepared(runner.tower))
+    return items
 
 
 class EncodingPass:
@@ -207,16 +247,16 @@ class EncodingPass:
     """
 
     def __init__(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> None:
-        self.tables, self.jobs, self._settings = tables, jobs, settings
+        self.tables, self.jobs, self.settings = tables, jobs, settings
         self.modality: Modality = jobs[0].tower.modality
         self.keys, self.inputs = distinct_inputs(tables, self.modality)  # keys: (n, 16)
         lacking = [job.lacks(self.inputs, retry_failed=settings.retry_failed) for job in jobs]
-        self._missing = [
+        self.missing = [
             (self.inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
             for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
         ]
         counts = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True)]
-        self._expected = {job: count for job, count in counts if count}  # of the jobs with missing inputs
+        self.expected = {job: count for job, count in counts if count}  # of the jobs with missing inputs
 
     def sources(self, keys: Collection[bytes]) -> dict[tuple[str, bytes], None]:
         """Source and key of all inputs with these keys; of equal images each file, in the tables' order."""
@@ -231,10 +271,11 @@ class EncodingPass:
                 sources[contents[row], all_keys[row].tobytes()] = None
         return sources
 
-    def _progress(self, description: str) -> ProgressBar:
-        shown = self._settings.progress and self._missing
+    def progress(self, description: str) -> ProgressBar:
+        """A bar over the missing inputs."""
+        shown = self.settings.progress and self.missing
         return ProgressBar(
-            total=len(self._missing), unit=self.modality, desc=description, disable=None if shown else True
+            total=len(self.missing), unit=self.modality, desc=description, disable=None if shown else True
         )
 
     def load(self) -> None:
@@ -243,25 +284,20 @@ class EncodingPass:
         Raises:
             WeightsError: an encoder's weights are missing or do not fit.
         """
-        if not self._expected:
+        if not self.expected:
             return
-        settings = self._settings
-        with torch_threads(1), self._progress("loading") as bar:  # more threads would only compete
-            for job, expected in self._expected.items():
+        settings = self.settings
+        with torch_threads(1), self.progress("loading") as bar:  # more threads would only compete
+            for job, expected in self.expected.items():
                 bar.set_description(f"loading {', '.join(job.names.values())}")
-                examples = partial(self._examples, job)
+                examples = partial(prepared, self.examples(job), job)
                 job.load(settings.device, settings.workers, settings.batch_size, expected, examples)
                 job.find_features()
 
-    def _examples(self, job: Job) -> list[Any]:
-        """Up to EXAMPLES of the missing inputs of a job, prepared for its tower, from all over the data."""
-        missing = [item for item, jobs in self._missing if job in jobs]
-        prepared: list[Any] = []
-        with quiet_pillow():
-            for item in missing[:: max(1, len(missing) // EXAMPLES)][:EXAMPLES]:
-                with suppress(InputError):  # it is reported when it is encoded
-                    prepared.append(item.open().prepared(job.tower))
-        return prepared
+    def examples(self, job: Job) -> list[Input]:
+        """Up to EXAMPLES of the missing inputs of a job, from all over the data."""
+        missing = [item for item, jobs in self.missing if job in jobs]
+        return missing[:: max(1, len(missing) // EXAMPLES)][:EXAMPLES]
 
     def encode(self) -> None:
         """Encode and store the missing inputs.
@@ -270,25 +306,24 @@ class EncodingPass:
             TooManyFailuresError: more inputs than `settings.max_failures` failed for an encoder; encoded rows
                 are kept.
         """
-        todo, settings = self._missing, self._settings
+        todo, settings = self.missing, self.settings
         if not todo:
             return
         with ExitStack() as cleanup:
             cleanup.enter_context(torch_threads(1))
             cleanup.enter_context(quiet_pillow())
-            bar = cleanup.enter_context(self._progress("encoding"))
-            for job in self._expected:
+            bar = cleanup.enter_context(self.progress("encoding"))
+            for job in self.expected:
                 job.open(settings, cleanup)
             pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
             cleanup.callback(pool.shutdown, cancel_futures=True)
             for number, encoded in encode_in_batches(todo, settings.workers, pool):
                 for job, inputs, results in encoded:
-                    job.store(inputs, results)
-                    if job.failed > settings.max_failures:
-                        raise TooManyFailuresError(
-                            f"{job.encoder}: {job.failed} inputs failed, more than --max-failures allows; "
-                            "failures.jsonl in the store's features lists them; encoded rows are kept"
-                        )
-                bar.update(number)
-                if failed := sum(job.failed for job in self._expected):
-                    bar.set_postfix(failed=failed, refresh=False)
+                    job.record(job.store(inputs, results), settings.max_failures)
+                self.show(bar, number)
+
+    def show(self, bar: ProgressBar, encoded: int) -> None:
+        """Show that so many more inputs are encoded, and how many failed."""
+        bar.update(encoded)
+        if failed := sum(job.failed for job in self.expected):
+            bar.set_postfix(failed=failed, refresh=False)

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -43,6 +44,18 @@ def locked(path: Path, what: str) -> Iterator[None]:
         with suppress(OSError):
             owner.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def helper_locked(folder: Path, writer: str, what: str) -> Iterator[str]:
+    """Hold the lock of the first free name of a helper of `writer`: `WRITER+0`, `WRITER+1`, …; yields it."""
+    with ExitStack() as lock:
+        for number in count():
+            with suppress(StoreBusyError):
+                name = f"{writer}+{number}"
+                lock.enter_context(locked(folder / f"{name}.lock", what))
+                break
+        yield name
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from encode_once.extract import encode
 from encode_once.extract.batches import DecodedInput
 from encode_once.extract.encoders.base import RANDOM
 from encode_once.extract.errors import InputError
-from encode_once.extract.in_memory import LoadedEncoders, recorded_towers
+from encode_once.extract.in_memory import LoadedEncoders
+from encode_once.extract.recorded import recorded_towers
 
 ENCODER = "efficientnet-lite0"
 POOLED, REGIONS = f"{ENCODER}/pooled", f"{ENCODER}/regions"

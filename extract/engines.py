@@ -1,0 +1,67 @@
+"""What runs the encoders of an extraction: this process."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal, Protocol, get_args
+
+from encode_once.cache import Table
+from encode_once.cache.device import device_name
+from encode_once.cache.errors import unknown_name
+from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
+
+EngineName = Literal["local"]
+
+
+class Engine(Protocol):
+    """A context in which passes are loaded and encode; what it started ends with it."""
+
+    def device(self, name: str) -> str:
+        """The device of encoders, for "auto" or a device's name.
+
+        Raises:
+            UsageError: there is no such device.
+        """
+        ...
+
+    def threads(self, workers: int | None) -> int:
+        """The threads of each process that encodes, if the user asks for `workers`."""
+        ...
+
+    def start(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> EncodingPass:
+        """A pass of jobs of one modality over the tables."""
+        ...
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+class LocalEngine:
+    """Encodes in threads of this process."""
+
+    def device(self, name: str) -> str:
+        """That of this machine."""
+        return device_name(name)
+
+    def threads(self, workers: int | None) -> int:
+        """By default one per core."""
+        return workers or os.cpu_count() or 1
+
+    def start(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> EncodingPass:
+        """A pass of jobs of one modality over the tables."""
+        return EncodingPass(tables, jobs, settings)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+def engine_named(name: str) -> Engine:
+    """The engine of that name.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in get_args(EngineName):
+        raise unknown_name("engine", name, get_args(EngineName))
+    return LocalEngine()
