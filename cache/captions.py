@@ -75,7 +75,9 @@ def with_captions(table: Table, captions: str, generated_by: Feature | None) -> 
     )
 
 
-def caption_columns(captions: str, own: list[list[str]], generated: Sequence[str]) -> list[list[str]]:
+def caption_columns(
+    captions: str, own: Sequence[Sequence[str]], generated: Sequence[str]
+) -> list[Sequence[str]]:
     """The captions of rows, each column (n,), of a kind as in `with_captions`; "" where a row has none.
 
     Args:
@@ -83,7 +85,7 @@ def caption_columns(captions: str, own: list[list[str]], generated: Sequence[str
         generated: those that the captioner wrote, (n,), if the kind has one.
     """
     if captions == OWN:
-        return own
+        return [*own]
     if not captions.startswith(JOINED):
         return [list(generated)]
     first = [join(*texts) for texts in zip(own[0], generated, strict=True)]

@@ -14,6 +14,7 @@ from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import new_folder, replacing, reserve
 from encode_once.cache.format.part import chunks, offsets_of
 from encode_once.cache.keys import RowIndex
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.table import Table
 
 ROW_GROUP = 8192  # rows of a group of a parquet file: its levels take twice the memory of its vectors
@@ -43,7 +44,7 @@ def select(feature: Feature, table: Table | None) -> Selection:
     stored = np.flatnonzero(rows >= 0)
     places = stored % len(table) if len(table) else stored
     without = len(table) - len(np.unique(places))
-    return Selection(feature, rows[stored], [table.ids[place] for place in places], without)
+    return Selection(feature, rows[stored], [*taken(table.ids, places)], without)
 
 
 def export(selection: Selection, kind: str, path: Path) -> None:

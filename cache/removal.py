@@ -21,6 +21,7 @@ from encode_once.cache.format.atomic import writing
 from encode_once.cache.format.failures import read_failures, write_failures
 from encode_once.cache.keys import HEX, KeyIndex, Keys, first_occurrences, pack, present
 from encode_once.cache.maintenance import check_replaceable, keep_rows, opened_alone
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.representation import short_repr
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table, load_table, read_header, save_table
@@ -137,7 +138,7 @@ def content_of(
     equal = list[str]()
     for table, rows in zip(tables, named, strict=True):
         also = (KeyIndex(images).find(table.keys("image")) >= 0) & ~rows
-        equal += [table.ids[row] for row in np.flatnonzero(also)]
+        equal += taken(table.ids, np.flatnonzero(also))
         if equal_images == "forget":
             rows |= also
     if equal and equal_images is None:
@@ -147,14 +148,14 @@ def content_of(
         )
     keys, shared = _own_keys(store, tables, named, others)
     chosen = [(table, np.flatnonzero(rows)) for table, rows in zip(tables, named, strict=True) if rows.any()]
-    paths = [table.images[row] for table, rows in chosen for row in rows if table.images[row]]
+    paths = [path for table, rows in chosen for path in taken(table.images, rows) if path]
     texts = [
-        column[row]
+        text
         for table, rows in chosen
         for column in (table.captions, *table.more_captions)
-        for row in rows
+        for text in taken(column, rows)
     ]
-    ids = {table.name: frozenset(map(table.ids.__getitem__, rows)) for table, rows in chosen}
+    ids = {table.name: frozenset(taken(table.ids, rows)) for table, rows in chosen}
     all_ids = frozenset[str]().union(*ids.values())
     staying = {row_id for table in tables for row_id in {*table.ids} & all_ids - ids.get(table.name, set())}
     sources = {source for table, _ in chosen for source in (table.source, *table.more_sources)}

@@ -1,5 +1,6 @@
 """What may name the rows of a table in other files: their ids, or their images' paths and names."""
 
+from collections.abc import Sequence
 from pathlib import PurePath
 
 from encode_once.cache.table import Table
@@ -7,7 +8,7 @@ from encode_once.cache.table import Table
 IDS = "ids"
 
 
-def row_names(table: Table) -> dict[str, list[str]]:
+def row_names(table: Table) -> dict[str, Sequence[str]]:
     """Kind of name → the name of each row, (n,); "" for a row without an image."""
     paths = list(map(PurePath, table.images))
     return {

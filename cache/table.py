@@ -3,9 +3,10 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice, pairwise
+from itertools import islice
+from mmap import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
@@ -15,19 +16,24 @@ from encode_once.cache.format.atomic import replacing, write_at
 from encode_once.cache.format.files import open_without_links, reading, typed
 from encode_once.cache.format.hdf5 import (
     create_hdf5,
+    map_array,
+    map_hdf5,
+    map_texts,
     open_hdf5,
-    read_array,
     read_attribute,
     read_offsets,
     read_texts,
+    write_packed,
     write_texts,
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
 from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack, present
+from encode_once.cache.packed_columns import LabelLists, joined, taken
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.terminal import short_path
 
+Item = TypeVar("Item")
 KIND = "encode-once table", 5
 SINCE = 2  # the oldest version that is read; it has one caption per row, and one source file
 WITH_CAPTIONS = 3  # the first version with several of both
@@ -77,15 +83,17 @@ class LabelSet:
     text: str
     columns: list[str]
     separator: str
-    labels: list[tuple[str, ...]]  # (n,)
-    unknown: list[tuple[str, ...]] = field(default_factory=list)  # as `Table.unknown`
+    labels: Sequence[tuple[str, ...]]  # (n,)
+    unknown: Sequence[tuple[str, ...]] = field(default_factory=list)  # as `Table.unknown`
 
     __repr__ = short_repr
 
 
 @dataclass
 class Table:
-    """Rows of a user's data as columns; every list has one entry per row, in the input's order.
+    """Rows of a user's data as columns; every sequence has one entry per row, in the input's order.
+
+    Columns are lists or, of a saved table, mapped from its file and decoded when they are read.
 
     A row's vectors are found by its content keys, never by its id alone: `image_keys[i]` is the key of the
     image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` if the row has none. The
@@ -94,18 +102,18 @@ class Table:
     """
 
     source: str  # absolute path of the file or folder that the table was read from
-    ids: list[str]
-    images: list[str]  # path of each image, or CONTAINER::WHERE in a container; "" if the row has none
-    captions: list[str]  # "" if the row has none
-    labels: list[tuple[str, ...]] | None  # None: an unlabelled table; (): a row without labels
+    ids: Sequence[str]
+    images: Sequence[str]  # path of each image, or CONTAINER::WHERE in a container; "" if the row has none
+    captions: Sequence[str]  # "" if the row has none
+    labels: Sequence[tuple[str, ...]] | None  # None: an unlabelled table; (): a row without labels
     id_column: str = "ImageID"
     label_separator: str = " "
-    columns: dict[str, list[str]] = field(default_factory=dict)  # the table's other columns, as text
+    columns: dict[str, Sequence[str]] = field(default_factory=dict)  # the table's other columns, as text
     image_keys: Keys | None = None  # (n, 16) uint8
     caption_keys: Keys | None = None  # (n, 16) uint8
     split: str = "train"  # the data's name for these rows: train, test, val2017 …
     more_sources: list[str] = field(default_factory=list)  # further files it was read from, such as shards
-    more_captions: list[list[str]] = field(default_factory=list)  # each (n,), "" if a row has fewer
+    more_captions: list[Sequence[str]] = field(default_factory=list)  # each (n,), "" if a row has fewer
     more_caption_keys: list[Keys] = field(default_factory=list)  # each (n, 16) uint8
     # "id", "image", "captions", "labels" or "unknown" → the columns that the user named for it
     named_columns: dict[str, list[str]] = field(default_factory=dict)
@@ -113,7 +121,7 @@ class Table:
     uncertain: str = ""  # what the user said that -1 means; "": nothing
     corrections: str = ""  # path of the file by which labels were corrected; one of more_sources
     # The labels of each row of which nobody knows whether it has them; []: there are none in any row.
-    unknown: list[tuple[str, ...]] = field(default_factory=list)
+    unknown: Sequence[tuple[str, ...]] = field(default_factory=list)
     label_sets: dict[str, LabelSet] = field(default_factory=dict)  # by name
     row_keys: Keys | None = None  # (n, 16) uint8, if the rows are those of several tables; not saved
 
@@ -170,17 +178,17 @@ class Table:
         more = self.more_caption_keys if modality == "caption" else []
         return np.stack([self.keys(modality), *more])
 
-    def contents(self, modality: str) -> list[str]:
+    def contents(self, modality: str) -> Sequence[str]:
         """The images, or the captions themselves, in the order of `all_keys`."""
         if modality == "image":
             return self.images
-        return [text for column in (self.captions, *self.more_captions) for text in column]
+        return joined([self.captions, *self.more_captions])
 
     def take(self, rows: RowIndex) -> "Table":
         """The table of these rows, in this order."""
 
-        def of(column: Sequence[Any]) -> list[Any]:
-            return [column[row] for row in rows]
+        def of(column: Sequence[Item]) -> Sequence[Item]:
+            return taken(column, rows)
 
         return replace(
             self,
@@ -257,26 +265,24 @@ class HeaderPlace:
     checksum: str
 
 
-def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...]) -> Keys:
-    return read_array(group, name, "u", shape).astype(np.uint8, casting="no")
+def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...], content: mmap) -> Keys:
+    return map_array(group, name, "u", shape, content).astype(np.uint8, casting="no", copy=False)
 
 
-def _get_labels(file: h5py.File, name: str, rows: int) -> list[tuple[str, ...]]:
-    names, numbers = read_texts(file, f"{name}/names"), read_array(file, f"{name}/numbers", "u", (None,))
-    offsets = read_offsets(file, name, len(numbers), rows).tolist()
+def _get_labels(file: h5py.File, name: str, rows: int, content: mmap) -> LabelLists:
+    names = read_texts(file, f"{name}/names")
+    numbers = map_array(file, f"{name}/numbers", "u", (None,), content)
+    offsets = read_offsets(file, name, len(numbers), rows, content)
     if len(numbers) and numbers.max() >= len(names):
         raise ValueError("the number of a label has no name")
-    numbers = numbers.tolist()
-    return [tuple(names[i] for i in numbers[start:end]) for start, end in pairwise(offsets)]
+    return LabelLists(names, numbers, offsets)
 
 
 def _put_labels(file: h5py.File, name: str, rows: Sequence[tuple[str, ...]]) -> None:
-    names = sorted({label for row in rows for label in row})
-    number_of = {label: number for number, label in enumerate(names)}
+    labels = LabelLists.of(rows).sorted_by_name()
     group = file.create_group(name)
-    write_texts(group, "names", names)
-    group["numbers"] = np.array([number_of[label] for row in rows for label in row], np.uint32)
-    group["offsets"] = np.cumsum([0, *map(len, rows)], dtype=np.uint64)
+    write_texts(group, "names", labels.names)
+    write_packed(group, "numbers", labels, np.uint32)
 
 
 def _label_set_headers(file: h5py.File) -> dict[str, _LabelSetHeader]:
@@ -285,12 +291,12 @@ def _label_set_headers(file: h5py.File) -> dict[str, _LabelSetHeader]:
     return typed(_LabelSetHeaders, {"sets": json.loads(read_attribute(file, LABEL_SETS, str))}).sets
 
 
-def _get_label_sets(file: h5py.File, rows: int) -> dict[str, LabelSet]:
+def _get_label_sets(file: h5py.File, rows: int, content: mmap) -> dict[str, LabelSet]:
     sets = {}
     for number, (name, header) in enumerate(_label_set_headers(file).items()):
         group = f"{LABEL_SETS}/{number}"
-        unknown = _get_labels(file, f"{group}/unknown", rows) if f"{group}/unknown" in file else []
-        labels = _get_labels(file, group, rows)
+        unknown = _get_labels(file, f"{group}/unknown", rows, content) if f"{group}/unknown" in file else []
+        labels = _get_labels(file, group, rows, content)
         sets[name] = LabelSet(header.text, header.columns, header.separator, labels, unknown)
     return sets
 
@@ -418,35 +424,36 @@ def load_table(path: Path) -> Table:
         DamagedError: the file has changed since it was written.
     """
     check_whole(path, KIND, SINCE)
-    with open_hdf5(path) as file:
-        ids = read_texts(file, "ids")
+    with map_hdf5(path) as (file, content):
+        ids = map_texts(file, "ids", None, content)
         rows = len(ids)
         names = read_texts(file, "column_names")
         source = read_attribute(file, "source", str)
         more: dict[str, Any] = {"split": Path(source).stem}
         if read_attribute(file, "version", int) >= WITH_CAPTIONS:
-            keys = list(_get_keys(file, "more_caption_keys", (None, rows, KEY_BYTES)))
+            keys = list(_get_keys(file, "more_caption_keys", (None, rows, KEY_BYTES), content))
+            texts = [map_texts(file, f"more_captions/{i}", rows, content) for i in range(len(keys))]
             more = {
                 "split": read_attribute(file, "split", str),
                 "more_sources": read_texts(file, "more_sources"),
-                "more_captions": [read_texts(file, f"more_captions/{i}", rows) for i in range(len(keys))],
+                "more_captions": texts,
                 "more_caption_keys": keys,
             }
         return Table(
             source=source,
             ids=ids,
-            images=read_texts(file, "images", rows),
-            captions=read_texts(file, "captions", rows),
-            labels=_get_labels(file, "labels", rows) if "labels" in file else None,
-            unknown=_get_labels(file, "unknown", rows) if "unknown" in file else [],
+            images=map_texts(file, "images", rows, content),
+            captions=map_texts(file, "captions", rows, content),
+            labels=_get_labels(file, "labels", rows, content) if "labels" in file else None,
+            unknown=_get_labels(file, "unknown", rows, content) if "unknown" in file else [],
             id_column=read_attribute(file, "id_column", str),
             label_separator=read_attribute(file, "label_separator", str),
-            columns={name: read_texts(file, f"columns/{i}", rows) for i, name in enumerate(names)},
-            image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES)),
-            caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES)),
+            columns={name: map_texts(file, f"columns/{i}", rows, content) for i, name in enumerate(names)},
+            image_keys=_get_keys(file, "image_keys", (rows, KEY_BYTES), content),
+            caption_keys=_get_keys(file, "caption_keys", (rows, KEY_BYTES), content),
             named_columns=_get_named_columns(file),
             **asdict(_get_label_reading(file)),
-            label_sets=_get_label_sets(file, rows),
+            label_sets=_get_label_sets(file, rows, content),
             corrections=read_attribute(file, "corrections", str) if "corrections" in file.attrs else "",
             **more,
         )

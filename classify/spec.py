@@ -1,7 +1,6 @@
 """What a run is asked for, and the identity by which an existing run is recognised."""
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -20,7 +19,7 @@ from encode_once.classify.data.features import FeatureSource, StoredFeature
 from encode_once.classify.data.groups import CONTENT, Grouping
 from encode_once.classify.data.hierarchy import Hierarchy
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS
-from encode_once.classify.data.rows import image_and_caption_keys
+from encode_once.classify.data.rows import image_and_caption_keys, json_key
 from encode_once.classify.data.split_lists import with_list_files
 from encode_once.classify.data.standardise import SCALES
 from encode_once.classify.data.tables import table_to_fit
@@ -198,8 +197,8 @@ class FitSpec:
             "columns": table.columns,
             "code": code_key(),
         }
-        content = json.dumps(decisive, sort_keys=True).encode()
-        return content_key(content + image_and_caption_keys(table).tobytes()).hex()
+        contents = image_and_caption_keys(table)
+        return content_key(json_key(decisive) + contents.tobytes()).hex()
 
 
 def decision_from(values: Mapping[str, Any]) -> DecisionSpec:

@@ -78,7 +78,7 @@ class InputRows:
         first, *more = self.captions
         blank = [""] * len(self)
         return Table(
-            "the input", self.ids, blank, first, None, more_captions=more, columns=dict(self.columns)
+            "the input", self.ids, blank, first, None, more_captions=[*more], columns=dict(self.columns)
         )
 
 

@@ -54,7 +54,7 @@ class Predictions(Sequence[Prediction]):
         warnings: what to know, such as which images could not be read.
     """
 
-    ids: list[str]
+    ids: Sequence[str]
     classes: list[str]
     scores: Probabilities
     is_label: LabelMatrix

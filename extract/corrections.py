@@ -80,9 +80,9 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
         return
     decided = _resolve(reading.tables, read_corrections(path), path)
     counts = {split: Counter[str]() for split in reading.tables}
+    lists = {split: ([*(table.labels or ())], [*table.unknown]) for split, table in reading.tables.items()}
     for cell, decision in decided.items():
-        labels, unknown = reading.tables[cell.split].labels, reading.tables[cell.split].unknown
-        assert labels is not None, "_resolve refuses tables without labels"
+        labels, unknown = lists[cell.split]
         done, was_unknown = decision, bool(unknown) and cell.label in unknown[cell.row]
         if was_unknown and decision != KEEP:  # it is known now
             unknown[cell.row] = tuple(label for label in unknown[cell.row] if label != cell.label)
@@ -96,6 +96,7 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
     for understood in reading.understood:
         table = reading.tables[understood.split]
         if table.labels is not None:
+            table.labels, table.unknown = lists[table.split]
             table.corrections = str(Path(path).resolve())
             table.more_sources.append(table.corrections)
             number = counts[understood.split]

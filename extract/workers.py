@@ -267,7 +267,7 @@ class EncodingPass:
         for table in self.tables:
             all_keys = np.concatenate(table.all_keys(self.modality))
             contents = table.contents(self.modality)
-            for row in np.flatnonzero(index.find(all_keys) >= 0):
+            for row in np.flatnonzero(index.find(all_keys) >= 0).tolist():
                 sources[contents[row], all_keys[row].tobytes()] = None
         return sources
 

@@ -1,5 +1,6 @@
 """What a type checker knows of the public names; `make lint` checks it, and nothing runs it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, assert_type
 
@@ -42,7 +43,7 @@ def of_notebooks(run: eo.Run) -> None:
     assert_type(data.Y, NDArray[np.bool_] | NDArray[np.int8])
     assert_type(data.X[:10], NDArray[np.float32])
     assert_type(np.asarray(data.X), NDArray[Any])
-    assert_type(data.ids, list[str])
+    assert_type(data.ids, Sequence[str])
     assert_type(data.classes, list[str])
     assert_type(data.frame(), pd.DataFrame)
     assert_type(eo.evaluate(run, data), eo.Evaluation)

@@ -6,11 +6,11 @@ data is read: it has only groups and data sets of plain types that are stored in
 and contiguous, each under one name, and together no larger than the file.
 """
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import FileIO
-from itertools import pairwise
 from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache.format.atomic import write_at
 from encode_once.cache.format.files import open_without_links, reading
+from encode_once.cache.packed_columns import PackedColumn, Texts
 
 DEPTH = 8  # of nested groups; the library recurses
 NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
@@ -45,6 +46,14 @@ def open_hdf5(path: Path, texts_in_heap: bool = False) -> Iterator[h5py.File]:
     with reading(path), open_without_links(path) as content, h5py.File(content, "r") as file:
         _check(file, content, texts_in_heap)
         yield file
+
+
+@contextmanager
+def map_hdf5(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
+    """The same with the mapped file, for `map_array`."""
+    with reading(path), open_without_links(path) as content, h5py.File(content, "r") as file:
+        _check(file, content, texts_in_heap=False)
+        yield file, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
 
 
 class _Target(FileIO):
@@ -96,13 +105,43 @@ def read_array(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None
     Raises:
         ValueError: there is no such data set, or it has another type or shape.
     """
+    array: NDArray[Any] = _fitting(group, name, kinds, shape)[()]
+    return array
+
+
+def map_array(
+    group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...], content: mmap.mmap | None
+) -> NDArray[Any]:
+    """The same, mapped: it takes no memory of its own until it is changed, and outlives the open file.
+
+    content: the mapped file; None: the data set is read.
+    """
+    dataset = _fitting(group, name, kinds, shape)
+    start = dataset.id.get_offset()
+    if content is None or not start or not dataset.size:
+        return read_array(group, name, kinds, shape)
+    return np.frombuffer(content, dataset.dtype, dataset.size, start).reshape(dataset.shape)
+
+
+def _fitting(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
     dataset = _dataset(group, name)
     lengths = zip(dataset.shape, shape, strict=False)
     fits = len(dataset.shape) == len(shape) and all(b in (a, None) for a, b in lengths)
     if dataset.dtype.kind not in kinds or not fits:
         raise ValueError(f"{name} has the type {dataset.dtype} and the shape {dataset.shape}")
-    array: NDArray[Any] = dataset[()]
-    return array
+    return dataset
+
+
+def write_packed(group: h5py.Group, name: str, column: PackedColumn[Any], dtype: Any) -> None:
+    """Write a column's values, as a data set of that name and type, and its n + 1 `offsets` beside it."""
+    offsets = group.create_dataset("offsets", (len(column) + 1,), np.uint64)
+    values = group.create_dataset(name, (column.total(),), dtype)
+    row, end = 0, 0
+    offsets[0] = 0
+    for block, lengths in column.blocks():
+        values[end : end + len(block)] = block
+        offsets[row + 1 : row + 1 + len(lengths)] = end + np.cumsum(lengths)
+        row, end = row + len(lengths), end + len(block)
 
 
 def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
@@ -110,24 +149,22 @@ def write_texts(group: h5py.Group, name: str, texts: Sequence[str]) -> None:
 
     HDF5's own texts of any length are in a heap, and the library does not return from reading a damaged one.
     """
-    encoded = [text.encode("utf-8", "surrogateescape") for text in texts]  # paths may contain any bytes
-    packed = group.create_group(name)
-    packed["bytes"] = np.frombuffer(b"".join(encoded), np.uint8)
-    packed["offsets"] = np.cumsum([0, *map(len, encoded)], dtype=np.uint64)
+    write_packed(group.create_group(name), "bytes", Texts.of(texts), np.uint8)
 
 
 def read_texts(group: h5py.Group, name: str, rows: int | None = None) -> list[str]:
-    """Texts written by `write_texts`.
+    """Texts written by `write_texts`; raises as `map_texts`."""
+    return [*map_texts(group, name, rows, None)]
+
+
+def map_texts(group: h5py.Group, name: str, rows: int | None, content: mmap.mmap | None) -> Texts:
+    """Texts written by `write_texts`; `content` as in `map_array`.
 
     Raises:
         ValueError: they have another type, or another number than `rows`.
     """
-    content = read_array(group, f"{name}/bytes", "u", (None,)).tobytes()
-    offsets = read_offsets(group, name, len(content), rows).tolist()
-    if content.isascii():  # a byte is a character: all can be decoded at once, which is faster
-        text = content.decode("ascii")
-        return [text[start:end] for start, end in pairwise(offsets)]
-    return [content[start:end].decode("utf-8", "surrogateescape") for start, end in pairwise(offsets)]
+    values = map_array(group, f"{name}/bytes", "u", (None,), content).astype(np.uint8, copy=False)
+    return Texts(values, read_offsets(group, name, len(values), rows, content))
 
 
 def read_heap_texts(path: Path, group: h5py.Group, name: str) -> list[str]:
@@ -173,13 +210,15 @@ def _heap_objects(content: bytes, start: int) -> dict[int, bytes]:
     return objects
 
 
-def read_offsets(group: h5py.Group, name: str, end: int, rows: int | None) -> NDArray[np.uint64]:
-    """The offsets of a group, (rows + 1,), which rise from 0 to `end`.
+def read_offsets(
+    group: h5py.Group, name: str, end: int, rows: int | None, content: mmap.mmap | None = None
+) -> NDArray[np.uint64]:
+    """The offsets of a group, (rows + 1,), which rise from 0 to `end`; `content` as in `map_array`.
 
     Raises:
         ValueError: they do not.
     """
-    offsets = read_array(group, f"{name}/offsets", "u", (None if rows is None else rows + 1,))
+    offsets = map_array(group, f"{name}/offsets", "u", (None if rows is None else rows + 1,), content)
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
         raise ValueError(f"the offsets of {name} are not rising from 0 to {end}")
     return offsets

@@ -87,7 +87,7 @@ class Race:
 
     X: Matrix  # (n, d)
     Y: LabelMatrix  # (n, c)
-    ids: list[str]
+    ids: Sequence[str]
     keys: Keys  # (n, 16), of the rows' contents
     eval: RowIndex
     rows: RowIndex  # all others

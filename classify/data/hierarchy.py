@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache import Table
 from encode_once.cache.errors import DataError, MissingDataError, brief
+from encode_once.cache.packed_columns import LabelLists
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import IntArray
 
@@ -79,11 +80,11 @@ class Hierarchy:
         """
         if not self.edges or table.labels is None:
             return table
-        labels = [tuple(self.closed(row)) for row in table.labels]
-        unknown = [
-            tuple(name for name in self.closed(row) if name not in names)
+        labels = LabelLists.of(map(self.closed, table.labels))
+        unknown = LabelLists.of(
+            [name for name in self.closed(row) if name not in names]
             for row, names in zip(table.unknown, labels, strict=False)  # there are none in most tables
-        ]
+        )
         return replace(table, labels=labels, unknown=unknown)
 
     def unknown_above(self, table: Table, closed: Table) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from encode_once.cache import Table
 from encode_once.cache.errors import DataError, unknown_name
+from encode_once.cache.packed_columns import LabelLists
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import UNKNOWN, LabelMatrix, PartialLabels
 from encode_once.classify.partial import count, is_partial
@@ -53,19 +54,27 @@ def require_one_label(
 def label_matrix(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> LabelMatrix:
     """The labels of n rows as (n, c) bool; labels that are not among the classes are ignored."""
     column = {name: c for c, name in enumerate(classes)}
+    labels = LabelLists.of(labels)
+    column_of = np.array([column.get(name, -1) for name in labels.names], np.intp)  # -1: no class
     Y = np.zeros((len(labels), len(classes)), np.bool_)
-    for row, names in enumerate(labels):
-        Y[row, [column[name] for name in names if name in column]] = True
+    start = 0
+    for numbers, lengths in labels.blocks():
+        rows = np.repeat(np.arange(start, start + len(lengths)), lengths)
+        columns = column_of[numbers]
+        Y[rows[columns >= 0], columns[columns >= 0]] = True
+        start += len(lengths)
     return Y
 
 
 def table_labels(table: Table, classes: Sequence[str]) -> PartialLabels:
     """The labels (n, c) of a table, int8 if entries of these classes are unknown; none without labels."""
-    Y = label_matrix(table.labels or [()] * len(table), classes)
+    if table.labels is None:
+        return np.zeros((len(table), len(classes)), np.bool_)
+    Y = label_matrix(table.labels, classes)
     unknown = label_matrix(table.unknown, classes)
     if not unknown.any():
         return Y
-    partial = Y.astype(np.int8)
+    partial = Y.view(np.int8)
     partial[unknown] = UNKNOWN
     return partial
 
@@ -76,7 +85,7 @@ def class_names(labels: Sequence[Sequence[str]]) -> list[str]:
     def natural(name: str) -> list[tuple[int, int, str]]:
         return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in re.split(r"(\d+)", name) if p]
 
-    return sorted({label for row in labels for label in row}, key=natural)
+    return sorted(LabelLists.of(labels).distinct(), key=natural)
 
 
 def restricted(classes: Sequence[str], chosen: Sequence[str]) -> list[str]:
@@ -93,7 +102,10 @@ def restricted(classes: Sequence[str], chosen: Sequence[str]) -> list[str]:
 
 def left_out(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> list[str]:
     """A line about labels of rows that are not among the classes, and rows that are left without a label."""
-    counts = Counter(name for row in labels for name in {*row}.difference(classes))
+    kept = {*classes}
+    if kept.issuperset(LabelLists.of(labels).distinct()):
+        return []
+    counts = Counter(name for row in labels for name in {*row} - kept)
     if not counts:
         return []
     empty = sum(bool(row) and {*row}.isdisjoint(classes) for row in labels)

@@ -1,5 +1,7 @@
 """Features that a run learns from its train rows, by name: of captions (see `text`) or of other columns."""
 
+from collections.abc import Sequence
+
 from encode_once.cache import Table
 from encode_once.cache.errors import unknown_name
 from encode_once.classify.data import text
@@ -21,7 +23,7 @@ def make_vectoriser(name: str) -> Vectoriser:
     return ColumnValues(name) if is_of_column(name) else text.make_vectoriser(name)
 
 
-def texts_of(name: str, table: Table) -> list[str]:
+def texts_of(name: str, table: Table) -> Sequence[str]:
     """The texts (n,) that a learned feature is made of; the captions of a row are joined to one.
 
     Raises:

@@ -4,15 +4,22 @@ Two rows are the same if they have the same image or, without images, the same f
 further captions do not matter: an edited caption does not make another row of an image.
 """
 
+import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from encode_once.cache import Keys, Table, content_key
-from encode_once.cache.keys import KEY_BYTES, pack, present
+from encode_once.cache.keys import KEY_BYTES, KeyIndex, pack, present
+from encode_once.cache.packed_columns import PackedColumn, taken
 from encode_once.classify.arrays import RowIndex
+
+PIECE = 10_000  # entries of a list that are written as JSON at a time
 
 
 def content_keys(table: Table) -> Keys:
@@ -23,8 +30,20 @@ def content_keys(table: Table) -> Keys:
 
 def content_order(keys: Keys, ids: Sequence[str]) -> RowIndex:
     """An order of rows, (n,), that depends on their contents alone; ids decide between equal contents."""
-    contents = [key.tobytes() for key in keys]
-    return np.array(sorted(range(len(keys)), key=lambda row: (contents[row], ids[row])), np.intp)
+    halves = np.ascontiguousarray(keys).view(">u8").reshape(-1, 2)  # (n, 2), which compare as the bytes do
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    for start, end in runs(keys[order]):
+        order[start:end] = sorted(order[start:end].tolist(), key=ids.__getitem__)
+    return order
+
+
+def runs(ordered: Keys) -> NDArray[np.intp]:
+    """The start and end of each run of two equal keys or more, (r, 2), of keys (n, 16) in any order."""
+    is_equal = np.zeros(len(ordered) + 1, np.bool_)
+    is_equal[1:-1] = (ordered[1:] == ordered[:-1]).all(axis=1)  # to the key before
+    starts = np.flatnonzero(~is_equal[:-1] & is_equal[1:])
+    ends = np.flatnonzero(is_equal[:-1] & ~is_equal[1:]) + 1
+    return np.stack([starts, ends], axis=1)
 
 
 def match(
@@ -35,12 +54,28 @@ def match(
     No two rows get the same position. Of several rows with the same content, those of equal names are
     matched first, then the rest in order.
     """
-    positions = np.full(len(keys), -1)
-    contents = [key.tobytes() for key in keys]
-    other_contents = [key.tobytes() for key in other_keys]
-    _match(positions, [*zip(contents, names, strict=True)], zip(other_contents, other_names, strict=True))
-    _match(positions, contents, other_contents)
+    positions = KeyIndex(other_keys).find(keys)
+    is_repeated = np.append(_is_repeated(other_keys), False)[positions] | _is_repeated(keys)
+    rows = np.flatnonzero(is_repeated & (positions >= 0))  # of all others, the position is right
+    others = np.flatnonzero(KeyIndex(keys[rows]).find(other_keys) >= 0)
+    contents = [key.tobytes() for key in keys[rows]]
+    other_contents = [key.tobytes() for key in other_keys[others]]
+    of_rows = np.full(len(rows), -1)
+    pairs = zip(other_contents, taken(other_names, others), strict=True)
+    _match(of_rows, [*zip(contents, taken(names, rows), strict=True)], pairs)
+    _match(of_rows, contents, other_contents)
+    positions[rows] = np.append(others, -1)[of_rows]
     return positions
+
+
+def _is_repeated(keys: Keys) -> NDArray[np.bool_]:
+    """Whether a key is that of several rows, (n,)."""
+    halves = np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))
+    result = np.zeros(len(keys), np.bool_)
+    for start, end in runs(keys[order]):
+        result[order[start:end]] = True
+    return result
 
 
 def _match(positions: RowIndex, values: Sequence[Hashable], others: Iterable[Hashable]) -> None:
@@ -63,12 +98,40 @@ def part_keys(table: Table) -> dict[str, str]:
     texts = {"ids": table.ids, "labels": labels, "columns": table.columns}
     contents = {"images": table.keys("image"), "captions": table.all_keys("caption")}
     return {
-        **{
-            part: content_key(json.dumps(value, sort_keys=True).encode()).hex()
-            for part, value in texts.items()
-        },
+        **{part: json_key(value).hex() for part, value in texts.items()},
         **{part: content_key(keys.tobytes()).hex() for part, keys in contents.items()},
     }
+
+
+def json_key(value: Any) -> bytes:
+    """The content key of a value as JSON with sorted keys, of which only a piece at a time is in memory."""
+    digest = hashlib.blake2b(digest_size=KEY_BYTES)
+    for piece in _json_pieces(value):
+        digest.update(piece.encode())
+    return digest.digest()
+
+
+def _json_pieces(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for number, (name, entry) in enumerate(sorted(value.items())):
+            yield f"{', ' if number else '{'}{json.dumps(name)}: "
+            yield from _json_pieces(entry)
+        yield "}" if value else "{}"
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        items, comma = iter(value), ""
+        yield "["
+        while piece := [*islice(items, PIECE)]:
+            yield comma
+            if any(isinstance(item, PackedColumn) for item in piece):
+                for number, item in enumerate(piece):
+                    yield ", " if number else ""
+                    yield from _json_pieces(item)
+            else:
+                yield json.dumps(piece, sort_keys=True)[1:-1]
+            comma = ", "
+        yield "]"
+    else:
+        yield json.dumps(value)
 
 
 def image_and_caption_keys(table: Table) -> Keys:

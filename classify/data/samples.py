@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from encode_once.cache import DataError, Store, Table, UsageError
+from encode_once.cache.packed_columns import LabelLists
 from encode_once.cache.representation import html_heading, html_table, html_warnings
 from encode_once.cache.terminal import short_list, short_path
 from encode_once.classify.arrays import PartialLabels
@@ -56,7 +57,7 @@ class Samples:
         )
 
     @property
-    def ids(self) -> list[str]:
+    def ids(self) -> Sequence[str]:
         """The ids of the rows, (n,)."""
         return self.table.ids
 
@@ -116,8 +117,10 @@ def load_samples(
     closed, classes, warnings = labels_to_learn(table, only_classes, hierarchy)
     labels = closed.labels or []
     warnings += left_out(labels, classes)
-    kept = [tuple(name for name in row if name in {*classes}) for row in labels]
-    samples = read_samples(store, names, replace(closed, labels=kept), classes)
+    if len(classes) < len(class_names(labels)):
+        chosen = {*classes}
+        labels = LabelLists.of([name for name in row if name in chosen] for row in labels)
+    samples = read_samples(store, names, replace(closed, labels=labels), classes)
     samples.warnings.extend(warnings)
     return replace(samples, table=table)
 
@@ -154,7 +157,7 @@ def read_samples(
     X = load(references, table)
     if not names:
         X.warnings[:0] = [*store.problems(), *trials(store)]  # features that may be meant, too
-    labels = table.labels or [()] * len(table)
+    labels = table.labels or ()
     classes = class_names(labels) if classes is None else [*classes]
     if others := set(class_names(labels)) - set(classes):
         rows = sum(not others.isdisjoint(row) for row in labels)

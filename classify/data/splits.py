@@ -6,7 +6,6 @@ rows appended to a table leave nearly all others on their side of the split.
 """
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +22,7 @@ from encode_once.classify.arrays import (
     RowIndex,
     as_partial_labels,
 )
+from encode_once.classify.data.rows import content_order, runs
 from encode_once.classify.partial import positives
 
 UNUSED = "unused"  # a word of a split column: these rows are neither fitted on nor measured
@@ -41,13 +41,18 @@ def row_draws(keys: Keys, ids: Sequence[str], seed: int) -> FloatArray:
 
     Rows of equal content have different numbers; their ids decide which of them has which.
     """
-    draws = np.empty(len(keys))
-    occurrences: Counter[bytes] = Counter()
-    for row in sorted(range(len(ids)), key=ids.__getitem__):
-        key = keys[row].tobytes()
-        draws[row] = xxhash.xxh3_64_intdigest(key + occurrences[key].to_bytes(8), seed) / 2**64
-        occurrences[key] += 1
-    return draws
+    order = content_order(keys, ids)
+    occurrence = np.zeros(len(keys), np.intp)  # of the content, by id
+    for start, end in runs(keys[order]):
+        occurrence[order[start:end]] = np.arange(end - start)
+    return np.fromiter(
+        (
+            xxhash.xxh3_64_intdigest(key.tobytes() + int(number).to_bytes(8), seed) / 2**64
+            for key, number in zip(keys, occurrence, strict=True)
+        ),
+        np.float64,
+        len(keys),
+    )
 
 
 def position_draws(n: int, seed: int) -> FloatArray:

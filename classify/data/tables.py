@@ -11,6 +11,7 @@ import numpy as np
 from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.keys import KEY_BYTES
+from encode_once.cache.packed_columns import LabelLists, joined
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import Log
 from encode_once.classify.data.split_lists import list_files, split_column
@@ -176,20 +177,21 @@ def check_current(store: Store, table: Table | TableHeader) -> None:
 def stacked(tables: Sequence[Table]) -> Table:
     """The rows of labelled tables of one data set, with the column `TABLES`."""
     first = tables[0]
-    ids = [row_id for table in tables for row_id in table.ids]
+    ids = joined([table.ids for table in tables])
     if len(set(ids)) < len(ids):
         ids = [f"{table.split}/{row_id}" for table in tables for row_id in table.ids]
     width = max(len(table.more_captions) for table in tables)
     names = [name for name in first.columns if all(name in table.columns for table in tables)]
-    columns = {name: [cell for table in tables for cell in table.columns[name]] for name in names}
+    columns = {name: joined([table.columns[name] for table in tables]) for name in names}
+    no_labels = [LabelLists.of([()] * len(table)) for table in tables]
     no_keys = [np.zeros((len(table), KEY_BYTES), np.uint8) for table in tables]
     return replace(
         first,
         ids=ids,
-        images=[image for table in tables for image in table.images],
-        captions=[text for table in tables for text in table.captions],
-        labels=[labels for table in tables for labels in table.labels or ()],
-        unknown=[names for table in tables for names in table.unknown or [()] * len(table)]
+        images=joined([table.images for table in tables]),
+        captions=joined([table.captions for table in tables]),
+        labels=joined([table.labels or () for table in tables]),
+        unknown=joined([table.unknown or none for table, none in zip(tables, no_labels, strict=True)])
         if any(table.unknown for table in tables)
         else [],
         columns=columns | {TABLES: [table.split for table in tables for _ in table.ids]},
@@ -198,7 +200,7 @@ def stacked(tables: Sequence[Table]) -> Table:
         row_keys=np.concatenate([table.keys("row") for table in tables]),
         more_sources=[path for table in tables for path in (table.source, *table.more_sources)][1:],
         more_captions=[
-            [text for table in tables for text in _nth(table.more_captions, i, [""] * len(table))]
+            joined([_nth(table.more_captions, i, [""] * len(table)) for table in tables])
             for i in range(width)
         ],
         more_caption_keys=[

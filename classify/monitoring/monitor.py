@@ -15,6 +15,7 @@ import numpy as np
 
 from encode_once.cache import DataError, EncodeOnceError, Store, Table
 from encode_once.cache.keys import Keys
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.representation import short_repr
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import (
@@ -164,14 +165,14 @@ def rows_of_table(run: Run, store: Store, table: Table) -> NewRows:
         )
     truth, unknown = None, dict[str, int]()
     if table.labels is not None:
-        labels = [table.labels[row] for row in kept]
+        labels = taken(table.labels, kept)
         truth = run.labels_of(table)[kept]
         unknown = unknown_labels(run, labels)
     if unknown and not run.spec.only_classes:  # else other labels are left out on purpose
         warnings.append(f"labels the run does not know: {short_list(_counted(unknown))}")
     return NewRows(
         table.source,
-        [table.ids[row] for row in kept],
+        [*taken(table.ids, kept)],
         predicted.probabilities[kept],
         predicted.labels[kept],
         truth,

@@ -49,7 +49,7 @@ class HeadFitter:
     options: Mapping[str, Any]
     X: Matrix  # (n, d)
     Y: PartialLabels  # (n, c)
-    ids: list[str]
+    ids: Sequence[str]
     keys: Keys  # (n, 16), see `rows.content_keys`
     seed: int
     groups: Groups | None = None  # (n,): rows with equal numbers are fitted on or validated on together

@@ -16,6 +16,7 @@ from encode_once.cache import DataError, SpecMismatchError, Store, Table, UsageE
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.data import features as featuring
@@ -244,7 +245,7 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
             f"--groups {run.spec.groups}"
         )
     labels = run.labels_of(table)[~seen]
-    ids = [table.ids[row] for row in np.flatnonzero(~seen)]
+    ids = [*taken(table.ids, np.flatnonzero(~seen))]
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
     probabilities = run.decision.probabilities(rows.scores)
     predictions = run.decision.choose(probabilities)

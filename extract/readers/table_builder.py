@@ -60,10 +60,10 @@ def build_tables(
             labels=names,
             id_column=part.id_column,
             label_separator=separator,
-            columns=part.columns,
+            columns={**part.columns},
             split=part.split,
             more_sources=[str(path.resolve()) for path in part.files[1:]],
-            more_captions=texts[1:],
+            more_captions=[*texts[1:]],
             unknown=unknown_names,
         )
         for part, names, unknown_names, texts in zip(parts, labels, unknown, captions, strict=True)

@@ -47,8 +47,10 @@ def test_a_frame_has_the_mean_vector_of_each_rows_captions_by_id(store):
 
 def test_a_frame_has_the_vectors_that_fit_learns_from(store):
     table = store.table()
-    table.captions[4] = table.more_captions[0][4] = ""  # `fit` refuses rows that were never encoded
-    table.caption_keys[4] = table.more_caption_keys[0][4] = 0
+    table.captions = [*table.captions[:4], ""]  # `fit` refuses rows that were never encoded
+    table.more_captions = [[*table.more_captions[0][:4], ""]]
+    table.caption_keys = np.where(np.arange(5)[:, None] == 4, 0, table.caption_keys)
+    table.more_caption_keys = [np.where(np.arange(5)[:, None] == 4, 0, table.more_caption_keys[0])]
     matrix = load([StoredFeature(store.feature("words/mean"))], table)
     assert np.array_equal(store.frame("words/mean", table).to_numpy(), matrix[:], equal_nan=True)
 

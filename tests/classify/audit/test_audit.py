@@ -247,7 +247,7 @@ def test_rows_with_equal_ids_are_distinguished_by_content_and_rows_of_equal_cont
     data.images[591], data.Y[591] = data.images[592], data.Y[592]
     store = data.save()
     (table,) = store.tables()
-    table.ids[:2] = [table.ids[595]] * 2
+    table.ids = [*2 * [table.ids[595]], *table.ids[2:]]
     store.save(table)
     findings, _ = checked(store, split="tail:10", groups="none")
     assert [(row.id, row.other) for row in findings["leak"]] == [("train-590", "train-3")]

@@ -88,7 +88,7 @@ def test_a_table_that_has_changed_is_an_error(filled, tmp_path):
     store = filled()
     run, _ = fit(store, "linear", split="tail:100", run=tmp_path / "run")
     table = store.tables()[0]
-    table.labels[-1] = ("cat", "dog", "9", "10", "traffic light")
+    table.labels = [*table.labels[:-1], ("cat", "dog", "9", "10", "traffic light")]
     store.save(table)
     with pytest.raises(DataError, match="is not what it was when"):
         ablate(run)

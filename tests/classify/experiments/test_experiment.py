@@ -298,7 +298,7 @@ def test_a_run_that_a_newer_one_replaces_is_not_in_the_leaderboard(filled, tmp_p
     store, folder, lines = filled(), tmp_path / "runs", []
     sweep(store, ["linear", "knn"], folder=folder)
     table = store.tables()[0]
-    table.labels[0] = ("cat", "dog", "9")
+    table.labels = [("cat", "dog", "9"), *table.labels[1:]]
     store.save(table)
     rows = sweep(store, ["linear"], folder=folder, log=lines.append)
     assert sorted(row["head"] for row in rows) == ["knn", "linear"]

@@ -254,7 +254,7 @@ def test_a_run_of_the_same_identity_is_not_fitted_again(filled, place):
     assert load_run(place / "custom-b").decision.spec.objective == "at:0.3"
     assert load_run(place / "custom-a").decision.spec.objective == "none"
     table = store.tables()[0]
-    table.labels[0] = ("cat", "dog", "10")
+    table.labels = [("cat", "dog", "10"), *table.labels[1:]]
     store.save(table)
     when = created()
     run(replace(recipe, options={"tolerance": 0.01}))
@@ -266,7 +266,7 @@ def test_corpus_features_need_captions(filled, place):
     (resolved,) = RecipeRunner(store).prepare([recipe])
     assert resolved.features.used == {"tfidf:20": "tfidf:20"}
     table = store.tables()[0]
-    table.captions[:] = [""] * len(table)
+    table.captions = [""] * len(table)
     store.save(table)
     (resolved,) = RecipeRunner(store).prepare([recipe])
     assert "no captions" in resolved.lacks

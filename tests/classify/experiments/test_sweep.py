@@ -145,7 +145,7 @@ def test_other_options_rows_or_labels_are_fitted_again(filled, folder, fits):
         sweep(store, ["linear"], folder=folder, **change)
     assert len(set(fits)) == 3
     table = store.tables()[0]
-    table.labels[0] = ("cat", "dog", "9")
+    table.labels = [("cat", "dog", "9"), *table.labels[1:]]
     store.save(table)
     sweep(store, ["linear"], folder=folder)
     assert len(set(fits)) == 4
