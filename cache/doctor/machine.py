@@ -73,15 +73,20 @@ def _core_limit() -> float:
 
 def memory() -> Check:
     """The memory that is available."""
-    sizes = dict(line.partition(":")[::2] for line in _text(MEMORY_INFO).splitlines())
-    available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
-    available = min(available, _left_by_container())
+    available = available_memory()
     if available == float("inf"):
         return Check("memory", "PASS", "how much is available is not known on this system")
     finding = f"{available / 1e9:.1f} GB available"
     if available < LITTLE_MEMORY:
         return Check("memory", "WARN", finding, "extract --workers 1 --batch-size 4; end other programs")
     return Check("memory", "PASS", finding)
+
+
+def available_memory() -> float:
+    """Bytes that the machine and the container leave; infinite where the system does not say."""
+    sizes = dict(line.partition(":")[::2] for line in _text(MEMORY_INFO).splitlines())
+    available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
+    return min(available, _left_by_container())
 
 
 def _left_by_container() -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,17 @@ def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:
     with synthetic_store(rows, dim) as store, tempfile.TemporaryDirectory() as folder:
         seconds, peak = with_peak_memory(_fit, store, head, Path(folder) / "run", options)
     return {"task": f"fit {head}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
+
+
+def fit_cost(dim: int, few: int, many: int, repeats: int = 3) -> float:
+    """Seconds per row of `fit --head linear`: the difference of fits on few and on many synthetic rows."""
+    small, large = (_fit_seconds(rows, dim, repeats) for rows in (few, many))
+    return max(0.0, large - small) / (many - few)
+
+
+def _fit_seconds(rows: int, dim: int, repeats: int) -> float:
+    with synthetic_store(rows, dim) as store, tempfile.TemporaryDirectory() as folder:
+        return median(_fit(store, "linear", Path(folder) / str(number), {}) for number in range(repeats))
 
 
 def _fit(store: Path, head: str, run: Path, options: dict[str, Any]) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 from encode_once.cache import Store, Table, UsageError
 from encode_once.deploy.predictor import Predictor
 from encode_once.extract.batches import DecodedInput, TowerRunner
+from encode_once.extract.bench.throughput import first_rows
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import add_keys, read_file
 from encode_once.extract.readers import read
@@ -47,7 +48,7 @@ def rates(
     record = predictor.run.record
     if not predictor.runners or record.captioners:
         raise UsageError(f"{run} has no encoders, or captions of a captioner, which are not timed")
-    table = _first(next(iter(read(Path(data))[0].values())), rows)
+    table = first_rows(next(iter(read(Path(data))[0].values())), rows)
     images = table.images if any(runner.tower.modality == "image" for runner in predictor.runners) else None
     captions = (
         table.captions if any(runner.tower.modality == "caption" for runner in predictor.runners) else None
@@ -82,11 +83,6 @@ def rates(
         "prepare_ms": 1000 * seconds["prepare"],
         "single_over_networks": seconds["single"] / seconds["networks"],
     }
-
-
-def _first(table: Table, n: int) -> Table:
-    columns = {name: getattr(table, name)[:n] for name in ("ids", "images", "captions")}
-    return replace(table, **columns, labels=None, columns={}, more_captions=[], more_caption_keys=[])
 
 
 def _timed(function: Callable[[], object]) -> float:

@@ -66,7 +66,7 @@ def rates(
         scripts: also time scripts that use torch alone.
     """
     device = device_name(device)
-    table = _first(next(iter(read(Path(data))[0].values())), images)
+    table = first_rows(next(iter(read(Path(data))[0].values())), images)
     options = {name: Options((weights or {}).get(without_view(name)), precision, backend) for name in names}
     all_towers = [(name, tower) for name in names for tower in encoders.towers(name, options[name])]
     towers = [(name, tower) for name, tower in all_towers if tower.modality == "image"]
@@ -102,7 +102,8 @@ def rates(
     return result
 
 
-def _first(table: Table, n: int) -> Table:
+def first_rows(table: Table, n: int) -> Table:
+    """The ids, images and first captions of a table's first rows."""
     columns = {name: getattr(table, name)[:n] for name in ("ids", "images", "captions")}
     return replace(table, **columns, labels=None, columns={}, more_captions=[], more_caption_keys=[])
 

@@ -33,14 +33,19 @@ def unchanged(data: str, store: str, trust: Trust | None = None) -> dict[str, An
 def memory(rows: int, encoder: str = "glove-50") -> dict[str, Any]:
     """The peak memory of extracting `rows` captions, without imports."""
     with tempfile.TemporaryDirectory() as folder:
-        with (Path(folder) / "train.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["ImageID", "Labels", "Caption"])
-            for row in range(rows):
-                caption = " ".join(WORDS[(row >> bit) % len(WORDS)] for bit in range(0, 20, 2))
-                writer.writerow([f"{row}.jpg", row % 19, f"{caption} {row}"])
+        write_captions(Path(folder) / "train.csv", rows)
         seconds, peak = with_peak_memory(_encode, folder, encoder)
     return {"task": f"extract {encoder}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
+
+
+def write_captions(path: Path, rows: int) -> None:
+    """Write a table of ids, labels and captions, all different; there are no images."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["ImageID", "Labels", "Caption"])
+        for row in range(rows):
+            caption = " ".join(WORDS[(row >> bit) % len(WORDS)] for bit in range(0, 20, 2))
+            writer.writerow([f"{row}.jpg", row % 19, f"{caption} {row}"])
 
 
 def _encode(folder: str, encoder: str) -> float:
