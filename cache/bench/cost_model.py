@@ -60,7 +60,7 @@ class Fleet:
     price: float | None = None
 
 
-# Part of a prediction → its name as a bottleneck.
+# Part of a forecast → its name as a bottleneck.
 PARTS = {
     "read": "reading images",
     "encode": "networks",
@@ -72,8 +72,8 @@ PARTS = {
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a number of rows would take.
+class Forecast:
+    """What a number of rows is predicted to take.
 
     Attributes:
         hours: by the clock, of each of `PARTS`.
@@ -103,14 +103,14 @@ class Prediction:
     useful_machines: int
 
 
-def predict(cost: RowCost, rows: int, fleet: Fleet) -> Prediction:
+def predict(cost: RowCost, rows: int, fleet: Fleet) -> Forecast:
     """What `rows` rows would take on these machines."""
     hours = _hours(cost, rows, fleet)
     of_each = sum(hours[part] for part in ("read", "encode", "disk", "table"))
     machine_hours = fleet.machines * of_each + hours["merge"] + hours["fit"]
     vector_bytes = rows * cost.vector_bytes
     parts = fleet.machines * math.ceil(vector_bytes / fleet.machines / PART_BYTES)
-    return Prediction(
+    return Forecast(
         rows=rows,
         machines=fleet.machines,
         hours=hours,
@@ -138,7 +138,7 @@ def machines_for(cost: RowCost, rows: int, hours: float, *, shared_store: bool =
 
 def planned(
     cost: RowCost, sizes: Sequence[int], counts: Sequence[int], hours: float | None, fleet: Fleet
-) -> list[Prediction]:
+) -> list[Forecast]:
     """Predictions for each number of rows and of machines; with `hours`, for the number that is needed.
 
     Where no number of machines is enough for `hours`, that for the useful one.
@@ -234,7 +234,7 @@ def _cost_text(cost: RowCost) -> str:
     return f"{table_text(rows)}\na commit takes {1000 * cost.commit:.1f} ms, and there is one a second"
 
 
-def _predictions_text(predictions: Sequence[Prediction]) -> str:
+def _predictions_text(predictions: Sequence[Forecast]) -> str:
     """The predictions as a table."""
     rows = [
         {
@@ -274,7 +274,7 @@ def _size(size: float) -> str:
     return f"{size:,.3g} TB" if size < 1000 else f"{size / 1000:,.3g} PB"
 
 
-def text(cost: RowCost, predictions: Sequence[Prediction], fleet: Fleet) -> str:
+def text(cost: RowCost, predictions: Sequence[Forecast], fleet: Fleet) -> str:
     """The measured parts, the predictions, and what they assume."""
     lines = [f"assumed: {line}" for line in assumptions(fleet)]
     return "\n\n".join([_cost_text(cost), _predictions_text(predictions), "\n".join(lines)])
