@@ -127,6 +127,9 @@ def _say_understood(reading: "Reading") -> None:
     type=shard,
     help="Share of the inputs to encode, as 1/4.",
 )
+@click.option("--engine", default="local", show_default=True, type=click.Choice(["local", "ray"]),
+              help="What encodes: this process, or actors of the Ray cluster at RAY_ADDRESS.")  # fmt: skip
+@click.option("--actors", type=click.IntRange(1), help="With Ray, processes. [default: as many as fit]")
 @click.option(
     "--captions",
     multiple=True,
@@ -163,6 +166,7 @@ def extract(
       encode-once extract --encoder open_clip:ViT-B-32/laion2b_s34b_b79k
       encode-once extract --encoder clip-vit-b32 --weights vit-b32.safetensors
       encode-once extract --encoder clip-vit-l --shard 1/4
+      encode-once extract --encoder clip-vit-l --engine ray --store /shared/store
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
       encode-once extract --encoder clip-vit-l --data coco2017
       encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion

@@ -1,4 +1,4 @@
-"""What runs the encoders of an extraction: this process."""
+"""What runs the encoders of an extraction: this process, or a cluster."""
 
 import os
 from collections.abc import Sequence
@@ -6,10 +6,10 @@ from typing import Literal, Protocol, get_args
 
 from encode_once.cache import Table
 from encode_once.cache.device import device_name
-from encode_once.cache.errors import unknown_name
+from encode_once.cache.errors import UsageError, unknown_name
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
-EngineName = Literal["local"]
+EngineName = Literal["local", "ray"]
 
 
 class Engine(Protocol):
@@ -56,12 +56,20 @@ class LocalEngine:
     def __exit__(self, *error: object) -> None: ...
 
 
-def engine_named(name: str) -> Engine:
+def engine_named(name: str, actors: int | None = None) -> Engine:
     """The engine of that name.
 
+    actors: with "ray", the most processes that encode.
+
     Raises:
-        UsageError: there is none of that name.
+        UsageError: there is none of that name, or it has no actors.
     """
     if name not in get_args(EngineName):
         raise unknown_name("engine", name, get_args(EngineName))
-    return LocalEngine()
+    if name == "local":
+        if actors:
+            raise UsageError("--actors is for --engine ray")
+        return LocalEngine()
+    from encode_once.extract.ray_engine import RayEngine
+
+    return RayEngine(actors)

@@ -28,3 +28,7 @@ class UnknownEncoderError(UsageError, KeyError):
 
 class WeightsError(EncodeOnceError, OSError):
     """An encoder's weights are not available, or do not fit it."""
+
+
+class WorkersDiedError(EncodeOnceError, RuntimeError):
+    """Processes of a cluster that encode keep dying; encoded rows are kept."""

@@ -95,7 +95,7 @@ class Job(TowerRunner):
 
     def __init__(self, encoder: str, tower: Tower, store: Store, weights: str | None) -> None:
         super().__init__(encoder, tower, weights)
-        self._store = store
+        self.into = store
         self.find_features()
         self._writers: dict[str, FeatureWriter] = {}
         self._buffer: dict[str, list[tuple[Input, Row]]] = {output: [] for output in tower.specs}
@@ -105,10 +105,10 @@ class Job(TowerRunner):
     def find_features(self) -> None:
         """Look up the tower's features; again once loading has decided its precision, and so its specs."""
         self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
-        stored = self._store.features()
+        stored = self.into.features()
         for output, spec in self.tower.specs.items():
             if self.names[output] in stored:
-                feature = self._store.feature(self.names[output])
+                feature = self.into.feature(self.names[output])
                 feature.recover()
                 if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
                     feature.check(spec)
@@ -151,9 +151,27 @@ class Job(TowerRunner):
             lacking |= ~has & np.array([item.key not in failed for item in inputs], np.bool_)
         return lacking
 
-    def unfinished_helpers(self, shard: Shard) -> bool:
-        """Whether a helper writes to a feature, or died while it did and was not recovered yet."""
-        return any(feature.unfinished_helpers(shard) for feature in self._features.values())
+    def unfinished_helpers(self, shard: Shard, names: Mapping[str, str] | None = None) -> list[Path]:
+        """The parts in progress of helpers of a shard's writer, also of those that died.
+
+        names: feature → the name of the only helper to look for.
+        """
+        return [
+            path
+            for feature in self._features.values()
+            for path in feature.unfinished_helpers(shard)
+            if names is None or path.suffixes[-2] == f".{names.get(feature.name)}"
+        ]
+
+    def recover(self) -> None:
+        """Seal what dead writers committed, and read what is sealed."""
+        for feature in self._features.values():
+            feature.recover()
+            feature.reload()
+
+    def writer_names(self) -> dict[str, str]:
+        """Feature → the name under which it is written."""
+        return {self.names[output]: writer.name for output, writer in self._writers.items()}
 
     def open(
         self, settings: EncodeSettings, cleanup: ExitStack, provenance: Mapping[str, str] | None = None
@@ -165,7 +183,7 @@ class Job(TowerRunner):
         provenance = {**(provenance or self.tower.provenance())} | rights(self.encoder)
         first = provenance | self._weights_file()
         for output, spec in self.tower.specs.items():
-            feature = self._features[output] = self._store.declare(self.names[output], spec, first)
+            feature = self._features[output] = self.into.declare(self.names[output], spec, first)
             feature.add_provenance(provenance)
             writer = feature.writer(self.tower.expected, settings.shard, is_helper=settings.is_helper)
             self._writers[output] = cleanup.enter_context(writer)
@@ -205,7 +223,7 @@ class Job(TowerRunner):
             self._features[output].record_failures(errors)
             failed |= {error.key: error for error in errors}
         if changed := [failure.input for failure in failed.values() if failure.reason == CHANGED]:
-            hash_again(changed, self._store.files)
+            hash_again(changed, self.into.files)
         self.failed += len(failed)
         if self.failed > most:
             raise TooManyFailuresError(
@@ -270,6 +288,10 @@ class EncodingPass:
             for row in np.flatnonzero(index.find(all_keys) >= 0).tolist():
                 sources[contents[row], all_keys[row].tobytes()] = None
         return sources
+
+    def remarks(self, job: Job) -> list[str]:
+        """Warnings about the inputs that a job has encoded, a line each."""
+        return job.tower.remarks()
 
     def progress(self, description: str) -> ProgressBar:
         """A bar over the missing inputs."""

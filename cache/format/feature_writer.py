@@ -37,7 +37,7 @@ class FeatureWriter:
     """Appends batches to a feature; for one thread of one process. Opened by `Feature.writer`."""
 
     def __init__(self, feature: Appendable, writer: str, rows: int) -> None:
-        self._feature, self._writer, self._expected = feature, writer, rows
+        self.name, self._feature, self._expected = writer, feature, rows
         self._dim = feature.dim
         self._process = os.getpid()
         self._part: PartWriter | None = None
@@ -89,7 +89,7 @@ class FeatureWriter:
 
     def _new_part(self, shape: Shape) -> PartWriter:
         """A part in progress; it is renamed to .partial only once its stamp is on disk."""
-        partial = self._feature.folder / f"{part_name()}.{self._writer}.partial"
+        partial = self._feature.folder / f"{part_name()}.{self.name}.partial"
         part = PartWriter(partial.with_suffix(".new"), shape, self._feature.record.header)
         with writing(partial):
             part.path = part.path.replace(partial)

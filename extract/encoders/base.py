@@ -1,7 +1,9 @@
 """The interface of encoders: towers, each of which turns images or captions into one or more features."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
@@ -31,6 +33,8 @@ CAST = (
     " weights"  # behind the precision in a spec: the weights have it; without, they are in float32 (autocast)
 )
 CHARACTERS = 32  # per token; words of text have 4 to 5, so that no text's first tokens take more on average
+
+CUT = re.compile(r"(\d+) captions? (?:is|are) longer than (\d+) tokens and (?:was|were) cut")  # `cut_remarks`
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,21 @@ def cut_remarks(captions: int, context: int) -> list[str]:
     if captions == 1:
         return [f"1 caption is longer than {context} tokens and was cut"]
     return [f"{captions} captions are longer than {context} tokens and were cut"]
+
+
+def summed_remarks(remarks: Iterable[str]) -> list[str]:
+    """The remarks of several towers of the same kind in one: the captions that were cut are added up.
+
+    >>> summed_remarks([*cut_remarks(1, 77), *cut_remarks(2, 77)])
+    ['3 captions are longer than 77 tokens and were cut']
+    """
+    others, cut = dict[str, None](), Counter[int]()
+    for remark in remarks:
+        if match := CUT.fullmatch(remark):
+            cut[int(match[2])] += int(match[1])
+        else:
+            others[remark] = None
+    return [*others, *(line for context, captions in cut.items() for line in cut_remarks(captions, context))]
 
 
 @contextmanager

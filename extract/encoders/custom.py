@@ -34,6 +34,16 @@ def file_of(name: str) -> Path:
     return own_code.file_of(name, UnknownEncoderError)
 
 
+def source_of(name: str) -> Source:
+    """The file that contains the class, or its copy inside of `using`.
+
+    Raises:
+        UnknownEncoderError: the file cannot be read.
+    """
+    copy = _copies.get({}).get(file_of(name).as_posix())
+    return copy or own_code.read(name, UnknownEncoderError)
+
+
 @contextmanager
 def using(copies: Collection[Source]) -> Iterator[None]:
     """Let `towers` take these copies of files, which the user trusts, for the files of their paths."""
@@ -68,8 +78,7 @@ def has_views(name: str) -> bool:
 
 
 def _class(name: str) -> tuple[type[Any], Source]:
-    copy, class_name = _copies.get({}).get(file_of(name).as_posix()), name.rpartition(":")[2]
-    source = copy or own_code.read(name, UnknownEncoderError)
+    source, class_name = source_of(name), name.rpartition(":")[2]
     path = Path(source.path)
     classes: dict[str, type[Any]] = {
         class_.__name__: class_

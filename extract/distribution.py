@@ -1,0 +1,181 @@
+"""Divide inputs among workers that join and die at any time. What runs the workers is the pool's business."""
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from encode_once.extract.errors import WorkersDiedError
+from encode_once.extract.workers import Input
+
+AT_ONCE = 2  # blocks at a worker: its threads begin one while the last batches of the other are encoded
+SECONDS = 8.0  # that a block should take
+FIRST, SMALLEST, LARGEST = 64, 16, 4096  # inputs of a block: before its pace is seen, and the limits
+TICK = 0.5  # seconds between two looks for room in the cluster
+PATIENCE = 10.0  # seconds that a dead worker may still seem to write
+MAX_DEATHS = 3  # of workers that had an input: then it is not tried again
+DEATHS_IN_VAIN = 5  # of workers in a row, before the cluster is given up
+
+Worker = Hashable
+Missing = tuple[Input, tuple[int, ...]]  # with the numbers of the jobs that lack it
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Inputs that one worker encodes."""
+
+    inputs: Sequence[Missing]
+    deaths: int = 0  # of workers that had these inputs
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A worker is ready for blocks."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A worker has committed all inputs of a block but those that failed, which the result has."""
+
+    worker: Worker
+    block: Block
+    result: Any
+
+
+@dataclass(frozen=True)
+class Died:
+    """A worker ended, with all its blocks."""
+
+    worker: Worker
+    reason: str
+
+
+Event = Joined | Finished | Died
+
+
+class Pool(Protocol):
+    """The workers."""
+
+    def grow(self, most: int) -> None:
+        """Start further workers where there is room, at most this many."""
+        ...
+
+    def submit(self, worker: Worker, block: Block) -> None:
+        """Let a worker encode a block; it may have several at a time."""
+        ...
+
+    def events(self, timeout: float) -> Iterable[Event]:
+        """What has happened; waits for the first event, at most so many seconds."""
+        ...
+
+
+@dataclass
+class Distribution:
+    """Inputs, their way to the workers of a pool, and back into the queue if a worker dies with them.
+
+    The blocks of a dead worker come back in halves, without what it committed, and each half is the only
+    block of the next worker that takes it. So an input that kills workers ends up alone, and all others are
+    encoded.
+
+    Args:
+        missing: the inputs to encode.
+        finished: called with the number of inputs and the result of each block.
+        is_settled: whether all that a dead worker committed can be seen.
+        remaining: those of a block's inputs that are not committed.
+        give_up: called with each input that MAX_DEATHS workers died with, when they had nothing else.
+    """
+
+    missing: Sequence[Missing]
+    pool: Pool
+    finished: Callable[[int, Any], None]
+    is_settled: Callable[[Worker], bool]
+    remaining: Callable[[Block], Sequence[Missing]]
+    give_up: Callable[[Missing], None]
+
+    _next: int = 0  # the first input that no worker has had
+    _returned: deque[Block] = field(default_factory=deque)
+    _blocks: dict[Worker, dict[Block, float]] = field(default_factory=dict)  # with the time of submission
+    _sizes: dict[Worker, int] = field(default_factory=dict)
+    _dead: list[tuple[Worker, float, list[Block]]] = field(default_factory=list)  # with the time of death
+    _in_vain: int = 0
+
+    def run(self) -> None:
+        """Return when every input is committed, has failed, or was given up.
+
+        Raises:
+            WorkersDiedError: DEATHS_IN_VAIN workers died in a row.
+        """
+        while self._waiting or self._dead or any(self._blocks.values()):
+            if self._waiting:
+                self.pool.grow(math.ceil(self._waiting / FIRST))
+            self._hand_out()
+            for event in self.pool.events(TICK):
+                self._handle(event)
+            self._return_blocks()
+
+    @property
+    def _waiting(self) -> int:
+        """The number of inputs that no worker has."""
+        return len(self.missing) - self._next + sum(len(block.inputs) for block in self._returned)
+
+    def _hand_out(self) -> None:
+        for worker, blocks in self._blocks.items():
+            while block := self._block_for(worker):
+                blocks[block] = time.monotonic()
+                self.pool.submit(worker, block)
+
+    def _block_for(self, worker: Worker) -> Block | None:
+        """The next block for a worker, if it should get a further one."""
+        blocks = self._blocks[worker]
+        if len(blocks) >= AT_ONCE or any(block.deaths for block in blocks):
+            return None
+        if self._returned and not blocks:
+            return self._returned.popleft()
+        left = len(self.missing) - self._next
+        share = math.ceil(left / (AT_ONCE * len(self._blocks)))  # so that all end at about the same time
+        size = min(self._sizes.get(worker, FIRST), max(SMALLEST, share))
+        inputs = self.missing[self._next : self._next + size]
+        self._next += len(inputs)
+        return Block(inputs) if inputs else None
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Joined):
+            self._blocks[event.worker] = {}
+        elif isinstance(event, Finished):
+            seconds = time.monotonic() - self._blocks[event.worker].pop(event.block)
+            size = int(len(event.block.inputs) * SECONDS / max(seconds, 1e-3))
+            self._sizes[event.worker] = min(LARGEST, max(SMALLEST, size))
+            self._in_vain = 0
+            self.finished(len(event.block.inputs), event.result)
+        else:
+            self._dead.append((event.worker, time.monotonic(), [*self._blocks.pop(event.worker, {})]))
+            self._in_vain += 1
+            if self._in_vain >= DEATHS_IN_VAIN:
+                raise WorkersDiedError(
+                    f"{self._in_vain} workers died in a row, the last one because: {event.reason}; "
+                    "see the logs of the cluster, and run extract again: what is committed is kept"
+                )
+
+    def _return_blocks(self) -> None:
+        """Put the blocks of dead workers back into the queue, once it can be seen what they committed."""
+        for entry in [*self._dead]:
+            worker, died, blocks = entry
+            if self.is_settled(worker) or time.monotonic() - died > PATIENCE:
+                self._dead.remove(entry)
+                for block in blocks:
+                    self._return(block)
+
+    def _return(self, block: Block) -> None:
+        inputs, deaths = self.remaining(block), block.deaths + 1
+        if committed := len(block.inputs) - len(inputs):
+            self._in_vain = 0
+            self.finished(committed, None)
+        if len(inputs) == 1 and deaths >= MAX_DEATHS:
+            self.give_up(inputs[0])
+            return
+        half = math.ceil(len(inputs) / 2)
+        self._returned += [Block(part, deaths) for part in (inputs[:half], inputs[half:]) if part]
