@@ -23,7 +23,7 @@ Missing = tuple[Input, tuple[int, ...]]  # with the numbers of the jobs that lac
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class InputBlock:
     """Inputs that one worker encodes."""
 
     inputs: Sequence[Missing]
@@ -31,30 +31,30 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Joined:
+class WorkerJoined:
     """A worker is ready for blocks."""
 
     worker: Worker
 
 
 @dataclass(frozen=True)
-class Finished:
+class BlockFinished:
     """A worker has committed all inputs of a block but those that failed, which the result has."""
 
     worker: Worker
-    block: Block
+    block: InputBlock
     result: Any
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerDied:
     """A worker ended, with all its blocks."""
 
     worker: Worker
     reason: str
 
 
-Event = Joined | Finished | Died
+Event = WorkerJoined | BlockFinished | WorkerDied
 
 
 class Pool(Protocol):
@@ -64,7 +64,7 @@ class Pool(Protocol):
         """Start further workers where there is room, at most this many."""
         ...
 
-    def submit(self, worker: Worker, block: Block) -> None:
+    def submit(self, worker: Worker, block: InputBlock) -> None:
         """Let a worker encode a block; it may have several at a time."""
         ...
 
@@ -93,14 +93,18 @@ class Distribution:
     pool: Pool
     finished: Callable[[int, Any], None]
     is_settled: Callable[[Worker], bool]
-    remaining: Callable[[Block], Sequence[Missing]]
+    remaining: Callable[[InputBlock], Sequence[Missing]]
     give_up: Callable[[Missing], None]
 
     _next: int = 0  # the first input that no worker has had
-    _returned: deque[Block] = field(default_factory=deque)
-    _blocks: dict[Worker, dict[Block, float]] = field(default_factory=dict)  # with the time of submission
+    _returned: deque[InputBlock] = field(default_factory=deque)
+    _blocks: dict[Worker, dict[InputBlock, float]] = field(
+        default_factory=dict
+    )  # with the time of submission
     _sizes: dict[Worker, int] = field(default_factory=dict)
-    _dead: list[tuple[Worker, float, list[Block]]] = field(default_factory=list)  # with the time of death
+    _dead: list[tuple[Worker, float, list[InputBlock]]] = field(
+        default_factory=list
+    )  # with the time of death
     _in_vain: int = 0
 
     def run(self) -> None:
@@ -128,7 +132,7 @@ class Distribution:
                 blocks[block] = time.monotonic()
                 self.pool.submit(worker, block)
 
-    def _block_for(self, worker: Worker) -> Block | None:
+    def _block_for(self, worker: Worker) -> InputBlock | None:
         """The next block for a worker, if it should get a further one."""
         blocks = self._blocks[worker]
         if len(blocks) >= AT_ONCE or any(block.deaths for block in blocks):
@@ -140,12 +144,12 @@ class Distribution:
         size = min(self._sizes.get(worker, FIRST), max(SMALLEST, share))
         inputs = self.missing[self._next : self._next + size]
         self._next += len(inputs)
-        return Block(inputs) if inputs else None
+        return InputBlock(inputs) if inputs else None
 
     def _handle(self, event: Event) -> None:
-        if isinstance(event, Joined):
+        if isinstance(event, WorkerJoined):
             self._blocks[event.worker] = {}
-        elif isinstance(event, Finished):
+        elif isinstance(event, BlockFinished):
             seconds = time.monotonic() - self._blocks[event.worker].pop(event.block)
             size = int(len(event.block.inputs) * SECONDS / max(seconds, 1e-3))
             self._sizes[event.worker] = min(LARGEST, max(SMALLEST, size))
@@ -169,7 +173,7 @@ class Distribution:
                 for block in blocks:
                     self._return(block)
 
-    def _return(self, block: Block) -> None:
+    def _return(self, block: InputBlock) -> None:
         inputs, deaths = self.remaining(block), block.deaths + 1
         if committed := len(block.inputs) - len(inputs):
             self._in_vain = 0
@@ -178,4 +182,4 @@ class Distribution:
             self.give_up(inputs[0])
             return
         half = math.ceil(len(inputs) / 2)
-        self._returned += [Block(part, deaths) for part in (inputs[:half], inputs[half:]) if part]
+        self._returned += [InputBlock(part, deaths) for part in (inputs[:half], inputs[half:]) if part]

@@ -32,14 +32,14 @@ from encode_once.extract.distribution import (
     AT_ONCE,
     DEATHS_IN_VAIN,
     PATIENCE,
-    Block,
-    Died,
+    BlockFinished,
     Distribution,
     Event,
-    Finished,
-    Joined,
+    InputBlock,
     Missing,
     Worker,
+    WorkerDied,
+    WorkerJoined,
 )
 from encode_once.extract.encoders import custom
 from encode_once.extract.encoders.base import RANDOM, summed_remarks, torch_threads
@@ -90,7 +90,7 @@ class PassPlan:
 
 
 @dataclass(frozen=True)
-class Decision:
+class TowerDecision:
     """What the first actor decided for a job."""
 
     specs: Mapping[str, Spec]
@@ -124,14 +124,14 @@ class EncodingActor:
         self._writing = threading.Lock()
 
     @_errors_returned
-    def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[Decision]:
+    def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[TowerDecision]:
         """Load the jobs of a pass, and decide what may depend on the machine.
 
         examples: for each job, inputs on which precisions are compared.
         """
         self._load(plan, examples)
         return [
-            Decision(
+            TowerDecision(
                 job.tower.specs,
                 job.tower.backend or job_plan.backend,
                 job.batch_size,
@@ -180,7 +180,7 @@ class EncodingActor:
         }
 
     @_errors_returned
-    def encode(self, block: Block) -> list[Failures]:
+    def encode(self, block: InputBlock) -> list[Failures]:
         """Encode a block and commit its rows; returns the failures of each job."""
         jobs = self._jobs[self._plan.number]
         failures: list[dict[str, list[Failure]]] = [{} for _ in jobs]
@@ -231,11 +231,13 @@ class ActorPool:
         self._actors: dict[Worker, Any] = {}  # by number
         self._started = 0
         self._joining: set[Worker] = set()
-        self._calls: dict[Any, tuple[Worker, Block | None]] = {}  # a block, or None of an actor that joins
+        self._calls: dict[
+            Any, tuple[Worker, InputBlock | None]
+        ] = {}  # a block, or None of an actor that joins
         self.names: dict[Worker, dict[str, str]] = {}  # feature → the actor's name as a writer
         self.plan: PassPlan | None = None
 
-    def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[Decision]:
+    def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[TowerDecision]:
         """Let an actor decide for all.
 
         Raises:
@@ -246,7 +248,9 @@ class ActorPool:
         for _ in range(DEATHS_IN_VAIN):
             worker = next(iter(self._actors), None) or self._create()
             try:
-                decisions: list[Decision] = self._result(self._actors[worker].decide.remote(plan, examples))
+                decisions: list[TowerDecision] = self._result(
+                    self._actors[worker].decide.remote(plan, examples)
+                )
                 return decisions
             except self._ray.exceptions.RayError as error:
                 reason = self._forget(worker, error)
@@ -269,7 +273,7 @@ class ActorPool:
         for _ in range(min(count, most - len(self._joining))):
             self._join(self._create())
 
-    def submit(self, worker: Worker, block: Block) -> None:
+    def submit(self, worker: Worker, block: InputBlock) -> None:
         """Let an actor encode a block."""
         self._calls[self._actors[worker].encode.remote(block)] = worker, block
 
@@ -289,14 +293,14 @@ class ActorPool:
             try:
                 result = self._result(call)
             except self._ray.exceptions.RayError as error:
-                yield Died(worker, self._forget(worker, error))
+                yield WorkerDied(worker, self._forget(worker, error))
                 continue
             if block:
-                yield Finished(worker, block, result)
+                yield BlockFinished(worker, block, result)
             else:
                 self._joining.discard(worker)
                 self.names[worker] = result
-                yield Joined(worker)
+                yield WorkerJoined(worker)
 
     def leave(self) -> list[list[list[str]]]:
         """End the pass in all actors; returns for each of them the remarks of each job's tower.
@@ -495,7 +499,7 @@ class RayPass(EncodingPass):
             job.recover()
         return not any(path.exists() for path in self._left_behind[worker])
 
-    def _remaining(self, block: Block) -> list[Missing]:
+    def _remaining(self, block: InputBlock) -> list[Missing]:
         """Those inputs of a block that are not committed, each with the jobs that lack it."""
         inputs, jobs = [item for item, _ in block.inputs], [*self.expected]
         lacking = [job.lacks(inputs, retry_failed=True) for job in jobs]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from encode_once.extract import distribution
-from encode_once.extract.distribution import Block, Died, Distribution, Finished, Joined
+from encode_once.extract.distribution import BlockFinished, Distribution, InputBlock, WorkerDied, WorkerJoined
 from encode_once.extract.errors import WorkersDiedError
 from encode_once.extract.workers import Input
 from tests.conftest import examples
@@ -69,7 +69,7 @@ class FakePool:
             worker = self.joining.pop()
             if self.joins:
                 self.blocks[worker] = []
-            yield Joined(worker) if self.joins else Died(worker, "no memory")
+            yield WorkerJoined(worker) if self.joins else WorkerDied(worker, "no memory")
             return
         busy = [worker for worker, blocks in self.blocks.items() if blocks]
         if not busy:
@@ -87,9 +87,9 @@ class FakePool:
         if by_chance or fatal:
             self.encoded.update(block.inputs[len(done) : len(done) + 5])  # encoded, and not committed
             del self.blocks[worker]
-            yield Died(worker, "node lost")
+            yield WorkerDied(worker, "node lost")
         else:
-            yield Finished(worker, block, None)
+            yield BlockFinished(worker, block, None)
 
 
 @given(st.integers(0, 2**32), st.integers(0, 700), st.integers(0, 6), st.integers(1, 4))
@@ -158,7 +158,7 @@ def test_blocks_take_about_the_same_time_and_become_small_at_the_end(monkeypatch
             if not self.blocks:
                 self.blocks = {worker: [] for worker in rates}
                 self.free = dict.fromkeys(rates, 0.0)
-                yield from map(Joined, rates)
+                yield from map(WorkerJoined, rates)
                 return
             ends = {
                 worker: max(self.free[worker], 0) + len(blocks[0].inputs) / rates[worker]
@@ -169,7 +169,7 @@ def test_blocks_take_about_the_same_time_and_become_small_at_the_end(monkeypatch
             clock[0] = self.free[worker] = ends[worker]
             block = self.blocks[worker].pop(0)
             order.append((worker, len(block.inputs)))
-            yield Finished(worker, block, None)
+            yield BlockFinished(worker, block, None)
 
     pool = Timed()
     pool.run(inputs(60_000))
@@ -190,4 +190,4 @@ def test_nothing_missing_starts_no_worker():
 
 def test_a_block_is_itself_only():
     """Two blocks of equal inputs can be at one worker."""
-    assert len({Block(()), Block(())}) == 2
+    assert len({InputBlock(()), InputBlock(())}) == 2
