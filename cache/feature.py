@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,6 +21,9 @@ from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shap
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_differences, spec_key
 from encode_once.cache.names import OWN, FeatureName
+
+if TYPE_CHECKING:
+    from encode_once.cache.remote.mirror import Mirror
 
 JOURNAL = "failures.jsonl"
 FileStats = dict[Path, tuple[int, int, int]]  # path → inode, size, modification time in nanoseconds
@@ -36,13 +40,19 @@ class Feature:
         folder: where rows are added.
         create_store: called before anything is written; raises `StoreError` if the store is read-only.
         base: a folder of further rows, which is only read.
+        mirrors: of these folders, those that are local copies of folders at URLs.
     """
 
     def __init__(
-        self, name: str, folder: Path, create_store: Callable[[], None], base: Path | None = None
+        self,
+        name: str,
+        folder: Path,
+        create_store: Callable[[], None],
+        base: Path | None = None,
+        mirrors: Mapping[Path, "Mirror"] = MappingProxyType({}),
     ) -> None:
         self.name, self.folder = name, folder
-        self._create_store, self._base = create_store, base
+        self._create_store, self._base, self._mirrors = create_store, base, mirrors
         self.inventory = _inventory_of(folder, name)
         self.parts: list[Part] = []  # sealed, in the order of their rows
         self._files: FileStats = {}
@@ -53,7 +63,7 @@ class Feature:
         return f"<Feature {self.name}: {shape if self.dim else 'no rows'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Feature, (self.name, self.folder, self._create_store, self._base)
+        return Feature, (self.name, self.folder, self._create_store, self._base, dict(self._mirrors))
 
     @property
     def _folders(self) -> list[Path]:
@@ -125,10 +135,14 @@ class Feature:
                     part.path: part for part in self.parts if files.get(part.path) == self._files[part.path]
                 }
                 paths = [path for path in files if path.suffix == ".h5" and path not in opened]
-                return files, [*opened.values(), *(Part(path, self.key) for path in paths)]
+                return files, [*opened.values(), *map(self._part, paths)]
         raise StoreError(
             f"{self.folder}: another process keeps replacing its parts; try again when it has finished"
         )
+
+    def _part(self, path: Path) -> Part:
+        mirror = self._mirrors.get(path.parent)
+        return Part(path, self.key, mirror.parts if mirror else None)
 
     def __len__(self) -> int:
         """The number of distinct contents that have vectors."""
@@ -403,20 +417,33 @@ class Feature:
 
         Raises:
             StoreBusyError: another process is writing this feature, or this shard of it.
+            RemoteError: the store is at a URL that cannot be reached; what is not there is kept here.
             StoreError: the store is read-only.
         """
         self._begin_writing()
-        with self._locked(str(shard or Shard()), is_helper) as name:
+        shard = shard or Shard()
+        with (
+            self._locked(str(shard), is_helper) as name,
+            self._claimed(None if is_helper else shard) as writer_of,
+        ):
             seal_unfinished(self.folder, self.name, self.record.header, name)
             self.reload()
             self.note_parts()
-            writer = FeatureWriter(self, name, rows)
+            writer = writer_of(self, name, rows)
             try:
                 yield writer
             finally:
                 writer.close()
                 self.reload()
                 self.note_parts()
+
+    def _claimed(self, shard: Shard | None) -> AbstractContextManager[Callable[..., FeatureWriter]]:
+        """Claim a shard of it at the URL, if it is at one; yields what makes a writer.
+
+        shard: None for a helper of a writer that has the claim.
+        """
+        mirror = self._mirrors.get(self.folder)
+        return mirror.writing(self.name, shard) if mirror else nullcontext(FeatureWriter)
 
 
 def _inventory_of(folder: Path, name: str) -> Inventory:

@@ -49,7 +49,7 @@ def _feature_problems(store: Store, name: str, quick: bool) -> list[str]:
         key = FeatureRecord.read(folder).key
         for path in part_files(folder):
             with collected(problems):
-                part = Part(path, key)  # reads its keys and checksums
+                part = store.open_part(path, key)  # reads its keys and checksums
                 problems += [] if quick else part.problems()
         if not problems:
             feature = store.feature(name)  # raises if its parts do not have the same shape
@@ -264,7 +264,7 @@ def table_file(store: Store, name: str) -> Path:
     paths = {path.stem: path for path in store.table_files()}
     path = paths.get(name) or paths.get(name_of(str(Path(name).resolve())))
     if path is None:
-        raise unknown_name(f"table of {store.path}", name, paths)
+        raise unknown_name(f"table of {store.location}", name, paths)
     return path
 
 
@@ -284,10 +284,17 @@ def _contents(tables: Iterable[Table], feature: Feature) -> Keys:
 
 
 def check_replaceable(store: Store) -> None:
-    """Refuse to replace files of a read-only store, or of a store with a base."""
+    """Refuse to replace files of a store that is read-only, at a URL, or has a base."""
     store.check_writable()
+    if store.mirror:
+        raise StoreError(
+            f"{store.location}: nothing is deleted or rewritten in a store at a URL: store merge "
+            f"{store.location} --store DIR makes a local copy to change, which store merge adds to a new URL"
+        )
     if store.base:
-        raise StoreError(f"{store.path} includes the rows of {store.base.path}: open each store separately")
+        raise StoreError(
+            f"{store.location} includes the rows of {store.base.location}: open each store separately"
+        )
 
 
 @contextmanager

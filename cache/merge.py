@@ -53,7 +53,7 @@ def merge(store: Store, other: Store) -> MergeResult:
         StoreError: `store` is read-only.
     """
     if not other.exists or store.path.resolve() == other.path.resolve():
-        raise DataError(f"{other.path} is not another store: name a store that extract has filled")
+        raise DataError(f"{other.location} is not another store: name a store that extract has filled")
     store.check_writable()
     result = MergeResult()
     records = {}
@@ -85,7 +85,7 @@ def _merge_feature(
             checked = None
             with collected(refused):
                 check_no_link(path, other.path)
-                checked = _missing_rows(path, feature)
+                checked = _missing_rows(other, path, feature)
             if checked:
                 part, rows = checked
                 new = feature.folder / part_name()  # the feature may have a part of the other's name
@@ -98,7 +98,7 @@ def _merge_feature(
         return Change(name, len(feature) - size, feature.nbytes - nbytes)
 
 
-def _missing_rows(path: Path, feature: Feature) -> tuple[Part, RowIndex] | None:
+def _missing_rows(other: Store, path: Path, feature: Feature) -> tuple[Part, RowIndex] | None:
     """An intact part and its rows whose contents have no vector in the feature, each content once.
 
     None if the feature has them all.
@@ -106,7 +106,7 @@ def _missing_rows(path: Path, feature: Feature) -> tuple[Part, RowIndex] | None:
     Raises:
         DamagedError: the part has changed since it was written, or its rows have another shape.
     """
-    part = Part(path, feature.key)
+    part = other.open_part(path, feature.key)
     rows = np.flatnonzero(~feature.has(part.keys))
     rows = rows[first_occurrences(part.keys[rows])]
     if not len(rows):

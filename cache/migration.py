@@ -36,4 +36,5 @@ def migrate_store(store: Store) -> list[str]:
                 f"{table.source}: {len(unread)} of the files that it was read from are gone; if they "
                 "reappear with other content, the table is not reported as outdated"
             )
-    return lines or [f"{store.path} is current: all its files are of the versions that this program writes"]
+    current = f"{store.location} is current: all its files are of the versions that this program writes"
+    return lines or [current]

@@ -4,7 +4,7 @@ import fcntl
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +25,13 @@ from encode_once.cache.format.files import check_no_link, read_json, reading
 from encode_once.cache.format.header import check_version
 from encode_once.cache.format.inventory import FOLDER as INVENTORY
 from encode_once.cache.format.inventory import Inventory
+from encode_once.cache.format.part import Part
 from encode_once.cache.format.replacement import folder_locked
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
+from encode_once.cache.remote.location import is_url, local_path
+from encode_once.cache.remote.mirror import Mirror, Uploads
 from encode_once.cache.representation import html_heading, html_table
 from encode_once.cache.source_files import SourceFile, source_files
 from encode_once.cache.table import (
@@ -53,13 +56,15 @@ class Store:
     """The features and tables in one folder.
 
     Args:
-        path: the folder; it is created when something is first written.
+        path: the folder; it is created when something is first written. Or its URL, such as
+            `s3://bucket/store`: then `path` is that of a local copy, and the URL is read when it is opened.
         read_only: every method that would write raises `StoreError`.
         base: another store, which is only read. Its features appear in this store with the rows of both;
             new rows are written to `path`. A feature that both have must have the same spec.
 
     Raises:
         StoreError: the folder is not a store, or one of an unknown version.
+        RemoteError: the URL cannot be reached.
 
     Examples:
         >>> store = Store("scratch", base=Store("store", read_only=True))
@@ -69,7 +74,10 @@ class Store:
     def __init__(
         self, path: str | os.PathLike[str], *, read_only: bool = False, base: "Store | None" = None
     ) -> None:
-        self.path, self.read_only, self.base = Path(path), read_only, base
+        self.read_only, self.base = read_only, base
+        self.mirror = Mirror(os.fspath(path)) if is_url(path) else None
+        self.path = self.mirror.path if self.mirror else local_path(path)
+        self.location = self.mirror.remote.url if self.mirror else str(self.path)  # as the user knows it
         self._opened: dict[str, Feature] = {}
         self._marker = self.path / "store.json"
         if self._marker.exists():
@@ -85,7 +93,7 @@ class Store:
     def __repr__(self) -> str:
         read_only = ", read_only=True" if self.read_only else ""
         base = f", base={self.base!r}" if self.base else ""
-        return f"{type(self).__name__}({str(self.path)!r}{read_only}{base})"
+        return f"{type(self).__name__}({self.location!r}{read_only}{base})"
 
     def _repr_html_(self) -> str:
         features: list[dict[str, object]] = []
@@ -116,7 +124,7 @@ class Store:
         return html_heading(repr(self)) + ("".join(blocks) or "<p>nothing yet</p>")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return partial(type(self), self.path, read_only=self.read_only, base=self.base), ()
+        return partial(type(self), self.location, read_only=self.read_only, base=self.base), ()
 
     def check_writable(self) -> None:
         """Refuse to write into a read-only store.
@@ -125,7 +133,9 @@ class Store:
             StoreError: the store is read-only.
         """
         if self.read_only:
-            raise StoreError(f"{self.path} is opened for reading only: name another --store to write into")
+            raise StoreError(
+                f"{self.location} is opened for reading only: name another --store to write into"
+            )
 
     def check_exists(self) -> None:
         """Refuse a folder in which nothing was written yet.
@@ -134,7 +144,7 @@ class Store:
             MissingDataError: it is no store.
         """
         if not self.exists:
-            raise MissingDataError(f"{self.path} is not a store: run extract first")
+            raise MissingDataError(f"{self.location} is not a store: run extract first")
 
     def create(self) -> None:
         """Create the store on disk unless it exists.
@@ -181,7 +191,8 @@ class Store:
             StoreError: the store is read-only.
         """
         self.create()
-        with folder_locked(self.path, fcntl.LOCK_EX):  # shards may save at the same time
+        alone = self.mirror.changing_tables() if self.mirror else nullcontext()
+        with folder_locked(self.path, fcntl.LOCK_EX), alone:  # shards may save at the same time
             if is_shard:
                 table = self._with_saved_keys(table)
             return self._save(table, self.sources(table) if sources is None else sources, replace_moved)
@@ -280,10 +291,10 @@ class Store:
         if name is None and len(headers) == 1:
             (name,) = headers
         if name is None:
-            raise UsageError(f"{self.path} has {len(headers)} tables: choose one of {', '.join(headers)}")
+            raise UsageError(f"{self.location} has {len(headers)} tables: choose one of {', '.join(headers)}")
         if name not in headers:
             splits = dict.fromkeys(header.split for header in headers.values())
-            raise unknown_name(f"table of {self.path}", name, [*splits, *headers])
+            raise unknown_name(f"table of {self.location}", name, [*splits, *headers])
         return self.load(headers[name])
 
     def features(self) -> list[str]:
@@ -325,8 +336,10 @@ class Store:
                 folder = store.feature_folder(name)
                 if (folder / SPEC_FILE).exists():
                     check_no_link(folder, store.path)
+                    if store.mirror:
+                        store.mirror.fetch_parts(name)
                     return folder
-        raise unknown_name(f"feature of {self.path}", name, self.features(), UnknownFeatureError)
+        raise unknown_name(f"feature of {self.location}", name, self.features(), UnknownFeatureError)
 
     def feature(self, name: str) -> Feature:
         """A feature of the store; it is opened once, and again when its files have changed.
@@ -344,7 +357,13 @@ class Store:
         """A feature that no other caller uses; raises as `feature` does."""
         self.folder(name)  # raises if there is none
         base = self.base.feature_folder(name) if self.base else None
-        return Feature(name, self.feature_folder(name), self.create, base)
+        stores = [store for store in (self, self.base) if store and store.mirror]
+        mirrors = {store.feature_folder(name): store.mirror for store in stores if store.mirror}
+        return Feature(name, self.feature_folder(name), self.create, base, mirrors)
+
+    def open_part(self, path: Path, feature_key: str) -> Part:
+        """One of the store's parts; raises as `Part` does."""
+        return Part(path, feature_key, self.mirror.parts if self.mirror else None)
 
     def frame(self, name: str, table: Table | str | None = None) -> "pd.DataFrame":
         """A feature's vectors (n, d) of a table's rows as a DataFrame by id; NaN where a row has none.
@@ -386,7 +405,23 @@ class Store:
         record = FeatureRecord.new(name, spec, provenance or {})
         record.write(folder)
         Inventory(self.path, name).add(record, {})
-        return self.feature(name)
+        self.upload()
+        feature = self.feature(name)
+        feature.check(spec)  # another machine may have declared it meanwhile
+        return feature
+
+    def upload(self) -> Uploads:
+        """Send what is only in the local copy of a store at a URL, as after an error; what was sent.
+
+        Raises:
+            RemoteError: the URL cannot be reached.
+        """
+        return self.mirror.push() if self.mirror else Uploads()
+
+    @property
+    def uploads(self) -> Uploads:
+        """What was sent to the store's URL since it was opened."""
+        return self.mirror.uploads if self.mirror else Uploads()
 
 
 def restore_record(folder: Path, inventory: Inventory) -> bool:

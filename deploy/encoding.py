@@ -141,7 +141,7 @@ class Encoding:
         encoded = [f"{name}: {counts.encoded}" for name, counts in report.features.items() if counts.encoded]
         if not encoded:
             return
-        where = f"kept in {store.path}"
+        where = f"kept in {store.location}"
         if store.base:
             where += f", as {store.base.path} is only read"
         if not (store.path.parent / "run.json").exists():

@@ -128,7 +128,7 @@ def forget(
     content = content_of(store, names, equal_images, _known_keys(loaded, of_runs, names, others, files))
     if len(content.unknown) == len(names.names) and not len(content.all_keys):
         listed = short_list(content.unknown)
-        raise DataError(f"{store.path} and {runs} have no row {listed}: forgotten already, or misspelt")
+        raise DataError(f"{store.location} and {runs} have no row {listed}: forgotten already, or misspelt")
     in_runs = [_ids_in(name, names, content) for name in of_runs]
     all_ids = [*dict.fromkeys([*ids, *content.equal, *sorted(set().union(*content.rows.values()))])]
     kept = {*content.staying, *names_left(stores, content), *_kept_in_runs(loaded, in_runs, content)}

@@ -37,6 +37,7 @@ from encode_once.extract.options import (
 
 if TYPE_CHECKING:
     from encode_once.extract.readers import Reading
+    from encode_once.extract.report import Report
 
 NAMED = 20  # failed inputs listed one by one; the rest are counted
 
@@ -64,6 +65,14 @@ def _are_about_labels(inputs: dict[str, Any]) -> bool:
 def _say_understood(reading: "Reading") -> None:
     if not is_quiet():
         click.echo(reading.text(), err=True)
+
+
+def _say_counts(report: "Report", store: str) -> None:
+    for name, counts in report.features.items():
+        say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
+    if report.uploads.parts:
+        say(f"{store}: {report.uploads} sent")
+    say(f"{report.samples} samples in {report.seconds:.1f} s")
 
 
 @verb()
@@ -214,9 +223,7 @@ def extract(
         alert(
             f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all"
         )
-    for name, counts in report.features.items():
-        say(f"{name}: encoded {counts.encoded}, already there {counts.present}, failed {counts.failed}")
-    say(f"{report.samples} samples in {report.seconds:.1f} s")
+    _say_counts(report, store)
     if as_json:
         print_json(report.as_json())
     if report.failures and options["max_failures"] is None:

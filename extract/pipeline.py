@@ -134,6 +134,7 @@ def encode(
             `max_failures` failed. Other failures raise no error: they are in the report.
     """
     store = store if isinstance(store, Store) else Store(store)
+    late = store.upload()
     encoding_engine = engine_named(engine, actors)
     threads, device = encoding_engine.threads(workers), encoding_engine.device(device)
     workers, shard = workers or os.cpu_count() or 1, shard or Shard()
@@ -143,6 +144,8 @@ def encode(
     jobs = _needed(jobs, features, captions)
     random = dict.fromkeys(job.encoder for job in jobs if job.weights == RANDOM)
     warnings = [f"{name} has RANDOM weights: its vectors are meaningless" for name in random]
+    if late.parts:
+        warnings.append(f"{late} of an earlier command were sent to {store.location} first")
 
     started = time.perf_counter()  # after the encoders' libraries are imported
     report = _understood(
@@ -206,6 +209,7 @@ def encode(
             for encoding_pass in _passes(report, captioned, caption_jobs, settings, log, encoding_engine):
                 _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
+    report.uploads = store.uploads
     check_some_succeeded(report)
     return report
 

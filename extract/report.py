@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from encode_once.cache import DataError, Table
+from encode_once.cache.remote.mirror import Uploads
 from encode_once.cache.representation import html_heading, html_table, short_repr
 from encode_once.extract.errors import InputError
 from encode_once.extract.readers import Reading
@@ -44,6 +45,7 @@ class Report:
     reading: Reading | None = None  # what was understood of the data
     seconds: float = 0.0  # of work, without importing libraries
     loading: float = 0.0  # part of `seconds`: loading the encoders
+    uploads: Uploads = field(default_factory=Uploads)  # to a store at a URL
 
     __repr__ = short_repr
 
@@ -75,6 +77,7 @@ class Report:
             "features": {name: vars(counts) for name, counts in self.features.items()},
             "failures": [vars(failure) for failure in self.failures],
             "warnings": self.warnings,
+            **({"uploads": vars(self.uploads)} if self.uploads.parts else {}),
             "seconds": round(self.seconds, 3),
         }
 

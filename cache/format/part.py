@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import xxhash
@@ -120,18 +120,29 @@ class PartStamp:
             raise ValueError(f"{self.rows} rows with {self.vectors} vectors")
 
 
+class VectorSource(Protocol):
+    """Fetches the vectors of parts that are here without them."""
+
+    def complete(self, part: Path) -> BinaryIO:
+        """Fetch the vectors into the part's file unless it has them; they stay while the result is open."""
+
+
 class Part:
     """The committed rows of a part: `keys` (n, 16), mapped `values` (n, d) or (total, d), `offsets` (n + 1,).
 
     The stamp, keys, checksums and offsets are verified when it is opened, each row's values when first read.
+
+    Args:
+        vectors: fetches the values before they are first read; None: the file has them.
 
     Raises:
         StoreError: another format, version or feature.
         DamagedError: the file has changed since it was written.
     """
 
-    def __init__(self, path: Path, feature_key: str) -> None:
-        self.path = path
+    def __init__(self, path: Path, feature_key: str, vectors: VectorSource | None = None) -> None:
+        self.path, self._source = path, vectors
+        self._in_use: BinaryIO | None = None
         with reading(path):
             self.stamp = typed(PartStamp, read_stamp(path, KIND))
             self.stamp.check()
@@ -146,11 +157,18 @@ class Part:
             self.offsets = self._mapped("offsets")[: self.rows + 1] if self.shape.ragged else None
             if self.offsets is not None and not self.rows:
                 self.offsets = np.zeros(1, "<u8")  # a hole in the file, which a full tmpfs cannot map
-            self.values: Values = self._mapped("values")[: self.vectors]
+            self._values: Values = self._mapped("values")[: self.vectors]
             self._is_verified = np.zeros(self.rows, np.bool_)
             whole = self._is_whole()
         if not whole:
             raise DamagedError(f"{path} is damaged: a checksum of its keys, sums or offsets is wrong")
+
+    @property
+    def values(self) -> Values:
+        """The vectors of all rows, (n, d) or (total, d), mapped."""
+        if self._source and not self._in_use:
+            self._in_use = self._source.complete(self.path)
+        return self._values
 
     def _mapped(self, name: str) -> NDArray[Any]:
         dimensions, dtype = self.shape.datasets()[name]

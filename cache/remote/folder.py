@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ TIMEOUT = "ENCODE_ONCE_REMOTE_TIMEOUT", 30.0  # variable and default, in seconds
 CONNECT_SECONDS = 10.0
 ATTEMPTS = 3  # of a request that times out, or that the server cannot serve
 EXISTS = "PreconditionFailed", "412"  # S3's error codes of a file that was to be created
+SERVER = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "AWS_PROFILE"
 PIECE = 1 << 24  # bytes per request of a large download
 
 
@@ -107,6 +109,11 @@ class RemoteFolder:
     def __repr__(self) -> str:
         return f"RemoteFolder({self.url!r})"
 
+    @property
+    def server(self) -> str:
+        """What the environment says of the server: two servers may have a bucket of the same name."""
+        return " ".join(os.environ.get(name, "") for name in SERVER)
+
     @contextmanager
     def _at(self, name: str = "") -> Iterator[tuple[Any, str]]:
         """The file system, and the path of a file in it."""
@@ -190,4 +197,5 @@ class RemoteFolder:
 def _version(info: Mapping[str, Any]) -> str:
     """What differs between two contents of a file: a hash if the server has it, else its times."""
     names = "ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "created"
-    return f"{info['size']} {next((info[name] for name in names if info.get(name)), '')}"
+    value = next((info[name] for name in names if info.get(name)), "")
+    return f"{info['size']} {value.timestamp() if isinstance(value, datetime) else value}"

@@ -127,9 +127,9 @@ def choose(store: Store, names: Sequence[str]) -> list[FeatureSource]:
     chosen: list[FeatureSource] = [StoredFeature(feature) for feature in pooled if not feature.is_random]
     if pooled and not chosen:
         names = [feature.name for feature in pooled]
-        raise DataError(f"{store.path} has RANDOM features only: to try one, --features {names[0]}")
+        raise DataError(f"{store.location} has RANDOM features only: to try one, --features {names[0]}")
     if not chosen:
-        raise DataError(f"{store.path} holds no features yet: run extract first")
+        raise DataError(f"{store.location} holds no features yet: run extract first")
     return chosen
 
 

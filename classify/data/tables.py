@@ -64,7 +64,7 @@ def choose_table(
         tables = read_from(data, tables)
     if not tables:
         raise DataError(
-            f"{store.path} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
+            f"{store.location} knows no table with labels{f' in {data}' if data else ''}: run extract, with "
             "--label-column NAME if the column of the labels is not found"
         )
     if len(tables) > 1 and labels:
@@ -74,7 +74,7 @@ def choose_table(
     if len(tables) > 1:
         sources = ", ".join(header.source for header in tables)
         raise DataError(
-            f"{store.path} knows {len(tables)} tables with labels ({sources}): choose one with --data"
+            f"{store.location} knows {len(tables)} tables with labels ({sources}): choose one with --data"
         )
     table = load_current(store, tables[0], labels, log)
     return with_sibling_splits(store, table, labels, log) if split == TABLES else table
@@ -135,7 +135,7 @@ def with_sibling_splits(store: Store, train: Table, labels: str = "", log: Log |
     ]
     if not others:
         raise DataError(
-            f"split {TABLES!r}: {store.path} knows no labelled val or test table next to {train.source}"
+            f"split {TABLES!r}: {store.location} knows no labelled val or test table next to {train.source}"
         )
     return stacked([train, *(load_current(store, header, labels, log) for header in others)])
 
@@ -153,7 +153,7 @@ def load_current(store: Store, header: TableHeader, labels: str = "", log: Log |
         UsageError: it has no such label set.
     """
     if log and store.is_outdated(header):
-        log(f"{header.source} changed since it was extracted: the rows in {store.path} are used")
+        log(f"{header.source} changed since it was extracted: the rows in {store.location} are used")
     else:
         check_current(store, header)
     table = store.load(header)

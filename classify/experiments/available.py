@@ -73,7 +73,7 @@ class AvailableFeatures:
                     break
                 reasons.append(reason)
             else:
-                reasons.append(f"{name}: none is in {self.store.path}, and no file is given")
+                reasons.append(f"{name}: none is in {self.store.location}, and no file is given")
                 lacks[name] = reasons[0]
         return Available(used, to_encode, lacks)
 
@@ -100,4 +100,4 @@ class AvailableFeatures:
         """Why a feature that is not stored cannot be encoded; empty if it can."""
         if is_learned(name):
             return f"{name}: there {'is no such column' if is_of_column(name) else 'are no captions'}"
-        return self.provider.lacks(name) if self.provider else f"{name}: not in {self.store.path}"
+        return self.provider.lacks(name) if self.provider else f"{name}: not in {self.store.location}"

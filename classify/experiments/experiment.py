@@ -228,7 +228,7 @@ class Experiment:
         names = dict.fromkeys(name for _, of_kind in self.named_sets.values() for name in of_kind)
         available = AvailableFeatures(store).find([*names], self.instead)
         for name, other in available.replaced.items():
-            log(f"{other} replaces {name}, which is not in {store.path}")
+            log(f"{other} replaces {name}, which is not in {store.location}")
         sets = {}
         for name, (kind, of_kind) in self.named_sets.items():
             sources = featuring.choose(store, [available.used.get(feature, feature) for feature in of_kind])

@@ -102,7 +102,7 @@ def run_all(runner: TrialRunner, tasks: Sequence[Task], log: Log, jobs: int = 1)
     progress = Progress(tasks, log, jobs)
     trials: list[list[Trial]] = [[] for _ in tasks]
     if jobs > 1:
-        setup = partial(_worker, str(runner.store.path), str(runner.folder), command_line())
+        setup = partial(_worker, runner.store.location, str(runner.folder), command_line())
         studies = [{runner.place(spec) for spec in task.specs if task.searches} for task in tasks]
         messages = in_processes(setup, tasks, jobs, studies)
     else:

@@ -188,7 +188,7 @@ def _record(
         features=_features(samples.references, fitted.X),
         captioners=_captioners(samples.references),
         classes=samples.classes,
-        store=str(store.path.resolve()),
+        store=store.location if store.mirror else str(store.path.resolve()),
         table=table.source,
         id_column=table.id_column,
         label_separator=table.label_separator,

@@ -3,12 +3,16 @@
 import os
 from pathlib import Path
 
+from encode_once.cache.remote.location import is_url
+
 
 def relative(path: str, folder: Path) -> str:
     """A path as run.json holds it, with `/` on every system; "" stays.
 
-    A path on another drive than the folder stays absolute.
+    A path on another drive than the folder stays absolute, and a URL as it is.
     """
+    if is_url(path):
+        return path
     try:
         return path and Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError:
@@ -16,5 +20,5 @@ def relative(path: str, folder: Path) -> str:
 
 
 def absolute(path: str, folder: Path) -> str:
-    """The inverse of `relative`; an absolute path stays as it is, wherever it leads."""
-    return path and os.path.normpath(folder.resolve() / path)
+    """The inverse of `relative`; a URL or an absolute path stays as it is, wherever it leads."""
+    return path if is_url(path) else path and os.path.normpath(folder.resolve() / path)

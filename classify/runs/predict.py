@@ -17,6 +17,7 @@ from encode_once.cache.errors import unknown_name
 from encode_once.cache.format.atomic import is_writable
 from encode_once.cache.names import TEXT, FeatureName
 from encode_once.cache.packed_columns import taken
+from encode_once.cache.remote.location import is_url
 from encode_once.cache.terminal import short_list
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Probabilities, Scores
 from encode_once.classify.data import features as featuring
@@ -45,7 +46,7 @@ def store_for(run: Run, store: str | os.PathLike[str] | None = None) -> Iterator
     Raises:
         RunError: the scratch store is a link, or holds links.
     """
-    if store is not None and is_writable(Path(store)):
+    if store is not None and (is_url(store) or is_writable(Path(store))):
         yield Store(store)
         return
     read = fitted_store(run) if store is None else Store(store, read_only=True)

@@ -163,7 +163,7 @@ def _table(run: Run, store: Store, log: Log) -> Table:
                     return table
         with suppress(DataError):
             table = choose_table(store, None, labels=labels)
-            log(f"{run.record.table} is not in {store.path}: {table.source} is fitted on instead")
+            log(f"{run.record.table} is not in {store.location}: {table.source} is fitted on instead")
             return table_to_fit(store, table.source, run.spec.split, labels, log=log)
         raise DataError(f"{run.path} cannot be fitted again: {error}") from error
 

@@ -76,7 +76,7 @@ def tables_for(
     if data is None:
         tables = [store.table(name)] if name else store.tables()
         if not tables:
-            raise DataError(f"{store.path} has no tables whose rows could get vectors: --data names one")
+            raise DataError(f"{store.location} has no tables whose rows could get vectors: --data names one")
         return tables
     report = encode(data, [], store)
     warn(report.warnings)
@@ -208,8 +208,8 @@ def _feature(store: Store, name: str, files: Sequence[VectorFile], *, append: bo
             spec["columns"] = files[0].shape[1]
     if stored in store.features() and store.feature(stored).spec != spec and len(store.feature(stored)):
         raise UsageError(
-            f"{store.path} has {stored}, from other files: --append adds rows by the same model, store drop "
-            f"{stored} deletes it, and another NAME keeps both"
+            f"{store.location} has {stored}, from other files: --append adds rows by the same model, "
+            f"store drop {stored} deletes it, and another NAME keeps both"
         )
     feature = store.declare(stored, spec)
     _add_provenance(feature, files)

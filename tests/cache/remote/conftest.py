@@ -1,4 +1,5 @@
 import uuid
+from contextlib import suppress
 
 import fsspec
 import pytest
@@ -34,4 +35,5 @@ def memory():
     """The URL of a new folder in the memory of this process."""
     url = f"memory://{uuid.uuid4().hex}"
     yield url
-    fsspec.filesystem("memory").rm(url, recursive=True)
+    with suppress(FileNotFoundError):
+        fsspec.filesystem("memory").rm(url, recursive=True)
