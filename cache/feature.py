@@ -142,7 +142,7 @@ class Feature:
 
     def _part(self, path: Path) -> Part:
         mirror = self._mirrors.get(path.parent)
-        return Part(path, self.key, mirror.parts if mirror else None)
+        return Part(path, self.key, mirror.parts) if mirror else Part(path, self.key)
 
     def __len__(self) -> int:
         """The number of distinct contents that have vectors."""

@@ -50,6 +50,7 @@ OTHER_VARIABLES = (
     f"{PREFIX}_REMOTE_TIMEOUT",
     f"{PREFIX}_STORE_CACHE",
     f"{PREFIX}_STORE_CACHE_GB",
+    f"{PREFIX}_UPLOAD_SECONDS",
 )
 
 Path_ = tuple[str, ...]

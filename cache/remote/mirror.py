@@ -51,8 +51,10 @@ KINDS = [
     )
 ]
 MARKER, SPEC, COPY, PART_FILE, NOTE, FAILURES, TABLE = range(len(KINDS))
-FIRST_SECONDS, MOST_SECONDS = 60.0, 600.0  # after which a part is sealed and sent
-SHARE = 0.1  # of the time since the start, so that a long run does not end in thousands of parts
+# Variable and default of the seconds after which a part is sealed and sent: what a machine may lose. It is more
+# in a long run, a share of the time since its start, so that there are not thousands of parts.
+EVERY = "ENCODE_ONCE_UPLOAD_SECONDS", 60.0
+SHARE, MOST_SECONDS = 0.1, 600.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,13 @@ def cache_folder() -> Path:
     """The folder of the local copies of all stores."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(ROOT) or Path(home, "encode-once", "stores"))
+
+
+def upload_seconds() -> float:
+    """The least time between two parts that are sent."""
+    with suppress(ValueError):
+        return float(os.environ.get(EVERY[0], EVERY[1]))
+    return EVERY[1]
 
 
 def kind_of(name: str) -> int | None:
@@ -398,7 +407,7 @@ class UploadingWriter(FeatureWriter):
         self._mirror.check()
         super().append(keys, values, lengths)
         now = time.monotonic()
-        if now - self._sealed > min(MOST_SECONDS, max(FIRST_SECONDS, SHARE * (now - self._started))):
+        if now - self._sealed > max(upload_seconds(), min(MOST_SECONDS, SHARE * (now - self._started))):
             self.close()
             self._mirror.push_soon()
             self._sealed = time.monotonic()

@@ -203,7 +203,7 @@ def test_a_part_whose_upload_was_not_noted_is_not_sent_or_fetched_again(memory, 
 
 
 def test_parts_are_sealed_and_sent_while_rows_are_added(memory, machine, monkeypatch):
-    monkeypatch.setattr(mirror, "FIRST_SECONDS", 0)
+    monkeypatch.setenv("ENCODE_ONCE_UPLOAD_SECONDS", "0")
     monkeypatch.setattr(mirror, "SHARE", 0)
     store = Store(memory)
     with store.declare("e/o", SPEC).writer(20) as writer:
@@ -215,7 +215,7 @@ def test_parts_are_sealed_and_sent_while_rows_are_added(memory, machine, monkeyp
 
 
 def test_an_error_of_sending_in_the_background_ends_the_writer(memory, machine, monkeypatch):
-    monkeypatch.setattr(mirror, "FIRST_SECONDS", 0)
+    monkeypatch.setenv("ENCODE_ONCE_UPLOAD_SECONDS", "0")
     monkeypatch.setattr(mirror, "SHARE", 0)
     monkeypatch.setattr(RemoteFolder, "upload", unreachable)
     store = Store(memory)
