@@ -209,6 +209,7 @@ def encode(
             for encoding_pass in _passes(report, captioned, caption_jobs, settings, log, encoding_engine):
                 _encode(report, encoding_pass, unreadable)
     report.seconds = time.perf_counter() - started
+    store.upload()  # also what was recovered, and failures
     report.uploads = store.uploads
     check_some_succeeded(report)
     return report

@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,8 +51,8 @@ KINDS = [
     )
 ]
 MARKER, SPEC, COPY, PART_FILE, NOTE, FAILURES, TABLE = range(len(KINDS))
-# Variable and default of the seconds after which a part is sealed and sent: what a machine may lose. It is more
-# in a long run, a share of the time since its start, so that there are not thousands of parts.
+# Variable and default of the seconds after which a part is sealed and sent: what a machine may lose. In a
+# long run it is more, a share of the time since its start, so that there are not thousands of parts.
 EVERY = "ENCODE_ONCE_UPLOAD_SECONDS", 60.0
 SHARE, MOST_SECONDS = 0.1, 600.0
 
@@ -312,20 +312,23 @@ class Mirror:
     # Writers
 
     @contextmanager
-    def writing(self, feature: str, shard: Shard) -> Iterator["Callable[..., FeatureWriter]"]:
+    def writing(self, feature: str, shard: Shard | None) -> Iterator["Callable[..., FeatureWriter]"]:
         """Claim a shard of a feature, and yield what makes a writer for it; the caller has the local lock.
 
         At the end everything is sent.
+
+        Args:
+            shard: None for a helper of a writer that has the claim, on this machine or another one.
 
         Raises:
             StoreBusyError: another process is writing it.
         """
         self._check_server()
-        what = f"{feature} in {self.remote.url}"
-        with claimed(self.remote, f"features/{feature}/{shard}", self.identity, what) as claim:
+        what, sends = f"{feature} in {self.remote.url}", True
+        name = f"features/{feature}/{shard}"
+        with claimed(self.remote, name, self.identity, what) if shard else nullcontext() as claim:
             self.pull(f"features/{feature}/")  # parts that another writer has finished since
             self.fetch_parts(feature)
-            sends = True
             try:
                 yield partial(UploadingWriter, mirror=self, claim=claim)
             except RemoteError:
@@ -396,14 +399,15 @@ class Mirror:
 class UploadingWriter(FeatureWriter):
     """A writer that seals its part and sends it every minute, later less often."""
 
-    def __init__(self, *args: object, mirror: Mirror, claim: Claim) -> None:
+    def __init__(self, *args: object, mirror: Mirror, claim: Claim | None) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
         self._mirror, self._claim = mirror, claim
         self._started = self._sealed = time.monotonic()
 
     def append(self, keys: Keys, values: Values, lengths: Lengths | None = None) -> None:
         """Add rows; raises also what went wrong with the rows before."""
-        self._claim.check()
+        if self._claim:
+            self._claim.check()
         self._mirror.check()
         super().append(keys, values, lengths)
         now = time.monotonic()
