@@ -20,6 +20,7 @@ from encode_once.cache.format.locks import helper_locked, locked
 from encode_once.cache.format.part import Lengths, Offsets, Part, RowBlock, Shape, Values, offsets_of, ranges
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.keys import KeyIndex, Keys, RowIndex, Shard, Spec, pack, spec_differences, spec_key
+from encode_once.cache.large_arrays import concatenated
 from encode_once.cache.names import OWN, FeatureName
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Feature:
                 )
         self._files, self.parts = self._open_parts()
         self.starts = np.cumsum([0, *(part.rows for part in self.parts)])  # the first row of each part
-        self.keys: Keys = np.concatenate([pack([]), *(part.keys for part in self.parts)])  # of all rows
+        self.keys: Keys = concatenated([part.keys for part in self.parts] or [pack([])])  # of all rows
         self.__dict__.pop("_index", None)
         for part in self.parts:
             if part.shape.kind != self.parts[0].shape.kind:
@@ -143,6 +144,11 @@ class Feature:
     def _part(self, path: Path) -> Part:
         mirror = self._mirrors.get(path.parent)
         return Part(path, self.key, mirror.parts) if mirror else Part(path, self.key)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether any content has a vector."""
+        return len(self.keys) > 0
 
     def __len__(self) -> int:
         """The number of distinct contents that have vectors."""
@@ -246,7 +252,7 @@ class Feature:
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Whether each content, (n, 16), has a vector, (n,)."""
-        return np.greater_equal(self.find(keys), 0)
+        return self._index.has(keys)
 
     def find(self, keys: Keys) -> RowIndex:
         """The row of each content, (n,), for `take`; -1 if it has no vector."""

@@ -1,10 +1,12 @@
 import hashlib
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encode_once.cache import large_arrays
 from encode_once.cache.keys import (
     NO_KEY,
     KeyIndex,
@@ -17,7 +19,17 @@ from encode_once.cache.keys import (
 )
 
 # Few distinct halves, so that keys agree in one half and the index must compare both.
-keys = st.builds(lambda a, b: bytes([a] * 8 + [b] * 8), st.integers(0, 3), st.integers(0, 3))
+halves = st.sampled_from([0, 1, 128, 255])
+keys = st.builds(lambda a, b: bytes([a] * 8 + [b] * 8), halves, halves)
+
+
+@contextmanager
+def in_files(block):
+    """All arrays in temporary files, and `block` rows at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(large_arrays, "BLOCK", block)
+        patch.setattr(large_arrays, "IN_MEMORY", 0)
+        yield
 
 
 def test_a_content_key_is_blake2b():
@@ -35,17 +47,20 @@ def test_a_row_without_content_has_no_key():
     assert present(pack([NO_KEY, content_key(b"")])).tolist() == [False, True]
 
 
-@given(st.lists(keys), st.lists(keys))
-def test_the_index_finds_the_first_row_of_each_key(indexed, queries):
+@given(st.lists(keys), st.lists(keys), st.sampled_from([1, 3, 1000]))
+def test_the_index_finds_the_first_row_of_each_key(indexed, queries, block):
     first = {key: row for row, key in reversed([*enumerate(indexed)])}
-    index = KeyIndex(pack(indexed))
-    assert index.find(pack(queries)).tolist() == [first.get(key, -1) for key in queries]
+    with in_files(block):
+        index = KeyIndex(pack(indexed))
+        assert index.find(pack(queries)).tolist() == [first.get(key, -1) for key in queries]
+        assert index.has(pack(queries)).tolist() == [key in first for key in queries]
     assert len(index) == len(first)
 
 
-@given(st.lists(keys))
-def test_first_occurrences_keep_the_order(rows):
-    first = first_occurrences(pack(rows))
+@given(st.lists(keys), st.sampled_from([1, 3, 1000]))
+def test_first_occurrences_keep_the_order(rows, block):
+    with in_files(block):
+        first = first_occurrences(pack(rows))
     assert [rows[i] for i in first] == list(dict.fromkeys(rows))
     assert np.all(np.diff(first) > 0)
 
