@@ -3,7 +3,7 @@
 A captioner is an encoder of images. Its output `text` holds a caption of each image, as a row of UTF-8 bytes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from encode_once.cache.errors import UsageError
 from encode_once.cache.feature import Feature
-from encode_once.cache.keys import NO_KEY, Keys, content_key, pack
+from encode_once.cache.keys import KEY_BYTES, NO_KEY, Keys, content_key, pack
+from encode_once.cache.large_arrays import blocks, new_array
 from encode_once.cache.names import JOINED, OWN, TEXT, FeatureName, captioner
 from encode_once.cache.store import Store
 from encode_once.cache.table import Table
@@ -34,9 +35,12 @@ def captioner_feature(captions: str, store: Store) -> Feature | None:
     return feature
 
 
-def text_keys(texts: Iterable[str]) -> Keys:
+def text_keys(texts: Sequence[str]) -> Keys:
     """The content keys of captions, (n, 16); `NO_KEY` for an empty one."""
-    return pack(content_key(text.encode()) if text else NO_KEY for text in texts)
+    keys: Keys = new_array((len(texts), KEY_BYTES), np.uint8)
+    for rows in blocks(len(texts)):
+        keys[rows] = pack(content_key(text.encode()) if text else NO_KEY for text in texts[rows])
+    return keys
 
 
 def read_texts(feature: Feature, keys: Keys) -> list[str]:

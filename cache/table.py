@@ -180,9 +180,11 @@ class Table:
 
     def contents(self, modality: str) -> Sequence[str]:
         """The images, or the captions themselves, in the order of `all_keys`."""
-        if modality == "image":
-            return self.images
-        return joined([self.captions, *self.more_captions])
+        return joined(self.sources(modality))
+
+    def sources(self, modality: str) -> list[Sequence[str]]:
+        """The images, or each column of captions; as in `all_keys`."""
+        return [self.images] if modality == "image" else [self.captions, *self.more_captions]
 
     def take(self, rows: RowIndex) -> "Table":
         """The table of these rows, in this order."""

@@ -7,7 +7,7 @@ workers decode while one waits for the GPU. Results come in the order of the inp
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -231,13 +231,16 @@ def pace(tower: Tower, device: str, workers: int) -> tuple[int, int]:
 
 
 def encode_in_batches(
-    inputs: Sequence[tuple[Input, Sequence[Runner]]], workers: int, pool: ThreadPoolExecutor
+    inputs: Sequence[tuple[Input, Sequence[Runner]]],
+    runners: Iterable[TowerRunner],
+    workers: int,
+    pool: ThreadPoolExecutor,
 ) -> Iterator[tuple[int, list[tuple[Runner, list[Input], Results]]]]:
-    """Encode inputs, each with loaded towers; the pool has `workers` threads.
+    """Encode inputs, each with loaded towers, some of `runners`; the pool has `workers` threads.
 
     Yields for each batch, in order, the number of inputs, and each tower with its inputs and results.
     """
-    largest = max((runner.batch_size for _, runners in inputs for runner in runners), default=1)
+    largest = max((runner.batch_size for runner in runners), default=1)
     size = max(1, min(largest, len(inputs) // (AHEAD * workers)))  # few inputs: smaller batches
     batches = (inputs[start : start + size] for start in range(0, len(inputs), size))
     yield from _in_order(pool, encode_batch, batches, AHEAD * workers)

@@ -219,17 +219,17 @@ def extract(
     warn([line for line in report.warnings if line not in notes])
     for failure in report.failures[:NAMED]:
         alert(f"failed: {failure.input}: {failure.reason} ({failure.message})")
-    if len(report.failures) > NAMED:
+    if report.number_failed > NAMED:
         alert(
-            f"failed: {len(report.failures) - NAMED} more; failures.jsonl in the store's features names all"
+            f"failed: {report.number_failed - NAMED} more; failures.jsonl in the store's features names all"
         )
     _say_counts(report, store)
     if as_json:
         print_json(report.as_json())
     if report.failures and options["max_failures"] is None:
         raise DataError(
-            f"{len(report.failures)} inputs have no vector (see above); all others are stored; "
-            f"--max-failures {len(report.failures)} accepts as many"
+            f"{report.number_failed} inputs have no vector (see above); all others are stored; "
+            f"--max-failures {report.number_failed} accepts as many"
         )
     labelled = any(table.labels is not None or table.label_sets for table in report.tables)
     say_next(*(["fit", "--head", "mlp"] if labelled else ["store", "list"]), *store_words(store))

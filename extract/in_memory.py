@@ -82,7 +82,7 @@ class LoadedEncoders:
             yield from _flat(results)
         elif inputs:
             with _SINGLE_THREADED(), ThreadPoolExecutor(min(self._workers, len(inputs))) as pool:
-                for _, results in encode_in_batches(inputs, self._workers, pool):
+                for _, results in encode_in_batches(inputs, inputs[0][1], self._workers, pool):
                     yield from _flat(results)
 
 

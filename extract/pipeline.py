@@ -259,7 +259,7 @@ def _with_data(jobs: Sequence[Job], report: Report, *, generated: bool) -> list[
     modalities = {
         modality
         for modality in get_args(Modality)
-        if any(any(table.contents(modality)) for table in report.tables)
+        if any(any(sources) for table in report.tables for sources in table.sources(modality))
     }
     if generated:
         modalities.add("caption")
@@ -289,7 +289,7 @@ def _passes(
     encoding_pass = engine.start(tables, jobs, settings)
     modality = encoding_pass.modality
     with_others = tables if settings.shard.count == 1 else [*tables, *report.tables]
-    if not any(any(table.contents(modality)) for table in with_others):
+    if not any(any(sources) for table in with_others for sources in table.sources(modality)):
         names = ", ".join(job.encoder for job in jobs)
         reason = next(
             (f": {line}" for line in report.warnings if modality == "image" and NO_IMAGE in line), ""
@@ -313,14 +313,14 @@ def _encode(report: Report, encoding_pass: EncodingPass, unreadable: Mapping[str
     for job in jobs:
         names = ", ".join(job.names.values())
         report.warnings += [f"{names}: {remark}" for remark in encoding_pass.remarks(job)]
-    failed_rows = sum(path in failed for table in encoding_pass.tables for path in table.images)
+    failed_rows = sum(path in failed for table in encoding_pass.tables for path in table.images if failed)
     for name, after in _presence(jobs, keys).items():
         report.features[name] = Counts(
             encoded=int((after & ~before[name]).sum()),
             present=int(before[name].sum()),
             failed=int((~after).sum()) + failed_rows,
         )
-    report.failures += failed_inputs(encoding_pass, failed)
+    report.add_failures(failed_inputs(encoding_pass, failed))
 
 
 def _requested_jobs(

@@ -186,7 +186,7 @@ class EncodingActor:
         failures: list[dict[str, list[Failure]]] = [{} for _ in jobs]
         with self._busy():
             todo = [(item, [jobs[number] for number in numbers]) for item, numbers in block.inputs]
-            for _, encoded in encode_in_batches(todo, self._plan.settings.workers, self._threads):
+            for _, encoded in encode_in_batches(todo, jobs, self._plan.settings.workers, self._threads):
                 with self._writing:
                     for job, inputs, results in encoded:
                         for output, errors in job.store(inputs, results).items():
@@ -501,8 +501,8 @@ class RayPass(EncodingPass):
 
     def _remaining(self, block: InputBlock) -> list[Missing]:
         """Those inputs of a block that are not committed, each with the jobs that lack it."""
-        inputs, jobs = [item for item, _ in block.inputs], [*self.expected]
-        lacking = [job.lacks(inputs, retry_failed=True) for job in jobs]
+        keys, jobs = pack(item.key for item, _ in block.inputs), [*self.expected]
+        lacking = [job.lacks(keys, retry_failed=True) for job in jobs]
         remaining = [
             (item, tuple(number for number in numbers if lacking[number][row]))
             for row, (item, numbers) in enumerate(block.inputs)

@@ -72,7 +72,7 @@ def _compare(
     store: Store, tower: Tower, features: dict[str, Feature], rows: int, device: str, seed: int
 ) -> list[FeatureCheck]:
     _, inputs = distinct_inputs(all_captioned_tables(store), tower.modality)
-    keys = pack(item.key for item in inputs)
+    keys = inputs.keys
     stored = np.all([feature.has(keys) for feature in features.values()], axis=0)
     tower, _ = loaded(tower, device_name(device))
     sample: list[tuple[Input, Any]] = []

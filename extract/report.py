@@ -1,6 +1,6 @@
 """The report of an extraction: encoded rows, failed inputs and warnings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,8 @@ from encode_once.cache.representation import html_heading, html_table, short_rep
 from encode_once.extract.errors import InputError
 from encode_once.extract.readers import Reading
 from encode_once.extract.workers import EncodingPass
+
+MOST_LISTED = 10_000  # failures in a report
 
 
 @dataclass
@@ -41,6 +43,7 @@ class Report:
     tables: list[Table]
     features: dict[str, Counts] = field(default_factory=dict)
     failures: list[FailedInput] = field(default_factory=list)
+    unlisted: int = 0  # further failures; failures.jsonl of each feature has those of all read inputs
     warnings: list[str] = field(default_factory=list)
     reading: Reading | None = None  # what was understood of the data
     seconds: float = 0.0  # of work, without importing libraries
@@ -66,8 +69,21 @@ class Report:
         """The warnings, and how many inputs failed."""
         if not self.failures:
             return self.warnings
-        failed = f"{len(self.failures)} inputs could not be encoded, as {self.failures[0].input}"
-        return [*self.warnings, failed]
+        return [
+            *self.warnings,
+            f"{self.number_failed} inputs could not be encoded, as {self.failures[0].input}",
+        ]
+
+    @property
+    def number_failed(self) -> int:
+        """The number of inputs that failed."""
+        return len(self.failures) + self.unlisted
+
+    def add_failures(self, failures: Sequence[FailedInput]) -> None:
+        """Add inputs that failed; of very many, the rest is counted."""
+        self.failures += failures
+        self.unlisted += max(0, len(self.failures) - MOST_LISTED)
+        del self.failures[MOST_LISTED:]
 
     def as_json(self) -> dict[str, Any]:
         """The report as the command line prints it."""
@@ -76,6 +92,7 @@ class Report:
             **(self.reading.as_json() if self.reading else {}),
             "features": {name: vars(counts) for name, counts in self.features.items()},
             "failures": [vars(failure) for failure in self.failures],
+            **({"unlisted_failures": self.unlisted} if self.unlisted else {}),
             "warnings": self.warnings,
             **({"uploads": vars(self.uploads)} if self.uploads.parts else {}),
             "seconds": round(self.seconds, 3),
@@ -88,9 +105,7 @@ def failed_inputs(encoding_pass: EncodingPass, unreadable: Mapping[str, InputErr
     names = tuple(name for job in jobs for name in job.names.values())
     failed = [FailedInput(path, e.reason, str(e), names) for path, e in unreadable.items()]
     failures = {name: errors for job in jobs for name, errors in job.failures().items()}
-    keys = {item.key for item in encoding_pass.inputs} & {
-        key for errors in failures.values() for key in errors
-    }
+    keys = {key for errors in failures.values() for key in errors}
     for source, key in encoding_pass.sources(keys):
         by_feature = {name: errors[key] for name, errors in failures.items() if key in errors}
         first = next(iter(by_feature.values()))
@@ -102,7 +117,8 @@ def check_some_succeeded(report: Report) -> None:
     """Raise if all inputs of a feature failed."""
     for name, counts in report.features.items():
         if counts.failed and not counts.encoded + counts.present:
-            first = next(failure for failure in report.failures if name in failure.features)
+            of_feature = (failure for failure in report.failures if name in failure.features)
+            first = next(of_feature, report.failures[0])
             raise DataError(
                 f"{name}: all {counts.failed} inputs failed, such as {first.input}: "
                 f"{first.reason} ({first.message})"

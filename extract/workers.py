@@ -5,20 +5,21 @@ The main thread stores the results of the workers in the order of the inputs.
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import Failure, Feature, Keys, Shard, Store, Table, content_key, spec_key
 from encode_once.cache.format.feature_writer import FeatureWriter
-from encode_once.cache.keys import KeyIndex, first_occurrences, pack, present
+from encode_once.cache.keys import KeyIndex, RowIndex, pack
+from encode_once.cache.large_arrays import blocks, rows_where
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.batches import (
     DecodedInput,
@@ -27,6 +28,7 @@ from encode_once.extract.batches import (
     TowerRunner,
     encode_in_batches,
 )
+from encode_once.extract.contents import Contents, gathered
 from encode_once.extract.encoders import rights
 from encode_once.extract.encoders.base import RANDOM, Modality, Tower, torch_threads
 from encode_once.extract.encoders.precision import EXAMPLES
@@ -77,13 +79,46 @@ class EncodeSettings:
     progress: bool = False
 
 
-def distinct_inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, list[Input]]:
+def distinct_inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, "Inputs"]:
     """The keys (n, 16) of all contents of a modality, and the distinct contents as inputs."""
-    keys = np.concatenate([keys for table in tables for keys in table.all_keys(modality)])
-    sources = [source for table in tables for source in table.contents(modality)]
-    requested = np.flatnonzero(present(keys))
-    first = requested[first_occurrences(keys[requested])]
-    return keys[requested], [Input(keys[i].tobytes(), sources[i], modality) for i in first]
+    contents = Contents(tables, modality)
+    keys, first = contents.requested()
+    return keys, Inputs(contents, first, modality)
+
+
+class Inputs(Sequence[Input]):
+    """Distinct contents, which become inputs when they are looked at.
+
+    Attributes:
+        keys: theirs, (n, 16).
+    """
+
+    def __init__(self, contents: Contents, rows: RowIndex, modality: Modality) -> None:
+        self._contents, self._rows, self._modality = contents, rows, modality
+        self.keys = gathered(contents.keys, rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> Input: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Input]: ...
+    def __getitem__(self, place: int | slice) -> Input | list[Input]:
+        if isinstance(place, slice):
+            return self.at(np.arange(len(self))[place])
+        (item,) = self.at(np.array([range(len(self))[place]]))
+        return item
+
+    def __iter__(self) -> Iterator[Input]:
+        for block in blocks(len(self)):
+            yield from self.at(np.arange(block.start, block.stop))
+
+    def at(self, places: RowIndex) -> list[Input]:
+        """The inputs at these places, which ascend."""
+        sources = self._contents.sources(self._rows[places])
+        keys = map(bytes, self.keys[places])
+        return [Input(key, source, self._modality) for key, source in zip(keys, sources, strict=True)]
 
 
 class Job(TowerRunner):
@@ -110,7 +145,9 @@ class Job(TowerRunner):
             if self.names[output] in stored:
                 feature = self.into.feature(self.names[output])
                 feature.recover()
-                if len(feature) or feature.key == spec_key(spec):  # else it may be declared with this spec
+                if feature.has_rows or feature.key == spec_key(
+                    spec
+                ):  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature
 
@@ -122,7 +159,7 @@ class Job(TowerRunner):
     @property
     def has_rows(self) -> bool:
         """Whether the store has rows of the encoder."""
-        return any(map(len, self._features.values()))
+        return any(feature.has_rows for feature in self._features.values())
 
     def set_bit_depth(self, bits: int) -> None:
         """Set that of the tower; as it changes the spec, the store must not have rows."""
@@ -141,14 +178,14 @@ class Job(TowerRunner):
         """Feature name → key → failure."""
         return {feature.name: feature.failures() for feature in self._features.values()}
 
-    def lacks(self, inputs: Sequence[Input], *, retry_failed: bool) -> NDArray[np.bool_]:
-        """Whether each input is missing in a feature, (n,), and did not fail before (or is to be retried)."""
+    def lacks(self, keys: Keys, *, retry_failed: bool) -> NDArray[np.bool_]:
+        """Whether each key is missing in a feature, (n,), and did not fail before (or is to be retried)."""
         failures = {} if retry_failed else self.failures()
-        lacking = np.zeros(len(inputs), np.bool_)
-        for name, has in self.has(pack(item.key for item in inputs)).items():
+        lacking = np.zeros(len(keys), np.bool_)
+        for name, has in self.has(keys).items():
             errors = failures.get(name, {})
-            failed = {key for key, failure in errors.items() if failure.reason != CHANGED}
-            lacking |= ~has & np.array([item.key not in failed for item in inputs], np.bool_)
+            failed = pack(key for key, failure in errors.items() if failure.reason != CHANGED)
+            lacking |= ~has & ~KeyIndex(failed).has(keys)
         return lacking
 
     def unfinished_helpers(self, shard: Shard, names: Mapping[str, str] | None = None) -> list[Path]:
@@ -256,6 +293,44 @@ def prepared(inputs: Sequence[Input], runner: TowerRunner) -> list[Any]:
     return items
 
 
+class MissingInputs(Sequence[tuple[Input, list[Job]]]):
+    """The inputs that a job lacks, each with these jobs.
+
+    Args:
+        lacking: for each job whether it lacks an input, (n,).
+    """
+
+    def __init__(self, inputs: Inputs, lacking: Mapping[Job, NDArray[np.bool_]]) -> None:
+        self._inputs, self._lacking = inputs, lacking
+        self._places = rows_where(np.any([*lacking.values()], axis=0))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[Input, list[Job]]: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[tuple[Input, list[Job]]]: ...
+    def __getitem__(self, place: int | slice) -> tuple[Input, list[Job]] | list[tuple[Input, list[Job]]]:
+        if not isinstance(place, slice):
+            place = range(len(self))[place]
+            return self[place : place + 1][0]
+        places = self._places[place]
+        return [
+            (item, [job for job, lacks in self._lacking.items() if lacks[at]])
+            for item, at in zip(self._inputs.at(places), places.tolist(), strict=True)
+        ]
+
+    def __iter__(self) -> Iterator[tuple[Input, list[Job]]]:
+        for block in blocks(len(self)):
+            yield from self[block]
+
+    def of(self, job: Job, most: int) -> list[Input]:
+        """Up to so many inputs that a job lacks, from all over the data."""
+        places = rows_where(self._lacking[job])
+        return self._inputs.at(places[:: max(1, len(places) // most)][:most])
+
+
 class EncodingPass:
     """The distinct contents of tables in one modality, and the jobs that encode those that are missing.
 
@@ -268,26 +343,18 @@ class EncodingPass:
         self.tables, self.jobs, self.settings = tables, jobs, settings
         self.modality: Modality = jobs[0].tower.modality
         self.keys, self.inputs = distinct_inputs(tables, self.modality)  # keys: (n, 16)
-        lacking = [job.lacks(self.inputs, retry_failed=settings.retry_failed) for job in jobs]
-        self.missing = [
-            (self.inputs[i], [job for job, lacks in zip(jobs, lacking, strict=True) if lacks[i]])
-            for i in np.flatnonzero(np.any(lacking, axis=0)).tolist()
-        ]
-        counts = [(job, int(lacks.sum())) for job, lacks in zip(jobs, lacking, strict=True)]
-        self.expected = {job: count for job, count in counts if count}  # of the jobs with missing inputs
+        lacking = {job: job.lacks(self.inputs.keys, retry_failed=settings.retry_failed) for job in jobs}
+        self.missing = MissingInputs(self.inputs, lacking)
+        counts = {job: int(lacks.sum()) for job, lacks in lacking.items()}
+        self.expected = {job: count for job, count in counts.items() if count}  # of those with missing inputs
 
     def sources(self, keys: Collection[bytes]) -> dict[tuple[str, bytes], None]:
         """Source and key of all inputs with these keys; of equal images each file, in the tables' order."""
         if not keys:
             return {}
-        index = KeyIndex(pack(keys))
-        sources: dict[tuple[str, bytes], None] = {}
-        for table in self.tables:
-            all_keys = np.concatenate(table.all_keys(self.modality))
-            contents = table.contents(self.modality)
-            for row in np.flatnonzero(index.find(all_keys) >= 0).tolist():
-                sources[contents[row], all_keys[row].tobytes()] = None
-        return sources
+        contents = Contents(self.tables, self.modality)
+        rows = rows_where(KeyIndex(pack(keys)).has(contents.keys))
+        return dict.fromkeys(zip(contents.sources(rows), map(bytes, contents.keys[rows]), strict=True))
 
     def remarks(self, job: Job) -> list[str]:
         """Warnings about the inputs that a job has encoded, a line each."""
@@ -318,8 +385,7 @@ class EncodingPass:
 
     def examples(self, job: Job) -> list[Input]:
         """Up to EXAMPLES of the missing inputs of a job, from all over the data."""
-        missing = [item for item, jobs in self.missing if job in jobs]
-        return missing[:: max(1, len(missing) // EXAMPLES)][:EXAMPLES]
+        return self.missing.of(job, EXAMPLES)
 
     def encode(self) -> None:
         """Encode and store the missing inputs.
@@ -339,7 +405,7 @@ class EncodingPass:
                 job.open(settings, cleanup)
             pool = cleanup.enter_context(ThreadPoolExecutor(settings.workers))
             cleanup.callback(pool.shutdown, cancel_futures=True)
-            for number, encoded in encode_in_batches(todo, settings.workers, pool):
+            for number, encoded in encode_in_batches(todo, self.expected, settings.workers, pool):
                 for job, inputs, results in encoded:
                     job.record(job.store(inputs, results), settings.max_failures)
                 self.show(bar, number)

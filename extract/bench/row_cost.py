@@ -79,11 +79,11 @@ def encoding_cost(
         jobs = [
             Job(encoder, tower, stores[0], options.weights) for tower in encoders.towers(encoder, options)
         ]
-        passes: list[tuple[list[Input], list[Job]]] = []
+        passes: list[tuple[Sequence[Input], list[Job]]] = []
         for modality in get_args(Modality):
-            _, inputs = distinct_inputs([table], modality)
-            if of_modality := [job for job in jobs if inputs and job.tower.modality == modality]:
-                passes.append((inputs, of_modality))
+            _, distinct = distinct_inputs([table], modality)
+            if of_modality := [job for job in jobs if distinct and job.tower.modality == modality]:
+                passes.append((distinct, of_modality))
         if not passes:
             raise UsageError(f"{data} has nothing that {encoder} encodes")
         for inputs, of_modality in passes:
@@ -106,7 +106,7 @@ def _widths(inputs: Sequence[Input], jobs: Sequence[Job], workers: int) -> tuple
     """Encode inputs; returns `width` and `vector_width` of `EncodingCost`."""
     rows: list[Row] = []
     with ThreadPoolExecutor(workers) as pool:
-        for _, encoded in encode_in_batches([(item, jobs) for item in inputs], workers, pool):
+        for _, encoded in encode_in_batches([(item, jobs) for item in inputs], jobs, workers, pool):
             of_outputs = chain.from_iterable(results.values() for _, _, results in encoded)
             rows += [row for row in chain.from_iterable(of_outputs) if not isinstance(row, InputError)]
     sizes = [(row.nbytes / 2, row.ndim) for row in rows]

@@ -1,15 +1,18 @@
 """Compute the content keys of a table's images and captions; unchanged files are not read again."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
+
+import numpy as np
 
 from encode_once.cache import NO_KEY, Table, content_key
 from encode_once.cache.captions import text_keys
 from encode_once.cache.errors import brief
 from encode_once.cache.file_index import FileIndex, Stat, stat_of
-from encode_once.cache.keys import pack
+from encode_once.cache.keys import KEY_BYTES, Keys, pack
+from encode_once.cache.large_arrays import blocks, new_array
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
@@ -51,18 +54,31 @@ def add_keys(
     """
     table.caption_keys = text_keys(table.captions)
     table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
-    paths = dict.fromkeys(path for path in table.images if path)  # in order: containers are read sequentially
+    image_keys: Keys = new_array((len(table), KEY_BYTES), np.uint8)
+    unreadable: dict[str, InputError] = {}
     with ThreadPoolExecutor(workers) as pool:
-        stats, unreadable = _each(pool, _stat, paths)
-        keys = index.find(stats)
-        unknown = [path for path in paths if path in stats and path not in keys]
-        off = None if progress and unknown else True
-        with ProgressBar(desc="reading", total=len(unknown), unit="image", leave=False, disable=off) as bar:
-            new, failed = _each(pool, _key, unknown, bar.update)
+        for rows in blocks(len(table)):
+            images = table.images[rows]
+            keys, failed = _keys(images, index, pool, progress=progress)
+            image_keys[rows] = pack(keys.get(path, NO_KEY) for path in images)
+            unreadable |= failed
+    table.image_keys = image_keys
+    return unreadable
+
+
+def _keys(
+    images: Sequence[str], index: FileIndex, pool: ThreadPoolExecutor, *, progress: bool
+) -> tuple[dict[str, bytes], dict[str, InputError]]:
+    """Path → key, and path → error, of images; "" is none."""
+    paths = dict.fromkeys(path for path in images if path)  # in order: containers are read sequentially
+    stats, unreadable = _each(pool, _stat, paths)
+    keys = index.find(stats)
+    unknown = [path for path in paths if path in stats and path not in keys]
+    off = None if progress and unknown else True
+    with ProgressBar(desc="reading", total=len(unknown), unit="image", leave=False, disable=off) as bar:
+        new, failed = _each(pool, _key, unknown, bar.update)
     index.remember((path, stats[path], key) for path, key in new.items())
-    keys |= new
-    table.image_keys = pack(keys.get(path, NO_KEY) for path in table.images)
-    return unreadable | failed
+    return keys | new, unreadable | failed
 
 
 def hash_again(paths: Iterable[str], index: FileIndex) -> None:
