@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 
 from encode_once.cache import DataError, EncodeOnceError, Failure, Spec, Store, Table, UsageError
 from encode_once.cache.errors import StoreBusyError, brief
+from encode_once.cache.keys import pack
 from encode_once.cache.own_code import Source
 from encode_once.extract.batches import encode_in_batches
 from encode_once.extract.distribution import (

@@ -59,8 +59,8 @@ ORDER = {
     "extract": [
         "images", "readers", "corrections", "encoders", "batches", "contents", "workers", "distribution",
         "recorded", "ray_engine", "engines", "precisions", "shards", "report", "pipeline", "trust",
-        "provider", "in_memory", "reencode", "image_files", "transformer", "options", "imports", "doctor", "demo",
-        "bench", "commands",
+        "provider", "in_memory", "reencode", "image_files", "transformer", "options", "imports", "doctor",
+        "demo", "bench", "commands",
     ],
     "classify": [
         "arrays", "partial", "device", "platt", "data", "heads", "options", "decisions", "spec", "evaluation",
