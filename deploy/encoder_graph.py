@@ -56,7 +56,7 @@ def tower_part(tower: Tower, features: Mapping[str, str]) -> EncoderPart:
             raise DataError("the images of a detector are letterboxed")
         if network.single:
             raise DataError("its file takes one image at a time")
-        return _of_images(_file_graph(network, *features.values()), image_policy(tower))
+        return _of_images(_file_graph(tower, network, *features.values()), image_policy(tower))
     if isinstance(tower, ClipCaptions | TransformerCaptions):
         return _of_captions(tower, features)
     raise DataError(
@@ -89,12 +89,16 @@ def _network_graph(tower: ImageNetwork, features: Mapping[str, str], size: Seque
     return graph_of(module, example, names, f"the network of {', '.join(names)}")
 
 
-def _file_graph(network: NetworkFile, feature: str) -> Any:
-    """The network of a file, between what prepares its input and what rounds its output."""
-    image = {PIXELS: torch.zeros(EXAMPLES, network.size, network.size, 3, dtype=torch.uint8)}
-    before = graph_of(NormalisedPixels(), image, ["image"], feature)
-    vector = {"vector": torch.zeros(EXAMPLES, 1)}
-    after = graph_of(StoredVectors(nn.Identity(), [0]), vector, [feature], feature, free=["vector"])
+def _file_graph(tower: OnnxImages, network: NetworkFile, feature: str) -> Any:
+    """The network of a file, between what prepares its input and what averages and rounds its output."""
+    squares = tower.framing.number if tower.framing else 1
+    side, channels = network.size, CHANNELS * squares
+    image = {PIXELS: torch.zeros(EXAMPLES, side, side, channels, dtype=torch.uint8)}
+    before = graph_of(NormalisedPixels(flip=tower.view.flip), image, ["image"], feature)
+    number = squares * (2 if tower.view.flip else 1)
+    vector = {"vector": torch.zeros(EXAMPLES * number, 1)}
+    mean = MeanOfImages(number) if number > 1 else nn.Identity()
+    after = graph_of(StoredVectors(mean, [0]), vector, [feature], feature, free=["vector"])
     body = load(network.file)
     return joined(
         joined(before, body, {"image": network.input}), after, {network.output: "vector"}, [feature]
@@ -141,12 +145,34 @@ class StoredVectors(nn.Module):
 
 
 class NormalisedPixels(nn.Module):
-    """Pixels (b, h, w, 3) uint8 → an image as an embedding's file takes it, (b, 3, h, w) float32."""
+    """Pixels (b, h, w, 3 n) uint8 → images as an embedding's file takes them, (b n, 3, h, w) float32.
+
+    n: squares of each image, one behind the other. flip: then twice as many, the second half mirrored.
+    """
+
+    def __init__(self, flip: bool = False) -> None:
+        super().__init__()
+        self.flip = flip
 
     def forward(self, pixels: Tensor) -> Tensor:
         """ImageNet's normalisation."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        squares = pixels.permute(0, 3, 1, 2).unflatten(1, (-1, CHANNELS))  # (b, n, 3, h, w)
+        if self.flip:
+            squares = torch.cat([squares, squares.flip(-1)], dim=1)
+        return (squares.flatten(0, 1).float() / 255 - mean) / std
+
+
+class MeanOfImages(nn.Module):
+    """Vectors (b n, d) → the mean of those of each image, (b, d)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """n is fixed, b is not."""
+        return vectors.unflatten(0, (-1, self.number)).mean(dim=1)
 
 
 class ClipTextGraph(nn.Module):

@@ -25,10 +25,8 @@ def image_policy(tower: Tower) -> dict[str, Any]:
         DataError: its steps are others; the message is the reason only.
     """
     decoding = {"jpeg_side": tower.shorter_side, "bit_depth": tower.bit_depth}
-    if isinstance(tower, ImageNetwork) and tower.framing:
+    if isinstance(tower, ImageNetwork | OnnxImages) and tower.framing:
         return decoding | _framed(tower.framing)
-    if isinstance(tower, OnnxImages) and tower.view:
-        raise DataError("vectors of its views are averaged outside of its file")
     if isinstance(tower, OnnxImages):
         assert tower.network_file is not None
         return decoding | _resized([tower.resized_side], "bilinear", [tower.network_file.size] * 2)

@@ -144,7 +144,7 @@ class TowerRunner:
 
         alone: nothing else is encoded meanwhile, so that torch may use all its threads.
         """
-        results = {output: list(prepared) for output in self.tower.specs}
+        results = {output: list(prepared) for output in self.names}
         remaining = [i for i, item in enumerate(prepared) if not isinstance(item, InputError)]
         while remaining:
             batch = remaining[: self.batch_size]
@@ -157,8 +157,8 @@ class TowerRunner:
                 self.batch_size = min(self.batch_size, len(batch) // 2)
                 continue
             remaining = remaining[len(batch) :]
-            for output, rows in outputs.items():
-                for i, row in zip(batch, rows, strict=True):
+            for output in results:
+                for i, row in zip(batch, outputs[output], strict=True):
                     results[output][i] = _as_stored(row)
         return results
 

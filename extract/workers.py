@@ -133,7 +133,7 @@ class Job(TowerRunner):
         self.into = store
         self.find_features()
         self._writers: dict[str, FeatureWriter] = {}
-        self._buffer: dict[str, list[tuple[Input, Row]]] = {output: [] for output in tower.specs}
+        self._buffer: dict[str, list[tuple[Input, Row]]] = {output: [] for output in self.names}
         self._committed = time.monotonic()
         self.failed = 0
 
@@ -141,15 +141,21 @@ class Job(TowerRunner):
         """Look up the tower's features; again once loading has decided its precision, and so its specs."""
         self._features: dict[str, Feature] = {}  # output → its feature, if the store has it
         stored = self.into.features()
-        for output, spec in self.tower.specs.items():
-            if self.names[output] in stored:
-                feature = self.into.feature(self.names[output])
+        for output, name in self.names.items():
+            spec = self.tower.specs[output]
+            if name in stored:
+                feature = self.into.feature(name)
                 feature.recover()
                 if feature.has_rows or feature.key == spec_key(
                     spec
                 ):  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature
+
+    def keep(self, names: Collection[str]) -> None:
+        """Store only the features of these names, of those that the tower makes."""
+        self.names = {output: name for output, name in self.names.items() if name in names}
+        self.find_features()
 
     @property
     def is_declared(self) -> bool:
@@ -219,8 +225,8 @@ class Job(TowerRunner):
         """
         provenance = {**(provenance or self.tower.provenance())} | rights(self.encoder)
         first = provenance | self._weights_file()
-        for output, spec in self.tower.specs.items():
-            feature = self._features[output] = self.into.declare(self.names[output], spec, first)
+        for output, name in self.names.items():
+            feature = self._features[output] = self.into.declare(name, self.tower.specs[output], first)
             feature.add_provenance(provenance)
             writer = feature.writer(self.tower.expected, settings.shard, is_helper=settings.is_helper)
             self._writers[output] = cleanup.enter_context(writer)

@@ -89,7 +89,7 @@ class OnnxImages(Tower):
             )
         if view and self._layout:
             raise UsageError(f"{PREFIX}{file} is a detector, which has no views: leave out @{view}")
-        self._framing = framing(view, self._height, "bilinear", MEAN)
+        self.framing = framing(view, self._height, "bilinear", MEAN)
         spec = {
             "encoder": "onnx",
             "architecture": self._layout.family if self._layout else "embedding",
@@ -165,7 +165,7 @@ class OnnxImages(Tower):
     def _preprocess(self) -> str:
         if self._layout is None:
             own = f"resize({self.resized_side},bilinear,antialias)|crop(center,{self._height})"
-            return f"{DECODING}|{self._framing or own}|normalize({MEAN},{STD})"
+            return f"{DECODING}|{self.framing or own}|normalize({MEAN},{STD})"
         where = "round down,upper left" if self._layout.corner else "round to nearest,center"
         return (
             f"{DECODING}|letterbox({self._height}x{self._width},bilinear,no antialias,{where},{GREY})"
@@ -200,8 +200,8 @@ class OnnxImages(Tower):
 
         if self._layout is not None:
             return letterboxed(item, self._height, self._width, self._layout)
-        if self._framing:
-            squares = self._framing.squares(item)
+        if self.framing:
+            squares = self.framing.squares(item)
         else:
             resized = functional.resize(item, [self.resized_side])
             squares = [functional.center_crop(resized, [self._height, self._width])]

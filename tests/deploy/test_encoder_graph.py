@@ -1,5 +1,7 @@
 """Encoders as ONNX graphs, run by onnxruntime: against the same encoders in torch, for any batch size."""
 
+from io import BytesIO
+
 import numpy as np
 import onnx
 import pytest
@@ -10,11 +12,13 @@ from encode_once.cache import DataError
 from encode_once.deploy.caption_tokens import tokenizer_json
 from encode_once.deploy.encoder_graph import tower_part
 from encode_once.deploy.onnx_file import ExportError, joined, session
-from encode_once.deploy.predict_script import tokens
+from encode_once.deploy.predict_script import pixels, tokens
 from encode_once.extract.encoders import towers
 from encode_once.extract.encoders.base import Options
 from encode_once.extract.encoders.catalogue import FAMILIES
+from encode_once.extract.images.decode import decode
 from tests.conftest import picture
+from tests.deploy.test_predict_script import saved
 from tests.extract.encoders.test_onnx import MEAN, STD, embedding
 
 SMALL = ["timm:test_vit@192-flip", "timm:test_efficientnet", "timm:test_efficientnet@five-crops-64"]
@@ -112,6 +116,19 @@ def test_the_network_of_a_file_is_a_part_whatever_its_operators_version(tmp_path
     normalised = ((batch / 255 - MEAN) / STD).astype(np.float32).transpose(0, 3, 1, 2)
     (expected,) = session(path.read_bytes()).run(None, {"images": normalised})
     assert_close(vectors, as_stored(expected))
+
+
+@pytest.mark.parametrize("view", ["whole", "pad-flip", "five-crops-flip"])
+def test_views_of_a_file_are_averaged_in_the_graph(tmp_path, view):
+    (tower,) = towers(f"onnx:{embedding(tmp_path / 'net.onnx')}@{view}", Options())
+    part = tower_part(tower, {"pooled": "e/pooled"})
+    model = session(part.graph.SerializeToString())
+    files = [saved(picture(seed, (90 + 9 * seed, 70)), "PNG") for seed in range(3)]
+    expected = as_stored(tower.encode([tower.prepare(decode(file)) for file in files])["pooled"])
+    batch = np.stack([pixels(BytesIO(file), part.about) for file in files])
+    for rows in (slice(0, 3), slice(1, 2)):
+        (vectors,) = model.run(["e/pooled"], {"pixels": batch[rows]})
+        assert_close(vectors, expected[rows])
 
 
 def test_files_of_detectors_and_of_one_image_at_a_time_are_refused(tmp_path):

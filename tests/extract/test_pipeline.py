@@ -1,3 +1,4 @@
+import itertools
 import os
 import shutil
 
@@ -50,6 +51,20 @@ def test_the_second_extraction_encodes_and_decodes_nothing(folder, tmp_path, dec
     second = encode(root, [LITE0, GLOVE], store)
     assert counts(second, f"{LITE0}/pooled") == counts(second, f"{GLOVE}/mean") == (0, 8, 0)
     assert len(decoded) == 8
+
+
+def test_of_several_outputs_only_those_that_are_named_are_stored(folder, tmp_path):
+    root, store = folder(3), Store(tmp_path / "store")
+    report = encode(root, [LITE0, GLOVE], store, features=[f"{GLOVE}/mean"])
+    assert [*report.features] == store.features() == [f"{GLOVE}/mean"]
+    alone = store.feature(f"{GLOVE}/mean")
+    report = encode(root, [GLOVE], store)
+    assert counts(report, f"{GLOVE}/mean") == (0, 3, 0)
+    assert counts(report, f"{GLOVE}/tokens") == (3, 0, 0)
+    (table,) = store.tables()
+    tokens, ends = store.feature(f"{GLOVE}/tokens").read_ragged(table.caption_keys)
+    means = [tokens[a:b].mean(axis=0) for a, b in itertools.pairwise(ends)]
+    np.testing.assert_allclose(alone.read(table.caption_keys), means, atol=2e-3)
 
 
 def test_an_image_is_decoded_once_for_all_encoders(folder, tmp_path, decoded):

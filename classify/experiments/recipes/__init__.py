@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from encode_once.cache import DataError
+from encode_once.cache import DataError, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.terminal import Log
 from encode_once.classify.experiments.toml_file import DEFAULTS, ExperimentFile, load_experiments
@@ -93,13 +93,15 @@ def find(names: Iterable[str], *, trust: bool = False, log: Log = lambda line: N
         trust, log: as for `load_experiments`.
 
     Raises:
-        UsageError: an unknown name; the message has the nearest.
+        UsageError: an unknown name; the message has the nearest. Or there is no such file.
         EncodeOnceError: as `load_experiments`.
     """
     recipes = all_recipes()
     chosen: dict[str, Recipe] = {}
     for name in names:
         if name.endswith(".toml"):
+            if not Path(name).exists():
+                raise UsageError(f"{name} is not there; without .toml it would be a recipe of recipe list")
             named = load_experiments(Path(name), Recipe, trust=trust, log=log)
         else:
             named = [recipe for recipe in recipes if name in (ALL, recipe.file, recipe.name)]
