@@ -157,7 +157,9 @@ class NormalisedPixels(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """ImageNet's normalisation."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
-        squares = pixels.permute(0, 3, 1, 2).unflatten(1, (-1, CHANNELS))  # (b, n, 3, h, w)
+        height, width, channels = pixels.shape[1:]
+        number = int(channels) // CHANNELS
+        squares = pixels.permute(0, 3, 1, 2).reshape(-1, number, CHANNELS, height, width)  # (b, n, 3, h, w)
         if self.flip:
             squares = torch.cat([squares, squares.flip(-1)], dim=1)
         return (squares.flatten(0, 1).float() / 255 - mean) / std
@@ -172,7 +174,7 @@ class MeanOfImages(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """n is fixed, b is not."""
-        return vectors.unflatten(0, (-1, self.number)).mean(dim=1)
+        return vectors.reshape(-1, self.number, vectors.shape[1]).mean(dim=1)
 
 
 class ClipTextGraph(nn.Module):

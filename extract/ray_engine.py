@@ -71,6 +71,7 @@ class JobPlan:
 
     encoder: str
     specs: Mapping[str, Spec]  # by output
+    features: Sequence[str]  # those to store
     weights: str | None
     rule: PrecisionRule
     backend: str
@@ -156,6 +157,7 @@ class EncodingActor:
                     encoder, job_plan.specs, weights, backend, compiled=settings.compiled
                 )
                 job = Job(encoder, tower, plan.store, weights)
+                job.keep(job_plan.features)
                 job.rule = job_plan.rule
                 compared = partial(prepared, examples[number], job) if examples else None
                 job.load(settings.device, settings.workers, job_plan.batch_size, job_plan.expected, compared)
@@ -419,6 +421,7 @@ class RayPass(EncodingPass):
             JobPlan(
                 job.encoder,
                 job.tower.specs,
+                tuple(job.names.values()),
                 str(Path(job.weights).resolve()) if job.weights not in (None, RANDOM) else job.weights,
                 job.rule,
                 settings.backend,
