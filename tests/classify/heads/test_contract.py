@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.heads import HEADS, make
-from encode_once.classify.heads.fused import Fused
+from encode_once.classify.heads.torch.head import TorchHead
 
 OPTIONS = {
     "linear": {"device": "cpu"},
@@ -84,11 +84,14 @@ def test_fit_learns_the_labels(head, data, learned):
     assert scores[:, 3].max() < 0.1
 
 
-# The other heads of several features, `Fused`, fit as `concat` does.
+# All heads of torch are trained by `TorchHead`, as `mlp` and `concat` are.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name != "concat" and isinstance(make(name), Fused)))
+        pytest.param(
+            name,
+            marks=[pytest.mark.slow] * (name not in ("mlp", "concat") and isinstance(make(name), TorchHead)),
+        )
         for name in HEADS
     ],
 )

@@ -65,7 +65,7 @@ def by_open_clip(root, clip_weights):
     return image, text
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_clip_equals_open_clip(root, tmp_path, clip_weights, by_open_clip, batch_size):
     store, name = Store(tmp_path / "store"), f"open_clip:{ARCH}"
     encode(root, [name], store, weights={name: str(clip_weights)}, batch_size=batch_size, device="cpu")
@@ -87,7 +87,7 @@ def by_timm(root):
         return [model.forward_head(grid, pre_logits=True)[0].numpy() for grid in features]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 64])
+@pytest.mark.parametrize("batch_size", [1, 7])
 def test_efficientnet_lite0_equals_timm(root, tmp_path, by_timm, batch_size):
     store = Store(tmp_path / "store")
     encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
