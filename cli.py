@@ -766,6 +766,7 @@ def bench_scale(
         table_bytes=of_table.bytes,
         table_memory=of_table.memory,
         index_memory=encoding.features * index_memory(20 * sample),
+        features=encoding.features,
         **of_store,
     )
     fleet = cost_model.Fleet(memory=available_memory(), shared_store=shared_store, price=price_per_hour)

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from encode_once.cache.format.feature_writer import PART_BYTES
+from encode_once.cache.remote.claims import RENEW_SECONDS
+from encode_once.cache.remote.mirror import EVERY, MOST_SECONDS, SHARE
 from encode_once.cache.text_table import table_text
 
 COMMIT_SECONDS = 1.0  # between two commits of `extract`
@@ -40,8 +42,9 @@ class RowCost:
     image_bytes: float  # of its image's file
     vector_bytes: float  # of its vectors in the store, with keys and checksums
     table_bytes: float  # in the store's table
-    table_memory: float  # bytes that a process holds of it to read the table
-    index_memory: float  # bytes that a process needs to find its vectors by its keys
+    table_memory: float  # bytes that a process holds of it: in memory, or of large tables in temporary files
+    index_memory: float  # bytes that a process needs likewise to find its vectors by its keys
+    features: int  # number of features that its vectors are in
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ class Forecast:
         machine_hours: of all machines together, with the fit.
         cost: `machine_hours` times the price, without storage and requests.
         gets: requests to an object store for images, if each is an object.
-        puts: requests to an object store for parts.
-        memory_bytes: of a process that holds the table and all keys.
-        bottleneck: what does not fit into memory, else the part of the most hours.
+        puts: requests to an object store for parts, if the store is there, and to renew claims.
+        working_bytes: of the table and all keys in a process: in memory, or of many rows in temporary files.
+        bottleneck: the larger of these two, if they do not fit into memory; else the part of the most hours.
         useful_machines: the least number of machines of which each spends no more time on the parts that they
             divide than on the others: more of them hardly help. `MOST_MACHINES` may stand for more.
     """
@@ -98,7 +101,7 @@ class Forecast:
     image_bytes: float
     gets: int
     puts: int
-    memory_bytes: float
+    working_bytes: float
     bottleneck: str
     useful_machines: int
 
@@ -109,7 +112,8 @@ def predict(cost: RowCost, rows: int, fleet: Fleet) -> Forecast:
     of_each = sum(hours[part] for part in ("read", "encode", "disk", "table"))
     machine_hours = fleet.machines * of_each + hours["merge"] + hours["fit"]
     vector_bytes = rows * cost.vector_bytes
-    parts = fleet.machines * math.ceil(vector_bytes / fleet.machines / PART_BYTES)
+    seconds = HOUR * (hours["read"] + hours["encode"] + hours["disk"])
+    puts = _puts(seconds, vector_bytes / fleet.machines / max(1, cost.features))
     return Forecast(
         rows=rows,
         machines=fleet.machines,
@@ -120,8 +124,8 @@ def predict(cost: RowCost, rows: int, fleet: Fleet) -> Forecast:
         storage_bytes=vector_bytes + rows * cost.table_bytes,
         image_bytes=rows * cost.image_bytes,
         gets=GETS_PER_IMAGE * rows if cost.image_bytes else 0,
-        puts=PUTS_PER_PART * parts,
-        memory_bytes=rows * (cost.table_memory + cost.index_memory),
+        puts=fleet.machines * cost.features * puts,
+        working_bytes=rows * (cost.table_memory + cost.index_memory),
         bottleneck=_bottleneck(cost, rows, hours, fleet.memory),
         useful_machines=_useful_machines(cost, fleet),
     )
@@ -171,6 +175,15 @@ def _hours(cost: RowCost, rows: int, fleet: Fleet) -> dict[str, float]:
     return {part: rows * seconds / HOUR for part, seconds in per_row.items()}
 
 
+def _puts(seconds: float, nbytes: float) -> int:
+    """Requests of a writer that fills a feature at a URL with so many bytes in so many seconds."""
+    parts, sent = 0, 0.0
+    while sent < min(seconds, MOST_SECONDS / SHARE):
+        parts, sent = parts + 1, sent + max(EVERY[1], SHARE * sent)
+    parts += math.ceil(max(0.0, seconds - sent) / MOST_SECONDS)
+    return PUTS_PER_PART * max(parts, math.ceil(nbytes / PART_BYTES)) + math.ceil(seconds / RENEW_SECONDS)
+
+
 def _useful_machines(cost: RowCost, fleet: Fleet) -> int:
     for machines in range(1, MOST_MACHINES):
         hours = _hours(cost, 1, Fleet(machines, shared_store=fleet.shared_store))
@@ -182,7 +195,7 @@ def _useful_machines(cost: RowCost, fleet: Fleet) -> int:
 def _bottleneck(cost: RowCost, rows: int, hours: Mapping[str, float], memory: float) -> str:
     needed = {"table": rows * cost.table_memory, "index of keys": rows * cost.index_memory}
     if sum(needed.values()) > memory:
-        return f"memory: {max(needed, key=needed.__getitem__)}"
+        return f"memory: {max(needed, key=needed.__getitem__)} in temporary files"
     return PARTS[max(hours, key=hours.__getitem__)]
 
 
@@ -203,6 +216,7 @@ def assumptions(fleet: Fleet) -> list[str]:
         "a disk, a network or an object store delivers the images as fast as they were read here",
         store,
         "if the images are in an object store, each is an object, and is read twice",
+        "what does not fit into memory is in temporary files (TMPDIR), and may take longer",
         "a fit is that of `linear`, on one machine, after everything else",
         cost,
     ]
@@ -219,8 +233,8 @@ def _cost_text(cost: RowCost) -> str:
         "read and save the table": (cost.table, cost.table_bytes),
         "load the table": (cost.load, None),
         "fit linear": (cost.fit, None),
-        "memory for the table": (None, cost.table_memory),
-        "memory for the index of keys": (None, cost.index_memory),
+        "hold the table": (None, cost.table_memory),
+        "hold the index of keys": (None, cost.index_memory),
     }
     rows = [
         {
@@ -248,7 +262,7 @@ def _predictions_text(predictions: Sequence[Forecast]) -> str:
             "images": _size(prediction.image_bytes),
             "GETs": f"{prediction.gets:,}",
             "PUTs": f"{prediction.puts:,}",
-            "memory": _size(prediction.memory_bytes),
+            "table and keys": _size(prediction.working_bytes),
             "first bottleneck": prediction.bottleneck,
             "useful machines": _machines_text(prediction.useful_machines),
         }

@@ -16,7 +16,7 @@ from encode_once.extract import workers
 
 # Of 3,600 rows, each second per row is an hour.
 ROWS = 3600
-NOTHING = RowCost(**{field.name: 0.0 for field in fields(RowCost)})
+NOTHING = RowCost(**{field.name: 0 for field in fields(RowCost)})
 COST = replace(
     NOTHING, read=1, encode=8, write=0.5, seal=0.1, commit=0.05, table=0.25, merge=0.5, load=0.125, fit=2
 )
@@ -55,10 +55,26 @@ def test_hours_grow_with_the_rows_and_so_do_bytes_and_requests():
     assert many.store_hours == pytest.approx(2 * few.store_hours)
     assert few.image_bytes == 1e9
     assert few.storage_bytes == 10_000 * (2**20 + 200)
-    assert few.memory_bytes == 10_000 * 460
+    assert few.working_bytes == 10_000 * 460
     assert few.gets == 20_000  # each image twice
-    assert few.puts == 2 * 4 * 3  # part and note; 2,500 rows of 1 MiB are 3 parts of 1 GiB, on each machine
     assert predict(replace(cost, image_bytes=0), 10, Fleet()).gets == 0
+
+
+def test_parts_are_sent_each_minute_then_each_tenth_of_the_time_then_each_ten_minutes():
+    def puts(seconds, features=1, machines=1, vector_bytes=1.0):
+        cost = replace(NOTHING, read=seconds / 100, features=features, vector_bytes=vector_bytes)
+        return predict(cost, 100, Fleet(machines)).puts
+
+    # A claim each 5 seconds; a part and its note at each minute.
+    assert puts(300) == 60 + 2 * 5
+    assert puts(600) == 120 + 2 * 10
+    # From 600 s on after 660, 726, 798.6, 878.5, 966.3, 1062.9 s …
+    assert puts(1000) == 200 + 2 * 16
+    assert puts(1000, features=2) == 2 * puts(1000)
+    assert puts(1000, machines=10) == 10 * (20 + 2 * 2)
+    assert puts(10**6) - puts(10**6 - 60_000) == 12_000 + 2 * 100
+    # A part is full with 1 GiB.
+    assert puts(300, vector_bytes=2**30 / 5) == 60 + 2 * 20
 
 
 @pytest.mark.parametrize(
@@ -79,9 +95,9 @@ def test_the_bottleneck_is_the_part_of_the_most_hours(part, name):
 def test_what_does_not_fit_into_memory_is_the_first_bottleneck():
     cost = replace(COST, table_memory=300, index_memory=60)
     assert predict(cost, 100, Fleet(memory=36_000)).bottleneck == "networks"
-    assert predict(cost, 100, Fleet(memory=35_999)).bottleneck == "memory: table"
+    assert predict(cost, 100, Fleet(memory=35_999)).bottleneck == "memory: table in temporary files"
     cost = replace(COST, table_memory=0, index_memory=60)
-    assert predict(cost, 100, Fleet(memory=5_999)).bottleneck == "memory: index of keys"
+    assert predict(cost, 100, Fleet(memory=5_999)).bottleneck == "memory: index of keys in temporary files"
 
 
 @pytest.mark.parametrize("shared", [False, True])
