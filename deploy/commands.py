@@ -51,6 +51,12 @@ if TYPE_CHECKING:
     from encode_once.deploy.encoding import Encoding
 
 
+prevalence_option = click.option(
+    "--prevalence", type=click.Choice(["em"]), metavar="em",
+    help="Correct scores for how frequent classes are in these rows, estimated by EM.",
+)  # fmt: skip
+
+
 @verb()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=RunFolder())
 @click.option("--data", help="Data to measure on, instead of the runs' eval rows.")
@@ -59,6 +65,7 @@ if TYPE_CHECKING:
               help="Write the rows with different predictions as CSV.")  # fmt: skip
 @excel_option
 @click.option("--anyway", is_flag=True, help="Compare runs that are not comparable, on the rows they share.")
+@prevalence_option
 @encoding_options
 @json_option
 def evaluate(
@@ -68,6 +75,7 @@ def evaluate(
     differences: Path | None,
     excel_safe: bool,
     anyway: bool,
+    prevalence: str | None,
     encoding: "Encoding",
     as_json: bool,
 ) -> None:
@@ -109,13 +117,14 @@ def evaluate(
         raise UsageError("--differences and --anyway are for two runs or more")
     if data is None:
         refuse(measured_table_option, *OF_DATA, why="for --data: nothing is encoded without")
+        refuse(prevalence_option, why="for --data: labels of eval rows are as frequent as before")
     loaded = [load_run(run, trust=encoding.trust, log=say) for run in runs]
     if data is None:
         for run in loaded:
             warn(feature_differences(run, fitted_store(run)))
         evaluations = [evaluate_kept(run) for run in loaded]
     else:
-        evaluations = evaluate_on(loaded, data, table, encoding)
+        evaluations = evaluate_on(loaded, data, table, encoding, prevalence)
         for evaluation in evaluations:
             origin = f"{evaluation.run}: " if len(runs) > 1 else ""
             warn([f"{origin}{line}" for line in evaluation.warnings])
@@ -149,8 +158,7 @@ def evaluate(
 @click.option("--caption", default="", metavar="TEXT", help="Caption of the images that are named.")
 @click.option("--top", type=click.IntRange(1), metavar="N",
               help="Print each image's N classes of the highest scores. [default: its labels]")  # fmt: skip
-@click.option("--prevalence", type=click.Choice(["em"]), metavar="em",
-              help="Correct scores for how frequent classes are in these rows, estimated by EM.")  # fmt: skip
+@prevalence_option
 @excel_option
 @encoding_options
 @json_option
@@ -203,7 +211,7 @@ def predict(
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run, trust=encoding.trust, log=say)
-    table, predicted, shifts = _labelled(loaded, source, split, encoding, prevalence)
+    table, predicted = _labelled(loaded, source, split, encoding, prevalence)
     warn(predicted.warnings)
     if output is None and not named:
         output = Path("predictions.csv")
@@ -218,7 +226,7 @@ def predict(
     for file in files:
         say(f"{file}: {len(table)} rows of {table.source}")
     content = {"files": files, "rows": len(table), "table": table.source, "warnings": predicted.warnings}
-    content |= shifts
+    content |= {"prevalence": predicted.prevalence} if predicted.prevalence else {}
     if named:
         rows = shown_rows(table.ids, classes, predicted, top)
         print_result(content | {"predictions": rows}, as_json, lambda: text(rows))
@@ -229,18 +237,15 @@ def predict(
 
 def _labelled(
     run: "Run", data: "str | Table", split: str, encoding: "Encoding", prevalence: str | None
-) -> tuple["Table", "Predicted", dict[str, Any]]:
-    """A table, the labels of its rows, and what --json adds if prevalences are estimated."""
-    from encode_once.classify.runs.prevalence import check_correctable, text, with_prevalence
+) -> tuple["Table", "Predicted"]:
+    """A table, and the labels of its rows; prints the prevalences, if they are estimated."""
+    from encode_once.classify.runs.prevalence import text
     from encode_once.deploy.other_data import label_rows_of
 
-    if prevalence is None:
-        return *label_rows_of(run, data, split, encoding), {}
-    check_correctable(run)
-    table, predicted = label_rows_of(run, data, split, encoding)
-    predicted, shifts = with_prevalence(run, predicted)
-    say(text(shifts))
-    return table, predicted, {"prevalence": shifts}
+    table, predicted = label_rows_of(run, data, split, encoding, prevalence)
+    if predicted.prevalence:
+        say(text(predicted.prevalence))
+    return table, predicted
 
 
 class WholeOptions(NamedTuple):

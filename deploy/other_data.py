@@ -17,6 +17,8 @@ from encode_once.classify.evaluation.evaluation import Evaluation
 from encode_once.classify.runs import predict as predicting
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import Predicted, choose_split, differences, fitted_store, store_for
+from encode_once.classify.runs.prevalence import check_method
+from encode_once.classify.runs.prevalence import text as prevalence_text
 from encode_once.classify.runs.retune import evaluate_kept
 from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoding import INPUTS, Encoding, Weights, weights_of
@@ -35,6 +37,7 @@ def evaluate(
     device: str = "auto",
     weights: Weights = None,
     trust: bool = False,
+    prevalence: str | None = None,
     **inputs: Any,
 ) -> Evaluation:
     """Measure a run on its eval rows, or on other data, of which only what is missing is encoded.
@@ -48,6 +51,7 @@ def evaluate(
         table: of a folder, the split; "auto": train if it has labels, else another.
         store: read and extended, instead of the run's.
         device, weights, trust: as for `Predictor`.
+        prevalence: "em" corrects scores for how frequent classes are in the data, as estimated from scores.
         inputs: arguments of `encode` about the data, such as `columns`.
 
     Raises:
@@ -63,23 +67,32 @@ def evaluate(
     options["trust"] = trust and (data is None or isinstance(run, Run))
     _check_options(options, inputs, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
+    check_method(run, prevalence)
     notes = list[str]()
     if data is None:
+        if prevalence:
+            raise UsageError("prevalence is for other data: labels of eval rows are as frequent as before")
         notes += differences(run, fitted_store(run))
         evaluation = evaluate_kept(run)
     elif isinstance(data, Samples):
         notes += [*_other_features(run, data), *_other_classes(run, data)]
-        evaluation = predicting.evaluate(run, data.store, data.table)
+        evaluation = predicting.evaluate(run, data.store, data.table, prevalence)
     else:
         encoding = _encoding(store, device, weights, trust, inputs, notes)
-        (evaluation,) = evaluate_on([run], data, table, encoding)
+        (evaluation,) = evaluate_on([run], data, table, encoding, prevalence)
     return replace(evaluation, warnings=_issued([*notes, *evaluation.warnings]))
 
 
 def evaluate_on(
-    runs: Sequence[Run], data: str | os.PathLike[str], split: str, encoding: Encoding
+    runs: Sequence[Run],
+    data: str | os.PathLike[str],
+    split: str,
+    encoding: Encoding,
+    prevalence: str | None = None,
 ) -> list[Evaluation]:
     """Measure runs on other data, in one store for all runs that read the same one."""
+    for run in runs:
+        check_method(run, prevalence)
 
     def choose(tables: Sequence[Table]) -> Table:
         labelled = [table for table in tables if table.labels is not None]
@@ -95,7 +108,7 @@ def evaluate_on(
                 stores[path] = stack.enter_context(store_for(run, encoding.store))
             table = encoding.encode(run, data, stores[path], trust, choose)
             encoding.warn(dropped([table], stores[path]))
-            evaluations.append(predicting.evaluate(run, stores[path], table))
+            evaluations.append(predicting.evaluate(run, stores[path], table, prevalence))
     return evaluations
 
 
@@ -108,6 +121,7 @@ def predict(
     device: str = "auto",
     weights: Weights = None,
     trust: bool = False,
+    prevalence: str | None = None,
     **inputs: Any,
 ) -> Predictions:
     """The labels of every row of a data set or a folder, of which only what is missing is encoded.
@@ -116,7 +130,7 @@ def predict(
 
     Args:
         table: of a folder, the split; "auto": test if there is one, else train.
-        run, data, store, device, weights, trust, inputs: as for `evaluate`.
+        run, data, store, device, weights, trust, prevalence, inputs: as for `evaluate`.
 
     Raises:
         MissingRowsError: the data set lacks a vector that the run needs.
@@ -131,10 +145,12 @@ def predict(
     notes = list[str]()
     if isinstance(data, Samples):
         notes += _other_features(run, data)
-        rows, predicted = data.table, predicting.label(run, data.store, data.table)
+        check_method(run, prevalence)
+        rows, predicted = data.table, predicting.label(run, data.store, data.table, prevalence)
     else:
         encoding = _encoding(store, device, weights, trust, inputs, notes)
-        rows, predicted = label_rows_of(run, data, table, encoding)
+        rows, predicted = label_rows_of(run, data, table, encoding, prevalence)
+    notes += [prevalence_text(predicted.prevalence)] if predicted.prevalence else []
     return Predictions(
         rows.ids,
         run.record.classes,
@@ -143,20 +159,26 @@ def predict(
         [*run.record.features],
         predicted.missing,
         _issued([*notes, *predicted.warnings]),
+        predicted.prevalence,
     )
 
 
 def label_rows_of(
-    run: Run, data: str | os.PathLike[str] | Table, split: str, encoding: Encoding
+    run: Run,
+    data: str | os.PathLike[str] | Table,
+    split: str,
+    encoding: Encoding,
+    prevalence: str | None = None,
 ) -> tuple[Table, Predicted]:
     """The table of a split of other data, and the labels of its rows."""
+    check_method(run, prevalence)
 
     def choose(tables: Sequence[Table]) -> Table:
         return choose_split(tables, split, "test", "train")
 
     with store_for(run, encoding.store) as store:
         table = encoding.encode(run, data, store, encoding.trusted([run]), choose)
-        return table, predicting.label(run, store, table)
+        return table, predicting.label(run, store, table, prevalence)
 
 
 def _encoding(

@@ -9,6 +9,7 @@ import numpy as np
 from encode_once.cache.representation import html_heading, html_table
 from encode_once.classify.arrays import BoolArray, LabelMatrix, Probabilities
 from encode_once.classify.runs.predict import Predicted
+from encode_once.classify.runs.prevalence import Prevalences
 from encode_once.classify.runs.shown import ShownRow, shown_rows, text
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Predictions(Sequence[Prediction]):
         features: of the run, (f,).
         is_missing: (n, f), which of them the training mean replaced.
         warnings: what to know, such as which images could not be read.
+        prevalence: class → its share in the tuning rows and as estimated for these, if scores are corrected.
     """
 
     ids: Sequence[str]
@@ -61,6 +63,7 @@ class Predictions(Sequence[Prediction]):
     features: list[str]
     is_missing: BoolArray
     warnings: list[str]
+    prevalence: Prevalences | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,6 +82,7 @@ class Predictions(Sequence[Prediction]):
                 self.features,
                 self.is_missing[rows],
                 self.warnings,
+                self.prevalence,
             )
         row = range(len(self))[rows]  # raises IndexError, and counts from the end
         return Prediction(

@@ -18,6 +18,8 @@ from encode_once.classify.data.features import side_by_side
 from encode_once.classify.data.learned import texts_of
 from encode_once.classify.runs.loading import load_run
 from encode_once.classify.runs.predict import label_rows
+from encode_once.classify.runs.prevalence import check_method
+from encode_once.classify.runs.prevalence import text as prevalence_text
 from encode_once.classify.runs.record import FittedFeature
 from encode_once.classify.runs.run import Run
 from encode_once.deploy.encoding import Weights, approved, weights_of
@@ -109,7 +111,9 @@ class Predictor:
         features = ", ".join(record.features)
         return f"<Predictor {self.run.path}: {features} → {len(record.classes)} classes, on {self.device}>"
 
-    def __call__(self, images: Any = None, captions: Any = None) -> Predictions:
+    def __call__(
+        self, images: Any = None, captions: Any = None, *, prevalence: str | None = None
+    ) -> Predictions:
         """Label rows: one or several images, captions, or both; or the rows of a DataFrame.
 
         A row whose image cannot be read is labelled by the rest; so is a row without an image or caption.
@@ -119,12 +123,15 @@ class Predictor:
                 for a row without an image. Or a DataFrame, with columns named as in the run's data, or such
                 as `image` and `caption`.
             captions: as many texts; a list of texts for a row with several captions.
+            prevalence: "em" corrects scores for how frequent classes are in these rows, 50 or more, which is
+                estimated from the scores alone.
 
         Raises:
-            UsageError: the input is of another type.
-            DataError: no image can be read.
+            UsageError: the input is of another type, or the run's scores cannot be corrected.
+            DataError: no image can be read, or there are too few rows to correct scores.
         """
         record = self.run.record
+        check_method(self.run, prevalence)
         rows = input_rows(images, captions, record.named_columns, self._columns)
         if not rows:
             shape = 0, len(record.classes)
@@ -146,9 +153,10 @@ class Predictor:
                     f"no row has what {self.run.path} is fitted on ({', '.join(record.features)}): pass "
                     f"{' and '.join(sorted(self._needed()))}"
                 )
-            predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)))
+            predicted = label_rows(self.run, side_by_side(blocks, _random(self.run)), prevalence)
         unused = self._unused(rows)
         notes = [*unused, *_failures(rows, by_image), *self._remarks(), *predicted.warnings]
+        notes += [prevalence_text(predicted.prevalence)] if predicted.prevalence else []
         of_all_rows = {*unused, *_random(self.run)}
         repeated = of_all_rows - self._new(of_all_rows)
         for note in notes:
@@ -164,6 +172,7 @@ class Predictor:
             [*record.features],
             predicted.missing,
             notes,
+            predicted.prevalence,
         )
 
     def _needed(self) -> set[str]:

@@ -482,7 +482,8 @@ def test_predict_says_how_frequent_it_estimates_classes_to_be(extracted, run):
     run("fit", "--head", "linear", "--features", "efficientnet-lite0/pooled")
     result = run("predict", "runs/linear", "--prevalence", "em", "--json")
     assert "prevalence: " in result.stderr
-    assert {*json.loads(result.stdout)["prevalence"]} == {*load_run("runs/linear").record.classes}
+    shifts = json.loads(result.stdout)["prevalence"]
+    assert {*shifts} == {*load_run("runs/linear").record.classes}
     words = ("predict", "runs/linear", "input/data/3.png", "--prevalence", "em")
     assert "50 rows or more, not 1" in run(*words, status=1).stderr
     run("tune", "runs/linear", "--objective", "macro")

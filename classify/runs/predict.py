@@ -29,6 +29,7 @@ from encode_once.classify.data.labels import class_names
 from encode_once.classify.data.rows import content_keys
 from encode_once.classify.evaluation.evaluation import Evaluation, ScoredRows, measure_rule
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.runs.prevalence import Prevalences, decided, text
 from encode_once.classify.runs.reading import RunError
 from encode_once.classify.runs.run import Run
 
@@ -155,22 +156,30 @@ class Predicted(NamedTuple):
     labels: LabelMatrix  # (n, c)
     missing: BoolArray  # (n, features): features that the training mean replaced
     warnings: list[str]
+    prevalence: Prevalences | None = None  # if probabilities are corrected for it
 
 
-def label(run: Run, store: Store, table: Table) -> Predicted:
-    """The labels of a table's rows.
+def label(run: Run, store: Store, table: Table, prevalence: str | None = None) -> Predicted:
+    """The labels of a table's rows; prevalence: as for `label_rows`.
 
     Raises:
         MissingRowsError: rows that were never extracted.
+        DataError: too few rows to estimate prevalences.
     """
-    return label_rows(run, featuring.load(sources(run, store), table))
+    return label_rows(run, featuring.load(sources(run, store), table), prevalence)
 
 
-def label_rows(run: Run, matrix: Matrix) -> Predicted:
-    """The labels of rows with these features, in the run's order."""
-    probabilities = run.decision.probabilities(run.model.scores(matrix))
-    labels = run.decision.choose(probabilities)
-    return Predicted(probabilities, labels, matrix.missing(), [*matrix.warnings, *untrained_warning(run)])
+def label_rows(run: Run, matrix: Matrix, prevalence: str | None = None) -> Predicted:
+    """The labels of rows with these features, in the run's order.
+
+    prevalence: a method that estimates how frequent classes are in these rows, see `runs.prevalence`.
+
+    Raises:
+        DataError: too few rows to estimate prevalences.
+    """
+    rows = decided(run, run.decision.probabilities(run.model.scores(matrix)), prevalence)
+    warnings = [*matrix.warnings, *untrained_warning(run)]
+    return Predicted(rows.probabilities, rows.labels, matrix.missing(), warnings, rows.prevalence)
 
 
 def untrained_warning(run: Run) -> list[str]:
@@ -200,13 +209,16 @@ def unknown_labels(run: Run, labels: Sequence[Sequence[str]]) -> dict[str, int]:
     return {name: counts[name] for name in names}
 
 
-def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
+def evaluate(run: Run, store: Store, table: Table, prevalence: str | None = None) -> Evaluation:
     """Evaluate a run on the rows of a labelled table that it was not fitted or tuned on.
 
     Rows with the content key (see `rows`) of a fitted or tuned row are left out, and counted in a warning.
 
+    prevalence: as for `label_rows`; it does not look at the labels.
+
     Raises:
-        DataError: the table has no labels that the run knows, or no rows that the run has not seen.
+        DataError: the table has no labels that the run knows, or no rows that the run has not seen, or too
+            few to estimate prevalences.
         MissingRowsError: rows that were never extracted.
     """
     if table.labels is None:
@@ -248,11 +260,13 @@ def evaluate(run: Run, store: Store, table: Table) -> Evaluation:
     labels = run.labels_of(table)[~seen]
     ids = [*taken(table.ids, np.flatnonzero(~seen))]
     rows = ScoredRows(ids, scores[~seen], labels, groups=groups[~seen], keys=keys[~seen])
-    probabilities = run.decision.probabilities(rows.scores)
-    predictions = run.decision.choose(probabilities)
+    chosen = decided(run, run.decision.probabilities(rows.scores), prevalence)
+    warnings += [text(chosen.prevalence)] if chosen.prevalence else []
     metrics: Metrics = {
-        **measure_rule(run.decision, labels, predictions, probabilities, classes),
+        **measure_rule(run.decision, labels, chosen.labels, chosen.probabilities, classes),
         "split": f"{table.source}, {len(labels)} rows",
         "tuned_on": "the run's own rows",
     }
-    return Evaluation(str(run.path), classes, rows, probabilities, predictions, metrics, warnings=warnings)
+    return Evaluation(
+        str(run.path), classes, rows, chosen.probabilities, chosen.labels, metrics, warnings=warnings
+    )

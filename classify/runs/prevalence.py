@@ -1,21 +1,23 @@
 """Labels of new rows in which classes are more or less frequent than where a run was tuned."""
 
 from dataclasses import replace
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 
 from encode_once.cache import DataError, UsageError
+from encode_once.cache.errors import unknown_name
+from encode_once.classify.arrays import LabelMatrix, Probabilities
 from encode_once.classify.data.hierarchy import raised
 from encode_once.classify.data.labels import SINGLE
 from encode_once.classify.decisions import expected_mean
 from encode_once.classify.decisions.objectives import Objective
 from encode_once.classify.decisions.prevalence import PrevalenceShift, corrected, estimate
-from encode_once.classify.runs.predict import Predicted
 from encode_once.classify.runs.run import Run
 
 FEWEST = 50  # rows: of fewer, the test for a shift does not hold
 SHOWN = 5  # classes
+METHODS = ("em",)  # that estimate prevalences
 
 
 class ClassPrevalence(TypedDict):
@@ -23,6 +25,40 @@ class ClassPrevalence(TypedDict):
 
     before: float
     after: float
+
+
+Prevalences = dict[str, ClassPrevalence]  # by class
+
+
+class Decided(NamedTuple):
+    """Labels (n, c), the probabilities that they follow from, and the prevalences if they are corrected."""
+
+    probabilities: Probabilities
+    labels: LabelMatrix
+    prevalence: Prevalences | None = None
+
+
+def check_method(run: Run, method: str | None) -> None:
+    """Raise if a method is not one of `METHODS`, or the run is none that it can correct.
+
+    Raises:
+        UsageError: see above, and `check_correctable`.
+    """
+    if method is not None:
+        if method not in METHODS:
+            raise unknown_name("prevalence", method, METHODS)
+        check_correctable(run)
+
+
+def decided(run: Run, probabilities: Probabilities, method: str | None) -> Decided:
+    """The labels of rows by a run's rule; a method of `METHODS` corrects the probabilities before.
+
+    Raises:
+        DataError: too few rows for a correction.
+    """
+    if method is None:
+        return Decided(probabilities, run.decision.choose(probabilities))
+    return with_prevalence(run, probabilities)
 
 
 def check_correctable(run: Run) -> None:
@@ -49,7 +85,7 @@ def check_correctable(run: Run) -> None:
         )
 
 
-def with_prevalence(run: Run, predicted: Predicted) -> tuple[Predicted, dict[str, ClassPrevalence]]:
+def with_prevalence(run: Run, probabilities: Probabilities) -> Decided:
     """The labels by probabilities that are corrected for the shift, and the prevalence by class.
 
     The prevalence of a class without a positive train row is not estimated.
@@ -57,28 +93,25 @@ def with_prevalence(run: Run, predicted: Predicted) -> tuple[Predicted, dict[str
     Raises:
         DataError: too few rows.
     """
-    n, record, decision = len(predicted.labels), run.record, run.decision
+    n, record, decision = len(probabilities), run.record, run.decision
     if n < FEWEST:
         raise DataError(
             f"--prevalence takes {FEWEST} rows or more, not {n}: fewer hardly say how frequent a class is"
         )
     before = decision.probabilities(run.validation.scores).mean(axis=0)
-    shift = estimate(predicted.probabilities, before)
+    shift = estimate(probabilities, before)
     untrained = np.isin(record.classes, record.untrained)
     shift = PrevalenceShift(before, np.where(untrained, before, shift.after))
-    probabilities = raised(corrected(predicted.probabilities, shift), run.pairs)
+    probabilities = raised(corrected(probabilities, shift), run.pairs)
     if decision.gains is not None:  # which depend on how frequent classes are
         decision = replace(decision, gains=expected_mean.gains(probabilities))
     shares = zip(before.tolist(), shift.after.tolist(), strict=True)
     prevalence = [ClassPrevalence(before=before, after=after) for before, after in shares]
-    labels = decision.choose(probabilities)
-    return (
-        predicted._replace(probabilities=probabilities, labels=labels),
-        dict(zip(record.classes, prevalence, strict=True)),
-    )
+    by_class = dict(zip(record.classes, prevalence, strict=True))
+    return Decided(probabilities, decision.choose(probabilities), by_class)
 
 
-def text(prevalence: dict[str, ClassPrevalence]) -> str:
+def text(prevalence: Prevalences) -> str:
     """A line: the classes of the largest shifts, and how many others have a smaller one or none."""
     shifted = {name: row for name, row in prevalence.items() if row["before"] != row["after"]}
     largest = sorted(shifted, key=lambda name: -abs(shifted[name]["after"] - shifted[name]["before"]))

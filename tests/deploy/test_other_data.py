@@ -13,6 +13,7 @@ from click.testing import CliRunner
 import encode_once as eo
 from encode_once.cache import DataError, EncodeOnceError, UsageError
 from encode_once.classify.data.blocks import Matrix
+from encode_once.classify.runs.prevalence import decided
 from encode_once.cli import main
 from encode_once.deploy import PredictionWarning
 from tests.conftest import files_of, write_data
@@ -51,6 +52,31 @@ def test_eval_rows_are_measured_as_by_the_command(place):
         evaluation = eo.evaluate(run)
         assert evaluation.with_intervals() == expected
         assert not evaluation.warnings
+
+
+def test_labels_follow_from_scores_that_are_corrected_for_the_prevalence(place, tmp_path):
+    larger = str(tmp_path / "larger")
+    write_data(Path(larger), 120)  # half of which the run has not seen
+    run = eo.load_run("runs/linear")
+    before = eo.predict(run, larger, table="train")
+    with pytest.warns(PredictionWarning, match="prevalence: "):
+        after = eo.predict(run, larger, table="train", prevalence="em")
+    expected = decided(run, before.scores, "em")
+    np.testing.assert_array_equal(after.scores, expected.probabilities)
+    np.testing.assert_array_equal(after.is_label, expected.labels)
+    assert after[:3].prevalence == expected.prevalence
+    assert before.prevalence is None
+
+    with pytest.warns(PredictionWarning, match="prevalence: "):
+        evaluation = eo.evaluate(run, larger, prevalence="em")
+    result = command("evaluate", "runs/linear", "--data", larger, "--prevalence", "em", "--json")
+    assert json.loads(result.stdout)["micro_f1"] == evaluation.metrics["micro_f1"]
+    probabilities = run.decision.probabilities(evaluation.rows.scores)
+    np.testing.assert_array_equal(evaluation.predictions, decided(run, probabilities, "em").labels)
+    with pytest.raises(UsageError, match="prevalence is for other data"):
+        eo.evaluate(run, prevalence="em")
+    with pytest.raises(UsageError, match="did you mean 'em'"):
+        eo.predict(run, larger, prevalence="EM")
 
 
 def test_other_data_are_measured_as_by_the_command(place):

@@ -23,6 +23,7 @@ import encode_once
 from encode_once.cache import DataError, SpecMismatchError, UsageError, own_code
 from encode_once.cache.own_code import UntrustedError
 from encode_once.classify.runs.predict import label_rows
+from encode_once.classify.runs.prevalence import decided
 from encode_once.cli import main
 from encode_once.deploy.predictor import PredictionWarning, Predictor
 from encode_once.extract.encoders.base import Tower
@@ -348,6 +349,17 @@ def test_results_can_be_read_indexed_and_tabled(on_images, kinds):
     assert len(text.splitlines()) < 24
     assert "<script>" not in predictions._repr_html_().replace("&lt;", "")
     assert repr(first).startswith(f"<Prediction {first.id}: ")
+
+
+def test_scores_are_corrected_for_the_prevalence_in_a_call(example, on_images):
+    images = [example / "input" / "data" / f"{row}.png" for row in range(52)]
+    with pytest.warns(PredictionWarning, match="prevalence: "):
+        predictions = on_images(images, prevalence="em")
+    expected = decided(on_images.run, on_images(images).scores, "em")
+    np.testing.assert_allclose(predictions.scores, expected.probabilities, atol=CLOSE)
+    assert {*predictions.prevalence} == {*predictions.classes}
+    with pytest.raises(DataError, match="50 rows or more, not 2"):
+        on_images(images[:2], prevalence="em")
 
 
 def test_captions_of_a_run_on_images_are_reported_as_not_used(on_images, kinds):

@@ -8,8 +8,7 @@ from scipy.special import expit
 
 from encode_once.cache import DataError, UsageError
 from encode_once.classify.decisions.rule import DecisionSpec
-from encode_once.classify.runs.predict import Predicted
-from encode_once.classify.runs.prevalence import check_correctable, text, with_prevalence
+from encode_once.classify.runs.prevalence import check_correctable, decided, text
 
 CLASSES = ["cat", "dog", "boat"]
 SHARES = [0.5, 0.3, 0.2]
@@ -22,14 +21,12 @@ def rows_of(rng, n, shares):
 
 
 def labelled(run, scores):
-    probabilities = run.decision.probabilities(scores)
-    missing = np.zeros((len(scores), 1), bool)
-    return Predicted(probabilities, run.decision.choose(probabilities), missing, [])
+    return decided(run, run.decision.probabilities(scores), None)
 
 
 @pytest.fixture
 def run():
-    """What `with_prevalence` reads of a run with 1,000 tuning rows."""
+    """What `decided` reads of a run with 1,000 tuning rows."""
     scores, labels = rows_of(np.random.default_rng(0), 1000, SHARES)
     return SimpleNamespace(
         path="runs/a",
@@ -46,7 +43,8 @@ def test_a_class_that_became_rare_is_predicted_less(run, rule):
     run.decision = DecisionSpec(decide=rule).fit(run.validation.scores, run.validation.labels, False)
     scores, labels = rows_of(np.random.default_rng(1), 2000, [0.05, *SHARES[1:]])
     predicted = labelled(run, scores)
-    corrected, prevalence = with_prevalence(run, predicted)
+    corrected = decided(run, predicted.probabilities, "em")
+    prevalence = corrected.prevalence
     assert prevalence["cat"]["before"] == pytest.approx(0.5, abs=0.03)
     assert prevalence["cat"]["after"] == pytest.approx(0.05, abs=0.02)
     wrong, wrong_before = ((part.labels[:, 0] != labels[:, 0]).sum() for part in (corrected, predicted))
@@ -58,7 +56,8 @@ def test_a_class_that_became_rare_is_predicted_less(run, rule):
 
 def test_the_tuning_rows_have_no_shift(run):
     predicted = labelled(run, run.validation.scores)
-    corrected, prevalence = with_prevalence(run, predicted)
+    corrected = decided(run, predicted.probabilities, "em")
+    prevalence = corrected.prevalence
     np.testing.assert_array_equal(corrected.labels, predicted.labels)
     assert text(prevalence) == "prevalence: 3 of 3 classes without a shift"
 
@@ -66,7 +65,7 @@ def test_the_tuning_rows_have_no_shift(run):
 def test_a_class_without_a_positive_train_row_is_not_corrected(run):
     run.record.untrained = ["cat"]
     scores, _ = rows_of(np.random.default_rng(1), 500, [0.05, *SHARES[1:]])
-    _, prevalence = with_prevalence(run, labelled(run, scores))
+    prevalence = decided(run, run.decision.probabilities(scores), "em").prevalence
     assert prevalence["cat"]["before"] == prevalence["cat"]["after"]
 
 
@@ -74,7 +73,7 @@ def test_probabilities_of_a_hierarchy_stay_closed_upward(run):
     run.pairs = np.array([[1, 0]])  # every dog is a cat
     run.decision = run.decision.with_pairs(run.pairs)
     scores, _ = rows_of(np.random.default_rng(1), 500, [0.05, 0.6, 0.2])
-    corrected, _ = with_prevalence(run, labelled(run, scores))
+    corrected = decided(run, run.decision.probabilities(scores), "em")
     assert (corrected.probabilities[:, 0] >= corrected.probabilities[:, 1]).all()
     assert (corrected.labels[:, 0] >= corrected.labels[:, 1]).all()
 
@@ -100,7 +99,7 @@ def test_rules_that_do_not_follow_from_probabilities_are_refused(run, spec, prob
 
 def test_few_rows_are_refused(run):
     with pytest.raises(DataError, match="50 rows or more, not 49"):
-        with_prevalence(run, labelled(run, run.validation.scores[:49]))
+        decided(run, run.validation.scores[:49], "em")
 
 
 def test_the_largest_shifts_are_named():
