@@ -75,7 +75,9 @@ class Encoding:
         check(run, store)
         record = run.record
         if self.store is None and store.base and not store.base.path.resolve().is_relative_to(Path.cwd()):
-            line = f"{run.path} names the store {store.base.path}, which is read: --store DIR names another"
+            line = (
+                f"{run.path} names the store {store.base.location}, which is read: --store DIR names another"
+            )
             self.warn([line])
         if self.store is None and not store.base:
             line = f"{record.store}, the store of {run.path}, is not there: rows are encoded again"
@@ -143,7 +145,7 @@ class Encoding:
             return
         where = f"kept in {store.location}"
         if store.base:
-            where += f", as {store.base.path} is only read"
+            where += f", as {store.base.location} is only read"
         if not (store.path.parent / "run.json").exists():
             where = f"gone when this command ends, as {run.path} cannot be written"
         self.say(f"encoded rows ({', '.join(encoded)}) are {where}; --store DIR keeps them in another store")

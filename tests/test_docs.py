@@ -12,6 +12,7 @@ from contextlib import redirect_stdout, suppress
 from importlib.util import find_spec
 
 import click
+import fsspec
 import pytest
 from click.testing import CliRunner
 
@@ -52,7 +53,7 @@ PYTHON_NOT_RUN = {
 }
 # Blocks of Python that import one of these are run where it is installed.
 OPTIONAL = ("duckdb", "faiss", "lance", "polars", "usearch")
-SLOW_PAGES = {"benchmarks.md", "experiments.md"}
+SLOW_PAGES = {"benchmarks.md", "experiments.md", "object-stores.md"}
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",
@@ -237,7 +238,10 @@ def marked(page):
 
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES if is_run(page)])
 @pytest.mark.usefixtures("fit_once")
-def test_the_commands_and_examples_of_a_page_run_in_order(page, place):
+def test_the_commands_and_examples_of_a_page_run_in_order(page, place, request):
+    if "s3://" in "".join(run_commands(page)):
+        request.getfixturevalue("s3_server")
+        fsspec.filesystem("s3").mkdir("bucket")
     names = {}
     for language, block in blocks(page):
         file = re.match(r"# (\w[\w-]*\.(?:py|toml))\n", block)

@@ -91,6 +91,19 @@ def upload_seconds() -> float:
     return EVERY[1]
 
 
+def _batches(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Names of files that together are not too large to be in memory."""
+    batch, total = list[str](), 0
+    for name, size in sizes.items():
+        if batch and total + size > JSON_BYTES:
+            yield batch
+            batch, total = [], 0
+        batch.append(name)
+        total += size
+    if batch:
+        yield batch
+
+
 def kind_of(name: str) -> int | None:
     """Which of the files of a store a name is; None if none."""
     return next((kind for kind, pattern in enumerate(KINDS) if pattern.fullmatch(name)), None)
@@ -161,8 +174,9 @@ class Mirror:
             if kind_of(name) != TABLE and file.size > JSON_BYTES:
                 raise DamagedError(f"{self.remote.url}/{name} has more than {JSON_BYTES:,} bytes")
         tables = [name for name in files if kind_of(name) == TABLE]
-        for name, content in self.remote.read_all([*files.keys() - {*tables}]).items():
-            self._replace(name, content)
+        for names in _batches({name: file.size for name, file in files.items() if name not in tables}):
+            for name, content in self.remote.read_all(names).items():
+                self._replace(name, content)
         for name in tables:
             with replacing(self.path / name) as temporary, temporary.open("wb") as table:
                 table.writelines(self.remote.download(name, 0, files[name].size))

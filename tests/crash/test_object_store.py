@@ -95,7 +95,16 @@ def extract(tmp_path):
     rng = np.random.default_rng(0)
     lines = (f"{row},{words[row % 6]},{' '.join(rng.choice(words, 3))} {row}" for row in range(ROWS))
     (tmp_path / "captions.csv").write_text("\n".join(["ImageID,Labels,Caption", *lines]))
-    command = [sys.executable, "-m", "encode_once.cli", "extract", "--encoder", "glove-50", "--data", "captions.csv"]
+    command = [
+        sys.executable,
+        "-m",
+        "encode_once.cli",
+        "extract",
+        "--encoder",
+        "glove-50",
+        "--data",
+        "captions.csv",
+    ]
 
     def start(store=URL):
         environment = os.environ | {"PYTHONPATH": str(ROOT.parent), "OMP_NUM_THREADS": "1"}

@@ -24,7 +24,9 @@ def machine(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_command_works_on_a_store_at_a_url(folder, run, bucket, machine, fit_once, tmp_path):
+def test_every_command_works_on_a_store_at_a_url_also_one_named_by_a_run(
+    folder, run, bucket, machine, fit_once, tmp_path
+):
     folder(60, test_rows=6)
     at = "--store", f"{bucket}/store"
     assert "rows in 2 parts sent" in run(*EXTRACT, *at).output
@@ -41,7 +43,8 @@ def test_every_command_works_on_a_store_at_a_url(folder, run, bucket, machine, f
     run("fit", "--head", "linear", "--features", "glove-50/mean", *at)
     assert json.loads((tmp_path / "runs/linear/run.json").read_text())["store"] == f"{bucket}/store"
     machine("third")
-    run("predict", "runs/linear", "-o", "own.csv")
+    lines = run("predict", "runs/linear", "-o", "own.csv").output
+    assert f"names the store {bucket}/store, which is read: --store DIR names another" in lines
     run("predict", "runs/linear", *at, "-o", "named.csv")
     assert (tmp_path / "own.csv").read_text() == (tmp_path / "named.csv").read_text()
     run("evaluate", "runs/linear")
