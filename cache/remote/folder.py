@@ -20,6 +20,7 @@ CONNECT_SECONDS = 10.0
 ATTEMPTS = 3  # of a request that times out, or that the server cannot serve
 EXISTS = "PreconditionFailed", "412"  # S3's error codes of a file that was to be created
 SERVER = "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "FSSPEC_S3_ENDPOINT_URL", "AWS_PROFILE"
+BYTES_IN_TIME = 1e7  # of an upload that are sent within the time limit, or it is given up
 PIECE = 1 << 24  # bytes per request of a large download
 
 
@@ -64,6 +65,11 @@ def timeout() -> float:
     return TIMEOUT[1]
 
 
+def _upload_seconds(file: Path) -> float:
+    """The limit of sending a file: botocore has none for a server that hangs and takes no more bytes."""
+    return timeout() * (ATTEMPTS + file.stat().st_size / BYTES_IN_TIME)
+
+
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
     """Turn what a file system raises in the block into an error of one line.
@@ -85,7 +91,7 @@ def reaching(url: str) -> Iterator[None]:
 
 def _explained(url: str, error: Exception) -> str:
     """What happened and what to do, by the kinds of errors that s3fs and its libraries raise."""
-    name, reason = type(error).__name__, brief(error)
+    name, reason = type(error).__name__, brief(error) or "no answer in time"
     if "Credential" in name or "Token" in name or "Profile" in name:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         return f"{url}: no credentials ({reason}): {remedy}"
@@ -93,7 +99,7 @@ def _explained(url: str, error: Exception) -> str:
         return f"{url}: access denied ({reason}): check the credentials and the bucket's policy"
     if "Connect" in name or "Timeout" in name or isinstance(error, TimeoutError | ConnectionError):
         return f"{url} cannot be reached ({reason}): check the network and AWS_ENDPOINT_URL, then try again"
-    return f"{url}: {reason or name}"
+    return f"{url}: {reason}"
 
 
 class RemoteFolder:
@@ -184,7 +190,8 @@ class RemoteFolder:
     def upload(self, name: str, file: Path) -> bool:
         """The same with the content of a local file, of any size."""
         with suppress(FileExistsError), self._at(name) as (system, path):
-            system.put_file(str(file), path, mode="create")
+            limits = {"timeout": _upload_seconds(file)} if system.async_impl else {}
+            system.put_file(str(file), path, mode="create", **limits)
             return True
         return False
 
