@@ -32,11 +32,11 @@ pytestmark = [pytest.mark.scale, pytest.mark.skipif(WEED is None, reason="seawee
 def free_port():
     """A port that is free, and so is the one 10,000 above it, which SeaweedFS takes, too."""
     while True:
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1] % 20_000 + 20_000
+        with socket.socket() as low, socket.socket() as high:
+            low.bind(("127.0.0.1", 0))
+            port = low.getsockname()[1] % 20_000 + 20_000
             with suppress(OSError):
-                other.bind(("127.0.0.1", port + 10_000))
+                high.bind(("127.0.0.1", port + 10_000))
                 return port
 
 
@@ -204,17 +204,17 @@ def test_extract_is_killed_and_continues_here_and_elsewhere(server, extract, tmp
     acknowledged = wait_for_parts(process)
     process.kill()
     process.communicate()
-    here = time.monotonic()
+    started = time.monotonic()
     process = extract()
     acknowledged |= wait_for_parts(process, len(acknowledged) + 1)
-    print(f"continued here after {time.monotonic() - here:.0f} s")
+    print(f"continued here after {time.monotonic() - started:.0f} s")
     process.kill()
     process.communicate()
     with monkeypatch.context() as patch:
         patch.setenv("ENCODE_ONCE_STORE_CACHE", str(tmp_path / "elsewhere"))
-        there = time.monotonic()
+        started = time.monotonic()
         lines_of(extract(), 0)  # once the claim has not changed for a minute
-        print(f"ended elsewhere after {time.monotonic() - there:.0f} s")
+        print(f"ended elsewhere after {time.monotonic() - started:.0f} s")
     check_complete(tmp_path, monkeypatch, extract, acknowledged)
 
 
