@@ -210,6 +210,8 @@ def _refused_for(name: str, text: str) -> str:
         return "names code or a model"
     if name == "encoder" and ":" in text:
         return "names a model that a hub may hold"
+    if "://" in text:
+        return "names a URL"
     if "\\" in text:
         return "has a backslash"
     edges = [match.span() for match in re.finditer(r"[^=:,;\[\]{}\"'\s]+", text)]

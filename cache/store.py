@@ -30,6 +30,7 @@ from encode_once.cache.format.replacement import folder_locked
 from encode_once.cache.format.spec_file import SPEC_FILE, FeatureRecord
 from encode_once.cache.frame import frame
 from encode_once.cache.keys import Spec, spec_key
+from encode_once.cache.places import is_at_url
 from encode_once.cache.remote.location import is_url, local_path
 from encode_once.cache.remote.mirror import Mirror, Uploads
 from encode_once.cache.representation import html_heading, html_table
@@ -225,7 +226,11 @@ class Store:
     def _has_moved(self, header: TableHeader, table: Table) -> bool:
         """Whether a saved table has the rows of another one, and its own source is gone."""
         size = (header.split, header.rows, header.labelled)
-        if header.source == table.source or size != (table.split, len(table), table.labels is not None):
+        if (
+            header.source == table.source
+            or is_at_url(header.source)
+            or size != (table.split, len(table), table.labels is not None)
+        ):
             return False
         with suppress(StoreError):
             return not Path(header.source).exists() and self.load(header).has_rows_of(table)

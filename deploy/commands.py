@@ -1,6 +1,7 @@
 """Commands that use a run elsewhere: on other data, for images, or as a file for other programs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -178,7 +179,7 @@ def predict(
 ) -> None:
     """Predict labels for every row of a table, or for images, encoding only what is missing.
 
-    IMAGE is a file, a folder, or a pattern such as 'photos/*.jpg'; labels and scores of images are printed.
+    IMAGE is a file, a folder, a pattern such as 'photos/*.jpg', or a URL; its labels and scores are printed.
     Features that a row lacks, because its image is broken or it has no caption, are replaced by the training
     mean; the column Missing names them. Scores are the probabilities that thresholds are compared with. The
     store that the run was fitted from is not changed: vectors of new rows are stored in RUN/store.
@@ -211,7 +212,7 @@ def predict(
         raise UsageError("--top is for images that are named; --scores FILE writes the scores of a table")
     source = table_of_images(photos, caption) if named else data
     loaded = load_run(run, trust=encoding.trust, log=say)
-    table, predicted = _labelled(loaded, source, split, encoding, prevalence)
+    table, predicted = _labelled(loaded, source, split, _allowing(encoding, photos), prevalence)
     warn(predicted.warnings)
     if output is None and not named:
         output = Path("predictions.csv")
@@ -233,6 +234,14 @@ def predict(
     elif as_json:
         print_json(content)
     say_next("evaluate", run)
+
+
+def _allowing(encoding: "Encoding", photos: Sequence[str]) -> "Encoding":
+    """Allow the URLs among the named images, if there are any."""
+    from encode_once.extract.remote.urls import is_remote
+
+    urls = [photo for photo in photos if is_remote(photo)]
+    return replace(encoding, inputs={**encoding.inputs, "allow_urls": urls}) if urls else encoding
 
 
 def _labelled(

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from encode_once.cache import MissingDataError, Table
+from encode_once.extract.errors import InputError
 from encode_once.extract.images.formats import is_image_name
+from encode_once.extract.remote import files
+from encode_once.extract.remote.files import allowing
+from encode_once.extract.remote.urls import UrlPrefix, check_readable, joined
 
 SOURCE = "the named images"
 
@@ -15,7 +19,7 @@ def table_of_images(names: Sequence[str], caption: str = "") -> Table:
 
     Args:
         names: image files, patterns such as `photos/*.jpg`, and folders, whose images are taken with those of
-            their subfolders.
+            their subfolders; or URLs of files and folders.
         caption: of every row. Without names, it is the only row.
 
     Raises:
@@ -35,6 +39,8 @@ def table_of_images(names: Sequence[str], caption: str = "") -> Table:
 
 
 def _images(name: str) -> list[str]:
+    if check_readable(name):
+        return _images_at(name)
     if Path(name).is_file():
         return [name]
     pattern = f"{glob.escape(name)}/**" if Path(name).is_dir() else name
@@ -42,4 +48,17 @@ def _images(name: str) -> list[str]:
     images = sorted(path for path in paths if is_image_name(path) and Path(path).is_file())
     if not images:
         raise MissingDataError(f"{name}: no such image, and no folder or pattern of images")
+    return images
+
+
+def _images_at(url: str) -> list[str]:
+    with allowing([UrlPrefix.parse(url)]):
+        try:
+            if not files.is_folder(url):
+                return [url]
+        except InputError as error:
+            raise MissingDataError(f"{url}: {error}") from error
+        images = sorted(joined(url, name) for name in files.listing(url, deep=True) if is_image_name(name))
+    if not images:
+        raise MissingDataError(f"{url}: no image in this folder")
     return images

@@ -88,7 +88,13 @@ INPUT_OPTIONS = (
         "--images",
         metavar="[SPLIT=]DIR",
         multiple=True,
-        help="Folder of the images, if not next to the table; repeatable, as for each split.",
+        help="Folder of the images, if not next to the table, or its URL; repeatable, as for each split.",
+    ),
+    click.option(
+        "--allow-urls",
+        metavar="URL",
+        multiple=True,
+        help="Fetch images that a table names by URLs below this one, as https://HOST/photos; repeatable.",
     ),
     click.option(
         "--label-column",

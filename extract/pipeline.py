@@ -5,8 +5,8 @@ import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, get_args
+from functools import wraps
+from typing import Any, ParamSpec, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from encode_once.cache import DataError, Keys, Shard, Store, Table, UsageError
 from encode_once.cache.captions import captioner_feature, with_captions
 from encode_once.cache.errors import collected
 from encode_once.cache.names import OWN, TEXT, FeatureName, captioner, with_captioner, without_output
+from encode_once.cache.places import is_below
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.views import without_view
 from encode_once.extract import encoders
@@ -33,15 +34,32 @@ from encode_once.extract.images.bit_depth import common_bit_depth
 from encode_once.extract.images.formats import FULL_DEPTH
 from encode_once.extract.images.hashing import add_keys
 from encode_once.extract.precisions import Precisions
-from encode_once.extract.readers import Columns, Reading, Uncertain, understand
+from encode_once.extract.readers import Columns, Reading, Uncertain, allowed_urls, understand
 from encode_once.extract.readers.table_builder import NO_IMAGE
+from encode_once.extract.remote.files import allowing
 from encode_once.extract.report import Counts, Report, check_some_succeeded, failed_inputs
 from encode_once.extract.shards import Share
 from encode_once.extract.workers import EncodeSettings, EncodingPass, Job
 
+P = ParamSpec("P")
 NOT_ENCODED = "not encoded"  # the end of a warning about encoders for which the data has nothing
 
 
+def _allowing_its_urls(function: Callable[P, Report]) -> Callable[P, Report]:
+    """Allow the URLs that the arguments of `encode` name, and no others, while it runs."""
+
+    @wraps(function)
+    def allowing_them(*args: P.args, **options: P.kwargs) -> Report:
+        data: Any = args[0] if args else options["data"]
+        images: Any = options.get("images")
+        others: Any = options.get("allow_urls", ())
+        with allowing(allowed_urls(data, images, others)):
+            return function(*args, **options)
+
+    return allowing_them
+
+
+@_allowing_its_urls
 def encode(
     data: str | os.PathLike[str] | Table,
     names: Sequence[str],
@@ -75,6 +93,7 @@ def encode(
     keep_text: bool = False,
     corrections: str | os.PathLike[str] | None = None,
     label_sets: Sequence[str] = (),
+    allow_urls: Sequence[str] = (),
     on_read: Callable[[Reading], None] = lambda reading: None,
     select: Callable[[Sequence[Table]], Sequence[Table]] = lambda tables: tables,
     log: Callable[[str], None] = lambda line: None,
@@ -83,7 +102,8 @@ def encode(
 
     Args:
         data: a folder with `train.csv` and/or `test.csv`, and images in `data/` or `images/`; or any other
-            input that `extract.readers` supports; or a table, for which no column is looked for.
+            input that `extract.readers` supports; or the URL of one; or a table, for which no column is
+            looked for.
         names: names of encoders, see `extract.encoders`. The suffix "/regions" also stores vectors of the
             image's regions.
         store: the store, or its path.
@@ -102,8 +122,8 @@ def encode(
         workers: number of threads that read, decode and prepare; by default one per core. With Ray, those of
             each actor, for which as many cores are reserved; see `ray_engine`.
         columns: names of a table's columns; by default they are guessed.
-        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`; by default images are
-            looked for in the data folder.
+        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`, or URLs; by default
+            images are looked for in the data folder.
         label_separator: between the labels of a row; by default it is inferred from the labels.
         retry_failed: retry inputs that failed before.
         max_failures: stop as soon as more inputs fail.
@@ -122,6 +142,7 @@ def encode(
         classes, uncertain, unknown, keep_text: how labels and captions are read, see `readers.understand`.
         corrections: a file of corrections of labels, see `extract.corrections`.
         label_sets: further labels of the rows, for `fit` to choose from, see `readers.understand`.
+        allow_urls: URLs below which images are fetched, beside those of the data and of `images`.
         on_read: called with what was understood of the data, before anything is encoded.
         log: called with what is decided about the precision, before anything is encoded; it is also in the
             report's warnings.
@@ -162,6 +183,7 @@ def encode(
         skip_bad_rows=skip_bad_rows,
         needs_content=bool(jobs),
         label_sets=label_sets,
+        allow_urls=allow_urls,
         earlier_label_sets=earlier_label_sets(data, store) if keep_tables else (),
     )
     report.warnings = warnings + report.warnings
@@ -190,6 +212,7 @@ def encode(
         retry_failed=retry_failed,
         max_failures=limit,
         progress=progress,
+        urls=tuple(allowed_urls(data, images, allow_urls)),
     )
     image_jobs = [job for job in jobs if job.tower.modality == "image"]
     caption_jobs = [job for job in jobs if job.tower.modality == "caption"]
@@ -219,10 +242,10 @@ def earlier_label_sets(data: str | os.PathLike[str] | Table, store: Store) -> li
     """The label sets of the saved tables of the data, as the user wrote them."""
     if isinstance(data, Table):
         return []
-    root, texts = Path(data).resolve(), dict[str, str]()
+    texts = dict[str, str]()
     with collected([]):  # a damaged table is replaced
         for header in store.headers():
-            if Path(header.source).is_relative_to(root):
+            if is_below(header.source, data):
                 texts |= store.saved_label_sets(header)
     return [*texts.values()]
 

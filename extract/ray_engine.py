@@ -48,6 +48,7 @@ from encode_once.extract.encoders.precision import PrecisionRule
 from encode_once.extract.errors import WorkersDiedError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.recorded import recorded_towers
+from encode_once.extract.remote.files import allowing
 from encode_once.extract.workers import (
     EncodeSettings,
     EncodingPass,
@@ -150,7 +151,7 @@ class EncodingActor:
                 "install the same version on all nodes"
             )
         settings, jobs = plan.settings, list[Job]()
-        with torch_threads(1), custom.using(plan.code):
+        with torch_threads(1), custom.using(plan.code), allowing(settings.urls):
             for number, job_plan in enumerate(plan.jobs):
                 encoder, weights, backend = job_plan.encoder, job_plan.weights, job_plan.backend
                 (tower,) = recorded_towers(
@@ -172,6 +173,7 @@ class EncodingActor:
             self._load(plan)
         self._plan, self._leaving = plan, False
         self._cleanup = ExitStack()
+        self._cleanup.enter_context(allowing(plan.settings.urls))
         self._cleanup.enter_context(torch_threads(1))
         self._cleanup.enter_context(quiet_pillow())
         for job in self._jobs[plan.number]:

@@ -35,6 +35,8 @@ from encode_once.extract.encoders.precision import EXAMPLES
 from encode_once.extract.errors import InputError, TooManyFailuresError
 from encode_once.extract.images.decode import quiet_pillow
 from encode_once.extract.images.hashing import hash_again, read_file
+from encode_once.extract.remote.files import PASSING
+from encode_once.extract.remote.urls import UrlPrefix
 
 Failures = Mapping[str, Sequence[Failure]]  # output → the inputs that have no row
 CHANGED = "changed"  # the reason of an image whose content no longer has its key
@@ -77,6 +79,7 @@ class EncodeSettings:
     retry_failed: bool = False
     max_failures: float = math.inf  # per encoder
     progress: bool = False
+    urls: Sequence[UrlPrefix] = ()  # below which images may be read
 
 
 def distinct_inputs(tables: Sequence[Table], modality: Modality) -> tuple[Keys, "Inputs"]:
@@ -190,7 +193,7 @@ class Job(TowerRunner):
         lacking = np.zeros(len(keys), np.bool_)
         for name, has in self.has(keys).items():
             errors = failures.get(name, {})
-            failed = pack(key for key, failure in errors.items() if failure.reason != CHANGED)
+            failed = pack(key for key, failure in errors.items() if failure.reason not in (CHANGED, *PASSING))
             lacking |= ~has & ~KeyIndex(failed).has(keys)
         return lacking
 

@@ -12,6 +12,7 @@ from encode_once.cache import DataError, Store, Table, UsageError
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.keys import KEY_BYTES
 from encode_once.cache.packed_columns import LabelLists, joined
+from encode_once.cache.places import is_below
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import Log
 from encode_once.classify.data.split_lists import list_files, split_column
@@ -104,9 +105,8 @@ def with_label_set(table: Table, name: str) -> Table:
 
 def read_from(data: str | os.PathLike[str], tables: Sequence[TableHeader]) -> list[TableHeader]:
     """Those of the tables that were read from a file or folder, or else from where it was earlier."""
-    root = Path(data).resolve()
-    own = [header for header in tables if Path(header.source).is_relative_to(root)]
-    return own or [h for h in tables if any(Path(source).is_relative_to(root) for source in h.moved_from)]
+    own = [header for header in tables if is_below(header.source, data)]
+    return own or [header for header in tables if any(is_below(source, data) for source in header.moved_from)]
 
 
 def with_sibling_splits(store: Store, train: Table, labels: str = "", log: Log | None = None) -> Table:

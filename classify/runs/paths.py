@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from encode_once.cache.remote.location import is_url
+from encode_once.cache.places import is_at_url
 
 
 def relative(path: str, folder: Path) -> str:
@@ -11,7 +11,7 @@ def relative(path: str, folder: Path) -> str:
 
     A path on another drive than the folder stays absolute, and a URL as it is.
     """
-    if is_url(path):
+    if is_at_url(path):
         return path
     try:
         return path and Path(os.path.relpath(path, folder.resolve())).as_posix()
@@ -21,4 +21,4 @@ def relative(path: str, folder: Path) -> str:
 
 def absolute(path: str, folder: Path) -> str:
     """The inverse of `relative`; a URL or an absolute path stays as it is, wherever it leads."""
-    return path if is_url(path) else path and os.path.normpath(folder.resolve() / path)
+    return path if is_at_url(path) else path and os.path.normpath(folder.resolve() / path)

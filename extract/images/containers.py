@@ -1,8 +1,9 @@
 """Images in container files: a source `CONTAINER::POSITION` identifies the bytes of an image.
 
 `shard.tar::dir/0.jpg@OFFSET+SIZE` is a member of an uncompressed tar archive, `x.parquet::COLUMN[ROW]` and
-`x.arrow::COLUMN[ROW]` a cell with an image file's bytes, possibly in a struct with its `path`. Nothing is
-decoded here or written to disk: the bytes, and so the content key, are those of the original file.
+`x.arrow::COLUMN[ROW]` a cell with an image file's bytes, possibly in a struct with its `path`. Images and
+containers may also be at URLs. Nothing is decoded here or written to disk: the bytes, and so the content key,
+are those of the original file.
 """
 
 import bisect
@@ -16,9 +17,18 @@ from threading import Lock
 from typing import Any
 
 from encode_once.cache import DataError
-from encode_once.cache.errors import brief
+from encode_once.cache.errors import EncodeOnceError, brief
 from encode_once.cache.file_index import Stat, stat_of
-from encode_once.cache.input_files import IMAGE_MB, check_regular, check_size, open_regular, read_regular
+from encode_once.cache.input_files import (
+    IMAGE_MB,
+    check_regular,
+    check_size,
+    limit_mb,
+    open_regular,
+    read_regular,
+)
+from encode_once.extract.remote import files
+from encode_once.extract.remote.urls import is_remote
 
 MEMBER = re.compile(r"(.+\.(?:tar|parquet|arrow))::(.+)", re.DOTALL)
 IN_TAR = re.compile(r".*@(\d{1,18})\+(\d{1,18})", re.DOTALL)
@@ -26,6 +36,7 @@ CELL = re.compile(r"(.*)\[(\d{1,18})\]", re.DOTALL)
 FILE_FORMAT = b"ARROW1"  # start of arrow's random access files, not of streams
 END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 MAX_OPEN = 16  # containers kept open
+CUT = "{} ends within this image: it was truncated; get the archive again"
 GROUPS = 2  # row groups cached per container: threads may be at the end of a group and in the next
 
 
@@ -53,17 +64,18 @@ def read(source: str) -> bytes:
         OSError: the file cannot be read, is not a regular file, or the image is larger than IMAGE_MB allows.
         DataError: the container has changed since the source was created, or is damaged.
     """
-    match = MEMBER.fullmatch(source)
+    match = MEMBER.fullmatch(source) if "::" in source else None
     if not match:
-        return read_regular(source, IMAGE_MB)
+        return _read_url(source) if is_remote(source) else read_regular(source, IMAGE_MB)
     container, position = match.groups()
     if container.endswith(".tar"):
         return _read_tar(container, position)
     column, row = _parsed(CELL, source, position)
-    check_regular(container)
+    if not is_remote(container):
+        check_regular(container)
     try:
-        content = _open(container, stat_of(container)).image(column, int(row))
-    except (DataError, MemoryError):
+        content = _open(container, stat(container)).image(column, int(row))
+    except (EncodeOnceError, MemoryError):
         raise
     except Exception as error:  # pyarrow may raise anything for damaged files
         raise DataError(f"{container}: {brief(error)}") from error
@@ -78,13 +90,32 @@ def _parsed(pattern: re.Pattern[str], source: str, position: str) -> tuple[str, 
     return match.groups()
 
 
+def stat(container: str) -> Stat:
+    """Size and version of an image file or a container, at a path or a URL.
+
+    Raises:
+        OSError: it does not exist, or may not be accessed; InputError: of a URL, too.
+    """
+    return files.stat(container) if is_remote(container) else stat_of(container)
+
+
+def _read_url(url: str) -> bytes:
+    content = files.read_whole(url, limit_mb(IMAGE_MB) << 20)
+    check_size(len(content), IMAGE_MB, url)
+    return content
+
+
 def _read_tar(container: str, position: str) -> bytes:
     source = f"{container}::{position}"
     offset, size = map(int, _parsed(IN_TAR, source, position))
     check_size(size, IMAGE_MB, source)
+    if is_remote(container):
+        if offset + size > files.stat(container)[0]:
+            raise DataError(CUT.format(container))
+        return files.read_part(container, offset, offset + size)
     with open_regular(container) as file:
         if offset + size > os.fstat(file.fileno()).st_size:
-            raise DataError(f"{container} ends within this image: it was truncated; get the archive again")
+            raise DataError(CUT.format(container))
         file.seek(offset)
         return file.read(size)
 
@@ -119,7 +150,7 @@ def _open(container: str, stat: Stat) -> _OpenTable:
         return _OpenTable([len(batch) for batch in batches], lambda group, column: batches[group][column])
     from pyarrow.parquet import ParquetFile
 
-    file = ParquetFile(container)
+    file = ParquetFile(files.OpenUrl(container) if is_remote(container) else container)
     sizes = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
     return _OpenTable(sizes, lambda group, column: file.read_row_group(group, columns=[column])[column])
 

@@ -1,6 +1,6 @@
 """Compute the content keys of a table's images and captions; unchanged files are not read again."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -9,13 +9,15 @@ import numpy as np
 
 from encode_once.cache import NO_KEY, Table, content_key
 from encode_once.cache.captions import text_keys
-from encode_once.cache.errors import brief
-from encode_once.cache.file_index import FileIndex, Stat, stat_of
+from encode_once.cache.errors import RemoteError, brief
+from encode_once.cache.file_index import FileIndex, Stat
 from encode_once.cache.keys import KEY_BYTES, Keys, pack
 from encode_once.cache.large_arrays import blocks, new_array
 from encode_once.cache.progress import ProgressBar
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
+from encode_once.extract.remote import files
+from encode_once.extract.remote.urls import is_remote
 
 Result = TypeVar("Result")
 
@@ -24,6 +26,8 @@ Result = TypeVar("Result")
 def _file_errors() -> Iterator[None]:
     try:
         yield
+    except (InputError, RemoteError):
+        raise
     except FileNotFoundError as error:
         raise InputError("missing", "no such file") from error
     except OSError as error:
@@ -56,6 +60,8 @@ def add_keys(
     table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
     image_keys: Keys = new_array((len(table), KEY_BYTES), np.uint8)
     unreadable: dict[str, InputError] = {}
+    if any(map(is_remote, table.images)):
+        workers = max(workers, files.READERS)  # which wait for answers
     with ThreadPoolExecutor(workers) as pool:
         for rows in blocks(len(table)):
             images = table.images[rows]
@@ -71,7 +77,7 @@ def _keys(
 ) -> tuple[dict[str, bytes], dict[str, InputError]]:
     """Path → key, and path → error, of images; "" is none."""
     paths = dict.fromkeys(path for path in images if path)  # in order: containers are read sequentially
-    stats, unreadable = _each(pool, _stat, paths)
+    stats, unreadable = _stats(pool, paths)
     keys = index.find(stats)
     unknown = [path for path in paths if path in stats and path not in keys]
     off = None if progress and unknown else True
@@ -89,13 +95,23 @@ def hash_again(paths: Iterable[str], index: FileIndex) -> None:
     index.remember((path, stats[path], key) for path, key in keys.items())
 
 
+def _stats(pool: ThreadPoolExecutor, paths: Collection[str]) -> tuple[dict[str, Stat], dict[str, InputError]]:
+    """Path → stat of an image's file, and path → error; files at URLs are listed."""
+    at_urls = {path: containers.container_of(path) for path in paths if is_remote(path)}
+    stats, unreadable = _each(pool, _stat, (path for path in paths if path not in at_urls))
+    by_url, errors = files.stats(at_urls.values()) if at_urls else ({}, {})
+    stats |= {path: by_url[url] for path, url in at_urls.items() if url in by_url}
+    unreadable |= {path: errors[url] for path, url in at_urls.items() if url in errors}
+    return stats, unreadable
+
+
 def _stat(path: str) -> Stat:
     with _file_errors():
-        return stat_of(containers.container_of(path))
+        return containers.stat(containers.container_of(path))
 
 
 def _key(path: str) -> bytes:
-    return content_key(read_file(path))
+    return files.streamed_key(path) or content_key(read_file(path))
 
 
 def _each(

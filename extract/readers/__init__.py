@@ -13,6 +13,7 @@ from encode_once.cache.errors import MissingDataError, UsageError
 from encode_once.cache.input_files import check_regular
 from encode_once.cache.table import Table
 from encode_once.extract.readers.bad_rows import BadRows
+from encode_once.extract.readers.data_mirror import DataMirror, allowed_urls
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
@@ -27,6 +28,7 @@ from encode_once.extract.readers.split_rows import SplitRows
 from encode_once.extract.readers.table_builder import build_tables
 from encode_once.extract.readers.understanding import Reading, Understanding, describe
 from encode_once.extract.readers.unused import unused_files
+from encode_once.extract.remote.files import allowing
 
 __all__ = [
     "CONTAINERS",
@@ -34,6 +36,7 @@ __all__ = [
     "Reading",
     "Uncertain",
     "Understanding",
+    "allowed_urls",
     "class_list",
     "read",
     "understand",
@@ -54,14 +57,15 @@ def understand(
     needs_content: bool = True,
     label_sets: Sequence[str] = (),
     earlier_label_sets: Sequence[str] = (),
+    allow_urls: Sequence[str] = (),
 ) -> Reading:
     """Read the tables of the data, with what was decided about their columns.
 
     Args:
-        data: a folder or file of one of the containers.
+        data: a folder or file of one of the containers, or its URL.
         columns: names of a table's columns; by default they are guessed.
-        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`; by default images are
-            looked for in the data folder.
+        images: the folder of the images, or several, each as `DIR` or `SPLIT=DIR`, or URLs; by default
+            images are looked for in the data folder.
         label_separator: between the labels of a row; by default it is inferred from the labels.
         classes: the class names, if labels are vectors of 0 and 1.
         uncertain: what -1 means in columns of 1, 0 and -1, one for each class; by default "unknown".
@@ -73,59 +77,63 @@ def understand(
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
         label_sets: further labels of the rows, each as `label_sets.NamedColumns.parse` takes it.
         earlier_label_sets: those of an earlier extract, which are read again if their columns are there.
+        allow_urls: URLs below which images are fetched that a table names by URLs, beside those of the data
+            and the images.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
         DataError: several containers match, or the data cannot be read.
     """
-    data = Path(data)
-    if not data.exists():
-        siblings = [path.name for path in data.parent.iterdir()] if data.parent.is_dir() else []
-        close = difflib.get_close_matches(data.name, siblings, 1)
-        hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
-        raise MissingDataError(f"{data}: no such file or folder; {hint}")
-    if not all(map(str.strip, unknown)):
-        raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
-    named_columns = [NamedColumns.parse(text) for text in label_sets]
-    names = [named.name for named in named_columns]
-    earlier = (NamedColumns.parse(text, is_new=False) for text in earlier_label_sets)
-    named_columns += [named for named in earlier if named.name not in names]
-    bad_rows = BadRows(skip_bad_rows)
-    texts = [images] if isinstance(images, str | os.PathLike) else images or ()
-    folders = tuple(ImageFolder.parse(os.fspath(text)) for text in texts)
-    options = ReadOptions(
-        columns or Columns(),
-        folders,
-        classes,
-        uncertain or "unknown",
-        tuple(map(str.strip, unknown)),
-        keep_text,
-        bad_rows,
-        tuple(column for named in named_columns for column in named.columns),
-    )
-    with file_errors(data):
-        if not data.is_dir():
-            check_regular(data)
-        raw = _raw(data, options)
-        parts, unread = _understood(raw, options)
-        finder = ImageFinder(_root(data, raw), folders)
-        built, image_warnings = build_tables(
-            parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
+    with allowing(allowed_urls(data, images, allow_urls)), DataMirror() as mirror:
+        data, texts = mirror.data(os.fspath(data)), mirror.image_folders(images)
+        if not data.exists():
+            siblings = [path.name for path in data.parent.iterdir()] if data.parent.is_dir() else []
+            close = difflib.get_close_matches(data.name, siblings, 1)
+            hint = f"did you mean {str(data.with_name(close[0]))!r}?" if close else "--data names the data"
+            raise MissingDataError(f"{data}: no such file or folder; {hint}")
+        if not all(map(str.strip, unknown)):
+            raise UsageError("--unknown has an empty mark; for blank cells, use --unknown blank")
+        named_columns = [NamedColumns.parse(text) for text in label_sets]
+        names = [named.name for named in named_columns]
+        earlier = (NamedColumns.parse(text, is_new=False) for text in earlier_label_sets)
+        named_columns += [named for named in earlier if named.name not in names]
+        bad_rows = BadRows(skip_bad_rows)
+        folders = tuple(map(ImageFolder.parse, texts))
+        options = ReadOptions(
+            columns or Columns(),
+            folders,
+            classes,
+            uncertain or "unknown",
+            tuple(map(str.strip, unknown)),
+            keep_text,
+            bad_rows,
+            tuple(column for named in named_columns for column in named.columns),
         )
-        sets = read_label_sets(
-            named_columns, built, options, lambda others: _understood(_raw(data, others), others)[0]
+        with file_errors(data):
+            if not data.is_dir():
+                check_regular(data)
+            raw = _raw(data, options)
+            parts, unread = _understood(raw, options)
+            finder = ImageFinder(_root(data, raw), folders, mirror)
+            built, image_warnings = build_tables(
+                parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
+            )
+            sets = read_label_sets(
+                named_columns, built, options, lambda others: _understood(_raw(data, others), others)[0]
+            )
+        result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
+        for table, of_table in zip(built, result, strict=True):
+            table.label_sets = sets.sets.get(table.split, {})
+            of_table.decisions.update(sets.decisions.get(table.split, {}))
+        unused = (
+            [line for part in raw for line in part.unused] + unread + unused_files(data, raw) + mirror.unused
         )
-    result = [describe(part, of_part) for part, of_part in zip(parts, built, strict=True)]
-    for table, of_table in zip(built, result, strict=True):
-        table.label_sets = sets.sets.get(table.split, {})
-        of_table.decisions.update(sets.decisions.get(table.split, {}))
-    unused = [line for part in raw for line in part.unused] + unread + unused_files(data, raw)
-    warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
-    of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
-    warnings += [line for line in sets.warnings if line not in of_rows]
-    if options.unknown and any(table.labels for table in built) and not any(map(_has_unknown, built)):
-        warnings.append(f"{data}: no label is marked as unknown by {' or '.join(unknown)} (--unknown)")
-    return Reading({part.split: part for part in built}, result, warnings, unused)
+        warnings = [line for part in parts for line in part.warnings] + image_warnings + bad_rows.warnings
+        of_rows = {f"label set {named.name}: {line}" for named in named_columns for line in warnings}
+        warnings += [line for line in sets.warnings if line not in of_rows]
+        if options.unknown and any(table.labels for table in built) and not any(map(_has_unknown, built)):
+            warnings.append(f"{data}: no label is marked as unknown by {' or '.join(unknown)} (--unknown)")
+        return mirror.named(Reading({part.split: part for part in built}, result, warnings, unused))
 
 
 def read(

@@ -17,9 +17,12 @@ from urllib.parse import unquote
 
 from encode_once.cache.errors import DataError, MissingDataError, brief
 from encode_once.extract.images.formats import is_image_name
+from encode_once.extract.readers.data_mirror import DataMirror
 from encode_once.extract.readers.folders import Folder, is_in
 from encode_once.extract.readers.image_search import Guess, ImageSearch, Reference, split_words
 from encode_once.extract.readers.options import ImageFolder
+from encode_once.extract.remote.files import is_allowed
+from encode_once.extract.remote.urls import is_remote, parent
 
 URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 REWRITES: dict[str, Callable[[str], str]] = {
@@ -47,16 +50,19 @@ class ImageFinder:
     Args:
         data: the data folder.
         chosen: the folders that the user names; images are looked for only there.
+        mirror: of data or folders at URLs; the images in it are those at the URLs.
 
     Raises:
         MissingDataError: a chosen folder does not exist.
     """
 
-    def __init__(self, data: Path, chosen: Sequence[ImageFolder] = ()) -> None:
+    def __init__(
+        self, data: Path, chosen: Sequence[ImageFolder] = (), mirror: DataMirror | None = None
+    ) -> None:
         for folder in chosen:
             if not folder.path.is_dir():
                 raise MissingDataError(f"{folder.path}: no such image folder")
-        self._data, self._chosen = data, chosen
+        self._data, self._chosen, self._mirror = data, chosen, mirror
         self._allowed = [os.path.realpath(path) for path in (data, *(folder.path for folder in chosen))]
         self._guessed: dict[str, Guess] = {}  # by name with a folder, which means the same in every split
         self._listings: dict[str, Folder] = {}  # by path
@@ -86,14 +92,18 @@ class ImageFinder:
             DataError: a path leads out of the data folder, or matches several images.
         """
         roots = self._roots(split, folders)
-        result = SplitImages(self._all_named(names, roots, where))
-        unfound = [row for row, name in enumerate(names) if name and not result.paths[row]]
-        result.urls = [row for row in unfound if "://" in names[row] and URL.match(names[row])]
-        unfound = sorted({*unfound} - {*result.urls})
+        urls = {row: name.strip() for row, name in enumerate(names) if "://" in name and URL.match(name)}
+        result = SplitImages(
+            self._all_named(["" if row in urls else name for row, name in enumerate(names)], roots, where)
+        )
+        for row, url in urls.items():
+            result.paths[row] = url if is_remote(url) and is_allowed(url) else ""
+        result.urls = [row for row in urls if not result.paths[row]]
+        unfound = [row for row, name in enumerate(names) if name and not (result.paths[row] or row in urls)]
         search = self._search(split)
         self._rewritten(result, names, unfound, roots, where)
         unfound = [row for row in unfound if not result.paths[row]]
-        guessed = unfound if search.first_files(1) else []
+        guessed = unfound if unfound and search.first_files(1) else []
         places: dict[str, frozenset[str]] = {}  # by the named folder
         references = {}
         for row in guessed:
@@ -198,7 +208,8 @@ class ImageFinder:
 
     def _listed(self, folder: str) -> Folder:
         if folder not in self._listings:
-            self._listings[folder] = Folder.listed(Path(folder))
+            at_url = self._mirror.listed(folder) if self._mirror else None
+            self._listings[folder] = at_url or Folder.listed(Path(folder))
         return self._listings[folder]
 
     def _checked(self, folder: str, file_name: str, name: str, where: Callable[[int], str], row: int) -> str:
@@ -234,9 +245,13 @@ class ImageFinder:
     def missing_text(self, names: Sequence[str], images: SplitImages, split: str) -> str:
         """What a message says of the rows whose image was not found, at least one: the nearest there is."""
         if images.urls:
+            url = names[images.urls[0]].strip()
+            allow = "it is not read"
+            if is_remote(url):
+                allow = f"--allow-urls {parent(url)} fetches those there"
             return (
-                f"{len(images.urls)} rows name URLs, such as {brief(names[images.urls[0]])}: download the "
-                "images, for instance with img2dataset, and name the folder with --data or --images"
+                f"{len(images.urls)} rows name URLs, such as {brief(url)}: {allow}; or download them, as "
+                "img2dataset does, and name the folder with --data or --images"
             )
         name = names[images.missing[0]]
         if not (places := self.first_files(split)):

@@ -166,10 +166,11 @@ def test_urls_say_what_to_do_and_serve_texts(tmp_path):
     tables, warnings = read(root)
     assert tables["train"].images == ["", ""]
     assert any(
-        "2 rows name URLs, such as https://e.org/0.jpg: download the images" in line for line in warnings
+        "2 rows name URLs, such as https://e.org/0.jpg: --allow-urls https://e.org fetches those" in line
+        for line in warnings
     )
     (root / "train.csv").write_text("image,label\nhttps://e.org/0.jpg,a\n")
-    with pytest.raises(DataError, match="for instance with img2dataset"):
+    with pytest.raises(DataError, match="or download them, as img2dataset does"):
         read(root)
 
 

@@ -1,0 +1,20 @@
+"""Where data is: paths and URLs, as the user and the tables of a store name them."""
+
+import os
+import re
+from pathlib import Path
+
+URL = re.compile(r"(?!file:)[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
+def is_at_url(place: str) -> bool:
+    """Whether a place is a URL, other than that of a local file."""
+    return bool(URL.match(place))
+
+
+def is_below(source: str, place: str | os.PathLike[str]) -> bool:
+    """Whether a file that a table was read from is the one at a place, or in the folder there."""
+    place = os.fspath(place)
+    if is_at_url(place) or is_at_url(source):
+        return source == place or source.startswith(f"{place.rstrip('/')}/")
+    return Path(source).is_relative_to(Path(place).resolve())
