@@ -320,7 +320,10 @@ def json_or_text(text: str) -> Any:
 
 
 data_option = click.option(
-    "--data", default="input", show_default=True, help="Folder with train.csv and images, or another input."
+    "--data",
+    default="input",
+    show_default=True,
+    help="Folder with train.csv and images, another input, or a URL.",
 )
 store_option = click.option(
     "--store", default=DEFAULT_STORE, show_default=True, help="Folder of the feature store."

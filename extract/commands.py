@@ -178,6 +178,7 @@ def extract(
       encode-once extract --encoder clip-vit-l --engine ray --store /shared/store
       encode-once extract --encoder clip-vit-l --captions table --captions table+coca-b32
       encode-once extract --encoder clip-vit-l --data coco2017
+      encode-once extract --encoder clip-vit-l --data s3://bucket/photos.csv
       encode-once extract --dry-run --data xrays.csv --label-columns Edema:Effusion
       encode-once extract --corrections corrections.csv
       encode-once extract --encoder clip-vit-l --label-column tags --label-set colour=Red:Blue

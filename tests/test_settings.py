@@ -150,6 +150,9 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path, monkeypatch, toml, message)
         ("update", 'corrections = "/etc/hosts"'),
         ("rerun", 'run = "../run"'),
         ("fit", 'track = "mlflow"'),
+        ("extract", 'data = "s3://bucket/photos.csv"'),
+        ("extract", 'images = "train=https://example.com/photos"'),
+        ("predict", 'allow-urls = "http://127.0.0.1"'),
     ],
 )
 def test_a_found_file_names_no_code_and_leads_nowhere_else(program, tmp_path, command, setting):
@@ -211,7 +214,7 @@ def test_a_found_file_may_set_no_option_of_text_that_is_not_listed(program):
         for name, option in options(command).items()
         if name not in harmless and not settings._is_harmless(name, option)
     }
-    assert refused == {"weights", "trust", "track", "file", "size"}
+    assert refused == {"weights", "trust", "track", "file", "size", "results", "allow-urls"}
 
 
 def test_a_file_is_looked_for_in_the_working_folder_only(program, tmp_path, monkeypatch):

@@ -28,7 +28,15 @@ from encode_once.extract.images import containers
 from encode_once.extract.images.formats import is_image_name
 from encode_once.extract.readers.folders import Folder
 from encode_once.extract.remote import files
-from encode_once.extract.remote.urls import UrlPrefix, check_readable, is_remote, joined, parent
+from encode_once.extract.remote.urls import (
+    WEB,
+    UrlPrefix,
+    check_readable,
+    is_remote,
+    joined,
+    parent,
+    protocol_of,
+)
 
 Anything = TypeVar("Anything")
 Images = str | os.PathLike[str] | Sequence[str] | None
@@ -37,6 +45,7 @@ COPIED = (
     ".csv", ".tsv", ".txt", ".caption", ".json", ".jsonl", ".ndjson", ".xlsx", ".xml", ".yaml", ".yml",
     *(f"{suffix}{GZIP}" for suffix in (".csv", ".tsv", ".jsonl", ".ndjson")),
 )  # fmt: skip
+CONTAINERS = ".tar", ".parquet"  # of which parts are copied
 NUMBERS = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as in shard-{000..099}.tar
 MOST_NUMBERS = 100_000
 MARK = 1 << 10  # bytes of zeros at the end of a tar archive
@@ -203,6 +212,12 @@ class DataMirror:
             path.touch()
 
 
+def _is_file(url: str) -> bool:
+    """Whether a URL is that of a file by its name, as that of a web server always is."""
+    name = url.lower()
+    return protocol_of(url) in WEB or name.endswith((*COPIED, *CONTAINERS)) or is_image_name(name)
+
+
 def _numbered(url: str) -> list[str]:
     """The URLs that `{000..099}` stands for."""
     match = NUMBERS.search(url)
@@ -319,5 +334,5 @@ def allowed_urls(data: object, images: Images, allow_urls: Sequence[str] = ()) -
     places = [split_and_place(text)[1] for text in as_texts(images)]
     if isinstance(data, str | os.PathLike):
         place = os.fspath(data)
-        places.append(parent(place) if is_remote(place) and "." in posixpath.basename(place) else place)
+        places.append(parent(place) if is_remote(place) and _is_file(place) else place)
     return prefixes + [UrlPrefix.parse(place) for place in places if check_readable(place)]

@@ -10,11 +10,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from encode_once.cache import DataError, MissingDataError, UsageError
+from encode_once.cache import DataError, MissingDataError, UsageError, content_key
 from encode_once.cache.file_index import FileIndex
 from encode_once.extract import readers
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import hashing
+from encode_once.extract.images.thumbnail import thumbnail
 from encode_once.extract.readers import data_mirror as module
 from encode_once.extract.remote import files
 from tests.extract.readers.test_containers import SAMPLES, expected, rows
@@ -239,6 +240,7 @@ def test_only_urls_that_the_user_names_are_fetched(tmp_path, bucket):
     assert sum(map(bool, readers.read(f"{bucket(table)}/photos.csv")[0]["photos"].images)) == 1
     with pytest.raises(InputError, match="not allowed"):
         hashing.read_file(images[0])
+    assert thumbnail(images[0], content_key(SAMPLES["train"][0].content)) is None, "in a page"
 
 
 def test_local_files_may_be_named_by_file_urls(tmp_path):
