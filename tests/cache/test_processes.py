@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,6 +105,27 @@ def test_a_broken_owner_file_is_ignored(store, owner):
             pass
 
 
+def test_helpers_take_the_first_free_name_and_the_next_one_seals_what_a_dead_one_committed(store):
+    feature = store.declare("e/o", SPEC)
+    with feature.writer(1, Shard(1, 2)) as writer, ExitStack() as helpers:
+        open_helper = partial(feature.writer, 60, Shard(1, 2), is_helper=True)
+        first, second = (helpers.enter_context(open_helper()) for _ in range(2))
+        assert [item.name for item in (writer, first, second)] == ["1-of-2", "1-of-2+0", "1-of-2+1"]
+        first.append(KEYS[:10], VALUES[:10])
+        second.append(KEYS[10:20], VALUES[10:20])
+        (part,) = feature.folder.glob("*.1-of-2+0.partial")
+        (feature.folder / part.name.replace("+0", "+7")).write_bytes(part.read_bytes())  # nobody writes it
+        assert len(feature.unfinished_helpers(Shard(1, 2))) == 3
+        assert feature.unfinished_helpers(Shard(1, 3)) == []
+        feature.recover()
+        assert len(feature.unfinished_helpers(Shard(1, 2))) == 2
+        assert (len(feature), feature.has(KEYS[:10]).all()) == (10, True)
+        with open_helper() as third:
+            assert third.name == "1-of-2+2"
+    feature.reload()
+    np.testing.assert_array_equal(feature.read(KEYS[:20]), VALUES[:20])
+
+
 def test_writers_of_different_shards_do_not_wait_for_each_other(store):
     feature = store.declare("e/o", SPEC)
     with feature.writer(1, Shard(0, 2)) as first, feature.writer(1, Shard(1, 2)) as second:
@@ -138,6 +161,8 @@ if sys.argv[2] == "no flock":
     def flock(*_):
         raise OSError(errno.ENOSYS, "no locks here")
     fcntl.flock = flock
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from encode_once.cache import Store
 from tests.cache.test_processes import KEYS, VALUES, SPEC
