@@ -82,14 +82,16 @@ class Distribution:
     encoded.
 
     Args:
-        missing: the inputs to encode.
+        number: of the inputs to encode.
+        inputs: those in a slice of them.
         finished: called with the number of inputs and the result of each block.
         is_settled: whether all that a dead worker committed can be seen.
         remaining: those of a block's inputs that are not committed.
         give_up: called with each input that MAX_DEATHS workers died with, when they had nothing else.
     """
 
-    missing: Sequence[Missing]
+    number: int
+    inputs: Callable[[slice], Sequence[Missing]]
     pool: Pool
     finished: Callable[[int, Any], None]
     is_settled: Callable[[Worker], bool]
@@ -124,7 +126,7 @@ class Distribution:
     @property
     def _waiting(self) -> int:
         """The number of inputs that no worker has."""
-        return len(self.missing) - self._next + sum(len(block.inputs) for block in self._returned)
+        return self.number - self._next + sum(len(block.inputs) for block in self._returned)
 
     def _hand_out(self) -> None:
         for worker, blocks in self._blocks.items():
@@ -139,10 +141,10 @@ class Distribution:
             return None
         if self._returned and not blocks:
             return self._returned.popleft()
-        left = len(self.missing) - self._next
+        left = self.number - self._next
         share = math.ceil(left / (AT_ONCE * len(self._blocks)))  # so that all end at about the same time
         size = min(self._sizes.get(worker, FIRST), max(SMALLEST, share))
-        inputs = self.missing[self._next : self._next + size]
+        inputs = self.inputs(slice(self._next, self._next + size))
         self._next += len(inputs)
         return InputBlock(inputs) if inputs else None
 

@@ -474,8 +474,17 @@ class RayPass(EncodingPass):
                 self.show(bar, 1)
 
             self._pool.begin(self._plan)
-            missing = [(item, tuple(map(jobs.index, lacking))) for item, lacking in self.missing]
-            Distribution(missing, self._pool, finished, self._is_settled, self._remaining, give_up).run()
+            Distribution(
+                len(self.missing),
+                lambda place: [
+                    (item, tuple(map(jobs.index, lacking))) for item, lacking in self.missing[place]
+                ],
+                self._pool,
+                finished,
+                self._is_settled,
+                self._remaining,
+                give_up,
+            ).run()
 
     def _leave(self) -> None:
         """End the pass in the actors, and wait until all that they committed can be read."""
@@ -563,6 +572,11 @@ class RayEngine:
 
     def start(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> RayPass:
         """A pass over the tables, after the actors of a driver that was killed have ended."""
+        if jobs[0].into.mirror:
+            raise UsageError(
+                f"--engine ray needs a store in a folder that all nodes see, not {jobs[0].into.location}: "
+                "use one, or --shard on each machine"
+            )
         if self._pool is None:
             needs = {"CPU": settings.workers, "GPU": int(self._on_gpus)}
             self._pool = ActorPool(self._ray, self._most, needs)

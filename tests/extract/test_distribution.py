@@ -41,8 +41,15 @@ class FakePool:
         self.looks = Counter()
 
     def run(self, missing):
+        take = missing.__getitem__
         Distribution(
-            missing, self, self.add, self.is_settled, self.remaining, lambda item: self.given_up.append(item)
+            len(missing),
+            take,
+            self,
+            self.add,
+            self.is_settled,
+            self.remaining,
+            lambda item: self.given_up.append(item),
         ).run()
 
     def add(self, number, result):
