@@ -70,6 +70,12 @@ def test_tasks_of_slurm_are_all_shards(started):
     assert "--shard" not in words
 
 
+def test_ray_has_one_command_for_all_nodes(started):
+    (script,) = [text for text in SHELL if "--engine ray" in text]
+    (words,) = started(script)
+    assert parse(words) == "extract"
+
+
 def test_nodes_of_sky_pilot_are_all_shards(started):
     nodes, script = SKYPILOT["num_nodes"], SKYPILOT["run"].partition("mkdir")[0]
     shards = {
