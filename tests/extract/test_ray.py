@@ -135,10 +135,10 @@ def local(pictures, tmp_path_factory):
 
 
 def check(local, store):
-    found = rows(store)
-    assert found.keys() == local.keys()
+    stored = rows(store)
+    assert stored.keys() == local.keys()
     for key, vector in local.items():
-        np.testing.assert_array_equal(found[key], vector)
+        np.testing.assert_array_equal(stored[key], vector)
     assert not [*Path(store).rglob("*.partial")]
     assert len(Store(store).feature(FEATURE).failures()) == 40
 
