@@ -44,7 +44,7 @@ class Lite0(TimmImages):
 
     def encode(self, batch):
         vectors = super().encode(batch)
-        hashes = [hashlib.blake2b(pixels.numpy(), digest_size=8).hexdigest() for pixels in batch]
+        hashes = [hashlib.blake2b(pixels.numpy().tobytes(), digest_size=8).hexdigest() for pixels in batch]
         with open(os.path.join("LOGS", str(os.getpid())), "a") as file:
             file.write("".join(f"{digits}\\n" for digits in hashes))
         return vectors
