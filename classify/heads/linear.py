@@ -10,12 +10,14 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from encode_once.cache.errors import UsageError
 from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels, Scores, as_partial_labels
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
+from encode_once.classify.heads.class_weights import CHOICES, NONE, OPTION, ClassWeights, weights_of
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
 from encode_once.classify.heads.task import mean_loss, probabilities
@@ -42,17 +44,19 @@ class Linear(Head, Estimator):
     A class learns from the rows whose label is known, and the others count nowhere.
 
     Cs: the values to try.
+    class_weights: as of the torch heads: "auto", a list, or names of classes with weights of their positives.
     tolerance: see `_Problem.solve`.
     """
 
     SEEDED: ClassVar[bool] = False
-    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"task": TASKS}
+    CHOICES: ClassVar[Mapping[str, Sequence[str]]] = {"task": TASKS, OPTION: CHOICES}
     PARTIAL: ClassVar[bool] = True
     # The coefficients (c, d), the intercepts (c,) and the C they were fitted at (c,).
     STATE: ClassVar[Sequence[str]] = ("coef", "intercept", "C")
 
     Cs: Sequence[float] = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     tolerance: float = 1e-4
+    class_weights: ClassWeights = NONE
     seed: int = 0
     device: str = "auto"
     task: str = MULTI
@@ -68,6 +72,7 @@ class Linear(Head, Estimator):
         Y = as_partial_labels(Y, len(X))
         if self.task == SINGLE:
             require_one_label(Y)
+        self._positives = weights_of(self.class_weights, Y)
         C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
         if X_val is None or Y_val is None:
             layer, unsolved = self._solve(self._problem(X, Y), C)
@@ -88,8 +93,12 @@ class Linear(Head, Estimator):
         scores: Scores = probabilities(torch.from_numpy(logits), self.task).numpy()
         return scores
 
+    def check(self) -> None:
+        if self.task == SINGLE and self.class_weights != NONE:
+            raise UsageError(f"{OPTION} are not for --task single: leave them out")
+
     def _problem(self, X: MatrixLike, Y: PartialLabels) -> "_Problem":
-        return _Problem(X, on_device(Y, choose_device(self.device)))
+        return _Problem(X, on_device(Y, choose_device(self.device)), self._positives)
 
     def _solve(self, problem: "_Problem", C: float) -> tuple[Tensor, int]:
         """The layer (d + 1, c) at C, and how many classes have not converged."""
@@ -101,6 +110,9 @@ class Linear(Head, Estimator):
         """The C of least validation loss, its layer (d + 1, c) and how many classes have not converged."""
         problem = self._problem(X, Y)
         device, weights = problem.Y.device, entry_weights(Y_val)
+        if self._positives is not None:
+            of_positives = np.where(positives(Y_val), self._positives, 1)
+            weights = of_positives if weights is None else weights * of_positives
         labels, rows = on_device(positives(Y_val), device), problem.with_ones(X_val)
         counted = None if weights is None else on_device(weights / max(weights.mean(), TINY), device)
         best, best_loss = (0.0, problem.layer(), 0), torch.inf
@@ -136,6 +148,7 @@ class _Problem:
 
     Where entries of Y are unknown, the BCE of each row is multiplied by a weight (n, c) of 0 or, for the n_c
     rows whose label is known, n / n_c, and n_c replaces n in the penalty: the mean is over these rows alone.
+    Class weights multiply it, too, where y is 1.
 
         n ≥ d   ZᵀZ / n = V diag(s²) Vᵀ, a (d, d) eigenproblem. Any orthonormal V is exact, and s² only
                 conditions, so that four rows per column are enough to find them.
@@ -148,7 +161,7 @@ class _Problem:
     `SparseRows`, and s² are the columns' mean squares, along which the Hessian is only nearly diagonal.
     """
 
-    def __init__(self, X: MatrixLike, Y: Tensor) -> None:
+    def __init__(self, X: MatrixLike, Y: Tensor, positives: FloatArray | None = None) -> None:
         self.weights: Tensor | None = None  # (n, c)
         self.sizes = Y.new_full((Y.shape[1],), len(Y))  # n_c
         if (Y == UNKNOWN).any():
@@ -156,6 +169,9 @@ class _Problem:
             self.sizes = self.weights.sum(0).clamp(min=1)
             self.weights *= len(Y) / self.sizes
             Y = Y.clamp(min=0)
+        if positives is not None:
+            of_positives = 1 + Y * (on_device(positives, Y.device) - 1)
+            self.weights = of_positives if self.weights is None else self.weights * of_positives
         self.Y = Y
         self.axes: Tensor | None = None  # (d, k)
         self.mean = Y.new_zeros(X.shape[1])

@@ -44,6 +44,7 @@ LIMITS = {
     "beam": COUNT,
     "betas": POSITIVE,
     "budget": POSITIVE,
+    "class_weights": POSITIVE,
     "components": COUNT,
     "drop_feature": SHARE,
     "dropout": SHARE,
@@ -141,6 +142,8 @@ def _fits(option: str, value: Any, annotation: Any) -> bool:
         return is_number and (option not in LIMITS or value in LIMITS[option])
     if annotation is str:
         return isinstance(value, str)
+    if origin and issubclass(origin, Mapping):
+        return isinstance(value, Mapping)
     if origin and issubclass(origin, Sequence):
         is_list = isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
         filled = is_list and (len(value) > 0 or option in MAY_BE_EMPTY)

@@ -30,6 +30,7 @@ from encode_once.classify.data.split_lists import short_split
 from encode_once.classify.data.tables import table_to_fit
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.evaluation.metrics import Metrics
+from encode_once.classify.heads import class_weights
 from encode_once.classify.partial import count, positives
 from encode_once.classify.runs import own_files
 from encode_once.classify.runs.head_fitter import Fitted, HeadFitter
@@ -119,6 +120,11 @@ def fit(
         warnings.append(
             f"{unknown:,} of {samples.Y.size:,} label entries are unknown ({unknown / samples.Y.size:.0%}): "
             "they are neither learned from nor measured"
+        )
+    if spec.decision.calibration == "none" and class_weights.are_set(options):
+        warnings.append(
+            "positives have weights, which raise scores: they are no probabilities, unless with --calibrate "
+            "sigmoid"
         )
     untrained = [samples.classes[c] for c in np.flatnonzero(~positives(samples.Y[rows]).any(axis=0))]
     if untrained:

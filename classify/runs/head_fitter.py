@@ -18,6 +18,7 @@ from encode_once.classify.data.labels import MULTI
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.standardise import choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
+from encode_once.classify.heads import class_weights
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.checks import check_scores
 from encode_once.classify.runs.model import Model, of_task
@@ -171,7 +172,8 @@ class HeadFitter:
     def _unfitted(self, train: RowIndex) -> tuple[Model, Matrix, dict[str, str]]:
         """The same with a head that has yet to be fitted."""
         X = self.X.fitted(train)
-        head = heads.make(self.head, **heads.with_shapes(self.head, self.options, X.shapes))
+        options = class_weights.in_order(self.options, self.classes)
+        head = heads.make(self.head, **heads.with_shapes(self.head, options, X.shapes))
         X_train, scales = RowView(X, train), {}
         mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         if not head.takes_raw:

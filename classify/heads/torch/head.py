@@ -16,6 +16,7 @@ from encode_once.classify.data.matrix import ColumnView, MatrixLike, column_orde
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import class_frequencies
+from encode_once.classify.heads.class_weights import CHOICES, NONE, OPTION, ClassWeights, weights_of
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.history import Epoch
 from encode_once.classify.heads.search_space import Range, Space
@@ -54,6 +55,8 @@ class TorchHead(Head, Estimator):
     stop_by: the score: "f1" (the mean of micro and macro F1), "micro", "macro", "samples", "mAP" or "loss".
     loss: by name, or a function of your own as my.py:loss.
     label_smoothing: how far labels are moved from 0 and 1 towards 1/2.
+    class_weights: how often positives count: "auto", as many times as there are negatives for each, up to
+        100; a list, or names of classes with weights; of others 1. Of the loss "bce".
 
     Losses and scores are those of the labels that are known.
     """
@@ -68,6 +71,7 @@ class TorchHead(Head, Estimator):
         "schedule": [*SCHEDULES],
         "stop_by": [*SCORES],
         "task": TASKS,
+        OPTION: CHOICES,
     }
     SPACE: ClassVar[Space] = {
         "learning_rate": Range(2e-4, 4e-3, log=True),
@@ -88,13 +92,14 @@ class TorchHead(Head, Estimator):
     stop_by: str = "f1"
     loss: str = "bce"
     label_smoothing: float = 0.0
+    class_weights: ClassWeights = NONE
     seed: int = 0
     device: str = "auto"
     progress: bool = True
     task: str = MULTI
 
     def check(self) -> None:
-        losses.check(self.loss, self.task)
+        losses.check(self.loss, self.task, self.class_weights)
 
     def fit(
         self,
@@ -113,6 +118,8 @@ class TorchHead(Head, Estimator):
             require_one_label(Y)
         self.size_ = np.array([X.shape[1], Y.shape[1]])
         classes = column_order(Y)
+        weights = weights_of(self.class_weights, Y)
+        self._positives = None if weights is None else weights[classes]  # in the networks' order
         columns = column_order(X, getattr(self, "shapes", None))
         X, Y, X_val, Y_val = _ordered(columns, classes, X, Y, X_val, Y_val)
         rows = with_validation(X, Y, X_val, Y_val, self.seed)
@@ -143,7 +150,9 @@ class TorchHead(Head, Estimator):
         """New networks, `members` of each learning rate, after training, and its history."""
         device = choose_device(self.device)
         has_unknown = is_partial(Y) or is_partial(Y_val)
-        loss = losses.make(self.loss, Y, self.label_smoothing, self.task, partial=has_unknown)
+        loss = losses.make(
+            self.loss, Y, self.label_smoothing, self.task, partial=has_unknown, positives=self._positives
+        )
         score = score_of(self.stop_by, self.task)
         lrs = np.repeat(learning_rates, self.members).tolist()
         with seeded(self.seed, device):

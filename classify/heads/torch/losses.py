@@ -18,12 +18,12 @@ from torch.nn.functional import (
 
 from encode_once.cache import own_code
 from encode_once.cache.errors import UsageError, brief, unknown_name
-from encode_once.classify.arrays import UNKNOWN, PartialLabels
+from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels
 from encode_once.classify.data.labels import MULTI, SINGLE
+from encode_once.classify.heads.class_weights import NONE, OPTION, ClassWeights, balanced
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
 
-MAX_WEIGHT = 100.0  # of a positive, so that a single row does not dominate a step
 FOCUS = 2.0  # γ of the focal loss
 FOCUS_POSITIVE, FOCUS_NEGATIVE, MARGIN = 1.0, 4.0, 0.05  # of the asymmetric loss
 
@@ -47,13 +47,6 @@ def asymmetric(logits: Tensor, Y: Tensor) -> Tensor:
     return -(of_positives + of_negatives).mean()
 
 
-def positive_weights(Y: PartialLabels) -> Tensor:
-    """The ratio of negatives to positives of each class, (c,): the weights of `bce+pos_weight`."""
-    positives = (Y == 1).sum(axis=0)
-    ratios = (Y == 0).sum(axis=0) / positives.clip(min=1)
-    return torch.tensor(ratios, dtype=torch.float32).clamp(max=MAX_WEIGHT)
-
-
 PLAIN: dict[str, Loss] = {
     "bce": binary_cross_entropy_with_logits,
     "soft-margin": multilabel_soft_margin_loss,
@@ -61,19 +54,26 @@ PLAIN: dict[str, Loss] = {
     "asymmetric": asymmetric,
 }
 USUAL = "bce"  # the default, which is the cross entropy of the softmax for --task single
-WEIGHTED = "bce+pos_weight"
+WEIGHTED = "bce+pos_weight"  # the same as "bce" with `class_weights` "auto"
 NAMES = (*PLAIN, WEIGHTED)
 GROUP = "encode_once.losses"
 
 
 def make(
-    name: str, Y: PartialLabels, smoothing: float = 0.0, task: str = MULTI, *, partial: bool = False
+    name: str,
+    Y: PartialLabels,
+    smoothing: float = 0.0,
+    task: str = MULTI,
+    *,
+    partial: bool = False,
+    positives: FloatArray | None = None,
 ) -> Loss:
     """The loss of that name for train labels Y (n, c). A smoothing s replaces 0 and 1 by s/2 and 1 - s/2.
 
     Of the task "single" it replaces them by s/c and 1 - s + s/c, which sum to 1.
 
     partial: whether labels may be unknown, which are -1; the loss is then the mean of the others.
+    positives: weights (c,) of the positives of each class, of the loss "bce".
 
     Raises:
         UsageError: the name is unknown, or the loss is not for this task; or labels may be unknown and the
@@ -87,7 +87,8 @@ def make(
     if task == SINGLE:
         single = cross_entropy if name == USUAL else find(name)
         return lambda logits, Y: single(logits, Y * (1 - smoothing) + smoothing / Y.shape[1])
-    weights = positive_weights(Y) if name == WEIGHTED else None
+    positives = balanced(Y) if name == WEIGHTED else positives
+    weights = None if positives is None else torch.tensor(positives, dtype=torch.float32)
     loss = find(name) if weights is None else lambda z, y: _weighted(z, y, weights)
     smoothed = loss if not smoothing else lambda z, y: loss(z, y * (1 - smoothing) + smoothing / 2)
     if not partial:
@@ -107,8 +108,10 @@ def make(
     return of_known
 
 
-def check(name: str, task: str) -> None:
+def check(name: str, task: str, class_weights: ClassWeights = NONE) -> None:
     """Raise for an unknown name, and for one of the losses of several labels if each row has one.
+
+    Class weights are of the loss "bce" of several labels.
 
     Raises:
         UsageError: see above.
@@ -118,6 +121,8 @@ def check(name: str, task: str) -> None:
             f"loss {name} is for any number of labels per row: leave it out, and --task single minimises the "
             "cross entropy of the softmax"
         )
+    if class_weights != NONE and (task == SINGLE or name != USUAL):
+        raise UsageError(f"{OPTION} are for loss {USUAL}, and not for --task single: leave them out")
     if name != WEIGHTED:
         find(name)
 
