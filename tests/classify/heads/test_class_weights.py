@@ -33,10 +33,10 @@ def test_weighted_logistic_regression_is_that_of_scikit_learn(seed, weights):
 def test_unknown_labels_have_no_weight():
     X, Y = problem(0, 120, 6)
     partial = np.where(np.arange(120)[:, None] % 3 == 0, -1, Y).astype(np.int8)
-    known = np.arange(120) % 3 != 0
+    labelled = np.arange(120) % 3 != 0
     settings = {"tolerance": 1e-6, "class_weights": [3, 1, 0.5], "device": "cpu"}
     head = Linear(Cs=[0.1], **settings).fit(X, partial, X, partial)
-    alone = Linear(Cs=[0.1], **settings).fit(X[known], Y[known], X[known], Y[known])
+    alone = Linear(Cs=[0.1], **settings).fit(X[labelled], Y[labelled], X[labelled], Y[labelled])
     np.testing.assert_allclose(head.predict_proba(X), alone.predict_proba(X), atol=2e-3)
 
 
