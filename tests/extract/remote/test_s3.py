@@ -11,12 +11,10 @@ import pytest
 from encode_once.cache import Store
 from encode_once.extract import encode
 from encode_once.extract.remote import files
-from tests.cache.remote.conftest import bucket, server
 from tests.conftest import files_of, write_data
 
 pytestmark = pytest.mark.slow
 
-__all__ = ["bucket", "server"]  # fixtures
 VIT = "timm:test_vit"
 FEATURE = f"{VIT}+random/pooled"
 N = 24
