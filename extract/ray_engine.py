@@ -418,7 +418,12 @@ class RayPass(EncodingPass):
         self._plan = replace(plan, jobs=tuple(decided))
 
     def _first_plan(self) -> PassPlan:
-        settings = self.settings
+        settings, store = self.settings, self.jobs[0].into
+        if store.mirror:
+            raise UsageError(
+                f"--engine ray writes into a folder that all nodes have, not into {store.location}: name a "
+                f"--store DIR, then add it by store merge DIR --store {store.location}"
+            )
         plans = [
             JobPlan(
                 job.encoder,
@@ -436,7 +441,7 @@ class RayPass(EncodingPass):
         return PassPlan(
             number=id(self),
             program=_program(),
-            store=Store(self.jobs[0].into.path.absolute()),
+            store=Store(store.path.absolute()),
             jobs=tuple(plans),
             settings=replace(settings, is_helper=True, max_failures=math.inf, progress=False),
             code=tuple(custom.source_of(name) for name in own.values()),

@@ -141,6 +141,7 @@ def test_a_wrong_setting_is_one_clear_line(tmp_path, monkeypatch, toml, message)
         ("extract", "images = 'train=/home'"),
         ("fit", 'run = "~/run"'),
         ("all", 'store = "/data/store"'),
+        ("all", 'store = "s3://bucket/store"'),
         ("fit", r"""set = ['prompts="\u002ftmp/x.json"']"""),
         ("sweep", r"""set = ['mlp.loss=["own\u002epy:Loss"]']"""),
         ("fit", 'run = "a=link/run"'),  # through a link with a separator in its name

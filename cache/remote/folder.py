@@ -91,7 +91,7 @@ def reaching(url: str) -> Iterator[None]:
 
 def _explained(url: str, error: Exception) -> str:
     """What happened and what to do, by the kinds of errors that s3fs and its libraries raise."""
-    name, reason = type(error).__name__, brief(error) or "no answer in time"
+    name, reason = type(error).__name__, brief(error).rstrip(".") or "no answer in time"
     if "Credential" in name or "Token" in name or "Profile" in name:
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
         return f"{url}: no credentials ({reason}): {remedy}"
@@ -99,7 +99,7 @@ def _explained(url: str, error: Exception) -> str:
         return f"{url}: access denied ({reason}): check the credentials and the bucket's policy"
     if "Connect" in name or "Timeout" in name or isinstance(error, TimeoutError | ConnectionError):
         return f"{url} cannot be reached ({reason}): check the network and AWS_ENDPOINT_URL, then try again"
-    return f"{url}: {reason}"
+    return f"{url}: the server failed ({reason})"
 
 
 class RemoteFolder:
