@@ -53,7 +53,14 @@ PYTHON_NOT_RUN = {
 }
 # Blocks of Python that import one of these are run where it is installed.
 OPTIONAL = ("duckdb", "faiss", "lance", "polars", "usearch")
-SLOW_PAGES = {"benchmarks.md", "experiments.md", "object-stores.md"}
+SLOW_PAGES = {
+    "benchmarks.md",
+    "deploy.md",
+    "experiments.md",
+    "object-stores.md",
+    "services.md",
+    "thresholds.md",
+}
 # Run under the marker `real`.
 SLOW = {
     r"^python cli\.py demo": "three minutes",

@@ -79,7 +79,7 @@ def test_a_run_says_what_it_is(objects):
     for name in ("run", "loaded run"):
         text = repr(objects[name])
         assert "linear on glove-50/mean, 300 classes; 600 eval rows of" in text
-        assert text.endswith("; thresholds maximise macro exactly>")
+        assert text.endswith("; thresholds maximise macro, exactly>")
     assert repr(objects["feature"]) == "<Feature glove-50/mean: 600 rows of 50 float16>"
     assert repr(objects["sequences"]).startswith("<Feature glove-50/tokens: 600 sequences of 50 float16")
     assert "scores=<600 × 300 float32>" in repr(objects["rows"])

@@ -1,7 +1,7 @@
 """A view from the command line to a run, and from the run to new pictures."""
 
 import json
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -129,7 +129,7 @@ def test_a_run_on_a_view_and_captions_encodes_no_other_view(tmp_path, monkeypatc
     assert Store("other").features() == sorted(features)
 
 
-def test_a_run_encodes_new_pictures_in_its_view(example):
+def test_a_run_encodes_new_pictures_in_its_view(example, monkeypatch, capsys):
     image = picture(77, (90, 60))
     image.save(example / "new.png")
     predictor = Predictor("run")
@@ -138,9 +138,9 @@ def test_a_run_encodes_new_pictures_in_its_view(example):
     assert predictor.run.record.requested == [NAME]
     assert [*predictor.run.record.encoders] == ["efficientnet-lite0"]  # the weights are those of all views
     invoke("export", "run", "--folder", "out", "--with-encoder")
-    script = [sys.executable, "out/predict.py", "--json", "new.png"]
-    output = subprocess.run(script, capture_output=True, text=True, check=True).stdout
-    scores = json.loads(output)["scores"]
+    monkeypatch.setattr(sys, "argv", ["predict.py", "--json", "new.png"])
+    runpy.run_path("out/predict.py", run_name="__main__")
+    scores = json.loads(capsys.readouterr().out)["scores"]
     np.testing.assert_allclose(predictor([image]).scores[0], [*scores.values()], atol=1e-4)
 
 

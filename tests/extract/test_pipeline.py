@@ -262,17 +262,17 @@ def test_the_default_precision_is_that_of_the_stored_rows(folder, tmp_path):
 def test_rows_keep_the_way_in_which_their_precision_is_computed(folder, tmp_path, monkeypatch):
     root, store = folder(2), Store(tmp_path / "store")
     monkeypatch.setattr(precision, "least_cosine", lambda _, lowered, *rest: 0.99 if lowered.is_cast else 1.0)
-    options = {"weights": {ARCH: "random"}, "precision": "bfloat16"}
-    encode(root, [ARCH], store, **options)
-    specs = [store.feature(name).spec for name in store.features()]
-    assert [spec["precision"] for spec in specs] == ["bfloat16", "bfloat16"]  # autocast
+    tiny, name = "timm:test_vit", "timm:test_vit+random/pooled"
+    options = {"weights": {tiny: "random"}, "precision": "bfloat16"}
+    encode(root, [tiny], store, **options)
+    assert store.feature(name).spec["precision"] == "bfloat16"  # autocast
     picture(50).save(root / "data" / "0.png")
-    report = encode(root, [ARCH], store, **options, min_cosine=0.9)  # which the weights reach, too
-    assert counts(report, f"{TRIAL}/image") == (1, 1, 0)
-    assert store.feature(f"{TRIAL}/image").record.provenance["backend"] == "torch, autocast to bfloat16"
+    report = encode(root, [tiny], store, **options, min_cosine=0.9)  # which the weights reach, too
+    assert counts(report, name) == (1, 1, 0)
+    assert store.feature(name).record.provenance["backend"] == "torch, autocast to bfloat16"
     other = Store(tmp_path / "other")
-    encode(root, [ARCH], other, **options, min_cosine=0.9)
-    feature = other.feature(f"{TRIAL}/image")
+    encode(root, [tiny], other, **options, min_cosine=0.9)
+    feature = other.feature(name)
     assert feature.spec["precision"] == "bfloat16 weights"
     assert feature.key != store.feature(feature.name).key
 

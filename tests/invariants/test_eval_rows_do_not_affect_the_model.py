@@ -78,7 +78,7 @@ def test_changes_to_the_eval_rows_leave_everything_learned_bit_identical(data, t
     evaluated = np.arange(120, 160) if split == "tail:40" else np.arange(0, 160, 4)
     whole = fitted(data, tmp_path / "whole", head, split)
     before = learned(whole)
-    kinds = KINDS if head == "linear" else ["all"]
+    kinds = KINDS if (head, split) == ("linear", "part") else ["all"]
     for kind in kinds:
         run = fitted(changed(data, evaluated, kind), tmp_path / kind, head, split)
         after = learned(run)
@@ -106,11 +106,12 @@ def test_changes_to_the_train_rows_are_noticed(data, tmp_path, kind, affected):
     ],
 )
 def test_a_folds_model_has_not_seen_the_fold(data, tmp_path, head, kind):
-    whole = fitted(data, tmp_path / "whole", head, "kfold:3")
-    for fold in range(3):
+    folds = 3 if head == "gbm" else 2  # trees split no fewer rows than those of two of three folds
+    whole = fitted(data, tmp_path / "whole", head, f"kfold:{folds}")
+    for fold in range(folds):
         rows = np.flatnonzero(whole.eval.folds == fold)
         replaced, others = rows[::2], rows[1::2]
-        run = fitted(changed(data, replaced, kind), tmp_path / f"{fold}", head, "kfold:3")
+        run = fitted(changed(data, replaced, kind), tmp_path / f"{fold}", head, f"kfold:{folds}")
         np.testing.assert_array_equal(run.eval.folds, whole.eval.folds)
         np.testing.assert_array_equal(run.eval.scores[others], whole.eval.scores[others])
         assert not np.array_equal(run.eval.scores[replaced], whole.eval.scores[replaced])

@@ -101,12 +101,12 @@ def test_rows_without_images_alarm(fitted, filled):
 
 @pytest.mark.parametrize("alpha", [0.1, 0.5])
 def test_the_false_alarm_rate_is_at_most_the_stated_one(fitted, filled, alpha):
-    """Eval rows and new rows are drawn from one pool, for each of 200 trials."""
+    """Eval rows and new rows are drawn from one pool, for each of 100 trials."""
     pool = new_rows(fitted, filled(3000, seed=1, name="pool"))
     assert pool.truth is not None
     scores, rng, count = pool.probabilities.astype(np.float32), np.random.default_rng(0), 0
     fitted.decision = replace(fitted.decision, calibration=None)
-    for _ in range(200):
+    for _ in range(100):
         before, now = np.split(rng.permutation(3000)[:220], [120])
         ids = [pool.ids[row] for row in before]
         rows = ScoredRows(ids, scores[before], pool.truth[before], keys=pool.keys[before])
@@ -115,7 +115,7 @@ def test_the_false_alarm_rate_is_at_most_the_stated_one(fitted, filled, alpha):
             pool.missing[now],
         )  # fmt: skip
         count += bool(monitor(replace(fitted, eval=rows), new, alpha)["alarms"])
-    assert count <= binom.ppf(0.999, 200, alpha)
+    assert count <= binom.ppf(0.999, 100, alpha)
     assert count > 0
 
 
