@@ -1,6 +1,7 @@
 """`bench scale`: the parts of all rooms in one prediction, and whether it holds."""
 
 import json
+import re
 from statistics import median
 
 import pytest
@@ -10,6 +11,7 @@ from encode_once.classify.bench import race
 from encode_once.extract import encode
 from encode_once.extract.bench import row_cost
 from encode_once.extract.bench.row_cost import EncodingCost, TableCost
+from tests.doc_pages import ROOT
 
 ROWS = 3600
 STORE = {"write": 0.0, "seal": 0.0, "merge": 0.1, "commit": 0.0, "vector_bytes": 84.0}
@@ -72,3 +74,10 @@ def test_9000_rows_take_what_1000_rows_predict(shared, run, tmp_path):
     print(f"predicted {predicted['storage_bytes'] / 1e6:.1f} MB, has {size / 1e6:.1f} MB")
     assert predicted_seconds == pytest.approx(median(seconds), rel=0.2)
     assert predicted["storage_bytes"] == pytest.approx(size, rel=0.2)
+
+
+def test_the_tests_that_the_page_names_exist():
+    page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    named = {*re.findall(r"`([\w/]+\.py)`", page)}
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / "tests" / name).exists()] == []
