@@ -236,9 +236,7 @@ class ActorPool:
         self._actors: dict[Worker, Any] = {}  # by number
         self._started = 0
         self._joining: set[Worker] = set()
-        self._calls: dict[
-            Any, tuple[Worker, InputBlock | None]
-        ] = {}  # a block, or None of an actor that joins
+        self._calls: dict[Any, tuple[Worker, InputBlock | None]] = {}  # None: of an actor that joins
         self.names: dict[Worker, dict[str, str]] = {}  # feature → the actor's name as a writer
         self.plan: PassPlan | None = None
 

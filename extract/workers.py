@@ -149,9 +149,8 @@ class Job(TowerRunner):
             if name in stored:
                 feature = self.into.feature(name)
                 feature.recover()
-                if feature.has_rows or feature.key == spec_key(
-                    spec
-                ):  # else it may be declared with this spec
+                is_same = feature.key == spec_key(spec)
+                if feature.has_rows or is_same:  # else it may be declared with this spec
                     feature.check(spec)
                     self._features[output] = feature
 

@@ -1,6 +1,7 @@
 """Which engine encodes, what it reserves, and what it says where it cannot; without a cluster."""
 
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -32,6 +33,44 @@ class FakeRay:
 
     def nodes(self):
         return [{"Alive": alive, "Resources": resources} for alive, resources in self._nodes]
+
+
+class FakeCluster:
+    """A cluster with free resources, in which actors start and never join."""
+
+    def __init__(self, **free):
+        self.free, self.reserved = free, []
+
+    def available_resources(self):
+        return self.free
+
+    def remote(self, **options):
+        self.reserved.append((options["num_cpus"], options["num_gpus"]))
+        return lambda actor: MagicMock()
+
+
+@pytest.mark.parametrize(
+    ("free", "needs", "most", "useful", "expected"),
+    [
+        ({"CPU": 17.0}, {"CPU": 4, "GPU": 0}, None, 100, [4, 4]),
+        ({"CPU": 17.0}, {"CPU": 4, "GPU": 0}, None, 3, [3, 3]),  # no more than have something to do
+        ({"CPU": 64.0, "GPU": 3.0}, {"CPU": 8, "GPU": 1}, None, 100, [3, 3]),
+        ({"CPU": 64.0}, {"CPU": 8, "GPU": 1}, None, 100, [0, 0]),
+        ({}, {"CPU": 8, "GPU": 1}, 5, 100, [5, 5]),  # an autoscaler sees what is missing
+    ],
+)
+def test_actors_start_where_there_is_room(free, needs, most, useful, expected):
+    cluster = FakeCluster(**free)
+    pool = ray_engine.ActorPool(cluster, most, needs)
+    started = []
+    for _ in range(2):  # the second time, the first actors are still joining
+        pool.grow(useful)
+        started.append(len(cluster.reserved))
+    assert started == expected
+    assert {*cluster.reserved} <= {(needs["CPU"], needs["GPU"])}
+    cluster.free = {"CPU": 1000.0, "GPU": 1000.0}  # nodes join
+    pool.grow(useful)
+    assert len(cluster.reserved) == (most or min(useful, 1000 // max(needs["CPU"], needs["GPU"])))
 
 
 CPUS = [(True, {"CPU": 64.0}), (True, {"CPU": 3.0}), (True, {}), (False, {"CPU": 1.0})]
