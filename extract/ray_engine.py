@@ -575,11 +575,6 @@ class RayEngine:
 
     def start(self, tables: Sequence[Table], jobs: Sequence[Job], settings: EncodeSettings) -> RayPass:
         """A pass over the tables, after the actors of a driver that was killed have ended."""
-        if jobs[0].into.mirror:
-            raise UsageError(
-                f"--engine ray needs a store in a folder that all nodes see, not {jobs[0].into.location}: "
-                "use one, or --shard on each machine"
-            )
         if self._pool is None:
             needs = {"CPU": settings.workers, "GPU": int(self._on_gpus)}
             self._pool = ActorPool(self._ray, self._most, needs)

@@ -1,15 +1,25 @@
 """Which engine encodes, what it reserves, and what it says where it cannot; without a cluster."""
 
+import pickle
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from encode_once.cache import DataError, UsageError
+from encode_once.cache import DataError, Store, UsageError
 from encode_once.extract import encode, ray_engine
 from encode_once.extract.encoders.base import cut_remarks, summed_remarks
 from encode_once.extract.engines import LocalEngine, engine_named
 from encode_once.extract.ray_engine import RayEngine
+from encode_once.extract.remote import files
+from tests.conftest import vectors_file
+from tests.extract.remote.test_files import site  # noqa: F401 — a fixture
+from tests.test_captions import CAPTIONER, CAPTIONS
 
 
 def test_a_missing_library_is_named_with_the_command_that_installs_it(folder, monkeypatch, run):
@@ -33,6 +43,100 @@ class FakeRay:
 
     def nodes(self):
         return [{"Alive": alive, "Resources": resources} for alive, resources in self._nodes]
+
+
+class InProcess:
+    """A stand-in for Ray whose actors run in this process; all that they are sent or return is pickled."""
+
+    class exceptions:  # noqa: N801
+        RayError = RayTaskError = LookupError
+
+    def __init__(self, cores=2):
+        self.cores, self.actors, self.sessions = cores, [], {}
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": float(self.cores)}}]
+
+    def available_resources(self):
+        return {"CPU": float(self.cores - len(self.actors))}
+
+    def remote(self, **options):
+        def make(kind):
+            actor = kind()
+            self.actors.append(actor)
+            calls = {
+                name: SimpleNamespace(remote=partial(self._call, getattr(actor, name)))
+                for name in ("decide", "join", "encode", "leave")
+            }
+            return SimpleNamespace(**calls)
+
+        return lambda kind: SimpleNamespace(remote=lambda: make(kind))
+
+    def _call(self, method, *args):
+        sessions = self.sessions.setdefault(id(method.__self__), [])  # of URLs: an actor has its own
+        driver, files._sessions[:] = [*files._sessions], sessions
+        try:
+            return pickle.dumps(method(*pickle.loads(pickle.dumps(args)))), object()  # no two are equal
+        finally:
+            sessions[:], files._sessions[:] = files._sessions, driver
+
+    def get(self, call):
+        return pickle.loads(call[0])
+
+    def wait(self, calls, num_returns, timeout):
+        return calls[:num_returns], calls[num_returns:]
+
+    def kill(self, actor):
+        pass
+
+
+def test_actors_store_what_the_local_engine_stores(folder, tmp_path, monkeypatch, site):  # noqa: F811
+    """Both passes of a captioner, an encoder of one's own, images at URLs, failures and remarks."""
+    ray = InProcess()
+    monkeypatch.setattr(ray_engine, "_connect", lambda: (ray, False))
+    monkeypatch.chdir(tmp_path)
+    Path("captioner.py").write_text(CAPTIONER)
+    root = folder(30)
+    (root / "data" / "5.png").write_bytes(b"no image")
+    url = site.put("/7.png", (root / "data" / "7.png").read_bytes(), ETag="a")
+    (root / "data" / "7.png").unlink()
+    rows = pd.read_csv(root / "train.csv")
+    rows["ImageID"] = rows["ImageID"].replace("7.png", url)
+    rows.loc[3, "Caption"] = "dog " * 10_000
+    rows.to_csv(root / "train.csv", index=False)
+    reports = {}
+    for engine in ("local", "ray"):
+        reports[engine] = encode(
+            root,
+            ["glove-100"],
+            engine,
+            captions=["table", CAPTIONS],
+            engine=engine,
+            workers=1,
+            batch_size=3,
+            allow_urls=[site.url],
+            weights={"glove-100": str(vectors_file(tmp_path / "vectors.txt"))},
+            progress=False,
+        )
+    assert len(ray.actors) == 2
+    local, distributed = reports.values()
+    assert local.failures == distributed.failures
+    assert local.features == distributed.features
+    assert local.failures == distributed.failures
+    assert local.warnings == distributed.warnings
+    assert [failure.reason for failure in local.failures].count("not-an-image") >= 1
+    assert any("1 caption is longer" in line for line in local.warnings)
+    assert local.features[f"{CAPTIONS}/text"].encoded == 29
+    for name in Store("local").features():
+        first, second = Store("local").feature(name), Store("ray").feature(name)
+        assert first.key == second.key
+        if first.ragged:
+            for ours, theirs in zip(
+                first.read_ragged(first.keys), second.read_ragged(first.keys), strict=True
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+        else:
+            np.testing.assert_array_equal(first.read(first.keys), second.read(first.keys))
 
 
 class FakeCluster:
@@ -111,12 +215,11 @@ def test_what_no_node_has_is_refused(monkeypatch, device, workers, message):
 
 
 def test_an_address_where_no_cluster_answers_is_named(monkeypatch):
-    import ray
-
     def init(**options):
         raise ConnectionError("Could not find any running Ray instance.")
 
-    monkeypatch.setattr(ray, "init", init)
+    ray = SimpleNamespace(init=init, is_initialized=lambda: False)
+    monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     with pytest.raises(DataError, match=r"no Ray cluster answers at RAY_ADDRESS=10\.0\.0\.1:6379 .Could not"):
         RayEngine(None)
