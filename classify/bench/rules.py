@@ -28,6 +28,7 @@ RULES: dict[str, Callable[[str], DecisionSpec]] = {
     "shrunk thresholds": DecisionSpec,
     "0.5, at least 1 label": lambda average: DecisionSpec("none", at_least=1),
     "shrunk thresholds, at least 1": lambda average: DecisionSpec(average, at_least=1),
+    "expected-mean": lambda average: DecisionSpec(decide="expected-mean"),
     "expected-f1": lambda average: DecisionSpec(decide="expected-f1"),
     "expected-f1, isotonic": lambda average: DecisionSpec(decide="expected-f1", calibrate="isotonic"),
     "expected-f1, none": lambda average: DecisionSpec(decide="expected-f1", calibrate="none"),
