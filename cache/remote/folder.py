@@ -65,9 +65,9 @@ def timeout() -> float:
     return TIMEOUT[1]
 
 
-def _upload_seconds(file: Path) -> float:
-    """The limit of sending a file: botocore has none for a server that hangs and takes no more bytes."""
-    return timeout() * (ATTEMPTS + file.stat().st_size / BYTES_IN_TIME)
+def _limit(system: Any, nbytes: int) -> dict[str, float]:
+    """The time limit of sending so many bytes: botocore has none while a server that hangs takes none."""
+    return {"timeout": timeout() * (ATTEMPTS + nbytes / BYTES_IN_TIME)} if system.async_impl else {}
 
 
 @contextmanager
@@ -178,20 +178,19 @@ class RemoteFolder:
     def write(self, name: str, content: bytes) -> None:
         """Write a file; it replaces another one of that name."""
         with self._at(name) as (system, path):
-            system.pipe_file(path, content)
+            system.pipe_file(path, content, **_limit(system, len(content)))
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a file unless there is one of that name; whether this call has created it."""
         with suppress(FileExistsError), self._at(name) as (system, path):
-            system.pipe_file(path, content, mode="create")
+            system.pipe_file(path, content, mode="create", **_limit(system, len(content)))
             return True
         return False
 
     def upload(self, name: str, file: Path) -> bool:
         """The same with the content of a local file, of any size."""
         with suppress(FileExistsError), self._at(name) as (system, path):
-            limits = {"timeout": _upload_seconds(file)} if system.async_impl else {}
-            system.put_file(str(file), path, mode="create", **limits)
+            system.put_file(str(file), path, mode="create", **_limit(system, file.stat().st_size))
             return True
         return False
 

@@ -1,6 +1,8 @@
 """A folder at a URL: the requests that a store makes, and errors of one line."""
 
 import pickle
+import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -92,3 +94,28 @@ def test_urls_are_told_from_paths():
     assert local_path("a%20b") == Path("a%20b")
     with pytest.raises(UsageError, match=r"http://x: http:// is not read; use s3://"):
         is_url("http://x")
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_given_up_in_time(s3_server, monkeypatch, tmp_path):
+    content = tmp_path / "part"
+    content.write_bytes(bytes(10**7))
+    with socket.socket() as hangs:
+        hangs.bind(("127.0.0.1", 0))
+        hangs.listen()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{hangs.getsockname()[1]}")
+        monkeypatch.setenv("ENCODE_ONCE_REMOTE_TIMEOUT", "0.5")
+        fsspec.filesystem("s3").clear_instance_cache()
+        folder = RemoteFolder("s3://bucket")
+        for request in (
+            folder.list,
+            lambda: folder.read("x"),
+            lambda: folder.write("x", b"x"),
+            lambda: folder.create("x", b"x"),
+            lambda: folder.upload("x", content),
+        ):
+            started = time.monotonic()
+            with pytest.raises(RemoteError, match="cannot be reached"):
+                request()
+            assert time.monotonic() - started < 30
+    fsspec.filesystem("s3").clear_instance_cache()
