@@ -28,8 +28,8 @@ from encode_once.classify.heads.torch.training import OPTIMISERS, SCHEDULES
 DETECTORS = ("frcnn", "retinanet", "fcos", "ssd", "onnx:")
 SYSTEMS = """tfidf-linear glove-bilstm cnn-linear frcnn-linear frcnn-bilstm-concat frcnn-bilstm-bilinear
     resnext-bigru clip-mlp clip-knn clip-forest clip-image clip-text clip-captions mutan resnet-bilstm
-    vgg-bilstm yolo-labels cnn-rnn resnet-bert vit-bert deit-bert swin-bert ours ours-text
-    ours-contaminated""".split()
+    vgg-bilstm yolo-labels cnn-rnn resnet-bert vit-bert deit-bert swin-bert ours ours-fast
+    ours-text ours-contaminated""".split()
 
 
 def a_recipe(variant="", **other):
