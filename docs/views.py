@@ -1,9 +1,9 @@
 """Writes a table of what views are worth, docs/results/views-heads.json or views.json. After these commands:
 
-    python cli.py extract --data coco19-9k --encoder efficientnet-lite0/regions,minilm --view crop,whole-320
-    python cli.py experiment run docs/views-heads.toml --folder runs/views
-    python docs/views.py views-heads runs/views --rows 9,000 --machine "2 cores" --commit 0123abc
-    python docs/tables.py
+python cli.py extract --data coco19-9k --encoder efficientnet-lite0/regions,minilm --view crop,whole-320
+python cli.py experiment run docs/views-heads.toml --folder runs/views
+python docs/views.py views-heads runs/views --rows 9,000 --machine "2 cores" --commit 0123abc
+python docs/tables.py
 """
 
 import argparse
