@@ -100,6 +100,7 @@ def stat(container: str) -> Stat:
 
 
 def _read_url(url: str) -> bytes:
+    check_size(files.stat(url)[0], IMAGE_MB, url)
     content = files.read_whole(url, limit_mb(IMAGE_MB) << 20)
     check_size(len(content), IMAGE_MB, url)
     return content

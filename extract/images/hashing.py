@@ -60,7 +60,7 @@ def add_keys(
     table.more_caption_keys = [text_keys(texts) for texts in table.more_captions]
     image_keys: Keys = new_array((len(table), KEY_BYTES), np.uint8)
     unreadable: dict[str, InputError] = {}
-    if any(map(is_remote, table.images)):
+    if files.allows_any() and any(map(is_remote, table.images)):
         workers = max(workers, files.READERS)  # which wait for answers
     with ThreadPoolExecutor(workers) as pool:
         for rows in blocks(len(table)):

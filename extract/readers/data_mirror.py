@@ -109,12 +109,11 @@ class DataMirror:
             if len(names) == 1 and files.is_folder(names[0]):
                 return self._whole(names[0])
             path = self.folder(parent(names[0]))
-            for name in names:
-                self._copy(name, path / posixpath.basename(name).partition("?")[0])
+            self._copy_all([(name, path / _file_name(name)) for name in names])
         except InputError as error:
             kind = MissingDataError if error.reason == "missing" else DataError
             raise kind(f"{url}: {error}; --data names the data") from error
-        return path if len(names) > 1 else path / posixpath.basename(names[0]).partition("?")[0]
+        return path if len(names) > 1 else path / _file_name(names[0])
 
     def _whole(self, url: str) -> Path:
         """All files below a URL."""
@@ -138,9 +137,7 @@ class DataMirror:
                 continue
             if not is_image_name(name):
                 copied.append((joined(url, name), path))
-        with ThreadPoolExecutor(files.READERS) as pool:
-            for _ in pool.map(lambda pair: self._copy(*pair), copied):
-                pass
+        self._copy_all(copied)
         if left_out:
             self.unused.append(
                 f"{url}: names that no file can have: {len(left_out)} (such as {brief(repr(left_out[0]))})"
@@ -180,6 +177,11 @@ class DataMirror:
 
     # ---------------------------------------------------------------------------------- copies of files
 
+    def _copy_all(self, pairs: Sequence[tuple[str, Path]]) -> None:
+        with ThreadPoolExecutor(files.READERS) as pool:
+            for _ in pool.map(lambda pair: self._copy(*pair), pairs):
+                pass
+
     def _copy(self, url: str, path: Path) -> None:
         """Copy what describes the data in a file; others become empty files of their name.
 
@@ -210,6 +212,11 @@ class DataMirror:
             )
         else:
             path.touch()
+
+
+def _file_name(url: str) -> str:
+    """The name of a file without the query of a web server's."""
+    return posixpath.basename(url).partition("?")[0]
 
 
 def _is_file(url: str) -> bool:

@@ -86,6 +86,11 @@ def allowing(prefixes: Collection[UrlPrefix]) -> Iterator[None]:
             _sessions.clear()
 
 
+def allows_any() -> bool:
+    """Whether any URL may be read now."""
+    return any(session.prefixes for session in _sessions)
+
+
 def is_allowed(url: str) -> bool:
     """Whether a URL may be read now."""
     return any(prefix.has(url) for session in _sessions for prefix in session.prefixes)

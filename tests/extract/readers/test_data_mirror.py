@@ -238,8 +238,9 @@ def test_only_urls_that_the_user_names_are_fetched(tmp_path, bucket):
     at_url = bucket(table, "x/tables")
     assert sum(map(bool, readers.read(f"{at_url}/photos.csv")[0]["photos"].images)) == 0, "in another folder"
     assert sum(map(bool, readers.read(f"{bucket(table)}/photos.csv")[0]["photos"].images)) == 1
-    with pytest.raises(InputError, match="not allowed"):
-        hashing.read_file(images[0])
+    for others in ([], readers.allowed_urls(f"{URL}/elsewhere", None)):
+        with files.allowing(others), pytest.raises(InputError, match="not allowed"):
+            hashing.read_file(images[0])
     assert thumbnail(images[0], content_key(SAMPLES["train"][0].content)) is None, "in a page"
 
 
