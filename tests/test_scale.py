@@ -2,13 +2,14 @@
 
 import json
 import re
-from statistics import median
+import time
+from types import SimpleNamespace
 
 import pytest
 
-from encode_once.cache.bench import store_cost
+from encode_once.cache.bench import stopwatch, store_cost
 from encode_once.classify.bench import race
-from encode_once.extract import encode
+from encode_once.extract import pipeline
 from encode_once.extract.bench import row_cost
 from encode_once.extract.bench.row_cost import EncodingCost, TableCost
 from tests.doc_pages import ROOT
@@ -58,21 +59,24 @@ def test_bench_scale_finds_the_machines_for_some_hours(run, measured):
 
 
 @pytest.mark.scale
-def test_9000_rows_take_what_1000_rows_predict(shared, run, tmp_path):
-    """Within 20 %: an extraction of 9,000 photographs, and the size of its store."""
+def test_9000_rows_take_what_1000_rows_predict(shared, run, tmp_path, monkeypatch):
+    """Within 20 %: an extraction of 9,000 photographs, and the size of its store.
+
+    Seconds are those of the processor, which other programs hardly change.
+    """
+    for module in (stopwatch, pipeline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=time.process_time))
     data = str(shared / "coco19-9k")
     words = ("--data", data, "--folder", tmp_path, "--rows", 9000, "--machines", 1, "--json")
     (predicted,) = json.loads(run("bench", "scale", *words).stdout)["predictions"]
     predicted_seconds = 3600 * predicted["store_hours"]
-    seconds = []
-    for number in range(3):
-        report = encode(data, ["efficientnet-lite0"], tmp_path / str(number), progress=False)
-        assert report.features["efficientnet-lite0/pooled"].encoded > 8900
-        seconds.append(report.seconds - report.loading)
-    size = sum(path.stat().st_size for path in (tmp_path / "0").rglob("*.h5"))
-    print(f"predicted {predicted_seconds:.1f} s, took {', '.join(map('{:.1f}'.format, seconds))} s")
-    print(f"predicted {predicted['storage_bytes'] / 1e6:.1f} MB, has {size / 1e6:.1f} MB")
-    assert predicted_seconds == pytest.approx(median(seconds), rel=0.2)
+    report = pipeline.encode(data, ["efficientnet-lite0"], tmp_path / "store", progress=False)
+    assert report.features["efficientnet-lite0/pooled"].encoded > 8900
+    seconds = report.seconds - report.loading
+    size = sum(path.stat().st_size for path in (tmp_path / "store").rglob("*.h5"))
+    print(f"predicted {predicted_seconds:.1f} s and {predicted['storage_bytes'] / 1e6:.1f} MB")
+    print(f"took {seconds:.1f} s and {size / 1e6:.1f} MB")
+    assert predicted_seconds == pytest.approx(seconds, rel=0.2)
     assert predicted["storage_bytes"] == pytest.approx(size, rel=0.2)
 
 
