@@ -86,7 +86,7 @@ class Forecast:
         gets: requests to an object store for images, if each is an object.
         puts: requests to an object store for parts, if the store is there, and to renew claims.
         working_bytes: of the table and all keys in a process: in memory, or of many rows in temporary files.
-        bottleneck: the larger of these two, if they do not fit into memory; else the part of the most hours.
+        bottleneck: the part of the most hours; and the larger of these two, if they do not fit into memory.
         useful_machines: the least number of machines of which each spends no more time on the parts that they
             divide than on the others: more of them hardly help. `MOST_MACHINES` may stand for more.
     """
@@ -194,9 +194,8 @@ def _useful_machines(cost: RowCost, fleet: Fleet) -> int:
 
 def _bottleneck(cost: RowCost, rows: int, hours: Mapping[str, float], memory: float) -> str:
     needed = {"table": rows * cost.table_memory, "index of keys": rows * cost.index_memory}
-    if sum(needed.values()) > memory:
-        return f"memory: {max(needed, key=needed.__getitem__)} in temporary files"
-    return PARTS[max(hours, key=hours.__getitem__)]
+    beyond = f"; {max(needed, key=needed.__getitem__)} beyond memory" if sum(needed.values()) > memory else ""
+    return PARTS[max(hours, key=hours.__getitem__)] + beyond
 
 
 def assumptions(fleet: Fleet) -> list[str]:

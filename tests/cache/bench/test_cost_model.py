@@ -92,12 +92,12 @@ def test_the_bottleneck_is_the_part_of_the_most_hours(part, name):
     assert predict(replace(NOTHING, **{part: 1.0}), 10, Fleet(2)).bottleneck == name
 
 
-def test_what_does_not_fit_into_memory_is_the_first_bottleneck():
+def test_what_does_not_fit_into_memory_is_named_beside_the_bottleneck():
     cost = replace(COST, table_memory=300, index_memory=60)
     assert predict(cost, 100, Fleet(memory=36_000)).bottleneck == "networks"
-    assert predict(cost, 100, Fleet(memory=35_999)).bottleneck == "memory: table in temporary files"
+    assert predict(cost, 100, Fleet(memory=35_999)).bottleneck == "networks; table beyond memory"
     cost = replace(COST, table_memory=0, index_memory=60)
-    assert predict(cost, 100, Fleet(memory=5_999)).bottleneck == "memory: index of keys in temporary files"
+    assert predict(cost, 100, Fleet(memory=5_999)).bottleneck == "networks; index of keys beyond memory"
 
 
 @pytest.mark.parametrize("shared", [False, True])
