@@ -56,7 +56,7 @@ from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
-from encode_once.classify.options import ignore_option, results_option
+from encode_once.classify.options import HeadSetting, by_head, ignore_option, results_option
 from encode_once.classify.systems import commands as systems
 from encode_once.deploy import commands as deploy
 from encode_once.extract import commands as extract
@@ -784,22 +784,47 @@ def bench_scale(
 
 @bench.command("memory")
 @click.option("--rows", multiple=True, type=int, default=[10_000, 200_000], show_default=True)
+@click.option(
+    "--dim", default=256, show_default=True, type=click.IntRange(1), help="Columns of the rows to fit."
+)
 @click.option("--head", "names", multiple=True, default=["mlp", "linear"], show_default=True)
+@click.option("--set", "head_settings", multiple=True, type=HeadSetting(), metavar="HEAD.OPTION=VALUE",
+              help="Option of a head. [default: those of a quick fit]")  # fmt: skip
+@click.option("--limit", type=click.FloatRange(0, min_open=True), metavar="GIB",
+              help="Private memory of a fit, imports included; it fails if it needs more.")  # fmt: skip
+@click.option("--streamed", is_flag=True, help="Do not hold the rows in memory, however few.")
+@click.option("--only-fit", is_flag=True, help="Do not measure extract.")
 @json_option
-def bench_memory(rows: Sequence[int], names: Sequence[str], as_json: bool) -> None:
+def bench_memory(
+    rows: Sequence[int],
+    dim: int,
+    names: Sequence[str],
+    head_settings: Sequence[tuple[str, str, Any]],
+    limit: float | None,
+    streamed: bool,
+    only_fit: bool,
+    as_json: bool,
+) -> None:
     """Measure the peak memory of extract and fit, for few rows and for many.
 
     \b
-    Example:
+    Examples:
       encode-once bench memory
+      encode-once bench memory --only-fit --rows 2000000 --dim 768 --limit 4
     """
     from encode_once.cache.text_table import table_text
     from encode_once.classify.bench.race import memory as of_fit
     from encode_once.extract.bench.unchanged import memory as of_extract
 
-    results = [of_extract(count) for count in rows]
-    results += [of_fit(name, count) for name in names for count in rows]
-    print_result(results, as_json, lambda: table_text(results))
+    options, private = by_head(head_settings), None if limit is None else round(limit * 2**30)
+    extracted = [] if only_fit else [of_extract(count) for count in rows]
+    fitted = []
+    for name in names:
+        for count in rows:
+            fitted.append(of_fit(name, count, dim, options.get(name), private, streamed=streamed))
+            say(f"{name}, {count:,} rows: {fitted[-1]['seconds']:.1f} s")
+    tables = [table for table in (extracted, fitted) if table]
+    print_result([*extracted, *fitted], as_json, lambda: "\n\n".join(map(table_text, tables)))
 
 
 settings.name_variables(main)

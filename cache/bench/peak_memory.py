@@ -9,7 +9,7 @@ from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 Result = TypeVar("Result")
 INTERVAL = 0.005  # seconds between two readings
@@ -17,7 +17,11 @@ PATIENCE = 20  # limit by the clock, in units of that of processor seconds, of w
 
 
 def with_peak_memory(
-    work: Callable[..., Result], *args: Any, limit: float | None = None, **options: Any
+    work: Callable[..., Result],
+    *args: Any,
+    limit: float | None = None,
+    memory: int | None = None,
+    **options: Any,
 ) -> tuple[Result, int]:
     """What `work` returns when run in a new process, and the bytes by which that process grew at its peak.
 
@@ -27,6 +31,8 @@ def with_peak_memory(
     Args:
         limit: processor seconds, rounded up, with the start of the process, after which it is killed. A busy
             machine makes no difference. By the clock, it may take `PATIENCE` times as long.
+        memory: bytes of private memory (RLIMIT_DATA) beyond which the system gives the process none, imports
+            included; it then raises. Pages of mapped files do not count.
 
     Raises:
         TimeoutError: it was killed.
@@ -34,7 +40,7 @@ def with_peak_memory(
     """
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_send, args=(sender, limit, work, args, options))
+    process = context.Process(target=_send, args=(sender, (limit, memory), work, args, options))
     patience = None if limit is None else PATIENCE * limit
     process.start()
     sender.close()
@@ -57,9 +63,18 @@ def with_peak_memory(
     return result
 
 
-def _send(sender: Connection, limit: float | None, work: Callable[..., Any], args: Any, options: Any) -> None:
-    if limit is not None:
-        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), resource.RLIM_INFINITY))
+def _send(
+    sender: Connection,
+    limits: tuple[float | None, int | None],
+    work: Callable[..., Any],
+    args: Any,
+    options: Any,
+) -> None:
+    seconds, memory = limits
+    if seconds is not None:
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
+    if memory is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     try:
         sender.send(peak_memory_of(lambda: work(*args, **options)))
     except Exception as error:  # raised again by the process that asked for the work
@@ -68,13 +83,27 @@ def _send(sender: Connection, limit: float | None, work: Callable[..., Any], arg
 
 def peak_memory_of(work: Callable[[], Result]) -> tuple[Result, int]:
     """What `work` returns, and the bytes by which this process grew at its peak."""
-    before = peak = _anonymous()
+    before = _resident().anonymous
+    result, peaks = peaks_of(work)
+    return result, peaks.anonymous - before
+
+
+class Peaks(NamedTuple):
+    """Bytes of a process at its peak: private ones, and pages of mapped files, which the system may take."""
+
+    anonymous: int
+    files: int
+
+
+def peaks_of(work: Callable[[], Result]) -> tuple[Result, Peaks]:
+    """What `work` returns, and the most memory that this process had meanwhile, imports included."""
+    peaks = _resident()
     ended = threading.Event()
 
     def watch() -> None:
-        nonlocal peak
+        nonlocal peaks
         while not ended.wait(INTERVAL):
-            peak = max(peak, _anonymous())
+            peaks = Peaks(*map(max, peaks, _resident()))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -83,7 +112,7 @@ def peak_memory_of(work: Callable[[], Result]) -> tuple[Result, int]:
     finally:
         ended.set()
         watcher.join()
-    return result, max(peak, _anonymous()) - before
+    return result, Peaks(*map(max, peaks, _resident()))
 
 
 def peak_traced(work: Callable[[], object]) -> int:
@@ -96,7 +125,7 @@ def peak_traced(work: Callable[[], object]) -> int:
         tracemalloc.stop()
 
 
-def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith("RssAnon"))
-    return int(line.split()[1]) * 1024
+def _resident() -> Peaks:
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    sizes = dict(line.partition(":")[::2] for line in lines)
+    return Peaks(*(int(sizes[kind].split()[0]) * 1024 for kind in ("RssAnon", "RssFile")))

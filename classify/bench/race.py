@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Keys, Store
-from encode_once.cache.bench.peak_memory import with_peak_memory
+from encode_once.cache.bench.peak_memory import Peaks, peaks_of, with_peak_memory
 from encode_once.cache.bench.stopwatch import timed
 from encode_once.cache.errors import unknown_name
 from encode_once.classify import heads
 from encode_once.classify.arrays import Groups, LabelMatrix, RowIndex, Scores, as_labels
 from encode_once.classify.bench import baselines
 from encode_once.classify.bench.synthetic import synthetic_store
-from encode_once.classify.data import duplicates, splits
+from encode_once.classify.data import duplicates, matrix, splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.matrix import RowView
 from encode_once.classify.data.rows import content_keys
@@ -33,6 +33,7 @@ from encode_once.classify.runs.fit import fit
 from encode_once.classify.runs.head_fitter import HeadFitter
 
 Row = dict[str, Any]
+QUICK: Mapping[str, Mapping[str, Any]] = {"mlp": {"epochs": 1, "progress": False}, "linear": {"Cs": [0.001]}}
 Scorer = Callable[[RowIndex], Scores]  # rows (m,) → their scores (m, c)
 
 
@@ -145,13 +146,30 @@ class Race:
         return lambda rows: fitter.scored(fitted.model, fitted.X, rows).scores
 
 
-def memory(head: str, rows: int, dim: int = 256) -> dict[str, Any]:
-    """Seconds and peak memory, beyond the imports, to fit a head on synthetic rows."""
-    # One pass is enough to reach the peak.
-    options = {"mlp": {"epochs": 1, "progress": False}, "linear": {"Cs": [0.001]}}.get(head, {})
+def memory(
+    head: str,
+    rows: int,
+    dim: int = 256,
+    options: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    *,
+    streamed: bool = False,
+) -> Row:
+    """Seconds, memory and metrics of a head that is fitted on synthetic rows.
+
+    MB is the growth of private memory, beyond the imports; "MB with imports" is all of it, which `limit`
+    (bytes) is of; "MB of the store" are mapped pages, which the system takes back when it needs memory.
+
+    options: by default, those of a fit in one pass, which is enough to reach the peak.
+    streamed: do not hold the rows, however few.
+    """
+    options = QUICK.get(head, {}) if options is None else options
     with synthetic_store(rows, dim) as store, tempfile.TemporaryDirectory() as folder:
-        seconds, peak = with_peak_memory(_fit, store, head, Path(folder) / "run", options)
-    return {"task": f"fit {head}", "rows": rows, "seconds": seconds, "MB": peak / 1e6}
+        (row, peaks), growth = with_peak_memory(
+            _fit_and_measure, store, head, Path(folder) / "run", options, streamed, memory=limit
+        )
+    sizes = {"MB": growth, "MB with imports": peaks.anonymous, "MB of the store": peaks.files}
+    return {"task": f"fit {head}", "rows": rows} | row | {name: size / 1e6 for name, size in sizes.items()}
 
 
 def fit_cost(dim: int, few: int, many: int, repeats: int = 3) -> float:
@@ -167,3 +185,13 @@ def _fit_seconds(rows: int, dim: int, repeats: int) -> float:
 
 def _fit(store: Path, head: str, run: Path, options: dict[str, Any]) -> float:
     return fit(store, head, run=run, options=options)[0].record.seconds
+
+
+def _fit_and_measure(
+    store: Path, head: str, run: Path, options: Mapping[str, Any], streamed: bool
+) -> tuple[Row, Peaks]:
+    if streamed:
+        matrix.IN_MEMORY = 0  # of this process, which does nothing else
+    (fitted, metrics), peaks = peaks_of(lambda: fit(store, head, run=run, options=options))
+    shown = {name: metrics[name] for name in ("micro_f1", "macro_f1", "mAP")}
+    return {"seconds": fitted.record.seconds, **shown}, peaks

@@ -135,8 +135,10 @@ class StoredBlock:
 
     def _vectors(self, rows: RowIndex) -> Vectors:
         """The mean vectors (m, width) of the feature's rows (k, m)."""
-        vectors = np.full((rows.shape[1], self.shape[1]), np.nan, np.float32)
         present = rows >= 0
+        if len(rows) == 1 and present.all():
+            return _float32(self.feature.take(rows[0]))
+        vectors = np.full((rows.shape[1], self.shape[1]), np.nan, np.float32)
         if len(rows) == 1:
             vectors[present[0]] = _float32(self.feature.take(rows[0, present[0]]))
             return vectors
@@ -291,6 +293,19 @@ class Matrix(LazyMatrix):
         parts = [block.take(flat).reshape(len(flat), math.prod(block.shape)) for block in self.blocks]
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         return joined.reshape(*indices.shape, joined.shape[1])
+
+    @property
+    def places(self) -> RowIndex:
+        """The order in which the store holds the samples' vectors, (n,): in it, reading is sequential.
+
+        Of several features, it is that of the widest.
+        """
+        stored = [block for block in self.blocks if isinstance(block, StoredBlock | SparseBlock)]
+        if not stored:
+            return np.arange(len(self))
+        widest = max(stored, key=lambda block: math.prod(block.shape))
+        places: RowIndex = widest.rows.reshape(-1, len(self))[0]
+        return places
 
     @property
     def vectorisers(self) -> dict[str, Vectoriser]:

@@ -1,5 +1,6 @@
 """Views of matrices that are read when rows are asked for, so that no step holds more rows than it uses."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,6 +10,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from encode_once.classify.arrays import IntArray, PartialLabels, RowIndex, Vectors
 
+# Numbers of a matrix, 1 GiB as float32. A larger one is not held: its rows are read in the order in which
+# they are stored, again for each pass.
+IN_MEMORY = 2**28
 CHUNK = 2048  # rows read at a time when all are needed
 CHUNK_NUMBERS = 2**23  # numbers read at a time, which limits chunks of long rows
 
@@ -70,6 +74,11 @@ class ColumnView(LazyMatrix):
 
     def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         return self.X[rows][:, self.columns]
+
+
+def is_large(X: MatrixLike | NDArray[Any]) -> bool:
+    """Whether a matrix is read in passes rather than held in memory."""
+    return math.prod(X.shape) > IN_MEMORY
 
 
 def chunks(n: int, d: int = 1) -> Iterator[slice]:

@@ -1,11 +1,9 @@
 """Standardised columns, in which every feature has the same share of the variance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from encode_once.classify.arrays import FloatArray, RowIndex, Vectors
 from encode_once.classify.data.matrix import LazyMatrix, MatrixLike, chunks
@@ -33,11 +31,47 @@ class Standardised(LazyMatrix):
     def __getitem__(self, rows: slice | RowIndex) -> Vectors:
         standard = self.X[rows] - self.mean
         standard /= self.scale
-        standard[np.isnan(standard)] = 0
+        is_missing = np.isnan(standard)
+        if is_missing.any():
+            standard[is_missing] = 0
         return standard
 
 
-def choose_scales(X: MatrixLike, shapes: Sequence[tuple[int, int]], scale: str = "auto") -> list[str]:
+@dataclass(frozen=True)
+class ColumnStatistics:
+    """Statistics of the columns of a matrix, (d,) each, from one pass; NaN is left out.
+
+    All places of a sequence count as rows of the same columns. A column without numbers has NaN.
+    (StandardScaler.partial_fit returns NaN for a column that is all NaN in a single chunk.)
+    """
+
+    mean: FloatArray
+    variance: FloatArray
+    nonzero: FloatArray  # the share of numbers that are not 0
+
+    @classmethod
+    def of(cls, X: MatrixLike, shapes: Sequence[tuple[int, int]]) -> "ColumnStatistics":
+        """The statistics of X (n, d), whose blocks of columns have these lengths and widths."""
+        total = np.zeros((4, X.shape[1]))
+        ends = np.cumsum([length * width for length, width in shapes])[:-1]
+        with np.errstate(invalid="ignore", over="ignore"):  # infinite numbers are reported by the heads
+            for part in chunks(*X.shape):
+                total = _merged(np.stack([total, _of_chunk(X[part])], axis=1))
+            blocks = [
+                np.tile(_merged(block.reshape(4, *shape)), shape[0])
+                for block, shape in zip(np.split(total, ends, axis=1), shapes, strict=True)
+            ]
+            count, mean, squares, nonzero = np.concatenate(blocks, axis=1)
+            mean[count == 0], squares[np.isinf(mean)] = np.nan, np.inf
+            return cls(mean, squares / count, nonzero / count)
+
+
+def choose_scales(
+    X: MatrixLike,
+    shapes: Sequence[tuple[int, int]],
+    scale: str = "auto",
+    statistics: ColumnStatistics | None = None,
+) -> list[str]:
     """How the columns of each feature are scaled, as `--scale` has it.
 
     "auto" keeps the proportions of a feature of which most numbers are 0: if all columns had variance 1, a
@@ -45,17 +79,21 @@ def choose_scales(X: MatrixLike, shapes: Sequence[tuple[int, int]], scale: str =
 
     Args:
         shapes: length and width of each feature's block of X's columns.
+        statistics: of X, if they are known.
     """
     if scale != "auto":
         return [scale] * len(shapes)
-    nonzero = _means(X, _is_nonzero, shapes)
+    nonzero = (statistics or ColumnStatistics.of(X, shapes)).nonzero
     ends = np.cumsum([length * width for length, width in shapes])[:-1]
     shares = [np.nanmean(block) if not np.isnan(block).all() else 1.0 for block in np.split(nonzero, ends)]
     return ["feature" if share < DENSE else "column" for share in shares]
 
 
 def standardisation(
-    X: MatrixLike, shapes: Sequence[tuple[int, int]], scales: Sequence[str] | None = None
+    X: MatrixLike,
+    shapes: Sequence[tuple[int, int]],
+    scales: Sequence[str] | None = None,
+    statistics: ColumnStatistics | None = None,
 ) -> tuple[Vectors, Vectors]:
     """Mean and scale (d,) that give every column mean 0, and every feature the same share of the variance.
 
@@ -71,11 +109,11 @@ def standardisation(
             "column" gives all columns of the feature the same variance, "feature" divides all by the same
             number, "idf" does that after each is multiplied by its inverse document frequency, 1 minus the
             logarithm of the share of rows in which it is not 0, and "none" leaves them as they are.
+        statistics: of X, if they are known.
     """
     scales = scales or ["column"] * len(shapes)
-    mean = _means(X, np.asarray, shapes)
-    variance = _means(X, lambda values: (values - mean) ** 2, shapes)
-    nonzero = _means(X, _is_nonzero, shapes) if "idf" in scales else np.ones(len(mean))
+    statistics = statistics or ColumnStatistics.of(X, shapes)
+    mean, variance, nonzero = statistics.mean, statistics.variance, statistics.nonzero
     total = sum(width for _, width in shapes)
     scale, start = np.empty(len(mean)), 0
     for (length, width), kind in zip(shapes, scales, strict=True):
@@ -100,30 +138,25 @@ def _scales(kind: str, variance: FloatArray, nonzero: FloatArray) -> FloatArray:
     return np.asarray(whole / weights)
 
 
-def _is_nonzero(values: Vectors) -> Vectors:
-    """1 or 0 for each number, and NaN for NaN."""
-    return np.where(np.isnan(values), values, values != 0).astype(np.float32)
+def _of_chunk(values: Vectors) -> FloatArray:
+    """The count, mean, squared deviations from it and numbers that are not 0 of columns, (4, d)."""
+    is_missing = np.isnan(values)
+    has_missing = is_missing.any()
+    if has_missing:
+        values = np.where(is_missing, 0, values)
+    count = len(values) - is_missing.sum(axis=0, dtype=np.float64)
+    mean = values.sum(axis=0, dtype=np.float64) / np.maximum(count, 1)
+    deviations = values - mean
+    if has_missing:
+        deviations[is_missing] = 0
+    squares = np.einsum("ij,ij->j", deviations, deviations)
+    return np.stack([count, mean, squares, np.count_nonzero(values, axis=0)])
 
 
-def _means(
-    X: MatrixLike, function: Callable[[Vectors], NDArray[Any]], shapes: Sequence[tuple[int, int]]
-) -> FloatArray:
-    """Means (d,) of a function of X's entries, ignoring NaN.
-
-    The mean of a column without numbers is NaN. (StandardScaler.partial_fit returns NaN for a column that is
-    all NaN in a single chunk.)
-    """
-    total, count = np.zeros(X.shape[1]), np.zeros(X.shape[1])
-    for part in chunks(*X.shape):
-        values = function(X[part])
-        total += np.nansum(values, axis=0, dtype=np.float64)
-        count += len(values) - np.isnan(values).sum(axis=0)
-    with np.errstate(invalid="ignore"):
-        return _sum_places(total, shapes) / _sum_places(count, shapes)
-
-
-def _sum_places(sums: FloatArray, shapes: Sequence[tuple[int, int]]) -> FloatArray:
-    """Column sums (d,) where all places of a sequence are added up, and each is given the total."""
-    ends = np.cumsum([length * width for length, width in shapes])[:-1]
-    blocks = zip(np.split(sums, ends), shapes, strict=True)
-    return np.concatenate([np.tile(block.reshape(shape).sum(axis=0), shape[0]) for block, shape in blocks])
+def _merged(parts: FloatArray) -> FloatArray:
+    """What `_of_chunk` is for k sets of rows together, (4, d), from that of each, (4, k, d)."""
+    counts, means, squares, nonzero = parts
+    count = counts.sum(axis=0)
+    mean = (counts * means).sum(axis=0) / np.maximum(count, 1)
+    between = np.where(counts > 0, counts * (means - mean) ** 2, 0).sum(axis=0)
+    return np.stack([count, mean, squares.sum(axis=0) + between, nonzero.sum(axis=0)])

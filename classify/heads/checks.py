@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
+from encode_once.cache.doctor.machine import available_memory
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import BoolArray, FloatArray, PartialLabels, Scores
 from encode_once.classify.partial import (
@@ -47,6 +48,22 @@ def require_finite(values: Array, what: str) -> Array:
             "infinite or huge values in the features, or try another --head"
         )
     return values
+
+
+def require_memory(head: str, needed: float, remedy: str) -> None:
+    """Refuse a fit that would need more bytes than are available, before it starts.
+
+    remedy: what to do instead.
+
+    Raises:
+        DataError: it would.
+    """
+    available = available_memory()
+    if needed > available:
+        raise DataError(
+            f"head {head} would need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
+            f"available: {remedy}"
+        )
 
 
 def check_scores(

@@ -20,12 +20,15 @@ from encode_once.classify.arrays import (
 from encode_once.classify.data.matrix import MatrixLike, chunks, column_order
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import Head
+from encode_once.classify.heads.checks import require_memory
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.search_space import Range, Space
 from encode_once.classify.partial import frequencies, is_partial, positives, unknown_entries, with_frequencies
 
 MAX_TARGETS = 64  # labels that trees are grown on; more are projected at random onto so many targets
 TINY = 1e-12  # the least divisor
+NODES_PER_LEAF = 1.65  # nodes for each smallest possible leaf, measured for leaves of 3 rows or more
+NODE = 104  # bytes of a node, in scikit-learn's trees and in the arrays that are kept
 NODES = ("center", "axes", "roots", "left", "right", "feature", "threshold")  # of the state
 
 
@@ -73,7 +76,10 @@ class Forest(Head, Estimator):
         Y = as_partial_labels(Y, len(X))
         if X_val is not None and Y_val is not None:
             as_partial_labels(Y_val, len(X_val), Y.shape[1])  # raises for labels that are not 0 or 1
-        center, axes, columns = projection.learn(X, Y, self.components, self.seed)
+        remedy = "--set trees=20 or min_samples_leaf=50 needs less, --head linear or gbm a fraction"
+        require_memory("forest", self._memory(X.shape[1], Y), remedy)
+        center, axes, learned = projection.learn(X, Y, self.components, self.seed)
+        columns = np.asarray(learned)
         classes = column_order(Y)
         forest = (ExtraTreesRegressor if self.extra else RandomForestRegressor)(
             self.trees,
@@ -106,6 +112,18 @@ class Forest(Head, Estimator):
             "threshold": np.concatenate([tree.threshold for tree in trees]),
         }
         return self
+
+    def _memory(self, d: int, Y: PartialLabels) -> float:
+        """About how many bytes a forest of d columns and labels Y (n, c) holds while it is fitted.
+
+        They are the columns; the targets; nodes, of which there are `NODES_PER_LEAF` n / min_samples_leaf in
+        a tree, with the share of each target; and the labels of the rows in leaves, once for each tree.
+        """
+        n, targets = len(Y), min(Y.shape[1], MAX_TARGETS)
+        columns = (d if d <= projection.MAX_PLAIN else 0) + self.components + Y.shape[1]
+        nodes = NODES_PER_LEAF / self.min_samples_leaf * (NODE + 8 * targets)
+        labels = positives(Y).sum() / n
+        return n * float(4 * columns + 8 * targets + self.trees * (nodes + 8 * labels))
 
     def _targets(self, Y: LabelMatrix | Vectors) -> Vectors:
         """What trees are grown on: the labels (n, c), or `MAX_TARGETS` random projections of them."""

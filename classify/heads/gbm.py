@@ -15,15 +15,15 @@ from encode_once.cache.terminal import one_line
 from encode_once.classify.arrays import (
     UNKNOWN,
     BoolArray,
+    FloatArray,
     PartialLabels,
     RowIndex,
     Scores,
     State,
-    Vectors,
     as_partial_labels,
 )
 from encode_once.classify.data import splits
-from encode_once.classify.data.matrix import MatrixLike
+from encode_once.classify.data.matrix import CHUNK, MatrixLike, chunks, is_large
 from encode_once.classify.heads import projection
 from encode_once.classify.heads.base import CrossFittingHead
 from encode_once.classify.heads.booster_text import checked
@@ -86,7 +86,7 @@ class GBM(CrossFittingHead, Estimator):
             self.fit_out_of_fold(X, Y, splits.folds(f"kfold:{FOLDS}", Y, {}, draws))
             return self
         Z = self._projected(X, Y)
-        table = lightgbm.Dataset(Z, free_raw_data=False)
+        table = _table(Z)
         Z_val = projection.project(X_val, self.center_, self.axes_)
         validation = lightgbm.Dataset(Z_val, reference=table, free_raw_data=False)
         self._boost(
@@ -101,13 +101,13 @@ class GBM(CrossFittingHead, Estimator):
         scores = np.tile(self.frequencies_, (len(Z), 1))
         pairs = [(np.setdiff1d(np.arange(len(Z)), fold), np.asarray(fold)) for fold in folds]
         self._boost(
-            lightgbm.Dataset(Z, free_raw_data=False),
+            _table(Z),
             Y,
             partial(self._cross_validated, Z, pairs, ~unknown_entries(Y), scores),
         )
         return scores
 
-    def _projected(self, X: MatrixLike, Y: PartialLabels) -> Vectors:
+    def _projected(self, X: MatrixLike, Y: PartialLabels) -> MatrixLike:
         """The columns (n, a) of the train rows X (n, d); what makes them, and the frequencies, are set."""
         self.center_, self.axes_, columns = projection.learn(X, Y, self.components, self.seed)
         self.frequencies_ = frequencies(Y).astype(np.float32)
@@ -201,7 +201,7 @@ class GBM(CrossFittingHead, Estimator):
 
     def _cross_validated(
         self,
-        Z: Vectors,
+        Z: MatrixLike,
         folds: Sequence[tuple[RowIndex, RowIndex]],
         counted: BoolArray,
         scores: Scores,
@@ -228,7 +228,9 @@ class GBM(CrossFittingHead, Estimator):
         self._record(c, train, validation)
         rounds = len(validation)
         for (_, fold), booster in zip(folds, results["cvbooster"].boosters, strict=True):
-            scores[fold, c] = booster.predict(Z[fold], num_iteration=rounds, num_threads=self.jobs)
+            for part in chunks(len(fold)) if is_large(Z) else [slice(None)]:
+                rows = fold[part]
+                scores[rows, c] = booster.predict(Z[rows], num_iteration=rounds, num_threads=self.jobs)
         return lightgbm.train(self._params, table, rounds)
 
     def _early_stopping(self) -> Any:
@@ -238,6 +240,31 @@ class GBM(CrossFittingHead, Estimator):
         """Add the log losses of the rounds of class c to the history."""
         pairs = enumerate(zip(train, validation, strict=True), start=1)
         self.history_ = [*self.history_, *(Epoch(c, number, *pair, None) for number, pair in pairs)]
+
+
+class _Rows(lightgbm.Sequence):
+    """Rows (n, a) that LightGBM bins a batch at a time."""
+
+    batch_size = CHUNK
+
+    def __init__(self, Z: MatrixLike) -> None:
+        self.Z = Z
+
+    def __len__(self) -> int:
+        return len(self.Z)
+
+    def __getitem__(self, rows: int | slice | list[int]) -> FloatArray:
+        if isinstance(rows, slice):
+            return self.Z[rows].astype(np.float64)
+        numbers = np.atleast_1d(np.array(rows, np.intp))
+        return self.Z[numbers].astype(np.float64).reshape(*np.shape(rows), -1)
+
+
+def _table(Z: MatrixLike) -> Any:
+    """LightGBM's table of rows (n, a): a byte for each number, besides the array, if it is one."""
+    if isinstance(Z, np.ndarray):
+        return lightgbm.Dataset(Z, free_raw_data=False)
+    return lightgbm.Dataset(_Rows(Z))
 
 
 def _set_labels(table: Any, labels: PartialLabels) -> None:

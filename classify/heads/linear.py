@@ -11,23 +11,32 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from encode_once.cache.errors import UsageError
-from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels, Scores, as_partial_labels
+from encode_once.classify.arrays import (
+    UNKNOWN,
+    FloatArray,
+    PartialLabels,
+    RowIndex,
+    Scores,
+    as_partial_labels,
+)
 from encode_once.classify.data.labels import MULTI, SINGLE, TASKS, require_one_label
-from encode_once.classify.data.matrix import MatrixLike, chunks
+from encode_once.classify.data.matrix import MatrixLike, chunks, is_large
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.heads.class_weights import CHOICES, NONE, OPTION, ClassWeights, weights_of
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
+from encode_once.classify.heads.streamed_regression import MAX_PASSES, StreamedRegression
 from encode_once.classify.heads.task import mean_loss, probabilities
-from encode_once.classify.heads.torch.training import fill
+from encode_once.classify.heads.torch.batches import fill, fits_on
 from encode_once.classify.heads.validation import with_validation
 from encode_once.classify.partial import entry_weights, positives
 
 MAX_STEPS = 500  # of conjugate gradients at one C
 MAX_EVALUATIONS = 20  # of the loss along one step
 TINY = 1e-30  # the least divisor
+SAMPLE = 2**26  # numbers of the rows that C is chosen on if all rows are streamed: 256 MiB as float32
 
 
 @dataclass(eq=False, repr=False)
@@ -73,16 +82,23 @@ class Linear(Head, Estimator):
         if self.task == SINGLE:
             require_one_label(Y)
         self._positives = weights_of(self.class_weights, Y)
-        C, layer, unsolved = self._choose(*with_validation(X, Y, X_val, Y_val, self.seed))
-        if X_val is None or Y_val is None:
-            layer, unsolved = self._solve(self._problem(X, Y), C)
+        rows = with_validation(X, Y, X_val, Y_val, self.seed)
+        self.notes_: list[str] = []
+        steps = MAX_STEPS
+        if self._is_streamed(X):
+            C, layer, unsolved = self._fit_streamed(X, Y, *rows)
+            steps = MAX_PASSES
+        else:
+            C, layer, unsolved = self._choose(*rows)
+            if X_val is None or Y_val is None:
+                layer, unsolved = self._solve(self._problem(X, Y), C)
         self.coef_ = layer[:-1].T.contiguous().cpu().numpy()  # in the order of a loaded state
         self.intercept_ = layer[-1].cpu().numpy()
         self.C_ = np.full(Y.shape[1], C, np.float32)
         self.warnings_ = []
         if unsolved:
             self.warnings_.append(
-                f"head linear has not converged for {unsolved} of {Y.shape[1]} classes after {MAX_STEPS} "
+                f"head linear has not converged for {unsolved} of {Y.shape[1]} classes after {steps} "
                 f"steps at C = {C:g}, so their scores are not final: raise its option tolerance "
                 f"({self.tolerance:g}) or leave out the largest of its Cs"
             )
@@ -97,6 +113,45 @@ class Linear(Head, Estimator):
         if self.task == SINGLE and self.class_weights != NONE:
             raise UsageError(f"{OPTION} are not for --task single: leave them out")
 
+    def _is_streamed(self, X: MatrixLike) -> bool:
+        """Whether the rows of X (n, d) are not held: they are large, dense, and more than a sample."""
+        n, d = X.shape
+        many = is_large(X) and n > _sample_size(d)
+        return many and not fits_on(choose_device(self.device), X) and background_of(X) is None
+
+    def _fit_streamed(
+        self,
+        X: MatrixLike,
+        Y: PartialLabels,
+        X_train: MatrixLike,
+        Y_train: PartialLabels,
+        X_val: MatrixLike,
+        Y_val: PartialLabels,
+    ) -> tuple[float, Tensor, int]:
+        """The C that is best for a sample, and the layer (d + 1, c) at that C of all rows X.
+
+        C is the variance of a prior of the weights: the best one hardly depends on the number of rows.
+        """
+        train, validation = _sample(X_train), _sample(X_val)
+        problem = self._problem(X_train[train], Y_train[train])
+        C, layer, _ = self._choose_with(problem, X_val[validation], Y_val[validation])
+        assert isinstance(problem.axes, Tensor)
+        single = self.task == SINGLE
+        regression = StreamedRegression(
+            X, Y, problem.mean, problem.axes, problem.squares, single, self._positives
+        )
+        del problem
+        layer, unsolved = regression.solve(C, layer, self.tolerance)
+        self.notes_ = [
+            f"head linear chose C on {len(train):,} of {len(X_train):,} rows, and read all "
+            f"{regression.passes} times, as they are not held in memory"
+        ]
+        return C, layer, unsolved
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return getattr(self, "notes_", ())
+
     def _problem(self, X: MatrixLike, Y: PartialLabels) -> "_Problem":
         return _Problem(X, on_device(Y, choose_device(self.device)), self._positives)
 
@@ -108,7 +163,11 @@ class Linear(Head, Estimator):
         self, X: MatrixLike, Y: PartialLabels, X_val: MatrixLike, Y_val: PartialLabels
     ) -> tuple[float, Tensor, int]:
         """The C of least validation loss, its layer (d + 1, c) and how many classes have not converged."""
-        problem = self._problem(X, Y)
+        return self._choose_with(self._problem(X, Y), X_val, Y_val)
+
+    def _choose_with(
+        self, problem: "_Problem", X_val: MatrixLike, Y_val: PartialLabels
+    ) -> tuple[float, Tensor, int]:
         device, weights = problem.Y.device, entry_weights(Y_val)
         if self._positives is not None:
             of_positives = np.where(positives(Y_val), self._positives, 1)
@@ -286,6 +345,17 @@ class _Problem:
         solution = minimize(loss_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
         self.U = scale * torch.from_numpy(solution.x).to(scale).view_as(scale)
         return self.layer(), Y.shape[1] if solution.nit >= MAX_STEPS else 0
+
+
+def _sample_size(d: int) -> int:
+    """Rows by which to choose C, and the axes, of so many columns; these take four rows each."""
+    return max(SAMPLE // d, 4 * d)
+
+
+def _sample(X: MatrixLike) -> RowIndex:
+    """Rows of X drawn at random, in order; all of them if they are few."""
+    n, size = len(X), _sample_size(X.shape[1])
+    return np.sort(np.random.default_rng(0).choice(n, size, replace=False)) if n > size else np.arange(n)
 
 
 def _transposed_times(T: Tensor | SparseRows, G: Tensor) -> Tensor:

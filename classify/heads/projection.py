@@ -6,11 +6,20 @@ of medical such a column has a correlation of .96 with its label, in other rows 
 a train row are predicted by regressions on other train rows.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.linalg import solve
 
-from encode_once.classify.arrays import FloatArray, LabelMatrix, PartialLabels, Vectors
-from encode_once.classify.data.matrix import ColumnView, MatrixLike, chunks, column_order
+from encode_once.classify.arrays import FloatArray, LabelMatrix, PartialLabels, RowIndex, Vectors
+from encode_once.classify.data.matrix import (
+    ColumnView,
+    LazyMatrix,
+    MatrixLike,
+    chunks,
+    column_order,
+    is_large,
+)
 from encode_once.classify.heads.checks import require_finite
 from encode_once.classify.partial import with_frequencies
 
@@ -21,8 +30,10 @@ TINY = 1e-6  # the least divisor
 MIN_FOLDS, MAX_FOLD = 5, 512  # folds, and rows of a fold: a system (rows, rows) is solved for each fold
 
 
-def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[Vectors, Vectors, Vectors]:
+def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[Vectors, Vectors, MatrixLike]:
     """Center (d,) and axes (a, d), see `project`; and the columns (n, a) of the train rows X (n, d).
+
+    The columns are an array, unless they are too large for that.
 
     The axes are the d columns themselves, if they are few; at most `components` principal axes; and the
     weights of a ridge regression of each label of Y (n, c), if c is at most d: more would multiply the time
@@ -45,14 +56,57 @@ def learn(X: MatrixLike, Y: PartialLabels, components: int, seed: int) -> tuple[
         whitening = basis / np.sqrt(n * (variances + ridge))
         crossed = _cross_fitted(X, targets, center, weights, whitening, seed)
     learned = np.hstack(axes).T.astype(np.float32)
-    columns = project(X, center.astype(np.float32), learned)
-    columns[:, len(learned) - crossed.shape[1] :] = crossed
+    columns: MatrixLike = TrainColumns(Projected(X, center.astype(np.float32), learned), crossed)
+    columns = columns if is_large(columns) else np.asarray(columns)
     return center.astype(np.float32)[inverse], learned[:, inverse], columns
 
 
-def project(X: MatrixLike, center: Vectors, axes: Vectors) -> Vectors:
+@dataclass(frozen=True)
+class Projected(LazyMatrix):
+    """Rows X (n, d) along axes (a, d), (n, a); computed when rows are asked for."""
+
+    X: MatrixLike
+    center: Vectors | FloatArray  # (d,)
+    axes: Vectors
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.X), len(self.axes)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
+        return (self.X[rows] - self.center).astype(np.float32, copy=False) @ self.axes.T
+
+
+@dataclass(frozen=True)
+class TrainColumns(LazyMatrix):
+    """Projected rows whose last columns are replaced by the cross-fitted ones (n, c)."""
+
+    projected: Projected  # (n, a)
+    crossed: Vectors
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.projected.shape
+
+    def __len__(self) -> int:
+        return len(self.projected)
+
+    def __getitem__(self, rows: slice | RowIndex) -> Vectors:
+        columns = self.projected[rows]
+        columns[:, columns.shape[1] - self.crossed.shape[1] :] = self.crossed[rows]
+        return columns
+
+
+def project(X: MatrixLike, center: Vectors | FloatArray, axes: Vectors) -> Vectors:
     """Rows X (n, d) along the axes (a, d), as (n, a)."""
-    return np.concatenate([(X[part] - center) @ axes.T for part in chunks(*X.shape)])
+    columns = np.empty((len(X), len(axes)), np.float32)
+    projected = Projected(X, center, axes)
+    for part in chunks(*X.shape):
+        columns[part] = projected[part]
+    return columns
 
 
 def _principal_axes(X: MatrixLike, center: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -82,10 +136,11 @@ def _regressions(
     where h is the row's entry on the diagonal of the hat matrix.
     """
     (n, d), frequencies = X.shape, Y.mean(axis=0)
-    coordinates = np.empty((n, basis.shape[1]), np.float32)  # of the rows, along the principal axes
+    # Of the rows, along the principal axes; of many rows they are computed twice, and not held.
+    coordinates: MatrixLike = Projected(X, center, basis.astype(np.float32).T)
+    coordinates = coordinates if is_large(X) else project(X, center, basis.astype(np.float32).T)
     with_labels = np.zeros((basis.shape[1], Y.shape[1]))
     for part in chunks(n, d):
-        coordinates[part] = (X[part] - center).astype(np.float32) @ basis.astype(np.float32)
         with_labels += coordinates[part].T @ (Y[part] - frequencies).astype(np.float32) / n
     ridges = variances.sum() / d * np.array(RIDGES) + np.finfo(np.float32).tiny
     errors = np.zeros(len(RIDGES))

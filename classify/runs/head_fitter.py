@@ -15,8 +15,8 @@ from encode_once.classify.arrays import FloatArray, Groups, PartialLabels, RowIn
 from encode_once.classify.data import splits
 from encode_once.classify.data.blocks import Matrix
 from encode_once.classify.data.labels import MULTI
-from encode_once.classify.data.matrix import RowView
-from encode_once.classify.data.standardise import choose_scales, standardisation
+from encode_once.classify.data.matrix import RowView, is_large
+from encode_once.classify.data.standardise import ColumnStatistics, choose_scales, standardisation
 from encode_once.classify.evaluation.evaluation import ScoredRows
 from encode_once.classify.heads import class_weights
 from encode_once.classify.heads.base import CrossFittingHead
@@ -178,14 +178,20 @@ class HeadFitter:
         mean, scale = np.zeros(X.shape[1], np.float32), np.ones(X.shape[1], np.float32)
         if not head.takes_raw:
             shapes = [*X.shapes.values()]
-            kinds = choose_scales(X_train, shapes, self.scale)
-            mean, scale = standardisation(X_train, shapes, kinds)
+            statistics = ColumnStatistics.of(X_train, shapes)
+            kinds = choose_scales(X_train, shapes, self.scale, statistics)
+            mean, scale = standardisation(X_train, shapes, kinds, statistics)
             scales = dict(zip(X.shapes, kinds, strict=True))
         return Model(mean, scale, head, X.vectorisers, self.task), X, scales
 
     def _in_order(self, rows: RowIndex) -> RowIndex:
-        """The rows in the order of their draws: a shuffled table gives the same model."""
-        return rows[np.argsort(self.draws[rows])]
+        """The rows in the order of their draws: a shuffled table gives the same model.
+
+        Rows of a matrix that is not held in memory are in the order of the store, which does not depend on
+        the table either.
+        """
+        order = self.X.places if is_large(self.X) else self.draws
+        return rows[np.argsort(order[rows])]
 
     def _groups_of(self, rows: RowIndex) -> Groups | None:
         return None if self.groups is None else self.groups[rows]

@@ -17,29 +17,13 @@ from encode_once.classify.arrays import PartialLabels
 from encode_once.classify.data.matrix import MatrixLike, chunks
 from encode_once.classify.device import on_device
 from encode_once.classify.heads.history import Epoch
+from encode_once.classify.heads.torch.batches import Batches
 from encode_once.classify.heads.torch.losses import Loss
 from encode_once.classify.heads.torch.scores import SCORES, Score
 
 MIN_BATCHES = 50  # an epoch; with fewer, training on a small table would end too early
 
 Criterion = Callable[[nn.Module, Tensor, Tensor], Tensor]  # model, rows (b, d), labels (b, c) → loss
-
-
-def fill(tensor: Tensor, X: MatrixLike | PartialLabels) -> Tensor:
-    """The tensor (n, d), filled with X chunk by chunk."""
-    for part in chunks(*X.shape):
-        tensor[part] = torch.as_tensor(X[part])
-    return tensor
-
-
-def gatherer(X: MatrixLike | PartialLabels, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """A function from row indices (m,) on the device to these rows of X as float32 on the device.
-
-    A CUDA device holds all of X if that takes less than half of its free memory; otherwise each call reads X.
-    """
-    if device.type == "cuda" and 4 * math.prod(X.shape) < torch.cuda.mem_get_info(device)[0] / 2:
-        return fill(torch.empty(X.shape, device=device), X).__getitem__
-    return lambda rows: on_device(X[rows.cpu().numpy()], device)
 
 
 @contextmanager
@@ -119,7 +103,7 @@ def train(
 ) -> list[Epoch]:
     """Train models on the same batches and leave each with the weights of its best epoch.
 
-    X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `gatherer`).
+    X is (n, d), Y (n, c); rows are read and put on the models' device a batch at a time (see `Batches`).
     Batches are smaller than asked for if an epoch would have too few. Training stops after `patience` epochs
     in which no model improved its score on the validation rows. Random numbers are torch's: call it within
     `seeded`.
@@ -136,9 +120,10 @@ def train(
     """
     score = score or SCORES[config.stop_by]
     device = next(models[0].parameters()).device
-    features, labels, truth = gatherer(X, device), gatherer(Y, device), on_device(Y_val, device)
+    truth = on_device(Y_val, device)
     batch_size = min(config.batch_size, max(len(X) // MIN_BATCHES, 2))  # batch norm needs two rows
     batches = max(len(X) // batch_size, 1)
+    epochs = Batches(X, Y, batches, device).epochs()
     groups = [
         {"params": list(model.parameters()), "lr": lr}
         for model, lr in zip(models, learning_rates, strict=True)
@@ -154,9 +139,7 @@ def train(
     hidden = None if config.progress else True  # None: only if stderr is not a terminal
     with ProgressBar(total=steps, unit="batch", leave=False, disable=hidden) as bar:
         for epoch in range(1, config.epochs + 1):
-            rows = torch.tensor_split(torch.randperm(len(X), device=device), batches)
-            data = ((features(batch), labels(batch)) for batch in rows)
-            losses = _train_epoch(models, data, criterion, optimiser, scheduler, bar)
+            losses = _train_epoch(models, next(epochs), criterion, optimiser, scheduler, bar)
             epochs_without_gain += 1
             for number, (model, train_loss) in enumerate(zip(models, losses, strict=True)):
                 outputs = logits(model, X_val)
