@@ -2,10 +2,11 @@
 
 All pairs are compared exactly, in blocks of matrix products: n²d operations for vectors (n, d). On 2 cores
 9,000 vectors of 1,280 numbers take 0.9 s, 30,000 of 768 take 4.5 s, and ten times as many rows take 100 times
-as long. Memory holds the vectors twice, and a block. Millions of rows would need approximate neighbours.
+as long. Memory holds the vectors and a block, or of a large matrix two blocks of rows, which are read again
+for each pair of blocks. Millions of rows would need approximate neighbours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from encode_once.cache.keys import KeyIndex, Keys, present
 from encode_once.classify.arrays import Groups, Vectors
+from encode_once.classify.data.matrix import MatrixLike, is_large
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +30,7 @@ def exact(keys: Keys) -> Groups:
     return np.where(present(keys), KeyIndex(keys).find(keys), np.arange(len(keys)))
 
 
-def near(X: Vectors, similarity: float, device: str = "auto") -> Groups:
+def near(X: MatrixLike, similarity: float, device: str = "auto") -> Groups:
     """Groups of rows of X (n, d) that are connected by a chain of pairs with at least that cosine."""
     groups = np.arange(len(X))
     for rows, others, _ in pairs(X, similarity, device=device):
@@ -44,7 +46,7 @@ def join(first: Groups, second: Groups) -> Groups:
 
 
 def pairs(
-    X: Vectors, similarity: float, others: Vectors | None = None, device: str = "auto"
+    X: MatrixLike, similarity: float, others: MatrixLike | None = None, device: str = "auto"
 ) -> Iterator[tuple[Groups, Groups, Vectors]]:
     """Yield pairs of rows of X (n, d) with at least that cosine, by blocks: first rows, second rows, cosines.
 
@@ -56,12 +58,13 @@ def pairs(
     from encode_once.classify.device import choose_device
 
     torch_device = choose_device(device)
-    first = _unit_vectors(X).to(torch_device)
-    second = first if others is None else _unit_vectors(others).to(torch_device)
-    for start, other in product(range(0, len(first), BLOCK), range(0, len(second), BLOCK)):
+    first = _unit_rows(X, torch_device)
+    second = first if others is None else _unit_rows(others, torch_device)
+    m = len(X if others is None else others)
+    for start, other in product(range(0, len(X), BLOCK), range(0, m, BLOCK)):
         if others is None and other < start:
             continue
-        cosines = first[start : start + BLOCK] @ second[other : other + BLOCK].T
+        cosines = first(slice(start, start + BLOCK)) @ second(slice(other, other + BLOCK)).T
         alike = cosines >= similarity - ROUNDING  # NaN is not
         if others is None and other == start:
             alike.triu_(diagonal=1)
@@ -69,6 +72,13 @@ def pairs(
             rows, columns = torch.nonzero(alike, as_tuple=True)
             similarities = np.minimum(cosines[rows, columns].cpu().numpy(), 1)
             yield start + rows.cpu().numpy(), other + columns.cpu().numpy(), similarities
+
+
+def _unit_rows(X: MatrixLike, device: "torch.device") -> "Callable[[slice], torch.Tensor]":
+    """A function from a slice of the rows X (n, d) to these at length 1; a large matrix is not held."""
+    if is_large(X):
+        return lambda rows: _unit_vectors(X[rows]).to(device)
+    return _unit_vectors(X[:]).to(device).__getitem__
 
 
 def _unit_vectors(X: Vectors) -> "torch.Tensor":

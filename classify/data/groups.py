@@ -63,7 +63,7 @@ class Grouping:
             return np.arange(len(table))
         groups = duplicates.exact(content_keys(table))
         if self.feature:
-            X = featuring.load([self.feature], table)[:]
+            X = featuring.load([self.feature], table)
             return duplicates.join(groups, duplicates.near(X, self.similarity, device))
         if self.spec == CONTENT:
             return groups

@@ -44,13 +44,16 @@ class Bins:
         edges = np.round(sizes * shares).astype(np.intp)
         if (sizes == sizes[0]).all():  # of few rows, several edges are one
             edges = np.tile(np.unique(edges[0]), (len(sizes), 1))
-        edges = np.take_along_axis(next_untied(ranking.tied), edges, axis=1)
-        thresholds = np.stack([ranking.thresholds(k) for k in edges.T], axis=1)
-        # `NEVER` and `ALWAYS` count as the highest and lowest score, so that their logits are no outliers.
-        lowest = np.take_along_axis(ranking.sorted, np.maximum(sizes - 1, 0), axis=1)
-        z = logits(np.clip(thresholds, lowest, ranking.sorted[:, :1]), FINEST)
+        z, tp = np.empty(edges.shape), np.empty(edges.shape, np.intp)
+        for part, block in ranking.with_slices():
+            edges[part] = np.take_along_axis(next_untied(block.tied), edges[part], axis=1)
+            thresholds = np.stack([block.thresholds(k) for k in edges[part].T], axis=1)
+            # `NEVER` and `ALWAYS` count as the highest and lowest score: their logits are no outliers.
+            lowest = np.take_along_axis(block.sorted, np.maximum(sizes[part] - 1, 0), axis=1)
+            z[part] = logits(np.clip(thresholds, lowest, block.sorted[:, :1]), FINEST)
+            tp[part] = np.take_along_axis(block.tp, edges[part], axis=1)
         z = np.where(sizes > 0, z, 0.0)  # of a class without known entries
-        positives = np.diff(np.take_along_axis(ranking.tp, edges, axis=1))
+        positives = np.diff(tp)
         negatives = np.diff(edges) - positives
         support = np.minimum(positives.sum(axis=1), negatives.sum(axis=1))
         return cls(ranking, edges, z, positives, negatives, support)

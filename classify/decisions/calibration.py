@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 from encode_once.cache.errors import unknown_name
 from encode_once.cache.representation import short_repr
 from encode_once.classify.arrays import BoolArray, FloatArray, IntArray, PartialLabels, Probabilities, Scores
+from encode_once.classify.decisions.ranking import parts
 from encode_once.classify.partial import always, entry_weights, positives, unknown_entries
 from encode_once.classify.platt import fit_lines
 
@@ -62,12 +63,18 @@ class Calibration:
 
     def __call__(self, scores: Scores) -> Probabilities:
         """The probabilities (n, c) for scores (n, c)."""
-        z = logits(scores)
-        if self.method == "isotonic":
-            columns = zip(z.T, self.parameters, strict=True)
-            return np.stack([np.interp(column, *corners) for column, corners in columns], axis=1)
-        intercepts, slopes = np.array(self.parameters).T
-        return np.asarray(expit(intercepts + slopes * z))
+        probabilities = np.empty(scores.shape)
+        for rows in parts(*scores.shape):
+            z = logits(scores[rows])
+            if self.method == "isotonic":
+                columns = zip(z.T, self.parameters, strict=True)
+                probabilities[rows] = np.stack(
+                    [np.interp(of_class, *corners) for of_class, corners in columns], axis=1
+                )
+            else:
+                intercepts, slopes = np.array(self.parameters).T
+                probabilities[rows] = expit(intercepts + slopes * z)
+        return probabilities
 
 
 def _lines(z: FloatArray, labels: PartialLabels, intercept: bool) -> FloatArray:

@@ -4,6 +4,8 @@ Random draws, sums of floats and searches that visit classes in turn depend on a
 classes are first put in this one, results do not depend on the order or the names that they came with.
 """
 
+from collections.abc import Iterator
+
 from array_api_compat import array_namespace
 
 from encode_once.classify.decisions.ranking import Array
@@ -24,15 +26,19 @@ def canonical_order(scores: Array, labels: Array) -> tuple[Array, Array]:
     n, c = scores.shape
     step = max(BLOCK // c, 1)
     blocks = [slice(start, min(start + step, n)) for start in range(0, n, step)]
-    cells = [_cells(scores, labels, block) for block in blocks]
+    kept = [_cells(scores, labels, blocks[0])] if len(blocks) == 1 else []
+
+    def cells() -> Iterator[Array]:
+        yield from kept or (_cells(scores, labels, block) for block in blocks)
+
     rows = xp.zeros_like(labels[:, 0], dtype=xp.int64)
     for _ in range(ROUNDS):
         by_block = (
             xp.sum(_mixed(hashes + rows[block][:, None]), axis=0)
-            for hashes, block in zip(cells, blocks, strict=True)
+            for hashes, block in zip(cells(), blocks, strict=True)
         )
         classes = sum(by_block, xp.zeros_like(labels[0, :], dtype=xp.int64))
-        rows = xp.concat([xp.sum(_mixed(hashes + classes), axis=1) for hashes in cells])
+        rows = xp.concat([xp.sum(_mixed(hashes + classes), axis=1) for hashes in cells()])
     return xp.argsort(rows, stable=True), xp.argsort(classes, stable=True)
 
 

@@ -13,16 +13,18 @@ numbers, which IEEE 754 rounds correctly; sums of F, whose rounding depends on t
 units of 2^-50 or more (`Units`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from array_api_compat import array_namespace
+import numpy as np
+from array_api_compat import array_namespace, is_numpy_array
 
 from encode_once.cache.errors import DataError
 from encode_once.classify.arrays import as_partial_labels
+from encode_once.classify.decisions import shared
 from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.objectives import Objective
-from encode_once.classify.decisions.ranking import ALWAYS, NEVER, Array, Ranking
+from encode_once.classify.decisions.ranking import ALWAYS, BLOCK, HIDDEN, NEVER, Array, Ranking
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def solve(ranking: Ranking, objective: Objective) -> Array:
 
 def _macro(ranking: Ranking, objective: Objective) -> Array:
     """Macro and weighted F are sums with one term per class: each class has its own best threshold."""
-    return ranking.thresholds(ranking.best(_curve(ranking, objective)))
+    return ranking.thresholds(ranking.by_block(lambda block: block.best(_curve(block, objective))))
 
 
 def _curve(ranking: Ranking, objective: Objective) -> Array:
@@ -98,16 +100,28 @@ def _micro(ranking: Ranking, objective: Objective) -> Array:
     thresholds exceed it. F is kept as a fraction of whole numbers, so that nothing is rounded.
     """
     xp = array_namespace(ranking.scores)
-    hits, size = objective.parts(ranking.tp, ranking.k, ranking.p)
-    largest = int(xp.sum(size[:, -1]))  # no fraction below has a larger part
+    _, whole_size = objective.parts(0, ranking.scores.shape[1], ranking.p)
+    largest = int(xp.sum(whole_size))  # no fraction below has a larger part
     rounding = 0.0
-    if largest**2 >= 2**62:  # beta has many digits: products are rounded, and differ where F does by 1e-15
-        hits, size = (xp.astype(counts, xp.float64) for counts in (hits, size))
+    if largest**2 >= 2**62:  # products are rounded, and differ where F does by 1e-15
         rounding = largest**2 * 2.0**-51
+
+    def best(block: Ranking) -> Array:
+        """k, and hits and size there, (g, 3)."""
+        hits, size = objective.parts(block.tp, block.k, block.p)
+        exact = (
+            denominator * hits - numerator * size
+            if not rounding
+            else (denominator * xp.astype(hits, xp.float64) - numerator * xp.astype(size, xp.float64))
+        )
+        k = block.best(exact, rounding)[:, None]
+        return xp.concat([k, *(xp.take_along_axis(part, k, axis=1) for part in (hits, size))], axis=1)
+
     numerator, denominator = 0, 1
     while True:
-        k = ranking.best(denominator * hits - numerator * size, rounding)
-        reached, whole = (int(xp.sum(xp.take_along_axis(part, k[:, None], axis=1))) for part in (hits, size))
+        chosen = ranking.by_block(best)
+        k = chosen[:, 0]
+        reached, whole = (int(xp.sum(chosen[:, column])) for column in (1, 2))
         if reached * denominator <= numerator * whole:
             return ranking.thresholds(k)
         numerator, denominator = reached, whole
@@ -143,11 +157,13 @@ def _ascend(
     labels = ranking.labels
     k, p = xp.sum(on, axis=1), xp.sum(labels, axis=0)
     tp, size = xp.sum(on & labels, axis=0), xp.sum(on, axis=0)  # (n,) each
-    groups = {c: ranking.group(c) for c in classes}
+    few = ranking.scores.shape[0] * ranking.scores.shape[1] <= BLOCK
+    kept = {c: ranking.group(c) for c in classes} if few else {}
     improved = True
     while improved:
         improved = False
-        for c, group in groups.items():
+        for c in classes:
+            group = kept.get(c) or ranking.group(c)
             truth = xp.astype(labels[c, :], tp.dtype)
             tp, size = tp - truth * on[c, :], size - xp.astype(on[c, :], size.dtype)
             gains = units.of(objective.f(tp + truth, size + 1, p)) - units.of(objective.f(tp, size, p))
@@ -163,9 +179,12 @@ def _ascend(
 
 def _precision(ranking: Ranking, objective: Objective) -> Array:
     """Of the thresholds with that precision, the one with most true positives; no prediction is precise."""
-    tp = ranking.tp
-    precise = objective.share.denominator * tp >= objective.share.numerator * ranking.k
-    return ranking.thresholds(ranking.best(array_namespace(tp).where(precise, tp, -1)))
+
+    def best(block: Ranking) -> Array:
+        precise = objective.share.denominator * block.tp >= objective.share.numerator * block.k
+        return block.best(array_namespace(block.tp).where(precise, block.tp, -1))
+
+    return ranking.thresholds(ranking.by_block(best))
 
 
 def _recall(ranking: Ranking, objective: Objective) -> Array:
@@ -173,12 +192,16 @@ def _recall(ranking: Ranking, objective: Objective) -> Array:
 
     A class without positives has no recall, and is never predicted.
     """
-    tp, k, p = ranking.tp, ranking.k, ranking.p
-    xp = array_namespace(tp)
-    enough = ~ranking.tied & (objective.share.denominator * tp >= objective.share.numerator * p)
-    precision = xp.where(enough, tp / xp.astype(xp.where(k > 0, k, 1), xp.float64), -1.0)
-    highest = precision == xp.max(precision, axis=1, keepdims=True)
-    return ranking.thresholds(xp.where(p[:, 0] > 0, ranking.best(xp.where(highest, tp, -1)), 0))
+
+    def best(block: Ranking) -> Array:
+        tp, k, p = block.tp, block.k, block.p
+        xp = array_namespace(tp)
+        enough = ~block.tied & (objective.share.denominator * tp >= objective.share.numerator * p)
+        precision = xp.where(enough, tp / xp.astype(xp.where(k > 0, k, 1), xp.float64), -1.0)
+        highest = precision == xp.max(precision, axis=1, keepdims=True)
+        return xp.where(p[:, 0] > 0, block.best(xp.where(highest, tp, -1)), 0)
+
+    return ranking.thresholds(ranking.by_block(best))
 
 
 def _shared(ranking: Ranking, objective: Objective, weights: Array | None = None) -> Array:
@@ -188,15 +211,39 @@ def _shared(ranking: Ranking, objective: Objective, weights: Array | None = None
     The steps of all groups, added up in the order of their scores, give the sum at every threshold.
     """
     xp = array_namespace(ranking.scores)
-    weights = xp.ones_like(ranking.p) if weights is None else weights  # whole numbers (g, 1)
-    units = Units(int(xp.sum(weights)))
-    steps = xp.diff(units.of(_curve(ranking, objective)), axis=1) * weights
+    of_groups = xp.ones_like(ranking.p) if weights is None else weights  # whole numbers (g, 1)
+    units = Units(int(xp.sum(of_groups)))
+    if is_numpy_array(ranking.scores) and ranking.scores.size > shared.EXACT:
+        return _shared_of_blocks(ranking.with_slices, objective, units, ranking.scores, of_groups)
+    steps = xp.diff(units.of(_curve(ranking, objective)), axis=1) * of_groups
     together = ranking.together()
     totals = together.totals(xp.reshape(steps, (1, -1)))
     return together.thresholds(together.best(totals, units.rounding))
 
 
+def _shared_of_blocks(
+    rankings: Callable[[], Iterable[tuple[slice, Ranking]]],
+    objective: Objective,
+    units: Units,
+    scores: Array,
+    weights: Array | None = None,
+) -> Array:
+    """The same from blocks of the groups, (1,). weights: as whole numbers (g, 1); by default 1."""
+
+    def blocks() -> Iterator[tuple[Array, Array]]:
+        for part, block in rankings():
+            steps = np.diff(units.of(_curve(block, objective)), axis=1)
+            shown = block.sorted != HIDDEN
+            yield block.sorted[shown], (steps if weights is None else steps * weights[part])[shown]
+
+    sample = scores.reshape(-1)[:: scores.size // shared.SAMPLE + 1]
+    return np.array([shared.best_shared(blocks, sample[sample != HIDDEN], units.rounding).threshold])
+
+
 def _shared_samples(ranking: Ranking, objective: Objective) -> Array:
+    if is_numpy_array(ranking.scores) and ranking.scores.size > shared.EXACT:
+        units = Units(ranking.scores.shape[1])
+        return _shared_of_blocks(ranking.transposed_slices, objective, units, ranking.scores)
     return _shared(ranking.transposed(), objective)
 
 

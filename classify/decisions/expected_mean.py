@@ -25,6 +25,7 @@ import numpy as np
 
 from encode_once.classify.arrays import FloatArray, IntArray, LabelMatrix, Probabilities
 from encode_once.classify.decisions.expected_f1 import CELLS, ROUNDING
+from encode_once.classify.decisions.ranking import BLOCK
 
 ERROR = 1e-16  # of the quadrature, far below ROUNDING
 
@@ -32,19 +33,26 @@ ERROR = 1e-16  # of the quadrature, far below ROUNDING
 def gains(probabilities: Probabilities) -> FloatArray:
     """The lines a and b of each class, (2, c), for the probabilities (n, c) of the tuning rows."""
     n, c = probabilities.shape
-    micro, m = _best(probabilities.reshape(-1, 1))
-    macro, m_of_class = _best(probabilities)
-    weights = np.stack([n / m.repeat(c), n / (c * m_of_class)])
+    micro, m = _best(probabilities.ravel())
+    macro, m_of_class = np.array([_best(column) for column in probabilities.T]).T
+    weights = np.stack([np.full(c, n / m), n / (c * m_of_class)])
     return np.stack([2 * weights.sum(axis=0), weights[0] * micro + weights[1] * macro])
 
 
-def _best(probabilities: Probabilities) -> tuple[FloatArray, FloatArray]:
-    """The best expected F of each column of (n, c), and its number M of predictions and positives, (c,)."""
-    p = -np.sort(-probabilities, axis=0)
-    sizes = np.arange(1, len(p) + 1)[:, None] + p.sum(axis=0)
-    f = 2 * p.cumsum(axis=0) / sizes
-    best = f.argmax(axis=0)[None]
-    return np.take_along_axis(f, best, axis=0)[0], np.take_along_axis(sizes, best, axis=0)[0]
+def _best(probabilities: Probabilities) -> tuple[float, float]:
+    """The best expected F of probabilities (n,), and its number M of predictions and positives."""
+    p = -probabilities
+    p.sort()
+    np.negative(p, out=p)
+    expected, total, best = p.sum(), 0.0, (-np.inf, 0.0)
+    for first in range(0, len(p), BLOCK):
+        sums = total + p[first : first + BLOCK].cumsum()
+        sizes = np.arange(first + 1, first + len(sums) + 1) + expected
+        f = 2 * sums / sizes
+        place = int(f.argmax())
+        best = max(best, (float(f[place]), float(sizes[place])), key=lambda pair: pair[0])
+        total = sums[-1]
+    return best
 
 
 def best_sets(probabilities: Probabilities, lines: FloatArray, at_least: int, at_most: int) -> LabelMatrix:

@@ -70,10 +70,12 @@ def certified(ranking: Ranking, objective: Objective) -> tuple[FloatArray, Guara
     if objective.shared:
         together = ranking.together()
         rows = (ranking.order.ravel() % n)[together.order[0]]  # the row of each score, from the highest down
-        k = _certified_k(together, 0, objective, rows)
+        k = _certified_k(together, objective, rows)
         thresholds = np.repeat(together.thresholds(np.array([k])), c)
     else:
-        thresholds = ranking.thresholds(np.array([_certified_k(ranking, j, objective) for j in range(c)]))
+        thresholds = ranking.thresholds(
+            np.array([_certified_k(ranking.group(j), objective) for j in range(c)])
+        )
     predicted = ranking.scores >= thresholds[:, None]
     tp = (predicted & ranking.labels).sum(axis=1)
     precision, recall = (
@@ -83,18 +85,18 @@ def certified(ranking: Ranking, objective: Objective) -> tuple[FloatArray, Guara
     return thresholds, Guarantee(precision, recall)
 
 
-def _certified_k(ranking: Ranking, group: int, objective: Objective, rows: RowIndex | None = None) -> int:
-    """How many of a group's highest scores its threshold selects.
+def _certified_k(group: Ranking, objective: Objective, rows: RowIndex | None = None) -> int:
+    """How many of the highest scores of a single group its threshold selects.
 
     rows: the row of each score, from the highest down, if a row may have several scores in the group.
     """
-    tp, share = ranking.tp[group], float(objective.share)
-    m, p = int(ranking.sizes[group]), int(tp[-1])
+    tp, share = group.tp[0], float(objective.share)
+    m, p = int(group.sizes[0]), int(tp[-1])
     recall = objective.measure == "recall"
     if p == 0:
         return 0
     tested = np.searchsorted(tp, np.arange(1, p + 1)) if recall else _sequence(m, share)
-    tested = np.unique(next_untied(ranking.tied[group])[tested])  # equal scores go together
+    tested = np.unique(next_untied(group.tied[0])[tested])  # equal scores go together
     passed = bdtrc(tp[tested] - 1, p if recall else tested, share) <= MISSES if share else tested > 0
     if rows is not None:
         hits = np.diff(tp)

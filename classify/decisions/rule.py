@@ -25,7 +25,7 @@ from encode_once.classify.decisions.canonical import canonical_order
 from encode_once.classify.decisions.exact import tune
 from encode_once.classify.decisions.guarantees import MISSES, Guarantee
 from encode_once.classify.decisions.objectives import BY_HAND, Objective
-from encode_once.classify.decisions.ranking import ALWAYS, NEVER
+from encode_once.classify.decisions.ranking import ALWAYS, NEVER, parts
 from encode_once.classify.decisions.shrinkage import ThresholdEstimate, estimate
 from encode_once.classify.partial import frequencies, is_partial, positives, unknown_entries
 
@@ -198,16 +198,19 @@ class DecisionSpec:
         # The thresholds beside label sets are for programs that only compare scores, as they are; argmax has
         # none.
         by_thresholds = self.decide == "thresholds"
-        values = scores.astype(np.float64)
-        if by_thresholds:
-            values = raised(calibration(scores) if calibration else values, pairs)
+
+        def values() -> Probabilities:
+            if not by_thresholds:
+                return scores.astype(np.float64)
+            return raised(calibration(scores) if calibration else scores.astype(np.float64), pairs)
+
         objective = Objective.of(self.objective).of_classes(labels.shape[1])
         if self.decide == "argmax" or not (intervals or by_thresholds):
             thresholds = ThresholdEstimate(np.full(labels.shape[1], np.nan))
         elif intervals or self.shrink:
-            thresholds = estimate(values, labels, objective, self.shrink)
+            thresholds = estimate(values(), labels, objective, self.shrink)
         else:
-            thresholds = ThresholdEstimate(tune(values, labels, objective))
+            thresholds = ThresholdEstimate(tune(values(), labels, objective))
         probabilities = calibration(scores) if calibration else scores
         sizes = _sizes(labels, probabilities) if self.decide in SETS else None
         gains = None
@@ -317,7 +320,9 @@ class DecisionRule:
 
     def choose(self, probabilities: Probabilities) -> LabelMatrix:
         """The labels (n, c) of rows with probabilities (n, c), closed upward in a hierarchy."""
-        return raised(self._chosen(probabilities), self.pairs)
+        n, c = probabilities.shape
+        blocks = [raised(self._chosen(probabilities[rows]), self.pairs) for rows in parts(n, c)]
+        return np.concatenate(blocks) if blocks else np.empty((n, c), np.bool_)
 
     def _chosen(self, probabilities: Probabilities) -> LabelMatrix:
         spec, thresholds = self.spec, self.thresholds

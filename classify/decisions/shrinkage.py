@@ -67,6 +67,7 @@ def estimate(
         DataError: as `exact.tune`.
     """
     ranking = ranked(scores, labels)
+    del scores  # the ranking has a copy
     if shrink and objective.measure in ("precision", "recall"):
         thresholds, guarantee = certified(ranking, objective)
         return ThresholdEstimate(thresholds, guarantee=guarantee)

@@ -55,11 +55,13 @@ from encode_once.classify.arrays import (
     PartialLabels,
     RowIndex,
     RowWeights,
+    Vectors,
     as_labels,
     as_partial_labels,
     as_scores,
 )
 from encode_once.classify.decisions.canonical import canonical_order
+from encode_once.classify.decisions.ranking import parts
 from encode_once.classify.decisions.shrinkage import between_variance
 from encode_once.classify.evaluation.metrics import (
     MetricName,
@@ -135,7 +137,8 @@ def resampled(
     group = _numbered(np.arange(n) if groups is None else groups[order])
     truth, chosen = without_unknown(labels, predictions)
     has_positives = np.asarray(truth.any(axis=0))
-    rankings = [RankedClass.of(labels[:, k], scores[:, k]) for k in np.flatnonzero(has_positives)]
+    ones = np.ones(n, np.float32)
+    rankings = [RankedClass.of(labels[:, k], scores[:, k], ones) for k in np.flatnonzero(has_positives)]
     shares = (~unknown_entries(labels)).mean(axis=1)  # of each row's entries that are known
     rows = shares > 0
     by_row = {
@@ -147,8 +150,8 @@ def resampled(
     }
     row_values = np.stack([*by_row.values()], axis=1).astype(np.float32)  # (n, 5)
     sizes = np.stack([shares if name == "hamming_loss" else rows for name in by_row], axis=1)
-    counted = [table.astype(np.float32) for table in (truth & chosen, chosen, truth)]
-    parts = []
+    counted = truth & chosen, chosen, truth
+    drawn_parts = []
 
     def measured(W: RowWeights) -> float | FloatArray:
         return (W.T @ rows.astype(np.float32)).astype(np.float64)[:, None] if is_partial(labels) else n
@@ -156,12 +159,12 @@ def resampled(
     for W in _weights(group, draws, seed):
         whole = W.T @ sizes.astype(np.float32) if is_partial(labels) else n
         means = (W.T @ row_values / np.maximum(whole, TINY)).T.astype(np.float64)
-        parts.append(
-            _of_counts(labels, measured(W), *((W.T @ table).astype(np.float64) for table in counted))
+        drawn_parts.append(
+            _of_counts(labels, measured(W), *(_weighted(W, table) for table in counted))
             | dict(zip(by_row, means, strict=True))
             | {AP: np.array([ranking.average_precision(W) for ranking in rankings]).reshape(-1, W.shape[1]).T}
         )
-    drawn = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    drawn = {name: np.concatenate([part[name] for part in drawn_parts]) for name in drawn_parts[0]}
     drawn |= _corrected_f1(drawn, truth, chosen, group)
     drawn["accuracy"] = drawn["subset_accuracy"]
     drawn["mAP"] = _corrected_map(drawn.pop(AP), labels, scores, group)
@@ -202,6 +205,12 @@ def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
     for start in range(0, draws, CHUNK):
         W = rng.standard_exponential((min(CHUNK, draws - start), g), np.float32).T[group]
         yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
+
+
+def _weighted(W: RowWeights, table: LabelMatrix) -> FloatArray:
+    """The weighted counts of each draw and class, (draws, c), of a table (n, c)."""
+    columns = parts(table.shape[1], len(table))
+    return np.hstack([(W.T @ table[:, part].astype(np.float32)).astype(np.float64) for part in columns])
 
 
 def _of_counts(
@@ -386,8 +395,11 @@ class RankedClass:
     positives: csr_array  # only rows that are positive
 
     @classmethod
-    def of(cls, labels: PartialLabels, scores: NDArray[Any]) -> "RankedClass":
-        """labels and scores (n,) are of a class with positives; rows of unknown labels are in no group."""
+    def of(cls, labels: PartialLabels, scores: NDArray[Any], ones: Vectors) -> "RankedClass":
+        """labels and scores (n,) are of a class with positives; rows of unknown labels are in no group.
+
+        ones: n of them, which all classes share.
+        """
         order = np.argsort(-scores).astype(np.int32)
         order = order[labels[order] != UNKNOWN]
         truth, falling = labels[order] == 1, -scores[order]
@@ -395,7 +407,7 @@ class RankedClass:
 
         def groups(rows: NDArray[np.int32], ends: IntArray) -> csr_array:
             starts = np.r_[0, ends].astype(np.int32)
-            return csr_array((np.ones(len(rows), np.float32), rows, starts), (len(ends), len(labels)))
+            return csr_array((ones[: len(rows)], rows, starts), (len(ends), len(labels)))
 
         return cls(groups(order[: ends[-1]], ends), groups(order[truth], truth.cumsum()[ends - 1]))
 

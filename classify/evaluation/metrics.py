@@ -6,7 +6,7 @@ classes it takes 2.8 s, this module 0.4 s.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
@@ -18,11 +18,11 @@ from encode_once.classify.arrays import (
     FloatArray,
     LabelMatrix,
     PartialLabels,
-    RowIndex,
     as_labels,
     as_partial_labels,
     as_scores,
 )
+from encode_once.classify.decisions.ranking import parts
 from encode_once.classify.partial import (
     count,
     is_partial,
@@ -322,8 +322,11 @@ def coverages(labels: PartialLabels, scores: NDArray[np.floating]) -> FloatArray
     Equal scores share the lowest rank. The mean is scikit-learn's `coverage_error` (Tsoumakas et al., Mining
     Multi-label Data, 2010, who count from 0).
     """
-    lowest = np.where(positives(labels), scores, np.inf).min(axis=1, keepdims=True)
-    return np.asarray(((scores >= lowest) & ~unknown_entries(labels)).sum(axis=1), np.float64)
+    ranks = np.empty(len(labels))
+    for rows in parts(*labels.shape):
+        lowest = np.where(positives(labels[rows]), scores[rows], np.inf).min(axis=1, keepdims=True)
+        ranks[rows] = ((scores[rows] >= lowest) & ~unknown_entries(labels[rows])).sum(axis=1)
+    return ranks
 
 
 def ranking_losses(labels: PartialLabels, scores: NDArray[np.floating]) -> FloatArray:
@@ -331,6 +334,10 @@ def ranking_losses(labels: PartialLabels, scores: NDArray[np.floating]) -> Float
 
     0 for a row without such pairs. The mean is scikit-learn's `label_ranking_loss` (Tsoumakas et al., 2010).
     """
+    return np.concatenate([_ranking_losses(labels[rows], scores[rows]) for rows in parts(*labels.shape)])
+
+
+def _ranking_losses(labels: PartialLabels, scores: NDArray[np.floating]) -> FloatArray:
     wrong = np.zeros(len(labels))
     truth, is_false = positives(labels), labels == 0
     of_false = np.where(is_false, scores, -np.inf)
@@ -342,22 +349,23 @@ def ranking_losses(labels: PartialLabels, scores: NDArray[np.floating]) -> Float
 
 def _of_rankings(labels: PartialLabels, scores: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
     """Average precision and calibration error of each class, (c,)."""
-    ranked = ranked_classes(labels, scores)
-    return (
-        np.array([average_precision(*of_class) for of_class in ranked]),
-        np.array([calibration_error(*of_class) for of_class in ranked]),
-    )
+    figures = [
+        (average_precision(*of_class), calibration_error(*of_class))
+        for of_class in ranked_classes(labels, scores)
+    ]
+    ap, calibration = np.array(figures).T
+    return ap, calibration
 
 
 def ranked_classes(
     labels: PartialLabels, scores: NDArray[np.floating]
-) -> list[tuple[LabelMatrix, NDArray[np.floating]]]:
+) -> Iterator[tuple[LabelMatrix, NDArray[np.floating]]]:
     """The labels and scores of each class's known rows, the highest score first: (n,) if all are known."""
-    by_class, truth = np.ascontiguousarray(scores.T), positives(labels)
-    orders: Sequence[RowIndex] = [*np.argsort(-by_class, axis=1)]
-    if is_partial(labels):
-        orders = [order[labels[order, k] != UNKNOWN] for k, order in enumerate(orders)]
-    return [(truth[order, k], by_class[k, order]) for k, order in enumerate(orders)]
+    for labels_of_class, of_class in zip(labels.T, scores.T, strict=True):
+        order = np.argsort(-of_class)
+        if is_partial(labels):
+            order = order[labels_of_class[order] != UNKNOWN]
+        yield positives(labels_of_class[order]), of_class[order]
 
 
 def average_precision(labels: LabelMatrix, scores: NDArray[np.floating]) -> float:

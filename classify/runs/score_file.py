@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,20 @@ def write_scores(
     if id_column in classes:
         raise DataError(f"{path}: the column of the ids and a class have one name, {id_column!r}: rename one")
     if path.suffix == ".csv":
-        rows = ([ids[i], *(format(score, DIGITS) for score in row)] for i, row in enumerate(scores.tolist()))
+        rows = ([ids[i], *(format(score, DIGITS) for score in row)] for i, row in enumerate(_lists(scores)))
         write_csv(path, [id_column, *classes], rows, excel_safe=excel_safe)
     elif path.suffix == ".jsonl":
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for row_id, row in zip(ids, scores.tolist(), strict=True):
+            for row_id, row in zip(ids, _lists(scores), strict=True):
                 file.write(json.dumps({id_column: row_id, **dict(zip(classes, row, strict=True))}) + "\n")
     else:
         _write_parquet(path, id_column, ids, classes, scores)
+
+
+def _lists(scores: Probabilities) -> Iterator[list[float]]:
+    """The rows of scores (n, c) as lists; all of them at once would take 32 bytes a score."""
+    for first in range(0, len(scores), ROWS):
+        yield from scores[first : first + ROWS].tolist()
 
 
 def _write_parquet(
@@ -69,11 +75,15 @@ def _write_parquet(
     except ImportError as error:
         raise DataError(f"{path} needs: pip install 'encode-once[parquet]'") from error
     try:
-        table = pa.table([pa.array(ids), *(pa.array(column) for column in scores.T)], [id_column, *classes])
+        kinds = [pa.string(), *[pa.from_numpy_dtype(scores.dtype)] * len(classes)]
+        schema = pa.schema([*zip([id_column, *classes], kinds, strict=True)])
+        with replacing(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+            for first in range(0, max(len(ids), 1), ROWS):
+                part = slice(first, first + ROWS)
+                columns = [pa.array(ids[part], pa.string()), *map(pa.array, scores[part].T)]
+                writer.write_table(pa.table(columns, schema))
     except (UnicodeEncodeError, pa.ArrowException) as error:
         raise DataError(f"{path}: a name is not UTF-8: write .csv or .jsonl") from error
-    with replacing(path) as temporary:
-        parquet.write_table(table, temporary, row_group_size=ROWS)
 
 
 def read_score_file(path: Path, classes: Sequence[str]) -> tuple[list[str], Probabilities]:
