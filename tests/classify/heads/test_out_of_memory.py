@@ -54,19 +54,22 @@ def streamed(monkeypatch):
     monkeypatch.setattr(batches, "BUFFER", 200 * 12)
 
 
-@pytest.mark.parametrize("C", [0.01, 10.0])
-@pytest.mark.parametrize("unknown", [False, True])
-def test_streamed_rows_give_the_logistic_regression_of_all_rows(rows, streamed, C, unknown):
+@pytest.mark.parametrize(
+    ("C", "unknown", "weights"), [(0.01, False, 1), (10.0, False, 1), (10.0, True, 1), (0.01, True, 3)]
+)
+def test_streamed_rows_give_the_logistic_regression_of_all_rows(rows, streamed, C, unknown, weights):
     X, Y = rows
     if unknown:
         Y = Y.astype(np.int8)
         Y[np.random.default_rng(1).random(Y.shape) < 0.3] = -1
     counted = Counted(X)
-    head = Linear(Cs=[C], tolerance=1e-6, device="cpu").fit(counted, Y, X[::3], Y[::3])
+    options = {"class_weights": [weights] * 4} if weights > 1 else {}
+    head = Linear(Cs=[C], tolerance=1e-6, device="cpu", **options).fit(counted, Y, X[::3], Y[::3])
     scores = head.predict_proba(X)
     for k in range(4):
         known = Y[:, k] != -1
-        model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000).fit(X[known].astype(float), Y[known, k])
+        model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000, class_weight={0: 1, 1: weights})
+        model.fit(X[known].astype(float), Y[known, k])
         assert scores[:, k] == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-3)
     assert counted.most <= 200
     assert "chose C on 200 of 1,000 rows" in head.notes[0]
