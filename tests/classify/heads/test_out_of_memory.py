@@ -67,9 +67,9 @@ def test_streamed_rows_give_the_logistic_regression_of_all_rows(rows, streamed, 
     head = Linear(Cs=[C], tolerance=1e-6, device="cpu", **options).fit(counted, Y, X[::3], Y[::3])
     scores = head.predict_proba(X)
     for k in range(4):
-        known = Y[:, k] != -1
+        labelled = Y[:, k] != -1
         model = LogisticRegression(C=C, tol=1e-8, max_iter=10_000, class_weight={0: 1, 1: weights})
-        model.fit(X[known].astype(float), Y[known, k])
+        model.fit(X[labelled].astype(float), Y[labelled, k])
         assert scores[:, k] == pytest.approx(model.predict_proba(X)[:, 1], abs=1e-3)
     assert counted.most <= 200
     assert "chose C on 200 of 1,000 rows" in head.notes[0]
