@@ -31,6 +31,8 @@ def test_a_head_is_fitted_on_two_million_rows_in_4_gib(head):
 @pytest.mark.scale
 @pytest.mark.parametrize("head", OPTIONS)
 def test_streamed_rows_give_scores_as_good_as_held_ones(head):
-    held, streamed = (memory(head, 200_000, 768, OPTIONS[head], streamed=way) for way in (False, True))
+    in_memory, streamed = (memory(head, 200_000, 768, OPTIONS[head], streamed=way) for way in (False, True))
     tolerance = 0.002 if head == "linear" else 0.005  # the batches of a network are others
-    assert [streamed[name] for name in SHOWN] == pytest.approx([held[name] for name in SHOWN], abs=tolerance)
+    assert [streamed[name] for name in SHOWN] == pytest.approx(
+        [in_memory[name] for name in SHOWN], abs=tolerance
+    )
