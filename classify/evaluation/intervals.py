@@ -77,6 +77,7 @@ from encode_once.classify.partial import is_partial, positives, unknown_entries,
 DRAWS, LEVEL = 1000, 0.95
 TINY = 1e-12  # the least divisor
 CHUNK = 100  # draws at a time: W of 10,000 rows takes 4 MB
+CELLS = 2**24  # weights at a time, if rows are many: 67 MB
 CLASSES = 500  # at a time in integrals: each of their arrays takes 6 MB
 PRIOR = 4  # degrees of freedom of the mean of the classes, toward which a class's variance is shrunk
 BIAS_ERROR = 0.15  # standard error of a bias correction, in units of it: the binormal model is not exact
@@ -199,12 +200,14 @@ def _numbered(groups: Groups) -> Groups:
 
 
 def _weights(group: Groups, draws: int, seed: int) -> Iterator[RowWeights]:
-    """Weights of rows (n, up to `CHUNK`) whose group numbers, (n,), are 0, 1, …"""
+    """Weights of rows (n, up to `CHUNK`) whose group numbers, (n,), are 0, 1, …; of many rows fewer."""
     rng = np.random.default_rng(seed)
     n, g = len(group), group.max() + 1
-    for start in range(0, draws, CHUNK):
-        W = rng.standard_exponential((min(CHUNK, draws - start), g), np.float32).T[group]
-        yield np.ascontiguousarray(W * (n / W.sum(axis=0, dtype=np.float64)), np.float32)
+    step = min(max(CELLS // n, 1), CHUNK)  # the numbers drawn are the same, whatever the step
+    for start in range(0, draws, step):
+        W = np.ascontiguousarray(rng.standard_exponential((min(step, draws - start), g), np.float32).T)
+        W = W if g == n else W[group]
+        yield np.multiply(W, n / W.sum(axis=0, dtype=np.float64), out=W, casting="same_kind")
 
 
 def _weighted(W: RowWeights, table: LabelMatrix) -> FloatArray:
