@@ -67,6 +67,7 @@ LIMITS = {
     "patience": COUNT,
     "rnn_layers": COUNT,
     "rounds": COUNT,
+    "rows": COUNT,
     "seed": NOT_NEGATIVE,
     "shots": NOT_NEGATIVE,
     "temperatures": POSITIVE,
