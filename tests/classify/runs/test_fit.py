@@ -141,7 +141,7 @@ def test_another_table_is_evaluated_on_the_rows_that_the_run_has_not_seen(filled
     assert evaluation.metrics["n"] == 40
     assert evaluation.metrics["micro_f1"] == pytest.approx(metrics["micro_f1"])
     assert any("360 of 400 rows are left out" in warning for warning in warnings)
-    table.labels[0] = ("unicorn", *table.labels[0])
+    table.labels = [("unicorn", *table.labels[0]), *table.labels[1:]]
     assert any("unicorn" in warning for warning in evaluate(run, store, table).warnings)
 
 
