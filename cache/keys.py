@@ -59,7 +59,7 @@ def _halves(keys: Keys) -> NDArray[np.uint64]:
 def _sorted_distinct(keys: Keys) -> Iterator[RowIndex]:
     """The first row of each distinct key, sorted by the keys' two halves: a range of keys at a time."""
     halves = _halves(keys)
-    for rows in _buckets(halves[:, 0]):
+    for rows in buckets(halves[:, 0]):
         of_bucket = halves.take(rows, axis=0)
         order = np.lexsort((of_bucket[:, 1], of_bucket[:, 0]))  # stable: equal keys stay in row order
         of_bucket = of_bucket.take(order, axis=0)
@@ -68,7 +68,7 @@ def _sorted_distinct(keys: Keys) -> Iterator[RowIndex]:
         yield rows[order[is_first]]
 
 
-def _buckets(numbers: NDArray[np.uint64]) -> Iterator[RowIndex]:
+def buckets(numbers: NDArray[np.uint64]) -> Iterator[RowIndex]:
     """The rows of numbers, which are hashes, in about as many ranges of these as blocks; each ascending."""
     bits = max(0, sum(1 for _ in blocks(len(numbers))) - 1).bit_length()
     if not bits:

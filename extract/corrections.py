@@ -8,12 +8,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from encode_once.cache import DataError, Store, Table
 from encode_once.cache.errors import collected
+from encode_once.cache.packed_columns import LabelLists, PackedColumn
 from encode_once.cache.table import TableHeader
 from encode_once.cache.terminal import short_list
 from encode_once.extract.readers import Reading
@@ -80,10 +81,13 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
         return
     decided = _resolve(reading.tables, read_corrections(path), path)
     counts = {split: Counter[str]() for split in reading.tables}
-    lists = {split: ([*(table.labels or ())], [*table.unknown]) for split, table in reading.tables.items()}
+    lists = {
+        split: (_Edited(table.labels or ()), _Edited(table.unknown))
+        for split, table in reading.tables.items()
+    }
     for cell, decision in decided.items():
         labels, unknown = lists[cell.split]
-        done, was_unknown = decision, bool(unknown) and cell.label in unknown[cell.row]
+        done, was_unknown = decision, bool(unknown.rows) and cell.label in unknown[cell.row]
         if was_unknown and decision != KEEP:  # it is known now
             unknown[cell.row] = tuple(label for label in unknown[cell.row] if label != cell.label)
         if decision != KEEP and not was_unknown and (cell.label in labels[cell.row]) == (decision == ADD):
@@ -96,7 +100,7 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
     for understood in reading.understood:
         table = reading.tables[understood.split]
         if table.labels is not None:
-            table.labels, table.unknown = lists[table.split]
+            table.labels, table.unknown = (edited.result() for edited in lists[table.split])
             table.corrections = str(Path(path).resolve())
             table.more_sources.append(table.corrections)
             number = counts[understood.split]
@@ -104,6 +108,26 @@ def correct(reading: Reading, path: str | os.PathLike[str] | None) -> None:
                 f"{path}: labels added {number[ADD]}, removed {number[REMOVE]}, already so "
                 f"{number['already so']}, kept {number[KEEP]}"
             )
+
+
+class _Edited:
+    """The labels of rows, of which some are changed."""
+
+    def __init__(self, rows: Sequence[tuple[str, ...]]) -> None:
+        self.rows, self._changed = rows, dict[int, tuple[str, ...]]()
+
+    def __getitem__(self, row: int) -> tuple[str, ...]:
+        return self._changed[row] if row in self._changed else self.rows[row]
+
+    def __setitem__(self, row: int, labels: tuple[str, ...]) -> None:
+        self._changed[row] = labels
+
+    def result(self) -> Sequence[tuple[str, ...]]:
+        """All rows; packed if they were."""
+        if not self._changed:
+            return self.rows
+        rows = (self._changed.get(number, labels) for number, labels in enumerate(self.rows))
+        return self.rows.packed(rows) if isinstance(self.rows, PackedColumn) else [*rows]
 
 
 def dropped(tables: Iterable[Table], store: Store) -> list[str]:
@@ -147,8 +171,12 @@ def _resolve(
     Raises:
         DataError: a split, id or label does not exist, or two decisions differ.
     """
-    rows = {split: {row_id: row for row, row_id in enumerate(table.ids)} for split, table in tables.items()}
-    labels = {label for table in tables.values() for label in chain.from_iterable(table.labels or ())}
+    named = {row_id for _, split, row_id, *_ in corrections for row_id in _names_of(row_id, split)}
+    rows = {
+        split: {row_id: row for row, row_id in enumerate(table.ids) if row_id in named}
+        for split, table in tables.items()
+    }
+    labels = {label for table in tables.values() for label in LabelLists.of(table.labels or ()).distinct()}
     first: dict[_Cell, Correction] = {}
     for correction in corrections:
         line, split, row_id, label, decision = correction
@@ -157,10 +185,9 @@ def _resolve(
             raise DataError(f"{where}: no table {split!r}; the data has {', '.join(tables)}")
         if tables[split].labels is None:
             raise DataError(f"{where}: the table {split} has no labels to correct; remove the line")
-        # Where ids are in several tables, a run on all of them has the split before each.
-        row = rows[split].get(row_id, rows[split].get(row_id.removeprefix(f"{split}/")))
+        row = next((rows[split][name] for name in _names_of(row_id, split) if name in rows[split]), None)
         if row is None:
-            hint = _nearest(row_id, rows[split]) or "is it of other data?"
+            hint = _nearest(row_id, tables[split].ids) or "is it of other data?"
             raise DataError(f"{where}: no row of {split} has the id {row_id!r}; {hint}")
         if label not in labels:
             hint = _nearest(label, labels) or f"the labels are {short_list(sorted(labels))}"
@@ -172,6 +199,11 @@ def _resolve(
                 "remove one of the two lines"
             )
     return {cell: correction.decision for cell, correction in first.items()}
+
+
+def _names_of(row_id: str, split: str) -> tuple[str, str]:
+    """The id, and what it is without the split: a run on tables with equal ids has it before each."""
+    return row_id, row_id.removeprefix(f"{split}/")
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -18,6 +18,7 @@ from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.image_lookup import ImageFinder
 from encode_once.extract.readers.label_notation import class_list
 from encode_once.extract.readers.label_sets import NamedColumns, read_label_sets
+from encode_once.extract.readers.large_tables import read_large, without_label_sets
 from encode_once.extract.readers.layouts import CONTAINERS, read_raw
 from encode_once.extract.readers.meaning import UnknownColumnsError, understood
 from encode_once.extract.readers.one_hot import Uncertain
@@ -113,11 +114,18 @@ def understand(
             if not data.is_dir():
                 check_regular(data)
             raw = _raw(data, options)
-            parts, unread = _understood(raw, options)
             finder = ImageFinder(_root(data, raw), folders, mirror)
-            built, image_warnings = build_tables(
-                parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
-            )
+            if any(table.pieces for table in raw):
+                parts, built, image_warnings, unread = read_large(
+                    raw, options, label_separator, finder, needs_content=needs_content
+                )
+                image_warnings += without_label_sets(data, names, named_columns)
+                named_columns = []
+            else:
+                parts, unread = _understood(raw, options)
+                built, image_warnings = build_tables(
+                    parts, label_separator, finder, needs_content=needs_content, marks=options.unknown
+                )
             sets = read_label_sets(
                 named_columns, built, options, lambda others: _understood(_raw(data, others), others)[0]
             )

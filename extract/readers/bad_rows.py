@@ -1,6 +1,6 @@
 """What happens to rows that cannot be read."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from encode_once.cache.errors import DataError
 
@@ -10,7 +10,8 @@ class BadRows:
     """Rows that cannot be read: the first is an error, or all are left out, counted and named."""
 
     skip: bool = False  # --skip-bad-rows
-    _errors: list[DataError] = field(default_factory=list)
+    _number: int = 0
+    _first: DataError | None = None
 
     def add(self, error: DataError) -> None:
         """Leave a row out.
@@ -20,13 +21,12 @@ class BadRows:
         """
         if not self.skip:
             raise DataError(f"{error}; --skip-bad-rows leaves such rows out") from error
-        self._errors.append(error)
+        self._number += 1
+        self._first = self._first or error
 
     @property
     def warnings(self) -> list[str]:
         """A warning that counts the rows and names the first, if there are any."""
-        if not self._errors:
+        if not self._number:
             return []
-        return [
-            f"rows that cannot be read: {len(self._errors)} (first: {self._errors[0]}); they are left out"
-        ]
+        return [f"rows that cannot be read: {self._number} (first: {self._first}); they are left out"]

@@ -24,10 +24,12 @@ row is ever dropped.
 import codecs
 import csv
 import io
+import math
 import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -257,24 +259,67 @@ def _any_field_size() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
+def read_csv_in_pieces(
+    path: Path, is_known: Callable[[str], bool], rows: int, characters: int
+) -> Iterator[CsvTable]:
+    """The rows of a text table of the first grammar, of which only some are in memory.
+
+    Args:
+        is_known: as in `read_csv`.
+        rows, characters: in a piece, at most but for its last row.
+
+    Raises:
+        DataError: the text has another grammar, or is not UTF-8.
+    """
+    encoding, line = _encoding(path), 1
+    try:
+        with io.TextIOWrapper(open_packed(path), encoding, newline="") as file:
+            dialect = _dialect(file.read(HEAD), is_known, prefers_tab=suffix_of(path) == ".tsv")
+        with io.TextIOWrapper(open_packed(path), encoding, newline="") as file, _any_field_size():
+            for table in _strict_pieces(path, file, dialect, rows, characters):
+                line = table.lines[-1] if table.lines else line
+                yield table
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: after line {line}, byte {error.object[error.start]:#04x} is not UTF-8 text; save the "
+            "table as UTF-8"
+        ) from error
+    except CsvFaultError as fault:
+        raise DataError(
+            f"{path}:{fault.line}: not well-formed CSV ({fault.reason}), as a table of this size must be; "
+            f"{REMEDY}"
+        ) from fault
+
+
 def _strict(path: Path, file: IO[str], dialect: _Dialect) -> CsvTable:
     """Read the first grammar.
 
     Raises:
         CsvFaultError: the text has another.
     """
+    (table,) = _strict_pieces(path, file, dialect)
+    return table
+
+
+def _strict_pieces(
+    path: Path, file: IO[str], dialect: _Dialect, rows: float = math.inf, characters: float = math.inf
+) -> Iterator[CsvTable]:
     for _ in range(dialect.skipped):
         file.readline()
     reader = dialect.reader(file)
-    builder = _Builder(dialect)
+    builder, count = _Builder(dialect), 0
     start = builder.next_line
     try:
         for fields in reader:
             builder.add(start, fields)
             start = dialect.skipped + reader.line_num + 1
+            count += sum(map(len, fields)) if characters < math.inf else 0
+            if len(builder.lines) >= rows or count > characters:
+                yield builder.finished(path)
+                builder, count = builder.following(), 0
     except csv.Error as error:
         raise CsvFaultError(start, str(error)) from error
-    return builder.finished(path)
+    yield builder.finished(path)
 
 
 class _Builder:
@@ -289,6 +334,14 @@ class _Builder:
         self.batch: list[list[str]] = []
         self.columns: list[_Column] = []
         self.blank: list[int] = []  # lines of blank rows
+        self.is_fitted = False
+
+    def following(self) -> "_Builder":
+        """A builder of the rows that follow."""
+        builder = copy(self)
+        builder.titles, builder.lines, builder.blank = (), array("Q"), []
+        builder.columns = [_Column() for _ in self.columns]
+        return builder
 
     def add(self, line: int, fields: list[str]) -> None:
         """Add a record that begins at a line.
@@ -305,7 +358,7 @@ class _Builder:
         if not fields[0].strip() and not any(map(str.strip, fields)):
             self.blank.append(line)
             return
-        if not self.lines:
+        if not self.is_fitted:
             self._fit(fields)
         if len(fields) != len(self.header):
             raise CsvFaultError(line, f"fields: {len(fields)}, in the header: {len(self.header)}")
@@ -317,6 +370,7 @@ class _Builder:
     def _fit(self, fields: list[str]) -> None:
         """Add or remove columns without a name and, in the first row, without content."""
         assert self.header is not None, "the header is the first record"
+        self.is_fitted = True
         width = len(fields)
         if not any(fields[len(self.header) :]):
             self.header += [""] * (width - len(self.header))

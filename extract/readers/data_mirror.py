@@ -22,6 +22,7 @@ from encode_once.cache.errors import DataError, EncodeOnceError, MissingDataErro
 from encode_once.cache.input_files import IMAGE_MB, TEXT_MB, limit_mb
 from encode_once.cache.keys import content_key
 from encode_once.cache.packed import GZIP
+from encode_once.cache.packed_columns import Texts
 from encode_once.cache.remote.location import local_path
 from encode_once.extract.errors import InputError
 from encode_once.extract.images import containers
@@ -164,6 +165,8 @@ class DataMirror:
             return self._pattern.sub(self._url_of, value) if self._root in value else value
         if isinstance(value, list):
             return [self._named(item) for item in value]
+        if isinstance(value, Texts):
+            return value.packed(map(self._named, value))
         if isinstance(value, Mapping):
             return {self._named(key): self._named(item) for key, item in value.items()}
         if is_dataclass(value) and not isinstance(value, type):

@@ -120,7 +120,7 @@ class ImageFinder:
             result.paths[row] = self._checked(folder, name, names[row], where, row)
             result.guesses.setdefault(guess.difference, []).append((row, guess))
         result.missing = [row for row in sorted([*unfound, *result.urls]) if not result.paths[row]]
-        if any(result.paths):
+        if any(result.paths) or self._used:  # also by other pieces of a large table
             expected = next((root for root in roots if root in self._used), roots[0])
             for row in unfound:
                 result.paths[row] = result.paths[row] or posixpath.join(expected, _relative(names[row]))

@@ -1,8 +1,9 @@
 """Separate the names in the label cells of all splits, and report by what."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 
 from encode_once.cache.errors import DataError
 from encode_once.cache.terminal import short_list
@@ -29,7 +30,7 @@ def separate_labels(
     """
     if user_separator == "":
         raise DataError("the label separator is empty; give a character, or a space for any whitespace")
-    counts = [_counts(part) for part in parts]
+    counts = [label_cells(part) for part in parts]
     if user_separator:
         shared = separators.chosen(user_separator)
         of_part = [shared] * len(parts)
@@ -37,23 +38,38 @@ def separate_labels(
         shared, of_part = separators.decide_each(counts)
         for part, separator, of_cells in zip(parts, of_part, counts, strict=True):
             if of_cells:
-                _report_separator(part, separator, shared, of_cells)
-    separated = [
-        _split_labels(part, separator, marks) for part, separator in zip(parts, of_part, strict=True)
-    ]
+                report_separator(part, separator, shared, of_cells)
+    separated = [split_labels(part, separator, marks) for part, separator in zip(parts, of_part, strict=True)]
     labels, unknown = [names for names, _ in separated], [names for _, names in separated]
     names = {name for rows in labels for names_of_row in rows or () for name in names_of_row}
     for rows, unknown_of_rows in separated:
-        _expand(unknown_of_rows, rows or [], sorted(names))
+        unknown_of_rows[:] = expanded(unknown_of_rows, rows or [], sorted(names))
     if labelled := [part for part in parts if part.labels is not None]:
-        labelled[0].warnings += [f"{labelled[0].files[0]}: {doubt}" for doubt in label_names.doubts(names)]
-        never = sorted({name for rows in unknown for names_of_row in rows for name in names_of_row} - names)
-        if never:
-            labelled[0].warnings.append(
-                f"{labelled[0].files[0]}: labels that are unknown in some rows and present in none, and "
-                f"so no classes: {short_list(never)}"
-            )
+        names_unknown = {name for rows in unknown for names_of_row in rows for name in names_of_row}
+        labelled[0].warnings += doubts(labelled[0].files[0], names, names_unknown)
     written = user_separator or (shared.text if any(counts) else None)
+    return labels, unknown, separator_to_write(parts[0].files[0], names, written, user_separator)
+
+
+def doubts(path: Path, names: set[str], unknown: set[str]) -> list[str]:
+    """Warnings about the names of all labels of a file, and about those that are unknown in some rows."""
+    lines = [f"{path}: {doubt}" for doubt in label_names.doubts(names)]
+    if never := sorted(unknown - names):
+        lines.append(
+            f"{path}: labels that are unknown in some rows and present in none, and so no classes: "
+            f"{short_list(never)}"
+        )
+    return lines
+
+
+def separator_to_write(path: Path, names: set[str], written: str | None, user_separator: str | None) -> str:
+    """The separator with which predictions of these names are written.
+
+    written: that of the data, if it has one.
+
+    Raises:
+        DataError: names contain all possible separators.
+    """
     candidates = [written] if written else SEPARATORS
     usable = separators.usable(names, candidates)
     if usable is None and not user_separator:
@@ -61,13 +77,13 @@ def separate_labels(
     if usable is None:
         shown = next(name for name in names if separators.contains(name, candidates[0]))
         raise DataError(
-            f"{parts[0].files[0]}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
+            f"{path}: labels contain {' and '.join(map(repr, candidates))}, such as {shown!r}; "
             "choose another separator with --label-separator"
         )
-    return labels, unknown, usable
+    return usable
 
 
-def _counts(part: SplitRows) -> Counter[str]:
+def label_cells(part: SplitRows) -> Counter[str]:
     """Cell of a split that may hold several names → number of rows."""
     return Counter(
         cell
@@ -77,7 +93,7 @@ def _counts(part: SplitRows) -> Counter[str]:
     )
 
 
-def _split_labels(part: SplitRows, separator: Separator, marks: Sequence[str]) -> tuple[Names | None, Names]:
+def split_labels(part: SplitRows, separator: Separator, marks: Sequence[str]) -> tuple[Names | None, Names]:
     """The labels of the rows, and those that are unknown: none at all if no row has such."""
     if part.labels is None:
         return None, []
@@ -123,14 +139,18 @@ def _split_marked(labels: Names, unknown: Names, marks: Sequence[str]) -> tuple[
     )
 
 
-def _expand(unknown: Names, labels: Names, classes: Sequence[str]) -> None:
-    """Replace `EVERY` by the classes that a row has no label of."""
+def expanded(
+    unknown: Iterable[tuple[str, ...]], labels: Iterable[tuple[str, ...]], classes: Sequence[str]
+) -> Iterator[tuple[str, ...]]:
+    """The unknown labels of rows with `EVERY` replaced by the classes that a row has no label of."""
     equal: dict[tuple[str, ...], tuple[str, ...]] = {}  # equal ones are in memory once
-    for row, names in enumerate(unknown):
-        if EVERY[0] in names:
-            others = (name for name in names if name not in EVERY)
-            expanded = tuple(dict.fromkeys([*others, *(name for name in classes if name not in labels[row])]))
-            unknown[row] = equal.setdefault(expanded, expanded)
+    for names, of_row in zip(unknown, labels, strict=False):
+        if EVERY[0] not in names:
+            yield names
+            continue
+        others = (name for name in names if name not in EVERY)
+        all_names = tuple(dict.fromkeys([*others, *(name for name in classes if name not in of_row)]))
+        yield equal.setdefault(all_names, all_names)
 
 
 def _split_cells(part: SplitRows, cells_of_rows: Sequence[tuple[Labels, ...]], separator: Separator) -> Names:
@@ -162,7 +182,7 @@ def _split_cells(part: SplitRows, cells_of_rows: Sequence[tuple[Labels, ...]], s
     return labels
 
 
-def _report_separator(
+def report_separator(
     part: SplitRows, separator: Separator, shared: Separator, counts: Mapping[str, int]
 ) -> None:
     """Note the separator of a table with an example; warn if it is doubtful or not that of the others."""

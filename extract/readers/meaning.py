@@ -33,17 +33,25 @@ class UnknownColumnsError(DataError):
     """A table has no column of a known name."""
 
 
-def understood(table: RawTable, options: ReadOptions, train: Choice | None = None) -> SplitRows:
+def understood(
+    table: RawTable, options: ReadOptions, train: Choice | None = None, before: Choice | None = None
+) -> SplitRows:
     """The rows of a table by the meaning of its columns.
 
     Args:
         train: the columns of the data's train table, if this is another split.
+        before: the columns of the pieces before, if it is a piece of a table.
 
     Raises:
         UsageError: the user's names do not fit, or several columns have names of one meaning.
         UnknownColumnsError: no column has a known name.
         DataError: the table has no rows, or a cell that its column does not allow.
     """
+    return _Reading(table, options, before or choice_of(table, options, train)).rows()
+
+
+def choice_of(table: RawTable, options: ReadOptions, train: Choice | None = None) -> Choice:
+    """The columns of a table; arguments and errors as in `understood`."""
     if not table.n_rows:
         raise DataError(f"{table.files[0]}: the table has no rows")
     choice = choose(table, options.columns, train, options.unknown, options.label_sets)
@@ -54,7 +62,7 @@ def understood(table: RawTable, options: ReadOptions, train: Choice | None = Non
         )
     if not choice.roles.used:
         _refuse_unknown(table, choice)
-    return _Reading(table, options, choice).rows()
+    return choice
 
 
 def _refuse_unknown(table: RawTable, choice: Choice) -> None:
@@ -75,6 +83,7 @@ class _Reading:
         self.left_out: set[int] = set()  # rows with a cell of -1, if such rows are to be left out
         self.unknown: list[tuple[Labels, ...]] = []  # each row's cells of unknown labels, if there are any
         self.notes: dict[str, list[str]] = {"captions": [], "labels": []}
+        self.formats: dict[str, str] = {}  # as in `SplitRows`
         self.warnings = [*table.warnings]
 
     def rows(self) -> SplitRows:
@@ -89,7 +98,7 @@ class _Reading:
         elif embedded:
             ids = self._file_names(table.sources[str(roles.image)]())
         else:
-            ids = names or list(map(str, range(table.n_rows)))
+            ids = names or self._numbers()
         others = [name for name in table.plain if name not in roles.used and name not in table.sources]
         rows = SplitRows(
             files=table.files,
@@ -105,6 +114,7 @@ class _Reading:
             notes=self.notes,
             unknown=self.unknown or None,
             unused=[name for name in table.column_names if name not in {*roles.used, *others}],
+            formats=self.formats,
         )
         if embedded:
             rows.images = names
@@ -116,8 +126,14 @@ class _Reading:
             rows = joined(rows)
         return rows
 
+    def _numbers(self) -> list[str]:
+        return list(map(str, range(self.table.first_row, self.table.first_row + self.table.n_rows)))
+
     def _file_names(self, paths: Sequence[object]) -> list[str]:
         """Ids of embedded images: their file names if complete and unique, else row numbers."""
+        if self.table.is_piece:
+            self.notes["id"] = ["the rows' numbers, as the table is read in pieces (--id-column)"]
+            return self._numbers()
         names = [Path(path).name if path and isinstance(path, str) else "" for path in paths]
         if all(names) and len({*names}) == len(names):
             self.notes["id"] = ["the names of the images"]
@@ -128,7 +144,7 @@ class _Reading:
         else:
             reason = f"{names.count('')} images have no name"
         self.notes["id"] = [f"the rows' numbers, as {reason}"]
-        return list(map(str, range(len(names))))
+        return self._numbers()
 
     def _column(self, name: str, convert: Callable[[Any], Cell]) -> list[Cell]:
         """The cells of a column, converted; those of bad rows as if they were empty.
@@ -166,6 +182,8 @@ class _Reading:
         lists = _lists_of_captions(cells)
         if lists:
             self.notes["captions"].append(f"cells of {name} are lists of captions")
+        if any(isinstance(cell, str) and cell.strip() for cell in cells):
+            self.formats[name] = "lists of captions" if lists else "captions"
 
         def convert(cell: Any) -> tuple[str, ...]:
             return captions_of(
@@ -258,6 +276,8 @@ class _Reading:
                 "reads them as unknown"
             )
         self._report_uncertain(read.uncertain)
+        if read.minus_one:
+            self.formats["-1"] = "uncertain" if read.uncertain else "negative"
         if read.minus_one and not read.uncertain:
             notes.append("-1 is negative")
         return read.labels
@@ -303,6 +323,8 @@ class _Reading:
         if column.unknown:
             self._add_unknown(column.unknown)
         notes = self.notes["labels"]
+        if any(column.labels):
+            self.formats[name] = column.notation or "names"
         if column.notation:
             notes.append(column.notation + (f", such as {column.example[:60]}" if column.example else ""))
         if column.missing:

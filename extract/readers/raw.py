@@ -9,7 +9,7 @@ files are, and what is reported.
 import bisect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any, overload
@@ -82,6 +82,10 @@ class RawTable:
     warnings: list[str] = field(default_factory=list)
     also_read: list[Path] = field(default_factory=list)  # files that say where the rows are, such as listings
     unused: list[str] = field(default_factory=list)  # what else is in the files, and how to use it
+    first_row: int = 0  # the number of its first row, if it is a piece of a table
+    is_piece: bool = False
+    # Of a table that is too large for memory, its rows in several tables; `read` then has none.
+    pieces: Callable[[], Iterator["RawTable"]] | None = None
 
     @classmethod
     def of_columns(
@@ -101,6 +105,20 @@ class RawTable:
                 if not any(isinstance(cell, list | dict) for cell in cells)
             ]
         return cls(split, list(files), rows, list(columns), columns.__getitem__, where, **more)
+
+    def rows(self, start: int, stop: int) -> "RawTable":
+        """The table of these rows."""
+        return replace(
+            self,
+            n_rows=stop - start,
+            read=lambda name: self.read(name)[start:stop],
+            where=lambda row: self.where(start + row),
+            sources={
+                name: lambda names=names: names()[start:stop]  # type: ignore[misc]
+                for name, names in self.sources.items()
+            },
+            first_row=self.first_row + start,
+        )
 
     def release(self) -> None:
         """Free the memory of the cells, which cannot be read any more."""
@@ -160,5 +178,7 @@ def concatenated(split: str, tables: Sequence[RawTable], folders: Sequence[Path]
         folders=list(folders) or first.folders,
         warnings=[line for table in tables for line in table.warnings],
         also_read=[path for table in tables for path in table.also_read],
+        first_row=first.first_row,
+        is_piece=first.is_piece,
         unused=[*dict.fromkeys(line for table in tables for line in table.unused)],
     )

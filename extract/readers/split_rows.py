@@ -30,6 +30,7 @@ class SplitRows:
     choice: Choice = field(default_factory=lambda: Choice(Roles(), {}))
     notes: dict[str, list[str]] = field(default_factory=dict)  # role → how its columns were read
     unused: list[str] = field(default_factory=list)  # columns that are neither used nor kept
+    formats: dict[str, str] = field(default_factory=dict)  # column → how its cells are written
     without_image: int | None = None  # rows whose image is missing, once images were looked up
 
     def without(self, rows: Collection[int]) -> "SplitRows":

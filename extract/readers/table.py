@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from encode_once.extract.readers.folders import Folder
+from encode_once.extract.readers.large_tables import is_large, large_table
 from encode_once.extract.readers.options import ReadOptions
 from encode_once.extract.readers.raw import RawTable, concatenated
 from encode_once.extract.readers.split_files import USUAL_SPLITS, files_by_split, missing_shards
@@ -64,6 +65,9 @@ def read(data: Path, options: ReadOptions) -> list[RawTable]:
     folders = [base, *(base / name for name in PLAIN_FOLDERS)]
     tables = []
     for split, files in files_by_split(table_files(data), list(OPENERS)).items():
+        if is_large(files):
+            tables.append(large_table(split, files, folders, options.bad_rows))
+            continue
         shards = [open_table(path, options.bad_rows) for path in files]
         if "-of-" not in files[0].name and any(
             {*shard.column_names} != {*shards[0].column_names} for shard in shards

@@ -9,11 +9,13 @@ from encode_once.cache.input_files import TEXT_MB, limit_mb
 from encode_once.cache.table import Table
 from encode_once.extract.images.formats import IMAGE_SUFFIXES
 from encode_once.extract.readers.image_lookup import ImageFinder
-from encode_once.extract.readers.label_separation import separate_labels
+from encode_once.extract.readers.label_separation import separate_labels, split_labels
 from encode_once.extract.readers.limits import is_too_sparse
+from encode_once.extract.readers.separators import Separator
 from encode_once.extract.readers.split_rows import SplitRows
 
 NO_IMAGE = "no row has an image file"
+WITHOUT_FILE = "rows without an image file"
 REMEDY = "put the images in data/ or images/ next to the table, or use --images FOLDER"
 
 
@@ -40,11 +42,8 @@ def build_tables(
     """
     for part in parts:
         if not part.ids:
-            raise DataError(f"{part.files[0]}: none of its rows can be read")
-        if "\0" in part.split + part.id_column:
-            raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
-        _check_ids(part)
-        _check_lengths(part)
+            raise nothing_readable(part.files[0])
+        _check(part)
     labels, unknown, separator = separate_labels(parts, label_separator, marks)
     captions = [_by_column(part) for part in parts]
     for part in parts:
@@ -52,23 +51,59 @@ def build_tables(
     has_captions = [any(texts[0]) or not needs_content for texts in captions]
     image_warnings = _find_images(parts, has_captions, finder)
     result = [
-        Table(
-            source=str(part.files[0].resolve()),
-            ids=part.ids,
-            images=part.images or [""] * len(part.ids),
-            captions=texts[0],
-            labels=names,
-            id_column=part.id_column,
-            label_separator=separator,
-            columns={**part.columns},
-            split=part.split,
-            more_sources=[str(path.resolve()) for path in part.files[1:]],
-            more_captions=[*texts[1:]],
-            unknown=unknown_names,
-        )
+        _table(part, names, unknown_names, texts, separator)
         for part, names, unknown_names, texts in zip(parts, labels, unknown, captions, strict=True)
     ]
     return result, image_warnings
+
+
+def build_piece(
+    part: SplitRows, separator: Separator, finder: ImageFinder, marks: Sequence[str] = ()
+) -> tuple[Table, str]:
+    """The table of a piece of a split, and a warning about its images; "" if there is none.
+
+    `EVERY` still stands for all classes among the unknown labels. As in `build_tables` otherwise.
+    """
+    _check(part)
+    names, unknown_names = split_labels(part, separator, marks)
+    texts = _by_column(part)
+    problem = _find_images_of(part, any(texts[0]), finder, is_piece=True)
+    return _table(part, names, unknown_names, texts, ""), problem
+
+
+def nothing_readable(path: Path) -> DataError:
+    """The error for a table of which no row can be read."""
+    return DataError(f"{path}: none of its rows can be read")
+
+
+def _table(
+    part: SplitRows,
+    labels: Sequence[tuple[str, ...]] | None,
+    unknown: Sequence[tuple[str, ...]],
+    captions: Sequence[Sequence[str]],
+    separator: str,
+) -> Table:
+    return Table(
+        source=str(part.files[0].resolve()),
+        ids=part.ids,
+        images=part.images or [""] * len(part.ids),
+        captions=captions[0],
+        labels=labels,
+        id_column=part.id_column,
+        label_separator=separator,
+        columns={**part.columns},
+        split=part.split,
+        more_sources=[str(path.resolve()) for path in part.files[1:]],
+        more_captions=[*captions[1:]],
+        unknown=unknown,
+    )
+
+
+def _check(part: SplitRows) -> None:
+    if "\0" in part.split + part.id_column:
+        raise DataError(f"{part.files[0]}: a name of a split or column contains a null byte; rename it")
+    _check_ids(part)
+    _check_lengths(part)
 
 
 def _check_ids(part: SplitRows) -> None:
@@ -141,16 +176,17 @@ def _find_images(parts: Sequence[SplitRows], has_captions: Sequence[bool], finde
     without = [part for part in parts if not any(part.images or ())]
     if len(without) == len(parts) and (problems or not all(has_captions)):
         if not problems:
-            raise DataError(_nothing_to_encode(parts[0]))
+            raise DataError(nothing_to_encode(parts[0]))
         if finder.is_chosen or not all(has_captions):
             raise DataError(problems[0])
     for part, captioned in zip(parts, has_captions, strict=True):
         if part in without and not captioned:
-            part.warnings.append(_nothing_to_encode(part))
+            part.warnings.append(nothing_to_encode(part))
     return problems + finder.unused()
 
 
-def _nothing_to_encode(part: SplitRows) -> str:
+def nothing_to_encode(part: SplitRows) -> str:
+    """What to do about a split without images and captions."""
     images, others = ", ".join(part.choice.image_columns), ", ".join(part.columns)
     if images and part.choice.roles.image is None:
         return (
@@ -161,8 +197,11 @@ def _nothing_to_encode(part: SplitRows) -> str:
     return f"{part.files[0]}: has neither captions nor images; {REMEDY}{columns}"
 
 
-def _find_images_of(part: SplitRows, captioned: bool, finder: ImageFinder) -> str:
-    """Set the images of a split; if its rows name images and none is there, say what is there instead."""
+def _find_images_of(part: SplitRows, captioned: bool, finder: ImageFinder, *, is_piece: bool = False) -> str:
+    """Set the images of a split; if its rows name images and none is there, say what is there instead.
+
+    is_piece: whether other pieces may have images, so that missing ones are kept.
+    """
     if part.images is not None:
         missing = [row for row, source in enumerate(part.images) if not source]
         part.warn("rows without an image", missing, "they are kept without one")
@@ -183,13 +222,10 @@ def _find_images_of(part: SplitRows, captioned: bool, finder: ImageFinder) -> st
             f"images found {difference}: {len(guesses)} ({example}); --images FOLDER looks only there"
         )
     named = sum(map(bool, names))
-    if len(images.missing) < named:
+    if len(images.missing) < named or (is_piece and named):
         part.images, part.without_image = images.paths, len(names) - named + len(images.missing)
         if images.missing:
-            part.warn(
-                "rows without an image file", images.missing, finder.missing_text(names, images, part.split)
-            )
-        return ""
-    if not named:
+            part.warn(WITHOUT_FILE, images.missing, finder.missing_text(names, images, part.split))
+    if len(images.missing) < named or not named:
         return ""
     return f"{part.where(0)}: {NO_IMAGE}: {finder.missing_text(names, images, part.split)}"

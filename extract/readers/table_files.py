@@ -5,6 +5,7 @@ cells are the sources of the images: their bytes are not read.
 """
 
 import codecs
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from encode_once.extract.images import containers
 from encode_once.extract.readers.bad_rows import BadRows
 from encode_once.extract.readers.cells import BadCell
 from encode_once.extract.readers.column_names import is_caption, kind_of
-from encode_once.extract.readers.csv_grammar import read_csv
+from encode_once.extract.readers.csv_grammar import CsvTable, read_csv
 from encode_once.extract.readers.errors import file_errors
 from encode_once.extract.readers.json_text import HEAD, holds_records, parse
 from encode_once.extract.readers.limits import SPARSE, is_too_sparse
@@ -66,7 +67,20 @@ def open_table(path: Path, bad_rows: BadRows) -> RawTable:
 
 
 def _open_text(path: Path, bad_rows: BadRows) -> RawTable:
-    table = read_csv(path, is_caption, lambda name: kind_of(name.strip()) is not None)
+    return text_table(path, read_csv(path, is_caption, is_known))
+
+
+def is_known(name: str) -> bool:
+    """Whether a header's name says what is in the column."""
+    return kind_of(name.strip()) is not None
+
+
+def text_table(path: Path, table: CsvTable) -> RawTable:
+    """A text table, or a piece of one.
+
+    Raises:
+        DataError: it has no rows, or two columns of one name.
+    """
     names = [name.strip() for name in table.header]
     if not names:
         raise DataError(f"{path}:1: the table is empty; expected a line of column names")
@@ -110,7 +124,19 @@ class _Records:
 
 
 def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
-    records = _Records()
+    (table,) = json_lines_in_pieces(path, bad_rows)
+    return table
+
+
+def json_lines_in_pieces(
+    path: Path, bad_rows: BadRows, rows: float = math.inf, size: float = math.inf
+) -> Iterator[RawTable]:
+    """The objects of a file of JSON lines, `rows` or `size` bytes of text in a piece.
+
+    Raises:
+        DataError: a line is not an object, and such rows are not left out.
+    """
+    records, count = _Records(), 0
     with open_packed(path) as file:
         for number, line in enumerate(_lines(file), 1):
             if line is None or line.strip():
@@ -120,6 +146,14 @@ def _open_json_lines(path: Path, bad_rows: BadRows) -> RawTable:
                     bad_rows.add(error)
                     continue
                 records.add(record, number, f"{path}:{number}")
+                count += len(line or b"")
+            if len(records.places) >= rows or count > size:
+                yield _of_lines(path, records)
+                records, count = _Records(), 0
+    yield _of_lines(path, records)
+
+
+def _of_lines(path: Path, records: _Records) -> RawTable:
     lines = records.places
     return RawTable.of_columns(stem_of(path), [path], records.cells, lambda row: f"{path}:{lines[row]}")
 
@@ -174,15 +208,9 @@ def _object(path: Path, number: int, line: bytes | None) -> dict[str, Any]:
 
 def _open_parquet(path: Path, bad_rows: BadRows) -> RawTable:
     pa = import_pyarrow(path)
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        schema = ParquetFile(path).schema_arrow
-        texts = [column.name for column in schema if pa.types.is_string(column.type)]
-        file = ParquetFile(path, read_dictionary=texts)  # a text that many rows share is in memory once
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
-
+    schema = _parquet_file(path).schema_arrow
+    texts = [column.name for column in schema if pa.types.is_string(column.type)]
+    file = _parquet_file(path, read_dictionary=texts)  # a text that many rows share is in memory once
     rows = file.metadata.num_rows
     if is_too_sparse(rows, 1, path.stat().st_size):
         raise DataError(f"{path}: declares {rows:,} rows, more than a file of its size has; get it again")
@@ -194,6 +222,61 @@ def _open_parquet(path: Path, bad_rows: BadRows) -> RawTable:
         return [cell[part] if cell else None for cell in cells.to_pylist()] if part else cells.to_pylist()
 
     return _of_arrow(path, rows, schema, read)
+
+
+def parquet_rows(path: Path) -> int:
+    """The number of rows of a parquet file.
+
+    Raises:
+        DataError: the file is damaged, or pyarrow is missing.
+    """
+    rows: int = _parquet_file(path).metadata.num_rows
+    return rows
+
+
+def parquet_in_pieces(path: Path, rows: int, size: int) -> Iterator[RawTable]:
+    """The rows of a parquet file, about `rows` or `size` bytes in a piece; images stored in it are not read.
+
+    Raises:
+        DataError: the file is damaged, or pyarrow is missing.
+    """
+    pa = import_pyarrow(path)
+    file = _parquet_file(path)
+    schema, metadata = file.schema_arrow, file.metadata
+    columns = []
+    for column in schema:
+        if pa.types.is_struct(column.type) and {"bytes", "path"} <= {part.name for part in column.type}:
+            columns.append(f"{column.name}.path")
+        elif not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+            columns.append(column.name)
+    names = tuple(columns)
+    chunks = (
+        group.column(number)
+        for group in map(metadata.row_group, range(metadata.num_row_groups))
+        for number in range(group.num_columns)
+    )
+    nbytes = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema.startswith(names))
+    batch_rows = max(1, min(rows, size * metadata.num_rows // max(1, nbytes)))
+    first = 0
+    with file_errors(path):
+        for batch in file.iter_batches(batch_rows, columns=columns):
+
+            def read(column: str, part: str = "", batch: Any = batch) -> list[Any]:
+                cells = batch[column].field(part) if part else batch[column]
+                return list(cells.to_pylist())
+
+            yield _of_arrow(path, len(batch), schema, read, first)
+            first += len(batch)
+
+
+def _parquet_file(path: Path, **options: Any) -> Any:
+    import_pyarrow(path)
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path, **options)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a parquet file, or damaged ({brief(error)}); get it again") from error
 
 
 def _expanded(path: Path, column: str, cells: Any) -> Any:
@@ -238,8 +321,11 @@ def import_pyarrow(path: Path) -> Any:
     return pa
 
 
-def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]) -> RawTable:
-    """A table with an arrow schema; `read(column)` returns cells, `read(column, part)` a field of structs."""
+def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]], first: int = 0) -> RawTable:
+    """A table with an arrow schema; `read(column)` returns cells, `read(column, part)` a field of structs.
+
+    first: the number in the file of its first row.
+    """
     pa = import_pyarrow(path)
     try:
         metadata = parse((schema.metadata or {}).get(b"huggingface", b"{}"))
@@ -265,7 +351,7 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
 
     def column(name: str) -> list[Any]:
         if name in embedded:
-            return [containers.cell(source, name, row) for row in range(rows)]
+            return [containers.cell(source, name, row) for row in range(first, first + rows)]
         names = class_names[name]
         with file_errors(path):
             return [_class_labels(cell, names) for cell in read(name)] if names else read(name)
@@ -280,7 +366,7 @@ def _of_arrow(path: Path, rows: int, schema: Any, read: Callable[..., list[Any]]
         rows,
         schema.names,
         column,
-        lambda row: f"{path}, row {row}",
+        lambda row: f"{path}, row {first + row}",
         plain=plain,
         sources={name: partial(file_names, name) for name in embedded},
     )

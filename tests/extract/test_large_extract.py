@@ -1,0 +1,91 @@
+"""`extract` of a table that is read in pieces: the same store, with bounded memory."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from encode_once.cache import Shard, Store, large_arrays
+from encode_once.cache.bench.peak_memory import with_peak_memory
+from encode_once.extract import encode
+from encode_once.extract.readers import large_tables
+
+ENCODER = """
+import numpy as np
+
+from encode_once.extract.encoders.base import Tower
+
+
+class Letters(Tower):
+    modality = "caption"
+    parallel = True
+    cpu_batch = 4096
+
+    def __init__(self, options):
+        super().__init__({"counts": {"encoder": "letters", "weights": "none"}})
+
+    def load(self, device):
+        pass
+
+    def prepare(self, text):
+        return [len(text), text.count("a")]
+
+    def encode(self, batch):
+        return {"counts": np.array(batch, np.float32)}
+"""
+SCALE_ROWS = 2_000_000
+
+
+@pytest.fixture
+def letters(tmp_path, monkeypatch):
+    """The name of an encoder that takes no time."""
+    monkeypatch.chdir(tmp_path)
+    Path("letters.py").write_text(ENCODER)
+    return "letters.py:Letters"
+
+
+def write(path, rows):
+    with path.open("w") as file:
+        file.write("id,caption,labels,note\n")
+        file.writelines(
+            f"r{row},a cat on a table of {row % (rows // 2)} legs,{'dog' if row % 3 else 'cat dog'},web\n"
+            for row in range(rows)
+        )
+    return path
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_a_table_in_pieces_gives_the_store_of_the_whole_one(letters, shards, tmp_path, monkeypatch):
+    path = write(tmp_path / "train.csv", 40)
+    encode(path, [letters], "whole", progress=False)
+    monkeypatch.setattr(large_tables, "LARGE_BYTES", 0)
+    monkeypatch.setattr(large_tables, "PIECE_ROWS", 7)
+    monkeypatch.setattr(large_arrays, "BLOCK", 4)
+    monkeypatch.setattr(large_arrays, "IN_MEMORY", 0)
+    for number in range(shards):
+        report = encode(path, [letters], "pieces", shard=Shard(number, shards), progress=False)
+    whole, pieces = Store("whole"), Store("pieces")
+    (table,), (other,) = whole.tables(), pieces.tables()
+    assert other.has_rows_of(table)
+    assert (other.keys("caption") == table.keys("caption")).all()
+    name = f"{letters}/counts"
+    assert len(pieces.feature(name)) == 20
+    keys = table.keys("caption")
+    assert np.array_equal(pieces.feature(name).read(keys), whole.feature(name).read(keys))
+    again = encode(path, [letters], "pieces", progress=False).features[name]
+    assert (again.encoded, again.present, again.failed) == (0, 40, 0)
+    if shards == 1:
+        assert vars(report.features[name]) == {"encoded": 40, "present": 0, "failed": 0}
+
+
+def _extracted(path, letters):
+    return encode(path, [letters], "store", progress=False).samples
+
+
+@pytest.mark.scale
+def test_millions_of_captions_are_encoded_in_less_than_a_gigabyte(letters, tmp_path):
+    path = write(tmp_path / "train.csv", SCALE_ROWS)
+    rows, grown = with_peak_memory(_extracted, path, letters)
+    assert rows == SCALE_ROWS
+    assert len(Store("store").feature(f"{letters}/counts")) == SCALE_ROWS // 2
+    assert grown < 5e8
