@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from pyarrow import parquet
 from encode_once.cache import DataError, UsageError, large_arrays
 from encode_once.extract.readers import large_tables, understand
 from encode_once.extract.readers.options import Columns
+from tests.conftest import examples
 
 FIELDS = ("ids", "captions", "more_captions", "labels", "unknown", "columns", "images", "id_column", "split",
           "label_separator", "source")  # fmt: skip
@@ -71,6 +73,7 @@ def read(path, rows=None, **options):
 
 
 @pytest.mark.parametrize("name", ["train.csv", "train.tsv.gz", "train.jsonl", "train.parquet"])
+@examples(50)
 @given(rows(), st.integers(1, 7), st.booleans())
 def test_pieces_of_any_size_give_the_table(tmp_path_factory, name, rows, size, keep_text):
     path = tmp_path_factory.mktemp("data") / name
@@ -88,7 +91,7 @@ def test_pieces_of_any_size_give_the_table(tmp_path_factory, name, rows, size, k
     for field in FIELDS:
         assert getattr(other, field) == getattr(table, field), field
     assert sorted(pieced.warnings) == sorted(whole.warnings)
-    assert pieced.text() == whole.text()
+    assert sorted(re.split("[;\n] *", pieced.text())) == sorted(re.split("[;\n] *", whole.text()))
 
 
 def lines(path, rows):
