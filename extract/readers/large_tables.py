@@ -201,6 +201,8 @@ class _LabelSeparator:
             report_separator(part, self.decided, shared, counts)
         elif counts and not self._of_user:
             other, _ = separators.decide_each([counts])
+            if other.text is None and len(counts) <= separators.FEW:
+                return self.decided
             differing = {
                 cell: rows
                 for cell, rows in counts.items()
