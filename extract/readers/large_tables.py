@@ -406,9 +406,9 @@ class _Split:
 
 def _groups_together(pieces: Iterator[RawTable], key: str) -> Iterator[RawTable]:
     """The pieces, divided so that rows that follow each other with one value of a column are in the same."""
-    held: list[RawTable] = []
+    tail: list[RawTable] = []
     for piece in pieces:
-        whole = concatenated(piece.split, [*held, piece], piece.folders) if held else piece
+        whole = concatenated(piece.split, [*tail, piece], piece.folders) if tail else piece
         whole = replace(whole, files=piece.files)
         cells = whole.read(key)
         start = whole.n_rows
@@ -416,8 +416,8 @@ def _groups_together(pieces: Iterator[RawTable], key: str) -> Iterator[RawTable]
             start -= 1
         if start:
             yield whole.rows(0, start)
-        held = [_detached(whole.rows(start, whole.n_rows))]
-    yield from held
+        tail = [_detached(whole.rows(start, whole.n_rows))]
+    yield from tail
 
 
 def _detached(table: RawTable) -> RawTable:
