@@ -336,9 +336,9 @@ class _Split:
         if not part.ids:
             return
         built, problem = build_piece(part, self._labels.of(part), self._finder, self._options.unknown)
-        found = 0 if part.without_image is None else len(built) - part.without_image
-        has_content = found or any(built.captions) or not self._needs_content
-        self._found += found
+        images = 0 if part.without_image is None else len(built) - part.without_image
+        has_content = images or any(built.captions) or not self._needs_content
+        self._found += images
         if self._first is None:
             self._first = part
             if not has_content:
