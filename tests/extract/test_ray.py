@@ -176,16 +176,20 @@ def test_rows_failures_and_status_are_those_of_the_local_engine(folder, run, clu
 def test_a_lost_process_and_a_lost_node_cost_what_they_had_not_committed(cluster, pictures, log, local):
     nodes = [node for node in cluster.list_all_nodes() if node is not cluster.head_node]
 
+    hold, loaded = (log.with_name(f"encoded.log.{name}") for name in ("hold", "loaded"))
+    loaded.touch()
     with ThreadPoolExecutor(1) as threads:
         extraction = threads.submit(encode, pictures, [NAME], "store", engine="ray", progress=False)
         wait_for(log, 60)
+        hold.touch()
         os.kill(int(lines(log)[-1][0]), signal.SIGKILL)
-        wait_for(log, 90)
-        hold = log.with_name("encoded.log.hold")
+        wait_for(loaded, 3)
+        hold.unlink()
+        wait_for(log, 100)
         hold.touch()
         cluster.remove_node(nodes[0], allow_graceful=False)
         cluster.add_node(**NODE)
-        wait_for(log.with_name("encoded.log.loaded"), 4)
+        wait_for(loaded, 4)
         hold.unlink()
         report = extraction.result()
     assert (report.features[FEATURE].encoded, report.features[FEATURE].failed) == (240, 40)
