@@ -742,7 +742,7 @@ def bench_scale(
     """
     from encode_once.cache.bench import cost_model
     from encode_once.cache.bench.store_cost import index_memory, store_cost
-    from encode_once.cache.doctor.machine import available_memory
+    from encode_once.cache.process import available_memory
     from encode_once.classify.bench.race import fit_cost
     from encode_once.extract.bench.row_cost import encoding_cost, table_cost
 

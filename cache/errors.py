@@ -29,6 +29,10 @@ class UsageError(DataError):
     """A name, option or value that does not exist; the message suggests one that does. Exit status 2."""
 
 
+class InsufficientMemoryError(DataError):
+    """More memory would be needed than is available."""
+
+
 class MissingDataError(DataError, FileNotFoundError):
     """A file or folder does not exist."""
 

@@ -1,14 +1,17 @@
-"""The cores of the process, and changes of its state, which all but `keep_freed_memory` restore."""
+"""Cores and memory of the process, and changes of its state, which all but `keep_freed_memory` restore."""
 
 import ctypes
 import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from pathlib import Path
 from threading import Lock, Thread
 from typing import Any
 
+MEMORY_INFO = Path("/proc/meminfo")  # of Linux
+CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses, in bytes
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MAX_POOLED_BLOCK = 32 << 20  # bytes, the maximum that glibc allows
 MAX_POOL = 512 << 20  # bytes
@@ -17,6 +20,30 @@ MAX_POOL = 512 << 20  # bytes
 def cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def available_memory() -> float:
+    """Bytes that the machine and the container leave; infinite where the system does not say."""
+    sizes = dict(line.partition(":")[::2] for line in system_file(MEMORY_INFO).splitlines())
+    available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
+    return min(available, _left_by_container())
+
+
+def _left_by_container() -> float:
+    """The bytes that the container's limit leaves; copies of files in memory give way, and do not count."""
+    with suppress(ValueError):  # "max", or no such file: there is no limit
+        limit, current = (float(system_file(CONTAINER / name)) for name in ("memory.max", "memory.current"))
+        uses = dict(line.split() for line in system_file(CONTAINER / "memory.stat").splitlines())
+        return max(limit - current + float(uses.get("inactive_file", 0)), 0)
+    return float("inf")
+
+
+def system_file(path: Path) -> str:
+    """The content of a file of the system; "" if there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def keep_freed_memory() -> None:

@@ -12,9 +12,8 @@ from pathlib import Path
 from encode_once.cache import process
 from encode_once.cache.doctor import Check
 
-CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")  # of Linux
+CPU_INFO = Path("/proc/cpuinfo")  # of Linux
 CORE_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, and of how many
-CONTAINER = Path("/sys/fs/cgroup")  # with the memory that it may use, and uses, in bytes
 # Of x86-64 processors
 FLAGS = {"AVX2": "avx2", "AVX-512": "avx512f", "AVX512-BF16": "avx512_bf16", "AMX": "amx_tile"}
 LITTLE_MEMORY = 2e9  # bytes; torch and one encoder take about half of it
@@ -25,7 +24,7 @@ TRIAL = 32 << 20  # bytes written to measure the speed
 
 def checks(store: Path) -> Iterator[Check]:
     """Processor, cores, memory, and the disk that a store is on."""
-    yield processor(_text(CPU_INFO))
+    yield processor(process.system_file(CPU_INFO))
     yield cores(os.cpu_count() or 1, _core_limit())
     yield memory()
     yield from disk(store)
@@ -51,7 +50,7 @@ def processor(cpu_info: str) -> Check:
 
 def processor_name() -> str:
     """The model of this machine's processor, and which instructions for vectors it has."""
-    return processor(_text(CPU_INFO)).finding
+    return processor(process.system_file(CPU_INFO)).finding
 
 
 def cores(count: int, limit: float) -> Check:
@@ -66,36 +65,20 @@ def _core_limit() -> float:
     """How many cores the scheduler and the container allow."""
     allowed = process.cores()
     with suppress(ValueError):  # "max": there is no quota
-        quota, period = map(float, _text(CORE_QUOTA).split())
+        quota, period = map(float, process.system_file(CORE_QUOTA).split())
         return min(allowed, quota / period)
     return allowed
 
 
 def memory() -> Check:
     """The memory that is available."""
-    available = available_memory()
+    available = process.available_memory()
     if available == float("inf"):
         return Check("memory", "PASS", "how much is available is not known on this system")
     finding = f"{available / 1e9:.1f} GB available"
     if available < LITTLE_MEMORY:
         return Check("memory", "WARN", finding, "extract --workers 1 --batch-size 4; end other programs")
     return Check("memory", "PASS", finding)
-
-
-def available_memory() -> float:
-    """Bytes that the machine and the container leave; infinite where the system does not say."""
-    sizes = dict(line.partition(":")[::2] for line in _text(MEMORY_INFO).splitlines())
-    available = float(sizes.get("MemAvailable", "inf").removesuffix("kB")) * 1024
-    return min(available, _left_by_container())
-
-
-def _left_by_container() -> float:
-    """The bytes that the container's limit leaves; copies of files in memory give way, and do not count."""
-    with suppress(ValueError):  # "max", or no such file: there is no limit
-        limit, current = (float(_text(CONTAINER / name)) for name in ("memory.max", "memory.current"))
-        uses = dict(line.split() for line in _text(CONTAINER / "memory.stat").splitlines())
-        return max(limit - current + float(uses.get("inactive_file", 0)), 0)
-    return float("inf")
 
 
 def disk(store: Path) -> Iterator[Check]:
@@ -130,11 +113,3 @@ def write_speed(folder: Path) -> float:
         file.flush()
         os.fsync(file.fileno())
         return TRIAL / (time.perf_counter() - start)
-
-
-def _text(path: Path) -> str:
-    """The content of a file of the system; "" if there is none."""
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import expit
 
-from encode_once.cache.errors import DataError, UsageError, unknown_name
+from encode_once.cache.errors import DataError, InsufficientMemoryError, UsageError, unknown_name
 from encode_once.cache.progress import ProgressBar
 from encode_once.cache.text_table import table_text
 from encode_once.classify.arrays import PartialLabels, RowIndex, Scores, State, Vectors, as_partial_labels
@@ -61,6 +61,7 @@ class Auto(CrossFittingHead, Estimator):
     budget: seconds that all fits may take. A head is left out if it would take longer than what remains, by
         the time of the heads before it and of its own first fold; `warnings` name it. The first head is
         always fitted. Only a budget that is reached makes the result depend on the speed of the machine.
+        Heads that would need more memory than is available are left out, too.
     heads: the heads to try, in this order; by default those for vectors, and two that read sequences if a
         feature holds any, from cheap to slow.
     options: by the name of the head.
@@ -198,13 +199,7 @@ class Auto(CrossFittingHead, Estimator):
         for name in self.options or {}:
             if name not in self._names:
                 raise unknown_name("head of auto", name, self._names)
-        logits, fitted, left_out = self._tried(trial)
-        named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in left_out.items())
-        warning = (
-            f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
-            f"{named}; --budget SECONDS changes that"
-        )
-        self.warnings_ = [warning] if left_out else []
+        logits, fitted, self.warnings_ = self._tried(trial)
         losses = {name: log_loss(values, trial.truth) for name, values in logits.items()}
         weights, intercept = fit_blend([*logits.values()], trial.truth)
         weight_of = dict(zip(logits, weights, strict=True))
@@ -219,13 +214,16 @@ class Auto(CrossFittingHead, Estimator):
 
     def _tried(
         self, trial: "_OutOfFold | _OnValidationRows"
-    ) -> tuple[dict[str, Vectors], dict[str, Stack], dict[str, float]]:
-        """By the names of the heads that the budget allows: their logits of the trial's rows, (m, c), and the
-        heads as they were fitted last. By the names of the others: the seconds that they would take.
+    ) -> tuple[dict[str, Vectors], dict[str, Stack], list[str]]:
+        """By the names of the heads that the budget and the memory allow: their logits of the trial's rows,
+        (m, c), and the heads as they were fitted last. Then warnings that name the others.
+
+        Raises:
+            InsufficientMemoryError: all heads would need more memory than is available.
         """
         logits: dict[str, Vectors] = {}
         fitted: dict[str, Stack] = {}
-        left_out: dict[str, float] = {}
+        too_slow, too_large = dict[str, float](), dict[str, Exception]()
         (n, d), c = trial.X.shape, trial.truth.shape[1]
         names = list(self._names)
         if not self.heads:
@@ -241,16 +239,28 @@ class Auto(CrossFittingHead, Estimator):
                     fits = trial.fits(name) - number + trial.refits(name)
                     seconds = clock.seconds_of(name) * fits
                     if logits and seconds > clock.left:
-                        left_out[name] = seconds
+                        too_slow[name] = seconds
                         break
-                    with clock.timing(name):
-                        fitted[name] = self._stack([name], d)
-                        trial.fit(fitted[name], number, values)
+                    try:
+                        with clock.timing(name):
+                            fitted[name] = self._stack([name], d)
+                            trial.fit(fitted[name], number, values)
+                    except (InsufficientMemoryError, MemoryError) as error:
+                        too_large[name] = error
+                        break
                     bar.update()
                 else:
                     logits[name] = values
                     clock.reserve(name, trial.refits(name))
-        return logits, fitted, left_out
+        if not logits:
+            raise next(iter(too_large.values()))
+        named = ", ".join(f"{name} ({seconds:.1f} s)" for name, seconds in too_slow.items())
+        slow = (
+            f"head auto left out what would take longer than the rest of its budget of {self.budget:g} s: "
+            f"{named}; --budget SECONDS changes that"
+        )
+        large = [f"head auto left out {name}: {error}" for name, error in too_large.items()]
+        return logits, fitted, [*([slow] if too_slow else []), *large]
 
 
 @dataclass(frozen=True)

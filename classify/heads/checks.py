@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from encode_once.cache.doctor.machine import available_memory
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import DataError, InsufficientMemoryError
+from encode_once.cache.process import available_memory
 from encode_once.classify.arrays import BoolArray, FloatArray, PartialLabels, Scores
 from encode_once.classify.partial import (
     always,
@@ -56,11 +56,11 @@ def require_memory(head: str, needed: float, remedy: str) -> None:
     remedy: what to do instead.
 
     Raises:
-        DataError: it would.
+        InsufficientMemoryError: it would.
     """
     available = available_memory()
     if needed > available:
-        raise DataError(
+        raise InsufficientMemoryError(
             f"head {head} would need about {needed / 1e9:.1f} GB of memory, and {available / 1e9:.1f} GB are "
             f"available: {remedy}"
         )

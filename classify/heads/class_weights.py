@@ -1,7 +1,7 @@
 """The option `class_weights`: how much positive rows of each class weigh in the sum of a loss.
 
 A weight w of a class counts each of its positives w times. Its scores rise by about log w in logits, so that
-they are no probabilities any more, until they are calibrated.
+they are not probabilities until they are calibrated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -57,6 +57,11 @@ def in_order(options: Mapping[str, Any], classes: Sequence[str] | None) -> dict[
     return {**options, OPTION: [float(named.get(name, 1)) for name in classes]}
 
 
+def is_set(option: ClassWeights) -> bool:
+    """Whether the option weighs positives; an array has no truth value, so that `!=` would fail."""
+    return not (isinstance(option, str) and option == NONE)
+
+
 def are_set(options: Mapping[str, Any]) -> bool:
     """Whether options of a head weigh positives, also by the loss `bce+pos_weight`."""
-    return options.get(OPTION, NONE) != NONE or options.get("loss") == "bce+pos_weight"
+    return is_set(options.get(OPTION, NONE)) or options.get("loss") == "bce+pos_weight"

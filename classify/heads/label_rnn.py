@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from encode_once.cache.errors import UsageError
 from encode_once.classify.data.labels import SINGLE
-from encode_once.classify.heads.class_weights import NONE, OPTION
+from encode_once.classify.heads.class_weights import OPTION, is_set
 from encode_once.classify.heads.fused import Fused
 from encode_once.classify.heads.torch.losses import Loss
 from encode_once.classify.heads.torch.networks import FusedFeatures
@@ -40,8 +40,7 @@ class LabelRNN(Fused):
         super().check()
         if self.task == SINGLE:
             raise UsageError("head label-rnn writes sets of labels: choose another --head for --task single")
-
-        if self.class_weights != NONE:
+        if is_set(self.class_weights):
             raise UsageError(f"head label-rnn has another loss, of whole sets of labels: leave out {OPTION}")
 
     def _network(self, d: int, c: int) -> nn.Module:

@@ -29,9 +29,8 @@ def minimise(
 
     A problem is solved when the length of its gradient is below the tolerance, in coordinates in which the
     Hessian is about the identity, or when `IDLE` steps did not lower its value by more than rounding. In
-    every pass each problem takes a step of its own: the whole one, which
-    L-BFGS nearly always accepts, or after a step that was too long, half of that. Solved problems are left
-    out of further passes.
+    every pass each problem takes a step of its own: the whole one, which L-BFGS nearly always accepts, or
+    after a step that was too long, half of that. Solved problems are left out of further passes.
 
     V, values, gradients: where to start, (k, c), with the functions' values there (p,), and gradients (k, c).
     joint: whether all columns are one problem, p = 1; otherwise each is one, p = c.

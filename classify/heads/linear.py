@@ -24,7 +24,7 @@ from encode_once.classify.data.matrix import MatrixLike, chunks, is_large
 from encode_once.classify.device import choose_device, on_device
 from encode_once.classify.heads.base import Head
 from encode_once.classify.heads.checks import require_finite
-from encode_once.classify.heads.class_weights import CHOICES, NONE, OPTION, ClassWeights, weights_of
+from encode_once.classify.heads.class_weights import CHOICES, NONE, OPTION, ClassWeights, is_set, weights_of
 from encode_once.classify.heads.estimator import Estimator
 from encode_once.classify.heads.sparse_rows import SparseRows, background_of
 from encode_once.classify.heads.streamed_regression import MAX_PASSES, StreamedRegression
@@ -110,7 +110,7 @@ class Linear(Head, Estimator):
         return scores
 
     def check(self) -> None:
-        if self.task == SINGLE and self.class_weights != NONE:
+        if self.task == SINGLE and is_set(self.class_weights):
             raise UsageError(f"{OPTION} are not for --task single: leave them out")
 
     def _is_streamed(self, X: MatrixLike) -> bool:

@@ -123,8 +123,7 @@ def fit(
         )
     if spec.decision.calibration == "none" and class_weights.are_set(options):
         warnings.append(
-            "positives have weights, which raise scores: they are no probabilities, unless with --calibrate "
-            "sigmoid"
+            "class weights raise scores, so they are not probabilities; --calibrate sigmoid corrects them"
         )
     untrained = [samples.classes[c] for c in np.flatnonzero(~positives(samples.Y[rows]).any(axis=0))]
     if untrained:

@@ -123,8 +123,8 @@ class TorchHead(Head, Estimator):
         columns = column_order(X, getattr(self, "shapes", None))
         X, Y, X_val, Y_val = _ordered(columns, classes, X, Y, X_val, Y_val)
         rows = with_validation(X, Y, X_val, Y_val, self.seed)
-        choices = self.learning_rate if isinstance(self.learning_rate, Sequence) else [self.learning_rate]
-        networks, self.history_ = self._trained([float(lr) for lr in choices], *rows)
+        choices = np.atleast_1d(self.learning_rate).astype(np.float64).tolist()
+        networks, self.history_ = self._trained(choices, *rows)
         scores = np.reshape([epoch.validation_score for epoch in self.history_], (-1, len(networks)))
         score_of_lr = scores.max(axis=0, initial=-np.inf).reshape(-1, self.members).mean(axis=1)
         if np.isinf(score_of_lr).all():
@@ -134,7 +134,7 @@ class TorchHead(Head, Estimator):
         networks = networks[chosen]
         if X_val is None or Y_val is None:
             epochs = scores[:, chosen].argmax(axis=0) + 1
-            networks, _ = self._trained([float(choices[best])], X, Y, *rows[2:], round(epochs.mean()))
+            networks, _ = self._trained([choices[best]], X, Y, *rows[2:], round(epochs.mean()))
         self.network_ = Average(networks, columns, classes).to(choose_device(self.device))
         return self
 

@@ -20,7 +20,7 @@ from encode_once.cache import own_code
 from encode_once.cache.errors import UsageError, brief, unknown_name
 from encode_once.classify.arrays import UNKNOWN, FloatArray, PartialLabels
 from encode_once.classify.data.labels import MULTI, SINGLE
-from encode_once.classify.heads.class_weights import NONE, OPTION, ClassWeights, balanced
+from encode_once.classify.heads.class_weights import NONE, OPTION, ClassWeights, balanced, is_set
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits and labels, both (n, c) → a scalar to minimise
 
@@ -121,7 +121,7 @@ def check(name: str, task: str, class_weights: ClassWeights = NONE) -> None:
             f"loss {name} is for any number of labels per row: leave it out, and --task single minimises the "
             "cross entropy of the softmax"
         )
-    if class_weights != NONE and (task == SINGLE or name != USUAL):
+    if is_set(class_weights) and (task == SINGLE or name != USUAL):
         raise UsageError(f"{OPTION} are for loss {USUAL}, and not for --task single: leave them out")
     if name != WEIGHTED:
         find(name)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from encode_once.cache import process
 from encode_once.cache.doctor import machine
 from tests.conftest import files_of
 
@@ -63,8 +64,8 @@ def test_memory_is_what_the_system_and_the_container_leave(
         ("memory.stat", f"anon 5\ninactive_file {files:.0f}\n"),
     ):
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(machine, "MEMORY_INFO", tmp_path / "meminfo")
-    monkeypatch.setattr(machine, "CONTAINER", tmp_path)
+    monkeypatch.setattr(process, "MEMORY_INFO", tmp_path / "meminfo")
+    monkeypatch.setattr(process, "CONTAINER", tmp_path)
     check = machine.memory()
     assert check.finding == f"{finding} available"
     assert check.state == ("WARN" if float(finding.split()[0]) < 2 else "PASS")
@@ -72,7 +73,7 @@ def test_memory_is_what_the_system_and_the_container_leave(
 
 def test_memory_of_a_system_without_these_files(monkeypatch, tmp_path):
     for name in ("MEMORY_INFO", "CONTAINER"):
-        monkeypatch.setattr(machine, name, tmp_path / "absent")
+        monkeypatch.setattr(process, name, tmp_path / "absent")
     assert "not known" in machine.memory().finding
 
 

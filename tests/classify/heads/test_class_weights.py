@@ -10,6 +10,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from encode_once.cache import UsageError
 from encode_once.classify import fit, heads
+from encode_once.classify.heads import class_weights
 from encode_once.classify.heads.linear import Linear
 from encode_once.classify.heads.mlp import MLP
 from encode_once.classify.heads.torch import losses
@@ -84,7 +85,7 @@ def test_weights_have_the_names_of_classes_in_fit(filled, tmp_path):
     listed = scores([1, 4, *[1] * (len(classes) - 2)], decision="macro")
     np.testing.assert_array_equal(named.eval.scores, listed.eval.scores)
     assert not named.record.warnings
-    assert "no probabilities, unless with --calibrate sigmoid" in " ".join(listed.record.warnings)
+    assert "not probabilities; --calibrate sigmoid corrects them" in " ".join(listed.record.warnings)
     with pytest.raises(UsageError, match="unknown class 'absent'"):
         scores({"absent": 4})
     with pytest.raises(UsageError, match=r"the weight of .* is -1; use a number above 0"):
@@ -113,3 +114,25 @@ def test_weights_do_not_fit_other_classes():
         Linear(class_weights=[1, 2]).fit(X, Y, X, Y)
     with pytest.raises(UsageError, match="pass a list"):
         Linear(class_weights={"cat": 2}).fit(X, Y, X, Y)
+
+
+@pytest.mark.parametrize(
+    ("head", "options"),
+    [
+        ("linear", {"class_weights": [2.0, 1, 0.5]}),
+        ("mlp", {"class_weights": [2.0, 1, 0.5], **TINY}),
+        ("mlp", {"learning_rate": [1e-3, 1e-2], **TINY}),
+    ],
+)
+def test_arrays_are_lists(head, options):
+    X, Y = problem(1, 40, 4)
+    arrays = {name: np.array(value) if isinstance(value, list) else value for name, value in options.items()}
+    scores = [heads.make(head, **values).fit(X, Y, X, Y).predict_proba(X) for values in (options, arrays)]
+    np.testing.assert_array_equal(*scores)
+
+
+def test_weights_as_an_array_are_refused_like_a_list():
+    assert class_weights.are_set({"class_weights": np.array([2.0, 1])})
+    for head in ("linear", "mlp"):
+        with pytest.raises(UsageError, match="not for --task single"):
+            heads.make(head, class_weights=np.array([2.0]), task="single")

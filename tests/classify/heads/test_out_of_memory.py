@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from encode_once.cache.errors import DataError
+from encode_once.cache.errors import InsufficientMemoryError
 from encode_once.classify.data import matrix
 from encode_once.classify.heads import checks, knn, linear, make
 from encode_once.classify.heads.lbfgs import minimise
@@ -190,5 +190,18 @@ def test_boosters_are_the_same_if_their_columns_are_binned_by_batches(rows, monk
 @pytest.mark.parametrize("name", ["forest", "knn"])
 def test_a_head_that_needs_more_memory_than_there_is_says_so_before_it_starts(rows, monkeypatch, name):
     monkeypatch.setattr(checks, "available_memory", lambda: 20_000.0)
-    with pytest.raises(DataError, match=rf"head {name} would need about 0\.0 GB of memory, .*: --set"):
+    with pytest.raises(
+        InsufficientMemoryError, match=rf"head {name} would need about 0\.0 GB of memory, .*: --set"
+    ):
         make(name).fit(*rows)
+
+
+def test_auto_leaves_out_heads_that_need_more_memory_than_there_is(rows, monkeypatch):
+    monkeypatch.setattr(checks, "available_memory", lambda: 0.0)
+    X, Y = rows
+    head = make("auto", heads=["forest", "prototype"], folds=2, progress=False).fit(X[:90], Y[:90])
+    assert (head.losses_ >= 0).tolist() == [False, True]
+    (warning,) = head.warnings_
+    assert warning.startswith("head auto left out forest: head forest would need")
+    with pytest.raises(InsufficientMemoryError, match="head knn would need"):
+        make("auto", heads=["knn", "forest"], folds=2, progress=False).fit(X[:90], Y[:90])
