@@ -18,6 +18,7 @@ from encode_once.cache.feature import Feature
 from encode_once.cache.format.atomic import new_folder, reserve
 from encode_once.cache.format.part import chunks
 from encode_once.cache.keys import RowIndex
+from encode_once.cache.packed_columns import joined, taken
 from encode_once.cache.table import Table
 
 KIND = "clip-retrieval"
@@ -62,12 +63,11 @@ def select_pairs(features: Sequence[Feature], table: Table) -> Pairs:
     pairs = np.flatnonzero(np.all([rows >= 0 for rows in rows_of.values()], axis=0))
     if not len(pairs):
         raise DataError(f"no row of {table.source} has a vector of {' and '.join(f.name for f in features)}")
-    captions = [text for column in texts for text in column]
     return Pairs(
         table,
         {modality: (of_modality[modality], rows[pairs]) for modality, rows in rows_of.items()},
         pairs % n,
-        [captions[pair] for pair in pairs],
+        [*taken(joined(texts), pairs)],
     )
 
 
@@ -92,11 +92,11 @@ def write(pairs: Pairs, path: Path) -> None:
         (folder / "metadata").mkdir()
         with ParquetWriter(folder / "metadata" / "metadata_0.parquet", schema) as writer:
             for start in range(0, n, LINES):
-                places = pairs.places[start : start + LINES].tolist()
+                places = pairs.places[start : start + LINES]
                 columns = [
-                    [table.images[place] for place in places],
+                    [*taken(table.images, places)],
                     pairs.captions[start : start + LINES],
-                    [table.ids[place] for place in places],
+                    [*taken(table.ids, places)],
                 ]
                 writer.write_table(pa.table(columns, schema=schema))
 

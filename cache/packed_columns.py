@@ -12,19 +12,20 @@ from itertools import chain, islice, pairwise
 from typing import Any, Generic, Self, TypeVar, overload
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from encode_once.cache.keys import RowIndex
+from encode_once.cache.large_arrays import blocks, new_array, rows_where
 
 Item = TypeVar("Item")
 Lengths = NDArray[np.intp]  # (rows,)
-BLOCK_ROWS, BLOCK_BYTES = 4096, 1 << 24  # decoded at a time
+BLOCK_ROWS, BLOCK_VALUES = 4096, 1 << 24  # decoded at a time
 
 
 class PackedColumn(Sequence[Item], Generic[Item]):
     """The items of n rows: row i has `values[offsets[i]:offsets[i + 1]]`.
 
-    It equals every sequence of equal items. Slices and `take` copy no values.
+    It equals every sequence of equal items. Slices and `taken` copy no values.
 
     Args:
         values: (total,).
@@ -45,9 +46,11 @@ class PackedColumn(Sequence[Item], Generic[Item]):
     def __getitem__(self, row: int | slice) -> "Item | Self":
         if isinstance(row, slice):
             start, stop, step = row.indices(len(self))
-            if self._rows is None and step == 1:
-                return self._with(self._offsets[start : max(start, stop) + 1], None)
-            return self.take(np.arange(start, stop, step))
+            if self._rows is not None:
+                return self._rebuilt(self._offsets, self._rows[row])
+            if step == 1:
+                return self._rebuilt(self._offsets[start : max(start, stop) + 1])
+            return self._rebuilt(self._offsets, np.arange(start, stop, step))
         row = range(len(self))[operator.index(row)]
         place = row if self._rows is None else int(self._rows[row])
         start, end = int(self._offsets[place]), int(self._offsets[place + 1])
@@ -56,6 +59,13 @@ class PackedColumn(Sequence[Item], Generic[Item]):
     def __iter__(self) -> Iterator[Item]:
         for values, lengths in self.blocks():
             yield from self._decoded(values, [0, *np.cumsum(lengths).tolist()])
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """The first row of an item that equals `value`; raises ValueError if there is none."""
+        for row, item in enumerate(self[start:stop], slice(start, stop).indices(len(self))[0]):
+            if item == value:
+                return row
+        raise ValueError(f"{value!r} is not in the column")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or isinstance(other, str):
@@ -77,10 +87,9 @@ class PackedColumn(Sequence[Item], Generic[Item]):
         )
         return {**vars(self), "_values": values, "_offsets": offsets, "_rows": None}
 
-    def take(self, rows: RowIndex) -> Self:
-        """The column of these rows, in this order."""
-        rows = np.asarray(rows, np.intp)
-        return self._with(self._offsets, rows if self._rows is None else self._rows[rows])
+    def at(self, rows: RowIndex) -> Self:
+        """The column of rows that are the result of `row_numbers`, an array that the column keeps."""
+        return self._rebuilt(self._offsets, rows if self._rows is None else self._rows[rows])
 
     def lengths(self) -> Lengths:
         """The number of values of each row, (n,)."""
@@ -90,7 +99,7 @@ class PackedColumn(Sequence[Item], Generic[Item]):
 
     def total(self) -> int:
         """The number of values of all rows."""
-        return sum(len(values) for values, _ in self.blocks())
+        return sum(int(self[rows].lengths().sum()) for rows in blocks(len(self)))
 
     def blocks(self) -> Iterator[tuple[NDArray[Any], Lengths]]:
         """The values of a few thousand rows at a time, concatenated, and the number of each row's."""
@@ -99,7 +108,7 @@ class PackedColumn(Sequence[Item], Generic[Item]):
             block = self[start : start + BLOCK_ROWS]
             lengths = block.lengths()
             ends = np.cumsum(lengths)
-            count = max(1, int(np.searchsorted(ends, BLOCK_BYTES, "right")))
+            count = max(1, int(np.searchsorted(ends, BLOCK_VALUES, "right")))
             lengths, total = lengths[:count], int(ends[:count][-1])
             if block._rows is None:
                 first = int(block._offsets[0])
@@ -109,16 +118,14 @@ class PackedColumn(Sequence[Item], Generic[Item]):
                 yield self._values[np.repeat(skipped, lengths) + np.arange(total)], lengths
             start += len(lengths)
 
-    def _with(self, offsets: NDArray[Any], rows: RowIndex | None) -> Self:
-        return self._rebuilt(self._values, offsets, rows)
+    @classmethod
+    @abstractmethod
+    def of(cls, items: Iterable[Item]) -> Self:
+        """Pack items, unless they are packed."""
 
     @abstractmethod
-    def packed(self, items: Iterable[Item]) -> Self:
-        """A column of the same kind of other items."""
-
-    @abstractmethod
-    def _rebuilt(self, values: NDArray[Any], offsets: NDArray[Any], rows: RowIndex | None = None) -> Self:
-        """A column of the same kind."""
+    def _rebuilt(self, offsets: NDArray[Any], rows: RowIndex | None = None) -> Self:
+        """A column of the same values."""
 
     @abstractmethod
     def _decoded(self, values: NDArray[Any], ends: list[int]) -> list[Item]:
@@ -129,9 +136,9 @@ class Texts(PackedColumn[str]):
     """Texts, of which the values (total,) are UTF-8 bytes; paths may contain others."""
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> "Texts":
+    def of(cls, texts: Iterable[str]) -> Self:
         """Pack texts, unless they are packed."""
-        if isinstance(texts, Texts):
+        if isinstance(texts, cls):
             return texts
         content, ends = bytearray(), array("Q", [0])
         for text in texts:
@@ -139,12 +146,8 @@ class Texts(PackedColumn[str]):
             ends.append(len(content))
         return cls(np.frombuffer(content, np.uint8), np.frombuffer(ends, np.uint64))
 
-    def packed(self, items: Iterable[str]) -> "Texts":
-        """Other texts, packed."""
-        return Texts.of(items)
-
-    def _rebuilt(self, values: NDArray[Any], offsets: NDArray[Any], rows: RowIndex | None = None) -> "Texts":
-        return Texts(values, offsets, rows)
+    def _rebuilt(self, offsets: NDArray[Any], rows: RowIndex | None = None) -> Self:
+        return type(self)(self._values, offsets, rows)
 
     def _decoded(self, values: NDArray[Any], ends: list[int]) -> list[str]:
         content = values.tobytes()
@@ -168,9 +171,9 @@ class LabelLists(PackedColumn[tuple[str, ...]]):
         self.names = names
 
     @classmethod
-    def of(cls, rows: Iterable[Sequence[str]]) -> "LabelLists":
+    def of(cls, rows: Iterable[Sequence[str]]) -> Self:
         """Pack lists of labels, unless they are packed."""
-        if isinstance(rows, LabelLists):
+        if isinstance(rows, cls):
             return rows
         names, numbers, ends = dict[str, int](), array("I"), array("Q", [0])
         for row in rows:
@@ -196,25 +199,46 @@ class LabelLists(PackedColumn[tuple[str, ...]]):
         offsets = np.concatenate([[0], np.cumsum(self.lengths())]).astype(np.uint64)
         return LabelLists(names, np.concatenate([np.empty(0, np.uint32), *blocks]), offsets)
 
-    def packed(self, items: Iterable[Sequence[str]]) -> "LabelLists":
-        """Other lists of labels, packed."""
-        return LabelLists.of(items)
-
-    def _rebuilt(
-        self, values: NDArray[Any], offsets: NDArray[Any], rows: RowIndex | None = None
-    ) -> "LabelLists":
-        return LabelLists(self.names, values, offsets, rows)
+    def _rebuilt(self, offsets: NDArray[Any], rows: RowIndex | None = None) -> Self:
+        return type(self)(self.names, self._values, offsets, rows)
 
     def _decoded(self, values: NDArray[Any], ends: list[int]) -> list[tuple[str, ...]]:
         names = [self.names[number] for number in values.tolist()]
         return [tuple(names[start:end]) for start, end in pairwise(ends)]
 
 
-def taken(column: Sequence[Item], rows: RowIndex) -> Sequence[Item]:
-    """The items of these rows, in this order; packed if the column is."""
-    if isinstance(column, PackedColumn):
-        return column.take(rows)
-    return [column[row] for row in rows]
+def row_numbers(rows: ArrayLike, count: int) -> RowIndex:
+    """The rows that NumPy would take from an array of `count` of them, as numbers in an array of their own.
+
+    Args:
+        rows: numbers (m,), of which negative ones count from the end, or a mask (count,).
+
+    Raises:
+        IndexError: they are neither, or there is no such row.
+    """
+    index = np.asarray(rows)
+    if index.dtype == np.bool_ and index.shape == (count,):
+        return rows_where(index)
+    if index.ndim != 1 or (index.dtype.kind not in "iu" and index.size):
+        raise IndexError(f"rows of {count:,} are numbers or a mask, not {index.dtype} of shape {index.shape}")
+    numbers = new_array(len(index), np.intp)
+    for block in blocks(len(index)):
+        part = index[block]
+        if outside := part[(part < -count) | (part >= count)].tolist():
+            raise IndexError(f"there is no row {outside[0]}: there are {count:,}")
+        numbers[block] = part
+        numbers[block][part < 0] += count
+    return numbers
+
+
+def items_at(column: Sequence[Item], rows: RowIndex) -> Sequence[Item]:
+    """The same as `taken` for the result of `row_numbers`, which many columns then share."""
+    return column.at(rows) if isinstance(column, PackedColumn) else [column[row] for row in rows.tolist()]
+
+
+def taken(column: Sequence[Item], rows: ArrayLike) -> Sequence[Item]:
+    """The items of these rows, as in `row_numbers`, in this order; packed if the column is."""
+    return items_at(column, row_numbers(rows, len(column)))
 
 
 def joined(columns: Sequence[Sequence[Item]]) -> Sequence[Item]:
@@ -222,4 +246,4 @@ def joined(columns: Sequence[Sequence[Item]]) -> Sequence[Item]:
     first, items = columns[0], chain.from_iterable(columns)
     if len(columns) == 1:
         return first
-    return first.packed(items) if isinstance(first, PackedColumn) else [*items]
+    return first.of(items) if isinstance(first, PackedColumn) else [*items]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+from numpy.typing import ArrayLike
 
 from encode_once.cache.errors import DamagedError
 from encode_once.cache.format.atomic import replacing, write_at
@@ -27,8 +28,8 @@ from encode_once.cache.format.hdf5 import (
     write_texts,
 )
 from encode_once.cache.format.header import STAMP_BYTES, check_whole, checksum, read_stamp, stamp_whole
-from encode_once.cache.keys import KEY_BYTES, Keys, RowIndex, content_key, pack, present
-from encode_once.cache.packed_columns import LabelLists, joined, taken
+from encode_once.cache.keys import KEY_BYTES, Keys, content_key, pack, present
+from encode_once.cache.packed_columns import LabelLists, items_at, joined, row_numbers
 from encode_once.cache.representation import MOST_ROWS, html_heading, html_table, short_repr
 from encode_once.cache.source_files import SourceFile
 from encode_once.cache.terminal import short_path
@@ -186,11 +187,16 @@ class Table:
         """The images, or each column of captions; as in `all_keys`."""
         return [self.images] if modality == "image" else [self.captions, *self.more_captions]
 
-    def take(self, rows: RowIndex) -> "Table":
-        """The table of these rows, in this order."""
+    def take(self, rows: ArrayLike) -> "Table":
+        """The table of these rows, in this order: numbers, or a mask (n,).
+
+        Raises:
+            IndexError: there is no such row.
+        """
+        rows = row_numbers(rows, len(self))
 
         def of(column: Sequence[Item]) -> Sequence[Item]:
-            return taken(column, rows)
+            return items_at(column, rows)
 
         return replace(
             self,

@@ -127,7 +127,7 @@ class _Edited:
         if not self._changed:
             return self.rows
         rows = (self._changed.get(number, labels) for number, labels in enumerate(self.rows))
-        return self.rows.packed(rows) if isinstance(self.rows, PackedColumn) else [*rows]
+        return self.rows.of(rows) if isinstance(self.rows, PackedColumn) else [*rows]
 
 
 def dropped(tables: Iterable[Table], store: Store) -> list[str]:

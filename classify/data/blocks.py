@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from encode_once.cache import DamagedError, Feature
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.representation import short_repr
 from encode_once.cache.terminal import one_line
 from encode_once.classify.arrays import BoolArray, RowIndex, Vectors
@@ -240,7 +241,7 @@ class TextBlock:
         return np.array([is_blank(text) for text in self.texts], np.bool_)
 
     def fitted(self, rows: RowIndex) -> "TextBlock":
-        return replace(self, vectoriser=make_vectoriser(self.name).fit([self.texts[row] for row in rows]))
+        return replace(self, vectoriser=make_vectoriser(self.name).fit([*taken(self.texts, rows)]))
 
     @cached_property
     def _blocks(self) -> CaptionVectors:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from encode_once.cache.keys import Keys
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.representation import html_heading, html_warnings, short_repr
 from encode_once.classify.arrays import (
     BoolArray,
@@ -53,7 +54,7 @@ class ScoredRows:
     def take(self, rows: RowIndex) -> "ScoredRows":
         """These rows, in this order."""
         return ScoredRows(
-            [self.ids[row] for row in rows],
+            [*taken(self.ids, rows)],
             self.scores[rows],
             self.labels[rows],
             keys=self.keys[rows],
@@ -125,7 +126,7 @@ class Evaluation:
         block = np.ix_(rows, np.array(columns))
         groups = self.rows.groups
         kept = ScoredRows(
-            [self.rows.ids[row] for row in rows],
+            [*taken(self.rows.ids, rows)],
             self.rows.scores[block],
             self.rows.labels[block],
             keys=self.rows.keys[rows],

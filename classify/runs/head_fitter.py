@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from encode_once.cache import Keys
+from encode_once.cache.packed_columns import taken
 from encode_once.cache.representation import short_repr
 from encode_once.classify import heads
 from encode_once.classify.arrays import FloatArray, Groups, PartialLabels, RowIndex, Scores
@@ -197,7 +198,7 @@ class HeadFitter:
         return None if self.groups is None else self.groups[rows]
 
     def _scored_rows(self, scores: Scores, rows: RowIndex) -> ScoredRows:
-        ids, missing = [self.ids[row] for row in rows], self.X.missing()[rows]
+        ids, missing = [*taken(self.ids, rows)], self.X.missing()[rows]
         return ScoredRows(
             ids, scores, self.Y[rows], missing=missing, groups=self._groups_of(rows), keys=self.keys[rows]
         )

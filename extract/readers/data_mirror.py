@@ -166,7 +166,7 @@ class DataMirror:
         if isinstance(value, list):
             return [self._named(item) for item in value]
         if isinstance(value, Texts):
-            return value.packed(map(self._named, value))
+            return Texts.of(map(self._named, value))
         if isinstance(value, Mapping):
             return {self._named(key): self._named(item) for key, item in value.items()}
         if is_dataclass(value) and not isinstance(value, type):

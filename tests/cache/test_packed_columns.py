@@ -30,6 +30,7 @@ def same(column, items):
     assert [column[row] for row in range(-len(items), len(items))] == 2 * items
     assert column == items
     assert items == column
+    assert [column.index(item) for item in items] == [items.index(item) for item in items]
     assert column != [*items, "more"]
     assert [*column.lengths()] == [
         len(item.encode("utf-8", "surrogateescape") if isinstance(item, str) else item) for item in items
@@ -44,7 +45,7 @@ def test_a_packed_column_is_like_the_list(block_rows, columns, data):
     column, items = columns
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "BLOCK_ROWS", block_rows)
-        patch.setattr(packing, "BLOCK_BYTES", 3 * block_rows)
+        patch.setattr(packing, "BLOCK_VALUES", 3 * block_rows)
         check(column, items, data)
 
 
@@ -64,6 +65,42 @@ def check(column, items, data):
     assert taken(items, np.array(rows, np.intp)) == chosen
     if isinstance(column, LabelLists):
         assert chosen.distinct() == {name for row in chosen for name in row}
+
+
+row_choices = (
+    st.lists(st.integers(-7, 7))
+    | st.lists(st.booleans(), max_size=7)
+    | st.lists(st.integers(0, 6)).map(lambda rows: np.array(rows, np.uint8))
+    | st.sampled_from([np.zeros(3), np.array([1], np.uint64)])
+)
+
+
+@given(row_choices, st.integers(0, 7))
+def test_rows_are_taken_as_numpy_takes_them(rows, n):
+    index = np.array(rows, np.asarray(rows).dtype if len(rows) else np.intp)
+    items, keys = [str(row) for row in range(n)], pack(content_key(bytes([row])) for row in range(n))
+    try:
+        expected = [*map(str, np.arange(n)[index].tolist())]
+    except IndexError:
+        for column in (items, Texts.of(items)):
+            with pytest.raises(IndexError):
+                taken(column, index)
+        return
+    table = Table("/t.csv", Texts.of(items), items, items, None, image_keys=keys, caption_keys=keys)
+    part = table.take(index)
+    chosen = index.copy()
+    index[:] = 0  # what becomes of the caller's array does not matter
+    assert [*part.ids] == part.images == [*taken(Texts.of(items), chosen)] == expected
+    assert part.image_keys.tolist() == keys[chosen].tolist()
+
+
+@pytest.mark.parametrize("decode", [lambda column: [*column], lambda column: column.index("last")])
+def test_all_rows_are_decoded_together(monkeypatch, decode):
+    column, calls = taken(Texts.of(["text"] * 999 + ["last"]), np.arange(1000)), []
+    decoded = Texts._decoded
+    monkeypatch.setattr(Texts, "_decoded", lambda *args: calls.append(args) or decoded(*args))
+    decode(column)
+    assert len(calls) == 1
 
 
 def test_an_item_that_differs_makes_columns_differ():
