@@ -84,6 +84,33 @@ def test_near_rows_are_the_single_linkage_clusters(seed, n, block):
     assert same_partition(groups, fcluster(linkage(X.astype(float), "single", "cosine"), 0.1, "distance"))
 
 
+class CountedRows:
+    """Rows of a matrix, and which of them are read."""
+
+    def __init__(self, X):
+        self.X, self.reads = X, []
+
+    def __len__(self):
+        return len(self.X)
+
+    def __getitem__(self, rows):
+        self.reads.append(rows.start)
+        return self.X[rows]
+
+
+def test_each_block_of_a_large_matrix_is_read_once_to_be_compared_with_all_others(monkeypatch):
+    monkeypatch.setattr(duplicates, "BLOCK", 4)
+    monkeypatch.setattr(duplicates, "is_large", lambda X: True)
+    X = vectors(0, 12, 5, 4)
+    rows, others = CountedRows(X), CountedRows(X)
+    near(rows, 0.9)
+    assert rows.reads == [0, 4, 8, 4, 8, 8]  # each, then the blocks after it
+    rows.reads.clear()
+    list(pairs(rows, 0.9, others))
+    assert rows.reads == [0, 4, 8]
+    assert others.reads == [0, 4, 8] * 3
+
+
 def test_rows_of_two_sets_are_paired_across():
     X = np.eye(3, dtype=np.float32)
     blocks = [*pairs(X, 0.9, np.array([[0, 2, 0], [0, 0, 0], [0, 0, 1], [3, 0, 0]], np.float32))]
