@@ -67,7 +67,7 @@ def evaluate(
     options["trust"] = trust and (data is None or isinstance(run, Run))
     _check_options(options, inputs, data)
     run = run if isinstance(run, Run) else load_run(run, trust=trust)
-    check_method(run, prevalence)
+    check_method(run, prevalence, len(data.table) if isinstance(data, Samples) else None)
     notes = list[str]()
     if data is None:
         if prevalence:
@@ -94,9 +94,11 @@ def evaluate_on(
     for run in runs:
         check_method(run, prevalence)
 
-    def choose(tables: Sequence[Table]) -> Table:
+    def choose(run: Run, tables: Sequence[Table]) -> Table:
         labelled = [table for table in tables if table.labels is not None]
-        return choose_split(labelled or tables, split, "train")
+        table = choose_split(labelled or tables, split, "train")
+        check_method(run, prevalence, len(table))
+        return table
 
     evaluations = []
     trust = encoding.trusted(runs)
@@ -106,7 +108,7 @@ def evaluate_on(
             path = encoding.store or run.record.store
             if path not in stores:
                 stores[path] = stack.enter_context(store_for(run, encoding.store))
-            table = encoding.encode(run, data, stores[path], trust, choose)
+            table = encoding.encode(run, data, stores[path], trust, partial(choose, run))
             encoding.warn(dropped([table], stores[path]))
             evaluations.append(predicting.evaluate(run, stores[path], table, prevalence))
     return evaluations
@@ -145,7 +147,7 @@ def predict(
     notes = list[str]()
     if isinstance(data, Samples):
         notes += _other_features(run, data)
-        check_method(run, prevalence)
+        check_method(run, prevalence, len(data.table))
         rows, predicted = data.table, predicting.label(run, data.store, data.table, prevalence)
     else:
         encoding = _encoding(store, device, weights, trust, inputs, notes)
@@ -174,7 +176,9 @@ def label_rows_of(
     check_method(run, prevalence)
 
     def choose(tables: Sequence[Table]) -> Table:
-        return choose_split(tables, split, "test", "train")
+        table = choose_split(tables, split, "test", "train")
+        check_method(run, prevalence, len(table))
+        return table
 
     with store_for(run, encoding.store) as store:
         table = encoding.encode(run, data, store, encoding.trusted([run]), choose)

@@ -131,8 +131,8 @@ class Predictor:
             DataError: no image can be read, or there are too few rows to correct scores.
         """
         record = self.run.record
-        check_method(self.run, prevalence)
         rows = input_rows(images, captions, record.named_columns, self._columns)
+        check_method(self.run, prevalence, len(rows))
         if not rows:
             shape = 0, len(record.classes)
             nothing = np.empty((0, len(record.features)), np.bool_)
@@ -160,9 +160,7 @@ class Predictor:
         of_all_rows = {*unused, *_random(self.run)}
         repeated = of_all_rows - self._new(of_all_rows)
         for note in notes:
-            if (
-                note not in repeated
-            ):  # by Python's rules it would be: `QUIET` makes Python forget what it showed
+            if note not in repeated:  # `QUIET` makes Python forget that it showed a warning
                 warnings.warn(note, PredictionWarning, stacklevel=2)
         return Predictions(
             rows.ids,

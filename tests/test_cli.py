@@ -485,7 +485,7 @@ def test_predict_says_how_frequent_it_estimates_classes_to_be(extracted, run):
     shifts = json.loads(result.stdout)["prevalence"]
     assert {*shifts} == {*load_run("runs/linear").record.classes}
     words = ("predict", "runs/linear", "input/data/3.png", "--prevalence", "em")
-    assert "50 rows or more, not 1" in run(*words, status=1).stderr
+    assert "1 rows do not say how frequent classes are" in run(*words, status=1).stderr
     run("tune", "runs/linear", "--objective", "macro")
     assert "tune runs/linear --decide expected-mean" in run(*words, status=2).stderr
 

@@ -38,16 +38,29 @@ class Decided(NamedTuple):
     prevalence: Prevalences | None = None
 
 
-def check_method(run: Run, method: str | None) -> None:
-    """Raise if a method is not one of `METHODS`, or the run is none that it can correct.
+def check_method(run: Run, method: str | None, rows: int | None = None) -> None:
+    """Raise if a method is not one of `METHODS`, or cannot correct the run, or the rows are too few.
+
+    rows: how many there are, if that is known before they are encoded.
 
     Raises:
         UsageError: see above, and `check_correctable`.
+        DataError: too few rows.
     """
     if method is not None:
         if method not in METHODS:
             raise unknown_name("prevalence", method, METHODS)
         check_correctable(run)
+        if rows is not None:
+            _check_rows(rows)
+
+
+def _check_rows(n: int) -> None:
+    if n < FEWEST:
+        raise DataError(
+            f"{n} rows do not say how frequent classes are: to correct scores for the prevalence, label "
+            f"{FEWEST} rows or more"
+        )
 
 
 def decided(run: Run, probabilities: Probabilities, method: str | None) -> Decided:
@@ -71,17 +84,17 @@ def check_correctable(run: Run) -> None:
     objective = Objective.of(decision.spec.objective)
     if run.spec.task == SINGLE or decision.spec.decide == "argmax":
         raise UsageError(
-            f"--prevalence estimates each class by itself, but each row of {run.path} has exactly one label"
+            f"prevalences are estimated class by class, but each row of {run.path} has exactly one label"
         )
     if decision.calibration is None:
         raise UsageError(
-            f"--prevalence needs calibrated scores, and those of {run.path} are not: "
+            f"a correction for the prevalence needs calibrated scores, and those of {run.path} are not: "
             f"tune {run.path} --decide expected-mean --calibrate sigmoid"
         )
     if decision.spec.decide == "thresholds" and objective.measure:
         raise UsageError(
-            f"the thresholds of {run.path} are tuned for the prevalence of its tuning rows, so that "
-            f"--prevalence does not fit them: tune {run.path} --decide expected-mean --calibrate sigmoid"
+            f"the thresholds of {run.path} are tuned for the prevalence of its tuning rows and fit no other: "
+            f"tune {run.path} --decide expected-mean --calibrate sigmoid"
         )
 
 
@@ -93,11 +106,8 @@ def with_prevalence(run: Run, probabilities: Probabilities) -> Decided:
     Raises:
         DataError: too few rows.
     """
-    n, record, decision = len(probabilities), run.record, run.decision
-    if n < FEWEST:
-        raise DataError(
-            f"--prevalence takes {FEWEST} rows or more, not {n}: fewer hardly say how frequent a class is"
-        )
+    record, decision = run.record, run.decision
+    _check_rows(len(probabilities))
     before = decision.probabilities(run.validation.scores).mean(axis=0)
     shift = estimate(probabilities, before)
     untrained = np.isin(record.classes, record.untrained)

@@ -56,6 +56,10 @@ def test_eval_rows_are_measured_as_by_the_command(place):
 
 def test_labels_follow_from_scores_that_are_corrected_for_the_prevalence(place, tmp_path):
     larger = str(tmp_path / "larger")
+    few = tmp_path / "few"
+    write_data(few, 10)
+    for path in (few / "data").iterdir():
+        path.write_bytes(path.read_bytes() + b"\1")  # in no store
     write_data(Path(larger), 120)  # half of which the run has not seen
     run = eo.load_run("runs/linear")
     before = eo.predict(run, larger, table="train")
@@ -75,6 +79,11 @@ def test_labels_follow_from_scores_that_are_corrected_for_the_prevalence(place, 
     np.testing.assert_array_equal(evaluation.predictions, decided(run, probabilities, "em").labels)
     with pytest.raises(UsageError, match="prevalence is for other data"):
         eo.evaluate(run, prevalence="em")
+    files = files_of("runs")
+    for function in (eo.predict, eo.evaluate):  # noticed before anything is encoded
+        with pytest.raises(DataError, match=r"^10 rows do not say how frequent classes are"):
+            function(run, str(few), table="train", prevalence="em")
+    assert files_of("runs") == files
     with pytest.raises(UsageError, match="did you mean 'em'"):
         eo.predict(run, larger, prevalence="EM")
 

@@ -98,7 +98,7 @@ def test_rules_that_do_not_follow_from_probabilities_are_refused(run, spec, prob
 
 
 def test_few_rows_are_refused(run):
-    with pytest.raises(DataError, match="50 rows or more, not 49"):
+    with pytest.raises(DataError, match="49 rows do not say how frequent classes are"):
         decided(run, run.validation.scores[:49], "em")
 
 
