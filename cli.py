@@ -56,7 +56,13 @@ from encode_once.cache.text_table import markdown_text, table_text
 from encode_once.classify import commands as classify
 from encode_once.classify.bench import commands as benchmarks
 from encode_once.classify.experiments import commands as experiments
-from encode_once.classify.options import HeadSetting, by_head, ignore_option, results_option
+from encode_once.classify.options import (
+    HeadSetting,
+    by_head,
+    ignore_option,
+    results_option,
+    results_table_option,
+)
 from encode_once.classify.systems import commands as systems
 from encode_once.deploy import commands as deploy
 from encode_once.extract import commands as extract
@@ -477,6 +483,7 @@ def recipe_list(sources: dict[str, Any], as_json: bool) -> None:
 @click.option("--refit", is_flag=True, help="Fit existing runs again.")
 @click.option("--md", is_flag=True, help="Print the table as Markdown.")
 @results_option
+@results_table_option
 @click.option("--trust", is_flag=True, help="Run the code that your own file names, as FILE.py:NAME.")
 @json_option
 def recipe_run(
@@ -489,6 +496,7 @@ def recipe_run(
     refit: bool,
     md: bool,
     results: Path | None,
+    results_table: str | None,
     trust: bool,
     as_json: bool,
 ) -> None:
@@ -505,8 +513,9 @@ def recipe_run(
     from encode_once.classify.experiments.recipes import find
     from encode_once.classify.experiments.recipes.run import failed
     from encode_once.classify.experiments.recipes.tables import run_cells
-    from encode_once.classify.systems.results import recipe_rows, save
+    from encode_once.classify.systems.results import check, recipe_rows, save
 
+    check(results, results_table)
     recipes = find(names, trust=trust, log=say)
     runner, provider = _recipe_runner(recipes, **sources, trust=trust, device=device, **inputs)
     if provider:
@@ -515,7 +524,7 @@ def recipe_run(
     rows = runner.run(ready, runs, split, refit=refit, log=say)
     print_result(rows, as_json, lambda: (markdown_text if md else table_text)(list(map(run_cells, rows))))
     if results:
-        save(results, [*recipe_rows(runs.resolve().name, rows)])
+        save(results, [*recipe_rows(results_table or runs.resolve().name, rows)])
     if lines := failed(names, recipes, rows):
         raise click.ClickException(printable("\n".join(lines)))
     say_next("recipe", "show", names[0] if names[0] != "all" else recipes[0].name)

@@ -261,5 +261,9 @@ ignore_option = click.option(
 
 results_option = click.option(
     "--results", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-    help="Also keep a row for each in a CSV file, which may have others.",
+    help="Also write a row for each system or recipe into this CSV file; other rows stay.",
+)  # fmt: skip
+results_table_option = click.option(
+    "--results-table", metavar="NAME",
+    help="Name of the rows' table in that file. [default: that of the folder of runs]",
 )  # fmt: skip

@@ -7,7 +7,7 @@ import click
 
 from encode_once.cache import UsageError
 from encode_once.cache.options import RunFolder, print_result, say, say_next, verb, warn
-from encode_once.classify.options import results_option
+from encode_once.classify.options import results_option, results_table_option
 
 FORMATS = ("latex", "md", "csv", "json")
 
@@ -24,6 +24,7 @@ FORMATS = ("latex", "md", "csv", "json")
 @click.option("--json", is_flag=True, help="Print the result as JSON on stdout.")
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Also write a page.")
 @results_option
+@results_table_option
 def compare(
     runs: Sequence[str],
     names: Sequence[str],
@@ -31,6 +32,7 @@ def compare(
     anyway: bool,
     html: Path | None,
     results: Path | None,
+    results_table: str | None,
     **formats: bool,
 ) -> None:
     """Compare many systems in one table; runs that differ in their seeds, splits or folds are one system.
@@ -42,7 +44,8 @@ def compare(
     follow with their critical difference.
 
     --results FILE.csv keeps a row for each system, with its features, settings, seeds, figures, command and
-    machine. They replace those that the file has of a folder of this name.
+    machine. They replace the rows of the same table, data and split; the table has the name of the folder
+    or of --results-table.
 
     Runs that were measured on different rows are refused without --anyway.
 
@@ -64,11 +67,12 @@ def compare(
     from encode_once.classify.systems.formats import csv_text, latex, markdown, text
     from encode_once.classify.systems.grouping import find_runs
     from encode_once.classify.systems.page import page
-    from encode_once.classify.systems.results import save, system_rows
+    from encode_once.classify.systems.results import check, save, system_rows
 
     chosen = [name for name in FORMATS if formats[name]]
     if len(chosen) > 1:
         raise UsageError(f"--{chosen[0]} and --{chosen[1]}: print the table in one format")
+    check(results, results_table)
     metrics = metrics_named(names)
     loaded, notes = find_runs([Path(run) for run in runs])
     tables = compare_systems(loaded, metrics, anyway)
@@ -80,7 +84,8 @@ def compare(
         write(page(tables, html), html)
         say(f"{html}: {html.stat().st_size / 1e6:.1f} MB; open it in a browser")
     if results:
-        save(results, [*system_rows(Path(runs[0]).resolve().name, tables, loaded)])
+        name = results_table or Path(runs[0]).resolve().name
+        save(results, [*system_rows(name, tables, loaded)])
     best = [row["runs"][0] for row in tables["tables"][0]["systems"][:2]]
     say_next(*(["evaluate", *best] if len(best) > 1 else ["report", *best, "-o", "report.html"]))
 

@@ -1,11 +1,16 @@
-"""A CSV file of results: a row for each system, and for each recipe, with all that its figures depend on."""
+"""A CSV file of results: a row for each system, and for each recipe, with all that its figures depend on.
+
+A newer comparison replaces the rows of the same table, data and split, and of recipes only those of the same
+ones; all other rows stay.
+"""
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from encode_once.cache import DataError
+from encode_once.cache import DataError, UsageError
 from encode_once.cache.csv_file import write_csv
 from encode_once.cache.names import FeatureName
 from encode_once.cache.views import split_view
@@ -17,6 +22,7 @@ from encode_once.classify.runs.run import Run
 from encode_once.classify.systems.comparison import SystemFigure, SystemTables, compare_systems, data_name
 from encode_once.classify.systems.grouping import group
 
+REPLACED_BY = ("table", "data", "split", "recipe")  # rows that are equal in all of these
 OWN_VIEW = "own"  # of an encoder without a view, next to others that have one
 PARTS = ("", "_sd", "_low", "_high", "_p")  # of a metric: p is Holm's, and empty for the best system
 COLUMNS = (
@@ -60,7 +66,7 @@ def recipe_rows(name: str, recipes: Iterable[Mapping[str, Any]]) -> Iterator[Row
 
 
 def save(path: Path, rows: Sequence[Row]) -> None:
-    """Write rows into a file, in place of those of the same table and, of a recipe, of the same recipe.
+    """Write rows into a file, in place of those that are equal in all columns of `REPLACED_BY`.
 
     Raises:
         DataError: the file is of another kind.
@@ -70,21 +76,35 @@ def save(path: Path, rows: Sequence[Row]) -> None:
     write_csv(path, COLUMNS, ([row.get(column, "") for column in COLUMNS] for row in [*kept, *rows]))
 
 
+def check(path: Path | None, table: str | None) -> None:
+    """Raise if rows cannot be saved, before hours are spent on what they say.
+
+    Raises:
+        UsageError: the name of a table without a file.
+        DataError: the file is of another kind.
+    """
+    if path is None and table:
+        raise UsageError(f"--results-table {table} has no effect without --results FILE: name the file")
+    if path is not None and path.exists():
+        read(path)
+
+
 def read(path: Path) -> list[Row]:
     """The rows of a file.
 
     Raises:
         DataError: it is of another kind.
     """
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:  # as `write_csv`
         reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise DataError(f"{path} is not a file of --results: name a new one")
-        return [*reader]
+        with suppress(csv.Error):
+            if tuple(reader.fieldnames or ()) == COLUMNS:
+                return [*reader]
+    raise DataError(f"{path} is not a file of --results: name a new one")
 
 
-def _key(row: Row) -> tuple[str, str]:
-    return row["table"], row.get("recipe", "")
+def _key(row: Row) -> tuple[str, ...]:
+    return tuple(row.get(column) or "" for column in REPLACED_BY)
 
 
 def _about(runs: Sequence[Run]) -> Row:
@@ -100,7 +120,7 @@ def _about(runs: Sequence[Run]) -> Row:
     ]
     return {
         "encoder": " + ".join(encoders),
-        "view": " + ".join(views) if {*views} > {OWN_VIEW} else "",
+        "view": " + ".join(views) if {*views} != {OWN_VIEW} else "",
         "head": spec.head,
         "settings": " ".join(option(name, value) for name, value in spec.options.items()),
         "split": spec.split,

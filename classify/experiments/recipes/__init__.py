@@ -101,7 +101,7 @@ def find(names: Iterable[str], *, trust: bool = False, log: Log = lambda line: N
     for name in names:
         if name.endswith(".toml"):
             if not Path(name).exists():
-                raise UsageError(f"{name} is not there; without .toml it would be a recipe of recipe list")
+                raise UsageError(f"no such file: {name}; `recipe list` names the built-in recipes")
             named = load_experiments(Path(name), Recipe, trust=trust, log=log)
         else:
             named = [recipe for recipe in recipes if name in (ALL, recipe.file, recipe.name)]

@@ -26,14 +26,16 @@ def test_each_system_has_a_row(filled, tmp_path):
         fit(store, "forest", options=options, run=tmp_path / f"runs/f{seed}", **settings)
     fit(store, "linear", features=["e/text"], run=tmp_path / "runs/l", **settings)
     path = tmp_path / "results.csv"
-    save(path, [{"table": "runs", "head": "old"}, {"table": "other", "head": "kept"}])
+    about = {"table": "runs", "data": "data/train.csv", "split": "tail:100"}
+    others = [about | {"data": "other.csv"}, about | {"split": "tail:50"}, about | {"table": "other"}]
+    save(path, [about | {"head": "old"}, *others])
 
     result = CliRunner().invoke(
         cli.main, ["compare", str(tmp_path / "runs"), "--json", "--results", str(path)]
     )
     assert result.exit_code == 0, result.output
-    kept, *rows = rows_of(path)
-    assert (kept["table"], kept["head"]) == ("other", "kept")
+    kept, rows = rows_of(path)[:3], rows_of(path)[3:]
+    assert [{name: row[name] for name in about} for row in kept] == others
     by_head = {row["head"]: row for row in rows}
     assert {*by_head} == {"forest", "linear"}
     metrics = {
@@ -81,6 +83,9 @@ def test_views_have_a_column(filled, tmp_path):
     assert (row["encoder"], row["view"]) == ("e/image + e/text", "whole-320 + own")
     assert (row["recipe"], row["reported"], row["note"]) == ("own", "micro 0.500", "contaminated; e for f")
     assert row["rule"] == "expected-mean"
+    alone, _ = fit(Store(store.path), "linear", features=[name], run=tmp_path / "alone", split="tail:100")
+    (of_view,) = recipe_rows("recipes", [{**recipe, "run": str(alone.path)}])
+    assert (of_view["encoder"], of_view["view"]) == ("e/image", "whole-320")
     path = tmp_path / "results.csv"
     for entry in (row, row | {"recipe": "another"}, row | {"note": "newer"}):
         save(path, [entry])
@@ -90,9 +95,23 @@ def test_views_have_a_column(filled, tmp_path):
     ]
 
 
-def test_another_file_is_not_overwritten(tmp_path):
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"\xff\xd8\0\n", b"x" * 140_000])
+def test_another_file_is_not_overwritten(tmp_path, content, monkeypatch):
     path = tmp_path / "mine.csv"
-    path.write_text("a,b\n1,2\n")
+    path.write_bytes(content)
     with pytest.raises(DataError, match="is not a file of --results"):
         save(path, [dict.fromkeys(COLUMNS, "")])
-    assert path.read_text() == "a,b\n1,2\n"
+    monkeypatch.chdir(tmp_path)  # without a store: it is noticed before anything is read
+    for words in (["compare", "."], ["recipe", "run", "tfidf-linear"]):
+        result = CliRunner().invoke(cli.main, [*words, "--results", str(path)])
+        assert "is not a file of --results" in result.stderr
+    assert path.read_bytes() == content
+
+
+def test_the_table_has_a_name_of_the_option(filled, tmp_path):
+    path = tmp_path / "results.csv"
+    fit(filled(60), "linear", features=["e/text"], run=tmp_path / "run", split="tail:20")
+    words = ["compare", str(tmp_path / "run"), "--results-table", "mine"]
+    assert "without --results FILE" in CliRunner().invoke(cli.main, words).stderr
+    assert CliRunner().invoke(cli.main, [*words, "--results", str(path)]).exit_code == 0
+    assert [row["table"] for row in rows_of(path)] == ["mine"]
