@@ -15,7 +15,7 @@ SECONDS = 8.0  # that a block should take
 FIRST, SMALLEST, LARGEST = 64, 16, 4096  # inputs of a block: before its pace is seen, and the limits
 TICK = 0.5  # seconds between two looks for room in the cluster
 PATIENCE = 10.0  # seconds that a dead worker may still seem to write
-MAX_DEATHS = 3  # of workers that had an input: then it is not tried again
+MAX_DEATHS = 3  # of workers that had nothing but an input: then it is not tried again
 DEATHS_IN_VAIN = 5  # of workers in a row, before the cluster is given up
 
 Worker = Hashable
@@ -27,7 +27,8 @@ class InputBlock:
     """Inputs that one worker encodes."""
 
     inputs: Sequence[Missing]
-    deaths: int = 0  # of workers that had these inputs
+    is_returned: bool = False  # by a worker that died: the next worker has nothing else
+    deaths: int = 0  # of workers that had nothing but its one input
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Distribution:
 
     The blocks of a dead worker come back in halves, without what it committed, and each half is the only
     block of the next worker that takes it. So an input that kills workers ends up alone, and all others are
-    encoded.
+    encoded. A death counts against an input only if the worker had no other: nodes may be taken away.
 
     Args:
         number: of the inputs to encode.
@@ -100,14 +101,10 @@ class Distribution:
 
     _next: int = 0  # the first input that no worker has had
     _returned: deque[InputBlock] = field(default_factory=deque)
-    _blocks: dict[Worker, dict[InputBlock, float]] = field(
-        default_factory=dict
-    )  # with the time of submission
-    _sizes: dict[Worker, int] = field(default_factory=dict)
-    _dead: list[tuple[Worker, float, list[InputBlock]]] = field(
-        default_factory=list
-    )  # with the time of death
-    _in_vain: int = 0
+    _blocks: dict[Worker, dict[InputBlock, float]] = field(default_factory=dict)  # with times of submission
+    _sizes: dict[Worker, int] = field(default_factory=dict)  # of the next block
+    _dead: list[tuple[Worker, float, list[InputBlock]]] = field(default_factory=list)  # with times of death
+    _in_vain: int = 0  # deaths in a row, but for those that one input explains
 
     def run(self) -> None:
         """Return when every input is committed, has failed, or was given up.
@@ -137,7 +134,7 @@ class Distribution:
     def _block_for(self, worker: Worker) -> InputBlock | None:
         """The next block for a worker, if it should get a further one."""
         blocks = self._blocks[worker]
-        if len(blocks) >= AT_ONCE or any(block.deaths for block in blocks):
+        if len(blocks) >= AT_ONCE or any(block.is_returned for block in blocks):
             return None
         if self._returned and not blocks:
             return self._returned.popleft()
@@ -158,8 +155,9 @@ class Distribution:
             self._in_vain = 0
             self.finished(len(event.block.inputs), event.result)
         else:
-            self._dead.append((event.worker, time.monotonic(), [*self._blocks.pop(event.worker, {})]))
-            self._in_vain += 1
+            blocks = [*self._blocks.pop(event.worker, {})]
+            self._dead.append((event.worker, time.monotonic(), blocks))
+            self._in_vain += not _is_one_input(blocks)
             if self._in_vain >= DEATHS_IN_VAIN:
                 raise WorkersDiedError(
                     f"{self._in_vain} workers died in a row, the last one because: {event.reason}; "
@@ -173,15 +171,21 @@ class Distribution:
             if self.is_settled(worker) or time.monotonic() - died > PATIENCE:
                 self._dead.remove(entry)
                 for block in blocks:
-                    self._return(block)
+                    self._return(block, block.deaths + _is_one_input(blocks))
 
-    def _return(self, block: InputBlock) -> None:
-        inputs, deaths = self.remaining(block), block.deaths + 1
+    def _return(self, block: InputBlock, deaths: int) -> None:
+        inputs = self.remaining(block)
         if committed := len(block.inputs) - len(inputs):
             self._in_vain = 0
             self.finished(committed, None)
-        if len(inputs) == 1 and deaths >= MAX_DEATHS:
+        if inputs and deaths >= MAX_DEATHS:
             self.give_up(inputs[0])
             return
         half = math.ceil(len(inputs) / 2)
-        self._returned += [InputBlock(part, deaths) for part in (inputs[:half], inputs[half:]) if part]
+        halves = inputs[:half], inputs[half:]
+        self._returned += [InputBlock(part, is_returned=True, deaths=deaths) for part in halves if part]
+
+
+def _is_one_input(blocks: Sequence[InputBlock]) -> bool:
+    """Whether the blocks of a worker are a single input."""
+    return sum(len(block.inputs) for block in blocks) == 1

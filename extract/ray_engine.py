@@ -14,17 +14,17 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from encode_once.cache import DataError, EncodeOnceError, Failure, Spec, Store, Table, UsageError
+from encode_once.cache import DataError, Failure, Spec, Store, Table, UsageError
 from encode_once.cache.errors import StoreBusyError, brief
 from encode_once.cache.keys import pack
 from encode_once.cache.own_code import Source
@@ -63,7 +63,6 @@ LEAVE_SECONDS = 60.0  # to seal the parts of an actor
 PAUSE = 0.2  # seconds between two looks at the store
 KILLER = "kills-worker"  # the reason of an input with which workers die
 EXTRA = "--engine ray needs Ray: pip install 'encode-once[ray]'"
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -103,19 +102,6 @@ class TowerDecision:
     provenance: dict[str, str]
 
 
-def _errors_returned(method: Callable[..., Result]) -> Callable[..., Result | EncodeOnceError]:
-    """Let a method of an actor return our errors: an exception would hide its type from the driver."""
-
-    @wraps(method)
-    def attempt(*args: Any) -> Result | EncodeOnceError:
-        try:
-            return method(*args)
-        except EncodeOnceError as error:
-            return error
-
-    return attempt
-
-
 class EncodingActor:
     """A process of the cluster that encodes blocks, several at once in the same threads."""
 
@@ -126,7 +112,6 @@ class EncodingActor:
         self._state = threading.Condition()  # guards these two
         self._writing = threading.Lock()
 
-    @_errors_returned
     def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[TowerDecision]:
         """Load the jobs of a pass, and decide what may depend on the machine.
 
@@ -166,7 +151,6 @@ class EncodingActor:
                 jobs.append(job)
         self._jobs[plan.number] = jobs
 
-    @_errors_returned
     def join(self, plan: PassPlan) -> dict[str, str]:
         """Open the features of a pass for writing; returns the name under which the actor writes each."""
         if plan.number not in self._jobs:
@@ -184,7 +168,6 @@ class EncodingActor:
             feature: name for job in self._jobs[plan.number] for feature, name in job.writer_names().items()
         }
 
-    @_errors_returned
     def encode(self, block: InputBlock) -> list[Failures]:
         """Encode a block and commit its rows; returns the failures of each job."""
         jobs = self._jobs[self._plan.number]
@@ -214,7 +197,6 @@ class EncodingActor:
                 self._running -= 1
                 self._state.notify_all()
 
-    @_errors_returned
     def leave(self) -> list[list[str]]:
         """Stop, and seal what is committed; returns the remarks of each job's tower."""
         self._leaving = True
@@ -239,12 +221,20 @@ class ActorPool:
         self._calls: dict[Any, tuple[Worker, InputBlock | None]] = {}  # None: of an actor that joins
         self.names: dict[Worker, dict[str, str]] = {}  # feature → the actor's name as a writer
         self.plan: PassPlan | None = None
+        errors = ray.exceptions
+        self._death = (  # an actor's; an exception of its code is a RayTaskError
+            errors.RayActorError,
+            errors.WorkerCrashedError,
+            errors.NodeDiedError,
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
 
     def decide(self, plan: PassPlan, examples: Sequence[Sequence[Input]]) -> list[TowerDecision]:
         """Let an actor decide for all.
 
         Raises:
-            EncodeOnceError: an encoder cannot be loaded.
+            WeightsError: an encoder cannot be loaded.
             WorkersDiedError: actors keep dying.
         """
         reason = ""
@@ -255,7 +245,7 @@ class ActorPool:
                     self._actors[worker].decide.remote(plan, examples)
                 )
                 return decisions
-            except self._ray.exceptions.RayError as error:
+            except self._death as error:
                 reason = self._forget(worker, error)
         raise WorkersDiedError(f"{DEATHS_IN_VAIN} actors died before they encoded anything: {reason}")
 
@@ -284,7 +274,7 @@ class ActorPool:
         """What has happened; waits for the first event.
 
         Raises:
-            EncodeOnceError: what stopped an actor, such as a full disk.
+            Exception: what an actor's code raised, such as that the disk is full.
         """
         if not self._calls:
             time.sleep(timeout)
@@ -295,7 +285,7 @@ class ActorPool:
             worker, block = self._calls.pop(call)
             try:
                 result = self._result(call)
-            except self._ray.exceptions.RayError as error:
+            except self._death as error:
                 yield WorkerDied(worker, self._forget(worker, error))
                 continue
             if block:
@@ -309,7 +299,7 @@ class ActorPool:
         """End the pass in all actors; returns for each of them the remarks of each job's tower.
 
         Raises:
-            EncodeOnceError: an actor could not seal its parts.
+            Exception: an actor could not seal its parts.
         """
         for worker in [*self._joining]:
             self._end(worker)
@@ -324,7 +314,7 @@ class ActorPool:
         for call in ready:
             try:
                 remarks.append(self._result(call))
-            except self._ray.exceptions.RayError as error:
+            except self._death as error:
                 self._forget(calls[call], error)
         return remarks
 
@@ -348,16 +338,12 @@ class ActorPool:
         """The result of a call.
 
         Raises:
-            EncodeOnceError: what the actor returned as such.
-            RayError: the actor is dead.
+            Exception: what the actor's code raised; one of `self._death` if the actor is dead.
         """
         try:
-            result = self._ray.get(call)
-        except self._ray.exceptions.RayTaskError as error:  # an error in the code
-            raise error.as_instanceof_cause() from None
-        if isinstance(result, EncodeOnceError):
-            raise result
-        return result
+            return self._ray.get(call)
+        except self._ray.exceptions.RayTaskError as error:
+            raise error.cause from error
 
     def _forget(self, worker: Worker, error: Exception) -> str:
         """Remove an actor that died, with its calls; returns the reason."""

@@ -129,13 +129,39 @@ def test_what_a_dead_worker_had_is_the_only_block_of_the_next():
     original = pool.submit
 
     def submit(worker, block):
-        alone.append((block.deaths > 0, len(pool.blocks[worker])))
+        alone.append((block.is_returned, len(pool.blocks[worker])))
         original(worker, block)
 
     pool.submit = submit
     pool.run(missing)
     assert {others for suspect, others in alone if suspect} == {0}
     assert max(others for suspect, others in alone if not suspect) == 1
+
+
+def test_an_input_is_given_up_only_if_workers_die_that_have_nothing_else():
+    """Each second block is lost with its node, but none more than twice when it is a single input."""
+    missing, alone = inputs(64), Counter()
+
+    class Spot(FakePool):
+        def events(self, timeout):
+            yield from super().events(timeout) if self.joining else map(self.event, [*self.blocks])
+
+        def event(self, worker):
+            block = self.blocks[worker].pop(0)
+            is_single = len(block.inputs) == 1
+            self.died_before = not self.died_before and (not is_single or alone[block.inputs[0]] < 2)
+            if self.died_before:
+                alone.update(block.inputs if is_single else ())
+                del self.blocks[worker]
+                return WorkerDied(worker, "taken away")
+            self.committed |= {*block.inputs}
+            return BlockFinished(worker, block, None)
+
+    pool = Spot(room=1)
+    pool.run(missing)
+    assert pool.given_up == []
+    assert pool.committed == {*missing}
+    assert max(alone.values()) == distribution.MAX_DEATHS - 1
 
 
 def test_workers_that_die_before_they_join_end_the_command():

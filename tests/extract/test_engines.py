@@ -45,11 +45,27 @@ class FakeRay:
         return [{"Alive": alive, "Resources": resources} for alive, resources in self._nodes]
 
 
-class InProcess:
-    """A stand-in for Ray whose actors run in this process; all that they are sent or return is pickled."""
+class RayErrors:
+    """As `ray.exceptions`."""
 
-    class exceptions:  # noqa: N801
-        RayError = RayTaskError = LookupError
+    class RayError(Exception): ...
+
+    class RayTaskError(RayError):
+        def __init__(self, cause):
+            self.cause = cause
+
+        def as_instanceof_cause(self):
+            return type("Dual", (type(self), type(self.cause)), {})(self.cause)
+
+    class RayActorError(RayError): ...
+
+    WorkerCrashedError = NodeDiedError = ObjectLostError = OutOfMemoryError = RayActorError
+
+
+class InProcess:
+    """A stand-in for Ray whose actors run in this process; what they are sent, return or raise is pickled."""
+
+    exceptions = RayErrors
 
     def __init__(self, cores=2):
         self.cores, self.actors, self.sessions = cores, [], {}
@@ -76,12 +92,18 @@ class InProcess:
         sessions = self.sessions.setdefault(id(method.__self__), [])  # of URLs: an actor has its own
         driver, files._sessions[:] = [*files._sessions], sessions
         try:
-            return pickle.dumps(method(*pickle.loads(pickle.dumps(args)))), object()  # no two are equal
+            result = method(*pickle.loads(pickle.dumps(args)))
+        except Exception as error:
+            result = error
         finally:
             sessions[:], files._sessions[:] = files._sessions, driver
+        return pickle.dumps(result), object()  # no two are equal
 
     def get(self, call):
-        return pickle.loads(call[0])
+        result = pickle.loads(call[0])
+        if isinstance(result, Exception):
+            raise RayErrors.RayTaskError(result).as_instanceof_cause()
+        return result
 
     def wait(self, calls, num_returns, timeout):
         return calls[:num_returns], calls[num_returns:]
@@ -139,8 +161,52 @@ def test_actors_store_what_the_local_engine_stores(folder, tmp_path, monkeypatch
             np.testing.assert_array_equal(first.read(first.keys), second.read(first.keys))
 
 
+FAULTY = """
+import numpy as np
+from encode_once.extract.encoders.base import Tower
+
+
+class Faulty(Tower):
+    modality = "image"
+
+    def __init__(self, options):
+        super().__init__({"mean": {"encoder": "faulty", "weights": "none"}})
+
+    def prepare(self, image):
+        return np.asarray(image, np.float32).mean((0, 1))
+
+    def load(self, device): ...
+
+    def encode(self, batch):
+        return {"mean": np.stack(batch)}
+
+    def remarks(self):
+        return []
+
+    def METHOD(self, *arguments):
+        raise ZeroDivisionError("a fault in METHOD")
+"""
+
+
+@pytest.mark.parametrize("method", ["load", "encode", "remarks"])
+def test_a_fault_in_an_encoder_is_raised_and_kills_no_worker(folder, tmp_path, monkeypatch, method):
+    ray = InProcess()
+    monkeypatch.setattr(ray_engine, "_connect", lambda: (ray, False))
+    monkeypatch.chdir(tmp_path)
+    Path("faulty.py").write_text(FAULTY.replace("METHOD", method))
+    with pytest.raises(ZeroDivisionError, match=rf"^a fault in {method}$") as raised:
+        encode(folder(3), ["faulty.py:Faulty"], engine="ray", progress=False)
+    assert type(raised.value) is ZeroDivisionError
+    assert len(ray.actors) <= ray.cores
+    assert Store("store").features() == ([] if method == "load" else ["faulty.py:Faulty/mean"])
+    if method != "load":
+        assert Store("store").feature("faulty.py:Faulty/mean").failures() == {}
+
+
 class FakeCluster:
     """A cluster with free resources, in which actors start and never join."""
+
+    exceptions = RayErrors
 
     def __init__(self, **free):
         self.free, self.reserved = free, []
