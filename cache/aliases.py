@@ -138,7 +138,7 @@ def _without_aliases(path: Path) -> MissingDataError | None:
 def check_no_alias(path: Path) -> None:
     """Refuse a new folder whose name would be taken for FOLDER@ALIAS, now or after a `promote`.
 
-    Beside a run without aliases in it, as recipes write NAME@SPLIT beside NAME, it would not.
+    Next to a run without aliases in it, as recipes write NAME@SPLIT next to NAME, it would not.
 
     Raises:
         UsageError: there is such a folder.

@@ -74,7 +74,7 @@ class _LabelSetHeaders:
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Further labels of a table's rows, beside those in `Table.labels`.
+    """Further labels of a table's rows, in addition to those in `Table.labels`.
 
     text: what the user wrote to add it, as `NAME=COLUMN`, by which it is read again.
     columns: those that the text names, as `Table.named_columns` has them.

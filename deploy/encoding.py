@@ -101,7 +101,7 @@ class Encoding:
     ) -> Report:
         """Encode the features that a run needs of selected tables of the data, and report what failed.
 
-        options: of `extract.encode`, beside those that the user passed.
+        options: of `extract.encode`, in addition to those that the user passed.
         """
         record = run.record
         columns = self._columns(record.named_columns)

@@ -181,7 +181,7 @@ def with_views(encoders: Sequence[str], texts: Sequence[str], size: int | None) 
     texts: views as `View.parse` reads them, or several with commas.
 
     Raises:
-        UsageError: a view is unknown, or has a size of its own beside `size`.
+        UsageError: a view is unknown, or has a size of its own next to `size`.
     """
     from encode_once.extract.encoders import has_views
 

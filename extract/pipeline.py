@@ -142,7 +142,7 @@ def encode(
         classes, uncertain, unknown, keep_text: how labels and captions are read, see `readers.understand`.
         corrections: a file of corrections of labels, see `extract.corrections`.
         label_sets: further labels of the rows, for `fit` to choose from, see `readers.understand`.
-        allow_urls: URLs below which images are fetched, beside those of the data and of `images`.
+        allow_urls: URLs below which images are fetched, in addition to those of the data and of `images`.
         on_read: called with what was understood of the data, before anything is encoded.
         log: called with what is decided about the precision, before anything is encoded; it is also in the
             report's warnings.

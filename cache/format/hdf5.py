@@ -133,7 +133,7 @@ def _fitting(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, 
 
 
 def write_packed(group: h5py.Group, name: str, column: PackedColumn[Any], dtype: Any) -> None:
-    """Write a column's values, as a data set of that name and type, and its n + 1 `offsets` beside it."""
+    """Write a column's values, as a data set of that name and type, and its n + 1 `offsets` next to it."""
     offsets = group.create_dataset("offsets", (len(column) + 1,), np.uint64)
     values = group.create_dataset(name, (column.total(),), dtype)
     row, end = 0, 0

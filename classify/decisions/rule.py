@@ -143,7 +143,7 @@ class DecisionSpec:
         on the rows whose label is known, samples F1 on the known labels of each row.
 
         intervals: also compute what labels do not need: the thresholds' intervals and expected loss, and the
-            thresholds beside label sets, which are NaN without.
+            thresholds next to label sets, which are NaN without.
         pairs: of classes in a hierarchy, see `Hierarchy.pairs`; labels have to be closed upward.
 
         Raises:
@@ -195,7 +195,7 @@ class DecisionSpec:
         calibration = None
         if self.calibration != "none":
             calibration = Calibration.fitted(self.calibration, scores, labels)
-        # The thresholds beside label sets are for programs that only compare scores, as they are; argmax has
+        # The thresholds next to label sets are for programs that only compare scores, as they are; argmax has
         # none.
         by_thresholds = self.decide == "thresholds"
 

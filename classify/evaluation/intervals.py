@@ -253,7 +253,7 @@ def _balanced_accuracy(
     predicted: FloatArray,
     support: FloatArray,
 ) -> FloatArray:
-    """The mean recall of the classes, (draws,); a single class has its absence beside it."""
+    """The mean recall of the classes, (draws,); a single class has its absence next to it."""
     occurs = positives(labels).any(axis=0)
     if labels.shape[1] == 1:
         occurs = np.array([(labels == 0).any(), *occurs])

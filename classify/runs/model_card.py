@@ -246,7 +246,7 @@ def _data(run: Run) -> Iterator[str]:
         "columns that were named": ", ".join(f"{kind}: {names}" for kind, names in named.items())
         or "none: extract found them",
         **({"marks of unknown labels": ", ".join(record.unknown_marks)} if record.unknown_marks else {}),
-        **({"-1 beside 0 and 1": record.uncertain} if record.uncertain else {}),
+        **({"-1 next to 0 and 1": record.uncertain} if record.uncertain else {}),
         "corrections of labels": Path(record.corrections).name or "none",
         "rows that it was fitted or tuned on": len(run.fitted_on),
         "validation rows": f"{validation} ({spec.validation})",

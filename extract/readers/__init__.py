@@ -78,7 +78,7 @@ def understand(
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
         label_sets: further labels of the rows, each as `label_sets.NamedColumns.parse` takes it.
         earlier_label_sets: those of an earlier extract, which are read again if their columns are there.
-        allow_urls: URLs below which images are fetched that a table names by URLs, beside those of the data
+        allow_urls: URLs below which images are fetched that a table names by URLs, in addition to those of the data
             and the images.
 
     Raises:
@@ -171,7 +171,7 @@ def _raw(data: Path, options: ReadOptions) -> list[RawTable]:
 
 
 def _understood(raw: Sequence[RawTable], options: ReadOptions) -> tuple[list[SplitRows], list[str]]:
-    """The rows of each table, and a line for each table without a known column beside others that have one.
+    """The rows of each table, and a line for each table without a known column next to others that have one.
 
     Raises:
         UnknownColumnsError: no table has, or that of a split has not.

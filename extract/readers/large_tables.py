@@ -131,7 +131,7 @@ def read_large(
 
     Returns:
         What was understood of each split, but for its rows; its table; warnings about images; a line for each
-        table without a known column beside others that have one.
+        table without a known column next to others that have one.
 
     Raises:
         DataError: as there, or pieces contradict each other.

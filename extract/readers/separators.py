@@ -148,7 +148,7 @@ def decide(counts: Mapping[str, int]) -> Separator:
     """
     evidence = {text: _evidence(counts, text) for text in (*WEIGHTS, *RARE) if text != BLANK}
     likely = {text: of_text for text, of_text in evidence.items() if _accepts(text, of_text)}
-    # A blank beside another separator is part of a name, or of that separator.
+    # A blank next to another separator is part of a name, or of that separator.
     blank = _evidence({cell: n for cell, n in counts.items() if not any(s in cell for s in likely)}, BLANK)
     if blank.speaks_for:
         likely[BLANK] = blank

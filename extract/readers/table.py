@@ -1,4 +1,4 @@
-"""Table files in CSV, TSV, JSON lines or parquet: `train.csv` beside its images, or a file of any name.
+"""Table files in CSV, TSV, JSON lines or parquet: `train.csv` next to its images, or a file of any name.
 
 A file is a split, as are several files that are shards of one, such as `train-00000-of-00002.parquet`; a
 folder (or its `data/`) may contain several splits.
