@@ -12,9 +12,10 @@ of a table are shown:
     per             a column, as "data": rows that differ in it are one, with cells as `{scene[micro_f1]:.3f}`
     rank            then `{rank}` is the mean rank by these metrics, and the lowest one comes first
 
-All else that was measured, such as seconds of a part, draws of rows and figures of classes, is a JSON file:
+All else that was measured is a JSON file: seconds of a part, draws of rows, figures of classes; and systems
+whose figures are of another kind: differences of views (`docs/views.py`), and blends that no run has made:
 
-    title, command, date, commit, machine    where the figures come from
+    title, command, date, commit, machine    where the figures come from; a command of null is not shown
     columns                                  [{"name": …, "format": ".3f"}, …]; a column of text has no format
     rows                                     a list of cells each; null is an empty cell
 
@@ -98,7 +99,8 @@ def table(name: str) -> str:
     columns = content["columns"]
     lines = [_line(column["name"] for column in columns), "|---" * len(columns) + "|"]
     lines += [_line(map(_cell, zip(row, columns, strict=True))) for row in content["rows"]]
-    source = "Command: `{command}`; {machine}; {date}, commit {commit}.".format(**content)
+    command = "Command: `{command}`; ".format(**content) if content["command"] else ""
+    source = command + "{machine}; {date}, commit {commit}.".format(**content)
     return "\n".join(["", *lines, "", f"*{content['title']}.* {source}", ""])
 
 
