@@ -250,7 +250,7 @@ def _miscalibrated(evidence: Evidence) -> str | None:
         excess.append(error > max(MISCALIBRATED, CHANCE * by_chance))
     return evidence.classes(
         np.array(excess),
-        f"have scores that are no probabilities (calibration error above {MISCALIBRATED} and {CHANCE} times "
+        f"have scores that are not probabilities (calibration error above {MISCALIBRATED} and {CHANCE} times "
         "that of chance)",
     )
 

@@ -42,7 +42,7 @@ def decide(
     pairs: of classes in a hierarchy, see `DecisionSpec.fit`.
 
     Raises:
-        DataError: scores that are no probabilities.
+        DataError: scores that are not probabilities.
     """
     tuned_on = evaluated if tune_on == "eval" else validation
     rule = spec.fit(tuned_on.scores, tuned_on.labels, pairs=pairs)
@@ -57,7 +57,7 @@ def retune(run: Run, spec: DecisionSpec) -> tuple[Metrics, LabelMatrix]:
     Thresholds that were chosen by hand stay as they are.
 
     Raises:
-        DataError: scores that are no probabilities.
+        DataError: scores that are not probabilities.
         UsageError: the rule is not for the run's task.
     """
     check_decision(run.spec.task, spec)

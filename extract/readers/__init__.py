@@ -78,8 +78,8 @@ def understand(
         needs_content: whether a table without images and captions is an error, as it cannot be encoded.
         label_sets: further labels of the rows, each as `label_sets.NamedColumns.parse` takes it.
         earlier_label_sets: those of an earlier extract, which are read again if their columns are there.
-        allow_urls: URLs below which images are fetched that a table names by URLs, in addition to those of the data
-            and the images.
+        allow_urls: URLs below which images are fetched that a table names by URLs, in addition to those of
+            the data and the images.
 
     Raises:
         MissingDataError: the path does not exist, or holds none of the containers.
