@@ -70,6 +70,6 @@ def engine_named(name: str, actors: int | None = None) -> Engine:
         if actors:
             raise UsageError("--actors is for --engine ray")
         return LocalEngine()
-    from encode_once.extract.ray_engine import RayEngine
+    from encode_once.extract.ray_engine.engine import RayEngine
 
     return RayEngine(actors)

@@ -22,7 +22,7 @@ import pandas as pd
 
 from encode_once.cache import Store
 from encode_once.extract import encode
-from encode_once.extract.ray_engine import RayPass
+from encode_once.extract.ray_engine.encoding_pass import RayPass
 from encode_once.extract.readers import read
 from encode_once.extract.workers import EncodingPass
 from tests.conftest import SHARED

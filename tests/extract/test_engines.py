@@ -12,10 +12,12 @@ import pandas as pd
 import pytest
 
 from encode_once.cache import DataError, Store, UsageError
-from encode_once.extract import encode, ray_engine
+from encode_once.extract import encode
 from encode_once.extract.encoders.base import cut_remarks, summed_remarks
 from encode_once.extract.engines import LocalEngine, engine_named
-from encode_once.extract.ray_engine import RayEngine
+from encode_once.extract.ray_engine import engine as ray_engine
+from encode_once.extract.ray_engine.engine import RayEngine
+from encode_once.extract.ray_engine.pool import ActorPool
 from encode_once.extract.remote import files
 from tests.conftest import vectors_file
 from tests.extract.remote.test_files import site  # noqa: F401 — a fixture
@@ -231,7 +233,7 @@ class FakeCluster:
 )
 def test_actors_start_where_there_is_room(free, needs, most, useful, expected):
     cluster = FakeCluster(**free)
-    pool = ray_engine.ActorPool(cluster, most, needs)
+    pool = ActorPool(cluster, most, needs)
     started = []
     for _ in range(2):  # the second time, the first actors are still joining
         pool.grow(useful)
