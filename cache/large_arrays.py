@@ -4,17 +4,20 @@ The system writes their pages to the file and takes them back when memory is sho
 these files, which should be on a disk; they are gone when the array is, and when the process ends in any way.
 """
 
+import errno
 import mmap
-import os
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from encode_once.cache.errors import StoreError
+from encode_once.cache.errors import StoreError, brief
+from encode_once.cache.format.atomic import reserve
 
 IN_MEMORY = 1 << 24  # the most bytes of an array in memory
 BLOCK = 1 << 18  # rows at a time, of which Python objects or copies may be in memory
@@ -24,21 +27,39 @@ def new_array(shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """An array of any content, in memory or mapped from a temporary file.
 
     Raises:
-        StoreError: the disk of TMPDIR is full.
+        StoreError: the folder of TMPDIR cannot hold it.
     """
     shape = (shape,) if isinstance(shape, int) else shape
     size = prod(shape) * np.dtype(dtype).itemsize
     if size <= IN_MEMORY:
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)  # else a full disk would end the process later
-        except OSError as error:
-            raise StoreError(
-                f"{tempfile.gettempdir()} has no room for {size >> 20:,} MB ({error.strerror}): TMPDIR names "
-                "another folder"
-            ) from error
-        return np.frombuffer(mmap.mmap(file.fileno(), size), dtype).reshape(shape)
+    with temporary_files(f"{size >> 20:,} MB"), tempfile.TemporaryFile() as file:
+        file.truncate(size)
+        reserve(file.fileno())
+        return np.frombuffer(map_file(file, mmap.ACCESS_WRITE), dtype).reshape(shape)
+
+
+@contextmanager
+def temporary_files(content: str) -> Iterator[None]:
+    """Turn an error of temporary files in the block into a `StoreError`; content: what they are for."""
+    try:
+        yield
+    except OSError as error:
+        many = error.errno == errno.EMFILE
+        advice = "`ulimit -n` allows more files" if many else "TMPDIR names another folder"
+        reason = brief(error.strerror or error)
+        raise StoreError(f"{tempfile.gettempdir()} cannot hold {content} ({reason}): {advice}") from error
+
+
+def map_file(file: IO[bytes], access: int) -> mmap.mmap:
+    """Map the whole of a file, which may then be closed; before Python 3.13, the map keeps it open.
+
+    access: `mmap.ACCESS_READ`, or `ACCESS_WRITE` to change the file. A map of `ACCESS_COPY` counts as memory
+    that the process may use, so that the system refuses one that is larger than its memory.
+    """
+    if sys.version_info >= (3, 13):
+        return mmap.mmap(file.fileno(), 0, access=access, trackfd=False)
+    return mmap.mmap(file.fileno(), 0, access=access)
 
 
 def concatenated(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:

@@ -94,7 +94,8 @@ class LabelSet:
 class Table:
     """Rows of a user's data as columns; every sequence has one entry per row, in the input's order.
 
-    Columns are lists or, of a saved table, mapped from its file and decoded when they are read.
+    Columns are lists or, of a saved table, packed, and decoded when they are read; those of a large one are
+    mapped from its file. The arrays of a saved table cannot be changed: assign others.
 
     A row's vectors are found by its content keys, never by its id alone: `image_keys[i]` is the key of the
     image's bytes and `caption_keys[i]` that of the caption's UTF-8, each `NO_KEY` if the row has none. The
@@ -273,11 +274,11 @@ class HeaderPlace:
     checksum: str
 
 
-def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...], content: mmap) -> Keys:
+def _get_keys(group: h5py.Group, name: str, shape: tuple[int | None, ...], content: mmap | None) -> Keys:
     return map_array(group, name, "u", shape, content).astype(np.uint8, casting="no", copy=False)
 
 
-def _get_labels(file: h5py.File, name: str, rows: int, content: mmap) -> LabelLists:
+def _get_labels(file: h5py.File, name: str, rows: int, content: mmap | None) -> LabelLists:
     names = read_texts(file, f"{name}/names")
     numbers = map_array(file, f"{name}/numbers", "u", (None,), content)
     offsets = read_offsets(file, name, len(numbers), rows, content)
@@ -299,7 +300,7 @@ def _label_set_headers(file: h5py.File) -> dict[str, _LabelSetHeader]:
     return typed(_LabelSetHeaders, {"sets": json.loads(read_attribute(file, LABEL_SETS, str))}).sets
 
 
-def _get_label_sets(file: h5py.File, rows: int, content: mmap) -> dict[str, LabelSet]:
+def _get_label_sets(file: h5py.File, rows: int, content: mmap | None) -> dict[str, LabelSet]:
     sets = {}
     for number, (name, header) in enumerate(_label_set_headers(file).items()):
         group = f"{LABEL_SETS}/{number}"

@@ -5,47 +5,40 @@ As with `large_arrays`, TMPDIR names the folder of the files, and nothing is lef
 
 import mmap
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from encode_once.cache.errors import StoreError
+from encode_once.cache.large_arrays import map_file, temporary_files
 from encode_once.cache.packed_columns import LabelLists, Lengths, Texts
 from encode_once.cache.table import Table
+
+TABLE = "the table"  # in messages
 
 
 class ArrayFile:
     """An array that grows in a temporary file."""
 
     def __init__(self, dtype: DTypeLike) -> None:
-        self._dtype, self._file = np.dtype(dtype), tempfile.TemporaryFile()  # noqa: SIM115 — closed when mapped
+        self._dtype = np.dtype(dtype)
+        with temporary_files(TABLE):
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 — closed when mapped
 
     def append(self, values: NDArray[Any]) -> None:
         """Add values, (m,)."""
-        with _disk_errors():
+        with temporary_files(TABLE):
             self._file.write(np.ascontiguousarray(values, self._dtype).data)
 
     def mapped(self) -> NDArray[Any]:
         """All values; nothing can be added any more."""
-        with _disk_errors(), self._file as file:
+        with temporary_files(TABLE), self._file as file:
             file.flush()
-            if not (size := file.tell()):
+            if not file.tell():
                 return np.empty(0, self._dtype)
-            return np.frombuffer(mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY), self._dtype)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(
-            f"{tempfile.gettempdir()} cannot hold the table ({error.strerror}): TMPDIR names another folder"
-        ) from error
+            return np.frombuffer(map_file(file, mmap.ACCESS_READ), self._dtype)
 
 
 class _ColumnFile:

@@ -279,7 +279,7 @@ def _contents(
 ) -> dict[str, dict[str, bytes]]:
     """For each name that rows have, in the store or in runs on it: table → a key of the row's content."""
     result: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
-    for table in store.tables():
+    for table in map(store.load, store.headers()):
         of_rows = RowNames(names).of_rows(table)
         rows_of_names = table.take(np.array([*of_rows], np.intp))
         keys = content_keys(rows_of_names)

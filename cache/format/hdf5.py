@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from encode_once.cache.format.atomic import write_at
 from encode_once.cache.format.files import open_without_links, reading
+from encode_once.cache.large_arrays import map_file
 from encode_once.cache.packed_columns import PackedColumn, Texts
 
 DEPTH = 8  # of nested groups; the library recurses
@@ -28,6 +29,9 @@ NUMBERS = "biuf"  # kinds of NumPy types: booleans, integers, floats
 HEAP_PLACE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])  # of a text in a heap
 HEAP_HEAD, OBJECT_HEAD = 16, 16  # bytes before the objects of a heap, and before the content of an object
 COMPACT_BYTES = 1 << 16  # the most that HDF5 stores in a data set's header
+# Smaller files are read instead of mapped: the system ends a process that reads a mapped page that is gone,
+# as on NFS after another machine has replaced the file, and Python before 3.13 keeps a mapped file open.
+MAPPED_BYTES = 1 << 26
 
 
 @contextmanager
@@ -49,11 +53,12 @@ def open_hdf5(path: Path, texts_in_heap: bool = False) -> Iterator[h5py.File]:
 
 
 @contextmanager
-def map_hdf5(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap]]:
-    """The same with the mapped file, for `map_array`."""
+def map_hdf5(path: Path) -> Iterator[tuple[h5py.File, mmap.mmap | None]]:
+    """The same with the mapped file, for `map_array`; None if it is small."""
     with reading(path), open_without_links(path) as content, h5py.File(content, "r") as file:
         _check(file, content, texts_in_heap=False)
-        yield file, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_COPY)
+        is_large = os.fstat(content.fileno()).st_size >= MAPPED_BYTES
+        yield file, map_file(content, mmap.ACCESS_READ) if is_large else None
 
 
 class _Target(FileIO):
@@ -112,14 +117,16 @@ def read_array(group: h5py.Group, name: str, kinds: str, shape: tuple[int | None
 def map_array(
     group: h5py.Group, name: str, kinds: str, shape: tuple[int | None, ...], content: mmap.mmap | None
 ) -> NDArray[Any]:
-    """The same, mapped: it takes no memory of its own until it is changed, and outlives the open file.
+    """The same, mapped: it takes no memory of its own, cannot be changed, and outlives the open file.
 
     content: the mapped file; None: the data set is read.
     """
     dataset = _fitting(group, name, kinds, shape)
     start = dataset.id.get_offset()
     if content is None or not start or not dataset.size:
-        return read_array(group, name, kinds, shape)
+        array = read_array(group, name, kinds, shape)
+        array.flags.writeable = False  # as if it were mapped
+        return array
     return np.frombuffer(content, dataset.dtype, dataset.size, start).reshape(dataset.shape)
 
 

@@ -2,13 +2,22 @@
 
 import os
 import socket
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 from encode_once.cache import DamagedError
-from encode_once.cache.format.hdf5 import open_hdf5, read_array, read_attribute, read_texts, write_texts
+from encode_once.cache.format.hdf5 import (
+    map_array,
+    map_hdf5,
+    open_hdf5,
+    read_array,
+    read_attribute,
+    read_texts,
+    write_texts,
+)
 
 
 def write(path, change=lambda file: None):
@@ -38,6 +47,20 @@ def test_a_file_of_plain_data_sets_is_read(tmp_path):
     assert read(write(tmp_path / "a.h5")) == (
         [[0, 1, 2], [3, 4, 5]], [True, False], (0, 16), ["a", "bé", ""], "x", 2,
     )  # fmt: skip
+
+
+def private_memory():
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if "VmData" in line)
+    return int(line.split()[1]) << 10
+
+
+def test_a_mapped_file_does_not_count_as_memory_that_the_process_may_use(tmp_path):
+    os.truncate(write(tmp_path / "a.h5"), 1 << 32)  # more than the system may promise
+    before = private_memory()
+    with map_hdf5(tmp_path / "a.h5") as (file, content):
+        flags = map_array(file, "group/numbers", "f", (2, 3), content)
+        assert private_memory() - before < 1 << 30
+    assert flags.tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def virtual(file):

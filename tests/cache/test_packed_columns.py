@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from encode_once.cache import Table, content_key
 from encode_once.cache import packed_columns as packing
 from encode_once.cache.bench.peak_memory import with_peak_memory
+from encode_once.cache.format import hdf5
 from encode_once.cache.keys import pack
 from encode_once.cache.packed_columns import LabelLists, Texts, joined, taken
 from encode_once.cache.table import load_table, save_table
@@ -126,6 +127,7 @@ def _saved(path, rows):
 
 
 def _used(path):
+    hdf5.MAPPED_BYTES = 0  # in this process, which is a new one
     table = load_table(path)
     kept = table.take(np.arange(len(table))[::-3])
     return len(table), kept.ids[1], sum(map(len, kept.labels)), kept.columns["source"][7]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from encode_once.cache import NO_KEY, DamagedError, Store, StoreError, Table, content_key
 from encode_once.cache import table as tables
+from encode_once.cache.format import hdf5
 from encode_once.cache.format.header import stamp_whole
 from encode_once.cache.keys import pack
 from encode_once.cache.table import KIND, TableHeader, load_table, save_table
@@ -46,17 +47,38 @@ def keys_of(captions):
     return pack(content_key(text.encode()) if text else NO_KEY for text in captions)
 
 
-@given(rows, st.booleans(), st.integers(0, 2))
-def test_a_saved_table_is_loaded_unchanged(tmp_path_factory, rows, labelled, more):
+@given(rows, st.booleans(), st.integers(0, 2), st.sampled_from([0, 1 << 26]))
+def test_a_saved_table_is_loaded_unchanged(tmp_path_factory, rows, labelled, more, mapped_bytes):
     path = tmp_path_factory.mktemp("tables") / "t.h5"
     table = table_of(rows, labelled, more)
     save_table(table, path)
-    loaded = load_table(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hdf5, "MAPPED_BYTES", mapped_bytes)
+        loaded = load_table(path)
     for name in COLUMNS:
         assert getattr(loaded, name) == getattr(table, name)
     assert (loaded.keys("image") == table.keys("image")).all()
     assert loaded.all_keys("caption").shape == (1 + more, len(rows), 16)
     assert (loaded.all_keys("caption") == table.all_keys("caption")).all()
+
+
+@pytest.mark.parametrize("mapped_bytes", [0, 1 << 26])
+def test_the_arrays_of_a_saved_table_cannot_be_changed_whatever_its_size(tmp_path, monkeypatch, mapped_bytes):
+    save_table(table_of([("a", "i.jpg", "x", ["l"], "e")], more=1), tmp_path / "t.h5")
+    monkeypatch.setattr(hdf5, "MAPPED_BYTES", mapped_bytes)
+    loaded = load_table(tmp_path / "t.h5")
+    for keys in (loaded.image_keys, loaded.caption_keys, *loaded.more_caption_keys):
+        with pytest.raises(ValueError, match="read-only"):
+            keys[0] = 0
+
+
+def test_small_tables_in_memory_keep_no_file_open_and_outlive_their_files(tmp_path):
+    save_table(table_of([("a", "i.jpg", "x", ["l"], "e")]), tmp_path / "t.h5")
+    before = len(os.listdir("/proc/self/fd"))
+    loaded = [load_table(tmp_path / "t.h5") for _ in range(9)]
+    assert len(os.listdir("/proc/self/fd")) == before
+    os.truncate(tmp_path / "t.h5", 0)  # a mapped page of it would end the process
+    assert {(*table.ids, *table.labels) for table in loaded} == {("a", ("l",))}
 
 
 def test_a_table_of_version_2_is_read_with_one_caption_a_row(tmp_path):

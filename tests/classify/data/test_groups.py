@@ -18,8 +18,9 @@ def doubled(filled):
     def make(**changes):
         store = filled()
         (table,) = store.tables()
-        table.image_keys[100:150] = table.image_keys[:50]
-        table.caption_keys[100:150] = table.caption_keys[:50]
+        original = np.r_[:100, :50, 150:400]
+        table.image_keys = table.image_keys[original]
+        table.caption_keys = table.caption_keys[original]
         for name, value in changes.items():
             setattr(table, name, value)
         store.save(table)
@@ -45,7 +46,7 @@ PAIRS = [[row, 100 + row] for row in range(50)]
 def test_rows_of_the_same_image_are_together_whatever_their_captions(doubled):
     store = doubled()
     (table,) = store.tables()
-    table.caption_keys[100:150] = table.caption_keys[200:250]
+    table.caption_keys = table.caption_keys[np.r_[:100, 200:250, 150:400]]
     store.save(table)
     assert together(groups_of(store, "content")) == PAIRS
     assert together(groups_of(store, "none")) == []

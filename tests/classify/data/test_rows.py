@@ -47,10 +47,10 @@ def test_a_train_image_with_another_caption_is_not_evaluated(filled, tmp_path):
 def test_without_images_a_row_is_identified_by_its_first_caption(filled, tmp_path):
     store = filled()
     (table,) = store.tables()
-    table.image_keys[:] = 0
+    table.image_keys = np.zeros_like(table.image_keys)
     store.save(table)
     run, _ = fit(store, "linear", features=["e/text"], split="tail:100", run=tmp_path / "run")
-    table.caption_keys[:50] = table.caption_keys[350:]
+    table.caption_keys = table.caption_keys[np.r_[350:400, 50:400]]
     # The 100 eval rows, and 50 rows that now have captions of eval rows.
     assert evaluate(run, store, table).metrics["n"] == 150
 
